@@ -1,0 +1,1 @@
+"""The API: turns HTTP into facts, and facts into answers."""

@@ -1,0 +1,128 @@
+"""The port to a container engine."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A container to create, in Stint's own words; `stint_runner.docker` turns it into Docker's.
+
+    Attributes:
+        image: as the payload named it.
+        entrypoint, command: replace the image's where not empty.
+        working_directory: replaces the image's where not "".
+        env: `NAME=value`, the last of a name wins.
+        tty: a terminal, and one output stream.
+        labels: how the container is found again.
+        network: the engine's network mode.
+        binds: host path to container path, mounted read-only.
+        hardened: no new privileges, no capabilities, a pids limit.
+    """
+
+    image: str
+    entrypoint: Sequence[str] = ()
+    command: Sequence[str] = ()
+    working_directory: str = ""
+    env: Sequence[str] = ()
+    tty: bool = False
+    labels: Mapping[str, str] = {}
+    network: str = "bridge"
+    binds: Mapping[str, str] = {}
+    hardened: bool = True
+
+
+class OutputPiece(msgspec.Struct, frozen=True):
+    """Bytes as the container wrote them; `stream` is `stdout`, `stderr`, or `tty`."""
+
+    stream: str
+    data: bytes
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How a container ended: its exit status, and whether the engine saw it run out of memory."""
+
+    code: int
+    oom_killed: bool = False
+
+
+class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A container as a listing shows it."""
+
+    container_id: str
+    labels: Mapping[str, str]
+    running: bool
+
+
+class Engine(Protocol):
+    """A container engine.
+
+    A container's life is `ensure_image`, `create`, any number of `read_file` and `put_archive`, `start`, `output` and
+    `wait` side by side, `remove`. `stop`, `kill` and `remove` may come at any moment, twice, and on a container that
+    has exited or is gone: they then do nothing.
+
+    Everything raises `EngineUnavailableError` when the engine cannot be reached or answers with a server error, and
+    `EngineError` with the engine's own words when it refuses.
+    """
+
+    async def ensure_image(self, image: str, *, always: bool) -> None:
+        """Make sure that the image is there; pull it if it is not, or always.
+
+        Raises:
+            ImageError: it cannot be had. Says what was tried; "not found" fails at once, time-outs are retried 25 s.
+        """
+        ...
+
+    async def create(self, spec: ContainerSpec) -> str:
+        """Create a container, returns its id. It runs as 2001:2001 and does not start yet.
+
+        If this call is cancelled, a container that the engine made all the same can be found by its labels.
+        """
+        ...
+
+    async def read_file(self, container_id: str, path: str) -> bytes | None:
+        """A regular file of at most 1 MiB out of a created container, None if there is none such."""
+        ...
+
+    async def put_archive(self, container_id: str, archive: bytes) -> None:
+        """Unpack a plain tar over `/` of a created container, owners and modes as in the archive."""
+        ...
+
+    async def start(self, container_id: str) -> None:
+        """Start it."""
+        ...
+
+    def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
+        """Its output from the beginning, as it comes, until it has exited. Reading slowly does not slow it down."""
+        ...
+
+    async def wait(self, container_id: str) -> Exit:
+        """Wait for its end."""
+        ...
+
+    async def stop(self, container_id: str, grace: float) -> None:
+        """SIGTERM, and SIGKILL after `grace` seconds. Returns when it has exited."""
+        ...
+
+    async def kill(self, container_id: str) -> None:
+        """SIGKILL."""
+        ...
+
+    async def remove(self, container_id: str) -> None:
+        """Remove it with its volumes, running or not."""
+        ...
+
+    async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
+        """All containers, running or not, with these labels."""
+        ...
+
+    async def info(self) -> Mapping[str, str | int]:
+        """The engine's figures: `containers`, `containers_running`, `containers_paused`, `containers_stopped`,
+        `images`, `mem_total`, `architecture`, `operating_system`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...

@@ -1,0 +1,146 @@
+"""Settings, read once by each process's composition root from a mapping (the environment).
+
+Any setting can be given as `NAME_FILE` instead: the value is then the file's text without surrounding white space.
+"""
+
+import os
+import platform
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from stint.errors import ConfigError
+
+S = TypeVar("S", bound="Settings")
+
+
+def _env(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseModel):
+    """What every service needs: where NATS and Vault are."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
+
+    nats_url: str = Field("nats://127.0.0.1:4222", validation_alias=_env("STINT_NATS_URL", "NATS_URL"))
+    """NATS servers, comma-separated. Credentials can be part of the URL."""
+    js_prefix: str = Field("$JS.API", validation_alias=_env("STINT_JS_PREFIX"))
+    """Prefix of the JetStream API, where it is imported from another account."""
+    replicas: Annotated[int, Field(ge=1, le=5)] = Field(1, validation_alias=_env("STINT_REPLICAS"))
+    """Copies of each stream: 1, or 3 on a cluster."""
+    vault_addr: str = Field("http://127.0.0.1:8200", validation_alias=_env("VAULT_ADDR"))
+    """The Vault or OpenBao server."""
+    vault_external_addr: str = Field("", validation_alias=_env("VAULT_EXTERNAL_ADDR"))
+    """Where clients reach it, if elsewhere."""
+    vault_cacert: str = Field("", validation_alias=_env("VAULT_CACERT"))
+    """A CA bundle to verify it with."""
+    role: str = Field("stint-job", validation_alias=_env("STINT_ROLE", "GOSTINT_ROLENAME"))
+    """The AppRole that jobs log in with, and the name of the transit key that seals payloads."""
+    retention: Annotated[float, Field(gt=0)] = Field(6 * 3600, validation_alias=_env("STINT_RETENTION"))
+    """Seconds that an ended job can be read."""
+    health_port: int | None = Field(None, validation_alias=_env("STINT_HEALTH_PORT"))
+    """Port of /healthz and /readyz on loopback, for runners and projectors; 0 takes a free one."""
+    compat: Literal["", "gostint"] = Field("", validation_alias=_env("STINT_COMPAT"))
+    """`gostint`: behave as GoStint does where Stint differs for good reason."""
+
+
+class ApiSettings(Settings):
+    """The API's own."""
+
+    host: str = Field("", validation_alias=_env("STINT_HOST"))
+    """Address to listen on. Default: all with TLS, loopback only without."""
+    port: int = Field(3232, validation_alias=_env("STINT_PORT", "GOSTINT_PORT"))
+    """Port to listen on; 0 takes a free one."""
+    tls_cert: str = Field("", validation_alias=_env("STINT_TLS_CERT", "GOSTINT_SSL_CERT"))
+    """Certificate chain, PEM."""
+    tls_key: str = Field("", validation_alias=_env("STINT_TLS_KEY", "GOSTINT_SSL_KEY"))
+    """Its key, PEM."""
+    api_role_id: str = Field(validation_alias=_env("STINT_API_ROLE_ID", "GOSTINT_RUN_ROLEID"))
+    """The API's own AppRole."""
+    api_secret_id: SecretStr = Field(validation_alias=_env("STINT_API_SECRET_ID", "GOSTINT_RUN_SECRETID"))
+    """Its secret id."""
+    authz: Literal["any", "vault"] = Field("any", validation_alias=_env("STINT_AUTHZ"))
+    """`any`: every valid token may do everything. `vault`: policies on `stint/queue/<qname>` decide."""
+
+    @model_validator(mode="after")
+    def _both_tls_files(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("STINT_TLS_CERT and STINT_TLS_KEY belong together")
+        return self
+
+    @property
+    def listen_host(self) -> str:
+        """The address to listen on."""
+        return self.host or ("0.0.0.0" if self.tls_cert else "127.0.0.1")  # noqa: S104 - TLS is on
+
+
+class RunnerSettings(Settings):
+    """A runner's own."""
+
+    runner_id: str = Field(
+        default_factory=lambda: f"{platform.node()}-{secrets.token_hex(4)}", validation_alias=_env("STINT_RUNNER_ID")
+    )
+    """Its name. Give a fixed one, so that it can know its own jobs after a restart."""
+    runner_role_id: str = Field(validation_alias=_env("STINT_RUNNER_ROLE_ID"))
+    """The runner's own AppRole."""
+    runner_secret_id: SecretStr = Field(validation_alias=_env("STINT_RUNNER_SECRET_ID"))
+    """Its secret id."""
+    role_id: str = Field(validation_alias=_env("STINT_ROLE_ID", "GOSTINT_ROLEID"))
+    """Role id of the jobs' AppRole."""
+    capacity: Annotated[int, Field(ge=1)] = Field(
+        default_factory=lambda: 2 * (os.cpu_count() or 1), validation_alias=_env("STINT_CAPACITY")
+    )
+    """Jobs at a time."""
+    lease: Annotated[float, Field(gt=0)] = Field(30.0, validation_alias=_env("STINT_LEASE"))
+    """Seconds a delivery is leased for."""
+    takeover: Annotated[float, Field(gt=0)] = Field(15.0, validation_alias=_env("STINT_TAKEOVER"))
+    """Seconds a successor waits after it found that another runner's job was lost."""
+    kill_grace: Annotated[float, Field(gt=0)] = Field(15.0, validation_alias=_env("STINT_KILL_GRACE"))
+    """Seconds between SIGTERM and SIGKILL when a user kills a job."""
+    docker_host: str = Field("", validation_alias=_env("DOCKER_HOST"))
+    """The container engine. Default: the local socket."""
+    job_network: str = Field("bridge", validation_alias=_env("STINT_JOB_NETWORK"))
+    """The containers' network: `bridge`, `none`, `host` or a network's name."""
+    images_allow: str = Field("*", validation_alias=_env("STINT_IMAGES_ALLOW"))
+    """Patterns of images that may run, comma-separated, `*` for anything."""
+
+
+class ProjectorSettings(Settings):
+    """A projector's own: nothing more."""
+
+
+def load(shape: type[S], environ: Mapping[str, str]) -> S:
+    """Read settings. Empty values count as not given.
+
+    Raises:
+        ConfigError: names each setting that is missing or wrong, never its value.
+    """
+    values = {name: value for name, value in environ.items() if value}
+    for name in setting_names(shape):
+        if path := values.get(f"{name}_FILE"):
+            values[name] = _read(f"{name}_FILE", path)
+    try:
+        return shape.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(detail["loc"], detail["msg"]) for detail in error.errors())) from None
+
+
+def setting_names(shape: type[Settings]) -> list[str]:
+    """The environment names a service reads, without the `_FILE` forms."""
+    aliases = (field.validation_alias for field in shape.model_fields.values())
+    return [str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices]
+
+
+def _read(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{name}: the file {path} cannot be read.") from None
+
+
+def _explain(location: tuple[int | str, ...], message: str) -> str:
+    return f"{location[0]}: {message}" if location else message

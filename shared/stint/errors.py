@@ -1,0 +1,100 @@
+"""One error tree: a sentence a class, data as attributes. Driver errors are mapped to these at the edge."""
+
+
+class StintError(Exception):
+    """Something in Stint failed."""
+
+    @property
+    def sentence(self) -> str:
+        """What to tell the person who caused it: the given text, else the class's own sentence. Never a secret."""
+        return str(self) or (type(self).__doc__ or "").strip()
+
+
+class ConfigError(StintError):
+    """A setting is missing or wrong."""
+
+
+class InvalidQueueNameError(StintError):
+    """A queue name is at most 1000 bytes of UTF-8 without control characters."""
+
+
+class InvalidTokenError(StintError):
+    """A subject's queue token is not the canonical encoding of a queue name."""
+
+
+class InvalidJobIdError(StintError):
+    """Invalid job ID (not ObjectIdHex)."""
+
+
+class UndecodableError(StintError):
+    """The bytes are not what their place promises."""
+
+
+class IllegalCommandError(StintError):
+    """The job's state does not allow this command."""
+
+
+class BrokerUnavailableError(StintError):
+    """NATS is not reachable or does not answer."""
+
+
+class BrokerRefusedError(StintError):
+    """NATS refused the request, and will refuse it again."""
+
+
+class TooLargeError(StintError):
+    """The message is larger than the broker takes."""
+
+
+class LogGapError(StintError):
+    """Another writer appended to this job's output."""
+
+
+class LeaseLostError(StintError):
+    """The lease on this delivery could not be renewed in time."""
+
+
+class VaultError(StintError):
+    """Vault answered with an error."""
+
+
+class VaultUnavailableError(VaultError):
+    """Vault is not reachable, sealed, or answered with a server error."""
+
+
+class VaultDeniedError(VaultError):
+    """Vault denied permission."""
+
+
+class VaultRefusedError(VaultError):
+    """Vault refused the request as wrong."""
+
+
+class VaultNotFoundError(VaultError):
+    """Vault has nothing at this path."""
+
+
+class EngineError(StintError):
+    """The container engine refused a request."""
+
+
+class EngineUnavailableError(EngineError):
+    """The container engine is not reachable, or answered with a server error."""
+
+
+class ImageError(EngineError):
+    """The image cannot be had."""
+
+
+class JobFailedError(StintError):
+    """The job cannot go on, through a fault in its submission.
+
+    Attributes:
+        status: how the job ends, `failed` or `notauthorised`.
+        reason: one word, as in `stint.events.Ended.reason`.
+    """
+
+    def __init__(self, sentence: str, *, reason: str, status: str = "failed") -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.status = status

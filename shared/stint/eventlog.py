@@ -1,0 +1,224 @@
+"""The ports to the broker: the event log, the payloads, the output, the work queues and the view.
+
+`stint.jetstream` implements them on NATS JetStream, `stint.testing` in memory; one contract suite runs on both.
+Every method raises `BrokerUnavailableError` when the broker cannot be reached or does not answer.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+
+from stint.events import AnyEvent, Record
+from stint.job import Job
+
+
+class Outcome(Enum):
+    """What became of an append. There is no fourth answer, and `UNKNOWN` is not a failure."""
+
+    WON = "won"
+    """The facts are in the log, and they are ours."""
+    LOST = "lost"
+    """They are not: somebody else's fact came first."""
+    UNKNOWN = "unknown"
+    """The broker took them or will take them or not: nobody can say yet. Read again later; never assume."""
+
+
+class EventLog(Protocol):
+    """The truth: facts, each at most once per job, in one order."""
+
+    async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+        """Append facts of one job, all or none.
+
+        Safe to repeat with the same events: `event_id` tells whose facts are stored.
+
+        Args:
+            token: the queue's token.
+            job_id: the job's id.
+            events: one fact, or several that must stand together.
+            after: the aggregate's `sequence` that the decision was made on: if the job has a newer fact, the append
+                loses. None asks only that this fact has not happened yet.
+
+        Raises:
+            TooLargeError: the event is larger than the broker takes. Nothing was sent.
+        """
+        ...
+
+    async def load(self, job_id: str) -> Job | None:
+        """The job from all its facts, None if it does not exist: absence is only believed of the stream's leader."""
+        ...
+
+    async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
+        """Record once that the WORK message of this sequence names no queue or job and was thrown away."""
+        ...
+
+    def follow(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
+        """Facts of one job as the stream accepts them, from now on. Load after entering, so that none is missed."""
+        ...
+
+
+class PayloadStore(Protocol):
+    """Sealed payloads, write-once, until the job has ended."""
+
+    async def put(self, token: str, job_id: str, sealed: bytes) -> int:
+        """Store a payload in chunks; returns how many. Repeating the same call is safe."""
+        ...
+
+    async def get(self, token: str, job_id: str, chunks: int) -> bytes:
+        """The whole payload.
+
+        Raises:
+            UndecodableError: a chunk is missing.
+        """
+        ...
+
+    async def purge(self, token: str, job_id: str) -> None:
+        """Remove it. Safe to repeat."""
+        ...
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a job's output.
+
+    Attributes:
+        number: from 1, without gaps.
+        offset: bytes of output before it.
+        stream: `stdout`, `stderr` or `tty`.
+        digest: hex SHA-256 of the previous chunk's digest (hex, "" for the first) followed by `data`.
+        data: the raw bytes.
+        sequence: of the message in LOGS, 0 for a chunk not yet stored.
+    """
+
+    number: int
+    offset: int
+    stream: str
+    digest: str
+    data: bytes
+    sequence: int = 0
+
+
+class OutputLog(Protocol):
+    """The output of jobs, numbered and chained."""
+
+    async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
+        """Append a chunk behind the one of sequence `after` (0 for the first); returns its sequence.
+
+        Safe to repeat with the same chunk.
+
+        Raises:
+            LogGapError: the last chunk there is another one.
+        """
+        ...
+
+    async def last(self, token: str, job_id: str) -> Chunk | None:
+        """The last chunk."""
+        ...
+
+    def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
+        """The chunks with sequence above `after`, in order, up to the last one there is now."""
+        ...
+
+    def tail(self, token: str, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """Chunks as the stream accepts them, from now on."""
+        ...
+
+    async def purge(self, token: str, job_id: str) -> None:
+        """Remove the output. Safe to repeat."""
+        ...
+
+
+class Delivery(Protocol):
+    """A pending job, leased to whoever received it.
+
+    JetStream does not fence: a renewal is answered, and an ack taken, whoever holds the message by then. So none of
+    these is evidence of anything but that the broker answered; `stint_runner.lease` draws the conclusions.
+    """
+
+    @property
+    def subject(self) -> str:
+        """`ev.submitted.<token>.<job_id>`, or whatever was published there."""
+        ...
+
+    @property
+    def sequence(self) -> int:
+        """In WORK."""
+        ...
+
+    @property
+    def ack_subject(self) -> str:
+        """Where renewals and the ack go; works from another process too."""
+        ...
+
+    async def renew(self) -> None:
+        """Ask for another full lease, and return once the broker answered."""
+        ...
+
+    async def ack(self) -> None:
+        """The job has ended: remove it, so that the queue goes on. Returns once the broker confirmed it."""
+        ...
+
+    async def give_back(self) -> None:
+        """Not wanted: deliver it to the next who asks."""
+        ...
+
+
+class WorkQueues(Protocol):
+    """Pending jobs by queue. Each queue hands out one at a time."""
+
+    async def pull(self, token: str, wait: float) -> Delivery | None:
+        """The queue's next job, None if there is none or it is busy. Waits at most about `wait` seconds.
+
+        Makes the queue's consumer if it has none.
+        """
+        ...
+
+    async def pending(self) -> Sequence[str]:
+        """Tokens of the queues that have jobs, in no order."""
+        ...
+
+    def hints(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Tokens of queues as jobs come in, from now on. May miss some; `pending` does not."""
+        ...
+
+    async def hint(self, token: str) -> None:
+        """Tell all runners that this queue has work."""
+        ...
+
+    async def lease(self, token: str) -> float:
+        """The lease in seconds as the server has it for this queue, whatever this runner asked for."""
+        ...
+
+
+class StoredView(msgspec.Struct, frozen=True, kw_only=True):
+    """A view as the bucket holds it. `value` is None once the key was deleted or expired."""
+
+    job_id: str
+    revision: int
+    value: bytes | None
+
+
+class ViewStore(Protocol):
+    """The KV bucket of views."""
+
+    async def get(self, job_id: str) -> StoredView | None:
+        """The stored view, None if there is none."""
+        ...
+
+    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:
+        """Write a view if the key is still at `revision` (0: has none). False if it is not."""
+        ...
+
+    async def delete(self, job_id: str) -> None:
+        """Remove a view. Safe to repeat."""
+        ...
+
+    async def clear(self) -> None:
+        """Remove all views."""
+        ...
+
+    def follow(self) -> AbstractAsyncContextManager[AsyncIterator[StoredView | None]]:
+        """Every view there is, then None once, then every change."""
+        ...

@@ -1,0 +1,157 @@
+"""The facts of a job's life, in the past tense. Each occurs at most once in a job.
+
+They are written as JSON objects with a `type`; readers ignore fields they do not know. `at` and `by` are what the
+writer claims: the stream's own time and sequence are what counts.
+"""
+
+from typing import ClassVar, Final
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """What all facts carry.
+
+    Attributes:
+        event_id: the writer's own id of this fact; tells after a doubtful append whose fact was stored.
+        at: when the writer says it happened, RFC 3339 in UTC.
+        by: who wrote it: a runner's id, or a Vault token's display name.
+        v: version of this shape.
+    """
+
+    kind: ClassVar[str]
+
+    event_id: str
+    at: str
+    by: str = ""
+    v: int = 1
+
+
+class Submitted(Event, frozen=True, kw_only=True, tag="submitted"):
+    """A sealed job was handed in. Its payload stands in PAYLOADS before this fact is appended.
+
+    Attributes:
+        qname: the queue's name, lower-cased; must be that of the subject.
+        ticket: transit ciphertext under the bus key, bound to queue and job (see `stint.vault.ticket`).
+        payload_chunks: how many chunks the payload has, from 1.
+        payload_bytes: its size in bytes.
+        container_image: as the request gave it in the clear; otherwise known once the payload is open.
+        tty: likewise.
+    """
+
+    kind: ClassVar[str] = "submitted"
+
+    qname: str
+    ticket: str
+    payload_chunks: int
+    payload_bytes: int
+    container_image: str = ""
+    tty: bool = False
+
+
+class KillRequested(Event, frozen=True, kw_only=True, tag="kill_requested"):
+    """Somebody wants the job to end."""
+
+    kind: ClassVar[str] = "kill_requested"
+
+
+class Started(Event, frozen=True, kw_only=True, tag="started"):
+    """A runner claimed the job. From here on nothing can be undone.
+
+    Attributes:
+        runner: the runner's id.
+    """
+
+    kind: ClassVar[str] = "started"
+
+    runner: str
+
+
+class Launched(Event, frozen=True, kw_only=True, tag="launched"):
+    """The job's container exists.
+
+    Attributes:
+        container_id: the engine's id, 64 hex digits.
+        container_image: the image as the payload named it.
+        tty: whether the output is one terminal stream.
+    """
+
+    kind: ClassVar[str] = "launched"
+
+    container_id: str
+    container_image: str
+    tty: bool = False
+
+
+class Ended(Event, frozen=True, kw_only=True, tag="ended"):
+    """The job is over.
+
+    Attributes:
+        status: `success`, `failed`, `notauthorised` or `unknown`.
+        reason: one word: `exit_code`, `killed`, `timeout`, `oom`, `image`, `content`, `secrets`, `payload`,
+            `container`, `lost`, `internal`; "" on success.
+        error: a sentence for the person who submitted it, "" if the command ran. Never a secret.
+        return_code: the command's exit status, 0 if none ran.
+        container_image: the image as the payload named it, as far as it was known.
+        chunks: number of output chunks in LOGS.
+        output_bytes: total of their bodies.
+        output_digest: hex chain digest of the last chunk, "" without output.
+        output_complete: false if the engine lost part of the output.
+    """
+
+    kind: ClassVar[str] = "ended"
+
+    status: str
+    reason: str = ""
+    error: str = ""
+    return_code: int = 0
+    container_image: str = ""
+    chunks: int = 0
+    output_bytes: int = 0
+    output_digest: str = ""
+    output_complete: bool = True
+
+
+class Rejected(Event, frozen=True, kw_only=True, tag="rejected"):
+    """What stands on the submitted subject is no submission that could ever run.
+
+    Attributes:
+        error: a sentence that says why.
+    """
+
+    kind: ClassVar[str] = "rejected"
+
+    error: str
+
+
+class Deleted(Event, frozen=True, kw_only=True, tag="deleted"):
+    """The job was deleted: it never runs, and nobody sees it any more."""
+
+    kind: ClassVar[str] = "deleted"
+
+
+AnyEvent = Submitted | KillRequested | Started | Launched | Ended | Rejected | Deleted
+
+EVENT_TYPES: Final[dict[str, type[AnyEvent]]] = {
+    cls.kind: cls for cls in (Submitted, KillRequested, Started, Launched, Ended, Rejected, Deleted)
+}
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of EVENTS as the stream holds it.
+
+    Attributes:
+        sequence: the stream's sequence.
+        time: the stream's time, RFC 3339 in UTC.
+        kind: from the subject.
+        token: the queue's token, from the subject.
+        job_id: from the subject.
+        event: the fact, None if its bytes are not the fact that the subject promises.
+    """
+
+    sequence: int
+    time: str
+    kind: str
+    token: str
+    job_id: str
+    event: AnyEvent | None

@@ -1,0 +1,89 @@
+"""What a job is: the JSON object that is sealed as its payload."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from stint.errors import UndecodableError
+
+T = TypeVar("T")
+
+
+class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The fields of a job, as the published table names them. Unset fields are "", empty or false.
+
+    Attributes:
+        qname: the queue, compared lower-cased.
+        container_image: as `docker pull` would take it.
+        image_pull_policy: `IfNotPresent` (default) or `Always`.
+        content: `targz,` and the standard base64 of a gzipped tar, unpacked over `/` before the start.
+        entrypoint: replaces the image's.
+        run: the command; replaces the image's.
+        working_directory: replaces the image's.
+        env_vars: `NAME=value`.
+        secret_refs: `variable@path.key`.
+        secret_file_type: `yaml` (default) or `json`.
+        cont_on_warnings: go on if Vault warns about a path.
+        tty: give it a terminal; its output is then one stream.
+        expose_vault_token: put the job's Vault token into its container.
+    """
+
+    qname: str = ""
+    container_image: str = ""
+    image_pull_policy: str = ""
+    content: str = ""
+    entrypoint: tuple[str, ...] = ()
+    run: tuple[str, ...] = ()
+    working_directory: str = ""
+    env_vars: tuple[str, ...] = ()
+    secret_refs: tuple[str, ...] = ()
+    secret_file_type: str = ""
+    cont_on_warnings: bool = False
+    tty: bool = False
+    expose_vault_token: bool = False
+
+
+def parse_payload(data: bytes) -> JobPayload:
+    """Read an opened payload.
+
+    Raises:
+        UndecodableError: not a JSON object, or a field of the wrong type. The sentence holds no part of the payload.
+    """
+    return convert(read_object(data), JobPayload)
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """The first JSON value in `data`, which must be an object; what follows it is ignored, as GoStint does.
+
+    Field names come back lower-cased (they match without regard to case), fields that are null are left out.
+
+    Raises:
+        UndecodableError: empty, not UTF-8, not JSON, or not an object.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise UndecodableError("not UTF-8") from None
+    if not text.strip():
+        raise UndecodableError("EOF")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text.lstrip())
+    except (json.JSONDecodeError, RecursionError):
+        raise UndecodableError("not JSON") from None
+    if not isinstance(value, dict):
+        raise UndecodableError("not a JSON object")
+    return {name.lower(): item for name, item in value.items() if item is not None}
+
+
+def convert(fields: Mapping[str, Any], shape: type[T]) -> T:
+    """Fields as a struct; those it does not know are ignored.
+
+    Raises:
+        UndecodableError: names the field and the types, never the value.
+    """
+    try:
+        return msgspec.convert(fields, shape)
+    except msgspec.ValidationError as error:
+        raise UndecodableError(str(error)) from None
