@@ -1,0 +1,247 @@
+"""The container engine as Docker speaks it (Docker 26 and Podman 5 were tried)."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, closing
+from http import HTTPStatus
+from ssl import SSLContext
+from typing import Any, Final
+
+import aiohttp
+import stamina
+from aiodocker import Docker
+from aiodocker.containers import DockerContainer
+
+from stint.errors import ConfigError, EngineError, EngineUnavailableError, ImageError
+from stint_runner import docker_wire as wire
+from stint_runner.docker_errors import engine_errors
+from stint_runner.engine import ContainerInfo, ContainerSpec, Engine, Exit, OutputPiece
+from stint_runner.images import Reference, all_attempts_failed, is_transient, parse_reference
+
+DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
+
+_SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
+"""For what the engine answers in a second (start: 0.13 s), with room for a loaded machine."""
+_ARCHIVE: Final = aiohttp.ClientTimeout(total=600, sock_connect=10)
+"""For up to 1 GiB of content."""
+_ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
+_PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
+"""No word of progress for two minutes counts as a time-out."""
+_UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
+"""Docker answers these where a path leads nowhere, 500 where it leads through a file."""
+_STOP_MARGIN: Final = 30.0
+_STEP: Final = 64 * 1024
+_NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
+
+
+class _PullError(Exception):
+    """One attempt at a pull failed; the text is the engine's."""
+
+
+class DockerEngine(Engine):
+    """One engine, behind a socket or an address. Connects with the first call.
+
+    Args:
+        docker_host: `unix://` and a path, `tcp://`, `http://` or `https://` and an address; "" is the local socket.
+            The environment and the docker client's configuration are not looked at.
+        ssl_context: for `tcp://` with TLS, and `https://`.
+        pull_patience: seconds for which a pull is tried again.
+    """
+
+    def __init__(
+        self, docker_host: str = "", *, ssl_context: SSLContext | None = None, pull_patience: float = 25.0
+    ) -> None:
+        self._host = docker_host or DEFAULT_HOST
+        if not self._host.startswith(("unix://", "tcp://", "http://", "https://")):
+            raise ConfigError("DOCKER_HOST starts with unix://, tcp://, http:// or https://")
+        self._ssl_context = ssl_context
+        self._patience = pull_patience
+        self._docker: Docker | None = None
+
+    async def ensure_image(self, image: str, *, always: bool) -> None:
+        """See `Engine`; Docker Hub is meant where the name has no `/`."""
+        reference = parse_reference(image)
+        if not always and await self._has(reference):
+            return
+        errors: list[str] = []
+        try:
+            async for attempt in stamina.retry_context(
+                on=_worth_another_try, attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1
+            ):
+                with attempt:
+                    await self._pull(reference, errors)
+        except _PullError:
+            raise ImageError(all_attempts_failed(errors)) from None
+
+    async def create(self, spec: ContainerSpec) -> str:
+        """See `Engine`; a missing image is an `ImageError`."""
+        with engine_errors(missing=ImageError):
+            container = await self._client().containers.create(wire.create_config(spec))
+        return container.id
+
+    async def read_file(self, container_id: str, path: str) -> bytes | None:
+        """See `Engine`."""
+        archive = bytearray()
+        with engine_errors(done=_UNREADABLE):
+            async with self._request("GET", f"containers/{container_id}/archive", {"path": path}) as body:
+                async for data in body.iter_chunked(_STEP):
+                    archive += data
+                    if len(archive) > wire.MAX_FILE_ARCHIVE:
+                        return None
+        return wire.regular_file(bytes(archive))
+
+    async def put_archive(self, container_id: str, archive: bytes) -> None:
+        """See `Engine`."""
+        url = f"containers/{container_id}/archive"
+        with engine_errors():
+            async with self._request("PUT", url, {"path": "/"}, timeout=_ARCHIVE, data=_slices(archive)):
+                pass
+
+    async def start(self, container_id: str) -> None:
+        """See `Engine`."""
+        with engine_errors():
+            await self._container(container_id).start()
+
+    async def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
+        """See `Engine`. Pieces have at most 64 KiB."""
+        url, parameters = f"containers/{container_id}/logs", {"follow": "1", "stdout": "1", "stderr": "1"}
+        with engine_errors():
+            inspected = await self._container(container_id).show()
+            split = _terminal if inspected["Config"]["Tty"] else _frames
+            async with self._request("GET", url, parameters, timeout=_ENDLESS) as body, aclosing(split(body)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def wait(self, container_id: str) -> Exit:
+        """See `Engine`."""
+        container = self._container(container_id)
+        with engine_errors():
+            waited = await container.wait(timeout=_ENDLESS)
+            return wire.exit_of(waited, await container.show())
+
+    async def stop(self, container_id: str, grace: float) -> None:
+        """See `Engine`."""
+        seconds = wire.stop_seconds(grace)
+        timeout = aiohttp.ClientTimeout(total=seconds + _STOP_MARGIN, sock_connect=10)
+        with engine_errors(done=_NOT_RUNNING):
+            await self._container(container_id).stop(t=seconds, timeout=timeout)
+
+    async def kill(self, container_id: str) -> None:
+        """See `Engine`."""
+        with engine_errors(done=_NOT_RUNNING):
+            await self._container(container_id).kill(timeout=_SHORT)
+
+    async def remove(self, container_id: str) -> None:
+        """See `Engine`; a removal under way counts as done."""
+        with engine_errors(done=_NOT_RUNNING):
+            await self._container(container_id).delete(force=True, v=True, timeout=_SHORT)
+
+    async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
+        """See `Engine`."""
+        with engine_errors():
+            found = await self._client().containers.list(all="1", filters=wire.label_filter(labels))
+        return [wire.container_info(container.id, container["Labels"], container["State"]) for container in found]
+
+    async def info(self) -> Mapping[str, str | int]:
+        """See `Engine`."""
+        with engine_errors():
+            return wire.figures(await self._client().system.info())
+
+    async def close(self) -> None:
+        """See `Engine`. The next call would connect again."""
+        docker, self._docker = self._docker, None
+        if docker is not None:
+            await docker.close()
+
+    async def _has(self, reference: Reference) -> bool:
+        try:
+            with engine_errors(missing=ImageError):
+                await self._client().images.inspect(str(reference))
+        except ImageError:
+            return False
+        return True
+
+    async def _pull(self, reference: Reference, errors: list[str]) -> None:
+        """One attempt. What went wrong is appended to `errors` and raised."""
+        try:
+            await self._pull_once(reference)
+        except EngineUnavailableError:
+            raise
+        except EngineError as error:
+            errors.append(str(error))
+            raise _PullError(str(error)) from None
+
+    async def _pull_once(self, reference: Reference) -> None:
+        parameters = {"fromImage": reference.pull_name, "tag": reference.pull_tag}
+        with engine_errors():
+            try:
+                async with self._request("POST", "images/create", parameters, timeout=_PULL) as body:
+                    async for line in body:
+                        if error := wire.pull_error(line):
+                            raise EngineError(error)
+            except aiohttp.SocketTimeoutError:
+                raise EngineError("the pull timed out") from None
+
+    def _container(self, container_id: str) -> DockerContainer:
+        return self._client().containers.container(container_id)
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, path: str, parameters: Mapping[str, str], *, timeout: Any = _SHORT, data: Any = None
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """For what aiodocker's own methods would decode, keep in memory, or take for an end when it broke off."""
+        query = self._client()._query(  # noqa: SLF001 - aiodocker has no public call that streams raw bytes
+            path, method, params=dict(parameters), data=data, timeout=timeout
+        )
+        async with query as response:
+            with closing(response):
+                yield response.content
+
+    def _client(self) -> Docker:
+        if self._docker is None:
+            self._docker = _connect(self._host, self._ssl_context)
+        return self._docker
+
+
+def _connect(host: str, ssl_context: SSLContext | None) -> Docker:
+    """A client whose connector has no limit: every running job holds two connections, and aiohttp's limit is 100."""
+    connector: aiohttp.BaseConnector
+    if host.startswith("unix://"):
+        connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+        url = "unix://localhost"
+    else:
+        connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0)
+        url = host.replace("tcp://", "https://" if ssl_context else "http://", 1).rstrip("/")
+    session = aiohttp.ClientSession(connector=connector, timeout=_SHORT)
+    return _OwningDocker(url=url, connector=connector, session=session, timeout=_SHORT)
+
+
+class _OwningDocker(Docker):
+    """Closes the session that it was given."""
+
+    async def close(self) -> None:
+        await super().close()
+        await self.session.close()
+
+
+async def _frames(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, None]:
+    parser = wire.FrameParser()
+    async for data in body.iter_chunked(_STEP):
+        for piece in parser.feed(data):
+            yield piece
+    if not parser.between_frames:
+        raise EngineUnavailableError("The container's output broke off.")
+
+
+async def _terminal(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, None]:
+    async for data in body.iter_chunked(_STEP):
+        yield OutputPiece("tty", data)
+
+
+async def _slices(data: bytes) -> AsyncIterator[bytes]:
+    """aiohttp warns of large bodies in one piece, since they block the loop."""
+    for start in range(0, len(data), _STEP):
+        yield data[start : start + _STEP]
+
+
+def _worth_another_try(error: Exception) -> bool:
+    return isinstance(error, _PullError) and is_transient(str(error))

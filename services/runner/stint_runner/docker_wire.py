@@ -1,0 +1,174 @@
+"""Between Stint's words and Docker's: conversion only, no input or output."""
+
+import io
+import json
+import math
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from stint.errors import EngineError
+from stint_runner.engine import ContainerInfo, ContainerSpec, Exit, OutputPiece
+from stint_runner.images import parse_reference
+from stint_runner.overlay import USER_ID
+
+PIDS_LIMIT: Final = 4096
+MAX_FILE: Final = 2**20
+"""Bytes of a file that is read out of a container."""
+MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
+"""Bytes of the tar around it: its headers, and padding to tar's record of 10 KiB."""
+
+_ALIVE: Final = frozenset({"running", "paused", "restarting"})
+_FRAME_HEADER: Final = 8
+_STREAMS: Final = {1: "stdout", 2: "stderr"}
+_LOG_CONFIG: Final = {
+    # Not json-file: that replaces bytes that are not UTF-8.
+    "Type": "local",
+    "Config": {"max-size": "128m", "max-file": "2", "compress": "false"},
+}
+_FIGURES: Final = {
+    "containers": "Containers",
+    "containers_running": "ContainersRunning",
+    "containers_paused": "ContainersPaused",
+    "containers_stopped": "ContainersStopped",
+    "images": "Images",
+    "mem_total": "MemTotal",
+    "architecture": "Architecture",
+    "operating_system": "OperatingSystem",
+}
+
+
+def create_config(spec: ContainerSpec) -> dict[str, Any]:
+    """The body of `POST /containers/create`.
+
+    No `Init`: with it a missing command is no longer refused at the start, but ends with 127.
+
+    Raises:
+        ImageError: the image is not a reference.
+    """
+    config: dict[str, Any] = {
+        "Image": str(parse_reference(spec.image)),
+        "User": f"{USER_ID}:{USER_ID}",
+        "OpenStdin": False,
+        "Tty": spec.tty,
+        "Labels": dict(spec.labels),
+        "Env": _last_of_each(spec),
+        "HostConfig": _host_config(spec),
+    }
+    if spec.entrypoint:
+        config["Entrypoint"] = list(spec.entrypoint)
+    if spec.command:
+        config["Cmd"] = list(spec.command)
+    if spec.working_directory:
+        config["WorkingDir"] = spec.working_directory
+    if spec.network == "none":
+        config["NetworkDisabled"] = True  # saves a third of the start, beside the mode alone
+    return config
+
+
+def _host_config(spec: ContainerSpec) -> dict[str, Any]:
+    host: dict[str, Any] = {"NetworkMode": spec.network, "LogConfig": _LOG_CONFIG}
+    if spec.binds:
+        # Mounts, not Binds: those make a folder on the host where the source is missing.
+        host["Mounts"] = [
+            {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
+            for source, target in spec.binds.items()
+        ]
+    if spec.hardened:
+        host |= {"SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"], "PidsLimit": PIDS_LIMIT}
+    return host
+
+
+def _last_of_each(spec: ContainerSpec) -> list[str]:
+    return list({entry.partition("=")[0]: entry for entry in spec.env}.values())
+
+
+def label_filter(labels: Mapping[str, str]) -> str:
+    """The `filters` parameter of a listing."""
+    return json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
+
+
+def container_info(container_id: str, labels: Mapping[str, str] | None, state: str) -> ContainerInfo:
+    """An entry of a listing. Paused counts as running."""
+    return ContainerInfo(container_id=container_id, labels=labels or {}, running=state in _ALIVE)
+
+
+def figures(info: Mapping[str, Any]) -> dict[str, str | int]:
+    """The part of `GET /info` that the port promises; what an engine leaves out is missing here too."""
+    return {ours: info[theirs] for ours, theirs in _FIGURES.items() if theirs in info}
+
+
+def exit_of(waited: Mapping[str, Any], inspected: Mapping[str, Any]) -> Exit:
+    """From the answers of `wait` and, after it, `inspect`."""
+    state = inspected.get("State") or {}
+    return Exit(code=int(waited["StatusCode"]), oom_killed=bool(state.get("OOMKilled")))
+
+
+def pull_error(line: bytes) -> str:
+    """The error in a line of a pull's progress, "" if it has none."""
+    try:
+        progress = json.loads(line)
+    except ValueError:
+        return "the engine's progress is not JSON"
+    detail = progress.get("errorDetail") or {}
+    return str(detail.get("message") or progress.get("error") or "")
+
+
+def stop_seconds(grace: float) -> int:
+    """Docker takes whole seconds."""
+    return max(0, math.ceil(grace))
+
+
+def regular_file(archive: bytes) -> bytes | None:
+    """The bytes of the one regular file of at most 1 MiB in a tar, None for anything else."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            member = tar.next()
+            stream = tar.extractfile(member) if member and member.isreg() and member.size <= MAX_FILE else None
+            return stream.read() if stream else None
+    except tarfile.TarError:
+        return None
+
+
+class FrameParser:
+    """Takes the engine's multiplexed output apart: 8 bytes of header (stream, three zeros, size), then the bytes.
+
+    A frame may come out in several pieces, as its bytes come in; nothing but a header is ever held back.
+    """
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._stream = ""
+        self._left = 0
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether the output may end here."""
+        return not self._header and not self._left
+
+    def feed(self, data: bytes) -> Iterator[OutputPiece]:
+        """The pieces in the next bytes of the connection. Must be run through before the next call.
+
+        Raises:
+            EngineError: a frame of no known stream: Docker reports there that it cannot read the log.
+        """
+        position = 0
+        while position < len(data):
+            if self._left:
+                piece = data[position : position + self._left]
+                self._left -= len(piece)
+                position += len(piece)
+                yield OutputPiece(self._stream, piece)
+            else:
+                position += self._take_header(data, position)
+
+    def _take_header(self, data: bytes, position: int) -> int:
+        taken = data[position : position + _FRAME_HEADER - len(self._header)]
+        self._header += taken
+        if len(self._header) == _FRAME_HEADER:
+            stream = _STREAMS.get(self._header[0])
+            if stream is None:
+                raise EngineError("The engine could not read the container's output.")
+            self._stream, self._left = stream, int.from_bytes(self._header[4:])
+            self._header = b""
+        return len(taken)

@@ -1,0 +1,139 @@
+"""From a submission to a container: how payload, content, and image are merged. Payload wins over content."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from stint.errors import JobFailedError
+from stint.payload import JobPayload
+from stint.subjects import LABEL_ACK, LABEL_JOB, LABEL_QUEUE, LABEL_RUNNER, LABEL_WORK_CREATED
+from stint_runner.content import Manifest
+from stint_runner.engine import ContainerSpec
+from stint_runner.secretfile import SecretRef, parse_refs
+
+NOTHING: Final = Manifest()
+
+
+class JobContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runner, not the submitter, decides about a job's container.
+
+    Attributes:
+        labels: as `labels` makes them.
+        network: the engine's network mode.
+        vault_addr: the Vault server as the container reaches it.
+        vault_cacert: a CA bundle on the engine's host, "" for none.
+        vault_token: the job's own token; reaches the container only if the payload asks for it, or with `compat`.
+        compat: as GoStint does: not hardened, token exposed.
+    """
+
+    labels: Mapping[str, str]
+    network: str = "bridge"
+    vault_addr: str = ""
+    vault_cacert: str = ""
+    vault_token: str = ""
+    compat: bool = False
+
+    def __repr__(self) -> str:
+        return f"JobContext(labels={self.labels!r})"
+
+
+def labels(*, job_id: str, token: str, runner: str, ack: str = "", work_created: str = "") -> dict[str, str]:
+    """A container's labels.
+
+    Args:
+        job_id: the job's id.
+        token: the queue's subject token.
+        runner: the runner's id.
+        ack: the reply subject of the delivery.
+        work_created: when the stream WORK was created: an ack subject of another WORK must not be used.
+    """
+    return {
+        LABEL_JOB: job_id,
+        LABEL_QUEUE: token,
+        LABEL_RUNNER: runner,
+        LABEL_ACK: ack,
+        LABEL_WORK_CREATED: work_created,
+    }
+
+
+def container_image(payload: JobPayload, content: Manifest = NOTHING) -> str:
+    """The image to run.
+
+    Raises:
+        JobFailedError: none is named.
+    """
+    image = payload.container_image or content.container_image
+    if not image:
+        raise JobFailedError("ContainerImage is empty", reason="image")
+    return image
+
+
+def pull_always(payload: JobPayload) -> bool:
+    """Whether to pull an image that is there already.
+
+    Raises:
+        JobFailedError: the policy is not one of its two words.
+    """
+    policy = payload.image_pull_policy
+    if policy not in {"", "IfNotPresent", "Always"}:
+        raise JobFailedError(f"Incorrect value for image_pull_policy: {policy}", reason="image")
+    return policy == "Always"
+
+
+def secret_refs(payload: JobPayload, content: Manifest = NOTHING, image: Manifest = NOTHING) -> list[SecretRef]:
+    """All references, those of the image first, then the content's, then the payload's; the last of a variable wins.
+
+    Raises:
+        JobFailedError: one of them is wrong.
+    """
+    return parse_refs([*(image.secret_refs or ()), *(content.secret_refs or ()), *payload.secret_refs])
+
+
+def exposes_token(payload: JobPayload, *, compat: bool = False) -> bool:
+    """Whether the job's Vault token goes into its container, as `VAULT_TOKEN` and as the secret `TOKEN`."""
+    return payload.expose_vault_token or compat
+
+
+def container_spec(payload: JobPayload, image: str, context: JobContext) -> ContainerSpec:
+    """The container to create for a payload.
+
+    Raises:
+        JobFailedError: a field that no process can be given. The sentence names the field, never its value.
+    """
+    _check(payload)
+    cacert = context.vault_cacert
+    return ContainerSpec(
+        image=image,
+        entrypoint=payload.entrypoint,
+        command=payload.run,
+        working_directory=payload.working_directory,
+        env=_environment(payload, context),
+        tty=payload.tty,
+        labels=context.labels,
+        network=context.network,
+        binds={cacert: cacert} if cacert else {},
+        hardened=not context.compat,
+    )
+
+
+def _environment(payload: JobPayload, context: JobContext) -> Sequence[str]:
+    ours = [f"VAULT_ADDR={context.vault_addr}", f"VAULT_CACERT={context.vault_cacert}"]
+    if exposes_token(payload, compat=context.compat):
+        ours.append(f"VAULT_TOKEN={context.vault_token}")
+    return (*payload.env_vars, *ours)
+
+
+def _check(payload: JobPayload) -> None:
+    """Refuse here what the engine would refuse by quoting it: a variable's value can be a secret."""
+    texts = {
+        "entrypoint": payload.entrypoint,
+        "run": payload.run,
+        "working_directory": (payload.working_directory,),
+        "env_vars": payload.env_vars,
+    }
+    for field, values in texts.items():
+        if any("\0" in value for value in values):
+            raise JobFailedError(f"Incorrect value in {field}: it holds a NUL", reason="payload")
+    if any(value.startswith("=") or not value for value in payload.env_vars):
+        raise JobFailedError("Incorrect value in env_vars: a variable has no name", reason="payload")

@@ -1,0 +1,21 @@
+"""Stint's ports on NATS JetStream."""
+
+from stint.jetstream.broker import Broker
+from stint.jetstream.eventlog import JetStreamEventLog
+from stint.jetstream.feed import EventFeed
+from stint.jetstream.output import JetStreamOutput
+from stint.jetstream.payloads import JetStreamPayloads
+from stint.jetstream.topology import declare
+from stint.jetstream.views import JetStreamViews
+from stint.jetstream.workqueue import JetStreamWorkQueues
+
+__all__ = [
+    "Broker",
+    "EventFeed",
+    "JetStreamEventLog",
+    "JetStreamOutput",
+    "JetStreamPayloads",
+    "JetStreamViews",
+    "JetStreamWorkQueues",
+    "declare",
+]

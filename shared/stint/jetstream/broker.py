@@ -1,0 +1,209 @@
+"""A connection to NATS, with JetStream's requests and errors as Stint wants them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from stint.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
+
+log = structlog.get_logger()
+
+HEADER_ROOM: Final = 8 * 1024
+"""Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
+CONNECT_WAIT: Final = 2.0
+"""Seconds between two attempts to connect."""
+PING_INTERVAL: Final = 10
+"""Seconds; with two unanswered pings a dead connection is noticed within 30."""
+
+STATUS: Final = "Status"
+
+
+class NoAnswerError(BrokerUnavailableError):
+    """NATS got the request, perhaps, and gave no answer."""
+
+
+class Broker:
+    """One process's connection. It is made in the background and kept for ever, through any number of outages."""
+
+    def __init__(self, url: str, *, prefix: str = "$JS.API", name: str = "stint", timeout: float = 5.0) -> None:
+        """Nothing is sent before `start`.
+
+        Args:
+            url: servers, comma-separated.
+            prefix: of the JetStream API.
+            name: shown in the server's connection list.
+            timeout: seconds that any request may take.
+        """
+        self.prefix = prefix
+        self.timeout = timeout
+        self.client = Client()
+        self.connected = asyncio.Event()
+        self._url = url
+        self._name = name
+        self._connecting: asyncio.Task[None] | None = None
+        self._complained = False
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
+
+    async def wait_connected(self) -> None:
+        """Return once there is a connection, however long that takes."""
+        await self.connected.wait()
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._connecting and not self._connecting.done():
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        await self.client.close()
+
+    async def _connect(self) -> None:
+        await self.client.connect(
+            [server.strip() for server in self._url.split(",")],
+            name=self._name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=CONNECT_WAIT,  # type: ignore[arg-type] # any number of seconds does
+            ping_interval=PING_INTERVAL,
+            # A publish while disconnected must fail, not be stored later: a ghost submission would run twice.
+            pending_size=0,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnect,
+            reconnected_cb=self._on_connect,
+        )
+        await self._on_connect()
+
+    async def _on_connect(self) -> None:
+        self.connected.set()
+        log.info("nats connected", server=self.client.connected_url.netloc if self.client.connected_url else "")
+        self._complained = False
+
+    async def _on_disconnect(self) -> None:
+        self.connected.clear()
+
+    async def _on_error(self, error: Exception) -> None:
+        if not self._complained:
+            log.warning("nats not reachable, trying for ever", error=type(error).__name__)
+            self._complained = True
+
+    # --- requests -----------------------------------------------------------------------------------------------
+
+    async def request(self, subject: str, data: bytes = b"", *, headers: Mapping[str, str] | None = None) -> Msg:
+        """Send a request and wait for its answer.
+
+        Raises:
+            NoAnswerError: it was sent; whether it was taken is unknown.
+            BrokerUnavailableError: it was not sent, or nobody listens there.
+            TooLargeError: the server would not take it; nothing was sent.
+        """
+        if len(data) + HEADER_ROOM > self.client.max_payload:
+            raise TooLargeError(f"A message of {len(data)} bytes is more than NATS takes.")
+        if not self.client.is_connected:
+            raise BrokerUnavailableError
+        try:
+            return await self.client.request(
+                subject, data, timeout=self.timeout, headers=dict(headers) if headers else None
+            )
+        except nats.errors.TimeoutError:
+            raise NoAnswerError from None
+        except nats.errors.Error as error:
+            raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
+
+    async def api(self, subject: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A request to the JetStream API. An answer that is an error comes back under `error`.
+
+        Args:
+            subject: without the prefix.
+            request: the JSON body.
+        """
+        body = json.dumps(request).encode() if request is not None else b""
+        answer: dict[str, Any] = json.loads((await self.request(f"{self.prefix}.{subject}", body)).data)
+        return answer
+
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Publish into a stream and wait for its acknowledgement, which may hold an `error`."""
+        answer = await self.request(subject, data, headers=headers)
+        parsed: dict[str, Any] = json.loads(answer.data) if answer.data else {}
+        return parsed
+
+    async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
+        """Messages straight from a stream's nearest replica: a batch or a `multi_last`. Empty if there is none.
+
+        Raises:
+            BrokerRefusedError: the stream refused the request.
+        """
+        async with self.subscribe(self.client.new_inbox) as subscription:
+            try:
+                await self.client.publish(
+                    f"{self.prefix}.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=subscription.subject
+                )
+                return await self._collect(subscription)
+            except (TimeoutError, nats.errors.TimeoutError):
+                raise NoAnswerError from None
+            except nats.errors.Error as error:
+                raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
+
+    async def _collect(self, subscription: Subscription) -> list[Msg]:
+        messages: list[Msg] = []
+        while True:
+            message = await subscription.next_msg(timeout=self.timeout)
+            match status_of(message):
+                case "":
+                    messages.append(message)
+                case "204" | "404":
+                    return messages
+                case "503":
+                    raise BrokerUnavailableError
+                case status:
+                    raise BrokerRefusedError(f"NATS refused to read: {status}.")
+
+    @asynccontextmanager
+    async def subscribe(self, subject: Any) -> AsyncIterator[Subscription]:
+        """A subscription for the duration of the block. `subject` may be a function that makes one."""
+        if not self.client.is_connected:
+            raise BrokerUnavailableError
+        subscription = await self.client.subscribe(subject() if callable(subject) else subject)
+        try:
+            yield subscription
+        finally:
+            if not self.client.is_closed:
+                await _quietly_unsubscribe(subscription)
+
+
+async def _quietly_unsubscribe(subscription: Subscription) -> None:
+    try:
+        await subscription.unsubscribe()
+    except nats.errors.Error:
+        log.debug("unsubscribe failed", subject=subscription.subject)
+
+
+def status_of(message: Msg) -> str:
+    """The status of a message that the server made itself; "" for a real one."""
+    return (message.headers or {}).get(STATUS, "")
+
+
+def error_code(answer: Mapping[str, Any]) -> int:
+    """JetStream's own error number of an answer, 0 if it is none. (The HTTP-like code says too little.)"""
+    error = answer.get("error")
+    return int(error.get("err_code", error.get("code", 0))) if error else 0
+
+
+def check(answer: dict[str, Any]) -> dict[str, Any]:
+    """Hand on an answer that is no error.
+
+    Raises:
+        BrokerUnavailableError: the server cannot do it now.
+        BrokerRefusedError: it will not do it.
+    """
+    if error := answer.get("error"):
+        sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
+        raise (BrokerUnavailableError if error.get("code") == 503 else BrokerRefusedError)(sentence)  # noqa: PLR2004 - HTTP
+    return answer

@@ -1,0 +1,112 @@
+"""The event log on the EVENTS stream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+from nats.aio.msg import Msg
+
+from stint.codec import encode
+from stint.eventlog import Outcome
+from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
+from stint.jetstream.broker import Broker, NoAnswerError, check, error_code
+from stint.jetstream.messages import raw_message, records
+from stint.job import Job, fold
+from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, unreadable_submission
+
+WRONG_LAST_SEQUENCE: Final = 10071
+"""The subject's last sequence is not the expected one."""
+SUBJECT_TAKEN: Final = 10077
+"""The subject has its one message already."""
+NO_MESSAGE: Final = 10037
+"""There is no such message."""
+
+_EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+_EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+
+
+class JetStreamEventLog:
+    """See `stint.eventlog.EventLog`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+        headers = {_EXPECTED_SEQUENCE: str(after or 0)}
+        if after is not None:
+            headers[_EXPECTED_SUBJECT] = event_filter("*", token, job_id)
+        messages = [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in events]
+        try:
+            answer = await self._publish(messages, headers)
+        except NoAnswerError:
+            return await self._who_won(token, job_id, events, unanswered=True)
+        if error_code(answer) in {WRONG_LAST_SEQUENCE, SUBJECT_TAKEN}:
+            return await self._who_won(token, job_id, events, unanswered=False)
+        check(answer)
+        return Outcome.WON
+
+    async def _publish(self, messages: Sequence[tuple[str, bytes]], headers: dict[str, str]) -> dict[str, Any]:
+        """One message, or an atomic batch whose first message carries the condition."""
+        if len(messages) == 1:
+            return await self._broker.publish(*messages[0], headers)
+        *first, last = _batch(messages, headers)
+        for subject, body, batch_headers in first:
+            answer = await self._broker.publish(subject, body, batch_headers)
+            if "error" in answer:
+                return answer
+        return await self._broker.publish(*last)
+
+    async def _who_won(self, token: str, job_id: str, events: Sequence[AnyEvent], *, unanswered: bool) -> Outcome:
+        """Whose facts stand in the log. Asks the leader, which has every message it has acknowledged."""
+        last = events[-1]
+        stored = await self._leader_get(EventAddress(last.kind, token, job_id).subject)
+        if stored is None:
+            # Unanswered, it may still be on its way; refused, something else came before it.
+            return Outcome.UNKNOWN if unanswered else Outcome.LOST
+        event = stored.event
+        return Outcome.WON if event is not None and event.event_id == last.event_id else Outcome.LOST
+
+    async def load(self, job_id: str) -> Job | None:
+        messages = await self._broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
+        job = fold(records(messages))
+        return job or await self._load_from_leader(job_id)
+
+    async def _load_from_leader(self, job_id: str) -> Job | None:
+        """A lagging replica may not have what was acknowledged a moment ago."""
+        if await self._leader_get(event_filter(Submitted.kind, "*", job_id)) is None:
+            return None
+        found = await asyncio.gather(*(self._leader_get(event_filter(kind, "*", job_id)) for kind in EVENT_TYPES))
+        return fold(record for record in found if record is not None)
+
+    async def _leader_get(self, subject: str) -> Record | None:
+        answer = await self._broker.api(f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": subject})
+        if error_code(answer) == NO_MESSAGE:
+            return None
+        return next(records([raw_message(check(answer)["message"])]), None)
+
+    async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
+        address = unreadable_submission(WORK, stream_sequence)
+        return await self.append(address.token, address.job_id, event)
+
+    @asynccontextmanager
+    async def follow(self, job_id: str) -> AsyncIterator[AsyncIterator[Record]]:
+        async with self._broker.subscribe(live_filter("*", "*", job_id)) as subscription:
+            await self._broker.client.flush()
+            yield _as_records(subscription.messages)
+
+
+async def _as_records(messages: AsyncIterator[Msg]) -> AsyncIterator[Record]:
+    async for message in messages:
+        for record in records([message]):
+            yield record
+
+
+def _batch(messages: Sequence[tuple[str, bytes]], condition: dict[str, str]) -> list[tuple[str, bytes, dict[str, str]]]:
+    """The messages of an atomic batch; the last one commits it."""
+    batch = uuid4().hex
+    headers = [{"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number + 1)} for number in range(len(messages))]
+    headers[0] |= condition
+    headers[-1]["Nats-Batch-Commit"] = "1"
+    return [(subject, body, own) for (subject, body), own in zip(messages, headers, strict=True)]

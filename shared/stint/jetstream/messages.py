@@ -1,0 +1,60 @@
+"""Messages as JetStream stores, republishes and returns them."""
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from email.parser import BytesHeaderParser
+from typing import Any, NamedTuple, Protocol
+
+from stint.codec import to_record
+from stint.errors import InvalidJobIdError, InvalidTokenError
+from stint.events import Record
+from stint.subjects import parse_event_subject
+
+SEQUENCE = "Nats-Sequence"
+SUBJECT = "Nats-Subject"
+TIME = "Nats-Time-Stamp"
+
+
+class Stored(Protocol):
+    """What a direct get and a republished message have in common: body, and headers that say where it stands."""
+
+    @property
+    def data(self) -> bytes:
+        """The body."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str] | None:
+        """Own headers and those that the server added."""
+        ...
+
+
+class RawMessage(NamedTuple):
+    """A message that the leader returned, in the form of a direct get."""
+
+    data: bytes
+    headers: Mapping[str, str]
+
+
+def raw_message(answer: Mapping[str, Any]) -> RawMessage:
+    """The `message` of a `STREAM.MSG.GET` answer."""
+    raw = base64.b64decode(answer.get("hdrs", ""))
+    own = dict(BytesHeaderParser().parsebytes(raw.partition(b"\r\n")[2]).items())
+    place = {SUBJECT: answer["subject"], SEQUENCE: str(answer["seq"]), TIME: answer["time"]}
+    return RawMessage(base64.b64decode(answer.get("data", "")), own | place)
+
+
+def sequence_of(message: Stored) -> int:
+    """The message's sequence in its stream."""
+    return int((message.headers or {})[SEQUENCE])
+
+
+def records(messages: Iterable[Stored]) -> Iterator[Record]:
+    """Messages of EVENTS as records. Those whose subject names no queue or job are left out."""
+    for message in messages:
+        headers = message.headers or {}
+        try:
+            address = parse_event_subject(headers[SUBJECT])
+        except (InvalidTokenError, InvalidJobIdError):
+            continue
+        yield to_record(address, message.data, sequence=sequence_of(message), time=headers[TIME])

@@ -1,0 +1,116 @@
+"""The streams and buckets, declared once with explicit settings."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from stint.jetstream.broker import Broker, check, error_code
+from stint.subjects import EVENTS, JOBS_BUCKET, LOGS, PAYLOADS, RUNNERS_BUCKET, WORK, event_filter, kv_stream
+
+log = structlog.get_logger()
+
+_NANOSECONDS: Final = 10**9
+_STREAM_NOT_FOUND: Final = 10059
+
+DUPLICATE_WINDOW: Final = 0.1
+"""Seconds, the least there is: Stint relies on no message id, for a stranger's can make the broker swallow a submit."""
+MAX_QUEUE_CONSUMERS: Final = 100_000
+"""Queues with a live consumer at a time. Must be explicit: the server's own cap is 1000, and -1 does not lift it."""
+MARKER_TTL: Final = 60
+"""Seconds that an expired key's marker stays, for those who follow the bucket."""
+
+_WRITE_ONCE: Final[Mapping[str, Any]] = {
+    "retention": "limits",
+    "max_msgs_per_subject": 1,
+    "discard": "new",
+    "discard_new_per_subject": True,
+    "deny_delete": True,
+    "deny_purge": False,
+    "allow_rollup_hdrs": False,
+    "allow_msg_ttl": False,
+    "allow_direct": True,
+    "duplicate_window": int(DUPLICATE_WINDOW * _NANOSECONDS),
+}
+"""A second publish of the same fact by anyone is refused in the broker."""
+
+
+def stream_configs(replicas: int) -> list[dict[str, Any]]:
+    """What `declare` creates, as the JetStream API wants it (durations in nanoseconds)."""
+    common = {"storage": "file", "num_replicas": replicas}
+    return [
+        {
+            "name": EVENTS,
+            "subjects": ["ev.*.*.*"],
+            **_WRITE_ONCE,
+            "allow_atomic": True,
+            "republish": {"src": "ev.*.*.*", "dest": "live.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"},
+            **common,
+        },
+        {"name": PAYLOADS, "subjects": ["pl.*.*.*"], **_WRITE_ONCE, **common},
+        {
+            "name": WORK,
+            "sources": [{"name": EVENTS, "filter_subject": event_filter("submitted")}],
+            "retention": "workqueue",
+            "discard": "new",
+            "max_consumers": MAX_QUEUE_CONSUMERS,
+            "allow_direct": True,
+            "republish": {
+                "src": event_filter("submitted"),
+                "dest": "hint.{{wildcard(1)}}.{{wildcard(2)}}",
+                "headers_only": True,
+            },
+            **common,
+        },
+        {
+            "name": LOGS,
+            "subjects": ["log.*.*"],
+            "retention": "limits",
+            "discard": "new",
+            "deny_delete": True,
+            "allow_direct": True,
+            "duplicate_window": int(DUPLICATE_WINDOW * _NANOSECONDS),
+            "republish": {"src": "log.*.*", "dest": "tail.{{wildcard(1)}}.{{wildcard(2)}}"},
+            **common,
+        },
+        *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET)),
+    ]
+
+
+def _bucket(name: str) -> dict[str, Any]:
+    """The stream behind a KV bucket with expiring keys, as NATS clients lay it out."""
+    return {
+        "name": kv_stream(name),
+        "subjects": [f"$KV.{name}.>"],
+        "retention": "limits",
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "subject_delete_marker_ttl": MARKER_TTL * _NANOSECONDS,
+        "duplicate_window": int(DUPLICATE_WINDOW * _NANOSECONDS),
+    }
+
+
+async def declare(broker: Broker, replicas: int = 1) -> None:
+    """Make what is missing. What is there with other settings is left alone, and said.
+
+    Raises:
+        BrokerUnavailableError: the server does not answer, or has no JetStream.
+        BrokerRefusedError: it refuses a stream.
+    """
+    for config in stream_configs(replicas):
+        answer = await broker.api(f"STREAM.INFO.{config['name']}")
+        if error_code(answer) == _STREAM_NOT_FOUND:
+            check(await broker.api(f"STREAM.CREATE.{config['name']}", config))
+            continue
+        differing = _differences(config, check(answer)["config"])
+        if differing:
+            log.warning("stream has other settings", stream=config["name"], settings=", ".join(differing))
+
+
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Names of the settings in which a stream differs. The server leaves out what is false or empty."""
+    return [name for name, value in wanted.items() if (found.get(name) or None) != (value or None)]

@@ -1,0 +1,206 @@
+"""The broker's ports in memory, for tests that need no server. They pass the same contract suite as JetStream."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
+
+from stint.codec import encode, to_record
+from stint.errors import LogGapError, UndecodableError
+from stint.eventlog import Chunk, Outcome, StoredView
+from stint.events import AnyEvent, Record
+from stint.job import Job, fold
+from stint.subjects import WORK, EventAddress, unreadable_submission
+
+T = TypeVar("T")
+
+
+class _Topic(Generic[T]):
+    """Hands what is published to everyone who listens."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[asyncio.Queue[T], Callable[[T], bool]] = {}
+
+    def publish(self, item: T) -> None:
+        for queue, wanted in self._listeners.items():
+            if wanted(item):
+                queue.put_nowait(item)
+
+    @asynccontextmanager
+    async def listen(self, wanted: Callable[[T], bool]) -> AsyncIterator[AsyncIterator[T]]:
+        queue: asyncio.Queue[T] = asyncio.Queue()
+        self._listeners[queue] = wanted
+        try:
+            yield _drain(queue)
+        finally:
+            del self._listeners[queue]
+
+
+async def _drain(queue: "asyncio.Queue[T]") -> AsyncIterator[T]:
+    while True:
+        yield await queue.get()
+
+
+class MemoryEventLog:
+    """See `stint.eventlog.EventLog`.
+
+    Attributes:
+        records: all facts, in order.
+        stored: their bodies, by subject.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.records: list[Record] = []
+        self.stored: dict[str, bytes] = {}
+        self._now = now
+        self._live: _Topic[Record] = _Topic()
+
+    async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+        addresses = [EventAddress(event.kind, token, job_id) for event in events]
+        if any(address.subject in self.stored for address in addresses):
+            mine = all(self._is_stored(address, event) for address, event in zip(addresses, events, strict=True))
+            return Outcome.WON if mine else Outcome.LOST
+        if after is not None and after != self._last_sequence(token, job_id):
+            return Outcome.LOST
+        for address, event in zip(addresses, events, strict=True):
+            self.put(address, encode(event))
+        return Outcome.WON
+
+    def put(self, address: EventAddress, body: bytes) -> None:
+        """Store any bytes, as a stranger with the right to publish could."""
+        record = to_record(address, body, sequence=len(self.records) + 1, time=self._now().isoformat())
+        self.stored[address.subject] = body
+        self.records.append(record)
+        self._live.publish(record)
+
+    def _is_stored(self, address: EventAddress, event: AnyEvent) -> bool:
+        return self.stored.get(address.subject) == encode(event)
+
+    def _last_sequence(self, token: str, job_id: str) -> int:
+        mine = (record.sequence for record in self.records if (record.token, record.job_id) == (token, job_id))
+        return max(mine, default=0)
+
+    async def load(self, job_id: str) -> Job | None:
+        return fold(record for record in self.records if record.job_id == job_id)
+
+    async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
+        address = unreadable_submission(WORK, stream_sequence)
+        return await self.append(address.token, address.job_id, event)
+
+    @asynccontextmanager
+    async def follow(self, job_id: str) -> AsyncIterator[AsyncIterator[Record]]:
+        async with self._live.listen(lambda record: record.job_id == job_id) as records:
+            yield records
+
+
+class MemoryPayloads:
+    """See `stint.eventlog.PayloadStore`."""
+
+    def __init__(self, chunk_bytes: int = 512 * 1024) -> None:
+        self._chunk_bytes = chunk_bytes
+        self._chunks: dict[tuple[str, str], list[bytes]] = {}
+
+    async def put(self, token: str, job_id: str, sealed: bytes) -> int:
+        size = self._chunk_bytes
+        chunks = [sealed[start : start + size] for start in range(0, len(sealed), size)]
+        return len(self._chunks.setdefault((token, job_id), chunks))
+
+    async def get(self, token: str, job_id: str, chunks: int) -> bytes:
+        found = self._chunks.get((token, job_id), [])[:chunks]
+        if len(found) < chunks:
+            raise UndecodableError(f"The payload has {len(found)} of its {chunks} chunks.")
+        return b"".join(found)
+
+    async def purge(self, token: str, job_id: str) -> None:
+        self._chunks.pop((token, job_id), None)
+
+
+class MemoryOutput:
+    """See `stint.eventlog.OutputLog`."""
+
+    def __init__(self) -> None:
+        self._chunks: defaultdict[tuple[str, str], list[Chunk]] = defaultdict(list)
+        self._sequence = 0
+        self._live: _Topic[tuple[tuple[str, str], Chunk]] = _Topic()
+
+    async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
+        chunks = self._chunks[token, job_id]
+        last = chunks[-1] if chunks else None
+        if last is not None and (last.number, last.digest) == (chunk.number, chunk.digest):
+            return last.sequence
+        if after != (last.sequence if last else 0):
+            raise LogGapError
+        self._sequence += 1
+        stored = Chunk(
+            number=chunk.number,
+            offset=chunk.offset,
+            stream=chunk.stream,
+            digest=chunk.digest,
+            data=chunk.data,
+            sequence=self._sequence,
+        )
+        chunks.append(stored)
+        self._live.publish(((token, job_id), stored))
+        return self._sequence
+
+    async def last(self, token: str, job_id: str) -> Chunk | None:
+        chunks = self._chunks[token, job_id]
+        return chunks[-1] if chunks else None
+
+    async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
+        for chunk in list(self._chunks[token, job_id]):
+            if chunk.sequence > after:
+                yield chunk
+
+    @asynccontextmanager
+    async def tail(self, token: str, job_id: str) -> AsyncIterator[AsyncIterator[Chunk]]:
+        async with self._live.listen(lambda item: item[0] == (token, job_id)) as items:
+            yield (chunk async for _, chunk in items)
+
+    async def purge(self, token: str, job_id: str) -> None:
+        self._chunks.pop((token, job_id), None)
+
+
+class MemoryViews:
+    """See `stint.eventlog.ViewStore`. Keys do not expire."""
+
+    def __init__(self) -> None:
+        self._views: dict[str, StoredView] = {}
+        self._revision = 0
+        self._live: _Topic[StoredView] = _Topic()
+
+    async def get(self, job_id: str) -> StoredView | None:
+        return self._views.get(job_id)
+
+    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:  # noqa: ARG002 - nothing expires here
+        current = self._views.get(job_id)
+        if revision != (current.revision if current else 0):
+            return False
+        self._write(job_id, value)
+        return True
+
+    async def delete(self, job_id: str) -> None:
+        self._write(job_id, None)
+
+    def _write(self, job_id: str, value: bytes | None) -> None:
+        self._revision += 1
+        self._views[job_id] = StoredView(job_id=job_id, revision=self._revision, value=value)
+        self._live.publish(self._views[job_id])
+
+    async def clear(self) -> None:
+        self._views.clear()
+
+    @asynccontextmanager
+    async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:
+        async with self._live.listen(lambda _view: True) as changes:
+            yield _then(list(self._views.values()), changes)
+
+
+async def _then(known: Iterable[StoredView], changes: AsyncIterator[StoredView]) -> AsyncIterator[StoredView | None]:
+    for stored in known:
+        yield stored
+    yield None
+    async for stored in changes:
+        yield stored

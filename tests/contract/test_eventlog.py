@@ -1,0 +1,147 @@
+"""What `stint.eventlog.EventLog` promises."""
+
+import asyncio
+
+from stint.codec import encode
+from stint.eventlog import Outcome
+from stint.job import State
+from stint.subjects import EventAddress, queue_token
+from tests.contract.conftest import Ports
+from tests.events import TOKEN, ended, kill_requested, rejected, started, submitted
+
+JOB = "0123456789abcdef01234567"
+OTHER = "f" * 24
+
+
+async def test_what_was_appended_is_loaded(ports: Ports) -> None:
+    assert await ports.log.load(JOB) is None
+    first, second = submitted(), started()
+    assert await ports.log.append(TOKEN, JOB, first) is Outcome.WON
+    assert await ports.log.append(TOKEN, JOB, second) is Outcome.WON
+    job = await ports.log.load(JOB)
+    assert job is not None
+    assert (job.state, job.token, job.fact(type(first)), job.fact(type(second))) == (
+        State.RUNNING,
+        TOKEN,
+        first,
+        second,
+    )
+    assert await ports.log.load(OTHER) is None
+
+
+async def test_each_fact_happens_once(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted(), started())
+    assert await ports.log.append(TOKEN, JOB, started("runner-2")) is Outcome.LOST
+    job = await ports.log.load(JOB)
+    assert job is not None
+    assert job.runner == "runner-1"
+
+
+async def test_repeating_an_append_is_safe(ports: Ports) -> None:
+    fact = submitted()
+    assert [await ports.log.append(TOKEN, JOB, fact) for _ in range(3)] == [Outcome.WON] * 3
+
+
+async def test_of_many_who_claim_one_wins(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted())
+    job = await ports.log.load(JOB)
+    assert job is not None
+    outcomes = await asyncio.gather(
+        *(ports.log.append(TOKEN, JOB, started(f"runner-{n}"), after=job.sequence) for n in range(10))
+    )
+    assert sorted(outcome.value for outcome in outcomes) == ["lost"] * 9 + ["won"]
+
+
+async def test_a_decision_on_old_facts_loses(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted())
+    job = await ports.log.load(JOB)
+    assert job is not None
+    await ports.must_append(TOKEN, JOB, kill_requested())
+    assert await ports.log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.LOST
+    newer = await ports.log.load(JOB)
+    assert newer is not None
+    assert await ports.log.append(TOKEN, JOB, started(), after=newer.sequence) is Outcome.WON
+
+
+async def test_facts_of_other_jobs_do_not_disturb(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted())
+    job = await ports.log.load(JOB)
+    assert job is not None
+    await ports.must_append(TOKEN, OTHER, submitted(), started())
+    assert await ports.log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.WON
+
+
+async def test_an_end_takes_a_kill_in_between(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted(), started(), kill_requested())
+    assert await ports.log.append(TOKEN, JOB, ended()) is Outcome.WON
+
+
+async def test_a_pair_is_appended_as_one(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted())
+    job = await ports.log.load(JOB)
+    assert job is not None
+    pair = (kill_requested(), ended("failed", "killed"))
+    assert await ports.log.append(TOKEN, JOB, *pair, after=job.sequence) is Outcome.WON
+    assert await ports.log.append(TOKEN, JOB, *pair, after=job.sequence) is Outcome.WON
+    killed = await ports.log.load(JOB)
+    assert killed is not None
+    assert (killed.state, killed.kill_requested) == (State.FAILED, True)
+
+
+async def test_a_pair_that_loses_leaves_nothing(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted())
+    job = await ports.log.load(JOB)
+    assert job is not None
+    await ports.must_append(TOKEN, JOB, started())
+    pair = (kill_requested(), ended("failed", "killed"))
+    assert await ports.log.append(TOKEN, JOB, *pair, after=job.sequence) is Outcome.LOST
+    running = await ports.log.load(JOB)
+    assert running is not None
+    assert (running.state, running.kill_requested) == (State.RUNNING, False)
+
+
+async def test_bytes_that_are_no_fact_are_loaded_as_such(ports: Ports) -> None:
+    await ports.put(EventAddress("submitted", TOKEN, JOB), b"\xff junk")
+    await ports.put(EventAddress("from_the_future", TOKEN, JOB), b"{}")
+    job = await ports.log.load(JOB)
+    assert job is not None
+    assert (job.state, job.fact(type(submitted()))) == (State.QUEUED, None)
+    assert await ports.log.append(TOKEN, JOB, rejected(), after=job.sequence) is Outcome.WON
+
+
+async def test_a_job_has_one_queue(ports: Ports) -> None:
+    other_queue = queue_token("other")
+    await ports.must_append(TOKEN, JOB, submitted())
+    await ports.must_append(other_queue, JOB, submitted("other"), started("elsewhere"))
+    job = await ports.log.load(JOB)
+    assert job is not None
+    assert (job.token, job.state) == (TOKEN, State.QUEUED)
+    assert await ports.log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.WON
+
+
+async def test_following_shows_accepted_facts_only(ports: Ports) -> None:
+    async with ports.log.follow(JOB) as live:
+        await ports.must_append(TOKEN, OTHER, submitted())
+        await ports.must_append(TOKEN, JOB, submitted(), started())
+        assert await ports.log.append(TOKEN, JOB, started("runner-2")) is Outcome.LOST
+        await ports.must_append(TOKEN, JOB, ended())
+        seen = [await anext(live) for _ in range(3)]
+    assert [(record.kind, record.job_id) for record in seen] == [("submitted", JOB), ("started", JOB), ("ended", JOB)]
+    assert [record.sequence for record in seen] == sorted(record.sequence for record in seen)
+    loaded = await ports.log.load(JOB)
+    assert loaded is not None
+    assert list(loaded.facts.values()) == seen
+
+
+async def test_a_rejection_is_recorded_once_a_message(ports: Ports) -> None:
+    assert await ports.log.record_rejection(7, rejected()) is Outcome.WON
+    assert await ports.log.record_rejection(7, rejected()) is Outcome.LOST
+    assert await ports.log.record_rejection(8, rejected()) is Outcome.WON
+
+
+async def test_the_wire_format_is_json_with_a_type(ports: Ports) -> None:
+    await ports.put(EventAddress("submitted", TOKEN, JOB), encode(submitted()))
+    job = await ports.log.load(JOB)
+    assert job is not None
+    assert encode(submitted()).startswith(b'{"type":"submitted"')
+    assert job.fact(type(submitted())) is not None

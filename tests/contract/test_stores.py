@@ -1,0 +1,115 @@
+"""What the stores beside the event log promise."""
+
+import hashlib
+
+import pytest
+
+from stint.errors import LogGapError, UndecodableError
+from stint.eventlog import Chunk, StoredView
+from tests.contract.conftest import Ports
+from tests.events import TOKEN
+
+JOB = "0123456789abcdef01234567"
+OTHER = "f" * 24
+
+
+def _chunk(number: int, data: bytes = b"line\n", digest: str = "") -> Chunk:
+    digest = digest or hashlib.sha256(f"{number}".encode() + data).hexdigest()
+    return Chunk(number=number, offset=0, stream="stdout", digest=digest, data=data)
+
+
+@pytest.mark.parametrize("size", [1, 512 * 1024, 512 * 1024 + 1, 3_000_000])
+async def test_payloads_come_back_whole(ports: Ports, size: int) -> None:
+    sealed = bytes(index % 251 for index in range(size))
+    chunks = await ports.payloads.put(TOKEN, JOB, sealed)
+    assert chunks == -(-size // (512 * 1024))
+    await ports.payloads.put(TOKEN, OTHER, b"other")
+    assert await ports.payloads.get(TOKEN, JOB, chunks) == sealed
+    assert await ports.payloads.put(TOKEN, JOB, sealed) == chunks, "safe to repeat"
+
+
+async def test_payloads_are_written_once(ports: Ports) -> None:
+    await ports.payloads.put(TOKEN, JOB, b"first")
+    await ports.payloads.put(TOKEN, JOB, b"second")
+    assert await ports.payloads.get(TOKEN, JOB, 1) == b"first"
+
+
+async def test_a_payload_with_a_chunk_missing_is_refused(ports: Ports) -> None:
+    await ports.payloads.put(TOKEN, JOB, b"x")
+    with pytest.raises(UndecodableError, match="1 of its 2 chunks"):
+        await ports.payloads.get(TOKEN, JOB, 2)
+
+
+async def test_a_purged_payload_is_gone_and_others_stay(ports: Ports) -> None:
+    await ports.payloads.put(TOKEN, JOB, b"x")
+    await ports.payloads.put(TOKEN, OTHER, b"y")
+    await ports.payloads.purge(TOKEN, JOB)
+    await ports.payloads.purge(TOKEN, JOB)
+    with pytest.raises(UndecodableError):
+        await ports.payloads.get(TOKEN, JOB, 1)
+    assert await ports.payloads.get(TOKEN, OTHER, 1) == b"y"
+
+
+async def test_output_is_read_in_order_with_its_raw_bytes(ports: Ports) -> None:
+    chunks = [_chunk(1, b"\xff\x00"), _chunk(2), _chunk(3)]
+    after = 0
+    for chunk in chunks:
+        after = await ports.output.append(TOKEN, JOB, chunk, after=after)
+    await ports.output.append(TOKEN, OTHER, _chunk(1), after=0)
+    read = [chunk async for chunk in ports.output.read(TOKEN, JOB)]
+    assert [(chunk.number, chunk.data) for chunk in read] == [(chunk.number, chunk.data) for chunk in chunks]
+    rest = [chunk.number async for chunk in ports.output.read(TOKEN, JOB, after=read[0].sequence)]
+    assert rest == [2, 3]
+    assert await ports.output.last(TOKEN, JOB) == read[-1]
+    assert await ports.output.last(TOKEN, "a" * 24) is None
+
+
+async def test_output_has_one_writer(ports: Ports) -> None:
+    first = await ports.output.append(TOKEN, JOB, _chunk(1), after=0)
+    assert await ports.output.append(TOKEN, JOB, _chunk(1), after=0) == first, "safe to repeat"
+    with pytest.raises(LogGapError):
+        await ports.output.append(TOKEN, JOB, _chunk(1, b"another's"), after=0)
+    with pytest.raises(LogGapError):
+        await ports.output.append(TOKEN, JOB, _chunk(3), after=first + 1)
+
+
+async def test_output_is_tailed_and_purged(ports: Ports) -> None:
+    async with ports.output.tail(TOKEN, JOB) as tail:
+        await ports.output.append(TOKEN, OTHER, _chunk(1), after=0)
+        await ports.output.append(TOKEN, JOB, _chunk(1, b"live\n"), after=0)
+        assert (await anext(tail)).data == b"live\n"
+    await ports.output.purge(TOKEN, JOB)
+    assert [chunk async for chunk in ports.output.read(TOKEN, JOB)] == []
+    assert [chunk.number async for chunk in ports.output.read(TOKEN, OTHER)] == [1]
+
+
+async def test_views_are_written_by_compare_and_swap(ports: Ports) -> None:
+    assert await ports.views.get(JOB) is None
+    assert await ports.views.put(JOB, b"1", revision=0, ttl=None)
+    assert not await ports.views.put(JOB, b"2", revision=0, ttl=None)
+    stored = await ports.views.get(JOB)
+    assert stored is not None
+    assert await ports.views.put(JOB, b"3", revision=stored.revision, ttl=None)
+    newer = await ports.views.get(JOB)
+    assert newer is not None
+    assert newer.value == b"3"
+    await ports.views.delete(JOB)
+    gone = await ports.views.get(JOB)
+    assert gone is not None
+    assert gone.value is None
+    await ports.views.clear()
+    assert await ports.views.get(JOB) is None
+
+
+async def test_views_are_followed(ports: Ports) -> None:
+    def told(stored: StoredView | None) -> tuple[str, bytes | None] | None:
+        return (stored.job_id, stored.value) if stored else None
+
+    await ports.views.put(JOB, b"1", revision=0, ttl=None)
+    async with ports.views.follow() as changes:
+        assert told(await anext(changes)) == (JOB, b"1")
+        assert await anext(changes) is None, "all that was there is told"
+        await ports.views.put(OTHER, b"2", revision=0, ttl=None)
+        assert told(await anext(changes)) == (OTHER, b"2")
+        await ports.views.delete(JOB)
+        assert told(await anext(changes)) == (JOB, None)

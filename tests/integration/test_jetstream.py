@@ -1,0 +1,282 @@
+"""What only a real server can show."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from stint.codec import encode
+from stint.errors import BrokerUnavailableError, TooLargeError
+from stint.eventlog import Outcome
+from stint.events import Submitted
+from stint.jetstream import (
+    Broker,
+    JetStreamEventLog,
+    JetStreamPayloads,
+    JetStreamViews,
+    JetStreamWorkQueues,
+    declare,
+)
+from stint.jetstream.broker import error_code
+from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
+from stint.jetstream.topology import stream_configs
+from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, consumer_name, queue_token
+from tests.events import TOKEN, ended, started, submitted
+from tests.servers import NatsProcess
+
+JOB = "0123456789abcdef01234567"
+
+
+def job_id(number: int) -> str:
+    return f"{number:024x}"
+
+
+@pytest.fixture
+async def queues(broker: Broker) -> JetStreamWorkQueues:
+    queues = JetStreamWorkQueues(broker, lease=30)
+    await queues.start()
+    return queues
+
+
+async def test_declaring_twice_changes_nothing(broker: Broker) -> None:
+    before = [await broker.api(f"STREAM.INFO.{config['name']}") for config in stream_configs(1)]
+    await declare(broker)
+    after = [await broker.api(f"STREAM.INFO.{config['name']}") for config in stream_configs(1)]
+    assert [info["config"] for info in before] == [info["config"] for info in after]
+    assert [info["created"] for info in before] == [info["created"] for info in after]
+
+
+async def test_other_settings_are_left_alone_and_said(
+    nats_process: NatsProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker = Broker(nats_process.url)
+    broker.start()
+    await broker.wait_connected()
+    theirs = next(config for config in stream_configs(1) if config["name"] == PAYLOADS)
+    await broker.api(f"STREAM.CREATE.{PAYLOADS}", theirs | {"max_bytes": 10_000_000, "deny_delete": False})
+    await declare(broker)
+    info = await broker.api(f"STREAM.INFO.{PAYLOADS}")
+    assert info["config"]["deny_delete"] is False
+    assert "deny_delete" in capsys.readouterr().out
+    await broker.close()
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}, {"Nats-Expected-Last-Subject-Sequence": "0"}]
+)
+async def test_facts_are_write_once_in_the_broker(broker: Broker, headers: dict[str, str]) -> None:
+    subject = EventAddress("submitted", TOKEN, JOB).subject
+    await broker.publish(subject, b"first")
+    answer = await broker.publish(subject, b"second", headers)
+    assert answer["error"]
+    if not headers:
+        assert error_code(answer) == SUBJECT_TAKEN
+    message = await broker.api(f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": subject})
+    assert message["message"]["seq"] == 1
+
+
+async def test_facts_cannot_be_deleted_one_by_one(broker: Broker) -> None:
+    await broker.publish(EventAddress("submitted", TOKEN, JOB).subject, b"first")
+    assert (await broker.api(f"STREAM.MSG.DELETE.{EVENTS}", {"seq": 1}))["error"]
+
+
+async def test_an_oversized_message_is_refused_before_it_drops_the_connection(broker: Broker) -> None:
+    log = JetStreamEventLog(broker)
+    with pytest.raises(TooLargeError):
+        await log.append(TOKEN, JOB, submitted("x" * 2_000_000))
+    assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON, "the connection is still there"
+
+
+async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = JetStreamEventLog(broker)
+    await log.append(TOKEN, JOB, submitted())
+    await log.append(TOKEN, JOB, started())
+
+    async def behind(_stream: str, _request: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(broker, "direct_get", behind)
+    job = await log.load(JOB)
+    assert job is not None
+    assert job.runner == "runner-1"
+    assert await log.load(job_id(9)) is None
+
+
+async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker stores the fact but the answer is lost: the outcome is read from the log."""
+    from stint.jetstream.broker import NoAnswerError  # noqa: PLC0415 - internal to this one scenario
+
+    log = JetStreamEventLog(broker)
+    publish = broker.publish
+
+    async def lose_the_answer(*arguments: object) -> dict[str, object]:
+        await publish(*arguments)  # type: ignore[arg-type]
+        raise NoAnswerError
+
+    async def lose_the_request(*_arguments: object) -> dict[str, object]:
+        raise NoAnswerError
+
+    monkeypatch.setattr(broker, "publish", lose_the_answer)
+    assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON
+    assert await log.append(TOKEN, JOB, submitted()) is Outcome.LOST
+    monkeypatch.setattr(broker, "publish", lose_the_request)
+    assert await log.append(TOKEN, JOB, started()) is Outcome.UNKNOWN
+
+
+async def _until_it_fails(log: JetStreamEventLog) -> None:
+    """The client notices a moment after its server is gone."""
+    while True:
+        await log.load(JOB)
+
+
+async def test_server_gone_and_back(nats_process: NatsProcess, broker: Broker) -> None:
+    log, payloads = JetStreamEventLog(broker), JetStreamPayloads(broker)
+    assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON
+    await nats_process.kill()
+    with pytest.raises(BrokerUnavailableError):
+        await _until_it_fails(log)
+    with pytest.raises(BrokerUnavailableError):
+        await payloads.put(TOKEN, JOB, b"x")
+    await nats_process.start()
+    await broker.wait_connected()
+    job = await log.load(JOB)
+    assert job is not None
+    assert await log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.WON
+
+
+async def test_a_broker_that_starts_before_its_server(nats_process: NatsProcess) -> None:
+    await nats_process.kill()
+    broker = Broker(nats_process.url)
+    broker.start()
+    with pytest.raises(BrokerUnavailableError):
+        await JetStreamEventLog(broker).load(JOB)
+    await nats_process.start()
+    await broker.wait_connected()
+    await declare(broker)
+    assert await JetStreamEventLog(broker).load(JOB) is None
+    await broker.close()
+
+
+# --- work queues ------------------------------------------------------------------------------------------------
+
+
+async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    log = JetStreamEventLog(broker)
+    for number in range(3):
+        await log.append(TOKEN, job_id(number), submitted())
+    seen = []
+    for _ in range(3):
+        delivery = await queues.pull(TOKEN, 1)
+        assert delivery is not None
+        assert await queues.pull(TOKEN, 0.05) is None, "busy"
+        await delivery.renew()
+        await delivery.ack()
+        seen.append(delivery.subject.rpartition(".")[2])
+    assert seen == [job_id(number) for number in range(3)]
+    assert await queues.pull(TOKEN, 0.05) is None
+    assert await queues.pending() == []
+
+
+async def test_queues_are_independent(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    log = JetStreamEventLog(broker)
+    tokens = [queue_token(name) for name in ("a", "b", "")]
+    for number, token in enumerate(tokens):
+        await log.append(token, job_id(number), submitted())
+    async with asyncio.timeout(5):
+        while sorted(await queues.pending()) != sorted(tokens):
+            pass  # WORK takes them from EVENTS a moment later
+    deliveries = await asyncio.gather(*(queues.pull(token, 1) for token in tokens))
+    assert [delivery.subject.split(".")[2] for delivery in deliveries if delivery] == tokens
+
+
+async def test_what_is_given_back_comes_again(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    first = await queues.pull(TOKEN, 1)
+    assert first is not None
+    await first.give_back()
+    again = await queues.pull(TOKEN, 1)
+    assert again is not None
+    assert again.sequence == first.sequence
+
+
+async def test_an_abandoned_pull_does_not_block_its_queue(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    pull = asyncio.create_task(queues.pull(TOKEN, 5))
+    async with asyncio.timeout(5):
+        while not (await broker.api(f"CONSUMER.INFO.{WORK}.{consumer_name(TOKEN)}")).get("num_waiting"):
+            pass
+    pull.cancel()
+    await asyncio.gather(pull, return_exceptions=True)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    async with asyncio.timeout(5):
+        delivery = None
+        while delivery is None:
+            delivery = await queues.pull(TOKEN, 0.2)
+    assert delivery.subject.endswith(JOB)
+
+
+async def test_hints_name_the_queue_and_carry_no_payload(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    async with queues.hints() as hints:
+        await broker.client.flush()
+        await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+        assert await anext(hints) == TOKEN
+        await queues.hint("me")
+        assert await anext(hints) == "me"
+
+
+async def test_the_lease_is_what_the_server_says(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    assert await queues.lease(TOKEN) == 30
+    shorter = JetStreamWorkQueues(broker, lease=2)
+    await shorter.start()
+    assert await shorter.lease(TOKEN) == 30, "a shorter lease would cut those that are being held"
+
+
+async def test_a_consumer_that_is_gone_is_made_again(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    await queues.lease(TOKEN)
+    await broker.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(TOKEN)}")
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    assert await queues.pull(TOKEN, 0.2) is None
+    assert await queues.pull(TOKEN, 1) is not None
+
+
+async def test_more_than_a_thousand_queues(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    log = JetStreamEventLog(broker)
+    tokens = [queue_token(f"queue {number}") for number in range(1100)]
+    for number, token in enumerate(tokens):
+        await log.append(token, job_id(number), submitted())
+    async with asyncio.timeout(10):
+        while len(await queues.pending()) != 1100:
+            pass
+    for token in tokens:
+        assert await queues.lease(token) == 30
+
+
+async def test_a_wrong_expectation_has_its_own_number(broker: Broker) -> None:
+    subject = EventAddress("submitted", TOKEN, JOB).subject
+    answer = await broker.publish(subject, encode(submitted()), {"Nats-Expected-Last-Subject-Sequence": "5"})
+    assert error_code(answer) == WRONG_LAST_SEQUENCE
+
+
+async def test_views_expire(broker: Broker) -> None:
+    views = JetStreamViews(broker)
+    async with views.follow() as changes:
+        assert await anext(changes) is None
+        await views.put(JOB, b"1", revision=0, ttl=timedelta(seconds=1))
+        stored, marker = await anext(changes), await anext(changes)
+    assert stored is not None
+    assert stored.value == b"1"
+    assert marker is not None
+    assert (marker.job_id, marker.value) == (JOB, None)
+
+
+async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) -> None:
+    fact = submitted()
+    await JetStreamEventLog(broker).append(TOKEN, JOB, fact)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, ended("failed"))
+    async with asyncio.timeout(5):
+        while not (await broker.api(f"STREAM.INFO.{WORK}"))["state"]["messages"]:
+            pass
+    answer = await broker.api(f"STREAM.MSG.GET.{WORK}", {"seq": 1})
+    assert answer["message"]["subject"] == EventAddress("submitted", TOKEN, JOB).subject
+    job = await JetStreamEventLog(broker).load(JOB)
+    assert job is not None
+    assert job.fact(Submitted) == fact

@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.codec import decode_event, encode, to_record
+from stint.errors import UndecodableError
+from stint.events import EVENT_TYPES, AnyEvent, Started
+from stint.subjects import EventAddress
+from tests.events import deleted, ended, kill_requested, launched, rejected, started, submitted
+
+ALL = [submitted(), started(), launched(), ended(), kill_requested(), rejected(), deleted()]
+
+
+@pytest.mark.parametrize("event", ALL, ids=lambda event: event.kind)
+def test_events_round_trip(event: AnyEvent) -> None:
+    assert decode_event(event.kind, encode(event)) == event
+
+
+def test_unknown_fields_are_tolerated() -> None:
+    body = b'{"type":"started","event_id":"1","at":"","runner":"r","from_the_future":{"a":[1]},"v":7}'
+    event = decode_event("started", body)
+    assert isinstance(event, Started)
+    assert (event.runner, event.v) == ("r", 7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("started", b""),
+        ("started", b"null"),
+        ("started", b"[]"),
+        ("started", b"\xff\xfe"),
+        ("started", b'{"type":"ended","event_id":"1","at":"","status":"success"}'),
+        ("started", b'{"type":"started","event_id":"1","at":"","runner":7}'),
+        ("started", b'{"type":"started"}'),
+        ("future", b'{"type":"future"}'),
+    ],
+)
+def test_what_is_no_such_event(kind: str, body: bytes) -> None:
+    with pytest.raises(UndecodableError):
+        decode_event(kind, body)
+    assert to_record(EventAddress(kind, "me", "0" * 24), body, sequence=1, time="").event is None
+
+
+@given(st.sampled_from(sorted(EVENT_TYPES)), st.binary())
+def test_records_take_any_bytes(kind: str, body: bytes) -> None:
+    assert to_record(EventAddress(kind, "me", "0" * 24), body, sequence=1, time="").sequence == 1

@@ -1,0 +1,196 @@
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.errors import IllegalCommandError
+from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
+from stint.job import ACTIVE, LEGAL, TERMINAL, Claim, Delete, Finish, Job, Kill, State, decide, evolve, fold
+from tests.events import (
+    AT,
+    TOKEN,
+    deleted,
+    ended,
+    kill_requested,
+    launched,
+    record,
+    records,
+    rejected,
+    started,
+    submitted,
+)
+
+OTHER_TOKEN = "me"
+
+EVENTS: st.SearchStrategy[AnyEvent] = st.one_of(
+    st.builds(submitted),
+    st.builds(started),
+    st.builds(launched),
+    st.builds(ended, st.sampled_from(["success", "failed", "notauthorised", "unknown", "queued", "", "nonsense"])),
+    st.builds(kill_requested),
+    st.builds(rejected),
+    st.builds(deleted),
+)
+
+
+def _stored(event: AnyEvent, sequence: int, token: str, *, readable: bool) -> Record:
+    stored = record(event, sequence, token=token)
+    return (
+        stored if readable else Record(**{**{f: getattr(stored, f) for f in stored.__struct_fields__}, "event": None})
+    )
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Record]:
+    """Any facts in any order, some under another queue, some unreadable, some of unknown kinds."""
+    events: list[AnyEvent] = draw(st.lists(EVENTS, max_size=12))
+    history = [
+        _stored(
+            event,
+            sequence,
+            draw(st.sampled_from([TOKEN, TOKEN, TOKEN, OTHER_TOKEN])),
+            readable=draw(st.sampled_from([True, True, True, False])),
+        )
+        for sequence, event in enumerate(events, start=1)
+    ]
+    from_the_future = draw(st.booleans())
+    if history and from_the_future:
+        history.append(
+            Record(sequence=len(history) + 1, time=AT, kind="future", token=TOKEN, job_id="0" * 24, event=None)
+        )
+    return history
+
+
+def _without_sequence(job: Job | None) -> object:
+    return job and (job.state, dict(job.facts), job.token)
+
+
+@given(histories(), st.integers(0, 12))
+def test_folding_in_pieces_equals_folding_at_once(history: list[Record], cut: int) -> None:
+    assert fold(history[cut:], fold(history[:cut])) == fold(history)
+
+
+@given(histories())
+def test_repeats_and_stale_facts_change_nothing(history: list[Record]) -> None:
+    job = fold(history)
+    assert fold(history, job) == job
+    assert fold([*history, *reversed(history)]) == job
+
+
+@given(histories(), EVENTS)
+def test_terminal_states_are_final(history: list[Record], event: AnyEvent) -> None:
+    job = fold(history)
+    if job is None or job.state not in TERMINAL:
+        return
+    after = evolve(job, record(event, 100))
+    assert after is not None
+    if event.kind == "deleted":
+        assert after.state is State.DELETED
+    else:
+        assert _without_sequence(after) == _without_sequence(job)
+    assert after.sequence == 100, "the next append is conditional on it all the same"
+
+
+@given(histories())
+def test_every_step_is_in_the_table(history: list[Record]) -> None:
+    job: Job | None = None
+    for stored in history:
+        before, job = job, evolve(job, stored)
+        state = before.state if before else None
+        if job is not None and (before is None or job.facts != before.facts):
+            assert job.state in LEGAL[state][stored.kind]
+            assert stored.kind not in (before.facts if before else {})
+        elif job is not None and before is not None:
+            assert job.state is before.state
+
+
+@given(histories())
+def test_a_jobs_queue_is_that_of_its_first_submission(history: list[Record]) -> None:
+    job = fold(history)
+    first = next((stored for stored in history if stored.kind == Submitted.kind), None)
+    assert (job.token if job else None) == (first.token if first else None)
+
+
+@given(histories())
+def test_whatever_ends_a_job_ends_it(history: list[Record]) -> None:
+    """An `ended` that bars the real one by taking its subject must count as an end, readable or not."""
+    job = fold(history)
+    if job is None:
+        return
+    begun = next(stored.sequence for stored in history if stored.kind == Submitted.kind)
+    ends = [stored for stored in history if stored.kind == "ended" and stored.sequence > begun]
+    if any(stored.token == job.token for stored in ends):
+        assert job.terminal
+
+
+def test_the_table_names_every_state_and_every_kind() -> None:
+    assert set(LEGAL) == {None, *State}
+    assert {kind for row in LEGAL.values() for kind in row} == set(EVENT_TYPES) == {c.kind for c in get_args(AnyEvent)}
+    assert all(not row.keys() - {"deleted"} for state, row in LEGAL.items() if state in TERMINAL)
+
+
+# --- decide -----------------------------------------------------------------------------------------------------
+
+KILL = Kill(kill_requested(), ended("failed", "killed"))
+
+
+def _job(*events: AnyEvent) -> Job:
+    job = fold(records(*events))
+    assert job is not None
+    return job
+
+
+def test_a_queued_job_is_killed_at_once_and_both_facts_go_together() -> None:
+    job = _job(submitted())
+    facts = decide(job, KILL)
+    assert [fact.kind for fact in facts] == ["kill_requested", "ended"]
+    after = fold([record(fact, 10 + n) for n, fact in enumerate(facts)], job)
+    assert after is not None
+    assert after.state is State.FAILED
+    assert after.kill_requested
+
+
+def test_a_running_job_is_asked_to_stop() -> None:
+    job = _job(submitted(), started())
+    assert decide(job, KILL) == (KILL.requested,)
+    assert _job(submitted(), started(), kill_requested()).state is State.STOPPING
+
+
+def test_a_kill_of_a_queued_job_that_somebody_left_half_done_is_finished() -> None:
+    assert decide(_job(submitted(), kill_requested()), KILL) == (KILL.ended,)
+
+
+@pytest.mark.parametrize("events", [(started(), kill_requested()), (started(), ended()), (rejected(),)])
+def test_a_kill_changes_nothing_the_second_time_or_after_the_end(events: tuple[AnyEvent, ...]) -> None:
+    assert decide(_job(submitted(), *events), KILL) == ()
+
+
+def test_only_a_queued_job_is_claimed() -> None:
+    claim = Claim(started())
+    assert decide(_job(submitted()), claim) == (claim.started,)
+    taken: list[tuple[AnyEvent, ...]] = [(started(),), (kill_requested(),), (deleted(),), (started(), ended())]
+    for events in taken:
+        with pytest.raises(IllegalCommandError):
+            decide(_job(submitted(), *events), claim)
+
+
+def test_a_running_job_cannot_be_deleted() -> None:
+    delete = Delete(deleted())
+    assert decide(_job(submitted()), delete) == (delete.deleted,)
+    assert decide(_job(submitted(), started(), ended()), delete) == (delete.deleted,)
+    assert decide(_job(submitted(), deleted()), delete) == ()
+    for events in [(started(),), (started(), kill_requested())]:
+        with pytest.raises(IllegalCommandError, match="Cannot delete a running/stopping job"):
+            decide(_job(submitted(), *events), delete)
+
+
+def test_a_job_ends_once() -> None:
+    finish = Finish(ended())
+    assert decide(_job(submitted(), started()), finish) == (finish.ended,)
+    assert decide(_job(submitted(), started(), ended("failed")), finish) == ()
+
+
+def test_active_and_terminal_states_do_not_overlap() -> None:
+    assert not ACTIVE & TERMINAL
+    assert {*ACTIVE, *TERMINAL, State.QUEUED} == set(State)

@@ -1,0 +1,93 @@
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from stint.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
+from stint.subjects import (
+    EventAddress,
+    check_job_id,
+    consumer_name,
+    new_job_id,
+    normalise_queue_name,
+    parse_event_subject,
+    queue_name,
+    queue_token,
+    unreadable_submission,
+)
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"])).filter(lambda name: len(name.lower().encode()) <= 1000)
+
+
+@given(NAMES)
+@example("")
+@example("My Queue. With dots, > stars * and spaces")
+@example("straße ΑΣ İ 🚀")
+@example("x" * 1000)
+@example("é" * 500)
+def test_every_allowed_name_round_trips_through_its_token(name: str) -> None:
+    token = queue_token(name)
+    assert queue_name(token) == normalise_queue_name(name) == normalise_queue_name(normalise_queue_name(name))
+    assert queue_token(queue_name(token)) == token
+    assert not set(token) & set(". *>\t\n"), "one subject token"
+    assert len(EventAddress("submitted", token, "0" * 24).subject) < 4096
+    assert len(consumer_name(token)) < 255
+
+
+@given(st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz234567_=AB.* "), max_size=12))
+@example("mf")
+@example("mg")
+@example("ME")
+@example("me======")
+def test_only_canonical_tokens_are_accepted(token: str) -> None:
+    try:
+        name = queue_name(token)
+    except InvalidTokenError:
+        return
+    assert queue_token(name) == token
+
+
+def test_tokens_that_decode_to_the_same_name_are_refused() -> None:
+    assert queue_name("me") == "a"
+    for token in ("mf", "mg", "ME", "me======", "", "__", "a"):
+        with pytest.raises(InvalidTokenError):
+            queue_name(token)
+
+
+@pytest.mark.parametrize("name", ["x" * 1001, "é" * 501, "a\nb", "\x00", "\x7f", "\u0085", "\ud800"])
+def test_names_that_are_not_allowed(name: str) -> None:
+    with pytest.raises(InvalidQueueNameError):
+        queue_token(name)
+
+
+def test_different_names_have_different_tokens_but_case_does_not_count() -> None:
+    assert queue_token("Deploys") == queue_token("deploys") != queue_token("deploys ")
+
+
+@pytest.mark.parametrize("job_id", ["", "0" * 23, "0" * 25, "g" * 24, "0" * 24 + "\n", "\u0660" * 24])
+def test_job_ids_are_24_hex_digits(job_id: str) -> None:
+    with pytest.raises(InvalidJobIdError, match="Invalid job ID"):
+        check_job_id(job_id)
+
+
+def test_job_ids_order_by_time() -> None:
+    assert check_job_id("ABCDEF0123456789abcdef01") == "abcdef0123456789abcdef01"
+    assert new_job_id(1_700_000_000_000, b"\xff" * 6) < new_job_id(1_700_000_000_001, b"\x00" * 6)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["ev.submitted.ME.000000000000000000000000", "ev.submitted.me.xyz", "ev.submitted.me", "pl.a.b.c", "ev.a.me.0.0"],
+)
+def test_junk_subjects_are_refused(subject: str) -> None:
+    with pytest.raises((InvalidTokenError, InvalidJobIdError)):
+        parse_event_subject(subject)
+
+
+def test_subjects_parse_back() -> None:
+    address = EventAddress("submitted", queue_token("a b"), "0" * 24)
+    assert parse_event_subject(address.subject) == address
+
+
+def test_an_unreadable_submission_has_one_place() -> None:
+    assert unreadable_submission("WORK", 7) == unreadable_submission("WORK", 7) != unreadable_submission("WORK", 8)
+    assert parse_event_subject(unreadable_submission("WORK", 7).subject).token == "_bad"
