@@ -1,0 +1,130 @@
+"""Child processes of `stint dev`: started, watched, started again when they die, and stopped in order."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from stint.errors import StintError
+
+log = structlog.get_logger()
+
+READY_WITHIN: Final = 30.0
+"""Seconds that a child may take until it answers."""
+POLL: Final = 0.05
+"""Seconds between two questions whether it does."""
+RESTART_PAUSE: Final = 1.0
+"""Seconds before a child that died is started again."""
+LOG_TAIL: Final = 2000
+"""Bytes of a child's log that are shown when it does not start."""
+
+
+class ChildError(StintError):
+    """A part of the embedded stack did not start."""
+
+
+@dataclass
+class Child:
+    """One process of the stack.
+
+    Attributes:
+        name: `<service>-<n>`; names its log and pid files.
+        command: program and arguments. No secret in them.
+        environment: all of its environment.
+        data_dir: where `run/` and `log/` are.
+        ready: whether it answers.
+        stop_within: seconds it may take to stop after SIGTERM.
+        restart: whether it can be started again when it died.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    data_dir: Path
+    ready: Callable[[], Awaitable[bool]]
+    stop_within: float = 10.0
+    restart: bool = True
+    _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    @property
+    def log_path(self) -> Path:
+        """Where its output goes."""
+        return self.data_dir / "log" / f"{self.name}.log"
+
+    @property
+    def pid_path(self) -> Path:
+        """Where its process id stands while it runs."""
+        return self.data_dir / "run" / f"{self.name}.pid"
+
+    async def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            ChildError: it ended or did not answer in time; shows the end of its log.
+        """
+        await self._spawn()
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                while not await self.ready():
+                    if self._process is None or self._process.returncode is not None:
+                        raise ChildError(f"{self.name} ended at once: {self._log_tail()}")
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            raise ChildError(f"{self.name} did not answer within {READY_WITHIN:g} s: {self._log_tail()}") from None
+
+    async def _spawn(self) -> None:
+        with self.log_path.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command,
+                env=dict(self.environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # A Ctrl-C in the terminal is for the parent, which stops its children in order.
+                start_new_session=True,
+            )
+        self.pid_path.write_text(f"{self._process.pid}\n", encoding="utf-8")
+
+    def _log_tail(self) -> str:
+        return self.log_path.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip() or "it said nothing"
+
+    async def watch(self) -> None:
+        """Start it again whenever it dies, until it is stopped."""
+        while self._process is not None:
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            self.pid_path.unlink(missing_ok=True)
+            log.warning("child died", child=self.name, code=code, restart=self.restart)
+            if not self.restart:
+                return
+            await asyncio.sleep(RESTART_PAUSE)
+            if not self._stopping:
+                await self._spawn()
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL after `stop_within`. Returns when it is gone."""
+        self._stopping = True
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(self.stop_within):
+                await process.wait()
+        except TimeoutError:
+            log.warning("child killed: it did not stop in time", child=self.name)
+            process.kill()
+            await process.wait()
+        self.pid_path.unlink(missing_ok=True)
+
+
+def inherited_environment() -> dict[str, str]:
+    """This process's environment without what is meant for its own Vault client."""
+    return {name: value for name, value in os.environ.items() if name not in {"VAULT_TOKEN", "STINT_TOKEN"}}

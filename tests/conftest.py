@@ -1,0 +1,95 @@
+"""Servers for tests. Those named `…_process` are the test's own: kill and restart them. The others are shared.
+
+No test finds a token or a server that it was not given: HOME is empty, and VAULT_TOKEN and its like are not set.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # its image cannot be had everywhere; this is read at import
+
+import pytest
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.docker_client import get_docker_host
+from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
+
+from stint.dev.demo_image import ensure_image
+from stint.jetstream import Broker
+from tests.brokers import connected
+from tests.containers import OpenBao, nats_image, openbao_image, started, sweep
+from tests.servers import BaoProcess, NatsProcess, running
+
+_FOUND = ("VAULT_", "BAO_", "NATS_", "STINT_", "GOSTINT_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Take away what a client could find by itself; the engine stays the one it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        if host := get_docker_host():
+            patch.setenv("DOCKER_HOST", host)
+        for name in [name for name in os.environ if name.startswith(_FOUND)]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+async def _swept() -> None:
+    await sweep()
+
+
+@pytest.fixture(scope="session")
+async def nats_url(_swept: None) -> AsyncIterator[str]:
+    """A NATS server with JetStream in a container, with its defaults; every test of the session shares it."""
+    container = DockerContainer(await nats_image()).with_command("--jetstream")
+    container.waiting_for(LogMessageWaitStrategy("Server is ready"))
+    async with started(container, 4222) as place:
+        yield f"nats://{place}"
+
+
+@pytest.fixture(scope="session")
+async def openbao(_swept: None) -> AsyncIterator[OpenBao]:
+    """An OpenBao in dev mode in a container; every test of the session shares it."""
+    token = secrets.token_hex(16)
+    container = DockerContainer(await openbao_image()).with_command("server -dev -dev-no-store-token")
+    container.with_envs(BAO_DEV_ROOT_TOKEN_ID=token, BAO_DEV_LISTEN_ADDRESS="0.0.0.0:8200")
+    container.waiting_for(HttpWaitStrategy(8200, "/v1/sys/health").for_status_code(200))
+    async with started(container, 8200) as place:
+        yield OpenBao(address=f"http://{place}", root_token=token)
+
+
+@pytest.fixture
+async def broker(nats_url: str) -> AsyncIterator[Broker]:
+    """A connection to the shared NATS, whose streams are new for each test."""
+    async with connected(nats_url, fresh=True) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
+    """A NATS server as a process, fresh for each test module. Its tests share it: leave it running."""
+    async with running(server := NatsProcess(tmp_path_factory.mktemp("nats"))):
+        yield server
+
+
+@pytest.fixture
+async def nats_process(tmp_path: Path) -> AsyncIterator[NatsProcess]:
+    """A running NATS server of the test's own."""
+    async with running(server := NatsProcess(tmp_path / "nats")):
+        yield server
+
+
+@pytest.fixture
+async def bao_process(tmp_path: Path) -> AsyncIterator[BaoProcess]:
+    """A running OpenBao of the test's own."""
+    async with running(server := BaoProcess(tmp_path / "bao")):
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def busybox() -> str:
+    """The reference of a busybox image that is on the engine."""
+    return await ensure_image()

