@@ -55,7 +55,21 @@ class LeaseLostError(StintError):
 
 
 class VaultError(StintError):
-    """Vault answered with an error."""
+    """Vault answered with an error.
+
+    Attributes:
+        method: of the request.
+        url: of the request.
+        code: the HTTP status, 0 if Vault did not answer.
+        errors: Vault's own words.
+        warnings: Vault's own warnings.
+    """
+
+    method: str = ""
+    url: str = ""
+    code: int = 0
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class VaultUnavailableError(VaultError):

@@ -1,0 +1,21 @@
+"""Everything that speaks to Vault."""
+
+from stint.vault.client import Caller, Login, SecretData, Vault, WrapInfo
+from stint.vault.edge import check_path, error_text
+from stint.vault.session import AppRoleSession
+from stint.vault.ticket import BUS_KEY, Ticket, open_ticket, seal_ticket
+
+__all__ = [
+    "BUS_KEY",
+    "AppRoleSession",
+    "Caller",
+    "Login",
+    "SecretData",
+    "Ticket",
+    "Vault",
+    "WrapInfo",
+    "check_path",
+    "error_text",
+    "open_ticket",
+    "seal_ticket",
+]

@@ -1,0 +1,209 @@
+"""What Stint asks of Vault."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stint.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
+from stint.vault.edge import Edge, check_path, check_token
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a token belongs to.
+
+    Attributes:
+        display_name: Vault's name for the login that made the token.
+        num_uses: uses left, 0 for no limit.
+        ttl: seconds left, 0 for a token that does not expire.
+        policies: those of the token and of its identity.
+    """
+
+    display_name: str
+    num_uses: int
+    ttl: float
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WrapInfo:
+    """Where a wrapping token came from, and until when (UTC) it can be unwrapped."""
+
+    creation_path: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A token as a login gave it. `ttl` in seconds, 0 for a token that does not expire."""
+
+    token: str = field(repr=False)
+    ttl: float
+    renewable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SecretData:
+    """What stands at a path. `data` is None where Vault only had warnings to give."""
+
+    data: Mapping[str, Any] | None = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+class Vault:
+    """A Vault or OpenBao server. It has no token of its own: every method takes the one it acts with ("" = none).
+
+    All methods raise `VaultUnavailableError` when the server cannot be reached or cannot work, `VaultDeniedError` on
+    403, `VaultRefusedError` on any other client error. After an error from `unwrap_secret_id` or `login` that is
+    `VaultUnavailableError` nobody knows whether the token or secret id was spent.
+    """
+
+    def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0) -> None:
+        self._edge = Edge(address, cacert=cacert, timeout=timeout)
+
+    async def health(self) -> bool:
+        """Whether the server is reachable, initialised and unsealed. Never raises a Vault error."""
+        try:
+            status = await self._edge.call("", lambda client: client.sys.read_seal_status())
+        except VaultError:
+            return False
+        return bool(status.get("initialized")) and status.get("sealed") is False
+
+    async def lookup_self(self, token: str) -> Caller:
+        """Who a token belongs to. Costs it one use.
+
+        Raises:
+            VaultDeniedError: unknown, expired or revoked. `error_text` gives the text of Vault's own client.
+        """
+        answer = await self._edge.call(token, lambda client: client.auth.token.lookup_self())
+        data = _data(answer)
+        return Caller(
+            display_name=str(data.get("display_name", "")),
+            num_uses=int(data.get("num_uses") or 0),
+            ttl=float(data.get("ttl") or 0),
+            policies=(*(data.get("policies") or ()), *(data.get("identity_policies") or ())),
+        )
+
+    async def capabilities(self, token: str, of: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """What the token `of` may do at these paths, by path. Costs `of` no use. Paths are taken literally.
+
+        Raises:
+            VaultRefusedError: no such token.
+        """
+        check_token(of)
+        if not of:  # hvac would ask about `token` itself
+            raise VaultDeniedError("Vault denied permission: no token.")
+        asked = list(paths)
+        answer = await self._edge.call(token, lambda client: client.sys.get_capabilities(paths=asked, token=of))
+        data = _data(answer)
+        return {path: frozenset(data.get(path) or ()) for path in asked}
+
+    async def read_cubbyhole(self, token: str, path: str) -> Mapping[str, Any] | None:
+        """What stands at a path of the token's cubbyhole (`cubbyhole/job`), None if nothing. Costs one use."""
+        found = await self.read(token, path)
+        return found.data if found else None
+
+    async def wrap_info(self, wrapping_token: str) -> WrapInfo:
+        """Where a wrapping token came from. Consumes nothing and needs no permission.
+
+        Raises:
+            VaultRefusedError, VaultDeniedError: spent, expired, or not a wrapping token.
+        """
+        body = {"token": wrapping_token}
+        answer = await self._edge.call("", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body))
+        data = _data(answer)
+        try:
+            created = datetime.fromisoformat(data["creation_time"]).astimezone(UTC)
+            lifetime = timedelta(seconds=float(data["creation_ttl"]))
+            return WrapInfo(creation_path=str(data["creation_path"]), expires_at=created + lifetime)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise VaultRefusedError("Vault's answer about the wrapping token is incomplete.") from None
+
+    async def unwrap_secret_id(self, wrapping_token: str) -> str:
+        """Spend a wrapping token for the secret id in it.
+
+        Raises:
+            VaultRefusedError, VaultDeniedError: spent, expired, not a wrapping token, or it wraps something else.
+        """
+        answer = await self._edge.call(wrapping_token, lambda client: client.sys.unwrap())
+        secret_id = _data(answer).get("secret_id")
+        if not isinstance(secret_id, str):
+            raise VaultRefusedError("The wrapping token does not wrap a secret id.")
+        return secret_id
+
+    async def login(self, role_id: str, secret_id: str) -> Login:
+        """Log in by AppRole.
+
+        Raises:
+            VaultRefusedError: wrong or spent.
+        """
+        answer = await self._edge.call(
+            "", lambda client: client.auth.approle.login(role_id=role_id, secret_id=secret_id, use_token=False)
+        )
+        auth = answer.get("auth") or {}
+        if not isinstance(auth.get("client_token"), str):
+            raise VaultRefusedError("The login gave no token.")
+        return Login(
+            token=auth["client_token"],
+            ttl=float(auth.get("lease_duration") or 0),
+            renewable=bool(auth.get("renewable")),
+        )
+
+    async def encrypt(self, token: str, key: str, plaintext: bytes, *, associated_data: bytes = b"") -> str:
+        """Seal under a transit key; the ciphertext opens only with the same associated data."""
+        fields = {"plaintext": _base64(plaintext), "associated_data": _base64(associated_data) or None}
+        answer = await self._edge.call(
+            token, lambda client: client.secrets.transit.encrypt_data(name=check_path(key), **fields)
+        )
+        ciphertext = _data(answer).get("ciphertext")
+        if not isinstance(ciphertext, str):
+            raise VaultRefusedError("Vault gave no ciphertext.")
+        return ciphertext
+
+    async def decrypt(self, token: str, key: str, ciphertext: str, *, associated_data: bytes = b"") -> bytes:
+        """Open what `encrypt` sealed.
+
+        Raises:
+            VaultRefusedError: not a ciphertext, changed, of another key, or other associated data.
+            UndecodableError: Vault's answer is not base64.
+        """
+        fields = {"ciphertext": ciphertext, "associated_data": _base64(associated_data) or None}
+        answer = await self._edge.call(
+            token, lambda client: client.secrets.transit.decrypt_data(name=check_path(key), **fields)
+        )
+        try:
+            return base64.b64decode(_data(answer)["plaintext"], validate=True)
+        except (KeyError, TypeError, ValueError):
+            raise UndecodableError("The opened ciphertext is not base64.") from None
+
+    async def read(self, token: str, path: str) -> SecretData | None:
+        """A plain read, None where there is nothing and Vault has no warnings. Costs one use.
+
+        Raises:
+            VaultRefusedError: the path is not one (see `check_path`); nothing was asked.
+        """
+        checked = check_path(path)
+        try:
+            answer = await self._edge.call(token, lambda client: client.adapter.get(f"/v1/{checked}"))
+        except VaultNotFoundError as error:
+            return SecretData(None, error.warnings) if error.warnings else None
+        data = answer.get("data")
+        return SecretData(data if isinstance(data, dict) else None, tuple(answer.get("warnings") or ()))
+
+    async def revoke_self(self, token: str) -> None:
+        """End a token. Safe to repeat: one that is spent, expired or revoked already is done with."""
+        try:
+            await self._edge.call(token, lambda client: client.auth.token.revoke_self())
+        except VaultDeniedError:
+            return
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _data(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = answer.get("data")
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,85 @@
+"""What each of Stint's parts may do in Vault: policies and AppRoles as data."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from stint.errors import ConfigError
+from stint.vault.ticket import BUS_KEY
+
+API: Final = "stint-api"
+RUNNER: Final = "stint-runner"
+CLIENT: Final = "stint-client"
+PUBLISHER: Final = "stint-publisher"
+
+_ROLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_PATTERN: Final = re.compile(r"[\w\-./+*]+", re.ASCII)
+
+_OWN_TOKEN: Final = (("auth/token/lookup-self", "read"), ("auth/token/revoke-self", "update"))
+"""What the policy `default` would allow, and no more of it."""
+
+
+def policies(role: str, secret_paths: Sequence[str]) -> Mapping[str, str]:
+    """Policy texts by name. The jobs' policy has their role's name.
+
+    Args:
+        role: the jobs' AppRole, also the name of the key that seals payloads.
+        secret_paths: what jobs may read, as Vault writes path patterns (KV v2 paths carry their `data/`).
+
+    Raises:
+        ConfigError: a name or path that Vault would read as something else.
+    """
+    _check(role, secret_paths)
+    seal_payload = (f"transit/encrypt/{role}", "update")
+    seal_ticket = (f"transit/encrypt/{BUS_KEY}", "update")
+    wrapped_secret_id = _wrapped(f"auth/approle/role/{role}/secret-id")
+    return {
+        API: _rules(seal_ticket, seal_payload, ("sys/capabilities", "update"), *_OWN_TOKEN),
+        RUNNER: _rules((f"transit/decrypt/{BUS_KEY}", "update"), (f"transit/decrypt/{role}", "update"), *_OWN_TOKEN),
+        role: _rules(*((path, "read") for path in secret_paths), *_OWN_TOKEN),
+        CLIENT: _rules(("auth/token/create", "update"), seal_payload, *_OWN_TOKEN) + wrapped_secret_id,
+        PUBLISHER: _rules(seal_ticket, seal_payload, *_OWN_TOKEN) + wrapped_secret_id,
+    }
+
+
+def app_roles(role: str) -> Mapping[str, Mapping[str, Any]]:
+    """AppRoles by name. Times are in seconds, 0 uses means no limit."""
+    hour = 3600
+    service = {
+        "bind_secret_id": True,
+        "secret_id_num_uses": 0,
+        "secret_id_ttl": 0,
+        "token_num_uses": 0,
+        "token_ttl": hour,
+        "token_max_ttl": hour,  # a service logs in again, it does not renew
+        "token_no_default_policy": True,
+    }
+    job = {
+        **service,
+        "secret_id_num_uses": 1,
+        "secret_id_ttl": 32 * 24 * hour,  # Vault's longest wrapping; ids of jobs that never ran go away after it
+        "token_num_uses": 10,  # as GoStint's own set-up: one for each secret path, one to revoke
+        "token_ttl": 20 * 60,
+        "token_max_ttl": 30 * 60,
+    }
+    return {
+        API: {**service, "token_policies": [API]},
+        RUNNER: {**service, "token_policies": [RUNNER]},
+        role: {**job, "token_policies": [role]},
+    }
+
+
+def _rules(*rules: tuple[str, str]) -> str:
+    return "".join(f'path "{path}" {{\n  capabilities = ["{capability}"]\n}}\n' for path, capability in rules)
+
+
+def _wrapped(path: str) -> str:
+    """Only in a wrapped answer: any wrapping TTL forces that, the client chooses how long."""
+    return f'path "{path}" {{\n  capabilities = ["update"]\n  min_wrapping_ttl = "1s"\n}}\n'
+
+
+def _check(role: str, secret_paths: Sequence[str]) -> None:
+    if not _ROLE.fullmatch(role) or role in {API, RUNNER, CLIENT, PUBLISHER, BUS_KEY, "default", "root"}:
+        raise ConfigError("STINT_ROLE: not a name of its own of letters, digits, - and _.")
+    if not all(_PATTERN.fullmatch(path) for path in secret_paths):
+        raise ConfigError("A secret path is not a Vault path.")

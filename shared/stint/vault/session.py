@@ -1,0 +1,80 @@
+"""A service's own login."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from stint.errors import VaultDeniedError
+from stint.vault.client import Login, Vault
+
+T = TypeVar("T")
+
+_USED_FRACTION: Final = 0.8
+"""How much of a token's life is used before the next login."""
+
+
+class AppRoleSession:
+    """Logs in on first use, again shortly before the token expires, and again when Vault no longer knows it."""
+
+    def __init__(self, vault: Vault, role_id: str, secret_id: str) -> None:
+        self._vault = vault
+        self._role_id = role_id
+        self._secret_id = secret_id
+        self._lock = asyncio.Lock()
+        self._login: Login | None = None
+        self._renew_at = float("inf")
+
+    async def token(self) -> str:
+        """A token that is good for a while yet.
+
+        Raises:
+            VaultRefusedError: Vault does not know the role id or the secret id.
+        """
+        async with self._lock:
+            login = self._login
+            if login is None or asyncio.get_running_loop().time() >= self._renew_at:
+                login = await self._log_in()
+            return login.token
+
+    async def call(self, method: Callable[[str], Awaitable[T]]) -> T:
+        """Run `method(token)`; if Vault denies it because the token has ended, log in and run it once more.
+
+        Raises:
+            VaultDeniedError: the token is good and may not do this, or the second attempt was denied as well.
+        """
+        token = await self.token()
+        try:
+            return await method(token)
+        except VaultDeniedError:
+            if await self._is_good(token):
+                raise
+        await self._forget(token)
+        return await method(await self.token())
+
+    async def close(self) -> None:
+        """Revoke the token."""
+        async with self._lock:
+            login, self._login = self._login, None
+        if login is not None:
+            await self._vault.revoke_self(login.token)
+
+    async def _log_in(self) -> Login:
+        """Many callers may wait for this one login: the lock is held."""
+        started = asyncio.get_running_loop().time()
+        login = await self._vault.login(self._role_id, self._secret_id)
+        self._renew_at = started + login.ttl * _USED_FRACTION if login.ttl else float("inf")
+        self._login = login
+        return login
+
+    async def _is_good(self, token: str) -> bool:
+        """Tells a lost token from a lacking permission, which no login mends."""
+        try:
+            await self._vault.lookup_self(token)
+        except VaultDeniedError:
+            return False
+        return True
+
+    async def _forget(self, token: str) -> None:
+        async with self._lock:
+            if self._login is not None and self._login.token == token:
+                self._login = None

@@ -1,0 +1,231 @@
+"""Vault's answers, on a real server. Each test works under a key, role or token of its own."""
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from stint.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
+from stint.vault import BUS_KEY, Ticket, Vault, error_text, open_ticket, seal_ticket
+from tests.containers import OpenBao
+from tests.vault_bench import Bench, make_bench
+
+TICKET = Ticket(wrap_secret_id="s.wrapping-token", payload_sha256="ab" * 32, wrap_expires_at="2026-01-02T03:04:05Z")
+
+
+@pytest.fixture
+async def bench(openbao: OpenBao) -> Bench:
+    return await make_bench(openbao)
+
+
+async def test_a_working_server_is_healthy(bench: Bench) -> None:
+    assert await bench.vault.health()
+
+
+async def test_a_caller_is_looked_up(bench: Bench) -> None:
+    caller = await bench.vault.lookup_self(await bench.token(num_uses=3, ttl="60s", display_name="ann"))
+    assert (caller.display_name, caller.num_uses, caller.policies) == ("token-ann", 2, ("default",))
+    assert 50 < caller.ttl <= 60
+    root = await bench.vault.lookup_self(bench.root)
+    assert (root.num_uses, root.ttl) == (0, 0.0)
+
+
+async def test_an_unknown_token_is_told_as_vaults_client_tells_it(bench: Bench) -> None:
+    for token in ("s.unknown", ""):
+        with pytest.raises(VaultDeniedError) as caught:
+            await bench.vault.lookup_self(token)
+        assert error_text(caught.value) == (
+            "Error making API request.\n\n"
+            f"URL: GET {bench.edge.address}/v1/auth/token/lookup-self\n"
+            "Code: 403. Errors:\n\n* permission denied"
+        )
+
+
+async def test_no_token_is_taken_from_the_surroundings(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = bench.edge.address.split("/")[2].split(":")[0]
+    for name, text in ((".vault-token", bench.root), (".netrc", f"machine {host} login a password {bench.root}")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VAULT_TOKEN", bench.root)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with pytest.raises(VaultDeniedError):
+        await Vault(bench.edge.address).lookup_self("")
+
+
+async def test_asking_about_a_token_costs_it_nothing(bench: Bench) -> None:
+    one_use, path = await bench.token(num_uses=1), "stint/queue/a b/../c"
+    found = await bench.vault.capabilities(bench.root, one_use, [path, "cubbyhole/x"])
+    assert found[path] == {"deny"}
+    assert "read" in found["cubbyhole/x"]
+    await bench.vault.lookup_self(one_use)
+    with pytest.raises(VaultRefusedError):
+        await bench.vault.capabilities(bench.root, one_use, [path])
+
+
+async def test_capabilities_of_no_token_are_not_ones_own(bench: Bench) -> None:
+    with pytest.raises(VaultDeniedError):
+        await bench.vault.capabilities(bench.root, "", ["stint/queue/a"])
+
+
+async def test_a_two_use_cubbyhole_token_serves_one_write_and_one_read(bench: Bench) -> None:
+    token = await bench.token(num_uses=2)
+    await bench.edge.call(token, lambda client: client.write_data("cubbyhole/job", data={"payload": "vault:v1:x"}))
+    assert await bench.vault.read_cubbyhole(token, "cubbyhole/job") == {"payload": "vault:v1:x"}
+    with pytest.raises(VaultDeniedError):
+        await bench.vault.read_cubbyhole(token, "cubbyhole/job")
+
+
+async def test_an_empty_cubbyhole_is_nothing(bench: Bench) -> None:
+    assert await bench.vault.read_cubbyhole(await bench.token(), "cubbyhole/job") is None
+
+
+async def test_a_path_with_dots_asks_nothing(bench: Bench) -> None:
+    token = await bench.token(num_uses=1)
+    with pytest.raises(VaultRefusedError, match="malformed"):
+        await bench.vault.read(token, "cubbyhole/../auth/token/lookup-self")
+    await bench.vault.lookup_self(token)
+
+
+async def test_a_wrapping_token_is_looked_up_unwrapped_and_spent(bench: Bench) -> None:
+    wrapping = await bench.wrapped_secret_id()
+    await bench.vault.wrap_info(wrapping)
+    info = await bench.vault.wrap_info(wrapping)
+    assert info.creation_path == f"auth/approle/role/{bench.name}/secret-id"
+    assert timedelta(seconds=50) < info.expires_at - datetime.now(UTC) <= timedelta(seconds=61)
+    login = await bench.vault.login(bench.role_id, await bench.vault.unwrap_secret_id(wrapping))
+    assert login.ttl == 60
+    for spend in (bench.vault.wrap_info, bench.vault.unwrap_secret_id):
+        with pytest.raises(VaultRefusedError) as caught:
+            await spend(wrapping)
+        assert wrapping not in caught.value.sentence + error_text(caught.value)
+
+
+async def test_a_wrapping_token_tells_where_else_it_came_from(bench: Bench) -> None:
+    answer = await bench.admin(lambda client: client.sys.wrap({"secret_id": 1}, ttl=60))
+    wrapping = answer["wrap_info"]["token"]
+    assert (await bench.vault.wrap_info(wrapping)).creation_path == "sys/wrapping/wrap"
+    with pytest.raises(VaultRefusedError, match="does not wrap a secret id"):
+        await bench.vault.unwrap_secret_id(wrapping)
+
+
+async def is_wrapped(bench: Bench, wrapping: str) -> bool:
+    try:
+        await bench.vault.wrap_info(wrapping)
+    except VaultRefusedError:
+        return False
+    return True
+
+
+async def test_an_expired_wrapping_token_is_refused(bench: Bench) -> None:
+    wrapping = await bench.wrapped_secret_id("1s")
+    async with asyncio.timeout(10):
+        while await is_wrapped(bench, wrapping):  # each round is a request: it ends when the server says so
+            pass
+    with pytest.raises(VaultRefusedError):
+        await bench.vault.unwrap_secret_id(wrapping)
+
+
+@pytest.mark.parametrize(
+    "token", ["", ".", "..", "hvs.x", "a b", "ünïcode", "日本", "a\nb", "\0", "x" * 9000, "eyJhbGciOiJFUzUxMiJ9.e30.AA"]
+)
+async def test_junk_in_place_of_a_wrapping_token_is_never_an_outage(bench: Bench, token: str) -> None:
+    for spend in (bench.vault.wrap_info, bench.vault.unwrap_secret_id):
+        with pytest.raises((VaultRefusedError, VaultDeniedError)):
+            await spend(token)
+
+
+async def test_a_wrong_secret_id_is_refused(bench: Bench) -> None:
+    with pytest.raises(VaultRefusedError, match="invalid role or secret ID") as caught:
+        await bench.vault.login(bench.role_id, "wrong-secret-id")
+    assert "wrong-secret-id" not in caught.value.sentence + error_text(caught.value)
+
+
+async def test_what_is_sealed_opens_with_the_same_associated_data_only(bench: Bench) -> None:
+    sealed = await bench.vault.encrypt(bench.root, bench.name, b"\0plain", associated_data=b"a")
+    assert await bench.vault.decrypt(bench.root, bench.name, sealed, associated_data=b"a") == b"\0plain"
+    flipped = sealed[:-6] + ("A" if sealed[-6] != "A" else "B") + sealed[-5:]
+    for ciphertext, data in ((sealed, b"b"), (sealed, b""), (flipped, b"a"), ("junk", b"a"), ("", b"a")):
+        with pytest.raises(VaultRefusedError) as caught:
+            await bench.vault.decrypt(bench.root, bench.name, ciphertext, associated_data=data)
+        assert "plain" not in caught.value.sentence
+
+
+async def test_nothing_at_all_can_be_sealed(bench: Bench) -> None:
+    assert (
+        await bench.vault.decrypt(bench.root, bench.name, await bench.vault.encrypt(bench.root, bench.name, b"")) == b""
+    )
+
+
+async def test_a_payload_of_28_megabytes_of_base64_is_sealed_and_one_over_vaults_limit_refused(bench: Bench) -> None:
+    plaintext = os.urandom(21 << 20)
+    sealed = await bench.vault.encrypt(bench.root, bench.name, plaintext)
+    assert await bench.vault.decrypt(bench.root, bench.name, sealed) == plaintext
+    with pytest.raises(VaultRefusedError) as caught:
+        await bench.vault.encrypt(bench.root, bench.name, bytes(24 << 20))
+    assert vars(caught.value)["code"] == 413
+
+
+async def test_a_missing_key_of_a_limited_token_is_denied_by_status(bench: Bench) -> None:
+    with pytest.raises(VaultDeniedError):
+        await bench.vault.encrypt(await bench.token(), "no-such-key", b"x")
+
+
+async def test_a_ticket_opens_for_its_own_job_and_queue_only(bench: Bench) -> None:
+    sealed = await seal_ticket(bench.vault, bench.root, TICKET, queue_token="me", job_id="a" * 24)
+    assert TICKET.wrap_secret_id not in sealed
+    assert await open_ticket(bench.vault, bench.root, sealed, queue_token="me", job_id="a" * 24) == TICKET
+    for queue, job_id in (("mi", "a" * 24), ("me", "b" * 24), ("me.a", "a" * 23), ("", "")):
+        with pytest.raises(VaultRefusedError):
+            await open_ticket(bench.vault, bench.root, sealed, queue_token=queue, job_id=job_id)
+
+
+async def test_a_bare_wrapping_token_is_no_ticket_and_a_sealed_one_neither(bench: Bench) -> None:
+    with pytest.raises(VaultRefusedError):
+        await open_ticket(bench.vault, bench.root, "s.bare", queue_token="me", job_id="a" * 24)
+    sealed = await bench.vault.encrypt(bench.root, BUS_KEY, b'{"wrap_secret_id":7}', associated_data=b"stint1.me.a")
+    with pytest.raises(UndecodableError):
+        await open_ticket(bench.vault, bench.root, sealed, queue_token="me", job_id="a")
+
+
+async def test_reading_a_secret(bench: Bench) -> None:
+    await bench.admin(lambda client: client.sys.enable_secrets_engine("kv", path=bench.name, options={"version": "1"}))
+    await bench.admin(lambda client: client.write_data(f"{bench.name}/demo", data={"password": "hush", "port": 5432}))
+    found = await bench.vault.read(bench.root, f"{bench.name}/demo")
+    assert found is not None
+    assert (found.data, found.warnings) == ({"password": "hush", "port": 5432}, ())
+    assert await bench.vault.read(bench.root, f"{bench.name}/none") is None
+    with pytest.raises(VaultDeniedError) as caught:
+        await bench.vault.read(await bench.token(), f"{bench.name}/demo")
+    assert f"/v1/{bench.name}/demo" in caught.value.sentence
+
+
+async def test_a_token_with_a_use_limit_ends_with_its_last_use(bench: Bench) -> None:
+    answer = await bench.admin(lambda client: client.auth.approle.generate_secret_id(bench.name))
+    login = await bench.vault.login(bench.role_id, answer["data"]["secret_id"])
+    for _ in range(3):
+        await bench.vault.lookup_self(login.token)
+    with pytest.raises(VaultDeniedError):
+        await bench.vault.lookup_self(login.token)
+    await bench.vault.revoke_self(login.token)
+
+
+async def test_a_revoked_token_is_gone_and_revoking_it_again_is_fine(bench: Bench) -> None:
+    token = await bench.token()
+    for _ in range(2):
+        await bench.vault.revoke_self(token)
+    with pytest.raises(VaultDeniedError):
+        await bench.vault.lookup_self(token)
+
+
+async def test_an_error_keeps_nothing_of_the_request(bench: Bench) -> None:
+    with pytest.raises(VaultNotFoundError) as caught:
+        await bench.admin(lambda client: client.write_data("nowhere/at/all", data={"password": "hush"}))
+    error: BaseException | None = caught.value
+    assert isinstance(error, VaultError)
+    assert error.__context__ is None
+    assert all(secret not in repr(vars(error)) + str(error) for secret in ("hush", bench.root))

@@ -1,0 +1,172 @@
+"""What becomes of a call when the server is gone, stuck, or no Vault at all. The servers here speak HTTP by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from stint.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
+from stint.vault import SecretData, Vault, error_text
+
+TOKEN = "s.secret-token"
+
+
+@dataclass
+class Script:
+    """A server that gives each request the next of these answers, and the last one for ever; "" means none."""
+
+    answers: Sequence[str]
+    address: str = ""
+    requests: list[str] = field(default_factory=list)
+    connections: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(writer)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                self.requests.append(head.decode())
+                answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+                writer.write(answer.encode())
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            pass  # the client has hung up
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def scripted(*answers: str) -> AsyncIterator[Script]:
+    script = Script(answers)
+    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+    script.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield script
+        for connection in script.connections:  # the client keeps them open; the server would wait for them
+            connection.close()
+
+
+def answer(status: int, body: str = "", *headers: str) -> str:
+    kind = "application/json" if body.startswith("{") else "text/html"
+    lines = (f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", f"Content-Type: {kind}", *headers, "", body)
+    return "\r\n".join(lines)
+
+
+async def test_a_server_that_is_not_there_is_unavailable_at_once() -> None:
+    async with scripted("") as script:
+        pass
+    vault = Vault(script.address)
+    async with asyncio.timeout(2):
+        with pytest.raises(VaultUnavailableError, match="not reachable") as caught:
+            await vault.lookup_self(TOKEN)
+        assert not await vault.health()
+    assert TOKEN not in caught.value.sentence + error_text(caught.value)
+    assert caught.value.__context__ is None
+
+
+async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -> None:
+    async with scripted("") as script, asyncio.timeout(5):
+        with pytest.raises(VaultUnavailableError, match="ReadTimeout"):
+            await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
+
+
+async def test_an_answer_cut_short_is_unavailable() -> None:
+    async with scripted("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{") as script:
+        with pytest.raises(VaultUnavailableError):
+            await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
+
+
+async def test_a_token_does_not_follow_a_redirect() -> None:
+    async with (
+        scripted(answer(200, "{}")) as other,
+        scripted(answer(307, "", f"Location: {other.address}/x")) as script,
+    ):
+        with pytest.raises(VaultUnavailableError, match="307"):
+            await Vault(script.address).lookup_self(TOKEN)
+    assert TOKEN in script.requests[0]
+    assert other.requests == []
+
+
+async def test_no_cookie_is_carried_to_the_next_request() -> None:
+    async with scripted(answer(200, '{"data": {}}', "Set-Cookie: a=b; Path=/")) as script:
+        vault = Vault(script.address)
+        await vault.lookup_self(TOKEN)
+        await vault.lookup_self("")
+    assert TOKEN in script.requests[0]
+    assert "Cookie" not in script.requests[1]
+    assert TOKEN not in script.requests[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "shape"),
+    [
+        (400, VaultRefusedError),
+        (403, VaultDeniedError),
+        (404, VaultNotFoundError),
+        (405, VaultRefusedError),
+        (408, VaultUnavailableError),
+        (412, VaultUnavailableError),
+        (413, VaultRefusedError),
+        (429, VaultUnavailableError),
+        (500, VaultUnavailableError),
+        (502, VaultUnavailableError),
+        (503, VaultUnavailableError),
+        (504, VaultUnavailableError),
+    ],
+)
+@pytest.mark.parametrize("body", ['{"errors": ["1 error occurred:\\n\\t* so it is\\n\\n"]}', "<html>", ""])
+async def test_errors_are_told_apart_by_status(status: int, shape: type[VaultError], body: str) -> None:
+    async with scripted(answer(status, body)) as script:
+        with pytest.raises(VaultError) as caught:
+            await Vault(script.address).lookup_self(TOKEN)
+    assert type(caught.value) is shape
+    words = ": 1 error occurred: * so it is" if body.startswith("{") else ""
+    assert caught.value.sentence.endswith(f"(GET /v1/auth/token/lookup-self, code {status}{words}).")
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", '"text"', "{"])
+async def test_a_server_that_is_no_vault_is_unavailable(body: str) -> None:
+    async with scripted(answer(200, body)) as script:
+        with pytest.raises(VaultUnavailableError, match="does not answer as a Vault"):
+            await Vault(script.address).lookup_self(TOKEN)
+        assert not await Vault(script.address).health()
+
+
+@pytest.mark.parametrize("body", ["{}", '{"data": null}', '{"data": []}', '{"data": {}}'])
+async def test_an_answer_without_its_data_is_refused_or_empty(body: str) -> None:
+    async with scripted(answer(200, body)) as script:
+        vault = Vault(script.address)
+        for spend in (vault.wrap_info, vault.unwrap_secret_id):
+            with pytest.raises(VaultRefusedError):
+                await spend(TOKEN)
+        with pytest.raises(VaultRefusedError):
+            await vault.login("role", "secret")
+        assert await vault.capabilities(TOKEN, TOKEN, ["a"]) == {"a": frozenset()}
+
+
+async def test_a_missing_secret_with_warnings_is_more_than_nothing() -> None:
+    bodies = ('{"errors": []}', '{"data": null, "warnings": ["deleted"]}')
+    async with scripted(*(answer(404, body) for body in bodies)) as script:
+        vault = Vault(script.address)
+        assert await vault.read(TOKEN, "kv/data/demo") is None
+        assert await vault.read(TOKEN, "kv/data/demo") == SecretData(None, ("deleted",))
+
+
+async def test_warnings_come_with_the_data() -> None:
+    async with scripted(answer(200, '{"data": {"a": "b"}, "warnings": ["old"]}')) as script:
+        assert await Vault(script.address).read(TOKEN, "kv/demo") == SecretData({"a": "b"}, ("old",))
+
+
+@pytest.mark.parametrize(
+    ("body", "healthy"),
+    [
+        ('{"initialized": true, "sealed": false}', True),
+        ('{"initialized": true, "sealed": true}', False),
+        ('{"initialized": false, "sealed": false}', False),
+        ("{}", False),
+    ],
+)
+async def test_health_wants_an_unsealed_server(body: str, *, healthy: bool) -> None:
+    async with scripted(answer(200, body)) as script:
+        assert await Vault(script.address).health() is healthy

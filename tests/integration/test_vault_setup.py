@@ -1,0 +1,226 @@
+"""`vault-setup` and what each of its roles can and cannot do, on a server of its own: the names are fixed ones."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+
+from stint.errors import ConfigError, VaultDeniedError, VaultError, VaultUnavailableError
+from stint.vault import BUS_KEY, AppRoleSession, Vault
+from stint.vault.edge import Edge
+from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
+from tests.servers import BaoProcess, running
+
+ROLE = "stint-job"
+PARTS = 13
+
+
+class Stack(NamedTuple):
+    """A Vault that was set up once, with a secret at `kv/data/demo`."""
+
+    vault: Vault
+    edge: Edge
+    root: str
+    report: SetupReport
+    settings: Mapping[str, str]
+
+    async def login(self, prefix: str) -> str:
+        role_id, secret_id = self.settings[f"{prefix}_ROLE_ID"], self.settings[f"{prefix}_SECRET_ID"]
+        return (await self.vault.login(role_id, secret_id)).token
+
+    async def job(self, wrapping: str) -> str:
+        secret_id = await self.vault.unwrap_secret_id(wrapping)
+        return (await self.vault.login(self.settings["STINT_ROLE_ID"], secret_id)).token
+
+    async def client(self, *policies: str) -> str:
+        return await client_token(self.edge.address, self.root, policies=policies or ("stint-client",))
+
+    async def wrapping(self, token: str) -> str:
+        answer = await self.edge.call(token, lambda c: c.auth.approle.generate_secret_id(ROLE, wrap_ttl="60s"))
+        return str(answer["wrap_info"]["token"])
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with running(server := BaoProcess(tmp_path_factory.mktemp("bao"))):
+        address, root = server.address, server.root_token
+        report = await vault_setup(address, root, kv_mount="kv")
+        edge, secret = Edge(address), {"data": {"password": "hush"}}
+        await edge.call(root, lambda client: client.write_data("kv/data/demo", data=secret))
+        yield Stack(Vault(address), edge, root, report, await service_settings(address, root))
+
+
+async def denied(*attempts: Awaitable[object]) -> None:
+    for attempt in attempts:
+        with pytest.raises(VaultDeniedError):
+            await attempt
+
+
+async def test_the_first_set_up_makes_all_and_the_second_finds_all(stack: Stack) -> None:
+    assert len(stack.report.made) == PARTS
+    assert "policy stint-publisher" in stack.report.made
+    again = await vault_setup(stack.edge.address, stack.root, kv_mount="kv")
+    assert again == SetupReport(made=(), found=stack.report.made, different=())
+
+
+async def test_settings_name_every_login_and_new_secret_ids_leave_old_ones_good(stack: Stack) -> None:
+    again = await service_settings(stack.edge.address, stack.root)
+    assert set(again) == {
+        "STINT_ROLE",
+        "STINT_ROLE_ID",
+        "STINT_API_ROLE_ID",
+        "STINT_API_SECRET_ID",
+        "STINT_RUNNER_ROLE_ID",
+        "STINT_RUNNER_SECRET_ID",
+    }
+    assert {name for name in again if again[name] != stack.settings[name]} == {
+        "STINT_API_SECRET_ID",
+        "STINT_RUNNER_SECRET_ID",
+    }
+    for _ in range(2):
+        await stack.login("STINT_API")
+
+
+async def test_the_api_seals_asks_and_opens_nothing(stack: Stack) -> None:
+    token, client = await stack.login("STINT_API"), await stack.client()
+    sealed = [await stack.vault.encrypt(token, key, b"x") for key in (BUS_KEY, ROLE)]
+    assert await stack.vault.capabilities(token, client, ["stint/queue/a"]) == {"stint/queue/a": {"deny"}}
+    await denied(
+        stack.vault.decrypt(token, BUS_KEY, sealed[0]),
+        stack.vault.decrypt(token, ROLE, sealed[1]),
+        stack.vault.read(token, "kv/data/demo"),
+        stack.vault.encrypt(token, "another-key", b"x"),
+        stack.wrapping(token),
+        stack.vault.read(token, f"transit/keys/{ROLE}"),
+        client_token(stack.edge.address, token),
+    )
+
+
+async def test_the_runner_opens_and_does_nothing_else(stack: Stack) -> None:
+    token, client = await stack.login("STINT_RUNNER"), await stack.client("stint-publisher")
+    for key in (BUS_KEY, ROLE):
+        assert await stack.vault.decrypt(token, key, await stack.vault.encrypt(client, key, b"x")) == b"x"
+    await denied(
+        stack.vault.encrypt(token, BUS_KEY, b"x"),
+        stack.vault.encrypt(token, ROLE, b"x"),
+        stack.vault.read(token, "kv/data/demo"),
+        stack.vault.capabilities(token, client, ["a"]),
+        stack.wrapping(token),
+    )
+
+
+async def test_a_job_reads_secrets_ends_itself_and_opens_nothing(stack: Stack) -> None:
+    client = await stack.client()
+    sealed = await stack.vault.encrypt(client, ROLE, b"x")
+    token = await stack.job(await stack.wrapping(client))
+    found = await stack.vault.read(token, "kv/data/demo")
+    assert found is not None
+    assert found.data is not None
+    assert found.data["data"] == {"password": "hush"}
+    caller = await stack.vault.lookup_self(token)
+    assert (caller.num_uses, caller.policies) == (8, (ROLE,))
+    assert 19 * 60 < caller.ttl <= 20 * 60
+    write = stack.edge.call(token, lambda c: c.write_data("kv/data/demo", data={"data": {}}))
+    await denied(stack.vault.decrypt(token, ROLE, sealed), stack.vault.encrypt(token, ROLE, b"x"), write)
+    await stack.vault.revoke_self(token)
+    await denied(stack.vault.lookup_self(token))
+
+
+async def test_a_jobs_secret_id_logs_in_once(stack: Stack) -> None:
+    secret_id = await stack.vault.unwrap_secret_id(await stack.wrapping(await stack.client()))
+    await stack.vault.login(stack.settings["STINT_ROLE_ID"], secret_id)
+    with pytest.raises(VaultError, match="code 400"):
+        await stack.vault.login(stack.settings["STINT_ROLE_ID"], secret_id)
+
+
+async def test_a_client_submits_but_reads_no_secret_and_gets_no_bare_secret_id(stack: Stack) -> None:
+    token = await stack.client()
+    sealed = await stack.vault.encrypt(token, ROLE, b"x")
+    two_uses = await stack.edge.call(token, lambda c: c.auth.token.create(policies=["default"], num_uses=2))
+    cubby = two_uses["auth"]["client_token"]
+    await stack.edge.call(cubby, lambda client: client.write_data("cubbyhole/job", data={"payload": sealed}))
+    assert await stack.vault.read_cubbyhole(cubby, "cubbyhole/job") == {"payload": sealed}
+    await stack.wrapping(token)
+    await denied(
+        stack.edge.call(token, lambda client: client.auth.approle.generate_secret_id(ROLE)),
+        stack.edge.call(token, lambda client: client.auth.approle.generate_secret_id("stint-runner", wrap_ttl="60s")),
+        stack.vault.decrypt(token, ROLE, sealed),
+        stack.vault.encrypt(token, BUS_KEY, b"x"),
+        stack.vault.read(token, "kv/data/demo"),
+    )
+
+
+async def test_a_publisher_seals_tickets_and_makes_no_tokens(stack: Stack) -> None:
+    token = await stack.client("stint-publisher")
+    sealed = [await stack.vault.encrypt(token, key, b"x") for key in (BUS_KEY, ROLE)]
+    await stack.wrapping(token)
+    await denied(
+        stack.vault.decrypt(token, BUS_KEY, sealed[0]),
+        stack.vault.decrypt(token, ROLE, sealed[1]),
+        stack.vault.read(token, "kv/data/demo"),
+        client_token(stack.edge.address, token),
+        stack.edge.call(token, lambda client: client.auth.approle.generate_secret_id(ROLE)),
+    )
+
+
+async def test_what_is_there_with_other_content_is_left_alone(bao_process: BaoProcess) -> None:
+    address, root, edge = bao_process.address, bao_process.root_token, Edge(bao_process.address)
+    rules = 'path "kv/data/theirs" { capabilities = ["read"] }'
+    theirs: list[Callable[[Any], Any]] = [
+        lambda c: c.sys.enable_auth_method("approle"),
+        lambda c: c.sys.enable_secrets_engine("transit"),
+        lambda c: c.sys.enable_secrets_engine("kv", path="kv", options={"version": "1"}),
+        lambda c: c.secrets.transit.create_key(ROLE, key_type="chacha20-poly1305"),
+        lambda c: c.sys.create_or_update_policy(ROLE, rules),
+        lambda c: c.auth.approle.create_or_update_approle(ROLE, token_policies=["theirs"], token_num_uses=5),
+    ]
+    for request in theirs:
+        await edge.call(root, request)
+    report = await vault_setup(address, root, kv_mount="kv")
+    assert report.different == ("mount kv", f"key {ROLE}", f"policy {ROLE}", f"role {ROLE}")
+    assert report.found == ("auth approle", "mount transit")
+    assert (await edge.call(root, lambda c: c.sys.read_policy(ROLE)))["data"]["rules"] == rules
+    assert (await edge.call(root, lambda c: c.auth.approle.read_role(ROLE)))["data"]["token_num_uses"] == 5
+
+
+async def test_a_token_that_may_not_set_up_is_denied(stack: Stack) -> None:
+    await denied(vault_setup(stack.edge.address, await stack.client()))
+    with pytest.raises(ConfigError):
+        await vault_setup(stack.edge.address, stack.root, role="stint-api")
+
+
+async def test_a_sealed_server_and_a_dead_one_are_unavailable(bao_process: BaoProcess) -> None:
+    address, root, vault = bao_process.address, bao_process.root_token, Vault(bao_process.address)
+    await vault_setup(address, root)
+    settings = await service_settings(address, root)
+    session = AppRoleSession(vault, settings["STINT_API_ROLE_ID"], settings["STINT_API_SECRET_ID"])
+    await session.token()
+    await Edge(address).call(root, lambda client: client.sys.seal())
+    methods: tuple[Callable[[str], Awaitable[object]], ...] = (vault.lookup_self, vault.unwrap_secret_id)
+    for method in methods:
+        with pytest.raises(VaultUnavailableError, match="code 503"):
+            await session.call(method)
+    assert not await vault.health()
+    await bao_process.kill()
+    for method in methods:
+        with pytest.raises(VaultUnavailableError, match="not reachable"):
+            await session.call(method)
+
+
+async def test_a_frozen_server_is_unavailable_and_usable_again(bao_process: BaoProcess) -> None:
+    vault = Vault(bao_process.address, timeout=0.3)
+    assert await vault.health()
+    bao_process.pause()
+    try:
+        with pytest.raises(VaultUnavailableError):
+            await vault.lookup_self(bao_process.root_token)
+    finally:
+        bao_process.resume()
+    await vault.lookup_self(bao_process.root_token)
+
+
+async def test_a_restarted_server_is_reached_through_the_same_vault(bao_process: BaoProcess) -> None:
+    vault = Vault(bao_process.address)
+    await vault.lookup_self(bao_process.root_token)
+    await bao_process.restart()
+    await vault.lookup_self(bao_process.root_token)

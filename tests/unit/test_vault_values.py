@@ -1,0 +1,175 @@
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.pretty import pretty_repr
+
+from stint.envfile import write_env_file
+from stint.errors import ConfigError, VaultDeniedError, VaultRefusedError
+from stint.vault import Login, SecretData, Ticket, Vault, check_path, error_text
+from stint.vault.edge import check_token
+from stint.vault.policies import app_roles, policies
+
+SECRET = "s.a-wrapping-token"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "cubbyhole/../sys/mounts",
+        "cubbyhole/a?list=true",
+        "a#b",
+        "a%2e%2e",
+        "a/./b",
+        "a\nb",
+        "a\x7fb",
+        "",
+        "/",
+        "\ud800",
+    ],
+)
+def test_a_path_that_means_another_one_is_refused(path: str) -> None:
+    with pytest.raises(VaultRefusedError):
+        check_path(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["cubbyhole/job", "kv/data/demo", "kv/data/with space", "kv/data/ünïcode", "a/.hidden"]
+)
+def test_an_ordinary_path_stands(path: str) -> None:
+    assert check_path(path) == path
+
+
+@pytest.mark.parametrize("token", ["with space", "line\nbreak", "ünïcode", "\0", "\ud800"])
+def test_a_token_that_cannot_be_sent_is_denied_without_being_named(token: str) -> None:
+    with pytest.raises(VaultDeniedError) as caught:
+        check_token(token)
+    assert token not in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "127.0.0.1:8200", "file:///etc", "http://", "http://u:p@host", "http://host:x", "http://h?a", "http://[::1"],
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError):
+        Vault(address)
+
+
+def test_a_missing_ca_bundle_is_refused() -> None:
+    with pytest.raises(ConfigError, match="VAULT_CACERT"):
+        Vault("https://127.0.0.1:8200", cacert="/nowhere/ca.pem")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Ticket(wrap_secret_id=SECRET, payload_sha256="ab"),
+        Login(token=SECRET, ttl=1.0, renewable=True),
+        SecretData({"password": SECRET}),
+    ],
+)
+def test_no_secret_in_a_repr(value: object) -> None:
+    assert SECRET not in repr(value) + str(value) + pretty_repr(value) + pretty_repr([value])
+
+
+def test_an_error_without_an_answer_is_told_as_its_sentence() -> None:
+    assert error_text(VaultDeniedError()) == "Vault denied permission."
+
+
+def test_the_jobs_policy_grants_no_transit_and_only_reads() -> None:
+    text = policies("stint-job", ["kv/data/*"])["stint-job"]
+    assert "transit" not in text
+    assert 'path "kv/data/*" {\n  capabilities = ["read"]\n}' in text
+
+
+def test_only_the_runner_may_open() -> None:
+    assert [name for name, text in policies("stint-job", []).items() if "decrypt" in text] == ["stint-runner"]
+
+
+def test_a_jobs_secret_id_serves_once() -> None:
+    roles = app_roles("stint-job")
+    assert {name: role["secret_id_num_uses"] for name, role in roles.items()} == {
+        "stint-api": 0,
+        "stint-runner": 0,
+        "stint-job": 1,
+    }
+
+
+@pytest.mark.parametrize("role", ["", "a/b", "../x", 'a"', "stint-api", "stint-bus", "default", "-x"])
+def test_a_role_that_is_no_name_of_its_own_is_refused(role: str) -> None:
+    with pytest.raises(ConfigError):
+        policies(role, [])
+
+
+@pytest.mark.parametrize("path", ['kv/"', "kv/\n", "", "kv/{{x}}"])
+def test_a_secret_path_cannot_write_policy(path: str) -> None:
+    with pytest.raises(ConfigError):
+        policies("stint-job", [path])
+
+
+VALUES = st.dictionaries(
+    st.from_regex(r"STINT_[A-Z]{1,8}", fullmatch=True),
+    st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), max_size=30),
+    max_size=4,
+)
+
+
+@given(values=VALUES)
+def test_an_env_file_reads_back(values: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("env") / "stint.env"
+    write_env_file(path, values)
+    lines = [line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert {name: "".join(shlex.split(value)) for name, value in lines} == values
+
+
+def test_a_shell_reads_an_env_file(tmp_path: Path) -> None:
+    value = """$JS.API `x` "y" 'z' \\ # !"""
+    path = tmp_path / "stint.env"
+    write_env_file(path, {"STINT_A": value, "STINT_B": ""})
+    script = '. "$1"; printf "%s|%s" "$STINT_A" "$STINT_B"'
+    shell = subprocess.run(["/bin/sh", "-c", script, "sh", str(path)], capture_output=True, check=True, text=True)
+    assert shell.stdout == f"{value}|"
+
+
+def test_an_env_file_is_private_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "stint.env"
+    path.write_text("STINT_OLD=1\n")
+    path.chmod(0o644)
+    before = os.umask(0)
+    try:
+        write_env_file(path, {"STINT_A": "1"})
+    finally:
+        os.umask(before)
+    assert path.read_text() == "STINT_A=1\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "values", [{"STINT_A": f"{SECRET}\n"}, {"STINT A": SECRET}, {"1": SECRET}, {"A": f"{SECRET}\0"}]
+)
+def test_what_has_no_spelling_is_refused_without_being_named(tmp_path: Path, values: dict[str, str]) -> None:
+    path = tmp_path / "stint.env"
+    with pytest.raises(ConfigError) as caught:
+        write_env_file(path, values)
+    assert SECRET not in caught.value.sentence
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("target", ["missing/stint.env", "."])
+def test_a_place_that_takes_no_file_is_a_config_error(tmp_path: Path, target: str) -> None:
+    with pytest.raises(ConfigError):
+        write_env_file(tmp_path / target, {"STINT_A": "1"})
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        write_env_file(pipe, {"STINT_A": "1"})
+    assert pipe.is_fifo()
