@@ -5,6 +5,7 @@ Any setting can be given as `NAME_FILE` instead: the value is then the file's te
 
 import os
 import platform
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,8 +82,9 @@ class ApiSettings(Settings):
 class RunnerSettings(Settings):
     """A runner's own."""
 
-    runner_id: str = Field(
-        default_factory=lambda: f"{platform.node()}-{secrets.token_hex(4)}", validation_alias=_env("STINT_RUNNER_ID")
+    runner_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] = Field(
+        default_factory=lambda: f"{re.sub('[^A-Za-z0-9_-]', '-', platform.node())[:100]}-{secrets.token_hex(4)}",
+        validation_alias=_env("STINT_RUNNER_ID"),
     )
     """Its name. Give a fixed one, so that it can know its own jobs after a restart."""
     runner_role_id: str = Field(validation_alias=_env("STINT_RUNNER_ROLE_ID"))
@@ -101,6 +103,8 @@ class RunnerSettings(Settings):
     """Seconds a successor waits after it found that another runner's job was lost."""
     kill_grace: Annotated[float, Field(gt=0)] = Field(15.0, validation_alias=_env("STINT_KILL_GRACE"))
     """Seconds between SIGTERM and SIGKILL when a user kills a job."""
+    drain: Annotated[float, Field(ge=0)] = Field(30.0, validation_alias=_env("STINT_DRAIN"))
+    """Seconds that running jobs may go on after SIGTERM or SIGINT; then they are killed."""
     docker_host: str = Field("", validation_alias=_env("DOCKER_HOST"))
     """The container engine. Default: the local socket."""
     job_network: str = Field("bridge", validation_alias=_env("STINT_JOB_NETWORK"))

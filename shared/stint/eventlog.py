@@ -51,6 +51,10 @@ class EventLog(Protocol):
         """The job from all its facts, None if it does not exist: absence is only believed of the stream's leader."""
         ...
 
+    def job_ids(self) -> AsyncIterator[str]:
+        """The ids of all jobs that the log holds, oldest first. A job can come twice."""
+        ...
+
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
         """Record once that the WORK message of this sequence names no queue or job and was thrown away."""
         ...

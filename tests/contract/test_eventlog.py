@@ -145,3 +145,11 @@ async def test_the_wire_format_is_json_with_a_type(ports: Ports) -> None:
     assert job is not None
     assert encode(submitted()).startswith(b'{"type":"submitted"')
     assert job.fact(type(submitted())) is not None
+
+
+async def test_all_jobs_are_listed(ports: Ports) -> None:
+    ids = [f"{number:024x}" for number in range(300)]
+    for job_id in ids:
+        await ports.must_append(TOKEN, job_id, submitted())
+    await ports.must_append(TOKEN, ids[0], started())
+    assert [job_id async for job_id in ports.log.job_ids()] == ids

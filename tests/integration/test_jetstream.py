@@ -21,6 +21,7 @@ from stint.jetstream.broker import error_code
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
 from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, consumer_name, queue_token
+from tests.brokers import connected
 from tests.events import TOKEN, ended, started, submitted
 from tests.servers import NatsProcess
 
@@ -46,19 +47,14 @@ async def test_declaring_twice_changes_nothing(broker: Broker) -> None:
     assert [info["created"] for info in before] == [info["created"] for info in after]
 
 
-async def test_other_settings_are_left_alone_and_said(
-    nats_process: NatsProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
-    broker = Broker(nats_process.url)
-    broker.start()
-    await broker.wait_connected()
+async def test_other_settings_are_left_alone_and_said(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
     theirs = next(config for config in stream_configs(1) if config["name"] == PAYLOADS)
+    await broker.api(f"STREAM.DELETE.{PAYLOADS}")
     await broker.api(f"STREAM.CREATE.{PAYLOADS}", theirs | {"max_bytes": 10_000_000, "deny_delete": False})
     await declare(broker)
     info = await broker.api(f"STREAM.INFO.{PAYLOADS}")
     assert info["config"]["deny_delete"] is False
     assert "deny_delete" in capsys.readouterr().out
-    await broker.close()
 
 
 @pytest.mark.parametrize(
@@ -129,19 +125,20 @@ async def _until_it_fails(log: JetStreamEventLog) -> None:
         await log.load(JOB)
 
 
-async def test_server_gone_and_back(nats_process: NatsProcess, broker: Broker) -> None:
-    log, payloads = JetStreamEventLog(broker), JetStreamPayloads(broker)
-    assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON
-    await nats_process.kill()
-    with pytest.raises(BrokerUnavailableError):
-        await _until_it_fails(log)
-    with pytest.raises(BrokerUnavailableError):
-        await payloads.put(TOKEN, JOB, b"x")
-    await nats_process.start()
-    await broker.wait_connected()
-    job = await log.load(JOB)
-    assert job is not None
-    assert await log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.WON
+async def test_server_gone_and_back(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as broker:
+        log, payloads = JetStreamEventLog(broker), JetStreamPayloads(broker)
+        assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON
+        await nats_process.kill()
+        with pytest.raises(BrokerUnavailableError):
+            await _until_it_fails(log)
+        with pytest.raises(BrokerUnavailableError):
+            await payloads.put(TOKEN, JOB, b"x")
+        await nats_process.start()
+        await broker.wait_connected()
+        job = await log.load(JOB)
+        assert job is not None
+        assert await log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.WON
 
 
 async def test_a_broker_that_starts_before_its_server(nats_process: NatsProcess) -> None:

@@ -83,7 +83,7 @@ def test_terminal_states_are_final(history: list[Record], event: AnyEvent) -> No
     job = fold(history)
     if job is None or job.state not in TERMINAL:
         return
-    after = evolve(job, record(event, 100))
+    after = evolve(job, record(event, 100, token=job.token))
     assert after is not None
     if event.kind == "deleted":
         assert after.state is State.DELETED

@@ -1,35 +1,34 @@
-"""The container engine as Docker speaks it (Docker 26 and Podman 5 were tried)."""
+"""The container engine as Docker speaks it (tried on Docker 26)."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing
 from http import HTTPStatus
 from ssl import SSLContext
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import stamina
-from aiodocker import Docker
 from aiodocker.containers import DockerContainer
 
-from stint.errors import ConfigError, EngineError, EngineUnavailableError, ImageError
+from stint.errors import EngineError, EngineUnavailableError, ImageError
 from stint_runner import docker_wire as wire
+from stint_runner.docker_client import (
+    ARCHIVE,
+    DEFAULT_HOST,
+    ENDLESS,
+    PULL,
+    SHORT,
+    STEP,
+    DockerClient,
+    check_host,
+    stop_limits,
+)
 from stint_runner.docker_errors import engine_errors
 from stint_runner.engine import ContainerInfo, ContainerSpec, Engine, Exit, OutputPiece
 from stint_runner.images import Reference, all_attempts_failed, is_transient, parse_reference
 
-DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
-
-_SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
-"""For what the engine answers in a second (start: 0.13 s), with room for a loaded machine."""
-_ARCHIVE: Final = aiohttp.ClientTimeout(total=600, sock_connect=10)
-"""For up to 1 GiB of content."""
-_ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
-_PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
-"""No word of progress for two minutes counts as a time-out."""
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
 """Docker answers these where a path leads nowhere, 500 where it leads through a file."""
-_STOP_MARGIN: Final = 30.0
-_STEP: Final = 64 * 1024
 _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
@@ -51,11 +50,10 @@ class DockerEngine(Engine):
         self, docker_host: str = "", *, ssl_context: SSLContext | None = None, pull_patience: float = 25.0
     ) -> None:
         self._host = docker_host or DEFAULT_HOST
-        if not self._host.startswith(("unix://", "tcp://", "http://", "https://")):
-            raise ConfigError("DOCKER_HOST starts with unix://, tcp://, http:// or https://")
+        check_host(self._host)
         self._ssl_context = ssl_context
         self._patience = pull_patience
-        self._docker: Docker | None = None
+        self._docker: DockerClient | None = None
 
     async def ensure_image(self, image: str, *, always: bool) -> None:
         """See `Engine`; Docker Hub is meant where the name has no `/`."""
@@ -82,8 +80,8 @@ class DockerEngine(Engine):
         """See `Engine`."""
         archive = bytearray()
         with engine_errors(done=_UNREADABLE):
-            async with self._request("GET", f"containers/{container_id}/archive", {"path": path}) as body:
-                async for data in body.iter_chunked(_STEP):
+            async with self._client().stream("GET", f"containers/{container_id}/archive", {"path": path}) as body:
+                async for data in body.iter_chunked(STEP):
                     archive += data
                     if len(archive) > wire.MAX_FILE_ARCHIVE:
                         return None
@@ -93,7 +91,7 @@ class DockerEngine(Engine):
         """See `Engine`."""
         url = f"containers/{container_id}/archive"
         with engine_errors():
-            async with self._request("PUT", url, {"path": "/"}, timeout=_ARCHIVE, data=_slices(archive)):
+            async with self._client().stream("PUT", url, {"path": "/"}, limits=ARCHIVE, data=archive):
                 pass
 
     async def start(self, container_id: str) -> None:
@@ -107,7 +105,10 @@ class DockerEngine(Engine):
         with engine_errors():
             inspected = await self._container(container_id).show()
             split = _terminal if inspected["Config"]["Tty"] else _frames
-            async with self._request("GET", url, parameters, timeout=_ENDLESS) as body, aclosing(split(body)) as pieces:
+            async with (
+                self._client().stream("GET", url, parameters, limits=ENDLESS) as body,
+                aclosing(split(body)) as pieces,
+            ):
                 async for piece in pieces:
                     yield piece
 
@@ -115,25 +116,24 @@ class DockerEngine(Engine):
         """See `Engine`."""
         container = self._container(container_id)
         with engine_errors():
-            waited = await container.wait(timeout=_ENDLESS)
+            waited = await container.wait(timeout=ENDLESS)
             return wire.exit_of(waited, await container.show())
 
     async def stop(self, container_id: str, grace: float) -> None:
         """See `Engine`."""
         seconds = wire.stop_seconds(grace)
-        timeout = aiohttp.ClientTimeout(total=seconds + _STOP_MARGIN, sock_connect=10)
         with engine_errors(done=_NOT_RUNNING):
-            await self._container(container_id).stop(t=seconds, timeout=timeout)
+            await self._container(container_id).stop(t=seconds, timeout=stop_limits(seconds))
 
     async def kill(self, container_id: str) -> None:
         """See `Engine`."""
         with engine_errors(done=_NOT_RUNNING):
-            await self._container(container_id).kill(timeout=_SHORT)
+            await self._container(container_id).kill(timeout=SHORT)
 
     async def remove(self, container_id: str) -> None:
         """See `Engine`; a removal under way counts as done."""
         with engine_errors(done=_NOT_RUNNING):
-            await self._container(container_id).delete(force=True, v=True, timeout=_SHORT)
+            await self._container(container_id).delete(force=True, v=True, timeout=SHORT)
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
         """See `Engine`."""
@@ -174,7 +174,7 @@ class DockerEngine(Engine):
         parameters = {"fromImage": reference.pull_name, "tag": reference.pull_tag}
         with engine_errors():
             try:
-                async with self._request("POST", "images/create", parameters, timeout=_PULL) as body:
+                async with self._client().stream("POST", "images/create", parameters, limits=PULL) as body:
                     async for line in body:
                         if error := wire.pull_error(line):
                             raise EngineError(error)
@@ -184,48 +184,15 @@ class DockerEngine(Engine):
     def _container(self, container_id: str) -> DockerContainer:
         return self._client().containers.container(container_id)
 
-    @asynccontextmanager
-    async def _request(
-        self, method: str, path: str, parameters: Mapping[str, str], *, timeout: Any = _SHORT, data: Any = None
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """For what aiodocker's own methods would decode, keep in memory, or take for an end when it broke off."""
-        query = self._client()._query(  # noqa: SLF001 - aiodocker has no public call that streams raw bytes
-            path, method, params=dict(parameters), data=data, timeout=timeout
-        )
-        async with query as response:
-            with closing(response):
-                yield response.content
-
-    def _client(self) -> Docker:
+    def _client(self) -> DockerClient:
         if self._docker is None:
-            self._docker = _connect(self._host, self._ssl_context)
+            self._docker = DockerClient(self._host, self._ssl_context)
         return self._docker
-
-
-def _connect(host: str, ssl_context: SSLContext | None) -> Docker:
-    """A client whose connector has no limit: every running job holds two connections, and aiohttp's limit is 100."""
-    connector: aiohttp.BaseConnector
-    if host.startswith("unix://"):
-        connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
-        url = "unix://localhost"
-    else:
-        connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0)
-        url = host.replace("tcp://", "https://" if ssl_context else "http://", 1).rstrip("/")
-    session = aiohttp.ClientSession(connector=connector, timeout=_SHORT)
-    return _OwningDocker(url=url, connector=connector, session=session, timeout=_SHORT)
-
-
-class _OwningDocker(Docker):
-    """Closes the session that it was given."""
-
-    async def close(self) -> None:
-        await super().close()
-        await self.session.close()
 
 
 async def _frames(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, None]:
     parser = wire.FrameParser()
-    async for data in body.iter_chunked(_STEP):
+    async for data in body.iter_chunked(STEP):
         for piece in parser.feed(data):
             yield piece
     if not parser.between_frames:
@@ -233,14 +200,8 @@ async def _frames(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, Non
 
 
 async def _terminal(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, None]:
-    async for data in body.iter_chunked(_STEP):
+    async for data in body.iter_chunked(STEP):
         yield OutputPiece("tty", data)
-
-
-async def _slices(data: bytes) -> AsyncIterator[bytes]:
-    """aiohttp warns of large bodies in one piece, since they block the loop."""
-    for start in range(0, len(data), _STEP):
-        yield data[start : start + _STEP]
 
 
 def _worth_another_try(error: Exception) -> bool:

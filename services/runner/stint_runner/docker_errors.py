@@ -15,8 +15,8 @@ _NO_CONNECTION: Final = 900
 _UNAVAILABLE: Final = frozenset(
     {_NO_CONNECTION, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
-"""500 is not among them: it is Docker's answer to much that a job gets wrong, such as a working directory that is a file
-or content that puts a file where a folder is."""
+"""500 is not among them: it is Docker's answer to much that a job gets wrong, such as a working directory that is a
+file, or content that puts a file where a folder is."""
 
 
 @contextmanager

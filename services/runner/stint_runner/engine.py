@@ -118,8 +118,10 @@ class Engine(Protocol):
         ...
 
     async def info(self) -> Mapping[str, str | int]:
-        """The engine's figures: `containers`, `containers_running`, `containers_paused`, `containers_stopped`,
-        `images`, `mem_total`, `architecture`, `operating_system`.
+        """The engine's figures.
+
+        They are `containers`, `containers_running`, `containers_paused`, `containers_stopped`, `images`, `mem_total`,
+        `architecture` and `operating_system`.
         """
         ...
 

@@ -86,7 +86,7 @@ def is_transient(pull_error: str) -> bool:
     a registry's 404, 429 or 503, and the same again in words inside a stream of status 200. What is not recognised
     counts as final, so a new wording costs a retry, not 25 seconds.
     """
-    return _TRANSIENT.search(pull_error) is not None
+    return "no such host" not in pull_error and _TRANSIENT.search(pull_error) is not None
 
 
 def all_attempts_failed(errors: list[str]) -> str:

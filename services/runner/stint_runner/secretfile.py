@@ -19,6 +19,9 @@ _FORBIDDEN_MOUNTS: Final = frozenset({"auth", "sys", "cubbyhole", "identity"})
 _YAML_HEAD: Final = "---\n# gostint vault secrets injected:\n"
 _YAML_12_NUMBER: Final = re.compile(r"[-+]?(0o[0-7]+|0x[0-9a-fA-F]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)$")
 
+_OTHER_BREAKS: Final = re.compile(r"[\r\x85\u2028\u2029]")
+"""YAML 1.1 ends a line at these too, 1.2 does not."""
+
 
 class SecretRef(msgspec.Struct, frozen=True):
     """`variable@path.key`: the value under `key` at a Vault path, and the name it gets in the secrets file."""
@@ -120,7 +123,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = '"' if _OTHER_BREAKS.search(text) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _YAML_12_NUMBER, list("-+.0123456789"))

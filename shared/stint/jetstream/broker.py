@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import nats.errors
 import structlog
@@ -24,6 +24,8 @@ PING_INTERVAL: Final = 10
 """Seconds; with two unanswered pings a dead connection is noticed within 30."""
 
 STATUS: Final = "Status"
+
+T = TypeVar("T")
 
 
 class NoAnswerError(BrokerUnavailableError):
@@ -109,8 +111,8 @@ class Broker:
         if not self.client.is_connected:
             raise BrokerUnavailableError
         try:
-            return await self.client.request(
-                subject, data, timeout=self.timeout, headers=dict(headers) if headers else None
+            return await _cancellable(
+                self.client.request(subject, data, timeout=self.timeout, headers=dict(headers) if headers else None)
             )
         except nats.errors.TimeoutError:
             raise NoAnswerError from None
@@ -154,7 +156,7 @@ class Broker:
     async def _collect(self, subscription: Subscription) -> list[Msg]:
         messages: list[Msg] = []
         while True:
-            message = await subscription.next_msg(timeout=self.timeout)
+            message = await _cancellable(subscription.next_msg(timeout=self.timeout))
             match status_of(message):
                 case "":
                     messages.append(message)
@@ -178,6 +180,19 @@ class Broker:
                 await _quietly_unsubscribe(subscription)
 
 
+async def _cancellable(work: Awaitable[T]) -> T:
+    """Await something of nats-py without losing a cancellation.
+
+    Before Python 3.12 `asyncio.wait_for`, which it uses, swallows one that comes together with the result.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
+
+
 async def _quietly_unsubscribe(subscription: Subscription) -> None:
     try:
         await subscription.unsubscribe()
@@ -186,12 +201,12 @@ async def _quietly_unsubscribe(subscription: Subscription) -> None:
 
 
 def status_of(message: Msg) -> str:
-    """The status of a message that the server made itself; "" for a real one."""
+    """Tell a real message ("") from one that the server made itself (its status)."""
     return (message.headers or {}).get(STATUS, "")
 
 
 def error_code(answer: Mapping[str, Any]) -> int:
-    """JetStream's own error number of an answer, 0 if it is none. (The HTTP-like code says too little.)"""
+    """JetStream's own error number of an answer, 0 if it is none; the HTTP-like code says too little."""
     error = answer.get("error")
     return int(error.get("err_code", error.get("code", 0))) if error else 0
 

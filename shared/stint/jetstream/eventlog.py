@@ -12,7 +12,7 @@ from stint.codec import encode
 from stint.eventlog import Outcome
 from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.jetstream.broker import Broker, NoAnswerError, check, error_code
-from stint.jetstream.messages import raw_message, records
+from stint.jetstream.messages import raw_message, records, sequence_of
 from stint.job import Job, fold
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, unreadable_submission
 
@@ -22,6 +22,8 @@ SUBJECT_TAKEN: Final = 10077
 """The subject has its one message already."""
 NO_MESSAGE: Final = 10037
 """There is no such message."""
+BATCH: Final = 256
+"""Messages that one read asks for."""
 
 _EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -86,6 +88,17 @@ class JetStreamEventLog:
             return None
         return next(records([raw_message(check(answer)["message"])]), None)
 
+    async def job_ids(self) -> AsyncIterator[str]:
+        sequence = 0
+        while True:
+            request = {"seq": sequence + 1, "next_by_subj": event_filter(Submitted.kind), "batch": BATCH}
+            messages = await self._broker.direct_get(EVENTS, request)
+            if not messages:
+                return
+            for record in records(messages):
+                yield record.job_id
+            sequence = sequence_of(messages[-1])
+
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
         address = unreadable_submission(WORK, stream_sequence)
         return await self.append(address.token, address.job_id, event)
@@ -93,7 +106,6 @@ class JetStreamEventLog:
     @asynccontextmanager
     async def follow(self, job_id: str) -> AsyncIterator[AsyncIterator[Record]]:
         async with self._broker.subscribe(live_filter("*", "*", job_id)) as subscription:
-            await self._broker.client.flush()
             yield _as_records(subscription.messages)
 
 

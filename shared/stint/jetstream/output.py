@@ -76,7 +76,6 @@ class JetStreamOutput:
     @asynccontextmanager
     async def tail(self, token: str, job_id: str) -> AsyncIterator[AsyncIterator[Chunk]]:
         async with self._broker.subscribe(tail_subject(token, job_id)) as subscription:
-            await self._broker.client.flush()
             yield _as_chunks(subscription.messages)
 
     async def purge(self, token: str, job_id: str) -> None:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from stint.codec import encode, to_record
 from stint.errors import LogGapError, UndecodableError
 from stint.eventlog import Chunk, Outcome, StoredView
-from stint.events import AnyEvent, Record
+from stint.events import AnyEvent, Record, Submitted
 from stint.job import Job, fold
 from stint.subjects import WORK, EventAddress, unreadable_submission
 
@@ -84,6 +84,11 @@ class MemoryEventLog:
 
     async def load(self, job_id: str) -> Job | None:
         return fold(record for record in self.records if record.job_id == job_id)
+
+    async def job_ids(self) -> AsyncIterator[str]:
+        for record in list(self.records):
+            if record.kind == Submitted.kind:
+                yield record.job_id
 
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
         address = unreadable_submission(WORK, stream_sequence)

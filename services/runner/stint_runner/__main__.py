@@ -1,0 +1,137 @@
+"""Runs a runner: `python -m stint_runner` or `stint runner`."""
+
+import asyncio
+import sys
+from typing import Final
+
+import structlog
+
+from stint import health, service
+from stint.config import RunnerSettings
+from stint.errors import EngineError
+from stint.jetstream import (
+    Broker,
+    JetStreamEventLog,
+    JetStreamOutput,
+    JetStreamPayloads,
+    JetStreamWorkQueues,
+    declare,
+)
+from stint.vault import AppRoleSession, Vault
+from stint_runner.attend import Attendant
+from stint_runner.docker import DockerEngine
+from stint_runner.engine import Engine
+from stint_runner.lease import LeaseTimes
+from stint_runner.opening import Opener
+from stint_runner.parts import Parts
+from stint_runner.presence import announce
+from stint_runner.waiting import InterruptedByEventError, patiently, unless
+from stint_runner.worker import Worker
+
+log = structlog.get_logger()
+
+CLEAN_UP: Final = 15.0
+"""Seconds beyond the kill grace that jobs may take to end once the drain's bound is over."""
+
+
+async def serve(settings: RunnerSettings) -> None:
+    """Run jobs until SIGTERM or SIGINT, then drain."""
+    LeaseTimes(lease=settings.lease, takeover=settings.takeover).check()
+    broker = Broker(settings.nats_url, prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
+    vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
+    session = AppRoleSession(vault, settings.runner_role_id, settings.runner_secret_id.get_secret_value())
+    engine = DockerEngine(settings.docker_host)
+    stopping = asyncio.Event()
+
+    async def readiness() -> str:
+        return await _missing(broker, vault, engine)
+
+    async with health.on_signals(stopping.set), health.serve(settings.health_port, readiness):
+        broker.start()
+        try:
+            await _work(settings, broker, vault, session, engine, stopping)
+        except InterruptedByEventError:
+            log.info("stopped before NATS was reachable")
+        finally:
+            await engine.close()
+            await session.close()
+            await broker.close()
+
+
+async def _work(
+    settings: RunnerSettings,
+    broker: Broker,
+    vault: Vault,
+    session: AppRoleSession,
+    engine: Engine,
+    stopping: asyncio.Event,
+) -> None:
+    await unless(stopping, broker.wait_connected())
+    await unless(stopping, patiently(lambda: declare(broker, settings.replicas)))
+    queues = JetStreamWorkQueues(broker, lease=settings.lease)
+    await queues.start()
+    parts = Parts(
+        log=JetStreamEventLog(broker),
+        payloads=JetStreamPayloads(broker),
+        output=JetStreamOutput(broker),
+        queues=queues,
+        engine=engine,
+        opener=Opener(vault=vault, session=session, role=settings.role, role_id=settings.role_id),
+        runner=settings.runner_id,
+        takeover=settings.takeover,
+        kill_grace=settings.kill_grace,
+        network=settings.job_network,
+        images_allow=settings.images_allow,
+        vault_addr=settings.vault_external_addr or settings.vault_addr,
+        vault_cacert=settings.vault_cacert,
+        compat=settings.compat == "gostint",
+    )
+    attendant = Attendant(parts)
+    worker = Worker(queues, attendant, capacity=settings.capacity)
+    log.info("runner ready", runner=settings.runner_id, capacity=settings.capacity)
+    announcing = asyncio.create_task(
+        announce(broker, engine, worker, runner=settings.runner_id, capacity=settings.capacity)
+    )
+    working = asyncio.create_task(worker.run(), name="worker")
+    try:
+        await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await _drain(settings, worker, attendant, working)
+    finally:
+        announcing.cancel()
+        working.cancel()
+        await asyncio.gather(announcing, working, return_exceptions=True)
+    log.info("runner stopped")
+
+
+async def _drain(settings: RunnerSettings, worker: Worker, attendant: Attendant, working: "asyncio.Task[None]") -> None:
+    """Let the running jobs go on up to the bound, then kill them, and leave nothing behind."""
+    log.info("draining", jobs=worker.busy)
+    worker.drain()
+    _, running = await asyncio.wait({working}, timeout=settings.drain)
+    if running:
+        log.warning("jobs are killed: the drain took too long", jobs=worker.busy)
+        attendant.kill_all()
+        await asyncio.wait({working}, timeout=settings.kill_grace + CLEAN_UP)
+    if working.done():
+        await working
+
+
+async def _missing(broker: Broker, vault: Vault, engine: Engine) -> str:
+    if not broker.client.is_connected:
+        return "NATS is not reachable."
+    if not await vault.health():
+        return "Vault is not reachable or sealed."
+    try:
+        await engine.info()
+    except EngineError:
+        return "The container engine is not reachable."
+    return ""
+
+
+def main() -> int:
+    """The process's exit code."""
+    return service.run(RunnerSettings, serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+"""What a runner does with a delivery: run the job, or find out from the log why not."""
+
+import asyncio
+from enum import Enum, auto
+from typing import Final
+
+import structlog
+
+from stint.errors import (
+    BrokerUnavailableError,
+    EngineError,
+    InvalidJobIdError,
+    InvalidTokenError,
+    JobFailedError,
+)
+from stint.eventlog import Delivery, Outcome
+from stint.events import AnyEvent, Ended, Rejected, Started, Submitted
+from stint.job import ACTIVE, Claim, Job, State, decide
+from stint.subjects import EventAddress, parse_event_subject
+from stint.vault import Ticket
+from stint_runner.execute import Execution, remove_containers
+from stint_runner.lease import Lease, LeaseTimes
+from stint_runner.opening import RejectedError
+from stint_runner.parts import Parts
+from stint_runner.waiting import InterruptedByEventError, append_surely, attempts, patiently, unless
+
+log = structlog.get_logger()
+
+LEFTOVERS: Final = 30.0
+"""Seconds that leftover containers may take to be removed."""
+
+
+class Verdict(Enum):
+    """What is to become of a delivery."""
+
+    ACK = auto()
+    """The job is over: let its queue go on."""
+    WAIT_AND_ACK = auto()
+    """It was ended by another than its starter, who may not know yet: let the queue go on T later."""
+    DROP = auto()
+    """It is somebody else's by now: touch it no more."""
+    LOOK_AGAIN = auto()
+    """Somebody else's fact came first."""
+
+
+class Watch:
+    """What the log says about a job while this runner has it.
+
+    Attributes:
+        killed: somebody asked for its end.
+        over: somebody else has ended it.
+    """
+
+    def __init__(self) -> None:
+        self.killed = asyncio.Event()
+        self.over = asyncio.Event()
+        self.ending = False
+
+    def see(self, job: Job | None) -> None:
+        """Take note of the job's newest facts."""
+        if job is None or (job.terminal and not self.ending):
+            self.over.set()
+        elif job.kill_requested:
+            self.killed.set()
+
+
+class Attendant:
+    """Attends to deliveries, any number at a time."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._live: dict[str, tuple[Lease, Watch]] = {}
+
+    def kill_all(self) -> None:
+        """End all jobs that run here, as a kill would."""
+        for _, watch in self._live.values():
+            watch.killed.set()
+
+    async def attend(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
+        """See to a delivery until it needs nothing more from this runner.
+
+        Args:
+            token: the queue's token.
+            delivery: as pulled.
+            pulled_at: the loop's time when the pull was sent.
+        """
+        lease_time = await self._parts.queues.lease(token)
+        times = LeaseTimes(lease=lease_time, takeover=self._parts.takeover)
+        lease = Lease(delivery, times, confirmed=pulled_at)
+        try:
+            address = parse_event_subject(delivery.subject)
+        except (InvalidTokenError, InvalidJobIdError):
+            await self._throw_away(lease)
+            return
+        live, _ = self._live.get(address.job_id, (None, None))
+        if live is not None and not live.lost:
+            live.delivery = delivery  # our own job again: renew it through the new delivery from now on
+            return
+        with structlog.contextvars.bound_contextvars(job=address.job_id):
+            await self._hold(address, lease)
+
+    async def _throw_away(self, lease: Lease) -> None:
+        """Record what names no queue or job, outside the view, and get it out of its queue."""
+        event = self._parts.fact(Rejected, error="The subject names no queue or no job.")
+        sequence = lease.delivery.sequence
+        await patiently(lambda: self._parts.log.record_rejection(sequence, event))
+        await lease.ack()
+        log.warning("submission rejected", sequence=sequence, error=event.error)
+
+    async def _hold(self, address: EventAddress, lease: Lease) -> None:
+        """Keep the lease alive and the log in view while the job is seen to."""
+        watch = Watch()
+        mine = self._live[address.job_id] = (lease, watch)
+
+        async def look() -> None:
+            watch.see(await self._parts.log.load(address.job_id))
+
+        keeping = asyncio.create_task(lease.keep(look))
+        following = asyncio.create_task(self._follow(address.job_id, watch))
+        lost = asyncio.Event()
+        keeping.add_done_callback(lambda _: lost.set())
+        try:
+            await unless(lost, self._settle(address, lease, watch))
+        except InterruptedByEventError:
+            log.warning("lease lost", error=str(keeping.exception()))
+        finally:
+            keeping.cancel()
+            following.cancel()
+            await asyncio.gather(keeping, following, return_exceptions=True)
+            if self._live.get(address.job_id) is mine:
+                del self._live[address.job_id]
+
+    async def _follow(self, job_id: str, watch: Watch) -> None:
+        """A live fact is only a trigger; what counts is read from the log. One that is missed, a heartbeat finds."""
+        async for attempt in attempts(on=BrokerUnavailableError):
+            with attempt:
+                async with self._parts.log.follow(job_id) as facts:
+                    async for _ in facts:
+                        watch.see(await self._parts.log.load(job_id))
+
+    async def _settle(self, address: EventAddress, lease: Lease, watch: Watch) -> None:
+        verdict = Verdict.LOOK_AGAIN
+        while verdict is Verdict.LOOK_AGAIN:
+            job = await patiently(lambda: self._parts.log.load(address.job_id))
+            verdict = await self._see_to(job, address, lease, watch)
+        if verdict is Verdict.DROP:
+            return
+        if verdict is Verdict.WAIT_AND_ACK:
+            await asyncio.sleep(self._parts.takeover)
+        await patiently(lease.ack)
+
+    async def _see_to(self, job: Job | None, address: EventAddress, lease: Lease, watch: Watch) -> Verdict:
+        if job is None or job.token != address.token:
+            return Verdict.ACK  # purged, or the job of another queue: never run
+        if job.terminal:
+            return _verdict_on_ended(job)
+        if job.state in ACTIVE:
+            return await self._take_over(job)
+        return await self._run(job, lease, watch)
+
+    async def _take_over(self, job: Job) -> Verdict:
+        """Its runner was lost, or this is that runner after a restart, whose container nobody watches any more."""
+        mine = job.runner == self._parts.runner
+        leftovers = await self._remove_leftovers(job.job_id) if mine else 0
+        if mine and not leftovers:
+            ended = self._parts.fact(
+                Ended, status="failed", reason="internal", error="The runner stopped before the job had a container."
+            )
+        else:
+            ended = self._parts.fact(
+                Ended, status="unknown", reason="lost", error="The runner that had the job was lost."
+            )
+        await append_surely(self._parts.log, job.token, job.job_id, ended)
+        log.warning("job lost", runner=job.runner)
+        if mine:
+            return Verdict.ACK
+        await asyncio.sleep(self._parts.takeover)
+        await self._remove_leftovers(job.job_id)
+        return Verdict.ACK
+
+    async def _remove_leftovers(self, job_id: str) -> int:
+        return await patiently(lambda: remove_containers(self._parts, job_id), on=EngineError, within=LEFTOVERS)
+
+    # --- a queued job -----------------------------------------------------------------------------------------------
+
+    async def _run(self, job: Job, lease: Lease, watch: Watch) -> Verdict:
+        try:
+            claimed = await unless(watch.over, self._claim(job))
+        except InterruptedByEventError:
+            return Verdict.LOOK_AGAIN
+        if isinstance(claimed, Verdict):
+            return claimed
+        submitted = job.fact(Submitted)
+        assert submitted is not None, "only a readable submission is claimed"  # noqa: S101 - tells the type checker
+        execution = Execution(
+            self._parts, submitted, claimed, token=job.token, job_id=job.job_id, ack=lease.delivery.ack_subject
+        )
+        try:
+            return await self._finish(job, execution, lease, watch)
+        finally:
+            await execution.clean_up()
+
+    async def _claim(self, job: Job) -> Ticket | Verdict:
+        """Everything that costs nothing, then `started`. From then on the job runs here or nowhere."""
+        parts = self._parts
+        if job.kill_requested:
+            return await self._end_unstarted(
+                job, parts.fact(Ended, status="failed", reason="killed", error="job killed")
+            )
+        try:
+            ticket = await parts.opener.ticket(job)
+            await parts.opener.check_wrapping(ticket)
+        except RejectedError as error:
+            return await self._end_unstarted(job, parts.fact(Rejected, error=error.sentence))
+        except JobFailedError as error:
+            ended = parts.fact(Ended, status=error.status, reason=error.reason, error=error.sentence)
+            return await self._end_unstarted(job, ended)
+        await patiently(lambda: remove_containers(parts, job.job_id), on=EngineError)
+        started = parts.fact(Started, runner=parts.runner)
+        outcome = await append_surely(
+            parts.log, job.token, job.job_id, *decide(job, Claim(started)), after=job.sequence
+        )
+        return ticket if outcome is Outcome.WON else Verdict.LOOK_AGAIN
+
+    async def _end_unstarted(self, job: Job, event: AnyEvent) -> Verdict:
+        outcome = await append_surely(self._parts.log, job.token, job.job_id, event, after=job.sequence)
+        if outcome is Outcome.LOST:
+            return Verdict.LOOK_AGAIN
+        log.info("job not started", kind=event.kind)
+        return Verdict.ACK
+
+    async def _finish(self, job: Job, execution: Execution, lease: Lease, watch: Watch) -> Verdict:
+        log.info("job started")
+        try:
+            ended = await unless(watch.over, execution.run(watch.killed))
+        except InterruptedByEventError:
+            log.warning("job ended by another")
+            return Verdict.DROP
+        except Exception as error:  # one job can never take a runner down
+            log.exception("internal error")
+            sentence = f"Internal error in the runner: {type(error).__name__}."
+            ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
+        watch.ending = True
+        outcome = await append_surely(self._parts.log, job.token, job.job_id, ended)
+        if outcome is Outcome.LOST:
+            return Verdict.DROP
+        log.info("job ended", status=ended.status, reason=ended.reason, return_code=ended.return_code)
+        await patiently(lease.ack)
+        return Verdict.DROP
+
+
+def _verdict_on_ended(job: Job) -> Verdict:
+    """Whoever did not start a job but ended it may have been wrong about its runner: that one gets time to notice."""
+    ended = job.fact(Ended)
+    if job.state is State.DELETED or Started.kind not in job.facts or (ended and ended.by == job.runner):
+        return Verdict.ACK
+    return Verdict.WAIT_AND_ACK

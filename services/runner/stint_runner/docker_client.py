@@ -1,0 +1,92 @@
+"""The connection to a Docker engine."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from ssl import SSLContext
+from typing import Final
+
+import aiohttp
+from aiodocker import Docker
+
+from stint.errors import ConfigError
+
+DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
+
+SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
+"""For what the engine answers in a second (a start: 0.13 s), with room for a loaded machine."""
+ARCHIVE: Final = aiohttp.ClientTimeout(total=600, sock_connect=10)
+"""For up to 1 GiB of content."""
+ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
+PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
+"""No word of progress for two minutes counts as a time-out."""
+STEP: Final = 64 * 1024
+"""Bytes read or sent at a time."""
+
+_SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
+_STOP_MARGIN: Final = 30.0
+
+
+def check_host(host: str) -> None:
+    """Refuse an engine's address that this client cannot use.
+
+    Raises:
+        ConfigError: an unknown scheme.
+    """
+    if not host.startswith(_SCHEMES):
+        raise ConfigError(f"DOCKER_HOST starts with one of {', '.join(_SCHEMES)}")
+
+
+def stop_limits(grace: float) -> aiohttp.ClientTimeout:
+    """For a stop, which the engine answers when the container has exited."""
+    return aiohttp.ClientTimeout(total=grace + _STOP_MARGIN, sock_connect=10)
+
+
+class DockerClient(Docker):
+    """aiodocker's client on connections without a limit: each running job holds two, and aiohttp's limit is 100.
+
+    Must be made on a running loop.
+    """
+
+    def __init__(self, host: str, ssl_context: SSLContext | None = None) -> None:
+        connector: aiohttp.BaseConnector
+        if host.startswith("unix://"):
+            connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+            url = "unix://localhost"
+        else:
+            connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0)
+            url = host.replace("tcp://", "https://" if ssl_context else "http://", 1).rstrip("/")
+        session = aiohttp.ClientSession(connector=connector, timeout=SHORT)
+        super().__init__(url=url, connector=connector, session=session, timeout=SHORT)
+
+    async def close(self) -> None:
+        """Close the session too, which aiodocker leaves to whoever made it."""
+        await super().close()
+        await self.session.close()
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        *,
+        limits: aiohttp.ClientTimeout = SHORT,
+        data: bytes | None = None,
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """The raw body of an answer, where aiodocker would decode it, keep it all, or take a broken one for complete.
+
+        Raises:
+            aiodocker.DockerError: the engine refused.
+            aiohttp.ClientError: the connection broke.
+        """
+        query = self._query(
+            path, method, params=dict(parameters), data=None if data is None else _slices(data), timeout=limits
+        )
+        async with query as response:
+            with closing(response):
+                yield response.content
+
+
+async def _slices(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), STEP):
+        yield data[start : start + STEP]

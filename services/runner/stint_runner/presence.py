@@ -1,0 +1,49 @@
+"""Says in the KV bucket `runners` who is alive, and what its engine has."""
+
+import asyncio
+import json
+from typing import Any, Final
+
+import structlog
+
+from stint import __version__
+from stint.errors import BrokerUnavailableError, EngineError
+from stint.jetstream import Broker
+from stint.subjects import RUNNERS_BUCKET, kv_subject
+from stint_runner.engine import Engine
+from stint_runner.worker import Worker
+
+log = structlog.get_logger()
+
+INTERVAL: Final = 10.0
+"""Seconds between two signs of life."""
+TIME_TO_LIVE: Final = 30
+"""Seconds after which a silent runner is not listed any more."""
+
+
+async def announce(broker: Broker, engine: Engine, worker: Worker, *, runner: str, capacity: int) -> None:
+    """Go on until cancelled, then take the runner off the list."""
+    subject = kv_subject(RUNNERS_BUCKET, runner)
+    try:
+        while True:
+            value = {"runner": runner, "version": __version__, "capacity": capacity, "busy": worker.busy}
+            body = json.dumps(value | await _figures(engine)).encode()
+            await _put(broker, subject, body, {"Nats-TTL": f"{TIME_TO_LIVE}s"})
+            await asyncio.sleep(INTERVAL)
+    finally:
+        await _put(broker, subject, b"", {"KV-Operation": "DEL"})
+
+
+async def _figures(engine: Engine) -> dict[str, Any]:
+    try:
+        return dict(await engine.info())
+    except EngineError as error:
+        log.warning("container engine does not answer", error=error.sentence)
+        return {}
+
+
+async def _put(broker: Broker, subject: str, body: bytes, headers: dict[str, str]) -> None:
+    try:
+        await broker.publish(subject, body, headers)
+    except BrokerUnavailableError:
+        return  # the entry expires; the next one comes with the connection

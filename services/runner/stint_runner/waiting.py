@@ -1,0 +1,72 @@
+"""Waiting: for one thing or another, and for servers that are away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+import stamina
+
+from stint.errors import BrokerUnavailableError, StintError, VaultUnavailableError
+from stint.eventlog import EventLog, Outcome
+from stint.events import AnyEvent
+
+T = TypeVar("T")
+
+LONGEST_PAUSE: Final = 2.0
+"""Seconds between two attempts to reach a server that is away."""
+
+
+class InterruptedByEventError(StintError):
+    """The event came before the work was done."""
+
+
+async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled when the event comes first.
+
+    Raises:
+        InterruptedByEventError: the event came first, and the work has been cancelled and has finished cleaning up.
+    """
+    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return await working
+        raise InterruptedByEventError
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+
+
+async def patiently(
+    call: Callable[[], Awaitable[T]],
+    *,
+    on: type[StintError] | tuple[type[StintError], ...] = (BrokerUnavailableError, VaultUnavailableError),
+    within: float | None = None,
+) -> T:
+    """Repeat a call while its server is away: for ever, or for `within` seconds; then its error is raised."""
+    async for attempt in attempts(on=on, within=within):
+        with attempt:
+            return await call()
+    raise AssertionError  # pragma: no cover - the loop returns or raises
+
+
+def attempts(
+    *, on: type[StintError] | tuple[type[StintError], ...], within: float | None = None
+) -> AsyncIterator[stamina.Attempt]:
+    """Attempts with growing, jittered pauses."""
+    return stamina.retry_context(
+        on=on, attempts=None, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
+    ).__aiter__()
+
+
+async def append_surely(log: EventLog, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+    """Append, and repeat the very same facts until the outcome is known: `WON` or `LOST`."""
+
+    async def once() -> Outcome:
+        outcome = await log.append(token, job_id, *events, after=after)
+        if outcome is Outcome.UNKNOWN:
+            raise BrokerUnavailableError
+        return outcome
+
+    return await patiently(once, on=BrokerUnavailableError)

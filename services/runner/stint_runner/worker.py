@@ -1,0 +1,105 @@
+"""Finds work and hands it to an attendant, as many jobs at a time as there are slots."""
+
+import asyncio
+import contextlib
+import random
+from typing import Final
+
+import structlog
+
+from stint.errors import BrokerUnavailableError
+from stint.eventlog import WorkQueues
+from stint_runner.attend import Attendant
+from stint_runner.backlog import Backlog
+from stint_runner.waiting import patiently
+
+log = structlog.get_logger()
+
+PULL_WAIT: Final = 0.1
+"""Seconds that a pull holds its slot where the queue turns out to be empty or busy."""
+RECONCILE: Final = 5.0
+"""Seconds between two looks at what is pending, for hints that were lost; jittered by half."""
+
+
+class Worker:
+    """Runs jobs until told to stop.
+
+    A slot is taken before a queue is pulled, so that no delivery waits in a runner that has no room for it.
+    """
+
+    def __init__(self, queues: WorkQueues, attendant: Attendant, *, capacity: int) -> None:
+        self._queues = queues
+        self._attendant = attendant
+        self._capacity = capacity
+        self._backlog = Backlog()
+        self._draining = asyncio.Event()
+        self.busy = 0
+        """Jobs being seen to now."""
+
+    def drain(self) -> None:
+        """Take no more jobs; `run` returns when those that are running have ended."""
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Work until drained. Cancelling it ends the running jobs' containers."""
+        async with asyncio.TaskGroup() as group:
+            finders = [group.create_task(self._reconcile()), group.create_task(self._listen())]
+            slots = [group.create_task(self._slot(), name=f"slot-{number}") for number in range(self._capacity)]
+            await asyncio.wait(slots)
+            for finder in finders:
+                finder.cancel()
+
+    async def _slot(self) -> None:
+        while token := await self._next():
+            again = True
+            try:
+                again = await self._serve(token)
+            except BrokerUnavailableError:
+                await asyncio.sleep(RECONCILE / 5)
+            except Exception:  # one job can never take a runner down
+                log.exception("queue not served")
+                again = False  # the next reconcile brings it back
+            finally:
+                await self._backlog.release(token, again=again)
+
+    async def _next(self) -> str | None:
+        """The next queue to look at, None once draining."""
+        taking = asyncio.ensure_future(self._backlog.take())
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({taking, draining}, return_when=asyncio.FIRST_COMPLETED)
+            return None if self._draining.is_set() or not taking.done() else taking.result()
+        finally:
+            for waiter in (taking, draining):
+                waiter.cancel()
+            await asyncio.gather(taking, draining, return_exceptions=True)
+
+    async def _serve(self, token: str) -> bool:
+        """Attend to the queue's next job, if it has one for us. Whether it is worth another look at once."""
+        pulled_at = asyncio.get_running_loop().time()
+        delivery = await self._queues.pull(token, PULL_WAIT)
+        if delivery is None:
+            return False
+        self.busy += 1
+        try:
+            await self._attendant.attend(token, delivery, pulled_at=pulled_at)
+        finally:
+            self.busy -= 1
+        if self._backlog or self._draining.is_set():
+            with contextlib.suppress(BrokerUnavailableError):
+                await self._queues.hint(token)  # another runner may have a slot sooner
+        return True
+
+    async def _reconcile(self) -> None:
+        while True:
+            for token in await patiently(self._queues.pending):
+                await self._backlog.add(token)
+            await asyncio.sleep(RECONCILE * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    async def _listen(self) -> None:
+        while True:
+            with contextlib.suppress(BrokerUnavailableError):
+                async with self._queues.hints() as hints:
+                    async for token in hints:
+                        await self._backlog.add(token)
+            await asyncio.sleep(RECONCILE / 5)

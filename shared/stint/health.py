@@ -1,0 +1,75 @@
+"""`/healthz` and `/readyz` for services that serve nothing else, and how a service's main task runs beside them."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+Readiness = Callable[[], Awaitable[str]]
+"""Answers "" when the service can work, else a sentence that says what is missing."""
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+async def healthz(_request: Request) -> Response:
+    """The process is alive."""
+    return PlainTextResponse("ok\n")
+
+
+def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
+    """The service can work, or a 503 with what is missing."""
+
+    async def endpoint(_request: Request) -> Response:
+        missing = await readiness()
+        return PlainTextResponse(f"{missing or 'ready'}\n", status_code=503 if missing else 200)
+
+    return endpoint
+
+
+@asynccontextmanager
+async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
+    """Answer on a loopback port during the block; None answers nowhere."""
+    if port is None:
+        yield
+        return
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz(readiness))])
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(_serve_without_signals(server), name="health")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def _serve_without_signals(server: uvicorn.Server) -> None:
+    """`Server.serve` would take over the signals that the service handles itself."""
+    config = server.config
+    if not config.loaded:
+        config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    if not server.should_exit:
+        await server.main_loop()
+    await server.shutdown()
+
+
+@asynccontextmanager
+async def on_signals(callback: Callable[[], None]) -> AsyncIterator[None]:
+    """Call back at each SIGTERM and SIGINT during the block."""
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, callback)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)

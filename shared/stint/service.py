@@ -1,0 +1,35 @@
+"""What all services' composition roots share: settings, logging, and an end that is said."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from stint import logs
+from stint.config import Settings, load
+from stint.errors import ConfigError
+
+S = TypeVar("S", bound=Settings)
+
+USAGE_ERROR: Final = 2
+THREADS: Final = 32
+"""For Vault's calls, which block: the default of a small machine is fewer than there are jobs."""
+
+
+def run(shape: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> int:
+    """Read the settings from the environment and serve until told to stop; returns the process's exit code."""
+    logs.configure()
+    try:
+        settings = load(shape, os.environ)
+        asyncio.run(_with_threads(serve(settings)))
+    except ConfigError as error:
+        sys.stderr.write(f"stint: {error.sentence}\n")
+        return USAGE_ERROR
+    return 0
+
+
+async def _with_threads(serving: Coroutine[Any, Any, None]) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    await serving

@@ -1,0 +1,436 @@
+"""The engine port on a real Docker engine."""
+
+import asyncio
+import os
+import random
+import socket
+import tarfile
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import pytest
+
+from stint.errors import ConfigError, EngineError, EngineUnavailableError, ImageError
+from stint_runner.docker import DockerEngine
+from stint_runner.docker_client import DEFAULT_HOST
+from stint_runner.engine import ContainerSpec, Engine, Exit, OutputPiece
+from stint_runner.overlay import Member, overlay
+from stint_runner.passwd import passwd_member
+from stint_runner.secretfile import secrets_member
+
+MEBIBYTE = 2**20
+
+
+@pytest.fixture
+def label() -> dict[str, str]:
+    return {"stint.engine-test": uuid.uuid4().hex}
+
+
+@pytest.fixture
+async def engine(label: dict[str, str]) -> AsyncIterator[DockerEngine]:
+    engine = DockerEngine(os.environ.get("DOCKER_HOST", ""))
+    yield engine
+    for container in await engine.find(label):
+        await engine.remove(container.container_id)
+    await engine.close()
+
+
+@pytest.fixture
+def shell(busybox: str, label: dict[str, str]) -> Callable[..., ContainerSpec]:
+    def make(script: str, **fields: object) -> ContainerSpec:
+        defaults = {"image": busybox, "command": ["sh", "-c", script], "labels": label, "network": "none"}
+        return ContainerSpec(**{**defaults, **fields})  # type: ignore[arg-type] # fields differ in type by name
+
+    return make
+
+
+Shell = Callable[..., ContainerSpec]
+
+
+async def collect(engine: Engine, container: str) -> list[OutputPiece]:
+    return [piece async for piece in engine.output(container)]
+
+
+def joined(pieces: list[OutputPiece], *streams: str) -> bytes:
+    return b"".join(piece.data for piece in pieces if not streams or piece.stream in streams)
+
+
+async def run(engine: Engine, spec: ContainerSpec, *archives: bytes) -> tuple[Exit, list[OutputPiece]]:
+    container = await engine.create(spec)
+    for archive in archives:
+        await engine.put_archive(container, archive)
+    await engine.start(container)
+    pieces, ended = await asyncio.gather(collect(engine, container), engine.wait(container))
+    await engine.remove(container)
+    return ended, pieces
+
+
+async def until(engine: Engine, container: str, text: bytes) -> None:
+    seen = b""
+    async with aclosing(engine.output(container)) as output:  # type: ignore[type-var] # an async generator
+        async for piece in output:
+            seen += piece.data
+            if text in seen:
+                return
+    pytest.fail(f"the container ended before it said {text!r}")
+
+
+async def test_the_whole_life_of_a_job(engine: DockerEngine, shell: Shell) -> None:
+    await engine.ensure_image("busybox", always=False)
+    script = (
+        "id -u; id -g; whoami; echo $HOME; cat /secrets.yml; stat -c '%a %u %g %Y' /secrets.yml; cat /demo/file;"
+        "grep -E 'Cap(Eff|Bnd)|NoNewPrivs' /proc/self/status; echo warned >&2; sleep 0.05; exit 7"
+    )
+    container = await engine.create(shell(script, env=["A=1"]))
+    passwd = await engine.read_file(container, "/etc/passwd")
+    assert passwd is not None
+    content = overlay(Member(path="demo/file", data=b"from content\n", mode=0o644, owner=0))
+    await engine.put_archive(container, content)
+    await engine.put_archive(container, overlay(secrets_member({"PASSWORD": "s3"}, ""), passwd_member(passwd)))
+    await engine.start(container)
+    pieces, ended = await asyncio.gather(collect(engine, container), engine.wait(container))
+    assert ended == Exit(7, oom_killed=False)
+    assert joined(pieces, "stderr") == b"warned\n"
+    assert joined(pieces, "stdout").decode().splitlines() == [
+        "2001", "2001", "gostint", "/tmp",  # noqa: S108 - the home that is promised
+        "---", "# gostint vault secrets injected:", "PASSWORD: s3",
+        "400 2001 2001 0", "from content",
+        "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1",
+    ]  # fmt: skip
+
+
+async def test_the_secrets_file_is_read_back(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("true"))
+    await engine.put_archive(container, overlay(secrets_member({"A": "b"}, "json")))
+    assert await engine.read_file(container, "/secrets.json") == b'{"A": "b"}'
+
+
+async def test_the_secrets_file_is_the_job_users_alone(engine: DockerEngine, shell: Shell) -> None:
+    others = Member(path="secrets.yml", data=b"x", mode=0o400, owner=2002)
+    _, pieces = await run(engine, shell("cat /secrets.yml; sleep 0.05"), overlay(others))
+    assert (joined(pieces, "stdout"), b"Permission denied" in joined(pieces, "stderr")) == (b"", True)
+
+
+async def test_what_is_not_hardened_keeps_its_capabilities(engine: DockerEngine, shell: Shell) -> None:
+    spec = shell("grep -E 'CapBnd|NoNewPrivs' /proc/self/status; sleep 0.05", hardened=False)
+    _, pieces = await run(engine, spec)
+    assert b"NoNewPrivs:\t0" in joined(pieces)
+    assert b"CapBnd:\t0000000000000000" not in joined(pieces)
+
+
+async def test_output_is_exact_and_in_order(engine: DockerEngine, shell: Shell) -> None:
+    noise = random.Random(7).randbytes(300_000)  # noqa: S311 - any bytes do, the same ones each time
+    archive = overlay(Member(path="noise", data=noise, mode=0o444, owner=0))
+    script = "cat /noise; cat /noise >&2; printf 'no newline at the end'; sleep 0.05"
+    _, pieces = await run(engine, shell(script), archive)
+    assert joined(pieces, "stdout") == noise + b"no newline at the end"
+    assert joined(pieces, "stderr") == noise
+    assert max(len(piece.data) for piece in pieces) <= 64 * 1024
+
+
+async def test_streams_interleave_as_they_were_written(engine: DockerEngine, shell: Shell) -> None:
+    script = "for i in 1 2 3; do echo out$i; sleep 0.05; echo err$i >&2; sleep 0.05; done"
+    _, pieces = await run(engine, shell(script))
+    assert joined(pieces) == b"out1\nerr1\nout2\nerr2\nout3\nerr3\n"
+
+
+async def test_a_terminal_is_one_raw_stream(engine: DockerEngine, shell: Shell) -> None:
+    _, pieces = await run(engine, shell("tty; echo err >&2; printf '\\377'; sleep 0.05", tty=True))
+    assert {piece.stream for piece in pieces} == {"tty"}
+    assert joined(pieces) == b"/dev/pts/0\r\nerr\r\n\xff"
+
+
+async def test_without_output(engine: DockerEngine, shell: Shell) -> None:
+    assert await run(engine, shell("exit 0")) == (Exit(0), [])
+
+
+async def test_output_of_an_exited_container(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("echo late; sleep 0.05"))
+    await engine.start(container)
+    await engine.wait(container)
+    assert joined(await collect(engine, container)) == b"late\n"
+
+
+async def test_a_slow_reader_does_not_hold_the_container_up(engine: DockerEngine, shell: Shell) -> None:
+    size = 20 * MEBIBYTE
+    container = await engine.create(shell(f"head -c {size} /dev/zero; sleep 0.05"))
+    await engine.start(container)
+    output = engine.output(container)
+    first = await anext(output)
+    assert (await engine.wait(container)).code == 0
+    rest = [len(piece.data) async for piece in output]
+    assert len(first.data) + sum(rest) == size
+
+
+async def test_many_followers_at_once(engine: DockerEngine, shell: Shell) -> None:
+    """More than the 100 connections that aiohttp allows by itself."""
+    container = await engine.create(shell("echo ready; sleep 60"))
+    await engine.start(container)
+    outputs = [engine.output(container) for _ in range(110)]
+    assert {piece.data for piece in await asyncio.gather(*map(anext, outputs))} == {b"ready\n"}
+    await engine.kill(container)
+    for output in outputs:
+        assert [piece async for piece in output] == []
+
+
+async def test_environment_entrypoint_and_working_directory(engine: DockerEngine, shell: Shell) -> None:
+    spec = shell("", entrypoint=["sh", "-c"], command=["pwd; echo $A $B; sleep 0.05"], working_directory="/made/here",
+                 env=["A=1", "B=2", "A=3"])  # fmt: skip
+    _, pieces = await run(engine, spec)
+    assert joined(pieces) == b"/made/here\n3 2\n"
+
+
+async def test_a_bind_is_read_only(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("ca")
+    file.chmod(0o666)
+    spec = shell(f"cat {file}; echo x > {file}; sleep 0.05", binds={str(file): str(file)})
+    _, pieces = await run(engine, spec)
+    assert joined(pieces, "stdout") == b"ca"
+    assert b"Read-only" in joined(pieces, "stderr")
+    assert file.read_text() == "ca"
+
+
+async def test_a_missing_bind_is_refused(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="does not exist"):
+        await engine.create(shell("true", binds={str(tmp_path / "none"): "/ca.pem"}))
+    assert not (tmp_path / "none").exists()
+
+
+async def test_stop_gives_the_process_its_grace(engine: DockerEngine, shell: Shell) -> None:
+    script = "trap 'echo bye; sleep 0.05; exit 3' TERM; echo ready; while true; do sleep 0.05; done"
+    container = await engine.create(shell(script))
+    await engine.start(container)
+    await until(engine, container, b"ready")
+    await engine.stop(container, 30)
+    assert await engine.wait(container) == Exit(3)
+    assert joined(await collect(engine, container)) == b"ready\nbye\n"
+
+
+async def test_stop_kills_what_ignores_it(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("trap '' TERM; echo ready; while true; do sleep 0.05; done"))
+    await engine.start(container)
+    await until(engine, container, b"ready")
+    await engine.stop(container, 0.5)
+    assert await engine.wait(container) == Exit(137)
+
+
+async def test_kill(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("sleep 60"))
+    await engine.start(container)
+    waiting = asyncio.create_task(engine.wait(container))
+    await engine.kill(container)
+    assert (await waiting).code == 137
+
+
+async def test_ending_what_has_ended_does_nothing(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("true"))
+    await engine.kill(container)
+    await engine.stop(container, 1)
+    await engine.start(container)
+    await engine.wait(container)
+    for _ in range(2):
+        await engine.kill(container)
+        await engine.stop(container, 1)
+    await engine.remove(container)
+    await engine.remove(container)
+    await engine.kill(container)
+    await engine.stop(container, 1)
+
+
+async def test_remove_ends_a_running_container(engine: DockerEngine, shell: Shell, label: dict[str, str]) -> None:
+    container = await engine.create(shell("echo ready; sleep 60"))
+    await engine.start(container)
+    output = engine.output(container)
+    assert (await anext(output)).data == b"ready\n"
+    await asyncio.gather(engine.remove(container), engine.remove(container))
+    assert [piece async for piece in output] == []
+    assert await engine.find(label) == []
+
+
+async def test_a_container_that_is_gone(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("true"))
+    await engine.remove(container)
+    assert await engine.read_file(container, "/etc/passwd") is None
+    calls = (engine.start(container), engine.wait(container), collect(engine, container),
+             engine.put_archive(container, overlay()))  # fmt: skip
+    for refused in await asyncio.gather(*calls, return_exceptions=True):
+        assert type(refused) is EngineError
+
+
+async def test_find_sees_only_its_labels(engine: DockerEngine, shell: Shell, label: dict[str, str]) -> None:
+    created = await engine.create(shell("true", labels={**label, "which": "1"}))
+    running = await engine.create(shell("sleep 60"))
+    await engine.start(running)
+    found = {info.container_id: info for info in await engine.find(label)}
+    assert {container: info.running for container, info in found.items()} == {created: False, running: True}
+    assert found[created].labels.items() >= {**label, "which": "1"}.items()
+    assert [info.container_id for info in await engine.find({**label, "which": "1"})] == [created]
+    assert await engine.find({**label, "which": "2"}) == []
+
+
+async def test_info(engine: DockerEngine) -> None:
+    info = await engine.info()
+    assert info.keys() == {
+        "containers", "containers_running", "containers_paused", "containers_stopped",
+        "images", "mem_total", "architecture", "operating_system",
+    }  # fmt: skip
+    assert int(info["mem_total"]) > MEBIBYTE
+
+
+@pytest.mark.parametrize("command", [["nosuch"], ["/etc"], [""]])
+async def test_a_command_that_is_not_there(engine: DockerEngine, shell: Shell, command: list[str]) -> None:
+    container = await engine.create(shell("", command=command))
+    with pytest.raises(EngineError, match="exec") as caught:
+        await engine.start(container)
+    assert not isinstance(caught.value, EngineUnavailableError)
+
+
+@pytest.mark.parametrize("folder", ["relative", "/bin/busybox"])
+async def test_a_working_directory_that_cannot_be(engine: DockerEngine, shell: Shell, folder: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        await engine.create(shell("true", working_directory=folder))
+    assert type(caught.value) is EngineError
+
+
+async def test_a_network_that_is_not_there(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("true", network="stint-no-such-network"))
+    with pytest.raises(EngineError, match="network"):
+        await engine.start(container)
+
+
+async def test_no_network(engine: DockerEngine, shell: Shell) -> None:
+    _, pieces = await run(engine, shell("ls /sys/class/net; sleep 0.05"))
+    assert joined(pieces) == b"lo\n"
+
+
+async def test_an_image_that_is_not_there(engine: DockerEngine, shell: Shell) -> None:
+    with pytest.raises(ImageError):
+        await engine.create(shell("true", image="stint-no-such-image"))
+
+
+async def test_files_that_are_not_regular(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("true"))
+    files = [
+        Member(path="small", data=b"", mode=0o644, owner=0),
+        Member(path="limit", data=bytes(MEBIBYTE), mode=0o644, owner=0),
+        Member(path="big", data=bytes(MEBIBYTE + 1), mode=0o644, owner=0),
+        Member(path="huge", data=bytes(5 * MEBIBYTE), mode=0o644, owner=0),
+    ]
+    await engine.put_archive(container, overlay(*files))
+    assert await engine.read_file(container, "/small") == b""
+    assert await engine.read_file(container, "/limit") == bytes(MEBIBYTE)
+    for path in ("/big", "/huge", "/none", "/bin/sh", "/bin", "/", "/small/none", "/dev/null"):
+        assert await engine.read_file(container, path) is None, path
+
+
+async def test_an_archive_that_cannot_be_unpacked(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("true"))
+    below_a_file = Member(path="bin/busybox/x", data=bytes(5 * MEBIBYTE), mode=0o644, owner=0)
+    for archive in (overlay(below_a_file), b"junk" * tarfile.BLOCKSIZE):
+        with pytest.raises(EngineError) as caught:
+            await engine.put_archive(container, archive)
+        assert type(caught.value) is EngineError
+
+
+async def test_an_archive_cannot_leave_the_container(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
+    outside = Member(path=f"../../../../../..{tmp_path}/escaped", data=b"x", mode=0o644, owner=0)
+    ended, pieces = await run(engine, shell(f"cat {tmp_path}/escaped; sleep 0.05"), overlay(outside))
+    assert (ended.code, joined(pieces)) == (0, b"x")
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - an empty folder needs no thread
+
+
+async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        closed_port = listener.getsockname()[1]
+    for host in (f"unix://{tmp_path}/none.sock", f"tcp://127.0.0.1:{closed_port}"):
+        engine = DockerEngine(host)
+        calls = (
+            engine.ensure_image("busybox", always=False), engine.create(ContainerSpec(image="busybox")),
+            engine.read_file("c", "/x"), engine.put_archive("c", b""), engine.start("c"), collect(engine, "c"),
+            engine.wait("c"), engine.stop("c", 1), engine.kill("c"), engine.remove("c"), engine.find({}), engine.info(),
+        )  # fmt: skip
+        for refused in await asyncio.gather(*calls, return_exceptions=True):
+            assert type(refused) is EngineUnavailableError
+        await engine.close()
+        await engine.close()
+
+
+class Relay:
+    """A socket in front of the engine whose connections can be cut."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.cut()
+        self._server.close()
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, downstream = await self._connect()
+        self._writers += [writer, downstream]
+        await asyncio.gather(self._copy(reader, downstream), self._copy(upstream, writer))
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        address = urlsplit(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+        if address.scheme == "unix":
+            return await asyncio.open_unix_connection(address.path)
+        return await asyncio.open_connection(address.hostname, address.port)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        except ConnectionError:
+            return
+        finally:
+            writer.transport.abort()
+
+
+async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
+    container = await engine.create(shell("echo ready; sleep 60"))
+    await engine.start(container)
+    async with Relay(tmp_path / "relay.sock") as relay:
+        through = DockerEngine(f"unix://{relay.path}")
+        output = through.output(container)
+        assert (await anext(output)).data == b"ready\n"
+        waiting = asyncio.create_task(through.wait(container))
+        stopping = asyncio.create_task(through.stop(container, 60))
+        await through.info()
+        relay.cut()
+        for broken in await asyncio.gather(anext(output), waiting, stopping, return_exceptions=True):
+            assert type(broken) is EngineUnavailableError
+        await through.close()
+
+
+async def test_an_abandoned_output_frees_its_connection(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("echo ready; sleep 60"))
+    await engine.start(container)
+    await until(engine, container, b"ready")
+    following = asyncio.create_task(collect(engine, container))
+    await until(engine, container, b"ready")
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    await engine.kill(container)
+
+
+@pytest.mark.parametrize("host", ["/var/run/docker.sock", "ssh://host", "npipe:////./pipe/docker"])
+def test_an_address_of_an_unknown_kind(host: str) -> None:
+    with pytest.raises(ConfigError):
+        DockerEngine(host)

@@ -1,0 +1,164 @@
+"""A fleet of runners in this process, and a publisher that can do everything wrong."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from stint.codec import encode
+from stint.events import Ended, Submitted
+from stint.jetstream import (
+    Broker,
+    JetStreamEventLog,
+    JetStreamOutput,
+    JetStreamPayloads,
+    JetStreamWorkQueues,
+)
+from stint.job import Job
+from stint.payload import JobPayload
+from stint.subjects import queue_token
+from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
+from stint.vault.edge import Edge
+from stint.vault.setup import service_settings, vault_setup
+from stint_runner.attend import Attendant
+from stint_runner.docker import DockerEngine
+from stint_runner.opening import Opener
+from stint_runner.parts import Parts
+from stint_runner.worker import Worker
+from tests.containers import OpenBao
+from tests.events import AT
+
+ROLE = "stint-job"
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass
+class Bench:
+    """Real NATS, Vault and Docker, and what a test asks of them."""
+
+    broker: Broker
+    openbao: OpenBao
+    image: str
+    role_settings: dict[str, str]
+    edge: Edge
+    parts: dict[str, Parts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.vault = Vault(self.openbao.address)
+        self.log = JetStreamEventLog(self.broker)
+        self.payloads = JetStreamPayloads(self.broker)
+        self.output = JetStreamOutput(self.broker)
+
+    async def wrapped(self, role: str = ROLE, ttl: str = "600s") -> str:
+        answer = await self.edge.call(
+            self.openbao.root_token, lambda client: client.auth.approle.generate_secret_id(role, wrap_ttl=ttl)
+        )
+        return str(answer["wrap_info"]["token"])
+
+    async def submit(
+        self,
+        run: str = "true",
+        *,
+        queue: str = "deploys",
+        job_id: str = "",
+        payload: dict[str, Any] | None = None,
+        tamper: bool = False,
+        **ticket: str,
+    ) -> str:
+        """Publish a job as a direct publisher does; returns its id."""
+        job_id = job_id or secrets.token_hex(12)
+        token = queue_token(queue)
+        job = {"qname": queue, "container_image": self.image, "run": ["sh", "-c", run], **(payload or {})}
+        plain = encode(msgspec.convert(job, JobPayload))
+        root = self.openbao.root_token
+        sealed = (await self.vault.encrypt(root, ROLE, plain)).encode()
+        digest = hashlib.sha256(sealed).hexdigest()
+        chunks = await self.payloads.put(token, job_id, sealed[:-4] + b"AAAA" if tamper else sealed)
+        wrap = ticket.get("wrap_secret_id") or await self.wrapped()
+        made = Ticket(wrap_secret_id=wrap, payload_sha256=digest, wrap_expires_at=ticket.get("wrap_expires_at", ""))
+        sealed_ticket = ticket.get("ticket") or await seal_ticket(
+            self.vault, root, made, queue_token=token, job_id=job_id
+        )
+        fact = Submitted(
+            event_id=secrets.token_hex(8),
+            at=AT,
+            by="tests",
+            qname=queue,
+            ticket=sealed_ticket,
+            payload_chunks=chunks,
+            payload_bytes=len(sealed),
+        )
+        assert (await self.log.append(token, job_id, fact)).value == "won"
+        return job_id
+
+    async def until(self, job_id: str, *kinds: str) -> Job:
+        """The job once one of these facts has happened."""
+        async with asyncio.timeout(60), self.log.follow(job_id) as facts:
+            while True:
+                job = await self.log.load(job_id)
+                if job is not None and any(kind in job.facts for kind in kinds):
+                    return job
+                await anext(facts)
+
+    async def end(self, job_id: str) -> tuple[Job, Ended]:
+        job = await self.until(job_id, "ended", "rejected")
+        return job, job.fact(Ended) or Ended(event_id="", at="", status=job.state)
+
+    async def text(self, job: Job) -> str:
+        chunks = [chunk.data async for chunk in self.output.read(job.token, job.job_id)]
+        return b"".join(chunks).decode()
+
+    async def settled(self) -> None:
+        """Until no job is pending any more."""
+        queues = JetStreamWorkQueues(self.broker, lease=30)
+        async with asyncio.timeout(30):
+            while await queues.pending():
+                pass
+
+    @asynccontextmanager
+    async def runner(self, name: str = "runner-1", *, capacity: int = 4, **options: Any) -> AsyncIterator[Worker]:
+        """A runner for the duration of the block; then it drains."""
+        queues = JetStreamWorkQueues(self.broker, lease=options.pop("lease", 30.0))
+        await queues.start()
+        engine = DockerEngine()
+        settings = self.role_settings
+        session = AppRoleSession(self.vault, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
+        opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"])
+        parts = Parts(
+            log=self.log,
+            payloads=self.payloads,
+            output=self.output,
+            queues=queues,
+            engine=engine,
+            opener=opener,
+            runner=name,
+            vault_addr=self.openbao.address,
+            **options,
+        )
+        self.parts[name] = parts
+        worker = Worker(queues, Attendant(parts), capacity=capacity)
+        working = asyncio.create_task(worker.run())
+        try:
+            yield worker
+            worker.drain()
+            await working
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            await session.close()
+            await engine.close()
+
+
+async def make_bench(broker: Broker, openbao: OpenBao, image: str) -> Bench:
+    root = openbao.root_token
+    await vault_setup(openbao.address, root, role=ROLE, kv_mount="kv")
+    settings = dict(await service_settings(openbao.address, root, role=ROLE))
+    edge = Edge(openbao.address)
+    secret = {"data": {"password": PASSWORD, "number": 7}}
+    await edge.call(root, lambda client: client.adapter.post("/v1/kv/data/demo", json=secret))
+    return Bench(broker, openbao, image, settings, edge)

@@ -1,0 +1,274 @@
+import base64
+import contextlib
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stint.errors import JobFailedError
+from stint_runner import content
+from stint_runner.content import Manifest, parse_manifest, unpack, yaml_mapping
+
+Entry = tuple[str, bytes]
+
+
+def make_tar(entries: Iterable[Entry], *, layout: int = tarfile.PAX_FORMAT) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=layout) as tar:
+        for name, data in entries:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def special(name: str, kind: bytes, link: str = "") -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, link
+    return entry.tobuf()
+
+
+def pack(archive: bytes) -> str:
+    return pack_raw(gzip.compress(archive, 1))
+
+
+def pack_raw(packed: bytes) -> str:
+    return "targz," + base64.b64encode(packed).decode()
+
+
+def refused(submission: str) -> str:
+    with pytest.raises(JobFailedError) as caught:
+        unpack(submission)
+    assert (caught.value.reason, caught.value.status) == ("content", "failed")
+    return str(caught.value)
+
+
+def short(value: object) -> str:
+    return repr(value)[:24]
+
+
+PLAIN = make_tar([("dir/file", b"data")])
+END = bytes(1024)
+
+
+@pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_the_plain_tar_comes_back(layout: int) -> None:
+    archive = make_tar(
+        [("./gostint.yml", b"container_image: app:1\nsecret_refs: [a@b.c]\n"), ("n" * 90, b"x")], layout=layout
+    )
+    unpacked = unpack(pack(archive))
+    assert unpacked.archive == archive
+    assert unpacked.manifest == Manifest(container_image="app:1", secret_refs=("a@b.c",))
+
+
+def test_without_a_document() -> None:
+    assert unpack(pack(PLAIN)).manifest == Manifest()
+
+
+@pytest.mark.parametrize("name", ["gostint.yml", "./gostint.yml"])
+def test_both_names_of_the_document(name: str) -> None:
+    assert unpack(pack(make_tar([(name, b"container_image: a")]))).manifest.container_image == "a"
+
+
+@pytest.mark.parametrize("name", ["sub/gostint.yml", "gostint.yaml", "/gostint.yml", "../gostint.yml"])
+def test_other_names_are_not_the_document(name: str) -> None:
+    assert unpack(pack(make_tar([(name, b"[not read")]))).manifest == Manifest()
+
+
+def test_the_last_document_counts_as_it_is_the_one_that_stays() -> None:
+    archive = make_tar([("gostint.yml", b"container_image: a"), ("./gostint.yml", b"container_image: b")])
+    assert unpack(pack(archive)).manifest.container_image == "b"
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_a_document_that_is_no_regular_file(kind: bytes) -> None:
+    assert unpack(pack(special("gostint.yml", kind, "dir/file") + END)).manifest == Manifest()
+
+
+def test_a_large_document() -> None:
+    large = b"#" * (content.MAX_DOCUMENT + 1)
+    assert refused(pack(make_tar([("gostint.yml", large)]))).startswith("Failed parsing yaml in gostint.yml: over")
+
+
+def test_paths_are_left_to_the_engine() -> None:
+    archive = make_tar([("/abs", b"x"), ("../../up", b"y")])
+    assert unpack(pack(archive)).archive == archive
+
+
+def test_wrapped_base64() -> None:
+    wrapped = "targz," + base64.encodebytes(gzip.compress(PLAIN)).decode().replace("\n", "\r\n")
+    assert unpack(wrapped).archive == PLAIN
+
+
+def test_gzip_in_several_members() -> None:
+    assert unpack(pack_raw(gzip.compress(PLAIN[:700]) + gzip.compress(PLAIN[700:]))).archive == PLAIN
+
+
+@pytest.mark.parametrize("submission", ["", "targz", "targz,a,b", ",,"])
+def test_commas(submission: str) -> None:
+    assert refused(submission) == "Failed to parse invalid content"
+
+
+@pytest.mark.parametrize("encoded", ["!", "YQ", "YQ=", "Y-_Q", "YQ==YQ==", "é", " YQ==", "="])
+def test_base64(encoded: str) -> None:
+    assert refused("targz," + encoded).startswith("Failed to decode content base64: ")
+
+
+@pytest.mark.parametrize("word", ["zip", "", "TARGZ", "tarxz"])
+def test_format_word(word: str) -> None:
+    assert refused(f"{word},YQ==") == f"Failed to extract content, unsupported archive format: {word}"
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"",
+        b"plain",
+        PLAIN,
+        zlib.compress(PLAIN),
+        gzip.compress(PLAIN)[:-1],
+        gzip.compress(PLAIN)[:30],
+        gzip.compress(PLAIN)[:5],
+        gzip.compress(PLAIN) + b"trailing",
+        gzip.compress(PLAIN)[:-8] + bytes(8),
+        gzip.compress(PLAIN)[:20] + b"\xff" * 20,
+        b"\xfd7zXZ\x00" + bytes(100),
+    ],
+    ids=short,
+)
+def test_gzip(packed: bytes) -> None:
+    assert refused(pack_raw(packed)).startswith("Failed to unzip content: ")
+
+
+def test_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "MAX_UNPACKED", 3 * 2**20)
+    assert refused(pack(bytes(4 * 2**20))) == "Failed to unzip content: over 3145728 bytes"
+    fits = make_tar([("x", bytes(3 * 2**20 - 20480))])
+    monkeypatch.setattr(content, "MAX_UNPACKED", len(fits))
+    assert unpack(pack(fits)).archive == fits
+
+
+def test_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "MAX_MEMBERS", 10)
+    ten = make_tar([(str(n), b"") for n in range(10)])
+    assert unpack(pack(ten)).archive == ten
+    assert refused(pack(make_tar([(str(n), b"") for n in range(11)]))) == "Failed content tar: over 10 members"
+
+
+def lying(size: bytes) -> bytes:
+    header = bytearray(tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = size.ljust(12, b"\0")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        b"",
+        b"x" * 512,
+        b"x" * 10240,
+        PLAIN[:600],
+        PLAIN[:512],
+        lying(b"77777777777") + END,
+        lying(b"\xff" * 12) + END,
+        lying(b"\x80" + b"\xff" * 11) + END,
+        lying(b"zzz") + END,
+        PLAIN[:1024] + b"junk" * 128,
+        PLAIN[:1024] + PLAIN[:512].replace(b"file", b"FILE") + END,
+        special("x", tarfile.XGLTYPE) * 2000 + END,
+    ],
+    ids=short,
+)
+def test_tar(archive: bytes) -> None:
+    assert refused(pack(archive)).startswith("Failed content tar: ")
+
+
+def test_a_global_header_that_would_be_copied_for_each_member() -> None:
+    names = {f"key{number}": "v" for number in range(200)}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT, pax_headers=names) as tar:
+        tar.addfile(tarfile.TarInfo("x"))
+    assert refused(pack(buffer.getvalue())).startswith("Failed content tar: ")
+
+
+SEED = make_tar([("gostint.yml", b"a: b"), ("é" * 80, b"x" * 600)]) + make_tar(
+    [("n" * 200, b"y")], layout=tarfile.GNU_FORMAT
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(SEED) - 1), st.binary(min_size=1, max_size=12)), min_size=1, max_size=6))
+def test_mutilated_tars_are_taken_or_refused(changes: list[tuple[int, bytes]]) -> None:
+    mutilated = bytearray(SEED)
+    for position, data in changes:
+        mutilated[position : position + len(data)] = data
+    with contextlib.suppress(JobFailedError):
+        assert unpack(pack(bytes(mutilated))).archive == mutilated
+
+
+def test_content_does_not_show_its_bytes() -> None:
+    assert "container_image" not in repr(unpack(pack(make_tar([("gostint.yml", b"container_image: hidden")]))))
+
+
+@pytest.mark.parametrize(
+    ("data", "document"),
+    [
+        (b"", {}),
+        (b"# only a comment\n", {}),
+        (
+            b"---\na: 1\nb: yes\nc: ~\nd:\ne: 2001-01-01\n",
+            {"a": "1", "b": "yes", "c": None, "d": None, "e": "2001-01-01"},
+        ),
+        (b"a: [x, {y: z}]\n1: t\n", {"a": ["x", {"y": "z"}], "1": "t"}),
+        (b"a: first\n---\na: second\n", {"a": "first"}),
+        (b"a: !!python/object/apply:os.system [true]\n", {"a": ["true"]}),
+        (b"a: &anchor x\n", {"a": "x"}),
+        (b"a: 'null'\n", {"a": "null"}),
+        ("a: ü".encode("utf-16"), {"a": "ü"}),
+    ],
+)
+def test_yaml(data: bytes, document: object) -> None:
+    assert yaml_mapping(data) == document
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"- a\n", "not a mapping"),
+        (b"hidden", "not a mapping"),
+        (b"a: b: hidden", "line 1, column 5"),
+        (b"x: 1\na: [hidden", "line 2, column 11"),
+        (b"a: &x hidden\nb: *x\n", "an alias is not allowed"),
+        (b"a: *hidden\n", "an alias is not allowed"),
+        (b"{[a]: hidden}: b", "line 1, column 2"),
+        (b"a: \xff\xfehidden", "malformed"),
+        (b"a: hid\0den", "malformed"),
+        (b"[" * 100_000, "malformed"),
+        (b"#" * (2**20 + 1), "malformed"),
+    ],
+    ids=short,
+)
+def test_bad_yaml(data: bytes, fault: str) -> None:
+    with pytest.raises(JobFailedError) as caught:
+        yaml_mapping(data, name="some.yml", reason="image")
+    assert (str(caught.value), caught.value.reason) == (f"Failed parsing yaml in some.yml: {fault}", "image")
+
+
+def test_manifest_of_an_image() -> None:
+    assert parse_manifest(b"secret_refs:\n- a@b.c\nother: {x: y}\n") == Manifest(secret_refs=("a@b.c",))
+    assert parse_manifest(b"secret_refs:\ncontainer_image:\n") == Manifest()
+
+
+@pytest.mark.parametrize("data", [b"secret_refs: hidden", b"secret_refs: [{a: hidden}]", b"container_image: [hidden]"])
+def test_manifest_of_wrong_types(data: bytes) -> None:
+    with pytest.raises(JobFailedError, match=r"^Failed parsing yaml in gostint_image\.yml: ") as caught:
+        parse_manifest(data, name="gostint_image.yml", reason="image")
+    assert caught.value.reason == "image"
+    assert "hidden" not in str(caught.value)

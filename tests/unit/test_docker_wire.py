@@ -1,0 +1,131 @@
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.errors import EngineError, ImageError
+from stint_runner import docker_wire as wire
+from stint_runner.engine import ContainerInfo, ContainerSpec, Exit, OutputPiece
+from stint_runner.overlay import Member, overlay
+
+NAMES = {1: "stdout", 2: "stderr"}
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4) + data
+
+
+@given(
+    frames=st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=8),
+    cuts=st.lists(st.integers(0, 400), max_size=12),
+)
+def test_any_cut_of_the_frames_gives_the_same_bytes(frames: list[tuple[int, bytes]], cuts: list[int]) -> None:
+    data = b"".join(frame(*each) for each in frames)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    parser = wire.FrameParser()
+    pieces = [p for start, end in itertools.pairwise(edges) for p in parser.feed(data[start:end])]
+    assert merged([(piece.stream, piece.data) for piece in pieces]) == merged([(NAMES[n], d) for n, d in frames])
+    assert parser.between_frames
+
+
+def merged(pieces: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    result: list[tuple[str, bytes]] = []
+    for stream, data in pieces:
+        if result and result[-1][0] == stream:
+            result[-1] = (stream, result[-1][1] + data)
+        elif data:
+            result.append((stream, data))
+    return result
+
+
+def test_a_frame_comes_out_as_it_comes_in() -> None:
+    parser = wire.FrameParser()
+    assert list(parser.feed(frame(1, b"abcdef")[:11])) == [OutputPiece("stdout", b"abc")]
+    assert not parser.between_frames
+    assert list(parser.feed(b"def" + frame(2, b"x")[:3])) == [OutputPiece("stdout", b"def")]
+    assert not parser.between_frames
+
+
+@pytest.mark.parametrize("stream", [0, 3, 255])
+def test_an_unknown_stream(stream: int) -> None:
+    with pytest.raises(EngineError):
+        list(wire.FrameParser().feed(frame(stream, b"x")))
+
+
+def test_the_smallest_config() -> None:
+    assert wire.create_config(ContainerSpec(image="busybox", hardened=False)) == {
+        "Image": "busybox:latest", "User": "2001:2001", "OpenStdin": False, "Tty": False, "Labels": {}, "Env": [],
+        "HostConfig": {
+            "NetworkMode": "bridge",
+            "LogConfig": {"Type": "local", "Config": {"max-size": "128m", "max-file": "2", "compress": "false"}},
+        },
+    }  # fmt: skip
+
+
+def test_the_whole_config() -> None:
+    spec = ContainerSpec(
+        image="app:1", entrypoint=["e"], command=["c"], working_directory="/w", env=["A=1", "B=2", "A=3"], tty=True,
+        labels={"l": "v"}, network="none", binds={"/host:x": "/inside"},
+    )  # fmt: skip
+    config = wire.create_config(spec)
+    host = config.pop("HostConfig")
+    assert config == {
+        "Image": "app:1", "User": "2001:2001", "OpenStdin": False, "Tty": True, "Labels": {"l": "v"},
+        "Env": ["A=3", "B=2"], "Entrypoint": ["e"], "Cmd": ["c"], "WorkingDir": "/w", "NetworkDisabled": True,
+    }  # fmt: skip
+    assert host["NetworkMode"] == "none"
+    assert host["Mounts"] == [{"Type": "bind", "Source": "/host:x", "Target": "/inside", "ReadOnly": True}]
+    assert (host["SecurityOpt"], host["CapDrop"], host["PidsLimit"]) == (["no-new-privileges"], ["ALL"], 4096)
+
+
+def test_a_config_without_an_image() -> None:
+    with pytest.raises(ImageError):
+        wire.create_config(ContainerSpec(image=""))
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ({"status": "Downloading", "progressDetail": {}}, ""),
+        ({"errorDetail": {"message": "detailed"}, "error": "short"}, "detailed"),
+        ({"error": "short"}, "short"),
+    ],
+)
+def test_progress_of_a_pull(line: dict[str, Any], error: str) -> None:
+    assert wire.pull_error(json.dumps(line).encode() + b"\r\n") == error
+
+
+def test_progress_that_is_cut_off() -> None:
+    assert wire.pull_error(b'{"status": "Downl')
+
+
+def test_listing() -> None:
+    assert json.loads(wire.label_filter({"a": "1", "b": "x=y"})) == {"label": ["a=1", "b=x=y"]}
+    assert wire.container_info("c", None, "exited") == ContainerInfo(container_id="c", labels={}, running=False)
+    assert [wire.container_info("c", {}, state).running for state in ("running", "paused", "created", "dead")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_exit() -> None:
+    assert wire.exit_of({"StatusCode": 137}, {"State": {"OOMKilled": True}}) == Exit(137, oom_killed=True)
+    assert wire.exit_of({"StatusCode": 0}, {}) == Exit(0)
+
+
+def test_figures_that_an_engine_leaves_out() -> None:
+    assert wire.figures({"Images": 3, "Architecture": "x86_64", "ID": "x"}) == {"images": 3, "architecture": "x86_64"}
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(0.0, 0), (0.2, 1), (15.0, 15), (-1.0, 0)])
+def test_grace_in_whole_seconds(grace: float, seconds: int) -> None:
+    assert wire.stop_seconds(grace) == seconds
+
+
+def test_a_tar_of_one_file() -> None:
+    assert wire.regular_file(overlay(Member(path="x", data=b"data", mode=0o644, owner=0))) == b"data"
+    assert wire.regular_file(overlay(Member(path="x", data=bytes(2**20 + 1), mode=0o644, owner=0))) is None
+    for other in (b"", overlay(), b"junk" * 512):
+        assert wire.regular_file(other) is None

@@ -1,0 +1,272 @@
+"""Lease, backlog, output and waiting: the small parts of a runner."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.errors import BrokerUnavailableError, ConfigError, LeaseLostError
+from stint.eventlog import Chunk, Outcome
+from stint.events import AnyEvent
+from stint.testing import MemoryEventLog, MemoryOutput
+from stint_runner.backlog import Backlog
+from stint_runner.engine import OutputPiece
+from stint_runner.lease import Lease, LeaseTimes
+from stint_runner.output import CHUNK_BYTES, OutputPump
+from stint_runner.waiting import InterruptedByEventError, append_surely, unless
+from tests.events import TOKEN, started, submitted
+
+JOB = "0" * 24
+
+
+class Delivery:
+    """A delivery whose renewals go as the test says."""
+
+    subject = "ev.submitted.me.0"
+    sequence = 1
+    ack_subject = "ack"
+
+    def __init__(self, renew: Callable[[int], object]) -> None:
+        self.renewals = 0
+        self.acks = 0
+        self._renew = renew
+
+    async def renew(self) -> None:
+        self.renewals += 1
+        answer = self._renew(self.renewals)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+
+    async def ack(self) -> None:
+        self.acks += 1
+
+    async def give_back(self) -> None:
+        raise AssertionError
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _nothing() -> None:
+    return
+
+
+TIMES = LeaseTimes(lease=0.3, takeover=15)
+
+
+def test_the_default_times_are_those_of_the_design() -> None:
+    times = LeaseTimes(lease=30, takeover=15)
+    times.check()
+    shown = (times.heartbeat, times.request_timeout, times.fence, times.fence_grace, times.watchdog, times.margin)
+    assert shown == (5, 2, 15, 10, 25, 2)
+
+
+@pytest.mark.parametrize(("lease", "takeover"), [(30.0, 12.9), (120.0, 15.0), (30.0, 1.0)])
+def test_times_that_break_the_promise_are_refused_with_the_sum(lease: float, takeover: float) -> None:
+    with pytest.raises(ConfigError, match=r"K \+ δ <= .*T must hold, but .* s is more than .* s"):
+        LeaseTimes(lease=lease, takeover=takeover).check()
+
+
+async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
+    delivery, looks = Delivery(lambda _: None), asyncio.Semaphore(0)
+
+    async def look() -> None:
+        looks.release()
+
+    keeping = asyncio.create_task(Lease(delivery, TIMES, confirmed=_now()).keep(look))
+    for _ in range(3):
+        await looks.acquire()
+    keeping.cancel()
+    assert delivery.renewals == 3
+
+
+async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
+    lease = Lease(Delivery(lambda _: BrokerUnavailableError()), TIMES, confirmed=_now())
+    begun = _now()
+    with pytest.raises(LeaseLostError):
+        await lease.keep(_nothing)
+    assert TIMES.fence <= _now() - begun < TIMES.lease
+    with pytest.raises(LeaseLostError):
+        await lease.ack()
+
+
+async def test_one_failed_renewal_is_no_loss() -> None:
+    looked = asyncio.Event()
+
+    async def look() -> None:
+        looked.set()
+
+    lease = Lease(Delivery(lambda n: BrokerUnavailableError() if n == 1 else None), TIMES, confirmed=_now())
+    keeping = asyncio.create_task(lease.keep(look))
+    await looked.wait()
+    keeping.cancel()
+    assert not lease.lost
+
+
+async def test_a_late_answer_is_no_proof_of_a_lease() -> None:
+    """The server answers renewals of leases that are over."""
+    lease = Lease(Delivery(lambda _: None), TIMES, confirmed=_now() - TIMES.lease)
+    with pytest.raises(LeaseLostError):
+        await lease.keep(_nothing)
+
+
+async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:
+    delivery = Delivery(lambda n: BrokerUnavailableError() if n > 3 else None)
+
+    async def look() -> None:
+        raise BrokerUnavailableError
+
+    with pytest.raises(LeaseLostError):
+        await Lease(delivery, TIMES, confirmed=_now()).keep(look)
+    assert delivery.renewals > 3
+
+
+# --- backlog ----------------------------------------------------------------------------------------------------
+
+
+async def test_queues_come_in_turn_and_once() -> None:
+    backlog = Backlog()
+    for token in ("a", "b", "a", "c", "b"):
+        await backlog.add(token)
+    assert [await backlog.take() for _ in range(3)] == ["a", "b", "c"]
+    assert len(backlog) == 0
+
+
+async def test_a_queue_that_is_taken_comes_back_after_its_release() -> None:
+    backlog = Backlog()
+    await backlog.add("a")
+    assert await backlog.take() == "a"
+    await backlog.add("a")
+    assert len(backlog) == 0, "one slot a queue"
+    await backlog.add("b")
+    await backlog.release("a", again=False)
+    assert [await backlog.take(), await backlog.take()] == ["b", "a"]
+    await backlog.release("a", again=False)
+    await backlog.release("b", again=True)
+    assert await backlog.take() == "b"
+    assert len(backlog) == 0
+
+
+async def test_whoever_waits_is_woken() -> None:
+    backlog = Backlog()
+    taking = [asyncio.create_task(backlog.take()) for _ in range(2)]
+    await backlog.add("a")
+    await backlog.add("b")
+    assert sorted(await asyncio.gather(*taking)) == ["a", "b"]
+
+
+# --- output -----------------------------------------------------------------------------------------------------
+
+
+async def _pieces(*pieces: OutputPiece) -> AsyncIterator[OutputPiece]:
+    for piece in pieces:
+        yield piece
+
+
+async def _copied(log: MemoryOutput, *pieces: OutputPiece) -> tuple[OutputPump, list[Chunk]]:
+    pump = OutputPump(log, TOKEN, JOB)
+    await pump.copy(_pieces(*pieces))
+    return pump, [chunk async for chunk in log.read(TOKEN, JOB)]
+
+
+PIECES = st.lists(st.builds(OutputPiece, st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=40)))
+
+
+@given(PIECES)
+async def test_output_is_whole_in_order_and_chained(pieces: list[OutputPiece]) -> None:
+    pump, chunks = await _copied(MemoryOutput(), *pieces)
+    assert b"".join(chunk.data for chunk in chunks) == b"".join(piece.data for piece in pieces)
+    for stream in ("stdout", "stderr"):
+        assert b"".join(c.data for c in chunks if c.stream == stream) == b"".join(
+            p.data for p in pieces if p.stream == stream
+        )
+    digest, offset = "", 0
+    for number, chunk in enumerate(chunks, start=1):
+        digest = hashlib.sha256(digest.encode() + chunk.data).hexdigest()
+        assert (chunk.number, chunk.offset, chunk.digest) == (number, offset, digest)
+        offset += len(chunk.data)
+    assert (pump.chunks, pump.size, pump.digest) == (len(chunks), offset, digest)
+
+
+async def test_a_flood_goes_in_large_chunks() -> None:
+    _, chunks = await _copied(MemoryOutput(), *[OutputPiece("stdout", b"x" * 1024)] * 1000)
+    assert len(chunks) < 50
+    assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
+
+
+async def test_a_trickle_arrives_at_once() -> None:
+    log, more = MemoryOutput(), asyncio.Event()
+
+    async def trickle() -> AsyncIterator[OutputPiece]:
+        yield OutputPiece("stdout", b"first\n")
+        await more.wait()
+
+    async with log.tail(TOKEN, JOB) as tail:
+        copying = asyncio.create_task(OutputPump(log, TOKEN, JOB).copy(trickle()))
+        assert (await anext(tail)).data == b"first\n"
+        more.set()
+        await copying
+
+
+async def test_output_waits_for_a_broker_that_is_away() -> None:
+    class Flaky(MemoryOutput):
+        failures = 2
+
+        async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
+            if self.failures:
+                self.failures -= 1
+                raise BrokerUnavailableError
+            return await super().append(token, job_id, chunk, after=after)
+
+    _, chunks = await _copied(Flaky(), OutputPiece("stdout", b"x"))
+    assert [chunk.data for chunk in chunks] == [b"x"]
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------
+
+
+async def test_work_that_is_done_first_wins() -> None:
+    async def work() -> int:
+        return 7
+
+    assert await unless(asyncio.Event(), work()) == 7
+
+
+async def test_an_event_cancels_the_work_and_lets_it_clean_up() -> None:
+    event, begun, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.set()
+
+    waiting = asyncio.create_task(unless(event, work()))
+    await begun.wait()
+    event.set()
+    with pytest.raises(InterruptedByEventError):
+        await waiting
+    assert cleaned.is_set()
+
+
+async def test_an_append_is_repeated_until_its_outcome_is_known() -> None:
+    class Doubtful(MemoryEventLog):
+        doubts = 2
+
+        async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+            outcome = await super().append(token, job_id, *events, after=after)
+            self.doubts -= 1
+            return outcome if self.doubts < 0 else Outcome.UNKNOWN
+
+    log = Doubtful()
+    assert await append_surely(log, TOKEN, JOB, submitted()) is Outcome.WON
+    assert await append_surely(log, TOKEN, JOB, started()) is Outcome.WON
+    assert await append_surely(log, TOKEN, JOB, started("another")) is Outcome.LOST

@@ -1,0 +1,168 @@
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.errors import JobFailedError
+from stint_runner.secretfile import SecretRef, check_file_type, parse_ref, parse_refs, pick, render, secrets_member
+
+HEAD = "---\n# gostint vault secrets injected:\n"
+AWKWARD = "\n\r\t \x85\u2028\ufeff\x00a:#-?|>'\"%@&*!{}[],"
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.text(AWKWARD),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PASSWORD@kv/data/demo.password", SecretRef("PASSWORD", "kv/data/demo", "password")),
+        ("a_1@secret/my-app/x_y.key-1", SecretRef("a_1", "secret/my-app/x_y", "key-1")),
+        ("a@/secret//b/.c", SecretRef("a", "secret/b", "c")),
+        ("a@kv/data/sys/b.c", SecretRef("a", "kv/data/sys/b", "c")),
+        ("a@authors.c", SecretRef("a", "authors", "c")),
+    ],
+)
+def test_references(text: str, expected: SecretRef) -> None:
+    assert parse_ref(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a", "a@b", "@b.c", "a@.c", "a@/.c", "a@b.", "a@b.c.d", "a@b.c\n", "\na@b.c", " a@b.c", "a@b c.d",
+        "a b@c.d",
+        "a@../sys/b.c", "a@b/../sys/c.d", "a@b%2fc.d", "a@b?c.d", "a@b#c.d", "ä@b.c", "a@ä.c", "a@b.ä", "a@b.c extra",
+        "a@b@c.d", "a@kv/data/x.y z",
+    ],
+)  # fmt: skip
+def test_what_is_not_a_reference(text: str) -> None:
+    with pytest.raises(JobFailedError) as caught:
+        parse_ref(text)
+    assert str(caught.value) == f"Secretref is unparseable: {text}"
+    assert (caught.value.reason, caught.value.status) == ("secrets", "failed")
+
+
+@pytest.mark.parametrize("mount", ["auth", "sys", "cubbyhole", "identity", "SYS", "/sys", "//auth", "sys/"])
+def test_vault_s_own_mounts(mount: str) -> None:
+    with pytest.raises(JobFailedError, match="may not point under") as caught:
+        parse_ref(f"a@{mount}/token/lookup-self.id")
+    assert caught.value.reason == "secrets"
+
+
+def test_the_last_of_a_variable_wins() -> None:
+    assert parse_refs(["a@x/y.1", "b@x/y.2", "a@z.3"]) == [SecretRef("a", "z", "3"), SecretRef("b", "x/y", "2")]
+
+
+def test_all_references_are_checked() -> None:
+    with pytest.raises(JobFailedError, match="unparseable: a@nothing"):
+        parse_refs(["a@nothing", "a@x.y"])
+
+
+REF = SecretRef("a", "kv/x", "k")
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        ({"k": "v1"}, "v1"),
+        ({"data": {"k": "v2"}, "metadata": {}}, "v2"),
+        ({"data": {"k": "v2"}, "k": "v1"}, "v2"),
+        ({"data": None, "k": "v1"}, "v1"),
+        ({"data": "text", "k": "v1"}, "v1"),
+        ({"k": None}, None),
+        ({"k": {"nested": [1]}}, {"nested": [1]}),
+    ],
+)
+def test_pick(data: dict[str, Any], value: Any) -> None:
+    assert pick(REF, data) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (None, "No data returned from vault path kv/x.k"),
+        ({}, "Failed retrieving from vault path kv/x.k"),
+        ({"other": "hidden"}, "Failed retrieving from vault path kv/x.k"),
+        ({"data": {"other": "hidden"}, "k": "v1"}, "Failed retrieving from vault path kv/x.k"),
+        ({"data": None, "metadata": {"deletion_time": "now"}}, "Failed retrieving from vault path kv/x.k"),
+    ],
+)
+def test_nothing_to_pick(data: dict[str, Any] | None, sentence: str) -> None:
+    with pytest.raises(JobFailedError) as caught:
+        pick(REF, data)
+    assert (str(caught.value), caught.value.reason) == (sentence, "secrets")
+
+
+def test_yaml() -> None:
+    path, data = render({"b": "two", "a": 1, "c": {"x": [True, None]}}, "")
+    assert path == "/secrets.yml"
+    assert data.decode() == HEAD + "a: 1\nb: two\nc:\n  x:\n  - true\n  - null\n"
+
+
+def test_json() -> None:
+    path, data = render({"b": "two", "a": 1, "c": {"x": [True, None]}}, "json")
+    assert path == "/secrets.json"
+    assert data == b'{"a": 1, "b": "two", "c": {"x": [true, null]}}'
+
+
+def test_nothing_to_render() -> None:
+    assert render({}, "yaml")[1].decode() == HEAD + "{}\n"
+    assert render({}, "json")[1] == b"{}"
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "0o17", "12", "1.5", ".5", "0x1F", "yes", "null", "~", "on", "2020-01-01", "=", ""]
+)
+def test_text_stays_text_for_any_reader(text: str) -> None:
+    line = render({"a": text}, "yaml")[1].decode().removeprefix(HEAD)
+    assert line in {f"a: '{text}'\n", f'a: "{text}"\n'}
+
+
+def test_values_stay_on_their_line() -> None:
+    long = "word " * 100 + "end"
+    assert render({"a": long}, "yaml")[1].decode() == f"{HEAD}a: {long}\n"
+    assert render({"a": "one\ntwo\n"}, "yaml")[1].decode() == f"{HEAD}a: |\n  one\n  two\n"
+
+
+def test_shared_values_are_written_twice() -> None:
+    shared = ["x"]
+    assert b"&" not in render({"a": shared, "b": shared}, "yaml")[1]
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_]+", fullmatch=True), JSON, max_size=5))
+def test_every_value_comes_back(values: dict[str, Any]) -> None:
+    assert json.loads(render(values, "json")[1]) == values
+    text = render(values, "yaml")[1]
+    assert text.startswith(HEAD.encode())
+    assert yaml.safe_load(text) == values
+
+
+def test_lone_surrogates_are_escaped() -> None:
+    assert b"ud800" in render({"a": "\ud800"}, "json")[1]
+    assert b"uD800" in render({"a": "\ud800"}, "yaml")[1]
+
+
+@pytest.mark.parametrize("word", ["YAML", "toml", " yaml"])
+def test_other_file_types(word: str) -> None:
+    for refuse in (check_file_type, lambda text: render({}, text)):
+        with pytest.raises(JobFailedError) as caught:
+            refuse(word)
+        assert (str(caught.value), caught.value.reason) == (f"Invalid SecretFileType: '{word}'", "secrets")
+
+
+def test_the_file_is_the_job_user_s_alone() -> None:
+    member = secrets_member({"a": "b"}, "")
+    assert (member.path, member.mode, member.owner) == ("/secrets.yml", 0o400, 2001)
+    compat = secrets_member({"a": "b"}, "json", compat=True)
+    assert (compat.path, compat.mode, compat.owner) == ("/secrets.json", 0o444, 0)

@@ -1,0 +1,112 @@
+import pytest
+
+from stint.errors import JobFailedError
+from stint.payload import JobPayload
+from stint_runner.content import Manifest
+from stint_runner.engine import ContainerSpec
+from stint_runner.secretfile import SecretRef
+from stint_runner.spec import (
+    JobContext,
+    container_image,
+    container_spec,
+    exposes_token,
+    labels,
+    pull_always,
+    secret_refs,
+)
+
+LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", work_created="2026-01-01T00:00:00Z")
+CONTEXT = JobContext(
+    labels=LABELS, network="net", vault_addr="https://vault", vault_cacert="/etc/ca.pem", vault_token="hidden"
+)
+
+
+def test_labels() -> None:
+    assert LABELS == {
+        "stint.job": "0" * 24, "stint.queue": "me", "stint.runner": "r1",
+        "stint.ack": "$JS.ACK.x", "stint.work-created": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+
+
+def test_a_whole_payload() -> None:
+    payload = JobPayload(
+        entrypoint=("sh",), run=("-c", "true"), working_directory="/w", env_vars=("A=1", "B", "C=x=y"), tty=True
+    )
+    assert container_spec(payload, "app:1", CONTEXT) == ContainerSpec(
+        image="app:1", entrypoint=("sh",), command=("-c", "true"), working_directory="/w", tty=True,
+        env=("A=1", "B", "C=x=y", "VAULT_ADDR=https://vault", "VAULT_CACERT=/etc/ca.pem"),
+        labels=LABELS, network="net", binds={"/etc/ca.pem": "/etc/ca.pem"}, hardened=True,
+    )  # fmt: skip
+
+
+def test_an_empty_payload() -> None:
+    spec = container_spec(JobPayload(), "app", JobContext(labels={}, vault_token="hidden"))
+    assert spec == ContainerSpec(image="app", env=("VAULT_ADDR=", "VAULT_CACERT="))
+
+
+@pytest.mark.parametrize(
+    ("asked", "compat", "exposed"), [(False, False, False), (True, False, True), (False, True, True)]
+)
+def test_the_token_is_passed_only_on_request(asked: bool, compat: bool, exposed: bool) -> None:
+    payload = JobPayload(expose_vault_token=asked, env_vars=("VAULT_TOKEN=mine",))
+    context = JobContext(labels={}, vault_token="hidden", compat=compat)
+    spec = container_spec(payload, "app", context)
+    assert ("VAULT_TOKEN=hidden" in spec.env) is exposed
+    assert exposes_token(payload, compat=compat) is exposed
+    assert spec.hardened is not compat
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "hidden" not in repr(CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        JobPayload(env_vars=("A=hid\0den",)),
+        JobPayload(env_vars=("=hidden",)),
+        JobPayload(env_vars=("",)),
+        JobPayload(run=("sh", "hid\0den")),
+        JobPayload(entrypoint=("hid\0den",)),
+        JobPayload(working_directory="/hid\0den"),
+    ],
+)
+def test_what_no_process_can_be_given(payload: JobPayload) -> None:
+    with pytest.raises(JobFailedError, match=r"^Incorrect value in ") as caught:
+        container_spec(payload, "app", CONTEXT)
+    assert caught.value.reason == "payload"
+    assert "hid" not in str(caught.value)
+
+
+def test_the_payload_s_image_wins() -> None:
+    assert container_image(JobPayload(container_image="a"), Manifest(container_image="b")) == "a"
+    assert container_image(JobPayload(), Manifest(container_image="b")) == "b"
+
+
+def test_no_image() -> None:
+    with pytest.raises(JobFailedError) as caught:
+        container_image(JobPayload(), Manifest(container_image=""))
+    assert (str(caught.value), caught.value.reason) == ("ContainerImage is empty", "image")
+
+
+def test_pull_policy() -> None:
+    assert [pull_always(JobPayload(image_pull_policy=word)) for word in ("", "IfNotPresent", "Always")] == [
+        False, False, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["always", "Never", " "])
+def test_another_pull_policy(word: str) -> None:
+    with pytest.raises(JobFailedError) as caught:
+        pull_always(JobPayload(image_pull_policy=word))
+    assert (str(caught.value), caught.value.reason) == (f"Incorrect value for image_pull_policy: {word}", "image")
+
+
+def test_references_of_the_image_then_the_content_then_the_payload() -> None:
+    refs = secret_refs(
+        JobPayload(secret_refs=("c@payload.k",)),
+        Manifest(secret_refs=("b@content.k", "c@content.k")),
+        Manifest(secret_refs=("a@image.k", "b@image.k", "c@image.k")),
+    )
+    assert refs == [SecretRef("a", "image", "k"), SecretRef("b", "content", "k"), SecretRef("c", "payload", "k")]
+    assert secret_refs(JobPayload()) == []
