@@ -1,0 +1,89 @@
+"""Writes the view of a job from its facts, and removes what an ended or deleted job leaves behind."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+import structlog
+
+from stint.codec import encode
+from stint.eventlog import EventLog, OutputLog, PayloadStore, StoredView, ViewStore
+from stint.job import Job, State
+from stint.view import JobView, expiry, view
+
+log = structlog.get_logger()
+
+_view_decoder: Final = msgspec.json.Decoder(JobView)
+
+
+class Projector:
+    """Makes the view from the log alone. Any number may run side by side, and any event may come twice."""
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        views: ViewStore,
+        payloads: PayloadStore,
+        output: OutputLog,
+        retention: timedelta,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`retention` is how long an ended job can be read."""
+        self._log = log
+        self._views = views
+        self._payloads = payloads
+        self._output = output
+        self._retention = retention
+        self._now = now
+
+    async def project(self, job_id: str, *, create: bool) -> int:
+        """Bring the view of a job up to date; returns the sequence up to which its facts are now covered.
+
+        Args:
+            job_id: the job's id.
+            create: make the view if there is none. Only for a `submitted`: any later fact finds the view missing only
+                if it has expired.
+        """
+        job = await self._log.load(job_id)
+        if job is None:
+            return 0
+        if job.state is State.DELETED:
+            await self._remove(job)
+        else:
+            await self._write(job, create=create)
+        if job.terminal:
+            await self._payloads.purge(job.token, job.job_id)
+        return job.sequence
+
+    async def _write(self, job: Job, *, create: bool) -> None:
+        expires = expiry(job, self._retention)
+        ttl = expires - self._now() if expires else None
+        if ttl is not None and ttl <= timedelta(0):
+            return
+        value, written = encode(view(job)), False
+        while not written:
+            stored = await self._views.get(job.job_id)
+            if not _is_due(stored, job, create=create):
+                return
+            written = await self._views.put(job.job_id, value, revision=stored.revision if stored else 0, ttl=ttl)
+
+    async def _remove(self, job: Job) -> None:
+        stored = await self._views.get(job.job_id)
+        if stored is not None and stored.value is not None:
+            await self._views.delete(job.job_id)
+        await self._output.purge(job.token, job.job_id)
+
+
+def _is_due(stored: StoredView | None, job: Job, *, create: bool) -> bool:
+    """Whether the stored view is behind. One that expired or was deleted is never brought back."""
+    if stored is None:
+        return create
+    if stored.value is None:
+        return False
+    try:
+        return _view_decoder.decode(stored.value).sequence < job.sequence
+    except msgspec.DecodeError:
+        log.warning("view cannot be read, written anew", job=job.job_id)
+        return True
