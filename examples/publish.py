@@ -1,0 +1,59 @@
+"""Submit a job straight to NATS, without the REST API.
+
+Needs NATS_URL, VAULT_ADDR, and VAULT_TOKEN with the policy `stint-publisher`. Prints the job's id.
+"""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import time
+from datetime import UTC, datetime
+
+import nats
+from nats.js.api import PubAck
+
+from stint.client.dance import wrapped_secret_id
+from stint.codec import encode
+from stint.events import Submitted
+from stint.payload import JobPayload
+from stint.subjects import EventAddress, new_job_id, payload_subject, queue_token
+from stint.vault import Ticket, Vault, seal_ticket
+from stint.vault.edge import Edge
+
+CHUNK = 512 * 1024
+
+
+async def publish(nats_url: str, vault_addr: str, token: str, job: JobPayload, role: str = "stint-job") -> str:
+    """Seal a job, store its payload, then announce it. Returns its id."""
+    vault, edge = Vault(vault_addr), Edge(vault_addr)
+    queue, job_id = queue_token(job.qname), new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
+    sealed = (await vault.encrypt(token, role, encode(job))).encode()
+    wrapped = await wrapped_secret_id(edge, token, role=role, wrap_ttl="24h")
+    ticket = Ticket(wrap_secret_id=wrapped, payload_sha256=hashlib.sha256(sealed).hexdigest())
+    chunks = [sealed[start : start + CHUNK] for start in range(0, len(sealed), CHUNK)]
+    submitted = Submitted(
+        event_id=secrets.token_hex(16),
+        at=datetime.now(UTC).isoformat(),
+        by="publish.py",
+        qname=job.qname,
+        ticket=await seal_ticket(vault, token, ticket, queue_token=queue, job_id=job_id),
+        payload_chunks=len(chunks),
+        payload_bytes=len(sealed),
+    )
+    # pending_size=0: while disconnected a publish must fail, not be sent later.
+    async with await nats.connect(nats_url, pending_size=0) as connection:
+        stream = connection.jetstream()
+        for number, chunk in enumerate(chunks):
+            await stream.publish(payload_subject(queue, job_id, number), chunk, stream="PAYLOADS")
+        ack: PubAck = await stream.publish(
+            EventAddress("submitted", queue, job_id).subject, encode(submitted), stream="EVENTS"
+        )
+        if ack.duplicate or not ack.seq:
+            raise SystemExit("NATS did not store the job.")
+    return job_id
+
+
+if __name__ == "__main__":
+    demo = JobPayload(qname="deploys", container_image="busybox", run=("echo", "hello"))
+    print(asyncio.run(publish(os.environ["NATS_URL"], os.environ["VAULT_ADDR"], os.environ["VAULT_TOKEN"], demo)))

@@ -1,0 +1,118 @@
+"""The API's composition root."""
+
+import asyncio
+import os
+import ssl
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from stint import service
+from stint.config import ApiSettings
+from stint.errors import ConfigError, StintError
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamViews, declare
+from stint.vault import AppRoleSession, Vault
+from stint_api.app import Parts, create_app, utc_now
+from stint_api.index import ListIndex
+from stint_api.runners import JetStreamRunnerReports
+from stint_api.server import listen, serve, write_port
+
+log = structlog.get_logger()
+
+PORT_FILE: Final = "STINT_PORT_FILE"
+"""Names a file that the port is written to, for a supervisor that gave port 0. So STINT_PORT is never read from one."""
+DECLARE_PAUSE: Final = 2.0
+"""Seconds between two attempts to declare the streams."""
+
+
+def main() -> int:
+    """Serve until a signal comes. 0 then, 2 if a setting is missing or wrong."""
+    port_file = os.environ.pop(PORT_FILE, "")
+    return service.run(ApiSettings, lambda settings: _serve(settings, port_file))
+
+
+async def _serve(settings: ApiSettings, port_file: str) -> None:
+    _check_certificate(settings)
+    vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
+    session = AppRoleSession(vault, settings.api_role_id, settings.api_secret_id.get_secret_value())
+    broker = Broker(settings.nats_url, prefix=settings.js_prefix, name="stint-api")
+    parts = build(settings, broker, vault, session)
+    with listen(settings) as listener:
+        if settings.authz == "any":
+            log.warning("every valid Vault token may do everything; STINT_AUTHZ=vault lets policies decide")
+        broker.start()
+        if port_file:
+            write_port(Path(port_file), listener)
+        try:
+            await serve(create_app(parts), listener, settings, parts.closing)
+        finally:
+            await broker.close()
+            await _log_out(session)
+
+
+def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleSession) -> Parts:
+    """The parts, on real servers. Nothing is sent yet."""
+    retention = timedelta(seconds=settings.retention)
+    index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
+    return Parts(
+        log=JetStreamEventLog(broker),
+        payloads=JetStreamPayloads(broker),
+        output=JetStreamOutput(broker),
+        index=index,
+        runners=JetStreamRunnerReports(broker),
+        vault=vault,
+        session=session,
+        broker_up=broker.connected.is_set,
+        role=settings.role,
+        retention=retention,
+        vault_addr=settings.vault_addr,
+        vault_external_addr=settings.vault_external_addr,
+        by_policy=settings.authz == "vault",
+        stdout_only=settings.compat == "gostint",
+        background=(index.run, _declaring(broker, settings.replicas)),
+        monotonic=time.monotonic,
+    )
+
+
+def _declaring(broker: Broker, replicas: int) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        """Make the streams as soon as NATS takes them."""
+        complained = False
+        while True:
+            await broker.wait_connected()
+            try:
+                await declare(broker, replicas)
+            except StintError as error:
+                if not complained:
+                    log.warning("the streams cannot be declared yet, trying for ever", error=error.sentence)
+                complained = True
+                await asyncio.sleep(DECLARE_PAUSE)
+            else:
+                return
+
+    return run
+
+
+def _check_certificate(settings: ApiSettings) -> None:
+    if not settings.tls_cert:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError):
+        raise ConfigError("STINT_TLS_CERT, STINT_TLS_KEY: not a readable certificate and its key.") from None
+
+
+async def _log_out(session: AppRoleSession) -> None:
+    try:
+        await session.close()
+    except StintError as error:
+        log.info("the API's Vault token was not revoked; it ends by itself", error=error.sentence)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

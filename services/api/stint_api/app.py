@@ -1,0 +1,169 @@
+"""The application: its parts in, an ASGI app out."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from uuid import uuid4
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+import stint
+from stint.errors import StintError
+from stint.eventlog import EventLog, OutputLog, PayloadStore
+from stint.health import healthz, readyz
+from stint.subjects import new_job_id
+from stint.vault import AppRoleSession, Vault
+from stint_api.answers import error_answer, unknown_path
+from stint_api.auth import Authenticator
+from stint_api.background import running
+from stint_api.commands import Jobs
+from stint_api.gate import Gate
+from stint_api.index import ListIndex
+from stint_api.info import InfoRoutes
+from stint_api.jobs import PATH, JobRoutes
+from stint_api.runners import RunnerReports
+from stint_api.submit import Submitter
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+def random_job_id() -> str:
+    """A new id, ordered by time."""
+    return new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
+
+
+def random_event_id() -> str:
+    """A new id."""
+    return uuid4().hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the application is made of.
+
+    Attributes:
+        broker_up: whether NATS is connected at this moment.
+        background: run for as long as the application does; they never return by themselves.
+        role: the transit key that seals payloads.
+        retention: how long an ended job can be seen.
+        by_policy: Vault's policies decide who may do what.
+        stdout_only: `output` is stdout only, as GoStint has it.
+        closing: set when the server is about to end.
+        now, monotonic, new_job_id, new_event_id: clocks and sources of ids.
+    """
+
+    log: EventLog
+    payloads: PayloadStore
+    output: OutputLog
+    index: ListIndex
+    runners: RunnerReports
+    vault: Vault
+    session: AppRoleSession
+    broker_up: Callable[[], bool]
+    role: str
+    retention: timedelta
+    vault_addr: str
+    vault_external_addr: str = ""
+    by_policy: bool = False
+    stdout_only: bool = False
+    background: tuple[Callable[[], Awaitable[None]], ...] = ()
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    now: Callable[[], datetime] = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    new_job_id: Callable[[], str] = random_job_id
+    new_event_id: Callable[[], str] = random_event_id
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The whole API. Its background tasks run between the app's start-up and shut-down."""
+    auth = Authenticator(parts.vault, parts.session, by_policy=parts.by_policy, monotonic=parts.monotonic)
+    app = FastAPI(
+        title="Stint",
+        summary="Container jobs, one at a time per named queue. Job routes need the header X-Auth-Token.",
+        version=stint.__version__,
+        openapi_url="/v1/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lambda _app: running(*parts.background),
+    )
+    app.add_middleware(Gate, prefix=PATH, identify=auth.identify)
+    app.add_exception_handler(StintError, _on_stint_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.include_router(_job_routes(parts, auth).router())
+    app.include_router(_info_routes(parts).router())
+    app.add_route("/healthz", healthz)
+    app.add_route("/readyz", readyz(lambda: readiness(parts)))
+    return app
+
+
+async def readiness(parts: Parts) -> str:
+    """What is missing, "" if nothing is."""
+    if not parts.broker_up():
+        return "NATS is not reachable."
+    return "" if await parts.vault.health() else "Vault is not reachable, not initialised or sealed."
+
+
+def _job_routes(parts: Parts, auth: Authenticator) -> JobRoutes:
+    return JobRoutes(
+        submitter=Submitter(
+            vault=parts.vault,
+            session=parts.session,
+            log=parts.log,
+            payloads=parts.payloads,
+            role=parts.role,
+            broker_up=parts.broker_up,
+            now=parts.now,
+            new_job_id=parts.new_job_id,
+            new_event_id=parts.new_event_id,
+        ),
+        jobs=Jobs(
+            log=parts.log,
+            payloads=parts.payloads,
+            output=parts.output,
+            auth=auth,
+            retention=parts.retention,
+            now=parts.now,
+            new_event_id=parts.new_event_id,
+        ),
+        index=parts.index,
+        output=parts.output,
+        auth=auth,
+        closing=parts.closing,
+        stdout_only=parts.stdout_only,
+    )
+
+
+def _info_routes(parts: Parts) -> InfoRoutes:
+    return InfoRoutes(
+        index=parts.index,
+        runners=parts.runners,
+        closing=parts.closing,
+        vault_addr=parts.vault_addr,
+        vault_external_addr=parts.vault_external_addr,
+    )
+
+
+async def _on_stint_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, StintError):
+        raise error
+    return error_answer(error)
+
+
+async def _on_http_error(_request: Request, error: Exception) -> Response:
+    """Routing's own errors: an unknown path, or a path that does not know the method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return unknown_path()
+    return Response(status_code=error.status_code, headers=error.headers)

@@ -1,0 +1,98 @@
+"""Request bodies, read by us: whatever their content type, and never more than allowed."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+
+from stint.codec import encode
+from stint.errors import TooLargeError, UndecodableError
+from stint.payload import JobPayload, convert, read_object
+from stint.subjects import normalise_queue_name
+
+MAX_BYTES: Final = 30 * 1024 * 1024
+"""Of a body, and of a sealed payload: Vault takes requests up to 32 MiB."""
+
+_CIPHERTEXT: Final = re.compile(r"vault:v[0-9]+:[A-Za-z0-9+/]+={0,2}", re.ASCII)
+
+_TOO_LARGE: Final = f"The request is larger than {MAX_BYTES // 1024 // 1024} MiB."
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """What carries a job."""
+
+    qname: str = ""
+    wrap_secret_id: str = ""
+    cubby_token: str = ""
+    cubby_path: str = ""
+    payload: str = ""
+
+    def __repr__(self) -> str:
+        return f"Envelope(qname={self.qname!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A submit request. Its repr shows nothing of it."""
+
+    envelope: Envelope = field(repr=False)
+    job: JobPayload = field(repr=False)
+
+    @property
+    def qname(self) -> str:
+        """The queue's name, lower-cased.
+
+        Raises:
+            InvalidQueueNameError: it is not allowed.
+        """
+        return normalise_queue_name(self.envelope.qname)
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLargeError: over the limit, as announced or as counted; the rest is left unread.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > MAX_BYTES:
+        raise TooLargeError(_TOO_LARGE)
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise TooLargeError(_TOO_LARGE)
+    return bytes(body)
+
+
+def parse_submission(body: bytes) -> Submission:
+    """Only documented fields count.
+
+    Raises:
+        UndecodableError: not a JSON object, a field of the wrong type, or text that no encoding has. The sentence
+            holds no part of the body.
+    """
+    fields = read_object(body)
+    submission = Submission(convert(fields, Envelope), convert(fields, JobPayload))
+    try:
+        encode(submission.envelope)
+        encode(submission.job)
+    except UnicodeEncodeError:
+        raise UndecodableError("not Unicode text") from None
+    return submission
+
+
+def check_sealed(payload: Any) -> bytes:
+    """A payload that a client sealed itself.
+
+    Raises:
+        UndecodableError: it does not look like a transit ciphertext.
+        TooLargeError: over the limit.
+    """
+    if not isinstance(payload, str) or not _CIPHERTEXT.fullmatch(payload):
+        raise UndecodableError("The payload is not a transit ciphertext.")
+    if len(payload) > MAX_BYTES:
+        raise TooLargeError(_TOO_LARGE)
+    return payload.encode()

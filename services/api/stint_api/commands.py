@@ -1,0 +1,110 @@
+"""Killing and deleting: decided on the job's own facts, and again if another writer was faster."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+
+from stint.errors import StintError
+from stint.eventlog import EventLog, Outcome, OutputLog, PayloadStore
+from stint.events import AnyEvent, Deleted, Ended, KillRequested
+from stint.job import Command, Delete, Job, Kill, State, decide
+from stint.subjects import check_job_id, queue_name
+from stint.view import expiry
+from stint_api.answers import RefusalError, not_found
+from stint_api.auth import Authenticator, Capability, Identity
+from stint_api.submit import check_outcome, rfc3339
+
+log = structlog.get_logger()
+
+ATTEMPTS: Final = 5
+"""A job has fewer facts than that: who loses this often has another fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """Finds jobs, kills and deletes them.
+
+    Attributes:
+        retention: how long an ended job can be seen.
+        now: aware, UTC.
+        new_event_id: source of ids.
+    """
+
+    log: EventLog
+    payloads: PayloadStore
+    output: OutputLog
+    auth: Authenticator
+    retention: timedelta
+    now: Callable[[], datetime]
+    new_event_id: Callable[[], str]
+
+    async def find(self, identity: Identity, capability: Capability, job_id: str) -> Job:
+        """The job, if it can be seen and the caller may do this to it.
+
+        Raises:
+            InvalidJobIdError: not an id.
+            RefusalError: no such job, deleted, expired, or not allowed.
+        """
+        job = await self.log.load(check_job_id(job_id))
+        if job is None or job.state is State.DELETED or self._expired(job):
+            raise not_found()
+        await self.auth.require(identity, capability, queue_name(job.token))
+        return job
+
+    def _expired(self, job: Job) -> bool:
+        end = expiry(job, self.retention)
+        return end is not None and end <= self.now()
+
+    async def kill(self, identity: Identity, job_id: str) -> Job:
+        """Ask for the job's end; a queued one ends at once. Returns the job as it was before."""
+        return await self._carry_out(identity, "update", job_id, lambda: self._kill(identity))
+
+    async def delete(self, identity: Identity, job_id: str) -> Job:
+        """Remove the job. A queued one never runs.
+
+        Raises:
+            IllegalCommandError: it is running or stopping.
+        """
+        job = await self._carry_out(identity, "delete", job_id, lambda: self._delete(identity))
+        try:
+            await self.payloads.purge(job.token, job.job_id)
+            await self.output.purge(job.token, job.job_id)
+        except StintError as error:  # deleted it is; the janitor will find what it leaves
+            log.warning("a deleted job's data is still there", job=job.job_id, error=error.sentence)
+        return job
+
+    async def _carry_out(
+        self, identity: Identity, capability: Capability, job_id: str, command: Callable[[], Command]
+    ) -> Job:
+        for _ in range(ATTEMPTS):
+            job = await self.find(identity, capability, job_id)
+            events = decide(job, command())
+            if not events:
+                return job
+            outcome = await self.log.append(job.token, job.job_id, *events, after=_condition(job, events))
+            if outcome is not Outcome.LOST:
+                check_outcome(outcome, job.job_id)
+                return job
+        raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The job is changing too fast. Try again.")
+
+    def _kill(self, identity: Identity) -> Kill:
+        at, by = rfc3339(self.now()), identity.name
+        return Kill(
+            requested=KillRequested(event_id=self.new_event_id(), at=at, by=by),
+            ended=Ended(
+                event_id=self.new_event_id(), at=at, by=by, status=State.FAILED, reason="killed", error="job killed"
+            ),
+        )
+
+    def _delete(self, identity: Identity) -> Delete:
+        return Delete(deleted=Deleted(event_id=self.new_event_id(), at=rfc3339(self.now()), by=identity.name))
+
+
+def _condition(job: Job, events: tuple[AnyEvent, ...]) -> int | None:
+    """A kill of a running job holds whatever happens meanwhile; all else was decided on the job as it stood."""
+    alone = len(events) == 1 and isinstance(events[0], KillRequested)
+    return None if alone else job.sequence

@@ -1,0 +1,51 @@
+"""What happens to every request before its route is looked for."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from starlette.datastructures import URL, Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from stint.errors import StintError
+from stint_api.answers import error_answer, unknown_path
+from stint_api.auth import Identity
+
+Identify = Callable[[str | None], Awaitable[Identity]]
+
+
+class Gate:
+    """Takes a trailing slash away, and asks for a token on the job routes and on everything that is below them."""
+
+    def __init__(self, app: ASGIApp, *, prefix: str, identify: Identify) -> None:
+        """`identify` gets the token header's text, None if it is absent."""
+        self._app = app
+        self._prefix = prefix
+        self._identify = identify
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on with `state.caller` set."""
+        answer = await self._stop(scope) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    async def _stop(self, scope: Scope) -> Response | None:
+        path: str = scope["path"]
+        if path != "/" and path.endswith("/"):
+            return _without_slash(scope)
+        if path != self._prefix and not path.startswith(f"{self._prefix}/"):
+            return None
+        try:
+            scope.setdefault("state", {})["caller"] = await self._identify(Headers(scope=scope).get("x-auth-token"))
+        except StintError as error:
+            return error_answer(error)
+        return None
+
+
+def _without_slash(scope: Scope) -> Response:
+    """Relative to this host: a path that begins with two slashes would be another host's name."""
+    path = URL(scope=scope).path[:-1]
+    if path.startswith("//") or "\\" in path:
+        return unknown_path()
+    query = scope.get("query_string", b"").decode("latin-1")
+    location = f"{path}?{query}" if query else path
+    return Response(status_code=HTTPStatus.MOVED_PERMANENTLY, headers={"Location": location})

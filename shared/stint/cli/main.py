@@ -1,0 +1,78 @@
+"""Commands and who carries them out."""
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stint import __version__
+from stint.cli.vault import vault_setup
+from stint.client.command import run
+from stint.dev.command import dev
+
+app = typer.Typer(
+    help="Jobs in containers, one at a time per named queue, with every secret under Vault.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _service(name: str) -> None:
+    """Run a service that is installed; it reads its settings from the environment."""
+    found = entry_points(group="stint.services", name=name)
+    if not found:
+        typer.echo(f"stint: {name} is not installed here: install stint with the extra for it.", err=True)
+        raise typer.Exit(2)
+    raise typer.Exit(next(iter(found)).load()())
+
+
+@app.command()
+def api() -> None:
+    """Serve the REST API."""
+    _service("api")
+
+
+@app.command()
+def runner() -> None:
+    """Take jobs from their queues and run them."""
+    _service("runner")
+
+
+@app.command()
+def projector() -> None:
+    """Keep the queryable view of the jobs up to date."""
+    _service("projector")
+
+
+@app.command()
+def rebuild() -> None:
+    """Throw the view away and make it again from the event log."""
+    _service("rebuild")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Jobs in containers, one at a time per named queue, with every secret under Vault."""
+
+
+app.command(name="run", no_args_is_help=True)(run)
+app.command(name="vault-setup")(vault_setup)
+app.command(name="dev")(dev)
+
+
+def main() -> None:
+    """The program."""
+    app(prog_name=Path(sys.argv[0]).name)

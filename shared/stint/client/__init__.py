@@ -1,0 +1,7 @@
+"""The client behind `stint run`: seals a job, submits it, and follows it to its end."""
+
+from stint.client.dance import Handover, seal
+from stint.client.options import Endpoints, RunOptions
+from stint.client.run import run, submit
+
+__all__ = ["Endpoints", "Handover", "RunOptions", "run", "seal", "submit"]

@@ -1,0 +1,149 @@
+"""Stint's REST API as a client sees it."""
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from stint.client.options import Endpoints
+from stint.errors import ConfigError, StintError
+
+TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
+"""Seconds. The API pings a live stream every 10: one that is silent for a minute is dead."""
+
+
+class ApiUnreachableError(StintError):
+    """Stint's API is not reachable."""
+
+
+class ApiRefusedError(StintError):
+    """Stint's API refused the request.
+
+    Attributes:
+        code: the HTTP status.
+    """
+
+    def __init__(self, sentence: str, code: int) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.code >= httpx.codes.INTERNAL_SERVER_ERROR or self.code == httpx.codes.TOO_MANY_REQUESTS
+
+
+class LiveEvent(msgspec.Struct, frozen=True):
+    """An event of a job's live stream; `position` resumes the stream behind it."""
+
+    name: str
+    data: Mapping[str, Any]
+    position: str
+
+
+class Api:
+    """The routes that a run needs."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def submit(self, fields: Mapping[str, str]) -> str:
+        """Submit a sealed job, returns its id."""
+        return str((await self._call("POST", "/v1/api/job", json=fields))["_id"])
+
+    async def get(self, job_id: str) -> Mapping[str, Any]:
+        """The job with its output so far."""
+        return await self._call("GET", f"/v1/api/job/{job_id}")
+
+    async def kill(self, job_id: str) -> None:
+        """Ask for the job's end."""
+        await self._call("POST", f"/v1/api/job/kill/{job_id}")
+
+    async def events(self, job_id: str, *, after: str = "") -> AsyncIterator[LiveEvent]:
+        """The job's live stream, from behind the position `after`. Ends with an `end` event, or too early.
+
+        Raises:
+            ApiUnreachableError: no connection, or it broke.
+            ApiRefusedError: the API answered with an error.
+        """
+        headers = {"Last-Event-ID": after} if after else {}
+        try:
+            async with self._http.stream("GET", f"/v1/api/job/{job_id}/events", headers=headers) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise _refused(answer)
+                async for event in parse_events(answer.aiter_lines()):
+                    yield event
+        except httpx.HTTPError as error:
+            raise _unreachable(self._http, error) from None
+
+    async def _call(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
+        try:
+            answer = await self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise _unreachable(self._http, error) from None
+        body = _object(answer)
+        if not answer.is_success or body is None:
+            raise _refused(answer)
+        return body
+
+
+@asynccontextmanager
+async def connect(endpoints: Endpoints) -> AsyncIterator[Api]:
+    """The API during the block. Certificates are verified; redirects are not followed, nor proxies used for loopback.
+
+    Raises:
+        ConfigError: the address or the CA bundle is wrong.
+    """
+    try:
+        verify = ssl.create_default_context(cafile=endpoints.cacert) if endpoints.cacert else True
+        http = httpx.AsyncClient(
+            base_url=endpoints.url, verify=verify, headers={"X-Auth-Token": endpoints.token}, timeout=TIMEOUT
+        )
+    except (OSError, ssl.SSLError):
+        raise ConfigError(f"STINT_CACERT: {endpoints.cacert} is not a readable CA bundle.") from None
+    except (httpx.InvalidURL, ValueError):
+        raise ConfigError("STINT_URL, STINT_TOKEN: not an address, or not a token.") from None
+    if http.base_url.scheme not in {"http", "https"}:
+        raise ConfigError("STINT_URL: not an http or https address.")
+    async with http:
+        yield Api(http)
+
+
+async def parse_events(lines: AsyncIterator[str]) -> AsyncIterator[LiveEvent]:
+    """Server-Sent Events from their lines. Comments, and events whose data is no JSON object, are passed over."""
+    fields: dict[str, str] = {}
+    async for line in lines:
+        if not line:
+            data = _parse(fields.get("data", ""))
+            if data is not None:
+                yield LiveEvent(fields.get("event", "message"), data, fields.get("id", ""))
+            fields = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+
+
+def _object(answer: httpx.Response) -> dict[str, Any] | None:
+    return _parse(answer.text)
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _refused(answer: httpx.Response) -> ApiRefusedError:
+    error = (_object(answer) or {}).get("error") or f"{answer.request.url.host} does not answer as Stint does"
+    return ApiRefusedError(f"Stint refused ({answer.status_code}): {error}", answer.status_code)
+
+
+def _unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
+    return ApiUnreachableError(f"Stint at {http.base_url} is not reachable ({type(error).__name__}: {error}).")

@@ -1,0 +1,126 @@
+"""Following a job to its end."""
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from rich.console import Console
+
+from stint.client.api import Api, ApiRefusedError, ApiUnreachableError, LiveEvent
+from stint.errors import StintError
+
+PATIENCE: Final = 120.0
+"""Seconds that a broken live stream is tried again without any progress."""
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts, doubled each time."""
+POLL_PAUSE: Final = 1.0
+"""Seconds between two looks at a job where the server has no live stream."""
+
+_GOING_ON: Final = frozenset({"queued", "running", "stopping"})
+
+
+class Sink(Protocol):
+    """Where output goes."""
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Bytes of `stdout`, `stderr` or `tty`, at once."""
+        ...
+
+
+class Narrator:
+    """Says on standard error what becomes of a job."""
+
+    _WORDS: Final = {"started": "running on {runner}", "kill_requested": "is asked to stop"}
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+
+    def say(self, text: str) -> None:
+        """One line, unless it shall be quiet."""
+        if not self._quiet:
+            self._console.print(f"stint: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def fact(self, fact: Mapping[str, Any]) -> None:
+        """What happened."""
+        if words := self._WORDS.get(fact["kind"]):
+            self.say(words.format_map(fact))
+
+    def end(self, job: Mapping[str, Any]) -> None:
+        """What went wrong, also when quiet."""
+        if error := job.get("error"):
+            self._console.print(f"stint: {error}", markup=False, highlight=False, soft_wrap=True)
+        code = f" with {job['return_code']}" if job["return_code"] else ""
+        reason = f" ({job['reason']})" if job.get("reason") else ""
+        self.say(f"{job['status']}{code}{reason}")
+
+
+async def follow(api: Api, job_id: str, sink: Sink, narrator: Narrator) -> Mapping[str, Any]:
+    """Pass the job's output on until it ends; returns its last view. A stream that breaks is taken up where it broke.
+
+    Raises:
+        StintError: Stint refuses, or was away for too long.
+    """
+    follower = _Follower(api, job_id, sink, narrator)
+    loop = asyncio.get_running_loop()
+    pause, since = FIRST_PAUSE, loop.time()
+    while True:
+        before = follower.position
+        failure = await follower.attempt()
+        if follower.job is not None:
+            return follower.job
+        if follower.position != before:
+            pause, since = FIRST_PAUSE, loop.time()
+        if loop.time() - since > PATIENCE:
+            raise failure
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+class _Follower:
+    def __init__(self, api: Api, job_id: str, sink: Sink, narrator: Narrator) -> None:
+        self._api = api
+        self._job_id = job_id
+        self._sink = sink
+        self._narrator = narrator
+        self.position = ""
+        self.job: Mapping[str, Any] | None = None
+
+    async def attempt(self) -> StintError:
+        """Follow until the job's end, which is then known, or until the stream breaks; returns why it did."""
+        try:
+            async for event in self._api.events(self._job_id, after=self.position):
+                self._take(event)
+        except ApiUnreachableError as error:
+            return error
+        except ApiRefusedError as error:
+            if error.temporary:
+                return error
+            if error.code != HTTPStatus.NOT_FOUND or self.position:
+                raise
+            self.job = await self._poll()
+        return ApiUnreachableError("Stint's live stream ended too early.")
+
+    def _take(self, event: LiveEvent) -> None:
+        self.position = event.position
+        match event.name:
+            case "output":
+                self._sink.write(event.data["stream"], base64.b64decode(event.data["data"]))
+            case "fact":
+                self._narrator.fact(event.data)
+            case "end":
+                self.job = event.data
+
+    async def _poll(self) -> Mapping[str, Any]:
+        """For servers without a live stream: the output comes at the end."""
+        while True:
+            job = await self._api.get(self._job_id)
+            if job["status"] not in _GOING_ON:
+                break
+            await asyncio.sleep(POLL_PAUSE)
+        self._sink.write("stdout", str(job.get("stdout", job["output"])).encode())
+        self._sink.write("stderr", str(job["stderr"]).encode())
+        return job

@@ -1,0 +1,58 @@
+"""A folder as a job's content."""
+
+import base64
+import gzip
+import io
+import tarfile
+from pathlib import Path
+from typing import Final
+
+from stint.errors import ConfigError
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of compressed content: as base64 inside a sealed payload it must still fit into one request to Vault (32 MiB)."""
+
+
+def pack(path: Path) -> str:
+    """`targz,<base64>` of a folder, or of a `.tar.gz` file as it is.
+
+    The same folder always gives the same text. Everything belongs to root; symbolic links stay links.
+
+    Raises:
+        ConfigError: it cannot be read, or is too large.
+    """
+    try:
+        packed = _folder(path) if path.is_dir() else _archive(path)
+    except OSError as error:
+        raise ConfigError(f"--content: {error.filename or path} cannot be read: {error.strerror}.") from None
+    if len(packed) > MAX_BYTES:
+        size = f"{len(packed) / 1024 / 1024:.1f} MiB compressed, {MAX_BYTES // 1024 // 1024} at most"
+        raise ConfigError(f"--content: {path} is too large: {size}.")
+    return f"targz,{base64.b64encode(packed).decode()}"
+
+
+def _archive(path: Path) -> bytes:
+    if not path.name.endswith(".tar.gz"):
+        raise ConfigError(f"--content: {path} is neither a folder nor a .tar.gz file.")
+    return path.read_bytes()
+
+
+def _folder(path: Path) -> bytes:
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", filename="", mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for found in sorted(path.rglob("*")):
+            archive.add(found, arcname=f"./{found.relative_to(path).as_posix()}", recursive=False, filter=_as_root)
+    return buffer.getvalue()
+
+
+def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Sockets, devices and pipes are left out."""
+    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        return None
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mtime = int(member.mtime)
+    return member

@@ -1,0 +1,75 @@
+"""A run: submit, follow, and end as the job ends."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+
+from rich.console import Console
+
+from stint.client.api import Api, connect
+from stint.client.dance import seal
+from stint.client.follow import Narrator, Sink, follow
+from stint.client.interrupts import INTERRUPTED, Interrupts
+from stint.client.options import RunOptions
+from stint.errors import StintError
+from stint.vault.client import Vault
+from stint.vault.edge import Edge
+
+UNREACHABLE: Final = 125
+"""Stint or Vault cannot be reached, or refuses."""
+
+
+class Terminal:
+    """This process's own standard streams."""
+
+    def write(self, stream: str, data: bytes) -> None:
+        """As they came."""
+        target: BinaryIO = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
+        target.write(data)
+        target.flush()
+
+
+async def run(options: RunOptions, console: Console, sink: Sink | None = None) -> int:
+    """Run a job to its end and return the exit code: the job's own; 1 if it did not succeed with code 0; 125; 130.
+
+    `console` is for people: progress, and the one sentence when something fails.
+    """
+    interrupts = Interrupts(console)
+    try:
+        async with interrupts.watched(), connect(options.endpoints) as api:
+            return await interrupts.around(_run(options, api, console, sink or Terminal(), interrupts))
+    except StintError as error:
+        console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
+        return UNREACHABLE
+
+
+async def submit(options: RunOptions, api: Api) -> str:
+    """Seal the job, hand it over, and submit it; returns its id.
+
+    Raises:
+        StintError: Vault or Stint cannot be reached, or refuses.
+    """
+    where = options.endpoints
+    vault = Vault(where.vault_addr, cacert=where.vault_cacert)
+    edge = Edge(where.vault_addr, cacert=where.vault_cacert)
+    handover = await seal(vault, edge, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
+    return await api.submit({"qname": options.job.qname, **handover.fields()})
+
+
+async def _run(options: RunOptions, api: Api, console: Console, sink: Sink, interrupts: Interrupts) -> int:
+    job_id = await submit(options, api)
+    if options.detach:
+        sink.write("stdout", f"{job_id}\n".encode())
+        return 0
+    interrupts.kills(lambda: api.kill(job_id))
+    narrator = Narrator(console, quiet=options.quiet)
+    narrator.say(f"job {job_id} is queued in {options.job.qname!r}")
+    job = await follow(api, job_id, sink, narrator)
+    narrator.end(job)
+    return INTERRUPTED if interrupts.happened else exit_code(job)
+
+
+def exit_code(job: Mapping[str, Any]) -> int:
+    """The job's own, but never 0 for a job that did not succeed."""
+    code = int(job["return_code"])
+    return code if code or job["status"] == "success" else 1

@@ -1,0 +1,134 @@
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from stint.eventlog import Chunk
+from stint.job import State
+from stint.subjects import queue_token
+from stint.view import NEVER, JobView
+from tests.containers import OpenBao
+from tests.integration.test_api_support import Bench, api
+from tests.servers import NatsProcess
+
+LONG_AGO = "2020-01-01T00:00:00Z"
+
+
+def job_view(number: int, *, qname: str = "a", status: str = "queued", ended: str = NEVER) -> JobView:
+    return JobView(
+        job_id=f"{number:024x}",
+        status=State(status),
+        node_uuid="",
+        qname=qname,
+        container_image="busybox",
+        container_id="",
+        submitted=f"2026-01-01T00:00:{number:02d}{'.5' if number % 2 else ''}Z",
+        started=NEVER,
+        ended=ended,
+        return_code=0,
+        tty=False,
+        kill_requested=False,
+        reason="",
+        error="",
+        submitted_by="",
+        output_bytes=0,
+        output_complete=True,
+        output_truncated=False,
+        sequence=number,
+    )
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
+    async with api(nats.url, openbao.address, openbao.root_token) as bench:
+        await bench.parts.index.ready.wait()
+        for number in range(25):
+            await bench.put_view(job_view(number, qname="ab"[number % 2]))
+        await bench.put_view(job_view(25, qname="b", status="success", ended=datetime.now(UTC).isoformat()))
+        await bench.put_view(job_view(26, status="success", ended=LONG_AGO))
+        await _seen(bench, 26)
+        yield bench
+
+
+async def _seen(bench: Bench, total: int) -> None:
+    """The list lags by design: wait for it."""
+    async with asyncio.timeout(10):
+        while True:
+            if (await _list(bench))["total"] == total:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def _list(bench: Bench, **params: object) -> dict[str, Any]:
+    answer = await bench.http.get("/v1/api/job", params={name: str(value) for name, value in params.items()})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def _numbers(body: dict[str, Any]) -> list[int]:
+    return [int(job["_id"], 16) for job in body["data"]]
+
+
+async def test_the_newest_come_first_ten_a_page_and_expired_ones_are_gone(bench: Bench) -> None:
+    body = await _list(bench)
+    assert (body["skip"], body["limit"], body["total"]) == (0, 10, 26)
+    assert _numbers(body) == list(range(25, 15, -1))
+    assert "sequence" not in body["data"][0]
+    assert body["data"][0]["output"] == ""
+
+
+async def test_pages(bench: Bench) -> None:
+    assert _numbers(await _list(bench, skip=20, limit=100)) == [5, 4, 3, 2, 1, 0]
+    assert (await _list(bench, skip=26))["data"] == []
+
+
+async def test_filters(bench: Bench) -> None:
+    assert _numbers(await _list(bench, qname="B", limit=2)) == [25, 23]
+    assert _numbers(await _list(bench, status="success")) == [25]
+    within = await _list(bench, submitted_after="2026-01-01T00:00:03.5Z", submitted_before="2026-01-01T01:00:06+01:00")
+    assert _numbers(within) == [5, 4]
+    assert (await _list(bench, qname="nobody", unknown="x"))["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=101", "limit=x", "limit=", "skip=-1", "skip=x", "skip=%C2%B2", f"skip={'9' * 5000}"),
+        *("status=deleted", "status=x", "submitted_after=yesterday", "submitted_before="),
+        *("qname=%00", f"qname={'q' * 1001}"),
+    ],
+)
+async def test_bad_queries(bench: Bench, query: str) -> None:
+    answer = await bench.http.get(f"/v1/api/job?{query}")
+    assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")
+
+
+async def test_output_comes_when_asked_for(bench: Bench) -> None:
+    chunk = Chunk(number=1, offset=0, stream="stdout", digest="", data=b"hello")
+    await bench.parts.output.append(queue_token("b"), f"{25:024x}", chunk, after=0)
+    assert (await _list(bench, limit=1))["data"][0]["output"] == ""
+    assert (await _list(bench, limit=1, output="true"))["data"][0]["output"] == "hello"
+
+
+async def test_the_list_and_the_counts_follow_changes(bench: Bench) -> None:
+    await bench.put_view(job_view(30, qname="c", status="running"))
+    await _seen(bench, 27)
+    health = (await bench.http.get("/v1/api/health")).json()
+    assert (health["all_jobs"], health["queued_jobs"], health["running_jobs"], health["success_jobs"]) == (
+        "27",
+        "25",
+        "1",
+        "1",
+    )
+    await bench.broker.publish("$KV.jobs." + f"{31:024x}", b"junk")
+    await bench.views.delete(f"{30:024x}")
+    await _seen(bench, 26)
+
+
+async def test_expiry_needs_no_message(bench: Bench) -> None:
+    ended = datetime.now(UTC) - bench.parts.retention + timedelta(seconds=0.3)
+    await bench.put_view(job_view(40, status="failed", ended=ended.isoformat()))
+    await _seen(bench, 26)

@@ -1,0 +1,169 @@
+"""What the API's tests share: a real app on real servers."""
+
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from stint.codec import encode
+from stint.config import ApiSettings, load
+from stint.jetstream import Broker, JetStreamViews
+from stint.subjects import RUNNERS_BUCKET, kv_subject
+from stint.vault import AppRoleSession, Vault
+from stint.vault.edge import Edge
+from stint.vault.setup import client_token, service_settings, vault_setup
+from stint.view import JobView
+from stint_api.__main__ import build
+from stint_api.app import Parts, create_app
+from stint_api.background import running
+from tests.servers import ServerProcess
+
+ROLE = "stint-job"
+SEALED = "vault:v1:c2VhbGVk"
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+
+    def __call__(self) -> float:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A Vault that is set up, a client's token, and an API on them and on a NATS."""
+
+    vault: Vault
+    edge: Edge
+    root: str
+    token: str
+    broker: Broker
+    parts: Parts
+    app: FastAPI
+    http: httpx.AsyncClient
+    clock: Clock
+
+    def client(self, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
+        """Another client of the same app, without a token."""
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://api", headers=headers)
+
+    async def status_with(self, token: str) -> int:
+        return (await self.http.get("/v1/api/job", headers={"X-Auth-Token": token})).status_code
+
+    async def put_runner(self, runner_id: str, report: bytes) -> None:
+        await self.broker.publish(kv_subject(RUNNERS_BUCKET, runner_id), report)
+
+    @property
+    def views(self) -> JetStreamViews:
+        return JetStreamViews(self.broker)
+
+    async def put_view(self, job: JobView) -> None:
+        stored = await self.views.get(job.job_id)
+        revision = stored.revision if stored else 0
+        assert await self.views.put(job.job_id, encode(job), revision=revision, ttl=None)
+
+    async def admin(self, request: Any) -> Any:
+        return await self.edge.call(self.root, request)
+
+    async def wrapped_secret_id(self) -> str:
+        answer = await self.admin(lambda c: c.auth.approle.generate_secret_id(ROLE, wrap_ttl="600s"))
+        return str(answer["wrap_info"]["token"])
+
+    async def limited_token(self, uses: int, policies: tuple[str, ...] = ("default",)) -> str:
+        answer = await self.admin(lambda c: c.auth.token.create(policies=list(policies), num_uses=uses, ttl="5m"))
+        return str(answer["auth"]["client_token"])
+
+    async def cubbyhole(self, fields: Mapping[str, Any] | None, uses: int = 2) -> str:
+        """A token with something in its cubbyhole, which leaves it `uses` - 1."""
+        token = await self.limited_token(uses)
+        if fields is not None:
+            await self.edge.call(token, lambda c: c.adapter.post("/v1/cubbyhole/job", json=dict(fields)))
+        return token
+
+    async def submit(self, **fields: Any) -> httpx.Response:
+        body = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED, **fields}
+        return await self.http.post("/v1/api/job", json=body)
+
+    async def submitted(self, **fields: Any) -> str:
+        answer = await self.submit(**fields)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["_id"])
+
+
+@asynccontextmanager
+async def api(nats_url: str, vault_addr: str, root: str, **settings: str) -> AsyncIterator[Bench]:
+    """The app as its own `__main__` builds it, driven without a socket."""
+    edge = Edge(vault_addr)
+    config = load(ApiSettings, await service_environ(nats_url, vault_addr, root) | settings)
+    vault, broker = Vault(vault_addr), Broker(nats_url)
+    session = AppRoleSession(vault, config.api_role_id, config.api_secret_id.get_secret_value())
+    clock = Clock()
+    parts = replace(build(config, broker, vault, session), monotonic=clock)
+    app = create_app(parts)
+    token = await client_token(vault_addr, root)
+    async with AsyncExitStack() as stack:
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://api", headers={"X-Auth-Token": token}
+        )
+        http = await stack.enter_async_context(client)
+        broker.start()
+        stack.push_async_callback(broker.close)
+        await stack.enter_async_context(running(*parts.background))
+        yield Bench(vault, edge, root, token, broker, parts, app, http, clock)
+
+
+@dataclass
+class ApiProcess(ServerProcess):
+    """The API as a process of its own, on a free port."""
+
+    environ: dict[str, str] = field(default_factory=dict, repr=False)
+    ca: str | bool = True
+
+    @property
+    def url(self) -> str:
+        return f"{'http' if self.ca is True else 'https'}://127.0.0.1:{self.port}"
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        (self.data_dir / "port").unlink(missing_ok=True)
+        own = {"STINT_PORT": str(self.port), "STINT_PORT_FILE": str(self.data_dir / "port")}
+        return [sys.executable, "-m", "stint_api"], {**self.environ, **own}
+
+    async def _ready(self) -> bool:
+        try:
+            self.port = int((self.data_dir / "port").read_text())
+            async with httpx.AsyncClient(verify=self.ca, trust_env=False) as client:
+                return (await client.get(f"{self.url}/healthz")).status_code == httpx.codes.OK
+        except (FileNotFoundError, httpx.TransportError):
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    async def exit_code(self) -> int:
+        assert self._process is not None
+        return await self._process.wait()
+
+
+async def service_environ(nats_url: str, vault_addr: str, root: str) -> dict[str, str]:
+    await vault_setup(vault_addr, root, role=ROLE)
+    settings = await service_settings(vault_addr, root, role=ROLE)
+    return {"NATS_URL": nats_url, "VAULT_ADDR": vault_addr, **settings}
+
+
+def secret() -> str:
+    """A value that can be found wherever it went."""
+    return f"sEcReT{secrets.token_hex(8)}"

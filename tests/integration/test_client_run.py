@@ -1,0 +1,353 @@
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import io
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from stint.client import Endpoints, RunOptions, run
+from stint.client.api import connect
+from stint.eventlog import Chunk
+from stint.events import Submitted
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
+from stint.job import Job, State
+from stint.payload import JobPayload, parse_payload
+from stint.subjects import queue_token
+from stint.vault import Vault, open_ticket
+from stint.vault.setup import client_token
+from tests import events
+from tests.containers import OpenBao
+from tests.integration.test_api_support import ROLE, ApiProcess, secret, service_environ
+from tests.servers import NatsProcess, free_port, running
+
+
+@dataclass
+class Shown:
+    """What a run wrote."""
+
+    chunks: list[tuple[str, bytes]] = field(default_factory=list)
+    text: io.StringIO = field(default_factory=io.StringIO)
+    wrote: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def write(self, stream: str, data: bytes) -> None:
+        self.chunks.append((stream, data))
+        self.wrote.set()
+
+    @property
+    def console(self) -> Console:
+        return Console(file=self.text, width=200)
+
+
+class Runner:
+    """Plays the runner: takes the queue's next job, opens it, and does as it is told."""
+
+    def __init__(self, broker: Broker, vault: Vault, root: str) -> None:
+        self.log, self.output = JetStreamEventLog(broker), JetStreamOutput(broker)
+        self._work, self._payloads = JetStreamWorkQueues(broker, lease=30.0), JetStreamPayloads(broker)
+        self._vault, self._root = vault, root
+
+    async def take(self, queue: str) -> Job:
+        delivery = None
+        while delivery is None:
+            delivery = await self._work.pull(queue_token(queue), 1.0)
+        await delivery.ack()
+        job = await self.log.load(delivery.subject.rpartition(".")[2])
+        assert job is not None
+        return job
+
+    async def open(self, job: Job) -> tuple[JobPayload, str]:
+        """The payload, and the secret id, which this spends."""
+        event = job.fact(Submitted)
+        assert event is not None
+        ticket = await open_ticket(self._vault, self._root, event.ticket, queue_token=job.token, job_id=job.job_id)
+        sealed = await self._payloads.get(job.token, job.job_id, event.payload_chunks)
+        assert hashlib.sha256(sealed).hexdigest() == ticket.payload_sha256
+        info = await self._vault.wrap_info(ticket.wrap_secret_id)
+        assert info.creation_path == f"auth/approle/role/{ROLE}/secret-id"
+        payload = parse_payload(await self._vault.decrypt(self._root, ROLE, sealed.decode()))
+        return payload, await self._vault.unwrap_secret_id(ticket.wrap_secret_id)
+
+    async def facts(self, job: Job, *facts: Any) -> None:
+        for fact in facts:
+            await self.log.append(job.token, job.job_id, fact)
+
+    async def write(self, job: Job, *pieces: tuple[str, bytes]) -> None:
+        last = await self.output.last(job.token, job.job_id)
+        number, sequence = (last.number, last.sequence) if last else (0, 0)
+        for stream, data in pieces:
+            number += 1
+            chunk = Chunk(number=number, offset=0, stream=stream, digest=f"{number}", data=data)
+            sequence = await self.output.append(job.token, job.job_id, chunk, after=sequence)
+
+
+@dataclass(frozen=True)
+class Bench:
+    runner: Runner
+    options: RunOptions
+    server: ApiProcess
+    nats: NatsProcess
+    openbao: OpenBao
+
+    def asking(self, **fields: Any) -> RunOptions:
+        qname = f"q{secret()}".lower()
+        return replace(self.options, job=JobPayload(qname=qname, container_image="busybox", **fields))
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+    token = await client_token(openbao.address, openbao.root_token)
+    broker = Broker(nats.url)
+    broker.start()
+    async with running(server := ApiProcess(tmp_path_factory.mktemp("api"), environ=environ)):
+        await broker.wait_connected()
+        runner = Runner(broker, Vault(openbao.address), openbao.root_token)
+        await declared(broker)
+        where = Endpoints(url=server.url, vault_addr=openbao.address, token=token)
+        yield Bench(runner, RunOptions(endpoints=where, job=JobPayload(), role=ROLE), server, nats, openbao)
+    await broker.close()
+
+
+async def declared(broker: Broker) -> None:
+    """The API makes the streams in the background; the last of them is there."""
+    async with asyncio.timeout(30):
+        while True:
+            if "error" not in await broker.api("STREAM.INFO.KV_runners"):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> None:
+    value, shown = secret(), Shown()
+    options = bench.asking(run=("echo", value), secret_refs=("PASSWORD@kv/data/demo.password",))
+    going = asyncio.create_task(run(options, shown.console, shown))
+    job = await bench.runner.take(options.job.qname)
+    payload, secret_id = await bench.runner.open(job)
+    assert payload == options.job
+    assert secret_id
+    await bench.runner.facts(job, events.started())
+    await bench.runner.write(job, ("stdout", b"\xffone\n"), ("stderr", b"two\n"))
+    await bench.runner.facts(job, events.ended("failed", "exit_code", 7))
+    assert await going == 7
+    assert shown.chunks == [("stdout", b"\xffone\n"), ("stderr", b"two\n")]
+    said = shown.text.getvalue()
+    assert "running on runner-1" in said
+    assert "failed with 7 (exit_code)" in said
+    assert value not in said
+
+
+async def test_a_large_payload_is_sent_along(bench: Bench) -> None:
+    options = bench.asking(content="targz," + "x" * (1 << 20))
+    shown = Shown()
+    assert await run(replace(options, detach=True), shown.console, shown) == 0
+    job = await bench.runner.take(options.job.qname)
+    assert shown.chunks == [("stdout", f"{job.job_id}\n".encode())]
+    assert (await bench.runner.open(job))[0] == options.job
+
+
+@pytest.mark.parametrize("status", ["success", "notauthorised"])
+async def test_exit_codes_of_jobs_that_ran_no_command(bench: Bench, status: str) -> None:
+    options, shown = replace(bench.asking(), quiet=True), Shown()
+    going = asyncio.create_task(run(options, shown.console, shown))
+    job = await bench.runner.take(options.job.qname)
+    await bench.runner.facts(job, events.started(), events.ended(status))
+    assert await going == (0 if status == "success" else 1)
+    assert not shown.text.getvalue()
+
+
+async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path: Path) -> None:
+    async with running(server := ApiProcess(tmp_path / "api", environ=bench.server.environ, port=free_port())):
+        where = replace(bench.options.endpoints, url=server.url)
+        options, shown = replace(bench.asking(), endpoints=where), Shown()
+        async with asyncio.timeout(30):  # this API's own connection to NATS may still be in the making
+            while (done := await run(replace(options, detach=True), shown.console, Shown())) != 0:
+                assert done == 125
+        await bench.runner.facts(await bench.runner.take(options.job.qname), events.started(), events.ended())
+        going = asyncio.create_task(run(options, shown.console, shown))
+        job = await bench.runner.take(options.job.qname)
+        await bench.runner.facts(job, events.started())
+        await bench.runner.write(job, ("stdout", b"before"))
+        async with asyncio.timeout(30):
+            await shown.wrote.wait()
+        await server.kill()
+        await bench.runner.write(job, ("stdout", b"meanwhile"))
+        await server.start()
+        await bench.runner.write(job, ("stdout", b"after"))
+        await bench.runner.facts(job, events.ended())
+        assert await going == 0
+    assert [data for _, data in shown.chunks] == [b"before", b"meanwhile", b"after"]
+
+
+@pytest.mark.parametrize("what", ["url", "vault_addr", "token"])
+async def test_unreachable_or_refusing_is_125_and_one_sentence(bench: Bench, what: str) -> None:
+    shown = Shown()
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    where = replace(bench.options.endpoints, **{what: "no-such-token" if what == "token" else nowhere})
+    assert await run(replace(bench.asking(), endpoints=where), shown.console, shown) == 125
+    said = shown.text.getvalue()
+    assert said.startswith("stint: ")
+    assert said.count("\n") == 1
+    assert "no-such-token" not in said
+
+
+async def test_a_courier_token_serves_once(bench: Bench) -> None:
+    seen: list[dict[str, str]] = []
+
+    class Recorder:
+        async def submit(self, fields: dict[str, str]) -> str:
+            seen.append(fields)
+            async with connect(bench.options.endpoints) as api:
+                return await api.submit(fields)
+
+    from stint.client.run import submit  # noqa: PLC0415 - `run` the module and `run` the function share a name
+
+    await submit(bench.asking(), Recorder())  # type: ignore[arg-type] # records what an Api sends
+    assert set(seen[0]) == {"qname", "wrap_secret_id", "cubby_token", "cubby_path"}
+    async with connect(bench.options.endpoints) as api:
+        with pytest.raises(Exception, match="INTERCEPTION ALERT"):
+            await api.submit(seen[0])
+
+
+# --- the command itself -----------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def command(bench: Bench, home: Path, *arguments: str, **settings: str) -> AsyncIterator[Process]:
+    environ = {
+        "HOME": str(home),
+        "PATH": "",
+        "STINT_URL": bench.server.url,
+        "STINT_TOKEN": bench.options.endpoints.token,
+        "VAULT_ADDR": bench.openbao.address,
+        **settings,
+    }
+    code = "import typer\nfrom stint.client.command import run\ntyper.run(run)"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, *arguments, env=environ, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_the_command_line(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "content"
+    folder.mkdir()
+    (folder / "file").write_text("x")
+    queue = secret().lower()
+    arguments = (
+        *("--queue", queue, "--image", "busybox", "--secret", "PASSWORD@kv/data/demo.password", "--env", "A=1"),
+        *("--content", str(folder), "--entrypoint", "env", "--entrypoint", "-i", "--workdir", "/srv", "--tty"),
+        *("--pull", "always", "--secret-file-type", "json", "--", "sh", "-c", "cat /secrets.json; exit 3"),
+    )
+    async with command(bench, tmp_path, *arguments) as process:
+        job = await bench.runner.take(queue)
+        payload, _ = await bench.runner.open(job)
+        await bench.runner.facts(job, events.started())
+        await bench.runner.write(job, ("tty", b"\x00\xffout\r\n"))
+        await bench.runner.facts(job, events.ended("failed", "exit_code", 3))
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (3, b"\x00\xffout\r\n")
+    assert b"failed with 3" in err
+    assert payload == JobPayload(
+        qname=queue,
+        container_image="busybox",
+        image_pull_policy="Always",
+        content=payload.content,
+        entrypoint=("env", "-i"),
+        run=("sh", "-c", "cat /secrets.json; exit 3"),
+        working_directory="/srv",
+        env_vars=("A=1",),
+        secret_refs=("PASSWORD@kv/data/demo.password",),
+        secret_file_type="json",
+        tty=True,
+    )
+    assert payload.content.startswith("targz,")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--image", "x", "--pull", "Sometimes"),
+        ("--image", "x", "--secret", "sEcReT"),
+        ("--image", "x", "--env", "sEcReT"),
+        ("--image", "x", "--content", "/no/such"),
+        ("--image", "x", "--queue", "a\tb"),
+        ("--nonsense",),
+        (),
+    ],
+)
+async def test_usage_errors_are_2(bench: Bench, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    async with command(bench, tmp_path, *arguments) as process:
+        _, err = await process.communicate()
+    assert process.returncode == 2
+    assert err
+    assert b"sEcReT" not in err
+    assert b"Traceback" not in err
+
+
+async def test_without_a_token_nothing_is_found_in_the_home(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / ".vault-token").write_text(bench.openbao.root_token)
+    async with command(bench, tmp_path, "--image", "busybox", STINT_TOKEN="") as process:
+        _, err = await process.communicate()
+    assert process.returncode == 2
+    assert b"Set STINT_TOKEN or VAULT_TOKEN" in err
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+async def test_ctrl_c(bench: Bench, tmp_path: Path, presses: int) -> None:
+    queue = secret().lower()
+    async with command(bench, tmp_path, "--queue", queue, "--image", "busybox") as process:
+        assert process.stderr is not None
+        job = await bench.runner.take(queue)
+        await bench.runner.facts(job, events.started())
+        while b"running on" not in await process.stderr.readline():
+            assert process.returncode is None
+        os.kill(process.pid, signal.SIGINT)
+        while b"is asked to stop" not in await process.stderr.readline():
+            assert process.returncode is None
+        if presses == 2:
+            os.kill(process.pid, signal.SIGINT)
+        else:
+            await bench.runner.facts(job, events.ended("failed", "killed", 143))
+        async with asyncio.timeout(10):
+            assert await process.wait() == 130
+    after = await bench.runner.log.load(job.job_id)
+    assert after is not None
+    assert after.kill_requested
+
+
+# --- the example ------------------------------------------------------------------------------------------------
+
+
+async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench) -> None:
+    path = Path(__file__).parents[2] / "examples" / "publish.py"
+    spec = importlib.util.spec_from_file_location("publish", path)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
+    wanted = JobPayload(qname=secret().lower(), container_image="busybox", run=("x" * 700_000,))
+    job_id = await example.publish(bench.nats.url, bench.openbao.address, token, wanted, ROLE)
+    job = await bench.runner.log.load(job_id)
+    assert job is not None
+    assert job.state is State.QUEUED
+    taken = await bench.runner.take(wanted.qname)
+    assert taken.job_id == job_id
+    payload, secret_id = await bench.runner.open(taken)
+    assert payload == wanted
+    assert secret_id
