@@ -27,6 +27,7 @@ from stint.vault.edge import Edge
 from stint.vault.setup import service_settings, vault_setup
 from stint_runner.attend import Attendant
 from stint_runner.docker import DockerEngine
+from stint_runner.engine import Engine
 from stint_runner.opening import Opener
 from stint_runner.parts import Parts
 from stint_runner.worker import Worker
@@ -112,6 +113,10 @@ class Bench:
     async def text(self, job: Job) -> str:
         chunks = [chunk.data async for chunk in self.output.read(job.token, job.job_id)]
         return b"".join(chunks).decode()
+
+    def engine(self, runner: str = "runner-1") -> Engine:
+        """The engine of a runner of this bench."""
+        return self.parts[runner].engine
 
     async def settled(self) -> None:
         """Until no job is pending any more."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from stint.codec import encode
 from stint.errors import TooLargeError, UndecodableError
@@ -55,15 +55,19 @@ async def read_body(request: Request) -> bytes:
 
     Raises:
         TooLargeError: over the limit, as announced or as counted; the rest is left unread.
+        UndecodableError: the client left before its end; nobody reads the answer.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > MAX_BYTES:
         raise TooLargeError(_TOO_LARGE)
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BYTES:
-            raise TooLargeError(_TOO_LARGE)
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BYTES:
+                raise TooLargeError(_TOO_LARGE)
+    except ClientDisconnect:
+        raise UndecodableError("the body is not complete") from None
     return bytes(body)
 
 

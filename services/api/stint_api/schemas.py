@@ -120,4 +120,6 @@ def responses(body: type[BaseModel] | None, *errors: int) -> Responses:
     found: Responses = {200: {"description": "Done."} | ({"model": body} if body else {})}
     for code in errors:
         found[code] = {"model": ErrorBody, "description": _ERRORS[code]}
+    # Named, or FastAPI would promise a 422, which there never is.
+    found["default"] = {"model": ErrorBody, "description": "Any other error."}
     return found

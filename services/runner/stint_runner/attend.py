@@ -14,7 +14,7 @@ from stint.errors import (
     JobFailedError,
 )
 from stint.eventlog import Delivery, Outcome
-from stint.events import AnyEvent, Ended, Rejected, Started, Submitted
+from stint.events import AnyEvent, Ended, Launched, Rejected, Started, Submitted
 from stint.job import ACTIVE, Claim, Job, State, decide
 from stint.subjects import EventAddress, parse_event_subject
 from stint.vault import Ticket
@@ -162,7 +162,7 @@ class Attendant:
         """Its runner was lost, or this is that runner after a restart, whose container nobody watches any more."""
         mine = job.runner == self._parts.runner
         leftovers = await self._remove_leftovers(job.job_id) if mine else 0
-        if mine and not leftovers:
+        if mine and not leftovers and Launched.kind not in job.facts:
             ended = self._parts.fact(
                 Ended, status="failed", reason="internal", error="The runner stopped before the job had a container."
             )

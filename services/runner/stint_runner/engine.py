@@ -62,8 +62,8 @@ class Engine(Protocol):
     `wait` side by side, `remove`. `stop`, `kill` and `remove` may come at any moment, twice, and on a container that
     has exited or is gone: they then do nothing.
 
-    Everything raises `EngineUnavailableError` when the engine cannot be reached or answers with a server error, and
-    `EngineError` with the engine's own words when it refuses.
+    Everything raises `EngineUnavailableError` when the engine cannot be reached or a gateway before it says so (502 to
+    504), and `EngineError` with the engine's own words when it refuses: Docker answers 500 to faults of the job itself.
     """
 
     async def ensure_image(self, image: str, *, always: bool) -> None:

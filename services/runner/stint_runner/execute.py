@@ -127,7 +127,7 @@ class Execution:
         """Content first, so that it cannot replace the secrets file."""
         engine, opener = self._parts.engine, self._parts.opener
         document = await engine.read_file(self._container, IMAGE_MANIFEST)
-        image = parse_manifest(document, name="gostint_image.yml", reason="image") if document else Manifest()
+        image = await asyncio.to_thread(_image_manifest, document)
         refs = secret_refs(payload, content.manifest, image)
         values = dict(await opener.secrets(refs, self._job_token, cont_on_warnings=payload.cont_on_warnings))
         if exposes_token(payload, compat=self._parts.compat):
@@ -215,6 +215,10 @@ class Execution:
             await self._parts.opener.revoke(self._job_token)
         except VaultError as error:
             log.warning("job's token not revoked, it ends by itself", job=self._job_id, error=error.sentence)
+
+
+def _image_manifest(document: bytes | None) -> Manifest:
+    return parse_manifest(document, name="gostint_image.yml", reason="image") if document else Manifest()
 
 
 async def remove_containers(parts: Parts, job_id: str) -> int:

@@ -16,6 +16,10 @@ TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 """Seconds. The API pings a live stream every 10: one that is silent for a minute is dead."""
 
 
+_NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+"""A proxy of the environment cannot reach this machine's own loopback."""
+
+
 class ApiUnreachableError(StintError):
     """Stint's API is not reachable."""
 
@@ -94,7 +98,7 @@ class Api:
 
 @asynccontextmanager
 async def connect(endpoints: Endpoints) -> AsyncIterator[Api]:
-    """The API during the block. Certificates are verified; redirects are not followed, nor proxies used for loopback.
+    """The API during the block. Certificates are verified and redirects not followed, for the token would go along.
 
     Raises:
         ConfigError: the address or the CA bundle is wrong.
@@ -102,7 +106,11 @@ async def connect(endpoints: Endpoints) -> AsyncIterator[Api]:
     try:
         verify = ssl.create_default_context(cafile=endpoints.cacert) if endpoints.cacert else True
         http = httpx.AsyncClient(
-            base_url=endpoints.url, verify=verify, headers={"X-Auth-Token": endpoints.token}, timeout=TIMEOUT
+            base_url=endpoints.url,
+            verify=verify,
+            headers={"X-Auth-Token": endpoints.token},
+            timeout=TIMEOUT,
+            mounts=_NO_PROXY,
         )
     except (OSError, ssl.SSLError):
         raise ConfigError(f"STINT_CACERT: {endpoints.cacert} is not a readable CA bundle.") from None

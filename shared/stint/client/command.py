@@ -10,13 +10,11 @@ from rich.console import Console
 
 from stint.client.options import DEFAULT_ROLE, DEFAULT_WRAP_TTL, RunOptions, endpoints
 from stint.client.pack import pack
+from stint.client.run import USAGE
 from stint.client.run import run as run_job
 from stint.errors import ConfigError, StintError
 from stint.payload import JobPayload
 from stint.subjects import normalise_queue_name
-
-USAGE = 2
-"""Exit code for a command line, or an environment, that makes no sense."""
 
 _POLICIES = {"always": "Always", "ifnotpresent": "IfNotPresent"}
 

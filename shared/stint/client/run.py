@@ -1,5 +1,6 @@
 """A run: submit, follow, and end as the job ends."""
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final
@@ -11,10 +12,12 @@ from stint.client.dance import seal
 from stint.client.follow import Narrator, Sink, follow
 from stint.client.interrupts import INTERRUPTED, Interrupts
 from stint.client.options import RunOptions
-from stint.errors import StintError
+from stint.errors import ConfigError, StintError
 from stint.vault.client import Vault
 from stint.vault.edge import Edge
 
+USAGE: Final = 2
+"""An option or an environment that makes no sense."""
 UNREACHABLE: Final = 125
 """Stint or Vault cannot be reached, or refuses."""
 
@@ -23,14 +26,23 @@ class Terminal:
     """This process's own standard streams."""
 
     def write(self, stream: str, data: bytes) -> None:
-        """As they came."""
+        """As they came.
+
+        Raises:
+            StintError: nobody reads them any more.
+        """
         target: BinaryIO = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
-        target.write(data)
-        target.flush()
+        try:
+            target.write(data)
+            target.flush()
+        except BrokenPipeError:
+            # What is still buffered is flushed once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
+            raise StintError("Nobody reads the output any more. The job goes on.") from None
 
 
 async def run(options: RunOptions, console: Console, sink: Sink | None = None) -> int:
-    """Run a job to its end and return the exit code: the job's own; 1 if it did not succeed with code 0; 125; 130.
+    """Run a job to its end and return the exit code: the job's own, 1 if it did not succeed with 0, 2, 125 or 130.
 
     `console` is for people: progress, and the one sentence when something fails.
     """
@@ -40,7 +52,7 @@ async def run(options: RunOptions, console: Console, sink: Sink | None = None) -
             return await interrupts.around(_run(options, api, console, sink or Terminal(), interrupts))
     except StintError as error:
         console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
-        return UNREACHABLE
+        return USAGE if isinstance(error, ConfigError) else UNREACHABLE
 
 
 async def submit(options: RunOptions, api: Api) -> str:

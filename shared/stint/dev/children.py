@@ -39,6 +39,7 @@ class Child:
         ready: whether it answers.
         stop_within: seconds it may take to stop after SIGTERM.
         restart: whether it can be started again when it died.
+        keep_output: whether standard output goes to the log, as standard error does.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Child:
     ready: Callable[[], Awaitable[bool]]
     stop_within: float = 10.0
     restart: bool = True
+    keep_output: bool = True
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
 
@@ -83,7 +85,7 @@ class Child:
                 *self.command,
                 env=dict(self.environment),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
+                stdout=output if self.keep_output else asyncio.subprocess.DEVNULL,
                 stderr=output,
                 # A Ctrl-C in the terminal is for the parent, which stops its children in order.
                 start_new_session=True,

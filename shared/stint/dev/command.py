@@ -24,7 +24,8 @@ def dev(
     runners: Annotated[int, typer.Option(help="How many runners.", min=0)] = 1,
     data_dir: Annotated[Path, typer.Option(help="Where logs, process ids and NATS' store go.")] = Path(".stint"),
     env_file: Annotated[
-        Path | None, typer.Option(help="Write the settings that clients need to this file (0600), once ready.")
+        Path | None,
+        typer.Option(help="Where to write, once ready, what clients need (0600). Default: the data directory + .env."),
     ] = None,
 ) -> None:
     """Run everything here: NATS, OpenBao, API, projector and runners.
@@ -65,7 +66,9 @@ async def _run(options: Options, env_file: Path | None) -> None:
 
 def _say_ready(stack: Stack, env_file: Path | None) -> None:
     settings = stack.settings
-    path = env_file or stack.options.data_dir / "env"
+    data_dir = stack.options.data_dir
+    # Beside the data directory, not in it: that one holds no token.
+    path = env_file or data_dir.with_name(f"{data_dir.name}.env")
     write_env_file(path, settings)
     console.print(f"ready: {settings['STINT_URL']}")
     console.print(f"""
@@ -75,4 +78,4 @@ In another shell:
   stint run --queue deploys --image busybox --secret PASSWORD@kv/data/demo.password -- cat /secrets.yml
   curl -s -H "X-Auth-Token: $STINT_TOKEN" $STINT_URL/v1/api/job
 
-Logs are in {stack.options.data_dir / "log"}. Ctrl-C stops everything.""")
+Logs are in {data_dir / "log"}. Ctrl-C stops everything.""")

@@ -65,6 +65,7 @@ def openbao(data_dir: Path, port: int, root_token: str) -> Child:
         data_dir=data_dir,
         ready=vault.health,
         restart=False,
+        keep_output=False,  # it prints the root token and the unseal key
     )
 
 

@@ -1,0 +1,143 @@
+"""`stint dev` as a child process, and a client of it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from dotenv import dotenv_values
+
+from stint.vault.edge import Edge
+
+STINT = Path(sys.executable).with_name("stint")
+LIVE = {"queued", "running", "stopping"}
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Stack:
+    """A running `stint dev`."""
+
+    process: asyncio.subprocess.Process
+    env: dict[str, str]
+    folder: Path
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    def pid(self, name: str) -> int:
+        return int((self.data_dir / "run" / f"{name}.pid").read_text())
+
+    def pids(self) -> list[int]:
+        return [int(path.read_text()) for path in (self.data_dir / "run").glob("*.pid")]
+
+    def http(self, **options: Any) -> httpx.AsyncClient:
+        headers = {"X-Auth-Token": self.env["STINT_TOKEN"]}
+        return httpx.AsyncClient(base_url=self.env["STINT_URL"], headers=headers, timeout=30, **options)
+
+    async def wrapped(self) -> str:
+        edge = Edge(self.env["VAULT_ADDR"])
+        role = self.env["STINT_ROLE"]
+        answer = await edge.call(
+            self.env["STINT_TOKEN"], lambda c: c.auth.approle.generate_secret_id(role, wrap_ttl="600s")
+        )
+        return str(answer["wrap_info"]["token"])
+
+    async def submit(self, script: str, **fields: Any) -> str:
+        """A plain job; returns its id."""
+        job = {"container_image": "busybox", "run": ["sh", "-c", script], "wrap_secret_id": await self.wrapped()}
+        async with self.http() as http:
+            answer = await http.post("/v1/api/job", json={"qname": "e2e", **job, **fields})
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return str(answer.json()["_id"])
+
+    async def get(self, job_id: str) -> dict[str, Any]:
+        async with self.http() as http:
+            answer = await http.get(f"/v1/api/job/{job_id}")
+        assert answer.status_code == httpx.codes.OK, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    async def end(self, job_id: str) -> dict[str, Any]:
+        """The job once it has ended: its live stream ends with it."""
+        events = f"/v1/api/job/{job_id}/events"
+        async with asyncio.timeout(60), self.http() as http, http.stream("GET", events) as answer:
+            assert answer.status_code == httpx.codes.OK
+            async for _ in answer.aiter_raw():
+                pass
+        body = await self.get(job_id)
+        assert body["status"] not in LIVE
+        return body
+
+    async def run(self, *arguments: str | Path, **env: str) -> Result:
+        """A `stint` command with this stack's settings."""
+        return await stint(*arguments, env={**self.env, **env})
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(60):
+            return await self.process.wait()
+
+
+async def stint(*arguments: str | Path, env: Mapping[str, str]) -> Result:
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
+    process = await asyncio.create_subprocess_exec(
+        STINT, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(90):
+        out, err = await process.communicate()
+    return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
+    """`stint dev`, ready, for the duration of the block."""
+    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - a moment, before anything runs
+    env_file = folder / "stack.env"
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
+    if host := os.environ.get("DOCKER_HOST"):
+        environment["DOCKER_HOST"] = host
+    process = await asyncio.create_subprocess_exec(
+        STINT,
+        "dev",
+        "--data-dir",
+        folder / "data",
+        "--env-file",
+        env_file,
+        *options,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    said = b""
+    async with asyncio.timeout(60):
+        while b"ready: " not in said:
+            line = await process.stdout.readline()
+            said += line
+            assert line, said.decode()
+    stack = Stack(process, {name: value or "" for name, value in dotenv_values(env_file).items()}, folder)
+    drain = asyncio.create_task(process.stdout.read())
+    try:
+        yield stack
+    finally:
+        await stack.stop()
+        await drain
+
+
+def alive(pids: Sequence[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]

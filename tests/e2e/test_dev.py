@@ -1,0 +1,316 @@
+"""The whole of Stint on one machine, as its user starts, uses and stops it."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import nats
+import pytest
+from examples.publish import publish
+
+from stint.payload import JobPayload
+from stint.subjects import EventAddress, queue_token
+from stint.vault.edge import Edge
+from stint_runner.docker import DockerEngine
+from tests.containers import OpenBao
+from tests.e2e.stack import STINT, Stack, alive, dev, stint
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
+    assert busybox == "busybox:latest"
+    async with dev(tmp_path_factory.mktemp("dev"), "--runners", "2") as stack:
+        yield stack
+
+
+async def test_the_env_file_says_everything_to_its_owner_only(stack: Stack) -> None:
+    wanted = "STINT_URL STINT_TOKEN STINT_ROLE STINT_ROLE_ID VAULT_ADDR VAULT_TOKEN NATS_URL DOCKER_HOST STINT_DATA_DIR"
+    assert set(wanted.split()) == set(stack.env)
+    assert (stack.folder / "stack.env").stat().st_mode & 0o777 == 0o600
+    names = {path.stem for path in (stack.data_dir / "run").glob("*.pid")}
+    assert names == {"nats-1", "openbao-1", "api-1", "projector-1", "runner-1", "runner-2"}
+    assert all((stack.data_dir / "log" / f"{name}.log").exists() for name in names)
+
+
+async def test_stint_run_shows_the_output_and_ends_as_the_job_does(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "hello.txt").write_text("hello from a folder\n")
+    result = await stack.run(
+        *("run", "--queue", "deploys", "--image", "busybox", "--secret", "PASSWORD@kv/data/demo.password"),
+        *("--env", "A=1", "--content", tmp_path, "--"),
+        *("sh", "-c", "cat /demo/hello.txt; grep -c PASSWORD /secrets.yml; echo A is $A; echo err >&2; exit 7"),
+    )
+    assert (result.code, result.out) == (7, "hello from a folder\n1\nA is 1\n")
+    assert "err\n" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--image", "no-such-registry.invalid/x:1"], 1, "All attempts fail"),
+        (["--image", "busybox", "--secret", "nonsense"], 2, "--secret"),
+        (["--image", "busybox", "--url", "http://127.0.0.1:1"], 125, "not reachable"),
+        ([], 2, "--image"),
+    ],
+)
+async def test_stint_run_says_what_is_wrong(stack: Stack, arguments: list[str], code: int, sentence: str) -> None:
+    result = await stack.run("run", *arguments, "--", "true")
+    assert result.code == code
+    assert sentence in result.err
+    assert "Traceback" not in result.err
+
+
+async def test_stint_run_without_a_good_token(stack: Stack) -> None:
+    result = await stack.run("run", "--image", "busybox", "--", "true", STINT_TOKEN="made-up")
+    assert result.code == 125
+    assert "denied" in result.err
+
+
+async def test_a_direct_publisher(stack: Stack) -> None:
+    edge = Edge(stack.env["VAULT_ADDR"])
+    made = await edge.call(
+        stack.env["VAULT_TOKEN"], lambda client: client.auth.token.create(policies=["stint-publisher"], ttl="5m")
+    )
+    job = JobPayload(qname="direct", container_image="busybox", run=("sh", "-c", "echo direct; sleep 0.05"))
+    token = made["auth"]["client_token"]
+    job_id = await publish(stack.env["NATS_URL"], stack.env["VAULT_ADDR"], token, job, stack.env["STINT_ROLE"])
+    ended = await stack.end(job_id)
+    assert (ended["status"], ended["output"], ended["qname"]) == ("success", "direct\n", "direct")
+
+
+async def test_junk_on_the_bus_is_shown_as_rejected(stack: Stack) -> None:
+    connection = await nats.connect(stack.env["NATS_URL"])
+    job_id = secrets.token_hex(12)
+    await connection.jetstream().publish(EventAddress("submitted", queue_token("e2e"), job_id).subject, b"junk")
+    await connection.close()
+    ended = await stack.end(job_id)
+    assert (ended["status"], ended["reason"]) == ("failed", "rejected")
+    assert (await stack.end(await stack.submit("true")))["status"] == "success"
+
+
+async def test_a_job_is_found_right_after_its_submission_with_the_projector_stopped(stack: Stack) -> None:
+    pid = stack.pid("projector-1")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        ids = [await stack.submit("true") for _ in range(5)]
+        assert [(await stack.get(job_id))["_id"] for job_id in ids] == ids
+        assert (await stack.end(ids[-1]))["status"] == "success"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_kill_over_rest(stack: Stack) -> None:
+    first, second = await stack.submit("trap 'exit 9' TERM; while :; do sleep 0.05; done"), await stack.submit("true")
+    async with stack.http() as http:
+        queued = await http.post(f"/v1/api/job/kill/{second}")
+        assert (queued.json()["status"], queued.json()["kill_requested"]) == ("queued", True)
+        assert (await stack.end(second))["reason"] == "killed"
+        async with asyncio.timeout(30):
+            while not (await stack.get(first))["container_id"]:
+                pass
+        await http.post(f"/v1/api/job/kill/{first}")
+    ended = await stack.end(first)
+    assert (ended["status"], ended["reason"], ended["kill_requested"]) == ("failed", "killed", True)
+
+
+async def test_nats_away_and_back(stack: Stack) -> None:
+    """A frozen server first: requests must not hang. Then a killed one, which is started again."""
+    job_id = await stack.submit("true")
+    await stack.end(job_id)
+    os.kill(stack.pid("nats-1"), signal.SIGKILL)
+    async with asyncio.timeout(30), stack.http() as http:
+        while (answer := await http.get(f"/v1/api/job/{job_id}")).status_code == httpx.codes.OK:
+            pass
+        assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        assert "NATS" in answer.json()["error"]
+        while (await http.get("/readyz")).status_code != httpx.codes.OK:
+            pass
+    assert (await stack.get(job_id))["status"] == "success", "nothing accepted is lost"
+    assert (await stack.end(await stack.submit("true")))["status"] == "success"
+
+
+async def test_vault_away_and_back(stack: Stack) -> None:
+    waiting = await stack.submit("true", wrap_secret_id=await stack.wrapped())
+    os.kill(stack.pid("openbao-1"), signal.SIGSTOP)
+    try:
+        async with stack.http() as http:
+            answer = await http.get(f"/v1/api/job/{waiting}", headers={"X-Auth-Token": "new"})
+        assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        assert "Vault" in answer.json()["error"]
+    finally:
+        os.kill(stack.pid("openbao-1"), signal.SIGCONT)
+    assert (await stack.end(waiting))["status"] == "success"
+
+
+async def test_a_killed_service_is_started_again(stack: Stack) -> None:
+    for name in ("api-1", "projector-1"):
+        os.kill(stack.pid(name), signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while not await _is_ready(stack):
+            pass
+    job_id = await stack.submit("true")
+    assert (await stack.end(job_id))["status"] == "success"
+    async with asyncio.timeout(20), stack.http() as http:
+        while job_id not in (await http.get("/v1/api/job")).text:
+            pass
+
+
+async def _is_ready(stack: Stack) -> bool:
+    try:
+        async with stack.http() as http:
+            return (await http.get("/readyz")).is_success
+    except httpx.HTTPError:
+        return False
+
+
+async def test_rebuild_by_command(stack: Stack) -> None:
+    await stack.end(await stack.submit("true"))
+    async with stack.http() as http:
+        before = (await http.get("/v1/api/job?limit=100")).json()
+        result = await stack.run("rebuild")
+        assert (result.code, result.err.count("Traceback")) == (0, 0)
+        assert "made again" in result.out
+        async with asyncio.timeout(10):
+            while (await http.get("/v1/api/job?limit=100")).json() != before:
+                pass
+
+
+async def test_another_dev_on_the_same_data_is_refused(stack: Stack) -> None:
+    result = await stint("dev", "--data-dir", stack.data_dir, env={})
+    assert result.code == 1
+    assert "Another `stint dev`" in result.err
+
+
+async def test_vault_setup_by_command(stack: Stack, tmp_path: Path) -> None:
+    services = tmp_path / "services.env"
+    result = await stack.run("vault-setup", "--env-file", services, "--role", stack.env["STINT_ROLE"])
+    assert result.code == 0
+    assert "found policy" in result.out or "found" in result.out
+    assert services.stat().st_mode & 0o777 == 0o600
+    names = {line.partition("=")[0] for line in services.read_text().splitlines()}
+    assert {"STINT_API_SECRET_ID", "STINT_RUNNER_SECRET_ID", "STINT_ROLE_ID"} <= names
+    nowhere = await stint("vault-setup", env={})
+    assert (nowhere.code, "VAULT_ADDR and VAULT_TOKEN" in nowhere.err) == (2, True)
+
+
+@pytest.mark.parametrize("service", ["api", "runner", "projector"])
+async def test_a_service_with_a_wrong_setting_says_which(service: str) -> None:
+    result = await stint(service, env={"STINT_RETENTION": "soon", "STINT_RUNNER_ID": "a b", "STINT_PORT": "hush"})
+    assert result.code == 2
+    assert "STINT_RETENTION" in result.err
+    assert "Traceback" not in result.err
+    assert "hush" not in result.err
+
+
+# --- stacks of their own ----------------------------------------------------------------------------------------
+
+
+async def _use(stack: Stack, marker: str) -> tuple[str, list[str]]:
+    """Jobs that succeed, fail, are refused and still run; returns the running one, and what must not be found."""
+    answer = await Edge(stack.env["VAULT_ADDR"]).call(
+        stack.env["VAULT_TOKEN"], lambda client: client.adapter.get("/v1/kv/data/demo")
+    )
+    ref = ["--secret", "PASSWORD@kv/data/demo.password", "--env", f"MARK={marker}"]
+    ok = await stack.run("run", "--image", "busybox", *ref, "--", "sh", "-c", "grep -c PASSWORD /secrets.yml")
+    assert (ok.code, ok.out) == (0, "1\n")
+    await stack.run("run", "--image", "busybox", *ref, "--secret", "X@kv/data/none.x", "--", "true")
+    wrap = await stack.wrapped()
+    failed = await stack.submit("true", secret_refs=["P@kv/data/none.x"], env_vars=[marker], wrap_secret_id=wrap)
+    spent = await stack.submit("true", env_vars=[f"M={marker}"], wrap_secret_id=wrap)
+    for job_id in (failed, spent):
+        assert (await stack.end(job_id))["status"] in {"failed", "notauthorised"}
+    running = await stack.submit(f"sleep 600; : {marker}")
+    async with asyncio.timeout(30):
+        while not (await stack.get(running))["container_id"]:
+            pass
+    password = answer["data"]["data"]["password"]
+    return running, [password, marker, wrap, stack.env["STINT_TOKEN"], stack.env["VAULT_TOKEN"]]
+
+
+def _found(folder: Path, texts: list[str]) -> list[tuple[str, str]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [(path.name, text) for path in files for text in texts if text.encode() in path.read_bytes()]
+
+
+async def test_nothing_secret_is_at_rest_and_nothing_is_left_behind(tmp_path: Path, busybox: str) -> None:
+    """Uses a stack, stops it, and greps all that is left on the disk."""
+    assert busybox
+    async with dev(tmp_path, "--runners", "2", STINT_KILL_GRACE="1") as stack:
+        pids, port = stack.pids(), int(stack.env["STINT_URL"].rpartition(":")[2])
+        running, hidden = await _use(stack, f"plaintext-{secrets.token_hex(8)}")
+        code = await stack.stop(signal.SIGINT)
+    assert code == 0
+    assert alive(pids) == []
+    assert not list((stack.data_dir / "run").glob("*.pid"))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+    engine = DockerEngine()
+    assert await engine.find({"stint.job": running}) == []
+    await engine.close()
+    assert _found(stack.data_dir, hidden) == []
+    assert _found(stack.data_dir, [running]), "the search finds what is there"
+
+
+async def test_servers_that_are_there_are_used_and_tls_is_served(
+    tmp_path: Path, nats_url: str, openbao: OpenBao, busybox: str
+) -> None:
+    assert busybox
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(  # noqa: ASYNC221 - a moment, before anything runs
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", key, "-out", cert),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    theirs = {"NATS_URL": nats_url, "VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root_token}
+    async with dev(tmp_path / "dev", STINT_TLS_CERT=str(cert), STINT_TLS_KEY=str(key), **theirs) as stack:
+        names = {path.stem for path in (stack.data_dir / "run").glob("*.pid")}
+        assert names == {"api-1", "projector-1", "runner-1"}
+        assert {name: stack.env[name] for name in theirs} == theirs
+        assert stack.env["STINT_URL"].startswith("https://localhost:")
+        run = ["run", "--image", "busybox", "--", "echo", "over TLS"]
+        refused = await stack.run(*run)
+        assert (refused.code, "not reachable" in refused.err) == (125, True), "certificates are verified"
+        trusted = await stack.run(*run, STINT_CACERT=str(cert))
+        assert (trusted.code, trusted.out) == (0, "over TLS\n")
+
+
+async def test_a_stop_while_it_starts(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        STINT,
+        "dev",
+        "--data-dir",
+        tmp_path / "data",
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    run = tmp_path / "data" / "run"
+    async with asyncio.timeout(60):
+        while not list(run.glob("nats-1.pid")):  # noqa: ASYNC110 - its file is the only sign there is
+            await asyncio.sleep(0)
+        pid = int((run / "nats-1.pid").read_text())
+        process.terminate()
+        assert process.stdout is not None
+        said = await process.stdout.read()
+        assert await process.wait() == 0, said
+    assert alive([pid]) == []
+    assert b"ready" not in said
+
+
+async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = await stint("dev", "--port", str(port), "--data-dir", tmp_path / "data", env={"HOME": str(tmp_path)})
+    assert result.code == 1
+    assert f"port {port}" in result.err
+    assert not list((tmp_path / "data" / "run").glob("*.pid"))

@@ -1,0 +1,119 @@
+"""The projector on a real NATS server, as a process would run it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from stint.codec import encode
+from stint.config import ProjectorSettings
+from stint.eventlog import StoredView
+from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamPayloads, JetStreamViews
+from stint.subjects import PROJECTOR_DURABLE
+from stint.view import view
+from stint_projector.__main__ import build
+from stint_projector.feed import Follower
+from stint_projector.project import Projector
+from stint_projector.rebuild import rebuild
+from tests.brokers import connected
+from tests.events import TOKEN, deleted, ended, started, submitted
+from tests.servers import NatsProcess
+
+JOBS = [f"{number:024x}" for number in range(30)]
+
+
+def projector(broker: Broker) -> Projector:
+    return build(ProjectorSettings.model_validate({}), broker)
+
+
+@asynccontextmanager
+async def following(broker: Broker) -> AsyncIterator[None]:
+    task = asyncio.create_task(Follower(EventFeed(broker, PROJECTOR_DURABLE), projector(broker)).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def values(broker: Broker) -> dict[str, bytes]:
+    views = JetStreamViews(broker)
+    stored = [await views.get(job_id) for job_id in JOBS]
+    return {view.job_id: view.value for view in stored if view is not None and view.value is not None}
+
+
+async def expected(broker: Broker, job_ids: list[str]) -> dict[str, bytes]:
+    log = JetStreamEventLog(broker)
+    jobs = [await log.load(job_id) for job_id in job_ids]
+    return {job.job_id: encode(view(job)) for job in jobs if job is not None}
+
+
+async def until(broker: Broker, wanted: dict[str, bytes]) -> None:
+    async with asyncio.timeout(20), JetStreamViews(broker).follow() as changes:
+        async for _ in changes:
+            if await values(broker) == wanted:
+                return
+
+
+async def test_two_projectors_and_a_rebuild_give_the_same_bytes(broker: Broker) -> None:
+    log = JetStreamEventLog(broker)
+    async with following(broker), following(broker):
+        for number, job_id in enumerate(JOBS):
+            await log.append(TOKEN, job_id, submitted())
+            if number % 2:
+                await log.append(TOKEN, job_id, started())
+                await log.append(TOKEN, job_id, ended("failed", "exit_code", number))
+        await log.append(TOKEN, JOBS[0], deleted())
+        wanted = await expected(broker, JOBS[1:])
+        await until(broker, wanted)
+        before = await values(broker)
+        assert await rebuild(log, JetStreamViews(broker), projector(broker)) == len(JOBS)
+        assert await values(broker) == before == wanted
+
+
+async def test_a_projector_that_was_away_catches_up(broker: Broker) -> None:
+    log = JetStreamEventLog(broker)
+    async with following(broker):
+        await log.append(TOKEN, JOBS[0], submitted())
+        await until(broker, await expected(broker, JOBS[:1]))
+    for job_id in JOBS[1:]:
+        await log.append(TOKEN, job_id, submitted())
+    await broker.publish("ev.submitted.MF.junk", b"junk")
+    await log.append(TOKEN, JOBS[0], started())
+    async with following(broker):
+        await until(broker, await expected(broker, JOBS))
+
+
+async def test_ended_jobs_lose_their_payload_and_their_view_in_time(broker: Broker) -> None:
+    log, payloads, views = JetStreamEventLog(broker), JetStreamPayloads(broker), JetStreamViews(broker)
+    short = ProjectorSettings.model_validate({"STINT_RETENTION": "1.5"})
+    await payloads.put(TOKEN, JOBS[0], b"sealed")
+    await log.append(TOKEN, JOBS[0], submitted())
+    await log.append(TOKEN, JOBS[0], ended("failed"))
+    async with asyncio.timeout(20), views.follow() as changes:
+        await build(short, broker).project(JOBS[0], create=True)
+        assert await payloads_left(broker) == 0
+        seen = [change async for change in _until_gone(changes)]
+    assert [stored.value is not None for stored in seen if stored is not None] == [True, False]
+
+
+async def _until_gone(changes: AsyncIterator[StoredView | None]) -> AsyncIterator[StoredView | None]:
+    async for change in changes:
+        yield change
+        if change is not None and change.value is None:
+            return
+
+
+async def payloads_left(broker: Broker) -> int:
+    return int((await broker.api("STREAM.INFO.PAYLOADS"))["state"]["messages"])
+
+
+async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as broker:
+        log = JetStreamEventLog(broker)
+        async with following(broker):
+            await log.append(TOKEN, JOBS[0], submitted())
+            await until(broker, await expected(broker, JOBS[:1]))
+            await nats_process.restart()
+            await broker.wait_connected()
+            await log.append(TOKEN, JOBS[1], submitted())
+            await until(broker, await expected(broker, JOBS[:2]))

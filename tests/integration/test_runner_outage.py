@@ -1,0 +1,63 @@
+"""Runners when NATS goes away under them."""
+
+import asyncio
+
+from stint.jetstream import Broker
+from stint.job import State
+from stint.subjects import LABEL_JOB, queue_token
+from stint_runner.engine import Engine
+from tests.brokers import connected
+from tests.containers import OpenBao
+from tests.runner_bench import Bench, make_bench
+from tests.servers import NatsProcess
+
+LEASE = 3.0
+"""Seconds: short, so that the test is."""
+
+
+async def _started(bench: Bench, script: str) -> str:
+    job_id = await bench.submit(script)
+    async with bench.output.tail(queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
+        await anext(tail)
+    return job_id
+
+
+async def _gone(engine: Engine, job_id: str) -> None:
+    while await engine.find({LABEL_JOB: job_id}):
+        pass
+
+
+async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_on(
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str
+) -> None:
+    async with connected(nats_process.url) as broker:
+        bench = await make_bench(broker, openbao, busybox)
+        async with bench.runner(lease=LEASE, takeover=0.3):
+            job_id = await _started(bench, "echo up; sleep 600")
+            good = await bench.submit("true")
+            await nats_process.kill()
+            async with asyncio.timeout(LEASE):
+                await _gone(bench.engine(), job_id)
+            await nats_process.start()
+            await broker.wait_connected()
+            job, end = await bench.end(job_id)
+            assert (job.state, end.reason) == (State.UNKNOWN, "lost")
+            assert (await bench.end(good))[0].state is State.SUCCESS
+
+
+async def test_a_short_outage_goes_unnoticed_by_the_job(
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str
+) -> None:
+    async with connected(nats_process.url) as broker:
+        bench = await make_bench(broker, openbao, busybox)
+        async with bench.runner():
+            job_id = await _started(bench, "echo up; sleep 2.5; echo still up; sleep 0.05")
+            await nats_process.restart()
+            job, end = await _end_after_outage(bench, broker, job_id)
+    assert (job, end) == (State.SUCCESS, "up\nstill up\n")
+
+
+async def _end_after_outage(bench: Bench, broker: Broker, job_id: str) -> tuple[State, str]:
+    await broker.wait_connected()
+    job, _ = await bench.end(job_id)
+    return job.state, await bench.text(job)
