@@ -70,7 +70,7 @@ def read_object(data: bytes) -> dict[str, Any]:
         raise UndecodableError("EOF")
     try:
         value, _ = json.JSONDecoder().raw_decode(text.lstrip())
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # a number of over 4300 digits is a plain ValueError
         raise UndecodableError("not JSON") from None
     if not isinstance(value, dict):
         raise UndecodableError("not a JSON object")

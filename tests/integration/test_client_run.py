@@ -53,13 +53,14 @@ class Runner:
 
     def __init__(self, broker: Broker, vault: Vault, root: str) -> None:
         self.log, self.output = JetStreamEventLog(broker), JetStreamOutput(broker)
-        self._work, self._payloads = JetStreamWorkQueues(broker, lease=30.0), JetStreamPayloads(broker)
+        self.work, self._payloads = JetStreamWorkQueues(broker, lease=30.0), JetStreamPayloads(broker)
         self._vault, self._root = vault, root
 
     async def take(self, queue: str) -> Job:
-        delivery = None
-        while delivery is None:
-            delivery = await self._work.pull(queue_token(queue), 1.0)
+        async with asyncio.timeout(20):
+            delivery = None
+            while delivery is None:
+                delivery = await self.work.pull(queue_token(queue), 1.0)
         await delivery.ack()
         job = await self.log.load(delivery.subject.rpartition(".")[2])
         assert job is not None
@@ -113,6 +114,7 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
         await broker.wait_connected()
         runner = Runner(broker, Vault(openbao.address), openbao.root_token)
         await declared(broker)
+        await runner.work.start()
         where = Endpoints(url=server.url, vault_addr=openbao.address, token=token)
         yield Bench(runner, RunOptions(endpoints=where, job=JobPayload(), role=ROLE), server, nats, openbao)
     await broker.close()
@@ -297,6 +299,30 @@ async def test_usage_errors_are_2(bench: Bench, tmp_path: Path, arguments: tuple
     assert err
     assert b"sEcReT" not in err
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"STINT_URL": "nonsense"}, {"VAULT_ADDR": "nonsense"}, {"STINT_CACERT": "/no"}, {"VAULT_CACERT": "/no"}],
+)
+async def test_wrong_settings_are_2_and_one_sentence(bench: Bench, tmp_path: Path, settings: dict[str, str]) -> None:
+    async with command(bench, tmp_path, "--image", "busybox", **settings) as process:
+        _, err = await process.communicate()
+    assert (process.returncode, err.count(b"\n")) == (2, 1)
+    assert next(iter(settings)).encode() in err
+
+
+async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, tmp_path: Path) -> None:
+    queue = secret().lower()
+    async with command(bench, tmp_path, "--queue", queue, "--image", "busybox", "-q") as process:
+        job = await bench.runner.take(queue)
+        assert process.stdout is not None
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined] # noqa: SLF001 - closes our end
+        await bench.runner.facts(job, events.started())
+        await bench.runner.write(job, ("stdout", b"x"))
+        assert process.stderr is not None
+        err = await process.stderr.read()
+        assert (await process.wait(), err) == (125, b"stint: Nobody reads the output any more. The job goes on.\n")
 
 
 async def test_without_a_token_nothing_is_found_in_the_home(bench: Bench, tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ class Broker:
 
     async def _on_connect(self) -> None:
         self.connected.set()
-        log.info("nats connected", server=self.client.connected_url.netloc if self.client.connected_url else "")
+        url = self.client.connected_url
+        log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
         self._complained = False
 
     async def _on_disconnect(self) -> None:

@@ -50,11 +50,11 @@ def sequence_of(message: Stored) -> int:
 
 
 def records(messages: Iterable[Stored]) -> Iterator[Record]:
-    """Messages of EVENTS as records. Those whose subject names no queue or job are left out."""
+    """Messages of EVENTS as records. Those whose subject names no queue or job, or that no stream made, are left out."""
     for message in messages:
         headers = message.headers or {}
         try:
-            address = parse_event_subject(headers[SUBJECT])
+            address = parse_event_subject(headers.get(SUBJECT, ""))
         except (InvalidTokenError, InvalidJobIdError):
             continue
         yield to_record(address, message.data, sequence=sequence_of(message), time=headers[TIME])

@@ -84,7 +84,8 @@ class JetStreamOutput:
 
 async def _as_chunks(messages: AsyncIterator[Msg]) -> AsyncIterator[Chunk]:
     async for message in messages:
-        yield _chunk(message)
+        if CHUNK_NUMBER in (message.headers or {}):  # anyone may publish there; the stream's own copy has them all
+            yield _chunk(message)
 
 
 def _chunk(message: Stored) -> Chunk:
