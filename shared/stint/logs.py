@@ -3,6 +3,7 @@
 import logging
 import sys
 
+import stamina.instrumentation
 import structlog
 
 
@@ -25,4 +26,12 @@ def configure() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
+    stamina.instrumentation.set_on_retry_hooks([_say_once])
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+
+def _say_once(details: stamina.instrumentation.RetryDetails) -> None:
+    """That something is away is news once; that it still is, is not, though stamina's own hook would say so."""
+    if details.retry_num == 1:
+        log = structlog.get_logger()
+        log.warning("a server is away, trying on", error=str(details.caused_by) or type(details.caused_by).__name__)

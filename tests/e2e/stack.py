@@ -104,6 +104,19 @@ async def stint(*arguments: str | Path, env: Mapping[str, str]) -> Result:
 
 
 @asynccontextmanager
+async def serving(service: str, env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """One service as a process of its own."""
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
+    process = await asyncio.create_subprocess_exec(STINT, service, env=environment)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+@asynccontextmanager
 async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
     """`stint dev`, ready, for the duration of the block."""
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - a moment, before anything runs

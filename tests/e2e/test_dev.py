@@ -12,14 +12,17 @@ from pathlib import Path
 import httpx
 import nats
 import pytest
+from dotenv import dotenv_values
 from examples.publish import publish
 
 from stint.payload import JobPayload
 from stint.subjects import EventAddress, queue_token
 from stint.vault.edge import Edge
+from stint.vault.setup import client_token
 from stint_runner.docker import DockerEngine
 from tests.containers import OpenBao
-from tests.e2e.stack import STINT, Stack, alive, dev, stint
+from tests.e2e.stack import STINT, Stack, alive, dev, serving, stint
+from tests.servers import BaoProcess, NatsProcess, free_port
 
 
 @pytest.fixture(scope="module")
@@ -151,22 +154,14 @@ async def test_vault_away_and_back(stack: Stack) -> None:
 async def test_a_killed_service_is_started_again(stack: Stack) -> None:
     for name in ("api-1", "projector-1"):
         os.kill(stack.pid(name), signal.SIGKILL)
-    async with asyncio.timeout(30):
-        while not await _is_ready(stack):
+    async with asyncio.timeout(30), stack.http() as http:
+        while not await _answers(http):
             pass
     job_id = await stack.submit("true")
     assert (await stack.end(job_id))["status"] == "success"
     async with asyncio.timeout(20), stack.http() as http:
         while job_id not in (await http.get("/v1/api/job")).text:
             pass
-
-
-async def _is_ready(stack: Stack) -> bool:
-    try:
-        async with stack.http() as http:
-            return (await http.get("/readyz")).is_success
-    except httpx.HTTPError:
-        return False
 
 
 async def test_rebuild_by_command(stack: Stack) -> None:
@@ -197,6 +192,36 @@ async def test_vault_setup_by_command(stack: Stack, tmp_path: Path) -> None:
     assert {"STINT_API_SECRET_ID", "STINT_RUNNER_SECRET_ID", "STINT_ROLE_ID"} <= names
     nowhere = await stint("vault-setup", env={})
     assert (nowhere.code, "VAULT_ADDR and VAULT_TOKEN" in nowhere.err) == (2, True)
+
+
+async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(
+    tmp_path: Path, nats_process: NatsProcess, bao_process: BaoProcess, busybox: str
+) -> None:
+    assert busybox
+    services, port = tmp_path / "services.env", free_port()
+    admin = {"VAULT_ADDR": bao_process.address, "VAULT_TOKEN": bao_process.root_token}
+    made = await stint("vault-setup", "--role", "alone", "--env-file", services, env=admin)
+    assert made.code == 0, made.err
+    settings = {name: value or "" for name, value in dotenv_values(services).items()}
+    own = {"VAULT_ADDR": bao_process.address, "STINT_NATS_URL": nats_process.url, "STINT_PORT": str(port), **settings}
+    client = await client_token(bao_process.address, bao_process.root_token)
+    url = f"http://127.0.0.1:{port}"
+    mine = {"STINT_TOKEN": client, "VAULT_ADDR": bao_process.address, "STINT_ROLE": "alone", "STINT_URL": url}
+    async with serving("api", own), serving("projector", own), serving("runner", own) as runner:
+        async with asyncio.timeout(30), httpx.AsyncClient(base_url=url) as http:
+            while not await _answers(http):
+                pass
+        result = await stint("run", "--image", "busybox", "--", "echo", "alone", env=mine)
+        assert (result.code, result.out) == (0, "alone\n"), result.err
+        runner.terminate()
+        assert await runner.wait() == 0
+
+
+async def _answers(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/readyz")).is_success
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.mark.parametrize("service", ["api", "runner", "projector"])

@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -131,11 +132,11 @@ class ApiProcess(ServerProcess):
     """The API as a process of its own, on a free port."""
 
     environ: dict[str, str] = field(default_factory=dict, repr=False)
-    ca: str | bool = True
+    ca: str = ""
 
     @property
     def url(self) -> str:
-        return f"{'http' if self.ca is True else 'https'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.ca else 'http'}://127.0.0.1:{self.port}"
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         (self.data_dir / "port").unlink(missing_ok=True)
@@ -145,7 +146,8 @@ class ApiProcess(ServerProcess):
     async def _ready(self) -> bool:
         try:
             self.port = int((self.data_dir / "port").read_text())
-            async with httpx.AsyncClient(verify=self.ca, trust_env=False) as client:
+            verify = ssl.create_default_context(cafile=self.ca) if self.ca else True
+            async with httpx.AsyncClient(verify=verify, trust_env=False) as client:
                 return (await client.get(f"{self.url}/healthz")).status_code == httpx.codes.OK
         except (FileNotFoundError, httpx.TransportError):
             return False

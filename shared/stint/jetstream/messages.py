@@ -50,7 +50,7 @@ def sequence_of(message: Stored) -> int:
 
 
 def records(messages: Iterable[Stored]) -> Iterator[Record]:
-    """Messages of EVENTS as records. Those whose subject names no queue or job, or that no stream made, are left out."""
+    """Messages of EVENTS as records, without those that no stream made or whose subject names no queue or job."""
     for message in messages:
         headers = message.headers or {}
         try:
