@@ -54,10 +54,19 @@ class Execution:
         self._container = ""
         self._job_token = ""
         self._complete = True
+        self._gone = True
         self._pump = OutputPump(parts.output, token, job_id)
 
     async def run(self, killed: asyncio.Event) -> Ended:
         """Run the job to its end; `killed` stops it, at whatever point it is. Returns the fact to append."""
+        try:
+            return await self._run(killed)
+        finally:
+            if not self._gone:
+                # The queue may not go on while it runs, for however long the engine does not answer.
+                await patiently(lambda: remove_containers(self._parts, self._job_id), on=EngineError)
+
+    async def _run(self, killed: asyncio.Event) -> Ended:
         try:
             await unless(killed, self._prepare())
             exited, signalled = await self._run_container(killed)
@@ -144,10 +153,13 @@ class Execution:
         """How the container ended, and whether a kill was signalled before that."""
         if killed.is_set():
             raise InterruptedByEventError
+        self._gone = False
         await self._parts.engine.start(self._container)
+        self._complete = False
         copying = asyncio.create_task(self._pump.copy(self._parts.engine.output(self._container)))
         try:
             ending = await self._until_exit(killed)
+            self._gone = True
             await self._finish(copying)
         finally:
             copying.cancel()
@@ -170,9 +182,9 @@ class Execution:
         """Wait for the rest of the output, if the engine still gives it."""
         done, _ = await asyncio.wait({copying}, timeout=OUTPUT_END)
         fault = copying.exception() if done else TimeoutError()
+        self._complete = fault is None
         if fault is not None:
             log.warning("output incomplete", job=self._job_id, error=type(fault).__name__)
-            self._complete = False
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

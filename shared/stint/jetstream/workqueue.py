@@ -75,12 +75,12 @@ class JetStreamWorkQueues:
     async def pull(self, token: str, wait: float) -> JetStreamDelivery | None:
         await self.lease(token)
         message = await self._next(token, wait)
-        status = status_of(message) if message else ""
-        if message is None or status:
-            if status in {"409", "503"}:  # the consumer is gone, with its server or for its inactivity
-                self._leases.pop(token, None)
-            return None
-        return JetStreamDelivery(self._broker, message)
+        if message is not None and status_of(message) in {"409", "503"}:
+            # The consumer is gone, with its server or for its inactivity: make it again.
+            self._leases.pop(token, None)
+            await self.lease(token)
+            message = await self._next(token, wait)
+        return JetStreamDelivery(self._broker, message) if message and not status_of(message) else None
 
     async def _next(self, token: str, wait: float) -> Msg | None:
         if not self._broker.client.is_connected:

@@ -1,0 +1,62 @@
+"""Writes the table of settings into README.md, from `stint.config`. Run as `python -m scripts.settings_table`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pydantic import AliasChoices, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from scripts.state_machine import member_docs, replace_block, table
+
+from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, Settings
+
+README: Final = Path(__file__).parents[1] / "README.md"
+READERS: Final[dict[str, type[Settings]]] = {"all": Settings, "api": ApiSettings, "runner": RunnerSettings}
+"""Who reads a setting, and the class that declares it. A projector reads those of all, and none of its own."""
+
+
+def settings() -> str:
+    """The table."""
+    if set(ProjectorSettings.model_fields) != set(Settings.model_fields):
+        raise ValueError("the projector has settings of its own now: give them a row")
+    rows = [row for reader, shape in READERS.items() for row in _rows(reader, shape)]
+    return table(("setting", "read by", "default", "meaning"), rows)
+
+
+def _rows(reader: str, shape: type[Settings]) -> Iterator[tuple[str, str, str, str]]:
+    words = member_docs(shape)
+    for name, field in shape.model_fields.items():
+        if name in shape.__annotations__:
+            yield _names(field), reader, _default(name, field), words[name]
+
+
+def _names(field: FieldInfo) -> str:
+    alias = field.validation_alias
+    names = alias.choices if isinstance(alias, AliasChoices) else ()
+    return ", ".join(f"`{name}`" for name in names)
+
+
+_COMPUTED: Final = {"runner_id": "host name and a random part", "capacity": "twice the CPUs"}
+"""Defaults that are made when the settings are read."""
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return _COMPUTED[name]
+    if field.default is PydanticUndefined:
+        return "must be given; secret" if field.annotation is SecretStr else "must be given"
+    return "" if field.default in {None, ""} else f"`{_plain(field.default)}`"
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Rewrite the README."""
+    README.write_text(replace_block(README.read_text(encoding="utf-8"), "settings", settings()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

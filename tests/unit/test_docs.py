@@ -1,0 +1,205 @@
+"""What the documents say about the code is looked up in the code."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from scripts.settings_table import settings
+from scripts.state_machine import diagram, document, facts, replace_block, states
+from typer.main import get_command
+
+from stint.cli.main import app
+from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, setting_names
+from stint.events import EVENT_TYPES
+from stint.job import LEGAL, State
+from stint_runner.lease import CLOCK_SKEW, KILL, LeaseTimes
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+STATE_MACHINE = ROOT / "docs" / "state_machine.md"
+ADRS = sorted(ROOT.glob("docs/adr/[0-9]*.md"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    return [body for language, body in FENCE.findall(text) if language in languages]
+
+
+def code_of(text: str) -> list[str]:
+    """Lines of code, in blocks (their comments left out) and in the running text."""
+    lines = [line.partition(" #")[0] for body in blocks(text, "sh", "bash") for line in body.splitlines()]
+    return [*lines, *SPAN.findall(FENCE.sub("", text))]
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(path: Path, text: str) -> Iterator[str]:
+    for link in LINK.findall(FENCE.sub("", text)):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        known = target.suffix == ".md" and target.is_file() and anchor in anchors(text_of(target))
+        if not target.exists() or (anchor and not known):
+            yield link
+
+
+# --- drawn from the code ------------------------------------------------------------------------------------------
+
+
+def test_the_state_machine_is_drawn_from_the_table_as_it_is() -> None:
+    assert document(text_of(STATE_MACHINE)) == text_of(STATE_MACHINE), "run python -m scripts.state_machine"
+
+
+def test_the_diagram_holds_each_transition_once() -> None:
+    arrows = [line for line in diagram().splitlines() if ": " in line]
+    assert len(arrows) == len(set(arrows))
+    assert len(arrows) == sum(len(after) for legal in LEGAL.values() for after in legal.values())
+
+
+def test_every_state_and_fact_is_explained() -> None:
+    assert all(f"| `{state}` | " in states() for state in State)
+    assert all(re.search(rf"^\| `{kind}` \| .+\.", facts(), re.MULTILINE) for kind in EVENT_TYPES)
+    written = text_of(STATE_MACHINE).partition("| written by |")[2]
+    assert all(f"| `{kind}` | " in written for kind in EVENT_TYPES)
+    assert all(f"**{state}**" in text_of(STATE_MACHINE) for state in State)
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    assert replace_block(text_of(README), "settings", settings()) == text_of(README), (
+        "run python -m scripts.settings_table"
+    )
+    names = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
+    assert [name for name in sorted(names) if f"`{name}`" not in settings()] == []
+
+
+def test_a_block_without_its_marks_is_no_silent_success() -> None:
+    with pytest.raises(ValueError, match="0 blocks named other"):
+        replace_block("<!-- settings: x -->\n<!-- /settings -->", "other", "")
+
+
+def test_the_lease_times_are_those_of_the_code() -> None:
+    times = LeaseTimes(lease=RunnerSettings.model_fields["lease"].default, takeover=0)
+    takeover = RunnerSettings.model_fields["takeover"].default
+    words = " ".join(text_of(ARCHITECTURE).split())
+    for said in (
+        f"`STINT_LEASE` seconds (L, {times.lease:g})",
+        f"`STINT_TAKEOVER` seconds (T, {takeover:g})",
+        f"F seconds (L/2, {times.fence:g})",
+        f"heartbeat h {times.heartbeat:g}, its request r {times.request_timeout:g}, fence F {times.fence:g}",
+        f"grace G_f {times.fence_grace:g} and watchdog W {times.watchdog:g}",
+        f"a kill K {KILL:g}, server's margin S {times.margin:g}, clocks δ {CLOCK_SKEW:g}",
+    ):
+        assert said in words
+
+
+# --- what is named is there ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    assert list(broken_links(path, text_of(path))) == []
+
+
+def test_a_broken_link_is_found() -> None:
+    text = "[a](nowhere.md) [b](README.md#no-such-heading) [c](README.md#settings) [d](LICENSE) [e](#not-here)"
+    assert list(broken_links(README, text)) == ["nowhere.md", "README.md#no-such-heading", "#not-here"]
+
+
+@pytest.mark.parametrize("path", [README, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_make_targets_exist(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    named = {target for line in code_of(text_of(path)) for target in re.findall(r"\bmake ([a-z-]+)", line)}
+    assert {"test"} <= named <= targets
+
+
+def options_by_command() -> dict[str, set[str]]:
+    group = get_command(app)
+    commands = getattr(group, "commands", {})
+    return {
+        name: {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        for name, command in commands.items()
+    }
+
+
+def test_commands_and_options_exist() -> None:
+    known = options_by_command()
+    named = set()
+    for line in code_of(text_of(README)):
+        for name, rest in re.findall(r"(?:^|[\s/])stint ([a-z-]+)(.*)", line):
+            assert name in known, line
+            named.add(name)
+            options = re.findall(r"(?<!\S)--[a-z-]+", rest.partition(" -- ")[0])
+            assert set(options) <= known[name], line
+    assert named == set(known), "each command is mentioned"
+
+
+def test_options_on_their_own_exist() -> None:
+    every = set().union(*options_by_command().values())
+    alone = {span for span in SPAN.findall(FENCE.sub("", text_of(README))) if span.startswith("--")}
+    assert alone
+    assert alone <= every
+
+
+def test_modules_that_the_architecture_names_exist() -> None:
+    files = [
+        f"/{path.relative_to(ROOT)}"
+        for folder in ("services", "shared", "tests")
+        for path in ROOT.glob(f"{folder}/**/*")
+    ]
+    named = {
+        span
+        for span in SPAN.findall(text_of(ARCHITECTURE))
+        if re.fullmatch(r"[\w/]+\.py|(?:services|shared)/\S+", span)
+    }
+    assert named
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in files)] == []
+
+
+def test_shell_blocks_can_be_read_by_a_shell() -> None:
+    found = [body for path in DOCUMENTS for body in blocks(text_of(path), "sh", "bash")]
+    assert found
+    for body in found:
+        assert subprocess.run(["bash", "-n"], input=body, text=True, capture_output=True, check=False).stderr == ""
+
+
+def test_python_blocks_compile_and_import_what_there_is() -> None:
+    found = [body for path in DOCUMENTS for body in blocks(text_of(path), "python")]
+    assert found
+    for body in found:
+        for node in ast.walk(ast.parse(body)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                assert all(hasattr(import_module(node.module), alias.name) for alias in node.names)
+
+
+# --- decisions ------------------------------------------------------------------------------------------------------
+
+
+def test_decisions_are_numbered_and_listed() -> None:
+    listed = LINK.findall(text_of(ROOT / "docs" / "adr" / "README.md"))
+    assert listed == [path.name for path in ADRS]
+    assert [int(path.name[:4]) for path in ADRS] == list(range(1, len(ADRS) + 1))
+
+
+@pytest.mark.parametrize("path", ADRS, ids=lambda path: path.name[:4])
+def test_a_decision_has_its_parts(path: Path) -> None:
+    text = text_of(path)
+    assert text.startswith(f"# {path.name[:4]}: ")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
