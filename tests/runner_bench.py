@@ -130,8 +130,8 @@ class Bench:
         """A runner for the duration of the block; then it drains."""
         queues = JetStreamWorkQueues(self.broker, lease=options.pop("lease", 30.0))
         await queues.start()
-        engine = DockerEngine()
-        settings = self.role_settings
+        engine = options.pop("engine", None) or DockerEngine()
+        settings = dict(self.role_settings)
         session = AppRoleSession(self.vault, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
         opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"])
         parts = Parts(

@@ -47,8 +47,11 @@ class EventLog(Protocol):
         """
         ...
 
-    async def load(self, job_id: str) -> Job | None:
-        """The job from all its facts, None if it does not exist: absence is only believed of the stream's leader."""
+    async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+        """The job from all its facts, None if it does not exist: absence is only believed of the stream's leader.
+
+        `at_least` is a sequence that the caller knows of: an older aggregate is not believed either.
+        """
         ...
 
     def job_ids(self) -> AsyncIterator[str]:

@@ -1,12 +1,14 @@
 """What only a real server can show."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
+from nats.aio.msg import Msg
 
 from stint.codec import encode
-from stint.errors import BrokerUnavailableError, TooLargeError
+from stint.errors import BrokerUnavailableError, ConfigError, TooLargeError
 from stint.eventlog import Outcome
 from stint.events import Submitted
 from stint.jetstream import (
@@ -17,7 +19,7 @@ from stint.jetstream import (
     JetStreamWorkQueues,
     declare,
 )
-from stint.jetstream.broker import error_code
+from stint.jetstream.answers import error_code
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
 from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, consumer_name, queue_token
@@ -96,6 +98,39 @@ async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pyt
     assert job is not None
     assert job.runner == "runner-1"
     assert await log.load(job_id(9)) is None
+    monkeypatch.undo()
+
+    direct_get = broker.direct_get
+
+    async def one_behind(stream: str, request: Mapping[str, object]) -> list[Msg]:
+        return (await direct_get(stream, request))[:1]
+
+    monkeypatch.setattr(broker, "direct_get", one_behind)
+    behind_by_one, up_to_date = await log.load(JOB), await log.load(JOB, at_least=2)
+    assert behind_by_one is not None
+    assert up_to_date is not None
+    assert (behind_by_one.sequence, up_to_date.sequence) == (1, 2)
+
+
+async def test_a_late_delivery_is_not_given_back(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    """It may be another runner's by now, and the server would take the NAK all the same."""
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    delivery = await queues.pull(TOKEN, 1)
+    assert delivery is not None
+    message = Msg(broker.client, subject=delivery.subject, reply=delivery.ack_subject)
+    queues._pulled_at[consumer_name(TOKEN)] -= 16  # noqa: SLF001 - half a lease ago and more
+    await queues._on_message(message)  # noqa: SLF001 - as the client would
+    await broker.client.flush()
+    assert await queues.pull(TOKEN, 0.3) is None, "still with its holder"
+    queues._pulled_at[consumer_name(TOKEN)] += 16  # noqa: SLF001 - just now
+    await queues._on_message(message)  # noqa: SLF001 - as the client would
+    assert await queues.pull(TOKEN, 1) is not None
+
+
+@pytest.mark.parametrize("url", ["nats://host:notaport", "nats://", "nats://:4222", ""])
+def test_an_address_that_is_none_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(ConfigError, match="NATS_URL"):
+        Broker(url)
 
 
 async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,10 +32,10 @@ class DeafLog(MemoryEventLog):
         async with super().follow(job_id) as records:
             yield (record async for record in records if not self.deaf)
 
-    async def load(self, job_id: str) -> Job | None:
+    async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
         if self.away:
             raise BrokerUnavailableError
-        return await super().load(job_id)
+        return await super().load(job_id, at_least=at_least)
 
 
 class DeafOutput(MemoryOutput):

@@ -52,7 +52,7 @@ async def _serve(settings: ApiSettings, port_file: str) -> None:
             await serve(create_app(parts), listener, settings, parts.closing)
         finally:
             await broker.close()
-            await _log_out(session)
+            await session.close()
 
 
 def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleSession) -> Parts:
@@ -105,13 +105,6 @@ def _check_certificate(settings: ApiSettings) -> None:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
     except (OSError, ssl.SSLError):
         raise ConfigError("STINT_TLS_CERT, STINT_TLS_KEY: not a readable certificate and its key.") from None
-
-
-async def _log_out(session: AppRoleSession) -> None:
-    try:
-        await session.close()
-    except StintError as error:
-        log.info("the API's Vault token was not revoked; it ends by itself", error=error.sentence)
 
 
 if __name__ == "__main__":

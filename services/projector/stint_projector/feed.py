@@ -57,9 +57,11 @@ class Follower:
         while True:
             address, message = await lane.get()
             try:
-                if message.metadata.sequence.stream > covered.get(address.job_id, 0):
-                    create = address.kind == Submitted.kind
-                    covered[address.job_id] = await self._projector.project(address.job_id, create=create)
+                sequence, create = message.metadata.sequence.stream, address.kind == Submitted.kind
+                if create or sequence > covered.get(address.job_id, 0):
+                    covered[address.job_id] = await self._projector.project(
+                        address.job_id, create=create, at_least=sequence
+                    )
                 await self._feed.ack(message)
             except BrokerUnavailableError:
                 continue  # not acknowledged: it comes again

@@ -38,36 +38,41 @@ class Projector:
         self._retention = retention
         self._now = now
 
-    async def project(self, job_id: str, *, create: bool) -> int:
+    async def project(self, job_id: str, *, create: bool, at_least: int = 0) -> int:
         """Bring the view of a job up to date; returns the sequence up to which its facts are now covered.
 
         Args:
             job_id: the job's id.
             create: make the view if there is none. Only for a `submitted`: any later fact finds the view missing only
                 if it has expired.
+            at_least: the sequence of the event that is the reason.
         """
-        job = await self._log.load(job_id)
+        job = await self._log.load(job_id, at_least=at_least)
         if job is None:
             return 0
         if job.state is State.DELETED:
             await self._remove(job)
-        else:
-            await self._write(job, create=create)
+        elif await self._write(job, create=create):
+            # A fact that came while the view was being made has found none: look again.
+            return await self.project(job_id, create=False, at_least=at_least)
         if job.terminal:
             await self._payloads.purge(job.token, job.job_id)
         return job.sequence
 
-    async def _write(self, job: Job, *, create: bool) -> None:
+    async def _write(self, job: Job, *, create: bool) -> bool:
+        """Whether a view was made where there was none."""
         expires = expiry(job, self._retention)
         ttl = expires - self._now() if expires else None
         if ttl is not None and ttl <= timedelta(0):
-            return
-        value, written = encode(view(job)), False
-        while not written:
+            return False
+        value = encode(view(job))
+        while True:
             stored = await self._views.get(job.job_id)
             if not _is_due(stored, job, create=create):
-                return
-            written = await self._views.put(job.job_id, value, revision=stored.revision if stored else 0, ttl=ttl)
+                return False
+            revision = stored.revision if stored else 0
+            if await self._views.put(job.job_id, value, revision=revision, ttl=ttl):
+                return stored is None
 
     async def _remove(self, job: Job) -> None:
         stored = await self._views.get(job.job_id)

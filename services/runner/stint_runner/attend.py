@@ -20,12 +20,17 @@ from stint.subjects import EventAddress, parse_event_subject
 from stint.vault import Ticket
 from stint_runner.execute import Execution, remove_containers
 from stint_runner.lease import Lease, LeaseTimes
-from stint_runner.opening import RejectedError
+from stint_runner.opening import RejectedError, UnfitError
 from stint_runner.parts import Parts
 from stint_runner.waiting import InterruptedByEventError, append_surely, attempts, patiently, unless
 
 log = structlog.get_logger()
 
+LOOK_AGAIN_PAUSE: Final = 0.2
+"""Seconds between two looks at a job that somebody else is at."""
+ENGINE_PATIENCE: Final = 5.0
+"""Seconds that a container engine may be away before the job is left to other runners."""
+BARRED: Final = "A fact of this job came before its submission."
 LEFTOVERS: Final = 30.0
 """Seconds that leftover containers may take to be removed."""
 
@@ -41,6 +46,8 @@ class Verdict(Enum):
     """It is somebody else's by now: touch it no more."""
     LOOK_AGAIN = auto()
     """Somebody else's fact came first."""
+    GIVE_BACK = auto()
+    """Not run here after all: let another runner have it."""
 
 
 class Watch:
@@ -49,17 +56,20 @@ class Watch:
     Attributes:
         killed: somebody asked for its end.
         over: somebody else has ended it.
+        leave: whoever has not claimed it yet should not any more.
     """
 
     def __init__(self) -> None:
         self.killed = asyncio.Event()
         self.over = asyncio.Event()
+        self.leave = asyncio.Event()
         self.ending = False
 
     def see(self, job: Job | None) -> None:
         """Take note of the job's newest facts."""
         if job is None or (job.terminal and not self.ending):
             self.over.set()
+            self.leave.set()
         elif job.kill_requested:
             self.killed.set()
 
@@ -69,12 +79,23 @@ class Attendant:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._live: dict[str, tuple[Lease, Watch]] = {}
+        self._watches: set[Watch] = set()
+        self._cleaning: set[asyncio.Task[None]] = set()
+
+    def drain(self) -> None:
+        """Give back what has not been claimed yet."""
+        for watch in self._watches:
+            watch.leave.set()
 
     def kill_all(self) -> None:
         """End all jobs that run here, as a kill would."""
-        for _, watch in self._live.values():
+        for watch in self._watches:
             watch.killed.set()
+
+    async def close(self) -> None:
+        """Wait for the clean-up of all jobs."""
+        if self._cleaning:
+            await asyncio.wait(self._cleaning)
 
     async def attend(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
         """See to a delivery until it needs nothing more from this runner.
@@ -83,6 +104,9 @@ class Attendant:
             token: the queue's token.
             delivery: as pulled.
             pulled_at: the loop's time when the pull was sent.
+
+        Raises:
+            UnfitError: this runner cannot run jobs now; the delivery was given back.
         """
         lease_time = await self._parts.queues.lease(token)
         times = LeaseTimes(lease=lease_time, takeover=self._parts.takeover)
@@ -91,10 +115,6 @@ class Attendant:
             address = parse_event_subject(delivery.subject)
         except (InvalidTokenError, InvalidJobIdError):
             await self._throw_away(lease)
-            return
-        live, _ = self._live.get(address.job_id, (None, None))
-        if live is not None and not live.lost:
-            live.delivery = delivery  # our own job again: renew it through the new delivery from now on
             return
         with structlog.contextvars.bound_contextvars(job=address.job_id):
             await self._hold(address, lease)
@@ -110,7 +130,7 @@ class Attendant:
     async def _hold(self, address: EventAddress, lease: Lease) -> None:
         """Keep the lease alive and the log in view while the job is seen to."""
         watch = Watch()
-        mine = self._live[address.job_id] = (lease, watch)
+        self._watches.add(watch)
 
         async def look() -> None:
             watch.see(await self._parts.log.load(address.job_id))
@@ -127,27 +147,38 @@ class Attendant:
             keeping.cancel()
             following.cancel()
             await asyncio.gather(keeping, following, return_exceptions=True)
-            if self._live.get(address.job_id) is mine:
-                del self._live[address.job_id]
+            self._watches.discard(watch)
 
     async def _follow(self, job_id: str, watch: Watch) -> None:
         """A live fact is only a trigger; what counts is read from the log. One that is missed, a heartbeat finds."""
         async for attempt in attempts(on=BrokerUnavailableError):
             with attempt:
                 async with self._parts.log.follow(job_id) as facts:
+                    watch.see(await self._parts.log.load(job_id))
                     async for _ in facts:
                         watch.see(await self._parts.log.load(job_id))
 
     async def _settle(self, address: EventAddress, lease: Lease, watch: Watch) -> None:
-        verdict = Verdict.LOOK_AGAIN
+        seen, verdict = 0, Verdict.LOOK_AGAIN
         while verdict is Verdict.LOOK_AGAIN:
             job = await patiently(lambda: self._parts.log.load(address.job_id))
-            verdict = await self._see_to(job, address, lease, watch)
-        if verdict is Verdict.DROP:
-            return
+            if job is not None and job.state is State.QUEUED and job.sequence == seen:
+                # Nobody came first, and yet no fact can be appended: a stranger's stands in its place already.
+                verdict = await self._end_unstarted(job, self._parts.fact(Rejected, error=BARRED))
+                await asyncio.sleep(LOOK_AGAIN_PAUSE)
+                continue
+            seen = job.sequence if job else 0
+            try:
+                verdict = await self._see_to(job, address, lease, watch)
+            except UnfitError:
+                await lease.give_back()
+                raise
         if verdict is Verdict.WAIT_AND_ACK:
             await asyncio.sleep(self._parts.takeover)
-        await patiently(lease.ack)
+        if verdict is Verdict.GIVE_BACK:
+            await lease.give_back()
+        elif verdict is not Verdict.DROP:
+            await patiently(lease.ack)
 
     async def _see_to(self, job: Job | None, address: EventAddress, lease: Lease, watch: Watch) -> Verdict:
         if job is None or job.token != address.token:
@@ -185,42 +216,48 @@ class Attendant:
 
     async def _run(self, job: Job, lease: Lease, watch: Watch) -> Verdict:
         try:
-            claimed = await unless(watch.over, self._claim(job))
+            examined = await unless(watch.leave, self._examine(job))
         except InterruptedByEventError:
+            return Verdict.LOOK_AGAIN if watch.over.is_set() else Verdict.GIVE_BACK
+        if not isinstance(examined, Ticket):
+            return await self._end_unstarted(job, examined)
+        submitted, started = job.fact(Submitted), self._parts.fact(Started, runner=self._parts.runner)
+        claim = decide(job, Claim(started))
+        outcome = await append_surely(self._parts.log, job.token, job.job_id, *claim, after=job.sequence)
+        if outcome is Outcome.LOST or submitted is None:
             return Verdict.LOOK_AGAIN
-        if isinstance(claimed, Verdict):
-            return claimed
-        submitted = job.fact(Submitted)
-        assert submitted is not None, "only a readable submission is claimed"  # noqa: S101 - tells the type checker
         execution = Execution(
-            self._parts, submitted, claimed, token=job.token, job_id=job.job_id, ack=lease.delivery.ack_subject
+            self._parts, submitted, examined, token=job.token, job_id=job.job_id, ack=lease.delivery.ack_subject
         )
         try:
             return await self._finish(job, execution, lease, watch)
         finally:
-            await execution.clean_up()
+            await self._clean_up(execution)
 
-    async def _claim(self, job: Job) -> Ticket | Verdict:
-        """Everything that costs nothing, then `started`. From then on the job runs here or nowhere."""
+    async def _clean_up(self, execution: Execution) -> None:
+        """Outside the job's own scope: neither a lost lease nor a drain's end cuts it short."""
+        task = asyncio.create_task(execution.clean_up())
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+        await asyncio.shield(task)
+
+    async def _examine(self, job: Job) -> Ticket | AnyEvent:
+        """All that costs nothing: the ticket of a job that can be claimed, or the fact that ends it unstarted."""
         parts = self._parts
         if job.kill_requested:
-            return await self._end_unstarted(
-                job, parts.fact(Ended, status="failed", reason="killed", error="job killed")
-            )
+            return parts.fact(Ended, status="failed", reason="killed", error="job killed")
         try:
             ticket = await parts.opener.ticket(job)
             await parts.opener.check_wrapping(ticket)
         except RejectedError as error:
-            return await self._end_unstarted(job, parts.fact(Rejected, error=error.sentence))
+            return parts.fact(Rejected, error=error.sentence)
         except JobFailedError as error:
-            ended = parts.fact(Ended, status=error.status, reason=error.reason, error=error.sentence)
-            return await self._end_unstarted(job, ended)
-        await patiently(lambda: remove_containers(parts, job.job_id), on=EngineError)
-        started = parts.fact(Started, runner=parts.runner)
-        outcome = await append_surely(
-            parts.log, job.token, job.job_id, *decide(job, Claim(started)), after=job.sequence
-        )
-        return ticket if outcome is Outcome.WON else Verdict.LOOK_AGAIN
+            return parts.fact(Ended, status=error.status, reason=error.reason, error=error.sentence)
+        try:
+            await patiently(lambda: remove_containers(parts, job.job_id), on=EngineError, within=ENGINE_PATIENCE)
+        except EngineError as error:
+            raise UnfitError(f"The container engine does not answer: {error.sentence}") from None
+        return ticket
 
     async def _end_unstarted(self, job: Job, event: AnyEvent) -> Verdict:
         outcome = await append_surely(self._parts.log, job.token, job.job_id, event, after=job.sequence)
@@ -240,6 +277,7 @@ class Attendant:
             log.exception("internal error")
             sentence = f"Internal error in the runner: {type(error).__name__}."
             ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
+        await execution.contain()
         watch.ending = True
         outcome = await append_surely(self._parts.log, job.token, job.job_id, ended)
         if outcome is Outcome.LOST:

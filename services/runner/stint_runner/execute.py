@@ -33,6 +33,10 @@ from stint_runner.waiting import InterruptedByEventError, append_surely, patient
 log = structlog.get_logger()
 
 IMAGE_MANIFEST: Final = "/gostint_image.yml"
+TEXT_LENGTH: Final = 4096
+"""Characters of an image's name and of an error that a fact carries: a fact must fit into one message."""
+CLEAN_UP: Final = 30.0
+"""Seconds that each step of the clean-up is tried for."""
 OUTPUT_END: Final = 30.0
 """Seconds after a container's exit in which its output must have ended."""
 
@@ -53,20 +57,15 @@ class Execution:
         self._image = ""
         self._container = ""
         self._job_token = ""
+        # What a cancellation must not lose sight of: the server may finish it all the same.
+        self._login: asyncio.Future[str] | None = None
+        self._creation: asyncio.Future[str] | None = None
         self._complete = True
         self._gone = True
         self._pump = OutputPump(parts.output, token, job_id)
 
     async def run(self, killed: asyncio.Event) -> Ended:
         """Run the job to its end; `killed` stops it, at whatever point it is. Returns the fact to append."""
-        try:
-            return await self._run(killed)
-        finally:
-            if not self._gone:
-                # The queue may not go on while it runs, for however long the engine does not answer.
-                await patiently(lambda: remove_containers(self._parts, self._job_id), on=EngineError)
-
-    async def _run(self, killed: asyncio.Event) -> Ended:
         try:
             await unless(killed, self._prepare())
             exited, signalled = await self._run_container(killed)
@@ -103,7 +102,8 @@ class Execution:
         except StintError as error:
             raise JobFailedError(error.sentence, reason="payload") from None
         parts.opener.check_payload(sealed, self._ticket)
-        self._job_token = await parts.opener.log_in(self._ticket)
+        self._login = asyncio.ensure_future(parts.opener.log_in(self._ticket))
+        self._job_token = await asyncio.shield(self._login)
         return await parts.opener.payload(sealed, self._job_token, queue_name(self._token))
 
     @staticmethod
@@ -128,8 +128,11 @@ class Execution:
             vault_token=self._job_token,
             compat=parts.compat,
         )
-        self._container = await parts.engine.create(container_spec(payload, self._image, context))
-        launched = parts.fact(Launched, container_id=self._container, container_image=self._image, tty=payload.tty)
+        self._creation = asyncio.ensure_future(parts.engine.create(container_spec(payload, self._image, context)))
+        self._container = await asyncio.shield(self._creation)
+        launched = parts.fact(
+            Launched, container_id=self._container, container_image=self._image[:TEXT_LENGTH], tty=payload.tty
+        )
         await append_surely(parts.log, self._token, self._job_id, launched)
 
     async def _fill(self, payload: JobPayload, content: Content) -> None:
@@ -206,27 +209,40 @@ class Execution:
             Ended,
             status=status,
             reason=reason,
-            error=error,
+            error=error[:TEXT_LENGTH],
             return_code=return_code,
-            container_image=self._image,
+            container_image=self._image[:TEXT_LENGTH],
             chunks=self._pump.chunks,
             output_bytes=self._pump.size,
             output_digest=self._pump.digest,
             output_complete=self._complete,
         )
 
+    async def contain(self) -> None:
+        """Make sure that no container of the job runs any more, for however long the engine does not answer."""
+        if not self._gone:
+            await patiently(lambda: remove_containers(self._parts, self._job_id), on=EngineError)
+            self._gone = True
+
     async def clean_up(self) -> None:
         """Remove the job's containers and revoke its token. Safe to repeat."""
+        under_way = [future for future in (self._login, self._creation) if future is not None]
+        if under_way:
+            await asyncio.wait(under_way, timeout=CLEAN_UP)
         try:
-            await remove_containers(self._parts, self._job_id)
+            await patiently(lambda: remove_containers(self._parts, self._job_id), on=EngineError, within=CLEAN_UP)
         except EngineError as error:
             log.warning("container not removed", job=self._job_id, error=error.sentence)
-        if not self._job_token:
-            return
         try:
-            await self._parts.opener.revoke(self._job_token)
+            if token := _result(self._login):
+                await self._parts.opener.revoke(token)
         except VaultError as error:
             log.warning("job's token not revoked, it ends by itself", job=self._job_id, error=error.sentence)
+
+
+def _result(future: "asyncio.Future[str] | None") -> str:
+    finished = future is not None and future.done() and not future.cancelled() and future.exception() is None
+    return future.result() if future is not None and finished else ""
 
 
 def _image_manifest(document: bytes | None) -> Manifest:

@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from stint.errors import BrokerUnavailableError, ConfigError, LeaseLostError
+from stint.errors import BrokerUnavailableError, ConfigError, LeaseLostError, StintError
 from stint.eventlog import Delivery
 
 KILL: Final = 5.0
@@ -132,8 +132,8 @@ class Lease:
         try:
             async with asyncio.timeout(self.times.request_timeout):
                 await after_each()
-        except (BrokerUnavailableError, TimeoutError):
-            return  # the next heartbeat asks again
+        except (StintError, TimeoutError):
+            return  # not to know is no loss of the lease; the next heartbeat asks again
 
     def _lose(self, sentence: str) -> NoReturn:
         self.lost = True
@@ -148,3 +148,13 @@ class Lease:
         if self.lost:
             raise LeaseLostError
         await self.delivery.ack()
+
+    async def give_back(self) -> None:
+        """Leave the job to another runner.
+
+        Raises:
+            LeaseLostError: it is another's already.
+        """
+        if self.lost:
+            raise LeaseLostError
+        await self.delivery.give_back()

@@ -12,12 +12,12 @@ from stint.errors import (
     UndecodableError,
     VaultDeniedError,
     VaultError,
+    VaultRefusedError,
     VaultUnavailableError,
 )
 from stint.events import Submitted
 from stint.job import Job
 from stint.payload import JobPayload, parse_payload
-from stint.subjects import normalise_queue_name
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint.view import parse_time
 from stint_runner.secretfile import SecretRef, pick
@@ -29,6 +29,13 @@ PATIENCE: Final = 120.0
 """Seconds that a job which has started waits for a Vault that is away."""
 
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
+
+
+NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
+
+
+class UnfitError(StintError):
+    """This runner cannot run jobs now, though others may."""
 
 
 class RejectedError(StintError):
@@ -54,20 +61,30 @@ class Opener:
 
         Raises:
             RejectedError: not a submission, not a ticket, or one of another queue or job.
+            UnfitError: this runner cannot log in, or may not decrypt.
         """
         submitted = job.fact(Submitted)
         if submitted is None:
             raise RejectedError("What was submitted is not a submission.")
 
-        async def opened() -> Ticket:
-            return await self.session.call(
-                lambda own: open_ticket(self.vault, own, submitted.ticket, queue_token=job.token, job_id=job.job_id)
-            )
-
         try:
-            return await patiently(opened)
-        except (VaultError, UndecodableError):
-            raise RejectedError("The ticket cannot be opened: it is no ticket, or one of another job.") from None
+            return await patiently(lambda: self._open_ticket(submitted.ticket, job))
+        except UndecodableError:
+            raise RejectedError(NO_TICKET) from None
+
+    async def _open_ticket(self, sealed: str, job: Job) -> Ticket:
+        """Only Vault's word that this is no ticket of this job counts against the job; all else is our own trouble."""
+        try:
+            await self.session.token()
+            return await self.session.call(
+                lambda own: open_ticket(self.vault, own, sealed, queue_token=job.token, job_id=job.job_id)
+            )
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            if isinstance(error, VaultRefusedError) and "/decrypt/" in error.url:
+                raise RejectedError(NO_TICKET) from None
+            raise UnfitError(f"This runner may not open tickets: {error.sentence}") from None
 
     async def check_wrapping(self, ticket: Ticket) -> None:
         """Look at the wrapping token without spending it. Waits for ever while Vault is away.
@@ -97,14 +114,31 @@ class Opener:
         Raises:
             JobFailedError: `notauthorised`.
         """
-        try:
-            secret_id = await _ask(lambda: self.vault.unwrap_secret_id(ticket.wrap_secret_id))
-        except VaultError as error:
-            raise _not_authorised(self._why_unusable(ticket, error)) from None
+        secret_id = await self._unwrap(ticket)
         try:
             return (await _ask(lambda: self.vault.login(self.role_id, secret_id))).token
         except VaultError as error:
             raise _not_authorised(f"Request failed AppRole authentication with vault: {error.sentence}") from None
+
+    async def _unwrap(self, ticket: Ticket) -> str:
+        answered = True
+
+        async def once() -> str:
+            nonlocal answered
+            try:
+                return await self.vault.unwrap_secret_id(ticket.wrap_secret_id)
+            except VaultUnavailableError:
+                answered = False
+                raise
+
+        try:
+            return await _ask(once)
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            if not answered:  # no alarm: the first try may have spent it before its answer was lost
+                raise _no_secret("Vault did not answer while the wrapping token was being spent.") from None
+            raise _not_authorised(self._why_unusable(ticket, error)) from None
 
     @staticmethod
     def check_payload(sealed: bytes, ticket: Ticket) -> None:
@@ -132,7 +166,7 @@ class Opener:
             raise _bad_payload(f"Failed unmarshaling json from payload: {error.sentence}") from None
         except UnicodeDecodeError:
             raise _bad_payload("Failed to decrypt payload via vault: not a ciphertext.") from None
-        if normalise_queue_name(payload.qname) != qname:
+        if payload.qname.lower() != qname:
             raise _bad_payload(
                 f"payload qname and job request qname do not match: '{payload.qname.lower()}' != '{qname}'"
             )

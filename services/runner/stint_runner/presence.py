@@ -9,6 +9,7 @@ import structlog
 from stint import __version__
 from stint.errors import BrokerUnavailableError, EngineError
 from stint.jetstream import Broker
+from stint.jetstream.views import DELETED
 from stint.subjects import RUNNERS_BUCKET, kv_subject
 from stint_runner.engine import Engine
 from stint_runner.worker import Worker
@@ -31,7 +32,7 @@ async def announce(broker: Broker, engine: Engine, worker: Worker, *, runner: st
             await _put(broker, subject, body, {"Nats-TTL": f"{TIME_TO_LIVE}s"})
             await asyncio.sleep(INTERVAL)
     finally:
-        await _put(broker, subject, b"", {"KV-Operation": "DEL"})
+        await _put(broker, subject, b"", DELETED)
 
 
 async def _figures(engine: Engine) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Final
 
 import structlog
 
-from stint.errors import BrokerUnavailableError
+from stint.errors import BrokerUnavailableError, StintError
 from stint.eventlog import WorkQueues
 from stint_runner.attend import Attendant
 from stint_runner.backlog import Backlog
-from stint_runner.waiting import patiently
+from stint_runner.opening import UnfitError
 
 log = structlog.get_logger()
 
@@ -19,6 +19,9 @@ PULL_WAIT: Final = 0.1
 """Seconds that a pull holds its slot where the queue turns out to be empty or busy."""
 RECONCILE: Final = 5.0
 """Seconds between two looks at what is pending, for hints that were lost; jittered by half."""
+
+PAUSE: Final = 1.0
+"""Seconds before a broker that is away is asked again."""
 
 
 class Worker:
@@ -33,21 +36,26 @@ class Worker:
         self._capacity = capacity
         self._backlog = Backlog()
         self._draining = asyncio.Event()
+        self._unfit = False
         self.busy = 0
         """Jobs being seen to now."""
 
     def drain(self) -> None:
         """Take no more jobs; `run` returns when those that are running have ended."""
         self._draining.set()
+        self._attendant.drain()
 
     async def run(self) -> None:
         """Work until drained. Cancelling it ends the running jobs' containers."""
-        async with asyncio.TaskGroup() as group:
-            finders = [group.create_task(self._reconcile()), group.create_task(self._listen())]
-            slots = [group.create_task(self._slot(), name=f"slot-{number}") for number in range(self._capacity)]
-            await asyncio.wait(slots)
-            for finder in finders:
-                finder.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                finders = [group.create_task(self._reconcile()), group.create_task(self._listen())]
+                slots = [group.create_task(self._slot(), name=f"slot-{number}") for number in range(self._capacity)]
+                await asyncio.wait(slots)
+                for finder in finders:
+                    finder.cancel()
+        finally:
+            await self._attendant.close()
 
     async def _slot(self) -> None:
         while token := await self._next():
@@ -55,12 +63,26 @@ class Worker:
             try:
                 again = await self._serve(token)
             except BrokerUnavailableError:
-                await asyncio.sleep(RECONCILE / 5)
+                await asyncio.sleep(PAUSE)
+            except UnfitError as error:
+                await self._step_back(token, error)
+                again = False
             except Exception:  # one job can never take a runner down
                 log.exception("queue not served")
                 again = False  # the next reconcile brings it back
             finally:
                 await self._backlog.release(token, again=again)
+
+    async def _step_back(self, token: str, error: UnfitError) -> None:
+        """Let the others have the job, and keep this slot out of the way for a while."""
+        if not self._unfit:
+            log.error("this runner cannot run jobs, trying on", error=error.sentence)
+        self._unfit = True
+        with contextlib.suppress(BrokerUnavailableError):
+            await self._queues.hint(token)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECONCILE):
+                await self._draining.wait()
 
     async def _next(self) -> str | None:
         """The next queue to look at, None once draining."""
@@ -85,6 +107,7 @@ class Worker:
             await self._attendant.attend(token, delivery, pulled_at=pulled_at)
         finally:
             self.busy -= 1
+        self._unfit = False
         if self._backlog or self._draining.is_set():
             with contextlib.suppress(BrokerUnavailableError):
                 await self._queues.hint(token)  # another runner may have a slot sooner
@@ -92,8 +115,14 @@ class Worker:
 
     async def _reconcile(self) -> None:
         while True:
-            for token in await patiently(self._queues.pending):
-                await self._backlog.add(token)
+            try:
+                for token in await self._queues.pending():
+                    await self._backlog.add(token)
+            except BrokerUnavailableError:
+                await asyncio.sleep(PAUSE)
+                continue
+            except StintError as error:
+                log.error("pending jobs cannot be listed", error=error.sentence)  # noqa: TRY400 - a sentence says it
             await asyncio.sleep(RECONCILE * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     async def _listen(self) -> None:
@@ -102,4 +131,4 @@ class Worker:
                 async with self._queues.hints() as hints:
                     async for token in hints:
                         await self._backlog.add(token)
-            await asyncio.sleep(RECONCILE / 5)
+            await asyncio.sleep(PAUSE)

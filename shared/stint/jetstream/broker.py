@@ -2,9 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
@@ -12,7 +14,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
+from stint.errors import BrokerRefusedError, BrokerUnavailableError, ConfigError, TooLargeError
+from stint.jetstream.answers import status_of
 
 log = structlog.get_logger()
 
@@ -22,8 +25,6 @@ CONNECT_WAIT: Final = 2.0
 """Seconds between two attempts to connect."""
 PING_INTERVAL: Final = 10
 """Seconds; with two unanswered pings a dead connection is noticed within 30."""
-
-STATUS: Final = "Status"
 
 T = TypeVar("T")
 
@@ -43,15 +44,19 @@ class Broker:
             prefix: of the JetStream API.
             name: shown in the server's connection list.
             timeout: seconds that any request may take.
+
+        Raises:
+            ConfigError: the URL is not one.
         """
         self.prefix = prefix
         self.timeout = timeout
         self.client = Client()
         self.connected = asyncio.Event()
-        self._url = url
+        self._servers = [_check_url(server.strip()) for server in url.split(",")]
         self._name = name
         self._connecting: asyncio.Task[None] | None = None
         self._complained = False
+        self._closing = False
 
     def start(self) -> None:
         """Begin to connect."""
@@ -63,6 +68,7 @@ class Broker:
 
     async def close(self) -> None:
         """Let go of the connection."""
+        self._closing = True
         if self._connecting and not self._connecting.done():
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
@@ -70,7 +76,7 @@ class Broker:
 
     async def _connect(self) -> None:
         await self.client.connect(
-            [server.strip() for server in self._url.split(",")],
+            self._servers,
             name=self._name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=CONNECT_WAIT,  # type: ignore[arg-type] # any number of seconds does
@@ -80,6 +86,7 @@ class Broker:
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnect,
             reconnected_cb=self._on_connect,
+            closed_cb=self._on_closed,
         )
         await self._on_connect()
 
@@ -97,6 +104,12 @@ class Broker:
             log.warning("nats not reachable, trying for ever", error=type(error).__name__)
             self._complained = True
 
+    async def _on_closed(self) -> None:
+        """The client gives up for good on some of the server's errors: end, so that a supervisor starts us again."""
+        if not self._closing:
+            log.error("the nats connection was closed for good, stopping", error=type(self.client.last_error).__name__)
+            signal.raise_signal(signal.SIGTERM)
+
     # --- requests -----------------------------------------------------------------------------------------------
 
     async def request(self, subject: str, data: bytes = b"", *, headers: Mapping[str, str] | None = None) -> Msg:
@@ -111,14 +124,10 @@ class Broker:
             raise TooLargeError(f"A message of {len(data)} bytes is more than NATS takes.")
         if not self.client.is_connected:
             raise BrokerUnavailableError
-        try:
+        with _mapped():
             return await _cancellable(
                 self.client.request(subject, data, timeout=self.timeout, headers=dict(headers) if headers else None)
             )
-        except nats.errors.TimeoutError:
-            raise NoAnswerError from None
-        except nats.errors.Error as error:
-            raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
 
     async def api(self, subject: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A request to the JetStream API. An answer that is an error comes back under `error`.
@@ -157,7 +166,7 @@ class Broker:
     async def _collect(self, subscription: Subscription) -> list[Msg]:
         messages: list[Msg] = []
         while True:
-            message = await _cancellable(subscription.next_msg(timeout=self.timeout))
+            message = await next_message(subscription, self.timeout)
             match status_of(message):
                 case "":
                     messages.append(message)
@@ -168,17 +177,62 @@ class Broker:
                 case status:
                     raise BrokerRefusedError(f"NATS refused to read: {status}.")
 
+    async def send(self, subject: str, data: bytes = b"", *, reply: str = "") -> None:
+        """Publish without waiting for anything.
+
+        Raises:
+            BrokerUnavailableError: it was not sent.
+        """
+        if not self.client.is_connected:
+            raise BrokerUnavailableError
+        with _mapped():
+            await self.client.publish(subject, data, reply=reply)
+
     @asynccontextmanager
-    async def subscribe(self, subject: Any) -> AsyncIterator[Subscription]:
+    async def subscribe(self, subject: Any, **options: Any) -> AsyncIterator[Subscription]:
         """A subscription for the duration of the block. `subject` may be a function that makes one."""
         if not self.client.is_connected:
             raise BrokerUnavailableError
-        subscription = await self.client.subscribe(subject() if callable(subject) else subject)
+        with _mapped():
+            subscription = await self.client.subscribe(subject() if callable(subject) else subject, **options)
         try:
             yield subscription
         finally:
             if not self.client.is_closed:
                 await _quietly_unsubscribe(subscription)
+
+
+def _check_url(server: str) -> str:
+    try:
+        parts = urlsplit(server if "://" in server else f"nats://{server}")
+        good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError("STINT_NATS_URL, NATS_URL: not the address of a NATS server.")
+    return server
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """The driver's errors as ours."""
+    try:
+        yield
+    except nats.errors.TimeoutError:
+        raise NoAnswerError from None
+    except nats.errors.Error as error:
+        raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
+
+
+async def next_message(subscription: Subscription, timeout: float) -> Msg:  # noqa: ASYNC109 - NATS' own
+    """The next message of a subscription.
+
+    Raises:
+        NoAnswerError: none came within `timeout` seconds.
+        BrokerUnavailableError: the connection is gone for good.
+    """
+    with _mapped():
+        return await _cancellable(subscription.next_msg(timeout=timeout))
 
 
 async def _cancellable(work: Awaitable[T]) -> T:
@@ -199,27 +253,3 @@ async def _quietly_unsubscribe(subscription: Subscription) -> None:
         await subscription.unsubscribe()
     except nats.errors.Error:
         log.debug("unsubscribe failed", subject=subscription.subject)
-
-
-def status_of(message: Msg) -> str:
-    """Tell a real message ("") from one that the server made itself (its status)."""
-    return (message.headers or {}).get(STATUS, "")
-
-
-def error_code(answer: Mapping[str, Any]) -> int:
-    """JetStream's own error number of an answer, 0 if it is none; the HTTP-like code says too little."""
-    error = answer.get("error")
-    return int(error.get("err_code", error.get("code", 0))) if error else 0
-
-
-def check(answer: dict[str, Any]) -> dict[str, Any]:
-    """Hand on an answer that is no error.
-
-    Raises:
-        BrokerUnavailableError: the server cannot do it now.
-        BrokerRefusedError: it will not do it.
-    """
-    if error := answer.get("error"):
-        sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
-        raise (BrokerUnavailableError if error.get("code") == 503 else BrokerRefusedError)(sentence)  # noqa: PLR2004 - HTTP
-    return answer

@@ -1,7 +1,7 @@
 """The event log on the EVENTS stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import uuid4
@@ -9,10 +9,12 @@ from uuid import uuid4
 from nats.aio.msg import Msg
 
 from stint.codec import encode
+from stint.errors import BrokerRefusedError
 from stint.eventlog import Outcome
 from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
-from stint.jetstream.broker import Broker, NoAnswerError, check, error_code
-from stint.jetstream.messages import raw_message, records, sequence_of
+from stint.jetstream.answers import check, error_code
+from stint.jetstream.broker import Broker, NoAnswerError
+from stint.jetstream.messages import RawMessage, raw_message, records, sequence_of
 from stint.job import Job, fold
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, unreadable_submission
 
@@ -63,30 +65,60 @@ class JetStreamEventLog:
     async def _who_won(self, token: str, job_id: str, events: Sequence[AnyEvent], *, unanswered: bool) -> Outcome:
         """Whose facts stand in the log. Asks the leader, which has every message it has acknowledged."""
         last = events[-1]
-        stored = await self._leader_get(EventAddress(last.kind, token, job_id).subject)
+        message = await self._leader_get({"last_by_subj": EventAddress(last.kind, token, job_id).subject})
+        stored = next(records([message]), None) if message else None
         if stored is None:
             # Unanswered, it may still be on its way; refused, something else came before it.
             return Outcome.UNKNOWN if unanswered else Outcome.LOST
         event = stored.event
         return Outcome.WON if event is not None and event.event_id == last.event_id else Outcome.LOST
 
-    async def load(self, job_id: str) -> Job | None:
-        messages = await self._broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
-        job = fold(records(messages))
-        return job or await self._load_from_leader(job_id)
+    async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+        try:
+            messages = await self._broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
+            job = fold(records(messages))
+        except BrokerRefusedError:  # more subjects than one answer holds: strangers' kinds
+            job = await self._load_in_pages(job_id)
+        if job is None or job.sequence < at_least:
+            # A lagging replica may not have what was acknowledged a moment ago.
+            return await self._load_from_leader(job_id) or job
+        return job
+
+    async def _load_in_pages(self, job_id: str) -> Job | None:
+        job: Job | None = None
+        sequence = 0
+        while True:
+            request = {"seq": sequence + 1, "next_by_subj": event_filter("*", "*", job_id), "batch": BATCH}
+            messages = await self._broker.direct_get(EVENTS, request)
+            if not messages:
+                return job
+            job = fold(records(messages), job)
+            sequence = sequence_of(messages[-1])
 
     async def _load_from_leader(self, job_id: str) -> Job | None:
-        """A lagging replica may not have what was acknowledged a moment ago."""
-        if await self._leader_get(event_filter(Submitted.kind, "*", job_id)) is None:
+        first = await self._first_submission(job_id)
+        if first is None:
             return None
-        found = await asyncio.gather(*(self._leader_get(event_filter(kind, "*", job_id)) for kind in EVENT_TYPES))
-        return fold(record for record in found if record is not None)
+        subjects = (event_filter(kind, first.token, job_id) for kind in EVENT_TYPES)
+        found = await asyncio.gather(*(self._leader_get({"last_by_subj": subject}) for subject in subjects))
+        return fold(record for message in found if message is not None for record in records([message]))
 
-    async def _leader_get(self, subject: str) -> Record | None:
-        answer = await self._broker.api(f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": subject})
-        if error_code(answer) == NO_MESSAGE:
-            return None
-        return next(records([raw_message(check(answer)["message"])]), None)
+    async def _first_submission(self, job_id: str) -> Record | None:
+        """Of the queue that the job is in; those on subjects that name none are passed over."""
+        sequence = 0
+        while True:
+            request = {"seq": sequence + 1, "next_by_subj": event_filter(Submitted.kind, "*", job_id)}
+            message = await self._leader_get(request)
+            if message is None:
+                return None
+            if record := next(records([message]), None):
+                return record
+            sequence = sequence_of(message)
+
+    async def _leader_get(self, request: Mapping[str, object]) -> RawMessage | None:
+        """One message, from the one server that has all that it has acknowledged."""
+        answer = await self._broker.api(f"STREAM.MSG.GET.{EVENTS}", request)
+        return None if error_code(answer) == NO_MESSAGE else raw_message(check(answer)["message"])
 
     async def job_ids(self) -> AsyncIterator[str]:
         sequence = 0

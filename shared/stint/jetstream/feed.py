@@ -4,10 +4,10 @@ import json
 from collections.abc import AsyncIterator
 from typing import Final
 
-import nats.errors
 from nats.aio.msg import Msg
 
-from stint.jetstream.broker import Broker, check, error_code, status_of
+from stint.jetstream.answers import check, error_code, status_of
+from stint.jetstream.broker import Broker, NoAnswerError, next_message
 from stint.jetstream.workqueue import ACK, ANSWER_MARGIN, CONSUMER_EXISTS
 from stint.subjects import EVENTS
 
@@ -42,20 +42,16 @@ class EventFeed:
         if error_code(answer) != CONSUMER_EXISTS:
             check(answer)
 
-    async def forget(self) -> None:
-        """Remove the consumer: the next `declare` starts again from the first event."""
-        await self._broker.api(f"CONSUMER.DELETE.{EVENTS}.{self._name}")
-
     async def pull(self, wait: float = PULL_WAIT) -> AsyncIterator[Msg]:
         """Events as they come, for about `wait` seconds. Acknowledge each with `ack`."""
         subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}"
         request = {"batch": BATCH, "expires": int(wait * _NANOSECONDS)}
         async with self._broker.subscribe(self._broker.client.new_inbox) as subscription:
-            await self._broker.client.publish(subject, json.dumps(request).encode(), reply=subscription.subject)
+            await self._broker.send(subject, json.dumps(request).encode(), reply=subscription.subject)
             for _ in range(BATCH):
                 try:
-                    message = await subscription.next_msg(timeout=wait + ANSWER_MARGIN)
-                except nats.errors.TimeoutError:
+                    message = await next_message(subscription, wait + ANSWER_MARGIN)
+                except NoAnswerError:
                     return
                 if status_of(message):
                     return
@@ -63,4 +59,4 @@ class EventFeed:
 
     async def ack(self, message: Msg) -> None:
         """This event has been dealt with. If the ack is lost the event comes again."""
-        await self._broker.client.publish(message.reply, ACK)
+        await self._broker.send(message.reply, ACK)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 from stint.codec import to_record
 from stint.errors import InvalidJobIdError, InvalidTokenError
 from stint.events import Record
+from stint.jetstream.answers import SEQUENCE
 from stint.subjects import parse_event_subject
 
-SEQUENCE = "Nats-Sequence"
 SUBJECT = "Nats-Subject"
 TIME = "Nats-Time-Stamp"
 

@@ -8,7 +8,8 @@ from nats.aio.msg import Msg
 
 from stint.errors import LogGapError
 from stint.eventlog import Chunk
-from stint.jetstream.broker import Broker, NoAnswerError, check, error_code
+from stint.jetstream.answers import check, error_code
+from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from stint.jetstream.messages import Stored, raw_message, sequence_of
 from stint.subjects import (

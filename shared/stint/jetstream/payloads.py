@@ -3,7 +3,8 @@
 from typing import Final
 
 from stint.errors import UndecodableError
-from stint.jetstream.broker import Broker, check, error_code
+from stint.jetstream.answers import check, error_code
+from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.messages import sequence_of
 from stint.subjects import PAYLOADS, payload_subject

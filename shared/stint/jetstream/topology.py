@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import structlog
 
-from stint.jetstream.broker import Broker, check, error_code
+from stint.jetstream.answers import check, error_code
+from stint.jetstream.broker import Broker
 from stint.subjects import EVENTS, JOBS_BUCKET, LOGS, PAYLOADS, RUNNERS_BUCKET, WORK, event_filter, kv_stream
 
 log = structlog.get_logger()

@@ -7,9 +7,11 @@ from datetime import timedelta
 from typing import Final
 
 from stint.eventlog import StoredView
-from stint.jetstream.broker import Broker, check, error_code
+from stint.jetstream.answers import check, error_code
+from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from stint.jetstream.messages import SUBJECT, Stored, raw_message, sequence_of
+from stint.jetstream.topology import MARKER_TTL
 from stint.subjects import JOBS_BUCKET, kv_stream, kv_subject
 
 BATCH: Final = 256
@@ -20,6 +22,8 @@ CATCH_UP_INTERVAL: Final = 0.5
 _STREAM: Final = kv_stream(JOBS_BUCKET)
 _OPERATION: Final = "KV-Operation"
 _MARKER: Final = "Nats-Marker-Reason"
+DELETED: Final = {_OPERATION: "DEL", "Nats-TTL": f"{MARKER_TTL}s"}
+"""Headers of a deletion: seen by those who follow, and gone by itself."""
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
@@ -47,7 +51,7 @@ class JetStreamViews:
         return True
 
     async def delete(self, job_id: str) -> None:
-        check(await self._broker.publish(kv_subject(JOBS_BUCKET, job_id), b"", {_OPERATION: "DEL"}))
+        check(await self._broker.publish(kv_subject(JOBS_BUCKET, job_id), b"", DELETED))
 
     async def clear(self) -> None:
         check(await self._broker.api(f"STREAM.PURGE.{_STREAM}"))
@@ -60,12 +64,8 @@ class JetStreamViews:
             changed.set()
 
         # What is published there was perhaps not accepted: it only tells when to look.
-        subscription = await self._broker.client.subscribe(kv_subject(JOBS_BUCKET, ">"), cb=trigger)
-        try:
+        async with self._broker.subscribe(kv_subject(JOBS_BUCKET, ">"), cb=trigger):
             yield self._changes(changed)
-        finally:
-            if not self._broker.client.is_closed:
-                await subscription.unsubscribe()
 
     async def _changes(self, changed: asyncio.Event) -> AsyncIterator[StoredView | None]:
         sequence, caught_up = 0, False

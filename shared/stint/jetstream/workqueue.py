@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.errors import BrokerUnavailableError
-from stint.jetstream.broker import Broker, check, error_code, status_of
+from stint.jetstream.answers import check, error_code, status_of
+from stint.jetstream.broker import Broker
 from stint.subjects import HINTS, WORK, consumer_name, event_filter, hint_subject, hinted_token
 
 log = structlog.get_logger()
@@ -64,6 +63,7 @@ class JetStreamWorkQueues:
         self._lease = lease
         self._leases: dict[str, float] = {}
         self._waiting: dict[str, _Pull] = {}
+        self._pulled_at: dict[str, float] = {}
         self._numbers = itertools.count()
         self._inbox = broker.client.new_inbox()
         self._subscription: Subscription | None = None
@@ -83,23 +83,21 @@ class JetStreamWorkQueues:
         return JetStreamDelivery(self._broker, message) if message and not status_of(message) else None
 
     async def _next(self, token: str, wait: float) -> Msg | None:
-        if not self._broker.client.is_connected:
-            raise BrokerUnavailableError
         consumer = consumer_name(token)
         inbox = f"{self._inbox}.{next(self._numbers)}"
-        answer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
         self._waiting[consumer] = _Pull(inbox, answer)
+        self._pulled_at[consumer] = loop.time()
         # Without `expires` a pull on a busy queue would stay with the server for ever.
         request = {"batch": 1, "expires": int(wait * _NANOSECONDS)}
         subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{WORK}.{consumer}"
         try:
-            await self._broker.client.publish(subject, json.dumps(request).encode(), reply=inbox)
+            await self._broker.send(subject, json.dumps(request).encode(), reply=inbox)
             async with asyncio.timeout(wait + ANSWER_MARGIN):
                 return await asyncio.shield(answer)
         except TimeoutError:
-            return None
-        except nats.errors.Error as error:
-            raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
+            return answer.result() if answer.done() else None
         except asyncio.CancelledError:
             if answer.done():
                 await self._refuse(answer.result())
@@ -120,9 +118,16 @@ class JetStreamWorkQueues:
             await self._refuse(message)
 
     async def _refuse(self, message: Msg) -> None:
-        """Nobody waits for this delivery any more: give it back at once, or it blocks its queue for a lease."""
-        if message.reply and not status_of(message):
-            await self._broker.client.publish(message.reply, NAK)
+        """Nobody waits for this delivery any more: give it back at once, or it blocks its queue for a lease.
+
+        Unless it has been lying here for so long that it may be somebody else's by now: the server would take the NAK
+        all the same, and take the job away from its holder.
+        """
+        if status_of(message):
+            return
+        age = asyncio.get_running_loop().time() - self._pulled_at.get(message.metadata.consumer, 0.0)
+        if age < self._lease / 2:
+            await self._broker.send(message.reply, NAK)
 
     async def pending(self) -> Sequence[str]:
         tokens: set[str] = set()
@@ -142,8 +147,7 @@ class JetStreamWorkQueues:
             yield (hinted_token(message.subject) async for message in subscription.messages)
 
     async def hint(self, token: str) -> None:
-        if self._broker.client.is_connected:
-            await self._broker.client.publish(hint_subject(token))
+        await self._broker.send(hint_subject(token))
 
     async def lease(self, token: str) -> float:
         if token not in self._leases:

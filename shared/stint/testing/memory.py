@@ -82,7 +82,7 @@ class MemoryEventLog:
         mine = (record.sequence for record in self.records if (record.token, record.job_id) == (token, job_id))
         return max(mine, default=0)
 
-    async def load(self, job_id: str) -> Job | None:
+    async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:  # noqa: ARG002 - never behind
         return fold(record for record in self.records if record.job_id == job_id)
 
     async def job_ids(self) -> AsyncIterator[str]:

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from stint.errors import VaultDeniedError
+import structlog
+
+from stint.errors import VaultDeniedError, VaultError
 from stint.vault.client import Login, Vault
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 _USED_FRACTION: Final = 0.8
 """How much of a token's life is used before the next login."""
@@ -52,11 +55,15 @@ class AppRoleSession:
         return await method(await self.token())
 
     async def close(self) -> None:
-        """Revoke the token."""
+        """Revoke the token. Where Vault is away, it ends by its own time to live."""
         async with self._lock:
             login, self._login = self._login, None
-        if login is not None:
+        if login is None:
+            return
+        try:
             await self._vault.revoke_self(login.token)
+        except VaultError as error:
+            log.info("own Vault token not revoked, it ends by itself", error=error.sentence)
 
     async def _log_in(self) -> Login:
         """Many callers may wait for this one login: the lock is held."""

@@ -1,0 +1,163 @@
+"""What strangers, wrong settings and bad moments do to runners."""
+
+import asyncio
+
+import pytest
+
+from stint.errors import EngineUnavailableError, VaultDeniedError
+from stint.events import Rejected
+from stint.jetstream import Broker, JetStreamViews
+from stint.job import State
+from stint.subjects import LABEL_JOB, EventAddress, queue_token
+from stint_projector.rebuild import rebuild
+from stint_runner.docker import DockerEngine
+from tests.containers import OpenBao
+from tests.events import kill_requested, started
+from tests.integration.test_projector import projector
+from tests.runner_bench import Bench, make_bench
+
+TOKEN = queue_token("deploys")
+
+
+@pytest.fixture
+async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
+    return await make_bench(broker, openbao, busybox)
+
+
+async def test_a_runner_that_may_not_open_tickets_leaves_the_job_to_others(bench: Bench) -> None:
+    good = dict(bench.role_settings)
+    bench.role_settings["STINT_RUNNER_SECRET_ID"] = "wrong"
+    async with bench.runner("misconfigured"):
+        job_id = await bench.submit("true")
+        bench.role_settings.update(good)
+        async with bench.runner("good"):
+            job, _ = await bench.end(job_id)
+    assert (job.state, job.runner) == (State.SUCCESS, "good")
+
+
+async def test_a_runner_without_an_engine_leaves_the_job_to_others(bench: Bench) -> None:
+    class Down(DockerEngine):
+        async def find(self, _labels: object) -> list[object]:  # type: ignore[override]
+            raise EngineUnavailableError
+
+    async with bench.runner("sick", engine=Down()):
+        job_id = await bench.submit("true")
+        async with bench.runner("good"):
+            job, _ = await bench.end(job_id)
+    assert (job.state, job.runner) == (State.SUCCESS, "good")
+
+
+@pytest.mark.parametrize("status", ["204", "404", "408", "503", "100"])
+async def test_a_status_header_in_a_message_fools_nobody(bench: Bench, status: str) -> None:
+    junk = "a" * 24
+    await bench.broker.publish(EventAddress("submitted", TOKEN, junk).subject, b"junk", {"Status": status})
+    async with bench.runner():
+        good = await bench.submit("true")
+        await bench.broker.publish(EventAddress("from_elsewhere", TOKEN, good).subject, b"{}", {"Status": status})
+        assert (await bench.until(junk, "rejected")).state is State.FAILED
+        assert (await bench.end(good))[0].state is State.SUCCESS
+    assert [job_id async for job_id in bench.log.job_ids()] == [junk, good]
+    assert await rebuild(bench.log, JetStreamViews(bench.broker), projector(bench.broker)) == 2
+
+
+async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: Bench) -> None:
+    async with bench.runner(lease=3.0):
+        job_id = await bench.submit("echo up; sleep 4; echo done; sleep 0.05")
+        async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+            await anext(tail)
+        elsewhere = EventAddress("submitted", queue_token("other"), job_id).subject
+        await bench.broker.publish(elsewhere, b'{"type":"submitted"}')
+        job, _ = await bench.end(job_id)
+        await bench.settled()
+    assert (job.state, await bench.text(job)) == (State.SUCCESS, "up\ndone\n")
+
+
+async def test_a_fact_that_came_before_its_submission_blocks_no_queue(bench: Bench) -> None:
+    job_id = "b" * 24
+    await bench.log.append(TOKEN, job_id, started("stranger"))
+    async with bench.runner():
+        await bench.submit("echo it ran", job_id=job_id)
+        good = await bench.submit("true")
+        job = await bench.until(job_id, "rejected")
+        assert (await bench.end(good))[0].state is State.SUCCESS
+    rejected = job.fact(Rejected)
+    assert rejected is not None
+    assert "before its submission" in rejected.error
+
+
+async def test_a_flood_of_strange_facts_does_not_hide_a_job(bench: Bench) -> None:
+    job_id = await bench.submit("true")
+    for number in range(1100):
+        await bench.broker.publish(EventAddress(f"strange{number}", TOKEN, job_id).subject, b"{}")
+    async with bench.runner():
+        assert (await bench.end(job_id))[0].state is State.SUCCESS
+
+
+async def test_a_huge_image_name_still_ends_the_job(bench: Bench) -> None:
+    async with bench.runner():
+        job, end = await bench.end(await bench.submit(payload={"container_image": "x" * 1_200_000}))
+        odd, odd_end = await bench.end(await bench.submit(payload={"qname": "a\u0001"}))
+    assert job.state is State.FAILED
+    assert len(end.error) <= 4096
+    assert (odd.state, odd_end.reason) == (State.FAILED, "payload")
+
+
+async def test_a_stream_that_is_gone_does_not_end_a_runner(bench: Bench) -> None:
+    async with bench.runner(lease=3.0):
+        job_id = await bench.submit("echo up; sleep 1; sleep 0.05")
+        async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+            await anext(tail)
+        await bench.broker.api("STREAM.DELETE.WORK")
+        job, _ = await bench.end(job_id)
+    assert job.state is State.SUCCESS
+
+
+async def test_kills_at_any_moment_leave_no_container_and_no_token(bench: Bench) -> None:
+    """Each kill comes a little later: during the login, the create, the start, the run."""
+    tokens: list[str] = []
+    async with bench.runner(capacity=4, kill_grace=0.1):
+        opener = bench.parts["runner-1"].opener
+        log_in = opener.vault.login
+
+        async def noting(role_id: str, secret_id: str) -> object:
+            login = await log_in(role_id, secret_id)
+            tokens.append(login.token)
+            return login
+
+        opener.vault.login = noting  # type: ignore[assignment,method-assign]
+        ids = []
+        for number in range(16):
+            job_id = await bench.submit("sleep 600", queue=f"kill {number % 4}")
+            ids.append(job_id)
+            job = await bench.until(job_id, "started")
+            async with asyncio.timeout(30):
+                for _ in range(number * 2):
+                    await bench.log.load(job_id)
+            await bench.log.append(job.token, job_id, kill_requested())
+            job, end = await bench.end(job_id)
+            assert (job.state, end.reason) == (State.FAILED, "killed")
+        opener.vault.login = log_in  # type: ignore[method-assign]
+    engine = DockerEngine()
+    assert [len(await engine.find({LABEL_JOB: job_id})) for job_id in ids] == [0] * len(ids)
+    await engine.close()
+    for token in tokens:
+        with pytest.raises(VaultDeniedError):
+            await bench.vault.lookup_self(token)
+
+
+async def test_an_engine_that_breaks_off_holds_the_queue_until_the_container_is_gone(bench: Bench) -> None:
+    broken = asyncio.Event()
+
+    class Breaking(DockerEngine):
+        async def wait(self, _container_id: str) -> object:  # type: ignore[override]
+            await broken.wait()
+            raise EngineUnavailableError
+
+    async with bench.runner(engine=Breaking()):
+        job_id = await bench.submit("echo up; sleep 600")
+        async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+            await anext(tail)
+        broken.set()
+        _, end = await bench.end(job_id)
+        assert len(await bench.engine().find({LABEL_JOB: job_id})) == 0, "gone before its end is told"
+    assert (end.status, end.output_complete) == ("failed", False)
