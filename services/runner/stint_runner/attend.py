@@ -1,7 +1,6 @@
 """What a runner does with a delivery: run the job, or find out from the log why not."""
 
 import asyncio
-from enum import Enum, auto
 from typing import Final
 
 import structlog
@@ -23,6 +22,7 @@ from stint_runner.lease import Lease, LeaseTimes
 from stint_runner.opening import RejectedError, UnfitError
 from stint_runner.parts import Parts
 from stint_runner.waiting import InterruptedByEventError, append_surely, attempts, patiently, unless
+from stint_runner.watch import Verdict, Watch, verdict_on_ended
 
 log = structlog.get_logger()
 
@@ -33,45 +33,6 @@ ENGINE_PATIENCE: Final = 5.0
 BARRED: Final = "A fact of this job came before its submission."
 LEFTOVERS: Final = 30.0
 """Seconds that leftover containers may take to be removed."""
-
-
-class Verdict(Enum):
-    """What is to become of a delivery."""
-
-    ACK = auto()
-    """The job is over: let its queue go on."""
-    WAIT_AND_ACK = auto()
-    """It was ended by another than its starter, who may not know yet: let the queue go on T later."""
-    DROP = auto()
-    """It is somebody else's by now: touch it no more."""
-    LOOK_AGAIN = auto()
-    """Somebody else's fact came first."""
-    GIVE_BACK = auto()
-    """Not run here after all: let another runner have it."""
-
-
-class Watch:
-    """What the log says about a job while this runner has it.
-
-    Attributes:
-        killed: somebody asked for its end.
-        over: somebody else has ended it.
-        leave: whoever has not claimed it yet should not any more.
-    """
-
-    def __init__(self) -> None:
-        self.killed = asyncio.Event()
-        self.over = asyncio.Event()
-        self.leave = asyncio.Event()
-        self.ending = False
-
-    def see(self, job: Job | None) -> None:
-        """Take note of the job's newest facts."""
-        if job is None or (job.terminal and not self.ending):
-            self.over.set()
-            self.leave.set()
-        elif job.kill_requested:
-            self.killed.set()
 
 
 class Attendant:
@@ -184,7 +145,7 @@ class Attendant:
         if job is None or job.token != address.token:
             return Verdict.ACK  # purged, or the job of another queue: never run
         if job.terminal:
-            return _verdict_on_ended(job)
+            return verdict_on_ended(job)
         if job.state in ACTIVE:
             return await self._take_over(job)
         return await self._run(job, lease, watch)
@@ -285,11 +246,3 @@ class Attendant:
         log.info("job ended", status=ended.status, reason=ended.reason, return_code=ended.return_code)
         await patiently(lease.ack)
         return Verdict.DROP
-
-
-def _verdict_on_ended(job: Job) -> Verdict:
-    """Whoever did not start a job but ended it may have been wrong about its runner: that one gets time to notice."""
-    ended = job.fact(Ended)
-    if job.state is State.DELETED or Started.kind not in job.facts or (ended and ended.by == job.runner):
-        return Verdict.ACK
-    return Verdict.WAIT_AND_ACK
