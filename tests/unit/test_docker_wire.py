@@ -129,3 +129,12 @@ def test_a_tar_of_one_file() -> None:
     assert wire.regular_file(overlay(Member(path="x", data=bytes(2**20 + 1), mode=0o644, owner=0))) is None
     for other in (b"", overlay(), b"junk" * 512):
         assert wire.regular_file(other) is None
+
+
+def test_lines_that_came_together_go_on_together() -> None:
+    lines = [OutputPiece("stdout", b"a\n"), OutputPiece("stdout", b"b\n"), OutputPiece("stderr", b"c\n")]
+    assert list(wire.merged([*lines, lines[0]])) == [
+        OutputPiece("stdout", b"a\nb\n"),
+        OutputPiece("stderr", b"c\n"),
+        OutputPiece("stdout", b"a\n"),
+    ]

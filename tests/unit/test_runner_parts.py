@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import BrokerUnavailableError, ConfigError, LeaseLostError
+from stint.errors import BrokerUnavailableError, ConfigError, EngineUnavailableError, LeaseLostError
 from stint.eventlog import Chunk, Outcome
 from stint.events import AnyEvent
 from stint.testing import MemoryEventLog, MemoryOutput
@@ -198,6 +198,19 @@ async def test_a_flood_goes_in_large_chunks() -> None:
     _, chunks = await _copied(MemoryOutput(), *[OutputPiece("stdout", b"x" * 1024)] * 1000)
     assert len(chunks) < 50
     assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
+
+
+async def test_what_had_come_is_stored_when_the_output_breaks_off() -> None:
+    async def breaking() -> AsyncIterator[OutputPiece]:
+        for number in range(60):
+            yield OutputPiece("stdout" if number % 2 else "stderr", b"%d\n" % number)
+        raise EngineUnavailableError
+
+    log = MemoryOutput()
+    with pytest.raises(EngineUnavailableError):
+        await OutputPump(log, TOKEN, JOB).copy(breaking())
+    stored = b"".join([chunk.data async for chunk in log.read(TOKEN, JOB)])
+    assert stored == b"".join(b"%d\n" % number for number in range(60))
 
 
 async def test_a_trickle_arrives_at_once() -> None:

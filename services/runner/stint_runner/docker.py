@@ -193,7 +193,8 @@ class DockerEngine(Engine):
 async def _frames(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, None]:
     parser = wire.FrameParser()
     async for data in body.iter_chunked(STEP):
-        for piece in parser.feed(data):
+        # The engine makes a frame of each line: what came together goes on together.
+        for piece in wire.merged(parser.feed(data)):
             yield piece
     if not parser.between_frames:
         raise EngineUnavailableError("The container's output broke off.")

@@ -4,7 +4,8 @@ import io
 import json
 import math
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, Final
 
 from stint.errors import EngineError
@@ -172,3 +173,9 @@ class FrameParser:
             self._stream, self._left = stream, int.from_bytes(self._header[4:])
             self._header = b""
         return len(taken)
+
+
+def merged(pieces: Iterable[OutputPiece]) -> Iterator[OutputPiece]:
+    """Pieces in the same order, with those that follow each other in one stream as one."""
+    for stream, run in groupby(pieces, key=lambda piece: piece.stream):
+        yield OutputPiece(stream, b"".join(piece.data for piece in run))

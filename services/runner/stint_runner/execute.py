@@ -38,7 +38,7 @@ TEXT_LENGTH: Final = 4096
 CLEAN_UP: Final = 30.0
 """Seconds that each step of the clean-up is tried for."""
 OUTPUT_END: Final = 30.0
-"""Seconds after a container's exit in which its output must have ended."""
+"""Seconds after a container's exit in which at least one more chunk of its output must have come."""
 
 
 class Execution:
@@ -183,8 +183,11 @@ class Execution:
 
     async def _finish(self, copying: "asyncio.Task[None]") -> None:
         """Wait for the rest of the output, if the engine still gives it."""
-        done, _ = await asyncio.wait({copying}, timeout=OUTPUT_END)
-        fault = copying.exception() if done else TimeoutError()
+        seen = -1
+        while not copying.done() and self._pump.chunks != seen:
+            seen = self._pump.chunks
+            await asyncio.wait({copying}, timeout=OUTPUT_END)
+        fault = copying.exception() if copying.done() else TimeoutError()
         self._complete = fault is None
         if fault is not None:
             log.warning("output incomplete", job=self._job_id, error=type(fault).__name__)

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Final
 
-from stint.errors import BrokerUnavailableError
+from stint.errors import BrokerUnavailableError, StintError
 from stint.eventlog import Chunk, OutputLog
 from stint_runner.engine import OutputPiece
 from stint_runner.waiting import patiently
@@ -39,17 +39,18 @@ class OutputPump:
         self._sequence = 0
 
     async def copy(self, pieces: AsyncIterator[OutputPiece]) -> None:
-        """Store everything, and return when the output has ended."""
+        """Store everything, and return when the output has ended.
+
+        Raises:
+            StintError: the output broke off. What had come of it is stored.
+        """
         waiting: asyncio.Queue[OutputPiece | None] = asyncio.Queue(PIECES_WAITING)
         async with asyncio.TaskGroup() as group:
-            group.create_task(_read(pieces, waiting))
+            reading = group.create_task(_read(pieces, waiting))
             async for stream, data in _gather(waiting):
                 await self._store(stream, data)
-
-    async def write(self, stream: str, data: bytes) -> None:
-        """Store Stint's own words about the job as its output."""
-        for start in range(0, len(data), CHUNK_BYTES):
-            await self._store(stream, data[start : start + CHUNK_BYTES])
+        if fault := reading.result():
+            raise fault
 
     async def _store(self, stream: str, data: bytes) -> None:
         chunk = Chunk(
@@ -66,10 +67,16 @@ class OutputPump:
         self.chunks, self.size, self.digest = chunk.number, self.size + len(data), chunk.digest
 
 
-async def _read(pieces: AsyncIterator[OutputPiece], waiting: "asyncio.Queue[OutputPiece | None]") -> None:
-    async for piece in pieces:
-        await waiting.put(piece)
+async def _read(pieces: AsyncIterator[OutputPiece], waiting: "asyncio.Queue[OutputPiece | None]") -> StintError | None:
+    """Read to the end, and return what broke it off."""
+    fault: StintError | None = None
+    try:
+        async for piece in pieces:
+            await waiting.put(piece)
+    except StintError as error:
+        fault = error
     await waiting.put(None)
+    return fault
 
 
 async def _gather(waiting: "asyncio.Queue[OutputPiece | None]") -> AsyncIterator[tuple[str, bytes]]:
