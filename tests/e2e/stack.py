@@ -93,6 +93,37 @@ class Stack:
             return await self.process.wait()
 
 
+ON_A_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes standard input this session's controlling terminal, then becomes the command."""
+
+
+@asynccontextmanager
+async def on_a_terminal(*arguments: str | Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """A `stint` command on a terminal of its own: the process, and the terminal's other end, to be closed in the block.
+
+    The process is killed if the block leaves it.
+    """
+    other_end, terminal = os.openpty()
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ON_A_TERMINAL, STINT, *arguments),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    try:
+        yield process, other_end
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
 async def stint(*arguments: str | Path, env: Mapping[str, str]) -> Result:
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
     process = await asyncio.create_subprocess_exec(
@@ -150,6 +181,24 @@ async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
     finally:
         await stack.stop()
         await drain
+
+
+async def gone(*pids: int) -> None:
+    """Returns when all of them have ended, though they are no children of this process."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(60):
+        for pid in pids:
+            try:
+                watched = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            ended = asyncio.Event()
+            loop.add_reader(watched, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                loop.remove_reader(watched)
+                os.close(watched)
 
 
 def alive(pids: Sequence[int]) -> list[int]:

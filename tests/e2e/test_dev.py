@@ -21,7 +21,7 @@ from stint.vault.edge import Edge
 from stint.vault.setup import client_token
 from stint_runner.docker import DockerEngine
 from tests.containers import OpenBao
-from tests.e2e.stack import STINT, Stack, alive, dev, serving, stint
+from tests.e2e.stack import STINT, Stack, alive, dev, gone, on_a_terminal, serving, stint
 from tests.servers import BaoProcess, NatsProcess, free_port
 
 
@@ -339,3 +339,54 @@ async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     assert result.code == 1
     assert f"port {port}" in result.err
     assert not list((tmp_path / "data" / "run").glob("*.pid"))
+
+
+async def test_a_port_on_which_another_stack_answers_is_said(stack: Stack, tmp_path: Path) -> None:
+    port = stack.env["STINT_URL"].rpartition(":")[2]
+    result = await stint("dev", "--port", port, "--data-dir", tmp_path / "data", env={"HOME": str(tmp_path)})
+    assert (result.code, "ready" in result.out) == (1, False)
+    assert f"port {port}" in result.err
+    assert not list((tmp_path / "data" / "run").glob("*.pid"))
+
+
+async def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    async with on_a_terminal("dev", "--data-dir", data_dir) as (process, terminal), asyncio.timeout(60):
+        said = b""
+        while b"Ctrl-C" not in said:
+            said += await asyncio.to_thread(os.read, terminal, 4096)
+        pids = [int(path.read_text()) for path in (data_dir / "run").glob("*.pid")]
+        assert len(pids) == 5
+        os.close(terminal)
+        assert await process.wait() == 0
+    assert alive(pids) == []
+    assert not list((data_dir / "run").glob("*.pid"))
+
+
+async def test_a_killed_stack_takes_its_processes_along_and_its_data_can_be_used_again(
+    tmp_path: Path, busybox: str
+) -> None:
+    """Its NATS is frozen, so that it is still there when the next one comes."""
+    assert busybox
+    async with dev(tmp_path, STINT_KILL_GRACE="1") as killed:
+        pids, nats_pid = killed.pids(), killed.pid("nats-1")
+        ended, running = await killed.submit("true"), await killed.submit("sleep 600")
+        async with asyncio.timeout(30):
+            while not (await killed.get(running))["container_id"]:
+                pass
+        os.kill(nats_pid, signal.SIGSTOP)
+        killed.process.kill()
+        await killed.process.wait()
+        try:
+            await gone(*(pid for pid in pids if pid != nats_pid))
+            result = await stint("dev", "--data-dir", killed.data_dir, env={})
+        finally:
+            os.kill(nats_pid, signal.SIGCONT)
+        assert result.code == 1
+        assert result.err.endswith(f"was killed; wait for what it left, or end it: nats-1 (process {nats_pid}).\n")
+        await gone(nats_pid)
+    engine = DockerEngine()
+    assert await engine.find({"stint.job": running}) == []
+    await engine.close()
+    async with dev(tmp_path) as following:
+        assert (await following.get(ended))["status"] == "success"

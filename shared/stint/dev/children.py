@@ -9,6 +9,8 @@ from typing import Final
 
 import structlog
 
+from stint.dev.datadir import DataDir
+from stint.dev.tether import tethered
 from stint.errors import StintError
 
 log = structlog.get_logger()
@@ -35,7 +37,7 @@ class Child:
         name: `<service>-<n>`; names its log and pid files.
         command: program and arguments. No secret in them.
         environment: all of its environment.
-        data_dir: where `run/` and `log/` are.
+        data_dir: where its log and pid files go. It keeps the lock of this directory as long as it lives.
         ready: whether it answers.
         stop_within: seconds it may take to stop after SIGTERM.
         restart: whether it can be started again when it died.
@@ -45,50 +47,60 @@ class Child:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    data_dir: Path
+    data_dir: DataDir
     ready: Callable[[], Awaitable[bool]]
     stop_within: float = 10.0
     restart: bool = True
     keep_output: bool = True
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
+    _spawning: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     @property
     def log_path(self) -> Path:
         """Where its output goes."""
-        return self.data_dir / "log" / f"{self.name}.log"
+        return self.data_dir.path / "log" / f"{self.name}.log"
 
     @property
     def pid_path(self) -> Path:
         """Where its process id stands while it runs."""
-        return self.data_dir / "run" / f"{self.name}.pid"
+        return self.data_dir.run / f"{self.name}.pid"
 
     async def start(self) -> None:
         """Start it and wait until it answers.
 
         Raises:
-            ChildError: it ended or did not answer in time; shows the end of its log.
+            ChildError: it ended or did not answer in time; shows the end of its log. Or it was stopped before.
         """
         await self._spawn()
+        if self._process is None:
+            raise ChildError(f"{self.name} was stopped before it was started.")
         try:
             async with asyncio.timeout(READY_WITHIN):
                 while not await self.ready():
-                    if self._process is None or self._process.returncode is not None:
+                    if self._process.returncode is not None:
                         raise ChildError(f"{self.name} ended at once: {self._log_tail()}")
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise ChildError(f"{self.name} did not answer within {READY_WITHIN:g} s: {self._log_tail()}") from None
 
     async def _spawn(self) -> None:
+        """Start the process, unless it is to stop: `stop` waits for this, so that no process comes up behind it."""
+        async with self._spawning:
+            if not self._stopping:
+                await self._spawn_now()
+
+    async def _spawn_now(self) -> None:
         with self.log_path.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *self.command,
+                *tethered(self.command),
                 env=dict(self.environment),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output if self.keep_output else asyncio.subprocess.DEVNULL,
                 stderr=output,
                 # A Ctrl-C in the terminal is for the parent, which stops its children in order.
                 start_new_session=True,
+                pass_fds=(self.data_dir.lock,),
             )
         self.pid_path.write_text(f"{self._process.pid}\n", encoding="utf-8")
 
@@ -106,13 +118,13 @@ class Child:
             if not self.restart:
                 return
             await asyncio.sleep(RESTART_PAUSE)
-            if not self._stopping:
-                await self._spawn()
+            await self._spawn()
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL after `stop_within`. Returns when it is gone."""
+        """SIGTERM, then SIGKILL after `stop_within`. Returns when it is gone, for good."""
         self._stopping = True
-        process = self._process
+        async with self._spawning:
+            process = self._process
         if process is None:
             return
         if process.returncode is None:

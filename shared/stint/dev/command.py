@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from stint import health, logs
-from stint.dev.stack import Options, Stack, claim_data_dir
+from stint.dev.datadir import claim
+from stint.dev.stack import Options, Stack
 from stint.envfile import write_env_file
 from stint.errors import StintError
 
@@ -36,20 +37,20 @@ def dev(
     logs.configure()
     # Umask: logs and stores are nobody else's business.
     os.umask(0o077)
-    options = Options(data_dir=data_dir.absolute(), port=port, runners=runners)
+    options = Options(port=port, runners=runners)
     try:
-        asyncio.run(_run(options, env_file.absolute() if env_file else None))
+        asyncio.run(_run(data_dir.absolute(), options, env_file.absolute() if env_file else None))
     except StintError as error:
         typer.echo(f"stint dev: {error.sentence}", err=True)
         raise typer.Exit(1) from None
 
 
-async def _run(options: Options, env_file: Path | None) -> None:
+async def _run(data_dir: Path, options: Options, env_file: Path | None) -> None:
     stopping = asyncio.Event()
     async with AsyncExitStack() as resources:
-        claim_data_dir(options.data_dir, resources)
+        claimed = claim(data_dir, resources)
         await resources.enter_async_context(health.on_signals(stopping.set))
-        stack = Stack(options)
+        stack = Stack(claimed, options)
         resources.push_async_callback(stack.stop)
         starting = asyncio.create_task(stack.start())
         stopped = asyncio.create_task(stopping.wait())
@@ -66,7 +67,7 @@ async def _run(options: Options, env_file: Path | None) -> None:
 
 def _say_ready(stack: Stack, env_file: Path | None) -> None:
     settings = stack.settings
-    data_dir = stack.options.data_dir
+    data_dir = stack.data_dir.path
     # Beside the data directory, not in it: that one holds no token.
     path = env_file or data_dir.with_name(f"{data_dir.name}.env")
     write_env_file(path, settings)

