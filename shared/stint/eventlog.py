@@ -1,6 +1,7 @@
 """The ports to the broker: the event log, the payloads, the output, the work queues and the view.
 
-`stint.jetstream` implements them on NATS JetStream, `stint.testing` in memory; one contract suite runs on both.
+`stint.jetstream` implements them on NATS JetStream, `stint.testing` in memory (all but the work queues, whose leases
+only a real server has); one contract suite runs on both.
 Every method raises `BrokerUnavailableError` when the broker cannot be reached or does not answer.
 """
 

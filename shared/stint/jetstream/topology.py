@@ -7,7 +7,22 @@ import structlog
 
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
-from stint.subjects import EVENTS, JOBS_BUCKET, LOGS, PAYLOADS, RUNNERS_BUCKET, WORK, event_filter, kv_stream
+from stint.subjects import (
+    EVENTS,
+    JOBS_BUCKET,
+    LOGS,
+    PAYLOADS,
+    RUNNERS_BUCKET,
+    WORK,
+    event_filter,
+    hint_subject,
+    kv_stream,
+    kv_subject,
+    live_filter,
+    log_subject,
+    payload_subject,
+    tail_subject,
+)
 
 log = structlog.get_logger()
 
@@ -20,6 +35,9 @@ MAX_QUEUE_CONSUMERS: Final = 100_000
 """Queues with a live consumer at a time. Must be explicit: the server's own cap is 1000, and -1 does not lift it."""
 MARKER_TTL: Final = 60
 """Seconds that an expired key's marker stays, for those who follow the bucket."""
+
+_WILDCARDS: Final = ("{{wildcard(1)}}", "{{wildcard(2)}}", "{{wildcard(3)}}")
+"""The parts of a subject that a republish carries over."""
 
 _WRITE_ONCE: Final[Mapping[str, Any]] = {
     "retention": "limits",
@@ -42,13 +60,13 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
     return [
         {
             "name": EVENTS,
-            "subjects": ["ev.*.*.*"],
+            "subjects": [event_filter()],
             **_WRITE_ONCE,
             "allow_atomic": True,
-            "republish": {"src": "ev.*.*.*", "dest": "live.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"},
+            "republish": {"src": event_filter(), "dest": live_filter(*_WILDCARDS)},
             **common,
         },
-        {"name": PAYLOADS, "subjects": ["pl.*.*.*"], **_WRITE_ONCE, **common},
+        {"name": PAYLOADS, "subjects": [payload_subject("*", "*", "*")], **_WRITE_ONCE, **common},
         {
             "name": WORK,
             "sources": [{"name": EVENTS, "filter_subject": event_filter("submitted")}],
@@ -58,20 +76,20 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
             "allow_direct": True,
             "republish": {
                 "src": event_filter("submitted"),
-                "dest": "hint.{{wildcard(1)}}.{{wildcard(2)}}",
+                "dest": hint_subject(*_WILDCARDS[:2]),
                 "headers_only": True,
             },
             **common,
         },
         {
             "name": LOGS,
-            "subjects": ["log.*.*"],
+            "subjects": [log_subject("*", "*")],
             "retention": "limits",
             "discard": "new",
             "deny_delete": True,
             "allow_direct": True,
             "duplicate_window": int(DUPLICATE_WINDOW * _NANOSECONDS),
-            "republish": {"src": "log.*.*", "dest": "tail.{{wildcard(1)}}.{{wildcard(2)}}"},
+            "republish": {"src": log_subject("*", "*"), "dest": tail_subject(*_WILDCARDS[:2])},
             **common,
         },
         *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET)),
@@ -82,7 +100,7 @@ def _bucket(name: str) -> dict[str, Any]:
     """The stream behind a KV bucket with expiring keys, as NATS clients lay it out."""
     return {
         "name": kv_stream(name),
-        "subjects": [f"$KV.{name}.>"],
+        "subjects": [kv_subject(name, ">")],
         "retention": "limits",
         "max_msgs_per_subject": 1,
         "discard": "new",
