@@ -102,7 +102,13 @@ class Child:
                 start_new_session=True,
                 pass_fds=(self.data_dir.lock,),
             )
-        self.pid_path.write_text(f"{self._process.pid}\n", encoding="utf-8")
+        self._sign(self._process.pid)
+
+    def _sign(self, pid: int) -> None:
+        """Write the pid file in one step: whoever finds it can read it."""
+        unfinished = self.pid_path.with_suffix(".tmp")
+        unfinished.write_text(f"{pid}\n", encoding="utf-8")
+        unfinished.replace(self.pid_path)
 
     def _log_tail(self) -> str:
         return self.log_path.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip() or "it said nothing"
