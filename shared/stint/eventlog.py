@@ -71,12 +71,15 @@ class EventLog(Protocol):
 class PayloadStore(Protocol):
     """Sealed payloads, write-once, until the job has ended."""
 
-    async def put(self, token: str, job_id: str, sealed: bytes) -> int:
-        """Store a payload in chunks; returns how many. Repeating the same call is safe."""
+    async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
+        """Store a payload in chunks; returns how many. Repeating the same call is safe.
+
+        `attempt` keeps the chunks of several tries at one job apart.
+        """
         ...
 
-    async def get(self, token: str, job_id: str, chunks: int) -> bytes:
-        """The whole payload.
+    async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
+        """The whole payload, as this attempt stored it.
 
         Raises:
             UndecodableError: a chunk is missing.

@@ -37,6 +37,10 @@ class Submitted(Event, frozen=True, kw_only=True, tag="submitted"):
         payload_bytes: its size in bytes.
         container_image: as the request gave it in the clear; otherwise known once the payload is open.
         tty: likewise.
+        payload_try: what the payload's chunk numbers begin with, "" for nothing. A submission that may be repeated
+            seals its payload anew each time, and must not run with the chunks of an earlier try.
+        request_digest: hex SHA-256 of a request that had an Idempotency-Key: a repeat is known by it.
+        on_lost: what the queue is to do if the job's runner is lost, "" for the server's default.
     """
 
     kind: ClassVar[str] = "submitted"
@@ -47,6 +51,9 @@ class Submitted(Event, frozen=True, kw_only=True, tag="submitted"):
     payload_bytes: int
     container_image: str = ""
     tty: bool = False
+    payload_try: str = ""
+    request_digest: str = ""
+    on_lost: str = ""
 
 
 class KillRequested(Event, frozen=True, kw_only=True, tag="kill_requested"):
@@ -97,6 +104,8 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
         output_bytes: total of their bodies.
         output_digest: hex chain digest of the last chunk, "" without output.
         output_complete: false if the engine lost part of the output.
+        output_truncated: the job wrote more than may be kept.
+        output_masked: how many secret values were replaced in the output.
     """
 
     kind: ClassVar[str] = "ended"
@@ -110,6 +119,8 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
     output_bytes: int = 0
     output_digest: str = ""
     output_complete: bool = True
+    output_truncated: bool = False
+    output_masked: int = 0
 
 
 class Rejected(Event, frozen=True, kw_only=True, tag="rejected"):

@@ -28,6 +28,14 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cont_on_warnings: go on if Vault warns about a path.
         tty: give it a terminal; its output is then one stream.
         expose_vault_token: put the job's Vault token into its container.
+        timeout: seconds that the container may run, 0 for the server's default.
+        mask_secrets: replace the values of its secrets in its output.
+        on_lost: what its queue does when its runner is lost: `advance` or `hold`.
+        cpus: processors' worth of time, such as 0.5; 0 for the server's default, as with the next three.
+        memory: bytes, or a number with `k`, `m` or `g` (powers of 1024).
+        pids: processes and threads at a time.
+        network: `bridge` or `none`, "" for the server's default.
+        read_only: its root file system cannot be written to.
     """
 
     qname: str = ""
@@ -43,6 +51,14 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cont_on_warnings: bool = False
     tty: bool = False
     expose_vault_token: bool = False
+    timeout: float = 0
+    mask_secrets: bool = False
+    on_lost: str = ""
+    cpus: float = 0
+    memory: int | str = 0
+    pids: int = 0
+    network: str = ""
+    read_only: bool = False
 
 
 def parse_payload(data: bytes) -> JobPayload:

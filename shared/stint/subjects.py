@@ -152,9 +152,9 @@ def unreadable_submission(stream: str, sequence: int) -> EventAddress:
     return EventAddress("rejected", BAD_QUEUE_TOKEN, digest)
 
 
-def payload_subject(token: str, job_id: str, number: int | str) -> str:
-    """Chunk `number` (from 0) of a job's sealed payload, or a filter with `*`."""
-    return f"pl.{token}.{job_id}.{number}"
+def payload_subject(token: str, job_id: str, number: int | str, attempt: str = "") -> str:
+    """Chunk `number` (from 0) of a job's sealed payload, or a filter over all of its chunks with `*`."""
+    return f"pl.{token}.{job_id}.{attempt}{number}"
 
 
 def log_subject(token: str, job_id: str) -> str:

@@ -38,6 +38,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     output_bytes: int
     output_complete: bool
     output_truncated: bool
+    output_masked: int = 0
     sequence: int
 
 
@@ -68,7 +69,8 @@ def view(job: Job) -> JobView:
         submitted_by=submitted.by if submitted else "",
         output_bytes=end.output_bytes,
         output_complete=end.output_complete,
-        output_truncated=False,
+        output_truncated=end.output_truncated,
+        output_masked=end.output_masked,
         sequence=job.sequence,
     )
 

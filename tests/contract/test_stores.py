@@ -34,6 +34,19 @@ async def test_payloads_are_written_once(ports: Ports) -> None:
     assert await ports.payloads.get(TOKEN, JOB, 1) == b"first"
 
 
+async def test_tries_at_one_payload_are_kept_apart(ports: Ports) -> None:
+    first, second = b"1" * 600_000, b"2" * 600_000
+    for attempt, sealed in (("a-", first), ("b-", second)):
+        assert await ports.payloads.put(TOKEN, JOB, sealed, attempt=attempt) == 2
+    assert await ports.payloads.get(TOKEN, JOB, 2, attempt="a-") == first
+    assert await ports.payloads.get(TOKEN, JOB, 2, attempt="b-") == second
+    with pytest.raises(UndecodableError):
+        await ports.payloads.get(TOKEN, JOB, 2)
+    await ports.payloads.purge(TOKEN, JOB)
+    with pytest.raises(UndecodableError):
+        await ports.payloads.get(TOKEN, JOB, 2, attempt="a-")
+
+
 async def test_a_payload_with_a_chunk_missing_is_refused(ports: Ports) -> None:
     await ports.payloads.put(TOKEN, JOB, b"x")
     with pytest.raises(UndecodableError, match="1 of its 2 chunks"):

@@ -36,6 +36,7 @@ def job_view(number: int, *, qname: str = "a", status: str = "queued", ended: st
         output_bytes=0,
         output_complete=True,
         output_truncated=False,
+        output_masked=0,
         sequence=number,
     )
 

@@ -67,6 +67,7 @@ class JobBody(BaseModel):
     output_bytes: int
     output_complete: bool
     output_truncated: bool
+    output_masked: int
     output: str
     stdout: str
     stderr: str

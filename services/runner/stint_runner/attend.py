@@ -17,10 +17,11 @@ from stint.events import AnyEvent, Ended, Launched, Rejected, Started, Submitted
 from stint.job import ACTIVE, Claim, Job, State, decide
 from stint.subjects import EventAddress, parse_event_subject
 from stint.vault import Ticket
-from stint_runner.execute import Execution, remove_containers
+from stint_runner.execute import Execution
 from stint_runner.lease import Lease, LeaseTimes
 from stint_runner.opening import RejectedError, UnfitError
 from stint_runner.parts import Parts
+from stint_runner.prepare import Claimed, remove_containers
 from stint_runner.waiting import InterruptedByEventError, append_surely, attempts, patiently, unless
 from stint_runner.watch import Verdict, Watch, verdict_on_ended
 
@@ -187,9 +188,14 @@ class Attendant:
         outcome = await append_surely(self._parts.log, job.token, job.job_id, *claim, after=job.sequence)
         if outcome is Outcome.LOST or submitted is None:
             return Verdict.LOOK_AGAIN
-        execution = Execution(
-            self._parts, submitted, examined, token=job.token, job_id=job.job_id, ack=lease.delivery.ack_subject
+        claimed = Claimed(
+            job_id=job.job_id,
+            token=job.token,
+            submitted=submitted,
+            ticket=examined,
+            ack=lease.delivery.ack_subject,
         )
+        execution = Execution(self._parts, claimed)
         try:
             return await self._finish(job, execution, lease, watch)
         finally:

@@ -18,7 +18,11 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         labels: how the container is found again.
         network: the engine's network mode.
         binds: host path to container path, mounted read-only.
-        hardened: no new privileges, no capabilities, a pids limit.
+        hardened: no new privileges, no capabilities.
+        cpus: processors' worth of time, 0 for no limit, as with the next two.
+        memory: bytes, swap included.
+        pids: processes and threads at a time.
+        read_only: the root file system cannot be written to.
     """
 
     image: str
@@ -31,6 +35,10 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     network: str = "bridge"
     binds: Mapping[str, str] = {}
     hardened: bool = True
+    cpus: float = 0
+    memory: int = 0
+    pids: int = 0
+    read_only: bool = False
 
 
 class OutputPiece(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -40,6 +40,19 @@ class UnfitError(StintError):
 
 class RejectedError(StintError):
     """What was submitted is no submission that could ever run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open payload.
+
+    Attributes:
+        job: what to run.
+        request_refs: secret references that stood beside the payload in the request; any other source wins over them.
+    """
+
+    job: JobPayload = field(repr=False)
+    request_refs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +163,7 @@ class Opener:
         if hashlib.sha256(sealed).hexdigest() != ticket.payload_sha256:
             raise _bad_payload(f"{_ALERT}: The payload is not the one that was submitted.")
 
-    async def payload(self, sealed: bytes, job_token: str, qname: str) -> JobPayload:
+    async def payload(self, sealed: bytes, job_token: str, qname: str) -> Opened:
         """Decrypt and read a payload.
 
         Raises:
@@ -170,7 +183,7 @@ class Opener:
             raise _bad_payload(
                 f"payload qname and job request qname do not match: '{payload.qname.lower()}' != '{qname}'"
             )
-        return payload
+        return Opened(payload)
 
     async def _decrypt(self, ciphertext: str, job_token: str) -> bytes:
         """With the runner's own token; where that may not, with the job's, as existing GoStint set-ups allow it."""

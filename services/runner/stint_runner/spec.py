@@ -81,13 +81,15 @@ def pull_always(payload: JobPayload) -> bool:
     return policy == "Always"
 
 
-def secret_refs(payload: JobPayload, content: Manifest = NOTHING, image: Manifest = NOTHING) -> list[SecretRef]:
-    """All references, those of the image first, then the content's, then the payload's; the last of a variable wins.
+def secret_refs(
+    payload: JobPayload, content: Manifest = NOTHING, image: Manifest = NOTHING, request: Sequence[str] = ()
+) -> list[SecretRef]:
+    """All references: the request's, the image's, the content's, the payload's; the last of a variable wins.
 
     Raises:
         JobFailedError: one of them is wrong.
     """
-    return parse_refs([*(image.secret_refs or ()), *(content.secret_refs or ()), *payload.secret_refs])
+    return parse_refs([*request, *(image.secret_refs or ()), *(content.secret_refs or ()), *payload.secret_refs])
 
 
 def exposes_token(payload: JobPayload, *, compat: bool = False) -> bool:

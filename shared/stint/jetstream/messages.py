@@ -49,12 +49,17 @@ def sequence_of(message: Stored) -> int:
     return int((message.headers or {})[SEQUENCE])
 
 
+def subject_of(message: Stored) -> str:
+    """The subject that the message was published to."""
+    return (message.headers or {}).get(SUBJECT, "")
+
+
 def records(messages: Iterable[Stored]) -> Iterator[Record]:
     """Messages of EVENTS as records, without those that no stream made or whose subject names no queue or job."""
     for message in messages:
         headers = message.headers or {}
         try:
-            address = parse_event_subject(headers.get(SUBJECT, ""))
+            address = parse_event_subject(subject_of(message))
         except (InvalidTokenError, InvalidJobIdError):
             continue
         yield to_record(address, message.data, sequence=sequence_of(message), time=headers[TIME])

@@ -6,11 +6,15 @@ from stint.errors import UndecodableError
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
-from stint.jetstream.messages import sequence_of
+from stint.jetstream.messages import sequence_of, subject_of
 from stint.subjects import PAYLOADS, payload_subject
 
 CHUNK_BYTES: Final = 512 * 1024
 """A chunk's size: half of what a NATS server takes by default."""
+MAX_CHUNKS: Final = 128
+"""Of a payload: 64 MiB, twice what Vault takes."""
+BATCH: Final = 64
+"""Chunks that one read asks for."""
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """Bytes that one read asks for."""
 
@@ -21,33 +25,29 @@ class JetStreamPayloads:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def put(self, token: str, job_id: str, sealed: bytes) -> int:
+    async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
         chunks = [sealed[start : start + CHUNK_BYTES] for start in range(0, len(sealed), CHUNK_BYTES)]
         for number, chunk in enumerate(chunks):
-            answer = await self._broker.publish(payload_subject(token, job_id, number), chunk)
+            answer = await self._broker.publish(payload_subject(token, job_id, number, attempt), chunk)
             # Taken: by an earlier try of this very job. If by anybody else, the payload will not match its ticket.
             if error_code(answer) not in {SUBJECT_TAKEN, WRONG_LAST_SEQUENCE}:
                 check(answer)
         return len(chunks)
 
-    async def get(self, token: str, job_id: str, chunks: int) -> bytes:
-        parts: list[bytes] = []
+    async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
+        if chunks > MAX_CHUNKS:
+            raise UndecodableError(f"A payload has at most {MAX_CHUNKS} chunks.")
+        wanted = [payload_subject(token, job_id, number, attempt) for number in range(chunks)]
+        parts: dict[str, bytes] = {}
         sequence = 1
         while len(parts) < chunks:
-            messages = await self._broker.direct_get(
-                PAYLOADS,
-                {
-                    "seq": sequence,
-                    "next_by_subj": payload_subject(token, job_id, "*"),
-                    "batch": chunks - len(parts),
-                    "max_bytes": BATCH_BYTES,
-                },
-            )
+            request = {"seq": sequence, "next_by_subj": payload_subject(token, job_id, "*")}
+            messages = await self._broker.direct_get(PAYLOADS, request | {"batch": BATCH, "max_bytes": BATCH_BYTES})
             if not messages:
                 raise UndecodableError(f"The payload has {len(parts)} of its {chunks} chunks.")
-            parts += [message.data for message in messages]
+            parts |= {subject: message.data for message in messages if (subject := subject_of(message)) in wanted}
             sequence = sequence_of(messages[-1]) + 1
-        return b"".join(parts)
+        return b"".join(parts[subject] for subject in wanted)
 
     async def purge(self, token: str, job_id: str) -> None:
         subject = payload_subject(token, job_id, "*")

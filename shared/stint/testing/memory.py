@@ -12,7 +12,7 @@ from stint.errors import LogGapError, UndecodableError
 from stint.eventlog import Chunk, Outcome, StoredView
 from stint.events import AnyEvent, Record, Submitted
 from stint.job import Job, fold
-from stint.subjects import WORK, EventAddress, unreadable_submission
+from stint.subjects import WORK, EventAddress, payload_subject, unreadable_submission
 
 T = TypeVar("T")
 
@@ -105,21 +105,25 @@ class MemoryPayloads:
 
     def __init__(self, chunk_bytes: int = 512 * 1024) -> None:
         self._chunk_bytes = chunk_bytes
-        self._chunks: dict[tuple[str, str], list[bytes]] = {}
+        self._chunks: dict[str, bytes] = {}
 
-    async def put(self, token: str, job_id: str, sealed: bytes) -> int:
-        size = self._chunk_bytes
-        chunks = [sealed[start : start + size] for start in range(0, len(sealed), size)]
-        return len(self._chunks.setdefault((token, job_id), chunks))
+    async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
+        starts = range(0, len(sealed), self._chunk_bytes)
+        for number, start in enumerate(starts):
+            subject = payload_subject(token, job_id, number, attempt)
+            self._chunks.setdefault(subject, sealed[start : start + self._chunk_bytes])
+        return len(starts)
 
-    async def get(self, token: str, job_id: str, chunks: int) -> bytes:
-        found = self._chunks.get((token, job_id), [])[:chunks]
+    async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
+        wanted = [payload_subject(token, job_id, number, attempt) for number in range(chunks)]
+        found = [self._chunks[subject] for subject in wanted if subject in self._chunks]
         if len(found) < chunks:
             raise UndecodableError(f"The payload has {len(found)} of its {chunks} chunks.")
         return b"".join(found)
 
     async def purge(self, token: str, job_id: str) -> None:
-        self._chunks.pop((token, job_id), None)
+        mine = payload_subject(token, job_id, "")
+        self._chunks = {subject: data for subject, data in self._chunks.items() if not subject.startswith(mine)}
 
 
 class MemoryOutput:
