@@ -11,15 +11,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
-from stint.errors import ConfigError
+from stint.errors import ConfigError, UndecodableError
+from stint.limits import LimitPolicy, Limits, parse_memory
 
 S = TypeVar("S", bound="Settings")
 
 
 def _env(*names: str) -> AliasChoices:
     return AliasChoices(*names)
+
+
+def _bytes(value: int | str) -> int:
+    try:
+        return parse_memory(value)
+    except UndecodableError as error:
+        raise ValueError(error.sentence.removeprefix("memory ")) from None
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
+"""A number, or one with `k`, `m`, `g` or `t`."""
+Amount = Annotated[float, Field(ge=0)]
 
 
 class Settings(BaseModel):
@@ -107,14 +129,76 @@ class RunnerSettings(Settings):
     """Seconds that running jobs may go on after SIGTERM or SIGINT; then they are killed."""
     docker_host: str = Field("", validation_alias=_env("DOCKER_HOST"))
     """The container engine. Default: the local socket."""
+    docker_cert_path: str = Field("", validation_alias=_env("DOCKER_CERT_PATH"))
+    """Folder of `ca.pem`, `cert.pem` and `key.pem`. With it, `tcp://` is TLS, and the engine is always verified."""
+    docker_tls_verify: str = Field("", validation_alias=_env("DOCKER_TLS_VERIFY"))
+    """Anything: `tcp://` is TLS, with the files in `DOCKER_CERT_PATH` or `~/.docker`."""
+    docker_api_version: Annotated[str, Field(pattern=r"^(v?[0-9]+\.[0-9]+)?$")] = Field(
+        "", validation_alias=_env("DOCKER_API_VERSION")
+    )
+    """Version of the engine's API to speak, such as `1.43`. Default: the engine's own."""
+    docker_config: str = Field("", validation_alias=_env("DOCKER_CONFIG"))
+    """Folder of Docker's `config.json`, whose registry logins are used. Default: `~/.docker`."""
+    registry_secrets: str = Field("", validation_alias=_env("STINT_REGISTRY_SECRETS"))
+    """Vault path of registry logins, such as `kv/data/registries`: `user:password` or an object, by registry."""
+    image_retention: Annotated[float, Field(ge=0)] = Field(24 * 3600, validation_alias=_env("STINT_IMAGE_RETENTION"))
+    """Seconds that an image which Stint pulled stays after its last use by a job; 0: for ever."""
     job_network: str = Field("bridge", validation_alias=_env("STINT_JOB_NETWORK"))
     """The containers' network: `bridge`, `none`, `host` or a network's name."""
     images_allow: str = Field("*", validation_alias=_env("STINT_IMAGES_ALLOW"))
     """Patterns of images that may run, comma-separated, `*` for anything."""
+    job_networks: str = Field("none,bridge", validation_alias=_env("STINT_JOB_NETWORKS"))
+    """Networks that a job may ask for, comma-separated: `none`, `bridge`. That of `STINT_JOB_NETWORK` it always may."""
+    job_timeout: Amount = Field(0, validation_alias=_env("STINT_JOB_TIMEOUT"))
+    """Seconds that a job may run if it does not ask; 0 is no limit, here and in the next ones."""
+    job_timeout_max: Amount = Field(0, validation_alias=_env("STINT_JOB_TIMEOUT_MAX"))
+    """The most that a job may ask for, and what it gets if nobody says anything; likewise with the next ones."""
+    job_cpus: Amount = Field(0, validation_alias=_env("STINT_JOB_CPUS"))
+    """Processors' worth of time, such as 0.5."""
+    job_cpus_max: Amount = Field(0, validation_alias=_env("STINT_JOB_CPUS_MAX"))
+    """Its maximum."""
+    job_memory: Bytes = Field(0, validation_alias=_env("STINT_JOB_MEMORY"))
+    """Memory and swap together: bytes, or a number with `k`, `m` or `g`."""
+    job_memory_max: Bytes = Field(0, validation_alias=_env("STINT_JOB_MEMORY_MAX"))
+    """Its maximum."""
+    job_pids: Annotated[int, Field(ge=0)] = Field(4096, validation_alias=_env("STINT_JOB_PIDS"))
+    """Processes and threads at a time."""
+    job_pids_max: Annotated[int, Field(ge=0)] = Field(0, validation_alias=_env("STINT_JOB_PIDS_MAX"))
+    """Its maximum."""
+    output_limit: Bytes = Field(64 * 2**20, validation_alias=_env("STINT_OUTPUT_LIMIT"))
+    """Bytes of output kept of a job; of a longer one the rest is dropped while it runs on. 0 is no limit."""
+
+    @property
+    def limits(self) -> LimitPolicy:
+        """What jobs get and may ask for. The built-in limit on processes yields to a maximum, and to `compat`."""
+        pids = self.job_pids
+        if "job_pids" not in self.model_fields_set:
+            pids = 0 if self.compat else min(pids, self.job_pids_max or pids)
+        defaults = Limits(timeout=self.job_timeout, cpus=self.job_cpus, memory=self.job_memory, pids=pids)
+        maxima = Limits(
+            timeout=self.job_timeout_max,
+            cpus=self.job_cpus_max,
+            memory=self.job_memory_max,
+            pids=self.job_pids_max,
+        )
+        names = (name.strip() for name in self.job_networks.split(","))
+        networks = tuple(name for name in names if name)
+        return LimitPolicy(defaults=defaults, maxima=maxima, network=self.job_network, networks=networks)
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        try:
+            self.limits.check()
+        except ConfigError as error:
+            raise ValueError(error.sentence) from None
+        return self
 
 
 class ProjectorSettings(Settings):
-    """A projector's own: nothing more."""
+    """A projector's own."""
+
+    history: Annotated[float, Field(gt=0, le=10**9)] = Field(30 * 24 * 3600, validation_alias=_env("STINT_HISTORY"))
+    """Seconds after its end that a job's facts stay in the log, unseen; at least as long as it can be read."""
 
 
 def load(shape: type[S], environ: Mapping[str, str]) -> S:

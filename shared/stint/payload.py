@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from stint.errors import UndecodableError
 
 T = TypeVar("T")
+
+MAX_CONTENT: Final = 16 * 1024 * 1024
+"""Bytes of compressed content: as base64 in a sealed payload it must still fit into one request to Vault (32 MiB)."""
 
 
 class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,6 +62,20 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pids: int = 0
     network: str = ""
     read_only: bool = False
+
+
+_NOT_MERGED: Final = frozenset({"qname", "secret_refs"})
+
+
+def merge(payload: JobPayload, request: JobPayload) -> JobPayload:
+    """A job whose unset fields are filled from the request that carried it.
+
+    A list is taken whole, from the first that is not empty; a flag is set if either sets it. Not merged are the queue,
+    which both must name, and the secret references, of which all sources count, each with a rank of its own.
+    """
+    names = (name for name in JobPayload.__struct_fields__ if name not in _NOT_MERGED)
+    merged = {name: getattr(payload, name) or getattr(request, name) for name in names}
+    return msgspec.structs.replace(payload, **merged)
 
 
 def parse_payload(data: bytes) -> JobPayload:

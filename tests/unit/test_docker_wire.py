@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stint.errors import EngineError, ImageError
+from stint.limits import Limits
 from stint_runner import docker_wire as wire
 from stint_runner.engine import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.overlay import Member, overlay
@@ -78,7 +79,36 @@ def test_the_whole_config() -> None:
     }  # fmt: skip
     assert host["NetworkMode"] == "none"
     assert host["Mounts"] == [{"Type": "bind", "Source": "/host:x", "Target": "/inside", "ReadOnly": True}]
-    assert (host["SecurityOpt"], host["CapDrop"], host["PidsLimit"]) == (["no-new-privileges"], ["ALL"], 4096)
+    assert (host["SecurityOpt"], host["CapDrop"]) == (["no-new-privileges"], ["ALL"])
+    assert not host.keys() & {"PidsLimit", "Memory", "MemorySwap", "CpuQuota", "ReadonlyRootfs"}
+
+
+@pytest.mark.parametrize("hardened", [True, False])
+def test_limits(hardened: bool) -> None:
+    limits = Limits(timeout=60, cpus=1.5, memory=2**30, pids=100)
+    host = wire.create_config(ContainerSpec(image="app", limits=limits, hardened=hardened))["HostConfig"]
+    assert host.items() >= {
+        "CpuPeriod": 100_000, "CpuQuota": 150_000, "Memory": 2**30, "MemorySwap": 2**30, "PidsLimit": 100,
+    }.items()  # fmt: skip
+
+
+def test_the_least_cpu_time_is_not_none() -> None:
+    host = wire.create_config(ContainerSpec(image="app", limits=Limits(cpus=0.01)))["HostConfig"]
+    assert host["CpuQuota"] == 1000
+
+
+def test_a_frozen_container() -> None:
+    spec = ContainerSpec(image="app", command=["c"], read_only=True, env=["A=1"], labels={"l": "v"})
+    config = wire.frozen_config(spec, image_id="sha256:00", model="m")
+    plain = wire.create_config(spec)
+    assert config.pop("Image") == "sha256:00"
+    assert plain.pop("Image") == "app:latest"
+    assert config.pop("HostConfig") == {**plain.pop("HostConfig"), "ReadonlyRootfs": True, "VolumesFrom": ["m"]}
+    assert config == plain
+
+
+def test_the_filter_for_a_job_s_image_finds_nobody_else_s() -> None:
+    assert wire.frozen_images({"a": "1"}) == {"label": ["a=1"], "dangling": ["true"]}
 
 
 def test_a_config_without_an_image() -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from stint.errors import JobFailedError
+from stint.limits import Limits
 from stint.payload import JobPayload
 from stint_runner.content import Manifest
 from stint_runner.engine import ContainerSpec
@@ -16,16 +17,28 @@ from stint_runner.spec import (
 )
 
 LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", work_created="2026-01-01T00:00:00Z")
+LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
 CONTEXT = JobContext(
-    labels=LABELS, network="net", vault_addr="https://vault", vault_cacert="/etc/ca.pem", vault_token="hidden"
+    labels=LABELS,
+    network="net",
+    limits=LIMITS,
+    vault_addr="https://vault",
+    vault_cacert="/etc/ca.pem",
+    vault_token="hidden",
 )
 
 
 def test_labels() -> None:
     assert LABELS == {
         "stint.job": "0" * 24, "stint.queue": "me", "stint.runner": "r1",
-        "stint.ack": "$JS.ACK.x", "stint.work-created": "2026-01-01T00:00:00Z",
+        "stint.ack": "$JS.ACK.x", "stint.work-created": "2026-01-01T00:00:00Z", "stint.timeout": "0",
     }  # fmt: skip
+
+
+def test_labels_of_what_a_later_runner_must_know() -> None:
+    marks = labels(job_id="0" * 24, token="me", runner="r1", timeout=90.5, read_only=True)
+    assert marks.items() >= {"stint.timeout": "90.5", "stint.read-only": "true"}.items()
+    assert float(marks["stint.timeout"]) == 90.5
 
 
 def test_a_whole_payload() -> None:
@@ -35,7 +48,7 @@ def test_a_whole_payload() -> None:
     assert container_spec(payload, "app:1", CONTEXT) == ContainerSpec(
         image="app:1", entrypoint=("sh",), command=("-c", "true"), working_directory="/w", tty=True,
         env=("A=1", "B", "C=x=y", "VAULT_ADDR=https://vault", "VAULT_CACERT=/etc/ca.pem"),
-        labels=LABELS, network="net", binds={"/etc/ca.pem": "/etc/ca.pem"}, hardened=True,
+        labels=LABELS, network="net", binds={"/etc/ca.pem": "/etc/ca.pem"}, hardened=True, limits=LIMITS,
     )  # fmt: skip
 
 
@@ -54,6 +67,13 @@ def test_the_token_is_passed_only_on_request(asked: bool, compat: bool, exposed:
     assert ("VAULT_TOKEN=hidden" in spec.env) is exposed
     assert exposes_token(payload, compat=compat) is exposed
     assert spec.hardened is not compat
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_what_a_job_asks_for_counts_in_compat_too(compat: bool) -> None:
+    context = JobContext(labels={}, limits=LIMITS, compat=compat)
+    spec = container_spec(JobPayload(read_only=True), "app", context)
+    assert (spec.read_only, spec.limits, spec.hardened) == (True, LIMITS, not compat)
 
 
 def test_the_token_is_not_shown() -> None:
@@ -87,6 +107,16 @@ def test_no_image() -> None:
     with pytest.raises(JobFailedError) as caught:
         container_image(JobPayload(), Manifest(container_image=""))
     assert (str(caught.value), caught.value.reason) == ("ContainerImage is empty", "image")
+
+
+@pytest.mark.parametrize("image", ["sha256:9", "sha256:" + "a" * 64])
+def test_an_image_s_id_is_no_name(image: str) -> None:
+    """Docker takes any beginning of an id: one could be guessed, and be that of another job's files."""
+    for payload, content in ((JobPayload(container_image=image), Manifest()), (JobPayload(), Manifest(image))):
+        with pytest.raises(JobFailedError) as caught:
+            container_image(payload, content)
+        assert caught.value.reason == "image"
+    assert container_image(JobPayload(container_image=f"app@sha256:{'a' * 64}")).startswith("app@")
 
 
 def test_pull_policy() -> None:

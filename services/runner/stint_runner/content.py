@@ -13,6 +13,7 @@ import msgspec
 import yaml
 
 from stint.errors import JobFailedError
+from stint.payload import MAX_CONTENT
 
 MAX_UNPACKED: Final = 2**30
 """Bytes of the plain tar."""
@@ -58,7 +59,7 @@ def unpack(content: str) -> Content:
     Takes seconds of processor for hundreds of megabytes: run it in a thread.
 
     Raises:
-        JobFailedError: malformed, over 1 GiB unpacked, over 50,000 members, or a bad `gostint.yml`.
+        JobFailedError: malformed, over 16 MiB packed, over 1 GiB unpacked, over 50,000 members, or a bad `gostint.yml`.
     """
     if content.count(",") != 1:
         raise _failed("Failed to parse invalid content")
@@ -69,6 +70,8 @@ def unpack(content: str) -> Content:
         raise _failed("Failed to decode content base64: not standard base64") from None
     if word != "targz":
         raise _failed(f"Failed to extract content, unsupported archive format: {word}")
+    if len(packed) > MAX_CONTENT:
+        raise _failed(f"Failed to unzip content: over {MAX_CONTENT} bytes compressed")
     archive = _gunzip(packed)
     document = _scan(archive)
     return Content(archive, Manifest() if document is None else parse_manifest(document))

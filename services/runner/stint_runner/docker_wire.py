@@ -9,16 +9,18 @@ from itertools import groupby
 from typing import Any, Final
 
 from stint.errors import EngineError
+from stint.limits import Limits
 from stint_runner.engine import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.images import parse_reference
 from stint_runner.overlay import USER_ID
 
-PIDS_LIMIT: Final = 4096
 MAX_FILE: Final = 2**20
 """Bytes of a file that is read out of a container."""
 MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
 """Bytes of the tar around it: its headers, and padding to tar's record of 10 KiB."""
 
+_CPU_PERIOD: Final = 100_000
+"""Microseconds; the kernel's default."""
 _ALIVE: Final = frozenset({"running", "paused", "restarting"})
 _FRAME_HEADER: Final = 8
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
@@ -67,6 +69,16 @@ def create_config(spec: ContainerSpec) -> dict[str, Any]:
     return config
 
 
+def frozen_config(spec: ContainerSpec, *, image_id: str, model: str) -> dict[str, Any]:
+    """The body that creates a container with the files of another, `model`, which were made the image `image_id`.
+
+    The files of the model's anonymous volumes are not in that image: the new container takes the volumes themselves.
+    """
+    config = create_config(spec)
+    host = {**config["HostConfig"], "VolumesFrom": [model]}
+    return {**config, "Image": image_id, "HostConfig": host}
+
+
 def _host_config(spec: ContainerSpec) -> dict[str, Any]:
     host: dict[str, Any] = {"NetworkMode": spec.network, "LogConfig": _LOG_CONFIG}
     if spec.binds:
@@ -76,7 +88,21 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
             for source, target in spec.binds.items()
         ]
     if spec.hardened:
-        host |= {"SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"], "PidsLimit": PIDS_LIMIT}
+        host |= {"SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"]}
+    if spec.read_only:
+        host["ReadonlyRootfs"] = True
+    return host | _limits(spec.limits)
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    host: dict[str, Any] = {}
+    if limits.cpus:
+        # Not NanoCpus: of those the engine refuses more than it has, and jobs do not know where they will run.
+        host |= {"CpuPeriod": _CPU_PERIOD, "CpuQuota": round(limits.cpus * _CPU_PERIOD)}
+    if limits.memory:
+        host |= {"Memory": limits.memory, "MemorySwap": limits.memory}
+    if limits.pids:
+        host["PidsLimit"] = limits.pids
     return host
 
 
@@ -87,6 +113,11 @@ def _last_of_each(spec: ContainerSpec) -> list[str]:
 def label_filter(labels: Mapping[str, str]) -> str:
     """The `filters` parameter of a listing."""
     return json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
+
+
+def frozen_images(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    """The filter for images without a name that bear these labels: nobody else's."""
+    return {"label": [f"{name}={value}" for name, value in labels.items()], "dangling": ["true"]}
 
 
 def container_info(container_id: str, labels: Mapping[str, str] | None, state: str) -> ContainerInfo:

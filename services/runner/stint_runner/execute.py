@@ -29,14 +29,16 @@ class Execution:
         self._container = ""
         self._complete = True
         self._gone = True
-        self._pump = OutputPump(parts.output, claimed.token, claimed.job_id)
+        self._pump = OutputPump(parts.output, claimed.token, claimed.job_id, limit=parts.output_limit)
 
     async def run(self, killed: asyncio.Event) -> Ended:
         """Run the job to its end; `killed` stops it, at whatever point it is. Returns the fact to append."""
         try:
             prepared = await unless(killed, self._preparation.run())
             self._container = prepared.container_id
-            exited, signalled = await self._run_container(killed)
+            if prepared.payload.mask_secrets:
+                self._pump.mask(prepared.secrets.values())
+            exited, stopped = await self._run_container(killed, prepared.timeout)
         except InterruptedByEventError:
             return self._failed("job killed", "killed")
         except JobFailedError as error:
@@ -45,20 +47,21 @@ class Execution:
             return self._failed(f"Run container failed: {error.sentence}", "container")
         except VaultError as error:
             return self._failed(f"Vault did not answer: {error.sentence}", "secrets")
-        return self._exited(exited, signalled=signalled)
+        return self._exited(exited, stopped, prepared.timeout)
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 
-    async def _run_container(self, killed: asyncio.Event) -> tuple[Exit, bool]:
-        """How the container ended, and whether a kill was signalled before that."""
+    async def _run_container(self, killed: asyncio.Event, seconds: float) -> tuple[Exit, str]:
+        """How the container ended, and why it was stopped, "" if it ended by itself. 0 `seconds` are no time-out."""
         if killed.is_set():
             raise InterruptedByEventError
         self._gone = False
         await self._parts.engine.start(self._container)
+        deadline = asyncio.get_running_loop().time() + seconds if seconds else None
         self._complete = False
         copying = asyncio.create_task(self._pump.copy(self._parts.engine.output(self._container)))
         try:
-            ending = await self._until_exit(killed)
+            ending = await self._until_exit(killed, deadline)
             self._gone = True
             await self._finish(copying)
         finally:
@@ -66,14 +69,16 @@ class Execution:
             await asyncio.gather(copying, return_exceptions=True)
         return ending
 
-    async def _until_exit(self, killed: asyncio.Event) -> tuple[Exit, bool]:
+    async def _until_exit(self, killed: asyncio.Event, deadline: float | None) -> tuple[Exit, str]:
         engine = self._parts.engine
         waiting = asyncio.create_task(engine.wait(self._container))
         try:
-            return await unless(killed, asyncio.shield(waiting)), False
-        except InterruptedByEventError:
-            await engine.stop(self._container, self._parts.kill_grace)
-            return await waiting, True
+            async with asyncio.timeout_at(deadline):
+                return await unless(killed, asyncio.shield(waiting)), ""
+        except (InterruptedByEventError, TimeoutError):
+            reason = "killed" if killed.is_set() else "timeout"
+            signalled = await engine.stop(self._container, self._parts.kill_grace)
+            return await waiting, reason if signalled else ""
         finally:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
@@ -91,15 +96,12 @@ class Execution:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def _exited(self, exited: Exit, *, signalled: bool) -> Ended:
-        reason = ""
-        if signalled:
-            reason = "killed"
-        elif exited.oom_killed and exited.code:
-            reason = "oom"
-        elif exited.code:
-            reason = "exit_code"
-        return self._ended("failed" if reason else "success", reason, return_code=exited.code)
+    def _exited(self, exited: Exit, stopped: str, seconds: float) -> Ended:
+        reason = stopped
+        if exited.code and not stopped:
+            reason = "oom" if exited.oom_killed else "exit_code"
+        error = f"The job ran for longer than its time-out of {seconds:.12g} seconds." if stopped == "timeout" else ""
+        return self._ended("failed" if reason else "success", reason, error, return_code=exited.code)
 
     def _failed(self, sentence: str, reason: str, status: str = "failed") -> Ended:
         return self._ended(status, reason, sentence)
@@ -116,6 +118,8 @@ class Execution:
             output_bytes=self._pump.size,
             output_digest=self._pump.digest,
             output_complete=self._complete,
+            output_truncated=self._pump.truncated,
+            output_masked=self._pump.masked,
         )
 
     async def contain(self) -> None:

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 from stint.eventlog import EventLog, OutputLog, PayloadStore, WorkQueues
 from stint.events import Event
+from stint.limits import LimitPolicy
 from stint_runner.engine import Engine
 from stint_runner.opening import Opener
+from stint_runner.output import OUTPUT_LIMIT
 
 E = TypeVar("E", bound=Event)
 
@@ -22,7 +24,8 @@ class Parts:
         runner: the runner's id.
         takeover: T, see `stint_runner.lease`.
         kill_grace: seconds between SIGTERM and SIGKILL when a user kills a job.
-        network: of the containers.
+        limits: what jobs get and may ask for, their network too.
+        output_limit: bytes of output kept of a job, 0 for no limit.
         images_allow: patterns of images that may run.
         vault_addr: the Vault that containers are told of.
         vault_cacert: its CA bundle on the engine's host, "" for none.
@@ -39,7 +42,8 @@ class Parts:
     runner: str
     takeover: float = 15.0
     kill_grace: float = 15.0
-    network: str = "bridge"
+    limits: LimitPolicy = field(default_factory=LimitPolicy)
+    output_limit: int = OUTPUT_LIMIT
     images_allow: str = "*"
     vault_addr: str = ""
     vault_cacert: str = ""

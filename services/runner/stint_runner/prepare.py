@@ -1,39 +1,45 @@
 """From a claimed job's sealed payload to a container that is ready to start."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import structlog
 
-from stint.errors import BrokerUnavailableError, EngineError, JobFailedError, StintError, VaultError
+from stint.errors import (
+    BrokerUnavailableError,
+    EngineError,
+    ImageError,
+    JobFailedError,
+    StintError,
+    UndecodableError,
+    VaultError,
+)
 from stint.events import Launched, Submitted
+from stint.limits import check_limits
 from stint.payload import JobPayload
-from stint.subjects import LABEL_JOB, queue_name
+from stint.subjects import LABEL_JOB, LABEL_READ_ONLY, queue_name
 from stint.vault import Ticket
-from stint_runner.content import Content, Manifest, parse_manifest, unpack
+from stint_runner.content import Content, Manifest, unpack
+from stint_runner.engine import ContainerSpec
+from stint_runner.fill import fill
 from stint_runner.images import matches
 from stint_runner.opening import Opened
-from stint_runner.overlay import overlay
 from stint_runner.parts import Parts
-from stint_runner.passwd import PATH as PASSWD
-from stint_runner.passwd import passwd_member
-from stint_runner.secretfile import check_file_type, secrets_member
+from stint_runner.secretfile import check_file_type
 from stint_runner.spec import (
     JobContext,
     container_image,
     container_spec,
-    exposes_token,
     labels,
     pull_always,
-    secret_refs,
 )
 from stint_runner.waiting import append_surely, patiently
 
 log = structlog.get_logger()
 
-IMAGE_MANIFEST: Final = "/gostint_image.yml"
 TEXT_LENGTH: Final = 4096
 """Characters of an image's name and of an error that a fact carries: a fact must fit into one message."""
 CLEAN_UP: Final = 30.0
@@ -57,9 +63,14 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A container that is ready to start, what it was made for, and the secret values in it by variable."""
+    """A container that is ready to start, what it was made for, and the secret values in it by variable.
+
+    Attributes:
+        timeout: seconds that it may run, 0 for no limit.
+    """
 
     container_id: str
+    timeout: float
     payload: JobPayload = field(repr=False)
     secrets: Mapping[str, Any] = field(repr=False)
 
@@ -76,12 +87,13 @@ class Preparation:
         self._parts = parts
         self._claimed = claimed
         self._job_token = ""
+        self._read_only = False
         # What a cancellation must not lose sight of: the server may finish it all the same.
         self._login: asyncio.Future[str] | None = None
         self._creation: asyncio.Future[str] | None = None
 
     async def run(self) -> Prepared:
-        """Open, pull, create, fill.
+        """Open, pull, create, fill, and freeze where the root is to be read-only.
 
         Raises:
             JobFailedError: through a fault in the submission.
@@ -90,15 +102,19 @@ class Preparation:
         """
         opened = await self._open()
         payload = opened.job
+        context = self._context(payload)
         content = await self._content(payload)
         self.image = container_image(payload, content.manifest)
-        if not matches(self.image, self._parts.images_allow):
-            raise JobFailedError(f"The image {self.image} is not among those that may run here.", reason="image")
+        self._check_image()
         check_file_type(payload.secret_file_type)
         await self._pull(payload)
-        container_id = await self._create(payload)
-        values = await self._fill(container_id, opened, content)
-        return Prepared(container_id=container_id, payload=payload, secrets=values)
+        spec = container_spec(payload, self.image, context)
+        container_id = await self._create(spec)
+        values = await fill(self._parts, container_id, opened, content, job_token=self._job_token)
+        if spec.read_only:
+            container_id = await self._surely(self._parts.engine.freeze(container_id, spec))
+        await self._launched(container_id, payload)
+        return Prepared(container_id=container_id, timeout=context.limits.timeout, payload=payload, secrets=values)
 
     async def _open(self) -> Opened:
         claimed, opener = self._claimed, self._parts.opener
@@ -124,59 +140,79 @@ class Preparation:
             return Content(b"", Manifest())
         return await asyncio.to_thread(unpack, payload.content)
 
+    def _check_image(self) -> None:
+        try:
+            allowed = matches(self.image, self._parts.images_allow)
+        except ImageError as error:
+            raise JobFailedError(error.sentence, reason="image") from None
+        if not allowed:
+            raise JobFailedError(f"The image {self.image} is not among those that may run here.", reason="image")
+
     async def _pull(self, payload: JobPayload) -> None:
         try:
             await self._parts.engine.ensure_image(self.image, always=pull_always(payload))
         except EngineError as error:
             raise JobFailedError(error.sentence, reason="image") from None
 
-    async def _create(self, payload: JobPayload) -> str:
+    def _context(self, payload: JobPayload) -> JobContext:
+        """What this runner makes of a job; refuses what it does not give, before anything is pulled."""
         parts, claimed = self._parts, self._claimed
-        context = JobContext(
-            labels=labels(job_id=claimed.job_id, token=claimed.token, runner=parts.runner, ack=claimed.ack),
-            network=parts.network,
+        try:
+            check_limits(payload)
+        except UndecodableError as error:
+            raise JobFailedError(error.sentence, reason="payload") from None
+        limits = parts.limits.limits(payload)
+        self._read_only = payload.read_only
+        marks = labels(
+            job_id=claimed.job_id,
+            token=claimed.token,
+            runner=parts.runner,
+            ack=claimed.ack,
+            timeout=limits.timeout,
+            read_only=payload.read_only,
+        )
+        return JobContext(
+            labels=marks,
+            network=parts.limits.network_of(payload),
+            limits=limits,
             vault_addr=parts.vault_addr,
             vault_cacert=parts.vault_cacert,
             vault_token=self._job_token,
             compat=parts.compat,
         )
-        self._creation = asyncio.ensure_future(parts.engine.create(container_spec(payload, self.image, context)))
-        container_id = await asyncio.shield(self._creation)
+
+    async def _create(self, spec: ContainerSpec) -> str:
+        """The container to fill. Of a read-only root it is the model only, and needs no environment."""
+        engine = self._parts.engine
+        if spec.read_only:
+            spec = msgspec.structs.replace(spec, read_only=False, env=())
+        try:
+            return await self._surely(engine.create(spec))
+        except ImageError as error:
+            raise JobFailedError(error.sentence, reason="image") from None
+
+    async def _surely(self, creation: Coroutine[Any, Any, str]) -> str:
+        self._creation = asyncio.ensure_future(creation)
+        return await asyncio.shield(self._creation)
+
+    async def _launched(self, container_id: str, payload: JobPayload) -> None:
+        parts, claimed = self._parts, self._claimed
         launched = parts.fact(
             Launched, container_id=container_id, container_image=self.image[:TEXT_LENGTH], tty=payload.tty
         )
         await append_surely(parts.log, claimed.token, claimed.job_id, launched)
-        return container_id
-
-    async def _fill(self, container_id: str, opened: Opened, content: Content) -> Mapping[str, Any]:
-        """Content first, so that it cannot replace the secrets file. Returns the secrets."""
-        engine, payload = self._parts.engine, opened.job
-        values = await self._secrets(container_id, opened, content)
-        if content.archive:
-            await engine.put_archive(container_id, content.archive)
-        passwd = passwd_member(await engine.read_file(container_id, PASSWD))
-        secrets = secrets_member(values, payload.secret_file_type, compat=self._parts.compat)
-        await engine.put_archive(container_id, overlay(passwd, secrets))
-        return values
-
-    async def _secrets(self, container_id: str, opened: Opened, content: Content) -> Mapping[str, Any]:
-        document = await self._parts.engine.read_file(container_id, IMAGE_MANIFEST)
-        image = await asyncio.to_thread(_image_manifest, document)
-        refs = secret_refs(opened.job, content.manifest, image, opened.request_refs)
-        lenient = opened.job.cont_on_warnings
-        values = dict(await self._parts.opener.secrets(refs, self._job_token, cont_on_warnings=lenient))
-        if exposes_token(opened.job, compat=self._parts.compat):
-            values["TOKEN"] = self._job_token
-        return values
 
     async def clean_up(self) -> None:
         """Remove the job's containers and revoke its token. Safe to repeat."""
-        job_id = self._claimed.job_id
-        under_way = [future for future in (self._login, self._creation) if future is not None]
-        if under_way:
-            await asyncio.wait(under_way, timeout=CLEAN_UP)
+        job_id, image = self._claimed.job_id, self._read_only
+        if self._creation is not None:
+            await asyncio.wait({self._creation})  # however large what it freezes
+        if self._login is not None:
+            await asyncio.wait({self._login}, timeout=CLEAN_UP)
         try:
-            await patiently(lambda: remove_containers(self._parts, job_id), on=EngineError, within=CLEAN_UP)
+            await patiently(
+                lambda: remove_containers(self._parts, job_id, image=image), on=EngineError, within=CLEAN_UP
+            )
         except EngineError as error:
             log.warning("container not removed", job=job_id, error=error.sentence)
         try:
@@ -186,16 +222,21 @@ class Preparation:
             log.warning("job's token not revoked, it ends by itself", job=job_id, error=error.sentence)
 
 
-async def remove_containers(parts: Parts, job_id: str) -> int:
-    """Remove whatever containers a job has on this engine; returns how many there were."""
-    found = await parts.engine.find({LABEL_JOB: job_id})
+async def remove_containers(parts: Parts, job_id: str, *, image: bool = False) -> int:
+    """Remove whatever containers a job has on this engine; returns how many there were.
+
+    The image beside read-only ones goes before them, so that as long as it is there a container tells of it. With
+    `image` it is looked for in any case.
+    """
+    engine, labels = parts.engine, {LABEL_JOB: job_id}
+    found = await engine.find(labels)
+    if image or any(LABEL_READ_ONLY in container.labels for container in found):
+        for container in found:
+            await engine.kill(container.container_id)
+        await engine.discard(labels)
     for container in found:
-        await parts.engine.remove(container.container_id)
+        await engine.remove(container.container_id)
     return len(found)
-
-
-def _image_manifest(document: bytes | None) -> Manifest:
-    return parse_manifest(document, name="gostint_image.yml", reason="image") if document else Manifest()
 
 
 def _result(future: "asyncio.Future[str] | None") -> str:

@@ -6,13 +6,23 @@ from typing import Final
 import msgspec
 
 from stint.errors import JobFailedError
+from stint.limits import Limits
 from stint.payload import JobPayload
-from stint.subjects import LABEL_ACK, LABEL_JOB, LABEL_QUEUE, LABEL_RUNNER, LABEL_WORK_CREATED
+from stint.subjects import (
+    LABEL_ACK,
+    LABEL_JOB,
+    LABEL_QUEUE,
+    LABEL_READ_ONLY,
+    LABEL_RUNNER,
+    LABEL_TIMEOUT,
+    LABEL_WORK_CREATED,
+)
 from stint_runner.content import Manifest
 from stint_runner.engine import ContainerSpec
 from stint_runner.secretfile import SecretRef, parse_refs
 
 NOTHING: Final = Manifest()
+IMAGE_ID: Final = "sha256:"
 
 
 class JobContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +31,7 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         labels: as `labels` makes them.
         network: the engine's network mode.
+        limits: as `stint.limits` settles them.
         vault_addr: the Vault server as the container reaches it.
         vault_cacert: a CA bundle on the engine's host, "" for none.
         vault_token: the job's own token; reaches the container only if the payload asks for it, or with `compat`.
@@ -29,6 +40,7 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
 
     labels: Mapping[str, str]
     network: str = "bridge"
+    limits: Limits = Limits()
     vault_addr: str = ""
     vault_cacert: str = ""
     vault_token: str = ""
@@ -38,7 +50,16 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
         return f"JobContext(labels={self.labels!r})"
 
 
-def labels(*, job_id: str, token: str, runner: str, ack: str = "", work_created: str = "") -> dict[str, str]:
+def labels(
+    *,
+    job_id: str,
+    token: str,
+    runner: str,
+    ack: str = "",
+    work_created: str = "",
+    timeout: float = 0,
+    read_only: bool = False,
+) -> dict[str, str]:
     """A container's labels.
 
     Args:
@@ -47,25 +68,34 @@ def labels(*, job_id: str, token: str, runner: str, ack: str = "", work_created:
         runner: the runner's id.
         ack: the reply subject of the delivery.
         work_created: when the stream WORK was created: an ack subject of another WORK must not be used.
+        timeout: seconds that the container may run, for whoever takes it up after its runner.
+        read_only: whether an image of the job may have to be removed with it.
     """
-    return {
+    always = {
         LABEL_JOB: job_id,
         LABEL_QUEUE: token,
         LABEL_RUNNER: runner,
         LABEL_ACK: ack,
         LABEL_WORK_CREATED: work_created,
+        LABEL_TIMEOUT: str(timeout),
     }
+    return {**always, LABEL_READ_ONLY: "true"} if read_only else always
 
 
 def container_image(payload: JobPayload, content: Manifest = NOTHING) -> str:
     """The image to run.
 
+    An id is no name. Docker takes any beginning of one, which a job could guess: it could then run in what was made
+    of another job that is just running, and read its secrets.
+
     Raises:
-        JobFailedError: none is named.
+        JobFailedError: none is named, or an id.
     """
     image = payload.container_image or content.container_image
     if not image:
         raise JobFailedError("ContainerImage is empty", reason="image")
+    if image.startswith(IMAGE_ID):
+        raise JobFailedError("ContainerImage is an image's id: give its name", reason="image")
     return image
 
 
@@ -116,6 +146,8 @@ def container_spec(payload: JobPayload, image: str, context: JobContext) -> Cont
         network=context.network,
         binds={cacert: cacert} if cacert else {},
         hardened=not context.compat,
+        limits=context.limits,
+        read_only=payload.read_only,
     )
 
 
