@@ -1,19 +1,24 @@
-"""From a container's output to numbered, chained chunks in the log."""
+"""From a container's output to numbered, chained chunks in the log, masked and cut at the limit."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import Any, Final
 
 from stint.errors import BrokerUnavailableError, StintError
 from stint.eventlog import Chunk, OutputLog
 from stint_runner.engine import OutputPiece
+from stint_runner.redact import Needles, Redactor
+from stint_runner.spellings import spellings
 from stint_runner.waiting import patiently
 
 CHUNK_BYTES: Final = 64 * 1024
 """A chunk is closed when it holds this much; the last piece can take it to twice that."""
 PIECES_WAITING: Final = 64
 """Pieces read ahead of the log: with pieces of at most 64 KiB this bounds a job's memory at 4 MiB."""
+OUTPUT_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of a job's output that are kept, if nothing else is said."""
 
 _NOTHING_YET: Final = OutputPiece("", b"")
 
@@ -24,33 +29,80 @@ class OutputPump:
     While one chunk is on its way to the log the next one gathers, so that a slow trickle arrives at once and a flood
     in full chunks.
 
+    Args:
+        log: where it goes.
+        token: the queue's token.
+        job_id: the job's id.
+        limit: bytes that are kept, after masking; 0 for all.
+
     Attributes:
         chunks: how many are stored.
         size: bytes stored.
         digest: hex digest of the last one.
+        truncated: there was more than the limit. The last chunk is a line that says so, and counts in `size`.
     """
 
-    def __init__(self, log: OutputLog, token: str, job_id: str) -> None:
+    def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = OUTPUT_LIMIT) -> None:
         self.chunks = 0
         self.size = 0
         self.digest = ""
+        self.truncated = False
         self._log = log
         self._place = (token, job_id)
+        self._limit = limit
         self._sequence = 0
+        self._needles: Needles | None = None
+        self._redactors: dict[str, Redactor] = {}
+
+    @property
+    def masked(self) -> int:
+        """How many occurrences of secret values were replaced."""
+        return sum(redactor.count for redactor in self._redactors.values())
+
+    def mask(self, values: Iterable[Any]) -> None:
+        """Replace what `spellings` finds in these JSON values. Call it before `copy`."""
+        self._needles = Needles(spellings(values))
 
     async def copy(self, pieces: AsyncIterator[OutputPiece]) -> None:
-        """Store everything, and return when the output has ended.
+        """Store everything up to the limit, and return when the output has ended or the limit was passed.
+
+        In the second case nothing reads the pieces any more: an engine's output does not wait for its readers.
 
         Raises:
             StintError: the output broke off. What had come of it is stored.
         """
         waiting: asyncio.Queue[OutputPiece | None] = asyncio.Queue(PIECES_WAITING)
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group, aclosing(_gather(waiting)) as gathered:
             reading = group.create_task(_read(pieces, waiting))
-            async for stream, data in _gather(waiting):
-                await self._store(stream, data)
-        if fault := reading.result():
+            async for stream, data in gathered:
+                await self._keep(stream, await self._redacted(stream, data))
+                if self.truncated:
+                    reading.cancel()
+                    return
+        fault = reading.result()
+        for stream, redactor in self._redactors.items():
+            await self._keep(stream, redactor.flush(broken=fault is not None))
+        if fault:
             raise fault
+
+    async def _redacted(self, stream: str, data: bytes) -> bytes:
+        if not self._needles:
+            return data
+        redactor = self._redactors.setdefault(stream, Redactor(self._needles))
+        # In a thread: many values, or values in an output made to be slow to search, must not hold up other jobs.
+        return await asyncio.to_thread(redactor.feed, data)
+
+    async def _keep(self, stream: str, data: bytes) -> None:
+        """Store what the limit leaves of it, in chunks that fit into a message whatever had been held back."""
+        if self.truncated:
+            return
+        room = self._limit - self.size if self._limit else len(data)
+        kept = data[:room]
+        for start in range(0, len(kept), 2 * CHUNK_BYTES):
+            await self._store(stream, kept[start : start + 2 * CHUNK_BYTES])
+        if len(data) > room:
+            self.truncated = True
+            await self._store(stream, b"\n[output truncated at %d bytes]\n" % self._limit)
 
     async def _store(self, stream: str, data: bytes) -> None:
         chunk = Chunk(
@@ -75,11 +127,14 @@ async def _read(pieces: AsyncIterator[OutputPiece], waiting: "asyncio.Queue[Outp
             await waiting.put(piece)
     except StintError as error:
         fault = error
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
     await waiting.put(None)
     return fault
 
 
-async def _gather(waiting: "asyncio.Queue[OutputPiece | None]") -> AsyncIterator[tuple[str, bytes]]:
+async def _gather(waiting: "asyncio.Queue[OutputPiece | None]") -> AsyncGenerator[tuple[str, bytes], None]:
     """What has come in one stream until now, in order, about a chunk at a time."""
     piece = await waiting.get()
     while piece is not None:

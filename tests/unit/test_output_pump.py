@@ -1,0 +1,213 @@
+"""What the pump does with a job's output beside copying it: masking, and the limit."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.errors import EngineUnavailableError
+from stint.eventlog import Chunk
+from stint.testing import MemoryOutput
+from stint_runner.engine import OutputPiece
+from stint_runner.output import CHUNK_BYTES, OUTPUT_LIMIT, OutputPump
+from tests.events import TOKEN
+
+JOB = "0" * 24
+SECRET = "correct horse"
+
+
+async def _pieces(*pieces: OutputPiece) -> AsyncIterator[OutputPiece]:
+    for piece in pieces:
+        yield piece
+
+
+def _stdout(*texts: bytes) -> AsyncIterator[OutputPiece]:
+    return _pieces(*[OutputPiece("stdout", text) for text in texts])
+
+
+async def _copied(
+    pieces: AsyncIterator[OutputPiece], *, mask: Iterable[Any] = (), **options: int
+) -> tuple[OutputPump, list[Chunk]]:
+    log = MemoryOutput()
+    pump = OutputPump(log, TOKEN, JOB, **options)
+    pump.mask(mask)
+    await pump.copy(pieces)
+    return pump, await _stored(log)
+
+
+async def _stored(log: MemoryOutput) -> list[Chunk]:
+    chunks = [chunk async for chunk in log.read(TOKEN, JOB)]
+    digest, offset = "", 0
+    for number, chunk in enumerate(chunks, start=1):
+        digest = hashlib.sha256(digest.encode() + chunk.data).hexdigest()
+        assert (chunk.number, chunk.offset, chunk.digest) == (number, offset, digest)
+        offset += len(chunk.data)
+    return chunks
+
+
+def _text(chunks: Iterable[Chunk], *streams: str) -> bytes:
+    return b"".join(chunk.data for chunk in chunks if not streams or chunk.stream in streams)
+
+
+# --- masking ----------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.integers(1, 20)), max_size=12))
+async def test_secrets_are_masked_in_each_stream_however_they_come(cuts: list[tuple[str, int]]) -> None:
+    left = dict.fromkeys(("stdout", "stderr"), f"<{SECRET}{SECRET}>".encode() * 2)
+    pieces = []
+    for stream, size in [*cuts, ("stdout", 99), ("stderr", 99)]:
+        pieces.append(OutputPiece(stream, left[stream][:size]))
+        left[stream] = left[stream][size:]
+    pump, chunks = await _copied(_pieces(*pieces), mask=[SECRET, 7, None])
+    assert _text(chunks, "stdout") == _text(chunks, "stderr") == b"<******><******>"
+    assert (pump.masked, pump.size, pump.truncated) == (8, 32, False)
+
+
+async def test_nothing_is_masked_unless_asked_for() -> None:
+    pump, chunks = await _copied(_stdout(SECRET.encode()))
+    assert (_text(chunks), pump.masked) == (SECRET.encode(), 0)
+
+
+async def test_the_beginning_of_a_secret_is_held_back_and_comes_in_the_end() -> None:
+    log, more = MemoryOutput(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[OutputPiece]:
+        yield OutputPiece("stdout", b"first: corr")
+        await more.wait()
+        yield OutputPiece("stderr", b"between\n")
+
+    pump = OutputPump(log, TOKEN, JOB)
+    pump.mask([SECRET])
+    async with log.tail(TOKEN, JOB) as tail, asyncio.timeout(10):
+        copying = asyncio.create_task(pump.copy(slowly()))
+        assert (await anext(tail)).data == b"first: "
+        more.set()
+        await copying
+    assert [(chunk.stream, chunk.data) for chunk in await _stored(log)] == [
+        ("stdout", b"first: "),
+        ("stderr", b"between\n"),
+        ("stdout", b"corr"),
+    ]
+
+
+async def test_a_secret_that_the_engine_breaks_off_in_is_masked_as_far_as_it_came() -> None:
+    async def breaking() -> AsyncIterator[OutputPiece]:
+        yield OutputPiece("stdout", b"a correct hor")
+        raise EngineUnavailableError
+
+    log = MemoryOutput()
+    pump = OutputPump(log, TOKEN, JOB)
+    pump.mask([SECRET])
+    with pytest.raises(EngineUnavailableError):
+        await pump.copy(breaking())
+    assert (_text(await _stored(log)), pump.masked) == (b"a ***", 1)
+
+
+async def test_what_was_held_back_goes_in_chunks_that_fit_into_a_message() -> None:
+    secret = "x" + "y" * 2**20
+    almost = secret[:-1].encode()
+    pieces = [almost[at : at + CHUNK_BYTES] for at in range(0, len(almost), CHUNK_BYTES)]
+    for end in (b"", b"!"):
+        _, chunks = await _copied(_stdout(*pieces, end), mask=[secret])
+        assert _text(chunks) == almost + end
+        assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
+
+
+async def test_no_empty_chunk_is_stored() -> None:
+    _, chunks = await _copied(_stdout(b"corr", b"", b"ect", b" horse"), mask=[SECRET])
+    assert [chunk.data for chunk in chunks] == [b"***"]
+
+
+# --- the limit --------------------------------------------------------------------------------------------------
+
+
+def test_the_default_limit() -> None:
+    assert OUTPUT_LIMIT == 67108864
+
+
+@pytest.mark.parametrize(
+    ("texts", "limit", "expected"),
+    [
+        ((b"12345",), 5, b"12345"),
+        ((b"123", b"45"), 5, b"12345"),
+        ((b"123456",), 5, b"12345\n[output truncated at 5 bytes]\n"),
+        ((b"123", b"456", b"789"), 5, b"12345\n[output truncated at 5 bytes]\n"),
+        ((b"12345" * 10**5,), 5, b"12345\n[output truncated at 5 bytes]\n"),
+        ((b"123456",), 0, b"123456"),
+        ((), 5, b""),
+        ((b"",), 5, b""),
+    ],
+)
+async def test_the_limit_is_exact(texts: tuple[bytes, ...], limit: int, expected: bytes) -> None:
+    pump, chunks = await _copied(_stdout(*texts), limit=limit)
+    assert _text(chunks) == expected
+    assert (pump.size, pump.chunks, pump.truncated) == (len(expected), len(chunks), b"truncated" in expected)
+    assert pump.digest == (chunks[-1].digest if chunks else "")
+
+
+async def test_the_marker_is_a_chunk_in_the_stream_that_was_cut() -> None:
+    pieces = [OutputPiece("stdout", b"abc"), OutputPiece("stderr", b"def"), OutputPiece("stdout", b"ghi")]
+    _, chunks = await _copied(_pieces(*pieces), limit=4)
+    assert [(chunk.stream, chunk.data) for chunk in chunks] == [
+        ("stdout", b"abc"),
+        ("stderr", b"d"),
+        ("stderr", b"\n[output truncated at 4 bytes]\n"),
+    ]
+
+
+async def test_the_limit_can_fall_between_two_pieces() -> None:
+    pieces = [OutputPiece("stdout", b"abcd"), OutputPiece("stderr", b"e")]
+    _, chunks = await _copied(_pieces(*pieces), limit=4)
+    assert [chunk.stream for chunk in chunks] == ["stdout", "stderr"]
+    assert chunks[-1].data.startswith(b"\n[output truncated")
+
+
+async def test_masking_comes_before_the_limit() -> None:
+    pump, chunks = await _copied(_stdout(f"{SECRET}1{SECRET}2".encode()), mask=[SECRET], limit=8)
+    assert (_text(chunks), pump.truncated, pump.masked) == (b"***1***2", False, 2)
+    pump, chunks = await _copied(_stdout(f"12{SECRET}".encode()), mask=[SECRET], limit=4)
+    assert _text(chunks) == b"12**\n[output truncated at 4 bytes]\n"
+    pump, chunks = await _copied(_stdout(b"12corr"), mask=[SECRET], limit=4)
+    assert _text(chunks) == b"12co\n[output truncated at 4 bytes]\n"
+
+
+async def test_past_the_limit_the_output_is_let_go_of() -> None:
+    """Not read to its end, which may be far: an endless flood would keep a runner busy for nothing."""
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[OutputPiece]:
+        try:
+            while True:
+                yield OutputPiece("stdout", b"y\n" * 1000)
+        finally:
+            closed.set()
+
+    async with asyncio.timeout(10):
+        pump, chunks = await _copied(endless(), limit=10_001)
+    assert closed.is_set()
+    assert pump.truncated
+    assert _text(chunks) == b"y\n" * 5000 + b"y" + b"\n[output truncated at 10001 bytes]\n"
+
+
+async def test_past_the_limit_nothing_waits_for_more() -> None:
+    async def silent() -> AsyncIterator[OutputPiece]:
+        yield OutputPiece("stdout", b"12345")
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10):
+        pump, _ = await _copied(silent(), limit=4)
+    assert pump.truncated
+
+
+async def test_past_the_limit_a_fault_of_the_engine_is_nobody_s_business() -> None:
+    async def breaking() -> AsyncIterator[OutputPiece]:
+        yield OutputPiece("stdout", b"12345")
+        raise EngineUnavailableError
+
+    pump, _ = await _copied(breaking(), limit=4)
+    assert pump.truncated

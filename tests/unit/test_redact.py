@@ -1,0 +1,241 @@
+import json
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from stint_runner.redact import Needles, Redactor
+from stint_runner.secretfile import render
+from stint_runner.spellings import spellings
+
+Span = tuple[int, int]
+
+
+def redacted(values: Iterable[bytes], pieces: Iterable[bytes]) -> tuple[bytes, int]:
+    redactor = Redactor(Needles(values))
+    text = b"".join([redactor.feed(piece) for piece in pieces])
+    return text + redactor.flush(), redactor.count
+
+
+def occurrences(values: Iterable[bytes], text: bytes) -> list[Span]:
+    """The naive reference: those that overlap are one."""
+    found = [(at, at + len(value)) for value in values for at in range(len(text)) if text.startswith(value, at)]
+    regions: list[Span] = []
+    for start, end in sorted(found):
+        if regions and start < regions[-1][1]:
+            regions[-1] = (regions[-1][0], max(end, regions[-1][1]))
+        else:
+            regions.append((start, end))
+    return regions
+
+
+def masked(regions: Iterable[Span], text: bytes) -> bytes:
+    parts, done = list[bytes](), 0
+    for start, end in regions:
+        parts += [text[done:start], b"***"]
+        done = end
+    return b"".join([*parts, text[done:]])
+
+
+def cut(text: bytes, sizes: Iterable[int]) -> list[bytes]:
+    pieces = list[bytes]()
+    for size in sizes:
+        pieces.append(text[:size])
+        text = text[size:]
+    return [*pieces, text]
+
+
+# Few letters and much repetition: that is where values overlap themselves and each other.
+FEW = st.sampled_from([b"a", b"b"])
+VALUE = st.lists(FEW, min_size=4, max_size=9).map(b"".join) | st.builds(
+    lambda part, times: part * times, st.sampled_from([b"ab", b"aab", b"a"]), st.integers(4, 40)
+)
+VALUES = st.lists(VALUE, min_size=1, max_size=5)
+SIZES = st.lists(st.integers(0, 7), max_size=20)
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
+    """Values, and a text made of them, their beginnings and other things."""
+    values = draw(VALUES)
+    value = st.sampled_from(values)
+    part = value | st.builds(lambda whole, size: whole[:size], value, st.integers(1, 12)) | FEW | st.just(b"-")
+    return values, b"".join(draw(st.lists(part, max_size=12)))
+
+
+@given(searches(), SIZES)
+@example(([b"aaaa"], b"a" * 9), [4, 1])
+@example(([b"abab", b"babaa"], b"ababaab"), [1, 1, 1, 1])
+@example(([b"aaaaabaaaaa"], b"aaaaabaaaaa" * 2), [])
+@example(([b"aaab" * 20 + b"c", b"abaa"], b"aaab" * 25 + b"c"), [7] * 9)
+def test_the_result_is_the_naive_one_however_it_is_cut(search: tuple[list[bytes], bytes], sizes: list[int]) -> None:
+    values, text = search
+    regions = occurrences(values, text)
+    assert redacted(values, cut(text, sizes)) == (masked(regions, text), len(regions))
+
+
+@given(searches(), SIZES)
+def test_only_what_may_become_an_occurrence_is_held_back(search: tuple[list[bytes], bytes], sizes: list[int]) -> None:
+    values, text = search
+    redactor, so_far, given_out = Redactor(Needles(values)), b"", b""
+    for piece in cut(text, sizes):
+        so_far += piece
+        given_out += redactor.feed(piece)
+        beginnings = [value[:size] for value in values for size in range(1, len(value))]
+        held = max((len(beginning) for beginning in beginnings if so_far.endswith(beginning)), default=0)
+        known = occurrences(values, so_far)
+        sure = len(so_far) - held
+        begun = [region for region in known if region[0] <= sure]
+        shown = masked([(start, min(end, sure)) for start, end in begun if start < sure], so_far[:sure])
+        assert given_out == shown + b"***" * sum(start == sure for start, _ in begun)
+
+
+@given(st.lists(st.binary(min_size=4, max_size=6), min_size=1, max_size=300), st.binary(), st.data())
+def test_many_values_of_any_bytes(values: list[bytes], between: bytes, data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(values), max_size=5))
+    text = between.join([b"", *chosen, b""])
+    regions = occurrences(values, text)
+    assert redacted(values, [text]) == (masked(regions, text), len(regions))
+
+
+def test_values_that_begin_alike() -> None:
+    values = [b"https://%d.example/%s" % (number, b"x" * number) for number in range(150)] + [b"https", b"https://7"]
+    text = b"see https://7.example/xxxxxxx and https://140.example/" + b"x" * 141 + b" or http://7 or https://8."
+    regions = occurrences(values, text)
+    assert len(regions) == 3
+    assert redacted(values, cut(text, [1] * len(text))) == (masked(regions, text), len(regions))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "count"),
+    [
+        (b"", b"", 0),
+        (b"password=hunter22\n", b"password=***\n", 1),
+        (b"hunter22hunter22", b"******", 2),
+        (b"hunter2hunter22", b"hunter2***", 1),
+        (b"hunter2", b"hunter2", 0),
+        (b"\xff\x00hunter22\xfe", b"\xff\x00***\xfe", 1),
+    ],
+)
+def test_a_value(text: bytes, expected: bytes, count: int) -> None:
+    assert redacted([b"hunter22"], [text]) == (expected, count)
+
+
+def test_without_values_everything_stays() -> None:
+    assert not Needles([])
+    assert Needles([b"abcd"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(b"a hunt", b"a ***"), (b"a hun", b"a hun"), (b"hunter22hunt", b"******"), (b"x", b"x")]
+)
+def test_where_a_stream_breaks_off_the_beginning_of_a_value_is_masked_too(text: bytes, expected: bytes) -> None:
+    redactor = Redactor(Needles([b"hunter22"]))
+    assert redactor.feed(text) + redactor.flush(broken=True) == expected
+
+
+# --- effort -----------------------------------------------------------------------------------------------------
+
+
+def _seconds(values: Iterable[bytes], pieces: Iterable[bytes]) -> float:
+    begun = time.process_time()
+    redacted(values, pieces)
+    return time.process_time() - begun
+
+
+MIB = 2**20
+NOISE = random.Random(1).randbytes(MIB)  # noqa: S311 - any bytes
+HARD: dict[str, Callable[[int], tuple[bytes, list[bytes]]]] = {
+    "a long value, cut finely": lambda size: (NOISE[:size], cut(NOISE[: size - 1] + b"x", [16] * (size // 16))),
+    "nearly, again and again": lambda size: (b"a" * size, [(b"a" * (size - 1) + b"b") * 2]),
+    "overlapping itself all along": lambda size: (b"a" * size, [b"a" * 3 * size]),
+    "found again and again": lambda size: (NOISE[:size], [NOISE[:size] * 4]),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_the_time_grows_with_the_length(name: str) -> None:
+    """Eight times as much takes about eight times as long; if it grew with the square it would be 64 times."""
+    seconds = []
+    for size in (MIB // 64, MIB // 8):
+        value, pieces = HARD[name](size)
+        seconds.append(min(_seconds([value], pieces) for _ in range(2)))
+    assert seconds[1] < 32 * max(seconds[0], 0.001)
+
+
+def test_what_is_held_back_is_bounded_by_the_longest_value() -> None:
+    redactor = Redactor(Needles([NOISE[:5000]]))
+    sizes = []
+    for piece in cut(NOISE[:4999] * 3, [100] * 150):
+        redactor.feed(piece)
+        sizes.append(len(redactor._text))  # noqa: SLF001 - what is held back shows nowhere else
+    assert max(sizes) == 4999
+
+
+# --- what is looked for -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("hunter22", {b"hunter22"}),
+        ("abc", set()),
+        ("äöü", set()),
+        ("äöüß", {"äöüß".encode(), b"\\u00e4\\u00f6\\u00fc\\u00df"}),
+        (1234, {b"1234"}),
+        (123, set()),
+        (-12.5, {b"-12.5"}),
+        (1e20, {b"1e+20", b"1.0e+20"}),
+        (True, set()),
+        (None, set()),
+        ("", set()),
+        ({"a key": ["deep", {"x": "down below"}], "y": False}, {b"deep", b"down below"}),
+        (["in a list", 98765], {b"in a list", b"98765"}),
+        ("it's", {b"it's", b"it''s"}),
+        ("sec\n", {b"sec\n", b"sec\r\n"}),
+        ("secret\n", {b"secret\n", b"secret\r\n", b"secret"}),
+        ("a\nbc", {b"a\nbc", b"a\r\nbc", b"a\\nbc", b"a\n  bc", b"a\r\n  bc"}),
+        ("\ud800\ud800\ud800x", {b"\xed\xa0\x80" * 3 + b"x", b"\\ud800\\ud800\\ud800x"}),
+    ],
+)
+def test_spellings(value: Any, expected: set[bytes]) -> None:
+    assert spellings([value]) == expected
+
+
+def test_deeply_nested_values() -> None:
+    nested: Any = "hunter22"
+    for _ in range(100_000):
+        nested = [nested]
+    assert spellings([nested]) == {b"hunter22"}
+
+
+LINES = st.lists(st.text("ab'\"\\: #é", min_size=1, max_size=12), min_size=1, max_size=4).map("\n".join)
+NUMBERS = st.integers(1000, 10**18) | st.floats(1000, 1e300)
+
+
+@given(LINES.filter(lambda text: len(text) >= 4 and text == text.strip()) | NUMBERS, st.sampled_from(["yaml", "json"]))
+def test_the_secrets_file_itself_is_masked(value: str | float, file_type: str) -> None:
+    """Whatever quotes are around it, nothing of the value is left."""
+    _, file = render({"k": value}, file_type)
+    text, count = redacted(spellings([value]), [file])
+    assert count == 1
+    _, empty = render({"k": ""}, file_type)
+    rest = text.replace(b"***", b"").replace(b"|-\n  ", b"").replace(b"|2-\n  ", b"")
+    assert rest.translate(None, b"'\" \n") == empty.translate(None, b"'\" \n")
+
+
+@given(st.text(min_size=4))
+def test_a_terminal_s_line_breaks(text: str) -> None:
+    shown = text.encode(errors="surrogatepass").replace(b"\n", b"\r\n")
+    out, _ = redacted(spellings([text]), [shown])
+    assert out == b"***"
+
+
+def test_a_value_in_json_output() -> None:
+    value = 'multi\nline "quoted"\t\\'
+    out, count = redacted(spellings([value]), [json.dumps({"k": value}).encode()])
+    assert (out, count) == (b'{"k": "***"}', 1)
