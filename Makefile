@@ -19,6 +19,7 @@ demo: setup ## run one sealed job on the embedded stack and show what happens
 	@$(BIN)/python scripts/demo.py
 
 test: setup lint ## lint, types and all tests; `make test ARGS="-k lease"` goes to pytest
+	@scripts/ensure-registry
 	$(BIN)/pytest $(ARGS)
 
 lint: venv ## style, types, layers; no package index named anywhere

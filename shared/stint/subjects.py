@@ -18,6 +18,7 @@ WORK: Final = "WORK"
 LOGS: Final = "LOGS"
 JOBS_BUCKET: Final = "jobs"
 RUNNERS_BUCKET: Final = "runners"
+IMAGES_BUCKET: Final = "images"
 
 PROJECTOR_DURABLE: Final = "projector"
 
@@ -33,6 +34,8 @@ LABEL_QUEUE: Final = "stint.queue"
 LABEL_RUNNER: Final = "stint.runner"
 LABEL_ACK: Final = "stint.ack"
 LABEL_WORK_CREATED: Final = "stint.work-created"
+LABEL_TIMEOUT: Final = "stint.timeout"  # seconds that it may run from its start on, "0" for no limit
+LABEL_READ_ONLY: Final = "stint.read-only"  # there may be an image of the job beside it
 
 QUEUE_NAME_MAX_BYTES: Final = 1000
 EMPTY_QUEUE_TOKEN: Final = "_"
@@ -188,6 +191,21 @@ def consumer_name(token: str) -> str:
 def kv_subject(bucket: str, key: str) -> str:
     """The subject behind a key of a KV bucket."""
     return f"$KV.{bucket}.{key}"
+
+
+def image_key(engine_id: str, image_id: str) -> str:
+    """The key of an image in the bucket `images`."""
+    return f"{_key_part(engine_id)}.{_key_part(image_id)}"
+
+
+def images_of(engine_id: str) -> str:
+    """A filter over the keys of an engine's images."""
+    return f"{_key_part(engine_id)}.*"
+
+
+def _key_part(text: str) -> str:
+    """Both ids have characters that a key cannot have: `sha256:…`, and of older engines `ABCD:EFGH:…`."""
+    return re.sub("[^A-Za-z0-9_-]", "-", text)
 
 
 def kv_stream(bucket: str) -> str:

@@ -1,11 +1,14 @@
-"""Pulls on a real Docker engine, from a registry whose answers the test writes."""
+"""Pulls on a real Docker engine, from a real registry, and from one whose answers the test writes."""
 
+import asyncio
 import gzip
 import hashlib
 import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import stamina
@@ -13,9 +16,17 @@ from aiodocker import Docker
 from aiohttp import web
 
 from stint.errors import EngineUnavailableError, ImageError
+from stint.jetstream import Broker
+from stint.job import State
+from stint_runner import docker_images
 from stint_runner.docker import DockerEngine
+from stint_runner.engine import ContainerSpec
 from stint_runner.images import is_transient
 from stint_runner.overlay import Member, overlay
+from tests import registry as real
+from tests.containers import OpenBao
+from tests.events import TOKEN, kill_requested
+from tests.runner_bench import make_bench
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -42,21 +53,38 @@ class Registry:
             "config": {"mediaType": CONFIG_TYPE, "size": len(config), "digest": digest(config)},
             "layers": [{"mediaType": LAYER_TYPE, "size": len(packed), "digest": digest(packed)}],
         }).encode()  # fmt: skip
+        self._layer = digest(packed)
         self._blobs = {digest(config): config, digest(packed): packed}
         self.failures: list[tuple[int, str]] = []
         self._failing: tuple[int, str] | None = None
         self.blobs_fail = False
+        self.slow = False
+        self.asked, self.dropped = asyncio.Event(), asyncio.Event()
         self.pulls = 0
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         if "/manifests/" in request.path:
             return self._failure() if self._failing else self._manifest(request.method)
         if "/blobs/" in request.path:
+            if self.slow and request.path.endswith(self._layer):
+                return await self._drip(request)
             blob = None if self.blobs_fail else self._blobs.get(request.path.rpartition("/")[2])
             return web.Response(status=404) if blob is None else web.Response(body=blob)
         self.pulls += 1
         self._failing = self.failures.pop(0) if self.failures else None
         return web.json_response({})
+
+    async def _drip(self, request: web.Request) -> NoReturn:
+        """A slow line: a byte now and then, until the client has had enough."""
+        response = web.StreamResponse(headers={"Content-Length": "1000000"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"\x1f")
+                self.asked.set()
+                await asyncio.sleep(0.05)
+        finally:
+            self.dropped.set()
 
     def _failure(self) -> web.Response:
         status, code = self._failing or (0, "")
@@ -74,7 +102,7 @@ async def registry() -> AsyncIterator[tuple[Registry, str]]:
     registry = Registry()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", registry.answer)
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield registry, f"127.0.0.1:{runner.addresses[0][1]}/stint/{uuid.uuid4().hex}"
@@ -190,3 +218,155 @@ async def test_an_engine_that_goes_away_is_not_an_image_error() -> None:
 
 def test_a_time_out_is_worth_another_try() -> None:
     assert is_transient("the pull timed out")
+
+
+async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(
+    engine: DockerEngine, registry: tuple[Registry, str]
+) -> None:
+    served, image = registry
+    served.slow = True
+    pulling = asyncio.create_task(engine.ensure_image(image, always=False))
+    async with asyncio.timeout(20):
+        await served.asked.wait()
+        pulling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pulling
+        await served.dropped.wait()
+    served.slow = False
+    served.failures = [(404, "MANIFEST_UNKNOWN")]
+    with pytest.raises(ImageError):
+        await engine.ensure_image(image, always=False)
+
+
+async def test_a_kill_in_the_middle_of_a_pull(
+    broker: Broker, openbao: OpenBao, busybox: str, registry: tuple[Registry, str]
+) -> None:
+    served, image = registry
+    served.slow = True
+    bench = await make_bench(broker, openbao, busybox)
+    async with bench.runner(), asyncio.timeout(30):
+        job_id = await bench.submit("true", payload={"container_image": image})
+        await served.asked.wait()
+        await bench.log.append(TOKEN, job_id, kill_requested())
+        job, end = await bench.end(job_id)
+        await served.dropped.wait()
+    assert (job.state, end.reason, end.error) == (State.FAILED, "killed", "job killed")
+
+
+async def test_an_image_that_is_removed_before_the_container_is_made(
+    engine: DockerEngine, registry: tuple[Registry, str]
+) -> None:
+    served, image = registry
+    await engine.ensure_image(image, always=False)
+    await forget(image)
+    container = await engine.create(ContainerSpec(image=image, command=["/file"]))
+    try:
+        assert served.pulls == 2
+    finally:
+        await engine.remove(container)
+        await forget(image)
+
+
+# --- a real registry ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[real.Registry]:
+    async with real.registry(tmp_path_factory.mktemp("registry")) as served:
+        yield served
+
+
+async def image_id(image: str) -> str:
+    async with Docker(HOST or "unix:///var/run/docker.sock") as docker:
+        return str((await docker.images.inspect(image))["Id"])
+
+
+async def test_a_tag_that_was_pushed_again(engine: DockerEngine, shelf: real.Registry, busybox: str) -> None:
+    image = await shelf.push_new(busybox, "team/moving")
+    await engine.ensure_image(image, always=False)
+    first, asked = await image_id(image), len(shelf.asked("team/moving"))
+    await shelf.push_new(busybox, "team/moving")
+    await engine.ensure_image(image, always=False)
+    assert (await image_id(image), len(shelf.asked("team/moving"))) == (first, asked), "IfNotPresent does not ask"
+    await engine.ensure_image(image, always=True)
+    assert await image_id(image) != first
+    assert len(shelf.asked("team/moving")) > asked
+    await forget(first)
+    await forget(image)
+
+
+async def test_always_asks_even_if_nothing_is_new(engine: DockerEngine, shelf: real.Registry, busybox: str) -> None:
+    image = await shelf.push(busybox, "team/same:1")
+    await engine.ensure_image(image, always=False)
+    asked = len(shelf.asked("team/same"))
+    await engine.ensure_image(image, always=True)
+    assert len(shelf.asked("team/same")) == asked + 1
+    assert await image_id(image) == await image_id(busybox)
+    await forget(image)
+
+
+async def test_an_image_with_several_tags(engine: DockerEngine, shelf: real.Registry, busybox: str) -> None:
+    one = await shelf.push(busybox, "team/tags:one")
+    two = await shelf.push(busybox, "team/tags:two")
+    await engine.ensure_image(one, always=False)
+    await engine.ensure_image(two, always=False)
+    asked = len(shelf.asked("team/tags"))
+    for image in (one, two, busybox):
+        await engine.ensure_image(image, always=False)
+    assert len(shelf.asked("team/tags")) == asked
+    assert await image_id(one) == await image_id(two)
+    await forget(one)
+    await forget(two)
+
+
+async def test_a_digest_of_a_real_image(engine: DockerEngine, shelf: real.Registry, busybox: str) -> None:
+    pinned = await shelf.push_new(busybox, "team/pinned:1")
+    wanted = await shelf.digest("team/pinned:1")
+    await shelf.push_new(busybox, "team/pinned:1")
+    image = f"{pinned.removesuffix(':1')}@{wanted}"
+    await engine.ensure_image(image, always=False)
+    asked = len(shelf.asked("team/pinned"))
+    await engine.ensure_image(image, always=False)
+    assert len(shelf.asked("team/pinned")) == asked
+    await forget(image)
+
+
+async def test_what_the_registry_does_not_have_fails_at_once(engine: DockerEngine, shelf: real.Registry) -> None:
+    for image in (f"{shelf.host}/team/none", f"{shelf.host}/team/none@sha256:{'0' * 64}"):
+        with pytest.raises(ImageError, match=r"All attempts fail:\n#1: .*(not found|unknown)") as caught:
+            await engine.ensure_image(image, always=False)
+        assert len(str(caught.value).splitlines()) == 2
+
+
+async def test_a_registry_that_comes_back_in_time(
+    engine: DockerEngine, shelf: real.Registry, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pauses between the attempts, as in production."""
+    image = await shelf.push(busybox, "team/later")
+    await shelf.stop()
+    refused = asyncio.Event()
+
+    def told(error: str) -> bool:
+        refused.set()
+        return is_transient(error)
+
+    monkeypatch.setattr(docker_images, "is_transient", told)
+    with stamina.set_testing(testing=False):
+        pulling = asyncio.create_task(engine.ensure_image(image, always=False))
+        await refused.wait()
+        await shelf.start()
+        await pulling
+    await forget(image)
+
+
+async def test_a_registry_that_is_down_is_given_up_in_time(tmp_path: Path) -> None:
+    engine = DockerEngine(HOST, pull_patience=1)
+    async with real.registry(tmp_path) as served:
+        host = served.host
+    with stamina.set_testing(testing=False), pytest.raises(ImageError, match="All attempts fail:") as caught:
+        async with asyncio.timeout(10):
+            await engine.ensure_image(f"{host}/team/app", always=False)
+    lines = str(caught.value).splitlines()[1:]
+    assert 2 < len(lines) <= 10
+    assert [line.partition(":")[0] for line in lines] == [f"#{number}" for number in range(1, len(lines) + 1)]
+    await engine.close()

@@ -1,7 +1,15 @@
 import pytest
 
 from stint.errors import ImageError
-from stint_runner.images import Reference, all_attempts_failed, is_transient, matches, parse_reference
+from stint_runner.images import (
+    Reference,
+    all_attempts_failed,
+    is_transient,
+    matches,
+    own_names,
+    parse_reference,
+    registry_name,
+)
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -107,3 +115,61 @@ def test_what_is_final(text: str) -> None:
 
 def test_attempts_are_numbered() -> None:
     assert all_attempts_failed(["a", "b"]) == "All attempts fail:\n#1: a\n#2: b"
+
+
+@pytest.mark.parametrize(
+    ("image", "registry", "listed"),
+    [
+        ("busybox", "docker.io", "busybox:latest"),
+        ("user/app:1", "docker.io", "user/app:1"),
+        ("docker.io/busybox", "docker.io", "busybox:latest"),
+        ("docker.io/library/busybox:1", "docker.io", "busybox:1"),
+        ("index.docker.io/library/busybox", "docker.io", "busybox:latest"),
+        ("library/busybox", "docker.io", "busybox:latest"),
+        ("library/team/app", "docker.io", "library/team/app:latest"),
+        ("localhost/app", "localhost", "localhost/app:latest"),
+        ("host:5000/app", "host:5000", "host:5000/app:latest"),
+        ("host.example/library/app", "host.example", "host.example/library/app:latest"),
+        ("HOST/app", "host", "HOST/app:latest"),
+        ("[::1]:5000/app:1", "[::1]:5000", "[::1]:5000/app:1"),
+        (f"h:1/app:t@{DIGEST}", "h:1", f"h:1/app@{DIGEST}"),
+        (f"busybox@{DIGEST}", "docker.io", f"busybox@{DIGEST}"),
+    ],
+)
+def test_where_an_image_comes_from(image: str, registry: str, listed: str) -> None:
+    reference = parse_reference(image)
+    assert (reference.registry, reference.listed) == (registry, listed)
+
+
+@pytest.mark.parametrize(
+    ("address", "registry"),
+    [
+        ("host:5000", "host:5000"),
+        ("https://host:5000", "host:5000"),
+        ("http://Host.example/v2/", "host.example"),
+        ("https://index.docker.io/v1/", "docker.io"),
+        ("docker.io", "docker.io"),
+        ("", ""),
+    ],
+)
+def test_ways_to_write_a_registry(address: str, registry: str) -> None:
+    assert registry_name(address) == registry
+
+
+@pytest.mark.parametrize(
+    ("tags", "digests", "ours", "present"),
+    [
+        (["a:1"], [f"a@{DIGEST}"], ["a:1"], ["a:1"]),
+        (["a:1", "b:1"], [f"a@{DIGEST}", f"b@{DIGEST}"], ["a:1", "b:1"], ["a:1", "b:1"]),
+        (["a:1", "mine:1"], [f"a@{DIGEST}"], ["a:1"], None),
+        (["a:1"], [f"a@{DIGEST}", f"mine@{DIGEST}"], ["a:1"], None),
+        ([], [f"a@{DIGEST}"], ["a:1"], [f"a@{DIGEST}"]),
+        ([], [f"a@{DIGEST}", f"b@{DIGEST}"], [f"a@{DIGEST}", f"b@{DIGEST}"], [f"a@{DIGEST}", f"b@{DIGEST}"]),
+        ([], [], ["a:1"], []),
+        (["mine:1"], [], [], None),
+    ],
+)
+def test_whose_names_an_image_has(
+    tags: list[str], digests: list[str], ours: list[str], present: list[str] | None
+) -> None:
+    assert own_names(tags, digests, ours) == present

@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
@@ -20,8 +22,13 @@ from stint.jetstream import (
 from stint.vault import AppRoleSession, Vault
 from stint_runner.attend import Attendant
 from stint_runner.docker import DockerEngine
+from stint_runner.docker_client import tls_context
+from stint_runner.docker_config import DockerConfigLogins
 from stint_runner.engine import Engine
+from stint_runner.image_keeper import ImageKeeper
+from stint_runner.image_records import ImageRecords
 from stint_runner.lease import LeaseTimes
+from stint_runner.logins import FirstOf, VaultLogins
 from stint_runner.opening import Opener
 from stint_runner.parts import Parts
 from stint_runner.presence import announce
@@ -40,7 +47,7 @@ async def serve(settings: RunnerSettings) -> None:
     broker = Broker(settings.nats_url, prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.runner_role_id, settings.runner_secret_id.get_secret_value())
-    engine = DockerEngine(settings.docker_host)
+    engine = _engine(settings, vault, session)
     stopping = asyncio.Event()
 
     async def readiness() -> str:
@@ -58,12 +65,44 @@ async def serve(settings: RunnerSettings) -> None:
             await broker.close()
 
 
+def _engine(settings: RunnerSettings, vault: Vault, session: AppRoleSession) -> DockerEngine:
+    """The engine, as Docker's own client would find it, with registry logins from Vault before those of that client."""
+    configured = DockerConfigLogins(settings.docker_config)
+    configured.check()
+    path = settings.registry_secrets
+    logins = FirstOf(VaultLogins(vault, session, path), configured) if path else configured
+    return DockerEngine(
+        settings.docker_host,
+        ssl_context=tls_context(
+            settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)
+        ),
+        api_version=settings.docker_api_version,
+        logins=logins,
+    )
+
+
+@asynccontextmanager
+async def _images_kept(settings: RunnerSettings, broker: Broker, engine: DockerEngine) -> AsyncIterator[None]:
+    """Remember images that jobs use, and remove unused ones, for the duration of the block."""
+    if not settings.image_retention:
+        yield
+        return
+    keeper = ImageKeeper(ImageRecords(broker), engine, retention=settings.image_retention)
+    engine.tell_of_images(keeper.used)
+    keeping = asyncio.create_task(keeper.run(), name="images")
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
 async def _work(
     settings: RunnerSettings,
     broker: Broker,
     vault: Vault,
     session: AppRoleSession,
-    engine: Engine,
+    engine: DockerEngine,
     stopping: asyncio.Event,
 ) -> None:
     await unless(stopping, broker.wait_connected())
@@ -76,11 +115,18 @@ async def _work(
         output=JetStreamOutput(broker),
         queues=queues,
         engine=engine,
-        opener=Opener(vault=vault, session=session, role=settings.role, role_id=settings.role_id),
+        opener=Opener(
+            vault=vault,
+            session=session,
+            role=settings.role,
+            role_id=settings.role_id,
+            compat=settings.compat == "gostint",
+        ),
         runner=settings.runner_id,
         takeover=settings.takeover,
         kill_grace=settings.kill_grace,
-        network=settings.job_network,
+        limits=settings.limits,
+        output_limit=settings.output_limit,
         images_allow=settings.images_allow,
         vault_addr=settings.vault_external_addr or settings.vault_addr,
         vault_cacert=settings.vault_cacert,
@@ -94,8 +140,9 @@ async def _work(
     )
     working = asyncio.create_task(worker.run(), name="worker")
     try:
-        await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        await _drain(settings, worker, attendant, working)
+        async with _images_kept(settings, broker, engine):
+            await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            await _drain(settings, worker, attendant, working)
     finally:
         announcing.cancel()
         working.cancel()

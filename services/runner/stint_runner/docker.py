@@ -1,22 +1,21 @@
 """The container engine as Docker speaks it (tried on Docker 26)."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Final
 
 import aiohttp
-import stamina
 from aiodocker.containers import DockerContainer
 
-from stint.errors import EngineError, EngineUnavailableError, ImageError
+from stint.errors import EngineUnavailableError, ImageError
 from stint_runner import docker_wire as wire
+from stint_runner import read_only
 from stint_runner.docker_client import (
     ARCHIVE,
     DEFAULT_HOST,
     ENDLESS,
-    PULL,
     SHORT,
     STEP,
     DockerClient,
@@ -24,16 +23,13 @@ from stint_runner.docker_client import (
     stop_limits,
 )
 from stint_runner.docker_errors import engine_errors
-from stint_runner.engine import ContainerInfo, ContainerSpec, Engine, Exit, OutputPiece
-from stint_runner.images import Reference, all_attempts_failed, is_transient, parse_reference
+from stint_runner.docker_images import DockerImages
+from stint_runner.engine import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
+from stint_runner.logins import NO_LOGINS, LoginSource
 
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
 """Docker answers these where a path leads nowhere, 500 where it leads through a file."""
 _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
-
-
-class _PullError(Exception):
-    """One attempt at a pull failed; the text is the engine's."""
 
 
 class DockerEngine(Engine):
@@ -43,35 +39,55 @@ class DockerEngine(Engine):
         docker_host: `unix://` and a path, `tcp://`, `http://` or `https://` and an address; "" is the local socket.
             The environment and the docker client's configuration are not looked at.
         ssl_context: for `tcp://` with TLS, and `https://`.
+        api_version: of the engine's API, such as `1.43`; "" asks the engine.
+        logins: for image registries.
         pull_patience: seconds for which a pull is tried again.
     """
 
     def __init__(
-        self, docker_host: str = "", *, ssl_context: SSLContext | None = None, pull_patience: float = 25.0
+        self,
+        docker_host: str = "",
+        *,
+        ssl_context: SSLContext | None = None,
+        api_version: str = "",
+        logins: LoginSource = NO_LOGINS,
+        pull_patience: float = 25.0,
     ) -> None:
         self._host = docker_host or DEFAULT_HOST
         check_host(self._host)
         self._ssl_context = ssl_context
-        self._patience = pull_patience
+        self._api_version = f"v{api_version.removeprefix('v')}" if api_version else "auto"
+        self._images = DockerImages(self._client, logins, pull_patience)
+        self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
         self._docker: DockerClient | None = None
 
     async def ensure_image(self, image: str, *, always: bool) -> None:
         """See `Engine`; Docker Hub is meant where the name has no `/`."""
-        reference = parse_reference(image)
-        if not always and await self._has(reference):
-            return
-        errors: list[str] = []
-        try:
-            async for attempt in stamina.retry_context(
-                on=_worth_another_try, attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1
-            ):
-                with attempt:
-                    await self._pull(reference, errors)
-        except _PullError:
-            raise ImageError(all_attempts_failed(errors)) from None
+        use = await self._images.ensure(image, always=always)
+        if self._image_used and use.image_id:
+            await self._image_used(use)
+
+    def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
+        """Call this for each image that a job is about to use. It must not raise."""
+        self._image_used = used
+
+    async def images(self) -> Mapping[str, bool]:
+        """See `Engine`."""
+        return await self._images.all()
+
+    async def remove_image(self, image_id: str, names: Collection[str]) -> bool:
+        """See `Engine`."""
+        return await self._images.remove(image_id, names)
 
     async def create(self, spec: ContainerSpec) -> str:
         """See `Engine`; a missing image is an `ImageError`."""
+        try:
+            return await self._create(spec)
+        except ImageError:
+            await self.ensure_image(spec.image, always=False)
+            return await self._create(spec)
+
+    async def _create(self, spec: ContainerSpec) -> str:
         with engine_errors(missing=ImageError):
             container = await self._client().containers.create(wire.create_config(spec))
         return container.id
@@ -93,6 +109,14 @@ class DockerEngine(Engine):
         with engine_errors():
             async with self._client().stream("PUT", url, {"path": "/"}, limits=ARCHIVE, data=archive):
                 pass
+
+    async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
+        """See `Engine`."""
+        return await read_only.freeze(self._client(), container_id, spec)
+
+    async def discard(self, labels: Mapping[str, str]) -> None:
+        """See `Engine`."""
+        await read_only.discard(self._client(), labels)
 
     async def start(self, container_id: str) -> None:
         """See `Engine`."""
@@ -119,11 +143,16 @@ class DockerEngine(Engine):
             waited = await container.wait(timeout=ENDLESS)
             return wire.exit_of(waited, await container.show())
 
-    async def stop(self, container_id: str, grace: float) -> None:
-        """See `Engine`."""
+    async def stop(self, container_id: str, grace: float) -> bool:
+        """See `Engine`. A process that exits within the milliseconds before the signal counts as signalled."""
         seconds = wire.stop_seconds(grace)
+        container = self._container(container_id)
+        running = False
         with engine_errors(done=_NOT_RUNNING):
-            await self._container(container_id).stop(t=seconds, timeout=stop_limits(seconds))
+            running = bool((await container.show())["State"]["Running"])
+            if running:
+                await container.stop(t=seconds, timeout=stop_limits(seconds))
+        return running
 
     async def kill(self, container_id: str) -> None:
         """See `Engine`."""
@@ -146,47 +175,23 @@ class DockerEngine(Engine):
         with engine_errors():
             return wire.figures(await self._client().system.info())
 
+    async def engine_id(self) -> str:
+        """See `Engine`."""
+        with engine_errors():
+            return str((await self._client().system.info()).get("ID") or "")
+
     async def close(self) -> None:
         """See `Engine`. The next call would connect again."""
         docker, self._docker = self._docker, None
         if docker is not None:
             await docker.close()
 
-    async def _has(self, reference: Reference) -> bool:
-        try:
-            with engine_errors(missing=ImageError):
-                await self._client().images.inspect(str(reference))
-        except ImageError:
-            return False
-        return True
-
-    async def _pull(self, reference: Reference, errors: list[str]) -> None:
-        """One attempt. What went wrong is appended to `errors` and raised."""
-        try:
-            await self._pull_once(reference)
-        except EngineUnavailableError:
-            raise
-        except EngineError as error:
-            errors.append(str(error))
-            raise _PullError(str(error)) from None
-
-    async def _pull_once(self, reference: Reference) -> None:
-        parameters = {"fromImage": reference.pull_name, "tag": reference.pull_tag}
-        with engine_errors():
-            try:
-                async with self._client().stream("POST", "images/create", parameters, limits=PULL) as body:
-                    async for line in body:
-                        if error := wire.pull_error(line):
-                            raise EngineError(error)
-            except aiohttp.SocketTimeoutError:
-                raise EngineError("the pull timed out") from None
-
     def _container(self, container_id: str) -> DockerContainer:
         return self._client().containers.container(container_id)
 
     def _client(self) -> DockerClient:
         if self._docker is None:
-            self._docker = DockerClient(self._host, self._ssl_context)
+            self._docker = DockerClient(self._host, self._ssl_context, self._api_version)
         return self._docker
 
 
@@ -203,7 +208,3 @@ async def _frames(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, Non
 async def _terminal(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, None]:
     async for data in body.iter_chunked(STEP):
         yield OutputPiece("tty", data)
-
-
-def _worth_another_try(error: Exception) -> bool:
-    return isinstance(error, _PullError) and is_transient(str(error))

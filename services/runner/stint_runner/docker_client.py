@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
-from ssl import SSLContext
+from pathlib import Path
+from ssl import VERIFY_X509_STRICT, SSLContext, create_default_context
 from typing import Final
 
 import aiohttp
@@ -36,6 +37,35 @@ def check_host(host: str) -> None:
         raise ConfigError(f"DOCKER_HOST starts with one of {', '.join(_SCHEMES)}")
 
 
+def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLContext | None:
+    """TLS to an engine on the network if one of the two is given, as Docker's client library reads its settings.
+
+    Unlike that library this one always verifies the engine: its certificate must be `ca.pem`'s, for the address in
+    DOCKER_HOST.
+
+    Args:
+        host: DOCKER_HOST.
+        cert_path: a folder of `ca.pem`, and of `cert.pem` with `key.pem` if any; "" is `~/.docker`.
+        verify: whether DOCKER_TLS_VERIFY is set.
+
+    Raises:
+        ConfigError: a file is missing or is something else.
+    """
+    if not host.startswith(("tcp://", "https://")) or not (cert_path or verify):
+        return None
+    folder = Path(cert_path or "~/.docker").expanduser()
+    authority, certificate, key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    try:
+        context = create_default_context(cafile=authority)
+        # Python 3.13 sets it, and certificates made by Docker's own instructions do not pass it.
+        context.verify_flags &= ~VERIFY_X509_STRICT
+        if certificate.exists() or key.exists():
+            context.load_cert_chain(certificate, key, password=lambda: "")  # or it would ask on the terminal
+    except OSError as error:  # also the base of SSLError
+        raise ConfigError(f"DOCKER_CERT_PATH: no usable ca.pem, cert.pem and key.pem in {folder}: {error}.") from None
+    return context
+
+
 def stop_limits(grace: float) -> aiohttp.ClientTimeout:
     """For a stop, which the engine answers when the container has exited."""
     return aiohttp.ClientTimeout(total=grace + _STOP_MARGIN, sock_connect=10)
@@ -47,7 +77,7 @@ class DockerClient(Docker):
     Must be made on a running loop.
     """
 
-    def __init__(self, host: str, ssl_context: SSLContext | None = None) -> None:
+    def __init__(self, host: str, ssl_context: SSLContext | None = None, api_version: str = "auto") -> None:
         connector: aiohttp.BaseConnector
         if host.startswith("unix://"):
             connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
@@ -56,7 +86,7 @@ class DockerClient(Docker):
             connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0)
             url = host.replace("tcp://", "https://" if ssl_context else "http://", 1).rstrip("/")
         session = aiohttp.ClientSession(connector=connector, timeout=SHORT)
-        super().__init__(url=url, connector=connector, session=session, timeout=SHORT)
+        super().__init__(url=url, connector=connector, session=session, timeout=SHORT, api_version=api_version)
 
     async def close(self) -> None:
         """Close the session too, which aiodocker leaves to whoever made it."""
@@ -72,6 +102,7 @@ class DockerClient(Docker):
         *,
         limits: aiohttp.ClientTimeout = SHORT,
         data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.StreamReader]:
         """The raw body of an answer, where aiodocker would decode it, keep it all, or take a broken one for complete.
 
@@ -80,7 +111,12 @@ class DockerClient(Docker):
             aiohttp.ClientError: the connection broke.
         """
         query = self._query(
-            path, method, params=dict(parameters), data=None if data is None else _slices(data), timeout=limits
+            path,
+            method,
+            params=dict(parameters),
+            data=None if data is None else _slices(data),
+            headers=headers,
+            timeout=limits,
         )
         async with query as response:
             with closing(response):

@@ -1,9 +1,11 @@
 """The port to a container engine."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
+
+from stint.limits import Limits
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,9 +21,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         network: the engine's network mode.
         binds: host path to container path, mounted read-only.
         hardened: no new privileges, no capabilities.
-        cpus: processors' worth of time, 0 for no limit, as with the next two.
-        memory: bytes, swap included.
-        pids: processes and threads at a time.
+        limits: of time and of memory, and how many processes. Its time-out is not the engine's to keep.
         read_only: the root file system cannot be written to.
     """
 
@@ -35,9 +35,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     network: str = "bridge"
     binds: Mapping[str, str] = {}
     hardened: bool = True
-    cpus: float = 0
-    memory: int = 0
-    pids: int = 0
+    limits: Limits = Limits()
     read_only: bool = False
 
 
@@ -63,12 +61,28 @@ class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
 
 
+class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that a job is about to use.
+
+    Attributes:
+        image_id: the engine's.
+        name: the reference by which it was had, as the engine lists it.
+        is_new: the engine did not have this image before: it was pulled just now.
+        is_new_name: the name did not mean this image before.
+    """
+
+    image_id: str
+    name: str
+    is_new: bool = False
+    is_new_name: bool = False
+
+
 class Engine(Protocol):
     """A container engine.
 
-    A container's life is `ensure_image`, `create`, any number of `read_file` and `put_archive`, `start`, `output` and
-    `wait` side by side, `remove`. `stop`, `kill` and `remove` may come at any moment, twice, and on a container that
-    has exited or is gone: they then do nothing.
+    A container's life is `ensure_image`, `create`, any number of `read_file` and `put_archive`, perhaps `freeze`,
+    `start`, `output` and `wait` side by side, `remove`. `stop`, `kill` and `remove` may come at any moment, twice, and
+    on a container that has exited or is gone: they then do nothing.
 
     Everything raises `EngineUnavailableError` when the engine cannot be reached or a gateway before it says so (502 to
     504), and `EngineError` with the engine's own words when it refuses: Docker answers 500 to faults of the job itself.
@@ -82,10 +96,27 @@ class Engine(Protocol):
         """
         ...
 
+    async def images(self) -> Mapping[str, bool]:
+        """All images by id, and whether they have a container, running or not, whoever made it."""
+        ...
+
+    async def remove_image(self, image_id: str, names: Collection[str]) -> bool:
+        """Remove an image that has no container, and no names but these (see `ImageUse.name`).
+
+        Returns:
+            Whether it is gone. It stays whole if it is in use, or has a name of somebody else's.
+        """
+        ...
+
     async def create(self, spec: ContainerSpec) -> str:
         """Create a container, returns its id. It runs as 2001:2001 and does not start yet.
 
+        An image that was removed since `ensure_image` is had again.
+
         If this call is cancelled, a container that the engine made all the same can be found by its labels.
+
+        Raises:
+            ImageError: the image is not there.
         """
         ...
 
@@ -95,6 +126,18 @@ class Engine(Protocol):
 
     async def put_archive(self, container_id: str, archive: bytes) -> None:
         """Unpack a plain tar over `/` of a created container, owners and modes as in the archive."""
+        ...
+
+    async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
+        """Put a container as `spec` says, with the files of a created one, in that one's place; returns its id.
+
+        For a read-only root, into which nothing can be put any more. If this call fails or is cancelled, whatever it
+        made can be found by the labels: containers, and what `discard` removes.
+        """
+        ...
+
+    async def discard(self, labels: Mapping[str, str]) -> None:
+        """Remove what `freeze` needed beside the containers with these labels, once they are gone. Safe to repeat."""
         ...
 
     async def start(self, container_id: str) -> None:
@@ -109,8 +152,11 @@ class Engine(Protocol):
         """Wait for its end."""
         ...
 
-    async def stop(self, container_id: str, grace: float) -> None:
-        """SIGTERM, and SIGKILL after `grace` seconds. Returns when it has exited."""
+    async def stop(self, container_id: str, grace: float) -> bool:
+        """SIGTERM (or the image's own signal), and SIGKILL after `grace` seconds. Returns when it has exited.
+
+        False if it had exited before any signal.
+        """
         ...
 
     async def kill(self, container_id: str) -> None:
@@ -131,6 +177,10 @@ class Engine(Protocol):
         They are `containers`, `containers_running`, `containers_paused`, `containers_stopped`, `images`, `mem_total`,
         `architecture` and `operating_system`.
         """
+        ...
+
+    async def engine_id(self) -> str:
+        """The engine's own id, the same for all who use it, and after a restart."""
         ...
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +20,10 @@ _REFERENCE: Final = re.compile(
     re.ASCII,
 )
 _NAME_MAX: Final = 255
+
+HUB: Final = "docker.io"
+"""The registry of names without one."""
+_HUB_OLD_NAME: Final = "index.docker.io"
 
 _TRANSIENT: Final = re.compile(
     r"time(?:d )?-?out|deadline exceeded|HTTP status: 5\d\d|connection refused|connection reset|\bEOF\b"
@@ -43,6 +48,21 @@ class Reference(msgspec.Struct, frozen=True):
         return self.name if "/" in self.name else f"docker.io/library/{self.name}"
 
     @property
+    def registry(self) -> str:
+        """Host, and port where it has one: what a login is looked up by."""
+        host, slash, _ = self.name.partition("/")
+        named = slash and (host == "localhost" or "." in host or ":" in host or host != host.lower())
+        return registry_name(host) if named else HUB
+
+    @property
+    def listed(self) -> str:
+        """As the engine lists what was pulled by this: without Docker Hub's name, and with the digest or the tag."""
+        name = self.name
+        if self.registry == HUB:
+            name = re.sub(r"^(?:(?:index\.)?docker\.io/)?(?:library/(?=[^/]+$))?", "", name)
+        return f"{name}@{self.digest}" if self.digest else f"{name}:{self.tag}"
+
+    @property
     def pull_tag(self) -> str:
         """Tag or digest to pull, the digest where there are both."""
         return self.digest or self.tag
@@ -61,6 +81,28 @@ def parse_reference(image: str) -> Reference:
         raise ImageError(f"invalid reference format: {image}")
     tag, digest = match["tag"] or "", match["digest"] or ""
     return Reference(match["name"], tag if tag or digest else "latest", digest)
+
+
+def own_names(tags: Sequence[str], digests: Sequence[str], ours: Collection[str]) -> list[str] | None:
+    """The names of an image that have to go before it can, None if somebody else named it too.
+
+    Args:
+        tags: `name:tag` for each tag.
+        digests: `name@digest`, one for each name that it was ever pulled by.
+        ours: names as in `Reference.listed`.
+    """
+    repositories = {parse_reference(name).name for name in ours}
+    tagged = {parse_reference(tag).name for tag in tags}
+    foreign = [tag for tag in tags if tag not in ours]
+    foreign += [digest for digest in digests if parse_reference(digest).name not in repositories]
+    return None if foreign else [*tags, *(digest for digest in digests if parse_reference(digest).name not in tagged)]
+
+
+def registry_name(address: str) -> str:
+    """The registry that an address means, as configuration files have it: `host:5000`, `https://index.docker.io/v1/`."""
+    host = address.strip().partition("://")[2] or address.strip()
+    host = host.partition("/")[0].lower()
+    return HUB if host == _HUB_OLD_NAME else host
 
 
 def matches(image: str, patterns: str) -> bool:
@@ -89,6 +131,7 @@ def is_transient(pull_error: str) -> bool:
     return "no such host" not in pull_error and _TRANSIENT.search(pull_error) is not None
 
 
-def all_attempts_failed(errors: list[str]) -> str:
-    """The sentence of an image that cannot be had: one numbered line per attempt."""
-    return "\n".join(["All attempts fail:", *(f"#{number}: {error}" for number, error in enumerate(errors, 1))])
+def all_attempts_failed(errors: list[str], *remarks: str) -> str:
+    """The sentence of an image that cannot be had: one numbered line per attempt, then the remarks."""
+    numbered = (f"#{number}: {error}" for number, error in enumerate(errors, 1))
+    return "\n".join(["All attempts fail:", *numbered, *remarks])

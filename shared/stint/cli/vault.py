@@ -23,6 +23,12 @@ def vault_setup(
     secrets: Annotated[
         list[str] | None, typer.Option("--secrets", help="A path that jobs may read; can be given several times.")
     ] = None,
+    registries: Annotated[
+        str,
+        typer.Option(
+            envvar="STINT_REGISTRY_SECRETS", help="The path where runners may read logins for image registries."
+        ),
+    ] = "",
     kv_mount: Annotated[str, typer.Option(help="Also make a KV v2 mount of this name.")] = "",
 ) -> None:
     """Make mounts, keys, policies and AppRoles in Vault. Safe to repeat; what differs is left alone and named.
@@ -34,11 +40,12 @@ def vault_setup(
         typer.echo("stint vault-setup: VAULT_ADDR and VAULT_TOKEN must be set.", err=True)
         raise typer.Exit(2)
     cacert = os.environ.get("VAULT_CACERT", "")
+    paths = tuple(secrets or ["kv/data/*"])
     try:
-        report = asyncio.run(_set_up(address, token, role, tuple(secrets or ["kv/data/*"]), kv_mount, cacert))
+        report = asyncio.run(_set_up(address, token, role, paths, registries, kv_mount, cacert))
         if env_file is not None:
             settings = asyncio.run(service_settings(address, token, role=role, cacert=cacert))
-            write_env_file(env_file, settings)
+            write_env_file(env_file, {**settings, **({"STINT_REGISTRY_SECRETS": registries} if registries else {})})
             typer.echo(f"settings written to {env_file}")
     except StintError as error:
         typer.echo(f"stint vault-setup: {error.sentence}", err=True)
@@ -49,6 +56,8 @@ def vault_setup(
 
 
 async def _set_up(
-    address: str, token: str, role: str, secrets: tuple[str, ...], kv_mount: str, cacert: str
+    address: str, token: str, role: str, secrets: tuple[str, ...], registries: str, kv_mount: str, cacert: str
 ) -> SetupReport:
-    return await set_up(address, token, role=role, secret_paths=secrets, kv_mount=kv_mount, cacert=cacert)
+    return await set_up(
+        address, token, role=role, secret_paths=secrets, registries=registries, kv_mount=kv_mount, cacert=cacert
+    )

@@ -67,7 +67,14 @@ class Stack:
         vault_addr, root_token = await self._vault()
         role = os.environ.get("STINT_ROLE") or os.environ.get("GOSTINT_ROLENAME") or "stint-job"
         cacert = os.environ.get("VAULT_CACERT", "")
-        report = await vault_setup(vault_addr, root_token, role=role, kv_mount="kv", cacert=cacert)
+        report = await vault_setup(
+            vault_addr,
+            root_token,
+            role=role,
+            kv_mount="kv",
+            cacert=cacert,
+            registries=os.environ.get("STINT_REGISTRY_SECRETS", ""),
+        )
         for name in report.different:
             log.warning("left alone in Vault, though it differs", name=name)
         shared = await service_settings(vault_addr, root_token, role=role, cacert=cacert)

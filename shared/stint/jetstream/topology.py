@@ -9,6 +9,7 @@ from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
 from stint.subjects import (
     EVENTS,
+    IMAGES_BUCKET,
     JOBS_BUCKET,
     LOGS,
     PAYLOADS,
@@ -92,7 +93,7 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
             "republish": {"src": log_subject("*", "*"), "dest": tail_subject(*_WILDCARDS[:2])},
             **common,
         },
-        *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET)),
+        *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET)),
     ]
 
 

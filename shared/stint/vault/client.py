@@ -19,12 +19,16 @@ class Caller:
         num_uses: uses left, 0 for no limit.
         ttl: seconds left, 0 for a token that does not expire.
         policies: those of the token and of its identity.
+        entity_id: of the identity behind the login, "" if there is none; the same over all its tokens.
+        accessor: names the token and cannot be used as one; "" for batch tokens.
     """
 
     display_name: str
     num_uses: int
     ttl: float
     policies: tuple[str, ...]
+    entity_id: str = ""
+    accessor: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class Vault:
             num_uses=int(data.get("num_uses") or 0),
             ttl=float(data.get("ttl") or 0),
             policies=(*(data.get("policies") or ()), *(data.get("identity_policies") or ())),
+            entity_id=str(data.get("entity_id") or ""),
+            accessor=str(data.get("accessor") or ""),
         )
 
     async def capabilities(self, token: str, of: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:

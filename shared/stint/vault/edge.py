@@ -68,7 +68,7 @@ class Edge:
             VaultNotFoundError: 404; its `warnings` may tell more.
             VaultRefusedError: 400 and every other client error.
         """
-        check_token(token)
+        check_token(token, self.address)
         return await asyncio.to_thread(lambda: request(self._client(token)))
 
     def _client(self, token: str) -> Any:
@@ -104,14 +104,15 @@ class _MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac 
         return body
 
 
-def check_token(token: str) -> None:
-    """Refuse a token that cannot stand in an HTTP header: no Vault has issued it.
+def check_token(token: str, address: str = "") -> None:
+    """Refuse a token that cannot stand in an HTTP header: no Vault has issued it, and this one would say so.
 
     Raises:
         VaultDeniedError: it holds white space, control or non-ASCII characters.
     """
     if any(not "!" <= char <= "~" for char in token):
-        raise VaultDeniedError("Vault denied permission: malformed token.")
+        url = f"{address}/v1/auth/token/lookup-self"
+        raise _refusal("get", HTTPStatus.FORBIDDEN, url, {"errors": ["permission denied"]})
 
 
 def check_path(path: str) -> str:

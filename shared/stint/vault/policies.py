@@ -19,23 +19,29 @@ _OWN_TOKEN: Final = (("auth/token/lookup-self", "read"), ("auth/token/revoke-sel
 """What the policy `default` would allow, and no more of it."""
 
 
-def policies(role: str, secret_paths: Sequence[str]) -> Mapping[str, str]:
+def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Mapping[str, str]:
     """Policy texts by name. The jobs' policy has their role's name.
 
     Args:
         role: the jobs' AppRole, also the name of the key that seals payloads.
         secret_paths: what jobs may read, as Vault writes path patterns (KV v2 paths carry their `data/`).
+        registries: where runners may read logins for image registries, "" for nowhere.
 
     Raises:
         ConfigError: a name or path that Vault would read as something else.
     """
-    _check(role, secret_paths)
+    _check(role, [*secret_paths, registries] if registries else secret_paths)
     seal_payload = (f"transit/encrypt/{role}", "update")
     seal_ticket = (f"transit/encrypt/{BUS_KEY}", "update")
     wrapped_secret_id = _wrapped(f"auth/approle/role/{role}/secret-id")
     return {
         API: _rules(seal_ticket, seal_payload, ("sys/capabilities", "update"), *_OWN_TOKEN),
-        RUNNER: _rules((f"transit/decrypt/{BUS_KEY}", "update"), (f"transit/decrypt/{role}", "update"), *_OWN_TOKEN),
+        RUNNER: _rules(
+            (f"transit/decrypt/{BUS_KEY}", "update"),
+            (f"transit/decrypt/{role}", "update"),
+            *([(registries, "read")] if registries else []),
+            *_OWN_TOKEN,
+        ),
         role: _rules(*((path, "read") for path in secret_paths), *_OWN_TOKEN),
         CLIENT: _rules(("auth/token/create", "update"), seal_payload, *_OWN_TOKEN) + wrapped_secret_id,
         PUBLISHER: _rules(seal_ticket, seal_payload, *_OWN_TOKEN) + wrapped_secret_id,
@@ -81,5 +87,5 @@ def _wrapped(path: str) -> str:
 def _check(role: str, secret_paths: Sequence[str]) -> None:
     if not _ROLE.fullmatch(role) or role in {API, RUNNER, CLIENT, PUBLISHER, BUS_KEY, "default", "root"}:
         raise ConfigError("STINT_ROLE: not a name of its own of letters, digits, - and _.")
-    if not all(_PATTERN.fullmatch(path) for path in secret_paths):
+    if not all(_PATTERN.fullmatch(path) and ".." not in path for path in secret_paths):
         raise ConfigError("A secret path is not a Vault path.")

@@ -43,6 +43,7 @@ async def vault_setup(
     *,
     role: str = "stint-job",
     secret_paths: Sequence[str] = ("kv/data/*",),
+    registries: str = "",
     kv_mount: str = "",
     cacert: str = "",
 ) -> SetupReport:
@@ -53,6 +54,7 @@ async def vault_setup(
         token: one that may do all this.
         role: name of the jobs' AppRole, policy and payload key.
         secret_paths: what jobs may read.
+        registries: where runners may read logins for image registries, "" for nowhere.
         kv_mount: also make a KV v2 mount of this name, for development.
         cacert: a CA bundle to verify the server with.
 
@@ -62,7 +64,7 @@ async def vault_setup(
     """
     edge = Edge(vault_addr, cacert=cacert)
     outcomes: dict[str, list[str]] = {"made": [], "found": [], "different": []}
-    for part in _parts(role, secret_paths, kv_mount):
+    for part in _parts(role, secret_paths, registries, kv_mount):
         outcomes[await _ensure(edge, token, part)].append(part.name)
     return SetupReport(**{outcome: tuple(names) for outcome, names in outcomes.items()})
 
@@ -105,8 +107,8 @@ async def _ensure(edge: Edge, token: str, part: _Part) -> str:
     return "found" if same else "different"
 
 
-def _parts(role: str, secret_paths: Sequence[str], kv_mount: str) -> list[_Part]:
-    texts = policies(role, secret_paths)
+def _parts(role: str, secret_paths: Sequence[str], registries: str, kv_mount: str) -> list[_Part]:
+    texts = policies(role, secret_paths, registries)
     return [
         _auth_mount(),
         _mount("transit", "transit", {}),

@@ -1,0 +1,144 @@
+"""An engine that asks for certificates, which are made as Docker's documentation says."""
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stint.errors import ConfigError, EngineError, EngineUnavailableError
+from stint_runner.docker import DockerEngine
+from stint_runner.docker_client import tls_context
+from tests.second_engine import second_engine
+from tests.servers import free_port
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def authority(folder: Path) -> Path:
+    """`ca.pem` and its key in a new folder."""
+    folder.mkdir()
+    subject = ["-subj", "/CN=stint-test authority"]
+    openssl(folder, "req", "-new", "-x509", "-nodes", "-days", "2", *subject, "-keyout", "ca-key.pem", "-out", "ca.pem")
+    return folder
+
+
+def certificate(folder: Path, name: str, extensions: str) -> None:
+    """`<name>cert.pem` and `<name>key.pem`, signed by the folder's authority."""
+    (folder / "extensions").write_text(extensions, encoding="utf-8")
+    request = ["req", "-new", "-nodes", "-subj", "/CN=stint-test", "-keyout", f"{name}key.pem", "-out", "request"]
+    openssl(folder, *request)
+    signing = ["-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "extensions"]
+    openssl(folder, "x509", "-req", "-days", "2", "-in", "request", *signing, "-out", f"{name}cert.pem")
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """An engine's address, and a folder with the certificates that open it."""
+
+    port: int
+    folder: Path
+
+    @property
+    def host(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="module")
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
+    folder, port = authority(tmp_path_factory.mktemp("tls") / "certificates"), free_port()
+    certificate(folder, "server-", "subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth\n")
+    certificate(folder, "", "extendedKeyUsage = clientAuth\n")
+    files = {"--tlscacert": "ca.pem", "--tlscert": "server-cert.pem", "--tlskey": "server-key.pem"}
+    options = [f"{option}={folder / name}" for option, name in files.items()]
+    address = f"--host=tcp://127.0.0.1:{port}"
+    async with second_engine(tmp_path_factory.mktemp("guarded"), address, "--tlsverify", *options):
+        yield Guarded(port, folder)
+
+
+def copied(guarded: Guarded, folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        shutil.copy(guarded.folder / name, folder)
+    return folder
+
+
+async def ask(host: str, cert_path: Path | str, *, verify: bool = True) -> str:
+    engine = DockerEngine(host, ssl_context=tls_context(host, cert_path=str(cert_path), verify=verify))
+    try:
+        return await engine.engine_id()
+    finally:
+        await engine.close()
+
+
+@pytest.mark.parametrize("verify", [True, False])
+async def test_with_a_certificate(guarded: Guarded, verify: bool) -> None:
+    assert await ask(guarded.host, guarded.folder, verify=verify)
+    assert await ask(guarded.host.replace("tcp", "https"), guarded.folder, verify=verify)
+
+
+async def test_the_folder_that_dockers_client_looks_in(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(guarded, tmp_path / ".docker", "ca.pem", "cert.pem", "key.pem")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert await ask(guarded.host, "")
+
+
+async def test_without_a_certificate(guarded: Guarded, tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailableError):
+        await ask(guarded.host, copied(guarded, tmp_path / "ca", "ca.pem"))
+    plain = DockerEngine(guarded.host)
+    with pytest.raises(Exception, match=r".+") as caught:
+        await plain.engine_id()
+    assert type(caught.value).__module__ == "stint.errors"
+    await plain.close()
+
+
+async def test_an_engine_of_another_authority(guarded: Guarded, tmp_path: Path) -> None:
+    folder = authority(tmp_path / "other")
+    certificate(folder, "", "extendedKeyUsage = clientAuth\n")
+    with pytest.raises(EngineUnavailableError):
+        await ask(guarded.host, folder)
+
+
+async def test_an_engine_of_another_name(guarded: Guarded) -> None:
+    with pytest.raises(EngineUnavailableError):
+        await ask(f"tcp://localhost:{guarded.port}", guarded.folder)
+
+
+@pytest.mark.parametrize("names", [(), ("cert.pem", "key.pem"), ("ca.pem", "cert.pem"), ("ca.pem", "key.pem")])
+def test_files_that_are_missing(guarded: Guarded, tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = copied(guarded, tmp_path / "some", *names)
+    with pytest.raises(ConfigError, match=f"^DOCKER_CERT_PATH: no usable ca.pem, cert.pem and key.pem in {folder}"):
+        tls_context(guarded.host, cert_path=str(folder))
+
+
+def test_files_that_are_something_else(guarded: Guarded, tmp_path: Path) -> None:
+    folder = copied(guarded, tmp_path / "some", "ca.pem", "cert.pem", "key.pem")
+    openssl(folder, "rsa", "-aes256", "-passout", "pass:secret", "-in", "key.pem", "-out", "key.pem")
+    with pytest.raises(ConfigError, match=r"^DOCKER_CERT_PATH: "):
+        tls_context(guarded.host, cert_path=str(folder))
+    (folder / "ca.pem").write_text("nothing", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^DOCKER_CERT_PATH: "):
+        tls_context(guarded.host, cert_path=str(folder))
+
+
+@pytest.mark.parametrize("host", ["", "unix:///var/run/docker.sock", "http://127.0.0.1:2375"])
+def test_where_tls_is_not_meant(host: str) -> None:
+    assert tls_context(host, cert_path="/nowhere", verify=True) is None
+    assert tls_context("tcp://127.0.0.1:2375") is None
+
+
+@pytest.mark.parametrize(("version", "spoken"), [("1.43", True), ("v1.43", True), ("", True), ("9.99", False)])
+async def test_a_version_of_the_engines_api(guarded: Guarded, version: str, spoken: bool) -> None:
+    context = tls_context(guarded.host, cert_path=str(guarded.folder))
+    engine = DockerEngine(guarded.host, ssl_context=context, api_version=version)
+    with contextlib.nullcontext() if spoken else pytest.raises(EngineError, match=r"9\.99 is too new"):
+        assert await engine.engine_id()
+    await engine.close()

@@ -1,0 +1,232 @@
+"""Pulls with and without logins, from a real registry that wants one."""
+
+import asyncio
+import base64
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiodocker import Docker
+from structlog.testing import capture_logs
+
+from stint.errors import ConfigError, ImageError
+from stint.vault import AppRoleSession, Vault
+from stint.vault.edge import Edge
+from stint.vault.setup import service_settings, vault_setup
+from stint_runner.docker import DockerEngine
+from stint_runner.docker_config import DockerConfigLogins
+from stint_runner.logins import FirstOf, LoginSource, RegistryLogin, VaultLogins
+from tests.registry import Registry, mirrored_engine, registry
+from tests.servers import BaoProcess, running
+
+USER = "puller"
+PASSWORD = "correct horse: battery"
+PATH = "kv/data/registries"
+AUTH = {"username": USER, "password": PASSWORD}
+BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+class Given(LoginSource):
+    def __init__(self, username: str = USER, password: str = PASSWORD) -> None:
+        self.given = RegistryLogin(username=username, password=password)
+
+    async def login(self, _registry: str) -> RegistryLogin | None:
+        return self.given
+
+
+@pytest.fixture(scope="module")
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
+    async with registry(tmp_path_factory.mktemp("guarded"), users={USER: PASSWORD, "other": "other"}) as served:
+        yield served
+
+
+@pytest.fixture
+async def image(guarded: Registry, busybox: str) -> AsyncIterator[str]:
+    """The name of an image that no engine has and nobody gets without a login."""
+    name = await guarded.push_new(busybox, f"team/{secrets.token_hex(6)}:1", auth=AUTH)
+    yield name
+    async with Docker(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")) as docker:
+        if any(name in (image["RepoTags"] or ()) for image in await docker.images.list()):
+            await docker.images.delete(name)
+
+
+async def pull(image: str, logins: LoginSource) -> None:
+    engine = DockerEngine(os.environ.get("DOCKER_HOST", ""), logins=logins, pull_patience=1)
+    try:
+        await engine.ensure_image(image, always=False)
+    finally:
+        await engine.close()
+
+
+def write_config(folder: Path, host: str, login: dict[str, str]) -> DockerConfigLogins:
+    (folder / "config.json").write_text(json.dumps({"auths": {host: login}}), encoding="utf-8")
+    return DockerConfigLogins(str(folder))
+
+
+async def test_a_login_opens_the_registry(guarded: Registry, image: str) -> None:
+    await pull(image, Given())
+    name = image.partition("/")[2].removesuffix(":1")
+    assert [asked.status for asked in guarded.asked(name)][-1] == 200
+
+
+async def test_without_a_login_the_pull_fails_at_once(image: str) -> None:
+    with pytest.raises(ImageError, match=r"All attempts fail:\n#1: .*no basic auth credentials") as caught:
+        await pull(image, FirstOf())
+    assert len(str(caught.value).splitlines()) == 2
+
+
+async def test_a_wrong_login_fails_at_once_and_is_not_told(image: str) -> None:
+    wrong = "wrong horse"
+    with capture_logs() as logs, pytest.raises(ImageError, match="All attempts fail:\n#1: ") as caught:
+        await pull(image, Given(password=wrong))
+    assert len(str(caught.value).splitlines()) == 2
+    told = f"{caught.value} {caught.value!r} {caught.value.__context__!r} {logs}"
+    assert wrong not in told
+    assert base64.b64encode(f"{USER}:{wrong}".encode()).decode() not in told
+
+
+@pytest.mark.parametrize("form", [{"auth": BASIC}, AUTH])
+async def test_from_dockers_configuration(guarded: Registry, image: str, tmp_path: Path, form: dict[str, str]) -> None:
+    await pull(image, write_config(tmp_path, guarded.host, form))
+
+
+async def test_a_login_for_another_port_is_not_taken(guarded: Registry, image: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no basic auth credentials"):
+        await pull(image, write_config(tmp_path, f"127.0.0.1:{guarded.port + 1}", AUTH))
+
+
+async def test_a_broken_configuration_fails_only_what_needs_it(image: str, busybox: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    logins = DockerConfigLogins(str(tmp_path))
+    with pytest.raises(ImageError, match=r"(?s)no basic auth.*\nPulled without a login: .*is not a configuration"):
+        await pull(image, logins)
+    async with registry(tmp_path) as free:
+        name = await free.push_new(busybox, "free/app")
+        await pull(name, logins)
+        async with Docker(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")) as docker:
+            await docker.images.delete(name)
+
+
+# --- Vault ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator["Shelf"]:
+    async with running(server := BaoProcess(tmp_path_factory.mktemp("bao"))):
+        await vault_setup(server.address, server.root_token, kv_mount="kv", registries=PATH)
+        shelf = Shelf(server)
+        await shelf.open()
+        yield shelf
+        await shelf.session.close()
+
+
+class Shelf:
+    """The registry logins in a Vault, and a runner's way to them."""
+
+    session: AppRoleSession
+
+    def __init__(self, server: BaoProcess) -> None:
+        self.server = server
+        self.client = Vault(server.address)
+
+    async def open(self) -> None:
+        settings = await service_settings(self.server.address, self.server.root_token)
+        self.session = AppRoleSession(self.client, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
+
+    async def put(self, **entries: object) -> None:
+        body = {"data": entries}
+        await Edge(self.server.address).call(
+            self.server.root_token, lambda client: client.adapter.post(f"/v1/{PATH}", json=body)
+        )
+
+    def logins(self, path: str = PATH) -> VaultLogins:
+        return VaultLogins(self.client, self.session, path)
+
+
+@pytest.mark.parametrize("form", [AUTH, f"{USER}:{PASSWORD}"])
+async def test_from_vault(guarded: Registry, image: str, vault: Shelf, form: object) -> None:
+    await vault.put(**{guarded.host: form, "host.example": "other:other"})
+    await pull(image, vault.logins())
+
+
+async def test_vault_comes_before_the_configuration(
+    guarded: Registry, image: str, vault: Shelf, tmp_path: Path
+) -> None:
+    configured = write_config(tmp_path, guarded.host, {"username": USER, "password": "stale"})
+    both = FirstOf(vault.logins(), configured)
+    await vault.put(**{"host.example": AUTH})
+    with pytest.raises(ImageError):
+        await pull(image, both)
+    await vault.put(**{guarded.host: AUTH})
+    await pull(image, both)
+
+
+async def test_a_login_changed_in_vault_is_the_next_pulls(vault: Shelf) -> None:
+    logins = vault.logins()
+    assert await logins.login("host:1") is None
+    for password in ("one", "two"):
+        await vault.put(**{"host:1": f"user:{password}"})
+        assert await logins.login("host:1") == RegistryLogin(username="user", password=password)
+
+
+@pytest.mark.parametrize(
+    "entry", ["no-colon-s3cret", 5, {"username": 5, "password": "s3cret"}, ["s3cret"], {"pass": "s3cret"}, {}]
+)
+async def test_what_is_no_login_is_named_and_not_shown(vault: Shelf, image: str, entry: object) -> None:
+    host = image.partition("/")[0]
+    await vault.put(**{host: entry})
+    with pytest.raises(ImageError, match=f"Pulled without a login: What Vault holds for {host} at {PATH}") as caught:
+        await pull(image, vault.logins())
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_path_that_the_runner_may_not_read(vault: Shelf, image: str) -> None:
+    with pytest.raises(ImageError, match=r"Pulled without a login: The registry logins .* cannot be read: .*403"):
+        await pull(image, vault.logins("kv/data/others"))
+
+
+@pytest.mark.parametrize("path", ["", "kv/../sys", "kv?x", "kv#x", "kv/%2e"])
+async def test_what_is_no_path(path: str) -> None:
+    vault = Vault("http://127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"^STINT_REGISTRY_SECRETS: "):
+        VaultLogins(vault, AppRoleSession(vault, "r", "s"), path)
+
+
+async def test_a_vault_that_is_away_is_waited_for(guarded: Registry, image: str, vault: Shelf) -> None:
+    await vault.put(**{guarded.host: AUTH})
+    await vault.session.token()
+    vault.server.pause()
+    pulling = asyncio.create_task(pull(image, vault.logins()))
+    done, _ = await asyncio.wait({pulling}, timeout=0.5)
+    vault.server.resume()
+    assert not done
+    await pulling
+
+
+# --- Docker Hub -----------------------------------------------------------------------------------------------------
+
+
+async def test_plain_names_come_from_docker_hub(busybox: str, tmp_path: Path) -> None:
+    """Its mirror is the real registry here; without one this pull would leave the machine."""
+    asked: list[str] = []
+
+    class Asking(LoginSource):
+        async def login(self, registry: str) -> RegistryLogin | None:
+            asked.append(registry)
+            return None
+
+    async with registry(tmp_path) as mirror:
+        await mirror.push(busybox, "library/busybox")
+        async with mirrored_engine(tmp_path, mirror) as host:
+            engine = DockerEngine(host, logins=Asking())
+            await engine.ensure_image("busybox", always=False)
+            await engine.ensure_image("docker.io/library/busybox:latest", always=False)
+            await engine.ensure_image("docker.io/busybox", always=False)
+            assert [question.method for question in mirror.asked("library/busybox")] == ["HEAD", "GET"]
+            await engine.ensure_image("busybox", always=True)
+            await engine.close()
+        assert len(mirror.asked("library/busybox")) > 2
+    assert asked == ["docker.io", "docker.io"]

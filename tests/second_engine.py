@@ -1,0 +1,119 @@
+"""A Docker engine of a test's own, beside the one of this machine."""
+
+import contextlib
+import grp
+import os
+import secrets
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.servers import ServerProcess
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_BRIDGE_NAME_RANDOM = 4
+"""Bytes; a network device's name has at most 15 characters."""
+
+
+@dataclass
+class EngineProcess(ServerProcess):
+    """A dockerd with storage, sockets and a bridge of its own; it touches neither iptables nor the other engine.
+
+    Needs root, or a sudo that asks nothing. End it by `stop`: only then its containers end too.
+
+    Attributes:
+        options: further arguments of dockerd.
+        bridge: a network device that is there, with an address.
+        run_dir: a folder with a short name, for sockets.
+        namespace: in containerd: that of the system is shared by all engines.
+    """
+
+    options: Sequence[str] = ()
+    bridge: str = ""
+    run_dir: Path = Path()
+    namespace: str = field(default_factory=lambda: f"stint-{secrets.token_hex(6)}")
+
+    @property
+    def host(self) -> str:
+        """Its DOCKER_HOST."""
+        return f"unix://{self.run_dir / 'docker.sock'}"
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        arguments = {
+            "--host": self.host,
+            "--group": grp.getgrgid(os.getgid()).gr_name,
+            "--data-root": self.data_dir / "data",
+            "--exec-root": self.run_dir / "exec",
+            "--pidfile": self.run_dir / "docker.pid",
+            "--bridge": self.bridge,
+            "--containerd-namespace": self.namespace,
+            "--containerd-plugins-namespace": f"{self.namespace}-plugins",
+        }
+        flags = ["--iptables=false", "--ip6tables=false", "--ip-masq=false", *self.options]
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            "dockerd",
+            *(str(part) for pair in arguments.items() for part in pair),
+        ]
+        return [*_as_root(), *command, *flags], {"PATH": _PATH}
+
+    async def _ready(self) -> bool:
+        transport = httpx.AsyncHTTPTransport(uds=self.host.removeprefix("unix://"))
+        async with httpx.AsyncClient(transport=transport) as client:
+            try:
+                answer = await client.get("http://engine/_ping")
+            except httpx.TransportError:
+                return False
+        return answer.status_code == httpx.codes.OK
+
+
+@contextlib.asynccontextmanager
+async def second_engine(folder: Path, *options: str) -> AsyncIterator[EngineProcess]:
+    """Run one for the duration of the block. Nothing of it stays but its log in `folder`."""
+    with _bridge() as bridge, _short_folder() as run_dir:
+        engine = EngineProcess(folder / "engine", options=options, bridge=bridge, run_dir=run_dir)
+        try:
+            await engine.start()
+            yield engine
+        finally:
+            await engine.stop()
+            _root("rm", "-rf", str(engine.data_dir / "data"))
+
+
+@contextlib.contextmanager
+def _bridge() -> Iterator[str]:
+    """A bridge with an address that is probably nobody else's."""
+    name = f"stint{secrets.token_hex(_BRIDGE_NAME_RANDOM)}"
+    address = f"10.{secrets.choice(range(64, 250))}.{secrets.randbelow(256)}.1/24"
+    _root("ip", "link", "add", name, "type", "bridge")
+    try:
+        _root("ip", "addr", "add", address, "dev", name)
+        _root("ip", "link", "set", name, "up")
+        yield name
+    finally:
+        _root("ip", "link", "del", name)
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[Path]:
+    """A socket's path has at most 107 bytes: pytest's own folders are too long."""
+    folder = Path(tempfile.mkdtemp(prefix="stint-"))
+    try:
+        yield folder
+    finally:
+        _root("rm", "-rf", str(folder))
+
+
+def _root(*command: str) -> None:
+    environ = {**os.environ, "PATH": _PATH}
+    subprocess.run([*_as_root(), *command], check=True, capture_output=True, env=environ)
+
+
+def _as_root() -> list[str]:
+    return [] if os.geteuid() == 0 else ["sudo", "-n"]

@@ -1,0 +1,221 @@
+import asyncio
+import base64
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.pretty import pretty_repr
+from structlog.testing import capture_logs
+
+from stint.errors import ConfigError
+from stint_runner.docker_config import DockerConfigLogins
+from stint_runner.logins import FirstOf, LoginError, LoginSource, RegistryLogin
+
+PASSWORD = "correct:horse battery"
+LOGIN = RegistryLogin(username="user", password=PASSWORD)
+AUTH = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+
+
+def configured(folder: Path, config: Mapping[str, Any] | str | bytes) -> DockerConfigLogins:
+    text = json.dumps(config) if isinstance(config, Mapping) else config
+    (folder / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return DockerConfigLogins(str(folder), timeout=5)
+
+
+def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, name: str = "test") -> None:
+    """A credential helper that notes how it was called."""
+    path = folder / f"docker-credential-{name}"
+    path.write_text(f'#!/bin/sh\necho "$@" >{folder}/arguments\ncat >{folder}/asked\n{script}\n', encoding="utf-8")
+    path.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize(
+    ("entry", "login"),
+    [
+        ({"auth": AUTH}, LOGIN),
+        ({"username": "user", "password": PASSWORD}, LOGIN),
+        ({"auth": AUTH, "username": "other", "password": "other"}, LOGIN),
+        ({"auth": base64.b64encode(b"user:p\0\0").decode()}, RegistryLogin(username="user", password="p")),
+        ({"identitytoken": "t"}, RegistryLogin(identitytoken="t")),
+        (
+            {"auth": base64.b64encode(b"user:").decode(), "identitytoken": "t"},
+            RegistryLogin(username="user", identitytoken="t"),
+        ),
+        ({"registrytoken": "t"}, RegistryLogin(registrytoken="t")),
+        ({}, None),
+        ({"email": "somebody"}, None),
+    ],
+)
+async def test_what_docker_login_writes(tmp_path: Path, entry: dict[str, str], login: RegistryLogin | None) -> None:
+    assert await configured(tmp_path, {"auths": {"host:5000": entry}}).login("host:5000") == login
+
+
+@pytest.mark.parametrize(
+    ("key", "registry", "found"),
+    [
+        ("host:5000", "host:5000", True),
+        ("https://host:5000/v2/", "host:5000", True),
+        ("host:5000", "host", False),
+        ("host", "host:5000", False),
+        ("host:5000", "host:5001", False),
+        ("host.example", "host.example.evil", False),
+        ("https://index.docker.io/v1/", "docker.io", True),
+        ("docker.io", "docker.io", True),
+        ("index.docker.io", "docker.io", True),
+        ("", "docker.io", False),
+    ],
+)
+async def test_which_registry_an_entry_is_for(tmp_path: Path, key: str, registry: str, found: bool) -> None:
+    logins = configured(tmp_path, {"auths": {key: {"auth": AUTH}}})
+    assert await logins.login(registry) == (LOGIN if found else None)
+
+
+async def test_the_very_name_comes_first(tmp_path: Path) -> None:
+    other = {"username": "other", "password": "other"}
+    logins = configured(tmp_path, {"auths": {"https://host:1/v2/": other, "host:1": {"auth": AUTH}}})
+    assert await logins.login("host:1") == LOGIN
+
+
+async def test_no_configuration_is_no_login(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        logins = DockerConfigLogins(str(folder))
+        logins.check()
+        assert await logins.login("host") is None
+    assert await configured(tmp_path, {"auths": None, "credHelpers": None, "HttpHeaders": {}}).login("host") is None
+
+
+async def test_the_file_is_read_again(tmp_path: Path) -> None:
+    logins = DockerConfigLogins(str(tmp_path))
+    assert await logins.login("host") is None
+    configured(tmp_path, {"auths": {"host": {"auth": AUTH}}})
+    assert await logins.login("host") == LOGIN
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", b"\xff\xfe", '{"auths": {"host": 5}}', f'{{"auths": "{PASSWORD}"}}'])
+async def test_what_is_no_configuration(tmp_path: Path, text: str | bytes) -> None:
+    logins = configured(tmp_path, text)
+    with pytest.raises(ConfigError, match=f"^DOCKER_CONFIG: {tmp_path}/config.json is not") as at_start:
+        logins.check()
+    with pytest.raises(LoginError, match=r"is not a configuration") as at_a_pull:
+        await logins.login("host")
+    assert PASSWORD not in f"{at_start.value}{at_a_pull.value}"
+
+
+async def test_a_configuration_that_nobody_named_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".docker").mkdir()
+    configured(tmp_path / ".docker", "{")
+    logins = DockerConfigLogins()
+    with capture_logs() as logs:
+        logins.check()
+    assert [entry["event"] for entry in logs] == ["no registry logins"]
+    with pytest.raises(LoginError):
+        await logins.login("host")
+
+
+async def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot be read \(IsADirectoryError\)"):
+        DockerConfigLogins(str(tmp_path)).check()
+
+
+@pytest.mark.parametrize("auth", ["*secret*", base64.b64encode(b"no colon").decode(), "/////w=="])
+async def test_an_entry_that_is_no_login(tmp_path: Path, auth: str) -> None:
+    logins = configured(tmp_path, {"auths": {"host": {"auth": auth}}})
+    logins.check()
+    with pytest.raises(LoginError, match=r"^The login for host in Docker's configuration is not base64") as caught:
+        await logins.login("host")
+    assert auth not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [{"credsStore": "test"}, {"credHelpers": {"host:5000": "test"}, "credsStore": "x"}])
+async def test_a_credential_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> None:
+    monkeypatch.setenv("STINT_RUNNER_SECRET_ID", "s3cret")
+    answer = json.dumps({"ServerURL": "host:5000", "Username": "user", "Secret": PASSWORD})
+    helper(tmp_path, monkeypatch, f"env >{tmp_path}/environment; echo '{answer}'")
+    logins = configured(tmp_path, {"auths": {"host:5000": {}}, **config})
+    assert await logins.login("host:5000") == LOGIN
+    assert (tmp_path / "asked").read_text(encoding="utf-8") == "host:5000"
+    assert (tmp_path / "arguments").read_text(encoding="utf-8") == "get\n"
+    assert "STINT" not in (tmp_path / "environment").read_text(encoding="utf-8")
+
+
+async def test_a_helper_is_asked_for_docker_hub_by_its_old_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(tmp_path, monkeypatch, """echo '{"Username": "<token>", "Secret": "t"}'""")
+    assert await configured(tmp_path, {"credsStore": "test"}).login("docker.io") == RegistryLogin(identitytoken="t")
+    assert (tmp_path / "asked").read_text(encoding="utf-8") == "https://index.docker.io/v1/"
+
+
+async def test_a_helper_that_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper(tmp_path, monkeypatch, "echo credentials not found in native keychain; exit 1")
+    assert await configured(tmp_path, {"credsStore": "test"}).login("host") is None
+
+
+@pytest.mark.parametrize("script", ["", f"echo {PASSWORD}", f"""echo '{{"Username": "{PASSWORD}"}}'"""])
+async def test_a_helper_that_answers_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    helper(tmp_path, monkeypatch, script)
+    with pytest.raises(LoginError, match=r"^docker-credential-test did not answer as a credential") as caught:
+        await configured(tmp_path, {"credsStore": "test"}).login("host")
+    assert PASSWORD not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+async def test_a_helper_that_hangs_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    helper(tmp_path, monkeypatch, f"exec 3>{held}; sleep 1000 & wait")
+    configured(tmp_path, {"credsStore": "test"})
+    until_all_are_gone = asyncio.create_task(asyncio.to_thread(held.read_bytes))
+    with pytest.raises(LoginError, match=r"^docker-credential-test did not answer within 0.5 s"):
+        await DockerConfigLogins(str(tmp_path), timeout=0.5).login("host")
+    assert await until_all_are_gone == b""
+
+
+async def test_a_helper_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(LoginError, match=r"^docker-credential-none-such cannot be run"):
+        await configured(tmp_path, {"credsStore": "none-such"}).login("host")
+
+
+@pytest.mark.parametrize("name", ["../../bin/sh", "a b", "-x"])
+async def test_a_helper_name_that_is_a_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LoginError, match=r"names a credential helper that cannot be one"):
+        await configured(tmp_path, {"credHelpers": {"host": name}}).login("host")
+
+
+async def test_the_first_source_wins() -> None:
+    class Given(LoginSource):
+        def __init__(self, **logins: RegistryLogin) -> None:
+            self.logins = logins
+
+        async def login(self, registry: str) -> RegistryLogin | None:
+            return self.logins.get(registry)
+
+    other = RegistryLogin(username="other", password="other")
+    sources = FirstOf(Given(one=LOGIN), Given(one=other, two=other))
+    assert [await sources.login(name) for name in ("one", "two", "three")] == [LOGIN, other, None]
+
+
+def test_a_login_shows_itself_to_nobody() -> None:
+    login = RegistryLogin(username="user", password=PASSWORD, identitytoken="identity", registrytoken="registry")
+    shown = f"{login!r} {login} {pretty_repr(login)}"
+    assert not any(secret in shown for secret in (PASSWORD, "identity", "registry"))
+
+
+def test_what_the_engine_is_sent() -> None:
+    sent = json.loads(base64.urlsafe_b64decode(LOGIN.header("host:5000")))
+    assert sent == {"username": "user", "password": PASSWORD, "serveraddress": "host:5000"}
+
+
+def test_what_a_registry_says_is_told_without_the_login() -> None:
+    said = f"denied: Basic {AUTH} {PASSWORD}"
+    assert LOGIN.hidden_in(said) == "denied: Basic *** ***"
+    assert RegistryLogin().hidden_in(said) == said
