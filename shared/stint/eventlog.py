@@ -5,7 +5,7 @@ only a real server has); one contract suite runs on both.
 Every method raises `BrokerUnavailableError` when the broker cannot be reached or does not answer.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from enum import Enum
@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from stint.events import AnyEvent, Record
+from stint.history import Place, Stamp
 from stint.job import Job
 
 
@@ -86,8 +87,16 @@ class PayloadStore(Protocol):
         """
         ...
 
-    async def purge(self, token: str, job_id: str) -> None:
-        """Remove it. Safe to repeat."""
+    async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
+        """Remove it; with `through` only chunks up to that sequence. Safe to repeat."""
+        ...
+
+    async def places(self) -> Collection[Place]:
+        """Where there are payloads, whole or not. What is stored or purged meanwhile may lack or be among them."""
+        ...
+
+    async def newest(self, token: str, job_id: str) -> Stamp | None:
+        """Of the last chunk that was stored here, None if there is none."""
         ...
 
 
@@ -138,6 +147,10 @@ class OutputLog(Protocol):
 
     async def purge(self, token: str, job_id: str) -> None:
         """Remove the output. Safe to repeat."""
+        ...
+
+    async def places(self) -> Collection[Place]:
+        """Where there is output. What is stored or purged meanwhile may lack or be among them."""
         ...
 
 

@@ -6,15 +6,18 @@ import pytest
 
 from stint.eventlog import EventLog, OutputLog, PayloadStore, ViewStore
 from stint.events import AnyEvent
+from stint.history import History
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
+    JetStreamHistory,
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
+    JetStreamWorkQueues,
 )
 from stint.subjects import EventAddress
-from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
+from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput, MemoryPayloads, MemoryViews
 
 
 class Ports(NamedTuple):
@@ -22,6 +25,7 @@ class Ports(NamedTuple):
     payloads: PayloadStore
     output: OutputLog
     views: ViewStore
+    history: History
     broker: Broker | None
 
     async def put(self, address: EventAddress, body: bytes) -> None:
@@ -32,6 +36,19 @@ class Ports(NamedTuple):
             assert isinstance(self.log, MemoryEventLog)
             self.log.put(address, body)
 
+    async def take_from_work(self, token: str, job_id: str) -> None:
+        """As a runner does when it has seen to a job."""
+        if self.broker is not None:
+            queues = JetStreamWorkQueues(self.broker, lease=30)
+            await queues.start()
+            delivery = await queues.pull(token, 10)
+            assert delivery is not None
+            assert delivery.subject.endswith(job_id)
+            await delivery.ack()
+        else:
+            assert isinstance(self.history, MemoryHistory)
+            self.history.taken.add(job_id)
+
     async def must_append(self, token: str, job_id: str, *events: AnyEvent) -> None:
         for event in events:
             outcome = await self.log.append(token, job_id, event)
@@ -41,8 +58,14 @@ class Ports(NamedTuple):
 @pytest.fixture(params=["memory", "jetstream"])
 def ports(request: pytest.FixtureRequest) -> Ports:
     if request.param == "memory":
-        return Ports(MemoryEventLog(), MemoryPayloads(), MemoryOutput(), MemoryViews(), None)
+        log = MemoryEventLog()
+        return Ports(log, MemoryPayloads(), MemoryOutput(), MemoryViews(), MemoryHistory(log), None)
     broker = request.getfixturevalue("broker")
     return Ports(
-        JetStreamEventLog(broker), JetStreamPayloads(broker), JetStreamOutput(broker), JetStreamViews(broker), broker
+        JetStreamEventLog(broker),
+        JetStreamPayloads(broker),
+        JetStreamOutput(broker),
+        JetStreamViews(broker),
+        JetStreamHistory(broker),
+        broker,
     )

@@ -1,11 +1,13 @@
 """What the stores beside the event log promise."""
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from stint.errors import LogGapError, UndecodableError
 from stint.eventlog import Chunk, StoredView
+from stint.history import Place
 from tests.contract.conftest import Ports
 from tests.events import TOKEN
 
@@ -61,6 +63,46 @@ async def test_a_purged_payload_is_gone_and_others_stay(ports: Ports) -> None:
     with pytest.raises(UndecodableError):
         await ports.payloads.get(TOKEN, JOB, 1)
     assert await ports.payloads.get(TOKEN, OTHER, 1) == b"y"
+
+
+async def test_a_purge_up_to_a_chunk_leaves_later_ones(ports: Ports) -> None:
+    await ports.payloads.put(TOKEN, OTHER, b"other")
+    await ports.payloads.put(TOKEN, JOB, b"1" * 600_000, attempt="a-")
+    first = await ports.payloads.newest(TOKEN, JOB)
+    assert first is not None
+    await ports.payloads.put(TOKEN, JOB, b"2", attempt="b-")
+    second = await ports.payloads.newest(TOKEN, JOB)
+    assert second is not None
+    assert (second.sequence > first.sequence, second.time >= first.time) == (True, True)
+    assert abs(datetime.now(UTC) - second.time) < timedelta(minutes=1)
+    await ports.payloads.purge(TOKEN, JOB, through=first.sequence)
+    with pytest.raises(UndecodableError, match="0 of its 2 chunks"):
+        await ports.payloads.get(TOKEN, JOB, 2, attempt="a-")
+    assert await ports.payloads.get(TOKEN, JOB, 1, attempt="b-") == b"2"
+    assert await ports.payloads.newest(TOKEN, JOB) == second
+    await ports.payloads.purge(TOKEN, JOB, through=second.sequence)
+    assert await ports.payloads.newest(TOKEN, JOB) is None
+    assert await ports.payloads.get(TOKEN, OTHER, 1) == b"other"
+
+
+async def test_the_places_of_payloads_are_listed(ports: Ports) -> None:
+    assert await ports.payloads.places() == set()
+    await ports.payloads.put(TOKEN, JOB, b"1" * 600_000)
+    await ports.payloads.put("_", OTHER, b"x", attempt="a-")
+    assert await ports.payloads.places() == {Place(TOKEN, JOB), Place("_", OTHER)}
+    await ports.payloads.purge(TOKEN, JOB)
+    assert await ports.payloads.places() == {Place("_", OTHER)}
+
+
+async def test_the_places_of_output_are_listed(ports: Ports) -> None:
+    assert await ports.output.places() == set()
+    after = await ports.output.append(TOKEN, JOB, _chunk(1), after=0)
+    await ports.output.append(TOKEN, JOB, _chunk(2), after=after)
+    await ports.output.append("_", OTHER, _chunk(1), after=0)
+    assert await ports.output.last("_", JOB) is None
+    assert await ports.output.places() == {Place(TOKEN, JOB), Place("_", OTHER)}
+    await ports.output.purge(TOKEN, JOB)
+    assert await ports.output.places() == {Place("_", OTHER)}
 
 
 async def test_output_is_read_in_order_with_its_raw_bytes(ports: Ports) -> None:

@@ -14,6 +14,7 @@ from stint.events import Submitted
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
+    JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
     JetStreamWorkQueues,
@@ -22,7 +23,7 @@ from stint.jetstream import (
 from stint.jetstream.answers import error_code
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
-from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, consumer_name, queue_token
+from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, consumer_name, log_subject, queue_token
 from tests.brokers import connected
 from tests.events import TOKEN, ended, started, submitted
 from tests.servers import NatsProcess
@@ -311,3 +312,11 @@ async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) ->
     job = await JetStreamEventLog(broker).load(JOB)
     assert job is not None
     assert job.fact(Submitted) == fact
+
+
+@pytest.mark.parametrize("headers", [{}, {"Stint-Chunk": "x"}])
+async def test_what_a_stranger_writes_among_the_output_is_passed_over(broker: Broker, headers: dict[str, str]) -> None:
+    output = JetStreamOutput(broker)
+    await broker.publish(log_subject(TOKEN, JOB), b"not a chunk", headers)
+    assert [chunk async for chunk in output.read(TOKEN, JOB)] == []
+    assert await output.last(TOKEN, JOB) is None

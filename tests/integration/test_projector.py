@@ -11,6 +11,7 @@ from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamPaylo
 from stint.subjects import PROJECTOR_DURABLE
 from stint.view import view
 from stint_projector.__main__ import build
+from stint_projector.agenda import Agenda
 from stint_projector.feed import Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
@@ -22,7 +23,7 @@ JOBS = [f"{number:024x}" for number in range(30)]
 
 
 def projector(broker: Broker) -> Projector:
-    return build(ProjectorSettings.model_validate({}), broker)
+    return build(ProjectorSettings.model_validate({}), broker, Agenda())
 
 
 @asynccontextmanager
@@ -90,7 +91,7 @@ async def test_ended_jobs_lose_their_payload_and_their_view_in_time(broker: Brok
     await log.append(TOKEN, JOBS[0], submitted())
     await log.append(TOKEN, JOBS[0], ended("failed"))
     async with asyncio.timeout(20), views.follow() as changes:
-        await build(short, broker).project(JOBS[0], create=True)
+        await build(short, broker, Agenda()).project(JOBS[0], create=True)
         assert await payloads_left(broker) == 0
         seen = [change async for change in _until_gone(changes)]
     assert [stored.value is not None for stored in seen if stored is not None] == [True, False]

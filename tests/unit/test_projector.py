@@ -12,6 +12,7 @@ from stint.job import State, fold
 from stint.subjects import EventAddress
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
 from stint.view import view
+from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
@@ -23,12 +24,14 @@ class Bench:
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 2, tzinfo=UTC)
         self.log = MemoryEventLog(now=lambda: self.now)
-        self.views, self.payloads, self.output = MemoryViews(), MemoryPayloads(), MemoryOutput()
+        self.views, self.payloads, self.output = MemoryViews(), MemoryPayloads(now=lambda: self.now), MemoryOutput()
+        self.agenda = Agenda(now=lambda: self.now)
         self.projector = Projector(
             log=self.log,
             views=self.views,
             payloads=self.payloads,
             output=self.output,
+            agenda=self.agenda,
             retention=timedelta(hours=6),
             now=lambda: self.now,
         )
@@ -73,7 +76,12 @@ async def test_a_stale_projector_does_not_overwrite_a_newer_view(bench: Bench) -
     stale.records = list(bench.log.records)
     await bench.happen(started())
     behind = Projector(
-        log=stale, views=bench.views, payloads=bench.payloads, output=bench.output, retention=timedelta(hours=6)
+        log=stale,
+        views=bench.views,
+        payloads=bench.payloads,
+        output=bench.output,
+        agenda=bench.agenda,
+        retention=timedelta(hours=6),
     )
     await behind.project(JOB, create=True)
     assert await bench.value() == await bench.expected()
@@ -93,6 +101,15 @@ async def test_an_expired_view_is_not_brought_back(bench: Bench) -> None:
     await bench.views.clear()
     bench.now += timedelta(hours=7)
     await bench.projector.project(JOB, create=True)
+    assert await bench.views.get(JOB) is None, "not even for a moment"
+
+
+async def test_a_view_that_has_missed_the_end_goes_with_it(bench: Bench) -> None:
+    """Whoever was away for longer than the retention finds the view as it left it: with no time to expire at."""
+    await bench.happen(submitted(), started())
+    await bench.log.append(TOKEN, JOB, ended())
+    bench.now += timedelta(hours=7)
+    await bench.projector.project(JOB, create=False)
     assert await bench.value() is None
 
 

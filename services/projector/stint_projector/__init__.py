@@ -1,1 +1,1 @@
-"""The projector: folds the event log into the queryable view."""
+"""The projector: folds the event log into the queryable view, and removes what is over."""

@@ -12,27 +12,65 @@ from stint.jetstream import (
     Broker,
     EventFeed,
     JetStreamEventLog,
+    JetStreamHistory,
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
     declare,
 )
 from stint.subjects import PROJECTOR_DURABLE
+from stint_projector.agenda import Agenda
+from stint_projector.facts import FactJanitor
 from stint_projector.feed import Follower
+from stint_projector.janitor import Janitor
 from stint_projector.project import Projector
 
 log = structlog.get_logger()
 
 
-def build(settings: ProjectorSettings, broker: Broker) -> Projector:
+def build(settings: ProjectorSettings, broker: Broker, agenda: Agenda) -> Projector:
     """A projector on this connection."""
     return Projector(
         log=JetStreamEventLog(broker),
         views=JetStreamViews(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
+        agenda=agenda,
         retention=timedelta(seconds=settings.retention),
     )
+
+
+def build_janitor(settings: ProjectorSettings, broker: Broker, projector: Projector, agenda: Agenda) -> Janitor:
+    """Removes output and payloads."""
+    return Janitor(
+        log=JetStreamEventLog(broker),
+        history=JetStreamHistory(broker),
+        payloads=JetStreamPayloads(broker),
+        output=JetStreamOutput(broker),
+        projector=projector,
+        agenda=agenda,
+        retention=timedelta(seconds=settings.retention),
+    )
+
+
+def build_fact_janitor(settings: ProjectorSettings, broker: Broker, projector: Projector) -> FactJanitor:
+    """Removes facts."""
+    return FactJanitor(
+        log=JetStreamEventLog(broker),
+        history=JetStreamHistory(broker),
+        projector=projector,
+        keep=timedelta(seconds=max(settings.history, settings.retention)),
+    )
+
+
+async def work(settings: ProjectorSettings, broker: Broker) -> None:
+    """Keep the view up with the log, and remove what is over, until cancelled."""
+    agenda = Agenda()
+    projector = build(settings, broker, agenda)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Follower(EventFeed(broker, PROJECTOR_DURABLE), projector).run())
+        group.create_task(build_janitor(settings, broker, projector, agenda).run())
+        group.create_task(build_fact_janitor(settings, broker, projector).run())
 
 
 async def serve(settings: ProjectorSettings) -> None:
@@ -47,7 +85,7 @@ async def serve(settings: ProjectorSettings) -> None:
         await broker.wait_connected()
         await declare(broker, settings.replicas)
         log.info("projector ready")
-        await Follower(EventFeed(broker, PROJECTOR_DURABLE), build(settings, broker)).run()
+        await work(settings, broker)
 
     async with health.on_signals(stopping.set), health.serve(settings.health_port, readiness):
         broker.start()

@@ -9,8 +9,10 @@ import structlog
 
 from stint.codec import encode
 from stint.eventlog import EventLog, OutputLog, PayloadStore, StoredView, ViewStore
+from stint.history import Place
 from stint.job import Job, State
 from stint.view import JobView, expiry, view
+from stint_projector.agenda import Agenda
 
 log = structlog.get_logger()
 
@@ -27,14 +29,16 @@ class Projector:
         views: ViewStore,
         payloads: PayloadStore,
         output: OutputLog,
+        agenda: Agenda,
         retention: timedelta,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`retention` is how long an ended job can be read."""
+        """`retention` is how long an ended job can be read; on `agenda` it is noted when that is over."""
         self._log = log
         self._views = views
         self._payloads = payloads
         self._output = output
+        self._agenda = agenda
         self._retention = retention
         self._now = now
 
@@ -50,21 +54,33 @@ class Projector:
         job = await self._log.load(job_id, at_least=at_least)
         if job is None:
             return 0
-        if job.state is State.DELETED:
-            await self._remove(job)
-        elif await self._write(job, create=create):
+        if not self._is_over(job) and await self._write(job, create=create):
             # A fact that came while the view was being made has found none: look again.
             return await self.project(job_id, create=False, at_least=at_least)
-        if job.terminal:
-            await self._payloads.purge(job.token, job.job_id)
+        await self.tidy(job)
         return job.sequence
+
+    async def tidy(self, job: Job) -> None:
+        """Remove what nobody needs any more of a job as the log has it: nothing of one that goes on. Safe to repeat."""
+        if not job.terminal:
+            return
+        place = Place(job.token, job.job_id)
+        await self._payloads.purge(job.token, job.job_id)
+        if self._is_over(job):
+            await self._remove(job)
+            self._agenda.drop(place)
+        elif expires := expiry(job, self._retention):
+            self._agenda.put(place, expires)
+
+    def _is_over(self, job: Job) -> bool:
+        """Whether nobody may see the job any more."""
+        expires = expiry(job, self._retention)
+        return job.state is State.DELETED or (expires is not None and expires <= self._now())
 
     async def _write(self, job: Job, *, create: bool) -> bool:
         """Whether a view was made where there was none."""
         expires = expiry(job, self._retention)
         ttl = expires - self._now() if expires else None
-        if ttl is not None and ttl <= timedelta(0):
-            return False
         value = encode(view(job))
         while True:
             stored = await self._views.get(job.job_id)

@@ -9,6 +9,7 @@ from stint.config import ProjectorSettings
 from stint.eventlog import EventLog, ViewStore
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamViews, declare
 from stint_projector.__main__ import build
+from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
 
 SIDE_BY_SIDE: Final = 16
@@ -40,7 +41,8 @@ async def serve(settings: ProjectorSettings) -> None:
     try:
         await broker.wait_connected()
         await declare(broker, settings.replicas)
-        count = await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), build(settings, broker))
+        projector = build(settings, broker, Agenda())
+        count = await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), projector)
     finally:
         await broker.close()
     sys.stdout.write(f"The view was made again from {count} jobs.\n")

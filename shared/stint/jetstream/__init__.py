@@ -3,6 +3,7 @@
 from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import JetStreamEventLog
 from stint.jetstream.feed import EventFeed
+from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.topology import declare
@@ -13,6 +14,7 @@ __all__ = [
     "Broker",
     "EventFeed",
     "JetStreamEventLog",
+    "JetStreamHistory",
     "JetStreamOutput",
     "JetStreamPayloads",
     "JetStreamViews",

@@ -8,9 +8,11 @@ from nats.aio.msg import Msg
 
 from stint.errors import LogGapError
 from stint.eventlog import Chunk
+from stint.history import Place
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
+from stint.jetstream.holdings import places_held
 from stint.jetstream.messages import Stored, raw_message, sequence_of
 from stint.subjects import (
     CHUNK_DIGEST,
@@ -71,7 +73,8 @@ class JetStreamOutput:
             if not messages:
                 return
             for message in messages:
-                yield _chunk(message)
+                if chunk := _chunk(message):
+                    yield chunk
             after = sequence_of(messages[-1])
 
     @asynccontextmanager
@@ -82,20 +85,27 @@ class JetStreamOutput:
     async def purge(self, token: str, job_id: str) -> None:
         check(await self._broker.api(f"STREAM.PURGE.{LOGS}", {"filter": log_subject(token, job_id)}))
 
+    async def places(self) -> set[Place]:
+        return await places_held(self._broker, LOGS, log_subject("*", "*"))
+
 
 async def _as_chunks(messages: AsyncIterator[Msg]) -> AsyncIterator[Chunk]:
     async for message in messages:
-        if CHUNK_NUMBER in (message.headers or {}):  # anyone may publish there; the stream's own copy has them all
-            yield _chunk(message)
+        if chunk := _chunk(message):
+            yield chunk
 
 
-def _chunk(message: Stored) -> Chunk:
+def _chunk(message: Stored) -> Chunk | None:
+    """None for what a stranger has published there."""
     headers = message.headers or {}
-    return Chunk(
-        number=int(headers[CHUNK_NUMBER]),
-        offset=int(headers[CHUNK_OFFSET]),
-        stream=headers[CHUNK_STREAM],
-        digest=headers[CHUNK_DIGEST],
-        data=message.data,
-        sequence=sequence_of(message),
-    )
+    try:
+        return Chunk(
+            number=int(headers[CHUNK_NUMBER]),
+            offset=int(headers[CHUNK_OFFSET]),
+            stream=headers[CHUNK_STREAM],
+            digest=headers[CHUNK_DIGEST],
+            data=message.data,
+            sequence=sequence_of(message),
+        )
+    except (KeyError, ValueError):
+        return None

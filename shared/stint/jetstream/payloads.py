@@ -3,11 +3,14 @@
 from typing import Final
 
 from stint.errors import UndecodableError
+from stint.history import Place, Stamp
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
-from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
+from stint.jetstream.eventlog import NO_MESSAGE, SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
+from stint.jetstream.holdings import places_held
 from stint.jetstream.messages import sequence_of, subject_of
 from stint.subjects import PAYLOADS, payload_subject
+from stint.view import parse_time
 
 CHUNK_BYTES: Final = 512 * 1024
 """A chunk's size: half of what a NATS server takes by default."""
@@ -49,6 +52,19 @@ class JetStreamPayloads:
             sequence = sequence_of(messages[-1]) + 1
         return b"".join(parts[subject] for subject in wanted)
 
-    async def purge(self, token: str, job_id: str) -> None:
-        subject = payload_subject(token, job_id, "*")
-        check(await self._broker.api(f"STREAM.PURGE.{PAYLOADS}", {"filter": subject}))
+    async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
+        request: dict[str, object] = {"filter": payload_subject(token, job_id, "*")}
+        if through is not None:
+            request["seq"] = through + 1
+        check(await self._broker.api(f"STREAM.PURGE.{PAYLOADS}", request))
+
+    async def places(self) -> set[Place]:
+        return await places_held(self._broker, PAYLOADS, payload_subject("*", "*", "*"))
+
+    async def newest(self, token: str, job_id: str) -> Stamp | None:
+        request = {"last_by_subj": payload_subject(token, job_id, "*")}
+        answer = await self._broker.api(f"STREAM.MSG.GET.{PAYLOADS}", request)
+        if error_code(answer) == NO_MESSAGE:
+            return None
+        message = check(answer)["message"]
+        return Stamp(message["seq"], parse_time(message["time"]))

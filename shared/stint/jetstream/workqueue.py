@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 from nats.aio.msg import Msg
@@ -13,6 +13,7 @@ from nats.aio.subscription import Subscription
 
 from stint.jetstream.answers import check, error_code, status_of
 from stint.jetstream.broker import Broker
+from stint.jetstream.holdings import subjects_held
 from stint.subjects import HINTS, WORK, consumer_name, event_filter, hint_subject, hinted_token
 
 log = structlog.get_logger()
@@ -130,16 +131,8 @@ class JetStreamWorkQueues:
             await self._broker.send(message.reply, NAK)
 
     async def pending(self) -> Sequence[str]:
-        tokens: set[str] = set()
-        offset = 0
-        while True:
-            request = {"subjects_filter": event_filter("submitted"), "offset": offset}
-            answer = check(await self._broker.api(f"STREAM.INFO.{WORK}", request))
-            subjects: dict[str, Any] = answer["state"].get("subjects") or {}
-            tokens.update(subject.split(".")[2] for subject in subjects)
-            offset += len(subjects)
-            if not subjects or offset >= answer.get("total", 0):
-                return sorted(tokens)
+        held = subjects_held(self._broker, WORK, event_filter("submitted"))
+        return sorted({subject.split(".")[2] async for subject in held})
 
     @asynccontextmanager
     async def hints(self) -> AsyncIterator[AsyncIterator[str]]:

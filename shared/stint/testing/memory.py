@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 from stint.codec import encode, to_record
-from stint.errors import LogGapError, UndecodableError
+from stint.errors import InvalidJobIdError, InvalidTokenError, LogGapError, UndecodableError
 from stint.eventlog import Chunk, Outcome, StoredView
 from stint.events import AnyEvent, Record, Submitted
+from stint.history import Place, Stamp
 from stint.job import Job, fold
-from stint.subjects import WORK, EventAddress, payload_subject, unreadable_submission
+from stint.subjects import WORK, EventAddress, parse_event_subject, payload_subject, unreadable_submission
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class MemoryEventLog:
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.records: list[Record] = []
         self.stored: dict[str, bytes] = {}
+        self._sequence = 0
         self._now = now
         self._live: _Topic[Record] = _Topic()
 
@@ -70,7 +72,8 @@ class MemoryEventLog:
 
     def put(self, address: EventAddress, body: bytes) -> None:
         """Store any bytes, as a stranger with the right to publish could."""
-        record = to_record(address, body, sequence=len(self.records) + 1, time=self._now().isoformat())
+        self._sequence += 1
+        record = to_record(address, body, sequence=self._sequence, time=self._now().isoformat())
         self.stored[address.subject] = body
         self.records.append(record)
         self._live.publish(record)
@@ -83,7 +86,7 @@ class MemoryEventLog:
         return max(mine, default=0)
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:  # noqa: ARG002 - never behind
-        return fold(record for record in self.records if record.job_id == job_id)
+        return fold(record for record in self.records if record.job_id == job_id and _names_a_job(record))
 
     async def job_ids(self) -> AsyncIterator[str]:
         for record in list(self.records):
@@ -100,18 +103,32 @@ class MemoryEventLog:
             yield records
 
 
+def _names_a_job(record: Record) -> bool:
+    try:
+        parse_event_subject(EventAddress(record.kind, record.token, record.job_id).subject)
+    except (InvalidTokenError, InvalidJobIdError):
+        return False
+    return True
+
+
 class MemoryPayloads:
     """See `stint.eventlog.PayloadStore`."""
 
-    def __init__(self, chunk_bytes: int = 512 * 1024) -> None:
+    def __init__(self, chunk_bytes: int = 512 * 1024, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._chunk_bytes = chunk_bytes
         self._chunks: dict[str, bytes] = {}
+        self._stamps: dict[str, Stamp] = {}
+        self._sequence = 0
+        self._now = now
 
     async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
         starts = range(0, len(sealed), self._chunk_bytes)
         for number, start in enumerate(starts):
             subject = payload_subject(token, job_id, number, attempt)
-            self._chunks.setdefault(subject, sealed[start : start + self._chunk_bytes])
+            if subject not in self._chunks:
+                self._sequence += 1
+                self._chunks[subject] = sealed[start : start + self._chunk_bytes]
+                self._stamps[subject] = Stamp(self._sequence, self._now())
         return len(starts)
 
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
@@ -121,9 +138,20 @@ class MemoryPayloads:
             raise UndecodableError(f"The payload has {len(found)} of its {chunks} chunks.")
         return b"".join(found)
 
-    async def purge(self, token: str, job_id: str) -> None:
-        mine = payload_subject(token, job_id, "")
-        self._chunks = {subject: data for subject, data in self._chunks.items() if not subject.startswith(mine)}
+    async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
+        for subject, stamp in self._mine(token, job_id).items():
+            if through is None or stamp.sequence <= through:
+                del self._chunks[subject], self._stamps[subject]
+
+    async def places(self) -> set[Place]:
+        return {Place(*subject.split(".")[1:3]) for subject in self._chunks}
+
+    async def newest(self, token: str, job_id: str) -> Stamp | None:
+        return max(self._mine(token, job_id).values(), default=None)
+
+    def _mine(self, token: str, job_id: str) -> dict[str, Stamp]:
+        prefix = payload_subject(token, job_id, "")
+        return {subject: stamp for subject, stamp in self._stamps.items() if subject.startswith(prefix)}
 
 
 class MemoryOutput:
@@ -170,6 +198,9 @@ class MemoryOutput:
 
     async def purge(self, token: str, job_id: str) -> None:
         self._chunks.pop((token, job_id), None)
+
+    async def places(self) -> set[Place]:
+        return {Place(*place) for place, chunks in self._chunks.items() if chunks}
 
 
 class MemoryViews:

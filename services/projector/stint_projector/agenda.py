@@ -1,0 +1,57 @@
+"""When which job's remains are due."""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from stint.history import Place
+
+
+class Agenda:
+    """Ended jobs and the moments from which on nobody can read them any more.
+
+    It is in memory only: after a restart, or if another projector saw a job's end, a sweep finds what is to be here.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._moments: dict[Place, datetime] = {}
+        self._heap: list[tuple[datetime, Place]] = []
+        self._new_head = asyncio.Event()
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self._moments
+
+    def put(self, place: Place, moment: datetime) -> None:
+        """Note a job, or another moment for it."""
+        if self._moments.get(place) == moment:
+            return
+        self._moments[place] = moment
+        heapq.heappush(self._heap, (moment, place))
+        if self._heap[0] == (moment, place):
+            self._new_head.set()
+
+    def drop(self, place: Place) -> None:
+        """Strike out a job, if it is here."""
+        self._moments.pop(place, None)
+
+    def take_due(self) -> list[Place]:
+        """Strike out the jobs whose moment has come, and return them, the first one first."""
+        now, due = self._now(), []
+        while self._heap and self._heap[0][0] <= now:
+            moment, place = heapq.heappop(self._heap)
+            if self._moments.get(place) == moment:
+                del self._moments[place]
+                due.append(place)
+        return due
+
+    async def wait(self, until: datetime) -> None:
+        """Return when a job is due, or at `until`."""
+        while (moment := min(self._heap[0][0] if self._heap else until, until)) > (now := self._now()):
+            self._new_head.clear()
+            try:
+                async with asyncio.timeout((moment - now).total_seconds()):
+                    await self._new_head.wait()
+            except TimeoutError:
+                continue

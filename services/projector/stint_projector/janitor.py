@@ -1,0 +1,131 @@
+"""Removes output and payloads that nobody can read any more, or that belong to no job."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from stint.errors import BrokerUnavailableError
+from stint.eventlog import EventLog, OutputLog, PayloadStore
+from stint.history import History, Place
+from stint.view import parse_time
+from stint_projector.agenda import Agenda
+from stint_projector.project import Projector
+
+log = structlog.get_logger()
+
+SWEEP_INTERVAL: Final = timedelta(minutes=10)
+"""Between two sweeps, more or less; less where jobs are kept for less than ten times as long."""
+TICK: Final = timedelta(seconds=1)
+"""The least time between two looks at anything."""
+RETRY_PAUSE: Final = timedelta(seconds=5)
+"""After which a server that went away is asked again."""
+ORPHAN_AGE: Final = timedelta(hours=1)
+"""A payload is stored before its job is submitted: it can be without a job for so long."""
+SIDE_BY_SIDE: Final = 8
+"""Jobs that are looked at at a time."""
+
+
+def interval(kept: timedelta, parts: int) -> timedelta:
+    """How often to look for what is kept so long, if it may stay a `parts`th longer."""
+    return min(SWEEP_INTERVAL, max(TICK, kept / parts))
+
+
+class Janitor:
+    """Removes what a job leaves behind when its agenda says so, and sweeps for what is on no agenda.
+
+    Any number may run side by side. What it removes it has looked at in the log a moment before.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        history: History,
+        payloads: PayloadStore,
+        output: OutputLog,
+        projector: Projector,
+        agenda: Agenda,
+        retention: timedelta,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`projector` removes what belongs to a job, and fills the agenda."""
+        self._log = log
+        self._history = history
+        self._payloads = payloads
+        self._output = output
+        self._projector = projector
+        self._agenda = agenda
+        self._retention = retention
+        self._now = now
+
+    async def run(self) -> None:
+        """Work until cancelled, through any outage."""
+        sweep_at = self._now()
+        while True:
+            try:
+                if self._now() >= sweep_at:
+                    await self.sweep()
+                    sweep_at = self._now() + interval(self._retention, 10) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+                await self.expire()
+            except* BrokerUnavailableError:
+                sweep_at = self._now() + RETRY_PAUSE  # what was not done is found again
+            except* Exception:  # a fault here can never stop the view
+                log.exception("janitor's round failed")
+                sweep_at = self._now() + SWEEP_INTERVAL
+            await asyncio.sleep(TICK.total_seconds())
+            await self._agenda.wait(sweep_at)
+
+    async def expire(self) -> None:
+        """Remove what is due."""
+        await self._look_at(self._agenda.take_due())
+
+    async def sweep(self) -> None:
+        """Find what is stored for jobs that are over, expired, deleted or unknown, and put the others on the agenda."""
+        with_output, with_payload = await self._output.places(), set(await self._payloads.places())
+        unknown = with_payload.union(place for place in with_output if place not in self._agenda)
+        oldest_first = sorted(unknown, key=lambda place: place.job_id)  # the log is read in its own order
+        ends = await self._history.survey(oldest_first)
+        suspects: list[Place] = []
+        for place in oldest_first:
+            end = ends.get(place)
+            if end == "":
+                continue  # it goes on
+            if end and place not in with_payload and (expires := parse_time(end) + self._retention) > self._now():
+                self._agenda.put(place, expires)
+            else:
+                suspects.append(place)
+        await self._look_at(suspects)
+
+    async def _look_at(self, places: Iterable[Place]) -> None:
+        rest = iter(places)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(SIDE_BY_SIDE):
+                group.create_task(self._work_off(rest))
+
+    async def _work_off(self, rest: Iterator[Place]) -> None:
+        for place in rest:
+            try:
+                await self._look(place)
+            except BrokerUnavailableError:
+                raise
+            except Exception:  # one job can never keep the others' remains; the next sweep finds it again
+                log.exception("not cleaned up", job=place.job_id)
+
+    async def _look(self, place: Place) -> None:
+        job = await self._log.load(place.job_id)
+        if job is not None and job.token == place.token:
+            await self._projector.tidy(job)
+        else:
+            await self._clear_orphan(place)
+
+    async def _clear_orphan(self, place: Place) -> None:
+        """What is stored where there is no job. Output is written for a job only once that has started."""
+        await self._output.purge(*place)
+        newest = await self._payloads.newest(*place)
+        if newest is not None and newest.time + ORPHAN_AGE <= self._now():
+            await self._payloads.purge(*place, through=newest.sequence)
+            log.info("payload without a job removed", job=place.job_id)

@@ -1,0 +1,121 @@
+"""The past of the EVENTS stream."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from nats.aio.msg import Msg
+
+from stint.errors import BrokerRefusedError
+from stint.events import Deleted, Ended, Rejected, Submitted
+from stint.history import Place
+from stint.jetstream.answers import check
+from stint.jetstream.broker import Broker
+from stint.jetstream.holdings import is_literal, subjects_held
+from stint.jetstream.messages import TIME, sequence_of, subject_of
+from stint.subjects import EVENTS, WORK, EventAddress, event_filter
+from stint.view import parse_time
+
+BATCH: Final = 256
+"""Facts that one read asks for."""
+BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Bytes that one read asks for."""
+SURVEY_SUBJECTS: Final = 800
+"""Subjects that one survey asks for: the server answers with at most 1024 messages."""
+SURVEY_BYTES: Final = 256 * 1024
+"""Their names' size, a quarter of what a NATS server takes by default."""
+
+_SURVEYED: Final = (Submitted.kind, Ended.kind, Rejected.kind, Deleted.kind)
+
+
+class JetStreamHistory:
+    """See `stint.history.History`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
+        facts: defaultdict[Place, dict[str, str]] = defaultdict(dict)
+        for subjects in _batches(places):
+            for message in await self._broker.direct_get(EVENTS, {"multi_last": subjects}):
+                address = _address(message)
+                facts[Place(address.token, address.job_id)][address.kind] = (message.headers or {})[TIME]
+        return {
+            place: found.get(Ended.kind) or found.get(Rejected.kind) or ""
+            for place, found in facts.items()
+            if Submitted.kind in found and Deleted.kind not in found
+        }
+
+    async def in_work(self) -> frozenset[str]:
+        held = subjects_held(self._broker, WORK, event_filter(Submitted.kind))
+        return frozenset([subject.rpartition(".")[2] async for subject in held])
+
+    async def older_than(self, moment: datetime) -> AsyncIterator[str]:
+        async for messages in self._pages(event_filter()):
+            old = [message for message in messages if _time(message) < moment]
+            for job_id in dict.fromkeys(_address(message).job_id for message in old):
+                if is_literal(job_id):
+                    yield job_id
+            if len(old) < len(messages):
+                return
+
+    async def forget(self, job_id: str, *, before: datetime) -> bool:
+        messages = await self._facts(job_id)
+        if any(_time(message) >= before for message in messages):
+            return False
+        through = max((sequence_of(message) for message in messages), default=0)
+        for token in _own_queue_last(messages):
+            request = {"filter": event_filter("*", token, job_id), "seq": through + 1}
+            check(await self._broker.api(f"STREAM.PURGE.{EVENTS}", request))
+        return True
+
+    async def _facts(self, job_id: str) -> list[Msg]:
+        subject = event_filter("*", "*", job_id)
+        try:
+            return await self._broker.direct_get(EVENTS, {"multi_last": [subject]})
+        except BrokerRefusedError:  # more subjects than one answer holds: strangers' kinds
+            return [message async for messages in self._pages(subject) for message in messages]
+
+    async def _pages(self, pattern: str) -> AsyncIterator[list[Msg]]:
+        sequence = 0
+        while True:
+            request = {"seq": sequence + 1, "next_by_subj": pattern, "batch": BATCH, "max_bytes": BATCH_BYTES}
+            messages = await self._broker.direct_get(EVENTS, request)
+            if not messages:
+                return
+            yield messages
+            sequence = sequence_of(messages[-1])
+
+
+def _batches(places: Iterable[Place]) -> Iterator[list[str]]:
+    """The subjects to ask for, no more at a time than one request and one answer hold."""
+    batch: list[str] = []
+    size = 0
+    for place in places:
+        subjects = [EventAddress(kind, *place).subject for kind in _SURVEYED]
+        added = sum(map(len, subjects))
+        if batch and (len(batch) + len(subjects) > SURVEY_SUBJECTS or size + added > SURVEY_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch += subjects
+        size += added
+    if batch:
+        yield batch
+
+
+def _own_queue_last(messages: Sequence[Msg]) -> list[str]:
+    """The queues of one job's facts, as filters. That of its first submission is the job's own."""
+    addresses = [_address(message) for message in sorted(messages, key=sequence_of)]
+    submitted = dict.fromkeys(address.token for address in addresses if address.kind == Submitted.kind)
+    others = dict.fromkeys(address.token for address in addresses if address.token not in submitted)
+    return [token if is_literal(token) else "*" for token in (*others, *reversed(submitted))]
+
+
+def _address(message: Msg) -> EventAddress:
+    """The parts of the subject, whatever they are: a queue and a job need not be among them."""
+    return EventAddress(*subject_of(message).split(".")[1:])
+
+
+def _time(message: Msg) -> datetime:
+    return parse_time((message.headers or {})[TIME])

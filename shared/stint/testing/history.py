@@ -1,0 +1,50 @@
+"""The past of a log in memory."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
+
+from stint.events import Deleted, Ended, Rejected, Submitted
+from stint.history import Place
+from stint.subjects import EventAddress
+from stint.testing.memory import MemoryEventLog
+
+
+class MemoryHistory:
+    """See `stint.history.History`.
+
+    Attributes:
+        taken: ids of jobs whose message has left its work queue.
+    """
+
+    def __init__(self, log: MemoryEventLog) -> None:
+        self._log = log
+        self.taken: set[str] = set()
+
+    async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
+        facts: defaultdict[Place, dict[str, str]] = defaultdict(dict)
+        for record in self._log.records:
+            facts[Place(record.token, record.job_id)][record.kind] = record.time
+        return {
+            place: facts[place].get(Ended.kind) or facts[place].get(Rejected.kind) or ""
+            for place in places
+            if Submitted.kind in facts[place] and Deleted.kind not in facts[place]
+        }
+
+    async def in_work(self) -> frozenset[str]:
+        submitted = {record.job_id for record in self._log.records if record.kind == Submitted.kind}
+        return frozenset(submitted - self.taken)
+
+    async def older_than(self, moment: datetime) -> AsyncIterator[str]:
+        for record in list(self._log.records):
+            if datetime.fromisoformat(record.time) < moment:
+                yield record.job_id
+
+    async def forget(self, job_id: str, *, before: datetime) -> bool:
+        mine = [record for record in self._log.records if record.job_id == job_id]
+        if any(datetime.fromisoformat(record.time) >= before for record in mine):
+            return False
+        for record in mine:
+            self._log.records.remove(record)
+            del self._log.stored[EventAddress(record.kind, record.token, job_id).subject]
+        return True

@@ -1,0 +1,130 @@
+"""What `stint.history.History` promises."""
+
+from datetime import UTC, datetime, timedelta
+
+from stint.history import Place
+from stint.job import State
+from stint.subjects import EventAddress, queue_token
+from stint.view import parse_time
+from tests.contract.conftest import Ports
+from tests.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+
+JOB = "0123456789abcdef01234567"
+OTHER = "f" * 24
+OTHER_QUEUE = queue_token("other")
+LATER = timedelta(minutes=1)
+"""Added to now, it makes everything there is old."""
+
+
+def everything() -> datetime:
+    return datetime.now(UTC) + LATER
+
+
+def nothing() -> datetime:
+    return datetime.now(UTC) - LATER
+
+
+async def test_a_survey_says_when_jobs_ended(ports: Ports) -> None:
+    ids = [f"{number:024x}" for number in range(6)]
+    await ports.must_append(TOKEN, ids[0], submitted())
+    await ports.must_append(TOKEN, ids[1], submitted(), started(), kill_requested())
+    await ports.must_append(TOKEN, ids[2], submitted(), started(), ended())
+    await ports.must_append(TOKEN, ids[3], submitted(), rejected())
+    await ports.must_append(TOKEN, ids[4], submitted(), ended("failed"), deleted())
+    await ports.must_append(TOKEN, ids[5], kill_requested(), ended("failed"))
+    seen = await ports.history.survey([Place(TOKEN, job_id) for job_id in [*ids, OTHER]])
+    over = {}
+    for job_id, kind in ((ids[2], "ended"), (ids[3], "rejected")):
+        job = await ports.log.load(job_id)
+        assert job is not None
+        over[Place(TOKEN, job_id)] = job.time_of(kind)
+    assert seen == {Place(TOKEN, ids[0]): "", Place(TOKEN, ids[1]): ""} | over
+    assert await ports.history.survey([Place(OTHER_QUEUE, job_id) for job_id in ids]) == {}
+    assert await ports.history.survey([]) == {}
+
+
+async def test_a_survey_of_many_jobs_in_queues_with_long_names(ports: Ports) -> None:
+    token = queue_token("q" * 1000)
+    ids = [f"{number:024x}" for number in range(450)]
+    for job_id in ids:
+        await ports.must_append(token, job_id, submitted("q" * 1000))
+    await ports.must_append(token, ids[-1], ended("failed"))
+    seen = await ports.history.survey(Place(token, job_id) for job_id in ids)
+    assert len(seen) == len(ids)
+    assert [place.job_id for place, end in seen.items() if end] == ids[-1:]
+
+
+async def test_jobs_in_work_are_known_until_they_are_taken(ports: Ports) -> None:
+    assert list(await ports.history.in_work()) == []
+    await ports.must_append(TOKEN, JOB, submitted())
+    await ports.must_append(TOKEN, OTHER, submitted())
+    await ports.take_from_work(TOKEN, JOB)
+    assert set(await ports.history.in_work()) == {OTHER}
+
+
+async def test_old_facts_are_found_whatever_they_are(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted(), started())
+    await ports.must_append(TOKEN, OTHER, kill_requested())
+    await ports.log.record_rejection(7, rejected())
+    await ports.put(EventAddress("from_the_future", "MF", "junk"), b"\xff")
+    assert await ports.log.load("junk") is None
+    found = {job_id async for job_id in ports.history.older_than(everything())}
+    assert found > {JOB, OTHER, "junk"}
+    assert len(found) == 4
+    assert [job_id async for job_id in ports.history.older_than(nothing())] == []
+
+
+async def test_all_old_facts_are_found_while_they_are_being_forgotten(ports: Ports) -> None:
+    ids = [f"{number:024x}" for number in range(600)]
+    for job_id in ids:
+        await ports.must_append(TOKEN, job_id, submitted())
+    found = []
+    async for job_id in ports.history.older_than(everything()):
+        found.append(job_id)
+        assert await ports.history.forget(job_id, before=everything())
+    assert found == ids
+    assert [job_id async for job_id in ports.log.job_ids()] == []
+
+
+async def test_a_job_is_forgotten_as_a_whole_and_others_are_not(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted(), started(), ended())
+    await ports.must_append(TOKEN, OTHER, submitted(), started())
+    await ports.put(EventAddress("from_the_future", TOKEN, JOB), b"{}")
+    assert await ports.history.forget(JOB, before=everything())
+    assert await ports.history.forget(JOB, before=everything()), "safe to repeat"
+    assert await ports.log.load(JOB) is None
+    assert {job_id async for job_id in ports.history.older_than(everything())} == {OTHER}
+    other = await ports.log.load(OTHER)
+    assert other is not None
+    assert other.state is State.RUNNING
+
+
+async def test_young_facts_are_not_forgotten(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted(), ended("failed"))
+    before = await ports.log.load(JOB)
+    assert not await ports.history.forget(JOB, before=nothing())
+    assert await ports.log.load(JOB) == before
+
+
+async def test_one_young_fact_in_another_queue_keeps_them_all(ports: Ports) -> None:
+    """Were the first queue's facts gone, the job would begin anew in the second."""
+    await ports.must_append(TOKEN, JOB, submitted(), ended("failed"))
+    job = await ports.log.load(JOB)
+    assert job is not None
+    border = parse_time(job.time_of("ended")) + timedelta(microseconds=1)
+    await ports.must_append(OTHER_QUEUE, JOB, submitted("other"))
+    assert not await ports.history.forget(JOB, before=border)
+    assert await ports.log.load(JOB) == job
+    assert await ports.history.forget(JOB, before=everything())
+    assert await ports.log.load(JOB) is None
+
+
+async def test_a_forgotten_job_can_be_submitted_again_and_a_late_fact_makes_none(ports: Ports) -> None:
+    await ports.must_append(TOKEN, JOB, submitted(), ended("failed"))
+    await ports.history.forget(JOB, before=everything())
+    await ports.must_append(TOKEN, JOB, kill_requested())
+    assert await ports.log.load(JOB) is None
+    await ports.must_append(TOKEN, JOB, submitted())
+    job = await ports.log.load(JOB)
+    assert job is not None
+    assert job.state is State.QUEUED

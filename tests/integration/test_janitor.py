@@ -1,0 +1,387 @@
+"""What is removed from a real NATS server, by projectors as processes would run them."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from nats.aio.msg import Msg
+
+from stint.codec import encode
+from stint.config import ProjectorSettings
+from stint.eventlog import Chunk, StoredView
+from stint.events import AnyEvent
+from stint.history import Place
+from stint.jetstream import (
+    Broker,
+    EventFeed,
+    JetStreamEventLog,
+    JetStreamHistory,
+    JetStreamOutput,
+    JetStreamPayloads,
+    JetStreamViews,
+    JetStreamWorkQueues,
+)
+from stint.job import TERMINAL
+from stint.subjects import (
+    EVENTS,
+    LOGS,
+    PAYLOADS,
+    PROJECTOR_DURABLE,
+    consumer_name,
+    event_filter,
+    log_subject,
+    payload_subject,
+    queue_token,
+)
+from stint.view import view
+from stint_projector.__main__ import work
+from stint_projector.agenda import Agenda
+from stint_projector.facts import FactJanitor
+from stint_projector.feed import Follower
+from stint_projector.janitor import Janitor
+from stint_projector.project import Projector
+from stint_projector.rebuild import rebuild
+from tests.brokers import connected
+from tests.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
+from tests.servers import NatsProcess
+
+JOBS = [f"{number:024x}" for number in range(20)]
+GOES_ON, QUEUED, DELETED = "a" * 24, "b" * 24, "d" * 24
+
+ADVISORIES = "$JS.EVENT.ADVISORY.API"
+"""Where the server tells of each request to its JetStream API."""
+
+
+@asynccontextmanager
+async def working(broker: Broker, **settings: str) -> AsyncIterator[None]:
+    """A projector with these settings, as its process runs it."""
+    task = asyncio.create_task(work(ProjectorSettings.model_validate(settings), broker))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def happen(broker: Broker, job_id: str, *events: AnyEvent, token: str = TOKEN) -> None:
+    log = JetStreamEventLog(broker)
+    for event in events:
+        await log.append(token, job_id, event)
+
+
+async def store(broker: Broker, job_id: str, token: str = TOKEN) -> None:
+    await JetStreamPayloads(broker).put(token, job_id, b"sealed" * 100_000)
+    output, after, digest = JetStreamOutput(broker), 0, ""
+    for number in range(1, 4):
+        digest = hashlib.sha256(digest.encode() + b"line\n").hexdigest()
+        chunk = Chunk(number=number, offset=5 * number - 5, stream="stdout", digest=digest, data=b"line\n")
+        after = await output.append(token, job_id, chunk, after=after)
+
+
+async def take_all(broker: Broker, but: str) -> None:
+    """Empty the queue as a runner does, up to this job."""
+    queues = JetStreamWorkQueues(broker, lease=30)
+    await queues.start()
+    while delivery := await queues.pull(TOKEN, 10):
+        if delivery.subject.endswith(but):
+            return
+        await delivery.ack()
+
+
+async def held(broker: Broker, stream: str) -> int:
+    return int((await broker.api(f"STREAM.INFO.{stream}"))["state"]["messages"])
+
+
+async def until_purged(broker: Broker, done: Callable[[], Awaitable[bool]]) -> None:
+    """Look after each purge that the server tells of."""
+    async with asyncio.timeout(30), broker.subscribe(ADVISORIES) as advisories:
+        if await done():
+            return
+        async for advisory in advisories.messages:
+            if b".PURGE." in advisory.data and await done():
+                return
+
+
+async def values(broker: Broker, job_ids: list[str]) -> dict[str, bytes]:
+    stored = [await JetStreamViews(broker).get(job_id) for job_id in job_ids]
+    return {view.job_id: view.value for view in stored if view is not None and view.value is not None}
+
+
+async def expected(broker: Broker, job_ids: list[str]) -> dict[str, bytes]:
+    jobs = [await JetStreamEventLog(broker).load(job_id) for job_id in job_ids]
+    return {job.job_id: encode(view(job)) for job in jobs if job is not None}
+
+
+async def test_two_projectors_remove_all_that_is_over_and_nothing_else(broker: Broker) -> None:
+    async with working(broker, STINT_RETENTION="2", STINT_HISTORY="4"), working(broker, STINT_RETENTION="2"):
+        for job_id in [*JOBS, DELETED, GOES_ON, QUEUED]:
+            await happen(broker, job_id, submitted())
+            await store(broker, job_id)
+        for number, job_id in enumerate(JOBS):
+            end = ended() if number % 3 else ended("unknown", "lost")
+            await happen(broker, job_id, *([started(), launched(), end] if number % 4 else [rejected()]))
+        await happen(broker, DELETED, ended("failed"), deleted())
+        await happen(broker, GOES_ON, started(), kill_requested())
+        await JetStreamEventLog(broker).record_rejection(7, rejected())
+        await broker.publish("ev.from_the_future.MF.junk", b"\xff")
+        await take_all(broker, but=QUEUED)
+        alive = [Place(TOKEN, GOES_ON), Place(TOKEN, QUEUED)]
+
+        async def only_the_living() -> bool:
+            return (await held(broker, EVENTS), await held(broker, LOGS), await held(broker, PAYLOADS)) == (4, 6, 4)
+
+        await until_purged(broker, only_the_living)
+        assert await JetStreamOutput(broker).places() == set(alive)
+        assert await JetStreamPayloads(broker).places() == set(alive)
+        for job_id in (GOES_ON, QUEUED):
+            assert await JetStreamPayloads(broker).get(TOKEN, job_id, 2) == b"sealed" * 100_000
+        assert await values(broker, [*JOBS, DELETED, GOES_ON, QUEUED]) == await expected(broker, [GOES_ON, QUEUED])
+
+
+async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broker) -> None:
+    output = JetStreamOutput(broker)
+
+    async def gone() -> bool:
+        return not await output.places()
+
+    async def view_gone(changes: AsyncIterator[StoredView | None]) -> float:
+        async for change in changes:
+            if change is not None and change.value is None:
+                break
+        return asyncio.get_running_loop().time()
+
+    async with JetStreamViews(broker).follow() as changes, working(broker, STINT_RETENTION="2"):
+        watching = asyncio.create_task(view_gone(changes))
+        await happen(broker, JOBS[0], submitted())
+        await store(broker, JOBS[0])
+        await happen(broker, JOBS[0], ended("failed"))
+        ended_at = asyncio.get_running_loop().time()
+        await until_purged(broker, gone)
+        output_gone = asyncio.get_running_loop().time()
+        async with asyncio.timeout(10):
+            assert abs(await watching - output_gone) < 2
+        assert output_gone - ended_at >= 2, "not before its time"
+
+
+async def test_what_expired_while_none_ran_goes_at_the_start(broker: Broker) -> None:
+    for job_id in JOBS:
+        await store(broker, job_id)
+        await happen(broker, job_id, submitted(), ended("failed"))
+
+    async def gone() -> bool:
+        return await held(broker, LOGS) == await held(broker, PAYLOADS) == 0
+
+    async with working(broker, STINT_RETENTION="0.001"):
+        await until_purged(broker, gone)
+    assert await held(broker, EVENTS) == 2 * len(JOBS), "they stay for thirty days"
+
+
+async def test_a_server_that_is_away_at_the_moment_is_waited_for(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as broker:
+        output = JetStreamOutput(broker)
+
+        async def gone() -> bool:
+            return not await output.places()
+
+        async with working(broker, STINT_RETENTION="1"):
+            await happen(broker, JOBS[0], submitted())
+            await store(broker, JOBS[0])
+            await happen(broker, JOBS[0], ended("failed"))
+            await nats_process.restart()
+            await broker.wait_connected()
+            await until_purged(broker, gone)
+
+
+class House:
+    """Janitors whose clock is `now`."""
+
+    def __init__(self, broker: Broker, retention: timedelta) -> None:
+        self.now = datetime.now(UTC)
+        self.broker = broker
+        agenda = Agenda(now=self.clock)
+        log, history = JetStreamEventLog(broker), JetStreamHistory(broker)
+        payloads, output, views = JetStreamPayloads(broker), JetStreamOutput(broker), JetStreamViews(broker)
+        self.projector = Projector(
+            log=log,
+            views=views,
+            payloads=payloads,
+            output=output,
+            agenda=agenda,
+            retention=retention,
+            now=self.clock,
+        )
+        self.janitor = Janitor(
+            log=log,
+            history=history,
+            payloads=payloads,
+            output=output,
+            projector=self.projector,
+            agenda=agenda,
+            retention=retention,
+            now=self.clock,
+        )
+        self.facts = FactJanitor(log=log, history=history, projector=self.projector, keep=retention, now=self.clock)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def clean(self) -> None:
+        await self.janitor.sweep()
+        await self.janitor.expire()
+        await self.facts.forget()
+
+
+async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker) -> None:
+    old, young = JOBS[:10], JOBS[10:]
+    for job_id in old:
+        await store(broker, job_id)
+        await happen(broker, job_id, submitted(), started(), ended())
+    border = datetime.now(UTC)
+    for number, job_id in enumerate(young):
+        await store(broker, job_id)
+        await happen(broker, job_id, submitted(), started(), *([ended()] if number % 2 else []))
+    await happen(broker, QUEUED, submitted())
+    await take_all(broker, but=QUEUED)
+    house = House(broker, timedelta(hours=6))
+    house.now = border + timedelta(hours=6)
+    stop = asyncio.Event()
+
+    async def clean() -> int:
+        rounds = 0
+        while not stop.is_set():
+            await house.clean()
+            rounds += 1
+        return rounds
+
+    cleaning = asyncio.create_task(clean())
+    for _ in range(5):
+        await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), house.projector)
+        assert await values(broker, JOBS) == await expected(broker, young)
+    stop.set()
+    assert await cleaning > 0
+    assert await expected(broker, old) == {}
+    assert {place.job_id for place in await JetStreamOutput(broker).places()} == set(young)
+
+
+@pytest.mark.parametrize("wildcard", ["*", ">"])
+async def test_names_that_are_wildcards_take_nobody_elses_things_along(broker: Broker, wildcard: str) -> None:
+    """NATS stores what is published there, and a purge by such a name would empty the stream."""
+    for job_id in (GOES_ON, JOBS[0]):
+        await store(broker, job_id)
+        await happen(broker, job_id, submitted(), started())
+    for subject in (
+        log_subject(wildcard, "*"),
+        log_subject("*", wildcard),
+        log_subject(TOKEN, wildcard),
+        payload_subject(wildcard, "*", "*"),
+        payload_subject("*", wildcard, 1),
+        payload_subject(TOKEN, wildcard, 1),
+        event_filter("submitted", TOKEN, wildcard),
+        event_filter("submitted", wildcard, JOBS[1]),
+        event_filter("ended", wildcard, JOBS[1]),
+        event_filter(wildcard, TOKEN, JOBS[1]),
+        event_filter("*", "*", wildcard),
+    ):
+        assert (await broker.publish(subject, b"x"))["seq"]
+    house = House(broker, timedelta(hours=6))
+    house.now += timedelta(days=365)
+    await take_all_work(broker)
+    await house.clean()
+    alive = {Place(TOKEN, GOES_ON), Place(TOKEN, JOBS[0])}
+    assert await JetStreamOutput(broker).places() == await JetStreamPayloads(broker).places() == alive
+    assert len(await expected(broker, [GOES_ON, JOBS[0]])) == 2
+    ids = [job_id async for job_id in JetStreamHistory(broker).older_than(house.now)]
+    assert set(ids) == {GOES_ON, JOBS[0]}, "what can be named is gone"
+
+
+async def take_all_work(broker: Broker) -> None:
+    await broker.api("STREAM.PURGE.WORK")
+
+
+async def test_a_feed_goes_on_behind_facts_that_were_forgotten(broker: Broker) -> None:
+    """Some were with a reader that died, some nobody had read."""
+    feed = EventFeed(broker, PROJECTOR_DURABLE)
+    await feed.declare()
+    for job_id in JOBS[:10]:
+        await happen(broker, job_id, submitted(), ended("failed"))
+    got = 0
+    async for _ in feed.pull():
+        got += 1
+        if got == 5:
+            break
+    history = JetStreamHistory(broker)
+    for job_id in JOBS[:10]:
+        assert await history.forget(job_id, before=datetime.now(UTC) + timedelta(minutes=1))
+    house = House(broker, timedelta(hours=6))
+    following = asyncio.create_task(Follower(feed, house.projector).run())
+    async with asyncio.timeout(20), JetStreamViews(broker).follow() as changes:
+        await happen(broker, GOES_ON, submitted())
+        async for change in changes:
+            if change is not None and change.job_id == GOES_ON:
+                break
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_more_facts_than_one_answer_holds_are_forgotten_too(broker: Broker) -> None:
+    await happen(broker, JOBS[0], submitted(), ended("failed"))
+    for number in range(1100):
+        await broker.send(event_filter(f"kind-{number}", TOKEN, JOBS[0]), b"{}")
+    await happen(broker, GOES_ON, submitted())
+    job = await JetStreamEventLog(broker).load(JOBS[0])
+    assert job is not None
+    assert job.state in TERMINAL
+    assert await JetStreamHistory(broker).forget(JOBS[0], before=datetime.now(UTC) + timedelta(minutes=1))
+    assert await held(broker, EVENTS) == 1
+
+
+async def test_a_fact_that_comes_while_a_job_is_being_forgotten_stays(broker: Broker) -> None:
+    class Slow(JetStreamHistory):
+        async def _facts(self, job_id: str) -> list[Msg]:
+            facts = await super()._facts(job_id)
+            await happen(broker, job_id, deleted())
+            return facts
+
+    await happen(broker, JOBS[0], submitted(), ended("failed"))
+    assert await Slow(broker).forget(JOBS[0], before=datetime.now(UTC) + timedelta(minutes=1))
+    assert await held(broker, EVENTS) == 1
+
+
+async def test_of_a_job_that_was_submitted_twice_its_own_queue_is_forgotten_last(broker: Broker) -> None:
+    """Whatever moment a server dies at, the job does not begin anew in the other queue."""
+    other, third = queue_token("other"), queue_token("third")
+    await happen(broker, JOBS[0], kill_requested(), token=third)
+    await happen(broker, JOBS[0], submitted())
+    await happen(broker, JOBS[0], submitted("other"), started(), token=other)
+    purged: list[str] = []
+    async with asyncio.timeout(20), broker.subscribe(ADVISORIES) as advisories:
+        await JetStreamHistory(broker).forget(JOBS[0], before=datetime.now(UTC) + timedelta(minutes=1))
+        async for advisory in advisories.messages:
+            if b".PURGE." in advisory.data:
+                request = json.loads(json.loads(advisory.data)["request"])
+                purged.append(request["filter"])
+            if len(purged) == 3:
+                break
+    assert purged == [event_filter("*", token, JOBS[0]) for token in (third, other, TOKEN)]
+    assert await held(broker, EVENTS) == 0
+
+
+async def test_queues_go_on_behind_facts_that_were_forgotten(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as broker:
+        for job_id in JOBS:
+            await happen(broker, job_id, submitted(), ended("failed"))
+        await happen(broker, QUEUED, submitted())
+        await take_all(broker, but=QUEUED)
+        history = JetStreamHistory(broker)
+        for job_id in JOBS:
+            assert await history.forget(job_id, before=datetime.now(UTC) + timedelta(minutes=1))
+        await nats_process.restart()
+        await broker.wait_connected()
+        await happen(broker, GOES_ON, submitted())
+        await broker.api(f"CONSUMER.DELETE.WORK.{consumer_name(TOKEN)}")  # with the lease that holds the queue
+        await take_all(broker, but=GOES_ON)
+        assert await history.in_work() == {GOES_ON}

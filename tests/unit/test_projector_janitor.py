@@ -1,0 +1,464 @@
+"""What is removed when, on the ports in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.eventlog import Chunk
+from stint.events import AnyEvent
+from stint.history import Place
+from stint.job import TERMINAL
+from stint.subjects import EventAddress, queue_token
+from stint.testing import MemoryHistory, MemoryOutput
+from stint_projector.agenda import Agenda
+from stint_projector.facts import FactJanitor
+from stint_projector.janitor import SWEEP_INTERVAL, TICK, Janitor, interval
+from stint_projector.rebuild import rebuild
+from tests.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+from tests.unit.test_projector import JOB, Bench
+
+OTHER = "f" * 24
+OTHER_QUEUE = queue_token("other")
+RETENTION = timedelta(hours=6)
+KEEP = timedelta(days=30)
+MOMENT = timedelta(seconds=1)
+
+
+class House(Bench):
+    """A projector, and those who clean up after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history = MemoryHistory(self.log)
+        self.janitor, self.facts = self.staff(self.agenda)
+
+    def staff(self, agenda: Agenda) -> tuple[Janitor, FactJanitor]:
+        janitor = Janitor(
+            log=self.log,
+            history=self.history,
+            payloads=self.payloads,
+            output=self.output,
+            projector=self.projector,
+            agenda=agenda,
+            retention=RETENTION,
+            now=lambda: self.now,
+        )
+        facts = FactJanitor(
+            log=self.log, history=self.history, projector=self.projector, keep=KEEP, now=lambda: self.now
+        )
+        return janitor, facts
+
+    def restart(self) -> None:
+        """Another process, that knows nothing."""
+        self.agenda = Agenda(now=lambda: self.now)
+        self.projector._agenda = self.agenda  # noqa: SLF001 - the one part that a restart loses
+        self.janitor, self.facts = self.staff(self.agenda)
+
+    async def store(self, job_id: str = JOB, token: str = TOKEN) -> None:
+        await self.payloads.put(token, job_id, b"sealed")
+        await self.print(job_id, token)
+
+    async def print(self, job_id: str = JOB, token: str = TOKEN) -> None:
+        chunk = Chunk(number=1, offset=0, stream="stdout", digest="d", data=b"x")
+        await self.output.append(token, job_id, chunk, after=0)
+
+    async def left(self, job_id: str = JOB, token: str = TOKEN) -> str:
+        """Letters for what there is: View, Output, Payload, Facts."""
+        place = Place(token, job_id)
+        there = {
+            "V": await self.value(job_id) is not None,
+            "O": place in await self.output.places(),
+            "P": place in await self.payloads.places(),
+            "F": any(record.job_id == job_id for record in self.log.records),
+        }
+        return "".join(letter for letter, present in there.items() if present)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+async def test_output_goes_when_the_view_does(house: House) -> None:
+    await house.store()
+    await house.happen(submitted(), started(), ended())
+    assert await house.left() == "VOF"
+    house.now += RETENTION - MOMENT
+    await house.janitor.expire()
+    assert await house.left() == "VOF"
+    house.now += MOMENT
+    await house.janitor.expire()
+    assert await house.left() == "F"
+
+
+async def test_what_another_projector_saw_the_end_of_is_found(house: House) -> None:
+    await house.store()
+    await house.happen(submitted(), started(), ended())
+    house.restart()
+    await house.janitor.sweep()
+    assert await house.left() == "VOF"
+    house.now += RETENTION
+    await house.janitor.expire()
+    assert await house.left() == "F"
+
+
+async def test_what_expired_while_nobody_was_there_is_found(house: House) -> None:
+    await house.store()
+    for event in (submitted(), started(), ended()):
+        await house.log.append(TOKEN, JOB, event)
+    house.now += RETENTION
+    await house.janitor.sweep()
+    assert await house.left() == "F"
+
+
+async def test_a_payload_that_outlived_its_job_goes_and_output_stays(house: House) -> None:
+    await house.print()
+    await house.happen(submitted(), started(), ended())
+    await house.payloads.put(TOKEN, JOB, b"sealed")
+    await house.janitor.sweep()
+    assert await house.left() == "VOF"
+
+
+async def test_what_is_on_the_agenda_is_not_asked_for_again(house: House) -> None:
+    asked: list[Place] = []
+
+    class Counting(MemoryHistory):
+        async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
+            asked.extend(places)
+            return await super().survey(places)
+
+    house.history = Counting(house.log)
+    house.restart()
+    await house.print()
+    await house.print(OTHER)
+    await house.happen(submitted(), started(), ended())
+    await house.happen(submitted(), started(), job_id=OTHER)
+    house.restart()
+    for _ in range(2):
+        await house.janitor.sweep()
+    assert sorted(place.job_id for place in asked) == sorted([JOB, OTHER, OTHER])
+
+
+async def test_a_sweep_that_fails_does_not_end_the_janitor(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    class Refusing(MemoryOutput):
+        def __init__(self) -> None:
+            super().__init__()
+            self.purged = asyncio.Event()
+
+        async def places(self) -> set[Place]:
+            raise BrokerRefusedError("no such stream")
+
+        async def purge(self, token: str, job_id: str) -> None:
+            await super().purge(token, job_id)
+            self.purged.set()
+
+    house.now = datetime.now(UTC)
+    house.output = house.projector._output = output = Refusing()  # noqa: SLF001 - the one part that differs
+    agenda = Agenda()
+    janitor, _ = house.staff(agenda)
+    janitor._now = lambda: datetime.now(UTC)  # noqa: SLF001 - time passes in this one
+    await house.print()
+    await house.happen(submitted(), started(), ended())
+    running = asyncio.create_task(janitor.run())
+    house.now += RETENTION
+    async with asyncio.timeout(10):
+        agenda.put(Place(TOKEN, JOB), datetime.now(UTC) + timedelta(milliseconds=10))
+        await output.purged.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert "no such stream" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("facts", [[], [started()], [started(), kill_requested()]], ids=["queued", "runs", "stops"])
+async def test_a_job_that_goes_on_keeps_everything_however_old_it_is(house: House, facts: list[AnyEvent]) -> None:
+    await house.store()
+    await house.happen(submitted(), *facts)
+    house.history.taken.add(JOB)
+    house.now += 20 * KEEP
+    await house.janitor.sweep()
+    await house.janitor.expire()
+    await house.facts.forget()
+    assert await house.left() == "VOPF"
+
+
+async def test_an_illegal_end_is_no_end(house: House) -> None:
+    """A survey sees a `rejected`; the job runs all the same."""
+    await house.store()
+    await house.happen(submitted(), started(), rejected())
+    house.now += 2 * RETENTION
+    await house.janitor.sweep()
+    await house.janitor.expire()
+    assert await house.left() == "VOPF"
+
+
+@pytest.mark.parametrize("waiting", [timedelta(0), timedelta(minutes=59)])
+async def test_a_payload_that_waits_for_its_job_is_left_alone(house: House, waiting: timedelta) -> None:
+    await house.payloads.put(TOKEN, JOB, b"sealed")
+    house.now += waiting
+    await house.janitor.sweep()
+    assert await house.left() == "P"
+
+
+async def test_a_payload_whose_job_never_came_goes_an_hour_after_its_last_chunk(house: House) -> None:
+    await house.payloads.put(TOKEN, JOB, b"sealed", attempt="a-")
+    house.now += timedelta(minutes=50)
+    await house.payloads.put(TOKEN, JOB, b"sealed", attempt="b-")
+    house.now += timedelta(minutes=59)
+    await house.janitor.sweep()
+    assert await house.payloads.get(TOKEN, JOB, 1, attempt="a-") == b"sealed"
+    house.now += timedelta(minutes=1)
+    await house.janitor.sweep()
+    assert await house.left() == ""
+
+
+async def test_what_is_written_after_the_purge_goes_with_the_next_sweep(house: House) -> None:
+    """A runner that was lost, and does not know it."""
+    await house.happen(submitted(), started(), ended("unknown", "lost"), deleted())
+    await house.store()
+    await house.janitor.sweep()
+    assert await house.left() == "F"
+    house.history.taken.add(JOB)
+    house.now += KEEP + MOMENT
+    await house.facts.forget()
+    await house.print()
+    await house.janitor.sweep()
+    assert await house.left() == ""
+
+
+async def test_what_stands_in_another_queue_than_the_job_is_nobodys(house: House) -> None:
+    await house.store()
+    await house.happen(submitted(), started())
+    await house.store(token=OTHER_QUEUE)
+    house.now += timedelta(hours=1)
+    await house.janitor.sweep()
+    assert await house.left(token=OTHER_QUEUE) == "VF"
+    assert await house.left() == "VOPF"
+
+
+async def test_facts_are_forgotten_when_all_of_them_are_old(house: House) -> None:
+    await house.happen(submitted(), started(), ended())
+    house.history.taken.add(JOB)
+    house.now += timedelta(hours=1)
+    await house.happen(deleted())
+    house.now += KEEP
+    await house.facts.forget()
+    assert await house.left() == "F"
+    house.now += MOMENT
+    await house.facts.forget()
+    assert await house.left() == ""
+
+
+async def test_facts_stay_while_the_job_is_in_work(house: House) -> None:
+    await house.happen(submitted(), ended("failed"))
+    house.now += 2 * KEEP
+    await house.facts.forget()
+    assert "F" in await house.left()
+    house.history.taken.add(JOB)
+    await house.facts.forget()
+    assert await house.left() == ""
+
+
+async def test_a_late_fact_revives_nothing_and_goes_in_its_turn(house: House) -> None:
+    await house.happen(submitted(), ended("failed"))
+    house.history.taken.add(JOB)
+    house.now += KEEP + MOMENT
+    await house.facts.forget()
+    await house.happen(kill_requested())
+    assert await house.left() == "F"
+    await house.facts.forget()
+    assert await house.left() == "F"
+    house.now += KEEP + MOMENT
+    await house.facts.forget()
+    assert await house.left() == ""
+
+
+async def test_what_names_no_job_is_forgotten_too(house: House) -> None:
+    await house.log.record_rejection(7, rejected())
+    house.log.put(EventAddress("submitted", "MF", "junk"), b"\xff")
+    house.history.taken.add("junk")
+    house.now += KEEP + MOMENT
+    await house.facts.forget()
+    assert house.log.records == []
+
+
+async def test_before_the_facts_go_all_else_has_gone(house: House) -> None:
+    """A projector that was away for longer than facts are kept must not leave a view that nobody knows how to end."""
+    await house.store()
+    await house.happen(submitted(), started())
+    await house.log.append(TOKEN, JOB, ended())
+    house.history.taken.add(JOB)
+    house.now += KEEP + MOMENT
+    await house.facts.forget()
+    assert await house.left() == ""
+
+
+async def test_one_job_that_cannot_be_cleaned_up_does_not_keep_the_others(house: House) -> None:
+    class Stubborn(MemoryOutput):
+        async def purge(self, token: str, job_id: str) -> None:
+            if job_id == JOB:
+                raise BrokerRefusedError
+            await super().purge(token, job_id)
+
+    house.output = house.projector._output = Stubborn()  # noqa: SLF001 - the one part that differs
+    house.restart()
+    for job_id in (JOB, OTHER):
+        await house.store(job_id)
+        await house.happen(submitted(), ended("failed"), job_id=job_id)
+        house.history.taken.add(job_id)
+    house.now += KEEP + MOMENT
+    await house.janitor.expire()
+    assert (await house.left(), await house.left(OTHER)) == ("OF", "F")
+    await house.facts.forget()
+    assert (await house.left(), await house.left(OTHER)) == ("OF", "")
+
+
+async def test_what_an_outage_interrupts_is_found_again(house: House) -> None:
+    class Away(MemoryOutput):
+        away = True
+
+        async def purge(self, token: str, job_id: str) -> None:
+            if self.away:
+                raise BrokerUnavailableError
+            await super().purge(token, job_id)
+
+    house.output = house.projector._output = output = Away()  # noqa: SLF001 - the one part that differs
+    house.restart()
+    await house.store()
+    await house.happen(submitted(), ended("failed"))
+    house.now += RETENTION
+    with pytest.raises(ExceptionGroup):
+        await house.janitor.expire()
+    output.away = False
+    await house.janitor.expire()
+    assert "O" in await house.left(), "it is on no agenda any more"
+    await house.janitor.sweep()
+    assert await house.left() == "F"
+
+
+JOBS = [f"{number:024x}" for number in range(6)]
+
+
+async def nothing(house: House) -> None:
+    pass
+
+
+async def sweep(house: House) -> None:
+    await house.janitor.sweep()
+
+
+async def expire(house: House) -> None:
+    await house.janitor.expire()
+
+
+async def forget(house: House) -> None:
+    await house.facts.forget()
+
+
+async def restart(house: House) -> None:
+    house.restart()
+
+
+async def take(house: House) -> None:
+    house.history.taken.update(JOBS)
+
+
+async def anew(house: House) -> None:
+    await rebuild(house.log, house.views, house.projector)
+
+
+Step = tuple[str, Callable[[], AnyEvent] | None, timedelta, Callable[[House], Awaitable[None]]]
+FACTS: list[Callable[[], AnyEvent] | None] = [None, started, ended, deleted, kill_requested, rejected]
+DEEDS = [nothing, sweep, expire, forget, restart, take, anew]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(JOBS),
+            st.sampled_from(FACTS),
+            st.sampled_from([timedelta(0), timedelta(minutes=30), RETENTION, KEEP]),
+            st.sampled_from(DEEDS),
+        ),
+        max_size=40,
+    )
+)
+async def test_nothing_goes_early_and_nothing_stays(steps: list[Step]) -> None:
+    house = House()
+    for job_id in JOBS:
+        await house.store(job_id)
+        await house.happen(submitted(), job_id=job_id)
+    for job_id, fact, pause, deed in steps:
+        if fact is not None and await house.log.load(job_id) is not None:
+            await house.log.append(TOKEN, job_id, fact())
+            await house.projector.project(job_id, create=False)
+        house.now += pause
+        await deed(house)
+        await check(house)
+    house.history.taken.update(JOBS)
+    house.now += KEEP + MOMENT
+    await house.janitor.sweep()
+    await house.facts.forget()
+    await rebuild(house.log, house.views, house.projector)
+    for job_id in JOBS:
+        job = await house.log.load(job_id)
+        assert await house.left(job_id) == ("" if job is None else "VOPF"), "all of it or nothing"
+        assert job is None or job.state not in TERMINAL
+
+
+async def check(house: House) -> None:
+    """A job that goes on has everything, one that can be read has its view and its output."""
+    for job_id in JOBS:
+        job = await house.log.load(job_id)
+        if job is not None and job.state not in TERMINAL:
+            assert await house.left(job_id) == "VOPF"
+            assert await house.value(job_id) == await house.expected(job_id)
+        elif job is not None and not house.projector._is_over(job):  # noqa: SLF001 - the one who knows
+            assert await house.left(job_id) == "VOF"
+            assert await house.value(job_id) == await house.expected(job_id)
+
+
+# --- the agenda ---------------------------------------------------------------------------------------------------
+
+
+def test_the_agenda_gives_what_is_due_in_order_and_once() -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    agenda = Agenda(now=lambda: now)
+    for number, hours in enumerate([3, 1, 2, 0]):
+        agenda.put(Place(TOKEN, JOBS[number]), now + timedelta(hours=hours))
+    agenda.put(Place(TOKEN, JOBS[3]), now + timedelta(hours=4))
+    agenda.put(Place(TOKEN, JOBS[3]), now + timedelta(hours=4))
+    assert Place(TOKEN, JOBS[3]) in agenda
+    now += timedelta(hours=3)
+    assert [place.job_id for place in agenda.take_due()] == [JOBS[1], JOBS[2], JOBS[0]]
+    assert agenda.take_due() == []
+    assert Place(TOKEN, JOBS[0]) not in agenda
+    now += timedelta(hours=1)
+    assert [place.job_id for place in agenda.take_due()] == [JOBS[3]]
+
+
+async def test_who_waits_for_the_agenda_hears_of_an_earlier_moment() -> None:
+    agenda = Agenda()
+    agenda.put(Place(TOKEN, JOB), datetime.now(UTC) + timedelta(hours=1))
+    waiting = asyncio.create_task(agenda.wait(datetime.now(UTC) + timedelta(hours=2)))
+    await asyncio.sleep(0)
+    agenda.put(Place(TOKEN, OTHER), datetime.now(UTC) + timedelta(milliseconds=10))
+    async with asyncio.timeout(5):
+        await waiting
+    assert agenda.take_due() == [Place(TOKEN, OTHER)]
+
+
+async def test_who_waits_for_the_agenda_does_not_wait_for_ever() -> None:
+    async with asyncio.timeout(5):
+        await Agenda().wait(datetime.now(UTC) + timedelta(milliseconds=10))
+        await Agenda().wait(datetime.now(UTC) - timedelta(hours=1))
+
+
+def test_nothing_is_looked_for_more_often_than_once_a_second() -> None:
+    assert interval(timedelta(milliseconds=1), 10) == TICK
+    assert interval(timedelta(minutes=1), 10) == timedelta(seconds=6)
+    assert interval(KEEP, 100) == SWEEP_INTERVAL
