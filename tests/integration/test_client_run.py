@@ -71,7 +71,7 @@ class Runner:
         event = job.fact(Submitted)
         assert event is not None
         ticket = await open_ticket(self._vault, self._root, event.ticket, queue_token=job.token, job_id=job.job_id)
-        sealed = await self._payloads.get(job.token, job.job_id, event.payload_chunks)
+        sealed = await self._payloads.get(job.token, job.job_id, event.payload_chunks, attempt=event.payload_try)
         assert hashlib.sha256(sealed).hexdigest() == ticket.payload_sha256
         info = await self._vault.wrap_info(ticket.wrap_secret_id)
         assert info.creation_path == f"auth/approle/role/{ROLE}/secret-id"

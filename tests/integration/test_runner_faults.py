@@ -103,7 +103,7 @@ async def test_a_huge_image_name_still_ends_the_job(bench: Bench) -> None:
 
 
 async def test_a_stream_that_is_gone_does_not_end_a_runner(bench: Bench) -> None:
-    async with bench.runner(lease=3.0):
+    async with bench.runner():
         job_id = await bench.submit("echo up; sleep 1; sleep 0.05")
         async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
             await anext(tail)

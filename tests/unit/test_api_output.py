@@ -1,43 +1,340 @@
-from collections.abc import AsyncIterator
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import Response
+from starlette.types import Message
 
+from stint.errors import BrokerUnavailableError, StintError
 from stint.eventlog import Chunk
-from stint_api.answers import JsonAnswer
-from stint_api.output import Text
+from stint.job import fold
+from stint.testing import MemoryOutput
+from stint.view import JobView, view
+from stint_api import documents, output
+from stint_api.answers import JsonAnswer, RefusalError
+from stint_api.output import CHUNK_COST, KEPT, Snapshot
 from stint_api.runners import summary
+from stint_api.streaming import PIECE, WHOLE, answer
+from tests import events
+
+ID = "0" * 24
+EURO = "\u20ac".encode()
+Piece = tuple[str, bytes]
 
 
-async def _chunks(*pieces: tuple[str, bytes]) -> AsyncIterator[Chunk]:
-    for number, (stream, data) in enumerate(pieces, start=1):
-        yield Chunk(number=number, offset=0, stream=stream, digest="", data=data)
+class Store(MemoryOutput):
+    """Counts its passes. A replica can lag, NATS can go away behind a chunk, and the output be purged behind one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.lags: list[int] = []
+        self.away_after = self.purged_after = 0
+
+    async def write(self, *pieces: Piece) -> None:
+        last = await self.last(events.TOKEN, ID)
+        number, offset, sequence = (last.number, last.offset + len(last.data), last.sequence) if last else (0, 0, 0)
+        for stream, data in pieces:
+            number += 1
+            chunk = Chunk(number=number, offset=offset, stream=stream, digest=str(number), data=data)
+            sequence = await self.append(events.TOKEN, ID, chunk, after=sequence)
+            offset += len(data)
+
+    async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
+        self.reads += 1
+        missing = self.lags.pop(0) if self.lags else 0
+        last = await self.last(token, job_id)
+        async for chunk in super().read(token, job_id, after=after):
+            if last and chunk.sequence > last.sequence - missing:
+                return
+            yield chunk
+            if chunk.number == self.away_after:
+                raise BrokerUnavailableError
+            if chunk.number == self.purged_after:
+                await self.purge(token, job_id)
+                return
+
+    def lose_first(self) -> None:
+        del self._chunks[events.TOKEN, ID][0]
+
+    async def snapshot(self) -> Snapshot:
+        return await Snapshot.take(self, events.TOKEN, ID)
+
+
+async def stored(*pieces: Piece) -> Store:
+    store = Store()
+    await store.write(*pieces)
+    return store
+
+
+def running_job() -> JobView:
+    job = fold(events.records(events.submitted(), events.started()))
+    assert job is not None
+    return view(job)
+
+
+def ended_job(**fields: Any) -> JobView:
+    ended = msgspec.structs.replace(events.ended(), **fields)
+    job = fold(events.records(events.submitted(), events.started(), ended))
+    assert job is not None
+    return view(job)
+
+
+async def body(job: JobView, snapshot: Snapshot | None, *, stdout_only: bool = False) -> Any:
+    raw = b"".join([piece async for piece in documents.one(job, snapshot, stdout_only=stdout_only)])
+    return json.loads(raw)
+
+
+async def texts(store: Store, *, stdout_only: bool = False) -> tuple[str, str, str]:
+    found = await body(running_job(), await store.snapshot(), stdout_only=stdout_only)
+    return found["output"], found["stdout"], found["stderr"]
+
+
+async def raw(snapshot: Snapshot) -> bytes:
+    return b"".join([chunk.data async for chunk in snapshot.chunks()])
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
 
 
 async def test_streams_are_interleaved_and_apart() -> None:
-    text = await Text().fill(_chunks(("stdout", b"a\n"), ("stderr", b"b\n"), ("stdout", b"c\n"), ("tty", b"d\n")))
-    assert (text.both, text.stdout, text.stderr) == ("a\nb\nc\nd\n", "a\nc\nd\n", "b\n")
-    assert (text.size, text.truncated) == (8, False)
+    store = await stored(("stdout", b"a\n"), ("stderr", b"b\n"), ("stdout", b"c\n"), ("tty", b"d\n"))
+    assert await texts(store) == ("a\nb\nc\nd\n", "a\nc\nd\n", "b\n")
+    assert await texts(store, stdout_only=True) == ("a\nc\nd\n", "a\nc\nd\n", "b\n")
 
 
 async def test_a_character_may_be_split_around_the_other_stream() -> None:
-    euro = "\u20ac".encode()
-    text = await Text().fill(_chunks(("stdout", euro[:1]), ("stderr", b"!"), ("stdout", euro[1:]), ("stdout", b"\xff")))
-    assert (text.both, text.stdout) == ("!\u20ac\ufffd", "\u20ac\ufffd")
+    store = await stored(("stdout", EURO[:1]), ("stderr", b"!"), ("stdout", EURO[1:]), ("stdout", b"\xff"))
+    assert await texts(store) == ("!\u20ac\ufffd", "\u20ac\ufffd", "!")
 
 
 async def test_a_broken_last_character_is_replaced() -> None:
-    assert (await Text().fill(_chunks(("stdout", b"a\xe2\x82")))).both == "a\ufffd"
+    assert await texts(await stored(("stdout", b"a\xe2\x82"))) == ("a\ufffd", "a\ufffd", "")
 
 
-@pytest.mark.parametrize(("budget", "kept", "truncated"), [(6, "abcdef", False), (4, "abcd", True), (0, "", True)])
-async def test_memory_is_bounded(budget: int, kept: str, truncated: bool) -> None:
-    text = await Text(budget=budget).fill(_chunks(("stdout", b"abc"), ("stdout", b"def")))
-    assert (text.both, text.size, text.truncated) == (kept, budget, truncated)
+async def test_controls_and_what_could_end_a_script_are_escaped() -> None:
+    written = '\0\r\x1b[1m"\\</script>&\u2028\u2029\x7f\u00e9\U0001f600'
+    store = await stored(("stdout", written.encode()))
+    pieces = [piece async for piece in documents.one(running_job(), await store.snapshot(), stdout_only=False)]
+    assert json.loads(b"".join(pieces))["output"] == written
+    assert not set("<>&\u2028\u2029\0\r\x1b") & set(b"".join(pieces).decode())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(max_size=6)), max_size=12))
+async def test_any_bytes_in_any_pieces_come_out_as_each_stream_decodes(pieces: list[Piece]) -> None:
+    store = await stored(*pieces)
+    both, stdout, stderr = await texts(store)
+    whole = {name: b"".join(data for stream, data in pieces if stream == name) for name in ("stdout", "stderr")}
+    assert (stdout, stderr) == tuple(whole[name].decode(errors="replace") for name in ("stdout", "stderr"))
+    assert sorted(both) == sorted(stdout + stderr)
+    assert await raw(await store.snapshot()) == b"".join(data for _, data in pieces)
+
+
+# --- what is said of the output ---------------------------------------------------------------------------------------
+
+
+async def test_where_nothing_ran_the_error_stands_in_the_outputs_place() -> None:
+    job = ended_job(status="failed", error='no such "image"')
+    assert (await body(job, await Store().snapshot()))["output"] == 'no such "image"'
+    assert (await body(job, None))["output"] == ""
+    store = await stored(("stderr", b"x"))
+    job = ended_job(status="failed", error="late", output_bytes=1)
+    assert (await body(job, await store.snapshot(), stdout_only=True))["output"] == ""
+
+
+@pytest.mark.parametrize(
+    ("job", "size", "complete"),
+    [
+        (running_job(), 5, True),
+        (ended_job(output_bytes=5), 5, True),
+        (ended_job(output_bytes=5, output_complete=False), 5, False),
+        (ended_job(output_bytes=7), 7, False),
+        (ended_job(output_bytes=5, output_truncated=True), 5, True),
+        (ended_job(status="unknown", reason="lost"), 5, False),
+    ],
+)
+async def test_what_is_missing_in_the_log_is_not_complete(job: JobView, size: int, complete: bool) -> None:
+    store = await stored(("stdout", b"abc"), ("stderr", b"de"))
+    found = await body(job, await store.snapshot())
+    assert (found["output_bytes"], found["output_complete"]) == (size, complete)
+    announced = documents.as_stored(job, (await store.snapshot()).size)
+    assert (announced.output_bytes, announced.output_complete) == (size, complete)
+
+
+async def test_purged_output_is_not_complete() -> None:
+    found = await body(ended_job(output_bytes=7), await Store().snapshot())
+    assert (found["output_bytes"], found["output_complete"], found["output"]) == (7, False, "")
+    assert (await body(ended_job(), await Store().snapshot()))["output_complete"] is True
+
+
+async def test_an_answer_has_all_fields_once() -> None:
+    store = await stored(("stdout", b"x"))
+    whole = b"".join([piece async for piece in documents.one(running_job(), await store.snapshot(), stdout_only=False)])
+    names = [name for name, _ in json.loads(whole, object_pairs_hook=list)]
+    assert sorted(names) == sorted({*documents.fields(running_job()), "output", "stdout", "stderr"})
+
+
+# --- one moment, several passes ---------------------------------------------------------------------------------------
+
+
+async def test_what_comes_later_is_in_no_pass() -> None:
+    store = await stored(("stdout", b"a" * KEPT), ("stderr", b"b"))
+    snapshot = await store.snapshot()
+    stdout = [text async for text in snapshot.text("stdout")]
+    await store.write(("stdout", b"later"), ("stderr", b"later"))
+    assert [text async for text in snapshot.text("stderr")] == ["b", ""]
+    assert "".join(stdout) == "a" * KEPT
+    assert snapshot.size == KEPT + 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reads"),
+    [
+        ([b"x" * (KEPT - CHUNK_COST)], 1),
+        ([b"x" * (KEPT - CHUNK_COST + 1)], 2),
+        ([b"x"] * (KEPT // (CHUNK_COST + 1)), 1),
+        ([b"x"] * (KEPT // CHUNK_COST), 2),
+    ],
+)
+async def test_only_a_small_output_is_kept(pieces: list[bytes], reads: int) -> None:
+    store = await stored(*(("stdout", data) for data in pieces))
+    whole = b"".join(pieces).decode()
+    assert await texts(store) == (whole, whole, "")
+    assert store.reads == reads
+
+
+async def test_a_replica_may_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "SETTLE_PAUSE", 0)
+    store = await stored(("stdout", b"a"), ("stdout", b"b"), ("stdout", b"c"))
+    store.lags = [3, 1]
+    assert await raw(await store.snapshot()) == b"abc"
+    store.lags = [1] * (output.SETTLE_TRIES + 2)
+    with pytest.raises(BrokerUnavailableError):
+        await raw(await store.snapshot())
+
+
+async def test_output_that_is_deleted_before_it_is_read_is_empty() -> None:
+    store = await stored(("stdout", b"a"))
+    snapshot = await store.snapshot()
+    await store.purge(events.TOKEN, ID)
+    found = await body(ended_job(output_bytes=1), snapshot)
+    assert (found["output"], found["stdout"], found["output_complete"]) == ("", "", False)
+
+
+async def test_output_that_is_deleted_while_it_is_read_is_an_error() -> None:
+    store = await stored(("stdout", b"a"), ("stdout", b"b"))
+    store.purged_after = 1
+    with pytest.raises(RefusalError) as caught:
+        await body(running_job(), await store.snapshot())
+    assert caught.value.code == 503
+    store = await stored(("stdout", b"a" * KEPT), ("stdout", b"b"))
+    snapshot = await store.snapshot()
+    await raw(snapshot)
+    await store.purge(events.TOKEN, ID)
+    with pytest.raises(RefusalError):
+        await raw(snapshot)
+
+
+async def test_passes_that_differ_are_an_error() -> None:
+    store = await stored(("stdout", b"a"), ("stdout", b"a" * KEPT))
+    snapshot = await store.snapshot()
+    await raw(snapshot)
+    store.lose_first()
+    with pytest.raises(RefusalError):
+        await raw(snapshot)
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------
+
+
+async def pieces_of(*pieces: bytes, error: StintError | None = None) -> AsyncGenerator[bytes, None]:
+    for piece in pieces:
+        yield piece
+    if error:
+        raise error
+
+
+async def sent(response: Response) -> list[Message]:
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()  # the client stays
+        return {}
+
+    await response({"type": "http"}, receive, send)
+    return messages
+
+
+async def test_a_small_answer_has_a_length() -> None:
+    small = await answer(pieces_of(b"a" * WHOLE), media_type="x/y", headers={"A": "b"})
+    start, rest = await sent(small)
+    assert (b"content-length", str(WHOLE).encode()) in start["headers"]
+    assert (b"a", b"b") in start["headers"]
+    assert rest["body"] == b"a" * WHOLE
+
+
+async def test_a_large_answer_comes_in_pieces_that_are_worth_sending() -> None:
+    tail = [b"%d" % (number % 10) for number in range(2 * PIECE)]
+    start, head, *rest, end = await sent(await answer(pieces_of(b"a" * WHOLE, b"b", *tail), media_type="x/y"))
+    assert b"content-length" not in dict(start["headers"])
+    assert head["body"] == b"a" * WHOLE + b"b"
+    assert b"".join(message["body"] for message in rest) == b"".join(tail)
+    assert {len(message["body"]) for message in rest} <= {PIECE, 0}
+    assert not end["more_body"]
+
+
+async def test_what_fails_early_is_an_error_and_what_fails_late_has_no_end() -> None:
+    with pytest.raises(BrokerUnavailableError):
+        await answer(pieces_of(b"a" * WHOLE, error=BrokerUnavailableError()), media_type="x/y")
+    late = await answer(pieces_of(b"a" * WHOLE, b"b", error=BrokerUnavailableError()), media_type="x/y")
+    assert all(message["more_body"] for message in (await sent(late))[1:])
+
+
+async def test_what_fails_in_our_own_code_is_raised() -> None:
+    async def broken() -> AsyncGenerator[bytes, None]:
+        yield b"a" * (WHOLE + 1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await sent(await answer(broken(), media_type="x/y"))
+
+
+async def test_a_client_that_leaves_ends_the_work() -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield b"a" * (WHOLE + 1)
+        finally:
+            closed.set()
+
+    async def send(_message: Message) -> None:
+        sending.set()
+        await asyncio.Event().wait()  # it reads no more
+
+    async def receive() -> Message:
+        await sending.wait()
+        return {"type": "http.disconnect"}
+
+    sending = asyncio.Event()
+    response = await answer(endless(), media_type="x/y")
+    async with asyncio.timeout(5):
+        await response({"type": "http"}, receive, send)
+        await closed.wait()
 
 
 def test_an_answer_can_stand_in_a_page() -> None:
-    body = bytes(JsonAnswer({"x": "</script>&\u2028\ud800\u00e9"}).body)
-    assert body == '{"x":"\\u003c/script\\u003e\\u0026\\u2028?\u00e9"}\n'.encode()
+    rendered = bytes(JsonAnswer({"x": "</script>&\u2028\ud800\u00e9"}).body)
+    assert rendered == '{"x":"\\u003c/script\\u003e\\u0026\\u2028?\u00e9"}\n'.encode()
 
 
 def test_without_runners_there_are_zeros() -> None:

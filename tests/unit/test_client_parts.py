@@ -64,7 +64,7 @@ def test_what_cannot_be_content(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         pack(folder / "gostint.yml")
     with pytest.raises(ConfigError, match="cannot be read"):
         pack(folder / "none.tar.gz")
-    monkeypatch.setattr(packing, "MAX_BYTES", 10)
+    monkeypatch.setattr(packing, "MAX_CONTENT", 10)
     with pytest.raises(ConfigError, match="too large"):
         pack(folder)
 

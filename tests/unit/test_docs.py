@@ -6,21 +6,30 @@ import subprocess
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+from scripts import api_doc
 from scripts.settings_table import settings
 from scripts.state_machine import diagram, document, facts, replace_block, states
 from typer.main import get_command
 
 from stint.cli.main import app
 from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, setting_names
-from stint.events import EVENT_TYPES
+from stint.events import EVENT_TYPES, Ended
 from stint.job import LEGAL, State
+from stint.payload import JobPayload
+from stint.view import JobView
+from stint_api.body import Envelope
+from stint_api.info import HealthBody
+from stint_api.schemas import REASONS, JobBody, SubmitBody
 from stint_runner.lease import CLOCK_SKEW, KILL, LeaseTimes
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+API = ROOT / "docs" / "api.md"
+MIGRATION = ROOT / "docs" / "migrating-from-gostint.md"
 STATE_MACHINE = ROOT / "docs" / "state_machine.md"
 ADRS = sorted(ROOT.glob("docs/adr/[0-9]*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -108,6 +117,74 @@ def test_the_lease_times_are_those_of_the_code() -> None:
         f"a kill K {KILL:g}, server's margin S {times.margin:g}, clocks δ {CLOCK_SKEW:g}",
     ):
         assert said in words
+
+
+# --- the API ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def openapi() -> dict[str, Any]:
+    return api_doc.openapi()
+
+
+def test_the_api_is_described_as_it_is() -> None:
+    assert api_doc.document(text_of(API)) == text_of(API), "run python -m scripts.api_doc"
+
+
+def test_every_route_and_field_has_words(openapi: dict[str, Any]) -> None:
+    operations = [operation for methods in openapi["paths"].values() for operation in methods.values()]
+    assert [operation["operationId"] for operation in operations if not operation["description"]] == []
+    parameters = [parameter for operation in operations for parameter in operation["parameters"]]
+    assert [parameter["name"] for parameter in parameters if not parameter["description"]] == []
+    bodies = {name: body for name, body in openapi["components"]["schemas"].items() if name != HealthBody.__name__}
+    nameless = [
+        f"{name}.{field}"
+        for name, body in bodies.items()
+        for field, schema in body["properties"].items()
+        if not schema.get("description")
+    ]
+    assert nameless == []
+
+
+def test_a_submissions_fields_are_those_that_are_read() -> None:
+    read = {field for shape in (Envelope, JobPayload) for field in shape.__struct_fields__}
+    assert set(SubmitBody.model_fields) == read
+
+
+def test_a_jobs_fields_are_those_of_its_view_and_its_output() -> None:
+    wanted = {*JobView.__struct_encode_fields__, "output", "stdout", "stderr"} - {"sequence"}
+    assert {field.alias or name for name, field in JobBody.model_fields.items()} == wanted
+
+
+def test_every_reason_is_explained() -> None:
+    """Those that `Ended` lists, and those that the code gives by name."""
+    listed = re.search(r"reason: one word: (.*?);", " ".join((Ended.__doc__ or "").split()))
+    assert listed
+    assert set(REASONS) - {"", "rejected"} == set(SPAN.findall(listed[1]))
+    sources = [path for folder in ("services", "shared") for path in ROOT.glob(f"{folder}/**/*.py")]
+    given = {word for path in sources for word in re.findall(r'\breason\s*=\s*"(\w+)"', text_of(path))}
+    assert {"killed", "lost", "image", "secrets"} <= given <= set(REASONS)
+
+
+def test_examples_of_answers_are_whole(openapi: dict[str, Any]) -> None:
+    """Each field is there, and no other."""
+    for methods in openapi["paths"].values():
+        for operation in methods.values():
+            for answer in operation["responses"].values():
+                content = answer.get("content", {}).get("application/json", {})
+                if "example" in content:
+                    body = openapi["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+                    assert set(body.get("required", ())) <= set(content["example"]) <= set(body["properties"])
+
+
+def test_the_migration_names_each_setting_that_is_taken_over() -> None:
+    names = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
+    table = [line for line in text_of(MIGRATION).splitlines() if line.startswith("| `")]
+    accepted = {name for line in table if "| accepted" in line for name in SPAN.findall(line.split("|")[1])}
+    missing = {name for line in table if "| no counterpart" in line for name in SPAN.findall(line.split("|")[1])}
+    assert {name for name in names if name.startswith("GOSTINT_")} <= accepted <= names
+    assert missing
+    assert not missing & names
 
 
 # --- what is named is there ---------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         vault_addr=settings.vault_addr,
         vault_external_addr=settings.vault_external_addr,
         by_policy=settings.authz == "vault",
-        stdout_only=settings.compat == "gostint",
+        compat=settings.compat == "gostint",
         background=(index.run, _declaring(broker, settings.replicas)),
         monotonic=time.monotonic,
     )

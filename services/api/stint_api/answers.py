@@ -15,6 +15,7 @@ from stint.errors import (
     StintError,
     TooLargeError,
     UndecodableError,
+    VaultError,
     VaultUnavailableError,
 )
 
@@ -23,7 +24,9 @@ _TITLES: Final[Mapping[int, str]] = {
     400: "Invalid job request.",
     403: "Permission Denied.",
     404: "Not Found.",
+    409: "Conflict.",
     413: "Too Large.",
+    429: "Too Many Requests.",
     500: "Internal Error.",
     503: "Service Unavailable.",
 }
@@ -76,9 +79,17 @@ def not_found() -> RefusalError:
 
 def error_answer(error: StintError) -> Response:
     """Any error of Stint as the contract's error body."""
-    refusal = error if isinstance(error, RefusalError) else RefusalError(_status(error), error.sentence)
+    refusal = _refusal(error)
     body = {"status": refusal.title, "error": refusal.sentence, **refusal.fields}
     return JsonAnswer(body, status_code=refusal.code)
+
+
+def _refusal(error: StintError) -> RefusalError:
+    if isinstance(error, RefusalError):
+        return error
+    if isinstance(error, VaultError) and error.code == HTTPStatus.TOO_MANY_REQUESTS:
+        return RefusalError(error.code, "Vault takes no more requests at the moment: its rate limit is reached.")
+    return RefusalError(_status(error), error.sentence)
 
 
 def _status(error: StintError) -> int:

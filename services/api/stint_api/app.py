@@ -3,21 +3,22 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from typing import Any
 from uuid import uuid4
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 import stint
 from stint.errors import StintError
 from stint.eventlog import EventLog, OutputLog, PayloadStore
-from stint.health import healthz, readyz
 from stint.subjects import new_job_id
 from stint.vault import AppRoleSession, Vault
 from stint_api.answers import error_answer, unknown_path
@@ -28,7 +29,10 @@ from stint_api.gate import Gate
 from stint_api.index import ListIndex
 from stint_api.info import InfoRoutes
 from stint_api.jobs import PATH, JobRoutes
+from stint_api.metrics import Metered, Metrics
+from stint_api.openapi import document
 from stint_api.runners import RunnerReports
+from stint_api.sealing import Sealer
 from stint_api.submit import Submitter
 
 
@@ -57,7 +61,8 @@ class Parts:
         role: the transit key that seals payloads.
         retention: how long an ended job can be seen.
         by_policy: Vault's policies decide who may do what.
-        stdout_only: `output` is stdout only, as GoStint has it.
+        compat: behave as GoStint does where Stint differs: `output` is stdout only, job fields beside a sealed payload
+            count.
         closing: set when the server is about to end.
         now, monotonic, new_job_id, new_event_id: clocks and sources of ids.
     """
@@ -75,7 +80,7 @@ class Parts:
     vault_addr: str
     vault_external_addr: str = ""
     by_policy: bool = False
-    stdout_only: bool = False
+    compat: bool = False
     background: tuple[Callable[[], Awaitable[None]], ...] = ()
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     now: Callable[[], datetime] = utc_now
@@ -87,24 +92,35 @@ class Parts:
 def create_app(parts: Parts) -> FastAPI:
     """The whole API. Its background tasks run between the app's start-up and shut-down."""
     auth = Authenticator(parts.vault, parts.session, by_policy=parts.by_policy, monotonic=parts.monotonic)
-    app = FastAPI(
+    metrics = Metrics(parts.index.jobs)
+    jobs, info = _job_routes(parts, auth).router(), _info_routes(parts, metrics).router()
+    app = _Application(
         title="Stint",
-        summary="Container jobs, one at a time per named queue. Job routes need the header X-Auth-Token.",
+        summary="Container jobs, one at a time per named queue.",
         version=stint.__version__,
         openapi_url="/v1/api/openapi.json",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lambda _app: running(*parts.background),
     )
     app.add_middleware(Gate, prefix=PATH, identify=auth.identify)
+    routes = [route for route in (*app.routes, *jobs.routes, *info.routes) if isinstance(route, Route)]
+    app.add_middleware(Metered, metrics=metrics, routes=routes)  # the last one is the outermost
     app.add_exception_handler(StintError, _on_stint_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.include_router(_job_routes(parts, auth).router())
-    app.include_router(_info_routes(parts).router())
-    app.add_route("/healthz", healthz)
-    app.add_route("/readyz", readyz(lambda: readiness(parts)))
+    app.add_exception_handler(HTTPException, _on_routing_error(routes))
+    app.include_router(jobs)
+    app.include_router(info)
     return app
+
+
+class _Application(FastAPI):
+    """FastAPI with a document that says all."""
+
+    def openapi(self) -> dict[str, Any]:
+        self.openapi_schema = self.openapi_schema or document(self)
+        return self.openapi_schema
 
 
 async def readiness(parts: Parts) -> str:
@@ -121,7 +137,7 @@ def _job_routes(parts: Parts, auth: Authenticator) -> JobRoutes:
             session=parts.session,
             log=parts.log,
             payloads=parts.payloads,
-            role=parts.role,
+            sealer=Sealer(vault=parts.vault, session=parts.session, role=parts.role, compat=parts.compat),
             broker_up=parts.broker_up,
             now=parts.now,
             new_job_id=parts.new_job_id,
@@ -140,14 +156,16 @@ def _job_routes(parts: Parts, auth: Authenticator) -> JobRoutes:
         output=parts.output,
         auth=auth,
         closing=parts.closing,
-        stdout_only=parts.stdout_only,
+        stdout_only=parts.compat,
     )
 
 
-def _info_routes(parts: Parts) -> InfoRoutes:
+def _info_routes(parts: Parts, metrics: Metrics) -> InfoRoutes:
     return InfoRoutes(
         index=parts.index,
         runners=parts.runners,
+        metrics=metrics,
+        readiness=lambda: readiness(parts),
         closing=parts.closing,
         vault_addr=parts.vault_addr,
         vault_external_addr=parts.vault_external_addr,
@@ -160,10 +178,15 @@ async def _on_stint_error(_request: Request, error: Exception) -> Response:
     return error_answer(error)
 
 
-async def _on_http_error(_request: Request, error: Exception) -> Response:
-    """Routing's own errors: an unknown path, or a path that does not know the method."""
-    if not isinstance(error, HTTPException):
-        raise error
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        return unknown_path()
-    return Response(status_code=error.status_code, headers=error.headers)
+def _on_routing_error(routes: Sequence[Route]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        """Routing's own errors: an unknown path, or a path that does not know the method."""
+        if not isinstance(error, HTTPException):
+            raise error
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return unknown_path()
+        path = request.scope["path"]
+        known = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+        return Response(status_code=error.status_code, headers={"Allow": ", ".join(sorted(known))})
+
+    return answer

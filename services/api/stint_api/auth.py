@@ -22,10 +22,16 @@ Capability = Literal["create", "read", "update", "delete"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller that Vault knows."""
+    """A caller that Vault knows.
+
+    Attributes:
+        name: Vault's display name of the token; what facts show. Not unique.
+        caller: who it is, unlike any other: the same over all tokens of an identity, else one token.
+    """
 
     name: str
     token: str = field(repr=False)
+    caller: str = field(repr=False)
 
 
 class Authenticator:
@@ -52,7 +58,7 @@ class Authenticator:
         if token is None:
             raise RefusalError(HTTPStatus.BAD_REQUEST, "Missing X-Auth-Token", title=INVALID_REQUEST)
         caller = self._cached(token) or await self._look_up(token)
-        return Identity(caller.display_name, token)
+        return Identity(caller.display_name, token, _caller(caller, token))
 
     async def require(self, identity: Identity, capability: Capability, qname: str) -> None:
         """Return if the caller may do this in this queue.
@@ -100,6 +106,14 @@ class Authenticator:
 
     def _digest(self, token: str) -> bytes:
         return hashlib.blake2b(token.encode(errors="surrogatepass"), key=self._key).digest()
+
+
+def _caller(caller: Caller, token: str) -> str:
+    if caller.entity_id:
+        return f"entity {caller.entity_id}"
+    if caller.accessor:
+        return f"accessor {caller.accessor}"
+    return f"token {hashlib.sha256(token.encode()).hexdigest()}"
 
 
 def _path(qname: str) -> str:

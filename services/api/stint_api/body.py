@@ -1,15 +1,18 @@
 """Request bodies, read by us: whatever their content type, and never more than allowed."""
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import ClientDisconnect, Request
 
 from stint.codec import encode
 from stint.errors import TooLargeError, UndecodableError
-from stint.payload import JobPayload, convert, read_object
+from stint.limits import check_limits
+from stint.payload import MAX_CONTENT, JobPayload, convert, read_object
 from stint.subjects import normalise_queue_name
 
 MAX_BYTES: Final = 30 * 1024 * 1024
@@ -49,6 +52,19 @@ class Submission:
         """
         return normalise_queue_name(self.envelope.qname)
 
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all the fields, whatever their order and case: who repeats the request repeats it.
+
+        It can be shown: nobody finds the fields from it by trying, as long as the wrapping token among them is one.
+
+        Raises:
+            InvalidQueueNameError: the queue's name is not allowed.
+        """
+        digest = hashlib.sha256(encode(replace(self.envelope, qname=self.qname)) + b"\n")
+        digest.update(encode(replace(self.job, qname=self.qname)))
+        return digest.hexdigest()
+
 
 async def read_body(request: Request) -> bytes:
     """The whole body.
@@ -75,8 +91,8 @@ def parse_submission(body: bytes) -> Submission:
     """Only documented fields count.
 
     Raises:
-        UndecodableError: not a JSON object, a field of the wrong type, or text that no encoding has. The sentence
-            holds no part of the body.
+        UndecodableError: not a JSON object, a field of the wrong type, text that no encoding has, or an `on_lost`
+            that is none. The sentence holds no part of the body.
     """
     fields = read_object(body)
     submission = Submission(convert(fields, Envelope), convert(fields, JobPayload))
@@ -85,7 +101,19 @@ def parse_submission(body: bytes) -> Submission:
         encode(submission.job)
     except UnicodeEncodeError:
         raise UndecodableError("not Unicode text") from None
+    check_limits(JobPayload(on_lost=submission.job.on_lost))  # counts beside a sealed payload too
     return submission
+
+
+def check_content(content: str) -> None:
+    """Refuse content that no runner takes, without decoding it. Whether it is base64 is for the runner to say.
+
+    Raises:
+        TooLargeError: over the limit.
+    """
+    encoded = len(content) - content.find(",") - 1 - sum(content.count(mark) for mark in "\r\n=")
+    if encoded * 3 // 4 > MAX_CONTENT:
+        raise TooLargeError(f"The content is larger than {MAX_CONTENT // 1024 // 1024} MiB compressed.")
 
 
 def check_sealed(payload: Any) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from starlette.datastructures import URL, Headers
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -42,10 +42,10 @@ class Gate:
 
 
 def _without_slash(scope: Scope) -> Response:
-    """Relative to this host: a path that begins with two slashes would be another host's name."""
-    path = URL(scope=scope).path[:-1]
-    if path.startswith("//") or "\\" in path:
+    """As the client wrote it, and on this host: a path that begins with two slashes would be another host's name."""
+    path: bytes = scope["raw_path"]
+    if not path.startswith(b"/") or path.startswith(b"//") or not path.endswith(b"/") or b"\\" in path:
         return unknown_path()
-    query = scope.get("query_string", b"").decode("latin-1")
-    location = f"{path}?{query}" if query else path
-    return Response(status_code=HTTPStatus.MOVED_PERMANENTLY, headers={"Location": location})
+    query: bytes = scope["query_string"]
+    location = path[:-1] + (b"?" + query if query else b"")
+    return Response(status_code=HTTPStatus.MOVED_PERMANENTLY, headers={"Location": location.decode("latin-1")})

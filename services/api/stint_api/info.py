@@ -1,21 +1,34 @@
-"""The routes that need no token: health and where Vault is."""
+"""The routes that need no token: health, metrics, where Vault is, and the way to the page."""
 
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request
-from starlette.responses import PlainTextResponse, Response
+from pydantic import create_model
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
+from stint.health import Readiness, healthz, readyz
 from stint.job import State
 from stint_api.answers import INVALID_REQUEST, JsonAnswer, RefusalError
 from stint_api.index import ListIndex
-from stint_api.runners import RunnerReports, summary
-from stint_api.schemas import VaultInfoBody, responses
+from stint_api.metrics import Metrics
+from stint_api.runners import NUMBERS, WORDS, RunnerReports, summary
+from stint_api.schemas import Responses, VaultInfoBody, responses
 
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+READYZ: Final = "Whether the API can do its work, and if not what is missing."
+READY: Final[Responses] = {
+    200: {"description": "It can do its work."},
+    503: {"description": "It cannot: says what is missing.", "content": _TEXT},
+}
 COUNTED: Final = tuple(state for state in State if state is not State.DELETED)
+_KEYS: Final = ("all_jobs", *(f"{state}_jobs" for state in COUNTED), *NUMBERS, *WORDS)
+_FIELDS: Final[dict[str, Any]] = {"state": Literal["active", "draining"], **dict.fromkeys(_KEYS, str)}
+HealthBody: Final = create_model("HealthBody", **_FIELDS)
+"""Counts of jobs, and figures of the runners' engines: all of them text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +37,8 @@ class InfoRoutes:
 
     index: ListIndex
     runners: RunnerReports
+    metrics: Metrics
+    readiness: Readiness
     closing: asyncio.Event
     vault_addr: str
     vault_external_addr: str
@@ -31,8 +46,20 @@ class InfoRoutes:
     def router(self) -> APIRouter:
         """All of them."""
         router = APIRouter(tags=["service"])
-        router.add_api_route("/v1/api/health", self.health, methods=["GET"], responses=responses(None, 400, 503))
-        router.add_api_route("/v1/api/vault/info", self.vault_info, methods=["GET"], responses=responses(VaultInfoBody))
+        add = router.add_api_route
+        add("/v1/api/health", self.health, methods=["GET"], responses=responses(HealthBody, 400, 503))
+        add("/v1/api/vault/info", self.vault_info, methods=["GET"], responses=responses(VaultInfoBody))
+        add("/v1/api/metrics", self.metrics.endpoint, methods=["GET"], name="metrics", responses=responses(None))
+        add("/healthz", healthz, methods=["GET"], responses=responses(None))
+        add("/readyz", readyz(self.readiness), methods=["GET"], name="readyz", description=READYZ, responses=READY)
+        add(
+            "/login",
+            self.login,
+            methods=["GET"],
+            status_code=HTTPStatus.MOVED_PERMANENTLY,
+            response_class=Response,
+            response_description="At `/`.",
+        )
         return router
 
     async def health(self, request: Request) -> Response:
@@ -49,6 +76,10 @@ class InfoRoutes:
         """Where Vault is, for clients."""
         external = self.vault_external_addr or self.vault_addr
         return JsonAnswer({"vault_addr": self.vault_addr, "vault_external_addr": external})
+
+    async def login(self) -> Response:
+        """The page is at `/`."""
+        return RedirectResponse("/", status_code=HTTPStatus.MOVED_PERMANENTLY)
 
     async def _figures(self) -> dict[str, str]:
         counts = Counter(job.status for job in self.index.jobs())

@@ -1,32 +1,39 @@
 """The routes under /v1/api/job. Whoever gets here has shown a good token."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from stint.errors import UndecodableError
 from stint.eventlog import OutputLog
 from stint.job import Job
 from stint.subjects import queue_token
 from stint.view import JobView, view
+from stint_api import documents
 from stint_api.answers import JsonAnswer
 from stint_api.auth import Authenticator, Identity
 from stint_api.body import parse_submission, read_body
 from stint_api.commands import Jobs
+from stint_api.idempotency import read_key
 from stint_api.index import ListIndex
 from stint_api.live import LiveJob, Position
-from stint_api.output import MAX_BYTES, Text
+from stint_api.output import STREAMS, Snapshot, stream_of
 from stint_api.query import parse_query
 from stint_api.schemas import DeletedBody, JobBody, KillBody, ListBody, SubmitBody, SubmittedBody, responses
 from stint_api.sse import EventStream
+from stint_api.streaming import answer
 from stint_api.submit import Submitter
 
 PATH: Final = "/v1/api/job"
 _ONE: Final = f"{PATH}/{{job_id}}"
+_BYTES: Final = "application/octet-stream"
+"""Not text: output is in no encoding that anybody could name, and may be an archive."""
+_NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""What a job wrote must not become a script or a page of this host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,21 +69,35 @@ class JobRoutes:
         add(_ONE, self.get, methods=["GET"], responses=responses(JobBody, 400, 403, 404, 503))
         add(_ONE, self.delete, methods=["DELETE"], responses=responses(DeletedBody, 400, 403, 404, 503))
         add(f"{PATH}/kill/{{job_id}}", self.kill, methods=["POST"], responses=responses(KillBody, 400, 403, 404, 503))
+        add(f"{_ONE}/output", self.get_output, methods=["GET"], responses=responses(None, 400, 403, 404, 503))
         add(f"{_ONE}/events", self.events, methods=["GET"], responses=responses(None, 400, 403, 404, 503))
         return router
 
     async def submit(self, request: Request) -> Response:
         """Submit a job."""
+        key = read_key(request.headers)
         submission = parse_submission(await read_body(request))
         await self.auth.require(_caller(request), "create", submission.qname)
-        accepted = await self.submitter.submit(_caller(request), submission)
+        accepted = await self.submitter.submit(_caller(request), submission, key)
         return JsonAnswer({"_id": accepted.job_id, "status": "queued", "qname": accepted.qname})
 
     async def get(self, request: Request, job_id: str) -> Response:
-        """A job with its output so far."""
+        """A job with its output so far; `?output=false` leaves the output out."""
         job = await self.jobs.find(_caller(request), "read", job_id)
-        text = await Text().fill(self.output.read(job.token, job.job_id))
-        return JsonAnswer(self._body(view(job), text))
+        output = await Snapshot.take(self.output, job.token, job.job_id)
+        if request.query_params.get("output") == "false":
+            shown = documents.as_stored(view(job), output.size)
+            return await _json(documents.one(shown, None, stdout_only=self.stdout_only))
+        return await _json(documents.one(view(job), output, stdout_only=self.stdout_only))
+
+    async def get_output(self, request: Request, job_id: str) -> Response:
+        """A job's output so far, as the bytes that it wrote; `?stream=stdout` or `stderr` gives one of the two."""
+        job = await self.jobs.find(_caller(request), "read", job_id)
+        stream = request.query_params.get("stream")
+        if stream is not None and stream not in STREAMS:
+            raise UndecodableError(f"stream must be one of {', '.join(STREAMS)}")
+        output = await Snapshot.take(self.output, job.token, job.job_id)
+        return await answer(_raw(output, stream), media_type=_BYTES, headers=_NOT_FOR_PAGES)
 
     async def list_jobs(self, request: Request) -> Response:
         """The jobs that can be seen, the last submitted first. May lag by a second."""
@@ -85,8 +106,9 @@ class JobRoutes:
         readable = await self.auth.allowed(_caller(request), "read", {job.qname for job in found})
         found = [job for job in found if job.qname in readable]
         page = found[query.skip : query.skip + query.limit]
-        data = await self._with_output(page) if query.output else [self._body(job, Text()) for job in page]
-        return JsonAnswer({"data": data, "skip": query.skip, "limit": query.limit, "total": len(found)})
+        rest = {"skip": query.skip, "limit": query.limit, "total": len(found)}
+        take = self._take if query.output else _nothing
+        return await _json(documents.several(page, take, rest, stdout_only=self.stdout_only))
 
     async def delete(self, request: Request, job_id: str) -> Response:
         """Delete a job that does not run."""
@@ -106,26 +128,22 @@ class JobRoutes:
         live = LiveJob(self.jobs.log, self.output, job, position, render=_final)
         return EventStream(live.events(self.closing))
 
-    async def _with_output(self, page: list[JobView]) -> list[dict[str, Any]]:
-        """One bound on memory for the whole page."""
-        left, bodies = MAX_BYTES, []
-        for job in page:
-            text = await Text(budget=left).fill(self.output.read(_token(job), job.job_id))
-            left -= text.size
-            bodies.append(self._body(job, text))
-        return bodies
+    async def _take(self, job: JobView) -> Snapshot:
+        return await Snapshot.take(self.output, queue_token(job.qname), job.job_id)
 
-    def _body(self, job: JobView, text: Text) -> dict[str, Any]:
-        shown = text.stdout if self.stdout_only else text.both
-        return {
-            **_shown(job),
-            "output_bytes": max(job.output_bytes, text.size),
-            "output_truncated": text.truncated,
-            # Where nothing ran, what went wrong stands in the output's place.
-            "output": shown or ("" if text.size else job.error),
-            "stdout": text.stdout,
-            "stderr": text.stderr,
-        }
+
+async def _nothing(_job: JobView) -> None:
+    return None
+
+
+async def _json(pieces: AsyncGenerator[bytes, None]) -> Response:
+    return await answer(documents.line(pieces), media_type=JsonAnswer.media_type)
+
+
+async def _raw(output: Snapshot, stream: str | None) -> AsyncGenerator[bytes, None]:
+    async for chunk in output.chunks():
+        if stream is None or stream == stream_of(chunk):
+            yield chunk.data
 
 
 def _caller(request: Request) -> Identity:
@@ -133,15 +151,5 @@ def _caller(request: Request) -> Identity:
     return caller
 
 
-def _shown(job: JobView) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(job)
-    del fields["sequence"]
-    return fields
-
-
 def _final(job: Job) -> Mapping[str, Any]:
-    return _shown(view(job))
-
-
-def _token(job: JobView) -> str:
-    return queue_token(job.qname)
+    return documents.fields(view(job))

@@ -15,14 +15,12 @@ from stint.events import Ended, Launched, Record, Started
 from stint.job import Job, State, evolve, fold
 from stint_api import sse
 from stint_api.inbox import Inbox
+from stint_api.output import SETTLE_PAUSE, SETTLE_TRIES
 
 log = structlog.get_logger()
 
 TICK: Final = 10.0
 """Seconds without news after which a ping is sent, and the log is read again: a live message can be lost."""
-SETTLE_TRIES: Final = 20
-SETTLE_PAUSE: Final = 0.1
-"""How often, and how many seconds apart, the last chunks of an ended job are asked for: a replica may lag."""
 
 
 @dataclass(frozen=True, slots=True)

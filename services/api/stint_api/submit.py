@@ -1,42 +1,31 @@
 """Submitting a job: seal, store, and only then say so in the log."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Final
 
-import msgspec
+import structlog
 
-from stint.codec import encode
-from stint.errors import (
-    BrokerUnavailableError,
-    StintError,
-    TooLargeError,
-    UndecodableError,
-    VaultError,
-    VaultRefusedError,
-    VaultUnavailableError,
-)
+from stint.errors import BrokerUnavailableError, StintError, UndecodableError, VaultError, VaultUnavailableError
 from stint.eventlog import EventLog, Outcome, PayloadStore
 from stint.events import Submitted
-from stint.payload import JobPayload
+from stint.job import Job
 from stint.subjects import queue_token
-from stint.vault import AppRoleSession, Ticket, Vault, check_path, error_text, seal_ticket
+from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
 from stint_api.answers import RefusalError
 from stint_api.auth import Identity
-from stint_api.body import Envelope, Submission, check_sealed
+from stint_api.body import Submission
+from stint_api.idempotency import Mark, mark
+from stint_api.sealing import CubbyholeError, Sealed, Sealer
 
-_INTERCEPTED = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: "
+log = structlog.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A payload as it is stored, and what of it may be shown in the clear."""
-
-    payload: bytes
-    container_image: str = ""
-    tty: bool = False
+TWIN: Final = 2.0
+"""Seconds that a request whose cubbyhole was read waits for a twin of itself that may have read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +41,6 @@ class Submitter:
     """Takes jobs in.
 
     Attributes:
-        role: the transit key that seals payloads.
         broker_up: whether NATS is connected; asked before anything is spent.
         now: aware, UTC.
         new_job_id, new_event_id: sources of ids.
@@ -62,81 +50,123 @@ class Submitter:
     session: AppRoleSession
     log: EventLog
     payloads: PayloadStore
-    role: str
+    sealer: Sealer
     broker_up: Callable[[], bool]
     now: Callable[[], datetime]
     new_job_id: Callable[[], str]
     new_event_id: Callable[[], str]
 
-    async def submit(self, identity: Identity, submission: Submission) -> Accepted:
-        """Put a job into its queue.
+    async def submit(self, identity: Identity, submission: Submission, key: str | None = None) -> Accepted:
+        """Put a job into its queue; with an idempotency key, only if it is not there.
 
         Raises:
-            RefusalError: the request lacks something, the cubbyhole cannot be read, or nobody can say yet whether the
-                job was taken (503 with its `_id`).
+            RefusalError: the request lacks something, the cubbyhole cannot be read, the key belongs to another
+                request, or nobody can say yet whether the job was taken (503 with its `_id`).
             StintError: see `stint_api.answers`.
         """
         if not submission.envelope.wrap_secret_id:
             raise UndecodableError("AppRole SecretID's Wrapping Token must be present in the job request")
         if not self.broker_up():  # a cubbyhole token serves once: do not spend it on a job that cannot be stored
             raise BrokerUnavailableError
-        sealed = await self._seal(submission)
-        return await self._store(identity, submission, sealed)
+        if key is not None:
+            return await self._submit_once(identity, submission, mark(identity, key, submission))
+        job_id = self.new_job_id()
+        submitted = await self._prepare(identity, submission, await self.sealer.seal(submission), job_id)
+        check_outcome(await self._append(submitted, job_id), job_id)
+        return Accepted(job_id, submission.qname)
 
-    async def _seal(self, submission: Submission) -> Sealed:
-        envelope = submission.envelope
-        if envelope.cubby_token and envelope.cubby_path:
-            return Sealed(await self._from_cubbyhole(envelope))
-        if envelope.payload:
-            return Sealed(check_sealed(envelope.payload))
-        return await self._from_plain(msgspec.structs.replace(submission.job, qname=submission.qname))
+    # --- with a key -------------------------------------------------------------------------------------------------
 
-    async def _from_cubbyhole(self, envelope: Envelope) -> bytes:
-        path = _checked(envelope.cubby_path)
+    async def _submit_once(self, identity: Identity, submission: Submission, known: Mark) -> Accepted:
+        """The log is asked first: a repeat's cubbyhole token is spent."""
+        accepted = Accepted(known.job_id, submission.qname)
+        if await self._is_there(known):
+            return accepted
         try:
-            found = await self.vault.read_cubbyhole(envelope.cubby_token, path)
-        except VaultUnavailableError:
+            sealed = await self.sealer.seal(submission)
+        except CubbyholeError:
+            if await self._comes(known):
+                return accepted
             raise
-        except VaultError as error:
-            raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, _INTERCEPTED + error_text(error)) from None
-        payload = (found or {}).get("payload")
-        if not isinstance(payload, str):
-            raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, f"{_INTERCEPTED}no payload at {path}")
-        return check_sealed(payload)
+        submitted = await self._prepare(identity, submission, sealed, known.job_id, known.digest)
+        outcome = await self._append(submitted, known.job_id)
+        if outcome is Outcome.UNKNOWN:
+            check_outcome(outcome, known.job_id)
+        await self._settle(known, submitted)
+        return accepted
 
-    async def _from_plain(self, job: JobPayload) -> Sealed:
-        plain = encode(job)
+    async def _is_there(self, known: Mark) -> bool:
+        job = await self.log.load(known.job_id)
+        if job is not None:
+            known.check(job)
+        return job is not None
+
+    async def _comes(self, known: Mark) -> bool:
+        """Whether the same request, sent twice at the same time, is taken."""
+        async with self.log.follow(known.job_id) as facts:
+            if await self._is_there(known):
+                return True
+            try:
+                async with asyncio.timeout(TWIN):
+                    await anext(facts, None)
+            except TimeoutError:
+                return False
+        return await self._is_there(known)
+
+    async def _settle(self, known: Mark, submitted: Submitted) -> None:
+        """See whose the job is. Facts are written once a queue: of two requests for two queues the first counts."""
         try:
-            sealed = await self.session.call(lambda own: self.vault.encrypt(own, self.role, plain))
-        except VaultRefusedError as error:
-            if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                raise TooLargeError("The job is larger than Vault takes.") from None
-            raise
-        return Sealed(sealed.encode(), container_image=job.container_image, tty=job.tty)
+            job = await self.log.load(known.job_id)
+        except BrokerUnavailableError:
+            raise _unknown(known.job_id) from None
+        if job is None:
+            raise StintError(f"Job {known.job_id} is not in the log.")
+        first = job.fact(Submitted)
+        if first is None or first.event_id != submitted.event_id:
+            await self._discard(job, queue_token(submitted.qname))
+        known.check(job)
 
-    async def _store(self, identity: Identity, submission: Submission, sealed: Sealed) -> Accepted:
-        token, job_id = queue_token(submission.qname), self.new_job_id()
-        wrap_secret_id = submission.envelope.wrap_secret_id
-        ticket = Ticket(
-            wrap_secret_id=wrap_secret_id,
-            payload_sha256=hashlib.sha256(sealed.payload).hexdigest(),
-            wrap_expires_at=await self._wrap_expiry(wrap_secret_id),
-        )
-        submitted = Submitted(
-            event_id=self.new_event_id(),
+    async def _discard(self, job: Job, token: str) -> None:
+        """Remove this try's payload, if no other can be meant; while the job goes on, its end does that."""
+        if job.token == token and not job.terminal:
+            return
+        try:
+            await self.payloads.purge(token, job.job_id)
+        except StintError as error:
+            log.warning("the payload of a try that came second is still there", job=job.job_id, error=error.sentence)
+
+    # --- what is stored ---------------------------------------------------------------------------------------------
+
+    async def _prepare(
+        self, identity: Identity, submission: Submission, sealed: Sealed, job_id: str, digest: str = ""
+    ) -> Submitted:
+        """Store the payload; returns the fact to append. With a digest the payload is one of several tries'."""
+        token, event_id = queue_token(submission.qname), self.new_event_id()
+        attempt = f"{event_id[:8]}-" if digest else ""
+        return Submitted(
+            event_id=event_id,
             at=rfc3339(self.now()),
             by=identity.name,
             qname=submission.qname,
-            ticket=await self.session.call(
-                lambda own: seal_ticket(self.vault, own, ticket, queue_token=token, job_id=job_id)
-            ),
-            payload_chunks=await self.payloads.put(token, job_id, sealed.payload),
+            ticket=await self._ticket(submission.envelope.wrap_secret_id, sealed.payload, token, job_id),
+            payload_chunks=await self.payloads.put(token, job_id, sealed.payload, attempt=attempt),
             payload_bytes=len(sealed.payload),
+            payload_try=attempt,
             container_image=sealed.container_image,
             tty=sealed.tty,
+            request_digest=digest,
+            on_lost=submission.job.on_lost,
         )
-        check_outcome(await self.log.append(token, job_id, submitted), job_id)
-        return Accepted(job_id, submission.qname)
+
+    async def _ticket(self, wrap_secret_id: str, payload: bytes, token: str, job_id: str) -> str:
+        ticket = Ticket(
+            wrap_secret_id=wrap_secret_id,
+            payload_sha256=hashlib.sha256(payload).hexdigest(),
+            wrap_expires_at=await self._wrap_expiry(wrap_secret_id),
+        )
+        return await self.session.call(
+            lambda own: seal_ticket(self.vault, own, ticket, queue_token=token, job_id=job_id)
+        )
 
     async def _wrap_expiry(self, wrap_secret_id: str) -> str:
         """Until when the wrapped secret id is good, "" if Vault does not know it: the job then ends when it runs."""
@@ -148,6 +178,13 @@ class Submitter:
             return ""
         return rfc3339(info.expires_at)
 
+    async def _append(self, submitted: Submitted, job_id: str) -> Outcome:
+        """A broker that goes away here may have taken the fact or not."""
+        try:
+            return await self.log.append(queue_token(submitted.qname), job_id, submitted)
+        except BrokerUnavailableError:
+            return Outcome.UNKNOWN
+
 
 def check_outcome(outcome: Outcome, job_id: str) -> None:
     """Return if the append was won.
@@ -157,17 +194,14 @@ def check_outcome(outcome: Outcome, job_id: str) -> None:
         StintError: lost.
     """
     if outcome is Outcome.UNKNOWN:
-        sentence = "NATS did not answer: it is not known yet whether this was taken. Look again later."
-        raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, sentence, _id=job_id)
+        raise _unknown(job_id)
     if outcome is Outcome.LOST:
         raise StintError(f"Another writer was faster at job {job_id}.")
 
 
-def _checked(path: str) -> str:
-    try:
-        return check_path(path)
-    except VaultRefusedError:
-        raise UndecodableError("The cubby_path is not a Vault path.") from None
+def _unknown(job_id: str) -> RefusalError:
+    sentence = "NATS did not answer: it is not known yet whether this was taken. Look again later."
+    return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, sentence, _id=job_id)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -17,7 +17,7 @@ from stint.errors import (
 )
 from stint.events import Submitted
 from stint.job import Job
-from stint.payload import JobPayload, parse_payload
+from stint.payload import JobPayload, merge, parse_payload
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint.view import parse_time
 from stint_runner.secretfile import SecretRef, pick
@@ -31,6 +31,7 @@ PATIENCE: Final = 120.0
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 
 
+NOT_MERGED: Final = "The payload has job fields beside it, which only runners with STINT_COMPAT=gostint take."
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
 
 
@@ -62,12 +63,14 @@ class Opener:
     Attributes:
         role: the jobs' AppRole and transit key.
         role_id: its role id.
+        compat: fill what a payload leaves unset from the job fields that stood beside it in the request.
     """
 
     vault: Vault
     session: AppRoleSession
     role: str
     role_id: str
+    compat: bool = False
 
     async def ticket(self, job: Job) -> Ticket:
         """The ticket of a submission. Waits for ever while Vault is away: nothing has happened yet.
@@ -164,13 +167,16 @@ class Opener:
             raise _bad_payload(f"{_ALERT}: The payload is not the one that was submitted.")
 
     async def payload(self, sealed: bytes, job_token: str, qname: str) -> Opened:
-        """Decrypt and read a payload.
+        """Decrypt and read a payload. On a second line the API seals the job fields that stood beside it.
 
         Raises:
             JobFailedError: it cannot be opened, or does not say what it should.
         """
+        lines = sealed.rstrip().split(b"\n")
+        if len(lines) > 1 + self.compat:
+            raise _bad_payload(NOT_MERGED)
         try:
-            payload = parse_payload(await self._decrypt(sealed.decode(), job_token))
+            payload, *request = [parse_payload(await self._decrypt(line.decode(), job_token)) for line in lines]
         except VaultUnavailableError:
             raise
         except VaultError as error:
@@ -183,7 +189,7 @@ class Opener:
             raise _bad_payload(
                 f"payload qname and job request qname do not match: '{payload.qname.lower()}' != '{qname}'"
             )
-        return Opened(payload)
+        return Opened(merge(payload, request[0]), request[0].secret_refs) if request else Opened(payload)
 
     async def _decrypt(self, ciphertext: str, job_token: str) -> bytes:
         """With the runner's own token; where that may not, with the job's, as existing GoStint set-ups allow it."""

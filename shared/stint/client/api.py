@@ -1,6 +1,8 @@
 """Stint's REST API as a client sees it."""
 
+import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,12 +18,25 @@ TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 """Seconds. The API pings a live stream every 10: one that is silent for a minute is dead."""
 
 
+PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds between the tries at a submission that had no clear answer: an API that is started again is back by then."""
+
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
 _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 """A proxy of the environment cannot reach this machine's own loopback."""
 
 
 class ApiUnreachableError(StintError):
-    """Stint's API is not reachable."""
+    """Stint's API is not reachable.
+
+    Attributes:
+        doubtful: the request may have arrived, and may have been done.
+    """
+
+    def __init__(self, sentence: str, *, doubtful: bool = False) -> None:
+        super().__init__(sentence)
+        self.doubtful = doubtful
 
 
 class ApiRefusedError(StintError):
@@ -29,11 +44,13 @@ class ApiRefusedError(StintError):
 
     Attributes:
         code: the HTTP status.
+        doubtful: the API itself does not know whether the job was taken.
     """
 
-    def __init__(self, sentence: str, code: int) -> None:
+    def __init__(self, sentence: str, code: int, *, doubtful: bool = False) -> None:
         super().__init__(sentence)
         self.code = code
+        self.doubtful = doubtful
 
     @property
     def temporary(self) -> bool:
@@ -56,8 +73,32 @@ class Api:
         self._http = http
 
     async def submit(self, fields: Mapping[str, str]) -> str:
-        """Submit a sealed job, returns its id."""
-        return str((await self._call("POST", "/v1/api/job", json=fields))["_id"])
+        """Submit a sealed job, returns its id. As long as it is in doubt whether it was taken, it is sent again.
+
+        It has a key of its own, by which the API knows it again: it runs once.
+
+        Raises:
+            ApiUnreachableError: no connection, or it broke, each time.
+            ApiRefusedError: the API answered with an error.
+        """
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        doubtful = False
+        for pause in PAUSES:
+            try:
+                return await self._submit(fields, headers)
+            except ApiUnreachableError as error:
+                doubtful = doubtful or error.doubtful
+                if not doubtful:
+                    raise
+            except ApiRefusedError as error:
+                if not error.doubtful:
+                    raise _after_doubt(error) if doubtful else error from None
+                doubtful = True
+            await asyncio.sleep(pause)
+        return await self._submit(fields, headers)
+
+    async def _submit(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
+        return str((await self._call("POST", "/v1/api/job", json=fields, headers=headers))["_id"])
 
     async def get(self, job_id: str) -> Mapping[str, Any]:
         """The job with its output so far."""
@@ -149,9 +190,21 @@ def _parse(text: str) -> dict[str, Any] | None:
 
 
 def _refused(answer: httpx.Response) -> ApiRefusedError:
-    error = (_object(answer) or {}).get("error") or f"{answer.request.url.host} does not answer as Stint does"
-    return ApiRefusedError(f"Stint refused ({answer.status_code}): {error}", answer.status_code)
+    body = _object(answer) or {}
+    error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
+    job = f" (job {body['_id']})" if "_id" in body else ""
+    return ApiRefusedError(
+        f"Stint refused ({answer.status_code}): {error}{job}", answer.status_code, doubtful="_id" in body
+    )
+
+
+def _after_doubt(error: ApiRefusedError) -> ApiRefusedError:
+    """No alarm where the first try, whose answer was lost, may have used up what this one needed."""
+    return ApiRefusedError(f"{error.sentence}\nAn earlier try had no answer: it may have come that far.", error.code)
 
 
 def _unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
-    return ApiUnreachableError(f"Stint at {http.base_url} is not reachable ({type(error).__name__}: {error}).")
+    return ApiUnreachableError(
+        f"Stint at {http.base_url} is not reachable ({type(error).__name__}: {error}).",
+        doubtful=not isinstance(error, _NOT_SENT),
+    )

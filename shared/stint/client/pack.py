@@ -5,12 +5,9 @@ import gzip
 import io
 import tarfile
 from pathlib import Path
-from typing import Final
 
 from stint.errors import ConfigError
-
-MAX_BYTES: Final = 16 * 1024 * 1024
-"""Of compressed content: as base64 inside a sealed payload it must still fit into one request to Vault (32 MiB)."""
+from stint.payload import MAX_CONTENT
 
 
 def pack(path: Path) -> str:
@@ -25,8 +22,8 @@ def pack(path: Path) -> str:
         packed = _folder(path) if path.is_dir() else _archive(path)
     except OSError as error:
         raise ConfigError(f"--content: {error.filename or path} cannot be read: {error.strerror}.") from None
-    if len(packed) > MAX_BYTES:
-        size = f"{len(packed) / 1024 / 1024:.1f} MiB compressed, {MAX_BYTES // 1024 // 1024} at most"
+    if len(packed) > MAX_CONTENT:
+        size = f"{len(packed) / 1024 / 1024:.1f} MiB compressed, {MAX_CONTENT // 1024 // 1024} at most"
         raise ConfigError(f"--content: {path} is too large: {size}.")
     return f"targz,{base64.b64encode(packed).decode()}"
 

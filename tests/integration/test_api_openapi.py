@@ -1,0 +1,144 @@
+"""The API answers to whatever its OpenAPI document allows, and to much that it does not, as the document says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from schemathesis.checks import CheckContext
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.transport import Response
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from scripts.api_doc import openapi
+
+from stint.vault.setup import client_token
+from tests.brokers import connected
+from tests.containers import OpenBao
+from tests.integration.test_api_support import SEALED, ApiProcess, service_environ
+from tests.servers import NatsProcess, running
+
+JOBS = "/v1/api/job"
+Case = schemathesis.Case[Any]
+ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
+
+
+DOCUMENT = openapi()
+
+
+def schema(**phases: bool) -> BaseSchema:
+    """The API as schemathesis sees it; its requests are the same ones each time.
+
+    Checks that do not fit this API are not made: it ignores fields and parameters that it does not know, and reads
+    names without regard to case and bodies whatever their content type, so that much of what breaks the document is a
+    good request still; and what keeps to it can be refused by Vault.
+    """
+    generation = {"deterministic": True, "max-examples": 15, "database": "none"}
+    enabled = {name: {"enabled": on} for name, on in phases.items()}
+    config = SchemathesisConfig.from_dict({"seed": 1, "generation": generation, "phases": enabled})
+    return schemathesis.openapi.from_dict(DOCUMENT, config=config)
+
+
+ALL = schema()
+ONE_JOB = schema(coverage=False).include(path_regex="job_id")
+
+
+def only_expected_server_errors(_context: CheckContext, response: Response, case: Case) -> None:
+    """None but the one that the contract asks for: a cubbyhole that cannot be read."""
+    if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return
+    assert (case.method, case.path, response.status_code) == ("POST", JOBS, 500), response.text
+    assert response.json()["error"].startswith(ALERT)
+
+
+def no_field_is_undocumented(_context: CheckContext, response: Response, case: Case) -> None:
+    """The document leaves room for more fields, as readers should; that there are none is for us to see."""
+    operation = DOCUMENT["paths"].get(case.path, {}).get(case.method.lower(), {})
+    content = operation.get("responses", {}).get(str(response.status_code), {}).get("content", {})
+    if "application/json" in content and response.headers["content-type"][0].startswith("application/json"):
+        name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert set(response.json()) <= set(DOCUMENT["components"]["schemas"][name]["properties"])
+
+
+def ends_in_a_newline(_context: CheckContext, response: Response, _case: Case) -> None:
+    """Answers in JSON are one object and a newline, as the contract has them."""
+    if response.headers.get("content-type") == ["application/json; charset=utf-8"]:
+        assert response.content.startswith(b"{")
+        assert response.content.endswith(b"}\n")
+
+
+CHECKS = [
+    only_expected_server_errors,
+    ends_in_a_newline,
+    no_field_is_undocumented,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An API process, and how to make jobs on it."""
+
+    url: str
+    session: requests.Session
+
+    async def ready(self) -> None:
+        """Wait until the list of jobs is known. The streams are there already."""
+        async with asyncio.timeout(30):
+            while True:
+                answer = self.session.get(f"{self.url}{JOBS}", timeout=10)
+                if answer.status_code == HTTPStatus.OK:
+                    return
+                await asyncio.sleep(0.05)
+
+    def ended_job(self) -> str:
+        """A job that is over, so that its stream ends."""
+        body = {"qname": "schema", "wrap_secret_id": "not-looked-at", "payload": SEALED}
+        job_id = str(self._post(JOBS, body)["_id"])
+        self._post(f"{JOBS}/kill/{job_id}", {})
+        return job_id
+
+    def _post(self, path: str, body: dict[str, str]) -> Any:
+        answer = self.session.post(f"{self.url}{path}", json=body, timeout=10)
+        assert answer.status_code == HTTPStatus.OK, answer.text
+        return answer.json()
+
+
+@pytest.fixture(scope="module")
+async def target(
+    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Target]:
+    environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+    token = await client_token(openbao.address, openbao.root_token)
+    folder: Path = tmp_path_factory.mktemp("api")
+    async with connected(nats.url), running(server := ApiProcess(folder, environ=environ)):
+        with requests.Session() as session:
+            session.trust_env = False
+            session.headers["X-Auth-Token"] = token
+            target = Target(server.url, session)
+            await target.ready()
+            yield target
+
+
+@ALL.parametrize()
+def test_answers_are_as_documented(case: Case, target: Target) -> None:
+    case.call_and_validate(target.url, target.session, dict(target.session.headers), CHECKS, timeout=10)
+
+
+@ONE_JOB.parametrize()
+def test_answers_about_a_job_that_is_there_are_as_documented(case: Case, target: Target) -> None:
+    case.path_parameters = {"job_id": target.ended_job()}
+    case.call_and_validate(target.url, target.session, dict(target.session.headers), CHECKS, timeout=10)

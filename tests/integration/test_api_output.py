@@ -1,0 +1,345 @@
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import msgspec
+import pytest
+
+from stint.codec import encode
+from stint.eventlog import Chunk
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
+from stint.jetstream.output import BATCH, BATCH_BYTES
+from stint.subjects import queue_token
+from stint.vault.setup import client_token
+from stint.view import view
+from stint_api.streaming import WHOLE
+from tests import events
+from tests.brokers import connected
+from tests.containers import OpenBao
+from tests.integration.test_api_process import becomes, submitted
+from tests.integration.test_api_support import ApiProcess, service_environ
+from tests.servers import NatsProcess, running
+
+TOKEN = queue_token("deploys")
+JOBS = "/v1/api/job"
+MIB = 1 << 20
+CHUNK = 64 * 1024
+LARGE = 70 * 1_000_000
+GROWTH = 64 * 1_000_000
+"""Bytes that an answer may add to the API's memory."""
+SOCKETS = 24 * MIB
+"""More than the buffers of a connection hold: an answer of this size is not over before it is read."""
+
+
+class Memory(NamedTuple):
+    """Bytes of a process that are resident, now and at most so far."""
+
+    now: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An API as a process, and a runner's side of it."""
+
+    server: ApiProcess
+    http: httpx.AsyncClient
+    broker: Broker
+
+    async def job(self, *pieces: tuple[str, bytes]) -> "Writer":
+        writer = Writer(self, await submitted(self.http))
+        await writer.facts(events.started())
+        await writer.write(*pieces)
+        return writer
+
+    @property
+    def log(self) -> JetStreamEventLog:
+        return JetStreamEventLog(self.broker)
+
+    def memory(self) -> Memory:
+        lines = Path(f"/proc/{self.server.pid}/status").read_text().splitlines()
+        found = dict(line.split(":", 1) for line in lines)
+        now, peak = (int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+        return Memory(now, peak)
+
+
+class Writer:
+    """Writes one job's facts and output."""
+
+    def __init__(self, bench: Bench, job_id: str) -> None:
+        self.job_id = job_id
+        self.path = f"{JOBS}/{job_id}"
+        self._bench = bench
+        self._number = self._offset = self._sequence = 0
+
+    async def write(self, *pieces: tuple[str, bytes]) -> None:
+        output = JetStreamOutput(self._bench.broker)
+        for stream, data in pieces:
+            self._number += 1
+            digest = f"{self._number}"
+            chunk = Chunk(number=self._number, offset=self._offset, stream=stream, digest=digest, data=data)
+            self._sequence = await output.append(TOKEN, self.job_id, chunk, after=self._sequence)
+            self._offset += len(data)
+
+    async def facts(self, *facts: Any) -> None:
+        for fact in facts:
+            await self._bench.log.append(TOKEN, self.job_id, fact)
+
+    async def end(self) -> None:
+        counted = {"chunks": self._number, "output_bytes": self._offset}
+        await self.facts(msgspec.structs.replace(events.ended(), **counted))
+
+    async def get(self, **params: str) -> dict[str, Any]:
+        answer = await self._bench.http.get(self.path, params=params)
+        assert answer.status_code == 200, answer.text
+        assert answer.text.endswith("}\n")
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def raw(self, **params: str) -> bytes:
+        answer = await self._bench.http.get(f"{self.path}/output", params=params)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+
+@asynccontextmanager
+async def bench_on(nats: NatsProcess, openbao: OpenBao, folder: Path) -> AsyncIterator[Bench]:
+    environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+    headers = {"X-Auth-Token": await client_token(openbao.address, openbao.root_token)}
+    async with (
+        running(server := ApiProcess(folder / "api", environ=environ)),
+        httpx.AsyncClient(base_url=server.url, headers=headers, trust_env=False, timeout=60) as http,
+        connected(nats.url) as broker,
+    ):
+        await becomes(http, "/readyz", 200)
+        yield Bench(server, http, broker)
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    async with bench_on(nats, openbao, tmp_path_factory.mktemp("output")) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def fresh(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[Bench]:
+    """Another API, which has not used any memory yet."""
+    async with bench_on(nats, openbao, tmp_path) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+async def large(bench: Bench) -> Writer:
+    """An ended job with much output on both streams."""
+    writer = await bench.job()
+    await writer.write(*large_pieces(LARGE))
+    await writer.end()
+    return writer
+
+
+def large_pieces(size: int) -> list[tuple[str, bytes]]:
+    line = b"%063d\n"
+    block = b"".join(line % number for number in range(CHUNK // 64))
+    full = [(("stdout", "stderr")[number % 5 == 0], block) for number in range(size // CHUNK)]
+    return [*full, ("stdout", block[: size % CHUNK])]
+
+
+async def test_bytes_are_exact_and_text_is_replaced_where_it_is_none(bench: Bench) -> None:
+    euro = "\u20ac".encode()
+    pieces = [
+        *(("stdout", euro[:2]), ("stderr", b"E\xff\n"), ("stdout", euro[2:]), ("stdout", b"\0\r\x1b[1m<&>")),
+        *(("stderr", euro[:1]), ("stdout", "\u2028\U0001f600".encode()), ("stdout", b"\xed\xa0\x80")),
+    ]
+    writer = await bench.job(*pieces)
+    both = [b"".join(data for stream, data in pieces if stream == name) for name in ("stdout", "stderr")]
+    assert await writer.raw() == b"".join(data for _, data in pieces)
+    assert [await writer.raw(stream=name) for name in ("stdout", "stderr")] == both
+    found = await writer.get()
+    assert [found["stdout"], found["stderr"]] == [data.decode(errors="replace") for data in both]
+    assert found["output"] == "E\ufffd\n\u20ac\0\r\x1b[1m<&>\u2028\U0001f600\ufffd\ufffd\ufffd\ufffd"
+    assert (found["output_bytes"], found["output_complete"], found["output_truncated"]) == (26, True, False)
+
+
+async def test_a_terminal_counts_as_stdout(bench: Bench) -> None:
+    writer = await bench.job(("tty", b"a\r\n"))
+    assert (await writer.raw(stream="stdout"), await writer.raw(stream="stderr")) == (b"a\r\n", b"")
+    assert [(await writer.get())[name] for name in ("output", "stdout", "stderr")] == ["a\r\n", "a\r\n", ""]
+
+
+async def test_output_of_a_running_job_is_what_there_is_so_far(bench: Bench) -> None:
+    writer = await bench.job()
+    assert (await writer.raw(), (await writer.get())["output"]) == (b"", "")
+    await writer.write(("stdout", b"one"))
+    assert (await writer.raw(), (await writer.get())["output"]) == (b"one", "one")
+    await writer.write(("stdout", b"two"))
+    assert (await writer.raw(), (await writer.get())["output_bytes"]) == (b"onetwo", 6)
+    await writer.end()
+    assert (await writer.get())["output_complete"] is True
+
+
+async def test_without_output_there_are_its_figures(bench: Bench) -> None:
+    writer = await bench.job(("stdout", b"one"), ("stderr", b"two"))
+    await writer.end()
+    whole, without = await writer.get(), await writer.get(output="false")
+    assert without == {**whole, "output": "", "stdout": "", "stderr": ""}
+    assert (whole["output"], without["output_bytes"], without["output_complete"]) == ("onetwo", 6, True)
+
+
+async def test_raw_output_is_no_page_and_has_no_charset(bench: Bench) -> None:
+    writer = await bench.job(("stdout", b"<script>"))
+    answer = await bench.http.get(f"{writer.path.upper().replace('/V1/API/JOB', '/v1/api/job')}/output")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-length"] == "8"
+
+
+async def test_what_is_refused(bench: Bench) -> None:
+    writer = await bench.job(("stdout", b"one"))
+    for path, status in [
+        *((f"{writer.path}/output?stream={name}", 400) for name in ("tty", "", "STDOUT", "stdout,stderr", "%00")),
+        *((f"/v1/api/job/{job_id}/output", 400) for job_id in ("x", "0" * 23, "g" * 24)),
+        (f"/v1/api/job/{'0' * 24}/output", 404),
+    ]:
+        answer = await bench.http.get(path)
+        assert (answer.status_code, sorted(answer.json())) == (status, ["error", "status"]), path
+    assert (await bench.http.get(f"{writer.path}/output", headers={"X-Auth-Token": "no"})).status_code == 403
+    assert (await bench.http.post(f"{writer.path}/output")).status_code == 405
+    assert (await bench.http.delete(writer.path)).status_code == 400
+    await writer.end()
+    assert (await bench.http.delete(writer.path)).status_code == 200
+    assert (await bench.http.get(f"{writer.path}/output")).status_code == 404
+
+
+@pytest.mark.parametrize("chunks", [BATCH - 1, BATCH, BATCH + 1, 2 * BATCH])
+async def test_batches_of_chunks_join_without_a_seam(bench: Bench, chunks: int) -> None:
+    pieces = [(("stdout", "stderr")[number % 2], b"%d\n" % number) for number in range(chunks)]
+    writer = await bench.job(*pieces)
+    whole = b"".join(data for _, data in pieces)
+    assert await writer.raw() == whole
+    assert (await writer.get())["output"].encode() == whole
+
+
+@pytest.mark.parametrize("size", [WHOLE - 1, WHOLE, WHOLE + 1, BATCH_BYTES - 1, BATCH_BYTES, BATCH_BYTES + 1])
+async def test_batches_of_bytes_join_without_a_seam(bench: Bench, size: int) -> None:
+    pieces = large_pieces(size)
+    writer = await bench.job(*pieces)
+    await writer.end()
+    whole = b"".join(data for _, data in pieces)
+    assert await writer.raw() == whole
+    found = await writer.get()
+    assert found["output"].encode() == whole
+    assert len(found["stdout"]) + len(found["stderr"]) == found["output_bytes"] == size
+    assert found["output_complete"] is True
+
+
+async def test_lost_chunks_are_not_complete(bench: Bench) -> None:
+    writer = await bench.job(("stdout", b"one"), ("stdout", b"two"))
+    await writer.end()
+    await JetStreamOutput(bench.broker).purge(TOKEN, writer.job_id)
+    found = await writer.get()
+    assert (found["output_complete"], found["output_bytes"], found["output"]) == (False, 6, "")
+    assert (await writer.get(output="false"))["output_complete"] is False
+    assert await writer.raw() == b""
+
+
+async def test_large_output_is_whole_and_takes_little_memory(fresh: Bench, large: Writer) -> None:
+    pieces = large_pieces(LARGE)
+    parts = {name: b"".join(data for stream, data in pieces if stream == name) for name in ("stdout", "stderr")}
+    both = b"".join(data for _, data in pieces)
+    assert (await fresh.http.get(large.path, params={"output": "false"})).status_code == 200
+    before = fresh.memory().now
+    for query, wanted in [("", both), ("?stream=stderr", parts["stderr"])]:
+        assert digest((await fresh.http.get(f"{large.path}/output{query}")).content) == digest(wanted)
+    assert fresh.memory().peak - before < GROWTH
+    found = (await fresh.http.get(large.path)).json()
+    assert [digest(found.pop(name).encode()) for name in ("output", "stdout", "stderr")] == [
+        digest(data) for data in (both, *parts.values())
+    ]
+    assert (found["output_bytes"], found["output_complete"]) == (LARGE, True)
+    assert fresh.memory().peak - before < GROWTH
+
+
+async def test_a_page_of_large_jobs_takes_little_memory(fresh: Bench, large: Writer) -> None:
+    small = await fresh.job(("stdout", b"<small>"))
+    for writer in (large, small):
+        job = await fresh.log.load(writer.job_id)
+        assert job is not None
+        assert await JetStreamViews(fresh.broker).put(writer.job_id, encode(view(job)), revision=0, ttl=None)
+    await listed(fresh.http, 2)
+    before = fresh.memory().now
+    page = (await fresh.http.get(JOBS, params={"output": "true"})).json()
+    assert fresh.memory().peak - before < GROWTH
+    assert [(job["_id"], job["output_bytes"]) for job in page["data"]] == [(small.job_id, 7), (large.job_id, LARGE)]
+    assert (page["data"][0]["output"], len(page["data"][1]["output"])) == ("<small>", LARGE)
+    assert all(job["output_complete"] for job in page["data"])
+
+
+async def listed(http: httpx.AsyncClient, total: int) -> None:
+    """The list lags by design: wait for it."""
+    async with asyncio.timeout(10):
+        while True:
+            if (await http.get(JOBS)).json()["total"] == total:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def keep(pieces: AsyncIterator[bytes], kept: list[bytes]) -> None:
+    async for piece in pieces:
+        kept.append(piece)  # noqa: PERF401 - what came before the break stays
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+async def test_slow_readers_hold_little_and_hold_nobody_up(fresh: Bench, large: Writer) -> None:
+    assert (await fresh.http.get(large.path, params={"output": "false"})).status_code == 200
+    before = fresh.memory().now
+    async with AsyncExitStack() as stack:
+        for path in (large.path, f"{large.path}/output"):
+            answer = await stack.enter_async_context(fresh.http.stream("GET", path))
+            await anext(answer.aiter_raw())
+        async with asyncio.timeout(20):
+            assert (await fresh.http.get(f"{large.path}/output")).num_bytes_downloaded == LARGE
+    assert fresh.memory().peak - before < GROWTH
+
+
+async def test_an_answer_whose_job_is_deleted_breaks_off(bench: Bench) -> None:
+    for suffix in ("", "/output"):
+        writer = await bench.job(*large_pieces(SOCKETS))
+        await writer.end()
+        async with bench.http.stream("GET", f"{writer.path}{suffix}") as answer:
+            pieces = answer.aiter_raw()
+            await anext(pieces)
+            assert (await bench.http.delete(writer.path)).status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                await keep(pieces, [])
+        assert (await bench.http.get(f"{writer.path}{suffix}")).status_code == 404
+    assert "The output was deleted while it was read" in bench.server.log
+    assert "Traceback" not in bench.server.log
+
+
+async def test_an_answer_breaks_off_with_nats(nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
+    async with bench_on(nats_process, openbao, tmp_path) as bench:
+        writer = await bench.job(*large_pieces(SOCKETS))
+        async with bench.http.stream("GET", writer.path) as answer:
+            pieces = answer.aiter_raw()
+            begun = [await anext(pieces)]
+            await nats_process.kill()
+            with pytest.raises(httpx.RemoteProtocolError):
+                await keep(pieces, begun)
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(b"".join(begun))
+        for suffix in ("", "/output"):
+            refused = await becomes(bench.http, f"{writer.path}{suffix}", 503)
+            assert "NATS" in refused.json()["error"]
+        await nats_process.start()
+        await becomes(bench.http, f"{writer.path}/output", 200)
+        assert digest(await writer.raw()) == digest(b"".join(data for _, data in large_pieces(SOCKETS)))
+        assert "Traceback" not in bench.server.log

@@ -1,0 +1,173 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import httpx
+import pytest
+
+from stint.client import Endpoints
+from stint.client import api as client_api
+from stint.client.api import ApiRefusedError, ApiUnreachableError, connect
+from stint.vault.setup import client_token
+from tests.containers import OpenBao
+from tests.integration.test_api_support import SEALED, ApiProcess, secret, service_environ
+from tests.servers import NatsProcess, free_port, running
+
+
+@dataclass
+class Proxy:
+    """Stands in front of an API, and does to each request in turn what its plan says; then it passes them on.
+
+    `cut`: breaks the connection. `swallow`: passes the request on, and breaks the connection in place of the answer.
+    A number: answers so itself, with `body`.
+    """
+
+    target: str
+    plan: list[str | int]
+    body: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    keys: list[str] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def running(self, port: int = 0) -> AsyncIterator["Proxy"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        async with server:
+            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        body = await reader.readexactly(int(headers["Content-Length"]))
+        self.keys.append(headers.get("Idempotency-Key", ""))
+        step = self.plan.pop(0) if self.plan else "pass"
+        if isinstance(step, int):
+            self._answer(writer, step, json.dumps(self.body).encode())
+        elif step != "cut":
+            async with httpx.AsyncClient(base_url=self.target, trust_env=False) as http:
+                answer = await http.post("/v1/api/job", content=body, headers=headers)
+            self.answers.append(answer.status_code)
+            if step == "pass":
+                self._answer(writer, answer.status_code, answer.content)
+        self.done.set()
+        writer.close()
+
+    @staticmethod
+    def _answer(writer: asyncio.StreamWriter, code: int, body: bytes) -> None:
+        head = f"HTTP/1.1 {code} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+
+
+@pytest.fixture(scope="module")
+async def server(
+    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ApiProcess]:
+    environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+    token = await client_token(openbao.address, openbao.root_token)
+    async with running(server := ApiProcess(tmp_path_factory.mktemp("api"), environ=environ)):
+        await takes_jobs(server, token)
+        yield server
+
+
+async def takes_jobs(server: ApiProcess, token: str) -> None:
+    """It listens before its streams are made."""
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http, asyncio.timeout(30):
+        while True:
+            answer = await http.post("/v1/api/job", json=job(), headers={"X-Auth-Token": token})
+            if answer.is_success:
+                return
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def where(server: ApiProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch) -> Endpoints:
+    monkeypatch.setattr(client_api, "PAUSES", (0.01,) * 5)
+    token = await client_token(openbao.address, openbao.root_token)
+    return Endpoints(url=server.url, vault_addr=openbao.address, token=token)
+
+
+def job() -> dict[str, str]:
+    return {"qname": secret(), "wrap_secret_id": "not-looked-at", "payload": SEALED}
+
+
+async def submit(where: Endpoints, fields: dict[str, str]) -> str:
+    async with connect(where) as api:
+        return await api.submit(fields)
+
+
+@pytest.mark.parametrize("plan", [[], ["cut"], ["swallow"], ["cut", "swallow", "swallow"], ["swallow"] * 5, [503]])
+async def test_a_job_is_sent_until_it_is_taken_and_taken_once(
+    server: ApiProcess, where: Endpoints, plan: list[str | int]
+) -> None:
+    fields, tries = job(), len(plan) + 1
+    async with Proxy(server.url, plan, {"error": "who knows", "_id": "0" * 24}).running() as proxy:
+        async with connect(replace(where, url=proxy.url)) as api:
+            job_id = await api.submit(fields)
+        async with connect(where) as api:
+            assert (await api.get(job_id))["status"] == "queued"
+    assert len(proxy.keys) == tries
+    assert len(set(proxy.keys)) == 1
+    assert len(proxy.keys[0]) == 32
+    assert set(proxy.answers) == {200}
+
+
+async def test_each_submission_has_a_key_of_its_own(server: ApiProcess, where: Endpoints) -> None:
+    fields = job()
+    async with Proxy(server.url, []).running() as proxy, connect(replace(where, url=proxy.url)) as api:
+        assert await api.submit(fields) != await api.submit(fields)
+    assert len(set(proxy.keys)) == 2
+
+
+async def test_at_last_it_gives_up(server: ApiProcess, where: Endpoints) -> None:
+    async with Proxy(server.url, ["cut"] * 9).running() as proxy, connect(replace(where, url=proxy.url)) as api:
+        with pytest.raises(ApiUnreachableError):
+            await api.submit(job())
+    assert len(proxy.keys) == 6
+
+
+async def test_once_it_may_have_arrived_an_api_that_is_gone_is_waited_for(
+    server: ApiProcess, where: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_api, "PAUSES", (0.1,) * 50)
+    before, after = Proxy(server.url, ["swallow"]), Proxy(server.url, [])
+    async with before.running():
+        submitting = asyncio.create_task(submit(replace(where, url=before.url), job()))
+        await before.done.wait()
+    assert not submitting.done()
+    async with after.running(int(before.url.rpartition(":")[2])):
+        assert await submitting
+    assert before.keys == after.keys
+
+
+@pytest.mark.parametrize("code", [400, 403, 409, 413, 429, 500, 503])
+async def test_a_clear_answer_is_one(server: ApiProcess, where: Endpoints, code: int) -> None:
+    async with Proxy(server.url, [code], {"error": "no"}).running() as proxy:
+        with pytest.raises(ApiRefusedError, match=rf"Stint refused \({code}\): no$"):
+            await submit(replace(where, url=proxy.url), job())
+    assert len(proxy.keys) == 1
+
+
+async def test_who_was_in_doubt_before_is_told_so(server: ApiProcess, where: Endpoints) -> None:
+    async with Proxy(server.url, ["cut", 500], {"error": "ALERT"}).running() as proxy:
+        with pytest.raises(ApiRefusedError, match="ALERT\nAn earlier try had no answer"):
+            await submit(replace(where, url=proxy.url), job())
+
+
+async def test_the_id_of_a_job_that_stays_in_doubt_is_told(server: ApiProcess, where: Endpoints) -> None:
+    async with Proxy(server.url, [503] * 6, {"error": "who knows", "_id": "0" * 24}).running() as proxy:
+        with pytest.raises(ApiRefusedError, match=rf"who knows \(job {'0' * 24}\)"):
+            await submit(replace(where, url=proxy.url), job())
+    assert len(proxy.keys) == 6
+
+
+async def test_an_api_that_never_was_there_is_told_of_at_once(
+    where: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_api, "PAUSES", (60.0,))
+    async with asyncio.timeout(10):
+        with pytest.raises(ApiUnreachableError):
+            await submit(replace(where, url=f"http://127.0.0.1:{free_port()}"), job())

@@ -1,0 +1,81 @@
+"""Submissions for tests, and what became of them."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from stint.events import Submitted
+from stint.job import Job
+from stint.subjects import WORK, queue_token
+from stint.vault import AppRoleSession, Ticket, open_ticket
+from stint_runner.opening import Opened, Opener
+from tests.integration.test_api_support import ROLE, SEALED, Bench, secret, service_environ
+
+
+@dataclass
+class Client:
+    """Posts bodies with a key that nobody else has."""
+
+    bench: Bench
+    key: str = field(default_factory=secret)
+    qname: str = field(default_factory=lambda: secret().lower())
+
+    async def post(self, http: httpx.AsyncClient | None = None, **fields: Any) -> httpx.Response:
+        body = {"qname": self.qname, "wrap_secret_id": "not-looked-at", "payload": SEALED, **fields}
+        return await (http or self.bench.http).post("/v1/api/job", json=body, headers={"Idempotency-Key": self.key})
+
+    async def take(self, http: httpx.AsyncClient | None = None, **fields: Any) -> str:
+        answer = await self.post(http, **fields)
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == {"_id": answer.json()["_id"], "status": "queued", "qname": self.qname}
+        return str(answer.json()["_id"])
+
+    async def job(self, job_id: str) -> Job:
+        job = await self.bench.parts.log.load(job_id)
+        assert job is not None
+        return job
+
+    async def pending(self) -> int:
+        """Jobs that wait in the queue."""
+        return await messages(self.bench, WORK, f"ev.submitted.{queue_token(self.qname)}.>")
+
+
+async def messages(bench: Bench, stream: str, subject: str) -> int:
+    info = await bench.broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
+    return sum((info["state"].get("subjects") or {}).values())
+
+
+def submitted(job: Job) -> Submitted:
+    event = job.fact(Submitted)
+    assert event is not None
+    return event
+
+
+async def stored(bench: Bench, job: Job) -> tuple[bytes, Ticket]:
+    """A job's payload as a runner gets it, and its ticket."""
+    event = submitted(job)
+    ticket = await open_ticket(bench.vault, bench.root, event.ticket, queue_token=job.token, job_id=job.job_id)
+    payload = await bench.parts.payloads.get(job.token, job.job_id, event.payload_chunks, attempt=event.payload_try)
+    assert hashlib.sha256(payload).hexdigest() == ticket.payload_sha256
+    return payload, ticket
+
+
+async def in_cubbyhole(bench: Bench) -> dict[str, Any]:
+    """The fields of a job that lies in a cubbyhole, to be read once."""
+    token = await bench.cubbyhole({"payload": SEALED})
+    return {"payload": "", "cubby_token": token, "cubby_path": "cubbyhole/job"}
+
+
+async def opened(bench: Bench, job: Job, qname: str, *, compat: bool = True) -> Opened:
+    """As a runner does."""
+    environ = await service_environ("", bench.edge.address, bench.root)
+    session = AppRoleSession(bench.vault, environ["STINT_RUNNER_ROLE_ID"], environ["STINT_RUNNER_SECRET_ID"])
+    opener = Opener(vault=bench.vault, session=session, role=ROLE, role_id="", compat=compat)
+    payload, ticket = await stored(bench, job)
+    opener.check_payload(payload, ticket)
+    try:
+        return await opener.payload(payload, "", qname)
+    finally:
+        await session.close()
