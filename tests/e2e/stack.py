@@ -154,7 +154,7 @@ async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
     env_file = folder / "stack.env"
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
     if host := os.environ.get("DOCKER_HOST"):
-        environment["DOCKER_HOST"] = host
+        environment.setdefault("DOCKER_HOST", host)
     process = await asyncio.create_subprocess_exec(
         STINT,
         "dev",

@@ -1,0 +1,136 @@
+"""The stacks that the suite runs against.
+
+`STINT_API_ENV` names the env file of a running stack, in the form that `stint dev --env-file` writes; without it the
+suite starts stacks of its own. Tests that need a stack's registries or its processes are skipped on a running one.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from dotenv import dotenv_values
+
+from tests.api.client import WAIT, Api
+from tests.api.logins import docker_config, vault_logins
+from tests.api.vault import Vault
+from tests.e2e.stack import dev
+from tests.registry import Registry, mirrored_engine, registry
+
+ENV_FILE = os.environ.get("STINT_API_ENV", "")
+"""Read now: the session takes away what a client could find by itself."""
+
+OUTPUT_LIMIT = 4000
+RETENTION = 5
+"""Bytes and seconds on the second stack."""
+
+
+@dataclass(frozen=True)
+class Registries:
+    """`hub` is the engine's mirror of Docker Hub; the others want a login, which the runner finds in its docker config
+    or in Vault; nobody has one for `closed`.
+    """
+
+    hub: Registry
+    by_config: Registry
+    by_vault: Registry
+    closed: Registry
+
+
+@dataclass(frozen=True)
+class Own:
+    """A stack of the suite's own."""
+
+    api: Api
+    registries: Registries
+
+
+@asynccontextmanager
+async def connected(env: Mapping[str, str]) -> AsyncIterator[Api]:
+    headers = {"X-Auth-Token": env["STINT_TOKEN"]}
+    limits = httpx.Limits(max_connections=None)
+    async with (
+        httpx.AsyncClient(
+            base_url=env["STINT_URL"], headers=headers, timeout=WAIT, limits=limits, trust_env=False
+        ) as http,
+        httpx.AsyncClient(base_url=env["VAULT_ADDR"], timeout=WAIT, trust_env=False) as vault,
+    ):
+        api = Api(env, http, Vault(vault, env["STINT_ROLE"], env["STINT_TOKEN"], env["VAULT_TOKEN"]))
+        await api.vault.mount_v1()
+        yield api
+
+
+@pytest.fixture(scope="session")
+def _no_stack_given() -> None:
+    if ENV_FILE:
+        pytest.skip("needs a stack of the suite's own")
+
+
+@pytest.fixture(scope="session")
+async def registries(
+    _no_stack_given: None, tmp_path_factory: pytest.TempPathFactory, busybox: str
+) -> AsyncIterator[Registries]:
+    async with AsyncExitStack() as stack:
+        login = {"someone": "a pass:word"}
+
+        async def started(users: Mapping[str, str] | None = None) -> Registry:
+            return await stack.enter_async_context(registry(tmp_path_factory.mktemp("registry"), users=users))
+
+        found = Registries(await started(), await started(login), await started(login), await started(login))
+        await found.hub.push(busybox, "library/busybox")
+        yield found
+
+
+@pytest.fixture(scope="session")
+async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Own]:
+    """Two runners on an engine of their own, whose Docker Hub is a registry on this machine."""
+    folder = tmp_path_factory.mktemp("own")
+    config = docker_config(folder / "docker", registries.by_config)
+    settings = {"STINT_KILL_GRACE": "2", "STINT_DRAIN": "3", "STINT_REGISTRY_SECRETS": "kv/data/registries"}
+    async with (
+        mirrored_engine(folder, registries.hub) as engine,
+        _stack(folder, engine, DOCKER_CONFIG=str(config), **settings) as env,
+        connected(env) as api,
+    ):
+        await vault_logins(api.vault, registries.by_vault)
+        yield Own(api, registries)
+
+
+@asynccontextmanager
+async def _stack(folder: Path, engine: str, **settings: str) -> AsyncIterator[Mapping[str, str]]:
+    """Two runners on an engine, "" for this machine's; returns what their env file says."""
+    async with AsyncExitStack() as resources:
+        with pytest.MonkeyPatch.context() as patch:  # only while it starts: it hands on the session's own engine
+            if engine:
+                patch.setenv("DOCKER_HOST", engine)
+            stack = await resources.enter_async_context(dev(folder, "--runners", "2", **settings))
+        yield stack.env
+
+
+@pytest.fixture(scope="session")
+async def given() -> AsyncIterator[Api]:
+    """The running stack."""
+    async with connected({name: value or "" for name, value in dotenv_values(ENV_FILE).items()}) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def api(request: pytest.FixtureRequest) -> Api:
+    """The API under test."""
+    found: Api | Own = request.getfixturevalue("given" if ENV_FILE else "own")
+    return found.api if isinstance(found, Own) else found
+
+
+@pytest.fixture(scope="session")
+async def compat(_no_stack_given: None, tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Api]:
+    """A stack that behaves as GoStint does, keeps jobs for seconds only and cuts their output short."""
+    assert busybox
+    settings = {"STINT_COMPAT": "gostint", "STINT_RETENTION": str(RETENTION), "STINT_OUTPUT_LIMIT": str(OUTPUT_LIMIT)}
+    async with (
+        _stack(tmp_path_factory.mktemp("compat"), "", STINT_KILL_GRACE="1", **settings) as env,
+        connected(env) as api,
+    ):
+        yield api

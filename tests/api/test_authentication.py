@@ -1,0 +1,100 @@
+"""Contract, section 1: every job route needs a token that Vault knows, and any such token may do everything."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.api.client import JOB, UNKNOWN_ID, Api, new_queue, refused, until_term
+
+ROUTES = [
+    ("GET", JOB),
+    ("POST", JOB),
+    ("GET", f"{JOB}/{UNKNOWN_ID}"),
+    ("DELETE", f"{JOB}/{UNKNOWN_ID}"),
+    ("POST", f"{JOB}/kill/{UNKNOWN_ID}"),
+    ("GET", f"{JOB}/{UNKNOWN_ID}/output"),
+    ("GET", f"{JOB}/{UNKNOWN_ID}/events"),
+]
+
+
+def denied(answer: httpx.Response) -> str:
+    error = refused(answer, 403, "Permission Denied.")
+    assert error.startswith("Error making API request.")
+    assert "Code: 403. Errors:" in error
+    assert error.endswith("* permission denied")
+    return error
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_without_a_token(api: Api, method: str, path: str) -> None:
+    async with api.anonymous() as http:
+        answer = await http.request(method, path)
+    assert refused(answer, 400, "Invalid request.") == "Missing X-Auth-Token"
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("token", ["", "hvs.unknown"])
+async def test_with_an_empty_or_unknown_token(api: Api, method: str, path: str, token: str) -> None:
+    async with api.anonymous(**{"X-Auth-Token": token}) as http:
+        denied(await http.request(method, path))
+
+
+@pytest.mark.parametrize("token", ["not a token", "x" * 4000, "../secret", "{}"])
+async def test_with_something_that_is_no_token(api: Api, token: str) -> None:
+    async with api.anonymous(**{"X-Auth-Token": token}) as http:
+        denied(await http.get(JOB))
+
+
+async def test_with_a_revoked_token(api: Api) -> None:
+    token = await api.vault.token()
+    await api.vault.revoke(token)
+    async with api.anonymous(**{"X-Auth-Token": token}) as http:
+        denied(await http.get(JOB))
+
+
+async def test_a_revoked_token_that_was_good_a_moment_ago(api: Api) -> None:
+    token = await api.vault.token()
+    async with api.anonymous(**{"X-Auth-Token": token}) as http, asyncio.timeout(20):
+        assert (await http.get(JOB)).status_code == 200
+        await api.vault.revoke(token)
+        while (answer := await http.get(JOB)).status_code == 200:  # a look-up counts for five seconds
+            pass
+    denied(answer)
+
+
+async def test_a_request_costs_one_use_of_a_limited_token(api: Api) -> None:
+    token = await api.vault.token(num_uses=3)
+    async with api.anonymous(**{"X-Auth-Token": token}) as http:
+        assert (await http.get(JOB)).status_code == 200
+        assert await api.vault.uses_left(token) == 2
+        assert (await http.get(f"{JOB}/{UNKNOWN_ID}")).status_code == 404
+        assert await api.vault.uses_left(token) == 1
+        assert (await http.post(JOB, content=b"")).status_code == 400
+        denied(await http.get(JOB))
+
+
+async def test_any_valid_token_may_do_everything(api: Api) -> None:
+    token, qname = await api.vault.token(), new_queue()
+    running = await api.submit(until_term(), qname=qname)
+    queued = await api.submit(qname=qname)
+    await api.said(running)
+    async with api.anonymous(**{"X-Auth-Token": token}) as http:
+        assert (await http.get(f"{JOB}/{running}")).json()["_id"] == running
+        assert (await http.delete(f"{JOB}/{queued}")).status_code == 200
+        assert (await http.post(f"{JOB}/kill/{running}")).status_code == 200
+        submitted = await http.post(JOB, json=await api.plain("echo mine"))
+    assert (await api.ended(running))["reason"] == "killed"
+    assert (await api.ended(submitted.json()["_id"]))["output"] == "mine\n"
+
+
+@pytest.mark.parametrize("path", ["/v1/api/health", "/v1/api/vault/info", "/v1/api/metrics", "/login"])
+@pytest.mark.parametrize("headers", [{}, {"X-Auth-Token": "junk"}])
+async def test_the_open_routes_need_no_token(api: Api, path: str, headers: dict[str, str]) -> None:
+    async with api.anonymous(**headers) as http:
+        assert (await http.get(path)).status_code in {200, 301}
+
+
+async def test_the_header_is_not_the_authorization_header(api: Api) -> None:
+    async with api.anonymous(Authorization=f"Bearer {api.vault.client}") as http:
+        refused(await http.get(JOB), 400, "Invalid request.")

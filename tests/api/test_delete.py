@@ -1,0 +1,64 @@
+"""Contract, section 2: delete, at every moment of a job's life."""
+
+from tests.api.client import JOB, Api, bad_request, new_queue, refused
+
+RUNNING = "Cannot delete a running/stopping job"
+
+
+async def gone(api: Api, job_id: str, qname: str, left: int) -> None:
+    for path in (f"{JOB}/{job_id}", f"{JOB}/{job_id}/output", f"{JOB}/{job_id}/events"):
+        assert refused(await api.http.get(path), 404, "Not Found.") == "not found"
+    refused(await api.http.post(f"{JOB}/kill/{job_id}"), 404, "Not Found.")
+    refused(await api.delete(job_id), 404, "Not Found.")
+    assert job_id not in [job["_id"] for job in (await api.listed(left, qname=qname))["data"]]
+
+
+async def test_an_ended_job(api: Api) -> None:
+    job = await api.run("echo out")
+    await api.listed(1, qname=job["qname"])
+    answer = await api.delete(job["_id"])
+    assert (answer.status_code, answer.json()) == (200, {"_id": job["_id"]})
+    await gone(api, job["_id"], job["qname"], 0)
+
+
+async def test_a_running_job_is_not_deleted(api: Api) -> None:
+    async with api.busy(new_queue()) as job_id:
+        assert bad_request(await api.delete(job_id)) == RUNNING
+        assert await api.status(job_id) == "running"
+    assert (await api.delete(job_id)).status_code == 200
+
+
+async def test_a_stopping_job_is_not_deleted(api: Api) -> None:
+    job_id = await api.submit("trap '' TERM; echo ready; sleep 600 & while :; do wait; done")
+    await api.said(job_id)
+    await api.kill(job_id)
+    assert await api.status(job_id) == "stopping"
+    assert bad_request(await api.delete(job_id)) == RUNNING
+    assert (await api.ended(job_id))["reason"] == "killed"
+    assert (await api.delete(job_id)).status_code == 200
+
+
+async def test_a_queued_job_never_runs(api: Api) -> None:
+    qname = new_queue()
+    async with api.busy(qname) as first:
+        queued = await api.submit("echo it ran", qname=qname)
+        last = await api.submit("echo last", qname=qname)
+        assert (await api.delete(queued)).json() == {"_id": queued}
+        await gone(api, queued, qname, 2)
+    assert (await api.ended(last))["output"] == "last\n"
+    await gone(api, queued, qname, 2)
+    assert first
+
+
+async def test_the_id_comes_back_as_in_the_url(api: Api) -> None:
+    job = await api.run()
+    upper = job["_id"].upper()
+    assert (await api.delete(upper)).json() == {"_id": upper}
+    assert (await api.http.get(f"{JOB}/{job['_id']}")).status_code == 404
+
+
+async def test_a_job_that_never_ran(api: Api) -> None:
+    for fields in ({"wrap_secret_id": "junk"}, {"container_image": ""}):
+        job = await api.run(**fields)
+        assert (await api.delete(job["_id"])).status_code == 200
+        await gone(api, job["_id"], job["qname"], 0)

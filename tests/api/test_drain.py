@@ -1,0 +1,105 @@
+"""Contract, section 0: SIGTERM and SIGINT drain. `stint dev` starts a service again that has ended."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api.client import JOB, Api, Json, new_queue, until_term
+from tests.e2e.stack import gone
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _processes(api: Api) -> None:
+    if not (Path(api.env.get("STINT_DATA_DIR", "/nowhere")) / "run").is_dir():
+        pytest.skip("the stack's processes are elsewhere")
+
+
+async def back(api: Api, runner: str) -> None:
+    """Return when it takes jobs again."""
+    async with asyncio.timeout(30):
+        while runner not in {job["node_uuid"] for job in await asyncio.gather(*(api.run() for _ in range(3)))}:
+            pass
+
+
+async def answers(api: Api, path: str = "/readyz") -> bool:
+    try:
+        return (await api.http.get(path)).is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_runner_lets_its_jobs_end_and_takes_no_more(api: Api, number: signal.Signals) -> None:
+    running = await api.submit("echo ready; sleep 2; echo done")
+    await api.said(running)
+    runner = (await api.get(running))["node_uuid"]
+    pid = api.pid(runner)
+    os.kill(pid, number)
+    others = await asyncio.gather(*(api.run() for _ in range(4)))
+    ended = await api.ended(running)
+    assert (ended["status"], ended["output"]) == ("success", "ready\ndone\n")
+    assert {job["status"] for job in others} == {"success"}
+    meanwhile = {job["node_uuid"] for job in others if job["started"] < ended["ended"]}
+    assert meanwhile
+    assert runner not in meanwhile
+    await gone(pid)
+    await back(api, runner)
+
+
+async def test_a_job_past_the_drains_bound_is_ended(api: Api) -> None:
+    qname = new_queue()
+    running = await api.submit(until_term("echo told; exit 0"), qname=qname)
+    behind = await api.submit(qname=qname)
+    await api.said(running)
+    runner = (await api.get(running))["node_uuid"]
+    pid = api.pid(runner)
+    os.kill(pid, signal.SIGTERM)
+    ended = await api.ended(running)
+    assert ended["status"] in {"failed", "unknown"}
+    assert ended["reason"] in {"killed", "lost"}
+    await gone(pid)
+    assert (await api.ended(behind))["status"] == "success"
+    await back(api, runner)
+
+
+async def test_the_api_finishes_what_it_has_begun(api: Api) -> None:
+    """A request of which half has come is answered; a stream of events ends, without the job's end."""
+    body = httpx.Request("POST", "http://x", json=await api.plain("echo taken")).content
+    url, job_id = httpx.URL(api.env["STINT_URL"]), await api.submit(until_term())
+    await api.said(job_id)
+    following = asyncio.create_task(_names(api, job_id))
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"POST {JOB} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {api.vault.client}\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body[:10])
+    await writer.drain()
+    async with asyncio.timeout(30):
+        await api.list()  # the half has come before this answer
+        pid = api.pid("api-1")
+        os.kill(pid, signal.SIGTERM)
+        assert "end" not in await following
+        writer.write(body[10:])
+        answer = (await reader.read()).decode()
+        writer.close()
+        await gone(pid)
+        while not await answers(api):
+            pass
+    assert answer.startswith("HTTP/1.1 200 ")
+    submitted: Json = httpx.Response(200, content=answer.partition("\r\n\r\n")[2]).json()
+    assert (await api.ended(submitted["_id"]))["output"] == "taken\n"
+    await api.kill(job_id)
+    assert (await api.ended(job_id))["reason"] == "killed"
+
+
+async def _names(api: Api, job_id: str) -> list[str]:
+    names: list[str] = []
+    try:
+        async for event in api.events(job_id):
+            names.append(event.name)  # noqa: PERF401 - what came before a break counts
+    except httpx.TransportError:
+        pass
+    assert names
+    return names

@@ -1,0 +1,98 @@
+"""Contract, section 0: a submission with an Idempotency-Key counts once."""
+
+import asyncio
+import secrets
+from typing import Any
+
+import pytest
+
+from tests.api.client import JOB, Api, bad_request, new_queue, refused, shell
+
+
+def key() -> str:
+    return f"key {secrets.token_hex(6)}"
+
+
+async def test_the_same_request_gives_the_same_job(api: Api) -> None:
+    body, name = await api.plain("echo once"), key()
+    first, second = [await api.post(body, idempotency_key=name) for _ in range(2)]
+    assert (first.status_code, first.json()) == (second.status_code, second.json())
+    ended = await api.ended(first.json()["_id"])
+    assert ended["output"] == "once\n"
+    assert (await api.post(body, idempotency_key=name)).json()["_id"] == ended["_id"], "after its end too"
+    assert (await api.listed(1, qname=body["qname"]))["data"][0]["_id"] == ended["_id"]
+
+
+async def test_another_body_is_a_409(api: Api) -> None:
+    body, name = await api.plain(), key()
+    job_id = await api.taken(body, idempotency_key=name)
+    for change in ({"run": shell("echo other")}, {"qname": new_queue()}, {"tty": True}):
+        refused(await api.post({**body, **change}, idempotency_key=name), 409, "Conflict.")
+    assert (await api.ended(job_id))["status"] == "success"
+
+
+async def test_the_same_fields_in_another_order_are_the_same_body(api: Api) -> None:
+    body, name = await api.plain(), key()
+    job_id = await api.taken(body, idempotency_key=name)
+    assert await api.taken(dict(reversed(body.items())), idempotency_key=name) == job_id
+
+
+async def test_a_retry_whose_cubbyhole_token_is_spent(api: Api) -> None:
+    payload = {"qname": new_queue(), "container_image": "busybox", "run": shell("echo once")}
+    courier = await api.vault.courier({"payload": await api.vault.sealed(payload)})
+    body = await api.envelope(qname=payload["qname"], cubby_token=courier, cubby_path="cubbyhole/job")
+    name = key()
+    job_id = await api.taken(body, idempotency_key=name)
+    assert await api.taken(body, idempotency_key=name) == job_id
+    assert (await api.ended(job_id))["output"] == "once\n"
+
+
+async def test_another_callers_key_is_another_key(api: Api) -> None:
+    name, tokens = key(), [await api.vault.token() for _ in range(2)]
+    body = await api.plain()
+    ids = [
+        await api.taken({**body, "qname": new_queue()}, idempotency_key=name, x_auth_token=token) for token in tokens
+    ]
+    assert len(set(ids)) == 2
+    for job_id in ids:
+        await api.ended(job_id)
+
+
+async def test_without_a_key_each_request_is_a_job(api: Api) -> None:
+    body = await api.plain()
+    assert await api.taken(body) != await api.taken(body)
+
+
+async def test_many_at_once(api: Api) -> None:
+    body, name = await api.plain("echo once"), key()
+    answers = await asyncio.gather(*(api.post(body, idempotency_key=name) for _ in range(8)))
+    ids = {answer.json().get("_id") for answer in answers}
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(ids) == 1
+    assert (await api.ended(ids.pop()))["output"] == "once\n"
+    assert (await api.listed(1, qname=body["qname"]))["total"] == 1
+
+
+async def test_different_bodies_at_once(api: Api) -> None:
+    name = key()
+    bodies: list[Any] = [await api.plain(f"echo {number}") for number in range(4)]
+    answers = await asyncio.gather(*(api.post(body, idempotency_key=name) for body in bodies))
+    codes = sorted(answer.status_code for answer in answers)
+    assert codes == [200, 409, 409, 409]
+    won = next(answer for answer in answers if answer.status_code == 200)
+    assert (await api.ended(won.json()["_id"]))["status"] == "success"
+
+
+async def test_a_deleted_job_is_not_made_again(api: Api) -> None:
+    body, name = await api.plain(), key()
+    job_id = await api.taken(body, idempotency_key=name)
+    await api.ended(job_id)
+    assert (await api.delete(job_id)).status_code == 200
+    assert (await api.post(body, idempotency_key=name)).json()["_id"] == job_id
+    assert (await api.http.get(f"{JOB}/{job_id}")).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256, "tab\there", "\u00e9"])
+async def test_a_key_that_is_none(api: Api, name: str) -> None:
+    headers = [(b"idempotency-key", name.encode())]
+    bad_request(await api.http.post(JOB, json=await api.plain(), headers=headers))

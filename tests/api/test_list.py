@@ -1,0 +1,109 @@
+"""Contract, sections 0 and 2: the list."""
+
+import pytest
+
+from tests.api.client import Api, Json, bad_request, new_queue
+
+
+@pytest.fixture(scope="module")
+async def five(api: Api) -> list[Json]:
+    """Jobs of one queue, the last submitted first: the third of them has failed."""
+    qname = new_queue()
+    ids = [await api.submit("echo out" if n != 2 else "echo out; false", qname=qname) for n in range(5)]
+    await api.ended(ids[-1])
+    jobs = [await api.ended(job_id) for job_id in ids]
+    listed = await api.listed(5, qname=qname)
+    while any(job["ended"].startswith("0001") for job in listed["data"]):
+        listed = await api.list(qname=qname)
+    return jobs[::-1]
+
+
+def ids(body: Json) -> list[str]:
+    return [job["_id"] for job in body["data"]]
+
+
+async def test_the_last_submitted_comes_first(api: Api, five: list[Json]) -> None:
+    body = await api.list(qname=five[0]["qname"])
+    assert set(body) == {"data", "skip", "limit", "total"}
+    assert (body["skip"], body["limit"], body["total"]) == (0, 10, 5)
+    assert ids(body) == [job["_id"] for job in five]
+    times = [job["submitted"] for job in body["data"]]
+    assert times == sorted(times, reverse=True)
+
+
+async def test_entries_are_jobs_without_their_output(api: Api, five: list[Json]) -> None:
+    for shown, job in zip((await api.list(qname=five[0]["qname"]))["data"], five, strict=True):
+        assert shown == {**job, "output": "", "stdout": "", "stderr": ""}
+
+
+async def test_output_if_asked_for(api: Api, five: list[Json]) -> None:
+    assert (await api.list(qname=five[0]["qname"], output="true"))["data"] == five
+    assert (await api.list(qname=five[0]["qname"], output="false"))["data"][0]["output"] == ""
+
+
+async def test_skip_and_limit(api: Api, five: list[Json]) -> None:
+    qname, all_ids = five[0]["qname"], [job["_id"] for job in five]
+    for skip, limit, wanted in [(0, 2, all_ids[:2]), (1, 3, all_ids[1:4]), (4, 100, all_ids[4:]), (5, 1, [])]:
+        body = await api.list(qname=qname, skip=skip, limit=limit)
+        assert (ids(body), body["skip"], body["limit"], body["total"]) == (wanted, skip, limit, 5)
+
+
+async def test_ten_a_page_of_all_jobs(api: Api, five: list[Json]) -> None:
+    body = await api.list()
+    assert body["total"] >= len(body["data"]) >= len(five)
+    assert len(body["data"]) == min(10, body["total"])
+    every = await api.list(limit=100)
+    assert len(every["data"]) == min(100, every["total"])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        *[{"limit": text} for text in ("0", "101", "-1", "x", "", "1.5", "9" * 30)],
+        *[{"skip": text} for text in ("-1", "x", "", "1.5", "9" * 30)],
+        {"status": "nonsense"},
+        {"submitted_after": "yesterday"},
+        {"submitted_before": ""},
+        {"qname": "x" * 1001},
+    ],
+)
+async def test_parameters_that_make_no_sense(api: Api, params: Json) -> None:
+    assert bad_request(await api.http.get("/v1/api/job", params=params))
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+async def test_the_bounds_of_limit(api: Api, limit: int) -> None:
+    assert (await api.list(limit=limit))["limit"] == limit
+
+
+async def test_data_is_never_null(api: Api) -> None:
+    answer = await api.http.get("/v1/api/job", params={"qname": new_queue()})
+    assert answer.json() == {"data": [], "skip": 0, "limit": 10, "total": 0}
+
+
+async def test_by_status(api: Api, five: list[Json]) -> None:
+    qname = five[0]["qname"]
+    assert ids(await api.list(qname=qname, status="failed")) == [five[2]["_id"]]
+    assert (await api.list(qname=qname, status="success"))["total"] == 4
+    assert (await api.list(qname=qname, status="running"))["total"] == 0
+
+
+async def test_by_time_of_submission(api: Api, five: list[Json]) -> None:
+    qname, middle = five[0]["qname"], five[2]["submitted"]
+    assert ids(await api.list(qname=qname, submitted_after=middle)) in (
+        [job["_id"] for job in five[:2]],
+        [job["_id"] for job in five[:3]],  # shown to the millisecond, kept more exactly
+    )
+    before = ids(await api.list(qname=qname, submitted_before=middle))
+    assert before == [job["_id"] for job in five[3:]]
+    assert (await api.list(qname=qname, submitted_after="2999-01-01T00:00:00Z"))["total"] == 0
+    assert (await api.list(qname=qname, submitted_before="2999-01-01T00:00:00+01:00"))["total"] == 5
+
+
+async def test_states_appear_within_a_second(api: Api) -> None:
+    qname = new_queue()
+    async with api.busy(qname):
+        await api.submit(qname=qname)
+        assert ids(await api.listed(1, qname=qname, status="running"))
+        assert ids(await api.listed(1, qname=qname, status="queued"))
+    await api.listed(1, qname=qname, status="success")

@@ -1,0 +1,86 @@
+"""Contract, section 0: a job's output."""
+
+import pytest
+
+from tests.api.client import JOB, Api, bad_request, new_queue
+
+
+async def raw(api: Api, job_id: str, **params: str) -> bytes:
+    answer = await api.http.get(f"{JOB}/{job_id}/output", params=params)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    return answer.content
+
+
+async def test_both_streams_in_the_order_in_which_they_came(api: Api) -> None:
+    job = await api.run("for i in 1 2 3; do echo out$i; sleep 0.05; echo err$i >&2; sleep 0.05; done")
+    assert job["output"] == "out1\nerr1\nout2\nerr2\nout3\nerr3\n"
+    assert (job["stdout"], job["stderr"]) == ("out1\nout2\nout3\n", "err1\nerr2\nerr3\n")
+    assert (job["output_bytes"], job["output_truncated"], job["output_complete"]) == (30, False, True)
+
+
+async def test_bytes_that_are_no_text(api: Api) -> None:
+    job = await api.run(r"printf 'a\377\000\303'; sleep 0.1; printf '\274b\r\n'; printf '\302' >&2")
+    assert job["stdout"] == "a\ufffd\0\u00fcb\r\n"
+    assert job["stderr"] == "\ufffd"
+    assert await raw(api, job["_id"], stream="stdout") == b"a\xff\0\xc3\xbcb\r\n"
+    assert await raw(api, job["_id"], stream="stderr") == b"\xc2"
+    assert sorted(await raw(api, job["_id"])) == sorted(b"a\xff\0\xc3\xbcb\r\n\xc2")
+
+
+async def test_the_plain_endpoint(api: Api) -> None:
+    job = await api.run("echo out; sleep 0.1; echo err >&2")
+    assert await raw(api, job["_id"]) == b"out\nerr\n"
+    assert await raw(api, job["_id"], stream="stdout") == b"out\n"
+    assert await raw(api, job["_id"], stream="stderr") == b"err\n"
+    for stream in ("", "both", "STDOUT"):
+        bad_request(await api.http.get(f"{JOB}/{job['_id']}/output", params={"stream": stream}))
+
+
+async def test_a_terminals_output_is_stdout(api: Api) -> None:
+    job = await api.run("echo out; echo err >&2", tty=True)
+    assert await raw(api, job["_id"], stream="stdout") == b"out\r\nerr\r\n"
+    assert await raw(api, job["_id"], stream="stderr") == b""
+
+
+async def test_of_a_running_job(api: Api) -> None:
+    async with api.busy(new_queue()) as job_id:
+        job = await api.get(job_id)
+        assert (job["output"], job["output_bytes"]) == ("ready\n", 6)
+        assert await raw(api, job_id) == b"ready\n"
+
+
+async def test_where_nothing_ran_there_is_none(api: Api) -> None:
+    job = await api.run(container_image="")
+    assert await raw(api, job["_id"]) == b""
+    assert job["output"] == job["error"]
+
+
+async def test_a_get_without_output(api: Api) -> None:
+    job = await api.run("echo out; echo err >&2")
+    without = await api.get(job["_id"], output="false")
+    assert without == {**job, "output": "", "stdout": "", "stderr": ""}
+
+
+async def test_a_lot_of_it(api: Api) -> None:
+    job = await api.run("seq 1 200000")
+    wanted = "".join(f"{number}\n" for number in range(1, 200001))
+    assert job["output"] == job["stdout"] == wanted
+    assert (job["output_bytes"], job["output_truncated"]) == (len(wanted), False)
+    assert await raw(api, job["_id"]) == wanted.encode()
+
+
+@pytest.mark.parametrize("script", ["true", "printf x", "printf '\\n\\n'"])
+async def test_little_of_it(api: Api, script: str) -> None:
+    job = await api.run(script)
+    assert job["output"] == {"true": "", "printf x": "x"}.get(script, "\n\n")
+    assert job["output_bytes"] == len(job["output"])
+
+
+async def test_the_stream_goes_on_where_it_broke(api: Api) -> None:
+    job_id = await api.submit("for i in 1 2 3 4; do echo $i; sleep 0.1; done")
+    events = [event async for event in api.events(job_id)]
+    assert "".join(event.data.get("text", "") for event in events) == "1\n2\n3\n4\n"
+    for number, event in enumerate(events[:-1]):
+        rest = [later async for later in api.events(job_id, last_event_id=event.ident)]
+        assert [later.ident for later in rest] == [later.ident for later in events[number + 1 :]]

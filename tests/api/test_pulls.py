@@ -1,0 +1,109 @@
+"""Contract, sections 0 and 3: images that are really pulled, from registries with and without a login."""
+
+import pytest
+
+from tests.api.client import Api, Json
+from tests.api.conftest import Own
+from tests.api.logins import login
+
+
+async def ran(api: Api, image: str, policy: str = "") -> Json:
+    job = await api.run("echo ran", container_image=image, image_pull_policy=policy)
+    assert (job["status"], job["output"], job["container_image"]) == ("success", "ran\n", image), job["error"]
+    return job
+
+
+async def test_a_plain_name_comes_from_docker_hub(own: Own) -> None:
+    hub = own.registries.hub
+    before = len(hub.asked("library/busybox"))
+    await ran(own.api, "busybox", "Always")
+    assert len(hub.asked("library/busybox")) > before
+    before = len(hub.asked("library/busybox"))
+    await ran(own.api, "busybox", "IfNotPresent")
+    assert len(hub.asked("library/busybox")) == before
+
+
+async def test_a_registry_with_a_port(own: Own) -> None:
+    hub = own.registries.hub
+    image = await hub.push_new("busybox", "team/app:1")
+    await ran(own.api, image)
+    asked = len(hub.asked("team/app"))
+    assert asked
+    await ran(own.api, image)
+    assert len(hub.asked("team/app")) == asked
+
+
+async def test_latest_is_added_where_there_is_no_tag(own: Own) -> None:
+    await own.registries.hub.push_new("busybox", "team/untagged")
+    await ran(own.api, f"{own.registries.hub.host}/team/untagged")
+    assert own.registries.hub.asked("team/untagged")[0].reference == "latest"
+
+
+async def test_by_digest(own: Own) -> None:
+    hub = own.registries.hub
+    await hub.push_new("busybox", "team/pinned:1")
+    digest = await hub.digest("team/pinned:1")
+    image = f"{hub.host}/team/pinned@{digest}"
+    await ran(own.api, image)
+    asked = len(hub.asked("team/pinned"))
+    await ran(own.api, image)
+    assert len(hub.asked("team/pinned")) == asked
+    await ran(own.api, f"{hub.host}/team/pinned:ignored@{digest}")
+
+
+async def test_always_sees_what_was_pushed_since(own: Own) -> None:
+    hub = own.registries.hub
+    image = await hub.push_new("busybox", "team/moving:1")
+    await ran(own.api, image)
+    await hub.push_new("busybox", "team/moving:1")
+    digest = await hub.digest("team/moving:1")
+    await ran(own.api, image, "IfNotPresent")
+    assert digest not in await _digests(own.api, image)
+    await ran(own.api, image, "Always")
+    assert digest in await _digests(own.api, image)
+
+
+async def _digests(api: Api, image: str) -> str:
+    """Of the image that the engine has under this name."""
+    async with api.engine() as engine:
+        return " ".join((await engine.get(f"/images/{image}/json")).json()["RepoDigests"])
+
+
+async def test_an_image_that_no_registry_has(own: Own) -> None:
+    for image in (f"{own.registries.hub.host}/team/none:1", "no-such-image-anywhere"):
+        job = await own.api.run(container_image=image)
+        assert (job["status"], job["reason"]) == ("failed", "image")
+        assert len(job["error"].splitlines()) == 2, "it is not asked for again"
+        assert job["error"].startswith("All attempts fail:\n#1: ")
+
+
+@pytest.mark.parametrize("which", ["by_config", "by_vault"])
+async def test_a_registry_that_wants_a_login(own: Own, which: str) -> None:
+    wanted = getattr(own.registries, which)
+    image = await wanted.push_new("busybox", "team/private:1", auth=login(wanted))
+    job = await ran(own.api, image)
+    assert "a pass:word" not in str(job)
+
+
+async def test_a_registry_that_nobody_has_a_login_for(own: Own) -> None:
+    closed = own.registries.closed
+    image = await closed.push_new("busybox", "team/private:1", auth=login(closed))
+    job = await own.api.run(container_image=image)
+    assert (job["status"], job["reason"], len(job["error"].splitlines())) == ("failed", "image", 2)
+
+
+async def test_a_login_that_is_wrong(own: Own) -> None:
+    """Vault's word wins over the docker config's."""
+    closed, vault = own.registries.closed, own.api.vault
+    image = await closed.push_new("busybox", "team/other:1", auth=login(closed))
+    found = await vault.call(vault.admin, "GET", "kv/data/registries")
+    wrong = {"username": "someone", "password": "quite-wrong-word"}
+    await vault.put_secret("registries", {**found["data"]["data"], closed.host: wrong})
+    try:
+        job = await own.api.run(container_image=image)
+        assert (job["status"], job["reason"], len(job["error"].splitlines())) == ("failed", "image", 2)
+        assert "quite-wrong-word" not in str(job)
+        await vault.put_secret("registries", {**found["data"]["data"], closed.host: dict(login(closed))})
+        await ran(own.api, image)
+    finally:
+        await vault.put_secret("registries", found["data"]["data"])

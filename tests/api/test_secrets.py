@@ -1,0 +1,173 @@
+"""Contract, sections 0 and 3: secrets, from Vault into the container."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.api.client import Api
+from tests.api.vault import KV1
+
+VALUES: dict[str, Any] = {
+    "text": "plain",
+    "empty": "",
+    "lines": "two\nlines\n",
+    "quotes": "'\"\\ : # - {}",
+    "number_like": "0123",
+    "yes_like": "yes",
+    "int": 42,
+    "float": 1.5,
+    "big": 1234567890123456,
+    "true": True,
+    "null": None,
+    "list": [1, "two", None],
+    "object": {"a": {"b": [True]}},
+    "unicode": "\u00fc\u4e2d\U0001f680",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def _secrets(api: Api) -> None:
+    await api.vault.put_secret("suite/types", VALUES)
+    await api.vault.put_secret_v1("types", {"key": "one", "data": "not nested"})
+    await api.vault.put_secret("suite", {"first-key": "1", "second_key": "2"})
+
+
+def refs(path: str = "kv/data/suite/types") -> list[str]:
+    return [f"V_{name}@{path}.{name}" for name in VALUES]
+
+
+async def test_values_of_every_type_as_yaml(api: Api) -> None:
+    job = await api.run("cat /secrets.yml; test ! -e /secrets.json", secret_refs=refs())
+    lines = job["output"].splitlines()
+    assert lines[:2] == ["---", "# gostint vault secrets injected:"]
+    assert yaml.safe_load(job["output"]) == {f"V_{name}": value for name, value in VALUES.items()}
+    keys = [line.partition(":")[0] for line in lines if line.startswith("V_")]
+    assert keys == sorted(keys)
+    assert job["status"] == "success"
+
+
+async def test_values_of_every_type_as_json(api: Api) -> None:
+    job = await api.run("cat /secrets.json; test ! -e /secrets.yml", secret_refs=refs(), secret_file_type="json")
+    found = json.loads(job["output"])
+    assert found == {f"V_{name}": value for name, value in VALUES.items()}
+    assert list(found) == sorted(found)
+    assert job["status"] == "success"
+
+
+async def test_the_file_is_the_jobs_own(api: Api) -> None:
+    for kind, path in (("yaml", "/secrets.yml"), ("json", "/secrets.json")):
+        job = await api.run(f"stat -c '%u:%g %a %F' {path}", secret_file_type=kind)
+        assert job["output"] == "2001:2001 400 regular file\n"
+
+
+async def test_without_references_it_is_there_and_empty(api: Api) -> None:
+    assert yaml.safe_load((await api.run("cat /secrets.yml"))["output"]) in (None, {})
+    assert json.loads((await api.run("cat /secrets.json", secret_file_type="json"))["output"]) == {}
+
+
+async def test_kv_version_1(api: Api) -> None:
+    job = await api.run("cat /secrets.yml", secret_refs=[f"A@{KV1}/types.key", f"B@{KV1}/types.data"])
+    assert yaml.safe_load(job["output"]) == {"A": "one", "B": "not nested"}
+
+
+async def test_two_keys_of_a_path_and_the_last_of_a_name(api: Api) -> None:
+    wanted = ["A@kv/data/suite.first-key", "B@kv/data/suite.second_key", "A@kv/data/suite.second_key"]
+    job = await api.run("cat /secrets.yml", secret_refs=wanted)
+    assert yaml.safe_load(job["output"]) == {"A": "2", "B": "2"}
+
+
+async def test_a_path_is_read_once(api: Api) -> None:
+    """A job's token has ten uses in the usual set-up: thirty keys of one path must not need more."""
+    await api.vault.put_secret("suite/many", {f"k{n}": str(n) for n in range(30)})
+    job = await api.run("grep -c K /secrets.yml", secret_refs=[f"K{n}@kv/data/suite/many.k{n}" for n in range(30)])
+    assert (job["status"], job["output"]) == ("success", "30\n")
+
+
+FAILING = {
+    "nonsense": "Secretref is unparseable: nonsense",
+    "": "Secretref is unparseable: ",
+    "A@kv/data/suite": "Secretref is unparseable: A@kv/data/suite",
+    "A@kv/data/su.ite.key": "Secretref is unparseable: A@kv/data/su.ite.key",
+    "x A@kv/data/suite.first-key": "Secretref is unparseable: x A@kv/data/suite.first-key",
+    "A@kv/data/suite.first-key\n": "Secretref is unparseable: A@kv/data/suite.first-key\n",
+    "\u00c4@kv/data/suite.first-key": "Secretref is unparseable: \u00c4@kv/data/suite.first-key",
+    "A@other/data/x.y": "Failed to retrieve secret other/data/x from vault err: ",
+    "A@kv/data/nothing-here.y": "Failed to retrieve secret kv/data/nothing-here from vault: response is nil",
+    "A@kv/data/suite.none": "Failed retrieving from vault path kv/data/suite.none",
+}
+
+
+@pytest.fixture(scope="module")
+async def failing(api: Api) -> dict[str, str]:
+    """The jobs' ids, side by side in queues of their own."""
+    good = "OK@kv/data/suite.first-key"
+    return {ref: await api.submit("echo it ran", secret_refs=[good, ref]) for ref in FAILING}
+
+
+@pytest.mark.parametrize("ref", FAILING, ids=range(len(FAILING)))
+async def test_a_reference_that_fails(api: Api, failing: dict[str, str], ref: str) -> None:
+    job = await api.ended(failing[ref])
+    assert (job["status"], job["reason"], job["return_code"]) == ("failed", "secrets", 0)
+    assert job["error"].startswith(FAILING[ref])
+    assert job["output"] == job["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["auth/token/lookup-self", "sys/health", "cubbyhole/x", "identity/entity", "/auth/token", "//sys/x", "SYS/x"],
+)
+async def test_vaults_own_paths_are_closed(api: Api, path: str) -> None:
+    job = await api.run("cat /secrets.yml", secret_refs=[f"A@{path}.id"], cont_on_warnings=True)
+    assert (job["status"], job["reason"]) == ("failed", "secrets")
+
+
+async def test_a_deleted_version_has_no_data(api: Api) -> None:
+    await api.vault.put_secret("suite/deleted", {"a": "1"})
+    await api.vault.call(api.vault.admin, "DELETE", "kv/data/suite/deleted")
+    job = await api.run(secret_refs=["A@kv/data/suite/deleted.a"])
+    assert (job["status"], job["reason"]) == ("failed", "secrets")
+
+
+async def test_warnings_stop_a_job_unless_it_goes_on(api: Api) -> None:
+    """A KV v2 that is read without its `data/` warns in its answer."""
+    warned = [f"A@{'kv/suite'}.first-key"]
+    await api.vault.allow(api.vault.role, "kv/suite")
+    job = await api.run(secret_refs=warned)
+    if "response is nil" in job["error"]:
+        pytest.skip("this Vault's answer has no warning")
+    assert job["error"].startswith("FailOnWarnings from vault path kv/suite lookups: [")
+    going_on = await api.run(secret_refs=warned, cont_on_warnings=True)
+    assert not going_on["error"].startswith("FailOnWarnings")
+
+
+@pytest.mark.parametrize("kind", ["toml", "YAML", " json"])
+async def test_a_wrong_file_type(api: Api, kind: str) -> None:
+    job = await api.run(secret_file_type=kind)
+    assert (job["status"], job["error"]) == ("failed", f"Invalid SecretFileType: '{kind}'")
+
+
+async def test_the_jobs_token_is_exposed_only_if_asked_for(api: Api) -> None:
+    script = "echo ${VAULT_TOKEN:-none}; grep -c TOKEN /secrets.yml; echo $VAULT_ADDR; echo [${VAULT_CACERT-unset}]"
+    hidden = (await api.run(script))["stdout"].splitlines()
+    assert hidden == ["none", "0", api.env["VAULT_ADDR"], "[]"]
+    job = await api.run(f"{script}; cat /secrets.yml", expose_vault_token=True)
+    token, count, *_ = job["stdout"].splitlines()
+    assert count == "1"
+    assert yaml.safe_load(job["stdout"].partition("---")[2])["TOKEN"] == token
+    found = await api.vault.http.post(
+        "/v1/auth/token/lookup", json={"token": token}, headers={"X-Vault-Token": api.vault.admin}
+    )
+    assert found.status_code == 403, "it ends with the job"
+
+
+async def test_masking(api: Api) -> None:
+    await api.vault.put_secret("suite/mask", {"long": "s3cr3t-value", "short": "abc", "number": 987654})
+    wanted = [f"{name.upper()}@kv/data/suite/mask.{name}" for name in ("long", "short", "number")]
+    script = "printf 's3cr3t-'; sleep 0.1; echo value; echo abc 987654; echo s3cr3t-value >&2"
+    job = await api.run(script, secret_refs=wanted, mask_secrets=True)
+    assert (job["stdout"], job["stderr"]) == ("***\nabc ***\n", "***\n")
+    assert job["output_masked"] == 3
+    raw = await api.run(script, secret_refs=wanted)
+    assert "s3cr3t-value" in raw["stdout"]

@@ -1,0 +1,158 @@
+"""Contract, section 2, submit: the three modes, and what counts of a request."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.api.client import BUSYBOX, ID, JOB, NEVER, Api, Json, new_queue, refused, shell
+
+
+def job(script: str, **fields: Any) -> Json:
+    return {"qname": new_queue(), "container_image": BUSYBOX, "run": shell(script), **fields}
+
+
+async def cubbyhole(api: Api, payload: Json) -> Json:
+    """A request whose payload waits in a cubbyhole."""
+    courier = await api.vault.courier({"payload": await api.vault.sealed(payload)})
+    return await api.envelope(qname=payload["qname"], cubby_token=courier, cubby_path="cubbyhole/job")
+
+
+async def test_the_answer_to_each_mode(api: Api) -> None:
+    name = f"MiXeD-{new_queue()}"
+    for body in (
+        await api.plain(qname=name),
+        await api.sealed(job("true", qname=name)),
+        await cubbyhole(api, job("true", qname=name)),
+    ):
+        answer = await api.post(body)
+        assert answer.status_code == 200
+        submitted = answer.json()
+        assert set(submitted) == {"_id", "status", "qname"}
+        assert ID.fullmatch(submitted["_id"])
+        assert (submitted["status"], submitted["qname"]) == ("queued", name.lower())
+        assert (await api.ended(submitted["_id"]))["status"] == "success"
+
+
+async def test_the_clients_dance(api: Api) -> None:
+    """Section 4, as GoStint's client does it: a token of its own, everything sealed, then asking until the end."""
+    async with api.anonymous(**{"X-Auth-Token": await api.vault.token()}) as http:
+        payload = job("echo danced", image_pull_policy="IfNotPresent", secret_file_type="yaml")
+        job_id = (await http.post(JOB, json=await cubbyhole(api, payload))).json()["_id"]
+        async with asyncio.timeout(30):
+            while (seen := (await http.get(f"{JOB}/{job_id}")).json())["status"] in {"queued", "running"}:
+                pass
+    assert (seen["status"], seen["return_code"], seen["output"]) == ("success", 0, "danced\n")
+
+
+async def test_the_payload_in_the_request(api: Api) -> None:
+    ended = await api.ended(await api.taken(await api.sealed(job("echo sealed"))))
+    assert (ended["status"], ended["output"]) == ("success", "sealed\n")
+
+
+async def test_the_cubbyhole_is_read_during_the_request(api: Api) -> None:
+    body = await cubbyhole(api, job("echo from the cubbyhole"))
+    job_id = await api.taken(body)
+    async with api.anonymous(**{"X-Auth-Token": body["cubby_token"]}) as http:
+        refused(await http.get(JOB), 403, "Permission Denied.")
+    assert (await api.ended(job_id))["output"] == "from the cubbyhole\n"
+
+
+@pytest.mark.parametrize(
+    "left", [{"cubby_token": "junk"}, {"cubby_path": "cubbyhole/job"}, {"cubby_token": "", "cubby_path": "x"}]
+)
+async def test_half_a_cubbyhole_is_skipped_silently(api: Api, left: Json) -> None:
+    assert (await api.run("echo simple", **left))["output"] == "simple\n"
+
+
+async def test_an_absent_qname_is_the_queue_without_a_name(api: Api) -> None:
+    body = await api.plain()
+    del body["qname"]
+    answer = await api.post(body)
+    assert answer.json()["qname"] == ""
+    ended = await api.ended(answer.json()["_id"])
+    assert (ended["qname"], ended["status"]) == ("", "success")
+    assert (await api.ended(await api.taken(await api.sealed({"container_image": BUSYBOX, "run": shell("true")}))))[
+        "status"
+    ] == "success"
+
+
+async def test_field_names_match_without_regard_to_case(api: Api) -> None:
+    body = await api.plain("echo shouted $A", env_vars=["A=1"])
+    answer = await api.post({name.upper(): value for name, value in body.items()})
+    assert answer.json()["qname"] == body["qname"]
+    assert (await api.ended(answer.json()["_id"]))["output"] == "shouted 1\n"
+    payload = {name.title(): value for name, value in job("echo titled").items()}
+    sealed = await api.envelope(qname=payload["Qname"], payload=await api.vault.sealed(payload))
+    assert (await api.ended(await api.taken(sealed)))["output"] == "titled\n"
+
+
+@pytest.mark.parametrize("after", [" and more", '{"qname": "x"}', "\n\n}", "\0"])
+async def test_text_after_the_json_is_ignored(api: Api, after: str) -> None:
+    body = await api.plain()
+    answer = await api.post(json.dumps(body).encode() + after.encode())
+    assert (answer.status_code, answer.json()["qname"]) == (200, body["qname"])
+
+
+async def test_white_space_before_and_nulls_inside(api: Api) -> None:
+    body = {**await api.plain("echo ok"), "env_vars": None, "tty": None, "content": None, "cubby_token": None}
+    job_id = await api.taken(b" \r\n\t" + json.dumps(body).encode())
+    assert (await api.ended(job_id))["output"] == "ok\n"
+
+
+async def test_nothing_but_documented_fields_count(api: Api) -> None:
+    mine = {
+        "_id": "f" * 24,
+        "status": "success",
+        "node_uuid": "me",
+        "submitted": "2001-01-01T00:00:00Z",
+        "started": "2001-01-01T00:00:00Z",
+        "ended": "2001-01-01T00:00:00Z",
+        "output": "forged",
+        "stderr": "forged",
+        "return_code": 42,
+        "container_id": "f" * 64,
+        "kill_requested": True,
+        "reason": "forged",
+        "error": "forged",
+        "submitted_by": "forged",
+    }
+    qname = new_queue()
+    async with api.busy(qname):
+        job_id = await api.submit("echo real", qname=qname, **mine)
+        waiting = await api.get(job_id)
+    assert job_id != mine["_id"]
+    assert (waiting["status"], waiting["started"], waiting["ended"]) == ("queued", NEVER, NEVER)
+    ended = await api.ended(job_id)
+    assert not [name for name, value in mine.items() if ended[name] == value and name != "status"]
+    assert (ended["output"], ended["kill_requested"]) == ("real\n", False)
+
+
+async def test_beside_a_payload_the_requests_job_fields_are_ignored(api: Api) -> None:
+    """Whoever carries the request must not run his code with the requestor's secrets."""
+    payload = job("echo theirs; env; cat /secrets.yml")
+    extra = {"run": shell("echo mine"), "entrypoint": ["echo"], "env_vars": ["MINE=1"], "tty": True, "content": "junk"}
+    ended = await api.ended(
+        await api.taken({**await api.sealed(payload), **extra, "secret_refs": ["X@kv/data/none.x"]})
+    )
+    assert (ended["status"], ended["tty"]) == ("success", False)
+    assert ended["output"].startswith("theirs\n")
+    assert "MINE" not in ended["output"]
+    imageless = {name: value for name, value in job("true").items() if name != "container_image"}
+    ended = await api.ended(await api.taken({**await api.sealed(imageless), "container_image": BUSYBOX}))
+    assert (ended["status"], ended["output"]) == ("failed", "ContainerImage is empty")
+
+
+async def test_the_wrapping_token_is_not_looked_at_until_the_job_runs(api: Api) -> None:
+    qname = new_queue()
+    async with api.busy(qname):
+        job_id = await api.submit(qname=qname, wrap_secret_id="nonsense")
+        assert await api.status(job_id) == "queued"
+    assert (await api.ended(job_id))["status"] == "notauthorised"
+
+
+async def test_what_was_submitted_is_there_at_once(api: Api) -> None:
+    for body in [await api.plain(qname="right-after") for _ in range(10)]:
+        job_id = await api.taken(body)
+        assert (await api.get(job_id))["_id"] == job_id

@@ -1,0 +1,158 @@
+"""Contract, sections 0 and 3: submissions that somebody has laid hands on."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+
+import nats.js.errors
+import pytest
+
+from tests.api.bus import Publisher, publisher
+from tests.api.client import Api, Json, new_queue, shell
+
+ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
+UNWRAP = (
+    f"Request failed to unwrap the token to retrieve the SecretID - {ALERT}: THIS REQUEST MAY HAVE BEEN TAMPERED WITH"
+)
+
+
+@pytest.fixture
+async def bus(api: Api) -> AsyncIterator[Publisher]:
+    async with publisher(api) as found:
+        yield found
+
+
+def job(script: str = "echo it ran", **fields: str) -> Json:
+    return {"qname": new_queue(), "container_image": "busybox", "run": shell(script), **fields}
+
+
+def nothing_ran(ended: Json, status: str, reason: str) -> str:
+    shown = (ended["status"], ended["reason"], ended["return_code"], ended["container_id"], ended["stdout"])
+    assert shown == (status, reason, 0, "", "")
+    assert ended["output"] == ended["error"]
+    return str(ended["error"])
+
+
+async def test_a_wrapping_token_that_was_unwrapped_before(api: Api) -> None:
+    wrapped = await api.vault.wrapped()
+    await api.vault.unwrap(wrapped)
+    assert nothing_ran(await api.run(wrap_secret_id=wrapped), "notauthorised", "secrets").startswith(UNWRAP)
+
+
+async def test_a_wrapping_token_that_nobody_made(api: Api) -> None:
+    assert nothing_ran(await api.run(wrap_secret_id="hvs.x"), "notauthorised", "secrets").startswith(UNWRAP)
+
+
+async def test_a_wrapping_token_serves_once(api: Api) -> None:
+    wrapped = await api.vault.wrapped()
+    assert (await api.run(wrap_secret_id=wrapped))["status"] == "success"
+    assert nothing_ran(await api.run(wrap_secret_id=wrapped), "notauthorised", "secrets").startswith(UNWRAP)
+
+
+async def test_a_wrapping_token_of_another_role_is_left_unspent(api: Api) -> None:
+    vault = api.vault
+    await vault.call(vault.admin, "POST", "auth/approle/role/suite-other", {"token_policies": "default"})
+    wrapped = await vault.wrapped(role="suite-other")
+    assert ALERT in nothing_ran(await api.run(wrap_secret_id=wrapped), "notauthorised", "secrets")
+    assert "secret_id" in (await vault.unwrap(wrapped))["data"]
+
+
+async def test_a_wrapping_token_around_something_else(api: Api) -> None:
+    vault = api.vault
+    answer = await vault.call(
+        vault.admin, "POST", "sys/wrapping/wrap", {"secret_id": "forged"}, headers={"X-Vault-Wrap-TTL": "60"}
+    )
+    wrapped = answer["wrap_info"]["token"]
+    assert ALERT in nothing_ran(await api.run(wrap_secret_id=wrapped), "notauthorised", "secrets")
+
+
+async def test_a_wrapping_token_that_expired_in_the_queue_says_so(api: Api) -> None:
+    qname = new_queue()
+    async with api.busy(qname):
+        wrapped = await api.vault.wrapped(ttl="1s")
+        job_id = await api.submit(qname=qname, wrap_secret_id=wrapped)
+        async with asyncio.timeout(10):
+            while await _exists(api, wrapped):
+                pass
+    error = nothing_ran(await api.ended(job_id), "notauthorised", "secrets")
+    assert "expired" in error
+    assert ALERT not in error
+
+
+async def _exists(api: Api, wrapped: str) -> bool:
+    return (await api.vault.http.post("/v1/sys/wrapping/lookup", json={"token": wrapped})).is_success
+
+
+async def test_a_role_that_refuses_the_login(api: Api) -> None:
+    """The secret id was destroyed between wrapping and run."""
+    vault, wrapped = api.vault, await api.vault.wrapped()
+    found = await vault.call(vault.admin, "POST", "sys/wrapping/lookup", {"token": wrapped})
+    assert found["data"]["creation_path"].endswith("/secret-id")
+    path = f"auth/approle/role/{vault.role}/secret-id"
+    listed = await vault.call(vault.admin, "LIST", path)
+    for accessor in listed["data"]["keys"]:
+        await vault.call(vault.admin, "POST", f"{path}-accessor/destroy", {"secret_id_accessor": accessor})
+    error = nothing_ran(await api.run(wrap_secret_id=wrapped), "notauthorised", "secrets")
+    assert error.startswith("Request failed AppRole authentication with vault: ")
+
+
+async def test_a_payload_that_names_another_queue(api: Api) -> None:
+    body = await api.sealed(job(qname="theirs"), qname="Mine")
+    error = nothing_ran(await api.ended(await api.taken(body)), "failed", "payload")
+    assert error == "payload qname and job request qname do not match: 'theirs' != 'mine'"
+
+
+async def test_a_payload_under_another_key(api: Api) -> None:
+    await api.vault.call(api.vault.admin, "POST", "transit/keys/suite-other")
+    sealed = await api.vault.encrypt(json.dumps(job()).encode(), key="suite-other")
+    ended = await api.ended(await api.taken(await api.envelope(payload=sealed)))
+    assert nothing_ran(ended, "failed", "payload").startswith("Failed to decrypt payload via vault: ")
+
+
+@pytest.mark.parametrize("plain", [b"", b"nonsense", b"[]", b'{"run": "text"}', b"\xff\xfe", b'{"tty": 1}'])
+async def test_a_payload_that_says_nothing(api: Api, plain: bytes) -> None:
+    body = await api.envelope(payload=await api.vault.encrypt(plain))
+    error = nothing_ran(await api.ended(await api.taken(body)), "failed", "payload")
+    assert error.startswith("Failed unmarshaling json from payload: ")
+
+
+async def test_a_direct_publisher(api: Api, bus: Publisher) -> None:
+    ended = await api.ended(await bus.publish(job("echo published")))
+    assert (ended["status"], ended["output"]) == ("success", "published\n")
+
+
+async def test_a_payload_that_was_swapped_on_the_bus(api: Api, bus: Publisher) -> None:
+    theirs = job("echo theirs")
+    wrapped = await api.vault.wrapped()
+    forged = await api.vault.sealed({**theirs, "run": shell("echo forged; cat /secrets.yml")})
+    ended = await api.ended(await bus.publish(theirs, stored=forged, wrapped=wrapped))
+    assert ALERT in nothing_ran(ended, "failed", "payload")
+    assert "secret_id" in (await api.vault.unwrap(wrapped))["data"], "nothing was spent on it"
+
+
+async def test_a_ticket_of_another_queue_or_job(api: Api, bus: Publisher) -> None:
+    body, job_id = job(), secrets.token_hex(12)
+    fields = {"wrap_secret_id": await api.vault.wrapped(), "payload_sha256": "0" * 64}
+    for ticket in (await bus.ticket(new_queue(), job_id, **fields), await bus.ticket(body["qname"], job_id, **fields)):
+        nothing_ran(await api.ended(await bus.publish(body, ticket=ticket)), "failed", "rejected")
+
+
+async def test_a_wrapping_token_in_place_of_a_ticket(api: Api, bus: Publisher) -> None:
+    ended = await api.ended(await bus.publish(job(), ticket=await api.vault.wrapped()))
+    nothing_ran(ended, "failed", "rejected")
+
+
+@pytest.mark.parametrize("fact", [b"", b"junk", b"{}", b'{"type": "submitted"}', b"\xff", b'{"type": "ended"}'])
+async def test_junk_on_the_bus_is_rejected_and_its_queue_goes_on(api: Api, bus: Publisher, fact: bytes) -> None:
+    qname, job_id = new_queue(), secrets.token_hex(12)
+    await bus.submitted(qname, job_id, fact)
+    nothing_ran(await api.ended(job_id), "failed", "rejected")
+    assert (await api.run(qname=qname))["status"] == "success"
+
+
+async def test_a_fact_is_written_once(api: Api, bus: Publisher) -> None:
+    ended = await api.ended(await bus.publish(body := job("echo once")))
+    with pytest.raises(nats.js.errors.ServiceUnavailableError, match="10077"):
+        await bus.submitted(body["qname"], ended["_id"], b"{}")
+    assert await api.get(ended["_id"]) == ended

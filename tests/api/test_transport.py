@@ -1,0 +1,109 @@
+"""Contract, section 1: transport and error bodies."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.api.client import JOB, UNKNOWN_ID, Api, bad_request, refused
+
+OPEN = ["/v1/api/health", "/v1/api/vault/info", "/v1/api/metrics", "/login"]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/x-www-form-urlencoded", "text/xml", "multipart/form-data; boundary=x", "", "nonsense"]
+)
+async def test_the_content_type_is_ignored(api: Api, content_type: str) -> None:
+    answer = await api.post(await api.plain(), content_type=content_type, accept="text/html")
+    assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+
+
+async def test_an_answer_is_one_json_object_and_a_newline(api: Api) -> None:
+    for path in (JOB, f"{JOB}/{UNKNOWN_ID}", "/v1/api/health", "/v1/api/vault/info"):
+        answer = await api.http.get(path, headers={"Accept": "text/html"})
+        assert answer.headers["content-type"] == "application/json; charset=utf-8"
+        assert answer.text.endswith("}\n")
+        assert not answer.text.endswith("\n\n")
+        assert isinstance(answer.json(), dict)
+
+
+async def test_angle_brackets_and_ampersands_are_escaped(api: Api) -> None:
+    body = await api.plain("printf '<a&b>'", qname="<q&a>")
+    answer = await api.post(body)
+    assert '"\\u003cq\\u0026a\\u003e"' in answer.text
+    assert answer.json()["qname"] == "<q&a>"
+    job = await api.ended(answer.json()["_id"])
+    assert job["output"] == "<a&b>"
+    got = await api.http.get(f"{JOB}/{job['_id']}")
+    assert not set("<>&") & set(got.text)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT", "PATCH"])
+@pytest.mark.parametrize("path", [JOB, f"{JOB}/{UNKNOWN_ID}", f"{JOB}/kill/{UNKNOWN_ID}", *OPEN])
+async def test_one_trailing_slash_is_a_301(api: Api, method: str, path: str) -> None:
+    answer = await api.http.request(method, f"{path}/?skip=1&x=a%20b")
+    assert answer.status_code == 301
+    location = httpx.URL(api.env["STINT_URL"]).join(answer.headers["location"])
+    assert (location.path, location.query) == (path, b"skip=1&x=a%20b")
+    bare = await api.http.request(method, f"{path}/")
+    assert httpx.URL(api.env["STINT_URL"]).join(bare.headers["location"]).raw_path == path.encode()
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/api/jobs", f"{JOB}/a/b/c", f"{JOB}/kill/{UNKNOWN_ID}/x"])
+async def test_an_unknown_path_is_a_404_in_plain_text(api: Api, path: str) -> None:
+    answer = await api.http.get(path)
+    assert (answer.status_code, answer.text.rstrip("\n")) == (404, "404 page not found")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", JOB),
+        ("PATCH", f"{JOB}/{UNKNOWN_ID}"),
+        ("GET", f"{JOB}/kill/{UNKNOWN_ID}"),
+        ("OPTIONS", JOB),
+        ("POST", "/v1/api/health"),
+        ("DELETE", "/v1/api/vault/info"),
+        ("POST", "/v1/api/metrics"),
+    ],
+)
+async def test_a_wrong_method_is_a_405_with_an_empty_body(api: Api, method: str, path: str) -> None:
+    answer = await api.http.request(method, path)
+    assert (answer.status_code, answer.content) == (405, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("OPTIONS", JOB), ("PUT", JOB), ("GET", f"{JOB}/a/b/c"), ("GET", f"{JOB}/junk"), ("POST", f"{JOB}/kill/junk")],
+)
+async def test_the_token_comes_first_under_job(api: Api, method: str, path: str) -> None:
+    async with api.anonymous() as http:
+        answer = await http.request(method, path, content=b"{")
+    assert refused(answer, 400, "Invalid request.") == "Missing X-Auth-Token"
+
+
+async def test_then_the_id_then_the_body(api: Api) -> None:
+    async with api.anonymous() as http:
+        assert "X-Auth-Token" in refused(await http.post(JOB, content=b"{"), 400, "Invalid request.")
+    assert "Invalid job ID" in bad_request(await api.http.post(f"{JOB}/kill/junk", content=b"{"))
+    assert bad_request(await api.post(b"{"))
+
+
+async def test_a_kill_needs_no_body_and_ignores_one(api: Api) -> None:
+    job_id = await api.submit()
+    await api.ended(job_id)
+    for content in (b"", b"{", b"[]"):
+        answer = await api.http.post(f"{JOB}/kill/{job_id}", content=content)
+        assert (answer.status_code, answer.json()["_id"]) == (200, job_id)
+
+
+async def test_the_error_bodies_have_no_code(api: Api) -> None:
+    assert refused(await api.http.get(f"{JOB}/{UNKNOWN_ID}"), 404, "Not Found.") == "not found"
+    assert bad_request(await api.http.get(f"{JOB}/junk")) == "Invalid job ID (not ObjectIdHex)"
+    assert refused(await api.http.get("/v1/api/health?k=junk"), 400, "Invalid request.")
+
+
+async def test_a_body_over_30_mib_is_413(api: Api) -> None:
+    body = json.dumps(await api.plain(x="y" * (30 * 1024 * 1024))).encode()
+    refused(await api.post(body), 413, "Too Large.")
