@@ -245,10 +245,11 @@ async def test_runners_of_one_engine_sweep_at_the_same_time(house: House, shelf:
     house.clock[0] += DAY
     removed = await asyncio.gather(*(keeper.sweep() for keeper in keepers))
     assert {image_id for each in removed for image_id in each} == ids
-    assert not ids & set(await house.engine.images())
-    assert [await house.record(image_id) for image_id in ids] == [None] * 3
     for engine in others:
         await engine.close()
+    assert not ids & set(await house.engine.images())
+    await house.keeper.sweep()  # one that found an image going has kept its record
+    assert [await house.record(image_id) for image_id in ids] == [None] * 3
 
 
 async def test_uses_at_the_same_time_are_all_kept(house: House, shelf: Registry, image: str) -> None:
