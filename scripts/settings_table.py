@@ -9,13 +9,22 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from scripts.state_machine import member_docs, replace_block, table
 
-from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, Settings
+from stint.config import (
+    ApiSettings,
+    EngineSettings,
+    LeaseSettings,
+    ProjectorSettings,
+    RunnerSettings,
+    Settings,
+)
 
 README: Final = Path(__file__).parents[1] / "README.md"
 READERS: Final[dict[str, type[Settings]]] = {
     "all": Settings,
     "api": ApiSettings,
+    "runner, projector": LeaseSettings,
     "runner": RunnerSettings,
+    "runner, watchdog": EngineSettings,
     "projector": ProjectorSettings,
 }
 """Who reads a setting, and the class that declares it."""

@@ -2,7 +2,19 @@
 
 from itertools import count
 
-from stint.events import AnyEvent, Deleted, Ended, KillRequested, Launched, Record, Rejected, Started, Submitted
+from stint.events import (
+    AnyEvent,
+    Deleted,
+    Ended,
+    Held,
+    KillRequested,
+    Launched,
+    Record,
+    Rejected,
+    Released,
+    Started,
+    Submitted,
+)
 from stint.subjects import queue_token
 
 _ids = count(1)
@@ -35,6 +47,14 @@ def ended(status: str = "success", reason: str = "", return_code: int = 0) -> En
 
 def kill_requested() -> KillRequested:
     return KillRequested(event_id=event_id(), at=AT)
+
+
+def held(runner: str = "runner-1") -> Held:
+    return Held(event_id=event_id(), at=AT, runner=runner)
+
+
+def released() -> Released:
+    return Released(event_id=event_id(), at=AT)
 
 
 def rejected() -> Rejected:

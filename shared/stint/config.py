@@ -101,7 +101,31 @@ class ApiSettings(Settings):
         return self.host or ("0.0.0.0" if self.tls_cert else "127.0.0.1")  # noqa: S104 - TLS is on
 
 
-class RunnerSettings(Settings):
+class LeaseSettings(Settings):
+    """What runners and projectors must agree on."""
+
+    lease: Annotated[float, Field(gt=0)] = Field(30.0, validation_alias=_env("STINT_LEASE"))
+    """Seconds a delivery is leased for."""
+    takeover: Annotated[float, Field(gt=0)] = Field(15.0, validation_alias=_env("STINT_TAKEOVER"))
+    """Seconds a successor waits after it found that another runner's job was lost."""
+
+
+class EngineSettings(Settings):
+    """Where the container engine is, for a runner and its watchdog."""
+
+    docker_host: str = Field("", validation_alias=_env("DOCKER_HOST"))
+    """The container engine. Default: the local socket."""
+    docker_cert_path: str = Field("", validation_alias=_env("DOCKER_CERT_PATH"))
+    """Folder of `ca.pem`, `cert.pem` and `key.pem`. With it, `tcp://` is TLS, and the engine is always verified."""
+    docker_tls_verify: str = Field("", validation_alias=_env("DOCKER_TLS_VERIFY"))
+    """Anything: `tcp://` is TLS, with the files in `DOCKER_CERT_PATH` or `~/.docker`."""
+    docker_api_version: Annotated[str, Field(pattern=r"^(v?[0-9]+\.[0-9]+)?$")] = Field(
+        "", validation_alias=_env("DOCKER_API_VERSION")
+    )
+    """Version of the engine's API to speak, such as `1.43`. Default: the engine's own."""
+
+
+class RunnerSettings(LeaseSettings, EngineSettings):
     """A runner's own."""
 
     runner_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] = Field(
@@ -119,24 +143,14 @@ class RunnerSettings(Settings):
         default_factory=lambda: 2 * (os.cpu_count() or 1), validation_alias=_env("STINT_CAPACITY")
     )
     """Jobs at a time."""
-    lease: Annotated[float, Field(gt=0)] = Field(30.0, validation_alias=_env("STINT_LEASE"))
-    """Seconds a delivery is leased for."""
-    takeover: Annotated[float, Field(gt=0)] = Field(15.0, validation_alias=_env("STINT_TAKEOVER"))
-    """Seconds a successor waits after it found that another runner's job was lost."""
     kill_grace: Annotated[float, Field(gt=0)] = Field(15.0, validation_alias=_env("STINT_KILL_GRACE"))
     """Seconds between SIGTERM and SIGKILL when a user kills a job."""
+    hold_queues: str = Field("", validation_alias=_env("STINT_HOLD_QUEUES"))
+    """Patterns of queues, comma-separated, that wait when a job's runner is lost, unless the job's `on_lost` says."""
+    state_dir: str = Field("", validation_alias=_env("STINT_STATE_DIR"))
+    """Folder of the running jobs' deadlines, which the watchdog reads. Default: one under `/run` or the user's own."""
     drain: Annotated[float, Field(ge=0)] = Field(30.0, validation_alias=_env("STINT_DRAIN"))
     """Seconds that running jobs may go on after SIGTERM or SIGINT; then they are killed."""
-    docker_host: str = Field("", validation_alias=_env("DOCKER_HOST"))
-    """The container engine. Default: the local socket."""
-    docker_cert_path: str = Field("", validation_alias=_env("DOCKER_CERT_PATH"))
-    """Folder of `ca.pem`, `cert.pem` and `key.pem`. With it, `tcp://` is TLS, and the engine is always verified."""
-    docker_tls_verify: str = Field("", validation_alias=_env("DOCKER_TLS_VERIFY"))
-    """Anything: `tcp://` is TLS, with the files in `DOCKER_CERT_PATH` or `~/.docker`."""
-    docker_api_version: Annotated[str, Field(pattern=r"^(v?[0-9]+\.[0-9]+)?$")] = Field(
-        "", validation_alias=_env("DOCKER_API_VERSION")
-    )
-    """Version of the engine's API to speak, such as `1.43`. Default: the engine's own."""
     docker_config: str = Field("", validation_alias=_env("DOCKER_CONFIG"))
     """Folder of Docker's `config.json`, whose registry logins are used. Default: `~/.docker`."""
     registry_secrets: str = Field("", validation_alias=_env("STINT_REGISTRY_SECRETS"))
@@ -194,7 +208,7 @@ class RunnerSettings(Settings):
         return self
 
 
-class ProjectorSettings(Settings):
+class ProjectorSettings(LeaseSettings):
     """A projector's own."""
 
     history: Annotated[float, Field(gt=0, le=10**9)] = Field(30 * 24 * 3600, validation_alias=_env("STINT_HISTORY"))

@@ -123,6 +123,24 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
     output_masked: int = 0
 
 
+class Held(Event, frozen=True, kw_only=True, tag="held"):
+    """The job's runner was lost, and its queue waits for that runner or for an operator.
+
+    Attributes:
+        runner: the runner that was lost.
+    """
+
+    kind: ClassVar[str] = "held"
+
+    runner: str
+
+
+class Released(Event, frozen=True, kw_only=True, tag="released"):
+    """An operator gave the lost runner up: the queue may go on. Stands together with the job's end."""
+
+    kind: ClassVar[str] = "released"
+
+
 class Rejected(Event, frozen=True, kw_only=True, tag="rejected"):
     """What stands on the submitted subject is no submission that could ever run.
 
@@ -141,10 +159,10 @@ class Deleted(Event, frozen=True, kw_only=True, tag="deleted"):
     kind: ClassVar[str] = "deleted"
 
 
-AnyEvent = Submitted | KillRequested | Started | Launched | Ended | Rejected | Deleted
+AnyEvent = Submitted | KillRequested | Started | Launched | Held | Released | Ended | Rejected | Deleted
 
 EVENT_TYPES: Final[dict[str, type[AnyEvent]]] = {
-    cls.kind: cls for cls in (Submitted, KillRequested, Started, Launched, Ended, Rejected, Deleted)
+    cls.kind: cls for cls in (Submitted, KillRequested, Started, Launched, Held, Released, Ended, Rejected, Deleted)
 }
 
 

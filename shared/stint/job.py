@@ -10,7 +10,19 @@ from typing import Final, TypeVar
 import msgspec
 
 from stint.errors import IllegalCommandError
-from stint.events import AnyEvent, Deleted, Ended, KillRequested, Launched, Record, Rejected, Started, Submitted
+from stint.events import (
+    AnyEvent,
+    Deleted,
+    Ended,
+    Held,
+    KillRequested,
+    Launched,
+    Record,
+    Rejected,
+    Released,
+    Started,
+    Submitted,
+)
 
 
 class State(StrEnum):
@@ -54,10 +66,14 @@ LEGAL: Final[Mapping[State | None, Mapping[str, frozenset[State]]]] = {
     State.RUNNING: {
         Launched.kind: frozenset({State.RUNNING}),
         KillRequested.kind: frozenset({State.STOPPING}),
+        Held.kind: frozenset({State.RUNNING}),
+        Released.kind: frozenset({State.RUNNING}),
         Ended.kind: _OUTCOMES,
     },
     State.STOPPING: {
         Launched.kind: frozenset({State.STOPPING}),
+        Held.kind: frozenset({State.STOPPING}),
+        Released.kind: frozenset({State.STOPPING}),
         Ended.kind: _OUTCOMES,
     },
     State.SUCCESS: {Deleted.kind: frozenset({State.DELETED})},
@@ -112,6 +128,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def kill_requested(self) -> bool:
         """Whether a kill was asked for."""
         return KillRequested.kind in self.facts
+
+    @property
+    def held(self) -> bool:
+        """Whether its queue waits for a lost runner, or for an operator."""
+        return Held.kind in self.facts and not self.terminal
 
 
 def evolve(job: Job | None, record: Record) -> Job | None:
@@ -185,13 +206,20 @@ class Claim(msgspec.Struct, frozen=True):
     started: Started
 
 
+class Release(msgspec.Struct, frozen=True):
+    """Give up the lost runner of a held job, so that its queue goes on."""
+
+    released: Released
+    ended: Ended
+
+
 class Finish(msgspec.Struct, frozen=True):
     """Record a job's end."""
 
     ended: Ended
 
 
-Command = Kill | Delete | Claim | Finish
+Command = Kill | Delete | Claim | Release | Finish
 
 
 def decide(job: Job, command: Command) -> tuple[AnyEvent, ...]:
@@ -223,6 +251,13 @@ def _decide_claim(job: Job, command: Claim) -> tuple[AnyEvent, ...]:
     return (command.started,)
 
 
+def _decide_release(job: Job, command: Release) -> tuple[AnyEvent, ...]:
+    if not job.held:
+        raise IllegalCommandError("Only a job that is held can be released.")
+    # Together, so that no job of this queue can start while the held one still seems to run.
+    return (command.released, command.ended)
+
+
 def _decide_finish(job: Job, command: Finish) -> tuple[AnyEvent, ...]:
     return () if job.terminal else (command.ended,)
 
@@ -231,5 +266,6 @@ _DECISIONS: Final[Mapping[type, Callable[..., tuple[AnyEvent, ...]]]] = {
     Kill: _decide_kill,
     Delete: _decide_delete,
     Claim: _decide_claim,
+    Release: _decide_release,
     Finish: _decide_finish,
 }

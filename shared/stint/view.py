@@ -39,6 +39,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     output_complete: bool
     output_truncated: bool
     output_masked: int = 0
+    held: bool = False
     sequence: int
 
 
@@ -71,6 +72,7 @@ def view(job: Job) -> JobView:
         output_complete=end.output_complete,
         output_truncated=end.output_truncated,
         output_masked=end.output_masked,
+        held=job.held,
         sequence=job.sequence,
     )
 

@@ -6,17 +6,19 @@ from hypothesis import strategies as st
 
 from stint.errors import IllegalCommandError
 from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
-from stint.job import ACTIVE, LEGAL, TERMINAL, Claim, Delete, Finish, Job, Kill, State, decide, evolve, fold
+from stint.job import ACTIVE, LEGAL, TERMINAL, Claim, Delete, Finish, Job, Kill, Release, State, decide, evolve, fold
 from tests.events import (
     AT,
     TOKEN,
     deleted,
     ended,
+    held,
     kill_requested,
     launched,
     record,
     records,
     rejected,
+    released,
     started,
     submitted,
 )
@@ -29,6 +31,8 @@ EVENTS: st.SearchStrategy[AnyEvent] = st.one_of(
     st.builds(launched),
     st.builds(ended, st.sampled_from(["success", "failed", "notauthorised", "unknown", "queued", "", "nonsense"])),
     st.builds(kill_requested),
+    st.builds(held),
+    st.builds(released),
     st.builds(rejected),
     st.builds(deleted),
 )
@@ -183,6 +187,21 @@ def test_a_running_job_cannot_be_deleted() -> None:
     for events in [(started(),), (started(), kill_requested())]:
         with pytest.raises(IllegalCommandError, match="Cannot delete a running/stopping job"):
             decide(_job(submitted(), *events), delete)
+
+
+def test_only_a_held_job_is_released_and_it_ends_with_that() -> None:
+    release = Release(released(), ended("unknown", "lost"))
+    job = _job(submitted(), started(), held())
+    assert job.held
+    facts = decide(job, release)
+    assert [fact.kind for fact in facts] == ["released", "ended"]
+    after = fold([record(fact, 10 + n) for n, fact in enumerate(facts)], job)
+    assert after is not None
+    assert (after.state, after.held) == (State.UNKNOWN, False)
+    others: list[tuple[AnyEvent, ...]] = [(), (started(),), (started(), held(), ended()), (held(), started())]
+    for events in others:
+        with pytest.raises(IllegalCommandError, match="Only a job that is held"):
+            decide(_job(submitted(), *events), release)
 
 
 def test_a_job_ends_once() -> None:

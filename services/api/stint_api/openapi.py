@@ -49,6 +49,7 @@ _JOB: Final = {
     "return_code": 0,
     "tty": False,
     "kill_requested": False,
+    "held": False,
     "reason": "",
     "error": "",
     "submitted_by": "token-stint-client",

@@ -140,6 +140,8 @@ class JobBody(Body):
     """Whether it has a terminal."""
     kill_requested: bool
     """Whether somebody asked for its end."""
+    held: bool
+    """Whether its runner was lost, and its queue waits for that runner or for a release."""
     reason: Reason
     """Why it did not succeed, in one word."""
     error: str

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -41,13 +41,16 @@ CLEAN_UP: Final = 15.0
 """Seconds beyond the kill grace that jobs may take to end once the drain's bound is over."""
 
 
-async def serve(settings: RunnerSettings) -> None:
-    """Run jobs until SIGTERM or SIGINT, then drain."""
+MakeEngine = Callable[[RunnerSettings, Vault, AppRoleSession], Engine]
+
+
+async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None) -> None:
+    """Run jobs until SIGTERM or SIGINT, then drain. The engine is Docker's if no other is given."""
     LeaseTimes(lease=settings.lease, takeover=settings.takeover).check()
     broker = Broker(settings.nats_url, prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.runner_role_id, settings.runner_secret_id.get_secret_value())
-    engine = _engine(settings, vault, session)
+    engine = (make_engine or docker_engine)(settings, vault, session)
     stopping = asyncio.Event()
 
     async def readiness() -> str:
@@ -65,7 +68,7 @@ async def serve(settings: RunnerSettings) -> None:
             await broker.close()
 
 
-def _engine(settings: RunnerSettings, vault: Vault, session: AppRoleSession) -> DockerEngine:
+def docker_engine(settings: RunnerSettings, vault: Vault, session: AppRoleSession) -> DockerEngine:
     """The engine, as Docker's own client would find it, with registry logins from Vault before those of that client."""
     configured = DockerConfigLogins(settings.docker_config)
     configured.check()
@@ -82,7 +85,7 @@ def _engine(settings: RunnerSettings, vault: Vault, session: AppRoleSession) -> 
 
 
 @asynccontextmanager
-async def _images_kept(settings: RunnerSettings, broker: Broker, engine: DockerEngine) -> AsyncIterator[None]:
+async def _images_kept(settings: RunnerSettings, broker: Broker, engine: Engine) -> AsyncIterator[None]:
     """Remember images that jobs use, and remove unused ones, for the duration of the block."""
     if not settings.image_retention:
         yield
@@ -102,7 +105,7 @@ async def _work(
     broker: Broker,
     vault: Vault,
     session: AppRoleSession,
-    engine: DockerEngine,
+    engine: Engine,
     stopping: asyncio.Event,
 ) -> None:
     await unless(stopping, broker.wait_connected())

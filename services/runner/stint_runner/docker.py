@@ -68,7 +68,7 @@ class DockerEngine(Engine):
             await self._image_used(use)
 
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
-        """Call this for each image that a job is about to use. It must not raise."""
+        """See `Engine`."""
         self._image_used = used
 
     async def images(self) -> Mapping[str, bool]:

@@ -1,6 +1,6 @@
 """The port to a container engine."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -94,6 +94,10 @@ class Engine(Protocol):
         Raises:
             ImageError: it cannot be had. Says what was tried; "not found" fails at once, time-outs are retried 25 s.
         """
+        ...
+
+    def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
+        """Call this for each image that a job is about to use. It must not raise."""
         ...
 
     async def images(self) -> Mapping[str, bool]:
