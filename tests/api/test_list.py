@@ -1,5 +1,7 @@
 """Contract, sections 0 and 2: the list."""
 
+from datetime import datetime
+
 import pytest
 
 from tests.api.client import Api, Json, bad_request, new_queue
@@ -27,7 +29,7 @@ async def test_the_last_submitted_comes_first(api: Api, five: list[Json]) -> Non
     assert set(body) == {"data", "skip", "limit", "total"}
     assert (body["skip"], body["limit"], body["total"]) == (0, 10, 5)
     assert ids(body) == [job["_id"] for job in five]
-    times = [job["submitted"] for job in body["data"]]
+    times = [datetime.fromisoformat(job["submitted"]) for job in body["data"]]
     assert times == sorted(times, reverse=True)
 
 
