@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from stint.view import parse_time
 from tests.api.client import JOB, Api, Json, new_queue, until_term
 from tests.e2e.stack import gone
 
@@ -43,7 +44,7 @@ async def test_a_runner_lets_its_jobs_end_and_takes_no_more(api: Api, number: si
     ended = await api.ended(running)
     assert (ended["status"], ended["output"]) == ("success", "ready\ndone\n")
     assert {job["status"] for job in others} == {"success"}
-    meanwhile = {job["node_uuid"] for job in others if job["started"] < ended["ended"]}
+    meanwhile = {job["node_uuid"] for job in others if parse_time(job["started"]) < parse_time(ended["ended"])}
     assert meanwhile
     assert runner not in meanwhile
     await gone(pid)
