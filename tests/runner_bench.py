@@ -6,6 +6,8 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import msgspec
@@ -25,7 +27,9 @@ from stint.subjects import queue_token
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
 from stint.vault.edge import Edge
 from stint.vault.setup import service_settings, vault_setup
+from stint_runner.adopt import Adoption
 from stint_runner.attend import Attendant
+from stint_runner.deadlines import Deadlines
 from stint_runner.docker import DockerEngine
 from stint_runner.engine import Engine
 from stint_runner.opening import Opener
@@ -48,6 +52,7 @@ class Bench:
     role_settings: dict[str, str]
     edge: Edge
     parts: dict[str, Parts] = field(default_factory=dict)
+    state: Path = field(default_factory=lambda: Path(mkdtemp(prefix="stint-state-")))
 
     def __post_init__(self) -> None:
         self.vault = Vault(self.openbao.address)
@@ -134,6 +139,8 @@ class Bench:
         settings = dict(self.role_settings)
         session = AppRoleSession(self.vault, settings["STINT_RUNNER_ROLE_ID"], settings["STINT_RUNNER_SECRET_ID"])
         opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"])
+        deadlines = Deadlines(self.state / name)
+        assert deadlines.open(), "another runner of this name"
         parts = Parts(
             log=self.log,
             payloads=self.payloads,
@@ -141,13 +148,16 @@ class Bench:
             queues=queues,
             engine=engine,
             opener=opener,
+            deadlines=deadlines,
             runner=name,
             vault_addr=self.openbao.address,
             **options,
         )
         self.parts[name] = parts
-        worker = Worker(queues, Attendant(parts), capacity=capacity)
-        working = asyncio.create_task(worker.run())
+        attendant = Attendant(parts)
+        adopted = await Adoption(parts, attendant).run()
+        worker = Worker(queues, attendant, capacity=capacity)
+        working = asyncio.create_task(worker.run(adopted))
         try:
             yield worker
             worker.drain()
@@ -157,6 +167,7 @@ class Bench:
             await asyncio.gather(working, return_exceptions=True)
             await session.close()
             await engine.close()
+            deadlines.close()
 
 
 async def make_bench(broker: Broker, openbao: OpenBao, image: str) -> Bench:

@@ -176,16 +176,28 @@ class Delivery(Protocol):
         """Where renewals and the ack go; works from another process too."""
         ...
 
+    @property
+    def origin(self) -> str:
+        """Which consumer it came from, told apart from any that is made later under the same name.
+
+        A work queue that was lost and made again counts anew: there an old ack would remove another job.
+        """
+        ...
+
     async def renew(self) -> None:
         """Ask for another full lease, and return once the broker answered."""
         ...
 
     async def ack(self) -> None:
-        """The job has ended: remove it, so that the queue goes on. Returns once the broker confirmed it."""
+        """The job has ended: remove it, so that the queue goes on. Returns once the broker confirmed it.
+
+        Raises:
+            LeaseLostError: the queue's last delivery is another one. Nothing was sent.
+        """
         ...
 
-    async def give_back(self) -> None:
-        """Not wanted: deliver it to the next who asks."""
+    async def give_back(self, delay: float = 0) -> None:
+        """Not wanted: deliver it to the next who asks, but not within `delay` seconds."""
         ...
 
 
@@ -196,6 +208,13 @@ class WorkQueues(Protocol):
         """The queue's next job, None if there is none or it is busy. Waits at most about `wait` seconds.
 
         Makes the queue's consumer if it has none.
+        """
+        ...
+
+    async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
+        """A delivery that an earlier process of this runner had, leased anew for a full lease.
+
+        None if it is not the queue's last one any more: then the job is another's, or nobody's.
         """
         ...
 

@@ -11,7 +11,9 @@ from stint.payload import JobPayload
 
 NETWORKS: Final = ("none", "bridge")
 """What a job may call its network. What else an engine knows is for the server's settings alone."""
-ON_LOST: Final = ("advance", "hold")
+HOLD: Final = "hold"
+ON_LOST: Final = ("advance", HOLD)
+"""What a queue does when a job's runner is lost: it goes on, or it waits for that runner or a release."""
 
 SETTINGS: Final = {
     "timeout": "STINT_JOB_TIMEOUT",

@@ -33,8 +33,9 @@ LABEL_JOB: Final = "stint.job"
 LABEL_QUEUE: Final = "stint.queue"
 LABEL_RUNNER: Final = "stint.runner"
 LABEL_ACK: Final = "stint.ack"
-LABEL_WORK_CREATED: Final = "stint.work-created"
+LABEL_ORIGIN: Final = "stint.origin"  # which consumer that ack subject is of
 LABEL_TIMEOUT: Final = "stint.timeout"  # seconds that it may run from its start on, "0" for no limit
+LABEL_MASKED: Final = "stint.mask-secrets"  # its output must not be shown as it is
 LABEL_READ_ONLY: Final = "stint.read-only"  # there may be an image of the job beside it
 
 QUEUE_NAME_MAX_BYTES: Final = 1000

@@ -1,16 +1,18 @@
 """What strangers, wrong settings and bad moments do to runners."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
-from stint.errors import EngineUnavailableError, VaultDeniedError
+from stint.errors import EngineError, EngineUnavailableError, VaultDeniedError
 from stint.events import Rejected
 from stint.jetstream import Broker, JetStreamViews
 from stint.job import State
 from stint.subjects import LABEL_JOB, EventAddress, queue_token
 from stint_projector.rebuild import rebuild
 from stint_runner.docker import DockerEngine
+from stint_runner.engine import Exit, OutputPiece
 from tests.containers import OpenBao
 from tests.events import kill_requested, started
 from tests.integration.test_projector import projector
@@ -145,13 +147,13 @@ async def test_kills_at_any_moment_leave_no_container_and_no_token(bench: Bench)
             await bench.vault.lookup_self(token)
 
 
-async def test_an_engine_that_breaks_off_holds_the_queue_until_the_container_is_gone(bench: Bench) -> None:
+async def test_an_engine_that_loses_a_container_holds_the_queue_until_the_container_is_gone(bench: Bench) -> None:
     broken = asyncio.Event()
 
     class Breaking(DockerEngine):
         async def wait(self, _container_id: str) -> object:  # type: ignore[override]
             await broken.wait()
-            raise EngineUnavailableError
+            raise EngineError
 
     async with bench.runner(engine=Breaking()):
         job_id = await bench.submit("echo up; sleep 600")
@@ -161,3 +163,36 @@ async def test_an_engine_that_breaks_off_holds_the_queue_until_the_container_is_
         _, end = await bench.end(job_id)
         assert len(await bench.engine().find({LABEL_JOB: job_id})) == 0, "gone before its end is told"
     assert (end.status, end.output_complete) == ("failed", False)
+
+
+async def test_an_engine_that_is_away_for_a_moment_costs_a_job_nothing(bench: Bench) -> None:
+    """The connections break, and its containers live on: the job is waited for, its output taken up where it was."""
+    broken, waits, outputs = asyncio.Event(), 0, 0
+
+    class Breaking(DockerEngine):
+        async def wait(self, container_id: str) -> Exit:
+            nonlocal waits
+            waits += 1
+            if waits == 1:
+                await broken.wait()
+                raise EngineUnavailableError
+            return await super().wait(container_id)
+
+        async def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
+            nonlocal outputs
+            outputs += 1
+            mine = outputs
+            async for piece in super().output(container_id):
+                yield piece
+                if mine == 1:
+                    await broken.wait()
+                    raise EngineUnavailableError
+
+    async with bench.runner(engine=Breaking()):
+        job_id = await bench.submit("echo one; sleep 1; echo two; echo three >&2; sleep 1; echo four; sleep 0.05")
+        async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+            await anext(tail)
+        broken.set()
+        job, end = await bench.end(job_id)
+    assert (job.state, end.output_complete, waits, outputs) == (State.SUCCESS, True, 2, 2)
+    assert sorted((await bench.text(job)).split()) == ["four", "one", "three", "two"]

@@ -134,7 +134,10 @@ def test_progress_that_is_cut_off() -> None:
 
 def test_listing() -> None:
     assert json.loads(wire.label_filter({"a": "1", "b": "x=y"})) == {"label": ["a=1", "b=x=y"]}
-    assert wire.container_info("c", None, "exited") == ContainerInfo(container_id="c", labels={}, running=False)
+    assert json.loads(wire.label_filter({"a": ""})) == {"label": ["a"]}
+    ended = ContainerInfo(container_id="c", labels={}, running=False, started=True)
+    assert wire.container_info("c", None, "exited") == ended
+    assert not wire.container_info("c", None, "created").started
     assert [wire.container_info("c", {}, state).running for state in ("running", "paused", "created", "dead")] == [
         True, True, False, False,
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from stint.eventlog import Chunk, Outcome
 from stint.events import AnyEvent
 from stint.testing import MemoryEventLog, MemoryOutput
 from stint_runner.backlog import Backlog
+from stint_runner.clock import boot_time
 from stint_runner.engine import OutputPiece
 from stint_runner.lease import Lease, LeaseTimes
 from stint_runner.output import CHUNK_BYTES, OutputPump
@@ -28,6 +29,7 @@ class Delivery:
     subject = "ev.submitted.me.0"
     sequence = 1
     ack_subject = "ack"
+    origin = "consumer"
 
     def __init__(self, renew: Callable[[int], object]) -> None:
         self.renewals = 0
@@ -45,12 +47,8 @@ class Delivery:
     async def ack(self) -> None:
         self.acks += 1
 
-    async def give_back(self) -> None:
-        raise AssertionError
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    async def give_back(self, delay: float = 0) -> None:
+        raise AssertionError(delay)
 
 
 async def _nothing() -> None:
@@ -64,7 +62,7 @@ def test_the_default_times_are_those_of_the_design() -> None:
     times = LeaseTimes(lease=30, takeover=15)
     times.check()
     shown = (times.heartbeat, times.request_timeout, times.fence, times.fence_grace, times.watchdog, times.margin)
-    assert shown == (5, 2, 15, 10, 25, 2)
+    assert shown == (5, 2, 15, 6, 30, 2)
 
 
 @pytest.mark.parametrize(("lease", "takeover"), [(30.0, 12.9), (120.0, 15.0), (30.0, 1.0)])
@@ -79,7 +77,7 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
     async def look() -> None:
         looks.release()
 
-    keeping = asyncio.create_task(Lease(delivery, TIMES, confirmed=_now()).keep(look))
+    keeping = asyncio.create_task(Lease(delivery, TIMES, confirmed=boot_time()).keep(look))
     for _ in range(3):
         await looks.acquire()
     keeping.cancel()
@@ -87,11 +85,11 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
 
 
 async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
-    lease = Lease(Delivery(lambda _: BrokerUnavailableError()), TIMES, confirmed=_now())
-    begun = _now()
+    lease = Lease(Delivery(lambda _: BrokerUnavailableError()), TIMES, confirmed=boot_time())
+    begun = boot_time()
     with pytest.raises(LeaseLostError):
         await lease.keep(_nothing)
-    assert TIMES.fence <= _now() - begun < TIMES.lease
+    assert TIMES.fence <= boot_time() - begun < TIMES.lease
     with pytest.raises(LeaseLostError):
         await lease.ack()
 
@@ -102,7 +100,7 @@ async def test_one_failed_renewal_is_no_loss() -> None:
     async def look() -> None:
         looked.set()
 
-    lease = Lease(Delivery(lambda n: BrokerUnavailableError() if n == 1 else None), TIMES, confirmed=_now())
+    lease = Lease(Delivery(lambda n: BrokerUnavailableError() if n == 1 else None), TIMES, confirmed=boot_time())
     keeping = asyncio.create_task(lease.keep(look))
     await looked.wait()
     keeping.cancel()
@@ -111,7 +109,7 @@ async def test_one_failed_renewal_is_no_loss() -> None:
 
 async def test_a_late_answer_is_no_proof_of_a_lease() -> None:
     """The server answers renewals of leases that are over."""
-    lease = Lease(Delivery(lambda _: None), TIMES, confirmed=_now() - TIMES.lease)
+    lease = Lease(Delivery(lambda _: None), TIMES, confirmed=boot_time() - TIMES.lease)
     with pytest.raises(LeaseLostError):
         await lease.keep(_nothing)
 
@@ -123,7 +121,7 @@ async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:
         raise BrokerUnavailableError
 
     with pytest.raises(LeaseLostError):
-        await Lease(delivery, TIMES, confirmed=_now()).keep(look)
+        await Lease(delivery, TIMES, confirmed=boot_time()).keep(look)
     assert delivery.renewals > 3
 
 

@@ -16,7 +16,7 @@ from stint_runner.spec import (
     secret_refs,
 )
 
-LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", work_created="2026-01-01T00:00:00Z")
+LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", origin="2026-01-01T00:00:00Z")
 LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
 CONTEXT = JobContext(
     labels=LABELS,
@@ -31,7 +31,7 @@ CONTEXT = JobContext(
 def test_labels() -> None:
     assert LABELS == {
         "stint.job": "0" * 24, "stint.queue": "me", "stint.runner": "r1",
-        "stint.ack": "$JS.ACK.x", "stint.work-created": "2026-01-01T00:00:00Z", "stint.timeout": "0",
+        "stint.ack": "$JS.ACK.x", "stint.origin": "2026-01-01T00:00:00Z", "stint.timeout": "0",
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from stint import health, service
 from stint.config import RunnerSettings
-from stint.errors import EngineError
+from stint.errors import ConfigError, EngineError
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
@@ -20,14 +20,18 @@ from stint.jetstream import (
     declare,
 )
 from stint.vault import AppRoleSession, Vault
+from stint_runner.adopt import Adoption
 from stint_runner.attend import Attendant
+from stint_runner.deadlines import Deadlines, StateError, state_folder
 from stint_runner.docker import DockerEngine
 from stint_runner.docker_client import tls_context
 from stint_runner.docker_config import DockerConfigLogins
 from stint_runner.engine import Engine
+from stint_runner.guard import WATCHDOG, guarded
 from stint_runner.image_keeper import ImageKeeper
 from stint_runner.image_records import ImageRecords
 from stint_runner.lease import LeaseTimes
+from stint_runner.leftovers import Leftovers
 from stint_runner.logins import FirstOf, VaultLogins
 from stint_runner.opening import Opener
 from stint_runner.parts import Parts
@@ -41,11 +45,23 @@ CLEAN_UP: Final = 15.0
 """Seconds beyond the kill grace that jobs may take to end once the drain's bound is over."""
 
 
+NAME_PAUSE: Final = 0.5
+"""Seconds between two looks whether another runner of this name has ended."""
+
 MakeEngine = Callable[[RunnerSettings, Vault, AppRoleSession], Engine]
 
 
-async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None) -> None:
-    """Run jobs until SIGTERM or SIGINT, then drain. The engine is Docker's if no other is given."""
+async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None, *, watchdog: str = WATCHDOG) -> None:
+    """Run jobs until SIGTERM or SIGINT, then drain.
+
+    Args:
+        settings: the runner's.
+        make_engine: makes another engine than Docker's.
+        watchdog: the module that is the watchdog's process, with the same engine.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
     LeaseTimes(lease=settings.lease, takeover=settings.takeover).check()
     broker = Broker(settings.nats_url, prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
@@ -59,9 +75,14 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None)
     async with health.on_signals(stopping.set), health.serve(settings.health_port, readiness):
         broker.start()
         try:
-            await _work(settings, broker, vault, session, engine, stopping)
+            deadlines = await unless(stopping, _deadlines(settings))
+            try:
+                async with guarded(deadlines, watchdog):
+                    await _work(settings, broker, vault, session, engine, deadlines, stopping)
+            finally:
+                deadlines.close()
         except InterruptedByEventError:
-            log.info("stopped before NATS was reachable")
+            log.info("stopped before it could start")
         finally:
             await engine.close()
             await session.close()
@@ -106,6 +127,7 @@ async def _work(
     vault: Vault,
     session: AppRoleSession,
     engine: Engine,
+    deadlines: Deadlines,
     stopping: asyncio.Event,
 ) -> None:
     await unless(stopping, broker.wait_connected())
@@ -125,32 +147,52 @@ async def _work(
             role_id=settings.role_id,
             compat=settings.compat == "gostint",
         ),
+        deadlines=deadlines,
         runner=settings.runner_id,
         takeover=settings.takeover,
         kill_grace=settings.kill_grace,
         limits=settings.limits,
         output_limit=settings.output_limit,
         images_allow=settings.images_allow,
+        hold_queues=settings.hold_queues,
         vault_addr=settings.vault_external_addr or settings.vault_addr,
         vault_cacert=settings.vault_cacert,
         compat=settings.compat == "gostint",
     )
     attendant = Attendant(parts)
     worker = Worker(queues, attendant, capacity=settings.capacity)
+    adopted = await unless(stopping, Adoption(parts, attendant).run())
     log.info("runner ready", runner=settings.runner_id, capacity=settings.capacity)
     announcing = asyncio.create_task(
         announce(broker, engine, worker, runner=settings.runner_id, capacity=settings.capacity)
     )
-    working = asyncio.create_task(worker.run(), name="worker")
+    working = asyncio.create_task(worker.run(adopted), name="worker")
+    clearing = asyncio.create_task(Leftovers(parts, attendant).run(), name="leftovers")
     try:
         async with _images_kept(settings, broker, engine):
             await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
             await _drain(settings, worker, attendant, working)
     finally:
-        announcing.cancel()
-        working.cancel()
-        await asyncio.gather(announcing, working, return_exceptions=True)
+        beside = (announcing, working, clearing)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
     log.info("runner stopped")
+
+
+async def _deadlines(settings: RunnerSettings) -> Deadlines:
+    """The runner's own, once no other process of its name has them."""
+    deadlines = Deadlines(state_folder(settings.state_dir, settings.runner_id))
+    said = False
+    try:
+        while not deadlines.open():
+            if not said:
+                log.warning("another runner of this name is running, waiting for its end", runner=settings.runner_id)
+            said = True
+            await asyncio.sleep(NAME_PAUSE)
+    except StateError as error:
+        raise ConfigError(error.sentence) from None
+    return deadlines
 
 
 async def _drain(settings: RunnerSettings, worker: Worker, attendant: Attendant, working: "asyncio.Task[None]") -> None:

@@ -5,54 +5,46 @@ from typing import Final
 
 import structlog
 
-from stint.errors import (
-    BrokerUnavailableError,
-    EngineError,
-    InvalidJobIdError,
-    InvalidTokenError,
-    JobFailedError,
-)
-from stint.eventlog import Delivery, Outcome
-from stint.events import AnyEvent, Ended, Launched, Rejected, Started, Submitted
-from stint.job import ACTIVE, Claim, Job, State, decide
+from stint.errors import InvalidJobIdError, InvalidTokenError, LeaseLostError
+from stint.eventlog import Delivery
+from stint.events import Ended, Rejected
+from stint.job import ACTIVE, Finish, Job, State, decide
 from stint.subjects import EventAddress, parse_event_subject
-from stint.vault import Ticket
-from stint_runner.execute import Execution
 from stint_runner.lease import Lease, LeaseTimes
-from stint_runner.opening import RejectedError, UnfitError
+from stint_runner.leased import Leased
+from stint_runner.opening import UnfitError
 from stint_runner.parts import Parts
-from stint_runner.prepare import Claimed, remove_containers
-from stint_runner.waiting import InterruptedByEventError, append_surely, attempts, patiently, unless
-from stint_runner.watch import Verdict, Watch, verdict_on_ended
+from stint_runner.queued import LOOK_AGAIN_PAUSE, QueuedJob
+from stint_runner.takeover import take_over
+from stint_runner.waiting import append_surely, patiently
+from stint_runner.watch import Verdict, verdict_on_ended
 
 log = structlog.get_logger()
 
-LOOK_AGAIN_PAUSE: Final = 0.2
-"""Seconds between two looks at a job that somebody else is at."""
-ENGINE_PATIENCE: Final = 5.0
-"""Seconds that a container engine may be away before the job is left to other runners."""
 BARRED: Final = "A fact of this job came before its submission."
-LEFTOVERS: Final = 30.0
-"""Seconds that leftover containers may take to be removed."""
 
 
 class Attendant:
-    """Attends to deliveries, any number at a time."""
+    """Attends to deliveries, any number at a time.
+
+    Attributes:
+        jobs: what it is at, by address.
+    """
 
     def __init__(self, parts: Parts) -> None:
+        self.jobs: dict[EventAddress, Leased] = {}
         self._parts = parts
-        self._watches: set[Watch] = set()
         self._cleaning: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
         """Give back what has not been claimed yet."""
-        for watch in self._watches:
-            watch.leave.set()
+        for leased in self.jobs.values():
+            leased.watch.leave.set()
 
     def kill_all(self) -> None:
         """End all jobs that run here, as a kill would."""
-        for watch in self._watches:
-            watch.killed.set()
+        for leased in self.jobs.values():
+            leased.watch.killed.set()
 
     async def close(self) -> None:
         """Wait for the clean-up of all jobs."""
@@ -65,190 +57,102 @@ class Attendant:
         Args:
             token: the queue's token.
             delivery: as pulled.
-            pulled_at: the loop's time when the pull was sent.
+            pulled_at: `boot_time` when the pull was sent.
 
         Raises:
             UnfitError: this runner cannot run jobs now; the delivery was given back.
         """
-        lease_time = await self._parts.queues.lease(token)
-        times = LeaseTimes(lease=lease_time, takeover=self._parts.takeover)
-        lease = Lease(delivery, times, confirmed=pulled_at)
+        lease = await self.lease(token, delivery, pulled_at)
         try:
             address = parse_event_subject(delivery.subject)
         except (InvalidTokenError, InvalidJobIdError):
             await self._throw_away(lease)
             return
         with structlog.contextvars.bound_contextvars(job=address.job_id):
-            await self._hold(address, lease)
+            known = self.jobs.get(address)
+            if known is None or not await known.carry_on(delivery, pulled_at):
+                await self.see_through(Leased(self._parts.log, address, lease))
+
+    async def lease(self, token: str, delivery: Delivery, confirmed: float) -> Lease:
+        """The lease that a delivery comes with."""
+        seconds = await self._parts.queues.lease(token)
+        return Lease(delivery, LeaseTimes(lease=seconds, takeover=self._parts.takeover), confirmed=confirmed)
+
+    async def see_through(self, leased: Leased, adopted: QueuedJob | None = None) -> None:
+        """Settle a job that this runner has, or go on with one that it has adopted."""
+        self.jobs[leased.address] = leased
+        try:
+            await leased.see_through(self._settle(leased, adopted))
+        except LeaseLostError:
+            log.warning("delivery left to others: its lease is over")
+        finally:
+            del self.jobs[leased.address]
+
+    def queued(self, leased: Leased) -> QueuedJob:
+        """A job to run here."""
+        return QueuedJob(self._parts, leased, self._cleaning)
 
     async def _throw_away(self, lease: Lease) -> None:
         """Record what names no queue or job, outside the view, and get it out of its queue."""
         event = self._parts.fact(Rejected, error="The subject names no queue or no job.")
         sequence = lease.delivery.sequence
         await patiently(lambda: self._parts.log.record_rejection(sequence, event))
-        await lease.ack()
+        await patiently(lease.ack)
         log.warning("submission rejected", sequence=sequence, error=event.error)
 
-    async def _hold(self, address: EventAddress, lease: Lease) -> None:
-        """Keep the lease alive and the log in view while the job is seen to."""
-        watch = Watch()
-        self._watches.add(watch)
-
-        async def look() -> None:
-            watch.see(await self._parts.log.load(address.job_id))
-
-        keeping = asyncio.create_task(lease.keep(look))
-        following = asyncio.create_task(self._follow(address.job_id, watch))
-        lost = asyncio.Event()
-        keeping.add_done_callback(lambda _: lost.set())
+    async def _settle(self, leased: Leased, adopted: QueuedJob | None) -> None:
+        lease = leased.lease
         try:
-            await unless(lost, self._settle(address, lease, watch))
-        except InterruptedByEventError:
-            log.warning("lease lost", error=str(keeping.exception()))
-        finally:
-            keeping.cancel()
-            following.cancel()
-            await asyncio.gather(keeping, following, return_exceptions=True)
-            self._watches.discard(watch)
+            verdict = await (adopted.go_on() if adopted else self._find_out(leased))
+        except UnfitError:
+            await lease.give_back()
+            raise
+        except LeaseLostError:
+            raise
+        except Exception as error:  # one job can never take a runner down, nor hold its queue up for ever
+            log.exception("internal error")
+            verdict = await self._give_up(leased, error)
+        match verdict:
+            case Verdict.WAIT_AND_ACK:
+                await asyncio.sleep(self._parts.takeover)
+                await patiently(lease.ack)
+            case Verdict.ACK:
+                await patiently(lease.ack)
+            case Verdict.GIVE_BACK:
+                await lease.give_back()
+            case Verdict.HOLD:
+                await lease.give_back(lease.times.lease)
 
-    async def _follow(self, job_id: str, watch: Watch) -> None:
-        """A live fact is only a trigger; what counts is read from the log. One that is missed, a heartbeat finds."""
-        async for attempt in attempts(on=BrokerUnavailableError):
-            with attempt:
-                async with self._parts.log.follow(job_id) as facts:
-                    watch.see(await self._parts.log.load(job_id))
-                    async for _ in facts:
-                        watch.see(await self._parts.log.load(job_id))
-
-    async def _settle(self, address: EventAddress, lease: Lease, watch: Watch) -> None:
+    async def _find_out(self, leased: Leased) -> Verdict:
         seen, verdict = 0, Verdict.LOOK_AGAIN
         while verdict is Verdict.LOOK_AGAIN:
-            job = await patiently(lambda: self._parts.log.load(address.job_id))
+            job = await patiently(lambda: self._parts.log.load(leased.address.job_id))
+            queued = self.queued(leased)
             if job is not None and job.state is State.QUEUED and job.sequence == seen:
                 # Nobody came first, and yet no fact can be appended: a stranger's stands in its place already.
-                verdict = await self._end_unstarted(job, self._parts.fact(Rejected, error=BARRED))
+                verdict = await queued.end_unstarted(job, self._parts.fact(Rejected, error=BARRED))
                 await asyncio.sleep(LOOK_AGAIN_PAUSE)
                 continue
             seen = job.sequence if job else 0
-            try:
-                verdict = await self._see_to(job, address, lease, watch)
-            except UnfitError:
-                await lease.give_back()
-                raise
-        if verdict is Verdict.WAIT_AND_ACK:
-            await asyncio.sleep(self._parts.takeover)
-        if verdict is Verdict.GIVE_BACK:
-            await lease.give_back()
-        elif verdict is not Verdict.DROP:
-            await patiently(lease.ack)
+            verdict = await self._see_to(job, leased, queued)
+        return verdict
 
-    async def _see_to(self, job: Job | None, address: EventAddress, lease: Lease, watch: Watch) -> Verdict:
-        if job is None or job.token != address.token:
+    async def _see_to(self, job: Job | None, leased: Leased, queued: QueuedJob) -> Verdict:
+        if job is None or job.token != leased.address.token:
             return Verdict.ACK  # purged, or the job of another queue: never run
         if job.terminal:
             return verdict_on_ended(job)
         if job.state in ACTIVE:
-            return await self._take_over(job)
-        return await self._run(job, lease, watch)
+            return await take_over(self._parts, job)
+        return await queued.run(job)
 
-    async def _take_over(self, job: Job) -> Verdict:
-        """Its runner was lost, or this is that runner after a restart, whose container nobody watches any more."""
-        mine = job.runner == self._parts.runner
-        leftovers = await self._remove_leftovers(job.job_id) if mine else 0
-        if mine and not leftovers and Launched.kind not in job.facts:
-            ended = self._parts.fact(
-                Ended, status="failed", reason="internal", error="The runner stopped before the job had a container."
-            )
-        else:
-            ended = self._parts.fact(
-                Ended, status="unknown", reason="lost", error="The runner that had the job was lost."
-            )
-        await append_surely(self._parts.log, job.token, job.job_id, ended)
-        log.warning("job lost", runner=job.runner)
-        if mine:
-            return Verdict.ACK
-        await asyncio.sleep(self._parts.takeover)
-        await self._remove_leftovers(job.job_id)
-        return Verdict.ACK
-
-    async def _remove_leftovers(self, job_id: str) -> int:
-        return await patiently(lambda: remove_containers(self._parts, job_id), on=EngineError, within=LEFTOVERS)
-
-    # --- a queued job -----------------------------------------------------------------------------------------------
-
-    async def _run(self, job: Job, lease: Lease, watch: Watch) -> Verdict:
-        try:
-            examined = await unless(watch.leave, self._examine(job))
-        except InterruptedByEventError:
-            return Verdict.LOOK_AGAIN if watch.over.is_set() else Verdict.GIVE_BACK
-        if not isinstance(examined, Ticket):
-            return await self._end_unstarted(job, examined)
-        submitted, started = job.fact(Submitted), self._parts.fact(Started, runner=self._parts.runner)
-        claim = decide(job, Claim(started))
-        outcome = await append_surely(self._parts.log, job.token, job.job_id, *claim, after=job.sequence)
-        if outcome is Outcome.LOST or submitted is None:
-            return Verdict.LOOK_AGAIN
-        claimed = Claimed(
-            job_id=job.job_id,
-            token=job.token,
-            submitted=submitted,
-            ticket=examined,
-            ack=lease.delivery.ack_subject,
-        )
-        execution = Execution(self._parts, claimed)
-        try:
-            return await self._finish(job, execution, lease, watch)
-        finally:
-            await self._clean_up(execution)
-
-    async def _clean_up(self, execution: Execution) -> None:
-        """Outside the job's own scope: neither a lost lease nor a drain's end cuts it short."""
-        task = asyncio.create_task(execution.clean_up())
-        self._cleaning.add(task)
-        task.add_done_callback(self._cleaning.discard)
-        await asyncio.shield(task)
-
-    async def _examine(self, job: Job) -> Ticket | AnyEvent:
-        """All that costs nothing: the ticket of a job that can be claimed, or the fact that ends it unstarted."""
-        parts = self._parts
-        if job.kill_requested:
-            return parts.fact(Ended, status="failed", reason="killed", error="job killed")
-        try:
-            ticket = await parts.opener.ticket(job)
-            await parts.opener.check_wrapping(ticket)
-        except RejectedError as error:
-            return parts.fact(Rejected, error=error.sentence)
-        except JobFailedError as error:
-            return parts.fact(Ended, status=error.status, reason=error.reason, error=error.sentence)
-        try:
-            await patiently(lambda: remove_containers(parts, job.job_id), on=EngineError, within=ENGINE_PATIENCE)
-        except EngineError as error:
-            raise UnfitError(f"The container engine does not answer: {error.sentence}") from None
-        return ticket
-
-    async def _end_unstarted(self, job: Job, event: AnyEvent) -> Verdict:
-        outcome = await append_surely(self._parts.log, job.token, job.job_id, event, after=job.sequence)
-        if outcome is Outcome.LOST:
-            return Verdict.LOOK_AGAIN
-        log.info("job not started", kind=event.kind)
-        return Verdict.ACK
-
-    async def _finish(self, job: Job, execution: Execution, lease: Lease, watch: Watch) -> Verdict:
-        log.info("job started")
-        try:
-            ended = await unless(watch.over, execution.run(watch.killed))
-        except InterruptedByEventError:
-            log.warning("job ended by another")
+    async def _give_up(self, leased: Leased, error: Exception) -> Verdict:
+        """End a job that makes this runner fail. What it had started was contained before this."""
+        job = await patiently(lambda: self._parts.log.load(leased.address.job_id))
+        if job is None or (job.state in ACTIVE and job.runner != self._parts.runner):
             return Verdict.DROP
-        except Exception as error:  # one job can never take a runner down
-            log.exception("internal error")
-            sentence = f"Internal error in the runner: {type(error).__name__}."
-            ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
-        await execution.contain()
-        watch.ending = True
-        outcome = await append_surely(self._parts.log, job.token, job.job_id, ended)
-        if outcome is Outcome.LOST:
-            return Verdict.DROP
-        log.info("job ended", status=ended.status, reason=ended.reason, return_code=ended.return_code)
-        await patiently(lease.ack)
-        return Verdict.DROP
+        sentence = f"Internal error in the runner: {type(error).__name__}."
+        ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
+        for event in decide(job, Finish(ended)):
+            await append_surely(self._parts.log, job.token, job.job_id, event)
+        return Verdict.ACK

@@ -22,6 +22,7 @@ MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
 _CPU_PERIOD: Final = 100_000
 """Microseconds; the kernel's default."""
 _ALIVE: Final = frozenset({"running", "paused", "restarting"})
+_ENDED: Final = frozenset({"exited", "dead"})
 _FRAME_HEADER: Final = 8
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _LOG_CONFIG: Final = {
@@ -112,17 +113,25 @@ def _last_of_each(spec: ContainerSpec) -> list[str]:
 
 def label_filter(labels: Mapping[str, str]) -> str:
     """The `filters` parameter of a listing."""
-    return json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
+    return json.dumps({"label": _labels(labels)})
 
 
 def frozen_images(labels: Mapping[str, str]) -> dict[str, list[str]]:
     """The filter for images without a name that bear these labels: nobody else's."""
-    return {"label": [f"{name}={value}" for name, value in labels.items()], "dangling": ["true"]}
+    return {"label": _labels(labels), "dangling": ["true"]}
+
+
+def _labels(labels: Mapping[str, str]) -> list[str]:
+    """As the engine's filters have them: a name alone is the label with any value."""
+    return [f"{name}={value}" if value else name for name, value in labels.items()]
 
 
 def container_info(container_id: str, labels: Mapping[str, str] | None, state: str) -> ContainerInfo:
     """An entry of a listing. Paused counts as running."""
-    return ContainerInfo(container_id=container_id, labels=labels or {}, running=state in _ALIVE)
+    running = state in _ALIVE
+    return ContainerInfo(
+        container_id=container_id, labels=labels or {}, running=running, started=running or state in _ENDED
+    )
 
 
 def figures(info: Mapping[str, Any]) -> dict[str, str | int]:

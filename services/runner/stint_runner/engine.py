@@ -54,11 +54,12 @@ class Exit(msgspec.Struct, frozen=True):
 
 
 class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A container as a listing shows it."""
+    """A container as a listing shows it: `running` now, `started` at some time."""
 
     container_id: str
     labels: Mapping[str, str]
     running: bool
+    started: bool
 
 
 class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +173,7 @@ class Engine(Protocol):
         ...
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
-        """All containers, running or not, with these labels."""
+        """All containers, running or not, with these labels; "" as a value is any."""
         ...
 
     async def info(self) -> Mapping[str, str | int]:

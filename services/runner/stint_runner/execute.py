@@ -1,17 +1,28 @@
-"""One claimed job: from its preparation to how it ended, and the clean-up."""
+"""One job of this runner: from its preparation, or its adoption, to how it ended, and the clean-up."""
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from stint.errors import EngineError, JobFailedError, VaultError
-from stint.events import Ended
+from stint.errors import (
+    BrokerUnavailableError,
+    EngineError,
+    EngineUnavailableError,
+    JobFailedError,
+    LogGapError,
+    VaultError,
+)
+from stint.events import Ended, Launched
+from stint.job import Job
 from stint_runner.engine import Exit
 from stint_runner.output import OutputPump
 from stint_runner.parts import Parts
-from stint_runner.prepare import TEXT_LENGTH, Claimed, Preparation, remove_containers
-from stint_runner.waiting import InterruptedByEventError, patiently, unless
+from stint_runner.prepare import TEXT_LENGTH, Claimed, Preparation, cleared, remove_containers
+from stint_runner.secretfile import read_values
+from stint_runner.waiting import InterruptedByEventError, attempts, patiently, unless
 
 log = structlog.get_logger()
 
@@ -19,26 +30,27 @@ OUTPUT_END: Final = 30.0
 """Seconds after a container's exit in which at least one more chunk of its output must have come."""
 
 
-class Execution:
+class Execution(ABC):
     """Runs one job. `run` once, then `clean_up`, whatever became of `run`."""
 
-    def __init__(self, parts: Parts, claimed: Claimed) -> None:
+    def __init__(self, parts: Parts, token: str, job_id: str) -> None:
         self._parts = parts
-        self._job_id = claimed.job_id
-        self._preparation = Preparation(parts, claimed)
+        self._job_id = job_id
         self._container = ""
         self._complete = True
         self._gone = True
-        self._pump = OutputPump(parts.output, claimed.token, claimed.job_id, limit=parts.output_limit)
+        self._resumes = False
+        self._concealed = False
+        self._pump = OutputPump(parts.output, token, job_id, limit=parts.output_limit)
 
     async def run(self, killed: asyncio.Event) -> Ended:
-        """Run the job to its end; `killed` stops it, at whatever point it is. Returns the fact to append."""
+        """Run the job to its end; `killed` stops it, at whatever point it is. Returns the fact to append.
+
+        Raises:
+            LeaseLostError: it was to be started when its lease was over.
+        """
         try:
-            prepared = await unless(killed, self._preparation.run())
-            self._container = prepared.container_id
-            if prepared.payload.mask_secrets:
-                self._pump.mask(prepared.secrets.values())
-            exited, stopped = await self._run_container(killed, prepared.timeout)
+            exited, stopped, seconds = await self._run(killed)
         except InterruptedByEventError:
             return self._failed("job killed", "killed")
         except JobFailedError as error:
@@ -47,19 +59,24 @@ class Execution:
             return self._failed(f"Run container failed: {error.sentence}", "container")
         except VaultError as error:
             return self._failed(f"Vault did not answer: {error.sentence}", "secrets")
-        return self._exited(exited, stopped, prepared.timeout)
+        return self._exited(exited, stopped, seconds)
+
+    @abstractmethod
+    async def _run(self, killed: asyncio.Event) -> tuple[Exit, str, float]:
+        """How the container ended, why it was stopped ("" if it ended by itself), and its time-out."""
+
+    @property
+    @abstractmethod
+    def _image(self) -> str:
+        """As the payload named it."""
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 
-    async def _run_container(self, killed: asyncio.Event, seconds: float) -> tuple[Exit, str]:
-        """How the container ended, and why it was stopped, "" if it ended by itself. 0 `seconds` are no time-out."""
-        if killed.is_set():
-            raise InterruptedByEventError
-        self._gone = False
-        await self._parts.engine.start(self._container)
+    async def _attend(self, killed: asyncio.Event, seconds: float) -> tuple[Exit, str]:
+        """See a started container to its end; 0 `seconds` are no time-out."""
         deadline = asyncio.get_running_loop().time() + seconds if seconds else None
         self._complete = False
-        copying = asyncio.create_task(self._pump.copy(self._parts.engine.output(self._container)))
+        copying = asyncio.create_task(self._copy())
         try:
             ending = await self._until_exit(killed, deadline)
             self._gone = True
@@ -70,18 +87,32 @@ class Execution:
         return ending
 
     async def _until_exit(self, killed: asyncio.Event, deadline: float | None) -> tuple[Exit, str]:
+        """Through a restart of the engine too: its containers may have lived on, and if not, it knows their end."""
         engine = self._parts.engine
-        waiting = asyncio.create_task(engine.wait(self._container))
+        waiting = asyncio.create_task(patiently(lambda: engine.wait(self._container), on=EngineUnavailableError))
         try:
             async with asyncio.timeout_at(deadline):
                 return await unless(killed, asyncio.shield(waiting)), ""
         except (InterruptedByEventError, TimeoutError):
             reason = "killed" if killed.is_set() else "timeout"
-            signalled = await engine.stop(self._container, self._parts.kill_grace)
+            signalled = await patiently(
+                lambda: engine.stop(self._container, self._parts.kill_grace), on=EngineUnavailableError
+            )
             return await waiting, reason if signalled else ""
         finally:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _copy(self) -> None:
+        """Copy the output, and go on where it broke off: the engine gives it again from its beginning."""
+        if self._concealed:
+            raise EngineError("Its secret values are not known any more.")
+        async for attempt in attempts(on=(EngineUnavailableError, BrokerUnavailableError, LogGapError)):
+            with attempt:
+                if self._resumes:
+                    await self._pump.resume()
+                self._resumes = True
+                await self._pump.copy(self._parts.engine.output(self._container))
 
     async def _finish(self, copying: "asyncio.Task[None]") -> None:
         """Wait for the rest of the output, if the engine still gives it."""
@@ -90,9 +121,15 @@ class Execution:
             seen = self._pump.chunks
             await asyncio.wait({copying}, timeout=OUTPUT_END)
         fault = copying.exception() if copying.done() else TimeoutError()
-        self._complete = fault is None
+        self._complete = fault is None and not self._pump.gap
         if fault is not None:
             log.warning("output incomplete", job=self._job_id, error=type(fault).__name__)
+            await self._give_up(copying)
+
+    async def _give_up(self, copying: "asyncio.Task[None]") -> None:
+        copying.cancel()
+        await asyncio.gather(copying, return_exceptions=True)
+        await self._pump.flush(broken=True)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -113,7 +150,7 @@ class Execution:
             reason=reason,
             error=error[:TEXT_LENGTH],
             return_code=return_code,
-            container_image=self._preparation.image[:TEXT_LENGTH],
+            container_image=self._image[:TEXT_LENGTH],
             chunks=self._pump.chunks,
             output_bytes=self._pump.size,
             output_digest=self._pump.digest,
@@ -125,9 +162,78 @@ class Execution:
     async def contain(self) -> None:
         """Make sure that no container of the job runs any more, for however long the engine does not answer."""
         if not self._gone:
-            await patiently(lambda: remove_containers(self._parts, self._job_id), on=EngineError)
+            await patiently(lambda: remove_containers(self._parts.engine, self._job_id), on=EngineError)
             self._gone = True
 
-    async def clean_up(self) -> None:
-        """Remove the job's containers and revoke its token. Safe to repeat."""
-        await self._preparation.clean_up()
+    async def fence(self, grace: float) -> None:
+        """The lease is lost: give the job `grace` seconds from SIGTERM on, before `clean_up` takes its container."""
+        if self._container and not self._gone:
+            try:
+                await self._parts.engine.stop(self._container, grace)
+            except EngineError as error:
+                log.warning("container not stopped", job=self._job_id, error=error.sentence)
+
+    async def clean_up(self) -> bool:
+        """Remove the job's containers. Safe to repeat. False if one may be left."""
+        return await cleared(self._parts.engine, self._job_id)
+
+
+class ClaimedExecution(Execution):
+    """A job that this runner has claimed."""
+
+    def __init__(self, parts: Parts, claimed: Claimed, before_start: Callable[[str], None]) -> None:
+        """`before_start` is told the container's id right before it is started, and may raise LeaseLostError."""
+        super().__init__(parts, claimed.token, claimed.job_id)
+        self._preparation = Preparation(parts, claimed)
+        self._before_start = before_start
+
+    @property
+    def _image(self) -> str:
+        return self._preparation.image
+
+    async def _run(self, killed: asyncio.Event) -> tuple[Exit, str, float]:
+        prepared = await unless(killed, self._preparation.run())
+        self._container = prepared.container_id
+        if prepared.payload.mask_secrets:
+            self._pump.mask(prepared.secrets.values())
+        if killed.is_set():
+            raise InterruptedByEventError
+        self._before_start(self._container)
+        self._gone = False
+        await self._parts.engine.start(self._container)
+        return *await self._attend(killed, prepared.timeout), prepared.timeout
+
+    async def clean_up(self) -> bool:
+        """Also revokes the job's token."""
+        return await self._preparation.clean_up()
+
+
+class AdoptedExecution(Execution):
+    """A job whose container was started by an earlier process of this runner. Its token ends by itself."""
+
+    def __init__(self, parts: Parts, job: Job, container_id: str, *, masked: bool, timeout: float) -> None:
+        """`timeout` is what is left of its time-out, 0 for none; `masked`: secret values must not be shown."""
+        super().__init__(parts, job.token, job.job_id)
+        self._launched = job.fact(Launched)
+        self._container = container_id
+        self._gone = False
+        self._resumes = True
+        self._masked = masked
+        self._timeout = timeout
+
+    @property
+    def _image(self) -> str:
+        return self._launched.container_image if self._launched else ""
+
+    async def _run(self, killed: asyncio.Event) -> tuple[Exit, str, float]:
+        if self._masked:
+            await patiently(self._mask, on=EngineUnavailableError)
+        return *await self._attend(killed, self._timeout), self._timeout
+
+    async def _mask(self) -> None:
+        """Without the values the job goes on, but what it writes stays unseen."""
+        try:
+            self._pump.mask(await read_values(self._parts.engine, self._container))
+        except JobFailedError as error:
+            log.warning("output not shown", job=self._job_id, error=error.sentence)
+            self._concealed = True

@@ -12,6 +12,7 @@ import msgspec
 
 from stint.errors import BrokerUnavailableError, ConfigError, LeaseLostError, StintError
 from stint.eventlog import Delivery
+from stint_runner.clock import boot_time
 
 KILL: Final = 5.0
 """K: seconds for a SIGKILL to have worked, 0.84 measured for 20 containers at once."""
@@ -49,13 +50,13 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fence_grace(self) -> float:
-        """G_f: between that SIGTERM and SIGKILL."""
-        return self.lease / 3
+        """G_f: between that SIGTERM and SIGKILL, in whole seconds as engines take them."""
+        return max(1.0, self.lease // 5)
 
     @property
     def watchdog(self) -> float:
-        """W: after this long a watchdog kills a runner that hangs."""
-        return self.lease * 5 / 6
+        """W: after this long a watchdog kills a runner that hangs. One that does not is done by F + G_f + K."""
+        return self.lease
 
     @property
     def margin(self) -> float:
@@ -85,15 +86,22 @@ def _require(left: float, right: float, left_text: str, right_text: str) -> None
 
 
 class Lease:
-    """One delivery, kept by heartbeats."""
+    """One delivery, kept by heartbeats.
+
+    Attributes:
+        delivery: the newest delivery of the job.
+        confirmed: when the newest renewal was sent that was confirmed in time, by `boot_time`.
+        lost: it must be taken for another's.
+        on_confirmed: called with `confirmed` at each confirmation.
+    """
 
     def __init__(self, delivery: Delivery, times: LeaseTimes, *, confirmed: float) -> None:
-        """`confirmed` is the loop's time at which the pull that brought the delivery was sent."""
+        """`confirmed` is when the pull that brought the delivery was sent."""
         self.delivery = delivery
         self.times = times
+        self.confirmed = confirmed
         self.lost = False
-        self._confirmed = confirmed
-        self._now = asyncio.get_running_loop().time
+        self.on_confirmed: Callable[[float], None] = _nobody
 
     async def keep(self, after_each: Callable[[], Awaitable[None]]) -> None:
         """Renew until cancelled, calling back after each renewal.
@@ -107,31 +115,57 @@ class Lease:
             if self._until_fence() <= 0:
                 self._lose("It could not be renewed.")
             if await self._renew():
-                await self._call(after_each)
+                await self.look(after_each)
                 pause = self.times.heartbeat
             else:
                 pause = self.times.heartbeat / 5
 
+    def carry_on(self, delivery: Delivery, confirmed: float) -> None:
+        """The same job was delivered to this runner again: that delivery counts from now on."""
+        self.delivery = delivery
+        self.lost = False
+        self._confirm(confirmed)
+
+    def check(self) -> None:
+        """Return if the lease is good by the clock, whether or not anyone has looked since the process was frozen.
+
+        Raises:
+            LeaseLostError: it is not.
+        """
+        if self.lost or self._until_fence() <= 0:
+            self._lose("It was not renewed in time.")
+
     def _until_fence(self) -> float:
-        return max(0.0, self._confirmed + self.times.fence - self._now())
+        return max(0.0, self.confirmed + self.times.fence - boot_time())
 
     async def _renew(self) -> bool:
         """Whether a renewal was confirmed. An answer that comes too late is no proof of a lease."""
-        sent = self._now()
+        sent, delivery = boot_time(), self.delivery
         try:
             async with asyncio.timeout(self.times.request_timeout):
-                await self.delivery.renew()
+                await delivery.renew()
         except (BrokerUnavailableError, TimeoutError):
             return False
-        if self._now() >= self._confirmed + self.times.lease - self.times.margin:
+        if delivery is not self.delivery:
+            return True  # replaced meanwhile
+        if boot_time() >= self._end:
             self._lose("The renewal was confirmed too late.")
-        self._confirmed = sent
+        self._confirm(sent)
         return True
 
-    async def _call(self, after_each: Callable[[], Awaitable[None]]) -> None:
+    @property
+    def _end(self) -> float:
+        return self.confirmed + self.times.lease - self.times.margin
+
+    def _confirm(self, sent: float) -> None:
+        self.confirmed = sent
+        self.on_confirmed(sent)
+
+    async def look(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Call back within the bound of a renewal, whatever comes of it."""
         try:
             async with asyncio.timeout(self.times.request_timeout):
-                await after_each()
+                await call()
         except (StintError, TimeoutError):
             return  # not to know is no loss of the lease; the next heartbeat asks again
 
@@ -145,16 +179,22 @@ class Lease:
         Raises:
             LeaseLostError: the delivery is not ours any more.
         """
-        if self.lost:
-            raise LeaseLostError
+        self._check_end()
         await self.delivery.ack()
 
-    async def give_back(self) -> None:
-        """Leave the job to another runner.
+    async def give_back(self, delay: float = 0) -> None:
+        """Leave the job to another runner, after `delay` seconds.
 
         Raises:
             LeaseLostError: it is another's already.
         """
-        if self.lost:
-            raise LeaseLostError
-        await self.delivery.give_back()
+        self._check_end()
+        await self.delivery.give_back(delay)
+
+    def _check_end(self) -> None:
+        if self.lost or boot_time() >= self._end:
+            self._lose("It was over before the job was done.")
+
+
+def _nobody(_confirmed: float) -> None:
+    return

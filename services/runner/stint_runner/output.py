@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
-from stint.errors import BrokerUnavailableError, StintError
+from stint.errors import BrokerUnavailableError
 from stint.eventlog import Chunk, OutputLog
 from stint_runner.engine import OutputPiece
 from stint_runner.redact import Needles, Redactor
@@ -40,6 +40,7 @@ class OutputPump:
         size: bytes stored.
         digest: hex digest of the last one.
         truncated: there was more than the limit. The last chunk is a line that says so, and counts in `size`.
+        gap: after a resumption the engine did not give again what is stored: its log had rotated.
     """
 
     def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = OUTPUT_LIMIT) -> None:
@@ -47,12 +48,14 @@ class OutputPump:
         self.size = 0
         self.digest = ""
         self.truncated = False
+        self.gap = False
         self._log = log
         self._place = (token, job_id)
         self._limit = limit
         self._sequence = 0
         self._needles: Needles | None = None
         self._redactors: dict[str, Redactor] = {}
+        self._replays: dict[str, _Replay] = {}
 
     @property
     def masked(self) -> int:
@@ -63,27 +66,54 @@ class OutputPump:
         """Replace what `spellings` finds in these JSON values. Call it before `copy`."""
         self._needles = Needles(spellings(values))
 
+    async def resume(self) -> None:
+        """Go on behind what is stored. The pieces of the next `copy` must begin at the container's first byte again.
+
+        Raises:
+            BrokerUnavailableError: what is stored cannot be read to its end.
+        """
+        last = await self._log.last(*self._place)
+        self._redactors.clear()
+        self._replays.clear()
+        self.chunks, self.size, self.digest, self._sequence = 0, 0, "", 0
+        async for chunk in self._log.read(*self._place):
+            self._replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
+            self._is_stored(chunk, chunk.sequence)
+        if last is not None and self._sequence < last.sequence:
+            raise BrokerUnavailableError("A replica of NATS lags behind.")
+        self.truncated = 0 < self._limit < self.size
+
     async def copy(self, pieces: AsyncIterator[OutputPiece]) -> None:
         """Store everything up to the limit, and return when the output has ended or the limit was passed.
 
         In the second case nothing reads the pieces any more: an engine's output does not wait for its readers.
 
         Raises:
-            StintError: the output broke off. What had come of it is stored.
+            StintError: the output broke off. What had come of it is stored, but for what `flush` would give.
+            LogGapError: another writer stored output of this job.
         """
+        if 0 < self._limit < self.size:  # it was truncated before this was resumed
+            return
         waiting: asyncio.Queue[OutputPiece | None] = asyncio.Queue(PIECES_WAITING)
-        async with asyncio.TaskGroup() as group, aclosing(_gather(waiting)) as gathered:
-            reading = group.create_task(_read(pieces, waiting))
-            async for stream, data in gathered:
-                await self._keep(stream, await self._redacted(stream, data))
-                if self.truncated:
-                    reading.cancel()
-                    return
-        fault = reading.result()
+        reading = asyncio.create_task(_read(pieces, waiting))
+        try:
+            async with aclosing(_gather(waiting)) as gathered:
+                async for stream, data in gathered:
+                    await self._keep(stream, await self._redacted(stream, data))
+                    if self.truncated:
+                        return
+            if fault := await reading:
+                raise fault
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        await self.flush()
+        self.gap = self.gap or bool(self._replays)
+
+    async def flush(self, *, broken: bool = False) -> None:
+        """Store what a secret value may begin with; masked if the output broke off there. No copy may follow."""
         for stream, redactor in self._redactors.items():
-            await self._keep(stream, redactor.flush(broken=fault is not None))
-        if fault:
-            raise fault
+            await self._keep(stream, redactor.flush(broken=broken))
 
     async def _redacted(self, stream: str, data: bytes) -> bytes:
         if not self._needles:
@@ -94,7 +124,8 @@ class OutputPump:
 
     async def _keep(self, stream: str, data: bytes) -> None:
         """Store what the limit leaves of it, in chunks that fit into a message whatever had been held back."""
-        if self.truncated:
+        data = self._unseen(stream, data)
+        if self.truncated or not data:
             return
         room = self._limit - self.size if self._limit else len(data)
         kept = data[:room]
@@ -103,6 +134,17 @@ class OutputPump:
         if len(data) > room:
             self.truncated = True
             await self._store(stream, b"\n[output truncated at %d bytes]\n" % self._limit)
+
+    def _unseen(self, stream: str, data: bytes) -> bytes:
+        """What of it is not stored yet."""
+        replay = self._replays.get(stream)
+        if replay is None:
+            return data
+        rest = replay.skip(data)
+        if not replay.left:
+            self.gap = self.gap or not replay.agrees
+            del self._replays[stream]
+        return rest
 
     async def _store(self, stream: str, data: bytes) -> None:
         chunk = Chunk(
@@ -113,19 +155,53 @@ class OutputPump:
             data=data,
         )
         # For as long as it takes: if that is too long the lease ends the job.
-        self._sequence = await patiently(
+        sequence = await patiently(
             lambda: self._log.append(*self._place, chunk, after=self._sequence), on=BrokerUnavailableError
         )
-        self.chunks, self.size, self.digest = chunk.number, self.size + len(data), chunk.digest
+        self._is_stored(chunk, sequence)
+
+    def _is_stored(self, chunk: Chunk, sequence: int) -> None:
+        self.chunks, self.size, self.digest = chunk.number, self.size + len(chunk.data), chunk.digest
+        self._sequence = sequence
 
 
-async def _read(pieces: AsyncIterator[OutputPiece], waiting: "asyncio.Queue[OutputPiece | None]") -> StintError | None:
+class _Replay:
+    """One stream's output that is stored already, and comes from the engine once more.
+
+    Attributes:
+        left: bytes of it that have not come yet.
+    """
+
+    def __init__(self) -> None:
+        self.left = 0
+        self._stored = hashlib.sha256()
+        self._come = hashlib.sha256()
+
+    def expect(self, data: bytes) -> None:
+        """This is stored behind the rest."""
+        self._stored.update(data)
+        self.left += len(data)
+
+    def skip(self, data: bytes) -> bytes:
+        """What of the next bytes is not stored."""
+        known = data[: self.left]
+        self._come.update(known)
+        self.left -= len(known)
+        return data[len(known) :]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the bytes that came were those that are stored."""
+        return self._come.digest() == self._stored.digest()
+
+
+async def _read(pieces: AsyncIterator[OutputPiece], waiting: "asyncio.Queue[OutputPiece | None]") -> Exception | None:
     """Read to the end, and return what broke it off."""
-    fault: StintError | None = None
+    fault: Exception | None = None
     try:
         async for piece in pieces:
             await waiting.put(piece)
-    except StintError as error:
+    except Exception as error:  # noqa: BLE001 - whoever reads the queue raises it
         fault = error
     finally:
         if isinstance(pieces, AsyncGenerator):

@@ -4,11 +4,15 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from stint.eventlog import EventLog, OutputLog, PayloadStore, WorkQueues
-from stint.events import Event
-from stint.limits import LimitPolicy
+from stint.events import Event, Submitted
+from stint.job import Job
+from stint.limits import HOLD, ON_LOST, LimitPolicy
+from stint.subjects import queue_name
+from stint_runner.deadlines import Deadlines
 from stint_runner.engine import Engine
 from stint_runner.opening import Opener
 from stint_runner.output import OUTPUT_LIMIT
@@ -21,12 +25,14 @@ class Parts:
     """A runner's ports, and the settings that its jobs feel.
 
     Attributes:
+        deadlines: until when its jobs may run, for the watchdog.
         runner: the runner's id.
         takeover: T, see `stint_runner.lease`.
         kill_grace: seconds between SIGTERM and SIGKILL when a user kills a job.
         limits: what jobs get and may ask for, their network too.
         output_limit: bytes of output kept of a job, 0 for no limit.
         images_allow: patterns of images that may run.
+        hold_queues: patterns of queues that wait when a job's runner is lost.
         vault_addr: the Vault that containers are told of.
         vault_cacert: its CA bundle on the engine's host, "" for none.
         compat: behave as GoStint does.
@@ -39,16 +45,26 @@ class Parts:
     queues: WorkQueues
     engine: Engine
     opener: Opener
+    deadlines: Deadlines
     runner: str
     takeover: float = 15.0
     kill_grace: float = 15.0
     limits: LimitPolicy = field(default_factory=LimitPolicy)
     output_limit: int = OUTPUT_LIMIT
     images_allow: str = "*"
+    hold_queues: str = ""
     vault_addr: str = ""
     vault_cacert: str = ""
     compat: bool = False
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+
+    def holds(self, job: Job) -> bool:
+        """Whether the job's queue waits when its runner is lost: as the job says, else as its queue's name says."""
+        submitted = job.fact(Submitted)
+        if submitted and submitted.on_lost in ON_LOST:
+            return submitted.on_lost == HOLD
+        name = queue_name(job.token)
+        return any(fnmatchcase(name, pattern.strip().lower()) for pattern in self.hold_queues.split(",") if pattern)
 
     def fact(self, shape: type[E], **fields: Any) -> E:
         """A fact that this runner is about to write."""

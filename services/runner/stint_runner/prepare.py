@@ -23,7 +23,7 @@ from stint.payload import JobPayload
 from stint.subjects import LABEL_JOB, LABEL_READ_ONLY, queue_name
 from stint.vault import Ticket
 from stint_runner.content import Content, Manifest, unpack
-from stint_runner.engine import ContainerSpec
+from stint_runner.engine import ContainerSpec, Engine
 from stint_runner.fill import fill
 from stint_runner.images import matches
 from stint_runner.opening import Opened
@@ -52,6 +52,7 @@ class Claimed:
 
     Attributes:
         ack: the delivery's ack subject, kept with the container.
+        origin: of the delivery, likewise.
     """
 
     job_id: str
@@ -59,6 +60,7 @@ class Claimed:
     submitted: Submitted
     ticket: Ticket
     ack: str
+    origin: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,9 @@ class Preparation:
             token=claimed.token,
             runner=parts.runner,
             ack=claimed.ack,
+            origin=claimed.origin,
             timeout=limits.timeout,
+            masked=payload.mask_secrets,
             read_only=payload.read_only,
         )
         return JobContext(
@@ -202,33 +206,39 @@ class Preparation:
         )
         await append_surely(parts.log, claimed.token, claimed.job_id, launched)
 
-    async def clean_up(self) -> None:
-        """Remove the job's containers and revoke its token. Safe to repeat."""
+    async def clean_up(self) -> bool:
+        """Remove the job's containers and revoke its token. Safe to repeat. False if a container may be left."""
         job_id, image = self._claimed.job_id, self._read_only
         if self._creation is not None:
             await asyncio.wait({self._creation})  # however large what it freezes
         if self._login is not None:
             await asyncio.wait({self._login}, timeout=CLEAN_UP)
-        try:
-            await patiently(
-                lambda: remove_containers(self._parts, job_id, image=image), on=EngineError, within=CLEAN_UP
-            )
-        except EngineError as error:
-            log.warning("container not removed", job=job_id, error=error.sentence)
+        gone = await cleared(self._parts.engine, job_id, image=image)
         try:
             if token := _result(self._login):
                 await self._parts.opener.revoke(token)
         except VaultError as error:
             log.warning("job's token not revoked, it ends by itself", job=job_id, error=error.sentence)
+        return gone
 
 
-async def remove_containers(parts: Parts, job_id: str, *, image: bool = False) -> int:
+async def cleared(engine: Engine, job_id: str, *, image: bool = False) -> bool:
+    """Remove a job's containers as `remove_containers` does, for a while. False if the engine would not."""
+    try:
+        await patiently(lambda: remove_containers(engine, job_id, image=image), on=EngineError, within=CLEAN_UP)
+    except EngineError as error:
+        log.warning("container not removed", job=job_id, error=error.sentence)
+        return False
+    return True
+
+
+async def remove_containers(engine: Engine, job_id: str, *, image: bool = False) -> int:
     """Remove whatever containers a job has on this engine; returns how many there were.
 
     The image beside read-only ones goes before them, so that as long as it is there a container tells of it. With
     `image` it is looked for in any case.
     """
-    engine, labels = parts.engine, {LABEL_JOB: job_id}
+    labels = {LABEL_JOB: job_id}
     found = await engine.find(labels)
     if image or any(LABEL_READ_ONLY in container.labels for container in found):
         for container in found:

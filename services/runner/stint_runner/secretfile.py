@@ -3,13 +3,14 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import yaml
 
 from stint.errors import JobFailedError
+from stint_runner.engine import Engine
 from stint_runner.overlay import USER_ID, Member
 
 _REFERENCE: Final = re.compile(r"(\w+)@([\w\-_/]+)\.([\w\-_]+)", re.ASCII)
@@ -112,6 +113,25 @@ def secrets_member(values: Mapping[str, Any], file_type: str, *, compat: bool = 
     if compat:
         return Member(path=path, data=data, mode=0o444, owner=0)
     return Member(path=path, data=data, mode=0o400, owner=USER_ID)
+
+
+async def read_values(engine: Engine, container_id: str) -> Sequence[Any]:
+    """The secret values in a container's secrets file, as they were put there.
+
+    Raises:
+        JobFailedError: there is no such file any more, or something else is in its place.
+    """
+    for path, parse in (("/secrets.yml", yaml.safe_load), ("/secrets.json", json.loads)):
+        data = await engine.read_file(container_id, path)
+        if data is None:
+            continue
+        try:
+            values = parse(data)
+        except (ValueError, yaml.YAMLError):
+            values = None
+        if isinstance(values, dict):
+            return list(values.values())
+    raise JobFailedError("The secrets file is not there any more, so its values cannot be masked.", reason="secrets")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -11,11 +11,12 @@ from stint.payload import JobPayload
 from stint.subjects import (
     LABEL_ACK,
     LABEL_JOB,
+    LABEL_MASKED,
+    LABEL_ORIGIN,
     LABEL_QUEUE,
     LABEL_READ_ONLY,
     LABEL_RUNNER,
     LABEL_TIMEOUT,
-    LABEL_WORK_CREATED,
 )
 from stint_runner.content import Manifest
 from stint_runner.engine import ContainerSpec
@@ -56,8 +57,9 @@ def labels(
     token: str,
     runner: str,
     ack: str = "",
-    work_created: str = "",
+    origin: str = "",
     timeout: float = 0,
+    masked: bool = False,
     read_only: bool = False,
 ) -> dict[str, str]:
     """A container's labels.
@@ -67,8 +69,9 @@ def labels(
         token: the queue's subject token.
         runner: the runner's id.
         ack: the reply subject of the delivery.
-        work_created: when the stream WORK was created: an ack subject of another WORK must not be used.
+        origin: of the delivery: an ack subject must not be used on any other consumer.
         timeout: seconds that the container may run, for whoever takes it up after its runner.
+        masked: whether secret values are to be replaced in its output.
         read_only: whether an image of the job may have to be removed with it.
     """
     always = {
@@ -76,10 +79,14 @@ def labels(
         LABEL_QUEUE: token,
         LABEL_RUNNER: runner,
         LABEL_ACK: ack,
-        LABEL_WORK_CREATED: work_created,
+        LABEL_ORIGIN: origin,
         LABEL_TIMEOUT: str(timeout),
     }
-    return {**always, LABEL_READ_ONLY: "true"} if read_only else always
+    return {
+        **always,
+        **({LABEL_MASKED: "true"} if masked else {}),
+        **({LABEL_READ_ONLY: "true"} if read_only else {}),
+    }
 
 
 def container_image(payload: JobPayload, content: Manifest = NOTHING) -> str:

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
 from stint.errors import BrokerUnavailableError, StintError
 from stint.eventlog import WorkQueues
+from stint_runner.adopt import Adopted
 from stint_runner.attend import Attendant
 from stint_runner.backlog import Backlog
+from stint_runner.clock import boot_time
 from stint_runner.opening import UnfitError
 
 log = structlog.get_logger()
@@ -45,19 +48,26 @@ class Worker:
         self._draining.set()
         self._attendant.drain()
 
-    async def run(self) -> None:
-        """Work until drained. Cancelling it ends the running jobs' containers."""
+    async def run(self, adopted: Sequence[Adopted] = ()) -> None:
+        """Work until drained, with the adopted jobs first. Cancelling it ends the running jobs' containers."""
         try:
             async with asyncio.TaskGroup() as group:
                 finders = [group.create_task(self._reconcile()), group.create_task(self._listen())]
-                slots = [group.create_task(self._slot(), name=f"slot-{number}") for number in range(self._capacity)]
+                slots = [
+                    group.create_task(self._slot(number, adopted), name=f"slot-{number}")
+                    for number in range(max(self._capacity, len(adopted)))
+                ]
                 await asyncio.wait(slots)
                 for finder in finders:
                     finder.cancel()
         finally:
             await self._attendant.close()
 
-    async def _slot(self) -> None:
+    async def _slot(self, number: int, adopted: Sequence[Adopted]) -> None:
+        if number < len(adopted):
+            await self._go_on(adopted[number])
+        if number >= self._capacity:
+            return
         while token := await self._next():
             again = True
             try:
@@ -72,6 +82,15 @@ class Worker:
                 again = False  # the next reconcile brings it back
             finally:
                 await self._backlog.release(token, again=again)
+
+    async def _go_on(self, adopted: Adopted) -> None:
+        self.busy += 1
+        try:
+            await self._attendant.see_through(adopted.leased, adopted.queued)
+        except Exception:  # one job can never take a runner down
+            log.exception("adopted job not seen to its end")
+        finally:
+            self.busy -= 1
 
     async def _step_back(self, token: str, error: UnfitError) -> None:
         """Let the others have the job, and keep this slot out of the way for a while."""
@@ -98,7 +117,7 @@ class Worker:
 
     async def _serve(self, token: str) -> bool:
         """Attend to the queue's next job, if it has one for us. Whether it is worth another look at once."""
-        pulled_at = asyncio.get_running_loop().time()
+        pulled_at = boot_time()
         delivery = await self._queues.pull(token, PULL_WAIT)
         if delivery is None:
             return False

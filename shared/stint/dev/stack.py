@@ -148,7 +148,11 @@ class Stack:
         ]
         for number in range(1, self.options.runners + 1):
             # A name of its own that stays, so that a runner that is started again knows its jobs.
-            own = {"STINT_RUNNER_ID": f"runner-{number}", "STINT_DRAIN": environment.get("STINT_DRAIN") or DRAIN}
+            own = {
+                "STINT_RUNNER_ID": f"runner-{number}",
+                "STINT_STATE_DIR": environment.get("STINT_STATE_DIR") or str(self.data_dir.path / "state"),
+                "STINT_DRAIN": environment.get("STINT_DRAIN") or DRAIN,
+            }
             services.append(self._service("runner", number, environment | own))
         await self._start(*services)
 

@@ -10,7 +10,9 @@ from typing import Final, NamedTuple
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import NotJSMessageError
 
+from stint.errors import LeaseLostError
 from stint.jetstream.answers import check, error_code, status_of
 from stint.jetstream.broker import Broker
 from stint.jetstream.holdings import subjects_held
@@ -23,6 +25,8 @@ CONSUMER_EXISTS: Final = 10148
 """A consumer of this name is there, with other settings."""
 INACTIVE_THRESHOLD: Final = 300
 """Seconds without a pull, renewal or pending ack after which the server forgets a queue's consumer."""
+GONE: Final = frozenset({10014, 10059})
+"""There is no such consumer, or no such stream."""
 ANSWER_MARGIN: Final = 1.0
 """Seconds after a pull's own expiry in which the server must have said so."""
 
@@ -34,8 +38,11 @@ IN_PROGRESS: Final = b"+WPI"
 class JetStreamDelivery:
     """See `stint.eventlog.Delivery`."""
 
-    def __init__(self, broker: Broker, message: Msg) -> None:
+    def __init__(self, broker: Broker, message: Msg, origin: str) -> None:
         self._broker = broker
+        self._consumer = message.metadata.consumer
+        self._number = message.metadata.sequence.consumer
+        self.origin = origin
         self.subject = message.subject
         self.ack_subject = message.reply
         self.sequence = message.metadata.sequence.stream
@@ -44,10 +51,22 @@ class JetStreamDelivery:
         await self._broker.request(self.ack_subject, IN_PROGRESS)
 
     async def ack(self) -> None:
+        if not await self.is_last():
+            raise LeaseLostError("The queue's last delivery is another one.")
         await self._broker.request(self.ack_subject, ACK)
 
-    async def give_back(self) -> None:
-        await self._broker.request(self.ack_subject, NAK)
+    async def give_back(self, delay: float = 0) -> None:
+        after = b" " + json.dumps({"delay": int(delay * _NANOSECONDS)}).encode() if delay else b""
+        await self._broker.request(self.ack_subject, NAK + after)
+
+    async def is_last(self, *, pending: bool = False) -> bool:
+        """Whether nobody has received a message of this queue since, from this very consumer; and it is not acked."""
+        answer = await self._broker.api(f"CONSUMER.INFO.{WORK}.{self._consumer}")
+        if error_code(answer) in GONE:
+            return False
+        found = check(answer)
+        last = found["created"] == self.origin and found["delivered"]["consumer_seq"] == self._number
+        return last and (not pending or found["num_ack_pending"] > 0)
 
 
 class _Pull(NamedTuple):
@@ -81,7 +100,27 @@ class JetStreamWorkQueues:
             self._leases.pop(token, None)
             await self.lease(token)
             message = await self._next(token, wait)
-        return JetStreamDelivery(self._broker, message) if message and not status_of(message) else None
+        return await self._delivered(message) if message and not status_of(message) else None
+
+    async def _delivered(self, message: Msg) -> JetStreamDelivery | None:
+        """None if the consumer is another by now than the one that delivered this."""
+        answer = await self._broker.api(f"CONSUMER.INFO.{WORK}.{message.metadata.consumer}")
+        origin = "" if error_code(answer) in GONE else str(check(answer)["created"])
+        delivery = JetStreamDelivery(self._broker, message, origin)
+        last = origin and answer["delivered"]["consumer_seq"] == message.metadata.sequence.consumer
+        return delivery if last else None
+
+    async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
+        message = Msg(self._broker.client, subject=event_filter("submitted", token), reply=ack_subject)
+        try:
+            delivery = JetStreamDelivery(self._broker, message, origin)
+        except (NotJSMessageError, ValueError, IndexError):
+            return None
+        if message.metadata.consumer != consumer_name(token) or not await delivery.is_last():
+            return None
+        await delivery.renew()
+        # Asked again: a renewal is answered whoever has the message.
+        return delivery if await delivery.is_last(pending=True) else None
 
     async def _next(self, token: str, wait: float) -> Msg | None:
         consumer = consumer_name(token)

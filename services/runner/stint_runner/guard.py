@@ -1,0 +1,137 @@
+"""Keeps the watchdog process beside a runner."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from stint.config import EngineSettings, RunnerSettings, setting_names
+from stint.errors import StintError
+from stint_runner.deadlines import Deadlines
+
+log = structlog.get_logger()
+
+WATCHDOG: Final = "stint_runner.watchdog"
+"""The module that is run."""
+READY: Final = b"watching\n"
+"""What it says once it does."""
+READY_WITHIN: Final = 30.0
+"""Seconds that it may take until then."""
+RESTART_PAUSE: Final = 1.0
+"""Seconds before one that died is started again."""
+
+
+class WatchdogError(StintError):
+    """The watchdog does not start."""
+
+
+class _Process:
+    """A watchdog. Not asyncio's own: that kills its children when it goes, and this one may have to stay."""
+
+    def __init__(self, folder: Path, module: str) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", module, folder, str(os.getpid())],
+            env=environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # what stops the runner must not stop it
+        )
+        self._handle = os.pidfd_open(self._popen.pid)
+        self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._handle, self._on_end)
+
+    def _on_end(self) -> None:
+        self._loop.remove_reader(self._handle)
+        os.close(self._handle)
+        self._popen.wait()
+        self._ended.set()
+
+    async def ready(self) -> bool:
+        """Whether it watches."""
+        if self._popen.stdout is None:
+            return False
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                return await asyncio.to_thread(self._popen.stdout.readline) == READY
+        except TimeoutError:
+            return False
+
+    async def wait(self) -> int:
+        """Its exit code."""
+        await self._ended.wait()
+        return self._popen.returncode
+
+    async def stop(self) -> None:
+        """SIGTERM, and wait."""
+        self._popen.terminate()
+        await self._ended.wait()
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of it, running or not."""
+        if not self._ended.is_set():
+            self._loop.remove_reader(self._handle)
+            os.close(self._handle)
+        if self._popen.stdout:
+            self._popen.stdout.close()
+
+
+@asynccontextmanager
+async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> AsyncIterator[None]:
+    """A watchdog over these deadlines for the duration of the block. One that dies is started again.
+
+    If a deadline is left at the end, so is the watchdog, until the job is dead.
+
+    Raises:
+        WatchdogError: it does not start.
+    """
+    process = await _start(deadlines.folder, module)
+    keeping = asyncio.create_task(_keep(process, deadlines, module), name="watchdog")
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _start(folder: Path, module: str) -> _Process:
+    process = _Process(folder, module)
+    if not await process.ready():
+        await process.stop()
+        raise WatchdogError
+    return process
+
+
+async def _keep(process: _Process, deadlines: Deadlines, module: str) -> None:
+    try:
+        while True:
+            log.error("watchdog died, starting another", code=await process.wait())
+            process.leave()
+            process = await _restart(deadlines.folder, module)
+    finally:
+        if any(deadlines.all()):
+            process.leave()
+        else:
+            await process.stop()
+
+
+async def _restart(folder: Path, module: str) -> _Process:
+    while True:
+        await asyncio.sleep(RESTART_PAUSE)
+        try:
+            return await _start(folder, module)
+        except (WatchdogError, OSError):
+            log.error("the watchdog does not start, trying on")  # noqa: TRY400 - a sentence says it
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The runner's environment without what only the runner needs, its secrets above all."""
+    dropped = set(setting_names(RunnerSettings)) - set(setting_names(EngineSettings)) | {"VAULT_TOKEN", "STINT_TOKEN"}
+    return {name: value for name, value in own.items() if name.removesuffix("_FILE") not in dropped}

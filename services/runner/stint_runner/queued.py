@@ -1,0 +1,203 @@
+"""A job whose turn has come: examined, claimed, run and ended by this runner."""
+
+import asyncio
+import os
+from typing import Final
+
+import msgspec
+import structlog
+
+from stint.errors import EngineError, JobFailedError, LeaseLostError
+from stint.eventlog import Outcome
+from stint.events import AnyEvent, Ended, Rejected, Started, Submitted
+from stint.job import Claim, Job, decide
+from stint.vault import Ticket
+from stint_runner.clock import boot_id
+from stint_runner.deadlines import Deadline, StateError
+from stint_runner.execute import AdoptedExecution, ClaimedExecution, Execution
+from stint_runner.leased import Leased
+from stint_runner.opening import RejectedError, UnfitError
+from stint_runner.parts import Parts
+from stint_runner.prepare import Claimed, remove_containers
+from stint_runner.waiting import InterruptedByEventError, append_surely, patiently, unless
+from stint_runner.watch import Verdict
+
+log = structlog.get_logger()
+
+LOOK_AGAIN_PAUSE: Final = 0.2
+"""Seconds between two looks at a job that somebody else is at."""
+ENGINE_PATIENCE: Final = 5.0
+"""Seconds that a container engine may be away before the job is left to other runners."""
+
+
+class QueuedJob:
+    """One job of this runner's. `run` or `adopt` and `go_on`, once."""
+
+    def __init__(self, parts: Parts, leased: Leased, cleaning: "set[asyncio.Task[None]]") -> None:
+        """`cleaning` holds what cleans up after jobs, beyond their end."""
+        self._parts = parts
+        self._leased = leased
+        self._cleaning = cleaning
+        self._execution: Execution | None = None
+        self._deadline: Deadline | None = None
+
+    async def run(self, job: Job) -> Verdict:
+        """Claim the job and run it, or record why not."""
+        watch = self._leased.watch
+        try:
+            examined = await unless(watch.leave, self._examine(job))
+        except InterruptedByEventError:
+            return Verdict.LOOK_AGAIN if watch.over.is_set() else Verdict.GIVE_BACK
+        submitted = job.fact(Submitted)
+        if not isinstance(examined, Ticket) or submitted is None:
+            return await self.end_unstarted(job, examined)  # type: ignore[arg-type] # a ticket is of a submission
+        self._note(job)
+        try:
+            return await self._run_claimed(job, submitted, examined)
+        finally:
+            if self._execution is None:
+                self._over()
+
+    async def _run_claimed(self, job: Job, submitted: Submitted, ticket: Ticket) -> Verdict:
+        claim = decide(job, Claim(self._parts.fact(Started, runner=self._parts.runner)))
+        outcome = await append_surely(self._parts.log, job.token, job.job_id, *claim, after=job.sequence)
+        if outcome is Outcome.LOST:
+            return Verdict.LOOK_AGAIN
+        delivery = self._leased.lease.delivery
+        claimed = Claimed(
+            job_id=job.job_id,
+            token=job.token,
+            submitted=submitted,
+            ticket=ticket,
+            ack=delivery.ack_subject,
+            origin=delivery.origin,
+        )
+        self._execution = ClaimedExecution(self._parts, claimed, before_start=self._before_start)
+        log.info("job started")
+        return await self.go_on()
+
+    def adopt(self, job: Job, container_id: str, *, masked: bool, timeout: float) -> None:
+        """Take up a container that an earlier process of this runner started. `timeout` is what is left of it."""
+        self._note(job, container_id)
+        self._execution = AdoptedExecution(self._parts, job, container_id, masked=masked, timeout=timeout)
+
+    # --- its deadline -----------------------------------------------------------------------------------------------
+
+    def _note(self, job: Job, container_id: str = "") -> None:
+        """Give the watchdog the deadline, and keep it up with the lease."""
+        lease = self._leased.lease
+        self._leased.holds = self._parts.holds(job)
+        self._deadline = Deadline(
+            job_id=job.job_id,
+            token=job.token,
+            ack_subject=lease.delivery.ack_subject,
+            origin=lease.delivery.origin,
+            pid=os.getpid(),
+            boot=boot_id(),
+            seconds=lease.times.watchdog,
+            hold=self._leased.holds,
+            container_id=container_id,
+        )
+        try:
+            self._parts.deadlines.put(self._deadline, lease.confirmed)
+        except StateError as error:
+            raise UnfitError(error.sentence) from None
+        lease.on_confirmed = self._confirm
+
+    def _confirm(self, confirmed: float) -> None:
+        if self._deadline is None:
+            return
+        delivery = self._leased.lease.delivery
+        if delivery.ack_subject == self._deadline.ack_subject:
+            self._parts.deadlines.confirm(self._deadline.job_id, confirmed)
+        else:
+            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin)
+
+    def _change(self, **fields: str) -> None:
+        if self._deadline is None:
+            return
+        self._deadline = msgspec.structs.replace(self._deadline, **fields)
+        try:
+            self._parts.deadlines.put(self._deadline, self._leased.lease.confirmed)
+        except StateError as error:  # the watchdog will end the job: it must not run unwatched
+            log.error("deadline not written", error=error.sentence)  # noqa: TRY400 - a sentence says it
+
+    def _before_start(self, container_id: str) -> None:
+        """The last look at the clock: this process may have been frozen since the last heartbeat."""
+        self._leased.check()
+        self._change(container_id=container_id)
+
+    def _over(self) -> None:
+        """Nothing of the job runs here any more."""
+        self._deadline = None
+        self._parts.deadlines.drop(self._leased.address.job_id)
+
+    # --- before it is claimed ---------------------------------------------------------------------------------------
+
+    async def _examine(self, job: Job) -> Ticket | AnyEvent:
+        """All that costs nothing: the ticket of a job that can be claimed, or the fact that ends it unstarted."""
+        parts = self._parts
+        if job.kill_requested:
+            return parts.fact(Ended, status="failed", reason="killed", error="job killed")
+        try:
+            ticket = await parts.opener.ticket(job)
+            await parts.opener.check_wrapping(ticket)
+        except RejectedError as error:
+            return parts.fact(Rejected, error=error.sentence)
+        except JobFailedError as error:
+            return parts.fact(Ended, status=error.status, reason=error.reason, error=error.sentence)
+        try:
+            await patiently(lambda: remove_containers(parts.engine, job.job_id), on=EngineError, within=ENGINE_PATIENCE)
+        except EngineError as error:
+            raise UnfitError(f"The container engine does not answer: {error.sentence}") from None
+        return ticket
+
+    async def end_unstarted(self, job: Job, event: AnyEvent) -> Verdict:
+        """Record that the job never ran."""
+        outcome = await append_surely(self._parts.log, job.token, job.job_id, event, after=job.sequence)
+        if outcome is Outcome.LOST:
+            return Verdict.LOOK_AGAIN
+        log.info("job not started", kind=event.kind)
+        return Verdict.ACK
+
+    # --- once it is claimed -----------------------------------------------------------------------------------------
+
+    async def go_on(self) -> Verdict:
+        """Run the job to its end, and record that. Its clean-up goes on beyond a lost lease and a drain's end."""
+        if self._execution is None:
+            raise AssertionError
+        try:
+            return await self._finish(self._execution)
+        finally:
+            task = asyncio.create_task(self._clean_up(self._execution))
+            self._cleaning.add(task)
+            task.add_done_callback(self._cleaning.discard)
+            await asyncio.shield(task)
+
+    async def _finish(self, execution: Execution) -> Verdict:
+        watch, address = self._leased.watch, self._leased.address
+        try:
+            ended = await unless(watch.over, execution.run(watch.killed))
+        except InterruptedByEventError:
+            log.warning("job ended by another")
+            return Verdict.DROP
+        except LeaseLostError:
+            raise
+        except Exception as error:  # one job can never take a runner down
+            log.exception("internal error")
+            sentence = f"Internal error in the runner: {type(error).__name__}."
+            ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
+        await execution.contain()
+        self._over()
+        watch.ending = True
+        outcome = await append_surely(self._parts.log, address.token, address.job_id, ended)
+        if outcome is Outcome.LOST:
+            return Verdict.DROP
+        log.info("job ended", status=ended.status, reason=ended.reason, return_code=ended.return_code)
+        return Verdict.ACK
+
+    async def _clean_up(self, execution: Execution) -> None:
+        if self._leased.forfeited.is_set():
+            await execution.fence(self._leased.lease.times.fence_grace)
+        if await execution.clean_up():
+            self._over()
