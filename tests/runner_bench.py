@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from stint.codec import encode
+from stint.eventlog import Delivery
 from stint.events import Ended, Submitted
 from stint.jetstream import (
     Broker,
@@ -20,6 +21,7 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamWorkQueues,
+    declare,
 )
 from stint.job import Job
 from stint.payload import JobPayload
@@ -31,12 +33,14 @@ from stint_runner.adopt import Adoption
 from stint_runner.attend import Attendant
 from stint_runner.deadlines import Deadlines
 from stint_runner.docker import DockerEngine
-from stint_runner.engine import Engine
+from stint_runner.engine import ContainerSpec, Engine
+from stint_runner.leftovers import Leftovers
 from stint_runner.opening import Opener
 from stint_runner.parts import Parts
+from stint_runner.spec import labels
 from stint_runner.worker import Worker
 from tests.containers import OpenBao
-from tests.events import AT
+from tests.events import AT, kill_requested
 
 ROLE = "stint-job"
 PASSWORD = "correct horse battery staple"
@@ -52,6 +56,7 @@ class Bench:
     role_settings: dict[str, str]
     edge: Edge
     parts: dict[str, Parts] = field(default_factory=dict)
+    attendants: dict[str, Attendant] = field(default_factory=dict)
     state: Path = field(default_factory=lambda: Path(mkdtemp(prefix="stint-state-")))
 
     def __post_init__(self) -> None:
@@ -74,6 +79,7 @@ class Bench:
         job_id: str = "",
         payload: dict[str, Any] | None = None,
         tamper: bool = False,
+        on_lost: str = "",
         **ticket: str,
     ) -> str:
         """Publish a job as a direct publisher does; returns its id."""
@@ -98,6 +104,7 @@ class Bench:
             ticket=sealed_ticket,
             payload_chunks=chunks,
             payload_bytes=len(sealed),
+            on_lost=on_lost,
         )
         assert (await self.log.append(token, job_id, fact)).value == "won"
         return job_id
@@ -118,6 +125,38 @@ class Bench:
     async def text(self, job: Job) -> str:
         chunks = [chunk.data async for chunk in self.output.read(job.token, job.job_id)]
         return b"".join(chunks).decode()
+
+    async def loaded(self, job_id: str) -> Job:
+        job = await self.log.load(job_id)
+        assert job is not None
+        return job
+
+    async def append_kill(self, job_id: str) -> None:
+        """Ask for a running job's end, as the API does."""
+        job = await self.loaded(job_id)
+        await self.log.append(job.token, job_id, kill_requested())
+
+    async def declare(self) -> None:
+        """Make the streams that are missing."""
+        await declare(self.broker)
+
+    async def container(self, engine: Engine, job_id: str) -> str:
+        """A container that was left behind by somebody."""
+        marks = labels(job_id=job_id, token=queue_token("deploys"), runner="gone")
+        return await engine.create(ContainerSpec(image=self.image, command=("sleep", "600"), labels=marks))
+
+    def leftovers(self, runner: str) -> Leftovers:
+        """What the runner removes leftovers with."""
+        return Leftovers(self.parts[runner], self.attendants[runner])
+
+    async def pulled(self, token: str, lease: float) -> Delivery:
+        """A queue's next job, received by nobody who would run it."""
+        queues = JetStreamWorkQueues(self.broker, lease=lease)
+        await queues.start()
+        async with asyncio.timeout(30):
+            while (delivery := await queues.pull(token, 1.0)) is None:
+                pass
+        return delivery
 
     def engine(self, runner: str = "runner-1") -> Engine:
         """The engine of a runner of this bench."""
@@ -154,7 +193,7 @@ class Bench:
             **options,
         )
         self.parts[name] = parts
-        attendant = Attendant(parts)
+        attendant = self.attendants[name] = Attendant(parts)
         adopted = await Adoption(parts, attendant).run()
         worker = Worker(queues, attendant, capacity=capacity)
         working = asyncio.create_task(worker.run(adopted))

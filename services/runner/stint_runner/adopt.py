@@ -25,7 +25,7 @@ from stint_runner.attend import Attendant
 from stint_runner.clock import boot_time
 from stint_runner.deadlines import Deadline, Noted
 from stint_runner.engine import ContainerInfo
-from stint_runner.lease import SERVER_MARGIN
+from stint_runner.lease import server_margin
 from stint_runner.leased import Leased
 from stint_runner.parts import Parts
 from stint_runner.prepare import cleared
@@ -120,7 +120,7 @@ class Adoption:
         ack = noted.deadline.ack_subject if noted else labels.get(LABEL_ACK, "")
         origin = noted.deadline.origin if noted else labels.get(LABEL_ORIGIN, "")
         asked = boot_time()
-        late = noted is not None and noted.due - SERVER_MARGIN < asked
+        late = noted is not None and noted.due - server_margin(noted.deadline.seconds) < asked
         delivery = None if late else await self._reclaim(job, ack, origin)
         if container is None or (delivery is None and not self._parts.holds(job)):
             await self._let_go(job, delivery)

@@ -103,8 +103,13 @@ async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> AsyncIterator
 
 async def _start(folder: Path, module: str) -> _Process:
     process = _Process(folder, module)
-    if not await process.ready():
-        await process.stop()
+    ready = False
+    try:
+        ready = await process.ready()
+    finally:
+        if not ready:
+            await process.stop()
+    if not ready:
         raise WatchdogError
     return process
 

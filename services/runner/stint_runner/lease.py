@@ -22,6 +22,11 @@ SERVER_MARGIN: Final = 2.0
 """S: seconds by which a server's restart can shorten a lease (up to 1 was measured)."""
 
 
+def server_margin(lease: float) -> float:
+    """S, scaled down for leases that are shorter than the default 30 s."""
+    return min(SERVER_MARGIN, lease / 15)
+
+
 class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The times of a lease, in seconds, all derived from two.
 
@@ -60,8 +65,8 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def margin(self) -> float:
-        """S, scaled down for leases that are shorter than the default 30 s."""
-        return min(SERVER_MARGIN, self.lease / 15)
+        """S."""
+        return server_margin(self.lease)
 
     def check(self) -> None:
         """The inequalities on which the promise of one job at a time rests.

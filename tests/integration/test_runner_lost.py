@@ -1,0 +1,311 @@
+"""Runners that die, freeze, lose their lease and come back: what becomes of their jobs, and of the queue."""
+
+import asyncio
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from stint.eventlog import Chunk
+from stint.events import Ended, Held, Released
+from stint.jetstream import Broker
+from stint.job import Job, Release, State, decide
+from stint.subjects import LABEL_JOB, queue_token
+from stint_runner.clock import boot_time
+from stint_runner.docker import DockerEngine
+from stint_runner.engine import ContainerInfo
+from tests.containers import OpenBao
+from tests.events import AT, event_id
+from tests.runner_bench import PASSWORD, Bench, make_bench
+from tests.runner_process import LEASE, RunnerProcess, runner_process
+
+QUEUE = "deploys"
+TOKEN = queue_token(QUEUE)
+COUNT = "for n in 1 2 3 4 5 6 7 8; do echo $n; echo e$n >&2; sleep 0.5; done"
+COUNTED = [*"12345678"]
+
+
+@pytest.fixture
+async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
+    return await make_bench(broker, openbao, busybox)
+
+
+@pytest.fixture
+async def runner(bench: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
+    """A runner process, its watchdogs gone with it."""
+    runner = runner_process(bench, tmp_path)
+    await runner.start()
+    yield runner
+    await runner.stop()
+    for pid in runner.watchdogs:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[DockerEngine]:
+    engine = DockerEngine()
+    yield engine
+    await engine.close()
+
+
+async def _running(bench: Bench, script: str = COUNT, **options: object) -> str:
+    """A job that has written its first line."""
+    job_id = secrets.token_hex(12)
+    async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(60):
+        await bench.submit(script, job_id=job_id, **options)  # type: ignore[arg-type] # as `Bench.submit` has them
+        await anext(tail)
+    return job_id
+
+
+async def _chunks(bench: Bench, job: Job) -> list[Chunk]:
+    return [chunk async for chunk in bench.output.read(job.token, job.job_id)]
+
+
+async def _lines(bench: Bench, job: Job, stream: str = "stdout") -> list[str]:
+    written = b"".join(chunk.data for chunk in await _chunks(bench, job) if chunk.stream == stream)
+    return written.decode().split()
+
+
+async def _check_output(bench: Bench, job: Job) -> None:
+    """Numbered without a gap, chained, and as its end tells."""
+    chunks, ended = await _chunks(bench, job), job.fact(Ended)
+    assert ended is not None
+    assert [chunk.number for chunk in chunks] == list(range(1, len(chunks) + 1))
+    assert (ended.chunks, ended.output_digest) == (len(chunks), chunks[-1].digest)
+    assert ended.output_bytes == sum(len(chunk.data) for chunk in chunks)
+    assert ended.output_complete
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    """Other processes' lives, their logs and folders tell nobody when they change."""
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.05)
+
+
+async def _removed(engine: DockerEngine, job_id: str) -> None:
+    async with asyncio.timeout(60):
+        while await engine.find({LABEL_JOB: job_id}):  # noqa: ASYNC110 - engines tell of what is there
+            await asyncio.sleep(0.05)
+
+
+async def _exited(engine: DockerEngine, job_id: str) -> ContainerInfo:
+    (container,) = await engine.find({LABEL_JOB: job_id})
+    await engine.wait(container.container_id)
+    return container
+
+
+# --- adoption ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_been(
+    bench: Bench, runner: RunnerProcess, engine: DockerEngine
+) -> None:
+    job_id = await _running(bench, f"{COUNT}; exit 7")
+    await runner.kill()
+    await runner.start()
+    job, ended = await bench.end(job_id)
+    assert (job.state, ended.reason, ended.return_code) == (State.FAILED, "exit_code", 7)
+    assert await _lines(bench, job) == COUNTED
+    assert await _lines(bench, job, "stderr") == [f"e{n}" for n in COUNTED]
+    await _check_output(bench, job)
+    await bench.settled()
+    assert len(runner.said("job adopted")) == 1
+    assert (await bench.end(await bench.submit("true")))[0].state is State.SUCCESS
+    assert not await engine.find({LABEL_JOB: job_id})
+
+
+async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(
+    bench: Bench, runner: RunnerProcess, engine: DockerEngine
+) -> None:
+    job_id = await _running(bench, "echo one; sleep 1; echo two; exit 3")
+    await runner.kill()
+    await _exited(engine, job_id)
+    await runner.start()
+    job, ended = await bench.end(job_id)
+    assert (job.state, ended.return_code, await _lines(bench, job)) == (State.FAILED, 3, ["one", "two"])
+    await _check_output(bench, job)
+
+
+async def test_a_kill_reaches_an_adopted_job_and_secrets_stay_masked(bench: Bench, runner: RunnerProcess) -> None:
+    payload = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"]}
+    script = "cat /secrets.yml; trap 'cat /secrets.yml; exit 9' TERM; while true; do sleep 0.1; done"
+    payload |= {"run": ["sh", "-c", script]}
+    job_id = await _running(bench, payload=payload)
+    await runner.kill()
+    await runner.start()
+    await bench.append_kill(job_id)
+    job, ended = await bench.end(job_id)
+    assert (job.state, ended.reason, ended.return_code) == (State.FAILED, "killed", 9)
+    assert PASSWORD not in await bench.text(job)
+    assert ended.output_masked == 2
+    await _check_output(bench, job)
+
+
+async def test_a_job_that_was_claimed_and_had_no_container_ends_at_once_and_never_runs(
+    bench: Bench, runner: RunnerProcess
+) -> None:
+    job_id = await bench.submit("true", payload={"container_image": "127.0.0.1:1/not/there"})
+    await bench.until(job_id, "started")
+    await runner.kill()
+    begun = asyncio.get_running_loop().time()
+    await runner.start()
+    job, ended = await bench.end(job_id)
+    assert (job.state, ended.reason) == (State.FAILED, "internal")
+    assert asyncio.get_running_loop().time() - begun < LEASE
+
+
+# --- fence ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_frozen_runner_is_killed_with_its_container_before_the_queue_goes_on(
+    bench: Bench, runner: RunnerProcess, engine: DockerEngine
+) -> None:
+    job_id = await _running(bench, "echo up; sleep 600")
+    runner.pause()
+    async with bench.runner("other", lease=LEASE, takeover=8.0):
+        following = await bench.submit("true")
+        await bench.until(following, "started")
+        assert not await engine.find({LABEL_JOB: job_id})
+        job, ended = await bench.end(job_id)
+        assert (job.state, ended.reason, ended.by) == (State.UNKNOWN, "lost", "other")
+        assert (await bench.end(following))[0].state is State.SUCCESS
+    await _until(lambda: not runner.running)
+    assert list(runner.state.glob("*.json")) == []
+
+
+async def test_a_runner_that_comes_back_after_its_lease_does_not_take_up_its_job(
+    bench: Bench, runner: RunnerProcess, engine: DockerEngine
+) -> None:
+    job_id = await _running(bench, "echo up; sleep 600")
+    await runner.kill()
+    await _removed(engine, job_id)  # by the dead runner's watchdog
+    await runner.start()
+    job, ended = await bench.end(job_id)
+    assert (job.state, ended.reason) == (State.UNKNOWN, "lost")
+    assert runner.said("job adopted") == []
+
+
+async def test_a_watchdog_that_dies_is_started_again_and_ends_with_its_runner(runner: RunnerProcess) -> None:
+    (first,) = runner.watchdogs
+    os.kill(first, signal.SIGKILL)
+    await _until(lambda: runner.watchdogs not in ([], [first]))
+    await runner.stop()
+    assert runner.watchdogs == []
+    await runner.start()
+    await runner.kill()
+    await _until(lambda: not runner.watchdogs)
+
+
+# --- hold -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_held_queue_waits_for_a_release(bench: Bench, runner: RunnerProcess, engine: DockerEngine) -> None:
+    job_id = await _running(bench, "echo up; sleep 600", on_lost="hold")
+    following = await bench.submit("true")
+    await runner.kill()
+    async with bench.runner("other", lease=LEASE, takeover=8.0):
+        job = await bench.until(job_id, Held.kind)
+        assert job.held
+        (container,) = await engine.find({LABEL_JOB: job_id})
+        assert container.running, "who holds is not fenced"
+        command = Release(
+            Released(event_id=event_id(), at=AT),
+            Ended(event_id=event_id(), at=AT, by="operator", status="unknown", reason="lost"),
+        )
+        await bench.log.append(job.token, job_id, *decide(job, command), after=job.sequence)
+        assert (await bench.end(following))[0].state is State.SUCCESS
+        assert [found.kind for found in (await bench.loaded(job_id)).facts.values()][-2:] == ["released", "ended"]
+        await bench.leftovers("other").remove()
+        assert not await engine.find({LABEL_JOB: job_id})
+
+
+async def test_a_held_queue_goes_on_when_its_runner_is_back(bench: Bench, runner: RunnerProcess) -> None:
+    job_id = await _running(bench, f"{COUNT}; sleep 12; echo 9; sleep 0.05", on_lost="hold")
+    following = await bench.submit("true")
+    await runner.kill()
+    async with bench.runner("other", lease=LEASE, takeover=8.0):
+        await bench.until(job_id, Held.kind)
+        await runner.start()
+        job, ended = await bench.end(job_id)
+        assert (job.state, ended.by, await _lines(bench, job)) == (State.SUCCESS, "runner-1", [*COUNTED, "9"])
+        await _check_output(bench, job)
+        assert (await bench.end(following))[0].state is State.SUCCESS
+
+
+async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Bench) -> None:
+    async with bench.runner(hold_queues="prod-*, deploys"):
+        parts = bench.parts["runner-1"]
+        for queue, on_lost, held in [
+            ("deploys", "", True),
+            ("deploys", "advance", False),
+            ("prod-1", "", True),
+            ("dev", "", False),
+            ("dev", "hold", True),
+        ]:
+            job_id = await bench.submit("true", queue=queue, on_lost=on_lost)
+            assert parts.holds(await bench.loaded(job_id)) is held, (queue, on_lost)
+
+
+# --- deliveries -------------------------------------------------------------------------------------------------
+
+
+async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_again(bench: Bench) -> None:
+    async with bench.runner(lease=LEASE):
+        job_id = await _running(bench)
+        (leased,) = bench.attendants["runner-1"].jobs.values()
+        first = leased.lease.delivery
+        await first.give_back()
+        again = await bench.pulled(TOKEN, LEASE)
+        await bench.attendants["runner-1"].attend(TOKEN, again, pulled_at=boot_time())
+        job, _ = await bench.end(job_id)
+        await bench.settled()
+    assert (job.state, await _lines(bench, job)) == (State.SUCCESS, COUNTED)
+    assert leased.lease.delivery is again
+    await _check_output(bench, job)
+
+
+async def test_an_ack_of_another_consumer_is_not_used(bench: Bench) -> None:
+    """A work queue that was lost and made again counts anew: the old ack subject is a later job's there."""
+    async with bench.runner(lease=LEASE):
+        job_id = await _running(bench, "echo up; sleep 1; sleep 0.05")
+        await bench.broker.api("STREAM.DELETE.WORK")
+        await bench.declare()
+        assert (await bench.end(job_id))[0].state is State.SUCCESS
+        following = [await bench.submit("true") for _ in range(3)]
+        for each in following:
+            assert (await bench.end(each))[0].state is State.SUCCESS
+        await bench.settled()
+
+
+async def test_leftovers_of_jobs_that_are_over_are_removed_and_strangers_stay(
+    bench: Bench, engine: DockerEngine
+) -> None:
+    async with bench.runner():
+        job_id = await bench.submit("true")
+        await bench.end(job_id)
+        await bench.settled()
+    left = await bench.container(engine, job_id)
+    stranger = await bench.container(engine, "d" * 24)
+    try:
+        async with bench.runner():
+            await bench.leftovers("runner-1").remove()
+        assert not await engine.find({LABEL_JOB: job_id})
+        assert [found.container_id for found in await engine.find({LABEL_JOB: "d" * 24})] == [stranger]
+    finally:
+        for container in (left, stranger):
+            await engine.remove(container)
+
+
+async def test_a_second_runner_of_the_same_name_waits(bench: Bench, runner: RunnerProcess, tmp_path: Path) -> None:
+    second = runner_process(bench, tmp_path / "again", STINT_STATE_DIR=str(runner.state.parent))
+    starting = asyncio.create_task(second.start())
+    try:
+        await _until(lambda: second.running and "waiting for its end" in second.log)
+        await runner.stop()
+        await starting
+    finally:
+        await second.stop()

@@ -1,0 +1,88 @@
+"""A runner as a process of its own, which a test may kill, freeze and start again."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from stint_runner.watchdog import TICK
+from tests.runner_bench import Bench
+from tests.servers import ServerProcess, free_port
+
+LEASE = 6.0
+"""L in seconds: with it a lost runner is noticed soon."""
+TAKEOVER = 8.0
+"""T: as short as the times of such a lease allow."""
+
+
+@dataclass
+class RunnerProcess(ServerProcess):
+    """`python -m stint_runner` with a name that stays, on the servers of a bench."""
+
+    name: str = "runner-1"
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        """Its state folder."""
+        return self.data_dir / "state" / self.name
+
+    @property
+    def watchdogs(self) -> list[int]:
+        """Process ids of the watchdogs over its folder, of earlier processes too."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"stint_runner.watchdog" in words and str(self.state).encode() in words:
+                found.append(int(path.parent.name))
+        return found
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        self.port = self.port or free_port()
+        own = {
+            "STINT_RUNNER_ID": self.name,
+            "STINT_STATE_DIR": str(self.state.parent),
+            "STINT_HEALTH_PORT": str(self.port),
+            "STINT_LEASE": str(LEASE),
+            "STINT_TAKEOVER": str(TAKEOVER),
+        }
+        return [sys.executable, "-m", "stint_runner"], own | dict(self.settings)
+
+    async def _ready(self) -> bool:
+        return '"runner ready"' in self.log.rpartition("--- start ---")[2] and await self._answers()
+
+    async def _answers(self) -> bool:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            try:
+                return (await client.get(f"http://127.0.0.1:{self.port}/readyz")).is_success
+            except httpx.TransportError:
+                return False
+
+    async def start(self) -> "RunnerProcess":
+        """Start it, again under its name."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with self._log_file.open("a", encoding="utf-8") as log:
+            log.write("--- start ---\n")
+        return await super().start()
+
+    def said(self, event: str) -> list[dict[str, str]]:
+        """The lines of its log that tell of this event."""
+        lines = (json.loads(line) for line in self.log.splitlines() if line.startswith("{"))
+        return [line for line in lines if line.get("event") == event]
+
+
+def runner_process(bench: Bench, folder: Path, name: str = "runner-1", **settings: str) -> RunnerProcess:
+    """A runner that is not started yet."""
+    url = bench.broker.client.connected_url
+    servers = {"STINT_NATS_URL": f"nats://{url.netloc}" if url else "", "VAULT_ADDR": bench.openbao.address}
+    return RunnerProcess(folder / name, name=name, settings=bench.role_settings | servers | settings)
+
+
+NOTICED = LEASE + TICK
+"""Seconds after which a watchdog has begun to act."""
