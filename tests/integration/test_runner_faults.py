@@ -8,8 +8,9 @@ import pytest
 from stint.errors import EngineError, EngineUnavailableError, VaultDeniedError
 from stint.events import Rejected
 from stint.jetstream import Broker, JetStreamViews
-from stint.job import State
+from stint.job import Job, State
 from stint.subjects import LABEL_JOB, EventAddress, queue_token
+from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
 from stint_runner.docker import DockerEngine
 from stint_runner.engine import Exit, OutputPiece
@@ -196,3 +197,27 @@ async def test_an_engine_that_is_away_for_a_moment_costs_a_job_nothing(bench: Be
         job, end = await bench.end(job_id)
     assert (job.state, end.output_complete, waits, outputs) == (State.SUCCESS, True, 2, 2)
     assert sorted((await bench.text(job)).split()) == ["four", "one", "three", "two"]
+
+
+async def test_a_job_that_makes_the_runner_itself_fail_ends_and_the_queue_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.runner():
+        opener = bench.parts["runner-1"].opener
+        elsewhere = await bench.submit("true", queue="another")
+
+        async def failing(job: Job) -> Ticket:
+            if job.job_id == poison_id:
+                raise ZeroDivisionError
+            return await ticket(job)
+
+        ticket, poison_id = opener.ticket, "e" * 24
+        monkeypatch.setattr(type(opener), "ticket", lambda _self, job: failing(job))
+        await bench.submit("true", job_id=poison_id)
+        good = await bench.submit("true")
+        job, ended = await bench.end(poison_id)
+        assert (job.state, ended.reason) == (State.FAILED, "internal")
+        assert ended.error == "Internal error in the runner: ZeroDivisionError."
+        for each in (good, elsewhere):
+            assert (await bench.end(each))[0].state is State.SUCCESS
+        await bench.settled()

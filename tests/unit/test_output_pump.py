@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import EngineUnavailableError
+from stint.errors import EngineUnavailableError, LogGapError
 from stint.eventlog import Chunk
 from stint.testing import MemoryOutput
 from stint_runner.engine import OutputPiece
@@ -213,3 +213,75 @@ async def test_past_the_limit_a_fault_of_the_engine_is_nobody_s_business() -> No
 
     pump, _ = await _copied(breaking(), limit=4)
     assert pump.truncated
+
+
+# --- going on where it broke off --------------------------------------------------------------------------------
+
+PIECES = st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=9)), max_size=12)
+
+
+async def _until(pieces: list[OutputPiece], count: int) -> AsyncIterator[OutputPiece]:
+    for piece in pieces[:count]:
+        yield piece
+    if count < len(pieces):
+        raise EngineUnavailableError
+
+
+@given(PIECES, st.integers(0, 12), st.integers(0, 12), st.booleans())
+async def test_what_is_stored_is_gone_on_with_without_a_gap_or_a_repeat(
+    written: list[tuple[str, bytes]], first: int, second: int, mask: bool
+) -> None:
+    """In each stream, however often it broke off, by the same pump or by another."""
+    secret = written[0][1].decode("latin-1") if mask and written and len(written[0][1]) > 3 else SECRET
+    pieces = [OutputPiece(stream, data) for stream, data in written]
+    whole, _ = await _copied(_pieces(*pieces), mask=[secret])
+    log = MemoryOutput()
+    pump = OutputPump(log, TOKEN, JOB)
+    for count in (first, second, len(pieces)):
+        pump = OutputPump(log, TOKEN, JOB)
+        pump.mask([secret])
+        await pump.resume()
+        try:
+            await pump.copy(_until(pieces, count))
+        except EngineUnavailableError:
+            continue
+        break
+    stored = await _stored(log)
+    for stream in ("stdout", "stderr"):
+        alone, _ = await _copied(_pieces(*[piece for piece in pieces if piece.stream == stream]), mask=[secret])
+        assert len(_text(stored, stream)) == alone.size
+    assert (pump.size, pump.masked, pump.gap, pump.chunks) == (whole.size, whole.masked, False, len(stored))
+
+
+async def test_an_engine_that_lost_what_is_stored_leaves_a_gap() -> None:
+    log = MemoryOutput()
+    await OutputPump(log, TOKEN, JOB).copy(_stdout(b"one\ntwo\n"))
+    for given_again in ([b"two\nthree\n"], [b"one\n"], []):
+        pump = OutputPump(log, TOKEN, JOB)
+        await pump.resume()
+        await pump.copy(_stdout(*given_again))
+        assert pump.gap
+
+
+async def test_output_that_was_cut_off_stays_cut_off() -> None:
+    log = MemoryOutput()
+    await OutputPump(log, TOKEN, JOB, limit=4).copy(_stdout(b"12345"))
+    before = await _stored(log)
+    pump = OutputPump(log, TOKEN, JOB, limit=4)
+    await pump.resume()
+    await pump.copy(_stdout(b"12345", b"678"))
+    assert (pump.truncated, pump.gap, await _stored(log)) == (True, False, before)
+
+
+async def test_another_writer_is_noticed() -> None:
+    log = MemoryOutput()
+    first = OutputPump(log, TOKEN, JOB)
+    await first.copy(_stdout(b"one\n"))
+    second = OutputPump(log, TOKEN, JOB)
+    await second.resume()
+    await second.copy(_stdout(b"one\n", b"two\n"))
+    with pytest.raises(LogGapError):
+        await first.copy(_stdout(b"three\n"))
+    await first.resume()
+    await first.copy(_stdout(b"one\n", b"two\n", b"three\n"))
+    assert _text(await _stored(log)) == b"one\ntwo\nthree\n"
