@@ -52,6 +52,9 @@ async def _take_over_own(parts: Parts, job: Job) -> Verdict:
         ended = parts.fact(Ended, status="failed", reason="internal", error=NO_CONTAINER)
     await append_surely(parts.log, job.token, job.job_id, ended)
     log.warning("job of an earlier process ended", reason=ended.reason)
+    if not leftovers:
+        # It may have one on an engine that this runner, or another of its name, has used before.
+        await asyncio.sleep(parts.takeover)
     return Verdict.ACK
 
 
