@@ -18,7 +18,8 @@ from stint.vault.edge import Edge
 from stint.vault.setup import service_settings, vault_setup
 from stint_runner.docker import DockerEngine
 from stint_runner.docker_config import DockerConfigLogins
-from stint_runner.logins import FirstOf, LoginSource, RegistryLogin, VaultLogins
+from stint_runner.logins import FirstOf, LoginSource, RegistryLogin
+from stint_runner.vault_logins import VaultLogins
 from tests.registry import Registry, mirrored_engine, registry
 from tests.servers import BaoProcess, running
 

@@ -32,10 +32,11 @@ from stint_runner.image_keeper import ImageKeeper
 from stint_runner.image_records import ImageRecords
 from stint_runner.lease import LeaseTimes
 from stint_runner.leftovers import Leftovers
-from stint_runner.logins import FirstOf, VaultLogins
+from stint_runner.logins import FirstOf
 from stint_runner.opening import Opener
 from stint_runner.parts import Parts
 from stint_runner.presence import announce
+from stint_runner.vault_logins import VaultLogins
 from stint_runner.waiting import InterruptedByEventError, patiently, unless
 from stint_runner.worker import Worker
 

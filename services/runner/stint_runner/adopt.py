@@ -28,8 +28,8 @@ from stint_runner.engine import ContainerInfo
 from stint_runner.lease import server_margin
 from stint_runner.leased import Leased
 from stint_runner.parts import Parts
-from stint_runner.prepare import cleared
 from stint_runner.queued import QueuedJob
+from stint_runner.removal import cleared
 from stint_runner.waiting import patiently
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from stint.errors import StintError
 from stint.subjects import LABEL_JOB
 from stint_runner.attend import Attendant
 from stint_runner.parts import Parts
-from stint_runner.prepare import remove_containers
+from stint_runner.removal import remove_containers
 
 log = structlog.get_logger()
 

@@ -20,14 +20,15 @@ from stint.errors import (
 from stint.events import Launched, Submitted
 from stint.limits import check_limits
 from stint.payload import JobPayload
-from stint.subjects import LABEL_JOB, LABEL_READ_ONLY, queue_name
+from stint.subjects import queue_name
 from stint.vault import Ticket
 from stint_runner.content import Content, Manifest, unpack
-from stint_runner.engine import ContainerSpec, Engine
+from stint_runner.engine import ContainerSpec
 from stint_runner.fill import fill
 from stint_runner.images import matches
 from stint_runner.opening import Opened
 from stint_runner.parts import Parts
+from stint_runner.removal import CLEAN_UP, cleared
 from stint_runner.secretfile import check_file_type
 from stint_runner.spec import (
     JobContext,
@@ -42,8 +43,6 @@ log = structlog.get_logger()
 
 TEXT_LENGTH: Final = 4096
 """Characters of an image's name and of an error that a fact carries: a fact must fit into one message."""
-CLEAN_UP: Final = 30.0
-"""Seconds that each step of the clean-up is tried for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,33 +219,6 @@ class Preparation:
         except VaultError as error:
             log.warning("job's token not revoked, it ends by itself", job=job_id, error=error.sentence)
         return gone
-
-
-async def cleared(engine: Engine, job_id: str, *, image: bool = False) -> bool:
-    """Remove a job's containers as `remove_containers` does, for a while. False if the engine would not."""
-    try:
-        await patiently(lambda: remove_containers(engine, job_id, image=image), on=EngineError, within=CLEAN_UP)
-    except EngineError as error:
-        log.warning("container not removed", job=job_id, error=error.sentence)
-        return False
-    return True
-
-
-async def remove_containers(engine: Engine, job_id: str, *, image: bool = False) -> int:
-    """Remove whatever containers a job has on this engine; returns how many there were.
-
-    The image beside read-only ones goes before them, so that as long as it is there a container tells of it. With
-    `image` it is looked for in any case.
-    """
-    labels = {LABEL_JOB: job_id}
-    found = await engine.find(labels)
-    if image or any(LABEL_READ_ONLY in container.labels for container in found):
-        for container in found:
-            await engine.kill(container.container_id)
-        await engine.discard(labels)
-    for container in found:
-        await engine.remove(container.container_id)
-    return len(found)
 
 
 def _result(future: "asyncio.Future[str] | None") -> str:

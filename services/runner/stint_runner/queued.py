@@ -18,7 +18,8 @@ from stint_runner.execute import AdoptedExecution, ClaimedExecution, Execution
 from stint_runner.leased import Leased
 from stint_runner.opening import RejectedError, UnfitError
 from stint_runner.parts import Parts
-from stint_runner.prepare import Claimed, remove_containers
+from stint_runner.prepare import Claimed
+from stint_runner.removal import remove_containers
 from stint_runner.waiting import InterruptedByEventError, append_surely, patiently, unless
 from stint_runner.watch import Verdict
 

@@ -9,7 +9,7 @@ from stint.errors import EngineError
 from stint.events import Ended, Held, Launched
 from stint.job import Job
 from stint_runner.parts import Parts
-from stint_runner.prepare import remove_containers
+from stint_runner.removal import remove_containers
 from stint_runner.waiting import append_surely, patiently
 from stint_runner.watch import Verdict
 

@@ -25,8 +25,8 @@ from stint_runner.docker_client import tls_context
 from stint_runner.engine import Engine
 from stint_runner.guard import READY
 from stint_runner.lease import KILL
-from stint_runner.prepare import remove_containers
 from stint_runner.processes import kill_container
+from stint_runner.removal import remove_containers
 
 log = structlog.get_logger()
 
