@@ -252,10 +252,13 @@ def _decide_claim(job: Job, command: Claim) -> tuple[AnyEvent, ...]:
 
 
 def _decide_release(job: Job, command: Release) -> tuple[AnyEvent, ...]:
+    released = Released.kind in job.facts
+    if released and job.terminal:
+        return ()
     if not job.held:
         raise IllegalCommandError("Only a job that is held can be released.")
     # Together, so that no job of this queue can start while the held one still seems to run.
-    return (command.released, command.ended)
+    return (command.ended,) if released else (command.released, command.ended)
 
 
 def _decide_finish(job: Job, command: Finish) -> tuple[AnyEvent, ...]:

@@ -44,6 +44,7 @@ async def test_a_job_is_found_right_after_it_was_submitted(bench: Bench) -> None
         "return_code": 0,
         "tty": False,
         "kill_requested": False,
+        "held": False,
         "reason": "",
         "error": "",
         "submitted_by": "token-stint-client",
@@ -178,7 +179,7 @@ async def test_too_large_a_body_is_refused_before_it_is_read(bench: Bench) -> No
 @pytest.mark.parametrize("job_id", ["xyz", "kill", "0" * 23, "g" * 24, "0" * 25])
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/{}"), ("DELETE", "/{}"), ("GET", "/{}/events"), ("POST", "/kill/{}")],
+    [("GET", "/{}"), ("DELETE", "/{}"), ("GET", "/{}/events"), ("POST", "/kill/{}"), ("POST", "/{}/release")],
 )
 async def test_bad_ids(bench: Bench, method: str, path: str, job_id: str) -> None:
     answer = await bench.http.request(method, "/v1/api/job" + path.format(job_id))
@@ -222,6 +223,7 @@ async def test_vaults_address_and_the_document_need_no_token(bench: Bench, openb
             "/v1/api/job/{job_id}",
             "/v1/api/job/{job_id}/events",
             "/v1/api/job/{job_id}/output",
+            "/v1/api/job/{job_id}/release",
             "/v1/api/job/kill/{job_id}",
             "/v1/api/health",
             "/v1/api/vault/info",

@@ -16,7 +16,9 @@ from tests.servers import NatsProcess
 LONG_AGO = "2020-01-01T00:00:00Z"
 
 
-def job_view(number: int, *, qname: str = "a", status: str = "queued", ended: str = NEVER) -> JobView:
+def job_view(
+    number: int, *, qname: str = "a", status: str = "queued", ended: str = NEVER, held: bool = False
+) -> JobView:
     return JobView(
         job_id=f"{number:024x}",
         status=State(status),
@@ -37,6 +39,7 @@ def job_view(number: int, *, qname: str = "a", status: str = "queued", ended: st
         output_complete=True,
         output_truncated=False,
         output_masked=0,
+        held=held,
         sequence=number,
     )
 
@@ -98,7 +101,15 @@ async def test_filters(bench: Bench) -> None:
     "query",
     [
         *("limit=0", "limit=101", "limit=x", "limit=", "skip=-1", "skip=x", "skip=%C2%B2", f"skip={'9' * 5000}"),
-        *("status=deleted", "status=x", "submitted_after=yesterday", "submitted_before="),
+        *(
+            "held=",
+            "held=1",
+            "held=True",
+            "status=deleted",
+            "status=x",
+            "submitted_after=yesterday",
+            "submitted_before=",
+        ),
         *("qname=%00", f"qname={'q' * 1001}"),
     ],
 )
@@ -126,6 +137,17 @@ async def test_the_list_and_the_counts_follow_changes(bench: Bench) -> None:
     )
     await bench.broker.publish("$KV.jobs." + f"{31:024x}", b"junk")
     await bench.views.delete(f"{30:024x}")
+    await _seen(bench, 26)
+
+
+async def test_held_jobs_can_be_asked_for(bench: Bench) -> None:
+    await bench.put_view(job_view(32, qname="held", status="running", held=True))
+    await bench.put_view(job_view(33, qname="held", status="running"))
+    await _seen(bench, 28)
+    assert _numbers(await _list(bench, held="true")) == [32]
+    assert _numbers(await _list(bench, held="false", status="running")) == [33]
+    for number in (32, 33):
+        await bench.views.delete(f"{number:024x}")
     await _seen(bench, 26)
 
 

@@ -165,7 +165,7 @@ async def test_an_error_that_escapes_is_a_500(bench: Bench) -> None:
 async def test_jobs_and_queues_are_counted(bench: Bench, nats: NatsProcess, openbao: OpenBao) -> None:
     before = await values(bench)
     for number, (qname, status) in enumerate([("a", "queued"), ("a", "running"), ("b", "queued"), ("c", "failed")]):
-        await bench.put_view(job_view(number, qname=f"metrics-{qname}", status=status))
+        await bench.put_view(job_view(number, qname=f"metrics-{qname}", status=status, held=status == "running"))
     async with api(nats.url, openbao.address, openbao.root_token) as later:
         await later.parts.index.ready.wait()
         after = await values(later)
@@ -175,6 +175,7 @@ async def test_jobs_and_queues_are_counted(bench: Bench, nats: NatsProcess, open
         "stint_jobs['running']": 1,
         "stint_jobs['failed']": 1,
         "stint_queues[]": 2,
+        "stint_held_jobs[]": 1,
     }
 
 

@@ -356,6 +356,58 @@ async def test_ctrl_c(bench: Bench, tmp_path: Path, presses: int) -> None:
     assert after.kill_requested
 
 
+# --- stint release ----------------------------------------------------------------------------------------------
+
+
+async def release(bench: Bench, home: Path, job_id: str, **settings: str) -> tuple[int | None, bytes, bytes]:
+    token = bench.options.endpoints.token
+    environ = {"HOME": str(home), "PATH": "", "STINT_URL": bench.server.url, "STINT_TOKEN": token, **settings}
+    code = "from stint.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, "release", job_id, env=environ, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate()
+    return process.returncode, out, err
+
+
+async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path) -> None:
+    options, shown = bench.asking(), Shown()
+    going = asyncio.create_task(run(options, shown.console, shown))
+    job = await bench.runner.take(options.job.qname)
+    assert (await release(bench, tmp_path, job.job_id))[0] == 125
+    await bench.runner.facts(job, events.started(), events.held())
+    code, out, err = await release(bench, tmp_path, job.job_id.upper())
+    assert (code, err) == (0, b"")
+    assert out.decode() == (
+        f"Job {job.job_id}, which was running, is released: it has ended as unknown, and its queue goes on.\n"
+    )
+    assert await going == 1
+    said = shown.text.getvalue().splitlines()
+    assert said[-4].startswith("stint: is held: its runner was lost")
+    assert said[-3:] == [
+        "stint: is released",
+        "stint: Released by an operator: its runner was lost.",
+        "stint: unknown (lost)",
+    ]
+    code, out, err = await release(bench, tmp_path, job.job_id)
+    assert (code, out, err) == (0, f"Job {job.job_id} had been released before.\n".encode(), b"")
+
+
+async def test_what_cannot_be_released_is_said(bench: Bench, tmp_path: Path) -> None:
+    unreachable = {"STINT_URL": f"http://127.0.0.1:{free_port()}"}
+    for code, job_id, settings in [
+        (2, "junk", {}),
+        (2, "0" * 24, {"STINT_TOKEN": ""}),
+        (125, "0" * 24, {"STINT_TOKEN": "no-such-token"}),
+        (125, "0" * 24, {}),
+        (125, "0" * 24, unreachable),
+    ]:
+        found, out, err = await release(bench, tmp_path, job_id, **settings)
+        assert (found, out, err[:7]) == (code, b"", b"stint: ")
+        assert b"Traceback" not in err
+        assert b"no-such-token" not in err
+
+
 # --- the example ------------------------------------------------------------------------------------------------
 
 

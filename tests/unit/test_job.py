@@ -204,6 +204,23 @@ def test_only_a_held_job_is_released_and_it_ends_with_that() -> None:
             decide(_job(submitted(), *events), release)
 
 
+def test_a_release_changes_nothing_the_second_time_and_finishes_what_was_left_half_done() -> None:
+    release = Release(released(), ended("unknown", "lost"))
+    assert decide(_job(submitted(), started(), held(), released(), ended("unknown", "lost")), release) == ()
+    assert decide(_job(submitted(), started(), held(), released()), release) == (release.ended,)
+
+
+def test_a_held_job_can_be_killed_and_not_deleted() -> None:
+    job = _job(submitted(), started(), held())
+    assert decide(job, KILL) == (KILL.requested,)
+    stopping = _job(submitted(), started(), held(), kill_requested())
+    assert (stopping.state, stopping.held) == (State.STOPPING, True)
+    assert [fact.kind for fact in decide(stopping, Release(released(), ended("unknown")))] == ["released", "ended"]
+    for waiting in (job, stopping):
+        with pytest.raises(IllegalCommandError, match="Cannot delete a running/stopping job"):
+            decide(waiting, Delete(deleted()))
+
+
 def test_a_job_ends_once() -> None:
     finish = Finish(ended())
     assert decide(_job(submitted(), started()), finish) == (finish.ended,)

@@ -17,7 +17,7 @@ CACHE_SIZE: Final = 10_000
 """Tokens remembered at a time."""
 
 Capability = Literal["create", "read", "update", "delete"]
-"""On `stint/queue/<qname>`: submit, read, kill, delete."""
+"""On `stint/queue/<qname>`: submit, read, kill or release, delete."""
 
 
 @dataclass(frozen=True, slots=True)

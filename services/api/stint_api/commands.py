@@ -1,4 +1,4 @@
-"""Killing and deleting: decided on the job's own facts, and again if another writer was faster."""
+"""Killing, releasing and deleting: decided on the job's own facts, and again if another writer was faster."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import structlog
 
 from stint.errors import StintError
 from stint.eventlog import EventLog, Outcome, OutputLog, PayloadStore
-from stint.events import AnyEvent, Deleted, Ended, KillRequested
-from stint.job import Command, Delete, Job, Kill, State, decide
+from stint.events import AnyEvent, Deleted, Ended, KillRequested, Released
+from stint.job import Command, Delete, Job, Kill, Release, State, decide
 from stint.subjects import check_job_id, queue_name
 from stint.view import expiry
 from stint_api.answers import RefusalError, not_found
@@ -22,11 +22,13 @@ log = structlog.get_logger()
 
 ATTEMPTS: Final = 5
 """A job has fewer facts than that: who loses this often has another fault."""
+RELEASED: Final = "Released by an operator: its runner was lost."
+"""What a released job shows as its error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jobs:
-    """Finds jobs, kills and deletes them.
+    """Finds jobs, kills, releases and deletes them.
 
     Attributes:
         retention: how long an ended job can be seen.
@@ -63,6 +65,14 @@ class Jobs:
         """Ask for the job's end; a queued one ends at once. Returns the job as it was before."""
         return await self._carry_out(identity, "update", job_id, lambda: self._kill(identity))
 
+    async def release(self, identity: Identity, job_id: str) -> Job:
+        """Give up the lost runner of a held job: the job ends, and its queue goes on. Returns the job as it was before.
+
+        Raises:
+            IllegalCommandError: it is not held, and never was released.
+        """
+        return await self._carry_out(identity, "update", job_id, lambda: self._release(identity))
+
     async def delete(self, identity: Identity, job_id: str) -> Job:
         """Remove the job. A queued one never runs.
 
@@ -97,6 +107,15 @@ class Jobs:
             requested=KillRequested(event_id=self.new_event_id(), at=at, by=by),
             ended=Ended(
                 event_id=self.new_event_id(), at=at, by=by, status=State.FAILED, reason="killed", error="job killed"
+            ),
+        )
+
+    def _release(self, identity: Identity) -> Release:
+        at, by = rfc3339(self.now()), identity.name
+        return Release(
+            released=Released(event_id=self.new_event_id(), at=at, by=by),
+            ended=Ended(
+                event_id=self.new_event_id(), at=at, by=by, status=State.UNKNOWN, reason="lost", error=RELEASED
             ),
         )
 

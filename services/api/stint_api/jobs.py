@@ -23,7 +23,16 @@ from stint_api.index import ListIndex
 from stint_api.live import LiveJob, Position
 from stint_api.output import STREAMS, Snapshot, stream_of
 from stint_api.query import parse_query
-from stint_api.schemas import DeletedBody, JobBody, KillBody, ListBody, SubmitBody, SubmittedBody, responses
+from stint_api.schemas import (
+    DeletedBody,
+    JobBody,
+    KillBody,
+    ListBody,
+    ReleasedBody,
+    SubmitBody,
+    SubmittedBody,
+    responses,
+)
 from stint_api.sse import EventStream
 from stint_api.streaming import answer
 from stint_api.submit import Submitter
@@ -69,6 +78,7 @@ class JobRoutes:
         add(_ONE, self.get, methods=["GET"], responses=responses(JobBody, 400, 403, 404, 503))
         add(_ONE, self.delete, methods=["DELETE"], responses=responses(DeletedBody, 400, 403, 404, 503))
         add(f"{PATH}/kill/{{job_id}}", self.kill, methods=["POST"], responses=responses(KillBody, 400, 403, 404, 503))
+        add(f"{_ONE}/release", self.release, methods=["POST"], responses=responses(ReleasedBody, 400, 403, 404, 503))
         add(f"{_ONE}/output", self.get_output, methods=["GET"], responses=responses(None, 400, 403, 404, 503))
         add(f"{_ONE}/events", self.events, methods=["GET"], responses=responses(None, 400, 403, 404, 503))
         return router
@@ -120,6 +130,11 @@ class JobRoutes:
         job = view(await self.jobs.kill(_caller(request), job_id))
         fields = {"container_id": job.container_id, "status": job.status, "kill_requested": True}
         return JsonAnswer({"_id": job_id, **fields})
+
+    async def release(self, request: Request, job_id: str) -> Response:
+        """Give up the lost runner of a held job: the job ends, and its queue goes on."""
+        job = await self.jobs.release(_caller(request), job_id)
+        return JsonAnswer({"_id": job_id, "status": job.state.value, "released": True})
 
     async def events(self, request: Request, job_id: str) -> Response:
         """A job's facts and output as Server-Sent Events: `fact`, `output`, and at last `end`."""

@@ -77,6 +77,8 @@ class _JobGauges(Collector):
         yield by_status
         queues = {job.qname for job in found if job.status not in TERMINAL}
         yield GaugeMetricFamily("stint_queues", "Queues with jobs that are not over.", value=len(queues))
+        held = sum(job.held for job in found)
+        yield GaugeMetricFamily("stint_held_jobs", "Jobs whose queue waits for a lost runner or a release.", value=held)
 
 
 class Metered:

@@ -146,6 +146,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             ),
             _parameter("qname", "Only of this queue.", {"type": "string"}),
             _parameter("status", "Only in this status.", {"type": "string", "enum": _SHOWN}),
+            _parameter("held", "Only those that are held, or that are not.", {"type": "boolean"}),
             _parameter("submitted_after", "Only later than this.", _TIME),
             _parameter("submitted_before", "Only earlier than this.", _TIME),
             _parameter("output", "With their output.", {"type": "boolean", "default": False}),
@@ -159,6 +160,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("delete", f"{JOBS}/{{job_id}}"): Operation(example={"_id": _ID}),
     ("post", f"{JOBS}/kill/{{job_id}}"): Operation(
         example={"_id": _ID, "container_id": "9b1f" * 16, "status": "running", "kill_requested": True}
+    ),
+    ("post", f"{JOBS}/{{job_id}}/release"): Operation(
+        example={"_id": _ID, "status": "running", "released": True},
+        refusals={400: RefusalError(400, "Only a job that is held can be released.")},
     ),
     ("get", f"{JOBS}/{{job_id}}/events"): Operation(
         parameters=(

@@ -25,6 +25,7 @@ class Query:
     output: bool = False
     qname: str | None = None
     status: State | None = None
+    held: bool | None = None
     after: datetime | None = None
     before: datetime | None = None
 
@@ -33,6 +34,8 @@ class Query:
         if self.qname is not None and job.qname != self.qname:
             return False
         if self.status is not None and job.status is not self.status:
+            return False
+        if self.held is not None and job.held is not self.held:
             return False
         return self._in_time(submitted_at(job)) if self.after or self.before else True
 
@@ -53,6 +56,7 @@ def parse_query(params: Mapping[str, str]) -> Query:
         output=params.get("output") == "true",
         qname=normalise_queue_name(params["qname"]) if "qname" in params else None,
         status=_status(params["status"]) if "status" in params else None,
+        held=_held(params["held"]) if "held" in params else None,
         after=_time(params, "submitted_after"),
         before=_time(params, "submitted_before"),
     )
@@ -73,6 +77,12 @@ def _status(text: str) -> State:
     if text not in shown:
         raise UndecodableError(f"status must be one of {', '.join(shown)}")
     return State(text)
+
+
+def _held(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise UndecodableError("held must be true or false")
+    return text == "true"
 
 
 def _time(params: Mapping[str, str], name: str) -> datetime | None:

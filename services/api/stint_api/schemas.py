@@ -190,6 +190,17 @@ class KillBody(Body):
     """Always true."""
 
 
+class ReleasedBody(Body):
+    """A job whose queue goes on."""
+
+    job_id: str = Field(alias="_id")
+    """The id as it was in the request."""
+    status: Status
+    """Its status before the release."""
+    released: Literal[True]
+    """Always true."""
+
+
 class DeletedBody(Body):
     """A job that is gone."""
 

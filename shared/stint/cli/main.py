@@ -10,6 +10,7 @@ import typer
 from stint import __version__
 from stint.cli.vault import vault_setup
 from stint.client.command import run
+from stint.client.release import release
 from stint.dev.command import dev
 
 app = typer.Typer(
@@ -69,6 +70,7 @@ def options(
 
 
 app.command(name="run", no_args_is_help=True)(run)
+app.command(name="release", no_args_is_help=True)(release)
 app.command(name="vault-setup")(vault_setup)
 app.command(name="dev")(dev)
 

@@ -1,4 +1,4 @@
-"""The client behind `stint run`: seals a job, submits it, and follows it to its end."""
+"""The client behind `stint run`, which seals a job, submits it, and follows it to its end, and `stint release`."""
 
 from stint.client.dance import Handover, seal
 from stint.client.options import Endpoints, RunOptions

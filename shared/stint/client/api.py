@@ -67,7 +67,7 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 
 class Api:
-    """The routes that a run needs."""
+    """The routes that `stint run` and `stint release` need."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -107,6 +107,10 @@ class Api:
     async def kill(self, job_id: str) -> None:
         """Ask for the job's end."""
         await self._call("POST", f"/v1/api/job/kill/{job_id}")
+
+    async def release(self, job_id: str) -> str:
+        """Give up the lost runner of a held job; returns the job's status before."""
+        return str((await self._call("POST", f"/v1/api/job/{job_id}/release"))["status"])
 
     async def events(self, job_id: str, *, after: str = "") -> AsyncIterator[LiveEvent]:
         """The job's live stream, from behind the position `after`. Ends with an `end` event, or too early.

@@ -33,7 +33,12 @@ class Sink(Protocol):
 class Narrator:
     """Says on standard error what becomes of a job."""
 
-    _WORDS: Final = {"started": "running on {runner}", "kill_requested": "is asked to stop"}
+    _WORDS: Final = {
+        "started": "running on {runner}",
+        "kill_requested": "is asked to stop",
+        "held": "is held: its runner was lost, and its queue waits for that runner or for `stint release`",
+        "released": "is released",
+    }
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console = console

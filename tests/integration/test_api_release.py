@@ -1,0 +1,146 @@
+"""Held jobs: what the API says of them, and their release."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from stint.eventlog import Outcome
+from stint.events import AnyEvent, Ended, Released
+from stint.job import Job
+from stint_api.commands import RELEASED
+from tests.containers import OpenBao
+from tests.events import ended, held, kill_requested, started
+from tests.integration.test_api_support import Bench, api
+from tests.servers import NatsProcess
+
+ID = "0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
+    async with api(nats.url, openbao.address, openbao.root_token) as bench:
+        await bench.parts.index.ready.wait()
+        yield bench
+
+
+async def happened(bench: Bench, *facts: AnyEvent) -> str:
+    job_id = await bench.submitted()
+    for fact in facts:
+        assert await bench.parts.log.append((await load(bench, job_id)).token, job_id, fact) is Outcome.WON
+    return job_id
+
+
+async def load(bench: Bench, job_id: str) -> Job:
+    job = await bench.parts.log.load(job_id)
+    assert job is not None
+    return job
+
+
+async def release(bench: Bench, job_id: str) -> httpx.Response:
+    return await bench.http.post(f"/v1/api/job/{job_id}/release")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["running", "stopping"])
+async def test_a_held_job_is_released(bench: Bench, *, killed: bool) -> None:
+    job_id = await happened(bench, started(), held(), *([kill_requested()] if killed else []))
+    path = f"/v1/api/job/{job_id}"
+    shown = (await bench.http.get(path)).json()
+    before = "stopping" if killed else "running"
+    assert (shown["held"], shown["status"]) == (True, before)
+    answer = await release(bench, job_id.upper())
+    assert (answer.status_code, answer.json()) == (200, {"_id": job_id.upper(), "status": before, "released": True})
+    after = (await bench.http.get(path)).json()
+    assert (after["status"], after["reason"], after["error"]) == ("unknown", "lost", RELEASED)
+    assert (after["held"], after["output"], after["kill_requested"]) == (False, RELEASED, killed)
+    job = await load(bench, job_id)
+    released, end = job.facts[Released.kind], job.facts[Ended.kind]
+    assert released.sequence + 1 == end.sequence
+    assert {fact.by for fact in (job.fact(Released), job.fact(Ended)) if fact} == {"token-stint-client"}
+    again = await release(bench, job_id)
+    assert (again.status_code, again.json()) == (200, {"_id": job_id, "status": "unknown", "released": True})
+    assert await load(bench, job_id) == job
+
+
+async def test_only_a_held_job_is_released(bench: Bench) -> None:
+    for facts in ((), (started(),), (started(), ended()), (started(), held(), ended("failed"))):
+        job_id = await happened(bench, *facts)
+        answer = await release(bench, job_id)
+        sentence = {"status": "Invalid job request.", "error": "Only a job that is held can be released."}
+        assert (answer.status_code, answer.json()) == (400, sentence)
+
+
+async def test_many_releases_at_once_are_one(bench: Bench) -> None:
+    job_id = await happened(bench, started(), held())
+    answers = await asyncio.gather(*(release(bench, job_id) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["status"] for answer in answers} <= {"running", "unknown"}
+
+
+async def test_either_the_release_or_the_runner_that_came_back_ends_the_job(bench: Bench) -> None:
+    for _ in range(10):
+        job_id = await happened(bench, started(), held())
+        token = (await load(bench, job_id)).token
+        answer, outcome = await asyncio.gather(
+            release(bench, job_id), bench.parts.log.append(token, job_id, ended("success"))
+        )
+        job = await load(bench, job_id)
+        if outcome is Outcome.WON:
+            assert (answer.status_code, job.state.value, Released.kind in job.facts) == (400, "success", False)
+        else:
+            assert (answer.status_code, job.state.value, Released.kind in job.facts) == (200, "unknown", True)
+
+
+async def test_a_held_job_can_be_killed_but_not_deleted(bench: Bench) -> None:
+    job_id = await happened(bench, started(), held())
+    deleted = await bench.http.delete(f"/v1/api/job/{job_id}")
+    assert (deleted.status_code, deleted.json()["error"]) == (400, "Cannot delete a running/stopping job")
+    assert (await bench.http.post(f"/v1/api/job/kill/{job_id}")).json()["status"] == "running"
+    shown = (await bench.http.get(f"/v1/api/job/{job_id}")).json()
+    assert (shown["status"], shown["held"], shown["kill_requested"]) == ("stopping", True, True)
+    assert (await bench.http.delete(f"/v1/api/job/{job_id}")).status_code == 400
+    assert (await release(bench, job_id)).json()["status"] == "stopping"
+    assert (await bench.http.delete(f"/v1/api/job/{job_id}")).status_code == 200
+    assert (await release(bench, job_id)).status_code == 404
+
+
+async def test_without_a_token_or_with_a_slash(bench: Bench) -> None:
+    async with bench.client() as stranger:
+        assert (await stranger.post(f"/v1/api/job/{ID}/release")).status_code == 400
+        forbidden = await stranger.post(f"/v1/api/job/{ID}/release", headers={"X-Auth-Token": "unknown"})
+        assert forbidden.status_code == 403
+        moved = await stranger.post(f"/v1/api/job/{ID}/release/")
+        assert (moved.status_code, moved.headers["location"]) == (301, f"/v1/api/job/{ID}/release")
+    assert (await bench.http.get(f"/v1/api/job/{ID}/release")).status_code == 405
+
+
+async def test_policies_decide_who_releases(nats: NatsProcess, openbao: OpenBao) -> None:
+    async with api(nats.url, openbao.address, openbao.root_token, STINT_AUTHZ="vault") as bench:
+        await bench.parts.index.ready.wait()
+        rules = {
+            "may-release": 'path "stint/queue/deploys" { capabilities = ["create", "read", "update"] }',
+            "may-not-release": 'path "stint/queue/deploys" { capabilities = ["create", "read", "delete"] }',
+        }
+        tokens = {}
+        for name, policy in rules.items():
+            await bench.admin(lambda c, n=name, p=policy: c.sys.create_or_update_policy(n, p))
+            tokens[name] = await bench.limited_token(0, (name,))
+        as_one = {"X-Auth-Token": tokens["may-release"]}
+        bench.http.headers.update(as_one)
+        job_id = await happened(bench, started(), held())
+        as_other = {"X-Auth-Token": tokens["may-not-release"]}
+        refused = await bench.http.post(f"/v1/api/job/{job_id}/release", headers=as_other)
+        assert (refused.status_code, refused.json()["status"]) == (403, "Permission Denied.")
+        assert (await release(bench, job_id)).status_code == 200
+
+
+async def test_while_nats_is_away_nothing_is_released(nats_process: NatsProcess, openbao: OpenBao) -> None:
+    async with api(nats_process.url, openbao.address, openbao.root_token) as bench:
+        await bench.parts.index.ready.wait()
+        job_id = await happened(bench, started(), held())
+        await nats_process.kill()
+        assert (await release(bench, job_id)).status_code == 503
+        await nats_process.start()
+        await bench.broker.wait_connected()
+        assert (await release(bench, job_id)).json()["status"] == "running"
