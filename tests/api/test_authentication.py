@@ -13,6 +13,7 @@ ROUTES = [
     ("GET", f"{JOB}/{UNKNOWN_ID}"),
     ("DELETE", f"{JOB}/{UNKNOWN_ID}"),
     ("POST", f"{JOB}/kill/{UNKNOWN_ID}"),
+    ("POST", f"{JOB}/{UNKNOWN_ID}/release"),
     ("GET", f"{JOB}/{UNKNOWN_ID}/output"),
     ("GET", f"{JOB}/{UNKNOWN_ID}/events"),
 ]

@@ -11,7 +11,7 @@ TYPES = {
     **dict.fromkeys(("_id", "status", "node_uuid", "qname", "container_image", "submitted", "started", "ended"), str),
     **dict.fromkeys(("output", "stdout", "stderr", "container_id", "reason", "error", "submitted_by"), str),
     **dict.fromkeys(("return_code", "output_bytes"), int),
-    **dict.fromkeys(("tty", "kill_requested", "output_truncated", "output_complete"), bool),
+    **dict.fromkeys(("tty", "kill_requested", "held", "output_truncated", "output_complete"), bool),
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?(Z|[+-]\d\d:\d\d)")
 
@@ -106,6 +106,7 @@ async def test_what_is_no_id(api: Api, job_id: str) -> None:
         await api.http.get(f"{JOB}/{job_id}"),
         await api.http.delete(f"{JOB}/{job_id}"),
         await api.http.post(f"{JOB}/kill/{job_id}"),
+        await api.http.post(f"{JOB}/{job_id}/release"),
         await api.http.get(f"{JOB}/{job_id}/output"),
         await api.http.get(f"{JOB}/{job_id}/events"),
     ):
@@ -117,6 +118,7 @@ async def test_an_unknown_id(api: Api) -> None:
         await api.http.get(f"{JOB}/{UNKNOWN_ID}"),
         await api.delete(UNKNOWN_ID),
         await api.http.post(f"{JOB}/kill/{UNKNOWN_ID}"),
+        await api.http.post(f"{JOB}/{UNKNOWN_ID}/release"),
         await api.http.get(f"{JOB}/{UNKNOWN_ID}/output"),
         await api.http.get(f"{JOB}/{UNKNOWN_ID}/events"),
     ):

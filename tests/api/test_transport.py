@@ -39,7 +39,9 @@ async def test_angle_brackets_and_ampersands_are_escaped(api: Api) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT", "PATCH"])
-@pytest.mark.parametrize("path", [JOB, f"{JOB}/{UNKNOWN_ID}", f"{JOB}/kill/{UNKNOWN_ID}", *OPEN])
+@pytest.mark.parametrize(
+    "path", [JOB, f"{JOB}/{UNKNOWN_ID}", f"{JOB}/kill/{UNKNOWN_ID}", f"{JOB}/{UNKNOWN_ID}/release", *OPEN]
+)
 async def test_one_trailing_slash_is_a_301(api: Api, method: str, path: str) -> None:
     answer = await api.http.request(method, f"{path}/?skip=1&x=a%20b")
     assert answer.status_code == 301
