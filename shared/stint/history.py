@@ -1,4 +1,4 @@
-"""The port to what the log holds of the past, for the janitor alone: who else looks at a job, loads it."""
+"""The port to what the log holds of all jobs, for the projector alone: who else looks at a job, loads it."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import datetime
@@ -40,6 +40,17 @@ class History(Protocol):
 
     async def in_work(self) -> Collection[str]:
         """Ids of jobs whose submission is in a work queue or with a runner."""
+        ...
+
+    async def missing(self) -> Collection[Place] | None:
+        """Where there is a submission, no end, and nothing in a work queue. None while the work queues lag behind.
+
+        A hint, as `survey` is, and neither the place nor the facts need to be those of any job.
+        """
+        ...
+
+    async def is_in_work(self, place: Place) -> bool:
+        """Whether its submission is in a work queue or with a runner. No lagging replica is believed."""
         ...
 
     def older_than(self, moment: datetime) -> AsyncIterator[str]:

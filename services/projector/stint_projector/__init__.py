@@ -1,1 +1,1 @@
-"""The projector: folds the event log into the queryable view, and removes what is over."""
+"""The projector: folds the event log into the queryable view, ends lost jobs, and removes what is over."""

@@ -24,6 +24,7 @@ from stint_projector.facts import FactJanitor
 from stint_projector.feed import Follower
 from stint_projector.janitor import Janitor
 from stint_projector.project import Projector
+from stint_projector.sweeper import Sweeper
 
 log = structlog.get_logger()
 
@@ -63,14 +64,24 @@ def build_fact_janitor(settings: ProjectorSettings, broker: Broker, projector: P
     )
 
 
+def build_sweeper(settings: ProjectorSettings, broker: Broker) -> Sweeper:
+    """Ends lost jobs."""
+    return Sweeper(
+        log=JetStreamEventLog(broker),
+        history=JetStreamHistory(broker),
+        missing_for=timedelta(seconds=2 * (settings.lease + settings.takeover)),
+    )
+
+
 async def work(settings: ProjectorSettings, broker: Broker) -> None:
-    """Keep the view up with the log, and remove what is over, until cancelled."""
+    """Keep the view up with the log, end what is lost, and remove what is over, until cancelled."""
     agenda = Agenda()
     projector = build(settings, broker, agenda)
     async with asyncio.TaskGroup() as group:
         group.create_task(Follower(EventFeed(broker, PROJECTOR_DURABLE), projector).run())
         group.create_task(build_janitor(settings, broker, projector, agenda).run())
         group.create_task(build_fact_janitor(settings, broker, projector).run())
+        group.create_task(build_sweeper(settings, broker).run())
 
 
 async def serve(settings: ProjectorSettings) -> None:

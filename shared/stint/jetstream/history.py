@@ -1,7 +1,7 @@
 """The past of the EVENTS stream."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,8 +10,9 @@ from nats.aio.msg import Msg
 from stint.errors import BrokerRefusedError
 from stint.events import Deleted, Ended, Rejected, Submitted
 from stint.history import Place
-from stint.jetstream.answers import check
+from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
+from stint.jetstream.eventlog import NO_MESSAGE
 from stint.jetstream.holdings import is_literal, subjects_held
 from stint.jetstream.messages import TIME, sequence_of, subject_of
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter
@@ -26,7 +27,12 @@ SURVEY_SUBJECTS: Final = 800
 SURVEY_BYTES: Final = 256 * 1024
 """Their names' size, a quarter of what a NATS server takes by default."""
 
-_SURVEYED: Final = (Submitted.kind, Ended.kind, Rejected.kind, Deleted.kind)
+SOURCE_SILENCE: Final = 5
+"""Seconds without a word from EVENTS after which WORK does not know whether it is behind. There is one each second."""
+
+_NANOSECONDS: Final = 10**9
+_ENDS: Final = (Ended.kind, Rejected.kind, Deleted.kind)
+_SURVEYED: Final = (Submitted.kind, *_ENDS)
 
 
 class JetStreamHistory:
@@ -50,6 +56,35 @@ class JetStreamHistory:
     async def in_work(self) -> frozenset[str]:
         held = subjects_held(self._broker, WORK, event_filter(Submitted.kind))
         return frozenset([subject.rpartition(".")[2] async for subject in held])
+
+    async def missing(self) -> Collection[Place] | None:
+        found = await self._held(EVENTS, Submitted.kind)
+        if not await self._work_is_up_to_date():
+            return None
+        # In this order, for a runner appends the end before it acknowledges: what goes on is seen in one of the two.
+        found -= await self._held(WORK, Submitted.kind)
+        for kind in _ENDS:
+            if found:
+                found -= await self._held(EVENTS, kind)
+        places = (Place(*text.split(".")) for text in found)
+        return {place for place in places if is_literal(*place)}
+
+    async def _held(self, stream: str, kind: str) -> set[str]:
+        """`<queue>.<job>` of each fact of this kind. As text, which takes a third of the time that places would."""
+        pattern = event_filter(kind)
+        start = pattern.index("*")
+        return {subject[start:] async for subject in subjects_held(self._broker, stream, pattern)}
+
+    async def _work_is_up_to_date(self) -> bool:
+        """Whether WORK has had all submissions, as far as its leader has heard of EVENTS, and heard of it just now."""
+        (source,) = check(await self._broker.api(f"STREAM.INFO.{WORK}"))["sources"]
+        lag, silence = int(source["lag"]), int(source["active"])  # -1: it has heard nothing since it was started
+        return not lag and 0 <= silence < SOURCE_SILENCE * _NANOSECONDS
+
+    async def is_in_work(self, place: Place) -> bool:
+        request = {"last_by_subj": EventAddress(Submitted.kind, *place).subject}
+        answer = await self._broker.api(f"STREAM.MSG.GET.{WORK}", request)
+        return error_code(answer) != NO_MESSAGE and bool(check(answer))
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
         async for messages in self._pages(event_filter()):

@@ -1,7 +1,7 @@
 """The past of a log in memory."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import datetime
 
 from stint.events import Deleted, Ended, Rejected, Submitted
@@ -15,11 +15,13 @@ class MemoryHistory:
 
     Attributes:
         taken: ids of jobs whose message has left its work queue.
+        lagging: whether the work queues are behind the log.
     """
 
     def __init__(self, log: MemoryEventLog) -> None:
         self._log = log
         self.taken: set[str] = set()
+        self.lagging = False
 
     async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
         facts: defaultdict[Place, dict[str, str]] = defaultdict(dict)
@@ -34,6 +36,18 @@ class MemoryHistory:
     async def in_work(self) -> frozenset[str]:
         submitted = {record.job_id for record in self._log.records if record.kind == Submitted.kind}
         return frozenset(submitted - self.taken)
+
+    async def missing(self) -> Collection[Place] | None:
+        if self.lagging:
+            return None
+        of_kind: defaultdict[str, set[Place]] = defaultdict(set)
+        for record in self._log.records:
+            of_kind[record.kind].add(Place(record.token, record.job_id))
+        over = of_kind[Ended.kind] | of_kind[Rejected.kind] | of_kind[Deleted.kind]
+        return {place for place in of_kind[Submitted.kind] - over if place.job_id in self.taken}
+
+    async def is_in_work(self, place: Place) -> bool:
+        return EventAddress(Submitted.kind, *place).subject in self._log.stored and place.job_id not in self.taken
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
         for record in list(self._log.records):

@@ -1,0 +1,149 @@
+"""Jobs that are in no queue any more, on a real NATS server."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from stint.config import ProjectorSettings
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamViews, JetStreamWorkQueues
+from stint.jetstream.holdings import subjects_held
+from stint.job import Job, State
+from stint.subjects import EVENTS, WORK, event_filter
+from stint_projector.__main__ import build_sweeper
+from stint_projector.sweeper import MISSING
+from tests.brokers import connected
+from tests.events import TOKEN, ended, held, started, submitted
+from tests.integration.test_janitor import happen, working
+from tests.servers import NatsProcess
+
+LOST, HELD, QUEUED, RUNNING, ENDED = (f"{number:024x}" for number in range(5))
+SHORT = {"STINT_LEASE": "0.6", "STINT_TAKEOVER": "0.4"}
+"""Two seconds, and a look each second."""
+
+
+async def remove_from_work(broker: Broker, *job_ids: str) -> None:
+    for job_id in job_ids:
+        await broker.api(f"STREAM.PURGE.{WORK}", {"filter": event_filter("submitted", TOKEN, job_id)})
+
+
+async def in_work(broker: Broker, count: int) -> None:
+    async with asyncio.timeout(30):
+        while len(await JetStreamHistory(broker).in_work()) < count:
+            pass
+
+
+async def states(broker: Broker) -> dict[str, State]:
+    log = JetStreamEventLog(broker)
+    jobs = [await log.load(job_id) for job_id in (LOST, HELD, QUEUED, RUNNING, ENDED)]
+    return {job.job_id: job.state for job in jobs if job is not None}
+
+
+async def over(broker: Broker, *job_ids: str) -> list[Job]:
+    """These jobs, once their views say that they are over."""
+    left = set(job_ids)
+    async with asyncio.timeout(30), JetStreamViews(broker).follow() as changes:
+        async for change in changes:
+            if change is not None and change.value is not None and b'"reason":"lost"' in change.value:
+                left.discard(change.job_id)
+            if not left:
+                break
+    jobs = [await JetStreamEventLog(broker).load(job_id) for job_id in job_ids]
+    return [job for job in jobs if job is not None]
+
+
+async def prepare(broker: Broker) -> None:
+    await happen(broker, RUNNING, submitted())
+    queues = JetStreamWorkQueues(broker, lease=30)
+    await queues.start()
+    assert await queues.pull(TOKEN, 10) is not None
+    await happen(broker, RUNNING, started())
+    await happen(broker, LOST, submitted(), started())
+    await happen(broker, HELD, submitted(), started(), held())
+    await happen(broker, QUEUED, submitted())
+    await happen(broker, ENDED, submitted(), started(), ended())
+    await in_work(broker, 5)
+
+
+async def test_only_what_is_in_no_queue_is_ended_and_once(broker: Broker) -> None:
+    await prepare(broker)
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(working(broker, **SHORT))
+        begin = time.monotonic()
+        await remove_from_work(broker, LOST, ENDED)
+        (job,) = await over(broker, LOST)
+        assert time.monotonic() - begin >= 2
+        assert (job.state, job.runner) == (State.UNKNOWN, "runner-1")
+        await remove_from_work(broker, HELD, QUEUED)
+        await over(broker, HELD, QUEUED)
+    assert await states(broker) == {
+        LOST: State.UNKNOWN,
+        HELD: State.UNKNOWN,
+        QUEUED: State.UNKNOWN,
+        RUNNING: State.RUNNING,
+        ENDED: State.SUCCESS,
+    }
+    ends = [subject async for subject in subjects_held(broker, EVENTS, event_filter("ended"))]
+    assert len(ends) == 4
+    assert MISSING.encode() in (await JetStreamViews(broker).get(LOST)).value  # type: ignore[union-attr, operator]
+
+
+async def test_an_outage_ends_no_job_that_goes_on(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as broker:
+        await prepare(broker)
+        async with working(broker, **SHORT):
+            await remove_from_work(broker, LOST)
+            await nats_process.restart()
+            await broker.wait_connected()
+            await over(broker, LOST)
+        after = await states(broker)
+    assert [after[job_id] for job_id in (HELD, QUEUED, RUNNING)] == [State.RUNNING, State.QUEUED, State.RUNNING]
+
+
+async def test_a_work_stream_that_was_made_anew_has_all_its_jobs(nats_process: NatsProcess) -> None:
+    """It is filled again from EVENTS: nothing is missing, and what has ended stays as it is."""
+    async with connected(nats_process.url) as broker:
+        await prepare(broker)
+        sweeper = build_sweeper(ProjectorSettings.model_validate(SHORT), broker)
+        await broker.api(f"STREAM.DELETE.{WORK}")
+    async with connected(nats_process.url) as broker:
+        history = JetStreamHistory(broker)
+        await in_work(broker, 5)
+        async with asyncio.timeout(30):
+            while (missing := await history.missing()) is None:
+                await sweeper.sweep()
+        assert missing == set()
+
+
+@pytest.fixture
+async def ten_thousand(nats_process: NatsProcess) -> AsyncIterator[Broker]:
+    async with connected(nats_process.url) as broker:
+        ids = [f"{number:024x}" for number in range(10_000)]
+        for start in range(0, len(ids), 500):
+            await asyncio.gather(*(happen(broker, job_id, submitted()) for job_id in ids[start : start + 500]))
+        for start in range(0, 9_000, 500):
+            await asyncio.gather(*(happen(broker, job_id, ended("failed")) for job_id in ids[start : start + 500]))
+        await in_work(broker, len(ids))
+        yield broker
+
+
+async def test_a_look_at_ten_thousand_jobs_costs_a_few_bare_lists(ten_thousand: Broker) -> None:
+    """It lists the submissions, the work queues and the three kinds of ends; 2.4 times as long was measured."""
+    bare, look = [], []
+    history = JetStreamHistory(ten_thousand)
+    await history.missing()
+    for _ in range(9):
+        begin = time.perf_counter()
+        assert (
+            len([subject async for subject in subjects_held(ten_thousand, EVENTS, event_filter("submitted"))]) == 10_000
+        )
+        between = time.perf_counter()
+        assert await history.missing() == set()
+        bare.append(between - begin)
+        look.append(time.perf_counter() - between)
+    ratio = statistics.median(look) / statistics.median(bare)
+    assert ratio < 6, f"{1000 * statistics.median(look):.1f} against {1000 * statistics.median(bare):.1f} ms"

@@ -1,0 +1,291 @@
+"""Which jobs are taken for lost, and when, on the ports in memory."""
+
+import asyncio
+from collections.abc import Collection
+from datetime import timedelta
+
+import pytest
+
+from stint.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.eventlog import Outcome
+from stint.events import AnyEvent, Ended
+from stint.history import Place
+from stint.job import Job, State
+from stint.subjects import EventAddress, queue_token
+from stint.testing import MemoryEventLog, MemoryHistory
+from stint_projector.sweeper import MISSING, SHARE, Sweeper
+from tests.events import TOKEN, deleted, ended, held, kill_requested, released, started, submitted
+from tests.unit.test_projector import JOB
+
+OTHER = "f" * 24
+MISSING_FOR = timedelta(seconds=90)
+STEP = 15.0
+
+
+class Log(MemoryEventLog):
+    """Fails for the jobs in `failing` as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing: dict[str, Exception] = {}
+
+    async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+        if error := self.failing.get(job_id):
+            raise error
+        return await super().load(job_id, at_least=at_least)
+
+
+class History(MemoryHistory):
+    """Looks take `seconds`, and fail while the server is `away`; `still_there` only the leader knows of."""
+
+    def __init__(self, bench: "Bench") -> None:
+        super().__init__(bench.log)
+        self._bench = bench
+        self.seconds = 0.0
+        self.away = False
+        self.still_there: set[str] = set()
+
+    async def missing(self) -> Collection[Place] | None:
+        self._bench.clock += self.seconds
+        if self.away:
+            raise BrokerUnavailableError
+        return await super().missing()
+
+    async def is_in_work(self, place: Place) -> bool:
+        return place.job_id in self.still_there or await super().is_in_work(place)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.clock = 1000.0
+        self.log = Log()
+        self.history = History(self)
+        self.sweeper = self.another()
+
+    def another(self) -> Sweeper:
+        return Sweeper(log=self.log, history=self.history, missing_for=MISSING_FOR, monotonic=lambda: self.clock)
+
+    async def happen(self, *events: AnyEvent, job_id: str = JOB) -> None:
+        for event in events:
+            assert await self.log.append(TOKEN, job_id, event) is Outcome.WON
+
+    async def lose(self, *events: AnyEvent, job_id: str = JOB) -> None:
+        await self.happen(submitted(), *events, job_id=job_id)
+        self.history.taken.add(job_id)
+
+    async def look(self, seconds: float = MISSING_FOR.total_seconds(), *sweepers: Sweeper) -> None:
+        """One look now, and one after each step."""
+        end = self.clock + seconds
+        while True:
+            for sweeper in sweepers or (self.sweeper,):
+                await sweeper.sweep()
+            if self.clock >= end:
+                return
+            self.clock += STEP
+
+    async def state(self, job_id: str = JOB) -> State:
+        self.log.failing.pop(job_id, None)
+        job = await self.log.load(job_id)
+        assert job is not None
+        return job.state
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+HISTORIES: list[tuple[AnyEvent, ...]] = [
+    (),
+    (kill_requested(),),
+    (started(),),
+    (started(), kill_requested()),
+    (started(), held()),
+    (started(), held(), released()),
+]
+
+
+@pytest.mark.parametrize("events", HISTORIES, ids=lambda events: "-".join(event.kind for event in events) or "queued")
+async def test_a_missing_job_ends_as_lost(bench: Bench, events: tuple[AnyEvent, ...]) -> None:
+    await bench.lose(*events)
+    await bench.look(MISSING_FOR.total_seconds() - STEP)
+    assert (await bench.state()) is not State.UNKNOWN
+    bench.clock += STEP
+    await bench.sweeper.sweep()
+    job = await bench.log.load(JOB)
+    assert job is not None
+    end = job.fact(Ended)
+    assert end is not None
+    assert (job.state, end.reason, end.error, end.by) == (State.UNKNOWN, "lost", MISSING, "projector")
+    await bench.look()
+    assert await bench.log.load(JOB) == job
+
+
+@pytest.mark.parametrize("end", [ended(), deleted()], ids=lambda event: event.kind)
+async def test_a_job_that_is_over_is_left_alone(bench: Bench, end: AnyEvent) -> None:
+    await bench.lose(*([started()] if end.kind == "ended" else []), end)
+    facts = len(bench.log.records)
+    await bench.look(1000)
+    assert len(bench.log.records) == facts
+
+
+async def test_a_job_that_is_in_a_queue_or_runs_is_left_alone(bench: Bench) -> None:
+    await bench.happen(submitted(), started())
+    await bench.happen(submitted(), job_id=OTHER)
+    await bench.look(1000)
+    assert (await bench.state(), await bench.state(OTHER)) == (State.RUNNING, State.QUEUED)
+
+
+async def test_being_there_once_begins_anew(bench: Bench) -> None:
+    await bench.lose()
+    await bench.look(75)
+    bench.history.taken.clear()
+    await bench.look(0)
+    bench.history.taken.add(JOB)
+    await bench.look(75)
+    assert await bench.state() is State.QUEUED
+    await bench.look(30)
+    assert await bench.state() is State.UNKNOWN
+
+
+async def test_what_nobody_looked_at_for_long_begins_anew(bench: Bench) -> None:
+    """Also a process that was frozen: it must not take the time that it slept through for an absence it saw."""
+    await bench.lose()
+    await bench.look(0)
+    bench.clock += 1000
+    await bench.look(75)
+    assert await bench.state() is State.QUEUED
+    await bench.look(30)
+    assert await bench.state() is State.UNKNOWN
+
+
+async def test_queues_that_lag_behind_say_nothing(bench: Bench) -> None:
+    await bench.lose()
+    bench.history.lagging = True
+    await bench.look(1000)
+    assert await bench.state() is State.QUEUED
+    bench.history.lagging = False
+    await bench.look(60)
+    bench.history.lagging = True
+    await bench.look(15)
+    bench.history.lagging = False
+    bench.clock += STEP
+    await bench.look(15)
+    assert await bench.state() is State.UNKNOWN, "one look that says nothing does not begin anew"
+
+
+async def test_the_leader_has_the_last_word(bench: Bench) -> None:
+    await bench.lose(started())
+    bench.history.still_there.add(JOB)
+    await bench.look(1000)
+    assert await bench.state() is State.RUNNING
+    bench.history.still_there.clear()
+    await bench.look(90)
+    assert await bench.state() is State.UNKNOWN
+
+
+async def test_a_restart_begins_anew(bench: Bench) -> None:
+    await bench.lose()
+    await bench.look(75)
+    bench.sweeper = bench.another()
+    await bench.look(75)
+    assert await bench.state() is State.QUEUED
+
+
+async def test_several_side_by_side_end_it_once(bench: Bench) -> None:
+    for number in range(20):
+        await bench.lose(started(), job_id=f"{number:024x}")
+    await bench.look(90, *(bench.another() for _ in range(3)))
+    assert sum(record.kind == "ended" for record in bench.log.records) == 20
+
+
+async def test_a_job_that_is_started_at_the_last_moment_is_looked_at_again(bench: Bench) -> None:
+    await bench.lose()
+    loaded = bench.log.load
+
+    async def load(job_id: str, *, at_least: int = 0) -> Job | None:
+        job = await loaded(job_id, at_least=at_least)
+        await bench.log.append(TOKEN, JOB, started())
+        return job
+
+    bench.log.load = load  # type: ignore[method-assign] # one fact comes right behind the look
+    await bench.look(90)
+    bench.log.load = loaded  # type: ignore[method-assign]
+    assert await bench.state() is State.RUNNING
+    await bench.look(90)
+    assert await bench.state() is State.UNKNOWN
+
+
+@pytest.mark.parametrize("error", [BrokerRefusedError("no"), RuntimeError("no"), BrokerUnavailableError()])
+async def test_one_jobs_fault_does_not_stop_the_others(bench: Bench, error: Exception) -> None:
+    for job_id in (JOB, OTHER, "e" * 24):
+        await bench.lose(job_id=job_id)
+        bench.log.failing[job_id] = error
+    del bench.log.failing[OTHER]
+    await bench.look(75)
+    for _ in range(3):
+        bench.clock += STEP
+        try:
+            await bench.sweeper.sweep()
+        except BrokerUnavailableError:
+            assert isinstance(error, BrokerUnavailableError)
+    assert await bench.state(OTHER) is State.UNKNOWN
+    assert await bench.state() is State.QUEUED
+    bench.log.failing.clear()
+    await bench.look(120)
+    assert await bench.state() is State.UNKNOWN
+
+
+async def test_what_names_no_job_does_no_harm(bench: Bench) -> None:
+    """A second submission in another queue, and subjects that are none."""
+    other = queue_token("other")
+    bench.log.put(EventAddress("submitted", TOKEN, JOB), b"{}")
+    bench.log.put(EventAddress("submitted", other, JOB), b"{}")
+    bench.log.put(EventAddress("submitted", "MF", "junk"), b"{}")
+    await bench.happen(started(), ended())
+    bench.history.taken |= {JOB, "junk"}
+    facts = len(bench.log.records)
+    await bench.look(1000)
+    assert len(bench.log.records) == facts
+
+
+async def test_a_long_look_is_taken_less_often(bench: Bench) -> None:
+    await bench.sweeper.sweep()
+    assert bench.sweeper.pause == 15
+    bench.history.seconds = 3.0
+    await bench.sweeper.sweep()
+    assert bench.sweeper.pause == 3.0 * SHARE
+    await bench.lose()
+    for _ in range(4):
+        bench.clock += 60
+        await bench.sweeper.sweep()
+    assert await bench.state() is State.UNKNOWN
+
+
+async def test_it_goes_on_through_outages_and_never_more_than_once_a_second(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    enough = asyncio.Event()
+    bench.history.away = True
+
+    async def sleep(seconds: float) -> None:
+        bench.clock += seconds
+        looks.append(seconds)
+        if len(looks) > 100:
+            bench.history.away = False
+        if len(looks) > 200:
+            enough.set()
+            await asyncio.Event().wait()
+
+    await bench.lose()
+    short = Sweeper(
+        log=bench.log, history=bench.history, missing_for=timedelta(seconds=2), monotonic=lambda: bench.clock
+    )
+    monkeypatch.setattr("stint_projector.sweeper.asyncio.sleep", sleep)
+    task = asyncio.create_task(short.run())
+    await enough.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert min(looks) >= 1
+    assert await bench.state() is State.UNKNOWN
