@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 from nats.aio.msg import Msg
 
-from stint.errors import BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
+from stint.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
 from stint.events import Submitted
 from stint.jetstream import EventFeed
 from stint.subjects import BAD_QUEUE_TOKEN, EventAddress, parse_event_subject
@@ -16,22 +16,34 @@ log = structlog.get_logger()
 
 LANES: Final = 16
 """Jobs that are worked on side by side. The facts of one job stay in one lane, in order."""
-LANE_LENGTH: Final = 64
+KEEPS: Final = 3
+"""Signs within the feed's `ack_wait` that the events which wait here are still being dealt with."""
+COVERED: Final = 1000
+"""Jobs of which a lane remembers how far they have been projected."""
 RECONNECT_PAUSE: Final = 0.5
 """Seconds after which a server that went away is asked again."""
 
+Lane = asyncio.Queue[tuple[EventAddress, int]]
+"""Events by where they stand and by their sequence. The feed bounds how many there are in all lanes together."""
+
 
 class Follower:
-    """Projects every event of a feed, at least once."""
+    """Projects every event of a feed, at least once.
+
+    What it has received it keeps for as long as it lives, however slow the projection is. If it dies or hangs another
+    gets it.
+    """
 
     def __init__(self, feed: EventFeed, projector: Projector) -> None:
         self._feed = feed
         self._projector = projector
-        self._lanes: list[asyncio.Queue[tuple[EventAddress, Msg]]] = [asyncio.Queue(LANE_LENGTH) for _ in range(LANES)]
+        self._held: dict[int, Msg] = {}
+        self._lanes: list[Lane] = [asyncio.Queue() for _ in range(LANES)]
 
     async def run(self) -> None:
         """Follow until cancelled, through any outage."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep())
             for lane in self._lanes:
                 group.create_task(self._work(lane))
             while True:
@@ -41,6 +53,18 @@ class Follower:
                         await self._sort(message)
                 except BrokerUnavailableError:
                     await asyncio.sleep(RECONNECT_PAUSE)
+                except BrokerRefusedError as error:  # as when the consumer is deleted while another makes it
+                    log.warning("the feed was refused, trying again", error=error.sentence)
+                    await asyncio.sleep(RECONNECT_PAUSE)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._feed.ack_wait / KEEPS)
+            try:
+                for message in list(self._held.values()):
+                    await self._feed.keep(message)
+            except BrokerUnavailableError:
+                continue  # what was not kept comes again
 
     async def _sort(self, message: Msg) -> None:
         try:
@@ -50,22 +74,27 @@ class Follower:
         if address is None or address.token == BAD_QUEUE_TOKEN:
             await self._feed.ack(message)  # names no job: outside the view
             return
-        await self._lanes[hash(address.job_id) % LANES].put((address, message))
+        sequence = message.metadata.sequence.stream
+        waiting, self._held[sequence] = sequence in self._held, message
+        if not waiting:
+            self._lanes[hash(address.job_id) % LANES].put_nowait((address, sequence))
 
-    async def _work(self, lane: "asyncio.Queue[tuple[EventAddress, Msg]]") -> None:
+    async def _work(self, lane: Lane) -> None:
         covered: dict[str, int] = {}
         while True:
-            address, message = await lane.get()
+            address, sequence = await lane.get()
             try:
-                sequence, create = message.metadata.sequence.stream, address.kind == Submitted.kind
+                create = address.kind == Submitted.kind
                 if create or sequence > covered.get(address.job_id, 0):
                     covered[address.job_id] = await self._projector.project(
                         address.job_id, create=create, at_least=sequence
                     )
-                await self._feed.ack(message)
+                await self._feed.ack(self._held[sequence])
             except BrokerUnavailableError:
                 continue  # not acknowledged: it comes again
             except Exception:  # one event can never stop the view
                 log.exception("event not projected", job=address.job_id)
-            if lane.empty():
+            finally:
+                del self._held[sequence]
+            if lane.empty() or len(covered) > COVERED:
                 covered.clear()

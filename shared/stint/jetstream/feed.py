@@ -4,46 +4,56 @@ import json
 from collections.abc import AsyncIterator
 from typing import Final
 
+import structlog
 from nats.aio.msg import Msg
 
 from stint.jetstream.answers import check, error_code, status_of
 from stint.jetstream.broker import Broker, NoAnswerError, next_message
-from stint.jetstream.workqueue import ACK, ANSWER_MARGIN, CONSUMER_EXISTS
+from stint.jetstream.workqueue import ACK, ANSWER_MARGIN, CONSUMER_EXISTS, IN_PROGRESS
 from stint.subjects import EVENTS
+
+log = structlog.get_logger()
 
 _NANOSECONDS: Final = 10**9
 BATCH: Final = 256
 """Events that one pull asks for, and that may be unacknowledged at a time."""
-ACK_WAIT: Final = 30
-"""Seconds after which an event that a reader did not acknowledge goes to another."""
-PULL_WAIT: Final = 5.0
-"""Seconds that one pull stays open; short, since a pull that is open across a server's restart stalls."""
+ACK_WAIT: Final = 5.0
+"""Seconds after which an event that a reader neither acknowledged nor kept goes to another."""
+PULL_WAIT: Final = 2.0
+"""Seconds that one pull stays open. A pull that is open across a server's restart stalls, and one of a reader that is
+frozen takes events that nobody reads: together with `ACK_WAIT` that must stay well below 10 s."""
 
 
 class EventFeed:
     """The durable consumer `name` on EVENTS. Events come at least once, and nearly in order."""
 
-    def __init__(self, broker: Broker, name: str) -> None:
+    def __init__(self, broker: Broker, name: str, *, ack_wait: float = ACK_WAIT) -> None:
+        """`ack_wait` is in seconds, and that of whoever declares it last."""
         self._broker = broker
         self._name = name
+        self.ack_wait = ack_wait
 
     async def declare(self) -> None:
-        """Make the consumer, from the first event on, if there is none."""
+        """Make the consumer, from the first event on, if there is none; one with other settings gets these."""
         config = {
             "durable_name": self._name,
             "name": self._name,
             "ack_policy": "explicit",
-            "ack_wait": ACK_WAIT * _NANOSECONDS,
+            "ack_wait": int(self.ack_wait * _NANOSECONDS),
             "max_ack_pending": BATCH,
             "deliver_policy": "all",
         }
-        request = {"stream_name": EVENTS, "config": config, "action": "create"}
-        answer = await self._broker.api(f"CONSUMER.CREATE.{EVENTS}.{self._name}", request)
+        subject, request = f"CONSUMER.CREATE.{EVENTS}.{self._name}", {"stream_name": EVENTS, "config": config}
+        answer = await self._broker.api(subject, {**request, "action": "create"})
         if error_code(answer) != CONSUMER_EXISTS:
             check(answer)
+            return
+        answer = await self._broker.api(subject, {**request, "action": "update"})
+        if code := error_code(answer):
+            log.warning("consumer has other settings", stream=EVENTS, consumer=self._name, error=code)
 
     async def pull(self, wait: float = PULL_WAIT) -> AsyncIterator[Msg]:
-        """Events as they come, for about `wait` seconds. Acknowledge each with `ack`."""
+        """Events as they come, for about `wait` seconds. Acknowledge each with `ack`, and `keep` it until then."""
         subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}"
         request = {"batch": BATCH, "expires": int(wait * _NANOSECONDS)}
         async with self._broker.subscribe(self._broker.client.new_inbox) as subscription:
@@ -56,6 +66,10 @@ class EventFeed:
                 if status_of(message):
                     return
                 yield message
+
+    async def keep(self, message: Msg) -> None:
+        """This event is still being dealt with: it goes to nobody else for another `ack_wait`."""
+        await self._broker.send(message.reply, IN_PROGRESS)
 
     async def ack(self, message: Msg) -> None:
         """This event has been dealt with. If the ack is lost the event comes again."""

@@ -1,0 +1,261 @@
+"""Several projectors on a real NATS server: slow, frozen, killed, and with a feed that has gaps and repeats."""
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
+
+from stint.codec import encode
+from stint.config import ProjectorSettings
+from stint.eventlog import EventLog
+from stint.events import AnyEvent
+from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamHistory, JetStreamViews
+from stint.jetstream.feed import ACK_WAIT, BATCH
+from stint.subjects import EVENTS, PROJECTOR_DURABLE, EventAddress, event_filter
+from stint.view import view
+from stint_projector.__main__ import build
+from stint_projector.agenda import Agenda
+from stint_projector.feed import Follower
+from stint_projector.project import Projector
+from stint_projector.rebuild import rebuild
+from tests.brokers import connected
+from tests.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
+from tests.servers import NatsProcess, ServerProcess, running
+
+TAKEOVER = 10.0
+"""Seconds in which a view must be whole again."""
+SHORT = 0.5
+"""Seconds of `ack_wait`, where a test waits for it."""
+
+
+@dataclass
+class ProjectorProcess(ServerProcess):
+    """A projector as its own command runs it."""
+
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        return [sys.executable, "-m", "stint_projector"], self.environ
+
+    async def _ready(self) -> bool:
+        return "projector ready" in self.log
+
+
+async def views(broker: Broker) -> dict[str, bytes]:
+    """All there are."""
+    found: dict[str, bytes] = {}
+    async with JetStreamViews(broker).follow() as changes:
+        async for change in changes:
+            if change is None:
+                return found
+            if change.value is not None:
+                found[change.job_id] = change.value
+    raise AssertionError
+
+
+async def folded(log: EventLog, job_ids: Sequence[str]) -> dict[str, bytes]:
+    """What the views should be."""
+    jobs = [await log.load(job_id) for job_id in job_ids]
+    return {job.job_id: encode(view(job)) for job in jobs if job is not None and job.state.value != "deleted"}
+
+
+async def whole(broker: Broker, wanted: dict[str, bytes], seconds: float) -> None:
+    """Return once the views are these."""
+    async with asyncio.timeout(seconds), JetStreamViews(broker).follow() as changes:
+        found: dict[str, bytes] = {}
+        async for change in changes:
+            if change is not None and change.value is not None:
+                found[change.job_id] = change.value
+            elif change is not None:
+                found.pop(change.job_id, None)
+            if found == wanted:
+                return
+
+
+LIVES: list[tuple[Any, ...]] = [
+    (submitted,),
+    (submitted, started, launched, ended),
+    (submitted, kill_requested, lambda: ended("failed", "killed")),
+    (submitted, started, held, released, lambda: ended("unknown", "lost")),
+    (submitted, started, launched, kill_requested),
+]
+
+
+async def live(broker: Broker, job_id: str, life: tuple[Any, ...]) -> None:
+    log = JetStreamEventLog(broker)
+    for fact in life:
+        await log.append(TOKEN, job_id, fact())
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "killed"])
+@pytest.mark.timeout(180)
+async def test_a_standby_takes_over_in_the_middle_of_a_load(
+    nats_process: NatsProcess, tmp_path: Path, *, frozen: bool
+) -> None:
+    environ = {"NATS_URL": nats_process.url}
+    job_ids = [f"{number:024x}" for number in range(900)]
+    failed = 0.0
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(connected(nats_process.url))
+        first, second = (ProjectorProcess(tmp_path / name, environ=environ) for name in ("first", "second"))
+        for process in (first, second):
+            await stack.enter_async_context(running(process))
+        for start in range(0, len(job_ids), 100):
+            batch = job_ids[start : start + 100]
+            await asyncio.gather(
+                *(live(broker, job_id, LIVES[number % len(LIVES)]) for number, job_id in enumerate(batch))
+            )
+            if start == 400:
+                first.pause() if frozen else await first.kill()
+                failed = time.monotonic()
+        wanted = await folded(JetStreamEventLog(broker), job_ids)
+        await whole(broker, wanted, failed + TAKEOVER - time.monotonic())
+        if frozen:
+            first.resume()
+            await feed_is_empty(broker)
+            assert await views(broker) == wanted, "what it had in its hands does no harm"
+        assert await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), projector(broker)) == len(job_ids)
+        assert await views(broker) == wanted
+
+
+def projector(broker: Broker) -> Projector:
+    return build(ProjectorSettings.model_validate({}), broker, Agenda())
+
+
+async def consumer(broker: Broker) -> dict[str, Any]:
+    return await broker.api(f"CONSUMER.INFO.{EVENTS}.{PROJECTOR_DURABLE}")
+
+
+async def feed_is_empty(broker: Broker) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            info = await consumer(broker)
+            if "error" not in info and not info["num_pending"] and not info["num_ack_pending"]:
+                return
+
+
+class Slow(Projector):
+    """Waits before each projection until it may go on, and counts what it is asked for."""
+
+    def __init__(self, inner: Projector) -> None:
+        self.inner = inner
+        self.may = asyncio.Event()
+        self.asked: Counter[int] = Counter()
+
+    async def project(self, job_id: str, *, create: bool, at_least: int = 0) -> int:
+        self.asked[at_least] += 1
+        await self.may.wait()
+        return await self.inner.project(job_id, create=create, at_least=at_least)
+
+
+class Counting(EventFeed):
+    """Tells when it has kept its events for longer than `ack_wait` several times over."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker, PROJECTOR_DURABLE, ack_wait=SHORT)
+        self.kept: Counter[str] = Counter()
+        self.long = asyncio.Event()
+
+    async def keep(self, message: Msg) -> None:
+        await super().keep(message)
+        self.kept[message.reply] += 1
+        if len(self.kept) >= BATCH and min(self.kept.values()) > 12:
+            self.long.set()
+
+
+@asynccontextmanager
+async def following(*followers: Follower) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(follower.run()) for follower in followers]
+    try:
+        yield
+    finally:
+        ended_early = [task for task in tasks if task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in ended_early:
+            task.result()
+
+
+async def test_a_slow_projector_keeps_what_it_has(broker: Broker) -> None:
+    """As many events as there can be wait for four times as long as the server waits for an ack: none comes again."""
+    job_ids = [f"{number:024x}" for number in range(BATCH + 50)]
+    for job_id in job_ids:
+        await live(broker, job_id, (submitted,))
+    slow, feed = Slow(projector(broker)), Counting(broker)
+    async with following(Follower(feed, slow)):
+        async with asyncio.timeout(60):
+            await feed.long.wait()
+        assert (await consumer(broker))["num_redelivered"] == 0
+        slow.may.set()
+        await whole(broker, await folded(JetStreamEventLog(broker), job_ids), 30)
+        await feed_is_empty(broker)
+    assert set(slow.asked.values()) == {1}
+
+
+async def test_a_consumer_of_an_older_version_is_brought_up_to_date(broker: Broker) -> None:
+    await EventFeed(broker, PROJECTOR_DURABLE, ack_wait=30).declare()
+    await live(broker, "0" * 24, (submitted,))
+    for _ in range(2):
+        await EventFeed(broker, PROJECTOR_DURABLE).declare()
+        assert (await consumer(broker))["config"]["ack_wait"] == ACK_WAIT * 10**9
+    assert (await consumer(broker))["num_pending"] == 1
+
+
+async def put_from_the_future(broker: Broker, number: int, job_id: str) -> None:
+    """Kinds and fields that this version does not know."""
+    if number % 3 == 0:
+        await broker.publish(EventAddress("future", TOKEN, job_id).subject, b'{"event_id":"x","more":[1]}')
+    event: AnyEvent = started("runner-9")
+    body = {**json.loads(encode(event)), "from_a_newer_version": {"x": 1}}
+    if number % 4 == 1:
+        await broker.publish(EventAddress("started", TOKEN, job_id).subject, json.dumps(body).encode())
+
+
+async def delete_the_consumer(broker: Broker) -> None:
+    await broker.api(f"CONSUMER.DELETE.{EVENTS}.{PROJECTOR_DURABLE}")
+
+
+async def test_replays_gaps_and_unknown_facts_leave_the_view_right(broker: Broker) -> None:
+    """View, fold and a rebuilt view are the same bytes."""
+    log, history = JetStreamEventLog(broker), JetStreamHistory(broker)
+    dice = random.Random(7)  # noqa: S311 - the same each time
+    job_ids = [f"{number:024x}" for number in range(150)]
+    for job_id in job_ids[:30]:
+        await live(broker, job_id, (submitted, started))
+    for number in range(20):  # gone before anybody saw it: one fact of a life, or all of it
+        filters = [event_filter("started", TOKEN, job_ids[number]), event_filter("*", TOKEN, job_ids[number])]
+        await broker.api(f"STREAM.PURGE.{EVENTS}", {"filter": filters[number % 2]})
+    feeds = [EventFeed(broker, PROJECTOR_DURABLE, ack_wait=SHORT) for _ in range(2)]
+    async with following(*(Follower(feed, projector(broker)) for feed in feeds)):
+        for number, job_id in enumerate(job_ids[30:]):
+            await live(broker, job_id, (submitted,))
+            await put_from_the_future(broker, number, job_id)
+            await live(broker, job_id, dice.choice(LIVES)[1:])
+            if number % 10 == 5:
+                await live(broker, job_id, (lambda: ended("failed"), deleted))
+            if number % 40 == 20:
+                await delete_the_consumer(broker)
+        wanted = await folded(log, job_ids)
+        assert len(wanted) == 150 - 10 - 12
+        await whole(broker, wanted, 30)
+        await feed_is_empty(broker)
+        gone = [job_id for job_id in job_ids if job_id not in wanted]
+        for job_id in gone:
+            await history.forget(job_id, before=datetime.now(UTC) + timedelta(minutes=1))
+        await delete_the_consumer(broker)
+        await feed_is_empty(broker)
+        assert await views(broker) == wanted, "after a replay of all that is left"
+        assert await rebuild(log, JetStreamViews(broker), projector(broker)) >= len(wanted)
+        assert await views(broker) == wanted
