@@ -100,6 +100,17 @@ async def test_a_pair_that_loses_leaves_nothing(ports: Ports) -> None:
     assert (running.state, running.kill_requested) == (State.RUNNING, False)
 
 
+async def test_what_is_loaded_is_the_same_wherever_it_is_asked_for(ports: Ports) -> None:
+    """Facts of kinds that are not known here are in the aggregate's sequence, also as the leader has it."""
+    await ports.must_append(TOKEN, JOB, submitted(), started())
+    await ports.put(EventAddress("from_the_future", TOKEN, JOB), b"{}")
+    await ports.put(EventAddress("ended", "me", JOB), b"{}")
+    job = await ports.log.load(JOB)
+    assert job is not None
+    assert job.sequence == 3
+    assert await ports.log.load(JOB, at_least=1000) == job
+
+
 async def test_bytes_that_are_no_fact_are_loaded_as_such(ports: Ports) -> None:
     await ports.put(EventAddress("submitted", TOKEN, JOB), b"\xff junk")
     await ports.put(EventAddress("from_the_future", TOKEN, JOB), b"{}")

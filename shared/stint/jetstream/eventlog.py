@@ -99,9 +99,15 @@ class JetStreamEventLog:
         first = await self._first_submission(job_id)
         if first is None:
             return None
+        # Of any kind, known here or not: it counts in the aggregate's sequence. What comes behind it, between one get
+        # and the next, is left out: the later of two new facts could be among what is found, and the other not.
+        last = await self._leader_get({"last_by_subj": event_filter("*", first.token, job_id)})
+        if last is None:
+            return None
         subjects = (event_filter(kind, first.token, job_id) for kind in EVENT_TYPES)
         found = await asyncio.gather(*(self._leader_get({"last_by_subj": subject}) for subject in subjects))
-        return fold(record for message in found if message is not None for record in records([message]))
+        messages = [message for message in found if message and sequence_of(message) <= sequence_of(last)]
+        return fold(records([*messages, last]))
 
     async def _first_submission(self, job_id: str) -> Record | None:
         """Of the queue that the job is in; those on subjects that name none are passed over."""
