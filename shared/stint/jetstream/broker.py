@@ -3,10 +3,9 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
@@ -14,8 +13,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError, ConfigError, TooLargeError
+from stint.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.answers import status_of
+from stint.jetstream.driver import NoAnswerError, check_url, mapped, next_message, quietly_unsubscribe
+
+__all__ = ["Broker", "NoAnswerError", "next_message"]
 
 log = structlog.get_logger()
 
@@ -23,14 +25,15 @@ HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
 CONNECT_WAIT: Final = 2.0
 """Seconds between two attempts to connect."""
-PING_INTERVAL: Final = 10
-"""Seconds; with two unanswered pings a dead connection is noticed within 30."""
+PING_INTERVAL: Final = 4
+"""Seconds; with two unanswered pings a server that stands still is left within 12, before a runner would fence."""
+RECONNECT: Final = 3.0
+"""Seconds that a request waits for another server of a cluster to take over the connection."""
+
+REPLICA_WAIT: Final = 2.0
+"""Seconds for each message of a direct get: its replica may stand still, and then the leader is asked."""
 
 T = TypeVar("T")
-
-
-class NoAnswerError(BrokerUnavailableError):
-    """NATS got the request, perhaps, and gave no answer."""
 
 
 class Broker:
@@ -52,7 +55,8 @@ class Broker:
         self.timeout = timeout
         self.client = Client()
         self.connected = asyncio.Event()
-        self._servers = [_check_url(server.strip()) for server in url.split(",")]
+        self._lost = asyncio.Event()
+        self._servers = [check_url(server.strip()) for server in url.split(",")]
         self._name = name
         self._connecting: asyncio.Task[None] | None = None
         self._complained = False
@@ -72,7 +76,19 @@ class Broker:
         if self._connecting and not self._connecting.done():
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
-        await self.client.close()
+        try:
+            await self.client.close()
+        except OSError as error:  # it flushes first, and NATS may be gone
+            log.debug("nats was gone at the end", error=type(error).__name__)
+
+    async def connected_within(self, seconds: float) -> bool:
+        """Whether there is a connection, or is one again by then."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.connected.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _connect(self) -> None:
         await self.client.connect(
@@ -91,6 +107,7 @@ class Broker:
         await self._on_connect()
 
     async def _on_connect(self) -> None:
+        self._lost = asyncio.Event()
         self.connected.set()
         url = self.client.connected_url
         log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
@@ -98,6 +115,7 @@ class Broker:
 
     async def _on_disconnect(self) -> None:
         self.connected.clear()
+        self._lost.set()
 
     async def _on_error(self, error: Exception) -> None:
         if not self._complained:
@@ -112,37 +130,73 @@ class Broker:
 
     # --- requests -----------------------------------------------------------------------------------------------
 
-    async def request(self, subject: str, data: bytes = b"", *, headers: Mapping[str, str] | None = None) -> Msg:
-        """Send a request and wait for its answer.
+    async def request(
+        self,
+        subject: str,
+        data: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        wait: float | None = None,
+    ) -> Msg:
+        """Send a request and wait for its answer, at most `wait` seconds, else the connection's own time-out.
 
         Raises:
-            NoAnswerError: it was sent; whether it was taken is unknown.
+            NoAnswerError: it was sent; whether it was taken is unknown. At once when the connection is lost.
             BrokerUnavailableError: it was not sent, or nobody listens there.
             TooLargeError: the server would not take it; nothing was sent.
         """
         if len(data) + HEADER_ROOM > self.client.max_payload:
             raise TooLargeError(f"A message of {len(data)} bytes is more than NATS takes.")
-        if not self.client.is_connected:
-            raise BrokerUnavailableError
-        with _mapped():
-            return await _cancellable(
-                self.client.request(subject, data, timeout=self.timeout, headers=dict(headers) if headers else None)
+        await self._ready()
+        with mapped():
+            return await self._unless_lost(
+                self.client.request(
+                    subject, data, timeout=wait or self.timeout, headers=dict(headers) if headers else None
+                )
             )
 
-    async def api(self, subject: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def _ready(self) -> None:
+        """Return if there is a connection. In a cluster another server has it a moment after one is lost."""
+        if self._connected or (len(self.client.servers) > 1 and await self.connected_within(RECONNECT)):
+            return
+        raise BrokerUnavailableError
+
+    @property
+    def _connected(self) -> bool:
+        return self.client.is_connected and self.connected.is_set()
+
+    async def _unless_lost(self, answer: Coroutine[Any, Any, T]) -> T:
+        """An answer; none comes any more once the connection that asked is lost."""
+        asking, losing = asyncio.create_task(answer), asyncio.create_task(self._lost.wait())
+        try:
+            await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+            raise NoAnswerError
+        finally:
+            asking.cancel()
+            losing.cancel()
+            await asyncio.gather(asking, losing, return_exceptions=True)
+
+    async def api(
+        self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None
+    ) -> dict[str, Any]:
         """A request to the JetStream API. An answer that is an error comes back under `error`.
 
         Args:
             subject: without the prefix.
             request: the JSON body.
+            wait: see `request`.
         """
         body = json.dumps(request).encode() if request is not None else b""
-        answer: dict[str, Any] = json.loads((await self.request(f"{self.prefix}.{subject}", body)).data)
+        answer: dict[str, Any] = json.loads((await self.request(f"{self.prefix}.{subject}", body, wait=wait)).data)
         return answer
 
-    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    async def publish(
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, wait: float | None = None
+    ) -> dict[str, Any]:
         """Publish into a stream and wait for its acknowledgement, which may hold an `error`."""
-        answer = await self.request(subject, data, headers=headers)
+        answer = await self.request(subject, data, headers=headers, wait=wait)
         parsed: dict[str, Any] = json.loads(answer.data) if answer.data else {}
         return parsed
 
@@ -150,6 +204,7 @@ class Broker:
         """Messages straight from a stream's nearest replica: a batch or a `multi_last`. Empty if there is none.
 
         Raises:
+            NoAnswerError: that replica does not answer; another may.
             BrokerRefusedError: the stream refused the request.
         """
         async with self.subscribe(self.client.new_inbox) as subscription:
@@ -157,7 +212,7 @@ class Broker:
                 await self.client.publish(
                     f"{self.prefix}.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=subscription.subject
                 )
-                return await self._collect(subscription)
+                return await self._unless_lost(self._collect(subscription))
             except (TimeoutError, nats.errors.TimeoutError):
                 raise NoAnswerError from None
             except nats.errors.Error as error:
@@ -166,7 +221,7 @@ class Broker:
     async def _collect(self, subscription: Subscription) -> list[Msg]:
         messages: list[Msg] = []
         while True:
-            message = await next_message(subscription, self.timeout)
+            message = await next_message(subscription, min(self.timeout, REPLICA_WAIT))
             match status_of(message):
                 case "":
                     messages.append(message)
@@ -185,71 +240,17 @@ class Broker:
         """
         if not self.client.is_connected:
             raise BrokerUnavailableError
-        with _mapped():
+        with mapped():
             await self.client.publish(subject, data, reply=reply)
 
     @asynccontextmanager
     async def subscribe(self, subject: Any, **options: Any) -> AsyncIterator[Subscription]:
         """A subscription for the duration of the block. `subject` may be a function that makes one."""
-        if not self.client.is_connected:
-            raise BrokerUnavailableError
-        with _mapped():
+        await self._ready()
+        with mapped():
             subscription = await self.client.subscribe(subject() if callable(subject) else subject, **options)
         try:
             yield subscription
         finally:
             if not self.client.is_closed:
-                await _quietly_unsubscribe(subscription)
-
-
-def _check_url(server: str) -> str:
-    try:
-        parts = urlsplit(server if "://" in server else f"nats://{server}")
-        good = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise ConfigError("STINT_NATS_URL, NATS_URL: not the address of a NATS server.")
-    return server
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """The driver's errors as ours."""
-    try:
-        yield
-    except nats.errors.TimeoutError:
-        raise NoAnswerError from None
-    except nats.errors.Error as error:
-        raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
-
-
-async def next_message(subscription: Subscription, timeout: float) -> Msg:  # noqa: ASYNC109 - NATS' own
-    """The next message of a subscription.
-
-    Raises:
-        NoAnswerError: none came within `timeout` seconds.
-        BrokerUnavailableError: the connection is gone for good.
-    """
-    with _mapped():
-        return await _cancellable(subscription.next_msg(timeout=timeout))
-
-
-async def _cancellable(work: Awaitable[T]) -> T:
-    """Await something of nats-py without losing a cancellation.
-
-    Before Python 3.12 `asyncio.wait_for`, which it uses, swallows one that comes together with the result.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    result = await work
-    if task and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
-
-
-async def _quietly_unsubscribe(subscription: Subscription) -> None:
-    try:
-        await subscription.unsubscribe()
-    except nats.errors.Error:
-        log.debug("unsubscribe failed", subject=subscription.subject)
+                await quietly_unsubscribe(subscription)

@@ -9,11 +9,13 @@ from uuid import uuid4
 from nats.aio.msg import Msg
 
 from stint.codec import encode
-from stint.errors import BrokerRefusedError
+from stint.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.eventlog import Outcome
 from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
+from stint.jetstream.elections import ANSWER, across_elections
+from stint.jetstream.leadership import prove_absence
 from stint.jetstream.messages import RawMessage, raw_message, records, sequence_of
 from stint.job import Job, fold
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, unreadable_submission
@@ -24,6 +26,8 @@ SUBJECT_TAKEN: Final = 10077
 """The subject has its one message already."""
 NO_MESSAGE: Final = 10037
 """There is no such message."""
+BATCH_INCOMPLETE: Final = 10176
+"""The server does not know the batch's first messages: its leader has changed between them. None is stored."""
 BATCH: Final = 256
 """Messages that one read asks for."""
 
@@ -42,41 +46,62 @@ class JetStreamEventLog:
         if after is not None:
             headers[_EXPECTED_SUBJECT] = event_filter("*", token, job_id)
         messages = [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in events]
-        try:
+
+        async def once() -> Outcome:
             answer = await self._publish(messages, headers)
+            if error_code(answer) in {WRONG_LAST_SEQUENCE, SUBJECT_TAKEN}:
+                return await self._who_won(token, job_id, events)
+            check(answer)
+            return Outcome.WON
+
+        try:
+            return await across_elections(self._broker, once)
         except NoAnswerError:
-            return await self._who_won(token, job_id, events, unanswered=True)
-        if error_code(answer) in {WRONG_LAST_SEQUENCE, SUBJECT_TAKEN}:
-            return await self._who_won(token, job_id, events, unanswered=False)
-        check(answer)
-        return Outcome.WON
+            return await self._last_look(token, job_id, events)
 
     async def _publish(self, messages: Sequence[tuple[str, bytes]], headers: dict[str, str]) -> dict[str, Any]:
         """One message, or an atomic batch whose first message carries the condition."""
         if len(messages) == 1:
-            return await self._broker.publish(*messages[0], headers)
+            return await self._broker.publish(*messages[0], headers, ANSWER)
         *first, last = _batch(messages, headers)
         for subject, body, batch_headers in first:
-            answer = await self._broker.publish(subject, body, batch_headers)
+            answer = await self._broker.publish(subject, body, batch_headers, ANSWER)
             if "error" in answer:
                 return answer
-        return await self._broker.publish(*last)
+        answer = await self._broker.publish(*last, ANSWER)
+        if error_code(answer) == BATCH_INCOMPLETE:
+            raise BrokerUnavailableError
+        return answer
 
-    async def _who_won(self, token: str, job_id: str, events: Sequence[AnyEvent], *, unanswered: bool) -> Outcome:
-        """Whose facts stand in the log. Asks the leader, which has every message it has acknowledged."""
+    async def _last_look(self, token: str, job_id: str, events: Sequence[AnyEvent]) -> Outcome:
+        """Unanswered, facts may still be on their way: only what is there tells anything."""
+        try:
+            return await self._who_won(token, job_id, events, unanswered=True)
+        except BrokerUnavailableError:
+            return Outcome.UNKNOWN
+
+    async def _who_won(
+        self, token: str, job_id: str, events: Sequence[AnyEvent], *, unanswered: bool = False
+    ) -> Outcome:
+        """Whose facts stand in the log. Refused and not there means that something else came before them."""
         last = events[-1]
-        message = await self._leader_get({"last_by_subj": EventAddress(last.kind, token, job_id).subject})
-        stored = next(records([message]), None) if message else None
-        if stored is None:
-            # Unanswered, it may still be on its way; refused, something else came before it.
-            return Outcome.UNKNOWN if unanswered else Outcome.LOST
-        event = stored.event
+        subject = EventAddress(last.kind, token, job_id).subject
+        message = await self._leader_get({"last_by_subj": subject})
+        if message is None:
+            if unanswered:
+                return Outcome.UNKNOWN
+            await prove_absence(self._broker, EVENTS, subject)
+            return Outcome.LOST
+        stored = next(records([message]), None)
+        event = stored.event if stored else None
         return Outcome.WON if event is not None and event.event_id == last.event_id else Outcome.LOST
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
         try:
             messages = await self._broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
             job = fold(records(messages))
+        except NoAnswerError:  # of a replica that stands still
+            job = None
         except BrokerRefusedError:  # more subjects than one answer holds: strangers' kinds
             job = await self._load_in_pages(job_id)
         if job is None or job.sequence < at_least:
@@ -98,6 +123,7 @@ class JetStreamEventLog:
     async def _load_from_leader(self, job_id: str) -> Job | None:
         first = await self._first_submission(job_id)
         if first is None:
+            await prove_absence(self._broker, EVENTS, event_filter(Submitted.kind, "*", job_id))
             return None
         # Of any kind, known here or not: it counts in the aggregate's sequence. What comes behind it, between one get
         # and the next, is left out: the later of two new facts could be among what is found, and the other not.
@@ -123,7 +149,7 @@ class JetStreamEventLog:
 
     async def _leader_get(self, request: Mapping[str, object]) -> RawMessage | None:
         """One message, from the one server that has all that it has acknowledged."""
-        answer = await self._broker.api(f"STREAM.MSG.GET.{EVENTS}", request)
+        answer = await self._broker.api(f"STREAM.MSG.GET.{EVENTS}", request, ANSWER)
         return None if error_code(answer) == NO_MESSAGE else raw_message(check(answer)["message"])
 
     async def job_ids(self) -> AsyncIterator[str]:

@@ -1,11 +1,13 @@
 """Sealed payloads in the PAYLOADS stream."""
 
+from functools import partial
 from typing import Final
 
 from stint.errors import UndecodableError
 from stint.history import Place, Stamp
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
+from stint.jetstream.elections import ANSWER, across_elections
 from stint.jetstream.eventlog import NO_MESSAGE, SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.holdings import places_held
 from stint.jetstream.messages import sequence_of, subject_of
@@ -31,11 +33,15 @@ class JetStreamPayloads:
     async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
         chunks = [sealed[start : start + CHUNK_BYTES] for start in range(0, len(sealed), CHUNK_BYTES)]
         for number, chunk in enumerate(chunks):
-            answer = await self._broker.publish(payload_subject(token, job_id, number, attempt), chunk)
-            # Taken: by an earlier try of this very job. If by anybody else, the payload will not match its ticket.
-            if error_code(answer) not in {SUBJECT_TAKEN, WRONG_LAST_SEQUENCE}:
-                check(answer)
+            write = partial(self._put_chunk, payload_subject(token, job_id, number, attempt), chunk)
+            await across_elections(self._broker, write)
         return len(chunks)
+
+    async def _put_chunk(self, subject: str, chunk: bytes) -> None:
+        answer = await self._broker.publish(subject, chunk, None, ANSWER)
+        # Taken: by an earlier try of this very job. If by anybody else, the payload will not match its ticket.
+        if error_code(answer) not in {SUBJECT_TAKEN, WRONG_LAST_SEQUENCE}:
+            check(answer)
 
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
         if chunks > MAX_CHUNKS:

@@ -1,0 +1,80 @@
+"""Where Stint meets nats-py: its errors as Stint's, and its ways with cancellation put right."""
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from stint.errors import BrokerUnavailableError, ConfigError
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class NoAnswerError(BrokerUnavailableError):
+    """NATS got the request, perhaps, and gave no answer."""
+
+
+def check_url(server: str) -> str:
+    """The address of a server, as it was given.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        parts = urlsplit(server if "://" in server else f"nats://{server}")
+        good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError("STINT_NATS_URL, NATS_URL: not the address of a NATS server.")
+    return server
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """The driver's errors as ours."""
+    try:
+        yield
+    except (nats.errors.TimeoutError, OSError):
+        raise NoAnswerError from None
+    except nats.errors.Error as error:
+        raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
+
+
+async def next_message(subscription: Subscription, timeout: float) -> Msg:  # noqa: ASYNC109 - NATS' own
+    """The next message of a subscription.
+
+    Raises:
+        NoAnswerError: none came within `timeout` seconds.
+        BrokerUnavailableError: the connection is gone for good.
+    """
+    with mapped():
+        return await _cancellable(subscription.next_msg(timeout=timeout))
+
+
+async def _cancellable(work: Awaitable[T]) -> T:
+    """Await something of nats-py without losing a cancellation.
+
+    Before Python 3.12 `asyncio.wait_for`, which it uses, swallows one that comes together with the result.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
+
+
+async def quietly_unsubscribe(subscription: Subscription) -> None:
+    """End a subscription; without a connection there is nothing to end."""
+    try:
+        await subscription.unsubscribe()
+    except nats.errors.Error:
+        log.debug("unsubscribe failed", subject=subscription.subject)

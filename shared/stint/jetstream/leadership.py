@@ -1,0 +1,36 @@
+"""When absence can be believed: of a leader that a majority follows at this moment."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from stint.errors import BrokerUnavailableError
+from stint.jetstream.answers import check
+from stint.jetstream.broker import Broker
+
+FOLLOWED: Final = 3.0
+"""Seconds since a replica last answered its leader. Less than 4, after which replicas may elect another one; a replica
+answers once a second, and up to 1.4 were measured in an idle stream."""
+
+_SECOND: Final = 10**9
+
+
+async def prove_absence(broker: Broker, stream: str, subject: str) -> None:
+    """Return if the stream surely has no message on these subjects.
+
+    A server that stood still may take itself for the leader for a moment after another was elected, and know nothing of
+    what that one has acknowledged. So the count and the proof of leadership have to stand in one answer.
+
+    Raises:
+        BrokerUnavailableError: it has some, or nobody can say.
+    """
+    info = check(await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject}, FOLLOWED))
+    if info["state"].get("subjects") or not _is_followed(info.get("cluster") or {}):
+        raise BrokerUnavailableError("NATS has no leader that can say what is not there. Try again.")
+
+
+def _is_followed(cluster: Mapping[str, Any]) -> bool:
+    """Whether a majority has answered lately. A server that is alone answers for itself."""
+    replicas = cluster.get("replicas") or []
+    since_answers: list[int] = [replica.get("active", 0) for replica in replicas]  # 0: never heard of
+    following = sum(0 < since < FOLLOWED * _SECOND for since in since_answers)
+    return 1 + following > (1 + len(replicas)) / 2

@@ -1,0 +1,113 @@
+"""Three NATS servers that hold each stream together. A test may kill, stop and restart each of them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stint.errors import StintError
+from stint.jetstream import Broker, declare
+from tests.servers import NatsProcess, free_port
+
+SIZE = 3
+ELECTED = 60.0
+"""Seconds that a cluster may take to agree on a leader; a loaded machine needs several rounds."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Servers by name."""
+
+    servers: dict[str, NatsProcess]
+
+    @property
+    def url(self) -> str:
+        """Of all servers, for `Broker`."""
+        return ",".join(server.url for server in self.servers.values())
+
+    def others(self, name: str) -> list[str]:
+        """Names of the other servers."""
+        return [other for other in self.servers if other != name]
+
+    async def leader(self, broker: Broker, stream: str) -> str:
+        """The name of the server that leads the stream, once there is one."""
+        async with asyncio.timeout(ELECTED):
+            while True:
+                found = await _info(broker, stream)
+                if leader := found.get("leader"):
+                    return str(leader)
+
+    async def whole(self, broker: Broker, stream: str) -> None:
+        """Return once every replica of the stream has all that its leader has."""
+        async with asyncio.timeout(ELECTED):
+            while True:
+                replicas = (await _info(broker, stream)).get("replicas") or []
+                if len(replicas) == SIZE - 1 and all(
+                    replica.get("current") and not replica.get("lag") and not replica.get("offline")
+                    for replica in replicas
+                ):
+                    return
+                await asyncio.sleep(0.05)
+
+
+async def _info(broker: Broker, stream: str) -> dict[str, Any]:
+    """The `cluster` of a STREAM.INFO answer, empty while nobody gives one."""
+    try:
+        await broker.wait_connected()
+        answer = await broker.api(f"STREAM.INFO.{stream}")
+    except StintError:
+        answer = {}
+    cluster: dict[str, Any] = answer.get("cluster") or {}
+    if not cluster:
+        await asyncio.sleep(0.05)
+    return cluster
+
+
+@contextlib.asynccontextmanager
+async def clustered(folder: Path) -> AsyncIterator[Cluster]:
+    """A cluster for the duration of the block. Its streams are not declared yet."""
+    routes = [free_port() for _ in range(SIZE)]
+    urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+    servers = {
+        name: NatsProcess(
+            folder / name,
+            settings=(
+                f"server_name: {name}\n"
+                f'cluster {{ name: tests, listen: "127.0.0.1:{route}", routes: [{urls}], no_advertise: true }}'
+            ),
+        )
+        for name, route in zip(("one", "two", "three"), routes, strict=True)
+    }
+    try:
+        await asyncio.gather(*(server.start() for server in servers.values()))
+        yield Cluster(servers)
+    finally:
+        await asyncio.gather(*(server.kill() for server in servers.values()))
+
+
+@contextlib.asynccontextmanager
+async def connected_to(cluster: Cluster, *first: str) -> AsyncIterator[Broker]:
+    """A connection to the cluster, or to these servers of it alone, with all streams declared on three servers."""
+    url = ",".join(cluster.servers[name].url for name in first) if first else cluster.url
+    broker = Broker(url, name="test")
+    broker.start()
+    try:
+        await broker.wait_connected()
+        await declare_all(broker)
+        yield broker
+    finally:
+        await broker.close()
+
+
+async def declare_all(broker: Broker) -> None:
+    """Declare the streams; a cluster that is just starting refuses until it has its own leader."""
+    async with asyncio.timeout(ELECTED):
+        while True:
+            try:
+                await declare(broker, SIZE)
+            except StintError:
+                await asyncio.sleep(0.1)
+            else:
+                return

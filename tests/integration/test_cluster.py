@@ -1,0 +1,280 @@
+"""A cluster of three servers that loses its leader, a follower, and its quorum."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from stint.config import ProjectorSettings
+from stint.errors import BrokerUnavailableError
+from stint.eventlog import Outcome
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamViews
+from stint.job import State
+from stint.subjects import EVENTS, PAYLOADS, WORK, queue_token
+from stint_projector.__main__ import work
+from tests import events
+from tests.cluster import SIZE, Cluster, clustered, connected_to
+from tests.containers import OpenBao
+from tests.integration.test_api_support import SEALED, api
+from tests.runner_bench import make_bench
+
+WRITERS = 8
+JOBS_BEFORE = 40
+"""Written before something happens to the cluster."""
+JOBS_AFTER = 80
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with clustered(tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def broker(cluster: Cluster) -> AsyncIterator[Broker]:
+    async with connected_to(cluster) as broker:
+        for stream in (EVENTS, PAYLOADS, WORK):
+            await cluster.whole(broker, stream)
+        yield broker
+
+
+def new_id() -> str:
+    return secrets.token_hex(12)
+
+
+class Load:
+    """Writers that submit jobs and kill each while it is queued, which takes one fact and then two at once."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.log = JetStreamEventLog(broker)
+        self.payloads = JetStreamPayloads(broker)
+        self.broker = broker
+        self.submitted: dict[str, Outcome] = {}
+        self.killed: dict[str, Outcome] = {}
+        self.doubtful: list[str] = []
+        self.reached = asyncio.Event()
+        self.happened = asyncio.Event()
+
+    async def run(self) -> None:
+        """Write until enough was written after `happened`."""
+        await asyncio.gather(*(self._write() for _ in range(WRITERS)))
+
+    async def _write(self) -> None:
+        after = 0
+        while after < JOBS_AFTER / WRITERS:
+            after += self.happened.is_set()
+            await self._one(new_id())
+            if len(self.submitted) >= JOBS_BEFORE:
+                self.reached.set()
+
+    async def _one(self, job_id: str) -> None:
+        await self.payloads.put(events.TOKEN, job_id, b"sealed")
+        fact = events.submitted()
+        outcome = await self.log.append(events.TOKEN, job_id, fact)
+        if outcome is Outcome.UNKNOWN:
+            self.doubtful.append(job_id)
+            outcome = await self.log.append(events.TOKEN, job_id, fact)
+        self.submitted[job_id] = outcome
+        job = await self.log.load(job_id)
+        assert job is not None, "acknowledged"
+        facts = events.kill_requested(), events.ended("failed", "killed")
+        self.killed[job_id] = await self.log.append(events.TOKEN, job_id, *facts, after=job.sequence)
+
+    async def check(self) -> None:
+        """Nothing that was won is lost, and nothing is there twice or in part."""
+        assert set(self.submitted.values()) == {Outcome.WON}
+        assert set(self.killed.values()) <= {Outcome.WON, Outcome.UNKNOWN}
+        for job_id in self.submitted:
+            job = await self.log.load(job_id)
+            assert job is not None
+            whole = job.state is State.FAILED and {"submitted", "kill_requested", "ended"} == set(job.facts)
+            assert whole or (self.killed[job_id] is Outcome.UNKNOWN and set(job.facts) == {"submitted"}), job
+        assert await _count(self.broker, EVENTS, "ev.submitted.>") == len(self.submitted)
+        assert await _count(self.broker, PAYLOADS, "pl.>") == len(self.submitted)
+        async with asyncio.timeout(30):  # it follows EVENTS
+            while await _count(self.broker, WORK, "ev.submitted.>") != len(self.submitted):
+                await asyncio.sleep(0.05)
+
+
+async def _count(broker: Broker, stream: str, subject: str) -> int:
+    info = await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
+    subjects: dict[str, int] = info["state"].get("subjects") or {}
+    assert set(subjects.values()) <= {1}
+    return len(subjects)
+
+
+async def test_appends_go_on_over_the_loss_of_their_leader(cluster: Cluster, broker: Broker) -> None:
+    load = Load(broker)
+    running = asyncio.create_task(load.run())
+    await load.reached.wait()
+    fallen = await cluster.leader(broker, EVENTS)
+    await cluster.servers[fallen].kill()
+    load.happened.set()
+    await running
+    assert await cluster.leader(broker, EVENTS) != fallen
+    await load.check()
+    await cluster.servers[fallen].start()
+    await cluster.whole(broker, EVENTS)
+    await load.check()
+
+
+async def test_a_leader_that_stands_still_is_replaced_and_takes_nothing_back(cluster: Cluster, broker: Broker) -> None:
+    """Its messages of before, half of them unanswered, come through when it goes on, or never."""
+    async with connected_to(cluster, cluster.others(await cluster.leader(broker, EVENTS))[0]) as other:
+        load = Load(other)
+        running = asyncio.create_task(load.run())
+        await load.reached.wait()
+        still = cluster.servers[await cluster.leader(other, EVENTS)]
+        with paused(still.pid, cluster):
+            load.happened.set()
+            await running
+        await cluster.whole(other, EVENTS)
+        await load.check()
+
+
+@contextmanager
+def paused(pid: int, cluster: Cluster) -> Iterator[None]:
+    """The server of this process stands still during the block."""
+    server = next(server for server in cluster.servers.values() if server.pid == pid)
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()
+
+
+async def test_the_loss_of_a_follower_is_not_noticed(cluster: Cluster, broker: Broker) -> None:
+    """Not even through the very server that is lost: another one takes over the connection."""
+    leader = await cluster.leader(broker, EVENTS)
+    ports = {server.port: name for name, server in cluster.servers.items()}
+    while True:
+        assert broker.client.connected_url is not None
+        connected = ports[broker.client.connected_url.port]
+        if connected != leader:
+            break
+        await broker.client.force_reconnect()
+        async with asyncio.timeout(20):
+            while not (broker.client.is_connected and broker.connected.is_set()):
+                await asyncio.sleep(0.01)
+    load = Load(broker)
+    running = asyncio.create_task(load.run())
+    await load.reached.wait()
+    await cluster.servers[connected].kill()
+    load.happened.set()
+    await running
+    assert load.doubtful == []
+    assert set(load.killed.values()) == {Outcome.WON}
+    await load.check()
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+async def test_a_server_that_was_left_behind_never_denies_a_job(cluster: Cluster, broker: Broker, role: str) -> None:
+    """Whoever asks it in the moment it goes on gets the job, or hears that nobody knows."""
+    leader = await cluster.leader(broker, EVENTS)
+    left = leader if role == "leader" else cluster.others(leader)[0]
+    others = cluster.others(left)
+    async with connected_to(cluster, *others) as ahead, connected_to(cluster, left) as behind:
+        known = []
+        with paused(cluster.servers[left].pid, cluster):
+            for _ in range(20):
+                known.append(new_id())
+                outcome = Outcome.UNKNOWN
+                fact = events.submitted()
+                while outcome is Outcome.UNKNOWN:
+                    outcome = await JetStreamEventLog(ahead).append(events.TOKEN, known[-1], fact)
+                assert outcome is Outcome.WON
+        log = JetStreamEventLog(behind)
+        async with asyncio.timeout(60):
+            while True:
+                found = await asyncio.gather(*(_sees(log, job_id) for job_id in reversed(known)))
+                assert False not in found
+                if all(found):
+                    break
+
+
+async def _sees(log: JetStreamEventLog, job_id: str) -> bool | None:
+    """Whether it is there, None if that is not known."""
+    try:
+        return await log.load(job_id) is not None
+    except BrokerUnavailableError:
+        return None
+
+
+BODY = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED}
+
+
+async def test_without_a_quorum_the_api_promises_nothing_and_resumes(cluster: Cluster, openbao: OpenBao) -> None:
+    async with (
+        connected_to(cluster) as broker,
+        api(cluster.url, openbao.address, openbao.root_token, STINT_REPLICAS=str(SIZE)) as bench,
+    ):
+        await bench.parts.index.ready.wait()
+        queued, doomed = [(await bench.http.post("/v1/api/job", json=BODY)).json()["_id"] for _ in range(2)]
+        lost = cluster.others(await cluster.leader(broker, EVENTS))
+        await asyncio.gather(*(cluster.servers[name].kill() for name in lost))
+
+        requests = [
+            bench.http.post("/v1/api/job", json=BODY, timeout=60),
+            bench.http.post(f"/v1/api/job/kill/{queued}", timeout=60),
+            bench.http.delete(f"/v1/api/job/{doomed}", timeout=60),
+            bench.http.get(f"/v1/api/job/{new_id()}", timeout=60),
+        ]
+        for answer in await asyncio.gather(*requests):
+            assert (answer.status_code, answer.json()["status"]) == (503, "Service Unavailable."), answer.text
+            assert answer.json()["error"].endswith(".")
+        for _ in range(20):
+            known = await bench.http.get(f"/v1/api/job/{queued}", timeout=60)
+            assert known.status_code in {200, 503}
+
+        await asyncio.gather(*(cluster.servers[name].start() for name in lost))
+        await cluster.whole(broker, EVENTS)
+        await cluster.whole(broker, WORK)
+        assert (await _answered(bench.http, "GET", f"/v1/api/job/{new_id()}")).status_code == 404
+        assert (await _answered(bench.http, "GET", f"/v1/api/job/{queued}")).status_code == 200
+        assert (await _answered(bench.http, "POST", "/v1/api/job", json=BODY)).status_code == 200
+        killed = await _answered(bench.http, "POST", f"/v1/api/job/kill/{queued}")
+        assert killed.status_code in {200, 400}  # 400: the first request came through after all
+        assert (await _answered(bench.http, "GET", f"/v1/api/job/{queued}")).json()["status"] == "failed"
+
+
+async def _answered(http: httpx.AsyncClient, method: str, path: str, **options: object) -> httpx.Response:
+    """The first answer that is not 503."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await http.request(method, path, timeout=60, **options)  # type: ignore[arg-type]
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return answer
+
+
+async def test_runner_and_projector_go_on_when_the_quorum_is_back(
+    cluster: Cluster, broker: Broker, openbao: OpenBao, busybox: str
+) -> None:
+    bench = await make_bench(broker, openbao, busybox)
+    projecting = asyncio.create_task(work(ProjectorSettings.model_validate({}), broker))
+    async with bench.runner(capacity=1):
+        running = await bench.submit("echo up; sleep 600", queue="first")
+        async with JetStreamOutput(broker).tail(queue_token("first"), running) as tail, asyncio.timeout(30):
+            await anext(tail)
+        queued = [await bench.submit("true", queue=f"q{number}") for number in range(3)]
+        lost = cluster.others(await cluster.leader(broker, EVENTS))
+        await asyncio.gather(*(cluster.servers[name].kill() for name in lost))
+        async with asyncio.timeout(60):  # it cannot renew
+            while await bench.engine().find({"stint.job": running}):
+                await asyncio.sleep(0.1)
+        await asyncio.gather(*(cluster.servers[name].start() for name in lost))
+        await cluster.whole(broker, EVENTS)
+        await cluster.whole(broker, WORK)
+        for job_id in queued:
+            assert (await bench.end(job_id))[0].state is State.SUCCESS
+        async with asyncio.timeout(60), JetStreamViews(broker).follow() as changes:
+            seen: dict[str, bytes] = {}
+            while not all(b'"success"' in seen.get(job_id, b"") for job_id in queued):
+                change = await anext(changes)
+                if change is not None and change.value is not None:
+                    seen[change.job_id] = change.value
+    projecting.cancel()
+    await asyncio.gather(projecting, return_exceptions=True)
