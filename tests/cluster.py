@@ -27,6 +27,11 @@ class Cluster:
         """Of all servers, for `Broker`."""
         return ",".join(server.url for server in self.servers.values())
 
+    def connected(self, broker: Broker) -> str:
+        """The name of the server that has this connection."""
+        url = broker.client.connected_url
+        return next(name for name, server in self.servers.items() if url and url.port == server.port)
+
     def others(self, name: str) -> list[str]:
         """Names of the other servers."""
         return [other for other in self.servers if other != name]

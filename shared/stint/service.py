@@ -15,7 +15,8 @@ S = TypeVar("S", bound=Settings)
 
 USAGE_ERROR: Final = 2
 THREADS: Final = 32
-"""For Vault's calls, which block: the default of a small machine is fewer than there are jobs."""
+"""For content, masking and the look-up of names. The default of a small machine is a handful, which large contents of
+a few jobs would fill: the look-up that a lost connection needs would wait for them. Vault's calls have their own."""
 
 
 def run(shape: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> int:

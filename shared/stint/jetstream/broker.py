@@ -7,15 +7,13 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
-from stint.jetstream.answers import status_of
-from stint.jetstream.driver import NoAnswerError, check_url, mapped, next_message, quietly_unsubscribe
+from stint.errors import BrokerUnavailableError, TooLargeError
+from stint.jetstream.driver import NoAnswerError, check_url, collect, mapped, next_message, quietly_unsubscribe
 
 __all__ = ["Broker", "NoAnswerError", "next_message"]
 
@@ -157,13 +155,14 @@ class Broker:
 
     async def _ready(self) -> None:
         """Return if there is a connection. In a cluster another server has it a moment after one is lost."""
-        if self._connected or (len(self.client.servers) > 1 and await self.connected_within(RECONNECT)):
-            return
-        raise BrokerUnavailableError
+        connected = self.client.is_connected and self.connected.is_set()
+        if not connected and not (self._several and await self.connected_within(RECONNECT)):
+            raise BrokerUnavailableError
 
     @property
-    def _connected(self) -> bool:
-        return self.client.is_connected and self.connected.is_set()
+    def _several(self) -> bool:
+        """Whether there are other servers to go to."""
+        return len(self.client.servers) > 1
 
     async def _unless_lost(self, answer: Coroutine[Any, Any, T]) -> T:
         """An answer; none comes any more once the connection that asked is lost."""
@@ -204,33 +203,23 @@ class Broker:
         """Messages straight from a stream's nearest replica: a batch or a `multi_last`. Empty if there is none.
 
         Raises:
-            NoAnswerError: that replica does not answer; another may.
+            NoAnswerError: that replica does not answer. In a cluster another one was asked too.
             BrokerRefusedError: the stream refused the request.
         """
+        try:
+            return await self._direct_get(stream, request)
+        except NoAnswerError:
+            if not self._several:
+                raise
+            return await self._direct_get(stream, request)
+
+    async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         async with self.subscribe(self.client.new_inbox) as subscription:
-            try:
+            with mapped():
                 await self.client.publish(
                     f"{self.prefix}.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=subscription.subject
                 )
-                return await self._unless_lost(self._collect(subscription))
-            except (TimeoutError, nats.errors.TimeoutError):
-                raise NoAnswerError from None
-            except nats.errors.Error as error:
-                raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
-
-    async def _collect(self, subscription: Subscription) -> list[Msg]:
-        messages: list[Msg] = []
-        while True:
-            message = await next_message(subscription, min(self.timeout, REPLICA_WAIT))
-            match status_of(message):
-                case "":
-                    messages.append(message)
-                case "204" | "404":
-                    return messages
-                case "503":
-                    raise BrokerUnavailableError
-                case status:
-                    raise BrokerRefusedError(f"NATS refused to read: {status}.")
+                return await self._unless_lost(collect(subscription, min(self.timeout, REPLICA_WAIT)))
 
     async def send(self, subject: str, data: bytes = b"", *, reply: str = "") -> None:
         """Publish without waiting for anything.

@@ -11,7 +11,8 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.errors import BrokerUnavailableError, ConfigError
+from stint.errors import BrokerRefusedError, BrokerUnavailableError, ConfigError
+from stint.jetstream.answers import status_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -57,6 +58,26 @@ async def next_message(subscription: Subscription, timeout: float) -> Msg:  # no
     """
     with mapped():
         return await _cancellable(subscription.next_msg(timeout=timeout))
+
+
+async def collect(subscription: Subscription, wait: float) -> list[Msg]:
+    """What a direct get answers, until the server says that this was all; `wait` seconds at most for each message.
+
+    Raises:
+        BrokerRefusedError: the stream refused the request.
+    """
+    messages: list[Msg] = []
+    while True:
+        message = await next_message(subscription, wait)
+        match status_of(message):
+            case "":
+                messages.append(message)
+            case "204" | "404":
+                return messages
+            case "503":
+                raise BrokerUnavailableError
+            case status:
+                raise BrokerRefusedError(f"NATS refused to read: {status}.")
 
 
 async def _cancellable(work: Awaitable[T]) -> T:

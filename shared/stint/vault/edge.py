@@ -3,6 +3,7 @@
 import asyncio
 import http.cookiejar
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,7 +26,9 @@ from stint.errors import (
 T = TypeVar("T")
 
 _POOL: Final = 32
-"""Connections kept open: as many as the default executor of asyncio has threads at most."""
+"""Calls at a time, each in a thread and on a connection of its own."""
+_TURNS: Final = 3
+"""Time-outs that a call may take in all: it may have to wait until others, which hang, have had theirs."""
 
 _BY_STATUS: Final[dict[int, type[VaultError]]] = {
     403: VaultDeniedError,
@@ -40,9 +43,10 @@ _BY_STATUS: Final[dict[int, type[VaultError]]] = {
 class Edge:
     """Calls Vault through hvac. It holds no token: each call names the one it acts with, "" for none.
 
-    What the calls share is a pool of connections and nothing else: no cookies are kept, and neither `.netrc` nor
-    proxies nor CA bundles are taken from the environment, so a request carries only what it was given. Redirects are
-    not followed: the token would go wherever they point.
+    What the calls share is a pool of connections and of threads, and nothing else: while Vault hangs, the threads that
+    look up names and unpack content go on. No cookies are kept, and neither `.netrc` nor proxies nor CA bundles are
+    taken from the environment, so a request carries only what it was given. Redirects are not followed: the token would
+    go wherever they point.
     """
 
     def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0) -> None:
@@ -51,6 +55,7 @@ class Edge:
             raise ConfigError(f"VAULT_CACERT: {cacert} does not exist.")
         self._verify = cacert or True
         self._timeout = timeout
+        self._threads = ThreadPoolExecutor(_POOL, thread_name_prefix="vault")
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = self._verify
@@ -69,7 +74,12 @@ class Edge:
             VaultRefusedError: 400 and every other client error.
         """
         check_token(token, self.address)
-        return await asyncio.to_thread(lambda: request(self._client(token)))
+        calling = asyncio.get_running_loop().run_in_executor(self._threads, lambda: request(self._client(token)))
+        try:
+            async with asyncio.timeout(_TURNS * self._timeout):
+                return await calling
+        except TimeoutError:  # one that still waits for a thread is taken back
+            raise VaultUnavailableError(f"Vault at {self.address} is not reachable (too many calls hang).") from None
 
     def _client(self, token: str) -> Any:
         return hvac.Client(  # noqa: TID251 - the one factory; its token is always explicit
