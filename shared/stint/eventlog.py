@@ -45,6 +45,7 @@ class EventLog(Protocol):
                 loses. None asks only that this fact has not happened yet.
 
         Raises:
+            BrokerUnavailableError: nothing was taken, nor will be. Where that is not sure the outcome is `UNKNOWN`.
             TooLargeError: the event is larger than the broker takes. Nothing was sent.
         """
         ...

@@ -47,7 +47,13 @@ class FaultyLog(JetStreamEventLog):
     async def append(self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None) -> Outcome:
         if self.arrives:
             await super().append(token, job_id, *facts, after=after)
-            return Outcome.UNKNOWN
+        return Outcome.UNKNOWN
+
+
+class ClosedLog(JetStreamEventLog):
+    """The real log, which takes nothing and says so."""
+
+    async def append(self, *_arguments: Any, **_options: Any) -> Outcome:
         raise BrokerUnavailableError
 
 
@@ -163,3 +169,12 @@ async def test_a_lost_answer_is_found_again(bench: Bench, arrives: bool) -> None
     assert await messages(bench, PAYLOADS, f"pl.*.{job_id}.*") == (1 if arrives else 2)
     await bench.parts.payloads.purge(job.token, job_id)
     assert await messages(bench, PAYLOADS, f"pl.*.{job_id}.*") == 0
+
+
+async def test_what_was_not_taken_is_told_from_what_may_have_been(bench: Bench) -> None:
+    """Only the latter has an id to look at."""
+    client = Client(bench)
+    async with another(bench, ClosedLog(bench.broker)) as closed:
+        answer = await client.post(closed, **PLAIN)
+    assert (answer.status_code, "_id" in answer.json()) == (503, False)
+    assert await client.pending() == 0

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -13,7 +13,7 @@ from stint.config import ProjectorSettings
 from stint.errors import BrokerUnavailableError
 from stint.eventlog import Outcome
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamViews
-from stint.job import State
+from stint.job import Job, State
 from stint.subjects import EVENTS, LABEL_JOB, PAYLOADS, WORK, queue_token
 from stint_projector.__main__ import work
 from tests import events
@@ -21,13 +21,14 @@ from tests.cluster import SIZE, Cluster, clustered, connected_to
 from tests.containers import OpenBao
 from tests.integration.test_api_support import SEALED, api
 from tests.runner_bench import make_bench
+from tests.servers import NatsProcess
 
 WRITERS = 8
 JOBS_BEFORE = 40
 """Written before something happens to the cluster."""
 JOBS_AFTER = 80
 SOURCED = 120.0
-"""Seconds until WORK has what EVENTS has. Its new leader tries at long intervals to reach the one of EVENTS: 45 seen."""
+"""Seconds until WORK has what EVENTS has. Its leader tries at long intervals to reach that of EVENTS: 45 seen."""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -83,11 +84,8 @@ class Load:
             self.doubtful.append(job_id)
             outcome = await self.log.append(events.TOKEN, job_id, fact)
         self.submitted[job_id] = outcome
-        while (there := await _sees(self.log, job_id)) is None:  # nobody can say in the middle of an election
-            pass
-        assert there, "acknowledged"
-        job = await self.log.load(job_id)
-        assert job is not None
+        job = await _loaded(self.log, job_id)
+        assert job is not None, "acknowledged"
         facts = events.kill_requested(), events.ended("failed", "killed")
         self.killed[job_id] = await self.log.append(events.TOKEN, job_id, *facts, after=job.sequence)
 
@@ -96,7 +94,7 @@ class Load:
         assert set(self.submitted.values()) == {Outcome.WON}
         assert set(self.killed.values()) <= {Outcome.WON, Outcome.UNKNOWN}
         for job_id in self.submitted:
-            job = await self.log.load(job_id)
+            job = await _loaded(self.log, job_id)
             assert job is not None
             whole = job.state is State.FAILED and {"submitted", "kill_requested", "ended"} == set(job.facts)
             assert whole or (self.killed[job_id] is Outcome.UNKNOWN and set(job.facts) == {"submitted"}), job
@@ -108,6 +106,14 @@ class Load:
 
     async def _all_in_work(self) -> bool:
         return await _count(self.broker, WORK, "ev.submitted.>") == len(self.submitted)
+
+
+async def _loaded(log: JetStreamEventLog, job_id: str) -> Job | None:
+    """What the log says once it can: in the middle of an election nobody knows."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(BrokerUnavailableError):
+                return await log.load(job_id)
 
 
 async def _count(broker: Broker, stream: str, subject: str) -> int:
@@ -132,24 +138,24 @@ async def test_appends_go_on_over_the_loss_of_their_leader(cluster: Cluster, bro
     await load.check()
 
 
-async def test_a_leader_that_stands_still_is_replaced_and_takes_nothing_back(cluster: Cluster, broker: Broker) -> None:
+async def test_a_leader_that_stands_still_is_replaced_and_takes_nothing_back(cluster: Cluster) -> None:
     """Its messages of before, half of them unanswered, come through when it goes on, or never."""
-    async with connected_to(cluster, cluster.others(await cluster.leader(broker, EVENTS))[0]) as other:
-        load = Load(other)
+    async with connected_to(cluster) as broker:
+        leader = await cluster.leader(broker, EVENTS)
+    async with connected_to(cluster, *cluster.others(leader)) as broker:
+        load = Load(broker)
         running = asyncio.create_task(load.run())
         await load.reached.wait()
-        still = cluster.servers[await cluster.leader(other, EVENTS)]
-        with paused(still.pid, cluster):
+        with paused(cluster.servers[leader]):
             load.happened.set()
             await running
-        await cluster.whole(other, EVENTS)
+        await cluster.whole(broker, EVENTS)
         await load.check()
 
 
 @contextmanager
-def paused(pid: int, cluster: Cluster) -> Iterator[None]:
-    """The server of this process stands still during the block."""
-    server = next(server for server in cluster.servers.values() if server.pid == pid)
+def paused(server: NatsProcess) -> Iterator[None]:
+    """It stands still during the block."""
     server.pause()
     try:
         yield
@@ -173,6 +179,8 @@ async def test_the_loss_of_a_follower_is_not_noticed(cluster: Cluster, broker: B
     await load.check()
 
 
+# nats-py leaves the connection of an attempt that timed out to the garbage collector.
+@pytest.mark.filterwarnings("ignore:.*StreamWriter:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("role", ["leader", "follower"])
 async def test_a_server_that_was_left_behind_never_denies_a_job(cluster: Cluster, broker: Broker, role: str) -> None:
     """Whoever asks it in the moment it goes on gets the job, or hears that nobody knows."""
@@ -181,7 +189,7 @@ async def test_a_server_that_was_left_behind_never_denies_a_job(cluster: Cluster
     others = cluster.others(left)
     async with connected_to(cluster, *others) as ahead, connected_to(cluster, left) as behind:
         known = []
-        with paused(cluster.servers[left].pid, cluster):
+        with paused(cluster.servers[left]):
             for _ in range(20):
                 known.append(new_id())
                 outcome = Outcome.UNKNOWN
@@ -223,11 +231,12 @@ async def test_without_a_quorum_the_api_promises_nothing_and_resumes(cluster: Cl
             bench.http.post("/v1/api/job", json=BODY, timeout=60),
             bench.http.post(f"/v1/api/job/kill/{queued}", timeout=60),
             bench.http.delete(f"/v1/api/job/{doomed}", timeout=60),
-            bench.http.get(f"/v1/api/job/{new_id()}", timeout=60),
         ]
         for answer in await asyncio.gather(*requests):
             assert (answer.status_code, answer.json()["status"]) == (503, "Service Unavailable."), answer.text
             assert answer.json()["error"].endswith(".")
+        unproven = await bench.http.get(f"/v1/api/job/{new_id()}", timeout=60)
+        assert unproven.status_code == 503, "whoever is left may lack what the others have taken"
         for _ in range(20):
             known = await bench.http.get(f"/v1/api/job/{queued}", timeout=60)
             assert known.status_code in {200, 503}

@@ -72,7 +72,7 @@ class Submitter:
             return await self._submit_once(identity, submission, mark(identity, key, submission))
         job_id = self.new_job_id()
         submitted = await self._prepare(identity, submission, await self.sealer.seal(submission), job_id)
-        check_outcome(await self._append(submitted, job_id), job_id)
+        check_outcome(await self.log.append(queue_token(submitted.qname), job_id, submitted), job_id)
         return Accepted(job_id, submission.qname)
 
     # --- with a key -------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class Submitter:
                 return accepted
             raise
         submitted = await self._prepare(identity, submission, sealed, known.job_id, known.digest)
-        outcome = await self._append(submitted, known.job_id)
+        outcome = await self.log.append(queue_token(submitted.qname), known.job_id, submitted)
         if outcome is Outcome.UNKNOWN:
             check_outcome(outcome, known.job_id)
         await self._settle(known, submitted)
@@ -177,13 +177,6 @@ class Submitter:
         except VaultError:
             return ""
         return rfc3339(info.expires_at)
-
-    async def _append(self, submitted: Submitted, job_id: str) -> Outcome:
-        """A broker that goes away here may have taken the fact or not."""
-        try:
-            return await self.log.append(queue_token(submitted.qname), job_id, submitted)
-        except BrokerUnavailableError:
-            return Outcome.UNKNOWN
 
 
 def check_outcome(outcome: Outcome, job_id: str) -> None:

@@ -1,6 +1,7 @@
 """What the server's answers say."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from nats.aio.msg import Msg
@@ -10,6 +11,9 @@ from stint.errors import BrokerRefusedError, BrokerUnavailableError
 STATUS: Final = "Status"
 SEQUENCE: Final = "Nats-Sequence"
 """Set by the server on what it reads out of a stream, over whatever the publisher put there."""
+
+IN_PROGRESS: Final = 10164
+"""In a cluster: a message to this subject is on its way through the replicas, and it is not known what comes of it."""
 
 
 def status_of(message: Msg) -> str:
@@ -36,5 +40,6 @@ def check(answer: dict[str, Any]) -> dict[str, Any]:
     """
     if error := answer.get("error"):
         sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
-        raise (BrokerUnavailableError if error.get("code") == 503 else BrokerRefusedError)(sentence)  # noqa: PLR2004 - HTTP
+        later = error.get("code") == HTTPStatus.SERVICE_UNAVAILABLE or error_code(answer) == IN_PROGRESS
+        raise (BrokerUnavailableError if later else BrokerRefusedError)(sentence)
     return answer

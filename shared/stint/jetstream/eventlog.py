@@ -50,7 +50,8 @@ class JetStreamEventLog:
         async def once() -> Outcome:
             answer = await self._publish(messages, headers)
             if error_code(answer) in {WRONG_LAST_SEQUENCE, SUBJECT_TAKEN}:
-                return await self._who_won(token, job_id, events)
+                by_other_facts = after is not None and error_code(answer) == WRONG_LAST_SEQUENCE
+                return await self._who_won(token, job_id, events, by_other_facts=by_other_facts)
             check(answer)
             return Outcome.WON
 
@@ -76,22 +77,26 @@ class JetStreamEventLog:
     async def _last_look(self, token: str, job_id: str, events: Sequence[AnyEvent]) -> Outcome:
         """Unanswered, facts may still be on their way: only what is there tells anything."""
         try:
-            return await self._who_won(token, job_id, events, unanswered=True)
+            return await self._who_won(token, job_id, events)
         except BrokerUnavailableError:
             return Outcome.UNKNOWN
 
     async def _who_won(
-        self, token: str, job_id: str, events: Sequence[AnyEvent], *, unanswered: bool = False
+        self, token: str, job_id: str, events: Sequence[AnyEvent], *, by_other_facts: bool = False
     ) -> Outcome:
-        """Whose facts stand in the log. Refused and not there means that something else came before them."""
+        """Whose facts stand in the log. Refused for other facts, it lost if these are not there.
+
+        Raises:
+            NoAnswerError: these facts, of whoever, are on their way through the replicas.
+        """
         last = events[-1]
         subject = EventAddress(last.kind, token, job_id).subject
         message = await self._leader_get({"last_by_subj": subject})
         if message is None:
-            if unanswered:
-                return Outcome.UNKNOWN
             await prove_absence(self._broker, EVENTS, subject)
-            return Outcome.LOST
+            if by_other_facts:
+                return Outcome.LOST
+            raise NoAnswerError
         stored = next(records([message]), None)
         event = stored.event if stored else None
         return Outcome.WON if event is not None and event.event_id == last.event_id else Outcome.LOST

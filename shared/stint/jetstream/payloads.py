@@ -1,12 +1,13 @@
 """Sealed payloads in the PAYLOADS stream."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from stint.errors import UndecodableError
 from stint.history import Place, Stamp
 from stint.jetstream.answers import check, error_code
-from stint.jetstream.broker import Broker
+from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.elections import ANSWER, across_elections
 from stint.jetstream.eventlog import NO_MESSAGE, SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.holdings import places_held
@@ -42,6 +43,8 @@ class JetStreamPayloads:
         # Taken: by an earlier try of this very job. If by anybody else, the payload will not match its ticket.
         if error_code(answer) not in {SUBJECT_TAKEN, WRONG_LAST_SEQUENCE}:
             check(answer)
+        elif await self._last(subject) is None:  # on its way through the replicas, and may get lost there
+            raise NoAnswerError
 
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
         if chunks > MAX_CHUNKS:
@@ -68,9 +71,13 @@ class JetStreamPayloads:
         return await places_held(self._broker, PAYLOADS, payload_subject("*", "*", "*"))
 
     async def newest(self, token: str, job_id: str) -> Stamp | None:
-        request = {"last_by_subj": payload_subject(token, job_id, "*")}
-        answer = await self._broker.api(f"STREAM.MSG.GET.{PAYLOADS}", request)
+        message = await self._last(payload_subject(token, job_id, "*"))
+        return None if message is None else Stamp(message["seq"], parse_time(message["time"]))
+
+    async def _last(self, subject: str) -> Mapping[str, Any] | None:
+        """As the leader knows it."""
+        answer = await self._broker.api(f"STREAM.MSG.GET.{PAYLOADS}", {"last_by_subj": subject}, ANSWER)
         if error_code(answer) == NO_MESSAGE:
             return None
-        message = check(answer)["message"]
-        return Stamp(message["seq"], parse_time(message["time"]))
+        message: Mapping[str, Any] = check(answer)["message"]
+        return message

@@ -1,0 +1,221 @@
+"""A Vault that is sealed or stands still before, during and after a job's login."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+
+from stint.errors import VaultUnavailableError
+from stint.events import Started
+from stint.jetstream import Broker
+from stint.job import State
+from stint.subjects import queue_token
+from stint.vault import Vault
+from stint.vault.client import Login
+from stint.vault.edge import Edge
+from stint_runner import opening
+from tests.containers import OpenBao
+from tests.runner_bench import PASSWORD, Bench, make_bench
+from tests.servers import BaoProcess
+
+T = TypeVar("T")
+TIMEOUT = 1.0
+"""Seconds of each call: a server that stands still is noticed after them."""
+
+
+class WatchedEdge(Edge):
+    """Says when a call found Vault away."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address, timeout=TIMEOUT)
+        self.missed = asyncio.Event()
+
+    async def call(self, token: str, request: Callable[[Any], T]) -> T:
+        try:
+            return await super().call(token, request)
+        except VaultUnavailableError:
+            self.missed.set()
+            raise
+
+
+class WatchedVault(Vault):
+    """A Vault in which something happens behind some calls."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.edge = WatchedEdge(address)
+        self._edge = self.edge
+        self.behind: Mapping[str, Callable[[], Awaitable[None]]] = {}
+
+    async def unwrap_secret_id(self, wrapping_token: str) -> str:
+        secret_id = await super().unwrap_secret_id(wrapping_token)
+        await self._then("unwrap")
+        return secret_id
+
+    async def login(self, role_id: str, secret_id: str) -> Login:
+        login = await super().login(role_id, secret_id)
+        await self._then("login")
+        return login
+
+    async def _then(self, call: str) -> None:
+        if call in self.behind:
+            await self.behind[call]()
+
+
+class Outage:
+    """Takes a Vault away and brings it back."""
+
+    def __init__(self, server: BaoProcess, how: str) -> None:
+        self._server = server
+        self._edge = Edge(server.address)
+        self._sealed = how == "sealed"
+
+    async def begin(self) -> None:
+        if self._sealed:
+            await self._edge.call(self._server.root_token, lambda client: client.sys.seal())
+        else:
+            self._server.pause()
+
+    async def end(self) -> None:
+        if self._sealed:
+            found = re.search(r"^Unseal Key: (\S+)", self._server.log, re.MULTILINE)
+            assert found is not None
+            key = found[1]
+            await self._edge.call("", lambda client: client.sys.submit_unseal_key(key))
+        else:
+            self._server.resume()
+
+
+@pytest.fixture
+async def vault(bao_process: BaoProcess) -> WatchedVault:
+    return WatchedVault(bao_process.address)
+
+
+@pytest.fixture
+async def bench(broker: Broker, bao_process: BaoProcess, vault: WatchedVault, busybox: str) -> Bench:
+    bench = await make_bench(broker, OpenBao(bao_process.address, bao_process.root_token), busybox)
+    bench.vault = vault
+    return bench
+
+
+@pytest.fixture(params=["sealed", "still"])
+async def outage(request: pytest.FixtureRequest, bao_process: BaoProcess) -> AsyncIterator[Outage]:
+    yield Outage(bao_process, request.param)
+    if bao_process.running:
+        bao_process.resume()
+
+
+async def with_secret(bench: Bench) -> str:
+    payload = {"secret_refs": ["password@kv/data/demo.password"], "secret_file_type": "yaml"}
+    return await bench.submit("cat /secrets.yml; sleep 0.05", payload=payload)
+
+
+async def test_before_its_login_a_job_waits_in_its_queue(bench: Bench, vault: WatchedVault, outage: Outage) -> None:
+    job_id = await with_secret(bench)
+    await outage.begin()
+    async with bench.runner():
+        await vault.edge.missed.wait()
+        job = await bench.log.load(job_id)
+        assert job is not None
+        assert job.state is State.QUEUED
+        await outage.end()
+        job, _ = await bench.end(job_id)
+        assert job.state is State.SUCCESS
+        assert PASSWORD in await bench.text(job)
+
+
+async def test_a_runner_can_leave_while_its_job_waits_for_vault(
+    bench: Bench, vault: WatchedVault, outage: Outage
+) -> None:
+    job_id = await bench.submit("true")
+    await outage.begin()
+    async with asyncio.timeout(60):
+        async with bench.runner():
+            await vault.edge.missed.wait()
+        job = await bench.log.load(job_id)
+        assert job is not None
+        assert job.state is State.QUEUED
+        await outage.end()
+        async with bench.runner("runner-2"):
+            assert (await bench.end(job_id))[0].state is State.SUCCESS
+
+
+@pytest.mark.parametrize("call", ["unwrap", "login"])
+async def test_in_its_login_a_job_waits_where_it_is(
+    bench: Bench, vault: WatchedVault, outage: Outage, call: str
+) -> None:
+    """Its wrapping token is spent: another try could not begin again."""
+    job_id = await with_secret(bench)
+    async with bench.runner():
+        async with struck(bench, vault, outage, call, job_id):
+            pass
+        await outage.end()
+        job, _ = await bench.end(job_id)
+        assert job.state is State.SUCCESS
+        assert PASSWORD in await bench.text(job)
+
+
+@pytest.mark.parametrize("call", ["unwrap", "login"])
+async def test_a_job_that_has_started_fails_when_vault_stays_away(
+    bench: Bench, vault: WatchedVault, outage: Outage, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "PATIENCE", 2 * TIMEOUT)
+    job_id = await with_secret(bench)
+    async with bench.runner():
+        async with struck(bench, vault, outage, call, job_id), asyncio.timeout(60):
+            job, end = await bench.end(job_id)
+        assert job.state in {State.FAILED, State.NOTAUTHORISED}
+        assert end.reason == "secrets"
+        assert "Vault" in end.error
+        await outage.end()
+        assert (await bench.end(await bench.submit("true")))[0].state is State.SUCCESS
+
+
+@asynccontextmanager
+async def struck(bench: Bench, vault: WatchedVault, outage: Outage, call: str, job_id: str) -> AsyncIterator[None]:
+    """The outage has begun behind that call of the job, and the next one has found it."""
+    begun = asyncio.Event()
+
+    async def begin() -> None:
+        job = await bench.log.load(job_id)
+        if job is not None and job.fact(Started) and not begun.is_set():  # not the runner's own login
+            await outage.begin()
+            begun.set()
+
+    vault.behind = {call: begin}
+    await begun.wait()
+    vault.edge.missed.clear()
+    await vault.edge.missed.wait()
+    yield
+
+
+async def test_a_running_job_does_not_need_vault_and_its_end_does_not_wait(
+    bench: Bench, vault: WatchedVault, outage: Outage
+) -> None:
+    async with bench.runner(), asyncio.timeout(60):
+        job_id = await bench.submit("echo up; sleep 1; echo still up; sleep 0.05")
+        async with bench.output.tail(queue_token("deploys"), job_id) as tail:
+            await anext(tail)
+        await outage.begin()
+        job, end = await bench.end(job_id)
+        assert (job.state, end.return_code) == (State.SUCCESS, 0)
+        assert await bench.text(job) == "up\nstill up\n"
+        await vault.edge.missed.wait()  # its token could not be revoked, and ends by itself
+        await outage.end()
+        assert (await bench.end(await bench.submit("true")))[0].state is State.SUCCESS
+
+
+async def test_a_wrapping_token_whose_answer_was_lost_is_no_alarm(bench: Bench, vault: WatchedVault) -> None:
+    job_id = await bench.submit("true")
+
+    async def lose() -> None:
+        raise VaultUnavailableError
+
+    vault.behind = {"unwrap": lose}
+    async with bench.runner():
+        job, end = await bench.end(job_id)
+    assert (job.state, end.reason) == (State.FAILED, "secrets")
+    assert end.error == "Vault did not answer while the wrapping token was being spent."
