@@ -34,9 +34,11 @@ class Line:
     url: str = ""
     broken: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    ends: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        self.ends += writer, back
         silent = asyncio.Event()
         self.tasks |= {
             asyncio.create_task(self._forward(reader, back, silent)),
@@ -73,6 +75,9 @@ async def line(nats: NatsProcess) -> AsyncIterator[Line]:
         for task in line.tasks:
             task.cancel()
         await asyncio.gather(*line.tasks, return_exceptions=True)
+        for end in line.ends:
+            end.close()
+        await asyncio.gather(*(end.wait_closed() for end in line.ends), return_exceptions=True)
 
 
 async def submissions(broker: Broker, stream: str = EVENTS) -> set[str]:

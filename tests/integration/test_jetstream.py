@@ -19,8 +19,10 @@ from stint.jetstream import (
     JetStreamViews,
     JetStreamWorkQueues,
     declare,
+    elections,
 )
 from stint.jetstream.answers import error_code
+from stint.jetstream.driver import NoAnswerError
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
 from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, consumer_name, log_subject, queue_token
@@ -135,9 +137,8 @@ def test_an_address_that_is_none_is_a_wrong_setting(url: str) -> None:
 
 
 async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker stores the fact but the answer is lost: the outcome is read from the log."""
-    from stint.jetstream.broker import NoAnswerError  # noqa: PLC0415 - internal to this one scenario
-
+    """The broker stores the fact but all answers are lost: the outcome is read from the log."""
+    monkeypatch.setattr(elections, "ELECTION", 0.5)
     log = JetStreamEventLog(broker)
     publish = broker.publish
 

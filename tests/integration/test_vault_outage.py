@@ -71,6 +71,21 @@ async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -
             await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
 
 
+async def test_a_hundred_calls_that_hang_end_and_hold_up_nothing_else() -> None:
+    async with scripted("") as script, scripted(answer(200, "{}")) as another:
+        vault = Vault(script.address, timeout=0.5)
+        calls = [asyncio.create_task(vault.lookup_self(TOKEN)) for _ in range(100)]
+        await asyncio.sleep(0)  # they begin
+        async with asyncio.timeout(0.4):
+            assert await asyncio.to_thread(len, "the look-up of names runs here") == 30
+            await Vault(another.address).lookup_self(TOKEN)
+        async with asyncio.timeout(5):
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(end) for end in ends} == {VaultUnavailableError}
+        script.answers = [answer(200, '{"data": {"display_name": "x"}}')]
+        assert (await vault.lookup_self(TOKEN)).display_name == "x"
+
+
 async def test_an_answer_cut_short_is_unavailable() -> None:
     async with scripted("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{") as script:
         with pytest.raises(VaultUnavailableError):
