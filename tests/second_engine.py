@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 
@@ -31,6 +32,9 @@ class EngineProcess(ServerProcess):
         run_dir: a folder with a short name, for sockets.
         namespace: in containerd: that of the system is shared by all engines.
     """
+
+    # After a SIGKILL it waits for its old containerd, and gives each container that still runs ten seconds to end.
+    READY: ClassVar[float] = 60.0
 
     options: Sequence[str] = ()
     bridge: str = ""
@@ -83,6 +87,7 @@ async def second_engine(folder: Path, *options: str) -> AsyncIterator[EngineProc
             yield engine
         finally:
             await engine.stop()
+            _unmount(engine.data_dir)
             _root("rm", "-rf", str(engine.data_dir / "data"))
 
 
@@ -107,7 +112,16 @@ def _short_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
+        _unmount(folder)
         _root("rm", "-rf", str(folder))
+
+
+def _unmount(folder: Path) -> None:
+    """What an engine that was killed has left mounted there."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    for place in reversed(mounted):  # the last one lies deepest
+        if place.startswith(f"{folder}/"):
+            _root("umount", "--lazy", place)
 
 
 def _root(*command: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import httpx
 
@@ -30,6 +30,8 @@ class ServerProcess:
 
     `start` returns when it answers; `stop` and `kill` when it is gone, and do nothing when it is not running.
     """
+
+    READY: ClassVar[float] = READY
 
     data_dir: Path
     port: int = 0
@@ -64,7 +66,7 @@ class ServerProcess:
                 *command, env=environ, stdin=DEVNULL, stdout=log, stderr=log
             )
         try:
-            async with asyncio.timeout(READY):
+            async with asyncio.timeout(self.READY):
                 await self._poll()
         except BaseException:
             await self.kill()

@@ -13,6 +13,9 @@ from stint.config import ProjectorSettings
 from stint.errors import BrokerUnavailableError
 from stint.eventlog import Outcome
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamViews
+from stint.jetstream.answers import error_code
+from stint.jetstream.eventlog import NO_MESSAGE
+from stint.jetstream.leadership import prove_absence
 from stint.job import Job, State
 from stint.subjects import EVENTS, LABEL_JOB, PAYLOADS, WORK, queue_token
 from stint_projector.__main__ import work
@@ -197,13 +200,44 @@ async def test_a_server_that_was_left_behind_never_denies_a_job(cluster: Cluster
                 while outcome is Outcome.UNKNOWN:
                     outcome = await JetStreamEventLog(ahead).append(events.TOKEN, known[-1], fact)
                 assert outcome is Outcome.WON
+            denials = [asyncio.create_task(_denied(behind, job_id)) for job_id in known]
+            for _ in range(20):  # they are sent, and are the first that it reads
+                await asyncio.sleep(0)
         log = JetStreamEventLog(behind)
+        assert not any(await asyncio.gather(*denials))
         async with asyncio.timeout(60):
             while True:
                 found = await asyncio.gather(*(_sees(log, job_id) for job_id in reversed(known)))
                 assert False not in found
                 if all(found):
                     break
+
+
+async def test_a_leader_that_hears_nobody_proves_no_absence(cluster: Cluster, broker: Broker) -> None:
+    """It goes on to answer for 10 s, in which others may have a leader and take jobs."""
+    leader = await cluster.leader(broker, EVENTS)
+    async with connected_to(cluster, leader) as alone:
+        await prove_absence(alone, EVENTS, f"ev.submitted.*.{new_id()}")
+        await asyncio.gather(*(cluster.servers[name].kill() for name in cluster.others(leader)))
+        async with asyncio.timeout(30):
+            while True:
+                denied = await _denied(alone, job_id := new_id())
+                subject = f"ev.submitted.*.{job_id}"
+                answer = await alone.api(f"STREAM.MSG.GET.{EVENTS}", {"seq": 1, "next_by_subj": subject})
+                assert error_code(answer) == NO_MESSAGE
+                if not denied:
+                    break
+        with pytest.raises(BrokerUnavailableError):
+            await JetStreamEventLog(alone).load(new_id())
+
+
+async def _denied(broker: Broker, job_id: str) -> bool:
+    """Whether the server proves that it is not there."""
+    try:
+        await prove_absence(broker, EVENTS, f"ev.submitted.*.{job_id}")
+    except BrokerUnavailableError:
+        return False
+    return True
 
 
 async def _sees(log: JetStreamEventLog, job_id: str) -> bool | None:
