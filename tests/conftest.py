@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # its image cannot be had everywhere; this is read at import
 
+import hypothesis
 import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import get_docker_host
@@ -20,6 +21,10 @@ from stint.jetstream import Broker
 from tests.brokers import connected
 from tests.containers import OpenBao, nats_image, openbao_image, started, sweep
 from tests.servers import BaoProcess, NatsProcess, running
+
+# Every test has a time-out; a deadline of its own an example would miss on a busy machine.
+hypothesis.settings.register_profile("stint", deadline=None)
+hypothesis.settings.load_profile("stint")
 
 _FOUND = ("VAULT_", "BAO_", "NATS_", "STINT_", "GOSTINT_")
 

@@ -203,7 +203,7 @@ SEED = make_tar([("gostint.yml", b"a: b"), ("é" * 80, b"x" * 600)]) + make_tar(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(SEED) - 1), st.binary(min_size=1, max_size=12)), min_size=1, max_size=6))
 def test_mutilated_tars_are_taken_or_refused(changes: list[tuple[int, bytes]]) -> None:
     mutilated = bytearray(SEED)

@@ -146,7 +146,7 @@ HAPPENINGS = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     happenings=st.lists(HAPPENINGS, max_size=25, unique_by=lambda happening: happening.address),
     seed=st.integers(0, 1000),
