@@ -27,13 +27,16 @@ apt_get() {
     apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" </dev/null >/dev/null 9<&-
 }
 
+# Whether this release has the package.
+apt_has() { apt-cache show "$1" >/dev/null 2>&1; }
+
 # Installs Debian packages, saying so. Those that this release does not have are left out if their name ends in `?`.
 apt_install() {
   local wanted=() package
   say "installing ${*%\?} (apt-get)"
   apt_get update
   for package in "$@"; do
-    if [ "$package" = "${package%\?}" ] || apt-cache show "${package%\?}" >/dev/null 2>&1; then
+    if [ "$package" = "${package%\?}" ] || apt_has "${package%\?}"; then
       wanted+=("${package%\?}")
     fi
   done

