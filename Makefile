@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv demo test lint lock
+.PHONY: help setup venv demo test lint lock up smoke down
 
 BIN := .venv/bin
 ARGS ?=
@@ -21,6 +21,16 @@ demo: setup ## run one sealed job on the embedded stack and show what happens
 test: setup lint ## lint, types and all tests; `make test ARGS="-k lease"` goes to pytest
 	@scripts/ensure-registry
 	$(BIN)/pytest $(ARGS)
+
+up: setup ## build and start all of it in containers; `make up ARGS="--scale runner=3"`
+	@scripts/ensure-compose
+	@$(BIN)/python -m scripts.up $(ARGS)
+
+smoke: venv ## run jobs on what `make up` started: a sealed one, one that is killed, one whose runner is stopped
+	@$(BIN)/python -m scripts.smoke $(ARGS)
+
+down: venv ## stop and remove all that `make up` started
+	@$(BIN)/python -m scripts.down $(ARGS)
 
 lint: venv ## style, types, layers; no package index named anywhere
 	$(BIN)/ruff check

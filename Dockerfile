@@ -1,0 +1,82 @@
+# The services of Stint, a target for each: `docker build --target runner .`. `setup` prepares a Vault, and ends.
+#
+# The build may be given two secrets, which stay out of every layer: `pip`, a pip.conf, and `ca`, a bundle of
+# certificates that it may name as /run/secrets/ca. No `syntax` line: the engine's own front end is enough.
+ARG PYTHON_IMAGE=python:3.13-slim
+
+# --- what is only needed to build ------------------------------------------------------------------------------------
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_CONFIG_FILE=/run/secrets/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+# pip stands in a venv of its own, so that the one which is copied has none.
+RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/stint
+COPY requirements/build.txt requirements/projector.txt requirements/
+RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt && \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: \
+      -r requirements/projector.txt
+
+FROM build AS wheel
+COPY pyproject.toml README.md LICENSE ./
+COPY shared shared
+COPY services services
+RUN /opt/build/bin/python3 -m hatchling build --target wheel --directory /wheel
+
+FROM build AS projector-venv
+RUN --mount=from=wheel,source=/wheel,target=/wheel \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
+
+FROM build AS api-venv
+COPY requirements/api.txt requirements/
+RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: \
+      -r requirements/api.txt
+RUN --mount=from=wheel,source=/wheel,target=/wheel \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
+
+FROM build AS runner-venv
+COPY requirements/runner.txt requirements/
+RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: \
+      -r requirements/runner.txt
+RUN --mount=from=wheel,source=/wheel,target=/wheel \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
+
+# --- what runs --------------------------------------------------------------------------------------------------------
+
+FROM ${PYTHON_IMAGE} AS service
+# Without the pip that the image may bring, and with a user that is not a job's (2001).
+RUN if python3 -m pip --version >/dev/null 2>&1; then python3 -m pip uninstall --yes --root-user-action ignore pip; fi && \
+    echo 'stint:x:10001:10001:Stint:/var/lib/stint:/usr/sbin/nologin' >>/etc/passwd && \
+    echo 'stint:x:10001:' >>/etc/group && \
+    mkdir -p /var/lib/stint /run/stint && chown 10001:10001 /var/lib/stint /run/stint && chmod 0700 /var/lib/stint /run/stint
+ENV PATH=/opt/stint/bin:$PATH HOME=/var/lib/stint PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+COPY --chmod=0444 scripts/healthcheck.py /usr/local/lib/stint/healthcheck.py
+WORKDIR /var/lib/stint
+USER 10001:10001
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python3", "-I", "/usr/local/lib/stint/healthcheck.py"]
+
+FROM service AS setup
+COPY --from=projector-venv /opt/stint /opt/stint
+COPY --chmod=0444 scripts/vault_files.py /usr/local/lib/stint/vault_files.py
+RUN mkdir -m 0700 /run/stint/api /run/stint/runner
+HEALTHCHECK NONE
+CMD ["python3", "/usr/local/lib/stint/vault_files.py"]
+
+FROM service AS projector
+COPY --from=projector-venv /opt/stint /opt/stint
+ENV STINT_HEALTH_PORT=8080
+CMD ["stint", "projector"]
+
+FROM service AS api
+COPY --from=api-venv /opt/stint /opt/stint
+EXPOSE 3232
+CMD ["stint", "api"]
+
+# Give it the socket of an engine, and `--group-add` with the group that may use it.
+FROM service AS runner
+COPY --from=runner-venv /opt/stint /opt/stint
+ENV STINT_HEALTH_PORT=8080 STINT_STATE_DIR=/var/lib/stint
+CMD ["stint", "runner"]

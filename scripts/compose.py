@@ -1,0 +1,89 @@
+"""What `up`, `smoke` and `down` share: Docker's command line, and the file that remembers how the stack was started."""
+
+import asyncio
+import json
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from dotenv import dotenv_values
+
+from stint.errors import StintError
+
+ROOT: Final = Path(__file__).parents[1]
+ENV_FILE: Final = Path(".stint-compose.env")
+"""What `docker compose --env-file` and clients of the stack need. `.stint-compose.env` is not kept by git."""
+
+
+class ContainersError(StintError):
+    """The containers are not as they should be."""
+
+
+async def docker(*arguments: str, env: Mapping[str, str] | None = None, check: bool = True) -> str:
+    """Standard output of a `docker` command.
+
+    Raises:
+        ContainersError: it failed; the sentence is the last thing that it said.
+    """
+    process = await asyncio.create_subprocess_exec(
+        "docker",
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    if process.returncode and check:
+        raise ContainersError(f"docker {arguments[0]} failed: {last_line(err.decode()) or process.returncode}")
+    return out.decode()
+
+
+def last_line(text: str) -> str:
+    """The last line with anything in it, or ""."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "").strip()
+
+
+async def containers(env: Mapping[str, str], *services: str) -> Sequence[Mapping[str, Any]]:
+    """The stack's containers, running or not, as `docker inspect` tells of them."""
+    ids = (await docker("compose", "ps", "--all", "--quiet", *services, env=env)).split()
+    found: Sequence[Mapping[str, Any]] = json.loads(await docker("inspect", *ids)) if ids else []
+    return found
+
+
+def service_of(container: Mapping[str, Any]) -> str:
+    """Which service of compose.yaml it is a container of."""
+    return str(container["Config"]["Labels"]["com.docker.compose.service"])
+
+
+def known(path: Path) -> dict[str, str]:
+    """What `up` wrote, as far as it did; what the environment says comes first."""
+    written = {name: value or "" for name, value in dotenv_values(path).items()}
+    return {name: os.environ.get(name) or value for name, value in written.items()}
+
+
+def parser(description: str | None) -> ArgumentParser:
+    """With the option that all three have."""
+    made = ArgumentParser(description=description)
+    made.add_argument("--env-file", type=Path, default=ENV_FILE, help="default: %(default)s")
+    return made
+
+
+def main(name: str, work: Callable[[], Awaitable[str]]) -> int:
+    """Do it and say so in one line; returns the exit code."""
+    try:
+        print(f"{name}: {asyncio.run(_awaited(work))}", flush=True)
+    except (StintError, TimeoutError) as error:
+        print(f"{name}: failed: {error.sentence if isinstance(error, StintError) else 'it took too long.'}", flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+async def _awaited(work: Callable[[], Awaitable[str]]) -> str:
+    return await work()
