@@ -20,6 +20,7 @@ demo: setup ## run one sealed job on the embedded stack and show what happens
 
 test: setup lint ## lint, types and all tests; `make test ARGS="-k lease"` goes to pytest
 	@scripts/ensure-registry
+	@scripts/ensure-compose
 	$(BIN)/pytest $(ARGS)
 
 up: setup ## build and start all of it in containers; `make up ARGS="--scale runner=3"`

@@ -22,8 +22,8 @@ class ContainersError(StintError):
     """The containers are not as they should be."""
 
 
-async def docker(*arguments: str, env: Mapping[str, str] | None = None, check: bool = True) -> str:
-    """Standard output of a `docker` command.
+async def docker(*arguments: str, env: Mapping[str, str] | None = None, check: bool = True, merge: bool = False) -> str:
+    """Standard output of a `docker` command, with `merge` its standard error too. It does not outlive this call.
 
     Raises:
         ContainersError: it failed; the sentence is the last thing that it said.
@@ -34,11 +34,17 @@ async def docker(*arguments: str, env: Mapping[str, str] | None = None, check: b
         cwd=ROOT,
         env={**os.environ, **(env or {})},
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT if merge else asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
     if process.returncode and check:
-        raise ContainersError(f"docker {arguments[0]} failed: {last_line(err.decode()) or process.returncode}")
+        said = last_line((err or out).decode())
+        raise ContainersError(f"docker {arguments[0]} failed: {said or process.returncode}")
     return out.decode()
 
 

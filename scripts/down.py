@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Final
 
 from scripts.compose import ContainersError, containers, docker, known, main, parser
+from scripts.pulled import remove_pulled
 
 from stint.subjects import LABEL_JOB, LABEL_RUNNER
 
@@ -29,12 +30,13 @@ async def down(options: Namespace) -> str:
     runners = {container["Id"][:SHORT_ID] for container in await containers(env, "runner")}
     await docker("compose", "stop", "runner", env=env)
     jobs = await remove_jobs(runners, f"{project}_jobs")
+    pulled = await remove_pulled(env["NATS_URL"]) if "NATS_URL" in env else 0
     await docker("compose", "down", "--volumes", "--remove-orphans", "--rmi", "local", env=env)
     await docker("image", "prune", "--force", "--filter", f"label={ours}")
     options.env_file.unlink(missing_ok=True)
     if left := +await count(ours):
         raise ContainersError(f"There is left: {words(left)}.")
-    of_jobs = f" and {jobs} container(s) of jobs" if jobs else ""
+    of_jobs = f", and of jobs {words(found)}" if (found := +Counter(containers=jobs, images=pulled)) else ""
     return f"removed {words(before)}{of_jobs}; nothing of {project} is left but the cache of its build"
 
 

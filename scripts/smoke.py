@@ -96,9 +96,9 @@ async def smoke(options: Namespace) -> str:
     )
 
 
-async def submitted(api: Api, env: Mapping[str, str], queue: str, script: str, *refs: str) -> Run:
+async def submitted(api: Api, env: Mapping[str, str], queue: str, script: str, *refs: str, image: str = BUSYBOX) -> Run:
     """A sealed job."""
-    job = JobPayload(qname=queue, container_image=BUSYBOX, run=("sh", "-c", script), secret_refs=refs)
+    job = JobPayload(qname=queue, container_image=image, run=("sh", "-c", script), secret_refs=refs)
     job_id = await submit(RunOptions(endpoints=endpoints(env), job=job, role=env["STINT_ROLE"]), api)
     return Run(api, job_id, queue, api.events(job_id))
 
@@ -156,8 +156,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-async def until_logged(container: str, event: str, *, since: str) -> None:
-    """Wait until a service has said so in its log."""
+async def until_logged(container: str, event: str, *, since: str) -> Mapping[str, Any]:
+    """Wait until a service has said so in its log; returns the line."""
     following = await asyncio.create_subprocess_exec(
         *("docker", "logs", "--follow", "--since", since, container),
         stdout=asyncio.subprocess.DEVNULL,
@@ -167,8 +167,9 @@ async def until_logged(container: str, event: str, *, since: str) -> None:
         raise ContainersError
     try:
         async for line in following.stderr:
-            if line.startswith(b"{") and json.loads(line).get("event") == event:
-                return
+            said: Mapping[str, Any] = json.loads(line) if line.startswith(b"{") else {}
+            if said.get("event") == event:
+                return said
     finally:
         if following.returncode is None:
             following.kill()

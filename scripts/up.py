@@ -107,24 +107,24 @@ async def start(env: Mapping[str, str], scale: list[str]) -> None:
     starting = asyncio.create_task(
         docker("compose", "up", "--detach", "--no-build", "--remove-orphans", *wait, *scale, env=env)
     )
-    failed: list[str] = []
+    failed: Mapping[str, str] = {}
     while not starting.done() and not failed:
         await asyncio.wait({starting}, timeout=GLANCE)
         failed = await restarting(env)
     if failed:
         starting.cancel()
     results = await asyncio.gather(starting, return_exceptions=True)
-    for service in failed:
-        said = last_line(await docker("compose", "logs", "--no-log-prefix", "--tail", "1", service, env=env))
+    for service, container in failed.items():
+        said = last_line(await docker("logs", "--tail", "1", container, merge=True))
         raise ContainersError(f"{service} does not start: {said}")
     if isinstance(results[0], BaseException):
         raise results[0]
 
 
-async def restarting(env: Mapping[str, str]) -> list[str]:
-    """Services that ended by themselves, with an error, and are to be started again."""
+async def restarting(env: Mapping[str, str]) -> dict[str, str]:
+    """Services that ended by themselves, with an error, and are to be started again; a container of each."""
     found = await containers(env)
-    return sorted({service_of(each) for each in found if each["State"]["Restarting"] and each["State"]["ExitCode"]})
+    return {service_of(each): each["Id"] for each in found if each["State"]["Restarting"] and each["State"]["ExitCode"]}
 
 
 async def client_settings(env: Mapping[str, str]) -> dict[str, str]:
