@@ -66,9 +66,8 @@ def service_of(container: Mapping[str, Any]) -> str:
 
 
 def known(path: Path) -> dict[str, str]:
-    """What `up` wrote, as far as it did; what the environment says comes first."""
-    written = {name: value or "" for name, value in dotenv_values(path).items()}
-    return {name: os.environ.get(name) or value for name, value in written.items()}
+    """What `up` wrote, as far as it did. A VAULT_ADDR and its like in the environment are of another stack."""
+    return {name: value or "" for name, value in dotenv_values(path).items()}
 
 
 def parser(description: str | None) -> ArgumentParser:
