@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from argparse import ArgumentParser
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from dotenv import dotenv_values
 
 from stint.errors import StintError
@@ -78,7 +80,8 @@ def parser(description: str | None) -> ArgumentParser:
 
 
 def main(name: str, work: Callable[[], Awaitable[str]]) -> int:
-    """Do it and say so in one line; returns the exit code."""
+    """Do it and say so in one line, and nothing else; returns the exit code."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         print(f"{name}: {asyncio.run(_awaited(work))}", flush=True)
     except (StintError, TimeoutError) as error:

@@ -107,24 +107,24 @@ async def start(env: Mapping[str, str], scale: list[str]) -> None:
     starting = asyncio.create_task(
         docker("compose", "up", "--detach", "--no-build", "--remove-orphans", *wait, *scale, env=env)
     )
-    failed: Mapping[str, str] = {}
-    while not starting.done() and not failed:
+    while not starting.done():
         await asyncio.wait({starting}, timeout=GLANCE)
-        failed = await restarting(env)
-    if failed:
-        starting.cancel()
+        if any(container["State"]["Restarting"] for container in await containers(env)):
+            starting.cancel()
     results = await asyncio.gather(starting, return_exceptions=True)
-    for service, container in failed.items():
-        said = last_line(await docker("logs", "--tail", "1", container, merge=True))
-        raise ContainersError(f"{service} does not start: {said}")
-    if isinstance(results[0], BaseException):
-        raise results[0]
+    if isinstance(error := results[0], BaseException):
+        await explain(env)
+        raise error
 
 
-async def restarting(env: Mapping[str, str]) -> dict[str, str]:
-    """Services that ended by themselves, with an error, and are to be started again; a container of each."""
-    found = await containers(env)
-    return {service_of(each): each["Id"] for each in found if each["State"]["Restarting"] and each["State"]["ExitCode"]}
+async def explain(env: Mapping[str, str]) -> None:
+    """Raise what the first service said last that does not go on, if there is one."""
+    for container in await containers(env):
+        state = container["State"]
+        was_well = state.get("Health", {}).get("Status") == "healthy"
+        if state["ExitCode"] or (container["RestartCount"] and not was_well):
+            said = last_line(await docker("logs", "--tail", "1", container["Id"], merge=True))
+            raise ContainersError(f"{service_of(container)} does not start: {said}")
 
 
 async def client_settings(env: Mapping[str, str]) -> dict[str, str]:

@@ -35,13 +35,18 @@ LEFT = {
 
 @dataclass
 class Compose:
-    """A stack that `make up` may start, and what it is given: its own names, ports and files."""
+    """A stack that `make up` may start, and what it is given: its own names, ports and files.
+
+    Attributes:
+        said: by `make up`, when it was done.
+    """
 
     folder: Path
     project: str = field(default_factory=lambda: f"{PREFIX}-{os.getpid()}-{secrets.token_hex(3)}")
     ports: Mapping[str, str] = field(
         default_factory=lambda: {name: str(free_port()) for name in ("STINT_PORT", "VAULT_PORT", "NATS_PORT")}
     )
+    said: str = ""
 
     @property
     def env_file(self) -> Path:
@@ -97,16 +102,18 @@ async def composed(folder: Path) -> AsyncIterator[Compose]:
     try:
         result = await stack.make("up")
         assert result.code == 0, result
+        stack.said = result.out
         yield stack
     finally:
         result = await stack.make("down")
     assert result.code == 0, result
 
 
-async def sweep() -> None:
+async def sweep(folder: Path) -> None:
     """Take down what killed test runs of this machine left."""
-    projects = json.loads(await docker("compose", "ls", "--all", "--format", "json"))
-    for name in [project["Name"] for project in projects]:
+    label = "com.docker.compose.project"
+    names = await docker("ps", "--all", f"--filter=label={label}", "--format", f'{{{{.Label "{label}"}}}}')
+    for name in sorted({*names.split()}):
         match = re.fullmatch(rf"{PREFIX}-(\d+)-[0-9a-f]+", name)
         if match and not alive([int(match[1])]):
-            await docker("compose", "--project-name", name, "down", "--volumes", "--remove-orphans", "--rmi", "local")
+            await Compose(folder, project=name).make("down")

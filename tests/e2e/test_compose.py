@@ -22,8 +22,8 @@ SERVICES = ("api", "projector", "runner")
 
 
 @pytest.fixture(scope="module")
-async def _swept() -> None:
-    await sweep()
+async def _swept(tmp_path_factory: pytest.TempPathFactory) -> None:
+    await sweep(tmp_path_factory.mktemp("swept"))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,7 @@ async def stack(_swept: None, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 
 async def test_up_says_what_it_did_and_tells_only_its_user_how_to_get_in(stack: Compose) -> None:
-    again = await stack.make("up")
-    said = again.out.splitlines()[-1]
+    said = stack.said.splitlines()[-1]
     assert said.startswith("up: ")
     assert "DEV MODE" in said
     assert f"http://127.0.0.1:{stack.ports['STINT_PORT']}" in said
