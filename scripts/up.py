@@ -36,6 +36,7 @@ async def up(options: Namespace) -> str:
     began = time.monotonic()
     env = known(options.env_file)
     env |= await choices(env)
+    write_env_file(options.env_file.absolute(), env)
     async with build_secrets() as secrets:
         await docker("compose", "build", "--quiet", env={**env, **secrets})
     scale = [word for each in options.scale for word in ("--scale", each)]
@@ -123,7 +124,7 @@ async def explain(env: Mapping[str, str]) -> None:
         state = container["State"]
         was_well = state.get("Health", {}).get("Status") == "healthy"
         if state["ExitCode"] or (container["RestartCount"] and not was_well):
-            said = last_line(await docker("logs", "--tail", "1", container["Id"], merge=True))
+            said = state["Error"] or last_line(await docker("logs", "--tail", "1", container["Id"], merge=True))
             raise ContainersError(f"{service_of(container)} does not start: {said}")
 
 

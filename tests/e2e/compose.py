@@ -1,13 +1,14 @@
 """compose.yaml as a stack of the test's own: a project name and ports that nobody else has."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,6 @@ from stint.client.api import Api, connect
 from stint.client.options import endpoints
 from stint.dev.demo_image import BUSYBOX
 from tests.e2e.stack import Result, alive
-from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 PREFIX = f"stint-test-{re.sub('[^a-z0-9]', '', socket.gethostname().lower())}"
@@ -31,6 +31,15 @@ LEFT = {
     "volumes": ("volume", "ls"),
     "images": ("image", "ls"),
 }
+
+
+def still_ports() -> Iterator[str]:
+    """Ports that are free, and stay so while images are built: no system hands them out to outgoing connections."""
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            yield str(port)
 
 
 @dataclass
@@ -44,7 +53,7 @@ class Compose:
     folder: Path
     project: str = field(default_factory=lambda: f"{PREFIX}-{os.getpid()}-{secrets.token_hex(3)}")
     ports: Mapping[str, str] = field(
-        default_factory=lambda: {name: str(free_port()) for name in ("STINT_PORT", "VAULT_PORT", "NATS_PORT")}
+        default_factory=lambda: dict(zip(("STINT_PORT", "VAULT_PORT", "NATS_PORT"), still_ports(), strict=False))
     )
     said: str = ""
 
