@@ -11,11 +11,17 @@ from stint.config import EngineSettings, RunnerSettings, setting_names
 from stint_runner.clock import boot_id, boot_time
 from stint_runner.deadlines import Deadline, Deadlines, StateError, state_folder
 from stint_runner.guard import environment
-from stint_runner.processes import kill_container
+from stint_runner.processes import incarnation, kill_container
 
 JOB = "a" * 24
 DEADLINE = Deadline(
-    job_id=JOB, token="me", ack_subject="$JS.ACK.x", origin="then", pid=os.getpid(), boot=boot_id(), seconds=30
+    job_id=JOB,
+    token="me",
+    ack_subject="$JS.ACK.x",
+    origin="then",
+    process=incarnation(os.getpid()),
+    boot=boot_id(),
+    seconds=30,
 )
 
 
@@ -102,6 +108,13 @@ def test_a_watchdog_is_told_where_its_engine_is_and_no_secret() -> None:
     assert set(setting_names(EngineSettings)) <= told.keys()
     assert {"PATH", "DOCKER_HOST"} <= told.keys()
     assert not [name for name in told if "SECRET" in name or "TOKEN" in name]
+
+
+def test_a_process_is_known_from_a_later_one_of_its_id() -> None:
+    assert incarnation(os.getpid()) == incarnation(os.getpid())
+    assert incarnation(os.getpid()).partition("-")[2] != incarnation(1).partition("-")[2]
+    with pytest.raises(ProcessLookupError):
+        incarnation(2**22 + 1)
 
 
 def test_no_process_is_killed_for_a_container_that_is_not_there() -> None:

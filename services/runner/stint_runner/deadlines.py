@@ -34,7 +34,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
         token: its queue's token.
         ack_subject: of its delivery.
         origin: of its delivery (see `stint.eventlog.Delivery`).
-        pid: of the runner that has it.
+        process: the runner that has it (see `stint_runner.processes.incarnation`).
         boot: the machine's start that the time counts from.
         seconds: W: for so long after the last confirmation it may run.
         hold: it may run on for ever; its queue waits.
@@ -45,7 +45,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     ack_subject: str
     origin: str
-    pid: int
+    process: str
     boot: str
     seconds: float
     hold: bool = False

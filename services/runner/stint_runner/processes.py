@@ -1,4 +1,4 @@
-"""The processes of a container, found without its engine: what is left where that does not answer."""
+"""Processes of this machine: which one is which, and those of a container where its engine does not answer."""
 
 import os
 import signal
@@ -6,6 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
+_START_TIME = 19
+"""Its place among the fields behind a process's name, in ticks since the machine's start (proc_pid_stat(5))."""
+
+
+def incarnation(pid: int) -> str:
+    """A name for a process that no later one of the same id has: in a container ids come again after a restart.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    try:
+        fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        raise ProcessLookupError from None
+    return f"{pid}-{fields[_START_TIME]}"
 
 
 def kill_container(container_id: str) -> int:

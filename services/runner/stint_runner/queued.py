@@ -19,6 +19,7 @@ from stint_runner.leased import Leased
 from stint_runner.opening import RejectedError, UnfitError
 from stint_runner.parts import Parts
 from stint_runner.prepare import Claimed
+from stint_runner.processes import incarnation
 from stint_runner.removal import remove_containers
 from stint_runner.waiting import InterruptedByEventError, append_surely, patiently, unless
 from stint_runner.watch import Verdict
@@ -93,7 +94,7 @@ class QueuedJob:
             token=job.token,
             ack_subject=lease.delivery.ack_subject,
             origin=lease.delivery.origin,
-            pid=os.getpid(),
+            process=incarnation(os.getpid()),
             boot=boot_id(),
             seconds=lease.times.watchdog,
             hold=self._leased.holds,

@@ -25,7 +25,7 @@ from stint_runner.docker_client import tls_context
 from stint_runner.engine import Engine
 from stint_runner.guard import READY
 from stint_runner.lease import KILL
-from stint_runner.processes import kill_container
+from stint_runner.processes import incarnation, kill_container
 from stint_runner.removal import remove_containers
 
 log = structlog.get_logger()
@@ -45,8 +45,8 @@ class Watchdog:
         """`runner` is its process id; it must be this process's parent when it is given."""
         self._deadlines = deadlines
         self._engine = engine
-        self._runner = runner
         self._handle = os.pidfd_open(runner)
+        self._runner = incarnation(runner)
         self._dead = asyncio.Event()
         if os.getppid() != runner:
             self._dead.set()
@@ -67,7 +67,7 @@ class Watchdog:
         self._dead.set()
 
     def _is_left(self, found: Noted) -> bool:
-        return found.deadline.pid == self._runner and not found.deadline.hold
+        return found.deadline.process == self._runner and not found.deadline.hold
 
     def _pause(self) -> float:
         due = (found.due for found in self._deadlines.all() if not found.deadline.hold)
@@ -80,14 +80,18 @@ class Watchdog:
                     group.create_task(self._end_job(found))
 
     async def _end_job(self, found: Noted) -> None:
-        """Kill the runner first: what it is at could go on."""
+        """Freeze the runner first and kill it last.
+
+        A container whose first process it is ends with it, this process too.
+        """
         job_id = found.deadline.job_id
         latest = self._deadlines.get(job_id)
         if latest is None or latest.due > boot_time():
             return
-        if latest.deadline.pid == self._runner and not self._dead.is_set():
+        mine = latest.deadline.process == self._runner and not self._dead.is_set()
+        if mine:
             log.error("the runner is killed: a job's lease is over and the job was not ended", job=job_id)
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            signal.pidfd_send_signal(self._handle, signal.SIGSTOP)
         if await self._removed(job_id):
             self._deadlines.drop(job_id)
             log.warning("job's containers ended", job=job_id)
@@ -95,6 +99,8 @@ class Watchdog:
             # Without the engine at least the processes; the container is tried again with the next look.
             killed = kill_container(latest.deadline.container_id)
             log.warning("processes of a container killed", job=job_id, processes=killed)
+        if mine:
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     async def _removed(self, job_id: str) -> bool:
         """Whether the engine says that there is none of the job's containers any more."""
