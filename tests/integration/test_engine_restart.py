@@ -1,0 +1,60 @@
+"""A Docker engine that is restarted under a running job, with and without live-restore."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from stint.dev.demo_image import ensure_image
+from stint.events import Ended
+from stint.jetstream import Broker
+from stint.job import Job, State
+from stint.subjects import queue_token
+from stint_runner.docker import DockerEngine
+from tests.containers import OpenBao
+from tests.runner_bench import Bench, make_bench
+from tests.second_engine import EngineProcess, second_engine
+
+LINES = 60
+WRITER = f"n=1; while [ $n -le {LINES} ]; do echo line $n; n=$((n+1)); sleep 0.1; done"
+"""Six seconds: it writes before, during and after the restart."""
+
+
+@asynccontextmanager
+async def working(
+    folder: Path, broker: Broker, openbao: OpenBao, *options: str
+) -> AsyncIterator[tuple[EngineProcess, Bench]]:
+    """A runner on an engine of its own."""
+    async with second_engine(folder, *options) as engine:
+        bench = await make_bench(broker, openbao, await ensure_image(docker_host=engine.host))
+        async with bench.runner(engine=DockerEngine(engine.host)):
+            yield engine, bench
+
+
+async def restarted(engine: EngineProcess, bench: Bench, script: str, how: str) -> tuple[Job, Ended, str]:
+    """A job under which the engine is restarted once it has written: its end and its output."""
+    job_id = await bench.submit(script)
+    async with bench.output.tail(queue_token("deploys"), job_id) as tail:
+        await anext(tail)
+    await (engine.kill() if how == "kill" else engine.stop())
+    await engine.start()
+    job, end = await bench.end(job_id)
+    return job, end, await bench.text(job)
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_with_live_restore_the_job_goes_on(broker: Broker, openbao: OpenBao, tmp_path: Path, how: str) -> None:
+    async with working(tmp_path, broker, openbao, "--live-restore") as (engine, bench):
+        job, end, text = await restarted(engine, bench, WRITER, how)
+        assert (job.state, end.return_code, end.output_complete) == (State.SUCCESS, 0, True), end.error
+        assert text.splitlines() == [f"line {number}" for number in range(1, LINES + 1)]
+
+
+async def test_without_it_the_job_ends_and_the_queue_goes_on(broker: Broker, openbao: OpenBao, tmp_path: Path) -> None:
+    async with working(tmp_path, broker, openbao) as (engine, bench):
+        job, end, text = await restarted(engine, bench, "echo up; sleep 600", "kill")
+        assert (job.state, end.return_code) == (State.FAILED, 137), end.error
+        assert text == "up\n"
+        following = await bench.submit("true")
+        assert (await bench.end(following))[0].state is State.SUCCESS
