@@ -17,8 +17,11 @@ from tests.runner_bench import Bench, make_bench
 from tests.second_engine import EngineProcess, second_engine
 
 LINES = 60
-WRITER = f"n=1; while [ $n -le {LINES} ]; do echo line $n; n=$((n+1)); sleep 0.1; done"
-"""Six seconds: it writes before, during and after the restart."""
+WRITER = f"n=1; while [ $n -le {LINES} ]; do echo line $n; n=$((n+1)); sleep 0.4; done"
+"""24 seconds: it writes before, during and after the restart, which takes ten.
+
+Of a container that ends meanwhile the engine may not know how.
+"""
 
 
 @asynccontextmanager
