@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from stint.codec import encode
 from stint.config import ProjectorSettings
@@ -12,7 +13,7 @@ from stint.subjects import PROJECTOR_DURABLE
 from stint.view import view
 from stint_projector.__main__ import build
 from stint_projector.agenda import Agenda
-from stint_projector.feed import Follower
+from stint_projector.feed import TRIES, Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.brokers import connected
@@ -118,3 +119,27 @@ async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) 
             await broker.wait_connected()
             await log.append(TOKEN, JOBS[1], submitted())
             await until(broker, await expected(broker, JOBS[:2]))
+
+
+async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Broker) -> None:
+    """It would come again for ever, and enough of them would leave no place for others."""
+    log, tries, given_up = JetStreamEventLog(broker), 0, asyncio.Event()
+
+    class Failing:
+        async def project(self, job_id: str, *, create: bool, at_least: int = 0) -> int:
+            nonlocal tries
+            tries += 1
+            if tries >= TRIES:
+                given_up.set()
+            raise ZeroDivisionError(job_id, create, at_least)
+
+    await log.append(TOKEN, JOBS[0], submitted())
+    feed = EventFeed(broker, "failing", ack_wait=0.1)
+    task = asyncio.create_task(Follower(feed, cast("Projector", Failing())).run())
+    async with asyncio.timeout(20):
+        await given_up.wait()
+        while (await broker.api("CONSUMER.INFO.EVENTS.failing"))["num_ack_pending"]:
+            pass
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert tries == TRIES

@@ -1,6 +1,7 @@
 """Keeps the view up with the log."""
 
 import asyncio
+import contextlib
 from typing import Final
 
 import structlog
@@ -20,6 +21,8 @@ KEEPS: Final = 3
 """Signs within the feed's `ack_wait` that the events which wait here are still being dealt with."""
 COVERED: Final = 1000
 """Jobs of which a lane remembers how far they have been projected."""
+TRIES: Final = 10
+"""Deliveries after which an event that cannot be projected is left out."""
 RECONNECT_PAUSE: Final = 0.5
 """Seconds after which a server that went away is asked again."""
 
@@ -94,7 +97,15 @@ class Follower:
                 continue  # not acknowledged: it comes again
             except Exception:  # one event can never stop the view
                 log.exception("event not projected", job=address.job_id)
+                await self._give_up(sequence)
             finally:
                 del self._held[sequence]
             if lane.empty() or len(covered) > COVERED:
                 covered.clear()
+
+    async def _give_up(self, sequence: int) -> None:
+        """What fails every time must not keep the place of what would not. A rebuild looks at it again."""
+        message = self._held[sequence]
+        if message.metadata.num_delivered >= TRIES:
+            with contextlib.suppress(BrokerUnavailableError):
+                await self._feed.ack(message)
