@@ -1,0 +1,1 @@
+"""Load, faults, and what must hold all the same: `python -m tests.chaos`."""

@@ -1,0 +1,176 @@
+"""An engine whose containers are processes, for loads that a real one would take hours for."""
+
+import asyncio
+import os
+import platform
+import secrets
+import sys
+import tarfile
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+
+from stint.errors import EngineError, EngineUnavailableError
+from stint_runner.engine import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
+from tests.chaos.engine_daemon import SOCKET, STDERR, STDOUT
+
+ENGINE_DIR: Final = "CHAOS_ENGINE_DIR"
+"""Where runners find the daemon."""
+LOOK: Final = 0.1
+"""Seconds between two looks at a container's output."""
+_PIECE: Final = 64 * 1024
+
+
+class ScriptedEngine(Engine):
+    """A client of `tests.chaos.engine_daemon`. Images are all there, and hold no files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def _ask(self, do: str, **fields: Any) -> Any:
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._folder / SOCKET, limit=2**24)
+        except OSError as error:
+            raise EngineUnavailableError(f"The engine is not reachable: {type(error).__name__}.") from None
+        try:
+            writer.write(msgspec.json.encode({"do": do, **fields}) + b"\n")
+            line = await reader.readline()
+        except OSError:
+            line = b""
+        finally:
+            writer.close()
+        if not line:
+            raise EngineUnavailableError("The engine gave no answer.")
+        answer = msgspec.json.decode(line)
+        if "error" in answer:
+            raise EngineError(answer["error"])
+        return answer["answer"]
+
+    async def ensure_image(self, image: str, *, always: bool) -> None:
+        """All images are there."""
+
+    def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
+        """None is ever pulled."""
+
+    async def images(self) -> Mapping[str, bool]:
+        return {}
+
+    async def remove_image(self, image_id: str, names: Collection[str]) -> bool:  # noqa: ARG002 - the port's
+        return False
+
+    async def create(self, spec: ContainerSpec) -> str:
+        container_id: str = await self._ask(
+            "create",
+            command=[*spec.entrypoint, *spec.command],
+            env=list(spec.env),
+            labels=dict(spec.labels),
+            tty=spec.tty,
+        )
+        return container_id
+
+    async def read_file(self, container_id: str, path: str) -> bytes | None:
+        for archive in sorted(self._folder.joinpath(container_id).glob("*.tar"), reverse=True):
+            with tarfile.open(archive) as tar:
+                for member in tar.getmembers():
+                    if member.isreg() and f"/{member.name.lstrip('./')}" == path:
+                        file = tar.extractfile(member)
+                        return file.read() if file else None
+        return None
+
+    async def put_archive(self, container_id: str, archive: bytes) -> None:
+        folder = self._folder / container_id
+        try:
+            number = len(list(folder.glob("*.tar")))
+            (folder / f"{number:03d}-{secrets.token_hex(4)}.tar").write_bytes(archive)
+        except FileNotFoundError:
+            raise EngineError("No such container.") from None
+
+    async def freeze(self, container_id: str, spec: ContainerSpec) -> str:  # noqa: ARG002 - the port's
+        return container_id
+
+    async def discard(self, labels: Mapping[str, str]) -> None:
+        """`freeze` makes nothing."""
+
+    async def start(self, container_id: str) -> None:
+        await self._ask("start", container_id=container_id)
+
+    async def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
+        shown = await self._ask("show", container_id=container_id)
+        names = {"tty": STDOUT} if shown["tty"] else {"stdout": STDOUT, "stderr": STDERR}
+        try:
+            files = {stream: (self._folder / container_id / name).open("rb") for stream, name in names.items()}
+        except FileNotFoundError:
+            raise EngineError("No such container.") from None
+        waiting = asyncio.ensure_future(self.wait(container_id))
+        try:
+            over = False
+            while not over:
+                await asyncio.wait({waiting}, timeout=LOOK)
+                over = waiting.done()  # and only then is what is read here the last of it
+                for piece in _pieces(files):
+                    yield piece
+            waiting.result()
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            for file in files.values():
+                file.close()
+
+    async def wait(self, container_id: str) -> Exit:
+        return Exit(await self._ask("wait", container_id=container_id))
+
+    async def stop(self, container_id: str, grace: float) -> bool:
+        return bool(await self._ask("stop", container_id=container_id, grace=grace))
+
+    async def kill(self, container_id: str) -> None:
+        await self._ask("kill", container_id=container_id)
+
+    async def remove(self, container_id: str) -> None:
+        await self._ask("remove", container_id=container_id)
+
+    async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
+        return msgspec.convert(await self._ask("find", labels=dict(labels)), list[ContainerInfo])
+
+    async def info(self) -> Mapping[str, str | int]:
+        counts: dict[str, int] = await self._ask("count")
+        return {**counts, "operating_system": "scripted", "architecture": platform.machine()}
+
+    async def engine_id(self) -> str:
+        return f"scripted:{self._folder.name}"
+
+    async def close(self) -> None:
+        """Each request has a connection of its own."""
+
+
+def from_environment() -> ScriptedEngine:
+    """The engine that the world has told its runners of."""
+    return ScriptedEngine(Path(os.environ[ENGINE_DIR]))
+
+
+def _pieces(files: Mapping[str, BinaryIO]) -> list[OutputPiece]:
+    return [
+        OutputPiece(stream, data)
+        for stream, file in files.items()
+        for data in iter(lambda: file.read(_PIECE), b"")  # noqa: B023
+    ]
+
+
+@asynccontextmanager
+async def scripted_engine(folder: Path, slow: float = 0.0) -> AsyncIterator[ScriptedEngine]:
+    """An engine for the duration of the block; its containers end with it. For `slow` see its daemon."""
+    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - a moment
+    command = [sys.executable, "-m", "tests.chaos.engine_daemon", str(folder), str(slow)]
+    daemon = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=DEVNULL)
+    engine = ScriptedEngine(folder)
+    try:
+        async with asyncio.timeout(20):
+            while not (folder / SOCKET).exists():  # noqa: ASYNC110 - no other sign of it
+                await asyncio.sleep(0.02)
+        yield engine
+    finally:
+        daemon.stdin.close()  # type: ignore[union-attr] # a pipe
+        await daemon.wait()

@@ -1,0 +1,9 @@
+"""The watchdog of a runner with the scripted engine."""
+
+import sys
+
+from stint_runner.watchdog import main
+from tests.chaos.scripted_engine import from_environment
+
+if __name__ == "__main__":
+    sys.exit(main(lambda _: from_environment()))
