@@ -1,0 +1,223 @@
+"""The invariants, one function each: evidence in, violations out. Nothing here asks a server anything.
+
+I1 no two jobs of a queue overlap. I2 every acknowledged submission has exactly one end, and nothing else turns up.
+I3 no command ran twice. I4 the jobs of a queue start in the stream's order. I5 view, fold and rebuilt view are the
+same bytes. I6 the output of jobs that ended normally is whole. I7 nothing is left behind. I8 everything ends in time.
+I9 every fact is legal, and nothing runs that should not.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from stint.codec import encode
+from stint.events import Deleted, Ended, Record, Rejected, Started, Submitted
+from stint.job import Job, State, evolve
+from stint.view import view
+from tests.chaos.check_output import output_faults
+from tests.chaos.check_time import liveness_faults
+from tests.chaos.evidence import Answer, Evidence, Sight, Submission, Violation
+
+ENDS: Final = frozenset({Ended.kind, Rejected.kind, Deleted.kind})
+
+
+@dataclass(frozen=True)
+class Case:
+    """The evidence, and what several invariants need of it.
+
+    Attributes:
+        jobs: as their facts tell them, by id.
+        illegal: facts that moved nothing.
+        by_key: submissions, by key.
+        by_id: submissions whose id is known.
+    """
+
+    evidence: Evidence
+    jobs: Mapping[str, Job]
+    illegal: Sequence[Record]
+    by_key: Mapping[str, Submission] = field(init=False)
+    by_id: Mapping[str, Submission] = field(init=False)
+
+    def __post_init__(self) -> None:
+        submissions = self.evidence.submissions
+        object.__setattr__(self, "by_key", {item.key: item for item in submissions})
+        object.__setattr__(self, "by_id", {item.job_id: item for item in submissions if item.job_id})
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    """All violations, each once."""
+    case = _case(evidence)
+    found: set[Violation] = set()
+    for invariant in (_overlap, _one_end, _ran_once, _order, _views, _output, _left, _liveness, _legal):
+        found.update(invariant(case))
+    return sorted(found)
+
+
+def _case(evidence: Evidence) -> Case:
+    jobs: dict[str, Job] = {}
+    illegal: list[Record] = []
+    for record in evidence.records:
+        before = jobs.get(record.job_id)
+        after = evolve(before, record)
+        if after is None or after.facts.get(record.kind) is not record:
+            illegal.append(record)
+        if after is not None:
+            jobs[record.job_id] = after
+    return Case(evidence, jobs, illegal)
+
+
+# --- I1, I3, I4: what the jobs themselves saw ----------------------------------------------------------------------
+
+
+def _overlap(case: Case) -> Iterator[Violation]:
+    for queue, sights in case.evidence.truth.items():
+        yield from (
+            Violation("I1", sight.key, f"It overlapped another job of {queue}.") for sight in _intruders(sights)
+        )
+    yield from _overlap_in_log(case)
+
+
+def _intruders(sights: Iterable[Sight]) -> Iterator[Sight]:
+    """Who found the lock taken, and who still moved after another one had begun."""
+    begun: dict[str, int] = {}
+    newest = 0
+    for sight in sights:
+        if sight.what == "begin":
+            newest += 1
+            begun[sight.process] = newest
+        elif sight.what == "overlap" or begun.get(sight.process, newest) < newest:
+            yield sight
+
+
+def _overlap_in_log(case: Case) -> Iterator[Violation]:
+    """By the log alone: one job of a queue was started while the one before had no end."""
+    running: dict[str, str] = {}
+    for record in case.evidence.records:
+        job = case.jobs.get(record.job_id)
+        if job is None or job.facts.get(record.kind) is not record:
+            continue
+        if record.kind == Started.kind:
+            if other := running.get(record.token):
+                yield Violation("I1", record.job_id, f"It was started while {other} had not ended.")
+            running[record.token] = record.job_id
+        elif record.kind in ENDS and running.get(record.token) == record.job_id:
+            del running[record.token]
+
+
+def _ran_once(case: Case) -> Iterator[Violation]:
+    sights = (sight for sights in case.evidence.truth.values() for sight in sights)
+    begun = Counter(sight.key for sight in sights if sight.what == "begin")
+    for key, times in begun.items():
+        if times > 1:
+            yield Violation("I3", key, f"Its command ran {times} times.")
+
+
+def _order(case: Case) -> Iterator[Violation]:
+    queues: dict[str, list[Job]] = defaultdict(list)
+    for job in case.jobs.values():
+        if Started.kind in job.facts:
+            queues[job.token].append(job)
+    for jobs in queues.values():
+        jobs.sort(key=lambda job: job.facts[Submitted.kind].sequence)
+        yield from (
+            Violation("I4", later.job_id, f"It was started before {earlier.job_id}, which was submitted before it.")
+            for earlier, later in pairwise(jobs)
+            if later.facts[Started.kind].sequence < earlier.facts[Started.kind].sequence
+        )
+    yield from _order_of_runs(case)
+
+
+def _order_of_runs(case: Case) -> Iterator[Violation]:
+    for sights in case.evidence.truth.values():
+        keys = [sight.key for sight in sights if sight.what == "begin" and sight.key in case.by_key]
+        known = [(job, key) for key in dict.fromkeys(keys) if (job := case.jobs.get(case.by_key[key].job_id))]
+        for (first, key), (second, _) in pairwise(known):
+            if second.facts[Submitted.kind].sequence < first.facts[Submitted.kind].sequence:
+                yield Violation("I4", key, f"It ran before {second.job_id}, which was submitted before it.")
+
+
+# --- I2, I9: what the log holds -------------------------------------------------------------------------------------
+
+
+def _one_end(case: Case) -> Iterator[Violation]:
+    ends = Counter(record.job_id for record in case.evidence.records if record.kind in {Ended.kind, Rejected.kind})
+    for item in case.evidence.submissions:
+        if item.answer is not Answer.TAKEN:
+            continue
+        job = case.jobs.get(item.job_id)
+        if job is None:
+            yield Violation("I2", item.job_id or item.key, "It was acknowledged, and is not in the log.")
+        elif not job.terminal:
+            yield Violation("I2", item.job_id, f"It was acknowledged, and is still {job.state}.")
+        elif ends[item.job_id] > 1 or (not ends[item.job_id] and job.state is not State.DELETED):
+            yield Violation("I2", item.job_id, f"It has {ends[item.job_id]} ends.")
+    yield from _ghosts(case)
+
+
+def _ghosts(case: Case) -> Iterator[Violation]:
+    """Jobs in the log that nobody sent, or that were refused. Where no answer came, the id may never have been told."""
+    nameless = Counter(
+        item.token for item in case.evidence.submissions if item.answer is Answer.UNKNOWN and not item.job_id
+    )
+    for job in case.jobs.values():
+        item = case.by_id.get(job.job_id)
+        if item is not None and item.answer is Answer.REFUSED:
+            yield Violation("I2", job.job_id, "It was refused, and is in the log.")
+        elif item is None:
+            nameless[job.token] -= 1
+            if nameless[job.token] < 0:
+                yield Violation("I2", job.job_id, "Nobody submitted it.")
+
+
+def _legal(case: Case) -> Iterator[Violation]:
+    yield from (
+        Violation("I9", record.job_id, f"Its {record.kind} at {record.sequence} is not legal there.")
+        for record in case.illegal
+    )
+    ran = {sight.key for sights in case.evidence.truth.values() for sight in sights}
+    for key in ran:
+        item = case.by_key.get(key)
+        if item is None:
+            yield Violation("I9", key, "It ran, and nobody submitted it.")
+        elif item.job_id and (fault := _should_not_run(case.jobs.get(item.job_id))):
+            yield Violation("I9", item.job_id, fault)
+
+
+def _should_not_run(job: Job | None) -> str:
+    if job is None:
+        return "It ran, and is not in the log."
+    if Started.kind in job.facts:
+        return ""
+    return "It ran, and was deleted before." if Deleted.kind in job.facts else "It ran, and nobody had claimed it."
+
+
+# --- I5, I6, I7, I8 -------------------------------------------------------------------------------------------------
+
+
+def _views(case: Case) -> Iterator[Violation]:
+    wanted = {job_id: encode(view(job)) for job_id, job in case.jobs.items() if job.state is not State.DELETED}
+    for name, views in (("view", case.evidence.views), ("rebuilt view", case.evidence.rebuilt)):
+        for job_id in wanted.keys() | views.keys():
+            if wanted.get(job_id) != views.get(job_id):
+                wrong = "missing" if job_id not in views else "too much" if job_id not in wanted else "another"
+                yield Violation("I5", job_id, f"The {name} of it is not what its facts say: it is {wrong}.")
+
+
+def _output(case: Case) -> Iterator[Violation]:
+    for job in case.jobs.values():
+        if job.state is State.DELETED:
+            continue
+        chunks = case.evidence.output.get(job.job_id, ())
+        yield from (
+            Violation("I6", job.job_id, fault) for fault in output_faults(job, case.by_id.get(job.job_id), chunks)
+        )
+
+
+def _left(case: Case) -> Iterator[Violation]:
+    yield from (Violation("I7", name, f"This {kind} was left behind.") for kind, name in case.evidence.left)
+
+
+def _liveness(case: Case) -> Iterator[Violation]:
+    yield from liveness_faults(case.jobs, case.evidence)

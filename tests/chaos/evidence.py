@@ -1,0 +1,114 @@
+"""What a run leaves behind for the checker: what was asked for, what the jobs themselves saw, what the stream holds."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from stint.eventlog import Chunk
+from stint.events import Record
+from stint.subjects import queue_token
+
+
+class Answer(StrEnum):
+    """What the submitter was told."""
+
+    TAKEN = "taken"
+    """A 200, or the stream's acknowledgement."""
+    REFUSED = "refused"
+    """An answer that says no: the job must not turn up."""
+    UNKNOWN = "unknown"
+    """No answer, or one that says that nobody knows: the job may be there or not."""
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """One job as the load sent it.
+
+    Attributes:
+        key: stands in the job's command, so that what runs can be told apart whatever its id.
+        queue: its name.
+        job_id: "" where no answer told it.
+        answer: what its submitter was told.
+        lines: of its output, each `key number`, on standard output and every fifth on standard error.
+        hold: it was submitted with `on_lost` `hold`.
+    """
+
+    key: str
+    queue: str
+    job_id: str
+    answer: Answer
+    lines: int = 0
+    hold: bool = False
+
+    @property
+    def token(self) -> str:
+        return queue_token(self.queue)
+
+    def output(self, stream: str) -> bytes:
+        """What the command writes if nothing stops it."""
+        chosen = (number for number in range(1, self.lines + 1) if (number % 5 == 0) == (stream == "stderr"))
+        return b"".join(b"%s %d\n" % (self.key.encode(), number) for number in chosen)
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """One line that a job's own process appended to its queue's file.
+
+    Attributes:
+        key: the job's.
+        what: `begin`, `tick`, `end`, or `overlap` when another process held the queue's lock.
+        process: which run of the command it was.
+    """
+
+    key: str
+    what: str
+    process: str
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """One fault as it was injected, by the wall clock."""
+
+    kind: str
+    target: str
+    begin: datetime
+    end: datetime
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the checker looks at.
+
+    Attributes:
+        submissions: in the order in which they were sent.
+        truth: what the jobs of a queue saw, by the queue's name, in the order in which it happened.
+        records: all of EVENTS, in order.
+        views: the view's values, by job id, once everything had settled.
+        rebuilt: the same, after the view was made again.
+        output: the chunks of LOGS, by job id.
+        left: what should be gone: a kind (`container`, `payload`, `work`, `consumer`, `token`) and its name.
+        faults: as they were injected.
+        patience: seconds that a queue with work may pass without a job's end when no fault is about.
+    """
+
+    submissions: Sequence[Submission]
+    truth: Mapping[str, Sequence[Sight]]
+    records: Sequence[Record]
+    views: Mapping[str, bytes]
+    rebuilt: Mapping[str, bytes]
+    output: Mapping[str, Sequence[Chunk]]
+    left: Sequence[tuple[str, str]] = ()
+    faults: Sequence[Pause] = ()
+    patience: float = 60.0
+
+
+class Violation(msgspec.Struct, frozen=True, order=True):
+    """Something that must not be.
+
+    Attributes:
+        invariant: `I1` to `I9`.
+        subject: the job's id or key, or the queue.
+        sentence: what is wrong with it.
+    """
+
+    invariant: str
+    subject: str
+    sentence: str
