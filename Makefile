@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv demo test lint lock up smoke down
+.PHONY: help setup venv demo test chaos lint lock up smoke down
 
 BIN := .venv/bin
 ARGS ?=
@@ -22,6 +22,9 @@ test: setup lint ## lint, types and all tests; `make test ARGS="-k lease"` goes 
 	@scripts/ensure-registry
 	@scripts/ensure-compose
 	$(BIN)/pytest $(ARGS)
+
+chaos: setup ## load and faults for CHAOS_SECONDS=300, then what must hold; CHAOS_SEED, _JOBS, _FAULTS, _ENGINE=scripted|docker, _SERVERS=1|3, _KEEP=folder
+	@$(BIN)/python -m tests.chaos
 
 up: setup ## build and start all of it in containers; `make up ARGS="--scale runner=3"`
 	@scripts/ensure-compose

@@ -1,0 +1,189 @@
+"""Reads the evidence of a run from the servers themselves."""
+
+import asyncio
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from nats.aio.msg import Msg
+
+from stint.codec import encode
+from stint.dev.demo_image import connect
+from stint.eventlog import Chunk
+from stint.events import Ended, Started
+from stint.jetstream import Broker
+from stint.jetstream.messages import sequence_of, subject_of
+from stint.job import Job, State
+from stint.subjects import (
+    CHUNK_DIGEST,
+    CHUNK_NUMBER,
+    CHUNK_OFFSET,
+    CHUNK_STREAM,
+    EVENTS,
+    JOBS_BUCKET,
+    LABEL_JOB,
+    LABEL_RUNNER,
+    LOGS,
+    PAYLOADS,
+    PROJECTOR_DURABLE,
+    WORK,
+    kv_stream,
+    kv_subject,
+    log_subject,
+)
+from stint.view import parse_time, view
+from tests.chaos.evidence import Pause, Sight
+from tests.chaos.plan import ROOT
+from tests.chaos.world import World
+from tests.integration.test_api_support import ROLE
+
+LOOK: Final = 0.5
+_BATCH: Final = 200
+_BATCH_BYTES: Final = 4 * 2**20
+
+
+async def _all(broker: Broker, stream: str, subject: str) -> AsyncIterator[Msg]:
+    sequence = 0
+    while True:
+        request = {"seq": sequence + 1, "next_by_subj": subject, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
+        messages = await broker.direct_get(stream, request)
+        if not messages:
+            return
+        for message in messages:
+            yield message
+        sequence = sequence_of(messages[-1])
+
+
+async def views(broker: Broker) -> dict[str, bytes]:
+    """The view's values, without what was deleted or has expired."""
+    found: dict[str, bytes] = {}
+    async for message in _all(broker, kv_stream(JOBS_BUCKET), kv_subject(JOBS_BUCKET, ">")):
+        job_id = subject_of(message).rpartition(".")[2]
+        if message.data:
+            found[job_id] = message.data
+        else:
+            found.pop(job_id, None)
+    return found
+
+
+async def settled_views(world: World, jobs: Mapping[str, Job]) -> dict[str, bytes]:
+    """The view's values once they are what the facts say, or after the plan's `settle`."""
+    wanted = {job_id: encode(view(job)) for job_id, job in jobs.items() if job.state is not State.DELETED}
+    loop = asyncio.get_running_loop()
+    until = loop.time() + world.plan.settle
+    while (found := await views(world.broker)) != wanted and loop.time() < until:  # noqa: ASYNC110
+        await asyncio.sleep(LOOK)
+    return found
+
+
+async def output(broker: Broker) -> dict[str, list[Chunk]]:
+    """All chunks, by job."""
+    found: dict[str, list[Chunk]] = defaultdict(list)
+    async for message in _all(broker, LOGS, log_subject("*", "*")):
+        headers = message.headers or {}
+        chunk = Chunk(
+            number=int(headers[CHUNK_NUMBER]),
+            offset=int(headers[CHUNK_OFFSET]),
+            stream=headers[CHUNK_STREAM],
+            digest=headers[CHUNK_DIGEST],
+            data=message.data,
+            sequence=sequence_of(message),
+        )
+        found[subject_of(message).rpartition(".")[2]].append(chunk)
+    return found
+
+
+def truth(folder: Path) -> dict[str, list[Sight]]:
+    """What the jobs saw, by queue."""
+    return {
+        path.stem: [Sight(*line.split()) for line in path.read_text().splitlines()] for path in folder.glob("*.log")
+    }
+
+
+async def rebuild(world: World) -> None:
+    """Make the view again, as an operator does."""
+    environ = {"NATS_URL": world.nats_url, "PYTHONPATH": str(ROOT), "STINT_REPLICAS": str(world.plan.servers)}
+    command = [sys.executable, "-m", "stint_projector.rebuild"]
+    with (world.folder / "rebuild.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=log, stderr=log)
+    assert await process.wait() == 0
+
+
+# --- what should be gone ----------------------------------------------------------------------------------------------
+
+
+async def settled(world: World, excused: int) -> list[tuple[str, str]]:
+    """What is left behind once nothing changes any more, or after the plan's `settle`."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + world.plan.settle
+    left = await _left(world, excused)
+    while left and loop.time() < until:
+        await asyncio.sleep(LOOK)
+        left = await _left(world, excused)
+    return left
+
+
+async def _left(world: World, excused: int) -> list[tuple[str, str]]:
+    return [
+        *[("container", name) for name in await _containers(world)],
+        *[("payload", subject) for subject in await _subjects(world.broker, PAYLOADS)],
+        *[("work", subject) for subject in await _subjects(world.broker, WORK)],
+        *[("consumer", name) for name in await _consumers(world.broker)],
+        *[("token", name) for name in (await _tokens(world))[excused:]],
+    ]
+
+
+async def _containers(world: World) -> list[str]:
+    if world.engines:
+        found = await asyncio.gather(*(engine.find({LABEL_JOB: ""}) for engine in world.engines))
+        return [container.container_id for containers in found for container in containers]
+    async with connect() as docker:
+        listed = await docker.containers.list(all=True, filters={"label": [LABEL_JOB]})
+    return [container.id for container in listed if container["Labels"].get(LABEL_RUNNER) in world.runner_ids]
+
+
+async def _subjects(broker: Broker, stream: str) -> list[str]:
+    info = await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
+    return sorted(info["state"].get("subjects") or {})
+
+
+async def _consumers(broker: Broker) -> list[str]:
+    """Queues' consumers go by themselves when they are idle; what is pending at one never does."""
+    found: list[str] = []
+    for stream in (EVENTS, LOGS, PAYLOADS, WORK, kv_stream(JOBS_BUCKET)):
+        answer = await broker.api(f"CONSUMER.LIST.{stream}", {"offset": 0})
+        for info in answer["consumers"] or ():
+            if stream == WORK and not info["num_ack_pending"]:
+                continue
+            if info["name"] != PROJECTOR_DURABLE:
+                found.append(f"{stream}/{info['name']}")
+    return found
+
+
+async def _tokens(world: World) -> list[str]:
+    """Accessors of jobs' tokens that are still good."""
+    headers = {"X-Vault-Token": world.bao.root_token}
+    found: list[str] = []
+    async with httpx.AsyncClient(base_url=world.bao.address, headers=headers, trust_env=False) as vault:
+        listed = await vault.request("LIST", "/v1/auth/token/accessors")
+        for accessor in listed.json()["data"]["keys"]:
+            body = {"accessor": accessor}
+            answer = await vault.post("/v1/auth/token/lookup-accessor", json=body)
+            policies: Sequence[str] = answer.json().get("data", {}).get("policies") or ()
+            if ROLE in policies:
+                found.append(accessor)
+    return found
+
+
+def excused_tokens(jobs: Mapping[str, Job], faults: Sequence[Pause], margin: float) -> int:
+    """Jobs that ran when a fault happened: whoever held their tokens may not have been able to revoke them."""
+    return sum(_met(job, faults, margin) for job in jobs.values() if Started.kind in job.facts)
+
+
+def _met(job: Job, faults: Sequence[Pause], margin: float) -> bool:
+    begin: Any = parse_time(job.time_of(Started.kind)).timestamp() - margin
+    end = parse_time(job.time_of(Ended.kind)).timestamp() + margin if job.time_of(Ended.kind) else float("inf")
+    return any(fault.begin.timestamp() < end and begin < fault.end.timestamp() for fault in faults)

@@ -1,0 +1,48 @@
+"""A runner on Docker whose jobs can write outside their container: `python -m tests.chaos.docker_runner`."""
+
+import os
+import sys
+from typing import Any, Final
+
+from stint import service
+from stint.config import EngineSettings, RunnerSettings
+from stint.errors import ImageError
+from stint_runner import docker_wire as wire
+from stint_runner.__main__ import serve
+from stint_runner.docker import DockerEngine
+from stint_runner.docker_client import tls_context
+from stint_runner.docker_errors import engine_errors
+from stint_runner.engine import ContainerSpec
+
+TRUTH_DIR: Final = "CHAOS_TRUTH_DIR"
+"""The folder on the engine's host."""
+TRUTH: Final = "/truth"
+"""The same in a container."""
+
+
+class TruthEngine(DockerEngine):
+    """Docker, with the folder of what jobs see in each container."""
+
+    async def _create(self, spec: ContainerSpec) -> str:
+        config: dict[str, Any] = wire.create_config(spec)
+        mounts = config["HostConfig"].setdefault("Mounts", [])
+        mounts.append({"Type": "bind", "Source": os.environ[TRUTH_DIR], "Target": TRUTH, "ReadOnly": False})
+        with engine_errors(missing=ImageError):
+            container = await self._client().containers.create(config)
+        return container.id
+
+
+def from_settings(settings: EngineSettings) -> TruthEngine:
+    """As the runner itself would make it, without registry logins."""
+    context = tls_context(
+        settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)
+    )
+    return TruthEngine(settings.docker_host, ssl_context=context, api_version=settings.docker_api_version)
+
+
+async def run(settings: RunnerSettings) -> None:
+    await serve(settings, lambda settings, *_: from_settings(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(service.run(RunnerSettings, run))

@@ -1,0 +1,94 @@
+"""The stream of events as it grows, read from the stream itself."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+from stint.errors import StintError
+from stint.events import Held, Record
+from stint.jetstream import Broker
+from stint.jetstream.messages import records, sequence_of
+from stint.job import Job, evolve
+from stint.subjects import EVENTS, event_filter
+from stint.view import ended_time
+from tests.chaos.load import Load
+
+LOOK: Final = 1.0
+"""Seconds between two looks."""
+OPERATOR: Final = 10
+"""Looks after which an operator releases a held job."""
+BATCH: Final = 256
+
+
+class Follower:
+    """Attributes: `records`, all of them in order; `jobs` as they tell them."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.records: list[Record] = []
+        self.jobs: dict[str, Job] = {}
+        self.progress = asyncio.get_running_loop().time()
+        self._broker = broker
+        self._sequence = 0
+        self._held: dict[str, int] = {}
+
+    async def catch_up(self) -> None:
+        """Read what is new.
+
+        Raises:
+            StintError: NATS is away, or does not lead.
+        """
+        while True:
+            request = {"seq": self._sequence + 1, "next_by_subj": event_filter(), "batch": BATCH}
+            messages = await self._broker.direct_get(EVENTS, request)
+            if not messages:
+                return
+            for record in records(messages):
+                if record.sequence > self._sequence:  # two may be reading
+                    self._see(record)
+                    self._sequence = record.sequence
+            self._sequence = max(self._sequence, sequence_of(messages[-1]))
+
+    def _see(self, record: Record) -> None:
+        self.records.append(record)
+        before = self.jobs.get(record.job_id)
+        if job := evolve(before, record):
+            self.jobs[record.job_id] = job
+            if job.terminal and not (before and before.terminal):
+                self.progress = asyncio.get_running_loop().time()
+
+    @property
+    def unended(self) -> list[Job]:
+        return [job for job in self.jobs.values() if not job.terminal]
+
+    @property
+    def ended(self) -> int:
+        return sum(bool(ended_time(job)) for job in self.jobs.values())
+
+    async def run(self, load: Load) -> None:
+        """Follow, and release held jobs after a while, until cancelled."""
+        while True:
+            with contextlib.suppress(StintError):
+                await self.catch_up()
+            for job in self.unended:
+                if Held.kind in job.facts:
+                    self._held[job.job_id] = looks = self._held.get(job.job_id, 0) + 1
+                    if looks >= OPERATOR:
+                        await load.release(job.job_id)
+            await asyncio.sleep(LOOK)
+
+    async def until_all_ended(self, patience: float) -> bool:
+        """Wait while something still happens, once all has been sent; whether nothing was left."""
+        now = asyncio.get_running_loop().time
+        self.progress = now()
+        looked = False
+        while not looked or self.unended:
+            if now() - self.progress > patience:
+                return False
+            try:
+                await self.catch_up()
+                looked = True
+            except StintError:
+                await asyncio.sleep(LOOK)
+            if self.unended:
+                await asyncio.sleep(LOOK)
+        return True

@@ -1,0 +1,143 @@
+"""Carries a schedule out on a world."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from stint.jetstream import JetStreamEventLog, JetStreamOutput, declare
+from stint.subjects import WORK
+from stint_runner.waiting import patiently
+from tests.chaos.evidence import Pause
+from tests.chaos.schedule import Fault
+from tests.chaos.supervised import Supervised
+from tests.chaos.world import World
+
+LOOK: Final = 0.2
+"""Seconds between two looks for a job that runs."""
+
+
+async def inject(world: World, faults: Sequence[Fault]) -> list[Pause]:
+    """All of them, each at its time; returns them as they happened."""
+    start = asyncio.get_running_loop().time()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_inject(world, fault, start)) for fault in faults]
+    return [task.result() for task in tasks]
+
+
+async def _inject(world: World, fault: Fault, start: float) -> Pause:
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(start + fault.at - loop.time())
+    if fault.target < 0:
+        fault = msgspec.structs.replace(fault, target=await _busy_runner(world))
+    begin = datetime.now(UTC)
+    async with _KINDS[fault.kind](world, fault):
+        await asyncio.sleep(fault.length)
+    return Pause(fault.kind, fault.place, begin, datetime.now(UTC))
+
+
+async def _busy_runner(world: World) -> int:
+    """Whose job has begun to write."""
+    log, output = JetStreamEventLog(world.broker), JetStreamOutput(world.broker)
+    while True:
+        for place in await output.places():
+            job = await log.load(place.job_id)
+            if job is not None and not job.terminal and job.runner:
+                return world.runner_ids.index(job.runner)
+        await asyncio.sleep(LOOK)
+
+
+def _kill(services: Callable[[World], list[Supervised]]) -> Callable[[World, Fault], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def kill(world: World, fault: Fault) -> AsyncIterator[None]:
+        service = services(world)[fault.target]
+        service.kill()
+        try:
+            yield
+        finally:
+            service.resume()
+
+    return kill
+
+
+@asynccontextmanager
+async def _pause(world: World, fault: Fault) -> AsyncIterator[None]:
+    service = world.runners[fault.target]
+    service.pause()
+    try:
+        yield
+    finally:
+        service.resume()
+
+
+@asynccontextmanager
+async def _partition(world: World, fault: Fault) -> AsyncIterator[None]:
+    proxies = world.proxies[fault.target]
+    for proxy in proxies:
+        if fault.kind == "partition drop":
+            proxy.cut()
+        else:
+            proxy.stall()
+    try:
+        yield
+    finally:
+        for proxy in proxies:
+            proxy.heal()
+
+
+@asynccontextmanager
+async def _nats(world: World, fault: Fault) -> AsyncIterator[None]:
+    """Of a cluster, target 0 is whoever leads the stream of events."""
+    leads = await patiently(world.leader) if len(world.nats) > 1 else 0
+    server = world.nats[(leads + fault.target) % len(world.nats)]
+    await server.kill()
+    try:
+        yield
+    finally:
+        await server.start()
+
+
+@asynccontextmanager
+async def _vault(world: World, _fault: Fault) -> AsyncIterator[None]:
+    await world.seal()
+    try:
+        yield
+    finally:
+        await world.unseal()
+
+
+@asynccontextmanager
+async def _consumer(world: World, fault: Fault) -> AsyncIterator[None]:
+    """What holds a queue's lease is gone, and the job is delivered again while it runs."""
+    listed = await patiently(lambda: world.broker.api(f"CONSUMER.LIST.{WORK}", {"offset": 0}))
+    consumers = listed.get("consumers") or ()
+    busy = sorted(info["name"] for info in consumers if info["num_ack_pending"])
+    if busy:
+        chosen = busy[fault.target % len(busy)]
+        await patiently(lambda: world.broker.api(f"CONSUMER.DELETE.{WORK}.{chosen}"))
+    yield
+
+
+@asynccontextmanager
+async def _work(world: World, _fault: Fault) -> AsyncIterator[None]:
+    """The stream of pending jobs is lost, and made again from the events."""
+    await patiently(lambda: world.broker.api(f"STREAM.DELETE.{WORK}"))
+    await patiently(lambda: declare(world.broker, world.plan.servers))
+    yield
+
+
+_KINDS: dict[str, Callable[[World, Fault], AbstractAsyncContextManager[None]]] = {
+    "runner kill": _kill(lambda world: world.runners),
+    "projector kill": _kill(lambda world: world.projectors),
+    "api kill": _kill(lambda world: world.apis),
+    "runner pause": _pause,
+    "partition stall": _partition,
+    "partition drop": _partition,
+    "consumer delete": _consumer,
+    "work recreate": _work,
+    "nats kill": _nats,
+    "vault seal": _vault,
+}

@@ -1,0 +1,188 @@
+"""Sends the jobs, some in the ways that go wrong, and notes what it was told."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from stint.errors import BrokerUnavailableError
+from stint.eventlog import Outcome
+from stint.events import Submitted
+from stint.jetstream import JetStreamEventLog, JetStreamPayloads
+from stint.subjects import new_job_id, queue_token
+from tests.chaos.evidence import Answer, Submission
+from tests.chaos.jobs import JobPlan, jobs
+from tests.chaos.seal import Sealed, Sealer
+from tests.chaos.world import World
+
+BATCH: Final = 20
+"""Jobs that are sealed together."""
+AGAIN: Final = 0.25
+"""Seconds until a server that was away is tried again."""
+TRIES: Final = 40
+
+
+class Load:
+    """A plan's jobs.
+
+    Attributes:
+        submissions: what was sent, and what came of it.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.submissions: list[Submission] = []
+        self._world = world
+        self._sealer = Sealer(world.bao.address, world.bao.root_token)
+        self._log = JetStreamEventLog(world.broker)
+        self._payloads = JetStreamPayloads(world.broker)
+        headers = {"X-Auth-Token": world.token}
+        self._apis = [
+            httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=15) for url in world.api_urls
+        ]
+        self._turns = itertools.count()
+
+    async def run(self) -> None:
+        """Send all, evenly over the plan's time, and do to some what is planned for them."""
+        plan, loop = self._world.plan, asyncio.get_running_loop()
+        start, ready = loop.time(), [*jobs(plan)]
+        async with asyncio.TaskGroup() as group:
+            for first in range(0, len(ready), BATCH):
+                batch = ready[first : first + BATCH]
+                await asyncio.sleep(start + plan.seconds * first / len(ready) - loop.time())
+                group.create_task(self._send(batch))
+
+    async def close(self) -> None:
+        await self._sealer.close()
+        for api in self._apis:
+            await api.aclose()
+
+    async def _send(self, batch: Sequence[JobPlan]) -> None:
+        direct = [job for job in batch if job.via == "publish"]
+        named = [(new_job_id(_milliseconds(), secrets.token_bytes(6)), self._payload(job)) for job in direct]
+        sealed = await self._sealer.seal(named) if named else []
+        async with asyncio.TaskGroup() as group:
+            for job, item in zip(direct, sealed, strict=True):
+                group.create_task(self._publish(job, item))
+            for job in batch:
+                if job.via != "publish":
+                    group.create_task(self._post(job))
+
+    def _payload(self, job: JobPlan) -> Any:
+        return job.payload(self._world.image, self._world.truth_for_jobs)
+
+    def _note(self, job: JobPlan, job_id: str, answer: Answer) -> None:
+        self.submissions.append(
+            Submission(key=job.key, queue=job.queue, job_id=job_id, answer=answer, lines=job.lines, hold=job.hold)
+        )
+
+    # --- by NATS ------------------------------------------------------------------------------------------------------
+
+    async def _publish(self, job: JobPlan, sealed: Sealed) -> None:
+        token = queue_token(job.queue)
+        chunks = await self._stored(token, sealed)
+        fact = Submitted(
+            event_id=secrets.token_hex(8),
+            at=datetime.now(UTC).isoformat(),
+            by="chaos",
+            qname=job.queue,
+            ticket=sealed.ticket,
+            payload_chunks=chunks,
+            payload_bytes=len(sealed.payload),
+            on_lost="hold" if job.hold else "",
+        )
+        answer = await self._appended(token, sealed.job_id, fact, doubt=job.doubt)
+        self._note(job, sealed.job_id, answer)
+        if answer is Answer.TAKEN:
+            await self._fate(job, sealed.job_id)
+
+    async def _stored(self, token: str, sealed: Sealed) -> int:
+        while True:
+            try:
+                return await self._payloads.put(token, sealed.job_id, sealed.payload)
+            except BrokerUnavailableError:
+                await asyncio.sleep(AGAIN)
+
+    async def _appended(self, token: str, job_id: str, fact: Submitted, *, doubt: bool) -> Answer:
+        """The same fact again and again, as a publisher may; one in doubt leaves it at that."""
+        while True:
+            try:
+                outcome = await self._log.append(token, job_id, fact)
+            except BrokerUnavailableError:
+                outcome = Outcome.UNKNOWN
+            if outcome is Outcome.WON:
+                return Answer.TAKEN
+            if doubt or outcome is Outcome.LOST:
+                return Answer.UNKNOWN
+            await asyncio.sleep(AGAIN)
+
+    # --- by REST ------------------------------------------------------------------------------------------------------
+
+    async def _post(self, job: JobPlan) -> None:
+        body = msgspec.to_builtins(self._payload(job)) | {"wrap_secret_id": await self._sealer.wrapped()}
+        headers = {"Idempotency-Key": job.key} if job.via == "key" else {}
+        answer, job_id = Answer.UNKNOWN, ""
+        for _ in range(TRIES if headers else 1):
+            answer, told = await self._posted(body, headers)
+            job_id = told or job_id
+            if answer is Answer.TAKEN:
+                break
+            await asyncio.sleep(AGAIN if headers else 0)
+        if answer is Answer.TAKEN and headers and job.again:
+            again, same = await self._posted(body, headers)
+            if again is Answer.TAKEN and same != job_id:
+                self._note(job, same, again)  # a second job of one key: its command will be seen to run twice
+        if headers and answer is not Answer.TAKEN:
+            answer = Answer.UNKNOWN  # an earlier try may have been taken
+        self._note(job, job_id, answer)
+        if answer is Answer.TAKEN:
+            await self._fate(job, job_id)
+
+    async def _posted(self, body: dict[str, Any], headers: dict[str, str]) -> tuple[Answer, str]:
+        try:
+            answer = await self._api().post("/v1/api/job", json=body, headers=headers)
+            told = str(answer.json().get("_id") or "")
+        except (httpx.TransportError, ValueError):
+            return Answer.UNKNOWN, ""
+        if answer.status_code == httpx.codes.OK:
+            return Answer.TAKEN, told
+        return (Answer.UNKNOWN, told) if told else (Answer.REFUSED, "")
+
+    def _api(self) -> httpx.AsyncClient:
+        return self._apis[next(self._turns) % len(self._apis)]
+
+    async def _fate(self, job: JobPlan, job_id: str) -> None:
+        if job.fate == "kill":
+            await asyncio.sleep(job.after)
+            await self._ask("POST", f"/v1/api/job/kill/{job_id}")
+        elif job.fate == "delete":
+            await self._ask("DELETE", f"/v1/api/job/{job_id}")
+        elif job.fate == "delete late":
+            await asyncio.sleep(4 * job.after)
+            await self._ask("DELETE", f"/v1/api/job/{job_id}")
+
+    async def _ask(self, method: str, path: str) -> None:
+        """Until somebody answers; what the answer is does not matter here."""
+        for _ in range(TRIES):
+            try:
+                if (await self._api().request(method, path)).status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(AGAIN)
+
+    async def release(self, job_id: str) -> bool:
+        """Give up the runner of a held job; whether the API agreed."""
+        try:
+            answer = await self._api().post(f"/v1/api/job/{job_id}/release")
+        except httpx.TransportError:
+            return False
+        return answer.status_code == httpx.codes.OK
+
+
+def _milliseconds() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)

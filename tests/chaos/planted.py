@@ -1,0 +1,223 @@
+"""Runners with a fault planted, for the checker to find: `python -m tests.chaos.planted`.
+
+Which one it is comes in `CHAOS_PLANT`. `tests.chaos.planted_projector` is the same for projectors.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from stint import service
+from stint.config import RunnerSettings
+from stint.eventlog import Chunk
+from stint.events import Started
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
+from stint.job import Job, State
+from stint_runner import worker
+from stint_runner.__main__ import serve
+from stint_runner.attend import Attendant
+from stint_runner.engine import Exit
+from stint_runner.lease import Lease, LeaseTimes
+from stint_runner.opening import Opener
+from stint_runner.parts import Parts
+from stint_runner.watch import Watch
+from stint_runner.worker import Worker
+from tests.chaos.plan import PLANT
+from tests.chaos.scripted_engine import ScriptedEngine, from_environment
+
+
+def _no_fence() -> None:
+    """A lease is never taken for lost."""
+
+    async def keep(self: Lease, after_each: Callable[[], Any]) -> None:
+        while True:
+            await asyncio.sleep(self.times.heartbeat)
+            await self._renew()
+            await self.look(after_each)
+
+    Lease.keep = keep  # type: ignore[method-assign]
+    Lease._lose = lambda *_: None  # type: ignore[assignment, method-assign]  # noqa: SLF001 - what a fault breaks is inside
+
+
+def _heartbeats_believed() -> None:
+    """An answered heartbeat is taken for a lease, and the log is not asked."""
+
+    def see(self: Watch, job: Job | None) -> None:
+        del self, job
+
+    Watch.see = see  # type: ignore[method-assign]
+
+
+def _no_takeover() -> None:
+    """T is 0."""
+    LeaseTimes.check = lambda self: None  # type: ignore[method-assign] # noqa: ARG005 - a method's
+    make = Attendant.__init__
+
+    def without(self: Attendant, parts: Parts) -> None:
+        make(self, replace(parts, takeover=0.0))
+
+    Attendant.__init__ = without  # type: ignore[method-assign]
+
+
+def _eager() -> None:
+    """No fault: what is pending is found at once, so that nothing but T lies between a lease and the next."""
+    worker.RECONCILE = 0.3  # type: ignore[misc]
+
+
+def _early_ack() -> None:
+    """The queue is let go when the job has started."""
+    start = ScriptedEngine.start
+    leases: list[Lease] = []
+    make = Lease.__init__
+
+    def noted(self: Lease, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        leases.append(self)
+
+    async def start_and_ack(self: ScriptedEngine, container_id: str) -> None:
+        await start(self, container_id)
+        while leases:
+            await leases.pop().delivery.ack()
+
+    Lease.__init__ = noted  # type: ignore[method-assign]
+    ScriptedEngine.start = start_and_ack  # type: ignore[method-assign]
+
+
+def _double_run() -> None:
+    """A command that has ended is run once more."""
+    create, wait = ScriptedEngine.create, ScriptedEngine.wait
+    specs: dict[str, Any] = {}
+
+    async def noted(self: ScriptedEngine, spec: Any) -> str:
+        container_id = await create(self, spec)
+        specs[container_id] = spec
+        return container_id
+
+    async def wait_and_repeat(self: ScriptedEngine, container_id: str) -> Exit:
+        exited = await wait(self, container_id)
+        if spec := specs.pop(container_id, None):
+            again = await create(self, spec)
+            await self.start(again)
+            await wait(self, again)
+        return exited
+
+    ScriptedEngine.create = noted  # type: ignore[method-assign]
+    ScriptedEngine.wait = wait_and_repeat  # type: ignore[method-assign]
+
+
+def _dropped_chunk() -> None:
+    """The second chunk is said to be stored and is not."""
+    append = JetStreamOutput.append
+
+    async def append_most(self: JetStreamOutput, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
+        return after if chunk.number == 2 else await append(self, token, job_id, chunk, after=after)
+
+    JetStreamOutput.append = append_most  # type: ignore[method-assign]
+
+
+def _lost_piece() -> None:
+    """Part of the output never reaches the pump."""
+    output = ScriptedEngine.output
+
+    async def most(self: ScriptedEngine, container_id: str) -> AsyncIterator[Any]:
+        first = True
+        async for piece in output(self, container_id):
+            if not first:
+                yield piece
+            first = False
+
+    ScriptedEngine.output = most  # type: ignore[method-assign]
+
+
+def _token_kept() -> None:
+    """Jobs' tokens are not revoked."""
+
+    async def revoke(self: Opener, job_token: str) -> None:
+        del self, job_token
+
+    Opener.revoke = revoke  # type: ignore[method-assign]
+
+
+def _container_kept() -> None:
+    """Containers are stopped and stay."""
+
+    async def remove(self: ScriptedEngine, container_id: str) -> None:
+        await ScriptedEngine.kill(self, container_id)
+
+    ScriptedEngine.remove = remove  # type: ignore[method-assign]
+
+
+def _wide_consumer() -> None:
+    """A queue's consumer gives out more than one job at a time."""
+    api = Broker.api
+
+    async def widened(
+        self: Broker, subject: str, request: Mapping[str, Any] | None = None, *arguments: Any, **options: Any
+    ) -> dict[str, Any]:
+        if subject.startswith("CONSUMER.CREATE.WORK") and request:
+            request = {**request, "config": {**request["config"], "max_ack_pending": 10}}
+        return await api(self, subject, request, *arguments, **options)
+
+    Broker.api = widened  # type: ignore[method-assign]
+
+
+def _deaf() -> None:
+    """One queue is never looked at."""
+    serve_queue = Worker._serve  # noqa: SLF001 - likewise
+
+    async def serve_others(self: Worker, token: str) -> bool:
+        return False if token.endswith("a") else await serve_queue(self, token)
+
+    Worker._serve = serve_others  # type: ignore[method-assign]  # noqa: SLF001 - likewise
+
+
+def _runs_deleted() -> None:
+    """A deleted job is run all the same."""
+    load = JetStreamEventLog.load
+
+    async def revived(self: JetStreamEventLog, job_id: str, *, at_least: int = 0) -> Job | None:
+        job = await load(self, job_id, at_least=at_least)
+        if job is not None and job.state is State.DELETED and Started.kind not in job.facts:
+            return msgspec.structs.replace(job, state=State.QUEUED)
+        return job
+
+    JetStreamEventLog.load = revived  # type: ignore[method-assign]
+
+
+PLANTS: Final[Mapping[str, Callable[[], None]]] = {  # by the name in the setting, which can be several with commas
+    "no fence": _no_fence,
+    "no watchdog": lambda: None,
+    "heartbeats believed": _heartbeats_believed,
+    "no takeover": _no_takeover,
+    "eager": _eager,
+    "early ack": _early_ack,
+    "double run": _double_run,
+    "dropped chunk": _dropped_chunk,
+    "lost piece": _lost_piece,
+    "token kept": _token_kept,
+    "container kept": _container_kept,
+    "wide consumer": _wide_consumer,
+    "deaf": _deaf,
+    "runs deleted": _runs_deleted,
+}
+
+
+UNWATCHED: Final = frozenset({"no fence", "no watchdog"})
+"""With these the watchdog is blind: it would see to what the runner does not."""
+
+
+async def run(settings: RunnerSettings) -> None:
+    names = os.environ[PLANT].split(",")
+    for name in names:
+        PLANTS[name]()
+    watchdog = "tests.chaos.planted_watchdog" if UNWATCHED.intersection(names) else "tests.chaos.scripted_watchdog"
+    await serve(settings, lambda *_: from_environment(), watchdog=watchdog)
+
+
+if __name__ == "__main__":
+    sys.exit(service.run(RunnerSettings, run))

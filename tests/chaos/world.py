@@ -1,0 +1,210 @@
+"""Real servers and services, each a process, each runner behind proxies of its own."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from stint.dev.demo_image import ensure_image
+from stint.errors import StintError
+from stint.jetstream import Broker, declare
+from stint.vault.setup import client_token
+from tests.chaos.docker_runner import TRUTH, TRUTH_DIR
+from tests.chaos.plan import PLANT, ROOT, Plan
+from tests.chaos.proxy import Proxy
+from tests.chaos.scripted_engine import ENGINE_DIR, ScriptedEngine, scripted_engine
+from tests.chaos.supervised import Supervised
+from tests.integration.test_api_support import service_environ
+from tests.servers import READY, BaoProcess, NatsProcess, free_port, running
+
+_UNSEAL_KEY: Final = re.compile(r"Unseal Key: (\S+)")
+
+
+@dataclass
+class World:
+    """Everything that runs.
+
+    Attributes:
+        broker: the harness's own connection, through no proxy.
+        truth: the folder that jobs write into; `truth_for_jobs` is its name where they run.
+        engines: empty on Docker. See `Plan.machines`.
+    """
+
+    plan: Plan
+    folder: Path
+    nats: list[NatsProcess]
+    bao: BaoProcess
+    broker: Broker
+    token: str = field(repr=False)
+    image: str = "busybox"
+    engines: list[ScriptedEngine] = field(default_factory=list)
+    api_urls: list[str] = field(default_factory=list)
+    apis: list[Supervised] = field(default_factory=list)
+    projectors: list[Supervised] = field(default_factory=list)
+    runners: list[Supervised] = field(default_factory=list)
+    proxies: list[list[Proxy]] = field(default_factory=list)
+    fleet: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @property
+    def truth(self) -> Path:
+        return self.folder / "truth"
+
+    @property
+    def truth_for_jobs(self) -> str:
+        return TRUTH if self.plan.engine == "docker" else str(self.truth)
+
+    @property
+    def nats_url(self) -> str:
+        return ",".join(server.url for server in self.nats)
+
+    @property
+    def services(self) -> list[Supervised]:
+        return [*self.apis, *self.projectors, *self.runners]
+
+    @property
+    def runner_ids(self) -> list[str]:
+        """Unlike those of any other world on this engine."""
+        return [f"chaos-{os.getpid()}-{self.bao.port}-{number}" for number in range(self.plan.runners)]
+
+    async def seal(self) -> None:
+        """Vault answers nothing but that it is sealed."""
+        await self._vault("/v1/sys/seal", {})
+
+    async def unseal(self) -> None:
+        match = _UNSEAL_KEY.search(self.bao.log)
+        assert match is not None
+        await self._vault("/v1/sys/unseal", {"key": match[1]})
+
+    async def _vault(self, path: str, body: Mapping[str, str]) -> None:
+        headers = {"X-Vault-Token": self.bao.root_token}
+        async with httpx.AsyncClient(base_url=self.bao.address, headers=headers, trust_env=False) as client:
+            answer = await client.put(path, json=body, timeout=READY)
+            answer.raise_for_status()
+
+    async def leader(self) -> int:
+        """Which server leads the stream of events."""
+        info = await self.broker.api("STREAM.INFO.EVENTS")
+        leader = info.get("cluster", {}).get("leader", "")
+        return int(leader.removeprefix("n") or 0) if self.plan.servers > 1 else 0
+
+
+@asynccontextmanager
+async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
+    """All of it for the duration of the block."""
+    async with AsyncExitStack() as stack:
+        nats = await _nats(plan, folder, stack)
+        bao = BaoProcess(folder / "bao")
+        await stack.enter_async_context(running(bao))
+        broker = Broker(",".join(server.url for server in nats), name="chaos")
+        broker.start()
+        stack.push_async_callback(broker.close)
+        await broker.wait_connected()
+        await _declared(broker, plan.servers)
+        environ = {**await service_environ("", bao.address, bao.root_token), PLANT: plan.plant}
+        token = await client_token(bao.address, bao.root_token)
+        made = World(plan=plan, folder=folder, nats=nats, bao=bao, broker=broker, token=token)
+        made.truth.mkdir()
+        made.truth.chmod(0o777)
+        await _engines(made, environ, stack)
+        await _services(made, environ, stack)
+        await _runners(made, environ, stack)
+        yield made
+
+
+async def _nats(plan: Plan, folder: Path, stack: AsyncExitStack) -> list[NatsProcess]:
+    if plan.servers == 1:
+        servers = [NatsProcess(folder / "nats")]
+    else:
+        ports = [free_port() for _ in range(plan.servers)]
+        servers = [NatsProcess(folder / f"n{number}", settings=_cluster(number, ports)) for number in range(len(ports))]
+    for server in servers:
+        await stack.enter_async_context(running(server))
+    return servers
+
+
+def _cluster(number: int, ports: list[int]) -> str:
+    """Clients are told of no other server: they would go round their proxies."""
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    listen = f'listen: "127.0.0.1:{ports[number]}", no_advertise: true'
+    return f"server_name: n{number}\ncluster {{ name: chaos, {listen}, routes: [{routes}] }}"
+
+
+async def _declared(broker: Broker, replicas: int) -> None:
+    """A cluster takes a moment to elect who makes streams."""
+    async with asyncio.timeout(READY):
+        while not await _declares(broker, replicas):  # noqa: ASYNC110 - servers tell nobody
+            await asyncio.sleep(0.2)
+
+
+async def _declares(broker: Broker, replicas: int) -> bool:
+
+    try:
+        await declare(broker, replicas)
+    except StintError:
+        return False
+    return True
+
+
+async def _engines(made: World, environ: dict[str, str], stack: AsyncExitStack) -> None:
+    if made.plan.engine == "docker":
+        environ[TRUTH_DIR] = str(made.truth)
+        if host := os.environ.get("DOCKER_HOST"):
+            environ["DOCKER_HOST"] = host
+        made.image = await ensure_image()
+        return
+    for number in range(made.plan.machines):
+        made.engines.append(
+            await stack.enter_async_context(scripted_engine(made.folder / f"engine-{number}", made.plan.slow))
+        )
+
+
+async def _services(made: World, environ: dict[str, str], stack: AsyncExitStack) -> None:
+    shared = {
+        **environ,
+        "NATS_URL": made.nats_url,
+        "STINT_REPLICAS": str(made.plan.servers),
+        "STINT_LEASE": str(made.plan.lease),
+        "STINT_TAKEOVER": str(made.plan.takeover),
+    }
+    for number in range(made.plan.sizes["api"]):
+        port = free_port()
+        made.api_urls.append(f"http://127.0.0.1:{port}")
+        made.apis.append(_service(made, f"api-{number}", "stint_api", {**shared, "STINT_PORT": str(port)}))
+    for number in range(made.plan.sizes["projector"]):
+        made.projectors.append(_service(made, f"projector-{number}", made.plan.projector, shared))
+    for service in (*made.apis, *made.projectors):
+        await stack.enter_async_context(service.running())
+
+
+async def _runners(made: World, environ: dict[str, str], stack: AsyncExitStack) -> None:
+    await stack.enter_async_context(made.fleet)
+    for number in range(made.plan.runners):
+        proxies = [Proxy(server.port) for server in made.nats]
+        for proxy in proxies:
+            await stack.enter_async_context(proxy.listening())
+        own = {
+            **environ,
+            "NATS_URL": ",".join(f"nats://127.0.0.1:{proxy.port}" for proxy in proxies),
+            "STINT_REPLICAS": str(made.plan.servers),
+            "STINT_LEASE": str(made.plan.lease),
+            "STINT_TAKEOVER": str(made.plan.takeover),
+            "STINT_RUNNER_ID": made.runner_ids[number],
+            "STINT_CAPACITY": str(made.plan.capacity),
+            "STINT_KILL_GRACE": "1",
+            ENGINE_DIR: str(made.folder / f"engine-{number % made.plan.machines}"),
+            "STINT_STATE_DIR": str(made.folder / f"state-{number}"),
+        }
+        made.proxies.append(proxies)
+        runner = _service(made, f"runner-{number}", made.plan.runner_module, own)
+        made.runners.append(runner)
+        await made.fleet.enter_async_context(runner.running())
+
+
+def _service(made: World, name: str, module: str, environ: Mapping[str, str]) -> Supervised:
+    return Supervised(name, module, {"PYTHONPATH": str(ROOT), **environ}, made.folder / f"{name}.log")
