@@ -6,16 +6,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from stint.errors import EngineError, EngineUnavailableError, VaultDeniedError
-from stint.events import Rejected
+from stint.events import AnyEvent, Rejected
 from stint.jetstream import Broker, JetStreamViews
+from stint.jetstream.holdings import subjects_held
 from stint.job import Job, State
-from stint.subjects import LABEL_JOB, EventAddress, queue_token
+from stint.subjects import EVENTS, LABEL_JOB, EventAddress, event_filter, parse_event_subject, queue_token
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
 from stint_runner.docker import DockerEngine
-from stint_runner.engine import Exit, OutputPiece
+from stint_runner.engine import ContainerSpec, Exit, OutputPiece
 from tests.containers import OpenBao
-from tests.events import kill_requested, started
+from tests.events import ended, kill_requested, started
 from tests.integration.test_projector import projector
 from tests.runner_bench import Bench, make_bench
 
@@ -164,6 +165,24 @@ async def test_an_engine_that_loses_a_container_holds_the_queue_until_the_contai
         _, end = await bench.end(job_id)
         assert len(await bench.engine().find({LABEL_JOB: job_id})) == 0, "gone before its end is told"
     assert (end.status, end.output_complete) == ("failed", False)
+
+
+@pytest.mark.parametrize("event", [ended("unknown"), kill_requested()], ids=lambda event: event.kind)
+async def test_no_launch_is_told_behind_an_end(bench: Bench, event: AnyEvent) -> None:
+    """Another ends the job between the making of its container and the fact that tells of it."""
+
+    class Overtaken(DockerEngine):
+        async def create(self, spec: ContainerSpec) -> str:
+            container_id = await super().create(spec)
+            await bench.log.append(TOKEN, spec.labels[LABEL_JOB], event)
+            return container_id
+
+    async with bench.runner(engine=Overtaken()):
+        job_id = await bench.submit("true")
+        await bench.end(job_id)
+    stored = [subject async for subject in subjects_held(bench.broker, EVENTS, event_filter("*", TOKEN, job_id))]
+    job = await bench.loaded(job_id)
+    assert {parse_event_subject(subject).kind for subject in stored} == set(job.facts), "nothing that does not count"
 
 
 async def test_an_engine_that_is_away_for_a_moment_costs_a_job_nothing(bench: Bench) -> None:

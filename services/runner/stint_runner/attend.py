@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from stint.errors import InvalidJobIdError, InvalidTokenError, LeaseLostError
-from stint.eventlog import Delivery
+from stint.eventlog import Delivery, Outcome
 from stint.events import Ended, Rejected
 from stint.job import ACTIVE, Finish, Job, State, decide
 from stint.subjects import EventAddress, parse_event_subject
@@ -154,5 +154,6 @@ class Attendant:
         sentence = f"Internal error in the runner: {type(error).__name__}."
         ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
         for event in decide(job, Finish(ended)):
-            await append_surely(self._parts.log, job.token, job.job_id, event)
+            if await append_surely(self._parts.log, job.token, job.job_id, event, after=job.sequence) is Outcome.LOST:
+                return Verdict.DROP
         return Verdict.ACK

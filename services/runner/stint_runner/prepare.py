@@ -13,10 +13,12 @@ from stint.errors import (
     EngineError,
     ImageError,
     JobFailedError,
+    LeaseLostError,
     StintError,
     UndecodableError,
     VaultError,
 )
+from stint.eventlog import Outcome
 from stint.events import Launched, Submitted
 from stint.limits import check_limits
 from stint.payload import JobPayload
@@ -100,6 +102,7 @@ class Preparation:
             JobFailedError: through a fault in the submission.
             EngineError: the engine refused.
             VaultError: Vault did not answer for too long.
+            LeaseLostError: the job was ended by another.
         """
         opened = await self._open()
         payload = opened.job
@@ -199,11 +202,21 @@ class Preparation:
         return await asyncio.shield(self._creation)
 
     async def _launched(self, container_id: str, payload: JobPayload) -> None:
+        """Record it, but not behind an end: a runner that was frozen, or cut off, would come too late."""
         parts, claimed = self._parts, self._claimed
         launched = parts.fact(
             Launched, container_id=container_id, container_image=self.image[:TEXT_LENGTH], tty=payload.tty
         )
-        await append_surely(parts.log, claimed.token, claimed.job_id, launched)
+        seen = 0
+        while True:
+            job = await patiently(lambda: parts.log.load(claimed.job_id))
+            if job is None or job.terminal:
+                raise LeaseLostError("The job was ended by another.")
+            if job.sequence == seen:
+                return  # a stranger's fact stands in its place already
+            seen = job.sequence
+            if await append_surely(parts.log, claimed.token, claimed.job_id, launched, after=seen) is Outcome.WON:
+                return
 
     async def clean_up(self) -> bool:
         """Remove the job's containers and revoke its token. Safe to repeat. False if a container may be left."""

@@ -27,7 +27,8 @@ async def take_over(parts: Parts, job: Job) -> Verdict:
         return await _take_over_own(parts, job)
     if parts.holds(job):
         if not job.held:
-            await append_surely(parts.log, job.token, job.job_id, parts.fact(Held, runner=job.runner))
+            held = parts.fact(Held, runner=job.runner)
+            await append_surely(parts.log, job.token, job.job_id, held, after=job.sequence)
             log.warning("job lost, its queue waits for a release", runner=job.runner)
         return Verdict.HOLD
     await append_surely(parts.log, job.token, job.job_id, _lost(parts))
