@@ -27,6 +27,18 @@ class Stamp(NamedTuple):
     time: datetime
 
 
+class Strays(NamedTuple):
+    """What does not fit together in the log and the work queues.
+
+    Attributes:
+        missing: where there is a submission, no end, and nothing in a work queue.
+        over: where there is an end, and the submission is in a work queue still.
+    """
+
+    missing: Collection[Place]
+    over: Collection[Place]
+
+
 class History(Protocol):
     """Facts in bulk, and their end. Raises `BrokerUnavailableError` as the ports in `stint.eventlog` do."""
 
@@ -42,15 +54,20 @@ class History(Protocol):
         """Ids of jobs whose submission is in a work queue or with a runner."""
         ...
 
-    async def missing(self) -> Collection[Place] | None:
-        """Where there is a submission, no end, and nothing in a work queue. None while the work queues lag behind.
+    async def strays(self) -> Strays | None:
+        """What is missing from the work queues, or over in spite of them. None while they lag behind.
 
-        A hint, as `survey` is, and neither the place nor the facts need to be those of any job.
+        A hint, as `survey` is, and neither the place nor the facts need to be those of any job. What goes on normally
+        is among them for a moment at most.
         """
         ...
 
     async def is_in_work(self, place: Place) -> bool:
         """Whether its submission is in a work queue or with a runner. No lagging replica is believed."""
+        ...
+
+    async def take_from_work(self, place: Place) -> None:
+        """Remove its submission from its work queue, which goes on, whoever has it. Safe to repeat."""
         ...
 
     def older_than(self, moment: datetime) -> AsyncIterator[str]:

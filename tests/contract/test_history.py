@@ -1,11 +1,10 @@
 """What `stint.history.History` promises."""
 
 import asyncio
-from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from stint.events import AnyEvent
-from stint.history import Place
+from stint.history import Place, Strays
 from stint.job import State
 from stint.subjects import EventAddress, queue_token
 from stint.view import parse_time
@@ -65,42 +64,60 @@ async def test_jobs_in_work_are_known_until_they_are_taken(ports: Ports) -> None
     assert set(await ports.history.in_work()) == {OTHER}
 
 
-async def missing(ports: Ports) -> Collection[Place]:
+async def strays(ports: Ports) -> Strays:
     """As soon as the work queues are not behind."""
     async with asyncio.timeout(10):
-        while (places := await ports.history.missing()) is None:
+        while (found := await ports.history.strays()) is None:
             await ports.log.load(JOB)  # a round trip, in which they may catch up
-    return places
+    return found
 
 
 async def test_jobs_are_missing_once_they_were_taken_and_until_they_end(ports: Ports) -> None:
-    assert set(await missing(ports)) == set()
+    assert set((await strays(ports)).missing) == set()
     ends: tuple[AnyEvent, ...] = (ended(), rejected(), deleted())
     ids = [f"{number:024x}" for number in range(len(ends))]
     for job_id in (*ids, JOB, OTHER):
         await ports.must_append(TOKEN, job_id, submitted())
-    assert set(await missing(ports)) == set()
+    assert set((await strays(ports)).missing) == set()
     for job_id in (*ids, JOB):
         await ports.take_from_work(TOKEN, job_id)
-    assert set(await missing(ports)) == {Place(TOKEN, job_id) for job_id in (*ids, JOB)}
+    assert set((await strays(ports)).missing) == {Place(TOKEN, job_id) for job_id in (*ids, JOB)}
     for job_id, end in zip(ids, ends, strict=True):
         await ports.must_append(TOKEN, job_id, started(), kill_requested(), end)
-    assert set(await missing(ports)) == {Place(TOKEN, JOB)}
+    assert set((await strays(ports)).missing) == {Place(TOKEN, JOB)}
     await ports.history.forget(JOB, before=everything())
-    assert set(await missing(ports)) == set()
+    assert set((await strays(ports)).missing) == set()
+
+
+async def test_what_is_over_is_astray_in_work_until_it_is_taken_from_it(ports: Ports) -> None:
+    ends: tuple[AnyEvent, ...] = (ended("failed"), rejected(), deleted())
+    ids = [f"{number:024x}" for number in range(len(ends))]
+    for job_id in (*ids, JOB):
+        await ports.must_append(TOKEN, job_id, submitted())
+    assert (await strays(ports)).over == set()
+    for job_id, end in zip(ids, ends, strict=True):
+        await ports.must_append(TOKEN, job_id, end)
+    places = {Place(TOKEN, job_id) for job_id in ids}
+    assert await strays(ports) == (set(), places)
+    for place in places:
+        await ports.history.take_from_work(place)
+        await ports.history.take_from_work(place)
+        assert not await ports.history.is_in_work(place)
+    assert await strays(ports) == (set(), set())
+    assert set(await ports.history.in_work()) == {JOB}
 
 
 async def test_an_end_in_another_queue_is_another_jobs(ports: Ports) -> None:
     await ports.must_append(TOKEN, JOB, submitted())
     await ports.must_append(OTHER_QUEUE, JOB, ended())
     await ports.take_from_work(TOKEN, JOB)
-    assert set(await missing(ports)) == {Place(TOKEN, JOB)}
+    assert set((await strays(ports)).missing) == {Place(TOKEN, JOB)}
 
 
 async def test_whether_one_job_is_in_work(ports: Ports) -> None:
     assert not await ports.history.is_in_work(Place(TOKEN, JOB))
     await ports.must_append(TOKEN, JOB, submitted())
-    await missing(ports)
+    await strays(ports)
     assert await ports.history.is_in_work(Place(TOKEN, JOB))
     assert not await ports.history.is_in_work(Place(OTHER_QUEUE, JOB))
     assert not await ports.history.is_in_work(Place(TOKEN, OTHER))

@@ -1,7 +1,6 @@
 """Which jobs are taken for lost, and when, on the ports in memory."""
 
 import asyncio
-from collections.abc import Collection
 from datetime import timedelta
 
 import pytest
@@ -9,16 +8,16 @@ import pytest
 from stint.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.eventlog import Outcome
 from stint.events import AnyEvent, Ended
-from stint.history import Place
+from stint.history import Place, Strays
 from stint.job import Job, State
 from stint.subjects import EventAddress, queue_token
 from stint.testing import MemoryEventLog, MemoryHistory
 from stint_projector.sweeper import MISSING, SHARE, Sweeper
-from tests.events import TOKEN, deleted, ended, held, kill_requested, released, started, submitted
+from tests.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
 from tests.unit.test_projector import JOB
 
 OTHER = "f" * 24
-MISSING_FOR = timedelta(seconds=90)
+ASTRAY_FOR = timedelta(seconds=90)
 STEP = 15.0
 
 
@@ -45,11 +44,11 @@ class History(MemoryHistory):
         self.away = False
         self.still_there: set[str] = set()
 
-    async def missing(self) -> Collection[Place] | None:
+    async def strays(self) -> Strays | None:
         self._bench.clock += self.seconds
         if self.away:
             raise BrokerUnavailableError
-        return await super().missing()
+        return await super().strays()
 
     async def is_in_work(self, place: Place) -> bool:
         return place.job_id in self.still_there or await super().is_in_work(place)
@@ -63,7 +62,7 @@ class Bench:
         self.sweeper = self.another()
 
     def another(self) -> Sweeper:
-        return Sweeper(log=self.log, history=self.history, missing_for=MISSING_FOR, monotonic=lambda: self.clock)
+        return Sweeper(log=self.log, history=self.history, astray_for=ASTRAY_FOR, monotonic=lambda: self.clock)
 
     async def happen(self, *events: AnyEvent, job_id: str = JOB) -> None:
         for event in events:
@@ -73,7 +72,7 @@ class Bench:
         await self.happen(submitted(), *events, job_id=job_id)
         self.history.taken.add(job_id)
 
-    async def look(self, seconds: float = MISSING_FOR.total_seconds(), *sweepers: Sweeper) -> None:
+    async def look(self, seconds: float = ASTRAY_FOR.total_seconds(), *sweepers: Sweeper) -> None:
         """One look now, and one after each step."""
         end = self.clock + seconds
         while True:
@@ -108,7 +107,7 @@ HISTORIES: list[tuple[AnyEvent, ...]] = [
 @pytest.mark.parametrize("events", HISTORIES, ids=lambda events: "-".join(event.kind for event in events) or "queued")
 async def test_a_missing_job_ends_as_lost(bench: Bench, events: tuple[AnyEvent, ...]) -> None:
     await bench.lose(*events)
-    await bench.look(MISSING_FOR.total_seconds() - STEP)
+    await bench.look(ASTRAY_FOR.total_seconds() - STEP)
     assert (await bench.state()) is not State.UNKNOWN
     bench.clock += STEP
     await bench.sweeper.sweep()
@@ -121,9 +120,37 @@ async def test_a_missing_job_ends_as_lost(bench: Bench, events: tuple[AnyEvent, 
     assert await bench.log.load(JOB) == job
 
 
-@pytest.mark.parametrize("end", [ended(), deleted()], ids=lambda event: event.kind)
+ENDS = pytest.mark.parametrize("end", [ended("failed"), rejected(), deleted()], ids=lambda event: event.kind)
+
+
+@ENDS
+async def test_a_queue_is_freed_of_a_job_that_is_over(bench: Bench, end: AnyEvent) -> None:
+    await bench.happen(submitted(), end)
+    await bench.happen(submitted(), started(), job_id=OTHER)
+    facts = len(bench.log.records)
+    await bench.look(ASTRAY_FOR.total_seconds() - STEP)
+    assert bench.history.taken == set()
+    bench.clock += STEP
+    await bench.sweeper.sweep()
+    assert bench.history.taken == {JOB}
+    assert len(bench.log.records) == facts
+
+
+async def test_a_job_that_was_missing_before_it_ended_is_given_the_whole_time(bench: Bench) -> None:
+    """Its work queue was made anew, and its starter may not know yet that another has ended the job."""
+    await bench.lose(started())
+    await bench.look(75)
+    await bench.happen(ended("unknown"))
+    bench.history.taken.clear()
+    await bench.look(75)
+    assert bench.history.taken == set()
+    await bench.look(30)
+    assert bench.history.taken == {JOB}
+
+
+@ENDS
 async def test_a_job_that_is_over_is_left_alone(bench: Bench, end: AnyEvent) -> None:
-    await bench.lose(*([started()] if end.kind == "ended" else []), end)
+    await bench.lose(end)
     facts = len(bench.log.records)
     await bench.look(1000)
     assert len(bench.log.records) == facts
@@ -280,7 +307,7 @@ async def test_it_goes_on_through_outages_and_never_more_than_once_a_second(
 
     await bench.lose()
     short = Sweeper(
-        log=bench.log, history=bench.history, missing_for=timedelta(seconds=2), monotonic=lambda: bench.clock
+        log=bench.log, history=bench.history, astray_for=timedelta(seconds=2), monotonic=lambda: bench.clock
     )
     monkeypatch.setattr("stint_projector.sweeper.asyncio.sleep", sleep)
     task = asyncio.create_task(short.run())

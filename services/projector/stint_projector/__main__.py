@@ -69,7 +69,7 @@ def build_sweeper(settings: ProjectorSettings, broker: Broker) -> Sweeper:
     return Sweeper(
         log=JetStreamEventLog(broker),
         history=JetStreamHistory(broker),
-        missing_for=timedelta(seconds=2 * (settings.lease + settings.takeover)),
+        astray_for=timedelta(seconds=2 * (settings.lease + settings.takeover)),
     )
 
 

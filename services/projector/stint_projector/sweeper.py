@@ -1,4 +1,4 @@
-"""Ends jobs that no queue and no runner has any more."""
+"""Ends jobs that no queue and no runner has any more, and frees queues of jobs that are over."""
 
 import asyncio
 import random
@@ -14,17 +14,17 @@ from stint.errors import BrokerUnavailableError
 from stint.eventlog import EventLog, Outcome
 from stint.events import Ended
 from stint.history import History, Place
-from stint.job import State
+from stint.job import Job, State
 from stint_projector.janitor import interval
 
 log = structlog.get_logger()
 
 LOOKS: Final = 6
-"""Looks within the time that a job must be missing for."""
+"""Looks within the time that a job must be astray for."""
 SHARE: Final = 20
 """A look may take this part of the time at most: with very many jobs there are fewer looks."""
 STALE: Final = 3
-"""Pauses after which the last look says nothing any more: what it saw missing may have been there meanwhile."""
+"""Pauses after which the last look says nothing any more: what it saw astray may have been well meanwhile."""
 MISSING: Final = "No queue and no runner had the job any more."
 """What such a job shows as its error."""
 
@@ -33,7 +33,11 @@ class Sweeper:
     """Ends, as `unknown`, each job that has been missing from the work queues for long enough, seen by itself.
 
     A runner appends the end before its ack, so that a job which goes on is in a work queue. It is missing if its
-    message was removed there, or acknowledged by a runner that had lost it. Any number may run side by side.
+    message was removed there, or acknowledged by a runner that had lost it.
+
+    What has been over for as long is removed from its work queue. A NATS server that was killed can have kept the ack
+    and lost the removal: such a message is delivered to nobody any more. And a WORK that was made anew holds all
+    submissions of EVENTS again. Any number of sweepers may run side by side.
 
     Attributes:
         pause: seconds until the next look.
@@ -44,20 +48,23 @@ class Sweeper:
         *,
         log: EventLog,
         history: History,
-        missing_for: timedelta,
+        astray_for: timedelta,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_event_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
-        """`missing_for` must be longer than any runner may take to end a job whose lease it has lost."""
+        """`astray_for` must be longer than any runner may take to end a job whose lease it has lost.
+
+        And longer than a queue must wait for a job that another than its starter has ended.
+        """
         self._log = log
         self._history = history
-        self._missing_for = missing_for.total_seconds()
+        self._astray_for = astray_for.total_seconds()
         self._monotonic = monotonic
         self._now = now
         self._new_event_id = new_event_id
-        self.pause = self._least_pause = interval(missing_for, LOOKS).total_seconds()
-        self._since: dict[Place, float] = {}
+        self.pause = self._least_pause = interval(astray_for, LOOKS).total_seconds()
+        self._since: dict[tuple[Place, bool], float] = {}
         self._looked_at = 0.0
 
     async def run(self) -> None:
@@ -66,39 +73,51 @@ class Sweeper:
             try:
                 await self.sweep()
             except BrokerUnavailableError as error:
-                log.debug("jobs in no queue were not looked for", error=error.sentence)
+                log.debug("stray jobs were not looked for", error=error.sentence)
             except Exception:  # a fault here can never stop the view
-                log.exception("jobs in no queue were not looked for")
+                log.exception("stray jobs were not looked for")
             await asyncio.sleep(self.pause * random.uniform(1, 1.2))  # noqa: S311 - jitter
 
     async def sweep(self) -> None:
-        """Look once, and end what has been missing for long enough."""
-        for place in await self._overdue():
-            self._since[place] = self._monotonic()  # whatever happens now, the others come before it
+        """Look once, and settle what has been astray for long enough."""
+        for stray in await self._overdue():
+            self._since[stray] = self._monotonic()  # whatever happens now, the others come before it
+            place, over = stray
             try:
-                await self._end(place)
+                await self._settle(place, over=over)
             except BrokerUnavailableError:
                 raise
             except Exception:  # one job can never keep the others in sight
-                log.exception("a job in no queue was not ended", job=place.job_id)
+                log.exception("a stray job was not settled", job=place.job_id)
 
-    async def _overdue(self) -> list[Place]:
+    async def _overdue(self) -> list[tuple[Place, bool]]:
+        """What is due, and whether it is over."""
         begin = self._monotonic()
-        missing = await self._history.missing()
+        strays = await self._history.strays()
         now = self._monotonic()
         stale = now - self._looked_at > STALE * self.pause
         self.pause = max(self._least_pause, SHARE * (now - begin))
-        if missing is None:
+        if strays is None:
             return []
         known = {} if stale else self._since
-        self._since = {place: known.get(place, now) for place in missing}
+        seen = [*((place, False) for place in strays.missing), *((place, True) for place in strays.over)]
+        self._since = {stray: known.get(stray, now) for stray in seen}
         self._looked_at = now
-        return [place for place, since in self._since.items() if now - since >= self._missing_for]
+        return [stray for stray, since in self._since.items() if now - since >= self._astray_for]
 
-    async def _end(self, place: Place) -> None:
+    async def _settle(self, place: Place, *, over: bool) -> None:
         job = await self._log.load(place.job_id)
-        if job is None or job.token != place.token or job.terminal or await self._history.is_in_work(place):
+        if job is None or job.token != place.token or job.terminal != over:
             return
+        if await self._history.is_in_work(place) != over:
+            return
+        if over:
+            await self._history.take_from_work(place)
+            log.info("queue freed of a job that is over", job=job.job_id)
+        else:
+            await self._end(job)
+
+    async def _end(self, job: Job) -> None:
         event = Ended(
             event_id=self._new_event_id(),
             at=self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),

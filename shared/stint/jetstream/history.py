@@ -1,7 +1,7 @@
 """The past of the EVENTS stream."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from stint.errors import BrokerRefusedError
 from stint.events import Deleted, Ended, Rejected, Submitted
-from stint.history import Place
+from stint.history import Place, Strays
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import NO_MESSAGE
@@ -57,17 +57,17 @@ class JetStreamHistory:
         held = subjects_held(self._broker, WORK, event_filter(Submitted.kind))
         return frozenset([subject.rpartition(".")[2] async for subject in held])
 
-    async def missing(self) -> Collection[Place] | None:
-        found = await self._held(EVENTS, Submitted.kind)
+    async def strays(self) -> Strays | None:
+        submitted = await self._held(EVENTS, Submitted.kind)
         if not await self._work_is_up_to_date():
             return None
         # In this order, for a runner appends the end before it acknowledges: what goes on is seen in one of the two.
-        found -= await self._held(WORK, Submitted.kind)
-        for kind in _ENDS:
-            if found:
-                found -= await self._held(EVENTS, kind)
-        places = (Place(*text.split(".")) for text in found)
-        return {place for place in places if is_literal(*place)}
+        in_work = await self._held(WORK, Submitted.kind)
+        over: set[str] = set()
+        if submitted or in_work:
+            for kind in _ENDS:
+                over |= await self._held(EVENTS, kind)
+        return Strays(missing=_places(submitted - in_work - over), over=_places(in_work & over))
 
     async def _held(self, stream: str, kind: str) -> set[str]:
         """`<queue>.<job>` of each fact of this kind. As text, which takes a third of the time that places would."""
@@ -85,6 +85,10 @@ class JetStreamHistory:
         request = {"last_by_subj": EventAddress(Submitted.kind, *place).subject}
         answer = await self._broker.api(f"STREAM.MSG.GET.{WORK}", request)
         return error_code(answer) != NO_MESSAGE and bool(check(answer))
+
+    async def take_from_work(self, place: Place) -> None:
+        request = {"filter": EventAddress(Submitted.kind, *place).subject}
+        check(await self._broker.api(f"STREAM.PURGE.{WORK}", request))
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
         async for messages in self._pages(event_filter()):
@@ -121,6 +125,11 @@ class JetStreamHistory:
                 return
             yield messages
             sequence = sequence_of(messages[-1])
+
+
+def _places(held: Iterable[str]) -> set[Place]:
+    places = (Place(*text.split(".")) for text in held)
+    return {place for place in places if is_literal(*place)}
 
 
 def _batches(places: Iterable[Place]) -> Iterator[list[str]]:

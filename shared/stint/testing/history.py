@@ -1,11 +1,11 @@
 """The past of a log in memory."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 
 from stint.events import Deleted, Ended, Rejected, Submitted
-from stint.history import Place
+from stint.history import Place, Strays
 from stint.subjects import EventAddress
 from stint.testing.memory import MemoryEventLog
 
@@ -37,17 +37,21 @@ class MemoryHistory:
         submitted = {record.job_id for record in self._log.records if record.kind == Submitted.kind}
         return frozenset(submitted - self.taken)
 
-    async def missing(self) -> Collection[Place] | None:
+    async def strays(self) -> Strays | None:
         if self.lagging:
             return None
         of_kind: defaultdict[str, set[Place]] = defaultdict(set)
         for record in self._log.records:
             of_kind[record.kind].add(Place(record.token, record.job_id))
         over = of_kind[Ended.kind] | of_kind[Rejected.kind] | of_kind[Deleted.kind]
-        return {place for place in of_kind[Submitted.kind] - over if place.job_id in self.taken}
+        taken = {place for place in of_kind[Submitted.kind] if place.job_id in self.taken}
+        return Strays(missing=taken - over, over=(of_kind[Submitted.kind] - taken) & over)
 
     async def is_in_work(self, place: Place) -> bool:
         return EventAddress(Submitted.kind, *place).subject in self._log.stored and place.job_id not in self.taken
+
+    async def take_from_work(self, place: Place) -> None:
+        self.taken.add(place.job_id)
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
         for record in list(self._log.records):
