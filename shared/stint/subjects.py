@@ -140,6 +140,15 @@ def parse_event_subject(subject: str) -> EventAddress:
     return address
 
 
+def names_job(subject: str) -> bool:
+    """Whether `parse_event_subject` takes it."""
+    try:
+        parse_event_subject(subject)
+    except (InvalidTokenError, InvalidJobIdError):
+        return False
+    return True
+
+
 def event_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
     """A filter over EVENTS."""
     return f"ev.{kind}.{token}.{job_id}"

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from stint.codec import encode
 from stint.eventlog import Outcome
 from stint.job import State
@@ -118,6 +120,14 @@ async def test_bytes_that_are_no_fact_are_loaded_as_such(ports: Ports) -> None:
     assert job is not None
     assert (job.state, job.fact(type(submitted()))) == (State.QUEUED, None)
     assert await ports.log.append(TOKEN, JOB, rejected(), after=job.sequence) is Outcome.WON
+
+
+@pytest.mark.parametrize("token", ["MF", "me~", "*"])
+async def test_a_submission_to_no_queue_is_no_job(ports: Ports, token: str) -> None:
+    await ports.put(EventAddress("submitted", token, JOB), b"{}")
+    assert await ports.log.load(JOB) is None
+    await ports.must_append(TOKEN, JOB, submitted())
+    assert await ports.log.load(JOB) is not None
 
 
 async def test_a_job_has_one_queue(ports: Ports) -> None:

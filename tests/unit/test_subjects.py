@@ -7,6 +7,7 @@ from stint.subjects import (
     EventAddress,
     check_job_id,
     consumer_name,
+    names_job,
     new_job_id,
     normalise_queue_name,
     parse_event_subject,
@@ -81,11 +82,13 @@ def test_job_ids_order_by_time() -> None:
 def test_junk_subjects_are_refused(subject: str) -> None:
     with pytest.raises((InvalidTokenError, InvalidJobIdError)):
         parse_event_subject(subject)
+    assert not names_job(subject)
 
 
 def test_subjects_parse_back() -> None:
     address = EventAddress("submitted", queue_token("a b"), "0" * 24)
     assert parse_event_subject(address.subject) == address
+    assert names_job(address.subject)
 
 
 def test_an_unreadable_submission_has_one_place() -> None:

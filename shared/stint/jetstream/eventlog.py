@@ -18,7 +18,7 @@ from stint.jetstream.elections import ANSWER, across_elections
 from stint.jetstream.leadership import prove_absence
 from stint.jetstream.messages import RawMessage, raw_message, records, sequence_of
 from stint.job import Job, fold
-from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, unreadable_submission
+from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
 
 WRONG_LAST_SEQUENCE: Final = 10071
 """The subject's last sequence is not the expected one."""
@@ -128,7 +128,8 @@ class JetStreamEventLog:
     async def _load_from_leader(self, job_id: str) -> Job | None:
         first = await self._first_submission(job_id)
         if first is None:
-            await prove_absence(self._broker, EVENTS, event_filter(Submitted.kind, "*", job_id))
+            submissions = event_filter(Submitted.kind, "*", job_id)
+            await prove_absence(self._broker, EVENTS, submissions, counts=names_job)
             return None
         # Of any kind, known here or not: it counts in the aggregate's sequence. What comes behind it, between one get
         # and the next, is left out: the later of two new facts could be among what is found, and the other not.

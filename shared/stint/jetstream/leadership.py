@@ -1,6 +1,6 @@
 """When absence can be believed: of a leader that a majority follows at this moment."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from stint.errors import BrokerUnavailableError
@@ -14,8 +14,10 @@ answers once a second, and up to 1.4 were measured in an idle stream."""
 _SECOND: Final = 10**9
 
 
-async def prove_absence(broker: Broker, stream: str, subject: str) -> None:
-    """Return if the stream surely has no message on these subjects.
+async def prove_absence(
+    broker: Broker, stream: str, subject: str, *, counts: Callable[[str], bool] = lambda _: True
+) -> None:
+    """Return if the stream surely has no message on these subjects, or only on such as do not count.
 
     A server that stood still may take itself for the leader for a moment after another was elected, and know nothing of
     what that one has acknowledged. So the count and the proof of leadership have to stand in one answer.
@@ -24,7 +26,7 @@ async def prove_absence(broker: Broker, stream: str, subject: str) -> None:
         BrokerUnavailableError: it has some, or nobody can say.
     """
     info = check(await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject}, FOLLOWED))
-    if info["state"].get("subjects") or not _is_followed(info.get("cluster") or {}):
+    if any(map(counts, info["state"].get("subjects") or ())) or not _is_followed(info.get("cluster") or {}):
         raise BrokerUnavailableError("NATS has no leader that can say what is not there. Try again.")
 
 
