@@ -108,7 +108,9 @@ class Load:
                 pass
 
     async def _all_in_work(self) -> bool:
-        return await _count(self.broker, WORK, "ev.submitted.>") == len(self.submitted)
+        with suppress(BrokerUnavailableError):  # it may have lost its leader too
+            return await _count(self.broker, WORK, "ev.submitted.>") == len(self.submitted)
+        return False
 
 
 async def _loaded(log: JetStreamEventLog, job_id: str) -> Job | None:

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from stint.errors import ConfigError, EngineError, EngineUnavailableError, ImageError
+from stint.limits import Limits
+from stint_runner import docker_wire
 from stint_runner.docker import DockerEngine
 from stint_runner.docker_client import DEFAULT_HOST
 from stint_runner.engine import ContainerSpec, Engine, Exit, OutputPiece
@@ -101,6 +103,16 @@ async def test_the_whole_life_of_a_job(engine: DockerEngine, shell: Shell) -> No
         "400 2001 2001 0", "from content",
         "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1",
     ]  # fmt: skip
+
+
+async def test_a_kill_for_memory_is_known_when_its_flag_is_late(
+    engine: DockerEngine, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_wire, "exit_of", lambda waited, _inspected: Exit(waited["StatusCode"]))
+    limits = Limits(memory=16 * MEBIBYTE)
+    greedy, _ = await run(engine, shell("exec tail -c 100m /dev/zero", limits=limits))
+    other, _ = await run(engine, shell("exit 137", limits=limits))
+    assert (greedy, other) == (Exit(137, oom_killed=True), Exit(137))
 
 
 async def test_the_secrets_file_is_read_back(engine: DockerEngine, shell: Shell) -> None:

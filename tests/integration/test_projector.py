@@ -142,4 +142,4 @@ async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Bro
             pass
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert tries == TRIES
+    assert TRIES <= tries <= TRIES + 1, "one more may have been on its way"

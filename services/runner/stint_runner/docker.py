@@ -141,7 +141,13 @@ class DockerEngine(Engine):
         container = self._container(container_id)
         with engine_errors():
             waited = await container.wait(timeout=ENDLESS)
-            return wire.exit_of(waited, await container.show())
+            shown = await container.show()
+            exited = wire.exit_of(waited, shown)
+            if wire.may_be_oom(exited, shown):
+                # Docker hears of the exit and of its cause in any order: the flag can be too late.
+                async with self._client().stream("GET", "events", wire.oom_filter(container_id, shown)) as events:
+                    exited = Exit(exited.code, oom_killed=bool(await events.readany()))
+            return exited
 
     async def stop(self, container_id: str, grace: float) -> bool:
         """See `Engine`. A process that exits within the milliseconds before the signal counts as signalled."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from stint.errors import EngineError
 from stint.limits import Limits
+from stint.view import parse_time
 from stint_runner.engine import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.images import parse_reference
 from stint_runner.overlay import USER_ID
@@ -18,7 +19,10 @@ MAX_FILE: Final = 2**20
 """Bytes of a file that is read out of a container."""
 MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
 """Bytes of the tar around it: its headers, and padding to tar's record of 10 KiB."""
+OOM_DELAY: Final = 1.0
+"""Seconds by which the engine may hear of a kill for memory after the exit. Mostly it is milliseconds."""
 
+_SIGKILLED: Final = 137
 _CPU_PERIOD: Final = 100_000
 """Microseconds; the kernel's default."""
 _ALIVE: Final = frozenset({"running", "paused", "restarting"})
@@ -143,6 +147,20 @@ def exit_of(waited: Mapping[str, Any], inspected: Mapping[str, Any]) -> Exit:
     """From the answers of `wait` and, after it, `inspect`."""
     state = inspected.get("State") or {}
     return Exit(code=int(waited["StatusCode"]), oom_killed=bool(state.get("OOMKilled")))
+
+
+def may_be_oom(exited: Exit, inspected: Mapping[str, Any]) -> bool:
+    """Whether the kernel may have killed it for its memory although the engine does not say so."""
+    limited = bool(inspected["HostConfig"].get("Memory"))
+    return limited and exited.code == _SIGKILLED and not exited.oom_killed
+
+
+def oom_filter(container_id: str, inspected: Mapping[str, Any]) -> dict[str, str]:
+    """For `GET /events`: of an ended container, up to `OOM_DELAY` seconds after its end, by the engine's clock."""
+    state = inspected["State"]
+    start, end = (parse_time(state[name]).timestamp() for name in ("StartedAt", "FinishedAt"))
+    filters = {"container": [container_id], "event": ["oom"]}
+    return {"since": f"{start:.6f}", "until": f"{end + OOM_DELAY:.6f}", "filters": json.dumps(filters)}
 
 
 def pull_error(line: bytes) -> str:
