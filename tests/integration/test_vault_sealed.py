@@ -71,16 +71,16 @@ class Outage:
     def __init__(self, server: BaoProcess, how: str) -> None:
         self._server = server
         self._edge = Edge(server.address)
-        self._sealed = how == "sealed"
+        self.sealed = how == "sealed"
 
     async def begin(self) -> None:
-        if self._sealed:
+        if self.sealed:
             await self._edge.call(self._server.root_token, lambda client: client.sys.seal())
         else:
             self._server.pause()
 
     async def end(self) -> None:
-        if self._sealed:
+        if self.sealed:
             found = re.search(r"^Unseal Key: (\S+)", self._server.log, re.MULTILINE)
             assert found is not None
             key = found[1]
@@ -153,7 +153,11 @@ async def test_in_its_login_a_job_waits_where_it_is(
         async with struck(bench, vault, outage, call, job_id):
             pass
         await outage.end()
-        job, _ = await bench.end(job_id)
+        job, end = await bench.end(job_id)
+        if call == "unwrap" and not outage.sealed and job.state is State.NOTAUTHORISED:
+            # Vault went on with the login that nobody waited for any more, and its secret id is good for one.
+            assert end.reason == "secrets"
+            return
         assert job.state is State.SUCCESS
         assert PASSWORD in await bench.text(job)
 
