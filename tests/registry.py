@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import stamina
 
 from stint.dev.demo_image import build, connect
+from stint.errors import ImageError
 from tests.second_engine import second_engine
 from tests.servers import ServerProcess, free_port, running
 
@@ -80,7 +82,10 @@ class Registry(ServerProcess):
         """Push an image that no engine has: `base` with a label of its own. Returns the full reference."""
         made = f"stint-test/{secrets.token_hex(8)}"
         async with connect() as docker:
-            await build(docker, made, {}, f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n")
+            # An engine can lose what it has just built while others build, delete and prune beside it.
+            async for attempt in stamina.retry_context(on=ImageError, attempts=3):
+                with attempt:
+                    await build(docker, made, {}, f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n")
             try:
                 return await self.push(made, name, auth=auth)
             finally:

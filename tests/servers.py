@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -167,6 +168,13 @@ class BaoProcess(ServerProcess):
     def address(self) -> str:
         """Its URL. Known after the first start, and the same after a restart."""
         return f"http://127.0.0.1:{self.port}"
+
+    async def unseal_key(self) -> str:
+        """It prints it a moment after it answers."""
+        async with asyncio.timeout(READY):
+            while not (found := re.search(r"Unseal Key: (\S+)", self.log)):  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.05)
+        return found[1]
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         self.port = self.port or free_port()

@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import httpx
 
@@ -22,8 +20,6 @@ from tests.chaos.scripted_engine import ENGINE_DIR, ScriptedEngine, scripted_eng
 from tests.chaos.supervised import Supervised
 from tests.integration.test_api_support import service_environ
 from tests.servers import READY, BaoProcess, NatsProcess, free_port, running
-
-_UNSEAL_KEY: Final = re.compile(r"Unseal Key: (\S+)")
 
 
 @dataclass
@@ -77,9 +73,7 @@ class World:
         await self._vault("/v1/sys/seal", {})
 
     async def unseal(self) -> None:
-        match = _UNSEAL_KEY.search(self.bao.log)
-        assert match is not None
-        await self._vault("/v1/sys/unseal", {"key": match[1]})
+        await self._vault("/v1/sys/unseal", {"key": await self.bao.unseal_key()})
 
     async def _vault(self, path: str, body: Mapping[str, str]) -> None:
         headers = {"X-Vault-Token": self.bao.root_token}

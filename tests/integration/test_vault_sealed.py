@@ -1,7 +1,6 @@
 """A Vault that is sealed or stands still before, during and after a job's login."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -81,9 +80,7 @@ class Outage:
 
     async def end(self) -> None:
         if self.sealed:
-            found = re.search(r"^Unseal Key: (\S+)", self._server.log, re.MULTILINE)
-            assert found is not None
-            key = found[1]
+            key = await self._server.unseal_key()
             await self._edge.call("", lambda client: client.sys.submit_unseal_key(key))
         else:
             self._server.resume()
