@@ -21,7 +21,7 @@ demo: setup ## run one sealed job on the embedded stack and show what happens
 test: setup lint ## lint, types and all tests; `make test ARGS="-k lease"` goes to pytest
 	@scripts/ensure-registry
 	@scripts/ensure-compose
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 3 $(ARGS) || { [ $$? -eq 1 ] && $(BIN)/pytest -n 0 --last-failed --last-failed-no-failures=none $(ARGS); }
 
 chaos: setup ## load and faults for CHAOS_SECONDS=300, then what must hold; CHAOS_SEED, _JOBS, _FAULTS, _ENGINE=scripted|docker, _SERVERS=1|3, _KEEP=folder
 	@$(BIN)/python -m tests.chaos

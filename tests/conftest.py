@@ -16,6 +16,8 @@ from scripts.server_images import nats_image, openbao_image
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import get_docker_host
 from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from stint.dev.demo_image import ensure_image
 from stint.jetstream import Broker
@@ -27,7 +29,37 @@ from tests.servers import BaoProcess, NatsProcess, running
 hypothesis.settings.register_profile("stint", deadline=None)
 hypothesis.settings.load_profile("stint")
 
+LONGEST = (
+    "tests/api",
+    "tests/integration/test_cluster",
+    "tests/integration/test_runner_lost",
+    "tests/chaos/test_planted",
+    "tests/e2e",
+    "tests/integration/test_engine_restart",
+)
+"""Tests that take minutes, longest first: who starts on them last would be waited for."""
+
 _FOUND = ("VAULT_", "BAO_", "NATS_", "STINT_", "GOSTINT_")
+
+
+class ByServers(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """Tests that share servers run in one process: those of a module, and all of `tests/api`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "tests/api" if path.startswith("tests/api/") else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServers:
+    """pytest-xdist's own way to group, by a mark, does nothing with pytest 9.2."""
+    return ByServers(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(
+        key=lambda item: next((n for n, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
