@@ -86,7 +86,7 @@ async def test_a_ghost_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_run_of_a_deleted_job_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.chaos.jobs._FATES", {"delete": 1})
-    plan = msgspec.structs.replace(SMALL, steady=0.0, jobs=16, queues=1, apis=1)
+    plan = msgspec.structs.replace(SMALL, steady=0.0, jobs=16, queues=1, apis=1, settle=20)
     report = await planted(plan, "runs deleted", runner=RUNNER)
     assert "I9" in found(report), report.text
 

@@ -45,7 +45,9 @@ async def test_three_runners_and_the_smoke(stack: Compose) -> None:
     names = {container["Config"]["Hostname"] for container in await stack.containers("runner")}
     assert len(names) == 3
     async with asyncio.timeout(30), connected(stack.env["NATS_URL"]) as broker:
-        assert names == {report["runner"] for report in await JetStreamRunnerReports(broker).read()}
+        reports = JetStreamRunnerReports(broker)
+        while names != {report["runner"] for report in await reports.read()}:
+            pass
     result = await stack.make("smoke")
     assert result.out.splitlines()[-1].startswith("smoke: a sealed job read its secret"), result
 
