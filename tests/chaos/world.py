@@ -137,7 +137,6 @@ async def _declared(broker: Broker, replicas: int) -> None:
 
 
 async def _declares(broker: Broker, replicas: int) -> bool:
-
     try:
         await declare(broker, replicas)
     except StintError:

@@ -122,20 +122,16 @@ async def _images_kept(settings: RunnerSettings, broker: Broker, engine: Engine)
         await asyncio.gather(keeping, return_exceptions=True)
 
 
-async def _work(
+def _parts(
     settings: RunnerSettings,
     broker: Broker,
     vault: Vault,
     session: AppRoleSession,
     engine: Engine,
     deadlines: Deadlines,
-    stopping: asyncio.Event,
-) -> None:
-    await unless(stopping, broker.wait_connected())
-    await unless(stopping, patiently(lambda: declare(broker, settings.replicas)))
-    queues = JetStreamWorkQueues(broker, lease=settings.lease)
-    await queues.start()
-    parts = Parts(
+    queues: JetStreamWorkQueues,
+) -> Parts:
+    return Parts(
         log=JetStreamEventLog(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
@@ -160,6 +156,22 @@ async def _work(
         vault_cacert=settings.vault_cacert,
         compat=settings.compat == "gostint",
     )
+
+
+async def _work(
+    settings: RunnerSettings,
+    broker: Broker,
+    vault: Vault,
+    session: AppRoleSession,
+    engine: Engine,
+    deadlines: Deadlines,
+    stopping: asyncio.Event,
+) -> None:
+    await unless(stopping, broker.wait_connected())
+    await unless(stopping, patiently(lambda: declare(broker, settings.replicas)))
+    queues = JetStreamWorkQueues(broker, lease=settings.lease)
+    await queues.start()
+    parts = _parts(settings, broker, vault, session, engine, deadlines, queues)
     attendant = Attendant(parts)
     worker = Worker(queues, attendant, capacity=settings.capacity)
     adopted = await unless(stopping, Adoption(parts, attendant).run())

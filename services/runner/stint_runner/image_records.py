@@ -10,7 +10,7 @@ from stint.errors import UndecodableError
 from stint.jetstream import Broker
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
-from stint.jetstream.messages import Stored, raw_message, sequence_of
+from stint.jetstream.messages import EXPECTED_SEQUENCE, Stored, lifetime, raw_message, sequence_of
 from stint.jetstream.views import DELETED
 from stint.subjects import IMAGES_BUCKET, image_key, images_of, kv_stream, kv_subject
 
@@ -18,7 +18,6 @@ BATCH: Final = 256
 """Records that one read asks for."""
 
 _STREAM: Final = kv_stream(IMAGES_BUCKET)
-_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +59,12 @@ class ImageRecords:
 
     async def put(self, record: ImageRecord, *, revision: int, keep: float) -> bool:
         """Write a record for `keep` seconds, unless it has changed since `revision`. Returns whether it was written."""
-        headers = {_EXPECTED: str(revision), "Nats-TTL": f"{max(1, round(keep))}s"}
+        headers = {EXPECTED_SEQUENCE: str(revision), **lifetime(keep)}
         return await self._write(record, encode(record), headers)
 
     async def delete(self, record: ImageRecord, *, revision: int) -> bool:
         """Delete a record, unless it has changed since `revision`. Returns whether it was deleted."""
-        return await self._write(record, b"", {_EXPECTED: str(revision), **DELETED})
+        return await self._write(record, b"", {EXPECTED_SEQUENCE: str(revision), **DELETED})
 
     async def of_engine(self, engine_id: str) -> AsyncIterator[tuple[int, ImageRecord]]:
         """All of an engine's records, with their revisions. What is written meanwhile comes again."""

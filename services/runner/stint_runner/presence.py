@@ -9,6 +9,7 @@ import structlog
 from stint import __version__
 from stint.errors import BrokerUnavailableError, EngineError
 from stint.jetstream import Broker
+from stint.jetstream.messages import lifetime
 from stint.jetstream.views import DELETED
 from stint.subjects import RUNNERS_BUCKET, kv_subject
 from stint_runner.engine import Engine
@@ -29,7 +30,7 @@ async def announce(broker: Broker, engine: Engine, worker: Worker, *, runner: st
         while True:
             value = {"runner": runner, "version": __version__, "capacity": capacity, "busy": worker.busy}
             body = json.dumps(value | await _figures(engine)).encode()
-            await _put(broker, subject, body, {"Nats-TTL": f"{TIME_TO_LIVE}s"})
+            await _put(broker, subject, body, lifetime(TIME_TO_LIVE))
             await asyncio.sleep(INTERVAL)
     finally:
         await _put(broker, subject, b"", DELETED)

@@ -16,7 +16,7 @@ from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.elections import ANSWER, across_elections
 from stint.jetstream.leadership import prove_absence
-from stint.jetstream.messages import RawMessage, raw_message, records, sequence_of
+from stint.jetstream.messages import EXPECTED_SEQUENCE, RawMessage, raw_message, records, sequence_of
 from stint.job import Job, fold
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
 
@@ -31,7 +31,6 @@ BATCH_INCOMPLETE: Final = 10176
 BATCH: Final = 256
 """Messages that one read asks for."""
 
-_EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 
 
@@ -42,7 +41,7 @@ class JetStreamEventLog:
         self._broker = broker
 
     async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
-        headers = {_EXPECTED_SEQUENCE: str(after or 0)}
+        headers = {EXPECTED_SEQUENCE: str(after or 0)}
         if after is not None:
             headers[_EXPECTED_SUBJECT] = event_filter("*", token, job_id)
         messages = [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in events]

@@ -13,6 +13,13 @@ from stint.subjects import parse_event_subject
 
 SUBJECT = "Nats-Subject"
 TIME = "Nats-Time-Stamp"
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+"""A publish is refused unless the subject's last message has this sequence."""
+
+
+def lifetime(seconds: float) -> dict[str, str]:
+    """The header of a message that the server removes after this time: whole seconds, at least one."""
+    return {"Nats-TTL": f"{max(1, round(seconds))}s"}
 
 
 class Stored(Protocol):

@@ -13,7 +13,7 @@ from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from stint.jetstream.holdings import places_held
-from stint.jetstream.messages import Stored, raw_message, sequence_of
+from stint.jetstream.messages import EXPECTED_SEQUENCE, Stored, raw_message, sequence_of
 from stint.subjects import (
     CHUNK_DIGEST,
     CHUNK_NUMBER,
@@ -42,7 +42,7 @@ class JetStreamOutput:
             CHUNK_OFFSET: str(chunk.offset),
             CHUNK_STREAM: chunk.stream,
             CHUNK_DIGEST: chunk.digest,
-            "Nats-Expected-Last-Subject-Sequence": str(after),
+            EXPECTED_SEQUENCE: str(after),
         }
         try:
             answer = await self._broker.publish(log_subject(token, job_id), chunk.data, headers)

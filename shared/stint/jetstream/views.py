@@ -10,7 +10,7 @@ from stint.eventlog import StoredView
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
-from stint.jetstream.messages import SUBJECT, Stored, raw_message, sequence_of
+from stint.jetstream.messages import EXPECTED_SEQUENCE, SUBJECT, Stored, lifetime, raw_message, sequence_of
 from stint.jetstream.topology import MARKER_TTL
 from stint.subjects import JOBS_BUCKET, kv_stream, kv_subject
 
@@ -22,9 +22,8 @@ CATCH_UP_INTERVAL: Final = 0.5
 _STREAM: Final = kv_stream(JOBS_BUCKET)
 _OPERATION: Final = "KV-Operation"
 _MARKER: Final = "Nats-Marker-Reason"
-DELETED: Final = {_OPERATION: "DEL", "Nats-TTL": f"{MARKER_TTL}s"}
+DELETED: Final = {_OPERATION: "DEL", **lifetime(MARKER_TTL)}
 """Headers of a deletion: seen by those who follow, and gone by itself."""
-_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
 class JetStreamViews:
@@ -41,9 +40,9 @@ class JetStreamViews:
         return _stored(raw_message(check(answer)["message"]))
 
     async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:
-        headers = {_EXPECTED: str(revision)}
+        headers = {EXPECTED_SEQUENCE: str(revision)}
         if ttl is not None:
-            headers["Nats-TTL"] = f"{max(1, round(ttl.total_seconds()))}s"
+            headers |= lifetime(ttl.total_seconds())
         answer = await self._broker.publish(kv_subject(JOBS_BUCKET, job_id), value, headers)
         if error_code(answer) == WRONG_LAST_SEQUENCE:
             return False
