@@ -1,15 +1,19 @@
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from stint.codec import encode
-from stint.events import Submitted
+from stint.eventlog import Outcome
+from stint.events import KillRequested, Submitted
+from stint.jetstream import JetStreamEventLog
 from stint.payload import parse_payload
-from stint.subjects import queue_token
+from stint.subjects import EVENTS, event_filter, queue_token
 from stint.vault import open_ticket
 from tests.containers import OpenBao
+from tests.events import ended, launched, started
 from tests.integration.test_api_support import SEALED, Bench, api, secret
 from tests.servers import NatsProcess
 
@@ -204,6 +208,30 @@ async def test_a_queued_job_can_be_killed(bench: Bench) -> None:
     assert job["kill_requested"] is True
     again = await bench.http.post(f"/v1/api/job/kill/{job_id}")
     assert (again.status_code, again.json()["status"]) == (200, "failed")
+
+
+@pytest.mark.parametrize("meanwhile", ["ended", "launched"])
+async def test_a_kill_is_decided_on_the_job_as_it_stands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """Behind the end of a job there is no kill, and no other fact makes it miss."""
+    job_id, log = await bench.submitted(), bench.parts.log
+    append, token = log.append, queue_token("deploys")
+    await append(token, job_id, started())
+    first = launched() if meanwhile == "launched" else ended()
+
+    async def overtaken(_log: object, *arguments: Any, **options: Any) -> Outcome:
+        await append(token, job_id, first)
+        return await append(*arguments, **options)
+
+    monkeypatch.setattr(JetStreamEventLog, "append", overtaken)
+    answer = await bench.http.post(f"/v1/api/job/kill/{job_id}")
+    job = await log.load(job_id)
+    assert job is not None
+    told = (answer.status_code, answer.json()["status"], KillRequested.kind in job.facts)
+    assert told == ((200, "running", True) if meanwhile == "launched" else (200, "success", False))
+    records = await bench.broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
+    assert len(records) == (4 if meanwhile == "launched" else 3)
 
 
 async def test_a_deleted_job_is_gone(bench: Bench) -> None:

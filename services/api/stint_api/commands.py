@@ -10,7 +10,7 @@ import structlog
 
 from stint.errors import StintError
 from stint.eventlog import EventLog, Outcome, OutputLog, PayloadStore
-from stint.events import AnyEvent, Deleted, Ended, KillRequested, Released
+from stint.events import Deleted, Ended, KillRequested, Released
 from stint.job import Command, Delete, Job, Kill, Release, State, decide
 from stint.subjects import check_job_id, queue_name
 from stint.view import expiry
@@ -95,7 +95,7 @@ class Jobs:
             events = decide(job, command())
             if not events:
                 return job
-            outcome = await self.log.append(job.token, job.job_id, *events, after=_condition(job, events))
+            outcome = await self.log.append(job.token, job.job_id, *events, after=job.sequence)
             if outcome is not Outcome.LOST:
                 check_outcome(outcome, job.job_id)
                 return job
@@ -121,9 +121,3 @@ class Jobs:
 
     def _delete(self, identity: Identity) -> Delete:
         return Delete(deleted=Deleted(event_id=self.new_event_id(), at=rfc3339(self.now()), by=identity.name))
-
-
-def _condition(job: Job, events: tuple[AnyEvent, ...]) -> int | None:
-    """A kill of a running job holds whatever happens meanwhile; all else was decided on the job as it stood."""
-    alone = len(events) == 1 and isinstance(events[0], KillRequested)
-    return None if alone else job.sequence
