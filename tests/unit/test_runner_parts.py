@@ -12,12 +12,13 @@ from stint.errors import BrokerUnavailableError, ConfigError, EngineUnavailableE
 from stint.eventlog import Chunk, Outcome
 from stint.events import AnyEvent
 from stint.testing import MemoryEventLog, MemoryOutput
+from stint.waiting import InterruptedByEventError, unless
 from stint_runner.backlog import Backlog
 from stint_runner.clock import boot_time
 from stint_runner.engine import OutputPiece
 from stint_runner.lease import Lease, LeaseTimes
 from stint_runner.output import CHUNK_BYTES, OutputPump
-from stint_runner.waiting import InterruptedByEventError, append_surely, unless
+from stint_runner.waiting import append_surely
 from tests.events import TOKEN, started, submitted
 
 JOB = "0" * 24

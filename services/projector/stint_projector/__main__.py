@@ -1,6 +1,7 @@
 """Runs a projector: `python -m stint_projector` or `stint projector`."""
 
 import asyncio
+import contextlib
 import sys
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from stint.jetstream import (
     declare,
 )
 from stint.subjects import PROJECTOR_DURABLE
+from stint.waiting import InterruptedByEventError, unless
 from stint_projector.agenda import Agenda
 from stint_projector.facts import FactJanitor
 from stint_projector.feed import Follower
@@ -100,14 +102,11 @@ async def serve(settings: ProjectorSettings) -> None:
 
     async with health.on_signals(stopping.set), health.serve(settings.health_port, readiness):
         broker.start()
-        following, stopped = asyncio.create_task(follow()), asyncio.create_task(stopping.wait())
-        done, _ = await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (following, stopped):
-            task.cancel()
-        await asyncio.gather(following, stopped, return_exceptions=True)
-        await broker.close()
-        if following in done:
-            following.result()
+        try:
+            with contextlib.suppress(InterruptedByEventError):
+                await unless(stopping, follow())
+        finally:
+            await broker.close()
     log.info("projector stopped")
 
 

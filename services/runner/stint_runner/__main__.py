@@ -20,6 +20,7 @@ from stint.jetstream import (
     declare,
 )
 from stint.vault import AppRoleSession, Vault
+from stint.waiting import InterruptedByEventError, unless
 from stint_runner.adopt import Adoption
 from stint_runner.attend import Attendant
 from stint_runner.deadlines import Deadlines, StateError, state_folder
@@ -37,7 +38,7 @@ from stint_runner.opening import Opener
 from stint_runner.parts import Parts
 from stint_runner.presence import announce
 from stint_runner.vault_logins import VaultLogins
-from stint_runner.waiting import InterruptedByEventError, patiently, unless
+from stint_runner.waiting import patiently
 from stint_runner.worker import Worker
 
 log = structlog.get_logger()

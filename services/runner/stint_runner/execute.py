@@ -17,13 +17,14 @@ from stint.errors import (
 )
 from stint.events import Ended, Launched
 from stint.job import Job
+from stint.waiting import InterruptedByEventError, unless
 from stint_runner.engine import Exit
 from stint_runner.output import OutputPump
 from stint_runner.parts import Parts
 from stint_runner.prepare import TEXT_LENGTH, Claimed, Preparation
 from stint_runner.removal import cleared, remove_containers
 from stint_runner.secretfile import read_values
-from stint_runner.waiting import InterruptedByEventError, attempts, patiently, unless
+from stint_runner.waiting import attempts, patiently
 
 log = structlog.get_logger()
 

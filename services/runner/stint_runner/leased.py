@@ -8,8 +8,9 @@ import structlog
 from stint.errors import BrokerUnavailableError, LeaseLostError
 from stint.eventlog import Delivery, EventLog
 from stint.subjects import EventAddress
+from stint.waiting import InterruptedByEventError, unless
 from stint_runner.lease import Lease
-from stint_runner.waiting import InterruptedByEventError, attempts, unless
+from stint_runner.waiting import attempts
 from stint_runner.watch import Watch
 
 log = structlog.get_logger()

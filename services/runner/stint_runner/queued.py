@@ -12,6 +12,7 @@ from stint.eventlog import Outcome
 from stint.events import AnyEvent, Ended, Rejected, Started, Submitted
 from stint.job import Claim, Job, decide
 from stint.vault import Ticket
+from stint.waiting import InterruptedByEventError, unless
 from stint_runner.clock import boot_id
 from stint_runner.deadlines import Deadline, StateError
 from stint_runner.execute import AdoptedExecution, ClaimedExecution, Execution
@@ -21,7 +22,7 @@ from stint_runner.parts import Parts
 from stint_runner.prepare import Claimed
 from stint_runner.processes import incarnation
 from stint_runner.removal import remove_containers
-from stint_runner.waiting import InterruptedByEventError, append_surely, patiently, unless
+from stint_runner.waiting import append_surely, patiently
 from stint_runner.watch import Verdict
 
 log = structlog.get_logger()

@@ -6,6 +6,7 @@ of that runner is left: another process of the same runner may come and go on wi
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ import structlog
 from stint import logs
 from stint.config import EngineSettings, load
 from stint.errors import ConfigError, EngineError
+from stint.waiting import InterruptedByEventError, unless
 from stint_runner.clock import boot_time
 from stint_runner.deadlines import Deadlines, Noted
 from stint_runner.docker import DockerEngine
@@ -133,14 +135,11 @@ async def _watch(folder: Path, runner: int, engine: Engine) -> None:
     watchdog = Watchdog(Deadlines(folder), engine, runner)
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
-    watching, stopped = asyncio.create_task(watchdog.run()), asyncio.create_task(stopping.wait())
-    done, _ = await asyncio.wait({watching, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (watching, stopped):
-        task.cancel()
-    await asyncio.gather(watching, stopped, return_exceptions=True)
-    await engine.close()
-    if watching in done:
-        watching.result()
+    try:
+        with contextlib.suppress(InterruptedByEventError):
+            await unless(stopping, watchdog.run())
+    finally:
+        await engine.close()
 
 
 def main(make_engine: Callable[[EngineSettings], Engine] = docker_engine) -> int:

@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 
 from stint.errors import BrokerUnavailableError, TooLargeError
 from stint.jetstream.driver import NoAnswerError, check_url, collect, mapped, next_message, quietly_unsubscribe
+from stint.waiting import InterruptedByEventError, unless
 
 __all__ = ["Broker", "NoAnswerError", "next_message"]
 
@@ -35,7 +36,12 @@ T = TypeVar("T")
 
 
 class Broker:
-    """One process's connection. It is made in the background and kept for ever, through any number of outages."""
+    """One process's connection. It is made in the background and kept for ever, through any number of outages.
+
+    Attributes:
+        connected: set while there is a connection.
+        lost: set when this connection is lost. The next one has another event.
+    """
 
     def __init__(self, url: str, *, prefix: str = "$JS.API", name: str = "stint", timeout: float = 5.0) -> None:
         """Nothing is sent before `start`.
@@ -53,7 +59,7 @@ class Broker:
         self.timeout = timeout
         self.client = Client()
         self.connected = asyncio.Event()
-        self._lost = asyncio.Event()
+        self.lost = asyncio.Event()
         self._servers = [check_url(server.strip()) for server in url.split(",")]
         self._name = name
         self._connecting: asyncio.Task[None] | None = None
@@ -105,7 +111,7 @@ class Broker:
         await self._on_connect()
 
     async def _on_connect(self) -> None:
-        self._lost = asyncio.Event()
+        self.lost = asyncio.Event()
         self.connected.set()
         url = self.client.connected_url
         log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
@@ -113,7 +119,7 @@ class Broker:
 
     async def _on_disconnect(self) -> None:
         self.connected.clear()
-        self._lost.set()
+        self.lost.set()
 
     async def _on_error(self, error: Exception) -> None:
         if not self._complained:
@@ -166,16 +172,10 @@ class Broker:
 
     async def _unless_lost(self, answer: Coroutine[Any, Any, T]) -> T:
         """An answer; none comes any more once the connection that asked is lost."""
-        asking, losing = asyncio.create_task(answer), asyncio.create_task(self._lost.wait())
         try:
-            await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
-            if asking.done():
-                return asking.result()
-            raise NoAnswerError
-        finally:
-            asking.cancel()
-            losing.cancel()
-            await asyncio.gather(asking, losing, return_exceptions=True)
+            return await unless(self.lost, answer)
+        except InterruptedByEventError:
+            raise NoAnswerError from None
 
     async def api(
         self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None
