@@ -50,6 +50,10 @@ class History(Protocol):
         """
         ...
 
+    async def submitted(self) -> Collection[Place]:
+        """Where there is a submission. A hint, as `survey` is."""
+        ...
+
     async def in_work(self) -> Collection[str]:
         """Ids of jobs whose submission is in a work queue or with a runner."""
         ...

@@ -56,6 +56,13 @@ async def test_a_survey_of_many_jobs_in_queues_with_long_names(ports: Ports) -> 
     assert [place.job_id for place, end in seen.items() if end] == ids[-1:]
 
 
+async def test_submissions_are_listed(ports: Ports) -> None:
+    assert list(await ports.history.submitted()) == []
+    await ports.must_append(TOKEN, JOB, submitted(), started())
+    await ports.must_append(TOKEN, OTHER, started())
+    assert set(await ports.history.submitted()) == {Place(TOKEN, JOB)}
+
+
 async def test_jobs_in_work_are_known_until_they_are_taken(ports: Ports) -> None:
     assert list(await ports.history.in_work()) == []
     await ports.must_append(TOKEN, JOB, submitted())

@@ -12,10 +12,20 @@ import pytest
 from stint.config import ProjectorSettings
 from stint.errors import BrokerUnavailableError
 from stint.eventlog import Outcome
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamViews
+from stint.history import Place
+from stint.jetstream import (
+    Broker,
+    JetStreamEventLog,
+    JetStreamHistory,
+    JetStreamOutput,
+    JetStreamPayloads,
+    JetStreamViews,
+    Sourcing,
+)
 from stint.jetstream.answers import error_code
 from stint.jetstream.eventlog import NO_MESSAGE
 from stint.jetstream.leadership import prove_absence
+from stint.jetstream.sourcing import SILENCE, silence
 from stint.job import Job, State
 from stint.subjects import EVENTS, LABEL_JOB, PAYLOADS, WORK, queue_token
 from stint_projector.__main__ import work
@@ -32,6 +42,8 @@ JOBS_BEFORE = 40
 JOBS_AFTER = 80
 SOURCED = 120.0
 """Seconds until WORK has what EVENTS has. Its leader tries at long intervals to reach that of EVENTS: 45 seen."""
+SOURCED_SOON = 20.0
+"""The same where somebody sees to it: 8 measured."""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -166,6 +178,42 @@ def paused(server: NatsProcess) -> Iterator[None]:
         yield
     finally:
         server.resume()
+
+
+async def test_work_is_filled_soon_after_the_loss_of_both_leaders(cluster: Cluster, broker: Broker) -> None:
+    """Left alone, every second time it takes 40 s: the new leader of WORK is there before that of EVENTS."""
+    sourcing = asyncio.create_task(Sourcing(broker).run())
+    for _ in range(2):
+        while await cluster.leader(broker, WORK) != (fallen := await cluster.leader(broker, EVENTS)):
+            await broker.api(f"STREAM.LEADER.STEPDOWN.{WORK}")
+        await cluster.servers[fallen].kill()
+        job_id = new_id()
+        while await JetStreamEventLog(broker).append(events.TOKEN, job_id, events.submitted()) is Outcome.UNKNOWN:
+            pass
+        async with asyncio.timeout(SOURCED_SOON):
+            while not await _is_in_work(broker, job_id):
+                pass
+        await cluster.servers[fallen].start()
+        for stream in (EVENTS, WORK):
+            await cluster.whole(broker, stream)
+    sourcing.cancel()
+    await asyncio.gather(sourcing, return_exceptions=True)
+
+
+async def _is_in_work(broker: Broker, job_id: str) -> bool:
+    with suppress(BrokerUnavailableError):
+        return await JetStreamHistory(broker).is_in_work(Place(events.TOKEN, job_id))
+    return False
+
+
+async def test_a_leader_that_is_well_stays(cluster: Cluster, broker: Broker) -> None:
+    async with asyncio.timeout(SOURCED):
+        while silence(await broker.api(f"STREAM.INFO.{WORK}")) >= SILENCE:
+            pass
+    leader, sourcing = await cluster.leader(broker, WORK), Sourcing(broker)
+    for _ in range(5):
+        await sourcing.look()
+    assert await cluster.leader(broker, WORK) == leader
 
 
 async def test_the_loss_of_a_follower_is_not_noticed(cluster: Cluster, broker: Broker) -> None:

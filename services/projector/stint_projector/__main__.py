@@ -17,6 +17,7 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
+    Sourcing,
     declare,
 )
 from stint.subjects import PROJECTOR_DURABLE
@@ -76,7 +77,7 @@ def build_sweeper(settings: ProjectorSettings, broker: Broker) -> Sweeper:
 
 
 async def work(settings: ProjectorSettings, broker: Broker) -> None:
-    """Keep the view up with the log, end what is lost, and remove what is over, until cancelled."""
+    """Keep the view and the work queues up with the log, end what is lost, and remove what is over, until cancelled."""
     agenda = Agenda()
     projector = build(settings, broker, agenda)
     async with asyncio.TaskGroup() as group:
@@ -84,6 +85,7 @@ async def work(settings: ProjectorSettings, broker: Broker) -> None:
         group.create_task(build_janitor(settings, broker, projector, agenda).run())
         group.create_task(build_fact_janitor(settings, broker, projector).run())
         group.create_task(build_sweeper(settings, broker).run())
+        group.create_task(Sourcing(broker).run())
 
 
 async def serve(settings: ProjectorSettings) -> None:

@@ -6,6 +6,7 @@ from stint.jetstream.feed import EventFeed
 from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.payloads import JetStreamPayloads
+from stint.jetstream.sourcing import Sourcing
 from stint.jetstream.topology import declare
 from stint.jetstream.views import JetStreamViews
 from stint.jetstream.workqueue import JetStreamWorkQueues
@@ -19,5 +20,6 @@ __all__ = [
     "JetStreamPayloads",
     "JetStreamViews",
     "JetStreamWorkQueues",
+    "Sourcing",
     "declare",
 ]

@@ -15,6 +15,7 @@ from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import NO_MESSAGE
 from stint.jetstream.holdings import is_literal, subjects_held
 from stint.jetstream.messages import TIME, sequence_of, subject_of
+from stint.jetstream.sourcing import SILENCE, silence
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter
 from stint.view import parse_time
 
@@ -27,10 +28,6 @@ SURVEY_SUBJECTS: Final = 800
 SURVEY_BYTES: Final = 256 * 1024
 """Their names' size, a quarter of what a NATS server takes by default."""
 
-SOURCE_SILENCE: Final = 5
-"""Seconds without a word from EVENTS after which WORK does not know whether it is behind. There is one each second."""
-
-_NANOSECONDS: Final = 10**9
 _ENDS: Final = (Ended.kind, Rejected.kind, Deleted.kind)
 _SURVEYED: Final = (Submitted.kind, *_ENDS)
 
@@ -52,6 +49,9 @@ class JetStreamHistory:
             for place, found in facts.items()
             if Submitted.kind in found and Deleted.kind not in found
         }
+
+    async def submitted(self) -> set[Place]:
+        return _places(await self._held(EVENTS, Submitted.kind))
 
     async def in_work(self) -> frozenset[str]:
         held = subjects_held(self._broker, WORK, event_filter(Submitted.kind))
@@ -77,9 +77,8 @@ class JetStreamHistory:
 
     async def _work_is_up_to_date(self) -> bool:
         """Whether WORK has had all submissions, as far as its leader has heard of EVENTS, and heard of it just now."""
-        (source,) = check(await self._broker.api(f"STREAM.INFO.{WORK}"))["sources"]
-        lag, silence = int(source["lag"]), int(source["active"])  # -1: it has heard nothing since it was started
-        return not lag and 0 <= silence < SOURCE_SILENCE * _NANOSECONDS
+        found = check(await self._broker.api(f"STREAM.INFO.{WORK}"))
+        return not any(source["lag"] for source in found["sources"]) and silence(found) < SILENCE
 
     async def is_in_work(self, place: Place) -> bool:
         request = {"last_by_subj": EventAddress(Submitted.kind, *place).subject}

@@ -33,6 +33,10 @@ class MemoryHistory:
             if Submitted.kind in facts[place] and Deleted.kind not in facts[place]
         }
 
+    async def submitted(self) -> set[Place]:
+        records = self._log.records
+        return {Place(record.token, record.job_id) for record in records if record.kind == Submitted.kind}
+
     async def in_work(self) -> frozenset[str]:
         submitted = {record.job_id for record in self._log.records if record.kind == Submitted.kind}
         return frozenset(submitted - self.taken)

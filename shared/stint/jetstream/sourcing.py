@@ -1,0 +1,64 @@
+"""How WORK is filled: the server that leads it receives from the one that leads EVENTS."""
+
+import asyncio
+import math
+import random
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from stint.errors import BrokerUnavailableError
+from stint.jetstream.answers import check
+from stint.jetstream.broker import Broker
+from stint.subjects import EVENTS, WORK
+
+log = structlog.get_logger()
+
+SILENCE: Final = 5.0
+"""Seconds without a word from EVENTS after which WORK may be behind. There is a heartbeat each second."""
+LOOK: Final = 3.0
+"""Seconds between two looks."""
+_NANOSECONDS: Final = 10**9
+
+
+def silence(work: Mapping[str, Any]) -> float:
+    """Seconds since WORK heard from EVENTS, by its STREAM.INFO. Infinite if its leader has heard nothing yet."""
+    (source,) = work["sources"]
+    active = int(source["active"])
+    return active / _NANOSECONDS if active >= 0 else math.inf
+
+
+class Sourcing:
+    """Gives WORK another leader when its own does not hear from EVENTS.
+
+    After an election the servers look for each other at intervals: the first time after 10 s, then 20 s, and so on
+    to two minutes (`calculateRetryBackoff` in the server's `stream.go`). A new leader looks at once.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._silent = ""
+
+    async def run(self) -> None:
+        """Look now and then until cancelled, through any outage."""
+        while True:
+            try:
+                await self.look()
+            except BrokerUnavailableError as error:
+                log.debug("work not looked at", error=error.sentence)
+            except Exception:  # a fault here can never stop the view
+                log.exception("work not looked at")
+            await asyncio.sleep(LOOK * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    async def look(self) -> None:
+        """Let the leader step down if it has been silent at the last look already, and EVENTS has a leader."""
+        found = check(await self._broker.api(f"STREAM.INFO.{WORK}"))
+        cluster = found.get("cluster") or {}
+        silent = cluster.get("leader", "") if cluster.get("replicas") and silence(found) >= SILENCE else ""
+        before, self._silent = self._silent, silent
+        if silent and silent == before:
+            check(await self._broker.api(f"STREAM.INFO.{EVENTS}"))  # only its leader answers
+            check(await self._broker.api(f"STREAM.LEADER.STEPDOWN.{WORK}"))
+            log.info("work was not filled, its leader was asked to step down", leader=silent)
+            self._silent = ""
