@@ -263,6 +263,10 @@ class ViewStore(Protocol):
         """Remove all views."""
         ...
 
+    async def job_ids(self) -> Collection[str]:
+        """Of which jobs there is a view, or was a moment ago."""
+        ...
+
     def follow(self) -> AbstractAsyncContextManager[AsyncIterator[StoredView | None]]:
         """Every view there is, then None once, then every change."""
         ...

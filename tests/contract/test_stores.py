@@ -156,6 +156,13 @@ async def test_views_are_written_by_compare_and_swap(ports: Ports) -> None:
     assert await ports.views.get(JOB) is None
 
 
+async def test_the_jobs_with_a_view_are_listed(ports: Ports) -> None:
+    assert list(await ports.views.job_ids()) == []
+    for job_id in (JOB, OTHER):
+        await ports.views.put(job_id, b"1", revision=0, ttl=None)
+    assert set(await ports.views.job_ids()) == {JOB, OTHER}
+
+
 async def test_views_are_followed(ports: Ports) -> None:
     def told(stored: StoredView | None) -> tuple[str, bytes | None] | None:
         return (stored.job_id, stored.value) if stored else None

@@ -25,6 +25,8 @@ from stint.jetstream import (
     JetStreamViews,
     JetStreamWorkQueues,
 )
+from stint.jetstream import views as jetstream_views
+from stint.jetstream.messages import lifetime
 from stint.job import TERMINAL
 from stint.subjects import (
     EVENTS,
@@ -196,6 +198,66 @@ async def test_a_server_that_is_away_at_the_moment_is_waited_for(nats_process: N
             await until_purged(broker, gone)
 
 
+async def until_none_is_shown(broker: Broker) -> None:
+    async with asyncio.timeout(30), JetStreamViews(broker).follow() as changes:
+        shown: set[str] = set()
+        told = False
+        async for change in changes:
+            told = told or change is None
+            if change is not None:
+                (shown.discard if change.value is None else shown.add)(change.job_id)
+            if told and not shown:
+                return
+
+
+async def test_what_a_killed_server_brings_back_goes_again(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It remembers what was superseded only every two minutes. What follows makes it forget what superseded it."""
+    monkeypatch.setattr("stint.jetstream.topology.MARKER_TTL", 1)
+    monkeypatch.setattr("stint.jetstream.views.DELETED", jetstream_views.DELETED | lifetime(1))
+    others, more = JOBS[1:11], JOBS[11:]
+
+    async with connected(nats_process.url) as broker:
+        views = JetStreamViews(broker)
+
+        async def write(job_ids: list[str]) -> None:
+            for job_id in job_ids:
+                stored = await views.get(job_id)
+                assert await views.put(job_id, b"x" * 500_000, revision=stored.revision if stored else 0, ttl=None)
+
+        await happen(broker, JOBS[0], submitted(), deleted())
+        await write([JOBS[0], *others])
+        await nats_process.stop()
+        await nats_process.start()
+        await broker.wait_connected()
+        await views.delete(JOBS[0])
+        async with asyncio.timeout(30):
+            while await views.get(JOBS[0]) is not None:
+                pass
+        for _ in range(3):
+            await write(more)
+        await nats_process.restart()
+        await broker.wait_connected()
+        back = await views.get(JOBS[0])
+        assert back is not None
+        assert back.value, "else there is nothing to clean up any more"
+        async with working(broker):
+            await until_none_is_shown(broker)
+
+
+async def test_after_an_outage_all_is_swept_again(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as broker:
+        views = JetStreamViews(broker)
+        await views.put(JOBS[0], b"{}", revision=0, ttl=None)
+        async with working(broker):
+            await until_none_is_shown(broker)
+            await views.put(JOBS[1], b"{}", revision=0, ttl=None)
+            await nats_process.restart()
+            await broker.wait_connected()
+            await until_none_is_shown(broker)
+
+
 class House:
     """Janitors whose clock is `now`."""
 
@@ -217,6 +279,7 @@ class House:
         self.janitor = Janitor(
             log=log,
             history=history,
+            views=views,
             payloads=payloads,
             output=output,
             projector=self.projector,

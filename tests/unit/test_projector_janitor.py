@@ -41,6 +41,7 @@ class House(Bench):
         janitor = Janitor(
             log=self.log,
             history=self.history,
+            views=self.views,
             payloads=self.payloads,
             output=self.output,
             projector=self.projector,
@@ -122,6 +123,27 @@ async def test_a_payload_that_outlived_its_job_goes_and_output_stays(house: Hous
     await house.payloads.put(TOKEN, JOB, b"sealed")
     await house.janitor.sweep()
     assert await house.left() == "VOF"
+
+
+@pytest.mark.parametrize("why", ["deleted", "expired", "forgotten"])
+async def test_a_view_that_came_back_goes_again(house: House, why: str) -> None:
+    await house.happen(submitted(), started())
+    old = await house.value()
+    await house.happen(ended())
+    if why == "deleted":
+        await house.happen(deleted())
+    else:
+        house.now += RETENTION if why == "expired" else KEEP + MOMENT
+        await house.janitor.expire()
+        house.history.taken.add(JOB)
+        await house.facts.forget()
+    house.restart()
+    gone = await house.views.get(JOB)
+    assert old is not None
+    assert gone is not None
+    assert await house.views.put(JOB, old, revision=gone.revision, ttl=None)
+    await house.janitor.sweep()
+    assert await house.left() == ("" if why == "forgotten" else "F")
 
 
 async def test_what_is_on_the_agenda_is_not_asked_for_again(house: House) -> None:

@@ -45,10 +45,11 @@ def build(settings: ProjectorSettings, broker: Broker, agenda: Agenda) -> Projec
 
 
 def build_janitor(settings: ProjectorSettings, broker: Broker, projector: Projector, agenda: Agenda) -> Janitor:
-    """Removes output and payloads."""
+    """Removes views, output and payloads."""
     return Janitor(
         log=JetStreamEventLog(broker),
         history=JetStreamHistory(broker),
+        views=JetStreamViews(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
         projector=projector,
@@ -82,10 +83,18 @@ async def work(settings: ProjectorSettings, broker: Broker) -> None:
     projector = build(settings, broker, agenda)
     async with asyncio.TaskGroup() as group:
         group.create_task(Follower(EventFeed(broker, PROJECTOR_DURABLE), projector).run())
-        group.create_task(build_janitor(settings, broker, projector, agenda).run())
+        group.create_task(_anew_after_each_outage(broker, build_janitor(settings, broker, projector, agenda)))
         group.create_task(build_fact_janitor(settings, broker, projector).run())
         group.create_task(build_sweeper(settings, broker).run())
         group.create_task(Sourcing(broker).run())
+
+
+async def _anew_after_each_outage(broker: Broker, janitor: Janitor) -> None:
+    """A server that was killed may have brought back what had been removed: it is swept for at once."""
+    while True:
+        await broker.wait_connected()
+        with contextlib.suppress(InterruptedByEventError):
+            await unless(broker.lost, janitor.run())
 
 
 async def serve(settings: ProjectorSettings) -> None:

@@ -1,4 +1,4 @@
-"""Removes output and payloads that nobody can read any more, or that belong to no job."""
+"""Removes views, output and payloads that nobody may read any more, or that belong to no job."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from stint.errors import BrokerUnavailableError
-from stint.eventlog import EventLog, OutputLog, PayloadStore
+from stint.eventlog import EventLog, OutputLog, PayloadStore, ViewStore
 from stint.history import History, Place
 from stint.view import parse_time
 from stint_projector.agenda import Agenda
@@ -38,6 +38,10 @@ class Janitor:
     """Removes what a job leaves behind when its agenda says so, and sweeps for what is on no agenda.
 
     Any number may run side by side. What it removes it has looked at in the log a moment before.
+
+    Views are swept too, though they are deleted or expire: a NATS server that was killed can bring an old one back.
+    That a message was superseded it writes down every two minutes, and else concludes from the newer one; if that
+    has expired, the old one is the newest again.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Janitor:
         *,
         log: EventLog,
         history: History,
+        views: ViewStore,
         payloads: PayloadStore,
         output: OutputLog,
         projector: Projector,
@@ -55,6 +60,7 @@ class Janitor:
         """`projector` removes what belongs to a job, and fills the agenda."""
         self._log = log
         self._history = history
+        self._views = views
         self._payloads = payloads
         self._output = output
         self._projector = projector
@@ -85,8 +91,11 @@ class Janitor:
 
     async def sweep(self) -> None:
         """Find what is stored for jobs that are over, expired, deleted or unknown, and put the others on the agenda."""
+        views = await self._views.job_ids()
+        submitted = await self._history.submitted()  # in this order: a job is submitted before there is a view of it
+        shown = {place for place in submitted if place.job_id in views}
         with_output, with_payload = await self._output.places(), set(await self._payloads.places())
-        unknown = with_payload.union(place for place in with_output if place not in self._agenda)
+        unknown = with_payload.union(place for place in shown.union(with_output) if place not in self._agenda)
         oldest_first = sorted(unknown, key=lambda place: place.job_id)  # the log is read in its own order
         ends = await self._history.survey(oldest_first)
         suspects: list[Place] = []
@@ -99,6 +108,9 @@ class Janitor:
             else:
                 suspects.append(place)
         await self._look_at(suspects)
+        for job_id in set(views).difference(place.job_id for place in submitted):
+            if await self._log.load(job_id) is None:
+                await self._projector.remove_view(job_id)
 
     async def _look_at(self, places: Iterable[Place]) -> None:
         rest = iter(places)

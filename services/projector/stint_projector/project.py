@@ -91,10 +91,14 @@ class Projector:
                 return stored is None
 
     async def _remove(self, job: Job) -> None:
-        stored = await self._views.get(job.job_id)
-        if stored is not None and stored.value is not None:
-            await self._views.delete(job.job_id)
+        await self.remove_view(job.job_id)
         await self._output.purge(job.token, job.job_id)
+
+    async def remove_view(self, job_id: str) -> None:
+        """Remove the view of a job that nobody may see any more. Safe to repeat."""
+        stored = await self._views.get(job_id)
+        if stored is not None and stored.value is not None:
+            await self._views.delete(job_id)
 
 
 def _is_due(stored: StoredView | None, job: Job, *, create: bool) -> bool:

@@ -10,6 +10,7 @@ from stint.eventlog import StoredView
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
+from stint.jetstream.holdings import is_literal, subjects_held
 from stint.jetstream.messages import EXPECTED_SEQUENCE, SUBJECT, Stored, lifetime, raw_message, sequence_of
 from stint.jetstream.topology import MARKER_TTL
 from stint.subjects import JOBS_BUCKET, kv_stream, kv_subject
@@ -54,6 +55,11 @@ class JetStreamViews:
 
     async def clear(self) -> None:
         check(await self._broker.api(f"STREAM.PURGE.{_STREAM}"))
+
+    async def job_ids(self) -> frozenset[str]:
+        held = subjects_held(self._broker, _STREAM, kv_subject(JOBS_BUCKET, "*"))
+        keys = [subject.rpartition(".")[2] async for subject in held]
+        return frozenset(key for key in keys if is_literal(key))
 
     @asynccontextmanager
     async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:

@@ -232,6 +232,9 @@ class MemoryViews:
     async def clear(self) -> None:
         self._views.clear()
 
+    async def job_ids(self) -> frozenset[str]:
+        return frozenset(self._views)
+
     @asynccontextmanager
     async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:
         async with self._live.listen(lambda _view: True) as changes:
