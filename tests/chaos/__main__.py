@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -17,6 +18,9 @@ def main() -> int:
         plan = Plan.from_environment()
     except msgspec.ValidationError as error:
         sys.stderr.write(f"chaos: {error}\n")
+        return 2
+    if plan.keep and Path(plan.keep).exists():
+        sys.stderr.write(f"chaos: CHAOS_KEEP: {plan.keep} is there already\n")
         return 2
     sys.stdout.write(f"seed {plan.seed}: {plan.jobs} jobs and {plan.faults} faults in {plan.seconds:.0f} s\n")
     sys.stdout.flush()

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from stint.jetstream import JetStreamEventLog, JetStreamOutput, declare
+from stint.jetstream import JetStreamEventLog, JetStreamHistory, JetStreamOutput, declare
 from stint.subjects import WORK
 from stint_runner.waiting import patiently
 from tests.chaos.evidence import Pause
@@ -17,7 +17,7 @@ from tests.chaos.supervised import Supervised
 from tests.chaos.world import World
 
 LOOK: Final = 0.2
-"""Seconds between two looks for a job that runs."""
+"""Seconds between two looks for a job in a certain state."""
 
 
 async def inject(world: World, faults: Sequence[Fault]) -> list[Pause]:
@@ -129,6 +129,30 @@ async def _work(world: World, _fault: Fault) -> AsyncIterator[None]:
     yield
 
 
+@asynccontextmanager
+async def _work_renumbered(world: World, fault: Fault) -> AsyncIterator[None]:
+    """The same, while a job has ended and is not acknowledged yet, and with the first job forgotten before.
+
+    The number of the ended job in the new stream is that of the job behind it.
+    """
+    history = JetStreamHistory(world.broker)
+    first = await _acknowledged_before_one_that_is_over(history)
+    await history.forget(first, before=datetime.now(UTC))
+    async with _work(world, fault):
+        yield
+
+
+async def _acknowledged_before_one_that_is_over(history: JetStreamHistory) -> str:
+    """The first job, once it has left `WORK` and the next has ended there."""
+    while True:
+        strays = await history.strays()
+        first = await anext(history.older_than(datetime.now(UTC)), "")
+        over = {place.job_id for place in strays.over} if strays else set()
+        if over and first not in over:
+            return first
+        await asyncio.sleep(LOOK)
+
+
 _KINDS: dict[str, Callable[[World, Fault], AbstractAsyncContextManager[None]]] = {
     "runner kill": _kill(lambda world: world.runners),
     "projector kill": _kill(lambda world: world.projectors),
@@ -138,6 +162,7 @@ _KINDS: dict[str, Callable[[World, Fault], AbstractAsyncContextManager[None]]] =
     "partition drop": _partition,
     "consumer delete": _consumer,
     "work recreate": _work,
+    "work renumber": _work_renumbered,
     "nats kill": _nats,
     "vault seal": _vault,
 }

@@ -4,6 +4,7 @@ Which one it is comes in `CHAOS_PLANT`. `tests.chaos.planted_projector` is the s
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,7 +18,9 @@ from stint.config import RunnerSettings
 from stint.eventlog import Chunk
 from stint.events import Started
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
+from stint.jetstream.workqueue import ACK, JetStreamDelivery
 from stint.job import Job, State
+from stint.subjects import WORK
 from stint_runner import worker
 from stint_runner.__main__ import serve
 from stint_runner.attend import Attendant
@@ -29,6 +32,9 @@ from stint_runner.watch import Watch
 from stint_runner.worker import Worker
 from tests.chaos.plan import PLANT
 from tests.chaos.scripted_engine import ScriptedEngine, from_environment
+
+LATE: Final = 15.0
+"""Seconds that a late acknowledgement waits at most for what it is to hit."""
 
 
 def _no_fence() -> None:
@@ -86,6 +92,39 @@ def _early_ack() -> None:
 
     Lease.__init__ = noted  # type: ignore[method-assign]
     ScriptedEngine.start = start_and_ack  # type: ignore[method-assign]
+
+
+def _unchecked_ack() -> None:
+    """Whether the delivery is the queue's last is not asked."""
+
+    async def ack(self: JetStreamDelivery) -> None:
+        await self._broker.request(self.ack_subject, ACK)
+
+    JetStreamDelivery.ack = ack  # type: ignore[method-assign]
+
+
+def _late_ack() -> None:
+    """No fault: the second job's acknowledgement comes when its number is that of another delivery."""
+    ack = JetStreamDelivery.ack
+
+    async def ack_late(self: JetStreamDelivery) -> None:
+        if self.sequence == 2:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LATE):
+                    await _delivered_again(self)
+        await ack(self)
+
+    JetStreamDelivery.ack = ack_late  # type: ignore[method-assign]
+
+
+async def _delivered_again(delivery: JetStreamDelivery) -> None:
+    """Until another consumer of the same queue has given out the same number."""
+    while True:
+        found = await delivery._broker.api(f"CONSUMER.INFO.{WORK}.{delivery._consumer}")  # noqa: SLF001 - likewise
+        another = found.get("created", delivery.origin) != delivery.origin
+        if another and found["delivered"]["stream_seq"] == delivery.sequence:
+            return
+        await asyncio.sleep(0.05)
 
 
 def _double_run() -> None:
@@ -196,6 +235,8 @@ PLANTS: Final[Mapping[str, Callable[[], None]]] = {  # by the name in the settin
     "no takeover": _no_takeover,
     "eager": _eager,
     "early ack": _early_ack,
+    "unchecked ack": _unchecked_ack,
+    "late ack": _late_ack,
     "double run": _double_run,
     "dropped chunk": _dropped_chunk,
     "lost piece": _lost_piece,

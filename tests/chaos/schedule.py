@@ -17,10 +17,16 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "api kill": 2,
     "consumer delete": 1,
     "work recreate": 0,
+    "work renumber": 0,
 }
-"""How often each kind comes. 0: only if it is asked for, since each job so far is then delivered again."""
+"""How often each kind comes. 0: only if it is asked for, since each job so far is then delivered again.
 
-_GLOBAL: Final = frozenset({"nats kill", "vault seal", "work recreate"})
+`work renumber` also forgets a job too early, which the checker sees: it serves to plant faults.
+"""
+
+_INSTANT: Final = frozenset({"consumer delete", "work recreate", "work renumber"})
+"""These have no length."""
+_GLOBAL: Final = frozenset({"nats kill", "vault seal", "work recreate", "work renumber"})
 """These hit everybody: one at a time."""
 
 
@@ -90,7 +96,7 @@ def _fault(dice: random.Random, at: float, chosen: Mapping[str, int], lease: flo
 
 def _length(dice: random.Random, kind: str, lease: float) -> float:
     """Shorter than the fence, about the lease, or longer than it and the takeover."""
-    if kind in {"consumer delete", "work recreate"}:
+    if kind in _INSTANT:
         return 0.0
     if kind in {"projector kill", "api kill"}:
         return dice.uniform(0.1, 3.0)

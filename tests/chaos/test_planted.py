@@ -84,6 +84,18 @@ async def test_a_ghost_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(await run(SMALL, [])) == {"I2"}
 
 
+async def test_an_ack_that_hits_another_job_is_seen() -> None:
+    """Two runners with one job each: the one that waits with its acknowledgement receives nothing."""
+    plan = msgspec.structs.replace(SMALL, jobs=5, queues=1, capacity=1, steady=20, bound=60)
+    renumber = [Fault(at=0, kind="work renumber", target=0, length=0)]
+    stale, late = await asyncio.gather(
+        planted(plan, "eager,unchecked ack,late ack", renumber, runner=RUNNER),
+        planted(plan, "eager,late ack", renumber, runner=RUNNER),
+    )
+    assert "I1" in found(stale), stale.text
+    assert "I1" not in found(late), late.text
+
+
 async def test_a_run_of_a_deleted_job_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.chaos.jobs._FATES", {"delete": 1})
     plan = msgspec.structs.replace(SMALL, steady=0.0, jobs=16, queues=1, apis=1, settle=20)
