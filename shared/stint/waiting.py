@@ -1,10 +1,15 @@
-"""Waiting for one thing or another."""
+"""Waiting for one thing or another, and for the next time."""
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+import random
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
 
-from stint.errors import StintError
+import structlog
+
+from stint.errors import BrokerUnavailableError, StintError
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -29,3 +34,25 @@ async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
         working.cancel()
         waiting.cancel()
         await asyncio.gather(working, waiting, return_exceptions=True)
+
+
+async def again_and_again(
+    call: Callable[[], Awaitable[object]], pause: Callable[[], float], *, failed: str
+) -> NoReturn:
+    """Call now and then until cancelled, whatever comes of it.
+
+    Args:
+        call: what may fail, and is to be tried again all the same.
+        pause: seconds until the next time, or up to a fifth more.
+        failed: says in the log what was not done. That NATS is away its connection has said already.
+    """
+    while True:
+        try:
+            await call()
+        except BrokerUnavailableError as error:
+            log.debug(failed, error=error.sentence)
+        except StintError as error:
+            log.warning(failed, error=error.sentence)
+        except Exception:
+            log.exception(failed)
+        await asyncio.sleep(pause() * random.uniform(1, 1.2))  # noqa: S311 - jitter

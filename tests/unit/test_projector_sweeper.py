@@ -309,7 +309,7 @@ async def test_it_goes_on_through_outages_and_never_more_than_once_a_second(
     short = Sweeper(
         log=bench.log, history=bench.history, astray_for=timedelta(seconds=2), monotonic=lambda: bench.clock
     )
-    monkeypatch.setattr("stint_projector.sweeper.asyncio.sleep", sleep)
+    monkeypatch.setattr("stint.waiting.asyncio.sleep", sleep)
     task = asyncio.create_task(short.run())
     await enough.wait()
     task.cancel()

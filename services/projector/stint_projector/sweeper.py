@@ -1,7 +1,5 @@
 """Ends jobs that no queue and no runner has any more, and frees queues of jobs that are over."""
 
-import asyncio
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +13,7 @@ from stint.eventlog import EventLog, Outcome
 from stint.events import Ended
 from stint.history import History, Place
 from stint.job import Job, State
+from stint.waiting import again_and_again
 from stint_projector.janitor import interval
 
 log = structlog.get_logger()
@@ -69,14 +68,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Work until cancelled, through any outage."""
-        while True:
-            try:
-                await self.sweep()
-            except BrokerUnavailableError as error:
-                log.debug("stray jobs were not looked for", error=error.sentence)
-            except Exception:  # a fault here can never stop the view
-                log.exception("stray jobs were not looked for")
-            await asyncio.sleep(self.pause * random.uniform(1, 1.2))  # noqa: S311 - jitter
+        await again_and_again(self.sweep, lambda: self.pause, failed="stray jobs were not looked for")
 
     async def sweep(self) -> None:
         """Look once, and settle what has been astray for long enough."""

@@ -1,7 +1,5 @@
 """Removes images that runners pulled and that no job has used for a while; never anybody else's."""
 
-import asyncio
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -10,6 +8,7 @@ import msgspec
 import structlog
 
 from stint.errors import BrokerRefusedError, BrokerUnavailableError, EngineError, EngineUnavailableError
+from stint.waiting import again_and_again
 from stint_runner.engine import Engine, ImageUse
 from stint_runner.image_records import ImageRecord, ImageRecords
 
@@ -58,13 +57,8 @@ class ImageKeeper:
 
     async def run(self) -> None:
         """Sweep again and again, until cancelled."""
-        while True:
-            try:
-                await self.sweep()
-            except (*_BROKER, EngineError) as error:
-                log.warning("images not looked through", error=error.sentence)
-            pause = min(INTERVAL, self._retention / 4)
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
+        pause = min(INTERVAL, self._retention / 4)
+        await again_and_again(self.sweep, lambda: pause, failed="images not looked through")
 
     async def sweep(self) -> list[str]:
         """Remove what has not been used for long enough; returns the ids of what was removed.

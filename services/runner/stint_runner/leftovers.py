@@ -1,13 +1,11 @@
 """Containers of jobs that are over, whoever left them on this engine."""
 
-import asyncio
-import random
 from typing import Final
 
 import structlog
 
-from stint.errors import StintError
 from stint.subjects import LABEL_JOB
+from stint.waiting import again_and_again
 from stint_runner.attend import Attendant
 from stint_runner.parts import Parts
 from stint_runner.removal import remove_containers
@@ -27,14 +25,7 @@ class Leftovers:
 
     async def run(self) -> None:
         """Look now and then until cancelled, through any outage."""
-        while True:
-            try:
-                await self.remove()
-            except StintError as error:
-                log.info("leftovers not looked for", error=error.sentence)
-            except Exception:  # a fault here can never stop the jobs
-                log.exception("leftovers not looked for")
-            await asyncio.sleep(INTERVAL * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+        await again_and_again(self.remove, lambda: INTERVAL, failed="leftovers not looked for")
 
     async def remove(self) -> None:
         """Look once. What belongs to no job of this log is another Stint's."""

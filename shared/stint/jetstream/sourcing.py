@@ -1,17 +1,15 @@
 """How WORK is filled: the server that leads it receives from the one that leads EVENTS."""
 
-import asyncio
 import math
-import random
 from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
 
-from stint.errors import BrokerUnavailableError
 from stint.jetstream.answers import check
 from stint.jetstream.broker import Broker
 from stint.subjects import EVENTS, WORK
+from stint.waiting import again_and_again
 
 log = structlog.get_logger()
 
@@ -42,14 +40,7 @@ class Sourcing:
 
     async def run(self) -> None:
         """Look now and then until cancelled, through any outage."""
-        while True:
-            try:
-                await self.look()
-            except BrokerUnavailableError as error:
-                log.debug("work not looked at", error=error.sentence)
-            except Exception:  # a fault here can never stop the view
-                log.exception("work not looked at")
-            await asyncio.sleep(LOOK * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+        await again_and_again(self.look, lambda: LOOK, failed="work not looked at")
 
     async def look(self) -> None:
         """Let the leader step down if it has been silent at the last look already, and EVENTS has a leader."""
