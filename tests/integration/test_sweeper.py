@@ -150,19 +150,22 @@ async def ten_thousand(nats_process: NatsProcess) -> AsyncIterator[Broker]:
 
 
 async def test_a_look_at_ten_thousand_jobs_costs_a_few_bare_lists(ten_thousand: Broker) -> None:
-    """It lists the submissions, the work queues and the three kinds of ends; 2.4 times as long was measured."""
+    """It lists the submissions, the work queues and the ends, in 1.5 to 2 times the time of three bare lists.
+
+    Compared are times of about the same length: a busy machine adds more to a long one than to a short one.
+    """
     bare, look = [], []
     history = JetStreamHistory(ten_thousand)
     astray = {Place(TOKEN, f"{number:024x}") for number in range(9_000)}
     await history.strays()
     for _ in range(9):
         begin = time.perf_counter()
-        assert (
-            len([subject async for subject in subjects_held(ten_thousand, EVENTS, event_filter("submitted"))]) == 10_000
-        )
+        for _ in range(3):
+            listed = subjects_held(ten_thousand, EVENTS, event_filter("submitted"))
+            assert len([subject async for subject in listed]) == 10_000
         between = time.perf_counter()
         assert await history.strays() == (set(), astray)
         bare.append(between - begin)
         look.append(time.perf_counter() - between)
     ratio = statistics.median(look) / statistics.median(bare)
-    assert ratio < 6, f"{1000 * statistics.median(look):.1f} against {1000 * statistics.median(bare):.1f} ms"
+    assert ratio < 3, f"{1000 * statistics.median(look):.1f} against {1000 * statistics.median(bare):.1f} ms"
