@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from stint.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream import Broker, declare
 from stint.jetstream.topology import stream_configs
+from stint_runner.waiting import patiently
 
 
 @asynccontextmanager
@@ -16,8 +18,14 @@ async def connected(url: str, *, fresh: bool = False) -> AsyncIterator[Broker]:
     if fresh:
         for config in reversed(stream_configs(1)):
             await broker.api(f"STREAM.DELETE.{config['name']}")
-    await declare(broker)
+    await declare_anew(broker)
     try:
         yield broker
     finally:
         await broker.close()
+
+
+async def declare_anew(broker: Broker, replicas: int = 1) -> None:
+    """Declare streams that may have been deleted a moment ago: once in some thousand times NATS refuses that."""
+    errors = (BrokerUnavailableError, BrokerRefusedError)
+    await patiently(lambda: declare(broker, replicas), on=errors, within=30)

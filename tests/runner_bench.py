@@ -21,7 +21,6 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamWorkQueues,
-    declare,
 )
 from stint.job import Job
 from stint.payload import JobPayload
@@ -39,6 +38,7 @@ from stint_runner.opening import Opener
 from stint_runner.parts import Parts
 from stint_runner.spec import labels
 from stint_runner.worker import Worker
+from tests.brokers import declare_anew
 from tests.containers import OpenBao
 from tests.events import AT, kill_requested
 
@@ -132,13 +132,13 @@ class Bench:
         return job
 
     async def append_kill(self, job_id: str) -> None:
-        """Ask for a running job's end, as the API does."""
+        """Ask for a running job's end."""
         job = await self.loaded(job_id)
         await self.log.append(job.token, job_id, kill_requested())
 
     async def declare(self) -> None:
         """Make the streams that are missing."""
-        await declare(self.broker)
+        await declare_anew(self.broker)
 
     async def container(self, engine: Engine, job_id: str) -> str:
         """A container that was left behind by somebody."""

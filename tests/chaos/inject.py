@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
-from stint.jetstream import JetStreamEventLog, JetStreamHistory, JetStreamOutput, declare
+from stint.jetstream import JetStreamEventLog, JetStreamHistory, JetStreamOutput
 from stint.subjects import WORK
 from stint_runner.waiting import patiently
+from tests.brokers import declare_anew
 from tests.chaos.evidence import Pause
 from tests.chaos.schedule import Fault
 from tests.chaos.supervised import Supervised
@@ -125,7 +126,7 @@ async def _consumer(world: World, fault: Fault) -> AsyncIterator[None]:
 async def _work(world: World, _fault: Fault) -> AsyncIterator[None]:
     """The stream of pending jobs is lost, and made again from the events."""
     await patiently(lambda: world.broker.api(f"STREAM.DELETE.{WORK}"))
-    await patiently(lambda: declare(world.broker, world.plan.servers))
+    await declare_anew(world.broker, world.plan.servers)
     yield
 
 
