@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from stint.codec import encode
 from stint.errors import BrokerUnavailableError, ConfigError, TooLargeError
 from stint.eventlog import Outcome
-from stint.events import Submitted
+from stint.events import Record, Submitted
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
@@ -25,6 +25,7 @@ from stint.jetstream.answers import error_code
 from stint.jetstream.driver import NoAnswerError
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
+from stint.job import State
 from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, consumer_name, log_subject, queue_token
 from tests.brokers import connected
 from tests.events import TOKEN, ended, started, submitted
@@ -113,6 +114,23 @@ async def test_a_lagging_answer_is_not_believed(broker: Broker, monkeypatch: pyt
     assert behind_by_one is not None
     assert up_to_date is not None
     assert (behind_by_one.sequence, up_to_date.sequence) == (1, 2)
+
+
+async def test_what_is_submitted_while_its_absence_is_proven_is_found(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = JetStreamEventLog(broker)
+    look = log._first_submission  # noqa: SLF001 - what comes between two requests
+
+    async def overtaken(job_id: str) -> Record | None:
+        found = await look(job_id)
+        await log.append(TOKEN, job_id, submitted())
+        return found
+
+    monkeypatch.setattr(log, "_first_submission", overtaken)
+    job = await log.load(JOB)
+    assert job is not None
+    assert job.state is State.QUEUED
 
 
 async def test_a_late_delivery_is_not_given_back(broker: Broker, queues: JetStreamWorkQueues) -> None:

@@ -15,7 +15,7 @@ from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.elections import ANSWER, across_elections
-from stint.jetstream.leadership import prove_absence
+from stint.jetstream.leadership import UNPROVEN, is_absent, prove_absence
 from stint.jetstream.messages import EXPECTED_SEQUENCE, RawMessage, raw_message, records, sequence_of
 from stint.job import Job, fold
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
@@ -30,6 +30,8 @@ BATCH_INCOMPLETE: Final = 10176
 """The server does not know the batch's first messages: its leader has changed between them. None is stored."""
 BATCH: Final = 256
 """Messages that one read asks for."""
+LOOKS: Final = 3
+"""Looks for a submission that one answer has and another has not, before nobody is believed."""
 
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 
@@ -125,10 +127,8 @@ class JetStreamEventLog:
             sequence = sequence_of(messages[-1])
 
     async def _load_from_leader(self, job_id: str) -> Job | None:
-        first = await self._first_submission(job_id)
+        first = await self._first_submission(job_id) or await self._submitted_meanwhile(job_id)
         if first is None:
-            submissions = event_filter(Submitted.kind, "*", job_id)
-            await prove_absence(self._broker, EVENTS, submissions, counts=names_job)
             return None
         # Of any kind, known here or not: it counts in the aggregate's sequence. What comes behind it, between one get
         # and the next, is left out: the later of two new facts could be among what is found, and the other not.
@@ -139,6 +139,16 @@ class JetStreamEventLog:
         found = await asyncio.gather(*(self._leader_get({"last_by_subj": subject}) for subject in subjects))
         messages = [message for message in found if message and sequence_of(message) <= sequence_of(last)]
         return fold(records([*messages, last]))
+
+    async def _submitted_meanwhile(self, job_id: str) -> Record | None:
+        """The first submission, if there is one after all. None if there surely is none."""
+        submissions = event_filter(Submitted.kind, "*", job_id)
+        for _ in range(LOOKS):
+            if await is_absent(self._broker, EVENTS, submissions, counts=names_job):
+                return None
+            if first := await self._first_submission(job_id):
+                return first
+        raise BrokerUnavailableError(UNPROVEN)
 
     async def _first_submission(self, job_id: str) -> Record | None:
         """Of the queue that the job is in; those on subjects that name none are passed over."""

@@ -11,23 +11,38 @@ FOLLOWED: Final = 3.0
 """Seconds since a replica last answered its leader. Less than 4, after which replicas may elect another one; a replica
 answers once a second, and up to 1.4 were measured in an idle stream."""
 
+UNPROVEN: Final = "NATS has no leader that can say what is not there. Try again."
+
 _SECOND: Final = 10**9
 
 
-async def prove_absence(
+async def prove_absence(broker: Broker, stream: str, subject: str) -> None:
+    """Return if the stream surely has no message on these subjects.
+
+    Raises:
+        BrokerUnavailableError: it has some, or nobody can say.
+    """
+    if not await is_absent(broker, stream, subject):
+        raise BrokerUnavailableError(UNPROVEN)
+
+
+async def is_absent(
     broker: Broker, stream: str, subject: str, *, counts: Callable[[str], bool] = lambda _: True
-) -> None:
-    """Return if the stream surely has no message on these subjects, or only on such as do not count.
+) -> bool:
+    """Whether the stream surely has no message on these subjects, or only on such as do not count.
 
     A server that stood still may take itself for the leader for a moment after another was elected, and know nothing of
     what that one has acknowledged. So the count and the proof of leadership have to stand in one answer.
 
     Raises:
-        BrokerUnavailableError: it has some, or nobody can say.
+        BrokerUnavailableError: nobody can say.
     """
     info = check(await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject}, FOLLOWED))
-    if any(map(counts, info["state"].get("subjects") or ())) or not _is_followed(info.get("cluster") or {}):
-        raise BrokerUnavailableError("NATS has no leader that can say what is not there. Try again.")
+    if any(map(counts, info["state"].get("subjects") or ())):
+        return False
+    if not _is_followed(info.get("cluster") or {}):
+        raise BrokerUnavailableError(UNPROVEN)
+    return True
 
 
 def _is_followed(cluster: Mapping[str, Any]) -> bool:
