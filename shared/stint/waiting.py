@@ -53,6 +53,6 @@ async def again_and_again(
             log.debug(failed, error=error.sentence)
         except StintError as error:
             log.warning(failed, error=error.sentence)
-        except Exception:
+        except Exception:  # a fault now can never be the end of it
             log.exception(failed)
         await asyncio.sleep(pause() * random.uniform(1, 1.2))  # noqa: S311 - jitter

@@ -11,6 +11,7 @@ import structlog
 from stint.errors import BrokerUnavailableError
 from stint.eventlog import EventLog, OutputLog, PayloadStore, ViewStore
 from stint.history import History, Place
+from stint.subjects import BAD_QUEUE_TOKEN
 from stint.view import parse_time
 from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
@@ -107,10 +108,8 @@ class Janitor:
                 self._agenda.put(place, expires)
             else:
                 suspects.append(place)
-        await self._look_at(suspects)
-        for job_id in set(views).difference(place.job_id for place in submitted):
-            if await self._log.load(job_id) is None:
-                await self._projector.remove_view(job_id)
+        homeless = set(views).difference(place.job_id for place in submitted)
+        await self._look_at([*suspects, *(Place(BAD_QUEUE_TOKEN, job_id) for job_id in homeless)])
 
     async def _look_at(self, places: Iterable[Place]) -> None:
         rest = iter(places)
@@ -129,6 +128,8 @@ class Janitor:
 
     async def _look(self, place: Place) -> None:
         job = await self._log.load(place.job_id)
+        if job is None:
+            await self._projector.remove_view(place.job_id)
         if job is not None and job.token == place.token:
             await self._projector.tidy(job)
         else:

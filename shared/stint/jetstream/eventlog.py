@@ -1,9 +1,9 @@
 """The event log on the EVENTS stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from nats.aio.msg import Msg
@@ -15,10 +15,12 @@ from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.elections import ANSWER, across_elections
-from stint.jetstream.leadership import UNPROVEN, is_absent, prove_absence
+from stint.jetstream.leadership import UNPROVEN, is_absent
 from stint.jetstream.messages import EXPECTED_SEQUENCE, RawMessage, raw_message, records, sequence_of
 from stint.job import Job, fold
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
+
+T = TypeVar("T")
 
 WRONG_LAST_SEQUENCE: Final = 10071
 """The subject's last sequence is not the expected one."""
@@ -31,7 +33,7 @@ BATCH_INCOMPLETE: Final = 10176
 BATCH: Final = 256
 """Messages that one read asks for."""
 LOOKS: Final = 3
-"""Looks for a submission that one answer has and another has not, before nobody is believed."""
+"""Looks for what one answer has and another has not, before nobody is believed."""
 
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 
@@ -92,9 +94,8 @@ class JetStreamEventLog:
         """
         last = events[-1]
         subject = EventAddress(last.kind, token, job_id).subject
-        message = await self._leader_get({"last_by_subj": subject})
+        message = await self._surely(lambda: self._leader_get({"last_by_subj": subject}), subject)
         if message is None:
-            await prove_absence(self._broker, EVENTS, subject)
             if by_other_facts:
                 return Outcome.LOST
             raise NoAnswerError
@@ -127,7 +128,8 @@ class JetStreamEventLog:
             sequence = sequence_of(messages[-1])
 
     async def _load_from_leader(self, job_id: str) -> Job | None:
-        first = await self._first_submission(job_id) or await self._submitted_meanwhile(job_id)
+        submissions = event_filter(Submitted.kind, "*", job_id)
+        first = await self._surely(lambda: self._first_submission(job_id), submissions, counts=names_job)
         if first is None:
             return None
         # Of any kind, known here or not: it counts in the aggregate's sequence. What comes behind it, between one get
@@ -140,14 +142,15 @@ class JetStreamEventLog:
         messages = [message for message in found if message and sequence_of(message) <= sequence_of(last)]
         return fold(records([*messages, last]))
 
-    async def _submitted_meanwhile(self, job_id: str) -> Record | None:
-        """The first submission, if there is one after all. None if there surely is none."""
-        submissions = event_filter(Submitted.kind, "*", job_id)
+    async def _surely(
+        self, look: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
+    ) -> T | None:
+        """What a look at these subjects finds. None if there surely is nothing; what comes meanwhile is found."""
         for _ in range(LOOKS):
-            if await is_absent(self._broker, EVENTS, submissions, counts=names_job):
+            if (found := await look()) is not None:
+                return found
+            if await is_absent(self._broker, EVENTS, subject, counts=counts):
                 return None
-            if first := await self._first_submission(job_id):
-                return first
         raise BrokerUnavailableError(UNPROVEN)
 
     async def _first_submission(self, job_id: str) -> Record | None:

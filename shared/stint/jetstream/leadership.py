@@ -16,16 +16,6 @@ UNPROVEN: Final = "NATS has no leader that can say what is not there. Try again.
 _SECOND: Final = 10**9
 
 
-async def prove_absence(broker: Broker, stream: str, subject: str) -> None:
-    """Return if the stream surely has no message on these subjects.
-
-    Raises:
-        BrokerUnavailableError: it has some, or nobody can say.
-    """
-    if not await is_absent(broker, stream, subject):
-        raise BrokerUnavailableError(UNPROVEN)
-
-
 async def is_absent(
     broker: Broker, stream: str, subject: str, *, counts: Callable[[str], bool] = lambda _: True
 ) -> bool:
