@@ -1,12 +1,8 @@
 """`/healthz` and `/readyz` for services that serve nothing else, and how a service's main task runs beside them."""
 
 import asyncio
-import os
-import select
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,9 +12,6 @@ from starlette.routing import Route
 
 Readiness = Callable[[], Awaitable[str]]
 """Answers "" when the service can work, else a sentence that says what is missing."""
-
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What stops a service: the last one comes when its terminal closes."""
 
 
 async def healthz(_request: Request) -> Response:
@@ -63,36 +56,3 @@ async def _serve_without_signals(server: uvicorn.Server) -> None:
     if not server.should_exit:
         await server.main_loop()
     await server.shutdown()
-
-
-@asynccontextmanager
-async def on_signals(callback: Callable[[], None]) -> AsyncIterator[None]:
-    """Call back at each SIGTERM, SIGINT and SIGHUP during the block.
-
-    A SIGHUP that was ignored from the start (`nohup`) stays ignored.
-    """
-    loop = asyncio.get_running_loop()
-    heeded = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-
-    def handle() -> None:
-        _drop_closed_output()
-        callback()
-
-    for number in heeded:
-        loop.add_signal_handler(number, handle)
-    try:
-        yield
-    finally:
-        for number in heeded:
-            loop.remove_signal_handler(number)
-
-
-def _drop_closed_output() -> None:
-    """Send standard output and error nowhere if their terminal or reader is gone: a write would raise amid the stop."""
-    poll = select.poll()
-    for descriptor in (1, 2):
-        poll.register(descriptor, 0)
-    closed = [descriptor for descriptor, event in poll.poll(0) if event & (select.POLLHUP | select.POLLERR)]
-    for descriptor in closed:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
-            os.dup2(nowhere.fileno(), descriptor)

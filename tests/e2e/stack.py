@@ -94,9 +94,13 @@ class Stack:
 
 
 ON_A_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
-"""Makes standard input this session's controlling terminal, then becomes the command."""
+"""Makes standard input this session's controlling terminal, then becomes the command.
+
+It heeds the terminal's end, though the tests may have been told to ignore theirs (`nohup`).
+"""
 
 
 @asynccontextmanager

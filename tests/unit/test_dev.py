@@ -4,14 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stint import health
 from stint.dev import children
 from stint.dev.children import Child, ChildError
 from stint.dev.datadir import DataDir, claim
@@ -84,13 +83,6 @@ async def _yes() -> bool:
 
 async def _no() -> bool:
     return False
-
-
-@pytest.fixture
-def no_hang_up() -> Iterator[None]:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 async def _refusal(folder: Path) -> str:
@@ -201,24 +193,3 @@ async def test_a_child_that_outlives_a_killed_parent_keeps_the_data_directory(tm
     async with AsyncExitStack() as resources:
         claim(folder, resources)
         assert [file.name for file in (folder / "run").iterdir()] == ["dev.lock"]
-
-
-# --- signals --------------------------------------------------------------------------------------------------------
-
-
-async def test_a_hang_up_stops_a_service() -> None:
-    stopping = asyncio.Event()
-    async with health.on_signals(stopping.set), asyncio.timeout(10):
-        os.kill(os.getpid(), signal.SIGHUP)
-        await stopping.wait()
-
-
-@pytest.mark.usefixtures("no_hang_up")
-async def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
-    stopping = asyncio.Event()
-    async with health.on_signals(stopping.set), asyncio.timeout(10):
-        os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGTERM)
-        await stopping.wait()
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

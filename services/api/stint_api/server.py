@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from stint.config import ApiSettings
 from stint.errors import ConfigError
-from stint.health import on_signals
+from stint.signals import on_signals
 
 log = structlog.get_logger()
 

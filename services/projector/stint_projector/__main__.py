@@ -20,6 +20,7 @@ from stint.jetstream import (
     Sourcing,
     declare,
 )
+from stint.signals import on_signals
 from stint.subjects import PROJECTOR_DURABLE
 from stint.waiting import InterruptedByEventError, unless
 from stint_projector.agenda import Agenda
@@ -111,7 +112,7 @@ async def serve(settings: ProjectorSettings) -> None:
         log.info("projector ready")
         await work(settings, broker)
 
-    async with health.on_signals(stopping.set), health.serve(settings.health_port, readiness):
+    async with on_signals(stopping.set), health.serve(settings.health_port, readiness):
         broker.start()
         try:
             with contextlib.suppress(InterruptedByEventError):

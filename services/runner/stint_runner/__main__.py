@@ -19,6 +19,7 @@ from stint.jetstream import (
     JetStreamWorkQueues,
     declare,
 )
+from stint.signals import on_signals
 from stint.vault import AppRoleSession, Vault
 from stint.waiting import InterruptedByEventError, unless
 from stint_runner.adopt import Adoption
@@ -74,7 +75,7 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
     async def readiness() -> str:
         return await _missing(broker, vault, engine)
 
-    async with health.on_signals(stopping.set), health.serve(settings.health_port, readiness):
+    async with on_signals(stopping.set), health.serve(settings.health_port, readiness):
         broker.start()
         try:
             deadlines = await unless(stopping, _deadlines(settings))

@@ -19,6 +19,7 @@ import structlog
 from stint import logs
 from stint.config import EngineSettings, load
 from stint.errors import ConfigError, EngineError
+from stint.signals import stopping_signals
 from stint.waiting import InterruptedByEventError, unless
 from stint_runner.clock import boot_time
 from stint_runner.deadlines import Deadlines, Noted
@@ -130,7 +131,7 @@ def docker_engine(settings: EngineSettings) -> Engine:
 async def _watch(folder: Path, runner: int, engine: Engine) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in stopping_signals():
         loop.add_signal_handler(number, stopping.set)
     watchdog = Watchdog(Deadlines(folder), engine, runner)
     sys.stdout.buffer.write(READY)

@@ -10,11 +10,12 @@ import structlog
 import typer
 from rich.console import Console
 
-from stint import health, logs
+from stint import logs
 from stint.dev.datadir import claim
 from stint.dev.stack import Options, Stack
 from stint.envfile import write_env_file
 from stint.errors import StintError
+from stint.signals import on_signals
 
 log = structlog.get_logger()
 console = Console(highlight=False, soft_wrap=True)
@@ -49,7 +50,7 @@ async def _run(data_dir: Path, options: Options, env_file: Path | None) -> None:
     stopping = asyncio.Event()
     async with AsyncExitStack() as resources:
         claimed = claim(data_dir, resources)
-        await resources.enter_async_context(health.on_signals(stopping.set))
+        await resources.enter_async_context(on_signals(stopping.set))
         stack = Stack(claimed, options)
         resources.push_async_callback(stack.stop)
         starting = asyncio.create_task(stack.start())

@@ -1,0 +1,47 @@
+"""Signals that stop a process."""
+
+import asyncio
+import os
+import select
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What stops a service: the last one comes when its terminal closes."""
+
+
+def stopping_signals() -> list[signal.Signals]:
+    """Those that this process shall heed. A SIGHUP that is ignored from the start (`nohup`) stays ignored."""
+    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+
+
+@asynccontextmanager
+async def on_signals(callback: Callable[[], None]) -> AsyncIterator[None]:
+    """Call back at each SIGTERM, SIGINT and SIGHUP during the block; see `stopping_signals`."""
+    loop = asyncio.get_running_loop()
+    heeded = stopping_signals()
+
+    def handle() -> None:
+        _drop_closed_output()
+        callback()
+
+    for number in heeded:
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        for number in heeded:
+            loop.remove_signal_handler(number)
+
+
+def _drop_closed_output() -> None:
+    """Send standard output and error nowhere if their terminal or reader is gone: a write would raise amid the stop."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    closed = [descriptor for descriptor, event in poll.poll(0) if event & (select.POLLHUP | select.POLLERR)]
+    for descriptor in closed:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
+            os.dup2(nowhere.fileno(), descriptor)

@@ -1,0 +1,60 @@
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stint.signals import on_signals
+
+
+@pytest.fixture
+def hang_up() -> Iterator[Callable[[signal.Handlers], object]]:
+    """Sets what a SIGHUP does to this process, whatever the tests were started with (`nohup`)."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield lambda disposition: signal.signal(signal.SIGHUP, disposition)
+    signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_hang_up_stops_a_service(hang_up: Callable[[signal.Handlers], object]) -> None:
+    hang_up(signal.SIG_DFL)
+    stopping = asyncio.Event()
+    async with on_signals(stopping.set), asyncio.timeout(10):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await stopping.wait()
+
+
+async def test_a_hang_up_that_is_ignored_stays_ignored(hang_up: Callable[[signal.Handlers], object]) -> None:
+    hang_up(signal.SIG_IGN)
+    stopping = asyncio.Event()
+    async with on_signals(stopping.set), asyncio.timeout(10):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stopping.wait()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def ignores(pid: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return bool(int(status.partition("SigIgn:")[2].split()[0], 16) & 1 << number - 1)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+async def test_a_watchdog_ignores_a_hang_up_that_its_runner_ignores(tmp_path: Path, ignored: bool) -> None:
+    disposition = "SIG_IGN" if ignored else "SIG_DFL"
+    become = f"import os, sys; from signal import *; signal(SIGHUP, {disposition}); os.execv(sys.argv[1], sys.argv[1:])"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", become, sys.executable, "-m", "stint_runner.watchdog", tmp_path, str(os.getpid())),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            assert await process.stdout.readline()
+        assert ignores(process.pid, signal.SIGHUP) == ignored
+    finally:
+        process.terminate()
+        await process.wait()
