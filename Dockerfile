@@ -52,31 +52,33 @@ RUN if python3 -m pip --version >/dev/null 2>&1; then python3 -m pip uninstall -
     echo 'stint:x:10001:' >>/etc/group && \
     mkdir -p /var/lib/stint /run/stint && chown 10001:10001 /var/lib/stint /run/stint && chmod 0700 /var/lib/stint /run/stint
 ENV PATH=/opt/stint/bin:$PATH HOME=/var/lib/stint PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-COPY --chmod=0444 scripts/healthcheck.py /usr/local/lib/stint/healthcheck.py
 WORKDIR /var/lib/stint
 USER 10001:10001
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python3", "-I", "/usr/local/lib/stint/healthcheck.py"]
 
 FROM service AS setup
 COPY --from=projector-venv /opt/stint /opt/stint
 COPY --chmod=0444 scripts/vault_files.py /usr/local/lib/stint/vault_files.py
 RUN mkdir -m 0700 /run/stint/api /run/stint/runner
-HEALTHCHECK NONE
 CMD ["python3", "/usr/local/lib/stint/vault_files.py"]
 
 FROM service AS projector
 COPY --from=projector-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python3", "-I", "-m", "stint.healthcheck", "projector"]
 CMD ["stint", "projector"]
 
 FROM service AS api
 COPY --from=api-venv /opt/stint /opt/stint
 EXPOSE 3232
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python3", "-I", "-m", "stint.healthcheck", "api"]
 CMD ["stint", "api"]
 
 # Give it the socket of an engine, and `--group-add` with the group that may use it.
 FROM service AS runner
 COPY --from=runner-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080 STINT_STATE_DIR=/var/lib/stint
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python3", "-I", "-m", "stint.healthcheck", "runner"]
 CMD ["stint", "runner"]

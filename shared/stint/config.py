@@ -39,15 +39,22 @@ def _bytes(value: int | str) -> int:
         raise ValueError(error.sentence.removeprefix("memory ")) from None
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, lt=2**63)]
 """A number, or one with `k`, `m`, `g` or `t`."""
 Amount = Annotated[float, Field(ge=0)]
+"""Its upper bound is that of `stint.limits`."""
+Seconds = Annotated[float, Field(gt=0, le=10**9)]
+"""31 years at most: dates, and the nanoseconds that NATS and Docker count in, can hold it."""
+Pause = Annotated[float, Field(ge=0, le=10**9)]
+"""Seconds that may be none."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""0 takes a free one."""
 
 
 class Settings(BaseModel):
     """What every service needs: where NATS and Vault are."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore", allow_inf_nan=False)
 
     nats_url: str = Field("nats://127.0.0.1:4222", validation_alias=_env("STINT_NATS_URL", "NATS_URL"))
     """NATS servers, comma-separated. Credentials can be part of the URL."""
@@ -63,9 +70,9 @@ class Settings(BaseModel):
     """A CA bundle to verify it with."""
     role: str = Field("stint-job", validation_alias=_env("STINT_ROLE", "GOSTINT_ROLENAME"))
     """The AppRole that jobs log in with, and the name of the transit key that seals payloads."""
-    retention: Annotated[float, Field(gt=0)] = Field(6 * 3600, validation_alias=_env("STINT_RETENTION"))
+    retention: Seconds = Field(6 * 3600, validation_alias=_env("STINT_RETENTION"))
     """Seconds that an ended job can be read."""
-    health_port: int | None = Field(None, validation_alias=_env("STINT_HEALTH_PORT"))
+    health_port: Port | None = Field(None, validation_alias=_env("STINT_HEALTH_PORT"))
     """Port of /healthz and /readyz on loopback, for runners and projectors; 0 takes a free one."""
     compat: Literal["", "gostint"] = Field("", validation_alias=_env("STINT_COMPAT"))
     """`gostint`: behave as GoStint does where Stint differs for good reason."""
@@ -76,8 +83,10 @@ class ApiSettings(Settings):
 
     host: str = Field("", validation_alias=_env("STINT_HOST"))
     """Address to listen on. Default: all with TLS, loopback only without."""
-    port: int = Field(3232, validation_alias=_env("STINT_PORT", "GOSTINT_PORT"))
+    port: Port = Field(3232, validation_alias=_env("STINT_PORT", "GOSTINT_PORT"))
     """Port to listen on; 0 takes a free one."""
+    port_report: str = Field("", validation_alias=_env("STINT_PORT_REPORT"))
+    """A file to write the port to, once it listens, for whoever gave port 0."""
     tls_cert: str = Field("", validation_alias=_env("STINT_TLS_CERT", "GOSTINT_SSL_CERT"))
     """Certificate chain, PEM."""
     tls_key: str = Field("", validation_alias=_env("STINT_TLS_KEY", "GOSTINT_SSL_KEY"))
@@ -104,9 +113,9 @@ class ApiSettings(Settings):
 class LeaseSettings(Settings):
     """What runners and projectors must agree on."""
 
-    lease: Annotated[float, Field(gt=0)] = Field(30.0, validation_alias=_env("STINT_LEASE"))
+    lease: Seconds = Field(30.0, validation_alias=_env("STINT_LEASE"))
     """Seconds a delivery is leased for."""
-    takeover: Annotated[float, Field(gt=0)] = Field(15.0, validation_alias=_env("STINT_TAKEOVER"))
+    takeover: Seconds = Field(15.0, validation_alias=_env("STINT_TAKEOVER"))
     """Seconds a successor waits after it found that another runner's job was lost."""
 
 
@@ -139,23 +148,23 @@ class RunnerSettings(LeaseSettings, EngineSettings):
     """Its secret id."""
     role_id: str = Field(validation_alias=_env("STINT_ROLE_ID", "GOSTINT_ROLEID"))
     """Role id of the jobs' AppRole."""
-    capacity: Annotated[int, Field(ge=1)] = Field(
+    capacity: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default_factory=lambda: 2 * (os.cpu_count() or 1), validation_alias=_env("STINT_CAPACITY")
     )
     """Jobs at a time."""
-    kill_grace: Annotated[float, Field(gt=0)] = Field(15.0, validation_alias=_env("STINT_KILL_GRACE"))
+    kill_grace: Seconds = Field(15.0, validation_alias=_env("STINT_KILL_GRACE"))
     """Seconds between SIGTERM and SIGKILL when a user kills a job."""
     hold_queues: str = Field("", validation_alias=_env("STINT_HOLD_QUEUES"))
     """Patterns of queues, comma-separated, that wait when a job's runner is lost, unless the job's `on_lost` says."""
     state_dir: str = Field("", validation_alias=_env("STINT_STATE_DIR"))
     """Folder of the running jobs' deadlines, which the watchdog reads. Default: one under `/run` or the user's own."""
-    drain: Annotated[float, Field(ge=0)] = Field(30.0, validation_alias=_env("STINT_DRAIN"))
+    drain: Pause = Field(30.0, validation_alias=_env("STINT_DRAIN"))
     """Seconds that running jobs may go on after SIGTERM or SIGINT; then they are killed."""
     docker_config: str = Field("", validation_alias=_env("DOCKER_CONFIG"))
     """Folder of Docker's `config.json`, whose registry logins are used. Default: `~/.docker`."""
     registry_secrets: str = Field("", validation_alias=_env("STINT_REGISTRY_SECRETS"))
     """Vault path of registry logins, such as `kv/data/registries`: `user:password` or an object, by registry."""
-    image_retention: Annotated[float, Field(ge=0)] = Field(24 * 3600, validation_alias=_env("STINT_IMAGE_RETENTION"))
+    image_retention: Pause = Field(24 * 3600, validation_alias=_env("STINT_IMAGE_RETENTION"))
     """Seconds that an image which Stint pulled stays after its last use by a job; 0: for ever."""
     job_network: str = Field("bridge", validation_alias=_env("STINT_JOB_NETWORK"))
     """The containers' network: `bridge`, `none`, `host` or a network's name."""
@@ -211,7 +220,7 @@ class RunnerSettings(LeaseSettings, EngineSettings):
 class ProjectorSettings(LeaseSettings):
     """A projector's own."""
 
-    history: Annotated[float, Field(gt=0, le=10**9)] = Field(30 * 24 * 3600, validation_alias=_env("STINT_HISTORY"))
+    history: Seconds = Field(30 * 24 * 3600, validation_alias=_env("STINT_HISTORY"))
     """Seconds after its end that a job's facts stay in the log, unseen; at least as long as it can be read."""
 
 

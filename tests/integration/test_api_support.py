@@ -140,7 +140,7 @@ class ApiProcess(ServerProcess):
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         (self.data_dir / "port").unlink(missing_ok=True)
-        own = {"STINT_PORT": str(self.port), "STINT_PORT_FILE": str(self.data_dir / "port")}
+        own = {"STINT_PORT": str(self.port), "STINT_PORT_REPORT": str(self.data_dir / "port")}  # STINT_PORT_FILE wins
         return [sys.executable, "-m", "stint_api"], {**self.environ, **own}
 
     async def _ready(self) -> bool:

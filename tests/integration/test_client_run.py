@@ -394,10 +394,11 @@ async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path)
 
 
 async def test_what_cannot_be_released_is_said(bench: Bench, tmp_path: Path) -> None:
-    unreachable = {"STINT_URL": f"http://127.0.0.1:{free_port()}"}
+    unreachable = {"STINT_URL": f"http://user:no-such-token@127.0.0.1:{free_port()}?key=no-such-token"}
     for code, job_id, settings in [
         (2, "junk", {}),
         (2, "0" * 24, {"STINT_TOKEN": ""}),
+        (2, "0" * 24, {"STINT_TOKEN": "no-such-token\n"}),
         (125, "0" * 24, {"STINT_TOKEN": "no-such-token"}),
         (125, "0" * 24, {}),
         (125, "0" * 24, unreachable),

@@ -1,7 +1,6 @@
 """The API's composition root."""
 
 import asyncio
-import os
 import ssl
 import sys
 import time
@@ -24,19 +23,16 @@ from stint_api.server import listen, serve, write_port
 
 log = structlog.get_logger()
 
-PORT_FILE: Final = "STINT_PORT_FILE"
-"""Names a file that the port is written to, for a supervisor that gave port 0. So STINT_PORT is never read from one."""
 DECLARE_PAUSE: Final = 2.0
 """Seconds between two attempts to declare the streams."""
 
 
 def main() -> int:
     """Serve until a signal comes. 0 then, 2 if a setting is missing or wrong."""
-    port_file = os.environ.pop(PORT_FILE, "")
-    return service.run(ApiSettings, lambda settings: _serve(settings, port_file))
+    return service.run(ApiSettings, _serve)
 
 
-async def _serve(settings: ApiSettings, port_file: str) -> None:
+async def _serve(settings: ApiSettings) -> None:
     _check_certificate(settings)
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.api_role_id, settings.api_secret_id.get_secret_value())
@@ -45,9 +41,9 @@ async def _serve(settings: ApiSettings, port_file: str) -> None:
     with listen(settings) as listener:
         if settings.authz == "any":
             log.warning("every valid Vault token may do everything; STINT_AUTHZ=vault lets policies decide")
+        if settings.port_report:
+            write_port(Path(settings.port_report), listener)
         broker.start()
-        if port_file:
-            write_port(Path(port_file), listener)
         try:
             await serve(create_app(parts), listener, settings, parts.closing)
         finally:

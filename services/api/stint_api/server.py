@@ -44,10 +44,17 @@ def url_of(listener: socket.socket, settings: ApiSettings) -> str:
 
 
 def write_port(path: Path, listener: socket.socket) -> None:
-    """Say which port it became, to whoever started this process. The file appears with all of its content."""
+    """Say which port it became, to whoever started this process. The file appears with all of its content.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(f"{listener.getsockname()[1]}\n", encoding="ascii")
-    draft.replace(path)
+    try:
+        draft.write_text(f"{listener.getsockname()[1]}\n", encoding="ascii")
+        draft.replace(path)
+    except OSError as error:
+        raise ConfigError(f"STINT_PORT_REPORT: {path} cannot be written: {error.strerror}.") from None
 
 
 async def serve(app: FastAPI, listener: socket.socket, settings: ApiSettings, closing: asyncio.Event) -> None:

@@ -146,8 +146,10 @@ async def connect(endpoints: Endpoints) -> AsyncIterator[Api]:
     """The API during the block. Certificates are verified and redirects not followed, for the token would go along.
 
     Raises:
-        ConfigError: the address or the CA bundle is wrong.
+        ConfigError: the address, the token or the CA bundle is wrong.
     """
+    if any(not "!" <= char <= "~" for char in endpoints.token):
+        raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token holds no white space and no special characters.")
     try:
         verify = ssl.create_default_context(cafile=endpoints.cacert) if endpoints.cacert else True
         http = httpx.AsyncClient(
@@ -160,7 +162,7 @@ async def connect(endpoints: Endpoints) -> AsyncIterator[Api]:
     except (OSError, ssl.SSLError):
         raise ConfigError(f"STINT_CACERT: {endpoints.cacert} is not a readable CA bundle.") from None
     except (httpx.InvalidURL, ValueError):
-        raise ConfigError("STINT_URL, STINT_TOKEN: not an address, or not a token.") from None
+        raise ConfigError("STINT_URL: not an address.") from None
     if http.base_url.scheme not in {"http", "https"}:
         raise ConfigError("STINT_URL: not an http or https address.")
     async with http:
@@ -208,7 +210,8 @@ def _after_doubt(error: ApiRefusedError) -> ApiRefusedError:
 
 
 def _unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
+    where = http.base_url.copy_with(userinfo=b"", query=None, fragment=None)
     return ApiUnreachableError(
-        f"Stint at {http.base_url} is not reachable ({type(error).__name__}: {error}).",
+        f"Stint at {where} is not reachable ({type(error).__name__}: {error}).",
         doubtful=not isinstance(error, _NOT_SENT),
     )

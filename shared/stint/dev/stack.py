@@ -136,7 +136,7 @@ class Stack:
         self.settings["STINT_URL"] = url
         port_file = self.data_dir.run / "api-1.port"
         port_file.unlink(missing_ok=True)
-        listening = {"STINT_PORT": str(port), "STINT_PORT_FILE": str(port_file)}
+        listening = {"STINT_PORT": str(port), "STINT_PORT_REPORT": str(port_file)}
 
         async def api_ready() -> bool:
             # Its file first: another server that has the port already may answer there.

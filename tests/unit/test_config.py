@@ -1,0 +1,46 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import AliasChoices
+
+from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, Settings, load, setting_names
+from stint.errors import ConfigError
+
+SHAPES = (ApiSettings, RunnerSettings, ProjectorSettings)
+GIVEN = {
+    "STINT_API_ROLE_ID": "a",
+    "STINT_API_SECRET_ID": "b",
+    "STINT_RUNNER_ROLE_ID": "c",
+    "STINT_RUNNER_SECRET_ID": "d",
+    "STINT_ROLE_ID": "e",
+}
+
+
+def numeric() -> Iterator[tuple[type[Settings], str]]:
+    """Every setting that is a number, by its first name."""
+    for shape in SHAPES:
+        defaults = load(shape, GIVEN)
+        for name, field in shape.model_fields.items():
+            alias = field.validation_alias
+            assert isinstance(alias, AliasChoices)
+            if isinstance(getattr(defaults, name), int | float) or name == "health_port":
+                yield shape, str(alias.choices[0])
+
+
+@pytest.mark.parametrize(("shape", "name"), list(numeric()))
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "1e20", "1e400", "9" * 30])
+def test_no_number_is_beyond_what_can_be_counted(shape: type[Settings], name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name.removesuffix("_MAX")):
+        load(shape, GIVEN | {name: value})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_setting_can_be_taken_for_the_file_that_holds_another(shape: type[Settings]) -> None:
+    assert [name for name in setting_names(shape) if name.endswith("_FILE")] == []
+
+
+def test_the_port_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "port").write_text("3233\n")
+    for name in ("STINT_PORT", "GOSTINT_PORT"):
+        assert load(ApiSettings, GIVEN | {f"{name}_FILE": str(tmp_path / "port")}).port == 3233
