@@ -21,6 +21,7 @@ from scripts.server_images import nats_image, openbao_image
 
 from stint.dev.demo_image import BUSYBOX
 from stint.envfile import write_env_file
+from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
 
 HEALTHY_WITHIN: Final = 180
@@ -134,7 +135,7 @@ async def client_settings(env: Mapping[str, str]) -> dict[str, str]:
     root_token = await docker("compose", "exec", "-T", "openbao", "cat", "/run/openbao/root-token", env=env)
     return {
         "STINT_URL": f"http://127.0.0.1:{env['STINT_PORT']}",
-        "STINT_TOKEN": await client_token(vault_addr, root_token),
+        "STINT_TOKEN": await client_token(vault_addr, root_token, policies=(CLIENT, OPERATOR)),
         "STINT_ROLE": ROLE,
         "VAULT_ADDR": vault_addr,
         "VAULT_TOKEN": root_token,

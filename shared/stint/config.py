@@ -95,14 +95,20 @@ class ApiSettings(Settings):
     """The API's own AppRole."""
     api_secret_id: SecretStr = Field(validation_alias=_env("STINT_API_SECRET_ID", "GOSTINT_RUN_SECRETID"))
     """Its secret id."""
-    authz: Literal["any", "vault"] = Field("any", validation_alias=_env("STINT_AUTHZ"))
-    """`any`: every valid token may do everything. `vault`: policies on `stint/queue/<qname>` decide."""
+    authz: Literal["any", "vault"] = Field("vault", validation_alias=_env("STINT_AUTHZ"))
+    """`vault`: policies on `stint/queue/<qname>` decide. `any`: every valid token may do everything."""
 
     @model_validator(mode="after")
     def _both_tls_files(self) -> Self:
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("STINT_TLS_CERT and STINT_TLS_KEY belong together")
         return self
+
+    @property
+    def by_policy(self) -> bool:
+        """Whether Vault's policies decide who may do what. `STINT_COMPAT=gostint` asks that any token may do all."""
+        asked = "authz" in self.model_fields_set or not self.compat
+        return asked and self.authz == "vault"
 
     @property
     def listen_host(self) -> str:

@@ -20,13 +20,31 @@ async def healthz(_request: Request) -> Response:
 
 
 def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """The service can work, or a 503 with what is missing."""
+    """The service can work, or a 503 with what is missing. Anybody may ask at any rate: there is one look at a time."""
+    look = _shared(readiness)
 
     async def endpoint(_request: Request) -> Response:
-        missing = await readiness()
+        missing = await look()
         return PlainTextResponse(f"{missing or 'ready'}\n", status_code=503 if missing else 200)
 
     return endpoint
+
+
+def _shared(readiness: Readiness) -> Readiness:
+    """Callers that come while a look is under way get its answer, and none of them ends it by leaving."""
+    under_way: asyncio.Task[str] | None = None
+
+    async def look() -> str:
+        nonlocal under_way
+        if under_way is None or under_way.done():
+            under_way = asyncio.create_task(_look(readiness), name="readiness")
+        return await asyncio.shield(under_way)
+
+    return look
+
+
+async def _look(readiness: Readiness) -> str:
+    return await readiness()
 
 
 @asynccontextmanager

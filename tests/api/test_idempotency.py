@@ -48,7 +48,7 @@ async def test_a_retry_whose_cubbyhole_token_is_spent(api: Api) -> None:
 
 
 async def test_another_callers_key_is_another_key(api: Api) -> None:
-    name, tokens = key(), [await api.vault.token() for _ in range(2)]
+    name, tokens = key(), [await api.vault.another_client() for _ in range(2)]
     body = await api.plain()
     ids = [
         await api.taken({**body, "qname": new_queue()}, idempotency_key=name, x_auth_token=token) for token in tokens

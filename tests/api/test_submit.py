@@ -37,7 +37,7 @@ async def test_the_answer_to_each_mode(api: Api) -> None:
 
 async def test_the_clients_dance(api: Api) -> None:
     """Section 4, as GoStint's client does it: a token of its own, everything sealed, then asking until the end."""
-    async with api.anonymous(**{"X-Auth-Token": await api.vault.token()}) as http:
+    async with api.anonymous(**{"X-Auth-Token": await api.vault.another_client()}) as http:
         payload = job("echo danced", image_pull_policy="IfNotPresent", secret_file_type="yaml")
         job_id = (await http.post(JOB, json=await cubbyhole(api, payload))).json()["_id"]
         async with asyncio.timeout(30):

@@ -66,6 +66,10 @@ class Vault:
         )
         return str(made["auth"]["client_token"])
 
+    async def another_client(self) -> str:
+        """A token that may do what the client may."""
+        return await self.token(policies=["default", "stint-client"])
+
     async def uses_left(self, token: str) -> int:
         found = await self.call(self.admin, "POST", "auth/token/lookup", {"token": token})
         return int(found["data"]["num_uses"])

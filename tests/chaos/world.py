@@ -12,6 +12,7 @@ import httpx
 from stint.dev.demo_image import ensure_image
 from stint.errors import StintError
 from stint.jetstream import Broker, declare
+from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
 from tests.chaos.docker_runner import TRUTH, TRUTH_DIR
 from tests.chaos.plan import PLANT, ROOT, Plan
@@ -101,7 +102,7 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
         await broker.wait_connected()
         await _declared(broker, plan.servers)
         environ = {**await service_environ("", bao.address, bao.root_token), PLANT: plan.plant}
-        token = await client_token(bao.address, bao.root_token)
+        token = await client_token(bao.address, bao.root_token, policies=(CLIENT, OPERATOR))
         made = World(plan=plan, folder=folder, nats=nats, bao=bao, broker=broker, token=token)
         made.truth.mkdir()
         made.truth.chmod(0o777)

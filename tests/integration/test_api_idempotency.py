@@ -62,7 +62,7 @@ async def test_without_a_key_and_with_another_each_request_is_a_job(bench: Bench
 async def test_a_caller_is_an_identity_or_else_a_token(bench: Bench) -> None:
     client = Client(bench)
     role = secret()
-    await bench.admin(lambda c: c.auth.approle.create_or_update_approle(role, token_policies=["default"]))
+    await bench.admin(lambda c: c.auth.approle.create_or_update_approle(role, token_policies=["stint-client"]))
     role_id = (await bench.admin(lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
 
     async def logged_in() -> str:
@@ -70,7 +70,7 @@ async def test_a_caller_is_an_identity_or_else_a_token(bench: Bench) -> None:
         return (await bench.vault.login(role_id, found["data"]["secret_id"])).token
 
     async def batch() -> str:
-        body = {"policies": ["default"], "ttl": "5m", "type": "batch"}
+        body = {"policies": ["stint-client"], "ttl": "5m", "type": "batch"}
         found = await bench.admin(lambda c: c.adapter.post("/v1/auth/token/create", json=body))
         return str(found["auth"]["client_token"])
 
@@ -82,7 +82,8 @@ async def test_a_caller_is_an_identity_or_else_a_token(bench: Bench) -> None:
 
     one, two = [await job_of(await logged_in()) for _ in range(2)]
     assert one == two
-    others = [await job_of(token) for token in (bench.token, bench.root, await bench.limited_token(0), await batch())]
+    another = await bench.limited_token(0, ("stint-client",))
+    others = [await job_of(token) for token in (bench.token, bench.root, another, await batch())]
     assert len({one, *others}) == 5
 
 

@@ -116,23 +116,24 @@ async def test_without_a_token_or_with_a_slash(bench: Bench) -> None:
 
 
 async def test_policies_decide_who_releases(nats: NatsProcess, openbao: OpenBao) -> None:
-    async with api(nats.url, openbao.address, openbao.root_token, STINT_AUTHZ="vault") as bench:
+    async with api(nats.url, openbao.address, openbao.root_token) as bench:
         await bench.parts.index.ready.wait()
         rules = {
-            "may-release": 'path "stint/queue/deploys" { capabilities = ["create", "read", "update"] }',
-            "may-not-release": 'path "stint/queue/deploys" { capabilities = ["create", "read", "delete"] }',
+            "may-release": 'path "stint/release/deploys" { capabilities = ["update"] }',
+            "may-not-release": 'path "stint/queue/*" { capabilities = ["create", "read", "update", "delete", "sudo"] }',
         }
         tokens = {}
         for name, policy in rules.items():
             await bench.admin(lambda c, n=name, p=policy: c.sys.create_or_update_policy(n, p))
             tokens[name] = await bench.limited_token(0, (name,))
-        as_one = {"X-Auth-Token": tokens["may-release"]}
-        bench.http.headers.update(as_one)
         job_id = await happened(bench, started(), held())
         as_other = {"X-Auth-Token": tokens["may-not-release"]}
         refused = await bench.http.post(f"/v1/api/job/{job_id}/release", headers=as_other)
         assert (refused.status_code, refused.json()["status"]) == (403, "Permission Denied.")
+        assert '"update" on "stint/release/deploys"' in refused.json()["error"]
+        bench.http.headers["X-Auth-Token"] = tokens["may-release"]
         assert (await release(bench, job_id)).status_code == 200
+        assert (await bench.http.get(f"/v1/api/job/{job_id}")).status_code == 403
 
 
 async def test_while_nats_is_away_nothing_is_released(nats_process: NatsProcess, openbao: OpenBao) -> None:

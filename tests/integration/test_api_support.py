@@ -20,6 +20,7 @@ from stint.jetstream import Broker, JetStreamViews
 from stint.subjects import RUNNERS_BUCKET, kv_subject
 from stint.vault import AppRoleSession, Vault
 from stint.vault.edge import Edge
+from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint.view import JobView
 from stint_api.__main__ import build
@@ -115,7 +116,7 @@ async def api(nats_url: str, vault_addr: str, root: str, **settings: str) -> Asy
     clock = Clock()
     parts = replace(build(config, broker, vault, session), monotonic=clock)
     app = create_app(parts)
-    token = await client_token(vault_addr, root)
+    token = await client_token(vault_addr, root, policies=(CLIENT, OPERATOR))
     async with AsyncExitStack() as stack:
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://api", headers={"X-Auth-Token": token}

@@ -38,7 +38,7 @@ async def test_an_unknown_token_is_told_as_vaults_client_tells_it(bench: Bench) 
             await bench.vault.lookup_self(token)
         assert error_text(caught.value) == (
             "Error making API request.\n\n"
-            f"URL: GET {bench.edge.address}/v1/auth/token/lookup-self\n"
+            "URL: GET /v1/auth/token/lookup-self\n"
             "Code: 403. Errors:\n\n* permission denied"
         )
 

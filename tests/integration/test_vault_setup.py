@@ -12,7 +12,7 @@ from stint.vault.setup import SetupReport, client_token, service_settings, vault
 from tests.servers import BaoProcess, running
 
 ROLE = "stint-job"
-PARTS = 13
+PARTS = 15
 
 
 class Stack(NamedTuple):
@@ -84,7 +84,8 @@ async def test_settings_name_every_login_and_new_secret_ids_leave_old_ones_good(
 async def test_the_api_seals_asks_and_opens_nothing(stack: Stack) -> None:
     token, client = await stack.login("STINT_API"), await stack.client()
     sealed = [await stack.vault.encrypt(token, key, b"x") for key in (BUS_KEY, ROLE)]
-    assert await stack.vault.capabilities(token, client, ["stint/queue/a"]) == {"stint/queue/a": {"deny"}}
+    found = await stack.vault.capabilities(token, client, ["stint/queue/a", "stint/release/a"])
+    assert found == {"stint/queue/a": {"create", "read", "update", "delete"}, "stint/release/a": {"deny"}}
     await denied(
         stack.vault.decrypt(token, BUS_KEY, sealed[0]),
         stack.vault.decrypt(token, ROLE, sealed[1]),

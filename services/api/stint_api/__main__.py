@@ -23,6 +23,8 @@ from stint_api.server import listen, serve, write_port
 
 log = structlog.get_logger()
 
+LOOKUPS: Final = 16
+"""Tokens that Vault is asked about at a time."""
 DECLARE_PAUSE: Final = 2.0
 """Seconds between two attempts to declare the streams."""
 
@@ -39,10 +41,13 @@ async def _serve(settings: ApiSettings) -> None:
     broker = Broker(settings.nats_url, prefix=settings.js_prefix, name="stint-api")
     parts = build(settings, broker, vault, session)
     with listen(settings) as listener:
-        if settings.authz == "any":
-            log.warning("every valid Vault token may do everything; STINT_AUTHZ=vault lets policies decide")
         if settings.port_report:
             write_port(Path(settings.port_report), listener)
+        if not settings.by_policy:
+            asked_by = "STINT_AUTHZ=any" if settings.authz == "any" else "STINT_COMPAT=gostint"
+            log.warning(
+                "every valid Vault token may do everything; STINT_AUTHZ=vault lets policies decide", asked_by=asked_by
+            )
         broker.start()
         try:
             await serve(create_app(parts), listener, settings, parts.closing)
@@ -62,13 +67,14 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         index=index,
         runners=JetStreamRunnerReports(broker),
         vault=vault,
+        lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, threads=LOOKUPS),
         session=session,
         broker_up=broker.connected.is_set,
         role=settings.role,
         retention=retention,
         vault_addr=settings.vault_addr,
         vault_external_addr=settings.vault_external_addr,
-        by_policy=settings.authz == "vault",
+        by_policy=settings.by_policy,
         compat=settings.compat == "gostint",
         background=(index.run, _declaring(broker, settings.replicas)),
         monotonic=time.monotonic,

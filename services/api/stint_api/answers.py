@@ -20,6 +20,7 @@ from stint.errors import (
 )
 
 INVALID_REQUEST: Final = "Invalid request."
+NO_VAULT: Final = "Vault is not reachable or does not answer."
 _TITLES: Final[Mapping[int, str]] = {
     400: "Invalid job request.",
     403: "Permission Denied.",
@@ -89,6 +90,8 @@ def _refusal(error: StintError) -> RefusalError:
         return error
     if isinstance(error, VaultError) and error.code == HTTPStatus.TOO_MANY_REQUESTS:
         return RefusalError(error.code, "Vault takes no more requests at the moment: its rate limit is reached.")
+    if isinstance(error, VaultUnavailableError) and not error.code:  # its sentence says at which address
+        return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_VAULT)
     return RefusalError(_status(error), error.sentence)
 
 

@@ -34,6 +34,7 @@ from stint_api.openapi import document
 from stint_api.runners import RunnerReports
 from stint_api.sealing import Sealer
 from stint_api.submit import Submitter
+from stint_api.tokens import Lookups
 
 
 def utc_now() -> datetime:
@@ -56,6 +57,7 @@ class Parts:
     """What the application is made of.
 
     Attributes:
+        lookup_vault: the same server, asked about callers' tokens only: a flood of bad ones holds up nothing else.
         broker_up: whether NATS is connected at this moment.
         background: run for as long as the application does; they never return by themselves.
         role: the transit key that seals payloads.
@@ -73,13 +75,14 @@ class Parts:
     index: ListIndex
     runners: RunnerReports
     vault: Vault
+    lookup_vault: Vault
     session: AppRoleSession
     broker_up: Callable[[], bool]
     role: str
     retention: timedelta
     vault_addr: str
     vault_external_addr: str = ""
-    by_policy: bool = False
+    by_policy: bool = True
     compat: bool = False
     background: tuple[Callable[[], Awaitable[None]], ...] = ()
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,7 +94,8 @@ class Parts:
 
 def create_app(parts: Parts) -> FastAPI:
     """The whole API. Its background tasks run between the app's start-up and shut-down."""
-    auth = Authenticator(parts.vault, parts.session, by_policy=parts.by_policy, monotonic=parts.monotonic)
+    lookups = Lookups(parts.lookup_vault, monotonic=parts.monotonic)
+    auth = Authenticator(lookups, parts.vault, parts.session, by_policy=parts.by_policy)
     metrics = Metrics(parts.index.jobs)
     jobs, info = _job_routes(parts, auth).router(), _info_routes(parts, metrics).router()
     app = _Application(

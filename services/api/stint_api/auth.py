@@ -1,23 +1,38 @@
 """Who is calling, and what they may do: both are Vault's to say."""
 
 import hashlib
-import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, Literal
+from typing import Final
 
-from stint.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
-from stint.vault import AppRoleSession, Caller, Vault, error_text
+from stint.errors import VaultRefusedError
+from stint.vault import AppRoleSession, Caller, Vault, queue_path, release_path
 from stint_api.answers import INVALID_REQUEST, RefusalError
+from stint_api.tokens import Lookups
 
-CACHE_SECONDS: Final = 5.0
-"""How long a lookup counts: as long may a revoked token still be taken."""
-CACHE_SIZE: Final = 10_000
-"""Tokens remembered at a time."""
+ENDED: Final = "Vault does not know the token any more: it has ended, or this request was its last use."
+"""Policies can only be asked about as long as there is a token."""
 
-Capability = Literal["create", "read", "update", "delete"]
-"""On `stint/queue/<qname>`: submit, read, kill or release, delete."""
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What somebody may do in a queue: whoever has the capability on the queue's path.
+
+    Attributes:
+        words: what it is, as part of a sentence.
+    """
+
+    words: str
+    capability: str
+    path: Callable[[str], str] = queue_path
+
+
+SUBMIT: Final = Action("submit jobs to", "create")
+READ: Final = Action("read jobs of", "read")
+KILL: Final = Action("kill jobs of", "update")
+DELETE: Final = Action("delete jobs of", "delete")
+RELEASE: Final = Action("release held jobs of", "update", release_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +42,28 @@ class Identity:
     Attributes:
         name: Vault's display name of the token; what facts show. Not unique.
         caller: who it is, unlike any other: the same over all tokens of an identity, else one token.
+        entity: id of the identity behind the token, "" if there is none.
+        accessor: names the token and cannot be used as one, "" for batch tokens.
+        limited: the token has a limited number of uses.
     """
 
     name: str
     token: str = field(repr=False)
     caller: str = field(repr=False)
+    entity: str = ""
+    accessor: str = field(default="", repr=False)
+    limited: bool = False
 
 
 class Authenticator:
     """Asks Vault about tokens."""
 
-    def __init__(
-        self, vault: Vault, session: AppRoleSession, *, by_policy: bool, monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, lookups: Lookups, vault: Vault, session: AppRoleSession, *, by_policy: bool) -> None:
         """With `by_policy` Vault's policies decide; without it any valid token may do everything."""
+        self._lookups = lookups
         self._vault = vault
         self._session = session
         self._by_policy = by_policy
-        self._monotonic = monotonic
-        self._key = secrets.token_bytes(32)
-        self._cache: dict[bytes, tuple[Caller, float]] = {}
 
     async def identify(self, token: str | None) -> Identity:
         """Who this token belongs to. Costs a use-limited token one use.
@@ -57,55 +74,61 @@ class Authenticator:
         """
         if token is None:
             raise RefusalError(HTTPStatus.BAD_REQUEST, "Missing X-Auth-Token", title=INVALID_REQUEST)
-        caller = self._cached(token) or await self._look_up(token)
-        return Identity(caller.display_name, token, _caller(caller, token))
+        found = await self._lookups.caller(token)
+        return Identity(
+            name=found.display_name,
+            token=token,
+            caller=_caller(found, token),
+            entity=found.entity_id,
+            accessor=found.accessor,
+            limited=found.num_uses != 0,
+        )
 
-    async def require(self, identity: Identity, capability: Capability, qname: str) -> None:
+    async def require(self, identity: Identity, action: Action, qname: str) -> None:
         """Return if the caller may do this in this queue.
 
         Raises:
             RefusalError: it may not.
         """
-        if qname not in await self.allowed(identity, capability, [qname]):
-            raise RefusalError(HTTPStatus.FORBIDDEN, f"The token may not {capability} at {_path(qname)}.")
+        if qname not in await self.allowed(identity, action, [qname]):
+            raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, qname))
 
-    async def allowed(self, identity: Identity, capability: Capability, qnames: Collection[str]) -> Collection[str]:
-        """Those of the queues in which the caller may do this. One question to Vault for all of them."""
+    async def allowed(self, identity: Identity, action: Action, qnames: Collection[str]) -> Collection[str]:
+        """Those of the queues in which the caller may do this. One question to Vault for all of them.
+
+        Raises:
+            RefusalError: the token has ended since it was looked up.
+        """
         if not self._by_policy or not qnames:
             return qnames
-        paths = [_path(qname) for qname in qnames]
+        paths = {qname: action.path(qname) for qname in qnames}
+        found = await self._capabilities(identity, [*paths.values()])
+        return {qname for qname, path in paths.items() if found[path] & {action.capability, "root"}}
+
+    async def check_again(self, identity: Identity, action: Action, qname: str) -> None:
+        """Return if the caller might still begin what it began. Costs the token no use.
+
+        Raises:
+            RefusalError: the token has ended, or may not do this any more.
+            VaultUnavailableError: nobody can say.
+        """
+        if not identity.limited:
+            await self._lookups.caller(identity.token)
+        elif not self._by_policy:
+            await self._capabilities(identity, [action.path(qname)])
+        await self.require(identity, action, qname)
+
+    async def _capabilities(self, identity: Identity, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         try:
-            found = await self._session.call(lambda own: self._vault.capabilities(own, identity.token, paths))
-        except VaultRefusedError:  # the token has ended since it was looked up
-            return ()
-        return {qname for qname in qnames if found[_path(qname)] & {capability, "root"}}
+            return await self._session.call(lambda own: self._vault.capabilities(own, identity.token, paths))
+        except VaultRefusedError:
+            raise RefusalError(HTTPStatus.FORBIDDEN, ENDED) from None
 
-    async def _look_up(self, token: str) -> Caller:
-        try:
-            caller = await self._vault.lookup_self(token)
-        except VaultUnavailableError:
-            raise
-        except VaultDeniedError as error:
-            raise RefusalError(HTTPStatus.FORBIDDEN, error_text(error)) from None
-        except (VaultRefusedError, VaultNotFoundError) as error:
-            raise _other_answer(token, error) from None
-        if caller.num_uses == 0:
-            self._remember(token, caller)
-        return caller
 
-    def _cached(self, token: str) -> Caller | None:
-        found = self._cache.get(self._digest(token))
-        return found[0] if found and self._monotonic() < found[1] else None
-
-    def _remember(self, token: str, caller: Caller) -> None:
-        now = self._monotonic()
-        if len(self._cache) >= CACHE_SIZE:
-            self._cache = {key: entry for key, entry in self._cache.items() if now < entry[1]}
-        if len(self._cache) < CACHE_SIZE:
-            self._cache[self._digest(token)] = (caller, now + min(CACHE_SECONDS, caller.ttl or CACHE_SECONDS))
-
-    def _digest(self, token: str) -> bytes:
-        return hashlib.blake2b(token.encode(errors="surrogatepass"), key=self._key).digest()
+def refusal_text(action: Action, qname: str) -> str:
+    """What is missing, for whoever can grant it."""
+    path = action.path(qname)
+    return f'The token may not {action.words} this queue: it lacks the capability "{action.capability}" on "{path}".'
 
 
 def _caller(caller: Caller, token: str) -> str:
@@ -114,14 +137,3 @@ def _caller(caller: Caller, token: str) -> str:
     if caller.accessor:
         return f"accessor {caller.accessor}"
     return f"token {hashlib.sha256(token.encode()).hexdigest()}"
-
-
-def _path(qname: str) -> str:
-    return f"stint/queue/{qname}"
-
-
-def _other_answer(token: str, error: VaultError) -> RefusalError:
-    """No token at all is a denial, whatever a Vault's version calls it."""
-    if token:
-        return RefusalError(HTTPStatus.BAD_REQUEST, error_text(error), title=INVALID_REQUEST)
-    return RefusalError(HTTPStatus.FORBIDDEN, error_text(error))

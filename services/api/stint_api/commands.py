@@ -15,7 +15,7 @@ from stint.job import Command, Delete, Job, Kill, Release, State, decide
 from stint.subjects import check_job_id, queue_name
 from stint.view import expiry
 from stint_api.answers import RefusalError, not_found
-from stint_api.auth import Authenticator, Capability, Identity
+from stint_api.auth import DELETE, KILL, READ, RELEASE, Action, Authenticator, Identity
 from stint_api.submit import check_outcome, rfc3339
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ class Jobs:
     now: Callable[[], datetime]
     new_event_id: Callable[[], str]
 
-    async def find(self, identity: Identity, capability: Capability, job_id: str) -> Job:
+    async def find(self, identity: Identity, job_id: str, action: Action = READ) -> Job:
         """The job, if it can be seen and the caller may do this to it.
 
         Raises:
@@ -54,7 +54,7 @@ class Jobs:
         job = await self.log.load(check_job_id(job_id))
         if job is None or job.state is State.DELETED or self._expired(job):
             raise not_found()
-        await self.auth.require(identity, capability, queue_name(job.token))
+        await self.auth.require(identity, action, queue_name(job.token))
         return job
 
     def _expired(self, job: Job) -> bool:
@@ -63,7 +63,7 @@ class Jobs:
 
     async def kill(self, identity: Identity, job_id: str) -> Job:
         """Ask for the job's end; a queued one ends at once. Returns the job as it was before."""
-        return await self._carry_out(identity, "update", job_id, lambda: self._kill(identity))
+        return await self._carry_out(identity, KILL, job_id, lambda: self._kill(identity))
 
     async def release(self, identity: Identity, job_id: str) -> Job:
         """Give up the lost runner of a held job: the job ends, and its queue goes on. Returns the job as it was before.
@@ -71,7 +71,7 @@ class Jobs:
         Raises:
             IllegalCommandError: it is not held, and never was released.
         """
-        return await self._carry_out(identity, "update", job_id, lambda: self._release(identity))
+        return await self._carry_out(identity, RELEASE, job_id, lambda: self._release(identity))
 
     async def delete(self, identity: Identity, job_id: str) -> Job:
         """Remove the job. A queued one never runs.
@@ -79,7 +79,7 @@ class Jobs:
         Raises:
             IllegalCommandError: it is running or stopping.
         """
-        job = await self._carry_out(identity, "delete", job_id, lambda: self._delete(identity))
+        job = await self._carry_out(identity, DELETE, job_id, lambda: self._delete(identity))
         try:
             await self.payloads.purge(job.token, job.job_id)
             await self.output.purge(job.token, job.job_id)
@@ -87,11 +87,9 @@ class Jobs:
             log.warning("a deleted job's data is still there", job=job.job_id, error=error.sentence)
         return job
 
-    async def _carry_out(
-        self, identity: Identity, capability: Capability, job_id: str, command: Callable[[], Command]
-    ) -> Job:
+    async def _carry_out(self, identity: Identity, action: Action, job_id: str, command: Callable[[], Command]) -> Job:
         for _ in range(ATTEMPTS):
-            job = await self.find(identity, capability, job_id)
+            job = await self.find(identity, job_id, action)
             events = decide(job, command())
             if not events:
                 return job

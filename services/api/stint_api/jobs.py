@@ -15,7 +15,7 @@ from stint.subjects import queue_token
 from stint.view import JobView, view
 from stint_api import documents
 from stint_api.answers import JsonAnswer
-from stint_api.auth import Authenticator, Identity
+from stint_api.auth import READ, SUBMIT, Authenticator, Identity
 from stint_api.body import parse_submission, read_body
 from stint_api.commands import Jobs
 from stint_api.idempotency import read_key
@@ -87,13 +87,13 @@ class JobRoutes:
         """Submit a job."""
         key = read_key(request.headers)
         submission = parse_submission(await read_body(request))
-        await self.auth.require(_caller(request), "create", submission.qname)
+        await self.auth.require(_caller(request), SUBMIT, submission.qname)
         accepted = await self.submitter.submit(_caller(request), submission, key)
         return JsonAnswer({"_id": accepted.job_id, "status": "queued", "qname": accepted.qname})
 
     async def get(self, request: Request, job_id: str) -> Response:
         """A job with its output so far; `?output=false` leaves the output out."""
-        job = await self.jobs.find(_caller(request), "read", job_id)
+        job = await self.jobs.find(_caller(request), job_id)
         output = await Snapshot.take(self.output, job.token, job.job_id)
         if request.query_params.get("output") == "false":
             shown = documents.as_stored(view(job), output.size)
@@ -102,7 +102,7 @@ class JobRoutes:
 
     async def get_output(self, request: Request, job_id: str) -> Response:
         """A job's output so far, as the bytes that it wrote; `?stream=stdout` or `stderr` gives one of the two."""
-        job = await self.jobs.find(_caller(request), "read", job_id)
+        job = await self.jobs.find(_caller(request), job_id)
         stream = request.query_params.get("stream")
         if stream is not None and stream not in STREAMS:
             raise UndecodableError(f"stream must be one of {', '.join(STREAMS)}")
@@ -113,7 +113,7 @@ class JobRoutes:
         """The jobs that can be seen, the last submitted first. May lag by a second."""
         query = parse_query(request.query_params)
         found = [job for job in self.index.jobs() if query.wants(job)]
-        readable = await self.auth.allowed(_caller(request), "read", {job.qname for job in found})
+        readable = await self.auth.allowed(_caller(request), READ, {job.qname for job in found})
         found = [job for job in found if job.qname in readable]
         page = found[query.skip : query.skip + query.limit]
         rest = {"skip": query.skip, "limit": query.limit, "total": len(found)}
@@ -138,7 +138,7 @@ class JobRoutes:
 
     async def events(self, request: Request, job_id: str) -> Response:
         """A job's facts and output as Server-Sent Events: `fact`, `output`, and at last `end`."""
-        job = await self.jobs.find(_caller(request), "read", job_id)
+        job = await self.jobs.find(_caller(request), job_id)
         position = Position.parse(request.headers.get("last-event-id", ""))
         live = LiveJob(self.jobs.log, self.output, job, position, render=_final)
         return EventStream(live.events(self.closing))

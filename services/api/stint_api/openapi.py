@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from stint.job import State
 from stint_api.answers import INVALID_REQUEST, RefusalError, error_answer
+from stint_api.auth import SUBMIT, refusal_text
 from stint_api.query import DEFAULT_LIMIT, MAX_LIMIT
 from stint_api.schemas import responses
 
@@ -22,7 +23,7 @@ JOB_ERRORS: Final = (400, 403, 429, 500, 503)
 
 ERROR_EXAMPLES: Final = {
     400: "Invalid job ID (not ObjectIdHex).",
-    403: "The token may not create at stint/queue/deploys.",
+    403: refusal_text(SUBMIT, "deploys"),
     404: "not found",
     409: "The Idempotency-Key was used with another request.",
     413: "The request is larger than 30 MiB.",

@@ -20,7 +20,8 @@ def release(
 ) -> None:
     """Give up the lost runner of a held job: the job ends as unknown, and its queue goes on.
 
-    Make sure first that its container is gone. Needs STINT_TOKEN (or VAULT_TOKEN). Exit codes: 2 usage, 125 Stint
+    Make sure first that its container is gone. Needs STINT_TOKEN (or VAULT_TOKEN) with the policy stint-operator. Exit
+    codes: 2 usage, 125 Stint
     unreachable or refusing.
     """
     try:

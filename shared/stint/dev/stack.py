@@ -16,6 +16,7 @@ from stint.dev.children import Child, inherited_environment
 from stint.dev.datadir import DataDir
 from stint.dev.servers import free_port, nats, openbao
 from stint.vault.edge import Edge
+from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, service_settings, vault_setup
 
 log = structlog.get_logger()
@@ -81,7 +82,7 @@ class Stack:
         environment = inherited_environment() | {"STINT_NATS_URL": nats_url, "VAULT_ADDR": vault_addr} | dict(shared)
         await self._services(environment)
         self.settings |= {
-            "STINT_TOKEN": await client_token(vault_addr, root_token, cacert=cacert),
+            "STINT_TOKEN": await client_token(vault_addr, root_token, policies=(CLIENT, OPERATOR), cacert=cacert),
             "STINT_ROLE": role,
             "STINT_ROLE_ID": shared["STINT_ROLE_ID"],
             "VAULT_ADDR": vault_addr,

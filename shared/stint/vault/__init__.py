@@ -2,6 +2,7 @@
 
 from stint.vault.client import Caller, Login, SecretData, Vault, WrapInfo
 from stint.vault.edge import check_path, error_text
+from stint.vault.paths import queue_path, release_path
 from stint.vault.session import AppRoleSession
 from stint.vault.ticket import BUS_KEY, Ticket, open_ticket, seal_ticket
 
@@ -17,5 +18,7 @@ __all__ = [
     "check_path",
     "error_text",
     "open_ticket",
+    "queue_path",
+    "release_path",
     "seal_ticket",
 ]

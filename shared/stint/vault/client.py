@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stint.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
-from stint.vault.edge import Edge, check_path, check_token
+from stint.vault.edge import THREADS, Edge, check_path, check_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,9 @@ class Vault:
     `VaultUnavailableError` nobody knows whether the token or secret id was spent.
     """
 
-    def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0) -> None:
-        self._edge = Edge(address, cacert=cacert, timeout=timeout)
+    def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0, threads: int = THREADS) -> None:
+        """`threads`: calls at a time. Two objects for one server share nothing."""
+        self._edge = Edge(address, cacert=cacert, timeout=timeout, threads=threads)
 
     async def health(self) -> bool:
         """Whether the server is reachable, initialised and unsealed. Never raises a Vault error."""

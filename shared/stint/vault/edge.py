@@ -25,7 +25,7 @@ from stint.errors import (
 
 T = TypeVar("T")
 
-_POOL: Final = 32
+THREADS: Final = 32
 """Calls at a time, each in a thread and on a connection of its own."""
 _TURNS: Final = 3
 """Time-outs that a call may take in all: it may have to wait until others, which hang, have had theirs."""
@@ -49,18 +49,18 @@ class Edge:
     go wherever they point.
     """
 
-    def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0) -> None:
+    def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0, threads: int = THREADS) -> None:
         self.address = _check_address(address)
         if cacert and not Path(cacert).exists():
             raise ConfigError(f"VAULT_CACERT: {cacert} does not exist.")
         self._verify = cacert or True
         self._timeout = timeout
-        self._threads = ThreadPoolExecutor(_POOL, thread_name_prefix="vault")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vault")
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = self._verify
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        pool = HTTPAdapter(pool_connections=1, pool_maxsize=_POOL, max_retries=0)
+        pool = HTTPAdapter(pool_connections=1, pool_maxsize=threads, max_retries=0)
         self._session.mount("http://", pool)
         self._session.mount("https://", pool)
 
@@ -140,10 +140,13 @@ def check_path(path: str) -> str:
 
 
 def error_text(error: VaultError) -> str:
-    """The error as Vault's own client prints it, in several lines; the plain sentence where Vault did not answer."""
+    """The error as Vault's own client prints it, in several lines; the plain sentence where Vault did not answer.
+
+    Of the URL there is only the path: callers need not know where the services reach Vault.
+    """
     if not error.code:
         return error.sentence
-    lines = ["Error making API request.", "", f"URL: {error.method} {error.url}"]
+    lines = ["Error making API request.", "", f"URL: {error.method} {urlsplit(error.url).path}"]
     lines += [f"Code: {error.code}. Errors:", "", *(f"* {line}" for line in error.errors)]
     return "\n".join(lines)
 

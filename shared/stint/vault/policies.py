@@ -5,13 +5,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from stint.errors import ConfigError
+from stint.vault.paths import QUEUES, RELEASES
 from stint.vault.ticket import BUS_KEY
 
 API: Final = "stint-api"
 RUNNER: Final = "stint-runner"
 CLIENT: Final = "stint-client"
+"""Hands jobs in to every queue, sees, kills and deletes them."""
+SEALER: Final = "stint-sealer"
+"""Prepares jobs, and may do nothing to a queue: for clients to whom another policy gives some queues."""
+OPERATOR: Final = "stint-operator"
+"""Sees all jobs, and releases those that are held."""
 PUBLISHER: Final = "stint-publisher"
 
+_TAKEN: Final = frozenset({API, RUNNER, CLIENT, SEALER, OPERATOR, PUBLISHER, BUS_KEY, "default", "root"})
 _ROLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PATTERN: Final = re.compile(r"[\w\-./+*]+", re.ASCII)
 
@@ -34,6 +41,7 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
     seal_payload = (f"transit/encrypt/{role}", "update")
     seal_ticket = (f"transit/encrypt/{BUS_KEY}", "update")
     wrapped_secret_id = _wrapped(f"auth/approle/role/{role}/secret-id")
+    sealer = _rules(("auth/token/create", "update"), seal_payload, *_OWN_TOKEN) + wrapped_secret_id
     return {
         API: _rules(seal_ticket, seal_payload, ("sys/capabilities", "update"), *_OWN_TOKEN),
         RUNNER: _rules(
@@ -43,7 +51,9 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
             *_OWN_TOKEN,
         ),
         role: _rules(*((path, "read") for path in secret_paths), *_OWN_TOKEN),
-        CLIENT: _rules(("auth/token/create", "update"), seal_payload, *_OWN_TOKEN) + wrapped_secret_id,
+        CLIENT: sealer + _rules((f"{QUEUES}*", "create", "read", "update", "delete")),
+        SEALER: sealer,
+        OPERATOR: _rules((f"{QUEUES}*", "read"), (f"{RELEASES}*", "update"), *_OWN_TOKEN),
         PUBLISHER: _rules(seal_ticket, seal_payload, *_OWN_TOKEN) + wrapped_secret_id,
     }
 
@@ -75,8 +85,10 @@ def app_roles(role: str) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-def _rules(*rules: tuple[str, str]) -> str:
-    return "".join(f'path "{path}" {{\n  capabilities = ["{capability}"]\n}}\n' for path, capability in rules)
+def _rules(*rules: tuple[str, ...]) -> str:
+    """Each rule is a path, and the capabilities on it."""
+    texts = ((path, ", ".join(f'"{capability}"' for capability in capabilities)) for path, *capabilities in rules)
+    return "".join(f'path "{path}" {{\n  capabilities = [{listed}]\n}}\n' for path, listed in texts)
 
 
 def _wrapped(path: str) -> str:
@@ -85,7 +97,7 @@ def _wrapped(path: str) -> str:
 
 
 def _check(role: str, secret_paths: Sequence[str]) -> None:
-    if not _ROLE.fullmatch(role) or role in {API, RUNNER, CLIENT, PUBLISHER, BUS_KEY, "default", "root"}:
+    if not _ROLE.fullmatch(role) or role in _TAKEN:
         raise ConfigError("STINT_ROLE: not a name of its own of letters, digits, - and _.")
     if not all(_PATTERN.fullmatch(path) and ".." not in path for path in secret_paths):
         raise ConfigError("A secret path is not a Vault path.")

@@ -1,0 +1,116 @@
+"""Who may do what: Vault's policies say, unless somebody asked for the opposite."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from stint.vault.setup import client_token
+from tests.containers import OpenBao
+from tests.integration.test_api_support import ROLE, Bench, api
+from tests.servers import NatsProcess
+
+BODY = {"wrap_secret_id": "x", "payload": "vault:v1:c2VhbGVk"}
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
+    async with api(nats.url, openbao.address, openbao.root_token) as bench:
+        await bench.parts.index.ready.wait()
+        yield bench
+
+
+async def token_with(bench: Bench, name: str, *rules: str, uses: int = 0) -> str:
+    await bench.admin(lambda client: client.sys.create_or_update_policy(name, "\n".join(rules)))
+    return await bench.limited_token(uses, ("default", name))
+
+
+async def test_policies_decide_who_may_do_what(bench: Bench, openbao: OpenBao) -> None:
+    token = await token_with(bench, "mine-only", 'path "stint/queue/mine" { capabilities = ["create", "read"] }')
+    async with bench.client({"X-Auth-Token": token}) as http:
+        other = await http.post("/v1/api/job", json={**BODY, "qname": "other"})
+        assert (other.status_code, other.json()["status"]) == (403, "Permission Denied.")
+        assert '"create" on "stint/queue/other"' in other.json()["error"]
+        job_id = (await http.post("/v1/api/job", json={**BODY, "qname": "MINE"})).json()["_id"]
+        assert (await http.get(f"/v1/api/job/{job_id}")).status_code == 200
+        killed = await http.post(f"/v1/api/job/kill/{job_id}")
+        assert (killed.status_code, '"update" on "stint/queue/mine"' in killed.json()["error"]) == (403, True)
+        deleted = await http.delete(f"/v1/api/job/{job_id}")
+        assert (deleted.status_code, '"delete" on "stint/queue/mine"' in deleted.json()["error"]) == (403, True)
+    root = {"X-Auth-Token": openbao.root_token}
+    assert (await bench.http.delete(f"/v1/api/job/{job_id}", headers=root)).status_code == 200
+
+
+async def test_a_jobs_own_token_may_do_nothing(bench: Bench) -> None:
+    job_id = await bench.submitted()
+    secret_id = (await bench.admin(lambda c: c.auth.approle.generate_secret_id(ROLE)))["data"]["secret_id"]
+    role_id = (await bench.admin(lambda c: c.auth.approle.read_role_id(ROLE)))["data"]["role_id"]
+    token = (await bench.vault.login(role_id, secret_id)).token
+    async with bench.client({"X-Auth-Token": token}) as http:
+        answers = [
+            await http.post("/v1/api/job", json={**BODY, "qname": "deploys"}),
+            await http.get(f"/v1/api/job/{job_id}"),
+            await http.get(f"/v1/api/job/{job_id}/output"),
+            await http.get(f"/v1/api/job/{job_id}/events"),
+            await http.post(f"/v1/api/job/kill/{job_id}"),
+            await http.post(f"/v1/api/job/{job_id}/release"),
+            await http.delete(f"/v1/api/job/{job_id}"),
+        ]
+    assert [answer.status_code for answer in answers] == [403] * len(answers)
+    assert (await bench.http.get(f"/v1/api/job/{job_id}")).json()["status"] == "queued"
+
+
+async def test_a_client_may_do_all_but_release_and_a_sealer_nothing(bench: Bench, openbao: OpenBao) -> None:
+    for policy, expected in (("stint-client", [400, 403, 200, 200]), ("stint-sealer", [403, 403, 403, 403])):
+        job_id = await bench.submitted()
+        token = await client_token(openbao.address, openbao.root_token, policies=[policy])
+        async with bench.client({"X-Auth-Token": token}) as http:
+            answers = [
+                await http.post("/v1/api/job", json={"qname": "deploys", "container_image": "busybox"}),
+                await http.post(f"/v1/api/job/{job_id}/release"),
+                await http.post(f"/v1/api/job/kill/{job_id}"),
+                await http.delete(f"/v1/api/job/{job_id}"),
+            ]
+        assert [answer.status_code for answer in answers] == expected
+
+
+async def test_a_policy_on_a_queue_gives_nothing_in_one_that_vault_takes_for_it(bench: Bench) -> None:
+    token = await token_with(bench, "deploys-only", 'path "stint/queue/deploys" { capabilities = ["create"] }')
+    async with bench.client({"X-Auth-Token": token}) as http:
+        for name, code in {"deploys": 200, "deploys/": 403, " deploys": 403}.items():
+            assert (await http.post("/v1/api/job", json={**BODY, "qname": name})).status_code == code, name
+        answer = await http.post("/v1/api/job", json={**BODY, "qname": "deploys "})
+        assert answer.status_code == 403
+        path = answer.json()["error"].split('"')[3]
+        assert path.startswith("stint/queue/=")
+    token = await token_with(bench, "deploys-space", f'path "{path}" {{ capabilities = ["create"] }}')
+    async with bench.client({"X-Auth-Token": token}) as http:
+        assert (await http.post("/v1/api/job", json={**BODY, "qname": "deploys "})).status_code == 200
+
+
+async def test_the_last_use_of_a_token_is_refused_in_words(bench: Bench) -> None:
+    rule = 'path "stint/queue/*" { capabilities = ["create", "read"] }'
+    token = await token_with(bench, "limited", rule, uses=2)
+    async with bench.client({"X-Auth-Token": token}) as http:
+        assert (await http.post("/v1/api/job", json={**BODY, "qname": "limited"})).status_code == 200
+        answer = await http.post("/v1/api/job", json={**BODY, "qname": "limited"})
+    assert (answer.status_code, "its last use" in answer.json()["error"]) == (403, True)
+
+
+@pytest.mark.parametrize("setting", [{"STINT_AUTHZ": "any"}, {"STINT_COMPAT": "gostint"}])
+async def test_any_token_may_do_everything_where_that_is_asked_for(
+    nats: NatsProcess, openbao: OpenBao, setting: dict[str, str]
+) -> None:
+    async with api(nats.url, openbao.address, openbao.root_token, **setting) as bench:
+        await bench.parts.index.ready.wait()
+        async with bench.client({"X-Auth-Token": await bench.limited_token(0)}) as http:
+            job_id = (await http.post("/v1/api/job", json={**BODY, "qname": "any"})).json()["_id"]
+            assert (await http.post(f"/v1/api/job/kill/{job_id}")).status_code == 200
+            assert (await http.delete(f"/v1/api/job/{job_id}")).status_code == 200
+
+
+async def test_gostints_way_and_policies_can_be_had_together(nats: NatsProcess, openbao: OpenBao) -> None:
+    both = {"STINT_AUTHZ": "vault", "STINT_COMPAT": "gostint"}
+    async with api(nats.url, openbao.address, openbao.root_token, **both) as bench:
+        await bench.parts.index.ready.wait()
+        async with bench.client({"X-Auth-Token": await bench.limited_token(0)}) as http:
+            assert (await http.post("/v1/api/job", json={**BODY, "qname": "any"})).status_code == 403

@@ -1,0 +1,131 @@
+"""What strangers' tokens cost: Vault is asked rarely about the same one, and never in others' place."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+import pytest
+
+from stint.vault import Caller, Vault
+from stint_api import tokens
+from stint_api.__main__ import LOOKUPS
+from stint_api.answers import RefusalError
+from stint_api.tokens import CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
+from tests.containers import OpenBao
+from tests.integration.test_api_support import Clock, api
+from tests.servers import NatsProcess
+from tests.vault_bench import make_bench
+
+BOGUS = "bogus-token"
+
+
+class CountingVault(Vault):
+    """A Vault that counts how often it is asked about a token."""
+
+    asked = 0
+
+    async def lookup_self(self, token: str) -> Caller:
+        self.asked += 1
+        return await super().lookup_self(token)
+
+
+class Tarpit:
+    """In front of Vault: a request with a bogus token is never answered, any other one goes on to it."""
+
+    def __init__(self, address: str) -> None:
+        self._target = urlsplit(address)
+        self._held = 0
+        self.full = asyncio.Event()
+        self._end = asyncio.Event()
+
+    @asynccontextmanager
+    async def address(self) -> AsyncIterator[str]:
+        async with await asyncio.start_server(self._serve, "127.0.0.1") as server:
+            try:
+                yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            finally:
+                self._end.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
+        answers = asyncio.create_task(_pipe(there, writer))
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if BOGUS.encode() in data:
+                    self._held += 1
+                    if self._held >= LOOKUPS:
+                        self.full.set()
+                    await self._end.wait()
+                    break
+                back.write(data)
+        back.close()
+        writer.close()
+        await answers
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+
+
+@pytest.fixture
+async def vault(openbao: OpenBao) -> CountingVault:
+    return CountingVault(openbao.address)
+
+
+async def test_a_refusal_is_remembered_for_a_moment(vault: CountingVault) -> None:
+    clock = Clock()
+    lookups = Lookups(vault, monotonic=clock)
+    for _ in range(20):
+        with pytest.raises(RefusalError, match="permission denied") as caught:
+            await lookups.caller(BOGUS)
+        assert caught.value.code == 403
+    assert vault.asked == 1
+    clock.advance(REFUSED_SECONDS + 0.1)
+    with pytest.raises(RefusalError):
+        await lookups.caller(BOGUS)
+    assert vault.asked == 2
+
+
+async def test_refusals_make_no_room_among_good_tokens(
+    vault: CountingVault, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "CACHE_SIZE", 3)
+    lookups = Lookups(vault, monotonic=Clock())
+    good = await (await make_bench(openbao)).token()
+    await lookups.caller(good)
+    for number in range(10):
+        with pytest.raises(RefusalError):
+            await lookups.caller(f"{BOGUS}-{number}")
+    asked = vault.asked
+    await lookups.caller(good)
+    assert vault.asked == asked
+    with pytest.raises(RefusalError):
+        await lookups.caller(f"{BOGUS}-0")
+    assert vault.asked == asked + 1
+
+
+def test_no_more_is_remembered_than_fits() -> None:
+    memory = Memory[int](Clock())
+    for number in range(CACHE_SIZE + 10):
+        memory.put(str(number), number, 1.0)
+    known = [number for number in range(CACHE_SIZE + 10) if memory.get(str(number)) is not None]
+    assert known == list(range(10, CACHE_SIZE + 10))
+
+
+async def test_while_bogus_tokens_wait_for_vault_others_go_on(nats: NatsProcess, openbao: OpenBao) -> None:
+    async with AsyncExitStack() as stack:
+        tarpit = Tarpit(openbao.address)
+        address = await stack.enter_async_context(tarpit.address())
+        bench = await stack.enter_async_context(api(nats.url, address, openbao.root_token))
+        await bench.parts.index.ready.wait()
+        await bench.submitted()
+        asking = [asyncio.create_task(bench.status_with(f"{BOGUS}-{number}")) for number in range(100)]
+        stack.callback(lambda: [task.cancel() for task in asking])
+        await tarpit.full.wait()
+        async with asyncio.timeout(5):
+            job_id = await bench.submitted()
+            assert (await bench.http.get(f"/v1/api/job/{job_id}")).status_code == 200
+            assert (await bench.http.get("/readyz")).status_code == 200

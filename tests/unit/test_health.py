@@ -1,0 +1,36 @@
+import asyncio
+
+import httpx
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from stint.health import readyz
+
+
+class Look:
+    """A readiness that a test answers."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> str:
+        self.begun += 1
+        self.asked.set()
+        await self.answer.wait()
+        return f"missing {self.begun}"
+
+
+async def test_those_who_ask_at_the_same_time_share_one_look() -> None:
+    look = Look()
+    app = Starlette(routes=[Route("/readyz", readyz(look))])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        asking = [asyncio.create_task(http.get("/readyz")) for _ in range(50)]
+        await look.asked.wait()
+        await asyncio.wait(asking, timeout=0)
+        asking.pop(0).cancel()  # who began it leaves
+        await asyncio.wait(asking, timeout=0)
+        look.answer.set()
+        answers = await asyncio.gather(*asking)
+        assert {answer.text for answer in answers} == {"missing 1\n"}
+        assert (await http.get("/readyz")).text == "missing 2\n"
