@@ -111,12 +111,13 @@ class Bench:
 
     async def until(self, job_id: str, *kinds: str) -> Job:
         """The job once one of these facts has happened."""
-        async with asyncio.timeout(60), self.log.follow(job_id) as facts:
+        async with asyncio.timeout(60), self.log.follow(job_id) as changed:
             while True:
+                changed.clear()
                 job = await self.log.load(job_id)
                 if job is not None and any(kind in job.facts for kind in kinds):
                     return job
-                await anext(facts)
+                await changed.wait()
 
     async def end(self, job_id: str) -> tuple[Job, Ended]:
         job = await self.until(job_id, "ended", "rejected")

@@ -3,8 +3,12 @@
 `stint.jetstream` implements them on NATS JetStream, `stint.testing` in memory (all but the work queues, whose leases
 only a real server has); one contract suite runs on both.
 Every method raises `BrokerUnavailableError` when the broker cannot be reached or does not answer.
+
+Live messages are triggers: anybody can publish where they are listened to. So `follow` gives an event that is set, and
+what counts is read from the streams. Clear the event, then read: what comes in between sets it again.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -13,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from stint.events import AnyEvent, Record
+from stint.events import AnyEvent
 from stint.history import Place, Stamp
 from stint.job import Job
 
@@ -65,8 +69,8 @@ class EventLog(Protocol):
         """Record once that the WORK message of this sequence names no queue or job and was thrown away."""
         ...
 
-    def follow(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
-        """Facts of one job as the stream accepts them, from now on. Load after entering, so that none is missed."""
+    def follow(self, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Set whenever the job may have a new fact, from now on. Load after entering, so that none is missed."""
         ...
 
 
@@ -142,8 +146,8 @@ class OutputLog(Protocol):
         """The chunks with sequence above `after`, in order, up to the last one there is now."""
         ...
 
-    def tail(self, token: str, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
-        """Chunks as the stream accepts them, from now on."""
+    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Set whenever there may be a new chunk, from now on. Read after entering, so that none is missed."""
         ...
 
     async def purge(self, token: str, job_id: str) -> None:

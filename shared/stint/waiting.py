@@ -36,6 +36,18 @@ async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
         await asyncio.gather(working, waiting, return_exceptions=True)
 
 
+async def any_of(*events: asyncio.Event, within: float) -> bool:
+    """Whether one of the events is set by then. `within` is in seconds."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        done, _ = await asyncio.wait(waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def again_and_again(
     call: Callable[[], Awaitable[object]], pause: Callable[[], float], *, failed: str
 ) -> NoReturn:

@@ -1,5 +1,6 @@
 """What the stores beside the event log promise."""
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime, timedelta
 
@@ -128,11 +129,26 @@ async def test_output_has_one_writer(ports: Ports) -> None:
         await ports.output.append(TOKEN, JOB, _chunk(3), after=first + 1)
 
 
-async def test_output_is_tailed_and_purged(ports: Ports) -> None:
-    async with ports.output.tail(TOKEN, JOB) as tail:
+async def test_output_is_followed(ports: Ports) -> None:
+    async with ports.output.follow(TOKEN, OTHER) as others, ports.output.follow(TOKEN, JOB) as changed:
+        first = await ports.output.append(TOKEN, JOB, _chunk(1), after=0)
+        await _set(changed)
+        changed.clear()
+        await ports.output.append(TOKEN, JOB, _chunk(2), after=first)
+        await _set(changed)
+        assert not others.is_set()
         await ports.output.append(TOKEN, OTHER, _chunk(1), after=0)
-        await ports.output.append(TOKEN, JOB, _chunk(1, b"live\n"), after=0)
-        assert (await anext(tail)).data == b"live\n"
+        await _set(others)
+
+
+async def _set(event: asyncio.Event) -> None:
+    async with asyncio.timeout(10):
+        await event.wait()
+
+
+async def test_output_is_purged(ports: Ports) -> None:
+    for job_id in (JOB, OTHER):
+        await ports.output.append(TOKEN, job_id, _chunk(1), after=0)
     await ports.output.purge(TOKEN, JOB)
     assert [chunk async for chunk in ports.output.read(TOKEN, JOB)] == []
     assert [chunk.number async for chunk in ports.output.read(TOKEN, OTHER)] == [1]

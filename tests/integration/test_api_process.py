@@ -10,13 +10,13 @@ import httpx
 import pytest
 
 from stint.client.api import Api, LiveEvent
-from stint.eventlog import Chunk
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
 from stint.subjects import queue_token
 from stint.vault.setup import client_token
 from tests import events
 from tests.containers import OpenBao
 from tests.integration.test_api_support import SEALED, ApiProcess, secret, service_environ
+from tests.outputs import Writer
 from tests.servers import BaoProcess, NatsProcess, free_port, running
 
 PLAIN = {"wrap_secret_id": "not-looked-at", "qname": "deploys", "payload": SEALED}
@@ -60,8 +60,7 @@ async def test_a_live_stream_tells_all_as_it_comes(nats_process: NatsProcess, ht
     broker = Broker(nats_process.url)
     broker.start()
     await broker.wait_connected()
-    log, output = JetStreamEventLog(broker), JetStreamOutput(broker)
-    sequence = 0
+    log, writer = JetStreamEventLog(broker), Writer(JetStreamOutput(broker), token, job_id)
     told: list[LiveEvent] = []
     async for event in Api(http).events(job_id):
         told.append(event)
@@ -69,15 +68,20 @@ async def test_a_live_stream_tells_all_as_it_comes(nats_process: NatsProcess, ht
         if number == 1:
             await log.append(token, job_id, events.started())
         elif number <= 6:
-            chunk = Chunk(number=number - 1, offset=0, stream="stdout", digest=str(number), data=b"\xff%d" % number)
-            sequence = await output.append(token, job_id, chunk, after=sequence)
+            await writer.write(b"\xff%d" % number)
         elif number == 7:
-            await log.append(token, job_id, events.ended("failed", "exit_code", 3))
+            await log.append(token, job_id, writer.counted(events.ended("failed", "exit_code", 3)))
     assert [event.name for event in told] == ["fact", "fact", *["output"] * 5, "fact", "end"]
     assert [event.data["number"] for event in told[2:7]] == [1, 2, 3, 4, 5]
     assert [event.data["kind"] for event in told if event.name == "fact"] == ["submitted", "started", "ended"]
     assert told[1].data["runner"] == "runner-1"
-    assert (told[-1].data["status"], told[-1].data["return_code"]) == ("failed", 3)
+    assert {name: told[-2].data[name] for name in ("output_chunks", "output_bytes", "output_digest")} == {
+        "output_chunks": 5,
+        "output_bytes": 10,
+        "output_digest": writer.chain.digest,
+    }
+    last = told[-1].data
+    assert (last["status"], last["return_code"], last["output_complete"]) == ("failed", 3, True)
     job = (await http.get(f"/v1/api/job/{job_id}")).json()
     assert job["output"] == "".join(f"\ufffd{number}" for number in range(2, 7))
     await broker.close()

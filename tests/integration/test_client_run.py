@@ -17,17 +17,28 @@ from rich.console import Console
 
 from stint.client import Endpoints, RunOptions, run
 from stint.client.api import connect
-from stint.eventlog import Chunk
+from stint.codec import encode
 from stint.events import Submitted
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.job import Job, State
 from stint.payload import JobPayload, parse_payload
-from stint.subjects import queue_token
+from stint.subjects import (
+    CHUNK_DIGEST,
+    CHUNK_NUMBER,
+    CHUNK_OFFSET,
+    CHUNK_STREAM,
+    EventAddress,
+    live_filter,
+    queue_token,
+    tail_subject,
+)
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
 from tests import events
+from tests.brokers import connected
 from tests.containers import OpenBao
 from tests.integration.test_api_support import ROLE, ApiProcess, secret, service_environ
+from tests.outputs import Writer
 from tests.servers import NatsProcess, free_port, running
 
 
@@ -55,6 +66,7 @@ class Runner:
         self.log, self.output = JetStreamEventLog(broker), JetStreamOutput(broker)
         self.work, self._payloads = JetStreamWorkQueues(broker, lease=30.0), JetStreamPayloads(broker)
         self._vault, self._root = vault, root
+        self._writers: dict[str, Writer] = {}
 
     async def take(self, queue: str) -> Job:
         async with asyncio.timeout(20):
@@ -83,12 +95,15 @@ class Runner:
             await self.log.append(job.token, job.job_id, fact)
 
     async def write(self, job: Job, *pieces: tuple[str, bytes]) -> None:
-        last = await self.output.last(job.token, job.job_id)
-        number, sequence = (last.number, last.sequence) if last else (0, 0)
         for stream, data in pieces:
-            number += 1
-            chunk = Chunk(number=number, offset=0, stream=stream, digest=f"{number}", data=data)
-            sequence = await self.output.append(job.token, job.job_id, chunk, after=sequence)
+            await self._writer(job).write(data, stream)
+
+    async def end(self, job: Job, *arguments: Any) -> None:
+        """An end that tells of what was written."""
+        await self.facts(job, self._writer(job).counted(events.ended(*arguments)))
+
+    def _writer(self, job: Job) -> Writer:
+        return self._writers.setdefault(job.job_id, Writer(self.output, job.token, job.job_id))
 
 
 @dataclass(frozen=True)
@@ -139,7 +154,7 @@ async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> 
     assert secret_id
     await bench.runner.facts(job, events.started())
     await bench.runner.write(job, ("stdout", b"\xffone\n"), ("stderr", b"two\n"))
-    await bench.runner.facts(job, events.ended("failed", "exit_code", 7))
+    await bench.runner.end(job, "failed", "exit_code", 7)
     assert await going == 7
     assert shown.chunks == [("stdout", b"\xffone\n"), ("stderr", b"two\n")]
     said = shown.text.getvalue()
@@ -185,9 +200,33 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path
         await bench.runner.write(job, ("stdout", b"meanwhile"))
         await server.start()
         await bench.runner.write(job, ("stdout", b"after"))
-        await bench.runner.facts(job, events.ended())
+        await bench.runner.end(job)
         assert await going == 0
     assert [data for _, data in shown.chunks] == [b"before", b"meanwhile", b"after"]
+
+
+async def test_what_a_stranger_says_live_is_not_believed(bench: Bench) -> None:
+    """An end that is not in the log, output that is not stored, and places in the stream that are none."""
+    options, shown = bench.asking(), Shown()
+    going = asyncio.create_task(run(options, shown.console, shown))
+    job = await bench.runner.take(options.job.qname)
+    await bench.runner.facts(job, events.started())
+    await bench.runner.write(job, ("stdout", b"first"))
+    async with asyncio.timeout(30):
+        await shown.wrote.wait()
+    told = EventAddress("ended", job.token, job.job_id).subject
+    live, tail = live_filter("ended", job.token, job.job_id), tail_subject(job.token, job.job_id)
+    async with connected(bench.nats.url) as stranger:
+        for sequence in ("1000000", "no number"):
+            place = {"Nats-Subject": told, "Nats-Sequence": sequence, "Nats-Time-Stamp": events.AT}
+            chunk = {CHUNK_NUMBER: "2", CHUNK_OFFSET: "5", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}
+            await stranger.client.publish(live, encode(events.ended()), headers=place)
+            await stranger.client.publish(tail, b"forged", headers=place | chunk)
+        await stranger.client.flush()
+    await bench.runner.write(job, ("stdout", b"second"))
+    await bench.runner.end(job, "failed", "exit_code", 7)
+    assert await going == 7
+    assert shown.chunks == [("stdout", b"first"), ("stdout", b"second")]
 
 
 @pytest.mark.parametrize("what", ["url", "vault_addr", "token"])
@@ -260,7 +299,7 @@ async def test_the_command_line(bench: Bench, tmp_path: Path) -> None:
         payload, _ = await bench.runner.open(job)
         await bench.runner.facts(job, events.started())
         await bench.runner.write(job, ("tty", b"\x00\xffout\r\n"))
-        await bench.runner.facts(job, events.ended("failed", "exit_code", 3))
+        await bench.runner.end(job, "failed", "exit_code", 3)
         out, err = await process.communicate()
     assert (process.returncode, out) == (3, b"\x00\xffout\r\n")
     assert b"failed with 3" in err

@@ -33,6 +33,7 @@ from tests import events
 from tests.cluster import SIZE, Cluster, clustered, connected_to
 from tests.containers import OpenBao
 from tests.integration.test_api_support import SEALED, api
+from tests.outputs import written
 from tests.runner_bench import make_bench
 from tests.servers import NatsProcess
 
@@ -351,7 +352,7 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
     projecting = asyncio.create_task(work(ProjectorSettings.model_validate({}), broker))
     async with bench.runner(capacity=1):
         running = await bench.submit("echo up; sleep 600", queue="first")
-        async with JetStreamOutput(broker).tail(queue_token("first"), running) as tail, asyncio.timeout(30):
+        async with written(JetStreamOutput(broker), queue_token("first"), running) as tail, asyncio.timeout(30):
             await anext(tail)
         queued = [await bench.submit("true", queue=f"q{number}") for number in range(3)]
         lost = cluster.others(await cluster.leader(broker, EVENTS))

@@ -13,6 +13,7 @@ from stint.job import Job, State
 from stint.subjects import queue_token
 from stint_runner.docker import DockerEngine
 from tests.containers import OpenBao
+from tests.outputs import written
 from tests.runner_bench import Bench, make_bench
 from tests.second_engine import EngineProcess, second_engine
 
@@ -38,7 +39,7 @@ async def working(
 async def restarted(engine: EngineProcess, bench: Bench, script: str, how: str) -> tuple[Job, Ended, str]:
     """A job under which the engine is restarted once it has written: its end and its output."""
     job_id = await bench.submit(script)
-    async with bench.output.tail(queue_token("deploys"), job_id) as tail:
+    async with written(bench.output, queue_token("deploys"), job_id) as tail:
         await anext(tail)
     await (engine.kill() if how == "kill" else engine.stop())
     await engine.start()

@@ -16,6 +16,7 @@ from stint.subjects import EVENTS, LABEL_JOB, EventAddress, queue_token, unreada
 from stint_runner.docker import DockerEngine
 from tests.containers import OpenBao
 from tests.events import deleted, ended, event_id, kill_requested, started
+from tests.outputs import written
 from tests.runner_bench import PASSWORD, Bench, make_bench
 
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
@@ -75,7 +76,7 @@ async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:
 async def test_output_comes_while_the_job_runs(bench: Bench) -> None:
     async with bench.runner():
         job_id = await bench.submit("echo first; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo last; sleep 0.05")
-        async with bench.output.tail(queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
             assert (await anext(tail)).data == b"first\n"
             job = await bench.log.load(job_id)
             assert job is not None
@@ -235,7 +236,7 @@ async def test_junk_subjects_are_recorded_outside_the_view(bench: Bench, address
 async def test_a_running_job_is_killed(bench: Bench) -> None:
     async with bench.runner(kill_grace=0.2):
         job_id = await bench.submit("echo up; sleep 600")
-        async with bench.output.tail(queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         await bench.log.append(queue_token("deploys"), job_id, kill_requested())
         job, end = await bench.end(job_id)
@@ -247,7 +248,7 @@ async def test_a_running_job_is_killed(bench: Bench) -> None:
 async def test_a_job_that_exits_0_on_a_kill_has_failed(bench: Bench) -> None:
     async with bench.runner():
         job_id = await bench.submit("trap 'exit 0' TERM; echo up; while true; do sleep 0.05; done")
-        async with bench.output.tail(queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         await bench.log.append(queue_token("deploys"), job_id, kill_requested())
         job, end = await bench.end(job_id)
@@ -310,7 +311,7 @@ async def test_a_restarted_runner_does_not_run_its_own_job_again(bench: Bench) -
 async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: Bench) -> None:
     async with bench.runner():
         job_id = await bench.submit("echo up; sleep 600")
-        async with bench.output.tail(queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         theirs = Ended(event_id=event_id(), at="", by="runner-2", status="unknown", reason="lost")
         assert (await bench.log.append(queue_token("deploys"), job_id, theirs)).value == "won"
@@ -327,7 +328,7 @@ async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: B
 async def test_a_runner_that_stops_ends_its_jobs(bench: Bench) -> None:
     async with bench.runner(kill_grace=0.2) as worker:
         job_id = await bench.submit("echo up; sleep 600")
-        async with bench.output.tail(queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         worker.drain()
         worker._attendant.kill_all()  # noqa: SLF001 - what the composition root does after the drain's bound

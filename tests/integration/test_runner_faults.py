@@ -18,6 +18,7 @@ from stint_runner.engine import ContainerSpec, Exit, OutputPiece
 from tests.containers import OpenBao
 from tests.events import ended, kill_requested, started
 from tests.integration.test_projector import projector
+from tests.outputs import written
 from tests.runner_bench import Bench, make_bench
 
 TOKEN = queue_token("deploys")
@@ -67,7 +68,7 @@ async def test_a_status_header_in_a_message_fools_nobody(bench: Bench, status: s
 async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: Bench) -> None:
     async with bench.runner(lease=3.0):
         job_id = await bench.submit("echo up; sleep 4; echo done; sleep 0.05")
-        async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         elsewhere = EventAddress("submitted", queue_token("other"), job_id).subject
         await bench.broker.publish(elsewhere, b'{"type":"submitted"}')
@@ -109,7 +110,7 @@ async def test_a_huge_image_name_still_ends_the_job(bench: Bench) -> None:
 async def test_a_stream_that_is_gone_does_not_end_a_runner(bench: Bench) -> None:
     async with bench.runner():
         job_id = await bench.submit("echo up; sleep 1; sleep 0.05")
-        async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         await bench.broker.api("STREAM.DELETE.WORK")
         job, _ = await bench.end(job_id)
@@ -159,7 +160,7 @@ async def test_an_engine_that_loses_a_container_holds_the_queue_until_the_contai
 
     async with bench.runner(engine=Breaking()):
         job_id = await bench.submit("echo up; sleep 600")
-        async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         broken.set()
         _, end = await bench.end(job_id)
@@ -210,7 +211,7 @@ async def test_an_engine_that_is_away_for_a_moment_costs_a_job_nothing(bench: Be
 
     async with bench.runner(engine=Breaking()):
         job_id = await bench.submit("echo one; sleep 1; echo two; echo three >&2; sleep 1; echo four; sleep 0.05")
-        async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         broken.set()
         job, end = await bench.end(job_id)

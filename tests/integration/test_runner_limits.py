@@ -22,6 +22,7 @@ from stint_runner.engine import ContainerInfo, ContainerSpec
 from tests.containers import OpenBao
 from tests.events import kill_requested, started
 from tests.memory_kills import until_told
+from tests.outputs import written
 from tests.runner_bench import PASSWORD, Bench, make_bench
 
 TOKEN = queue_token("deploys")
@@ -79,7 +80,7 @@ async def _volumes(docker: DockerClient) -> set[str]:
 
 async def _up(bench: Bench, job_id: str) -> None:
     """Until its first output."""
-    async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(30):
+    async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
         await anext(tail)
 
 

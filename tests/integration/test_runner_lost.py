@@ -20,6 +20,7 @@ from stint_runner.docker import DockerEngine
 from stint_runner.engine import ContainerInfo
 from tests.containers import OpenBao
 from tests.events import AT, event_id
+from tests.outputs import written
 from tests.runner_bench import PASSWORD, Bench, make_bench
 from tests.runner_process import LEASE, RunnerProcess, runner_process
 
@@ -69,7 +70,7 @@ async def engine() -> AsyncIterator[DockerEngine]:
 async def _running(bench: Bench, script: str = COUNT, **options: object) -> str:
     """A job that has written its first line."""
     job_id = secrets.token_hex(12)
-    async with bench.output.tail(TOKEN, job_id) as tail, asyncio.timeout(60):
+    async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(60):
         await bench.submit(script, job_id=job_id, **options)  # type: ignore[arg-type] # as `Bench.submit` has them
         await anext(tail)
     return job_id

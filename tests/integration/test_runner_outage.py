@@ -8,6 +8,7 @@ from stint.subjects import LABEL_JOB, queue_token
 from stint_runner.engine import Engine
 from tests.brokers import connected
 from tests.containers import OpenBao
+from tests.outputs import written
 from tests.runner_bench import Bench, make_bench
 from tests.servers import NatsProcess
 
@@ -17,7 +18,7 @@ LEASE = 3.0
 
 async def _started(bench: Bench, script: str) -> str:
     job_id = await bench.submit(script)
-    async with bench.output.tail(queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
+    async with written(bench.output, queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
         await anext(tail)
     return job_id
 

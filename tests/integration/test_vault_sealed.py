@@ -17,6 +17,7 @@ from stint.vault.client import Login
 from stint.vault.edge import Edge
 from stint_runner import opening
 from tests.containers import OpenBao
+from tests.outputs import written
 from tests.runner_bench import PASSWORD, Bench, make_bench
 from tests.servers import BaoProcess
 
@@ -198,7 +199,7 @@ async def test_a_running_job_does_not_need_vault_and_its_end_does_not_wait(
 ) -> None:
     async with bench.runner(), asyncio.timeout(60):
         job_id = await bench.submit("echo up; sleep 1; echo still up; sleep 0.05")
-        async with bench.output.tail(queue_token("deploys"), job_id) as tail:
+        async with written(bench.output, queue_token("deploys"), job_id) as tail:
             await anext(tail)
         await outage.begin()
         job, end = await bench.end(job_id)

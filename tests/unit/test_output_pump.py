@@ -15,6 +15,7 @@ from stint.testing import MemoryOutput
 from stint_runner.engine import OutputPiece
 from stint_runner.output import CHUNK_BYTES, OUTPUT_LIMIT, OutputPump
 from tests.events import TOKEN
+from tests.outputs import written
 
 JOB = "0" * 24
 SECRET = "correct horse"
@@ -83,7 +84,7 @@ async def test_the_beginning_of_a_secret_is_held_back_and_comes_in_the_end() -> 
 
     pump = OutputPump(log, TOKEN, JOB)
     pump.mask([SECRET])
-    async with log.tail(TOKEN, JOB) as tail, asyncio.timeout(10):
+    async with written(log, TOKEN, JOB) as tail, asyncio.timeout(10):
         copying = asyncio.create_task(pump.copy(slowly()))
         assert (await anext(tail)).data == b"first: "
         more.set()

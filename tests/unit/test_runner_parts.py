@@ -20,6 +20,7 @@ from stint_runner.lease import Lease, LeaseTimes
 from stint_runner.output import CHUNK_BYTES, OutputPump
 from stint_runner.waiting import append_surely
 from tests.events import TOKEN, started, submitted
+from tests.outputs import written
 
 JOB = "0" * 24
 
@@ -219,7 +220,7 @@ async def test_a_trickle_arrives_at_once() -> None:
         yield OutputPiece("stdout", b"first\n")
         await more.wait()
 
-    async with log.tail(TOKEN, JOB) as tail:
+    async with written(log, TOKEN, JOB) as tail:
         copying = asyncio.create_task(OutputPump(log, TOKEN, JOB).copy(trickle()))
         assert (await anext(tail)).data == b"first\n"
         more.set()

@@ -5,7 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-from stint.view import NEVER, JobView
+from stint.chain import Chain
+from stint.events import Ended
+from stint.job import Job
+from stint.view import NEVER, JobView, view
 from stint_api.answers import JsonAnswer
 from stint_api.output import STDERR, STDOUT, Snapshot
 
@@ -31,6 +34,13 @@ def as_stored(job: JobView, size: int) -> JobView:
     return msgspec.structs.replace(
         job, output_bytes=max(job.output_bytes, size), output_complete=job.output_complete and whole
     )
+
+
+def last_seen(job: Job, output: Chain) -> dict[str, Any]:
+    """A job that is over as its live stream tells it at last, where `output` is what the client was told."""
+    shown = as_stored(view(job), output.size)
+    whole = shown.output_complete and output == Chain.recorded(job.fact(Ended))
+    return fields(msgspec.structs.replace(shown, output_complete=whole))
 
 
 async def one(job: JobView, output: Snapshot | None, *, stdout_only: bool) -> AsyncGenerator[bytes, None]:

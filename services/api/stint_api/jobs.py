@@ -1,16 +1,15 @@
 """The routes under /v1/api/job. Whoever gets here has shown a good token."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from stint.errors import UndecodableError
 from stint.eventlog import OutputLog
-from stint.job import Job
 from stint.subjects import queue_token
 from stint.view import JobView, view
 from stint_api import documents
@@ -140,7 +139,7 @@ class JobRoutes:
         """A job's facts and output as Server-Sent Events: `fact`, `output`, and at last `end`."""
         job = await self.jobs.find(_caller(request), job_id)
         position = Position.parse(request.headers.get("last-event-id", ""))
-        live = LiveJob(self.jobs.log, self.output, job, position, render=_final)
+        live = LiveJob(self.jobs.log, self.output, job, position, render=documents.last_seen)
         return EventStream(live.events(self.closing))
 
     async def _take(self, job: JobView) -> Snapshot:
@@ -164,7 +163,3 @@ async def _raw(output: Snapshot, stream: str | None) -> AsyncGenerator[bytes, No
 def _caller(request: Request) -> Identity:
     caller: Identity = request.state.caller
     return caller
-
-
-def _final(job: Job) -> Mapping[str, Any]:
-    return documents.fields(view(job))

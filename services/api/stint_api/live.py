@@ -3,24 +3,29 @@
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
+from stint.chain import Chain
 from stint.errors import BrokerUnavailableError
 from stint.eventlog import Chunk, EventLog, OutputLog
 from stint.events import Ended, Launched, Record, Started
-from stint.job import Job, State, evolve, fold
+from stint.job import Job, State, evolve
+from stint.waiting import any_of
 from stint_api import sse
-from stint_api.inbox import Inbox
 from stint_api.output import SETTLE_PAUSE, SETTLE_TRIES
 
 log = structlog.get_logger()
 
 TICK: Final = 10.0
-"""Seconds without news after which a ping is sent, and the log is read again: a live message can be lost."""
+"""Seconds without news after which a ping is sent, and the streams are read again: a live message can be lost."""
+SOON: Final = 0.1
+"""Seconds from news to the next look without any, then twice as long each time up to `TICK`: it may have come from a
+stream's leader while the replica that was read lags behind."""
+GAP: Final = 0.02
+"""Seconds between two looks at least: whatever is published, a client's stream asks NATS no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Position:
 
 
 class LiveJob:
-    """One client's stream of one job."""
+    """One client's stream of one job. All that it tells is read from the streams; live messages say when to look."""
 
     def __init__(
         self,
@@ -58,45 +63,37 @@ class LiveJob:
         job: Job,
         position: Position,
         *,
-        render: Callable[[Job], Mapping[str, Any]],
+        render: Callable[[Job, Chain], Mapping[str, Any]],
     ) -> None:
-        """`render` gives the job's view for the final event."""
+        """`render` gives the job's view for the final event, from the job and the output that was told."""
         self._log = log
         self._output = output
         self._job = job
         self._render = render
-        self._records: dict[str, Record] = {}
-        self._fact, self._sequence, self._number = position.fact, position.output, position.number
+        self._fact, self._sequence = position.fact, position.output
+        self._chain = Chain(chunks=position.number)
+        self._read_to = position.output
+        self._over = False
 
     async def events(self, closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
         """Encoded events, up to `end`; or up to the server's own end, without one."""
-        async with AsyncExitStack() as stack:
-            inbox: Inbox[Record | Chunk] = Inbox()
-            # Listening begins before reading, so that nothing falls in between.
-            facts = await stack.enter_async_context(self._log.follow(self._job.job_id))
-            chunks = await stack.enter_async_context(self._output.tail(self._job.token, self._job.job_id))
-            await stack.enter_async_context(inbox.filled_from(facts, chunks, until=closing))
-            async for item in self._catch_up():
-                yield item
-            while not self._job.terminal and not inbox.closed:
-                news = await inbox.get(TICK)
-                async for item in self._take(news):
+        place = (self._job.token, self._job.job_id)
+        # Listening begins before reading, so that nothing falls in between.
+        async with self._log.follow(self._job.job_id) as facts, self._output.follow(*place) as chunks:
+            wait = SOON
+            while not closing.is_set():
+                facts.clear()
+                chunks.clear()
+                async for item in self._catch_up():
                     yield item
-        if self._job.terminal:
-            yield self._event("end", self._render(self._job))
-
-    async def _take(self, news: Record | Chunk | None) -> AsyncIterator[bytes]:
-        """What one live message gives rise to. None: nothing came for a while, or some were dropped."""
-        if isinstance(news, Chunk) and news.number <= self._number + 1:
-            if news.number == self._number + 1:
-                yield self._chunk(news)
-            return
-        if isinstance(news, Record) and news.token == self._job.token:
-            self._records[news.kind] = news
-        if news is None:
-            yield sse.PING
-        async for item in self._catch_up():
-            yield item
+                if self._over:
+                    yield self._event("end", self._render(self._job, self._chain))
+                    return
+                await asyncio.sleep(GAP)
+                news = await any_of(facts, chunks, closing, within=wait)
+                wait = SOON if news else min(2 * wait, TICK)
+                if not news:
+                    yield sse.PING
 
     async def _catch_up(self) -> AsyncIterator[bytes]:
         """All that is new in the log and the output. While NATS is away there is nothing new."""
@@ -111,11 +108,12 @@ class LiveJob:
             return
         for item in self._new_facts(ended=True):
             yield item
+        self._over = self._job.terminal
 
     async def _reload(self) -> None:
-        loaded = await self._log.load(self._job.job_id)
-        known = {**self._records, **(loaded.facts if loaded else {})}
-        self._job = fold(known.values()) or self._job
+        loaded = await self._log.load(self._job.job_id, at_least=self._job.sequence)
+        if loaded is not None and loaded.sequence >= self._job.sequence:
+            self._job = loaded
 
     async def _new_chunks(self) -> AsyncIterator[Chunk]:
         async for chunk in self._read():
@@ -124,16 +122,33 @@ class LiveJob:
             return
         for _ in range(SETTLE_TRIES):
             last = await self._output.last(self._job.token, self._job.job_id)
-            if last is None or last.number <= self._number:
+            if last is None or last.sequence <= self._read_to:
+                self._recognise(last)
                 return
             await asyncio.sleep(SETTLE_PAUSE)
             async for chunk in self._read():
                 yield chunk
+        raise BrokerUnavailableError("A replica of NATS lags behind.")
+
+    def _recognise(self, last: Chunk | None) -> None:
+        """Of a stream that was taken up behind the last chunk only its number was known."""
+        if last is not None and last.sequence == self._sequence:
+            self._chain = Chain.through(last)
 
     async def _read(self) -> AsyncIterator[Chunk]:
-        async for chunk in self._output.read(self._job.token, self._job.job_id, after=self._sequence):
-            if chunk.number > self._number:
+        """New chunks that go on where the last one ended. Others are a stranger's, and are left out."""
+        async for chunk in self._output.read(self._job.token, self._job.job_id, after=self._read_to):
+            self._read_to = chunk.sequence
+            if self._continues(chunk):
                 yield chunk
+            else:
+                log.debug("a chunk of output does not go on where the last one ended", job=self._job.job_id)
+
+    def _continues(self, chunk: Chunk) -> bool:
+        if self._chain.chunks and not self._chain.digest:
+            # Taken up where it broke: the position has the last chunk's number alone.
+            return chunk.number == self._chain.chunks + 1
+        return Chain.through(chunk) == self._chain.add(chunk.data)
 
     def _new_facts(self, *, ended: bool) -> Iterator[bytes]:
         """The end comes after the last output."""
@@ -147,14 +162,14 @@ class LiveJob:
                 yield self._event("fact", fact(record, job.state))
 
     def _chunk(self, chunk: Chunk) -> bytes:
-        self._sequence, self._number = chunk.sequence, chunk.number
+        self._sequence, self._chain = chunk.sequence, Chain.through(chunk)
         data = base64.b64encode(chunk.data).decode()
         return self._event(
             "output", {"number": chunk.number, "offset": chunk.offset, "stream": chunk.stream, "data": data}
         )
 
     def _event(self, name: str, data: Mapping[str, Any]) -> bytes:
-        position = Position(self._fact, self._sequence, self._number)
+        position = Position(self._fact, self._sequence, self._chain.chunks)
         return sse.event(name, data, event_id=str(position))
 
 
@@ -168,7 +183,7 @@ def fact(record: Record, state: State) -> dict[str, Any]:
         case Launched():
             own = {"container_id": event.container_id, "container_image": event.container_image}
         case Ended():
-            own = {"reason": event.reason, "error": event.error, "return_code": event.return_code}
+            own = {"reason": event.reason, "error": event.error, "return_code": event.return_code, **_output_of(event)}
     by = event.by if event else ""
     return {
         "kind": record.kind,
@@ -177,4 +192,14 @@ def fact(record: Record, state: State) -> dict[str, Any]:
         "status": state.value,
         "by": by,
         **own,
+    }
+
+
+def _output_of(ended: Ended) -> dict[str, Any]:
+    """By which a client can tell whether what it was given is the whole output."""
+    return {
+        "output_chunks": ended.chunks,
+        "output_bytes": ended.output_bytes,
+        "output_digest": ended.output_digest,
+        "output_complete": ended.output_complete,
     }

@@ -103,15 +103,17 @@ class Submitter:
 
     async def _comes(self, known: Mark) -> bool:
         """Whether the same request, sent twice at the same time, is taken."""
-        async with self.log.follow(known.job_id) as facts:
-            if await self._is_there(known):
-                return True
-            try:
-                async with asyncio.timeout(TWIN):
-                    await anext(facts, None)
-            except TimeoutError:
-                return False
-        return await self._is_there(known)
+        deadline = asyncio.get_running_loop().time() + TWIN
+        async with self.log.follow(known.job_id) as changed:
+            while True:
+                changed.clear()
+                if await self._is_there(known):
+                    return True
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await changed.wait()
+                except TimeoutError:
+                    return False
 
     async def _settle(self, known: Mark, submitted: Submitted) -> None:
         """See whose the job is. Facts are written once a queue: of two requests for two queues the first counts."""

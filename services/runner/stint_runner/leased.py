@@ -88,7 +88,8 @@ class Leased:
         """A live fact is only a trigger; what counts is read from the log. One that is missed, a heartbeat finds."""
         async for attempt in attempts(on=BrokerUnavailableError):
             with attempt:
-                async with self._events.follow(self.address.job_id) as facts:
-                    await self._look()
-                    async for _ in facts:
+                async with self._events.follow(self.address.job_id) as changed:
+                    while True:
+                        changed.clear()
                         await self._look()
+                        await changed.wait()

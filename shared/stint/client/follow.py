@@ -8,8 +8,10 @@ from typing import Any, Final, Protocol
 
 from rich.console import Console
 
+from stint.chain import Chain
 from stint.client.api import Api, ApiRefusedError, ApiUnreachableError, LiveEvent
 from stint.errors import StintError
+from stint.events import Ended
 
 PATIENCE: Final = 120.0
 """Seconds that a broken live stream is tried again without any progress."""
@@ -19,7 +21,13 @@ LONGEST_PAUSE: Final = 5.0
 POLL_PAUSE: Final = 1.0
 """Seconds between two looks at a job where the server has no live stream."""
 
+INCOMPLETE: Final = "Part of the job's output may be missing above."
+
 _GOING_ON: Final = frozenset({"queued", "running", "stopping"})
+
+
+class OutputDiffersError(StintError):
+    """The output above is not what the job's runner recorded. The job has ended; do not rely on what is shown of it."""
 
 
 class Sink(Protocol):
@@ -56,8 +64,9 @@ class Narrator:
 
     def end(self, job: Mapping[str, Any]) -> None:
         """What went wrong, also when quiet."""
-        if error := job.get("error"):
-            self._console.print(f"stint: {error}", markup=False, highlight=False, soft_wrap=True)
+        for sentence in (job.get("error"), "" if job.get("output_complete", True) else INCOMPLETE):
+            if sentence:
+                self._console.print(f"stint: {sentence}", markup=False, highlight=False, soft_wrap=True)
         code = f" with {job['return_code']}" if job["return_code"] else ""
         reason = f" ({job['reason']})" if job.get("reason") else ""
         self.say(f"{job['status']}{code}{reason}")
@@ -67,6 +76,7 @@ async def follow(api: Api, job_id: str, sink: Sink, narrator: Narrator) -> Mappi
     """Pass the job's output on until it ends; returns its last view. A stream that breaks is taken up where it broke.
 
     Raises:
+        OutputDiffersError: what came is not the output that the job's end tells of.
         StintError: Stint refuses, or was away for too long.
     """
     follower = _Follower(api, job_id, sink, narrator)
@@ -93,6 +103,8 @@ class _Follower:
         self._narrator = narrator
         self.position = ""
         self.job: Mapping[str, Any] | None = None
+        self._chain = Chain()
+        self._ended: Mapping[str, Any] = {}
 
     async def attempt(self) -> StintError:
         """Follow until the job's end, which is then known, or until the stream breaks; returns why it did."""
@@ -113,11 +125,24 @@ class _Follower:
         self.position = event.position
         match event.name:
             case "output":
-                self._sink.write(event.data["stream"], base64.b64decode(event.data["data"]))
+                data = base64.b64decode(event.data["data"])
+                self._chain = self._chain.add(data)
+                self._sink.write(event.data["stream"], data)
             case "fact":
                 self._narrator.fact(event.data)
+                if event.data["kind"] == Ended.kind:
+                    self._ended = event.data
             case "end":
+                self._verify(event.data)
                 self.job = event.data
+
+    def _verify(self, job: Mapping[str, Any]) -> None:
+        """Where the output is said to be whole it must be what the job's end tells of: each byte, in this order."""
+        if "output_digest" not in self._ended or not job["output_complete"]:
+            return
+        fields = ("output_chunks", "output_bytes", "output_digest")
+        if self._chain != Chain(*(self._ended[field] for field in fields)):
+            raise OutputDiffersError
 
     async def _poll(self) -> Mapping[str, Any]:
         """For servers without a live stream: the output comes at the end."""

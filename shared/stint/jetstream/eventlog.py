@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from nats.aio.msg import Msg
-
 from stint.codec import encode
 from stint.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.eventlog import Outcome
@@ -17,6 +15,7 @@ from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.elections import ANSWER, across_elections
 from stint.jetstream.leadership import UNPROVEN, is_absent
 from stint.jetstream.messages import EXPECTED_SEQUENCE, RawMessage, raw_message, records, sequence_of
+from stint.jetstream.triggers import triggered
 from stint.job import Job, fold
 from stint.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
 
@@ -186,15 +185,9 @@ class JetStreamEventLog:
         return await self.append(address.token, address.job_id, event)
 
     @asynccontextmanager
-    async def follow(self, job_id: str) -> AsyncIterator[AsyncIterator[Record]]:
-        async with self._broker.subscribe(live_filter("*", "*", job_id)) as subscription:
-            yield _as_records(subscription.messages)
-
-
-async def _as_records(messages: AsyncIterator[Msg]) -> AsyncIterator[Record]:
-    async for message in messages:
-        for record in records([message]):
-            yield record
+    async def follow(self, job_id: str) -> AsyncIterator[asyncio.Event]:
+        async with triggered(self._broker, live_filter("*", "*", job_id)) as changed:
+            yield changed
 
 
 def _batch(messages: Sequence[tuple[str, bytes]], condition: dict[str, str]) -> list[tuple[str, bytes, dict[str, str]]]:

@@ -1,10 +1,9 @@
 """The output of jobs in the LOGS stream."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
-
-from nats.aio.msg import Msg
 
 from stint.errors import LogGapError
 from stint.eventlog import Chunk
@@ -14,6 +13,7 @@ from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from stint.jetstream.holdings import places_held
 from stint.jetstream.messages import EXPECTED_SEQUENCE, Stored, raw_message, sequence_of
+from stint.jetstream.triggers import triggered
 from stint.subjects import (
     CHUNK_DIGEST,
     CHUNK_NUMBER,
@@ -78,21 +78,15 @@ class JetStreamOutput:
             after = sequence_of(messages[-1])
 
     @asynccontextmanager
-    async def tail(self, token: str, job_id: str) -> AsyncIterator[AsyncIterator[Chunk]]:
-        async with self._broker.subscribe(tail_subject(token, job_id)) as subscription:
-            yield _as_chunks(subscription.messages)
+    async def follow(self, token: str, job_id: str) -> AsyncIterator[asyncio.Event]:
+        async with triggered(self._broker, tail_subject(token, job_id)) as changed:
+            yield changed
 
     async def purge(self, token: str, job_id: str) -> None:
         check(await self._broker.api(f"STREAM.PURGE.{LOGS}", {"filter": log_subject(token, job_id)}))
 
     async def places(self) -> set[Place]:
         return await places_held(self._broker, LOGS, log_subject("*", "*"))
-
-
-async def _as_chunks(messages: AsyncIterator[Msg]) -> AsyncIterator[Chunk]:
-    async for message in messages:
-        if chunk := _chunk(message):
-            yield chunk
 
 
 def _chunk(message: Stored) -> Chunk | None:

@@ -13,6 +13,7 @@ from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from stint.jetstream.holdings import is_literal, subjects_held
 from stint.jetstream.messages import EXPECTED_SEQUENCE, SUBJECT, Stored, lifetime, raw_message, sequence_of
 from stint.jetstream.topology import MARKER_TTL
+from stint.jetstream.triggers import triggered
 from stint.subjects import JOBS_BUCKET, kv_stream, kv_subject
 
 BATCH: Final = 256
@@ -63,13 +64,8 @@ class JetStreamViews:
 
     @asynccontextmanager
     async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:
-        changed = asyncio.Event()
-
-        async def trigger(_message: object) -> None:
-            changed.set()
-
         # What is published there was perhaps not accepted: it only tells when to look.
-        async with self._broker.subscribe(kv_subject(JOBS_BUCKET, ">"), cb=trigger):
+        async with triggered(self._broker, kv_subject(JOBS_BUCKET, ">")) as changed:
             yield self._changes(changed)
 
     async def _changes(self, changed: asyncio.Event) -> AsyncIterator[StoredView | None]:

@@ -18,30 +18,25 @@ from stint.subjects import WORK, EventAddress, parse_event_subject, payload_subj
 T = TypeVar("T")
 
 
-class _Topic(Generic[T]):
-    """Hands what is published to everyone who listens."""
+class _Triggers(Generic[T]):
+    """Sets the events of everyone who listens for this."""
 
     def __init__(self) -> None:
-        self._listeners: dict[asyncio.Queue[T], Callable[[T], bool]] = {}
+        self._listeners: dict[asyncio.Event, T] = {}
 
-    def publish(self, item: T) -> None:
-        for queue, wanted in self._listeners.items():
-            if wanted(item):
-                queue.put_nowait(item)
+    def fire(self, about: T) -> None:
+        for event, wanted in self._listeners.items():
+            if wanted == about:
+                event.set()
 
     @asynccontextmanager
-    async def listen(self, wanted: Callable[[T], bool]) -> AsyncIterator[AsyncIterator[T]]:
-        queue: asyncio.Queue[T] = asyncio.Queue()
-        self._listeners[queue] = wanted
+    async def listen(self, about: T) -> AsyncIterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._listeners[event] = about
         try:
-            yield _drain(queue)
+            yield event
         finally:
-            del self._listeners[queue]
-
-
-async def _drain(queue: "asyncio.Queue[T]") -> AsyncIterator[T]:
-    while True:
-        yield await queue.get()
+            del self._listeners[event]
 
 
 class MemoryEventLog:
@@ -57,7 +52,7 @@ class MemoryEventLog:
         self.stored: dict[str, bytes] = {}
         self._sequence = 0
         self._now = now
-        self._live: _Topic[Record] = _Topic()
+        self._live: _Triggers[str] = _Triggers()
 
     async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
         addresses = [EventAddress(event.kind, token, job_id) for event in events]
@@ -76,7 +71,7 @@ class MemoryEventLog:
         record = to_record(address, body, sequence=self._sequence, time=self._now().isoformat())
         self.stored[address.subject] = body
         self.records.append(record)
-        self._live.publish(record)
+        self._live.fire(address.job_id)
 
     def _is_stored(self, address: EventAddress, event: AnyEvent) -> bool:
         return self.stored.get(address.subject) == encode(event)
@@ -98,9 +93,9 @@ class MemoryEventLog:
         return await self.append(address.token, address.job_id, event)
 
     @asynccontextmanager
-    async def follow(self, job_id: str) -> AsyncIterator[AsyncIterator[Record]]:
-        async with self._live.listen(lambda record: record.job_id == job_id) as records:
-            yield records
+    async def follow(self, job_id: str) -> AsyncIterator[asyncio.Event]:
+        async with self._live.listen(job_id) as changed:
+            yield changed
 
 
 def _names_a_job(record: Record) -> bool:
@@ -160,7 +155,7 @@ class MemoryOutput:
     def __init__(self) -> None:
         self._chunks: defaultdict[tuple[str, str], list[Chunk]] = defaultdict(list)
         self._sequence = 0
-        self._live: _Topic[tuple[tuple[str, str], Chunk]] = _Topic()
+        self._live: _Triggers[tuple[str, str]] = _Triggers()
 
     async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
         chunks = self._chunks[token, job_id]
@@ -179,7 +174,7 @@ class MemoryOutput:
             sequence=self._sequence,
         )
         chunks.append(stored)
-        self._live.publish(((token, job_id), stored))
+        self._live.fire((token, job_id))
         return self._sequence
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
@@ -192,9 +187,9 @@ class MemoryOutput:
                 yield chunk
 
     @asynccontextmanager
-    async def tail(self, token: str, job_id: str) -> AsyncIterator[AsyncIterator[Chunk]]:
-        async with self._live.listen(lambda item: item[0] == (token, job_id)) as items:
-            yield (chunk async for _, chunk in items)
+    async def follow(self, token: str, job_id: str) -> AsyncIterator[asyncio.Event]:
+        async with self._live.listen((token, job_id)) as changed:
+            yield changed
 
     async def purge(self, token: str, job_id: str) -> None:
         self._chunks.pop((token, job_id), None)
@@ -209,7 +204,7 @@ class MemoryViews:
     def __init__(self) -> None:
         self._views: dict[str, StoredView] = {}
         self._revision = 0
-        self._live: _Topic[StoredView] = _Topic()
+        self._followers: list[asyncio.Queue[StoredView]] = []
 
     async def get(self, job_id: str) -> StoredView | None:
         return self._views.get(job_id)
@@ -227,7 +222,8 @@ class MemoryViews:
     def _write(self, job_id: str, value: bytes | None) -> None:
         self._revision += 1
         self._views[job_id] = StoredView(job_id=job_id, revision=self._revision, value=value)
-        self._live.publish(self._views[job_id])
+        for changes in self._followers:
+            changes.put_nowait(self._views[job_id])
 
     async def clear(self) -> None:
         self._views.clear()
@@ -237,13 +233,17 @@ class MemoryViews:
 
     @asynccontextmanager
     async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:
-        async with self._live.listen(lambda _view: True) as changes:
+        changes: asyncio.Queue[StoredView] = asyncio.Queue()
+        self._followers.append(changes)
+        try:
             yield _then(list(self._views.values()), changes)
+        finally:
+            self._followers.remove(changes)
 
 
-async def _then(known: Iterable[StoredView], changes: AsyncIterator[StoredView]) -> AsyncIterator[StoredView | None]:
+async def _then(known: Iterable[StoredView], changes: "asyncio.Queue[StoredView]") -> AsyncIterator[StoredView | None]:
     for stored in known:
         yield stored
     yield None
-    async for stored in changes:
-        yield stored
+    while True:
+        yield await changes.get()

@@ -1,0 +1,52 @@
+"""A job's output, chunk by chunk."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from stint.chain import Chain
+from stint.eventlog import Chunk, OutputLog
+from stint.events import Ended
+
+
+@asynccontextmanager
+async def written(output: OutputLog, token: str, job_id: str) -> AsyncIterator[AsyncIterator[Chunk]]:
+    """All of it so far, and then what comes."""
+    async with output.follow(token, job_id) as changed:
+        yield _read(output, token, job_id, changed)
+
+
+async def _read(output: OutputLog, token: str, job_id: str, changed: asyncio.Event) -> AsyncIterator[Chunk]:
+    sequence = 0
+    while True:
+        changed.clear()
+        async for chunk in output.read(token, job_id, after=sequence):
+            sequence = chunk.sequence
+            yield chunk
+        await changed.wait()
+
+
+class Writer:
+    """Writes a job's output as a runner does.
+
+    Attributes:
+        chain: of what it wrote.
+    """
+
+    def __init__(self, output: OutputLog, token: str, job_id: str) -> None:
+        self.chain = Chain()
+        self._output = output
+        self._place = (token, job_id)
+        self._sequence = 0
+
+    async def write(self, data: bytes, stream: str = "stdout") -> None:
+        before, self.chain = self.chain, self.chain.add(data)
+        chunk = Chunk(number=self.chain.chunks, offset=before.size, stream=stream, digest=self.chain.digest, data=data)
+        self._sequence = await self._output.append(*self._place, chunk, after=self._sequence)
+
+    def counted(self, ended: Ended) -> Ended:
+        """The end, with what it says of the output."""
+        chain = self.chain
+        return msgspec.structs.replace(ended, chunks=chain.chunks, output_bytes=chain.size, output_digest=chain.digest)
