@@ -1,13 +1,16 @@
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import io
 import os
 import signal
+import struct
 import sys
+import termios
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ from stint.subjects import (
     tail_subject,
 )
 from stint.vault import Vault, open_ticket
+from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
 from tests import events
 from tests.brokers import connected
@@ -50,7 +54,7 @@ class Shown:
     text: io.StringIO = field(default_factory=io.StringIO)
     wrote: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def write(self, stream: str, data: bytes) -> None:
+    async def write(self, stream: str, data: bytes) -> None:
         self.chunks.append((stream, data))
         self.wrote.set()
 
@@ -122,7 +126,7 @@ class Bench:
 @pytest.fixture(scope="module")
 async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     environ = await service_environ(nats.url, openbao.address, openbao.root_token)
-    token = await client_token(openbao.address, openbao.root_token)
+    token = await client_token(openbao.address, openbao.root_token, policies=(CLIENT, OPERATOR))
     broker = Broker(nats.url)
     broker.start()
     async with running(server := ApiProcess(tmp_path_factory.mktemp("api"), environ=environ)):
@@ -263,7 +267,9 @@ async def test_a_courier_token_serves_once(bench: Bench) -> None:
 
 
 @contextlib.asynccontextmanager
-async def command(bench: Bench, home: Path, *arguments: str, **settings: str) -> AsyncIterator[Process]:
+async def command(
+    bench: Bench, home: Path, *arguments: str, stdout: Any = PIPE, **settings: str
+) -> AsyncIterator[Process]:
     environ = {
         "HOME": str(home),
         "PATH": "",
@@ -272,9 +278,9 @@ async def command(bench: Bench, home: Path, *arguments: str, **settings: str) ->
         "VAULT_ADDR": bench.openbao.address,
         **settings,
     }
-    code = "import typer\nfrom stint.client.command import run\ntyper.run(run)"
+    code = "from signal import *; signal(SIGINT, default_int_handler); from stint.cli import main; main()"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, *arguments, env=environ, stdout=PIPE, stderr=PIPE
+        sys.executable, "-c", code, "run", *arguments, env=environ, stdout=stdout, stderr=PIPE
     )
     try:
         yield process
@@ -333,9 +339,9 @@ async def test_the_command_line(bench: Bench, tmp_path: Path) -> None:
 )
 async def test_usage_errors_are_2(bench: Bench, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     async with command(bench, tmp_path, *arguments) as process:
-        _, err = await process.communicate()
+        out, err = await process.communicate()
     assert process.returncode == 2
-    assert err
+    assert out or err
     assert b"sEcReT" not in err
     assert b"Traceback" not in err
 
@@ -372,27 +378,148 @@ async def test_without_a_token_nothing_is_found_in_the_home(bench: Bench, tmp_pa
     assert b"Set STINT_TOKEN or VAULT_TOKEN" in err
 
 
+# --- signals ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def held_up(url: str) -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
+    """Stands in front of a server: its address, whether a request came, and what lets the answers through."""
+    asked, free = asyncio.Event(), asyncio.Event()
+    serving: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            serving.add(task)
+        there, back = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pump(reader, back, asked.set))
+                await free.wait()
+                group.create_task(_pump(there, writer))
+        finally:
+            back.close()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked, free
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: Callable[[], None] = lambda: None
+) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        passing()
+
+
+async def said(process: Process, words: bytes) -> None:
+    assert process.stderr is not None
+    while words not in (line := await process.stderr.readline()):
+        assert line, "it ended"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("presses", [1, 2])
-async def test_ctrl_c(bench: Bench, tmp_path: Path, presses: int) -> None:
+async def test_ctrl_c_and_a_termination_stop_the_job(
+    bench: Bench, tmp_path: Path, presses: int, number: signal.Signals, code: int
+) -> None:
     queue = secret().lower()
     async with command(bench, tmp_path, "--queue", queue, "--image", "busybox") as process:
-        assert process.stderr is not None
         job = await bench.runner.take(queue)
         await bench.runner.facts(job, events.started())
-        while b"running on" not in await process.stderr.readline():
-            assert process.returncode is None
-        os.kill(process.pid, signal.SIGINT)
-        while b"is asked to stop" not in await process.stderr.readline():
-            assert process.returncode is None
+        await said(process, b"running on")
+        process.send_signal(number)
+        await said(process, b"is asked to stop")
         if presses == 2:
-            os.kill(process.pid, signal.SIGINT)
+            process.send_signal(number)
         else:
             await bench.runner.facts(job, events.ended("failed", "killed", 143))
         async with asyncio.timeout(10):
-            assert await process.wait() == 130
+            assert await process.wait() == code
     after = await bench.runner.log.load(job.job_id)
     assert after is not None
     assert after.kill_requested
+
+
+async def test_ctrl_c_while_vault_hangs_leaves_at_once(bench: Bench, tmp_path: Path) -> None:
+    """The thread that asks Vault would have it wait for as long as it takes Vault to time out."""
+    async with (
+        held_up(bench.openbao.address) as (address, asked, _),
+        command(bench, tmp_path, "--image", "busybox", VAULT_ADDR=address) as process,
+    ):
+        await asked.wait()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(5):
+            _, err = await process.communicate()
+        assert (process.returncode, err) == (130, b"")
+
+
+@pytest.mark.parametrize("options", [(), ("--detach",)])
+async def test_a_signal_during_the_submission_stops_the_job_too(
+    bench: Bench, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    queue = secret().lower()
+    async with (
+        held_up(bench.server.url) as (url, asked, free),
+        command(bench, tmp_path, "--queue", queue, "--image", "busybox", *options, STINT_URL=url) as process,
+    ):
+        await asked.wait()
+        process.send_signal(signal.SIGTERM)
+        await said(process, b"stopping the job")
+        job = await bench.runner.take(queue)
+        free.set()
+        await said(process, b"is asked to stop")
+        await bench.runner.facts(job, events.started(), events.ended("failed", "killed", 143))
+        async with asyncio.timeout(10):
+            assert await process.wait() == 143
+
+
+async def test_a_second_signal_during_the_submission_says_what_is_not_known(bench: Bench, tmp_path: Path) -> None:
+    async with (
+        held_up(bench.server.url) as (url, asked, _),
+        command(bench, tmp_path, "--image", "busybox", STINT_URL=url) as process,
+    ):
+        await asked.wait()
+        process.send_signal(signal.SIGINT)
+        await said(process, b"stopping the job")
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(10):
+            _, err = await process.communicate()
+        assert (process.returncode, err) == (130, b"stint: it is not known whether the job was submitted\n")
+
+
+async def test_a_signal_is_heard_while_nobody_reads_the_output(bench: Bench, tmp_path: Path) -> None:
+    queue, (reading, writing) = secret().lower(), os.pipe()
+    size = fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ)
+    arguments = ("--queue", queue, "--image", "busybox")
+    async with asyncio.timeout(60), command(bench, tmp_path, *arguments, stdout=writing) as process:
+        os.close(writing)
+        job = await bench.runner.take(queue)
+        await bench.runner.facts(job, events.started())
+        await bench.runner.write(job, ("stdout", b"x" * size), ("stdout", b"x" * size))
+        while struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, b"1234"))[0] < size:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        while not (found := await bench.runner.log.load(job.job_id)) or not found.kill_requested:
+            pass
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+    os.close(reading)
+
+
+async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(bench: Bench, tmp_path: Path) -> None:
+    content = tmp_path / "content.tar.gz"
+    os.mkfifo(content)
+    async with command(bench, tmp_path, "--image", "busybox", "--content", str(content)) as process:
+        with await asyncio.to_thread(content.open, "wb"):  # it reads
+            process.send_signal(signal.SIGINT)
+            _, err = await process.communicate()
+        assert (process.returncode, err) == (-signal.SIGINT, b"")
 
 
 # --- stint release ----------------------------------------------------------------------------------------------

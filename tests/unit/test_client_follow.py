@@ -31,7 +31,7 @@ class Shown:
         self.data = b""
         self.text = io.StringIO()
 
-    def write(self, stream: str, data: bytes) -> None:  # noqa: ARG002 - Sink's
+    async def write(self, stream: str, data: bytes) -> None:  # noqa: ARG002 - Sink's
         self.data += data
 
     async def follow(self, *events: LiveEvent | None) -> Mapping[str, Any]:

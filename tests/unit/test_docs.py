@@ -14,7 +14,7 @@ from scripts.settings_table import settings
 from scripts.state_machine import diagram, document, facts, replace_block, states
 from typer.main import get_command
 
-from stint.cli.main import app
+from stint.cli.app import app
 from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, setting_names
 from stint.events import EVENT_TYPES, Ended
 from stint.job import LEGAL, State

@@ -1,5 +1,16 @@
 """The `stint` command."""
 
-from stint.cli.main import main
+import signal
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The program.
+
+    Until a command handles Ctrl-C itself, it ends the program at once, as with programs that are not Python's: without
+    a traceback, and without waiting for a thread. Where it is ignored (`stint run … &` in a script) it stays ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from stint.cli.app import app_main  # noqa: PLC0415 - its imports take a while, in which Ctrl-C may come
+
+    app_main()

@@ -58,6 +58,11 @@ class ApiRefusedError(StintError):
         return self.code >= httpx.codes.INTERNAL_SERVER_ERROR or self.code == httpx.codes.TOO_MANY_REQUESTS
 
 
+def is_temporary(error: Exception) -> bool:
+    """Whether the request may succeed later; it must be one that is safe to repeat."""
+    return isinstance(error, ApiUnreachableError) or (isinstance(error, ApiRefusedError) and error.temporary)
+
+
 class LiveEvent(msgspec.Struct, frozen=True):
     """An event of a job's live stream; `position` resumes the stream behind it."""
 

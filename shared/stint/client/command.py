@@ -3,11 +3,12 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from stint.client.interrupts import Interrupts
 from stint.client.options import DEFAULT_ROLE, DEFAULT_WRAP_TTL, RunOptions, endpoints
 from stint.client.pack import pack
 from stint.client.run import USAGE
@@ -44,7 +45,7 @@ def run(
     """Run a job, show its output as it comes, and exit with its return code.
 
     Needs STINT_TOKEN (or VAULT_TOKEN) and VAULT_ADDR. Exit codes besides the job's: 1 it failed without one, 2 usage,
-    125 Stint or Vault unreachable or refusing, 130 Ctrl-C.
+    125 Stint or Vault unreachable or refusing, 130 Ctrl-C, 143 SIGTERM: both stop the job.
     """
     console = Console(stderr=True)
     try:
@@ -70,7 +71,17 @@ def run(
         console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(USAGE) from None
     options = RunOptions(endpoints=where, job=job, role=role, wrap_ttl=wrap_ttl, detach=detach, quiet=quiet)
-    raise typer.Exit(asyncio.run(run_job(options, console)))
+    asyncio.run(_run_and_leave(options, console))
+
+
+async def _run_and_leave(options: RunOptions, console: Console) -> NoReturn:
+    """End the process without waiting for its threads: one may hang in a call to Vault, or in the look-up of a name.
+
+    The signals are watched to the end, so that none of them finds Python's own handler. All output has been flushed.
+    """
+    interrupts = Interrupts(console)
+    with interrupts.watched():
+        os._exit(await run_job(options, console, interrupts=interrupts))
 
 
 def _pairs(option: str, values: list[str] | None, mark: str) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class OutputDiffersError(StintError):
 class Sink(Protocol):
     """Where output goes."""
 
-    def write(self, stream: str, data: bytes) -> None:
+    async def write(self, stream: str, data: bytes) -> None:
         """Bytes of `stdout`, `stderr` or `tty`, at once."""
         ...
 
@@ -110,7 +110,7 @@ class _Follower:
         """Follow until the job's end, which is then known, or until the stream breaks; returns why it did."""
         try:
             async for event in self._api.events(self._job_id, after=self.position):
-                self._take(event)
+                await self._take(event)
         except ApiUnreachableError as error:
             return error
         except ApiRefusedError as error:
@@ -121,13 +121,13 @@ class _Follower:
             self.job = await self._poll()
         return ApiUnreachableError("Stint's live stream ended too early.")
 
-    def _take(self, event: LiveEvent) -> None:
+    async def _take(self, event: LiveEvent) -> None:
         self.position = event.position
         match event.name:
             case "output":
                 data = base64.b64decode(event.data["data"])
                 self._chain = self._chain.add(data)
-                self._sink.write(event.data["stream"], data)
+                await self._sink.write(event.data["stream"], data)
             case "fact":
                 self._narrator.fact(event.data)
                 if event.data["kind"] == Ended.kind:
@@ -151,6 +151,6 @@ class _Follower:
             if job["status"] not in _GOING_ON:
                 break
             await asyncio.sleep(POLL_PAUSE)
-        self._sink.write("stdout", str(job.get("stdout", job["output"])).encode())
-        self._sink.write("stderr", str(job["stderr"]).encode())
+        await self._sink.write("stdout", str(job.get("stdout", job["output"])).encode())
+        await self._sink.write("stderr", str(job["stderr"]).encode())
         return job

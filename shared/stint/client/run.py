@@ -1,5 +1,6 @@
 """A run: submit, follow, and end as the job ends."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Mapping
@@ -7,10 +8,10 @@ from typing import Any, BinaryIO, Final
 
 from rich.console import Console
 
-from stint.client.api import Api, connect
+from stint.client.api import PAUSES, Api, connect, is_temporary
 from stint.client.dance import seal
 from stint.client.follow import Narrator, Sink, follow
-from stint.client.interrupts import INTERRUPTED, Interrupts
+from stint.client.interrupts import Interrupts
 from stint.client.options import RunOptions
 from stint.errors import ConfigError, StintError
 from stint.vault.client import Vault
@@ -25,12 +26,16 @@ UNREACHABLE: Final = 125
 class Terminal:
     """This process's own standard streams."""
 
-    def write(self, stream: str, data: bytes) -> None:
-        """As they came.
+    async def write(self, stream: str, data: bytes) -> None:
+        """As they came. In a thread: a reader that does not read must not keep a Ctrl-C from being heard.
 
         Raises:
             StintError: nobody reads them any more.
         """
+        await asyncio.to_thread(self._write, stream, data)
+
+    @staticmethod
+    def _write(stream: str, data: bytes) -> None:
         target: BinaryIO = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
         try:
             target.write(data)
@@ -41,18 +46,20 @@ class Terminal:
             raise StintError("Nobody reads the output any more. The job goes on.") from None
 
 
-async def run(options: RunOptions, console: Console, sink: Sink | None = None) -> int:
-    """Run a job to its end and return the exit code: the job's own, 1 if it did not succeed with 0, 2, 125 or 130.
+async def run(
+    options: RunOptions, console: Console, sink: Sink | None = None, interrupts: Interrupts | None = None
+) -> int:
+    """Run a job to its end and return the exit code: the job's own, 1 if it did not succeed with 0, 2, 125, 130 or 143.
 
-    `console` is for people: progress, and the one sentence when something fails.
+    `console` is for people: progress, and the one sentence when something fails. `interrupts` are told of the signals.
     """
-    interrupts = Interrupts(console)
+    interrupts = interrupts or Interrupts(console)
     try:
-        async with interrupts.watched(), connect(options.endpoints) as api:
+        async with connect(options.endpoints) as api:
             return await interrupts.around(_run(options, api, console, sink or Terminal(), interrupts))
     except StintError as error:
         console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
-        return USAGE if isinstance(error, ConfigError) else UNREACHABLE
+        return interrupts.code or (USAGE if isinstance(error, ConfigError) else UNREACHABLE)
 
 
 async def submit(options: RunOptions, api: Api) -> str:
@@ -61,24 +68,43 @@ async def submit(options: RunOptions, api: Api) -> str:
     Raises:
         StintError: Vault or Stint cannot be reached, or refuses.
     """
+    return await api.submit(await _sealed(options))
+
+
+async def _sealed(options: RunOptions) -> Mapping[str, str]:
+    """A submission's fields."""
     where = options.endpoints
     vault = Vault(where.vault_addr, cacert=where.vault_cacert)
     edge = Edge(where.vault_addr, cacert=where.vault_cacert)
     handover = await seal(vault, edge, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
-    return await api.submit({"qname": options.job.qname, **handover.fields()})
+    return {"qname": options.job.qname, **handover.fields()}
 
 
 async def _run(options: RunOptions, api: Api, console: Console, sink: Sink, interrupts: Interrupts) -> int:
-    job_id = await submit(options, api)
-    if options.detach:
-        sink.write("stdout", f"{job_id}\n".encode())
+    fields = await _sealed(options)
+    interrupts.may_have_a_job()
+    job_id = await api.submit(fields)
+    interrupts.kills(job_id, lambda: _kill(api, job_id))
+    if options.detach and not interrupts.code:
+        await sink.write("stdout", f"{job_id}\n".encode())
         return 0
-    interrupts.kills(lambda: api.kill(job_id))
     narrator = Narrator(console, quiet=options.quiet)
     narrator.say(f"job {job_id} is queued in {options.job.qname!r}")
     job = await follow(api, job_id, sink, narrator)
     narrator.end(job)
-    return INTERRUPTED if interrupts.happened else exit_code(job)
+    return interrupts.code or exit_code(job)
+
+
+async def _kill(api: Api, job_id: str) -> None:
+    """Ask for the job's end until Stint has heard it."""
+    for pause in PAUSES:
+        try:
+            return await api.kill(job_id)
+        except StintError as error:
+            if not is_temporary(error):
+                raise
+        await asyncio.sleep(pause)
+    return await api.kill(job_id)
 
 
 def exit_code(job: Mapping[str, Any]) -> int:

@@ -75,6 +75,6 @@ app.command(name="vault-setup")(vault_setup)
 app.command(name="dev")(dev)
 
 
-def main() -> None:
-    """The program."""
+def app_main() -> None:
+    """Carry out the command line."""
     app(prog_name=Path(sys.argv[0]).name)
