@@ -15,7 +15,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
     Attributes:
         event_id: the writer's own id of this fact; tells after a doubtful append whose fact was stored.
         at: when the writer says it happened, RFC 3339 in UTC.
-        by: who wrote it: a runner's id, or a Vault token's display name.
+        by: who wrote it: a runner's id, or a Vault token's display name, which others may have too.
+        by_entity: id of the identity behind that token, "" if there is none.
+        by_accessor: that token's accessor, "" if it has none.
         v: version of this shape.
     """
 
@@ -24,6 +26,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
     event_id: str
     at: str
     by: str = ""
+    by_entity: str = ""
+    by_accessor: str = ""
     v: int = 1
 
 

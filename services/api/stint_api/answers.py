@@ -80,12 +80,13 @@ def not_found() -> RefusalError:
 
 def error_answer(error: StintError) -> Response:
     """Any error of Stint as the contract's error body."""
-    refusal = _refusal(error)
+    refusal = refusal_of(error)
     body = {"status": refusal.title, "error": refusal.sentence, **refusal.fields}
     return JsonAnswer(body, status_code=refusal.code)
 
 
-def _refusal(error: StintError) -> RefusalError:
+def refusal_of(error: StintError) -> RefusalError:
+    """The error as a client is told of it."""
     if isinstance(error, RefusalError):
         return error
     if isinstance(error, VaultError) and error.code == HTTPStatus.TOO_MANY_REQUESTS:

@@ -21,6 +21,7 @@ from stint.errors import StintError
 from stint.eventlog import EventLog, OutputLog, PayloadStore
 from stint.subjects import new_job_id
 from stint.vault import AppRoleSession, Vault
+from stint_api.access import write_line
 from stint_api.answers import error_answer, unknown_path
 from stint_api.auth import Authenticator
 from stint_api.background import running
@@ -29,7 +30,8 @@ from stint_api.gate import Gate
 from stint_api.index import ListIndex
 from stint_api.info import InfoRoutes
 from stint_api.jobs import PATH, JobRoutes
-from stint_api.metrics import Metered, Metrics
+from stint_api.measured import Measured
+from stint_api.metrics import Metrics
 from stint_api.openapi import document
 from stint_api.runners import RunnerReports
 from stint_api.sealing import Sealer
@@ -111,7 +113,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.add_middleware(Gate, prefix=PATH, identify=auth.identify)
     routes = [route for route in (*app.routes, *jobs.routes, *info.routes) if isinstance(route, Route)]
-    app.add_middleware(Metered, metrics=metrics, routes=routes)  # the last one is the outermost
+    app.add_middleware(Measured, routes=routes, tell=(metrics.count, write_line))  # the last one is the outermost
     app.add_exception_handler(StintError, _on_stint_error)
     app.add_exception_handler(HTTPException, _on_routing_error(routes))
     app.include_router(jobs)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypedDict
 
 from stint.errors import VaultRefusedError
 from stint.vault import AppRoleSession, Caller, Vault, queue_path, release_path
@@ -35,6 +35,14 @@ DELETE: Final = Action("delete jobs of", "delete")
 RELEASE: Final = Action("release held jobs of", "update", release_path)
 
 
+class Signature(TypedDict):
+    """The fields of `stint.events.Event` that say whose doing a fact is."""
+
+    by: str
+    by_entity: str
+    by_accessor: str
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A caller that Vault knows.
@@ -53,6 +61,11 @@ class Identity:
     entity: str = ""
     accessor: str = field(default="", repr=False)
     limited: bool = False
+
+    @property
+    def signature(self) -> Signature:
+        """What facts say about their writer."""
+        return {"by": self.name, "by_entity": self.entity, "by_accessor": self.accessor}
 
 
 class Authenticator:
@@ -112,11 +125,12 @@ class Authenticator:
             RefusalError: the token has ended, or may not do this any more.
             VaultUnavailableError: nobody can say.
         """
-        if not identity.limited:
-            await self._lookups.caller(identity.token)
-        elif not self._by_policy:
+        if self._by_policy:
+            await self.require(identity, action, qname)
+        elif identity.limited:
             await self._capabilities(identity, [action.path(qname)])
-        await self.require(identity, action, qname)
+        else:
+            await self._lookups.fresh(identity.token)
 
     async def _capabilities(self, identity: Identity, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         try:

@@ -100,22 +100,20 @@ class Jobs:
         raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The job is changing too fast. Try again.")
 
     def _kill(self, identity: Identity) -> Kill:
-        at, by = rfc3339(self.now()), identity.name
+        at, by = rfc3339(self.now()), identity.signature
         return Kill(
-            requested=KillRequested(event_id=self.new_event_id(), at=at, by=by),
+            requested=KillRequested(event_id=self.new_event_id(), at=at, **by),
             ended=Ended(
-                event_id=self.new_event_id(), at=at, by=by, status=State.FAILED, reason="killed", error="job killed"
+                event_id=self.new_event_id(), at=at, **by, status=State.FAILED, reason="killed", error="job killed"
             ),
         )
 
     def _release(self, identity: Identity) -> Release:
-        at, by = rfc3339(self.now()), identity.name
+        at, by = rfc3339(self.now()), identity.signature
         return Release(
-            released=Released(event_id=self.new_event_id(), at=at, by=by),
-            ended=Ended(
-                event_id=self.new_event_id(), at=at, by=by, status=State.UNKNOWN, reason="lost", error=RELEASED
-            ),
+            released=Released(event_id=self.new_event_id(), at=at, **by),
+            ended=Ended(event_id=self.new_event_id(), at=at, **by, status=State.UNKNOWN, reason="lost", error=RELEASED),
         )
 
     def _delete(self, identity: Identity) -> Delete:
-        return Delete(deleted=Deleted(event_id=self.new_event_id(), at=rfc3339(self.now()), by=identity.name))
+        return Delete(deleted=Deleted(event_id=self.new_event_id(), at=rfc3339(self.now()), **identity.signature))

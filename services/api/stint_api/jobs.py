@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from stint.errors import UndecodableError
 from stint.eventlog import OutputLog
-from stint.subjects import queue_token
+from stint.subjects import queue_name, queue_token
 from stint.view import JobView, view
 from stint_api import documents
 from stint_api.answers import JsonAnswer
@@ -35,6 +36,7 @@ from stint_api.schemas import (
 from stint_api.sse import EventStream
 from stint_api.streaming import answer
 from stint_api.submit import Submitter
+from stint_api.watch import while_allowed
 
 PATH: Final = "/v1/api/job"
 _ONE: Final = f"{PATH}/{{job_id}}"
@@ -136,11 +138,12 @@ class JobRoutes:
         return JsonAnswer({"_id": job_id, "status": job.state.value, "released": True})
 
     async def events(self, request: Request, job_id: str) -> Response:
-        """A job's facts and output as Server-Sent Events: `fact`, `output`, and at last `end`."""
+        """A job's facts and output as Server-Sent Events: `fact`, `output`, and at last `end` (or `refused`)."""
         job = await self.jobs.find(_caller(request), job_id)
         position = Position.parse(request.headers.get("last-event-id", ""))
         live = LiveJob(self.jobs.log, self.output, job, position, render=documents.last_seen)
-        return EventStream(live.events(self.closing))
+        check = partial(self.auth.check_again, _caller(request), READ, queue_name(job.token))
+        return EventStream(while_allowed(live.events, check, self.closing))
 
     async def _take(self, job: JobView) -> Snapshot:
         return await Snapshot.take(self.output, queue_token(job.qname), job.job_id)

@@ -184,13 +184,14 @@ def fact(record: Record, state: State) -> dict[str, Any]:
             own = {"container_id": event.container_id, "container_image": event.container_image}
         case Ended():
             own = {"reason": event.reason, "error": event.error, "return_code": event.return_code, **_output_of(event)}
-    by = event.by if event else ""
     return {
         "kind": record.kind,
         "at": record.time,
         "sequence": record.sequence,
         "status": state.value,
-        "by": by,
+        "by": event.by if event else "",
+        "by_entity": event.by_entity if event else "",
+        "by_accessor": event.by_accessor if event else "",
         **own,
     }
 

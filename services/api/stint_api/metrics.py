@@ -1,9 +1,7 @@
 """What Prometheus reads: how long answers took, and how the jobs stand. Nothing is kept outside a `Metrics`."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
@@ -11,21 +9,16 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stint.errors import BrokerUnavailableError
 from stint.job import TERMINAL, State
 from stint.view import JobView
+from stint_api.measured import Answered
 
 SERVICE: Final = "gostint"
 """The value of the label `service`: dashboards made for GoStint go on."""
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: Prometheus' own defaults, as GoStint has them. The Python library's are others."""
-UNKNOWN_PATH: Final = "unknown"
-"""The label `path` of all paths that no route stands at: clients cannot make label values."""
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-"""Any other method is counted as `other`, for the same reason."""
 
 Jobs = Callable[[], Iterable[JobView]]
 
@@ -48,10 +41,10 @@ class Metrics:
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
-    def answered(self, *, code: int, method: str, path: str, seconds: float) -> None:
-        """Count an answer. `path` is a route's template, or `UNKNOWN_PATH`."""
-        known = method if method in METHODS else "other"
-        self._durations.labels(SERVICE, str(code), known, path).observe(seconds)
+    def count(self, answered: Answered) -> None:
+        """Count an answer."""
+        labels = (SERVICE, str(answered.code), answered.method, answered.path)
+        self._durations.labels(*labels).observe(answered.seconds)
 
     async def endpoint(self) -> Response:
         """All figures of this process, in Prometheus' text format."""
@@ -79,40 +72,3 @@ class _JobGauges(Collector):
         yield GaugeMetricFamily("stint_queues", "Queues with jobs that are not over.", value=len(queues))
         held = sum(job.held for job in found)
         yield GaugeMetricFamily("stint_held_jobs", "Jobs whose queue waits for a lost runner or a release.", value=held)
-
-
-class Metered:
-    """Measures every answer, also those that no route gives. An answer that is streamed counts when it ends."""
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: Sequence[Route]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, and count the answer. An error that escapes is a 500 to the client; no answer, no count."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begin, code = time.perf_counter(), 0
-
-        async def watch(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        except Exception:
-            code = code or HTTPStatus.INTERNAL_SERVER_ERROR
-            raise
-        finally:
-            if code:
-                seconds = time.perf_counter() - begin
-                path = self._template(scope["path"])
-                self._metrics.answered(code=int(code), method=scope["method"], path=path, seconds=seconds)
-
-    def _template(self, path: str) -> str:
-        found = (route.path_format for route in self._routes if route.path_regex.match(path))
-        return next(found, UNKNOWN_PATH)

@@ -68,7 +68,7 @@ _EVENT: Final = {
     "type": "object",
     "required": ["event", "id", "data"],
     "properties": {
-        "event": {"type": "string", "enum": ["fact", "output", "end"]},
+        "event": {"type": "string", "enum": ["fact", "output", "end", "refused"]},
         "id": {"type": "string", "description": "For Last-Event-ID."},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
@@ -76,7 +76,8 @@ _EVENT: Final = {
 _EVENTS: Final = """\
 event: fact
 id: 17-0-0
-data: {"kind":"submitted","at":"2025-03-12T20:58:57.412Z","sequence":17,"status":"queued","by":"token-stint-client"}
+data: {"kind":"submitted","at":"2025-03-12T20:58:57.412Z","sequence":17,"status":"queued",\
+"by":"token-stint-client","by_entity":"","by_accessor":"iT2fxqiZQyQVWDSWUvGwHV4l"}
 
 event: output
 id: 19-4-1

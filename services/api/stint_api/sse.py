@@ -10,9 +10,10 @@ PING: Final = b": ping\n\n"
 """Keeps idle connections open; clients ignore it."""
 
 
-def event(name: str, data: Mapping[str, Any], *, event_id: str) -> bytes:
-    """One event. ASCII only, since clients disagree about what ends a line of Unicode text."""
-    return f"event: {name}\nid: {event_id}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+def event(name: str, data: Mapping[str, Any], *, event_id: str = "") -> bytes:
+    """One event; without an id the client keeps the last one. ASCII only: clients disagree about the ends of lines."""
+    ident = f"id: {event_id}\n" if event_id else ""
+    return f"event: {name}\n{ident}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
 class EventStream(Stream):

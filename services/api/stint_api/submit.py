@@ -148,7 +148,7 @@ class Submitter:
         return Submitted(
             event_id=event_id,
             at=rfc3339(self.now()),
-            by=identity.name,
+            **identity.signature,
             qname=submission.qname,
             ticket=await self._ticket(submission.envelope.wrap_secret_id, sealed.payload, token, job_id),
             payload_chunks=await self.payloads.put(token, job_id, sealed.payload, attempt=attempt),

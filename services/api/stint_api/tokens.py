@@ -61,8 +61,10 @@ class Lookups:
             RefusalError: Vault does not take it.
             VaultUnavailableError: nobody can say.
         """
-        if known := self._callers.get(token):
-            return known
+        return self._callers.get(token) or await self.fresh(token)
+
+    async def fresh(self, token: str) -> Caller:
+        """Likewise, but that it was good a moment ago counts for nothing."""
         if refusal := self._refusals.get(token):
             raise RefusalError(refusal.code, refusal.sentence, title=refusal.title)
         try:

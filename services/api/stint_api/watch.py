@@ -1,0 +1,86 @@
+"""What lasts longer than a request: its caller is checked again, for as long as it goes on."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+import structlog
+
+from stint.errors import StintError, VaultUnavailableError
+from stint_api import sse
+from stint_api.answers import RefusalError, refusal_of
+from stint_api.background import cancel
+from stint_api.tokens import CACHE_SECONDS
+
+log = structlog.get_logger()
+
+Check = Callable[[], Awaitable[None]]
+"""Returns if the caller might begin this now, else raises; see `Authenticator.check_again`."""
+
+PERIOD: Final = CACHE_SECONDS
+"""Seconds between two checks: a revoked token is good for a GET as long."""
+
+
+class _Watch:
+    """One caller under watch.
+
+    Attributes:
+        over: set when there is nothing more to send: the caller was refused, or the server is about to end.
+        refusal: why the caller was refused, None if it was not.
+    """
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.refusal: RefusalError | None = None
+
+    async def run(self, check: Check, closing: asyncio.Event) -> None:
+        """Check again and again. However this ends, the watched one ends with it."""
+        try:
+            while self.refusal is None and not await _set_within(closing, PERIOD):
+                self.refusal = await _refusal(check)
+        finally:
+            self.over.set()
+
+
+async def while_allowed(
+    events: Callable[[asyncio.Event], AsyncGenerator[bytes, None]], check: Check, closing: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
+    """The events of a stream, which gets what tells it to end, up to its end; or up to `refused`, which says why."""
+    async with _watching(check, closing) as watch, aclosing(events(watch.over)) as pieces:
+        async for piece in pieces:
+            if watch.refusal is not None:
+                break
+            yield piece
+    if watch.refusal is not None:
+        yield sse.event("refused", {"status": watch.refusal.title, "error": watch.refusal.sentence})
+
+
+@asynccontextmanager
+async def _watching(check: Check, closing: asyncio.Event) -> AsyncIterator[_Watch]:
+    watch = _Watch()
+    task = asyncio.create_task(watch.run(check, closing))
+    try:
+        yield watch
+    finally:
+        await cancel(task)
+
+
+async def _refusal(check: Check) -> RefusalError | None:
+    """Why the caller is refused, None if it is not. While Vault is away nobody can say, and what goes on goes on."""
+    try:
+        await check()
+    except VaultUnavailableError as error:
+        log.debug("a stream's caller cannot be checked, it goes on", error=error.sentence)
+    except StintError as error:
+        return refusal_of(error)
+    return None
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

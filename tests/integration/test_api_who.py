@@ -1,0 +1,113 @@
+"""Whose doing it was: in the facts, and in the access log."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from stint.events import Deleted, Ended, KillRequested, Submitted
+from stint.vault.edge import Edge
+from stint.vault.setup import client_token
+from stint_api.live import fact
+from tests.containers import OpenBao
+from tests.integration.test_api_process import becomes, submitted
+from tests.integration.test_api_support import ApiProcess, Bench, api, secret, service_environ
+from tests.servers import NatsProcess, running
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
+    async with api(nats.url, openbao.address, openbao.root_token) as bench:
+        await bench.parts.index.ready.wait()
+        yield bench
+
+
+@pytest.fixture
+async def process(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[ApiProcess]:
+    environ = await service_environ(nats.url, openbao.address, openbao.root_token) | {"STINT_COMPAT": "gostint"}
+    async with running(server := ApiProcess(tmp_path / "api", environ=environ)):
+        yield server
+
+
+async def logged_in(bench: Bench) -> str:
+    """A token of an identity of its own."""
+    role = secret().lower()
+    await bench.admin(lambda c: c.auth.approle.create_or_update_approle(role, token_policies=["stint-client"]))
+    role_id = (await bench.admin(lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
+    secret_id = (await bench.admin(lambda c: c.auth.approle.generate_secret_id(role)))["data"]["secret_id"]
+    return (await bench.vault.login(role_id, secret_id)).token
+
+
+async def test_facts_tell_apart_who_has_the_same_display_name(bench: Bench) -> None:
+    found = []
+    for _ in range(2):
+        token = await logged_in(bench)
+        caller = await bench.vault.lookup_self(token)
+        async with bench.client({"X-Auth-Token": token}) as http:
+            body = {"qname": "who", "wrap_secret_id": "x", "payload": "vault:v1:c2VhbGVk"}
+            job_id = (await http.post("/v1/api/job", json=body)).json()["_id"]
+            await http.post(f"/v1/api/job/kill/{job_id}")
+            await http.delete(f"/v1/api/job/{job_id}")
+        job = await bench.parts.log.load(job_id)
+        assert job is not None
+        facts = [job.fact(shape) for shape in (Submitted, KillRequested, Ended, Deleted)]
+        wanted = ("approle", caller.entity_id, caller.accessor)
+        assert [(one.by, one.by_entity, one.by_accessor) for one in facts if one] == [wanted] * 4
+        shown = fact(job.facts[Submitted.kind], job.state)
+        assert (shown["by"], shown["by_entity"], shown["by_accessor"]) == wanted
+        found.append((caller.entity_id, caller.accessor))
+    assert all(found[0])
+    assert len({*found[0], *found[1]}) == 4
+
+
+def requests_in(process: ApiProcess) -> list[dict[str, Any]]:
+    lines = (json.loads(line) for line in process.log.splitlines() if line.startswith("{"))
+    return [line for line in lines if line["event"] == "request"]
+
+
+async def logged(process: ApiProcess, wanted: int) -> list[dict[str, Any]]:
+    """A line is written when the answer is through, which may be after the client has it."""
+    async with asyncio.timeout(20):
+        while len(found := requests_in(process)) < wanted:  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def test_each_request_is_one_line_without_what_a_client_wrote(process: ApiProcess, openbao: OpenBao) -> None:
+    token = await client_token(openbao.address, openbao.root_token)
+    accessor = (await Edge(openbao.address).call(token, lambda c: c.auth.token.lookup_self()))["data"]["accessor"]
+    hidden = [token, secret(), secret(), secret()]
+    async with httpx.AsyncClient(base_url=process.url, trust_env=False) as stranger:
+        await becomes(stranger, "/readyz", 200)
+        good = {"X-Auth-Token": token}
+        stranger.headers.update(good)
+        job_id = await submitted(stranger)
+        before = len(await logged(process, 1))
+        await stranger.get(f"/v1/api/job/{job_id}", params={"x": hidden[1]})
+        await stranger.get("/v1/api/job", headers={"X-Auth-Token": hidden[2]})
+        await stranger.get(f"/{hidden[3]}")
+        await stranger.get("/v1/api/health/")
+        await stranger.get("/healthz")
+        del stranger.headers["X-Auth-Token"]
+        await stranger.get("/v1/api/health")
+        found = (await logged(process, before + 5))[before:]
+    shown = [(line["method"], line["route"], line["status"], line["who"]) for line in found]
+    assert shown == [
+        ("GET", "/v1/api/job/{job_id}", 200, "token-stint-client"),
+        ("GET", "/v1/api/job", 403, ""),
+        ("GET", "unknown", 404, ""),
+        ("GET", "unknown", 301, ""),
+        ("GET", "/v1/api/health", 200, ""),
+    ]
+    assert (found[0]["accessor"], found[0]["entity"]) == (accessor, "")
+    assert all(line["ms"] >= 0 for line in found)
+    assert [text for text in hidden if text in process.log] == []
+
+
+async def test_that_any_token_may_do_everything_is_said_and_who_asked_for_it(process: ApiProcess) -> None:
+    said = [json.loads(line) for line in process.log.splitlines() if "may do everything" in line]
+    assert [(line["level"], line["asked_by"]) for line in said] == [("warning", "STINT_COMPAT=gostint")]
