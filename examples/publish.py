@@ -1,6 +1,7 @@
 """Submit a job straight to NATS, without the REST API.
 
-Needs NATS_URL, VAULT_ADDR, and VAULT_TOKEN with the policy `stint-publisher`. Prints the job's id.
+Needs NATS_URL, VAULT_ADDR, and VAULT_TOKEN with the policy `stint-publisher`. Prints the job's id, or in a sentence why
+there is none.
 """
 
 import asyncio
@@ -11,10 +12,12 @@ import time
 from datetime import UTC, datetime
 
 import nats
+import nats.errors
 from nats.js.api import PubAck
 
-from stint.client.dance import wrapped_secret_id
+from stint.client.dance import needs, wrapped_secret_id
 from stint.codec import encode
+from stint.errors import StintError
 from stint.events import Submitted
 from stint.payload import JobPayload
 from stint.subjects import EventAddress, new_job_id, payload_subject, queue_token
@@ -54,6 +57,19 @@ async def publish(nats_url: str, vault_addr: str, token: str, job: JobPayload, r
     return job_id
 
 
+def main(demo: JobPayload) -> str:
+    """Publish a job with what the environment says; returns its id."""
+    try:
+        nats_url, vault_addr, token = (os.environ[name] for name in ("NATS_URL", "VAULT_ADDR", "VAULT_TOKEN"))
+        with needs("stint-publisher"):
+            return asyncio.run(publish(nats_url, vault_addr, token, demo))
+    except KeyError as error:
+        raise SystemExit(f"Set {error.args[0]}.") from None
+    except StintError as error:
+        raise SystemExit(error.sentence) from None
+    except (nats.errors.Error, OSError) as error:
+        raise SystemExit(f"NATS does not take the job: {error!r}.") from None
+
+
 if __name__ == "__main__":
-    demo = JobPayload(qname="deploys", container_image="busybox", run=("echo", "hello"))
-    print(asyncio.run(publish(os.environ["NATS_URL"], os.environ["VAULT_ADDR"], os.environ["VAULT_TOKEN"], demo)))
+    print(main(JobPayload(qname="deploys", container_image="busybox", run=("echo", "hello"))))

@@ -245,6 +245,16 @@ async def test_unreachable_or_refusing_is_125_and_one_sentence(bench: Bench, wha
     assert "no-such-token" not in said
 
 
+async def test_a_token_without_the_policy_is_told_which_one_it_lacks(bench: Bench) -> None:
+    token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=[])
+    shown = Shown()
+    where = replace(bench.options.endpoints, token=token)
+    assert await run(replace(bench.asking(), endpoints=where), shown.console, shown) == 125
+    said = " ".join(shown.text.getvalue().split())
+    assert f"POST /v1/transit/encrypt/{ROLE}" in said
+    assert said.endswith("lacks the policy stint-client or stint-sealer.")
+
+
 async def test_a_courier_token_serves_once(bench: Bench) -> None:
     seen: list[dict[str, str]] = []
 
@@ -575,12 +585,13 @@ async def test_what_cannot_be_released_is_said(bench: Bench, tmp_path: Path) -> 
         assert b"no-such-token" not in err
 
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "publish.py"
+
 # --- the example ------------------------------------------------------------------------------------------------
 
 
 async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench) -> None:
-    path = Path(__file__).parents[2] / "examples" / "publish.py"
-    spec = importlib.util.spec_from_file_location("publish", path)
+    spec = importlib.util.spec_from_file_location("publish", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
@@ -596,3 +607,23 @@ async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench)
     payload, secret_id = await bench.runner.open(taken)
     assert payload == wanted
     assert secret_id
+
+
+async def test_the_example_says_in_a_sentence_why_it_cannot_publish(bench: Bench, tmp_path: Path) -> None:
+    good = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
+    poor = await client_token(bench.openbao.address, bench.openbao.root_token, policies=[])
+    environ = {"HOME": str(tmp_path), "NATS_URL": bench.nats.url, "VAULT_ADDR": bench.openbao.address}
+    nowhere = f"127.0.0.1:{free_port()}"
+    for settings, words in [
+        ({}, "Set VAULT_TOKEN."),
+        ({"VAULT_TOKEN": poor}, "lacks the policy stint-publisher."),
+        ({"VAULT_TOKEN": good, "VAULT_ADDR": f"http://{nowhere}"}, "is not reachable"),
+        ({"VAULT_TOKEN": good, "NATS_URL": "nats://[::1"}, "NATS does not take the job"),
+    ]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, EXAMPLE, env=environ | settings, stdout=PIPE, stderr=PIPE
+        )
+        out, err = await process.communicate()
+        assert (process.returncode, out) == (1, b"")
+        assert words in err.decode().splitlines()[-1]
+        assert b"Traceback" not in err

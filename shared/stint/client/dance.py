@@ -1,10 +1,12 @@
 """The client's steps at Vault, so that nobody between it and the runner can read or replay a job."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stint.codec import encode
-from stint.errors import VaultRefusedError
+from stint.errors import VaultDeniedError, VaultRefusedError
 from stint.payload import JobPayload
 from stint.vault.client import Vault
 from stint.vault.edge import Edge, check_path
@@ -37,6 +39,21 @@ class Handover:
             return {"wrap_secret_id": self.wrap_secret_id, "payload": self.payload}
         cubbyhole = {"cubby_token": self.cubby_token, "cubby_path": CUBBYHOLE}
         return {"wrap_secret_id": self.wrap_secret_id, **cubbyhole}
+
+
+@contextmanager
+def needs(*policies: str) -> Iterator[None]:
+    """Say with a denial of Vault's which policies are for what was asked: Vault itself says so of no token.
+
+    Raises:
+        VaultDeniedError: in place of the one that was raised in the block.
+    """
+    try:
+        yield
+    except VaultDeniedError as error:
+        raise VaultDeniedError(
+            f"{error.sentence} The token is not valid any more, or lacks the policy {' or '.join(policies)}."
+        ) from None
 
 
 async def seal(vault: Vault, edge: Edge, token: str, job: JobPayload, *, role: str, wrap_ttl: str) -> Handover:

@@ -9,13 +9,14 @@ from typing import Any, BinaryIO, Final
 from rich.console import Console
 
 from stint.client.api import PAUSES, Api, connect, is_temporary
-from stint.client.dance import seal
+from stint.client.dance import needs, seal
 from stint.client.follow import Narrator, Sink, follow
 from stint.client.interrupts import Interrupts
 from stint.client.options import RunOptions
 from stint.errors import ConfigError, StintError
 from stint.vault.client import Vault
 from stint.vault.edge import Edge
+from stint.vault.policies import CLIENT, SEALER
 
 USAGE: Final = 2
 """An option or an environment that makes no sense."""
@@ -76,7 +77,8 @@ async def _sealed(options: RunOptions) -> Mapping[str, str]:
     where = options.endpoints
     vault = Vault(where.vault_addr, cacert=where.vault_cacert)
     edge = Edge(where.vault_addr, cacert=where.vault_cacert)
-    handover = await seal(vault, edge, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
+    with needs(CLIENT, SEALER):
+        handover = await seal(vault, edge, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
     return {"qname": options.job.qname, **handover.fields()}
 
 
