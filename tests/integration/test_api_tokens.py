@@ -11,10 +11,10 @@ from stint.vault import Caller, Vault
 from stint_api import tokens
 from stint_api.__main__ import LOOKUPS
 from stint_api.answers import RefusalError
-from stint_api.tokens import CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
+from stint_api.tokens import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
 from tests.containers import OpenBao
 from tests.integration.test_api_support import Clock, api
-from tests.servers import NatsProcess
+from tests.servers import BaoProcess, NatsProcess
 from tests.vault_bench import make_bench
 
 BOGUS = "bogus-token"
@@ -113,6 +113,20 @@ def test_no_more_is_remembered_than_fits() -> None:
         memory.put(str(number), number, 1.0)
     known = [number for number in range(CACHE_SIZE + 10) if memory.get(str(number)) is not None]
     assert known == list(range(10, CACHE_SIZE + 10))
+
+
+async def test_nobody_is_told_where_the_services_reach_vault(nats: NatsProcess, bao_process: BaoProcess) -> None:
+    async with api(nats.url, bao_process.address, bao_process.root_token) as bench:
+        await bench.parts.index.ready.wait()
+        shown = (await bench.limited_token(0), BOGUS, "", "no token")
+        answers = [await bench.http.get("/v1/api/job/x", headers={"X-Auth-Token": token}) for token in shown]
+        spent = {"cubby_token": BOGUS, "cubby_path": "cubbyhole/job", "payload": ""}
+        answers.append(await bench.submit(**spent))
+        await bao_process.kill()
+        bench.clock.advance(CACHE_SECONDS + 1)
+        answers += [await bench.http.get("/v1/api/job/x"), await bench.http.get("/readyz")]
+    assert [answer.status_code for answer in answers] == [400, 403, 403, 403, 500, 503, 503]
+    assert [answer.text for answer in answers if "://" in answer.text or str(bao_process.port) in answer.text] == []
 
 
 async def test_while_bogus_tokens_wait_for_vault_others_go_on(nats: NatsProcess, openbao: OpenBao) -> None:

@@ -34,13 +34,19 @@ class _Watch:
         self.over = asyncio.Event()
         self.refusal: RefusalError | None = None
 
-    async def run(self, check: Check, closing: asyncio.Event) -> None:
+    async def check_on(self, check: Check) -> None:
         """Check again and again. However this ends, the watched one ends with it."""
         try:
-            while self.refusal is None and not await _set_within(closing, PERIOD):
+            while self.refusal is None:
+                await asyncio.sleep(PERIOD)
                 self.refusal = await _refusal(check)
         finally:
             self.over.set()
+
+    async def close_with(self, closing: asyncio.Event) -> None:
+        """End with the server, also while Vault keeps a check waiting."""
+        await closing.wait()
+        self.over.set()
 
 
 async def while_allowed(
@@ -59,11 +65,14 @@ async def while_allowed(
 @asynccontextmanager
 async def _watching(check: Check, closing: asyncio.Event) -> AsyncIterator[_Watch]:
     watch = _Watch()
-    task = asyncio.create_task(watch.run(check, closing))
+    checking = asyncio.create_task(watch.check_on(check))
+    waiting = asyncio.create_task(watch.close_with(closing))
     try:
         yield watch
     finally:
-        await cancel(task)
+        await cancel(checking, waiting)
+    if not checking.cancelled():
+        checking.result()  # a fault of ours is not to be taken for an end
 
 
 async def _refusal(check: Check) -> RefusalError | None:
@@ -75,12 +84,3 @@ async def _refusal(check: Check) -> RefusalError | None:
     except StintError as error:
         return refusal_of(error)
     return None
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

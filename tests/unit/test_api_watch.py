@@ -1,0 +1,93 @@
+"""A stream under watch, with a check that a test scripts."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from http import HTTPStatus
+
+import pytest
+
+from stint.errors import VaultUnavailableError
+from stint_api import watch
+from stint_api.answers import RefusalError
+from stint_api.watch import while_allowed
+
+AWAY = VaultUnavailableError("Vault at http://10.0.0.5:8200 is not reachable.")
+REFUSAL = RefusalError(HTTPStatus.FORBIDDEN, "It may not.")
+
+
+class Checks:
+    """What each check comes to, one after another: an error, or None. Behind the last one nothing is checked."""
+
+    def __init__(self, *results: Exception | None) -> None:
+        self._results: Iterator[Exception | None] = iter(results)
+        self.used_up = asyncio.Event()
+
+    async def __call__(self) -> None:
+        try:
+            result = next(self._results)
+        except StopIteration:
+            self.used_up.set()
+            await asyncio.Event().wait()
+            return
+        if result is not None:
+            raise result
+
+
+async def until(over: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    """A stream that has one piece, and waits for its end."""
+    yield b"piece"
+    await over.wait()
+
+
+async def endless(over: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    """A stream that always has more, whether it is over or not."""
+    while True:
+        yield b"over" if over.is_set() else b"piece"
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "PERIOD", 0.001)
+
+
+async def test_a_stream_goes_on_while_nobody_can_say_and_ends_with_the_refusal() -> None:
+    checks = Checks(None, AWAY, AWAY, None, REFUSAL)
+    first, last = [piece async for piece in while_allowed(until, checks, asyncio.Event())]
+    assert (first, last) == (
+        b"piece",
+        b'event: refused\ndata: {"status":"Permission Denied.","error":"It may not."}\n\n',
+    )
+
+
+async def test_nothing_more_is_sent_once_the_caller_was_refused() -> None:
+    """A slow reader has more to come: it gets no more of it."""
+    stream = while_allowed(endless, Checks(REFUSAL), asyncio.Event())
+    told = [await anext(stream)]
+    async with asyncio.timeout(10):
+        while not told[-1].startswith(b"event: refused"):
+            told.append(await anext(stream))
+            await asyncio.sleep(0)
+    assert set(told[:-1]) == {b"piece"}
+    assert [piece async for piece in stream] == []
+
+
+async def test_a_server_that_ends_is_no_refusal_and_waits_for_no_check() -> None:
+    closing, checks = asyncio.Event(), Checks()
+    stream = while_allowed(until, checks, closing)
+    assert await anext(stream) == b"piece"
+    await checks.used_up.wait()
+    rest = asyncio.create_task(_rest(stream))
+    closing.set()
+    async with asyncio.timeout(10):
+        assert await rest == []
+
+
+async def test_a_stream_that_nobody_watches_any_more_ends() -> None:
+    stream = while_allowed(until, Checks(ArithmeticError("a fault of ours")), asyncio.Event())
+    async with asyncio.timeout(10):
+        with pytest.raises(ArithmeticError):
+            await _rest(stream)
+
+
+async def _rest(stream: AsyncGenerator[bytes, None]) -> list[bytes]:
+    return [piece async for piece in stream]
