@@ -1,7 +1,10 @@
 """Logging for every process: one event a line on standard error, no secret in it."""
 
+import contextlib
+import io
 import logging
 import sys
+from typing import TextIO
 
 import stamina.instrumentation
 import structlog
@@ -24,10 +27,26 @@ def configure() -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_NeverRaises(sys.stderr)),
     )
     stamina.instrumentation.set_on_retry_hooks([_say_once])
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+
+class _NeverRaises(io.TextIOBase):
+    """A stream whose reader may be gone: a line that cannot be written must not end what it tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _say_once(details: stamina.instrumentation.RetryDetails) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from stint.errors import ConfigError, EngineError
 from stint.signals import stopping_signals
 from stint.waiting import InterruptedByEventError, unless
 from stint_runner.clock import boot_time
-from stint_runner.deadlines import Deadlines, Noted
+from stint_runner.deadlines import Deadline, Deadlines, Noted
 from stint_runner.docker import DockerEngine
 from stint_runner.docker_client import tls_context
 from stint_runner.engine import Engine
@@ -60,7 +60,7 @@ class Watchdog:
         loop.add_reader(self._handle, self._on_death, loop)
         while True:
             noted = list(self._deadlines.all())
-            await self._end(found for found in noted if found.due <= boot_time())
+            await self._end([found for found in noted if self._is_overdue(found)])
             if self._dead.is_set() and not any(self._is_left(found) for found in noted):
                 return
             await asyncio.sleep(self._pause())
@@ -72,38 +72,43 @@ class Watchdog:
     def _is_left(self, found: Noted) -> bool:
         return found.deadline.process == self._runner and not found.deadline.hold
 
+    def _is_overdue(self, found: Noted) -> bool:
+        return not found.deadline.hold and found.due <= boot_time()
+
     def _pause(self) -> float:
         due = (found.due for found in self._deadlines.all() if not found.deadline.hold)
         return min(TICK, max(RETRY, min(due, default=boot_time() + TICK) - boot_time()))
 
-    async def _end(self, overdue: Iterable[Noted]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for found in overdue:
-                if not found.deadline.hold:
-                    group.create_task(self._end_job(found))
+    async def _end(self, overdue: Sequence[Noted]) -> None:
+        """End these jobs side by side. What fails for one is tried again with the next look, and touches no other.
 
-    async def _end_job(self, found: Noted) -> None:
-        """Freeze the runner first and kill it last.
-
-        A container whose first process it is ends with it, this process too.
+        The runner is frozen first and killed last: a container whose first process it is ends with it, and this
+        process too.
         """
-        job_id = found.deadline.job_id
-        latest = self._deadlines.get(job_id)
-        if latest is None or latest.due > boot_time():
-            return
-        mine = latest.deadline.process == self._runner and not self._dead.is_set()
-        if mine:
-            log.error("the runner is killed: a job's lease is over and the job was not ended", job=job_id)
-            signal.pidfd_send_signal(self._handle, signal.SIGSTOP)
+        own = [found.deadline.job_id for found in overdue if found.deadline.process == self._runner]
+        if own:
+            log.error("the runner is killed: leases are over and their jobs were not ended", jobs=own)
+            self._signal_runner(signal.SIGSTOP)
+        outcomes = await asyncio.gather(*(self._end_job(found.deadline) for found in overdue), return_exceptions=True)
+        for found, outcome in zip(overdue, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                log.error("job's containers not ended, retrying", job=found.deadline.job_id, exc_info=outcome)
+        if own:
+            self._signal_runner(signal.SIGKILL)
+
+    def _signal_runner(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and its parent has noticed
+            signal.pidfd_send_signal(self._handle, number)
+
+    async def _end_job(self, deadline: Deadline) -> None:
+        job_id = deadline.job_id
         if await self._removed(job_id):
             self._deadlines.drop(job_id)
             log.warning("job's containers ended", job=job_id)
-        elif latest.deadline.container_id:
+        elif deadline.container_id:
             # Without the engine at least the processes; the container is tried again with the next look.
-            killed = kill_container(latest.deadline.container_id)
+            killed = kill_container(deadline.container_id)
             log.warning("processes of a container killed", job=job_id, processes=killed)
-        if mine:
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     async def _removed(self, job_id: str) -> bool:
         """Whether the engine says that there is none of the job's containers any more."""

@@ -1,0 +1,120 @@
+"""The watchdog's last resort: every overdue job is ended, whatever happens to another one."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import structlog
+
+from stint import logs
+from stint.subjects import LABEL_JOB
+from stint_runner.clock import boot_id, boot_time
+from stint_runner.deadlines import Deadline, Deadlines
+from stint_runner.engine import ContainerInfo, Engine
+from stint_runner.processes import incarnation
+from stint_runner.watchdog import Watchdog
+
+JOBS = [letter * 24 for letter in "abcd"]
+
+
+class FakeEngine(Engine):
+    """Containers, one a job, each removed as the test says."""
+
+    def __init__(self, runner: subprocess.Popen[bytes]) -> None:
+        self.left = dict.fromkeys(JOBS, True)
+        self.faults: dict[str, list[Exception]] = {}
+        self._runner = runner
+
+    async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
+        job_id = labels[LABEL_JOB]
+        return [ContainerInfo(container_id=job_id, labels=labels, running=True, started=True)] if self.left[job_id] else []
+
+    async def remove(self, container_id: str) -> None:
+        await asyncio.sleep(0)
+        if faults := self.faults.get(container_id):
+            raise faults.pop()
+        self.left[container_id] = False
+
+
+@pytest.fixture
+def runner() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def deadlines(tmp_path: Path, runner: subprocess.Popen[bytes]) -> Deadlines:
+    deadlines = Deadlines(tmp_path)
+    for job_id in JOBS:
+        deadline = Deadline(
+            job_id=job_id,
+            token="me",
+            ack_subject="ack",
+            origin="then",
+            process=incarnation(runner.pid),
+            boot=boot_id(),
+            seconds=1,
+        )
+        deadlines.put(deadline, boot_time() - 2)
+    return deadlines
+
+
+@pytest.fixture
+def engine(runner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    monkeypatch.setattr(os, "getppid", lambda: runner.pid)
+    FakeEngine.__abstractmethods__ = frozenset()  # type: ignore[attr-defined] # a watchdog only finds and removes
+    return FakeEngine(runner)
+
+
+async def _watch(deadlines: Deadlines, engine: Engine, runner: subprocess.Popen[bytes]) -> None:
+    async with asyncio.timeout(20):
+        await Watchdog(deadlines, engine, runner.pid).run()
+
+
+async def test_all_overdue_jobs_are_ended_although_one_removal_fails(
+    deadlines: Deadlines, engine: FakeEngine, runner: subprocess.Popen[bytes]
+) -> None:
+    engine.faults = {JOBS[0]: [ZeroDivisionError("the first one")], JOBS[2]: [OSError("the third one")]}
+    await _watch(deadlines, engine, runner)
+    assert not any(engine.left.values())
+    assert list(deadlines.all()) == []
+    assert runner.wait(10) == -signal.SIGKILL
+
+
+async def test_a_runner_that_is_reaped_meanwhile_stops_nothing(
+    deadlines: Deadlines, engine: FakeEngine, runner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor takes the dead runner's process id away between two removals."""
+    remove = engine.remove
+
+    async def removing(container_id: str) -> None:
+        runner.kill()
+        runner.wait()
+        await remove(container_id)
+
+    monkeypatch.setattr(engine, "remove", removing)
+    await _watch(deadlines, engine, runner)
+    assert not any(engine.left.values())
+
+
+async def test_a_broken_standard_error_stops_nothing(
+    deadlines: Deadlines, engine: FakeEngine, runner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    before = structlog.get_config()
+    with os.fdopen(writing, "w", buffering=1) as broken:
+        monkeypatch.setattr(sys, "stderr", broken)
+        logs.configure()
+        try:
+            await _watch(deadlines, engine, runner)
+        finally:
+            structlog.configure(**before)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # what is buffered goes nowhere
+    assert not any(engine.left.values())
