@@ -38,6 +38,10 @@ class BrokerUnavailableError(StintError):
     """NATS is not reachable or does not answer."""
 
 
+class ConsumerGoneError(BrokerUnavailableError):
+    """The consumer that made this delivery is gone: pull its queue again."""
+
+
 class BrokerRefusedError(StintError):
     """NATS refused the request, and will refuse it again."""
 

@@ -189,8 +189,25 @@ class Delivery(Protocol):
         """
         ...
 
+    @property
+    def lease(self) -> float:
+        """For how many seconds the broker leaves it to its holder, whatever lease this runner would have set."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How often this consumer has delivered the job, from 1.
+
+        1 of a job that has started says that the consumer was made anew, not that the job's holder was lost.
+        """
+        ...
+
     async def renew(self) -> None:
-        """Ask for another full lease, and return once the broker answered."""
+        """Ask for another full lease, and return once the broker answered.
+
+        Raises:
+            ConsumerGoneError: the queue has no consumer any more. The job is its first one still.
+        """
         ...
 
     async def ack(self) -> None:
@@ -212,7 +229,8 @@ class WorkQueues(Protocol):
     async def pull(self, token: str, wait: float) -> Delivery | None:
         """The queue's next job, None if there is none or it is busy. Waits at most about `wait` seconds.
 
-        Makes the queue's consumer if it has none.
+        Makes the queue's consumer if it has none. A delivery that cannot be returned, since the broker fails amid the
+        pull, is given back.
         """
         ...
 
@@ -233,10 +251,6 @@ class WorkQueues(Protocol):
 
     async def hint(self, token: str) -> None:
         """Tell all runners that this queue has work."""
-        ...
-
-    async def lease(self, token: str) -> float:
-        """The lease in seconds as the server has it for this queue, whatever this runner asked for."""
         ...
 
 

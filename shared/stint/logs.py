@@ -27,7 +27,7 @@ def configure() -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(_NeverRaises(sys.stderr)),
+        logger_factory=structlog.WriteLoggerFactory(_NeverRaises(sys.stderr)),  # type: ignore[arg-type] # it only writes and flushes
     )
     stamina.instrumentation.set_on_retry_hooks([_say_once])
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")

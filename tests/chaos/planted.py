@@ -40,7 +40,8 @@ LATE: Final = 15.0
 def _no_fence() -> None:
     """A lease is never taken for lost."""
 
-    async def keep(self: Lease, after_each: Callable[[], Any]) -> None:
+    async def keep(self: Lease, after_each: Callable[[], Any], pull_again: Any = None) -> None:
+        del pull_again
         while True:
             await asyncio.sleep(self.times.heartbeat)
             await self._renew()

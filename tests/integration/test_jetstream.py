@@ -17,7 +17,6 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
-    JetStreamWorkQueues,
     declare,
     elections,
 )
@@ -26,7 +25,7 @@ from stint.jetstream.driver import NoAnswerError
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
 from stint.job import State
-from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, consumer_name, log_subject, queue_token
+from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, log_subject
 from tests.brokers import connected
 from tests.events import TOKEN, ended, started, submitted
 from tests.servers import NatsProcess
@@ -36,13 +35,6 @@ JOB = "0123456789abcdef01234567"
 
 def job_id(number: int) -> str:
     return f"{number:024x}"
-
-
-@pytest.fixture
-async def queues(broker: Broker) -> JetStreamWorkQueues:
-    queues = JetStreamWorkQueues(broker, lease=30)
-    await queues.start()
-    return queues
 
 
 async def test_declaring_twice_changes_nothing(broker: Broker) -> None:
@@ -133,21 +125,6 @@ async def test_what_is_submitted_while_its_absence_is_proven_is_found(
     assert job.state is State.QUEUED
 
 
-async def test_a_late_delivery_is_not_given_back(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    """It may be another runner's by now, and the server would take the NAK all the same."""
-    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-    delivery = await queues.pull(TOKEN, 1)
-    assert delivery is not None
-    message = Msg(broker.client, subject=delivery.subject, reply=delivery.ack_subject)
-    queues._pulled_at[consumer_name(TOKEN)] -= 16  # noqa: SLF001 - half a lease ago and more
-    await queues._on_message(message)  # noqa: SLF001 - as the client would
-    await broker.client.flush()
-    assert await queues.pull(TOKEN, 0.3) is None, "still with its holder"
-    queues._pulled_at[consumer_name(TOKEN)] += 16  # noqa: SLF001 - just now
-    await queues._on_message(message)  # noqa: SLF001 - as the client would
-    assert await queues.pull(TOKEN, 1) is not None
-
-
 @pytest.mark.parametrize("url", ["nats://host:notaport", "nats://", "nats://:4222", ""])
 def test_an_address_that_is_none_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(ConfigError, match="NATS_URL"):
@@ -207,98 +184,6 @@ async def test_a_broker_that_starts_before_its_server(nats_process: NatsProcess)
     await declare(broker)
     assert await JetStreamEventLog(broker).load(JOB) is None
     await broker.close()
-
-
-# --- work queues ------------------------------------------------------------------------------------------------
-
-
-async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    log = JetStreamEventLog(broker)
-    for number in range(3):
-        await log.append(TOKEN, job_id(number), submitted())
-    seen = []
-    for _ in range(3):
-        delivery = await queues.pull(TOKEN, 1)
-        assert delivery is not None
-        assert await queues.pull(TOKEN, 0.05) is None, "busy"
-        await delivery.renew()
-        await delivery.ack()
-        seen.append(delivery.subject.rpartition(".")[2])
-    assert seen == [job_id(number) for number in range(3)]
-    assert await queues.pull(TOKEN, 0.05) is None
-    assert await queues.pending() == []
-
-
-async def test_queues_are_independent(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    log = JetStreamEventLog(broker)
-    tokens = [queue_token(name) for name in ("a", "b", "")]
-    for number, token in enumerate(tokens):
-        await log.append(token, job_id(number), submitted())
-    async with asyncio.timeout(5):
-        while sorted(await queues.pending()) != sorted(tokens):
-            pass  # WORK takes them from EVENTS a moment later
-    deliveries = await asyncio.gather(*(queues.pull(token, 1) for token in tokens))
-    assert [delivery.subject.split(".")[2] for delivery in deliveries if delivery] == tokens
-
-
-async def test_what_is_given_back_comes_again(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-    first = await queues.pull(TOKEN, 1)
-    assert first is not None
-    await first.give_back()
-    again = await queues.pull(TOKEN, 1)
-    assert again is not None
-    assert again.sequence == first.sequence
-
-
-async def test_an_abandoned_pull_does_not_block_its_queue(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    pull = asyncio.create_task(queues.pull(TOKEN, 5))
-    async with asyncio.timeout(5):
-        while not (await broker.api(f"CONSUMER.INFO.{WORK}.{consumer_name(TOKEN)}")).get("num_waiting"):
-            pass
-    pull.cancel()
-    await asyncio.gather(pull, return_exceptions=True)
-    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-    async with asyncio.timeout(5):
-        delivery = None
-        while delivery is None:
-            delivery = await queues.pull(TOKEN, 0.2)
-    assert delivery.subject.endswith(JOB)
-
-
-async def test_hints_name_the_queue_and_carry_no_payload(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    async with queues.hints() as hints:
-        await broker.client.flush()
-        await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-        assert await anext(hints) == TOKEN
-        await queues.hint("me")
-        assert await anext(hints) == "me"
-
-
-async def test_the_lease_is_what_the_server_says(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    assert await queues.lease(TOKEN) == 30
-    shorter = JetStreamWorkQueues(broker, lease=2)
-    await shorter.start()
-    assert await shorter.lease(TOKEN) == 30, "a shorter lease would cut those that are being held"
-
-
-async def test_a_consumer_that_is_gone_is_made_again(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    await queues.lease(TOKEN)
-    await broker.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(TOKEN)}")
-    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-    assert await queues.pull(TOKEN, 1) is not None
-
-
-async def test_more_than_a_thousand_queues(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    log = JetStreamEventLog(broker)
-    tokens = [queue_token(f"queue {number}") for number in range(1100)]
-    for number, token in enumerate(tokens):
-        await log.append(token, job_id(number), submitted())
-    async with asyncio.timeout(10):
-        while len(await queues.pending()) != 1100:
-            pass
-    for token in tokens:
-        assert await queues.lease(token) == 30
 
 
 async def test_a_wrong_expectation_has_its_own_number(broker: Broker) -> None:

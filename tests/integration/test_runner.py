@@ -290,12 +290,14 @@ async def test_a_job_that_was_killed_or_deleted_in_the_queue_never_runs(bench: B
 async def test_the_job_of_a_lost_runner_ends_unknown_and_its_queue_goes_on(bench: Bench) -> None:
     lost, good = await bench.submit("true"), await bench.submit("true")
     await bench.log.append(queue_token("deploys"), lost, started("runner-that-is-gone"))
-    async with bench.runner(takeover=0.3):
+    async with bench.runner(lease=3.0, takeover=7.0):
         job, end = await bench.end(lost)
         after, _ = await bench.end(good)
     assert (job.state, end.reason, end.by) == (State.UNKNOWN, "lost", "runner-1")
     assert after.state is State.SUCCESS
-    assert (_seconds(after, "started") - _seconds(job, "ended")).total_seconds() >= 0.3, "T later"
+    assert (_seconds(after, "started") - _seconds(job, "ended")).total_seconds() >= 7, "T later"
+    begun = _seconds(job, "started")
+    assert (_seconds(job, "ended") - begun).total_seconds() >= 3, "its runner had a lease's time to renew"
 
 
 async def test_a_restarted_runner_does_not_run_its_own_job_again(bench: Bench) -> None:

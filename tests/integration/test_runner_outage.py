@@ -6,6 +6,7 @@ from stint.jetstream import Broker
 from stint.job import State
 from stint.subjects import LABEL_JOB, queue_token
 from stint_runner.engine import Engine
+from stint_runner.lease import KILL, LeaseTimes
 from tests.brokers import connected
 from tests.containers import OpenBao
 from tests.outputs import written
@@ -14,6 +15,8 @@ from tests.servers import NatsProcess
 
 LEASE = 3.0
 """Seconds: short, so that the test is."""
+TAKEOVER = 7.0
+"""Seconds: as short as the times of such a lease allow."""
 
 
 async def _started(bench: Bench, script: str) -> str:
@@ -24,8 +27,8 @@ async def _started(bench: Bench, script: str) -> str:
 
 
 async def _gone(engine: Engine, job_id: str) -> None:
-    while await engine.find({LABEL_JOB: job_id}):
-        pass
+    while await engine.find({LABEL_JOB: job_id}):  # noqa: ASYNC110 - an engine tells nobody
+        await asyncio.sleep(0.05)
 
 
 async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_on(
@@ -33,11 +36,12 @@ async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_
 ) -> None:
     async with connected(nats_process.url) as broker:
         bench = await make_bench(broker, openbao, busybox)
-        async with bench.runner(lease=LEASE, takeover=0.3):
+        async with bench.runner(lease=LEASE, takeover=TAKEOVER):
             job_id = await _started(bench, "echo up; sleep 600")
             good = await bench.submit("true")
             await nats_process.kill()
-            async with asyncio.timeout(LEASE):
+            times = LeaseTimes(lease=LEASE, takeover=TAKEOVER)
+            async with asyncio.timeout(times.fence + times.fence_grace + KILL):
                 await _gone(bench.engine(), job_id)
             await nats_process.start()
             await broker.wait_connected()

@@ -32,6 +32,8 @@ class Delivery:
     sequence = 1
     ack_subject = "ack"
     origin = "consumer"
+    lease = 0.3
+    count = 1
 
     def __init__(self, renew: Callable[[int], object]) -> None:
         self.renewals = 0
@@ -79,7 +81,7 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
     async def look() -> None:
         looks.release()
 
-    keeping = asyncio.create_task(Lease(delivery, TIMES, confirmed=boot_time()).keep(look))
+    keeping = asyncio.create_task(Lease(delivery, takeover=15, confirmed=boot_time()).keep(look))
     for _ in range(3):
         await looks.acquire()
     keeping.cancel()
@@ -87,7 +89,7 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
 
 
 async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
-    lease = Lease(Delivery(lambda _: BrokerUnavailableError()), TIMES, confirmed=boot_time())
+    lease = Lease(Delivery(lambda _: BrokerUnavailableError()), takeover=15, confirmed=boot_time())
     begun = boot_time()
     with pytest.raises(LeaseLostError):
         await lease.keep(_nothing)
@@ -102,16 +104,16 @@ async def test_one_failed_renewal_is_no_loss() -> None:
     async def look() -> None:
         looked.set()
 
-    lease = Lease(Delivery(lambda n: BrokerUnavailableError() if n == 1 else None), TIMES, confirmed=boot_time())
+    lease = Lease(Delivery(lambda n: BrokerUnavailableError() if n == 1 else None), takeover=15, confirmed=boot_time())
     keeping = asyncio.create_task(lease.keep(look))
-    await looked.wait()
-    keeping.cancel()
+    await asyncio.wait({keeping, asyncio.create_task(looked.wait())}, return_when=asyncio.FIRST_COMPLETED)
     assert not lease.lost
+    keeping.cancel()
 
 
 async def test_a_late_answer_is_no_proof_of_a_lease() -> None:
     """The server answers renewals of leases that are over."""
-    lease = Lease(Delivery(lambda _: None), TIMES, confirmed=boot_time() - TIMES.lease)
+    lease = Lease(Delivery(lambda _: None), takeover=15, confirmed=boot_time() - TIMES.lease)
     with pytest.raises(LeaseLostError):
         await lease.keep(_nothing)
 
@@ -123,7 +125,7 @@ async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:
         raise BrokerUnavailableError
 
     with pytest.raises(LeaseLostError):
-        await Lease(delivery, TIMES, confirmed=boot_time()).keep(look)
+        await Lease(delivery, takeover=15, confirmed=boot_time()).keep(look)
     assert delivery.renewals > 3
 
 

@@ -15,6 +15,7 @@ from stint import logs
 from stint.subjects import LABEL_JOB
 from stint_runner.clock import boot_id, boot_time
 from stint_runner.deadlines import Deadline, Deadlines
+from stint_runner.docker import DockerEngine
 from stint_runner.engine import ContainerInfo, Engine
 from stint_runner.processes import incarnation
 from stint_runner.watchdog import Watchdog
@@ -22,17 +23,18 @@ from stint_runner.watchdog import Watchdog
 JOBS = [letter * 24 for letter in "abcd"]
 
 
-class FakeEngine(Engine):
-    """Containers, one a job, each removed as the test says."""
+class FakeEngine(DockerEngine):
+    """Containers, one a job, each removed as the test says. A watchdog asks an engine for nothing else."""
 
-    def __init__(self, runner: subprocess.Popen[bytes]) -> None:
+    def __init__(self) -> None:
         self.left = dict.fromkeys(JOBS, True)
         self.faults: dict[str, list[Exception]] = {}
-        self._runner = runner
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
         job_id = labels[LABEL_JOB]
-        return [ContainerInfo(container_id=job_id, labels=labels, running=True, started=True)] if self.left[job_id] else []
+        return (
+            [ContainerInfo(container_id=job_id, labels=labels, running=True, started=True)] if self.left[job_id] else []
+        )
 
     async def remove(self, container_id: str) -> None:
         await asyncio.sleep(0)
@@ -68,8 +70,7 @@ def deadlines(tmp_path: Path, runner: subprocess.Popen[bytes]) -> Deadlines:
 @pytest.fixture
 def engine(runner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     monkeypatch.setattr(os, "getppid", lambda: runner.pid)
-    FakeEngine.__abstractmethods__ = frozenset()  # type: ignore[attr-defined] # a watchdog only finds and removes
-    return FakeEngine(runner)
+    return FakeEngine()
 
 
 async def _watch(deadlines: Deadlines, engine: Engine, runner: subprocess.Popen[bytes]) -> None:

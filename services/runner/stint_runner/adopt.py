@@ -1,9 +1,10 @@
 """What a runner finds of itself when it starts: jobs of an earlier process. With those that are its own it goes on."""
 
-from collections import defaultdict
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
@@ -23,14 +24,16 @@ from stint.subjects import (
 from stint.view import parse_time
 from stint_runner.attend import Attendant
 from stint_runner.clock import boot_time
-from stint_runner.deadlines import Deadline, Noted
+from stint_runner.deadlines import Noted
 from stint_runner.engine import ContainerInfo
-from stint_runner.lease import server_margin
+from stint_runner.lease import Lease, server_margin
 from stint_runner.leased import Leased
 from stint_runner.parts import Parts
 from stint_runner.queued import QueuedJob
 from stint_runner.removal import cleared
+from stint_runner.takeover import take_over_own
 from stint_runner.waiting import patiently
+from stint_runner.watch import Verdict
 
 log = structlog.get_logger()
 
@@ -40,13 +43,16 @@ EPSILON: Final = 0.001
 """Seconds that are left of a time-out which is over."""
 
 
-class _NoDelivery(NamedTuple):
+@dataclass(frozen=True)
+class _NoDelivery:
     """Stands for a delivery that is another's by now, where the queue waits all the same."""
 
-    ack_subject: str
-    origin: str
+    ack_subject: str = ""
+    origin: str = ""
+    lease: float = 30.0
     subject: str = ""
     sequence: int = 0
+    count: int = 0
 
     async def renew(self) -> None:
         raise LeaseLostError
@@ -59,97 +65,106 @@ class _NoDelivery(NamedTuple):
         raise LeaseLostError
 
 
-class Adopted(NamedTuple):
-    """A job to go on with; see `Attendant.see_through`."""
-
-    leased: Leased
-    queued: QueuedJob
-
-
 class Adoption:
-    """Looks through what an earlier process of this runner left. `run` once, before anything else is done."""
+    """Looks through what an earlier process of this runner left. `run` once, before anything is pulled."""
 
     def __init__(self, parts: Parts, attendant: Attendant) -> None:
         self._parts = parts
         self._attendant = attendant
 
-    async def run(self) -> Sequence[Adopted]:
-        """The jobs to go on with. All others are stopped here, or left to whoever receives them."""
-        containers = await self._containers()
+    async def run(self) -> Sequence[asyncio.Task[None]]:
+        """The jobs to go on with, each under its lease already. All others are cleaned up, or left to their receivers.
+
+        Those with a deadline on disk come first, side by side, for their leases are running: no engine is asked before.
+        """
         noted = {found.deadline.job_id: found for found in self._parts.deadlines.all()}
-        adopted = []
-        for job_id in containers.keys() | noted.keys():
-            with structlog.contextvars.bound_contextvars(job=job_id):
-                if found := await self._look_at(job_id, containers.get(job_id, ()), noted.get(job_id)):
-                    adopted.append(found)
-        return adopted
+        adopted = await asyncio.gather(*(self._look_at(job_id, found) for job_id, found in noted.items()))
+        marked = await self._marked()
+        adopted += await asyncio.gather(
+            *(self._look_at(job_id, marked[job_id]) for job_id in marked.keys() - noted.keys())
+        )
+        return [task for task in adopted if task]
 
-    async def _containers(self) -> Mapping[str, Sequence[ContainerInfo]]:
+    async def _marked(self) -> Mapping[str, ContainerInfo]:
         """This runner's containers by job."""
-        engine, labels = self._parts.engine, {LABEL_RUNNER: self._parts.runner}
         try:
-            found = await patiently(lambda: engine.find(labels), on=EngineError, within=ENGINE_PATIENCE)
+            found = await patiently(self._containers, on=EngineError, within=ENGINE_PATIENCE)
         except EngineError as error:
-            log.error("nothing adopted: the engine does not answer", error=error.sentence)  # noqa: TRY400 - a sentence says it
+            log.error("only jobs with a deadline adopted: the engine does not answer", error=error.sentence)  # noqa: TRY400 - a sentence says it
             found = ()
-        by_job: defaultdict[str, list[ContainerInfo]] = defaultdict(list)
-        for container in found:
-            by_job[container.labels.get(LABEL_JOB, "")].append(container)
-        return by_job
+        return {container.labels.get(LABEL_JOB, ""): container for container in found}
 
-    async def _look_at(self, job_id: str, containers: Sequence[ContainerInfo], noted: Noted | None) -> Adopted | None:
+    async def _containers(self, **labels: str) -> Sequence[ContainerInfo]:
+        return await self._parts.engine.find({LABEL_RUNNER: self._parts.runner} | labels)
+
+    async def _look_at(self, job_id: str, trace: Noted | ContainerInfo) -> asyncio.Task[None] | None:
+        """What fails for one job touches no other; its watchdog ends it."""
+        with structlog.contextvars.bound_contextvars(job=job_id):
+            try:
+                return await self._decide(job_id, trace)
+            except Exception:
+                log.exception("job not adopted")
+                return None
+
+    async def _decide(self, job_id: str, trace: Noted | ContainerInfo) -> asyncio.Task[None] | None:
         job = await patiently(lambda: self._parts.log.load(job_id))
         if job is None:
             return None  # of another Stint on this engine
-        if job.state is State.QUEUED and noted:
-            await self._hand_back(job, noted.deadline)
-        if job.state not in ACTIVE or job.runner != self._parts.runner:
-            await self._clear(job)
-            return None
-        return await self._adopt(job, containers, noted)
-
-    async def _hand_back(self, job: Job, deadline: Deadline) -> None:
-        """It had been received and not claimed: nobody else need wait for its lease to end."""
-        delivery = await self._reclaim(job, deadline.ack_subject, deadline.origin)
-        if delivery:
+        ours = job.state in ACTIVE and job.runner == self._parts.runner
+        delivery, asked = None, boot_time()
+        if ours or job.state is State.QUEUED:
+            delivery = await self._reclaim(job, trace, asked)
+        if ours and (delivery or self._parts.holds(job)):
+            return self._adopt(job, delivery, asked, trace)
+        if delivery:  # it had been received and not claimed: nobody else need wait for its lease to end
             await patiently(delivery.give_back)
+        if ours:
+            log.warning("job not adopted: its lease is over")
+        self._attendant.clean_up(self._clear(job))
+        return None
 
-    async def _adopt(self, job: Job, containers: Sequence[ContainerInfo], noted: Noted | None) -> Adopted | None:
-        container = next((container for container in containers if container.started), None)
-        labels = container.labels if container else {}
-        ack = noted.deadline.ack_subject if noted else labels.get(LABEL_ACK, "")
-        origin = noted.deadline.origin if noted else labels.get(LABEL_ORIGIN, "")
-        asked = boot_time()
-        late = noted is not None and noted.due - server_margin(noted.deadline.seconds) < asked
-        delivery = None if late else await self._reclaim(job, ack, origin)
-        if container is None or (delivery is None and not self._parts.holds(job)):
-            await self._let_go(job, delivery)
-            return None
-        leased = await self._leased(job, delivery or _NoDelivery(ack, origin), asked)
-        leased.lease.lost = delivery is None
-        queued = self._attendant.queued(leased)
-        timeout = _left(job, labels.get(LABEL_TIMEOUT, ""))
-        queued.adopt(job, container.container_id, masked=LABEL_MASKED in labels, timeout=timeout)
-        log.info("job adopted", lease="lost" if leased.lease.lost else "renewed")
-        return Adopted(leased, queued)
-
-    async def _leased(self, job: Job, delivery: Delivery, asked: float) -> Leased:
-        lease = await self._attendant.lease(job.token, delivery, asked)
-        leased = Leased(self._parts.log, EventAddress("submitted", job.token, job.job_id), lease)
-        leased.watch.see(job)
-        return leased
-
-    async def _reclaim(self, job: Job, ack: str, origin: str) -> Delivery | None:
+    async def _reclaim(self, job: Job, trace: Noted | ContainerInfo, asked: float) -> Delivery | None:
+        """Its delivery, leased anew, if it is not another's by now."""
+        if isinstance(trace, Noted):
+            ack, origin = trace.deadline.ack_subject, trace.deadline.origin
+            if trace.due - server_margin(trace.deadline.seconds) < asked:
+                return None
+        else:
+            ack, origin = trace.labels.get(LABEL_ACK, ""), trace.labels.get(LABEL_ORIGIN, "")
         if not ack or not origin:
             return None
         return await patiently(lambda: self._parts.queues.reclaim(job.token, ack, origin))
 
-    async def _let_go(self, job: Job, delivery: Delivery | None) -> None:
-        """Too late, or nothing to go on with: clear away what there is, and let the job come again to be ended."""
-        log.warning("job not adopted", lease="renewed" if delivery else "lost")
-        await self._clear(job)
-        if delivery:
-            await patiently(delivery.give_back)
+    def _adopt(
+        self, job: Job, delivery: Delivery | None, asked: float, trace: Noted | ContainerInfo
+    ) -> asyncio.Task[None]:
+        """Keep the lease from now on, and go on with the job under it."""
+        noted = trace.deadline if isinstance(trace, Noted) else None
+        lease = Lease(
+            delivery or (_NoDelivery(noted.ack_subject, noted.origin, noted.seconds) if noted else _NoDelivery()),
+            takeover=self._parts.takeover,
+            confirmed=asked,
+        )
+        lease.lost = delivery is None
+        address = EventAddress("submitted", job.token, job.job_id)
+        leased = Leased(self._parts.log, self._parts.queues, address, lease)
+        leased.watch.see(job)
+        queued = QueuedJob(self._parts, leased)
+        queued.note(job, noted.container_id if noted else "")
+        log.info("job adopted", lease="lost" if lease.lost else "renewed")
+        return asyncio.create_task(self._attendant.process(leased, queued, lambda: self._go_on(job, queued)))
+
+    async def _go_on(self, job: Job, queued: QueuedJob) -> Verdict:
+        """For as long as the engine does not answer nobody knows what became of the job: its queue waits."""
+        found = await patiently(lambda: self._containers(**{LABEL_JOB: job.job_id}), on=EngineError)
+        container = next((container for container in found if container.started), None)
+        if container is None:
+            queued.over()
+            return await take_over_own(self._parts, job)
+        time_left = _left(job, container.labels.get(LABEL_TIMEOUT, ""))
+        return await queued.adopt(
+            job, container.container_id, masked=LABEL_MASKED in container.labels, time_left=time_left
+        )
 
     async def _clear(self, job: Job) -> None:
         if await cleared(self._parts.engine, job.job_id):

@@ -1,16 +1,17 @@
 """What a runner does with a delivery: run the job, or find out from the log why not."""
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 
-from stint.errors import InvalidJobIdError, InvalidTokenError, LeaseLostError
+from stint.errors import ConfigError, InvalidJobIdError, InvalidTokenError, LeaseLostError
 from stint.eventlog import Delivery, Outcome
 from stint.events import Ended, Rejected
 from stint.job import ACTIVE, Finish, Job, State, decide
-from stint.subjects import EventAddress, parse_event_subject
-from stint_runner.lease import Lease, LeaseTimes
+from stint.subjects import EventAddress, parse_event_subject, queue_name
+from stint_runner.lease import Lease
 from stint_runner.leased import Leased
 from stint_runner.opening import UnfitError
 from stint_runner.parts import Parts
@@ -34,7 +35,7 @@ class Attendant:
     def __init__(self, parts: Parts) -> None:
         self.jobs: dict[EventAddress, Leased] = {}
         self._parts = parts
-        self._cleaning: set[asyncio.Task[None]] = set()
+        self._cleaning: set[asyncio.Task[object]] = set()
 
     def drain(self) -> None:
         """Give back what has not been claimed yet."""
@@ -46,10 +47,20 @@ class Attendant:
         for leased in self.jobs.values():
             leased.watch.killed.set()
 
+    def clean_up(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do this beside the jobs: no queue and no lease waits for it."""
+        task = asyncio.create_task(work)
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    async def clean_ups_below(self, number: int) -> None:
+        """Wait until fewer than `number` jobs are being cleaned up after: an engine that hangs gets no more of them."""
+        while len(self._cleaning) >= number:
+            await asyncio.wait(self._cleaning, return_when=asyncio.FIRST_COMPLETED)
+
     async def close(self) -> None:
         """Wait for the clean-up of all jobs."""
-        if self._cleaning:
-            await asyncio.wait(self._cleaning)
+        await self.clean_ups_below(1)
 
     async def attend(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
         """See to a delivery until it needs nothing more from this runner.
@@ -62,7 +73,15 @@ class Attendant:
         Raises:
             UnfitError: this runner cannot run jobs now; the delivery was given back.
         """
-        lease = await self.lease(token, delivery, pulled_at)
+        lease = Lease(delivery, takeover=self._parts.takeover, confirmed=pulled_at)
+        try:
+            lease.times.check()
+        except ConfigError as error:
+            await lease.give_back()
+            sentence = (
+                f"The lease of queue {queue_name(token)!r}, set by another runner, does not fit this one's settings."
+            )
+            raise UnfitError(f"{sentence} {error.sentence}") from None
         try:
             address = parse_event_subject(delivery.subject)
         except (InvalidTokenError, InvalidJobIdError):
@@ -71,26 +90,21 @@ class Attendant:
         with structlog.contextvars.bound_contextvars(job=address.job_id):
             known = self.jobs.get(address)
             if known is None or not await known.carry_on(delivery, pulled_at):
-                await self.see_through(Leased(self._parts.log, address, lease))
+                leased = Leased(self._parts.log, self._parts.queues, address, lease)
+                queued = QueuedJob(self._parts, leased)
+                await self.process(leased, queued, lambda: self._find_out(leased, queued))
 
-    async def lease(self, token: str, delivery: Delivery, confirmed: float) -> Lease:
-        """The lease that a delivery comes with."""
-        seconds = await self._parts.queues.lease(token)
-        return Lease(delivery, LeaseTimes(lease=seconds, takeover=self._parts.takeover), confirmed=confirmed)
-
-    async def see_through(self, leased: Leased, adopted: QueuedJob | None = None) -> None:
-        """Settle a job that this runner has, or go on with one that it has adopted."""
+    async def process(self, leased: Leased, queued: QueuedJob, life: Callable[[], Awaitable[Verdict]]) -> None:
+        """Live a job's life under its lease, then do with its delivery what the verdict says, then clean up."""
         self.jobs[leased.address] = leased
         try:
-            await leased.see_through(self._settle(leased, adopted))
+            await leased.see_through(self._settle(leased, life))
         except LeaseLostError:
             log.warning("delivery left to others: its lease is over")
         finally:
             del self.jobs[leased.address]
-
-    def queued(self, leased: Leased) -> QueuedJob:
-        """A job to run here."""
-        return QueuedJob(self._parts, leased, self._cleaning)
+            if queued.needs_clean_up:
+                self.clean_up(queued.clean_up())
 
     async def _throw_away(self, lease: Lease) -> None:
         """Record what names no queue or job, outside the view, and get it out of its queue."""
@@ -100,10 +114,10 @@ class Attendant:
         await patiently(lease.ack)
         log.warning("submission rejected", sequence=sequence, error=event.error)
 
-    async def _settle(self, leased: Leased, adopted: QueuedJob | None) -> None:
+    async def _settle(self, leased: Leased, life: Callable[[], Awaitable[Verdict]]) -> None:
         lease = leased.lease
         try:
-            verdict = await (adopted.go_on() if adopted else self._find_out(leased))
+            verdict = await life()
         except UnfitError:
             await lease.give_back()
             raise
@@ -120,14 +134,13 @@ class Attendant:
                 await patiently(lease.ack)
             case Verdict.GIVE_BACK:
                 await lease.give_back()
-            case Verdict.HOLD:
+            case Verdict.WAIT:
                 await lease.give_back(lease.times.lease)
 
-    async def _find_out(self, leased: Leased) -> Verdict:
+    async def _find_out(self, leased: Leased, queued: QueuedJob) -> Verdict:
         seen, verdict = 0, Verdict.LOOK_AGAIN
         while verdict is Verdict.LOOK_AGAIN:
             job = await patiently(lambda: self._parts.log.load(leased.address.job_id))
-            queued = self.queued(leased)
             if job is not None and job.state is State.QUEUED and job.sequence == seen:
                 # Nobody came first, and yet no fact can be appended: a stranger's stands in its place already.
                 verdict = await queued.end_unstarted(job, self._parts.fact(Rejected, error=BARRED))
@@ -143,7 +156,7 @@ class Attendant:
         if job.terminal:
             return verdict_on_ended(job)
         if job.state in ACTIVE:
-            return await take_over(self._parts, job)
+            return await take_over(self._parts, job, leased.lease.delivery)
         return await queued.run(job)
 
     async def _give_up(self, leased: Leased, error: Exception) -> Verdict:

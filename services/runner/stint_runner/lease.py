@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from stint.errors import BrokerUnavailableError, ConfigError, LeaseLostError, StintError
+from stint.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError, StintError
 from stint.eventlog import Delivery
 from stint_runner.clock import boot_time
 
@@ -72,7 +72,7 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
         """The inequalities on which the promise of one job at a time rests.
 
         Raises:
-            ConfigError: one does not hold; spells out the sum.
+            ConfigError: one does not hold; its sentence spells out the sum.
         """
         over = self.lease - self.margin + self.takeover
         told = self.heartbeat + self.request_timeout + KILL + CLOCK_SKEW
@@ -100,16 +100,22 @@ class Lease:
         on_confirmed: called with `confirmed` at each confirmation.
     """
 
-    def __init__(self, delivery: Delivery, times: LeaseTimes, *, confirmed: float) -> None:
-        """`confirmed` is when the pull that brought the delivery was sent."""
+    def __init__(self, delivery: Delivery, *, takeover: float, confirmed: float) -> None:
+        """`confirmed` is when the pull that brought the delivery was sent; `takeover` is T."""
         self.delivery = delivery
-        self.times = times
+        self.times = LeaseTimes(lease=delivery.lease, takeover=takeover)
         self.confirmed = confirmed
         self.lost = False
         self.on_confirmed: Callable[[float], None] = _nobody
 
-    async def keep(self, after_each: Callable[[], Awaitable[None]]) -> None:
-        """Renew until cancelled, calling back after each renewal.
+    async def keep(
+        self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Renew until cancelled.
+
+        Args:
+            after_each: called after each renewal.
+            pull_again: called when the delivery's consumer is gone; may `carry_on` with another delivery of the job.
 
         Raises:
             LeaseLostError: the lease must be taken for lost. Nothing may be renewed or acknowledged any more.
@@ -119,7 +125,7 @@ class Lease:
             await asyncio.sleep(min(pause, self._until_fence()))
             if self._until_fence() <= 0:
                 self._lose("It could not be renewed.")
-            if await self._renew():
+            if await self._renew(pull_again):
                 await self.look(after_each)
                 pause = self.times.heartbeat
             else:
@@ -128,6 +134,7 @@ class Lease:
     def carry_on(self, delivery: Delivery, confirmed: float) -> None:
         """The same job was delivered to this runner again: that delivery counts from now on."""
         self.delivery = delivery
+        self.times = msgspec.structs.replace(self.times, lease=delivery.lease)
         self.lost = False
         self._confirm(confirmed)
 
@@ -143,12 +150,16 @@ class Lease:
     def _until_fence(self) -> float:
         return max(0.0, self.confirmed + self.times.fence - boot_time())
 
-    async def _renew(self) -> bool:
+    async def _renew(self, pull_again: Callable[[], Awaitable[None]] | None = None) -> bool:
         """Whether a renewal was confirmed. An answer that comes too late is no proof of a lease."""
         sent, delivery = boot_time(), self.delivery
         try:
             async with asyncio.timeout(self.times.request_timeout):
                 await delivery.renew()
+        except ConsumerGoneError:
+            if pull_again:
+                await self.look(pull_again)
+            return delivery is not self.delivery
         except (BrokerUnavailableError, TimeoutError):
             return False
         if delivery is not self.delivery:

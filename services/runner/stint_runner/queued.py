@@ -1,6 +1,5 @@
 """A job whose turn has come: examined, claimed, run and ended by this runner."""
 
-import asyncio
 import os
 from typing import Final
 
@@ -21,7 +20,7 @@ from stint_runner.opening import RejectedError, UnfitError
 from stint_runner.parts import Parts
 from stint_runner.prepare import Claimed
 from stint_runner.processes import incarnation
-from stint_runner.removal import remove_containers
+from stint_runner.removal import cleared, remove_containers
 from stint_runner.waiting import append_surely, patiently
 from stint_runner.watch import Verdict
 
@@ -34,13 +33,11 @@ ENGINE_PATIENCE: Final = 5.0
 
 
 class QueuedJob:
-    """One job of this runner's. `run` or `adopt` and `go_on`, once."""
+    """One job of this runner's: `run` until it is claimed, or `note` and `adopt`; and if it was, then `clean_up`."""
 
-    def __init__(self, parts: Parts, leased: Leased, cleaning: "set[asyncio.Task[None]]") -> None:
-        """`cleaning` holds what cleans up after jobs, beyond their end."""
+    def __init__(self, parts: Parts, leased: Leased) -> None:
         self._parts = parts
         self._leased = leased
-        self._cleaning = cleaning
         self._execution: Execution | None = None
         self._deadline: Deadline | None = None
 
@@ -54,12 +51,12 @@ class QueuedJob:
         submitted = job.fact(Submitted)
         if not isinstance(examined, Ticket) or submitted is None:
             return await self.end_unstarted(job, examined)  # type: ignore[arg-type] # a ticket is of a submission
-        self._note(job)
+        self.note(job)
         try:
             return await self._run_claimed(job, submitted, examined)
         finally:
             if self._execution is None:
-                self._over()
+                self.over()
 
     async def _run_claimed(self, job: Job, submitted: Submitted, ticket: Ticket) -> Verdict:
         claim = decide(job, Claim(self._parts.fact(Started, runner=self._parts.runner)))
@@ -77,17 +74,21 @@ class QueuedJob:
         )
         self._execution = ClaimedExecution(self._parts, claimed, before_start=self._before_start)
         log.info("job started")
-        return await self.go_on()
+        return await self._finish(self._execution)
 
-    def adopt(self, job: Job, container_id: str, *, masked: bool, timeout: float) -> None:
-        """Take up a container that an earlier process of this runner started. `timeout` is what is left of it."""
-        self._note(job, container_id)
-        self._execution = AdoptedExecution(self._parts, job, container_id, masked=masked, timeout=timeout)
+    async def adopt(self, job: Job, container_id: str, *, masked: bool, time_left: float) -> Verdict:
+        """Go on with a container that an earlier process of this runner started; `time_left` is as in its execution."""
+        self._execution = AdoptedExecution(self._parts, job, container_id, masked=masked, timeout=time_left)
+        return await self._finish(self._execution)
 
     # --- its deadline -----------------------------------------------------------------------------------------------
 
-    def _note(self, job: Job, container_id: str = "") -> None:
-        """Give the watchdog the deadline, and keep it up with the lease."""
+    def note(self, job: Job, container_id: str = "") -> None:
+        """Give the watchdog the deadline, and keep it up with the lease.
+
+        Raises:
+            UnfitError: it cannot be written.
+        """
         lease = self._leased.lease
         self._leased.holds = self._parts.holds(job)
         self._deadline = Deadline(
@@ -114,9 +115,9 @@ class QueuedJob:
         if delivery.ack_subject == self._deadline.ack_subject:
             self._parts.deadlines.confirm(self._deadline.job_id, confirmed)
         else:
-            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin)
+            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=delivery.lease)
 
-    def _change(self, **fields: str) -> None:
+    def _change(self, **fields: str | float) -> None:
         if self._deadline is None:
             return
         self._deadline = msgspec.structs.replace(self._deadline, **fields)
@@ -130,7 +131,7 @@ class QueuedJob:
         self._leased.check()
         self._change(container_id=container_id)
 
-    def _over(self) -> None:
+    def over(self) -> None:
         """Nothing of the job runs here any more."""
         self._deadline = None
         self._parts.deadlines.drop(self._leased.address.job_id)
@@ -165,17 +166,10 @@ class QueuedJob:
 
     # --- once it is claimed -----------------------------------------------------------------------------------------
 
-    async def go_on(self) -> Verdict:
-        """Run the job to its end, and record that. Its clean-up goes on beyond a lost lease and a drain's end."""
-        if self._execution is None:
-            raise AssertionError
-        try:
-            return await self._finish(self._execution)
-        finally:
-            task = asyncio.create_task(self._clean_up(self._execution))
-            self._cleaning.add(task)
-            task.add_done_callback(self._cleaning.discard)
-            await asyncio.shield(task)
+    @property
+    def needs_clean_up(self) -> bool:
+        """Whether there may be a container, or a token."""
+        return self._execution is not None or self._deadline is not None
 
     async def _finish(self, execution: Execution) -> Verdict:
         watch, address = self._leased.watch, self._leased.address
@@ -191,7 +185,7 @@ class QueuedJob:
             sentence = f"Internal error in the runner: {type(error).__name__}."
             ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
         await execution.contain()
-        self._over()
+        self.over()
         watch.ending = True
         outcome = await append_surely(self._parts.log, address.token, address.job_id, ended)
         if outcome is Outcome.LOST:
@@ -199,8 +193,11 @@ class QueuedJob:
         log.info("job ended", status=ended.status, reason=ended.reason, return_code=ended.return_code)
         return Verdict.ACK
 
-    async def _clean_up(self, execution: Execution) -> None:
-        if self._leased.forfeited.is_set():
+    async def clean_up(self) -> None:
+        """End what runs on without a lease, remove the job's containers, and revoke its token."""
+        execution = self._execution
+        if execution and self._leased.forfeited.is_set():
             await execution.fence(self._leased.lease.times.fence_grace)
-        if await execution.clean_up():
-            self._over()
+        job_id = self._leased.address.job_id
+        if await (execution.clean_up() if execution else cleared(self._parts.engine, job_id)):
+            self.over()

@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 
 from stint.errors import EngineError
+from stint.eventlog import Delivery
 from stint.events import Ended, Held, Launched
 from stint.job import Job
 from stint_runner.parts import Parts
@@ -21,16 +22,21 @@ LOST: Final = "The runner that had the job was lost."
 NO_CONTAINER: Final = "The runner stopped before the job had a container."
 
 
-async def take_over(parts: Parts, job: Job) -> Verdict:
+async def take_over(parts: Parts, job: Job, delivery: Delivery) -> Verdict:
     """End a lost job, or hold its queue; nothing of it is ever run here."""
     if job.runner == parts.runner:
-        return await _take_over_own(parts, job)
+        return await take_over_own(parts, job)
+    if delivery.count == 1:
+        # The consumer that its holder has it from is gone: this one has delivered it for the first time. If the holder
+        # lives, its renewals keep the job away from others from now on. If not, it comes again, counted.
+        log.info("job of another runner was delivered by a new consumer, left to it for a lease", runner=job.runner)
+        return Verdict.WAIT
     if parts.holds(job):
         if not job.held:
             held = parts.fact(Held, runner=job.runner)
             await append_surely(parts.log, job.token, job.job_id, held, after=job.sequence)
             log.warning("job lost, its queue waits for a release", runner=job.runner)
-        return Verdict.HOLD
+        return Verdict.WAIT
     await append_surely(parts.log, job.token, job.job_id, _lost(parts))
     log.warning("job lost", runner=job.runner)
     # By now its runner may not know yet, and have a container: the queue goes on when that must be dead.
@@ -42,7 +48,7 @@ async def take_over(parts: Parts, job: Job) -> Verdict:
     return Verdict.ACK
 
 
-async def _take_over_own(parts: Parts, job: Job) -> Verdict:
+async def take_over_own(parts: Parts, job: Job) -> Verdict:
     """A job that this runner does not know any more: whatever there is of it on this engine is removed first."""
     # For as long as it takes: while the engine does not answer, nobody knows that the job does not run.
     leftovers = await patiently(lambda: remove_containers(parts.engine, job.job_id), on=EngineError)

@@ -18,8 +18,8 @@ class Verdict(Enum):
     """It is somebody else's by now: touch it no more."""
     LOOK_AGAIN = auto()
     """Somebody else's fact came first."""
-    HOLD = auto()
-    """Its queue waits for a lost runner: look again a lease later."""
+    WAIT = auto()
+    """Another runner has it, or its queue waits for one that was lost: look again a lease later."""
     GIVE_BACK = auto()
     """Not run here after all: let another runner have it."""
 

@@ -10,7 +10,6 @@ import structlog
 
 from stint.errors import BrokerUnavailableError, StintError
 from stint.eventlog import WorkQueues
-from stint_runner.adopt import Adopted
 from stint_runner.attend import Attendant
 from stint_runner.backlog import Backlog
 from stint_runner.clock import boot_time
@@ -48,8 +47,8 @@ class Worker:
         self._draining.set()
         self._attendant.drain()
 
-    async def run(self, adopted: Sequence[Adopted] = ()) -> None:
-        """Work until drained, with the adopted jobs first. Cancelling it ends the running jobs' containers."""
+    async def run(self, adopted: Sequence[asyncio.Task[None]] = ()) -> None:
+        """Work until drained; adopted jobs take slots. Cancelling it ends the running jobs' containers."""
         try:
             async with asyncio.TaskGroup() as group:
                 finders = [group.create_task(self._reconcile()), group.create_task(self._listen())]
@@ -63,7 +62,7 @@ class Worker:
         finally:
             await self._attendant.close()
 
-    async def _slot(self, number: int, adopted: Sequence[Adopted]) -> None:
+    async def _slot(self, number: int, adopted: Sequence[asyncio.Task[None]]) -> None:
         if number < len(adopted):
             await self._go_on(adopted[number])
         if number >= self._capacity:
@@ -82,13 +81,14 @@ class Worker:
                 again = False  # the next reconcile brings it back
             finally:
                 await self._backlog.release(token, again=again)
+            await self._attendant.clean_ups_below(self._capacity)
 
-    async def _go_on(self, adopted: Adopted) -> None:
+    async def _go_on(self, adopted: asyncio.Task[None]) -> None:
         self.busy += 1
         try:
-            await self._attendant.see_through(adopted.leased, adopted.queued)
+            await adopted
         except Exception:  # one job can never take a runner down
-            log.exception("adopted job not seen to its end")
+            log.exception("adopted job not processed to its end")
         finally:
             self.busy -= 1
 

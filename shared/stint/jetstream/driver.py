@@ -38,6 +38,10 @@ def check_url(server: str) -> str:
     return server
 
 
+class NoRespondersError(BrokerUnavailableError):
+    """Nobody listens on the subject: nothing was taken."""
+
+
 @contextmanager
 def mapped() -> Iterator[None]:
     """The driver's errors as ours."""
@@ -45,6 +49,8 @@ def mapped() -> Iterator[None]:
         yield
     except (nats.errors.TimeoutError, OSError):
         raise NoAnswerError from None
+    except nats.errors.NoRespondersError:
+        raise NoRespondersError from None
     except nats.errors.Error as error:
         raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
 

@@ -9,7 +9,8 @@ from nats.aio.msg import Msg
 
 from stint.jetstream.answers import check, error_code, status_of
 from stint.jetstream.broker import Broker, NoAnswerError, next_message
-from stint.jetstream.workqueue import ACK, ANSWER_MARGIN, CONSUMER_EXISTS, IN_PROGRESS
+from stint.jetstream.consumers import CONSUMER_EXISTS
+from stint.jetstream.workqueue import ACK, ANSWER_MARGIN, IN_PROGRESS
 from stint.subjects import EVENTS
 
 log = structlog.get_logger()

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -12,21 +13,16 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import NotJSMessageError
 
-from stint.errors import LeaseLostError
-from stint.jetstream.answers import check, error_code, status_of
+from stint.errors import ConsumerGoneError, LeaseLostError, StintError
+from stint.jetstream.answers import status_of
 from stint.jetstream.broker import Broker
+from stint.jetstream.consumers import NANOSECONDS, ConsumerInfo, consumer_info, make_consumer
+from stint.jetstream.driver import NoRespondersError
 from stint.jetstream.holdings import subjects_held
 from stint.subjects import HINTS, WORK, consumer_name, event_filter, hint_subject, hinted_token
 
 log = structlog.get_logger()
 
-_NANOSECONDS: Final = 10**9
-CONSUMER_EXISTS: Final = 10148
-"""A consumer of this name is there, with other settings."""
-INACTIVE_THRESHOLD: Final = 300
-"""Seconds without a pull, renewal or pending ack after which the server forgets a queue's consumer."""
-GONE: Final = frozenset({10014, 10059})
-"""There is no such consumer, or no such stream."""
 ANSWER_MARGIN: Final = 1.0
 """Seconds after a pull's own expiry in which the server must have said so."""
 
@@ -34,21 +30,30 @@ ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
 IN_PROGRESS: Final = b"+WPI"
 
+PULLS: Final = 3
+"""How often a queue is pulled in a row at most: from a consumer that is being deleted, from none, from a new one."""
+
 
 class JetStreamDelivery:
     """See `stint.eventlog.Delivery`."""
 
-    def __init__(self, broker: Broker, message: Msg, origin: str) -> None:
+    def __init__(self, broker: Broker, message: Msg, *, origin: str, lease: float) -> None:
+        """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
         self._broker = broker
         self._consumer = message.metadata.consumer
         self._number = message.metadata.sequence.consumer
         self.origin = origin
+        self.lease = lease
         self.subject = message.subject
         self.ack_subject = message.reply
         self.sequence = message.metadata.sequence.stream
+        self.count = message.metadata.num_delivered
 
     async def renew(self) -> None:
-        await self._broker.request(self.ack_subject, IN_PROGRESS)
+        try:
+            await self._broker.request(self.ack_subject, IN_PROGRESS)
+        except NoRespondersError:
+            raise ConsumerGoneError from None
 
     async def ack(self) -> None:
         if not await self.is_last():
@@ -56,17 +61,17 @@ class JetStreamDelivery:
         await self._broker.request(self.ack_subject, ACK)
 
     async def give_back(self, delay: float = 0) -> None:
-        after = b" " + json.dumps({"delay": int(delay * _NANOSECONDS)}).encode() if delay else b""
+        after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
         await self._broker.request(self.ack_subject, NAK + after)
 
     async def is_last(self, *, pending: bool = False) -> bool:
         """Whether nobody has received a message of this queue since, from this very consumer; and it is not acked."""
-        answer = await self._broker.api(f"CONSUMER.INFO.{WORK}.{self._consumer}")
-        if error_code(answer) in GONE:
-            return False
-        found = check(answer)
-        last = found["created"] == self.origin and found["delivered"]["consumer_seq"] == self._number
-        return last and (not pending or found["num_ack_pending"] > 0)
+        found = await consumer_info(self._broker, self._consumer)
+        return found is not None and self._is_last_of(found) and (found.pending or not pending)
+
+    def _is_last_of(self, found: ConsumerInfo) -> bool:
+        last = (found.created, found.consumer_sequence, found.stream_sequence)
+        return last == (self.origin, self._number, self.sequence)
 
 
 class _Pull(NamedTuple):
@@ -81,9 +86,9 @@ class JetStreamWorkQueues:
         """`lease` is what a consumer made here gives, in seconds; one that exists keeps its own."""
         self._broker = broker
         self._lease = lease
-        self._leases: dict[str, float] = {}
         self._waiting: dict[str, _Pull] = {}
         self._pulled_at: dict[str, float] = {}
+        self._refusing: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
         self._inbox = broker.client.new_inbox()
         self._subscription: Subscription | None = None
@@ -93,30 +98,51 @@ class JetStreamWorkQueues:
         self._subscription = await self._broker.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
 
     async def pull(self, token: str, wait: float) -> JetStreamDelivery | None:
-        await self.lease(token)
-        message = await self._next(token, wait)
-        if message is not None and status_of(message) in {"409", "503"}:
-            # The consumer is gone, with its server or for its inactivity: make it again.
-            self._leases.pop(token, None)
-            await self.lease(token)
+        known = consumer_name(token) in self._pulled_at
+        for _ in range(PULLS):
             message = await self._next(token, wait)
-        return await self._delivered(message) if message and not status_of(message) else None
+            if message is None:
+                return None
+            match status_of(message):
+                case "":
+                    if delivery := await self._delivered(message):
+                        return delivery
+                case "409" | "503" as status:  # the consumer was deleted meanwhile, or there is none
+                    await make_consumer(self._broker, token, self._lease, deleted=known or status == "409")
+                case _:
+                    return None
+            known = True
+        return None
 
     async def _delivered(self, message: Msg) -> JetStreamDelivery | None:
-        """None if the consumer is another by now than the one that delivered this."""
-        answer = await self._broker.api(f"CONSUMER.INFO.{WORK}.{message.metadata.consumer}")
-        origin = "" if error_code(answer) in GONE else str(check(answer)["created"])
-        delivery = JetStreamDelivery(self._broker, message, origin)
-        last = origin and answer["delivered"]["consumer_seq"] == message.metadata.sequence.consumer
-        return delivery if last else None
+        """The delivery with the lease that the server gives it. None if it is not its consumer's last one.
+
+        A consumer that is being deleted can still deliver: the next one of its name delivers the message again.
+        """
+        pulled_at = self._last_pull(message)
+        try:
+            found = await consumer_info(self._broker, message.metadata.consumer)
+        except BaseException:
+            # Nobody here will process it: its queue must not wait for the end of the lease.
+            await self._give_back(message, pulled_at, self._lease)
+            raise
+        if found is None:
+            return None
+        delivery = JetStreamDelivery(self._broker, message, origin=found.created, lease=found.lease)
+        last = (found.consumer_sequence, found.stream_sequence)
+        return delivery if last == (message.metadata.sequence.consumer, message.metadata.sequence.stream) else None
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
         message = Msg(self._broker.client, subject=event_filter("submitted", token), reply=ack_subject)
         try:
-            delivery = JetStreamDelivery(self._broker, message, origin)
+            consumer = message.metadata.consumer
+            found = await consumer_info(self._broker, consumer) if consumer == consumer_name(token) else None
+            if found is None:
+                return None
+            delivery = JetStreamDelivery(self._broker, message, origin=origin, lease=found.lease)
         except (NotJSMessageError, ValueError, IndexError):
             return None
-        if message.metadata.consumer != consumer_name(token) or not await delivery.is_last():
+        if not await delivery.is_last():
             return None
         await delivery.renew()
         # Asked again: a renewal is answered whoever has the message.
@@ -125,12 +151,11 @@ class JetStreamWorkQueues:
     async def _next(self, token: str, wait: float) -> Msg | None:
         consumer = consumer_name(token)
         inbox = f"{self._inbox}.{next(self._numbers)}"
-        loop = asyncio.get_running_loop()
-        answer = loop.create_future()
+        answer = asyncio.get_running_loop().create_future()
         self._waiting[consumer] = _Pull(inbox, answer)
-        self._pulled_at[consumer] = loop.time()
+        self._note_pull(consumer)
         # Without `expires` a pull on a busy queue would stay with the server for ever.
-        request = {"batch": 1, "expires": int(wait * _NANOSECONDS)}
+        request = {"batch": 1, "expires": int(wait * NANOSECONDS)}
         subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{WORK}.{consumer}"
         try:
             await self._broker.send(subject, json.dumps(request).encode(), reply=inbox)
@@ -140,11 +165,19 @@ class JetStreamWorkQueues:
             return answer.result() if answer.done() else None
         except asyncio.CancelledError:
             if answer.done():
-                await self._refuse(answer.result())
+                self._refuse(answer.result())
             raise
         finally:
             if self._waiting.get(consumer) == _Pull(inbox, answer):
                 del self._waiting[consumer]
+
+    def _note_pull(self, consumer: str) -> None:
+        """Remember when a queue was pulled last, for as long as a late delivery may be given back."""
+        now = asyncio.get_running_loop().time()
+        self._pulled_at.pop(consumer, None)
+        self._pulled_at[consumer] = now
+        while self._pulled_at[oldest := next(iter(self._pulled_at))] < now - self._lease / 2:
+            del self._pulled_at[oldest]
 
     async def _on_message(self, message: Msg) -> None:
         """A delivery keeps the subject it was published on, so it is known by its consumer; a status by its inbox."""
@@ -155,19 +188,32 @@ class JetStreamWorkQueues:
         if pull is not None and not pull.answer.done():
             pull.answer.set_result(message)
         else:
-            await self._refuse(message)
+            self._refuse(message)
 
-    async def _refuse(self, message: Msg) -> None:
-        """Nobody waits for this delivery any more: give it back at once, or it blocks its queue for a lease.
+    def _refuse(self, message: Msg) -> None:
+        """Nobody waits for this delivery any more: give it back at once, or it blocks its queue for a lease."""
+        if not status_of(message):
+            task = asyncio.create_task(self._give_back_if_last(message, self._last_pull(message)))
+            self._refusing.add(task)
+            task.add_done_callback(self._refusing.discard)
 
-        Unless it has been lying here for so long that it may be somebody else's by now: the server would take the NAK
-        all the same, and take the job away from its holder.
+    async def _give_back_if_last(self, message: Msg, pulled_at: float) -> None:
+        try:
+            if delivery := await self._delivered(message):
+                await self._give_back(message, pulled_at, delivery.lease)
+        except StintError as error:
+            log.warning("delivery not given back, its lease ends by itself", error=error.sentence)
+
+    async def _give_back(self, message: Msg, pulled_at: float, lease: float) -> None:
+        """Unless it was pulled so long ago that it may be somebody else's by now.
+
+        The server would take the NAK all the same, and take the job away from its holder.
         """
-        if status_of(message):
-            return
-        age = asyncio.get_running_loop().time() - self._pulled_at.get(message.metadata.consumer, 0.0)
-        if age < self._lease / 2:
+        if asyncio.get_running_loop().time() - pulled_at < lease / 2 and self._broker.client.is_connected:
             await self._broker.send(message.reply, NAK)
+
+    def _last_pull(self, message: Msg) -> float:
+        return self._pulled_at.get(message.metadata.consumer, -math.inf)
 
     async def pending(self) -> Sequence[str]:
         held = subjects_held(self._broker, WORK, event_filter("submitted"))
@@ -180,28 +226,3 @@ class JetStreamWorkQueues:
 
     async def hint(self, token: str) -> None:
         await self._broker.send(hint_subject(token))
-
-    async def lease(self, token: str) -> float:
-        if token not in self._leases:
-            self._leases[token] = await self._make_consumer(token)
-        return self._leases[token]
-
-    async def _make_consumer(self, token: str) -> float:
-        """Create the queue's consumer, or find it; returns its lease in seconds as the server has it."""
-        name = consumer_name(token)
-        config = {
-            "durable_name": name,
-            "name": name,
-            "filter_subject": event_filter("submitted", token),
-            "ack_policy": "explicit",
-            "ack_wait": int(self._lease * _NANOSECONDS),
-            "max_ack_pending": 1,
-            "deliver_policy": "all",
-            "inactive_threshold": INACTIVE_THRESHOLD * _NANOSECONDS,
-        }
-        # Only ever `create`: an update with a shorter ack_wait would cut leases that are being held.
-        request = {"stream_name": WORK, "config": config, "action": "create"}
-        answer = await self._broker.api(f"CONSUMER.CREATE.{WORK}.{name}", request)
-        if error_code(answer) == CONSUMER_EXISTS:
-            answer = await self._broker.api(f"CONSUMER.INFO.{WORK}.{name}")
-        return float(check(answer)["config"]["ack_wait"]) / _NANOSECONDS

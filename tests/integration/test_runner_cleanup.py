@@ -1,0 +1,146 @@
+"""What a queue does not wait for, and what one job does not do to another of its runner."""
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stint.jetstream import Broker
+from stint.job import State
+from stint.subjects import LABEL_JOB, WORK, consumer_name, queue_token
+from stint_runner.docker import DockerEngine
+from tests.containers import OpenBao
+from tests.events import ended
+from tests.runner_bench import Bench, make_bench
+from tests.runner_process import runner_process
+
+TOKEN = queue_token("deploys")
+
+
+@pytest.fixture
+async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
+    return await make_bench(broker, openbao, busybox)
+
+
+class SlowRemoval(DockerEngine):
+    """Removes no container before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+        self.asked_again = asyncio.Semaphore(0)
+        self._go = asyncio.Event()
+
+    async def remove(self, container_id: str) -> None:
+        self.asked.add(container_id)
+        self.asked_again.release()
+        await self._go.wait()
+        await super().remove(container_id)
+
+    @contextmanager
+    def told_at_last(self) -> Iterator[None]:
+        """It is told at the end of the block, however that comes."""
+        try:
+            yield
+        finally:
+            self._go.set()
+
+
+@pytest.fixture
+def slow() -> SlowRemoval:
+    return SlowRemoval()
+
+
+async def _running(bench: Bench, script: str, queue: str = "deploys") -> str:
+    """A job that has written its first line."""
+    job_id = secrets.token_hex(12)
+    async with bench.output.tail(queue_token(queue), job_id) as tail, asyncio.timeout(60):
+        await bench.submit(script, queue=queue, job_id=job_id)
+        await anext(tail)
+    return job_id
+
+
+async def test_a_queue_does_not_wait_for_the_clean_up_of_an_ended_job(bench: Bench, slow: SlowRemoval) -> None:
+    async with bench.runner(engine=slow):
+        with slow.told_at_last():
+            first, second = await bench.submit("true"), await bench.submit("true")
+            assert (await bench.end(first))[0].state is State.SUCCESS
+            assert (await bench.end(second))[0].state is State.SUCCESS
+            left = await slow.find({LABEL_JOB: first})
+            assert [container.running for container in left] == [False], "it ended, and waits for its removal"
+
+
+async def test_a_queue_does_not_wait_for_the_revocation_of_a_token(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, hanging = asyncio.Event(), asyncio.Event()
+    async with bench.runner():
+        opener = bench.parts["runner-1"].opener
+        revoke = opener.revoke
+
+        async def hang(_self: object, job_token: str) -> None:
+            hanging.set()
+            await go.wait()
+            await revoke(job_token)
+
+        monkeypatch.setattr(type(opener), "revoke", hang)
+        try:
+            first, second = await bench.submit("true"), await bench.submit("true")
+            assert (await bench.end(first))[0].state is State.SUCCESS
+            await hanging.wait()
+            assert (await bench.end(second))[0].state is State.SUCCESS
+        finally:
+            go.set()
+
+
+async def test_an_engine_that_does_not_remove_gets_no_more_jobs_than_its_runner_has_slots(
+    bench: Bench, slow: SlowRemoval
+) -> None:
+    jobs = [await bench.submit("true", queue=f"queue {number}") for number in range(6)]
+    async with bench.runner(engine=slow, capacity=2):
+        with slow.told_at_last():
+            for _ in range(2):
+                await slow.asked_again.acquire()
+            attendant = bench.attendants["runner-1"]
+            waiting = asyncio.create_task(attendant.clean_ups_below(2))
+            await asyncio.wait({waiting}, timeout=1)
+            assert not waiting.done()
+            assert len(attendant.jobs) <= 2
+        await waiting
+        for job_id in jobs:
+            assert (await bench.end(job_id))[0].state is State.SUCCESS
+
+
+async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
+    bench: Bench, slow: SlowRemoval, tmp_path: Path
+) -> None:
+    earlier = runner_process(bench, tmp_path)
+    bench.state = earlier.state.parent
+    await earlier.start()
+    over = await _running(bench, "echo up; sleep 600", "over")
+    (container,) = await slow.find({LABEL_JOB: over})
+    healthy = [await _running(bench, "echo up; sleep 12; echo done", f"healthy {number}") for number in range(3)]
+    await earlier.kill()
+    await bench.log.append(queue_token("over"), over, ended("unknown"))
+    async with bench.runner(engine=slow, lease=6.0, takeover=8.0):
+        with slow.told_at_last():
+            await slow.asked_again.acquire()
+            for job_id in healthy:
+                job, end = await bench.end(job_id)
+                assert (job.state, end.by, await bench.text(job)) == (State.SUCCESS, "runner-1", "up\ndone\n")
+            assert container.container_id in slow.asked
+
+
+async def test_a_job_outlives_the_loss_of_its_consumer(bench: Bench) -> None:
+    """Whether its own runner or another one makes the next."""
+    async with bench.runner("runner-1", lease=3.0, capacity=1):
+        job_id = await _running(bench, "echo up; sleep 12; echo done")
+        following = await bench.submit("true")
+        async with bench.runner("runner-2", lease=3.0):
+            await bench.broker.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(TOKEN)}")
+            job, end = await bench.end(job_id)
+            assert (job.state, end.by, await bench.text(job)) == (State.SUCCESS, "runner-1", "up\ndone\n")
+            assert (await bench.end(following))[0].state is State.SUCCESS

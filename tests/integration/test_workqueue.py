@@ -1,0 +1,248 @@
+"""Work queues: what consumers do, and what becomes of deliveries whose consumer is gone."""
+
+import asyncio
+import shutil
+from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
+
+from stint.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLostError
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, declare
+from stint.jetstream.answers import error_code
+from stint.jetstream.consumers import make_consumer
+from stint.jetstream.workqueue import JetStreamDelivery
+from stint.subjects import WORK, consumer_name, queue_token
+from tests.brokers import connected
+from tests.events import TOKEN, submitted
+from tests.servers import NatsProcess
+
+JOB = "0123456789abcdef01234567"
+CONSUMER = consumer_name(TOKEN)
+
+
+def job_id(number: int) -> str:
+    return f"{number:024x}"
+
+
+@pytest.fixture
+async def queues(broker: Broker) -> JetStreamWorkQueues:
+    queues = JetStreamWorkQueues(broker, lease=30)
+    await queues.start()
+    return queues
+
+
+async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    log = JetStreamEventLog(broker)
+    for number in range(3):
+        await log.append(TOKEN, job_id(number), submitted())
+    seen = []
+    for _ in range(3):
+        delivery = await queues.pull(TOKEN, 1)
+        assert delivery is not None
+        assert await queues.pull(TOKEN, 0.05) is None, "busy"
+        await delivery.renew()
+        await delivery.ack()
+        seen.append(delivery.subject.rpartition(".")[2])
+    assert seen == [job_id(number) for number in range(3)]
+    assert await queues.pull(TOKEN, 0.05) is None
+    assert await queues.pending() == []
+
+
+async def test_queues_are_independent(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    log = JetStreamEventLog(broker)
+    tokens = [queue_token(name) for name in ("a", "b", "")]
+    for number, token in enumerate(tokens):
+        await log.append(token, job_id(number), submitted())
+    async with asyncio.timeout(5):
+        while sorted(await queues.pending()) != sorted(tokens):
+            pass  # WORK takes them from EVENTS a moment later
+    deliveries = await asyncio.gather(*(queues.pull(token, 1) for token in tokens))
+    assert [delivery.subject.split(".")[2] for delivery in deliveries if delivery] == tokens
+
+
+async def test_what_is_given_back_comes_again(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    first = await queues.pull(TOKEN, 1)
+    assert first is not None
+    await first.give_back()
+    again = await queues.pull(TOKEN, 1)
+    assert again is not None
+    assert again.sequence == first.sequence
+
+
+async def test_an_abandoned_pull_does_not_block_its_queue(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    pull = asyncio.create_task(queues.pull(TOKEN, 5))
+    async with asyncio.timeout(5):
+        while not (await broker.api(f"CONSUMER.INFO.{WORK}.{consumer_name(TOKEN)}")).get("num_waiting"):
+            pass
+    pull.cancel()
+    await asyncio.gather(pull, return_exceptions=True)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    async with asyncio.timeout(5):
+        delivery = None
+        while delivery is None:
+            delivery = await queues.pull(TOKEN, 0.2)
+    assert delivery.subject.endswith(JOB)
+
+
+async def test_a_late_delivery_is_not_given_back(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    """It may be another runner's by now, and the server would take the NAK all the same."""
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    delivery = await queues.pull(TOKEN, 1)
+    assert delivery is not None
+    message = Msg(broker.client, subject=delivery.subject, reply=delivery.ack_subject)
+    queues._pulled_at[consumer_name(TOKEN)] -= 16  # noqa: SLF001 - half a lease ago and more
+    await queues._on_message(message)  # noqa: SLF001 - as the client would
+    await broker.client.flush()
+    assert await queues.pull(TOKEN, 0.3) is None, "still with its holder"
+    queues._pulled_at[consumer_name(TOKEN)] += 16  # noqa: SLF001 - just now
+    await queues._on_message(message)  # noqa: SLF001 - as the client would
+    assert await queues.pull(TOKEN, 1) is not None
+
+
+async def test_hints_name_the_queue_and_carry_no_payload(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    async with queues.hints() as hints:
+        await broker.client.flush()
+        await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+        assert await anext(hints) == TOKEN
+        await queues.hint("me")
+        assert await anext(hints) == "me"
+
+
+async def test_more_than_a_thousand_queues(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    log = JetStreamEventLog(broker)
+    tokens = [queue_token(f"queue {number}") for number in range(1100)]
+    for number, token in enumerate(tokens):
+        await log.append(token, job_id(number), submitted())
+    async with asyncio.timeout(10):
+        while len(await queues.pending()) != 1100:
+            pass
+    for token in tokens:
+        delivery = await queues.pull(token, 1)
+        assert delivery is not None
+        assert delivery.lease == 30
+
+
+# --- consumers that come and go -----------------------------------------------------------------------------------
+
+
+async def another(broker: Broker, *, lease: float = 30) -> JetStreamWorkQueues:
+    """Work queues as another runner has them."""
+    queues = JetStreamWorkQueues(broker, lease=lease)
+    await queues.start()
+    return queues
+
+
+async def delivered(queues: JetStreamWorkQueues) -> JetStreamDelivery:
+    async with asyncio.timeout(30):
+        while (delivery := await queues.pull(TOKEN, 1)) is None:
+            pass  # WORK takes it from EVENTS a moment later
+    return delivery
+
+
+async def delete_consumer(broker: Broker) -> None:
+    assert (await broker.api(f"CONSUMER.DELETE.{WORK}.{CONSUMER}"))["success"]
+
+
+async def test_an_existing_consumer_keeps_its_lease(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    assert await queues.pull(TOKEN, 0.05) is None
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    delivery = await delivered(await another(broker, lease=2))
+    assert delivery.lease == 30, "a shorter lease would cut those that are being held"
+
+
+async def test_a_lease_is_that_of_the_delivery_whatever_the_consumer_gave_before(
+    broker: Broker, queues: JetStreamWorkQueues
+) -> None:
+    """The consumer was forgotten, and made again by a runner with a shorter lease."""
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    first = await delivered(queues)
+    await first.give_back()
+    await delete_consumer(broker)
+    shorter = await another(broker, lease=2)
+    await (await delivered(shorter)).give_back()
+    assert (await delivered(queues)).lease == 2
+
+
+async def test_nothing_is_kept_of_queues_that_came_and_went(broker: Broker) -> None:
+    queues = await another(broker, lease=0.2)
+    for number in range(20):
+        await queues.pull(queue_token(f"gone {number}"), 0.02)
+    assert len(queues._pulled_at) < 20  # noqa: SLF001 - what grows is inside
+
+
+async def test_a_delivery_that_cannot_be_looked_at_is_given_back(
+    broker: Broker, queues: JetStreamWorkQueues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, failures = broker.api, [BrokerUnavailableError()]
+
+    async def failing(subject: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if subject.startswith("CONSUMER.INFO") and failures:
+            raise failures.pop()
+        return await api(subject, *arguments, **options)
+
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    monkeypatch.setattr(broker, "api", failing)
+    with pytest.raises(BrokerUnavailableError):
+        await queues.pull(TOKEN, 1)
+    assert (await delivered(queues)).count == 2, "at once, not a lease later"
+
+
+async def test_a_delivery_without_a_consumer_says_so_and_is_the_next_of_a_new_one(
+    broker: Broker, queues: JetStreamWorkQueues
+) -> None:
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    first = await delivered(queues)
+    await delete_consumer(broker)
+    with pytest.raises(ConsumerGoneError):
+        await first.renew()
+    again = await delivered(queues)
+    assert (again.subject, again.count) == (first.subject, 1)
+    assert again.origin != first.origin
+    with pytest.raises(LeaseLostError):
+        await first.ack()
+    await again.ack()
+    assert await queues.pull(TOKEN, 0.05) is None
+
+
+async def test_renewals_keep_a_job_that_another_received_from_a_new_consumer_and_gave_back(broker: Broker) -> None:
+    queues, other = await another(broker, lease=1.5), await another(broker, lease=1.5)
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    holder = await delivered(queues)
+    await delete_consumer(broker)
+    theirs = await delivered(other)
+    assert theirs.count == 1
+    await theirs.give_back(1.5)
+    for _ in range(8):
+        await holder.renew()
+        assert await other.pull(TOKEN, 0.4) is None, "the holder lives"
+    async with asyncio.timeout(5):
+        while (again := await other.pull(TOKEN, 0.5)) is None:
+            pass
+    assert again.count == 2, "it does not"
+
+
+async def test_a_consumer_that_lost_its_directory_serves_on(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a race between its deletion and its making leaves on one server."""
+    async with connected(nats_process.url) as broker:
+        await declare(broker)
+        queues = await another(broker)
+        assert await queues.pull(TOKEN, 0.05) is None
+        (folder,) = nats_process.data_dir.glob(f"**/obs/{CONSUMER}")
+        shutil.rmtree(folder)
+        api, refusals = broker.api, []
+
+        async def noting(subject: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+            answer = await api(subject, *arguments, **options)
+            if subject.startswith("CONSUMER.CREATE"):
+                refusals.append(error_code(answer))
+            return answer
+
+        monkeypatch.setattr(broker, "api", noting)
+        await make_consumer(broker, TOKEN, 30)
+        assert refusals == [10012]
+        await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+        await (await delivered(await another(broker))).ack()
