@@ -1,6 +1,7 @@
 """Carries a schedule out on a world."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -123,6 +124,34 @@ async def _consumer(world: World, fault: Fault) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def _consumers_come_and_go(world: World, _fault: Fault) -> AsyncIterator[None]:
+    """Consumers go at any moment: one that holds a job, is just delivering one, or has just been made."""
+    deleting = asyncio.create_task(_delete_consumers(world))
+    try:
+        yield
+    finally:
+        deleting.cancel()
+        await asyncio.gather(deleting, return_exceptions=True)
+
+
+async def _delete_consumers(world: World) -> None:
+    while True:
+        listed = await patiently(lambda: world.broker.api(f"CONSUMER.NAMES.{WORK}", {"offset": 0}))
+        for name in listed.get("consumers") or ():
+            await patiently(lambda name=name: world.broker.api(f"CONSUMER.DELETE.{WORK}.{name}"))  # type: ignore[misc]
+        await asyncio.sleep(LOOK)
+
+
+@asynccontextmanager
+async def _consumer_broken(world: World, fault: Fault) -> AsyncIterator[None]:
+    """What a race between a consumer's deletion and its making leaves on one server: it serves on without its files."""
+    folders = sorted(world.nats[0].data_dir.glob(f"store/**/{WORK}/obs/*")) if len(world.nats) == 1 else []
+    if folders:
+        await asyncio.to_thread(shutil.rmtree, folders[fault.target % len(folders)], ignore_errors=True)
+    yield
+
+
+@asynccontextmanager
 async def _work(world: World, _fault: Fault) -> AsyncIterator[None]:
     """The stream of pending jobs is lost, and made again from the events."""
     await patiently(lambda: world.broker.api(f"STREAM.DELETE.{WORK}"))
@@ -162,6 +191,8 @@ _KINDS: dict[str, Callable[[World, Fault], AbstractAsyncContextManager[None]]] =
     "partition stall": _partition,
     "partition drop": _partition,
     "consumer delete": _consumer,
+    "consumer churn": _consumers_come_and_go,
+    "consumer broken": _consumer_broken,
     "work recreate": _work,
     "work renumber": _work_renumbered,
     "nats kill": _nats,

@@ -60,6 +60,17 @@ def _heartbeats_believed() -> None:
     Watch.see = see  # type: ignore[method-assign]
 
 
+def _taken_at_once() -> None:
+    """A job that another has started is taken over, although its consumer has never delivered it before."""
+    make = JetStreamDelivery.__init__
+
+    def counted(self: JetStreamDelivery, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        self.count += 1
+
+    JetStreamDelivery.__init__ = counted  # type: ignore[method-assign]
+
+
 def _no_takeover() -> None:
     """T is 0."""
     LeaseTimes.check = lambda self: None  # type: ignore[method-assign] # noqa: ARG005 - a method's
@@ -233,6 +244,7 @@ PLANTS: Final[Mapping[str, Callable[[], None]]] = {  # by the name in the settin
     "no fence": _no_fence,
     "no watchdog": lambda: None,
     "heartbeats believed": _heartbeats_believed,
+    "taken at once": _taken_at_once,
     "no takeover": _no_takeover,
     "eager": _eager,
     "early ack": _early_ack,

@@ -16,6 +16,8 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "projector kill": 2,
     "api kill": 2,
     "consumer delete": 1,
+    "consumer churn": 1,
+    "consumer broken": 1,
     "work recreate": 0,
     "work renumber": 0,
 }
@@ -24,7 +26,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
 `work renumber` also forgets a job too early, which the checker sees: it serves to plant faults.
 """
 
-_INSTANT: Final = frozenset({"consumer delete", "work recreate", "work renumber"})
+_INSTANT: Final = frozenset({"consumer delete", "consumer broken", "work recreate", "work renumber"})
 """These have no length."""
 _GLOBAL: Final = frozenset({"nats kill", "vault seal", "work recreate", "work renumber"})
 """These hit everybody: one at a time."""

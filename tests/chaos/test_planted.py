@@ -111,7 +111,7 @@ def hit(kind: str, length: float = 0.0) -> list[Fault]:
 LEASES = [
     ("eager,no fence", hit("partition stall", 18)),
     ("eager,no watchdog", hit("runner pause", 18)),
-    ("eager,heartbeats believed", hit("consumer delete")),
+    ("eager,heartbeats believed,taken at once", hit("consumer delete")),
     ("eager,no takeover", hit("partition stall", 12)),
 ]
 
@@ -123,7 +123,7 @@ async def test_a_second_holder_of_a_queue_is_seen() -> None:
     assert not missed
 
 
-@pytest.mark.parametrize("kind", ["partition stall", "runner pause"])
+@pytest.mark.parametrize("kind", ["partition stall", "runner pause", "consumer churn", "consumer broken"])
 async def test_with_nothing_planted_nothing_is_seen(kind: str) -> None:
     report = await planted(LONG, "eager", hit(kind, 18), runner=RUNNER)
     assert not report.violations, report.text

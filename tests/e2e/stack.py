@@ -82,6 +82,14 @@ class Stack:
         assert body["status"] not in LIVE
         return body
 
+    async def writes(self, job_id: str) -> None:
+        """Return once the job has written something."""
+        events = f"/v1/api/job/{job_id}/events"
+        async with asyncio.timeout(60), self.http() as http, http.stream("GET", events) as answer:
+            async for line in answer.aiter_lines():
+                if line == "event: output":
+                    return
+
     async def run(self, *arguments: str | Path, **env: str) -> Result:
         """A `stint` command with this stack's settings."""
         return await stint(*arguments, env={**self.env, **env})

@@ -139,7 +139,10 @@ async def test_nats_away_and_back(stack: Stack) -> None:
 
 
 async def test_vault_away_and_back(stack: Stack) -> None:
+    """What waits in its queue goes on waiting: it has spent nothing yet."""
+    running = await stack.submit("echo up; sleep 10")
     waiting = await stack.submit("true", wrap_secret_id=await stack.wrapped())
+    await stack.writes(running)
     os.kill(stack.pid("openbao-1"), signal.SIGSTOP)
     try:
         async with stack.http() as http:

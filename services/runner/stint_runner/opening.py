@@ -20,6 +20,7 @@ from stint.job import Job
 from stint.payload import JobPayload, merge, parse_payload
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint.view import parse_time
+from stint_runner.one_time import spend
 from stint_runner.secretfile import SecretRef, pick
 from stint_runner.waiting import patiently
 
@@ -125,36 +126,34 @@ class Opener:
         )
 
     async def log_in(self, ticket: Ticket) -> str:
-        """Spend the wrapping token; returns the job's own Vault token.
+        """Spend the wrapping token, and the secret id in it; returns the job's own Vault token.
 
         Raises:
-            JobFailedError: `notauthorised`.
+            JobFailedError: `notauthorised`; `failed` where Vault did not say whether it had carried a call out.
         """
-        secret_id = await self._unwrap(ticket)
         try:
-            return (await _ask(lambda: self.vault.login(self.role_id, secret_id))).token
-        except VaultError as error:
-            raise _not_authorised(f"Request failed AppRole authentication with vault: {error.sentence}") from None
-
-    async def _unwrap(self, ticket: Ticket) -> str:
-        answered = True
-
-        async def once() -> str:
-            nonlocal answered
-            try:
-                return await self.vault.unwrap_secret_id(ticket.wrap_secret_id)
-            except VaultUnavailableError:
-                answered = False
-                raise
-
-        try:
-            return await _ask(once)
+            secret_id = await spend(
+                lambda: self.vault.unwrap_secret_id(ticket.wrap_secret_id),
+                there=lambda: self.vault.wrap_info(ticket.wrap_secret_id),
+                within=PATIENCE,
+            )
         except VaultUnavailableError:
             raise
         except VaultError as error:
-            if not answered:  # no alarm: the first try may have spent it before its answer was lost
-                raise _no_secret("Vault did not answer while the wrapping token was being spent.") from None
             raise _not_authorised(self._why_unusable(ticket, error)) from None
+        try:
+            login = await spend(
+                lambda: self.vault.login(self.role_id, secret_id), there=self._vault_answers, within=PATIENCE
+            )
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            raise _not_authorised(f"Request failed AppRole authentication with vault: {error.sentence}") from None
+        return login.token
+
+    async def _vault_answers(self) -> None:
+        if not await self.vault.health():
+            raise VaultUnavailableError
 
     @staticmethod
     def check_payload(sealed: bytes, ticket: Ticket) -> None:
