@@ -14,6 +14,7 @@ from stint.subjects import LABEL_JOB, WORK, consumer_name, queue_token
 from stint_runner.docker import DockerEngine
 from tests.containers import OpenBao
 from tests.events import ended
+from tests.outputs import written
 from tests.runner_bench import Bench, make_bench
 from tests.runner_process import runner_process
 
@@ -57,7 +58,7 @@ def slow() -> SlowRemoval:
 async def _running(bench: Bench, script: str, queue: str = "deploys") -> str:
     """A job that has written its first line."""
     job_id = secrets.token_hex(12)
-    async with bench.output.tail(queue_token(queue), job_id) as tail, asyncio.timeout(60):
+    async with written(bench.output, queue_token(queue), job_id) as tail, asyncio.timeout(60):
         await bench.submit(script, queue=queue, job_id=job_id)
         await anext(tail)
     return job_id
