@@ -16,10 +16,11 @@ from stint.config import (
     ProjectorSettings,
     RunnerSettings,
     Settings,
+    Shape,
 )
 
 README: Final = Path(__file__).parents[1] / "README.md"
-READERS: Final[dict[str, type[Settings]]] = {
+READERS: Final[dict[str, type[Shape]]] = {
     "all": Settings,
     "api": ApiSettings,
     "runner, projector": LeaseSettings,
@@ -36,7 +37,7 @@ def settings() -> str:
     return table(("setting", "read by", "default", "meaning"), rows)
 
 
-def _rows(reader: str, shape: type[Settings]) -> Iterator[tuple[str, str, str, str]]:
+def _rows(reader: str, shape: type[Shape]) -> Iterator[tuple[str, str, str, str]]:
     words = member_docs(shape)
     for name, field in shape.model_fields.items():
         if name in shape.__annotations__:

@@ -25,7 +25,7 @@ from pydantic import (
 from stint.errors import ConfigError, UndecodableError
 from stint.limits import LimitPolicy, Limits, parse_memory
 
-S = TypeVar("S", bound="Settings")
+S = TypeVar("S", bound="Shape")
 
 
 def _env(*names: str) -> AliasChoices:
@@ -51,10 +51,14 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 """0 takes a free one."""
 
 
-class Settings(BaseModel):
-    """What every service needs: where NATS and Vault are."""
+class Shape(BaseModel):
+    """Settings that belong together."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore", allow_inf_nan=False)
+
+
+class Settings(Shape):
+    """What every service needs: where NATS and Vault are."""
 
     nats_url: str = Field("nats://127.0.0.1:4222", validation_alias=_env("STINT_NATS_URL", "NATS_URL"))
     """NATS servers, comma-separated. Credentials can be part of the URL."""
@@ -125,8 +129,8 @@ class LeaseSettings(Settings):
     """Seconds a successor waits after it found that another runner's job was lost."""
 
 
-class EngineSettings(Settings):
-    """Where the container engine is, for a runner and its watchdog."""
+class EngineSettings(Shape):
+    """Where the container engine is, for a runner and its watchdog, which is told nothing else."""
 
     docker_host: str = Field("", validation_alias=_env("DOCKER_HOST"))
     """The container engine. Default: the local socket."""
@@ -194,6 +198,8 @@ class RunnerSettings(LeaseSettings, EngineSettings):
     """Processes and threads at a time."""
     job_pids_max: Annotated[int, Field(ge=0)] = Field(0, validation_alias=_env("STINT_JOB_PIDS_MAX"))
     """Its maximum."""
+    prepare_memory: Annotated[Bytes, Field(gt=0)] = Field(512 * 2**20, validation_alias=_env("STINT_PREPARE_MEMORY"))
+    """Bytes of memory for the payloads and content of all jobs that are being prepared; jobs beyond it wait."""
     output_limit: Bytes = Field(64 * 2**20, validation_alias=_env("STINT_OUTPUT_LIMIT"))
     """Bytes of output kept of a job; of a longer one the rest is dropped while it runs on. 0 is no limit."""
 
@@ -246,7 +252,7 @@ def load(shape: type[S], environ: Mapping[str, str]) -> S:
         raise ConfigError("; ".join(_explain(detail["loc"], detail["msg"]) for detail in error.errors())) from None
 
 
-def setting_names(shape: type[Settings]) -> list[str]:
+def setting_names(shape: type[Shape]) -> list[str]:
     """The environment names a service reads, without the `_FILE` forms."""
     aliases = (field.validation_alias for field in shape.model_fields.values())
     return [str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices]

@@ -31,7 +31,7 @@ from stint_runner.parts import Parts
 from stint_runner.watch import Watch
 from stint_runner.worker import Worker
 from tests.chaos.plan import PLANT
-from tests.chaos.scripted_engine import ScriptedEngine, from_environment
+from tests.chaos.scripted_engine import ScriptedEngine, from_settings
 
 LATE: Final = 15.0
 """Seconds that a late acknowledgement waits at most for what it is to hit."""
@@ -270,7 +270,7 @@ async def run(settings: RunnerSettings) -> None:
     for name in names:
         PLANTS[name]()
     watchdog = "tests.chaos.planted_watchdog" if UNWATCHED.intersection(names) else "tests.chaos.scripted_watchdog"
-    await serve(settings, lambda *_: from_environment(), watchdog=watchdog)
+    await serve(settings, lambda settings, *_: from_settings(settings), watchdog=watchdog)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """An engine whose containers are processes, for loads that a real one would take hours for."""
 
 import asyncio
-import os
 import platform
 import secrets
 import sys
@@ -14,12 +13,13 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from stint.config import EngineSettings
 from stint.errors import EngineError, EngineUnavailableError
 from stint_runner.engine import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
 from tests.chaos.engine_daemon import SOCKET, STDERR, STDOUT
 
-ENGINE_DIR: Final = "CHAOS_ENGINE_DIR"
-"""Where runners find the daemon."""
+SCHEME: Final = "unix://"
+"""Of the address at which runners and watchdogs find the daemon: its folder, as DOCKER_HOST."""
 LOOK: Final = 0.1
 """Seconds between two looks at a container's output."""
 _PIECE: Final = 64 * 1024
@@ -146,9 +146,9 @@ class ScriptedEngine(Engine):
         """Each request has a connection of its own."""
 
 
-def from_environment() -> ScriptedEngine:
-    """The engine that the world has told its runners of."""
-    return ScriptedEngine(Path(os.environ[ENGINE_DIR]))
+def from_settings(settings: EngineSettings) -> ScriptedEngine:
+    """The engine that the world has told a runner of."""
+    return ScriptedEngine(Path(settings.docker_host.removeprefix(SCHEME)))
 
 
 def _pieces(files: Mapping[str, BinaryIO]) -> list[OutputPiece]:

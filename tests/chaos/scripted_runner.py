@@ -5,11 +5,11 @@ import sys
 from stint import service
 from stint.config import RunnerSettings
 from stint_runner.__main__ import serve
-from tests.chaos.scripted_engine import from_environment
+from tests.chaos.scripted_engine import from_settings
 
 
 async def run(settings: RunnerSettings) -> None:
-    await serve(settings, lambda *_: from_environment(), watchdog="tests.chaos.scripted_watchdog")
+    await serve(settings, lambda settings, *_: from_settings(settings), watchdog="tests.chaos.scripted_watchdog")
 
 
 if __name__ == "__main__":

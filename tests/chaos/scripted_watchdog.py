@@ -3,7 +3,7 @@
 import sys
 
 from stint_runner.watchdog import main
-from tests.chaos.scripted_engine import from_environment
+from tests.chaos.scripted_engine import from_settings
 
 if __name__ == "__main__":
-    sys.exit(main(lambda _: from_environment()))
+    sys.exit(main(from_settings))

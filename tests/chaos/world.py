@@ -17,7 +17,7 @@ from stint.vault.setup import client_token
 from tests.chaos.docker_runner import TRUTH, TRUTH_DIR
 from tests.chaos.plan import PLANT, ROOT, Plan
 from tests.chaos.proxy import Proxy
-from tests.chaos.scripted_engine import ENGINE_DIR, ScriptedEngine, scripted_engine
+from tests.chaos.scripted_engine import SCHEME, ScriptedEngine, scripted_engine
 from tests.chaos.supervised import Supervised
 from tests.integration.test_api_support import service_environ
 from tests.servers import READY, BaoProcess, NatsProcess, free_port, running
@@ -191,9 +191,10 @@ async def _runners(made: World, environ: dict[str, str], stack: AsyncExitStack) 
             "STINT_RUNNER_ID": made.runner_ids[number],
             "STINT_CAPACITY": str(made.plan.capacity),
             "STINT_KILL_GRACE": "1",
-            ENGINE_DIR: str(made.folder / f"engine-{number % made.plan.machines}"),
             "STINT_STATE_DIR": str(made.folder / f"state-{number}"),
         }
+        if made.plan.engine == "scripted":
+            own["DOCKER_HOST"] = f"{SCHEME}{made.folder}/engine-{number % made.plan.machines}"
         made.proxies.append(proxies)
         runner = _service(made, f"runner-{number}", made.plan.runner_module, own)
         made.runners.append(runner)

@@ -3,6 +3,7 @@ import contextlib
 import gzip
 import io
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Iterable
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from stint.errors import JobFailedError
 from stint_runner import content
-from stint_runner.content import Manifest, parse_manifest, unpack, yaml_mapping
+from stint_runner.content import Manifest, check_content, parse_manifest, yaml_mapping
+from stint_runner.tarball import Tarball
 
 Entry = tuple[str, bytes]
 
@@ -43,7 +45,7 @@ def pack_raw(packed: bytes) -> str:
 
 def refused(submission: str) -> str:
     with pytest.raises(JobFailedError) as caught:
-        unpack(submission)
+        check_content(submission)
     assert (caught.value.reason, caught.value.status) == ("content", "failed")
     return str(caught.value)
 
@@ -59,37 +61,37 @@ END = bytes(1024)
 
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_the_plain_tar_comes_back(layout: int) -> None:
+def test_the_gzip_stays_as_it_is(layout: int) -> None:
     archive = make_tar(
         [("./gostint.yml", b"container_image: app:1\nsecret_refs: [a@b.c]\n"), ("n" * 90, b"x")], layout=layout
     )
-    unpacked = unpack(pack(archive))
-    assert unpacked.archive == archive
-    assert unpacked.manifest == Manifest(container_image="app:1", secret_refs=("a@b.c",))
+    checked = check_content(pack(archive))
+    assert checked.archive == gzip.compress(archive, 1)
+    assert checked.manifest == Manifest(container_image="app:1", secret_refs=("a@b.c",))
 
 
 def test_without_a_document() -> None:
-    assert unpack(pack(PLAIN)).manifest == Manifest()
+    assert check_content(pack(PLAIN)).manifest == Manifest()
 
 
 @pytest.mark.parametrize("name", ["gostint.yml", "./gostint.yml"])
 def test_both_names_of_the_document(name: str) -> None:
-    assert unpack(pack(make_tar([(name, b"container_image: a")]))).manifest.container_image == "a"
+    assert check_content(pack(make_tar([(name, b"container_image: a")]))).manifest.container_image == "a"
 
 
 @pytest.mark.parametrize("name", ["sub/gostint.yml", "gostint.yaml", "/gostint.yml", "../gostint.yml"])
 def test_other_names_are_not_the_document(name: str) -> None:
-    assert unpack(pack(make_tar([(name, b"[not read")]))).manifest == Manifest()
+    assert check_content(pack(make_tar([(name, b"[not read")]))).manifest == Manifest()
 
 
 def test_the_last_document_counts_as_it_is_the_one_that_stays() -> None:
     archive = make_tar([("gostint.yml", b"container_image: a"), ("./gostint.yml", b"container_image: b")])
-    assert unpack(pack(archive)).manifest.container_image == "b"
+    assert check_content(pack(archive)).manifest.container_image == "b"
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
 def test_a_document_that_is_no_regular_file(kind: bytes) -> None:
-    assert unpack(pack(special("gostint.yml", kind, "dir/file") + END)).manifest == Manifest()
+    assert check_content(pack(special("gostint.yml", kind, "dir/file") + END)).manifest == Manifest()
 
 
 def test_a_large_document() -> None:
@@ -99,16 +101,17 @@ def test_a_large_document() -> None:
 
 def test_paths_are_left_to_the_engine() -> None:
     archive = make_tar([("/abs", b"x"), ("../../up", b"y")])
-    assert unpack(pack(archive)).archive == archive
+    assert gzip.decompress(check_content(pack(archive)).archive) == archive
 
 
 def test_wrapped_base64() -> None:
     wrapped = "targz," + base64.encodebytes(gzip.compress(PLAIN)).decode().replace("\n", "\r\n")
-    assert unpack(wrapped).archive == PLAIN
+    assert gzip.decompress(check_content(wrapped).archive) == PLAIN
 
 
 def test_gzip_in_several_members() -> None:
-    assert unpack(pack_raw(gzip.compress(PLAIN[:700]) + gzip.compress(PLAIN[700:]))).archive == PLAIN
+    packed = gzip.compress(PLAIN[:700]) + gzip.compress(PLAIN[700:])
+    assert check_content(pack_raw(packed)).archive == packed
 
 
 @pytest.mark.parametrize("submission", ["", "targz", "targz,a,b", ",,"])
@@ -152,13 +155,13 @@ def test_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused(pack(bytes(4 * 2**20))) == "Failed to unzip content: over 3145728 bytes"
     fits = make_tar([("x", bytes(3 * 2**20 - 20480))])
     monkeypatch.setattr(content, "MAX_UNPACKED", len(fits))
-    assert unpack(pack(fits)).archive == fits
+    assert gzip.decompress(check_content(pack(fits)).archive) == fits
 
 
 def test_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "MAX_MEMBERS", 10)
     ten = make_tar([(str(n), b"") for n in range(10)])
-    assert unpack(pack(ten)).archive == ten
+    assert gzip.decompress(check_content(pack(ten)).archive) == ten
     assert refused(pack(make_tar([(str(n), b"") for n in range(11)]))) == "Failed content tar: over 10 members"
 
 
@@ -212,11 +215,129 @@ def test_mutilated_tars_are_taken_or_refused(changes: list[tuple[int, bytes]]) -
     for position, data in changes:
         mutilated[position : position + len(data)] = data
     with contextlib.suppress(JobFailedError):
-        assert unpack(pack(bytes(mutilated))).archive == mutilated
+        assert gzip.decompress(check_content(pack(bytes(mutilated))).archive) == mutilated
+
+
+# --- what two readers of tars read differently ----------------------------------------------------------------------
+
+
+def header(
+    name: str = "x", *, kind: bytes = tarfile.REGTYPE, size: bytes = b"", magic: bytes = b"ustar\0" + b"00"
+) -> bytes:
+    """A block with this very size field."""
+    block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = size.ljust(12, b"\0")
+    block[156:157] = kind
+    block[257:265] = magic
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+def record(keyword: bytes, value: bytes) -> bytes:
+    rest = b" " + keyword + b"=" + value + b"\n"
+    length = len(rest) + 1
+    while length != len(rest) + len(str(length)):
+        length += 1
+    return str(length).encode() + rest
+
+
+def extended(*records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    data = b"".join(records)
+    return header(kind=kind, size=b"%011o" % len(data)) + padded(data)
+
+
+GNU = b"ustar  \0"
+ONE_BLOCK = b"%011o" % 512
+HIDDEN = header("gostint.yml", size=b"%011o" % 0)
+"""In data of another member."""
+SPARSE = (record(b"GNU.sparse.major", b"1"), record(b"GNU.sparse.minor", b"0"), record(b"GNU.sparse.realsize", b"9"))
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        header(kind=tarfile.GNUTYPE_SPARSE, magic=GNU),
+        extended(*SPARSE) + header(size=ONE_BLOCK) + padded(b"1\n0\n0\n"),
+        extended(record(b"GNU.sparse.map", b"0,1"), record(b"GNU.sparse.size", b"9"))
+        + header(size=b"1")
+        + padded(b"x"),
+    ],
+    ids=["old", "1.0", "0.1"],
+)
+def test_sparse_files(archive: bytes) -> None:
+    assert refused(pack(archive + END)) == "Failed content tar: sparse files are not taken"
+
+
+@pytest.mark.parametrize(
+    "archive",
+    {
+        "empty pax size": extended(record(b"size", b"")) + header(size=ONE_BLOCK) + HIDDEN,
+        "pax size as Python has it": extended(record(b"size", b" 5_12")) + header() + HIDDEN,
+        "two pax headers": extended(record(b"size", b"512")) + extended(record(b"size", b"0")) + header() + HIDDEN,
+        "two long names": header(kind=b"L", size=b"2") + padded(b"a") + header(kind=b"L", size=b"2") + padded(b"b"),
+        "global between": extended(record(b"size", b"512")) + extended(kind=b"g") + header() + HIDDEN,
+        "size behind NUL": header(size=b"\0" + ONE_BLOCK) + HIDDEN,
+        "size as Python has it": header(size=b"0o1000") + HIDDEN,
+        "folder of old with data": header("x/", kind=tarfile.AREGTYPE, size=ONE_BLOCK) + HIDDEN,
+        "folder by its pax path": extended(record(b"path", b"x/"))
+        + header(kind=tarfile.AREGTYPE, size=ONE_BLOCK)
+        + HIDDEN,
+        "one empty block": header() + bytes(512) + HIDDEN,
+        "nothing behind pax": header() + extended(record(b"path", b"y")),
+        "record too long": extended(b"99 path=x\n") + header(),
+        "record too short": extended(b"2 path=x\n") + header(),
+        "record without end": extended(b"9 path=x ") + header(),
+        "record without value": extended(b"7 path\n") + header(),
+        "long header": header(kind=tarfile.XHDTYPE, size=b"%011o" % (2**20 + 1)) + bytes(2**20 + 512) + header(),
+        "many records within each other": extended(b"2 " * 2**18 + b"=") + header(),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_headers_that_readers_take_differently(archive: tuple[str, bytes]) -> None:
+    assert refused(pack(archive[1] + END)).startswith("Failed content tar: ")
+
+
+@pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_are_those_that_tarfile_sees(layout: int) -> None:
+    names = ["short", "n" * 100, "d/" * 60 + "x", "\u00e9" * 40, "with space", "./gostint.yml"]
+    names += ["n" * 200] if layout != tarfile.USTAR_FORMAT else []
+    archive = make_tar([(name, b"x" * 700 * number) for number, name in enumerate(names)], layout=layout)
+    archive = archive[: archive.rindex(b"x") // 512 * 512 + 512] + special("folder", tarfile.DIRTYPE) + END
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        seen = [(member.name, member.isreg(), member.size) for member in tar]
+    assert [tuple(entry) for entry in Tarball(io.BytesIO(archive)).entries()] == seen
+    assert len(seen) == len(names) + 1
+
+
+def test_a_pax_size_is_that_of_the_data() -> None:
+    document = b"container_image: a"
+    archive = extended(record(b"size", b"%d" % len(document))) + header("gostint.yml") + padded(document)
+    assert check_content(pack(archive + END)).manifest.container_image == "a"
+
+
+def test_a_global_header_names_no_member() -> None:
+    archive = extended(record(b"path", b"gostint.yml"), kind=tarfile.XGLTYPE) + header(size=b"1") + padded(b"[")
+    assert check_content(pack(archive + END)).manifest == Manifest()
+
+
+@pytest.mark.parametrize("name", ["bomb", "x/gostint.yml"])
+def test_no_more_than_a_piece_is_in_memory(name: str) -> None:
+    bomb = pack(make_tar([(name, bytes(40 * 2**20))]))
+    tracemalloc.start()
+    try:
+        check_content(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_content_does_not_show_its_bytes() -> None:
-    assert "container_image" not in repr(unpack(pack(make_tar([("gostint.yml", b"container_image: hidden")]))))
+    assert "container_image" not in repr(check_content(pack(make_tar([("gostint.yml", b"container_image: hidden")]))))
 
 
 @pytest.mark.parametrize(

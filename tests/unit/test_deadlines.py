@@ -2,15 +2,17 @@
 
 import errno
 import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from stint.config import EngineSettings, RunnerSettings, setting_names
+from stint.config import EngineSettings, RunnerSettings, Settings, setting_names
 from stint_runner.clock import boot_id, boot_time
 from stint_runner.deadlines import Deadline, Deadlines, StateError, state_folder
-from stint_runner.guard import environment
+from stint_runner.guard import environment, guarded
 from stint_runner.processes import incarnation, kill_container
 
 JOB = "a" * 24
@@ -101,13 +103,89 @@ def test_the_folder_is_the_settings_or_one_of_the_users_own(monkeypatch: pytest.
     assert str(os.getuid()) in str(state_folder("", "r"))
 
 
-def test_a_watchdog_is_told_where_its_engine_is_and_no_secret() -> None:
-    names = set(setting_names(RunnerSettings))
-    own = dict.fromkeys((*names, *(f"{name}_FILE" for name in names), "VAULT_TOKEN", "PATH", "DOCKER_HOST"), "x")
-    told = environment(own)
-    assert set(setting_names(EngineSettings)) <= told.keys()
-    assert {"PATH", "DOCKER_HOST"} <= told.keys()
-    assert not [name for name in told if "SECRET" in name or "TOKEN" in name]
+def test_a_watchdog_is_told_where_its_engine_is_and_nothing_else() -> None:
+    engine = set(setting_names(EngineSettings))
+    names = {*setting_names(RunnerSettings), "VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY", "PATH", "HOME", "PYTHONPATH"}
+    told = environment(dict.fromkeys((*names, *(f"{name}_FILE" for name in names)), "x"))
+    assert told.keys() == {*engine, *(f"{name}_FILE" for name in engine), "PATH", "HOME", "PYTHONPATH"}
+    assert "DOCKER_HOST" in engine
+    assert not engine.intersection(setting_names(Settings))
+
+
+async def test_no_password_is_in_a_watchdogs_environment(deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STINT_NATS_URL", "nats://user:correct-horse@127.0.0.1:4222")
+    async with guarded(deadlines):
+        (told,) = _told(deadlines.folder)
+    assert b"PATH=" in told
+    assert b"correct-horse" not in told
+    assert list(_told(deadlines.folder)) == []
+
+
+def _told(folder: Path) -> Iterator[bytes]:
+    """The environments of the watchdogs over a folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if bytes(folder) in (process / "cmdline").read_bytes().split(b"\0"):
+                yield (process / "environ").read_bytes()
+
+
+def _writable(folder: Path) -> None:
+    folder.chmod(0o777)
+
+
+def _of_another(folder: Path) -> None:
+    os.chown(folder, 4711, 4711)
+
+
+def _link(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+def _link_of_another(folder: Path) -> None:
+    _link(folder)
+    os.chown(folder, 4711, 4711, follow_symlinks=False)
+
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder another user's")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "fault"),
+    [
+        ("base/runner", _writable, "Other users may write to"),
+        ("base/runner", _link, "symbolic link"),
+        pytest.param("base/runner", _of_another, "belongs to another user", marks=root_only),
+        ("base", _writable, "Other users may write to"),
+        pytest.param("base", _of_another, "belongs to another user", marks=root_only),
+        pytest.param("base", _link_of_another, "belongs to another user", marks=root_only),
+    ],
+)
+def test_a_folder_that_others_could_change_is_refused(
+    tmp_path: Path, name: str, spoil: Callable[[Path], None], fault: str
+) -> None:
+    folder = tmp_path / "base" / "runner"
+    folder.mkdir(parents=True, mode=0o700)
+    spoil(tmp_path / name)
+    with pytest.raises(StateError, match=rf"STINT_STATE_DIR: .*{fault}"):
+        Deadlines(folder).open()
+    assert not (folder / "lock").exists()
+
+
+def test_a_folder_that_is_missing_is_made_for_its_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert Deadlines(tmp_path / "base" / "runner").open()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "base").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_may_lie_where_others_can_remove_nothing_or_behind_the_users_own_link(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    assert Deadlines(tmp_path / "runner").open()
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert Deadlines(tmp_path / "link" / "another").open()
 
 
 def test_a_process_is_known_from_a_later_one_of_its_id() -> None:

@@ -11,6 +11,7 @@ import pytest
 from rich.pretty import pretty_repr
 from structlog.testing import capture_logs
 
+from stint.config import EngineSettings, RunnerSettings, setting_names
 from stint.errors import ConfigError
 from stint_runner.docker_config import DockerConfigLogins
 from stint_runner.logins import FirstOf, LoginError, LoginSource, RegistryLogin
@@ -219,3 +220,14 @@ def test_what_a_registry_says_is_told_without_the_login() -> None:
     said = f"denied: Basic {AUTH} {PASSWORD}"
     assert LOGIN.hidden_in(said) == "denied: Basic *** ***"
     assert RegistryLogin().hidden_in(said) == said
+
+
+async def test_a_helper_is_told_none_of_the_runners_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper(tmp_path, monkeypatch, f'env >{tmp_path}/told\necho \'{{"Username": "user", "Secret": "s"}}\'')
+    secret = set(setting_names(RunnerSettings)) - set(setting_names(EngineSettings)) - {"DOCKER_CONFIG"}
+    for name in (*secret, *(f"{name}_FILE" for name in secret), "VAULT_TOKEN", "AWS_PROFILE"):
+        monkeypatch.setenv(name, "a-value")
+    assert await configured(tmp_path, {"credsStore": "test"}).login("host:5000")
+    told = {line.partition("=")[0] for line in (tmp_path / "told").read_text(encoding="utf-8").splitlines()}
+    assert "AWS_PROFILE" in told
+    assert not [name for name in told if name.removesuffix("_FILE") in {*secret, "VAULT_TOKEN"}]

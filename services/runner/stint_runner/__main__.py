@@ -23,6 +23,7 @@ from stint.signals import on_signals
 from stint.vault import AppRoleSession, Vault
 from stint.waiting import InterruptedByEventError, unless
 from stint_runner.adopt import Adoption
+from stint_runner.allocator import return_large_memory
 from stint_runner.attend import Attendant
 from stint_runner.deadlines import Deadlines, StateError, state_folder
 from stint_runner.docker import DockerEngine
@@ -35,6 +36,7 @@ from stint_runner.image_records import ImageRecords
 from stint_runner.lease import LeaseTimes
 from stint_runner.leftovers import Leftovers
 from stint_runner.logins import FirstOf
+from stint_runner.memory import MemoryBudget
 from stint_runner.opening import Opener
 from stint_runner.parts import Parts
 from stint_runner.presence import announce
@@ -157,6 +159,7 @@ def _parts(
         vault_addr=settings.vault_external_addr or settings.vault_addr,
         vault_cacert=settings.vault_cacert,
         compat=settings.compat == "gostint",
+        memory=MemoryBudget(settings.prepare_memory),
     )
 
 
@@ -237,6 +240,7 @@ async def _missing(broker: Broker, vault: Vault, engine: Engine) -> str:
 
 def main() -> int:
     """The process's exit code."""
+    return_large_memory()
     return service.run(RunnerSettings, serve)
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from stint.errors import JobFailedError
 from stint.payload import MAX_CONTENT
+from stint_runner.tarball import Tarball
 
 MAX_UNPACKED: Final = 2**30
 """Bytes of the plain tar."""
@@ -22,13 +23,9 @@ MAX_DOCUMENT: Final = 2**20
 """Bytes of a YAML document."""
 
 _DOCUMENT_NAMES: Final = frozenset({"gostint.yml", "./gostint.yml"})
-_MAX_GLOBAL_HEADERS: Final = 100
-"""tarfile copies these for each member."""
-_LINE_BREAKS: Final = {ord("\r"): None, ord("\n"): None}
-"""Left out: the `base64` command wraps its lines."""
-_STEP: Final = 2**20
-_TAR_ERRORS: Final = (tarfile.TarError, ValueError, OverflowError, IndexError, KeyError, RecursionError)
-"""What tarfile was seen to raise on mutilated archives."""
+_STEP: Final = 64 * 1024
+_TAR_ERRORS: Final = (tarfile.TarError, ValueError, OverflowError, IndexError)
+"""What tarfile was seen to raise on mutilated headers."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -39,10 +36,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True):
-    """Unpacked content.
+    """Content that was checked.
 
     Attributes:
-        archive: the plain tar, complete in memory, as `Engine.put_archive` takes it.
+        archive: the gzipped tar as it was submitted, which `Engine.put_archive` takes.
         manifest: its `gostint.yml`, empty if it has none.
     """
 
@@ -53,28 +50,20 @@ class Content(msgspec.Struct, frozen=True):
         return f"Content(size={len(self.archive)})"
 
 
-def unpack(content: str) -> Content:
-    """Decompress `targz,<base64>` and look through its tar. Members are not judged: the engine confines them.
+def check_content(content: str) -> Content:
+    """Look through the tar of `targz,<base64>`, of which no more than a piece is unpacked at a time.
+
+    Members are not judged: the engine confines them. It unpacks what was checked: the gzip is whole, with nothing but
+    zeros behind it, and `stint_runner.tarball` takes no header in which the engine might read something else.
 
     Takes seconds of processor for hundreds of megabytes: run it in a thread.
 
     Raises:
         JobFailedError: malformed, over 16 MiB packed, over 1 GiB unpacked, over 50,000 members, or a bad `gostint.yml`.
     """
-    if content.count(",") != 1:
-        raise _failed("Failed to parse invalid content")
-    word, encoded = content.split(",")
-    try:
-        packed = base64.b64decode(encoded.translate(_LINE_BREAKS), validate=True)
-    except (binascii.Error, ValueError):
-        raise _failed("Failed to decode content base64: not standard base64") from None
-    if word != "targz":
-        raise _failed(f"Failed to extract content, unsupported archive format: {word}")
-    if len(packed) > MAX_CONTENT:
-        raise _failed(f"Failed to unzip content: over {MAX_CONTENT} bytes compressed")
-    archive = _gunzip(packed)
-    document = _scan(archive)
-    return Content(archive, Manifest() if document is None else parse_manifest(document))
+    packed = _decoded(content)
+    document = _checked(packed)
+    return Content(packed, Manifest() if document is None else parse_manifest(document))
 
 
 def parse_manifest(data: bytes, *, name: str = "gostint.yml", reason: str = "content") -> Manifest:
@@ -114,56 +103,72 @@ def yaml_mapping(data: bytes, *, name: str = "gostint.yml", reason: str = "conte
     raise JobFailedError(f"Failed parsing yaml in {name}: {fault}", reason=reason)
 
 
-def _gunzip(packed: bytes) -> bytes:
-    if not packed:
-        raise _failed("Failed to unzip content: unexpected end")
-    unpacked = io.BytesIO()
+def _decoded(content: str) -> bytes:
+    if content.count(",") != 1:
+        raise _failed("Failed to parse invalid content")
+    word, _, encoded = content.partition(",")
+    encoded = encoded.replace("\r", "").replace("\n", "")  # the `base64` command wraps its lines
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
-            while piece := stream.read(_STEP):
-                unpacked.write(piece)
-                if unpacked.tell() > MAX_UNPACKED:
-                    raise _failed(f"Failed to unzip content: over {MAX_UNPACKED} bytes")
-    except EOFError:
-        raise _failed("Failed to unzip content: unexpected end") from None
-    except (gzip.BadGzipFile, zlib.error):
-        raise _failed("Failed to unzip content: invalid data") from None
-    return unpacked.getvalue()
+        packed = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise _failed("Failed to decode content base64: not standard base64") from None
+    if word != "targz":
+        raise _failed(f"Failed to extract content, unsupported archive format: {word}")
+    if len(packed) > MAX_CONTENT:
+        raise _failed(f"Failed to unzip content: over {MAX_CONTENT} bytes compressed")
+    return packed
 
 
-def _scan(archive: bytes) -> bytes | None:
-    """Check the tar's structure; returns its last `gostint.yml`, which is the one the engine leaves there."""
+class _Plain:
+    """The plain bytes of a gzip. Faults of the gzip are raised as what they are for the job."""
+
+    def __init__(self, packed: bytes) -> None:
+        if not packed:
+            raise _failed("Failed to unzip content: unexpected end")
+        self._file = gzip.GzipFile(fileobj=io.BytesIO(packed))
+        self._size = 0
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer only at the end."""
+        try:
+            data = self._file.read(size)
+        except EOFError:
+            raise _failed("Failed to unzip content: unexpected end") from None
+        except (gzip.BadGzipFile, zlib.error):
+            raise _failed("Failed to unzip content: invalid data") from None
+        self._size += len(data)
+        if self._size > MAX_UNPACKED:
+            raise _failed(f"Failed to unzip content: over {MAX_UNPACKED} bytes")
+        return data
+
+    def drain(self) -> None:
+        """Read to the end, where the gzip's checksum is."""
+        while self.read(_STEP):
+            pass
+
+
+def _checked(packed: bytes) -> bytes | None:
+    """Check gzip and tar; returns its last `gostint.yml`, which is the one the engine leaves there."""
+    plain = _Plain(packed)
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
-            return _last_document(tar, archive)
+        document = _last_document(Tarball(plain))
     except _TAR_ERRORS as error:
+        plain.drain()  # where the gzip is broken too, that is the fault
         raise _failed(f"Failed content tar: {_fault(error)}") from None
-
-
-def _last_document(tar: tarfile.TarFile, archive: bytes) -> bytes | None:
-    document: bytes | None = None
-    count = 0
-    while (member := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined] # the stubs lack it; kept, headers could fill the memory
-        count += 1
-        if count > MAX_MEMBERS:
-            raise _failed(f"Failed content tar: over {MAX_MEMBERS} members")
-        if member.size < 0 or len(tar.pax_headers) > _MAX_GLOBAL_HEADERS:
-            raise tarfile.HeaderError("invalid header")
-        if member.name in _DOCUMENT_NAMES:
-            document = _document(tar, member)
-    if archive[tar.offset : tar.offset + tarfile.BLOCKSIZE].strip(b"\0"):
-        raise tarfile.HeaderError("invalid header")
+    plain.drain()
     return document
 
 
-def _document(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
-    stream = tar.extractfile(member) if member.isreg() else None
-    if stream is None:
-        return None
-    if member.size > MAX_DOCUMENT:
-        raise _failed(f"Failed parsing yaml in gostint.yml: over {MAX_DOCUMENT} bytes")
-    return stream.read()
+def _last_document(tar: Tarball) -> bytes | None:
+    document: bytes | None = None
+    for number, entry in enumerate(tar.entries(), start=1):
+        if number > MAX_MEMBERS:
+            raise _failed(f"Failed content tar: over {MAX_MEMBERS} members")
+        if entry.name in _DOCUMENT_NAMES:
+            if entry.regular and entry.size > MAX_DOCUMENT:
+                raise _failed(f"Failed parsing yaml in gostint.yml: over {MAX_DOCUMENT} bytes")
+            document = tar.data(entry) if entry.regular else None
+    return document
 
 
 def _fault(error: Exception) -> str:

@@ -16,6 +16,7 @@ import structlog
 from stint.codec import decode, encode
 from stint.errors import StintError, UndecodableError
 from stint_runner.clock import boot_id
+from stint_runner.private_folder import ForeignFolderError, make_private
 
 log = structlog.get_logger()
 
@@ -81,13 +82,15 @@ class Deadlines:
         """Make the folder and take it. False if another runner of this name has it.
 
         Raises:
-            StateError: it cannot be made.
+            StateError: it cannot be made, or another user could change what is in it.
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._folder)
             descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(f"STINT_STATE_DIR: {self._folder} cannot be used: {error.strerror}.") from None
+        except ForeignFolderError as error:
+            raise StateError(f"STINT_STATE_DIR: {error.sentence}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,5 +1,6 @@
 """The connection to a Docker engine."""
 
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -22,6 +23,11 @@ PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
 """No word of progress for two minutes counts as a time-out."""
 STEP: Final = 64 * 1024
 """Bytes read or sent at a time."""
+
+KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+"""Seconds of silence, then seconds between tries, and how many: without answer the peer is gone."""
+UNHEARD: Final = 30_000
+"""Milliseconds after which the same goes for what was sent and not acknowledged."""
 
 _SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
 _STOP_MARGIN: Final = 30.0
@@ -83,7 +89,7 @@ class DockerClient(Docker):
             connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
             url = "unix://localhost"
         else:
-            connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0)
+            connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0, socket_factory=_kept_alive)
             url = host.replace("tcp://", "https://" if ssl_context else "http://", 1).rstrip("/")
         session = aiohttp.ClientSession(connector=connector, timeout=SHORT)
         super().__init__(url=url, connector=connector, session=session, timeout=SHORT, api_version=api_version)
@@ -126,3 +132,13 @@ class DockerClient(Docker):
 async def _slices(data: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(data), STEP):
         yield data[start : start + STEP]
+
+
+def _kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    connection = socket.socket(family, kind, protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEP_ALIVE.items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD)
+    return connection

@@ -25,8 +25,8 @@ HELPER_TIMEOUT: Final = 10.0
 _HUB_ADDRESS: Final = "https://index.docker.io/v1/"
 """How Docker's client calls Docker Hub before a credential helper."""
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_OWN_SETTINGS: Final = ("STINT_", "GOSTINT_", "VAULT_")
-"""A helper has no business with the runner's own secrets."""
+_OWN_SETTINGS: Final = ("STINT_", "GOSTINT_", "VAULT_", "NATS_")
+"""A helper has no business with the runner's own secrets. All else it gets: its own login may stand there."""
 _TOKEN_USER: Final = "<token>"
 
 

@@ -130,7 +130,7 @@ class Engine(Protocol):
         ...
 
     async def put_archive(self, container_id: str, archive: bytes) -> None:
-        """Unpack a plain tar over `/` of a created container, owners and modes as in the archive."""
+        """Unpack a tar, plain or gzipped, over `/` of a created container, owners and modes as in the archive."""
         ...
 
     async def freeze(self, container_id: str, spec: ContainerSpec) -> str:

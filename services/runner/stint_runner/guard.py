@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -11,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from stint.config import EngineSettings, RunnerSettings, setting_names
+from stint.config import EngineSettings, setting_names
 from stint.errors import StintError
 from stint_runner.deadlines import Deadlines
 
@@ -25,6 +26,9 @@ READY_WITHIN: Final = 30.0
 """Seconds that it may take until then."""
 RESTART_PAUSE: Final = 1.0
 """Seconds before one that died is started again."""
+
+_NEEDED: Final = re.compile(r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|PYTHON[A-Z]+")
+"""What a process needs from the environment to run at all."""
 
 
 class WatchdogError(StintError):
@@ -92,13 +96,37 @@ async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> AsyncIterator
     Raises:
         WatchdogError: it does not start.
     """
-    process = await _start(deadlines.folder, module)
-    keeping = asyncio.create_task(_keep(process, deadlines, module), name="watchdog")
+    guard = _Guard(await _start(deadlines.folder, module), deadlines, module)
+    keeping = asyncio.create_task(guard.keep(), name="watchdog")
     try:
         yield
     finally:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
+        await guard.end()
+
+
+class _Guard:
+    """The watchdog that there is now."""
+
+    def __init__(self, process: _Process, deadlines: Deadlines, module: str) -> None:
+        self._process = process
+        self._deadlines = deadlines
+        self._module = module
+
+    async def keep(self) -> None:
+        """Start another one whenever it dies."""
+        while True:
+            log.error("watchdog died, starting another", code=await self._process.wait())
+            self._process.leave()
+            self._process = await _restart(self._deadlines.folder, self._module)
+
+    async def end(self) -> None:
+        """Stop it, or leave it where a job may still run."""
+        if any(self._deadlines.all()):
+            self._process.leave()
+        else:
+            await self._process.stop()
 
 
 async def _start(folder: Path, module: str) -> _Process:
@@ -114,19 +142,6 @@ async def _start(folder: Path, module: str) -> _Process:
     return process
 
 
-async def _keep(process: _Process, deadlines: Deadlines, module: str) -> None:
-    try:
-        while True:
-            log.error("watchdog died, starting another", code=await process.wait())
-            process.leave()
-            process = await _restart(deadlines.folder, module)
-    finally:
-        if any(deadlines.all()):
-            process.leave()
-        else:
-            await process.stop()
-
-
 async def _restart(folder: Path, module: str) -> _Process:
     while True:
         await asyncio.sleep(RESTART_PAUSE)
@@ -137,6 +152,6 @@ async def _restart(folder: Path, module: str) -> _Process:
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """The runner's environment without what only the runner needs, its secrets above all."""
-    dropped = set(setting_names(RunnerSettings)) - set(setting_names(EngineSettings)) | {"VAULT_TOKEN", "STINT_TOKEN"}
-    return {name: value for name, value in own.items() if name.removesuffix("_FILE") not in dropped}
+    """What a watchdog is told of the runner's environment: where the engine is. No secret, whoever it may be for."""
+    engine = {name for setting in setting_names(EngineSettings) for name in (setting, f"{setting}_FILE")}
+    return {name: value for name, value in own.items() if name in engine or _NEEDED.fullmatch(name)}

@@ -1,5 +1,6 @@
 """What the runner asks Vault for a job: is it genuine, what does it say, and what are its secrets."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ class Opener:
         if len(lines) > 1 + self.compat:
             raise _bad_payload(NOT_MERGED)
         try:
-            payload, *request = [parse_payload(await self._decrypt(line.decode(), job_token)) for line in lines]
+            payload, *request = [await self._read_payload(line, job_token) for line in lines]
         except VaultUnavailableError:
             raise
         except VaultError as error:
@@ -189,6 +190,10 @@ class Opener:
                 f"payload qname and job request qname do not match: '{payload.qname.lower()}' != '{qname}'"
             )
         return Opened(merge(payload, request[0]), request[0].secret_refs) if request else Opened(payload)
+
+    async def _read_payload(self, sealed: bytes, job_token: str) -> JobPayload:
+        """In a thread, so that a large one does not hold up the heartbeats of other jobs."""
+        return await asyncio.to_thread(parse_payload, await self._decrypt(sealed.decode(), job_token))
 
     async def _decrypt(self, ciphertext: str, job_token: str) -> bytes:
         """With the runner's own token; where that may not, with the job's, as existing GoStint set-ups allow it."""

@@ -14,6 +14,7 @@ from stint.limits import HOLD, ON_LOST, LimitPolicy
 from stint.subjects import queue_name
 from stint_runner.deadlines import Deadlines
 from stint_runner.engine import Engine
+from stint_runner.memory import MemoryBudget
 from stint_runner.opening import Opener
 from stint_runner.output import OUTPUT_LIMIT
 
@@ -36,6 +37,7 @@ class Parts:
         vault_addr: the Vault that containers are told of.
         vault_cacert: its CA bundle on the engine's host, "" for none.
         compat: behave as GoStint does.
+        memory: what payloads and content of all jobs may take while their containers are made.
         now: the wall clock, for what events claim.
     """
 
@@ -56,6 +58,7 @@ class Parts:
     vault_addr: str = ""
     vault_cacert: str = ""
     compat: bool = False
+    memory: MemoryBudget = field(default_factory=MemoryBudget)
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
     def holds(self, job: Job) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -24,10 +24,11 @@ from stint.limits import check_limits
 from stint.payload import JobPayload
 from stint.subjects import queue_name
 from stint.vault import Ticket
-from stint_runner.content import Content, Manifest, unpack
+from stint_runner.content import Content, Manifest, check_content
 from stint_runner.engine import ContainerSpec
 from stint_runner.fill import fill
 from stint_runner.images import matches
+from stint_runner.memory import Share
 from stint_runner.opening import Opened
 from stint_runner.parts import Parts
 from stint_runner.removal import CLEAN_UP, cleared
@@ -45,6 +46,10 @@ log = structlog.get_logger()
 
 TEXT_LENGTH: Final = 4096
 """Characters of an image's name and of an error that a fact carries: a fact must fit into one message."""
+OPENING: Final = 7
+"""Bytes of memory for each byte of a sealed payload while it is opened (measured): its ways to and from Vault."""
+CHUNK: Final = 512 * 1024
+"""Bytes of a payload's chunk, in which its submitter may say that it is smaller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,7 @@ class Prepared:
 
     Attributes:
         timeout: seconds that it may run, 0 for no limit.
+        payload: without its content, which is in the container.
     """
 
     container_id: str
@@ -104,10 +110,20 @@ class Preparation:
             VaultError: Vault did not answer for too long.
             LeaseLostError: the job was ended by another.
         """
-        opened = await self._open()
+        async with self._parts.memory.share(_memory(self._claimed.submitted)) as share:
+            prepared, spec = await self._filled(share)
+        if spec.read_only:
+            frozen = await self._surely(self._parts.engine.freeze(prepared.container_id, spec))
+            prepared = replace(prepared, container_id=frozen)
+        await self._launched(prepared.container_id, prepared.payload)
+        return prepared
+
+    async def _filled(self, share: Share) -> tuple[Prepared, ContainerSpec]:
+        """A container with all its files. The content is let go of with this call's end."""
+        opened, content = await self._opened()
+        share.shrink(len(content.archive))
         payload = opened.job
         context = self._context(payload)
-        content = await self._content(payload)
         self.image = container_image(payload, content.manifest)
         self._check_image()
         check_file_type(payload.secret_file_type)
@@ -115,10 +131,14 @@ class Preparation:
         spec = container_spec(payload, self.image, context)
         container_id = await self._create(spec)
         values = await fill(self._parts, container_id, opened, content, job_token=self._job_token)
-        if spec.read_only:
-            container_id = await self._surely(self._parts.engine.freeze(container_id, spec))
-        await self._launched(container_id, payload)
-        return Prepared(container_id=container_id, timeout=context.limits.timeout, payload=payload, secrets=values)
+        timeout = context.limits.timeout
+        return Prepared(container_id=container_id, timeout=timeout, payload=payload, secrets=values), spec
+
+    async def _opened(self) -> tuple[Opened, Content]:
+        """The payload, and its content taken out of it."""
+        opened = await self._open()
+        content = await self._content(opened.job)
+        return replace(opened, job=msgspec.structs.replace(opened.job, content="")), content
 
     async def _open(self) -> Opened:
         claimed, opener = self._claimed, self._parts.opener
@@ -142,7 +162,7 @@ class Preparation:
     async def _content(payload: JobPayload) -> Content:
         if not payload.content:
             return Content(b"", Manifest())
-        return await asyncio.to_thread(unpack, payload.content)
+        return await asyncio.to_thread(check_content, payload.content)
 
     def _check_image(self) -> None:
         try:
@@ -232,6 +252,11 @@ class Preparation:
         except VaultError as error:
             log.warning("job's token not revoked, it ends by itself", job=job_id, error=error.sentence)
         return gone
+
+
+def _memory(submitted: Submitted) -> int:
+    """Bytes that opening a payload takes. The submission is not believed to be smaller than its chunks allow."""
+    return OPENING * max(submitted.payload_bytes, submitted.payload_chunks * CHUNK)
 
 
 def _result(future: "asyncio.Future[str] | None") -> str:

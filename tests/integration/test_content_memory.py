@@ -1,0 +1,98 @@
+"""What jobs with content cost a runner in memory."""
+
+import asyncio
+import base64
+import io
+import os
+import re
+import secrets
+import signal
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from stint.jetstream import Broker
+from stint.subjects import queue_token
+from tests.containers import OpenBao
+from tests.runner_bench import Bench, make_bench
+from tests.runner_process import RunnerProcess, runner_process
+
+MEBIBYTE = 2**20
+JOBS = 4
+BUDGET = 128
+"""MiB: for one payload at a time with the content below."""
+
+
+@pytest.fixture
+async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
+    return await make_bench(broker, openbao, busybox)
+
+
+@pytest.fixture
+async def runner(bench: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
+    settings = {
+        "STINT_LEASE": "30",
+        "STINT_TAKEOVER": "15",
+        "STINT_CAPACITY": str(JOBS),
+        "STINT_KILL_GRACE": "0.1",
+        "STINT_DRAIN": "0",
+    }
+    runner = runner_process(bench, tmp_path, **settings, STINT_PREPARE_MEMORY=str(BUDGET * MEBIBYTE))
+    await runner.start()
+    yield runner
+    await runner.stop()
+    for pid in runner.watchdogs:
+        os.kill(pid, signal.SIGKILL)
+
+
+def content(size: int, *, random: bool = False) -> str:
+    """A submission's content with the file /file, that can be compressed to a thousandth or not at all."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=0 if random else 9) as tar:
+        entry = tarfile.TarInfo("file")
+        entry.size = size
+        tar.addfile(entry, io.BytesIO(secrets.token_bytes(size) if random else bytes(size)))
+    return "targz," + base64.b64encode(packed.getvalue()).decode()
+
+
+def resident(runner: RunnerProcess, which: str) -> float:
+    """MiB of memory: `VmRSS` now, `VmHWM` at its peak."""
+    status = Path(f"/proc/{runner.pid}/status").read_text(encoding="utf-8")
+    (kilobytes,) = re.findall(rf"^{which}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kilobytes) / 1024
+
+
+async def started(bench: Bench, queue: str, packed: str, size: int) -> str:
+    """A job that has its content, and waits."""
+    job_id = secrets.token_hex(12)
+    async with bench.output.tail(queue_token(queue), job_id) as tail, asyncio.timeout(180):
+        script = "wc -c </file; exec sleep 600"
+        await bench.submit(script, queue=queue, job_id=job_id, payload={"content": packed})
+        assert (await anext(tail)).data == b"%d\n" % size
+    return job_id
+
+
+async def all_started(bench: Bench, packed: str, size: int) -> list[str]:
+    return await asyncio.gather(*(started(bench, f"queue-{number}", packed, size) for number in range(JOBS)))
+
+
+async def test_content_is_never_unpacked_in_memory(bench: Bench, runner: RunnerProcess) -> None:
+    packed = content(200_000_000)
+    before = resident(runner, "VmRSS")
+    await all_started(bench, packed, 200_000_000)
+    assert resident(runner, "VmHWM") - before < 40
+
+
+async def test_jobs_are_prepared_within_one_bound_and_then_hold_nothing(bench: Bench, runner: RunnerProcess) -> None:
+    size = 8 * MEBIBYTE
+    packed = content(size, random=True)
+    before = resident(runner, "VmRSS")
+    ids = await all_started(bench, packed, size)
+    assert resident(runner, "VmHWM") - before < BUDGET
+    assert resident(runner, "VmRSS") - before < 20
+    assert runner.said("waiting for memory that other jobs have")
+    for job_id in ids:
+        await bench.append_kill(job_id)
+        assert (await bench.end(job_id))[1].reason == "killed"
