@@ -16,6 +16,7 @@ import pytest
 from stint.jetstream import Broker
 from stint.subjects import queue_token
 from tests.containers import OpenBao
+from tests.outputs import written
 from tests.runner_bench import Bench, make_bench
 from tests.runner_process import RunnerProcess, runner_process
 
@@ -67,7 +68,7 @@ def resident(runner: RunnerProcess, which: str) -> float:
 async def started(bench: Bench, queue: str, packed: str, size: int) -> str:
     """A job that has its content, and waits."""
     job_id = secrets.token_hex(12)
-    async with bench.output.tail(queue_token(queue), job_id) as tail, asyncio.timeout(180):
+    async with written(bench.output, queue_token(queue), job_id) as tail, asyncio.timeout(180):
         script = "wc -c </file; exec sleep 600"
         await bench.submit(script, queue=queue, job_id=job_id, payload={"content": packed})
         assert (await anext(tail)).data == b"%d\n" % size

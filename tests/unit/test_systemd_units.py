@@ -1,0 +1,116 @@
+"""The units for systemd say what the code needs."""
+
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from stint.cli.app import app
+from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, Settings, load, setting_names
+from stint_runner.__main__ import CLEAN_UP
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+SHAPES: Mapping[str, type[Settings]] = {
+    "stint-api": ApiSettings,
+    "stint-projector": ProjectorSettings,
+    "stint-runner": RunnerSettings,
+}
+LOGIN = {"STINT_RUNNER_ROLE_ID": "r", "STINT_RUNNER_SECRET_ID": "s", "STINT_ROLE_ID": "j"}
+SPECIFIERS = {"%l": "host", "%m": "0123456789abcdef" * 2, "%S": "/var/lib"}
+
+by_unit = pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Mapping[str, Sequence[str]]:
+    """The unit's options, each with all its values."""
+    options = defaultdict(list)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line and line[0] not in "#[":
+            name, _, value = line.partition("=")
+            options[name].append(value)
+    return options
+
+
+def environment(unit: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What it sets, as on some machine."""
+    pairs = [re.sub("%.", lambda found: SPECIFIERS[found[0]], pair).partition("=") for pair in unit["Environment"]]
+    return {name: value for name, _, value in pairs}
+
+
+def runner() -> tuple[Mapping[str, Sequence[str]], RunnerSettings]:
+    unit = read(ROOT / "deploy" / "systemd" / "stint-runner.service")
+    return unit, load(RunnerSettings, environment(unit) | LOGIN)
+
+
+def test_there_is_one_for_each_service() -> None:
+    assert [path.stem for path in UNITS] == list(SHAPES)
+
+
+@by_unit
+def test_it_starts_a_service_and_sets_what_that_reads(path: Path) -> None:
+    unit = read(path)
+    (command,) = unit["ExecStart"]
+    program, service = command.split()
+    assert program.endswith("/stint")
+    assert service == path.stem.removeprefix("stint-")
+    assert service in get_command(app).commands  # type: ignore[attr-defined] # a group
+    assert environment(unit).keys() <= set(setting_names(SHAPES[path.stem]))
+    assert [Path(file).name for file in unit["EnvironmentFile"]] == ["common.env", f"{service}.env"][
+        : 1 if service == "projector" else 2
+    ]
+
+
+@by_unit
+def test_it_is_started_again_unless_its_settings_are_wrong(path: Path) -> None:
+    unit = read(path)
+    assert (unit["Restart"], unit["RestartPreventExitStatus"]) == (["always"], ["2"])
+    assert unit["StartLimitIntervalSec"] == ["0"]
+
+
+@by_unit
+def test_systemd_takes_it(path: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd here")
+    installed = tmp_path / path.name
+    text = path.read_text(encoding="utf-8")
+    installed.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE), encoding="utf-8")
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(installed)]
+    said = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, "")
+    assert path.name not in said.stderr
+
+
+def test_the_watchdog_outlives_its_runner() -> None:
+    unit, _ = runner()
+    assert (unit["KillMode"], unit["OOMPolicy"]) == (["process"], ["continue"])
+    assert "CAP_KILL" in unit["AmbientCapabilities"]
+    assert not unit["ProtectProc"]
+    assert not unit["PrivatePIDs"]
+
+
+def test_a_runner_has_the_time_to_drain_and_is_back_within_its_lease() -> None:
+    unit, settings = runner()
+    assert int(unit["TimeoutStopSec"][0]) > settings.drain + settings.kill_grace + CLEAN_UP
+    assert int(unit["RestartSec"][0]) < settings.lease / 2
+
+
+def test_a_runner_keeps_its_name_and_its_deadlines() -> None:
+    unit, settings = runner()
+    assert settings.runner_id == f"host-{SPECIFIERS['%m']}"
+    assert settings.state_dir == f"/var/lib/{unit['StateDirectory'][0]}"
+    assert unit["StateDirectoryMode"] == ["0700"]
+
+
+def test_only_the_runners_user_may_use_the_engine() -> None:
+    users = {path.stem: (read(path)["User"], read(path)["DynamicUser"]) for path in UNITS}
+    assert users == {
+        "stint-api": ([], ["yes"]),
+        "stint-projector": ([], ["yes"]),
+        "stint-runner": (["stint-runner"], []),
+    }
