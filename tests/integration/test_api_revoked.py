@@ -1,14 +1,17 @@
 """A live stream ends with its caller's right to it, and says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from rich.console import Console
 
-from stint.client.api import Api, LiveEvent
+from stint.client.api import Api, ApiRefusedError, LiveEvent
+from stint.client.follow import Narrator, follow
 from stint.vault.edge import Edge
 from stint.vault.setup import client_token
 from tests.containers import OpenBao
@@ -97,6 +100,34 @@ async def test_a_stream_ends_with_a_limited_token(bench: Bench) -> None:
             await first.wait()
             await bench.admin(lambda c: c.auth.token.revoke(token))
             assert (await stream)[-1].name == "refused"
+
+
+class Listener(Narrator):
+    """Hears that a job is followed, and takes its output."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=StringIO()), quiet=True)
+        self.first = asyncio.Event()
+
+    def fact(self, fact: Mapping[str, Any]) -> None:
+        assert fact["kind"] == "submitted"
+        self.first.set()
+
+    async def write(self, stream: str, data: bytes) -> None:
+        raise AssertionError((stream, data))
+
+
+async def test_who_follows_a_job_is_told_of_the_refusal(bench: Bench) -> None:
+    """As `stint run` does: it tries its stream again, and takes no for an answer."""
+    job_id, token, heard = await submitted(bench.http), await bench.token(), Listener()
+    async with bench.client(token) as http:
+        following = asyncio.create_task(follow(Api(http), job_id, heard, heard))
+        async with asyncio.timeout(WITHIN):
+            await heard.first.wait()
+            await bench.admin(lambda c: c.auth.token.revoke(token))
+            with pytest.raises(ApiRefusedError, match="permission denied") as caught:
+                await following
+    assert caught.value.code == httpx.codes.FORBIDDEN
 
 
 @pytest.mark.parametrize("bench", ["vault"], indirect=True)

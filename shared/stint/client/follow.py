@@ -122,7 +122,7 @@ class _Follower:
         return ApiUnreachableError("Stint's live stream ended too early.")
 
     async def _take(self, event: LiveEvent) -> None:
-        self.position = event.position
+        self.position = event.position or self.position
         match event.name:
             case "output":
                 data = base64.b64decode(event.data["data"])
