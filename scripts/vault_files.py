@@ -27,22 +27,29 @@ DEMO_SECRET: Final = "/v1/kv/data/demo"
 
 
 async def prepare(address: str, token: str, folder: Path) -> None:
-    """Safe to repeat: what is there stays, but the secret ids, which are new each time.
+    """Safe to repeat: logins that are still good stay, and policies and AppRoles become those of this release.
 
     Raises:
         StintError: Vault cannot be reached, or refuses.
     """
-    report = await vault_setup(address, token, kv_mount="kv")
+    report = await vault_setup(address, token, kv_mount="kv", update=True)
     if "mount kv" in report.made:
         value = {"data": {"password": secrets.token_urlsafe(12)}}
         await Edge(address).call(token, lambda client: client.adapter.post(DEMO_SECRET, json=value))
-    settings = await service_settings(address, token)
+    settings = await service_settings(address, token, known=known(folder))
     for service, names in FILES.items():
         for name in names:
             write(folder / service / name, settings[name])
-    print(f"Vault is set up: {len(report.made)} parts made, {len(report.found)} found; logins for {', '.join(FILES)}.")
+    counts = f"{len(report.made)} parts made, {len(report.found)} found, {len(report.updated)} updated"
+    print(f"Vault is set up: {counts}; logins for {', '.join(FILES)}.")
     for name in report.different:
         print(f"Left alone in Vault, though it differs: {name}.")
+
+
+def known(folder: Path) -> dict[str, str]:
+    """The logins that were written before."""
+    paths = [folder / service / name for service, names in FILES.items() for name in names]
+    return {path.name: path.read_text(encoding="utf-8").strip() for path in paths if path.exists()}
 
 
 def write(path: Path, text: str) -> None:

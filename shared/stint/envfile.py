@@ -31,6 +31,30 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
 
 
+def read_env_file(path: Path) -> Mapping[str, str]:
+    """What `write_env_file` wrote; nothing if there is no such file. Lines of other forms are passed over.
+
+    Raises:
+        ConfigError: it is there and cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path} cannot be read.") from None
+    return dict(pair for line in lines if (pair := _parse(line)))
+
+
+def _parse(line: str) -> tuple[str, str] | None:
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:
+        return None
+    name, equals, value = words[0].partition("=") if len(words) == 1 else ("", "", "")
+    return (name, value) if equals and _NAME.fullmatch(name) else None
+
+
 def _replace(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
     draft = Path(name)

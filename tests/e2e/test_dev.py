@@ -18,7 +18,8 @@ from examples.publish import publish
 from stint.payload import JobPayload
 from stint.subjects import EventAddress, queue_token
 from stint.vault.edge import Edge
-from stint.vault.setup import client_token
+from stint.vault.policies import API, RUNNER
+from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.docker import DockerEngine
 from tests.containers import OpenBao
 from tests.e2e.stack import STINT, Stack, alive, dev, gone, on_a_terminal, serving, stint
@@ -285,6 +286,14 @@ async def test_nothing_secret_is_at_rest_and_nothing_is_left_behind(tmp_path: Pa
     assert _found(stack.data_dir, [running]), "the search finds what is there"
 
 
+async def secret_ids(openbao: OpenBao) -> set[str]:
+    """The services' secret ids, by their accessors."""
+    edge, root = Edge(openbao.address), openbao.root_token
+    of_api = await edge.call(root, lambda client: client.auth.approle.list_secret_id_accessors(API))
+    of_runner = await edge.call(root, lambda client: client.auth.approle.list_secret_id_accessors(RUNNER))
+    return {*of_api["data"]["keys"], *of_runner["data"]["keys"]}
+
+
 async def test_servers_that_are_there_are_used_and_tls_is_served(
     tmp_path: Path, nats_url: str, openbao: OpenBao, busybox: str
 ) -> None:
@@ -300,6 +309,9 @@ async def test_servers_that_are_there_are_used_and_tls_is_served(
         capture_output=True,
     )
     theirs = {"NATS_URL": nats_url, "VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root_token}
+    await vault_setup(openbao.address, openbao.root_token)
+    await service_settings(openbao.address, openbao.root_token)
+    logins = await secret_ids(openbao)
     async with dev(tmp_path / "dev", STINT_TLS_CERT=str(cert), STINT_TLS_KEY=str(key), **theirs) as stack:
         names = {path.stem for path in (stack.data_dir / "run").glob("*.pid")}
         assert names == {"api-1", "projector-1", "runner-1"}
@@ -310,6 +322,8 @@ async def test_servers_that_are_there_are_used_and_tls_is_served(
         assert (refused.code, "not reachable" in refused.err) == (125, True), "certificates are verified"
         trusted = await stack.run(*run, STINT_CACERT=str(cert))
         assert (trusted.code, trusted.out) == (0, "over TLS\n")
+        assert await secret_ids(openbao) != logins
+    assert await secret_ids(openbao) == logins
 
 
 async def test_a_stop_while_it_starts(tmp_path: Path) -> None:

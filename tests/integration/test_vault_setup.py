@@ -1,11 +1,17 @@
 """`vault-setup` and what each of its roles can and cannot do, on a server of its own: the names are fixed ones."""
 
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from scripts.vault_files import FILES, prepare
 
-from stint.errors import ConfigError, VaultDeniedError, VaultError, VaultUnavailableError
+from stint.envfile import read_env_file
+from stint.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.vault import BUS_KEY, AppRoleSession, Vault
 from stint.vault.edge import Edge
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
@@ -184,6 +190,116 @@ async def test_what_is_there_with_other_content_is_left_alone(bao_process: BaoPr
     assert (await edge.call(root, lambda c: c.auth.approle.read_role(ROLE)))["data"]["token_num_uses"] == 5
 
 
+async def test_what_differs_is_changed_where_that_is_asked_for(bao_process: BaoProcess) -> None:
+    address, root, edge = bao_process.address, bao_process.root_token, Edge(bao_process.address)
+    await vault_setup(address, root)
+    theirs: list[Callable[[Any], Any]] = [
+        lambda c: c.sys.create_or_update_policy("stint-client", 'path "kv/theirs" {}\n'),
+        lambda c: c.sys.create_or_update_policy(ROLE, 'path "kv/theirs" {}\n'),
+        lambda c: c.auth.approle.create_or_update_approle("stint-api", token_ttl=60, token_bound_cidrs=["127.0.0.1"]),
+    ]
+    for request in theirs:
+        await edge.call(root, request)
+    report = await vault_setup(address, root, update=True, keep=(f"policy {ROLE}",))
+    assert (report.updated, report.different) == (("policy stint-client", "role stint-api"), (f"policy {ROLE}",))
+    assert '-path "kv/theirs" {}\n+path "auth/token/create" {' in report.diffs["policy stint-client"]
+    assert "-token_ttl = 60\n+token_ttl = 3600" in report.diffs["role stint-api"]
+    role = (await edge.call(root, lambda c: c.auth.approle.read_role("stint-api")))["data"]
+    assert role["token_bound_cidrs"] == ["127.0.0.1"], "what Stint has no say in is left alone"
+    again = await vault_setup(address, root, update=True)
+    assert (again.updated, again.different) == ((f"policy {ROLE}",), ())
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+async def command(server: BaoProcess, *options: str | Path, **environ: str) -> tuple[int | None, str, str]:
+    settings = {"VAULT_ADDR": server.address, "VAULT_TOKEN": server.root_token, **environ}
+    code = "from stint.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, "vault-setup", *options), env=settings, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def accessors(server: BaoProcess, role: str) -> int:
+    answer = await Edge(server.address).call(
+        server.root_token, lambda client: client.auth.approle.list_secret_id_accessors(role)
+    )
+    return len(answer["data"]["keys"])
+
+
+async def test_what_differs_is_shown_and_ends_the_command_with_1(bao_process: BaoProcess) -> None:
+    assert (await command(bao_process))[0] == 0
+    edge, rules = Edge(bao_process.address), 'path "kv/theirs" {}\n'
+    theirs: list[Callable[[Any], Any]] = [
+        lambda client: client.sys.create_or_update_policy("stint-client", rules),
+        lambda client: client.sys.create_or_update_policy(ROLE, rules),
+    ]
+    for request in theirs:
+        await edge.call(bao_process.root_token, request)
+    code, out, _ = await command(bao_process)
+    assert code == 1
+    assert "--- policy stint-client, in Vault" in out
+    assert "left alone, it differs: policy stint-client\n" in out
+    code, out, _ = await command(bao_process, "--update")
+    assert code == 1, "the jobs' policy could become wider than it had been made"
+    assert "updated policy stint-client\n" in out
+    assert f"left alone, it differs: policy {ROLE}\n" in out
+    code, out, _ = await command(bao_process, "--update", "--secrets", "kv/data/app")
+    assert (code, f"updated policy {ROLE}\n" in out) == (0, True)
+    assert (await command(bao_process, "--secrets", "kv/data/app"))[0] == 0
+
+
+async def test_a_file_of_settings_keeps_its_logins_while_they_are_good(bao_process: BaoProcess, tmp_path: Path) -> None:
+    path = tmp_path / "stint.env"
+    assert (await command(bao_process, "--env-file", path))[0] == 0
+    first = read_env_file(path)
+    with path.open("a") as file:
+        file.write("# mine\nSTINT_NATS_URL='nats://a b'\n")
+    assert (await command(bao_process, "--env-file", path))[0] == 0
+    assert read_env_file(path) == {**first, "STINT_NATS_URL": "nats://a b"}
+    assert await accessors(bao_process, "stint-api") == 1
+    await Edge(bao_process.address).call(
+        bao_process.root_token,
+        lambda client: client.auth.approle.destroy_secret_id("stint-api", first["STINT_API_SECRET_ID"]),
+    )
+    assert (await command(bao_process, "--env-file", path))[0] == 0
+    third = read_env_file(path)
+    assert {name for name in first if third[name] != first[name]} == {"STINT_API_SECRET_ID"}
+    await Vault(bao_process.address).login(third["STINT_API_ROLE_ID"], third["STINT_API_SECRET_ID"])
+
+
+async def test_what_cannot_be_written_leaves_no_login_behind(bao_process: BaoProcess, tmp_path: Path) -> None:
+    code, _, err = await command(bao_process, "--env-file", tmp_path / "none" / "stint.env")
+    assert (code, "cannot be written" in err) == (2, True)
+    with pytest.raises(VaultNotFoundError):
+        await accessors(bao_process, "stint-api")
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "code"),
+    [
+        (("--role", "stint-api"), {}, 2),
+        (("--role", "a/b"), {}, 2),
+        (("--secrets", "kv/../x"), {}, 2),
+        ((), {"VAULT_ADDR": "nonsense"}, 2),
+        ((), {"VAULT_TOKEN": ""}, 2),
+        ((), {"VAULT_TOKEN": "no-such-token"}, 125),
+        ((), {"VAULT_ADDR": "http://127.0.0.1:9"}, 125),
+    ],
+)
+async def test_what_ends_the_command(
+    bao_process: BaoProcess, options: tuple[str, ...], environ: dict[str, str], code: int
+) -> None:
+    found, out, err = await command(bao_process, *options, **environ)
+    assert (found, out) == (code, "")
+    assert err.startswith("stint vault-setup: ")
+    assert err.count("\n") == 1
+    assert "no-such-token" not in err
+
+
 async def test_a_token_that_may_not_set_up_is_denied(stack: Stack) -> None:
     await denied(vault_setup(stack.edge.address, await stack.client()))
     with pytest.raises(ConfigError):
@@ -225,3 +341,17 @@ async def test_a_restarted_server_is_reached_through_the_same_vault(bao_process:
     await vault.lookup_self(bao_process.root_token)
     await bao_process.restart()
     await vault.lookup_self(bao_process.root_token)
+
+
+def contents(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text() for path in folder.rglob("STINT_*")}
+
+
+async def test_the_containers_logins_are_kept_while_they_are_good(bao_process: BaoProcess, tmp_path: Path) -> None:
+    for service in FILES:
+        (tmp_path / service).mkdir()
+    await prepare(bao_process.address, bao_process.root_token, tmp_path)
+    written = contents(tmp_path)
+    assert len(written) == sum(len(names) for names in FILES.values())
+    await prepare(bao_process.address, bao_process.root_token, tmp_path)
+    assert contents(tmp_path) == written

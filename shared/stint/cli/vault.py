@@ -2,26 +2,58 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from stint.envfile import write_env_file
-from stint.errors import StintError
-from stint.vault.setup import SetupReport, service_settings
+from stint.envfile import read_env_file, write_env_file
+from stint.errors import ConfigError, StintError
+from stint.vault.setup import SetupReport, revoke_secret_ids, service_settings
 from stint.vault.setup import vault_setup as set_up
+
+DIFFERENT: Final = 1
+"""Something differs, and was left alone."""
+USAGE: Final = 2
+REFUSED: Final = 125
+"""Vault cannot be reached, or refuses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """The command's options. `secrets` is empty if none were given."""
+
+    role: str
+    secrets: tuple[str, ...]
+    registries: str
+    kv_mount: str
+    env_file: Path | None
+    update: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Server:
+    address: str
+    token: str
+    cacert: str
 
 
 def vault_setup(
     env_file: Annotated[
-        Path | None, typer.Option(help="Write the settings that the services need to this file (0600).")
+        Path | None,
+        typer.Option(
+            help="Write the settings that the services need to this file (0600). Logins that it holds already are kept "
+            "as long as they are good, and so are its other settings."
+        ),
     ] = None,
     role: Annotated[
         str, typer.Option(envvar=["STINT_ROLE", "GOSTINT_ROLENAME"], help="The jobs' AppRole, policy and transit key.")
     ] = "stint-job",
     secrets: Annotated[
-        list[str] | None, typer.Option("--secrets", help="A path that jobs may read; can be given several times.")
+        list[str] | None,
+        typer.Option("--secrets", help="A path that jobs may read, kv/data/* if none is given; can be repeated."),
     ] = None,
     registries: Annotated[
         str,
@@ -30,34 +62,86 @@ def vault_setup(
         ),
     ] = "",
     kv_mount: Annotated[str, typer.Option(help="Also make a KV v2 mount of this name.")] = "",
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Change policies and AppRoles that differ, the jobs' policy only with --secrets. Look at the "
+            "differences without it first, and give the options of the first time again.",
+        ),
+    ] = False,
 ) -> None:
-    """Make mounts, keys, policies and AppRoles in Vault. Safe to repeat; what differs is left alone and named.
+    """Make mounts, keys, policies and AppRoles in Vault. Safe to repeat.
 
-    Needs VAULT_ADDR and, in VAULT_TOKEN, a token that may do all this.
+    What differs is shown, and left alone without --update. Needs VAULT_ADDR and, in VAULT_TOKEN, a token that may do
+    all this. Exit codes: 1 something differs and was left alone, 2 usage, 125 Vault unreachable or refusing.
     """
-    address, token = os.environ.get("VAULT_ADDR", ""), os.environ.get("VAULT_TOKEN", "")
-    if not address or not token:
+    server = _Server(
+        address=os.environ.get("VAULT_ADDR", ""),
+        token=os.environ.get("VAULT_TOKEN", ""),
+        cacert=os.environ.get("VAULT_CACERT", ""),
+    )
+    if not server.address or not server.token:
         typer.echo("stint vault-setup: VAULT_ADDR and VAULT_TOKEN must be set.", err=True)
-        raise typer.Exit(2)
-    cacert = os.environ.get("VAULT_CACERT", "")
-    paths = tuple(secrets or ["kv/data/*"])
+        raise typer.Exit(USAGE)
+    wanted = _Wanted(
+        role=role,
+        secrets=tuple(secrets or ()),
+        registries=registries,
+        kv_mount=kv_mount,
+        env_file=env_file,
+        update=update,
+    )
     try:
-        report = asyncio.run(_set_up(address, token, role, paths, registries, kv_mount, cacert))
-        if env_file is not None:
-            settings = asyncio.run(service_settings(address, token, role=role, cacert=cacert))
-            write_env_file(env_file, {**settings, **({"STINT_REGISTRY_SECRETS": registries} if registries else {})})
-            typer.echo(f"settings written to {env_file}")
+        report = asyncio.run(_set_up(server, wanted))
     except StintError as error:
         typer.echo(f"stint vault-setup: {error.sentence}", err=True)
-        raise typer.Exit(125) from None
-    for verb, names in (("made", report.made), ("found", report.found), ("left alone, it differs:", report.different)):
+        raise typer.Exit(USAGE if isinstance(error, ConfigError) else REFUSED) from None
+    if report.different:
+        raise typer.Exit(DIFFERENT)
+
+
+async def _set_up(server: _Server, wanted: _Wanted) -> SetupReport:
+    known = read_env_file(wanted.env_file) if wanted.env_file else {}
+    report = await set_up(
+        server.address,
+        server.token,
+        role=wanted.role,
+        secret_paths=wanted.secrets or ("kv/data/*",),
+        registries=wanted.registries,
+        kv_mount=wanted.kv_mount,
+        cacert=server.cacert,
+        update=wanted.update,
+        # Without --secrets it would be made as wide as by default.
+        keep=() if wanted.secrets else (f"policy {wanted.role}",),
+    )
+    _tell(report)
+    if wanted.env_file:
+        await _write_settings(server, wanted, wanted.env_file, known)
+        typer.echo(f"settings written to {wanted.env_file}")
+    return report
+
+
+def _tell(report: SetupReport) -> None:
+    for diff in report.diffs.values():
+        typer.echo(f"{diff}\n")
+    outcomes = (
+        ("made", report.made),
+        ("found", report.found),
+        ("updated", report.updated),
+        ("left alone, it differs:", report.different),
+    )
+    for verb, names in outcomes:
         for name in names:
             typer.echo(f"{verb} {name}")
 
 
-async def _set_up(
-    address: str, token: str, role: str, secrets: tuple[str, ...], registries: str, kv_mount: str, cacert: str
-) -> SetupReport:
-    return await set_up(
-        address, token, role=role, secret_paths=secrets, registries=registries, kv_mount=kv_mount, cacert=cacert
-    )
+async def _write_settings(server: _Server, wanted: _Wanted, path: Path, known: Mapping[str, str]) -> None:
+    """New secret ids never end: those that cannot be written are revoked at once."""
+    settings = await service_settings(server.address, server.token, role=wanted.role, cacert=server.cacert, known=known)
+    registries = {"STINT_REGISTRY_SECRETS": wanted.registries} if wanted.registries else {}
+    try:
+        write_env_file(path, {**known, **settings, **registries})
+    except ConfigError:
+        await revoke_secret_ids(server.address, server.token, settings, cacert=server.cacert, known=known)
+        raise

@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import httpx
@@ -15,9 +16,10 @@ from stint.config import RunnerSettings, load
 from stint.dev.children import Child, inherited_environment
 from stint.dev.datadir import DataDir
 from stint.dev.servers import free_port, nats, openbao
+from stint.errors import VaultError
 from stint.vault.edge import Edge
 from stint.vault.policies import CLIENT, OPERATOR
-from stint.vault.setup import client_token, service_settings, vault_setup
+from stint.vault.setup import client_token, revoke_secret_ids, service_settings, vault_setup
 
 log = structlog.get_logger()
 
@@ -57,6 +59,7 @@ class Stack:
     settings: dict[str, str] = field(default_factory=dict)
     children: list[Child] = field(default_factory=list)
     _watchers: list["asyncio.Task[None]"] = field(default_factory=list)
+    _revoke: Callable[[], Awaitable[None]] | None = None
 
     async def start(self) -> None:
         """Start everything; returns when all of it answers.
@@ -77,8 +80,9 @@ class Stack:
             registries=os.environ.get("STINT_REGISTRY_SECRETS", ""),
         )
         for name in report.different:
-            log.warning("left alone in Vault, though it differs", name=name)
+            log.warning("left alone in Vault, though it differs: see stint vault-setup --update", name=name)
         shared = await service_settings(vault_addr, root_token, role=role, cacert=cacert)
+        self._revoke = partial(revoke_secret_ids, vault_addr, root_token, shared, cacert=cacert)
         environment = inherited_environment() | {"STINT_NATS_URL": nats_url, "VAULT_ADDR": vault_addr} | dict(shared)
         await self._services(environment)
         self.settings |= {
@@ -103,6 +107,11 @@ class Stack:
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
+        if self._revoke and not any(child.name.startswith("openbao") for child in self.children):
+            try:
+                await self._revoke()
+            except VaultError as error:
+                log.warning("the services' secret ids are left in Vault", error=error.sentence)
 
     # --- the parts --------------------------------------------------------------------------------------------------
 

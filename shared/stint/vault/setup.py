@@ -1,15 +1,16 @@
-"""`stint vault-setup`: makes in Vault what Stint needs, and changes nothing that is there."""
+"""`stint vault-setup`: makes in Vault what Stint needs, and changes what is there only if it is asked to."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stint.errors import VaultNotFoundError
 from stint.vault.edge import Edge
-from stint.vault.policies import API, CLIENT, RUNNER, app_roles, policies
-from stint.vault.ticket import BUS_KEY
+from stint.vault.parts import Part, all_parts, data_of
+from stint.vault.policies import API, CLIENT, RUNNER
 
-_KEY: Final = {"type": "aes256-gcm96", "derived": False, "exportable": False, "allow_plaintext_backup": False}
+_LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}
+"""What the names of a service's settings for its AppRole begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +21,15 @@ class SetupReport:
         made: was not there.
         found: was there, just as wanted.
         different: is there with other content, and was left alone.
+        updated: was there with other content, and is as wanted now.
+        diffs: of those that differ or differed, by name.
     """
 
     made: tuple[str, ...]
     found: tuple[str, ...]
     different: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """One thing to have in Vault: how to read it (None or a 404: absent), what it should hold, how to make it."""
-
-    name: str
-    read: Callable[[Any], Mapping[str, Any] | None]
-    wanted: Mapping[str, Any]
-    make: Callable[[Any], object]
+    updated: tuple[str, ...] = ()
+    diffs: Mapping[str, str] = field(default_factory=dict)
 
 
 async def vault_setup(
@@ -46,6 +41,8 @@ async def vault_setup(
     registries: str = "",
     kv_mount: str = "",
     cacert: str = "",
+    update: bool = False,
+    keep: Collection[str] = (),
 ) -> SetupReport:
     """Make mounts, keys, policies and AppRoles. Safe to repeat.
 
@@ -57,31 +54,77 @@ async def vault_setup(
         registries: where runners may read logins for image registries, "" for nowhere.
         kv_mount: also make a KV v2 mount of this name, for development.
         cacert: a CA bundle to verify the server with.
+        update: change policies and AppRoles that differ. Mounts and keys are never changed.
+        keep: parts that are not changed either.
 
     Raises:
         VaultError: of any kind; what was made before it stays.
         ConfigError: a name or path that cannot be one.
     """
     edge = Edge(vault_addr, cacert=cacert)
-    outcomes: dict[str, list[str]] = {"made": [], "found": [], "different": []}
-    for part in _parts(role, secret_paths, registries, kv_mount):
-        outcomes[await _ensure(edge, token, part)].append(part.name)
-    return SetupReport(**{outcome: tuple(names) for outcome, names in outcomes.items()})
+    outcomes: dict[str, list[str]] = {"made": [], "found": [], "different": [], "updated": []}
+    diffs = {}
+    for part in all_parts(role, secret_paths, registries, kv_mount):
+        outcome, diff = await _ensure(edge, token, part, update=update and part.name not in keep)
+        outcomes[outcome].append(part.name)
+        if diff:
+            diffs[part.name] = diff
+    return SetupReport(**{outcome: tuple(names) for outcome, names in outcomes.items()}, diffs=diffs)
+
+
+async def _ensure(edge: Edge, token: str, part: Part, *, update: bool) -> tuple[str, str]:
+    """What became of the part, and what differs or differed."""
+    try:
+        present = await edge.call(token, part.read)
+    except VaultNotFoundError:
+        present = None
+    if present is None:
+        await edge.call(token, part.make)
+        return "made", ""
+    diff = part.difference(present)
+    if diff and update and part.changeable:
+        await edge.call(token, part.make)
+        return "updated", diff
+    return ("different" if diff else "found"), diff
 
 
 async def service_settings(
-    vault_addr: str, token: str, *, role: str = "stint-job", cacert: str = ""
+    vault_addr: str,
+    token: str,
+    *,
+    role: str = "stint-job",
+    cacert: str = "",
+    known: Mapping[str, str] | None = None,
 ) -> Mapping[str, str]:
     """The settings that the services need to log in, by environment name.
 
-    Each call makes new secret ids; older ones stay good.
+    A secret id in `known`, settings of an earlier call, is taken again if Vault still knows it. A new one never ends
+    by itself: see `revoke_secret_ids`.
     """
     edge = Edge(vault_addr, cacert=cacert)
     settings = {"STINT_ROLE": role, "STINT_ROLE_ID": await _role_id(edge, token, role)}
-    for name, prefix in ((API, "STINT_API"), (RUNNER, "STINT_RUNNER")):
+    for name, prefix in _LOGINS.items():
         settings[f"{prefix}_ROLE_ID"] = await _role_id(edge, token, name)
-        settings[f"{prefix}_SECRET_ID"] = await _secret_id(edge, token, name)
+        secret_id = (known or {}).get(f"{prefix}_SECRET_ID", "")
+        good = secret_id and await _is_known(edge, token, name, secret_id)
+        settings[f"{prefix}_SECRET_ID"] = secret_id if good else await _secret_id(edge, token, name)
     return settings
+
+
+async def revoke_secret_ids(
+    vault_addr: str,
+    token: str,
+    settings: Mapping[str, str],
+    *,
+    cacert: str = "",
+    known: Mapping[str, str] | None = None,
+) -> None:
+    """End the secret ids in these settings, but for those that `known` holds too: they were there before."""
+    edge = Edge(vault_addr, cacert=cacert)
+    for name, prefix in _LOGINS.items():
+        secret_id = settings[f"{prefix}_SECRET_ID"]
+        if secret_id != (known or {}).get(f"{prefix}_SECRET_ID"):
+            await _destroy(edge, token, name, secret_id)
 
 
 async def client_token(
@@ -95,85 +138,24 @@ async def client_token(
     return str(answer["auth"]["client_token"])
 
 
-async def _ensure(edge: Edge, token: str, part: _Part) -> str:
-    try:
-        present = await edge.call(token, part.read)
-    except VaultNotFoundError:
-        present = None
-    if present is None:
-        await edge.call(token, part.make)
-        return "made"
-    same = all(present.get(name) == value for name, value in part.wanted.items())
-    return "found" if same else "different"
-
-
-def _parts(role: str, secret_paths: Sequence[str], registries: str, kv_mount: str) -> list[_Part]:
-    texts = policies(role, secret_paths, registries)
-    return [
-        _auth_mount(),
-        _mount("transit", "transit", {}),
-        *([_mount(kv_mount, "kv", {"options": {"version": "2"}})] if kv_mount else []),
-        *(_key(name) for name in (BUS_KEY, role)),
-        *(_policy(name, text) for name, text in texts.items()),
-        *(_app_role(name, wanted) for name, wanted in app_roles(role).items()),
-    ]
-
-
-def _auth_mount() -> _Part:
-    return _Part(
-        name="auth approle",
-        read=lambda client: _data(client.sys.list_auth_methods()).get("approle/"),
-        wanted={"type": "approle"},
-        make=lambda client: client.sys.enable_auth_method("approle"),
-    )
-
-
-def _mount(path: str, kind: str, options: Mapping[str, Any]) -> _Part:
-    return _Part(
-        name=f"mount {path}",
-        read=lambda client: _data(client.sys.list_mounted_secrets_engines()).get(f"{path.strip('/')}/"),
-        wanted={"type": kind, **options},
-        make=lambda client: client.sys.enable_secrets_engine(kind, path=path, **options),
-    )
-
-
-def _key(name: str) -> _Part:
-    return _Part(
-        name=f"key {name}",
-        read=lambda client: _data(client.secrets.transit.read_key(name)),
-        wanted=_KEY,
-        make=lambda client: client.secrets.transit.create_key(name, key_type=_KEY["type"]),
-    )
-
-
-def _policy(name: str, text: str) -> _Part:
-    return _Part(
-        name=f"policy {name}",
-        read=lambda client: _data(client.sys.read_policy(name)),
-        wanted={"rules": text},
-        make=lambda client: client.sys.create_or_update_policy(name, text),
-    )
-
-
-def _app_role(name: str, wanted: Mapping[str, Any]) -> _Part:
-    return _Part(
-        name=f"role {name}",
-        read=lambda client: _data(client.auth.approle.read_role(name)),
-        wanted=wanted,
-        make=lambda client: client.auth.approle.create_or_update_approle(name, **wanted),
-    )
-
-
 async def _role_id(edge: Edge, token: str, name: str) -> str:
     answer = await edge.call(token, lambda client: client.auth.approle.read_role_id(name))
-    return str(_data(answer)["role_id"])
+    return str(data_of(answer)["role_id"])
 
 
 async def _secret_id(edge: Edge, token: str, name: str) -> str:
     answer = await edge.call(token, lambda client: client.auth.approle.generate_secret_id(name))
-    return str(_data(answer)["secret_id"])
+    return str(data_of(answer)["secret_id"])
 
 
-def _data(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    data: Mapping[str, Any] = answer["data"]
-    return data
+async def _is_known(edge: Edge, token: str, name: str, secret_id: str) -> bool:
+    """Vault forgets a secret id that has ended, been revoked, or is spent. A login would use it up."""
+    try:
+        answer: Any = await edge.call(token, lambda client: client.auth.approle.read_secret_id(name, secret_id))
+    except VaultNotFoundError:
+        return False
+    return bool(data_of(answer))
+
+
+async def _destroy(edge: Edge, token: str, name: str, secret_id: str) -> None:
+    await edge.call(token, lambda client: client.auth.approle.destroy_secret_id(name, secret_id))
