@@ -277,14 +277,13 @@ class ViewStore(Protocol):
         """Remove a view. Safe to repeat."""
         ...
 
-    async def clear(self) -> None:
-        """Remove all views."""
-        ...
-
     async def job_ids(self) -> Collection[str]:
         """Of which jobs there is a view, or was a moment ago."""
         ...
 
     def follow(self) -> AbstractAsyncContextManager[AsyncIterator[StoredView | None]]:
-        """Every view there is, then None once, then every change."""
+        """Every view there is, then None once, then every change.
+
+        It ends where views may have gone without a word, as when the bucket was purged or made anew: follow again then.
+        """
         ...

@@ -5,9 +5,11 @@ from typing import Final
 
 import msgspec
 
+from stint.codec import decode
+from stint.errors import InvalidQueueNameError, UndecodableError
 from stint.events import Ended, KillRequested, Launched, Rejected, Started, Submitted
 from stint.job import Job, State
-from stint.subjects import queue_name
+from stint.subjects import queue_name, queue_token
 
 NEVER: Final = "0001-01-01T00:00:00Z"
 """How GoStint writes a time that has not come yet."""
@@ -41,6 +43,24 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     output_masked: int = 0
     held: bool = False
     sequence: int
+
+
+def read_view(job_id: str, stored: bytes) -> JobView:
+    """A view as the bucket holds it under this job's key.
+
+    Raises:
+        UndecodableError: it is none: another shape, another job's, a time that is no time, or a queue that cannot be.
+    """
+    shown = decode(stored, JobView)
+    try:
+        for moment in (shown.submitted, shown.started, shown.ended):
+            parse_time(moment)
+        queue_token(shown.qname)
+    except (ValueError, InvalidQueueNameError):
+        raise UndecodableError("Not a JobView: a time or the queue's name is wrong.") from None
+    if shown.job_id != job_id:
+        raise UndecodableError("Not a JobView of this job.")
+    return shown
 
 
 def view(job: Job) -> JobView:

@@ -207,7 +207,15 @@ async def test_a_queued_job_can_be_killed(bench: Bench) -> None:
     )
     assert job["kill_requested"] is True
     again = await bench.http.post(f"/v1/api/job/kill/{job_id}")
-    assert (again.status_code, again.json()["status"]) == (200, "failed")
+    assert again.json() == {"_id": job_id, "container_id": "", "status": "failed", "kill_requested": True}
+
+
+async def test_a_kill_of_a_job_that_is_over_answers_what_is_stored(bench: Bench) -> None:
+    job_id = await bench.submitted()
+    await bench.parts.log.append(queue_token("deploys"), job_id, ended("failed"))
+    killed = await bench.http.post(f"/v1/api/job/kill/{job_id}")
+    assert killed.json() == {"_id": job_id, "container_id": "", "status": "failed", "kill_requested": False}
+    assert (await bench.http.get(f"/v1/api/job/{job_id}")).json()["kill_requested"] is False
 
 
 @pytest.mark.parametrize("meanwhile", ["ended", "launched"])

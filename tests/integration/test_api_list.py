@@ -3,45 +3,18 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
+from stint.codec import encode
 from stint.eventlog import Chunk
-from stint.job import State
 from stint.subjects import queue_token
-from stint.view import NEVER, JobView
 from tests.containers import OpenBao
 from tests.integration.test_api_support import Bench, api
 from tests.servers import NatsProcess
+from tests.views import job_view
 
 LONG_AGO = "2020-01-01T00:00:00Z"
-
-
-def job_view(
-    number: int, *, qname: str = "a", status: str = "queued", ended: str = NEVER, held: bool = False
-) -> JobView:
-    return JobView(
-        job_id=f"{number:024x}",
-        status=State(status),
-        node_uuid="",
-        qname=qname,
-        container_image="busybox",
-        container_id="",
-        submitted=f"2026-01-01T00:00:{number:02d}{'.5' if number % 2 else ''}Z",
-        started=NEVER,
-        ended=ended,
-        return_code=0,
-        tty=False,
-        kill_requested=False,
-        reason="",
-        error="",
-        submitted_by="",
-        output_bytes=0,
-        output_complete=True,
-        output_truncated=False,
-        output_masked=0,
-        held=held,
-        sequence=number,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +108,17 @@ async def test_the_list_and_the_counts_follow_changes(bench: Bench) -> None:
         "1",
         "1",
     )
-    await bench.broker.publish("$KV.jobs." + f"{31:024x}", b"junk")
+    for number, junk in ((31, {}), (34, {"ended": "yesterday"}), (35, {"ended": "9999-12-31T23:59:59Z"})):
+        job = msgspec.structs.replace(job_view(number), **junk)
+        value = encode(job) if junk else b"junk"
+        await bench.broker.publish("$KV.jobs." + f"{number:024x}", value)
+    await _seen(bench, 28)
+    assert (await bench.http.get("/v1/api/health?k=all_jobs")).text == "28"
+    assert "stint_unreadable_views 2.0" in (await bench.http.get("/v1/api/metrics")).text
+    for number in (31, 34, 35):
+        await bench.views.delete(f"{number:024x}")
+    await _seen(bench, 27)
+    assert "stint_unreadable_views 0.0" in (await bench.http.get("/v1/api/metrics")).text
     await bench.views.delete(f"{30:024x}")
     await _seen(bench, 26)
 

@@ -25,8 +25,8 @@ from stint.jetstream.driver import NoAnswerError
 from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
 from stint.job import State
-from stint.subjects import EVENTS, PAYLOADS, WORK, EventAddress, log_subject
-from tests.brokers import connected
+from stint.subjects import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, EventAddress, kv_stream, log_subject
+from tests.brokers import connected, declare_anew
 from tests.events import TOKEN, ended, started, submitted
 from tests.servers import NatsProcess
 
@@ -202,6 +202,25 @@ async def test_views_expire(broker: Broker) -> None:
     assert stored.value == b"1"
     assert marker is not None
     assert (marker.job_id, marker.value) == (JOB, None)
+
+
+@pytest.mark.parametrize("how", ["PURGE", "DELETE"])
+async def test_who_follows_views_is_told_to_begin_anew_when_the_bucket_is_emptied(broker: Broker, how: str) -> None:
+    """Of a purge no message comes; a bucket that was made anew counts from 1 again."""
+    views = JetStreamViews(broker)
+    for number in range(3):
+        await views.put(job_id(number), b"1", revision=0, ttl=None)
+    async with views.follow() as changes, asyncio.timeout(20):
+        assert [stored.job_id if stored else None for stored in [await anext(changes) for _ in range(4)]] == [
+            *map(job_id, range(3)),
+            None,
+        ]
+        await broker.api(f"STREAM.{how}.{kv_stream(JOBS_BUCKET)}")
+        await declare_anew(broker)
+        await views.put(job_id(3), b"1", revision=0, ttl=None)
+        async for stored in changes:
+            assert stored is not None
+            assert stored.job_id == job_id(3)
 
 
 async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) -> None:

@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import cast
+
+import msgspec
 
 from stint.codec import encode
 from stint.config import ProjectorSettings
 from stint.eventlog import StoredView
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamPayloads, JetStreamViews
 from stint.subjects import PROJECTOR_DURABLE
-from stint.view import view
+from stint.view import JobView, view
+from stint_api.background import running
+from stint_api.index import ListIndex
 from stint_projector.__main__ import build
 from stint_projector.agenda import Agenda
 from stint_projector.feed import TRIES, Follower
@@ -70,6 +75,32 @@ async def test_two_projectors_and_a_rebuild_give_the_same_bytes(broker: Broker) 
         before = await values(broker)
         assert await rebuild(log, JetStreamViews(broker), projector(broker)) == len(JOBS)
         assert await values(broker) == before == wanted
+
+
+async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
+    """Also that jobs are gone which exist nowhere, and never a shorter list than there are jobs."""
+    log, views = JetStreamEventLog(broker), JetStreamViews(broker)
+    for job_id in JOBS:
+        await log.append(TOKEN, job_id, submitted())
+        await projector(broker).project(job_id, create=True)
+    stored = await views.get(JOBS[0])
+    assert stored is not None
+    assert stored.value is not None
+    ghost = msgspec.structs.replace(msgspec.json.decode(stored.value, type=JobView), job_id="f" * 24)
+    await views.put(ghost.job_id, encode(ghost), revision=0, ttl=None)
+    retention = timedelta(hours=6)
+    indexes = [
+        ListIndex(views, connected=broker.wait_connected, retention=retention, now=lambda: datetime.now(UTC))
+        for _ in range(2)
+    ]
+    async with asyncio.timeout(20), running(*(index.run for index in indexes)):
+        for index in indexes:
+            await index.ready.wait()
+            assert {job.job_id for job in index.jobs()} == {ghost.job_id, *JOBS}
+        assert await rebuild(log, views, projector(broker)) == len(JOBS)
+        while any(ghost.job_id in (seen := {job.job_id for job in index.jobs()}) for index in indexes):
+            assert seen.issuperset(JOBS)
+            await asyncio.sleep(0.02)
 
 
 async def test_a_projector_that_was_away_catches_up(broker: Broker) -> None:

@@ -342,6 +342,15 @@ def test_without_runners_there_are_zeros() -> None:
     assert not summary([])["operating_system"]
 
 
+def test_an_engine_counts_once_however_many_runners_use_it() -> None:
+    one = {"engine_id": "A", "images": 3, "mem_total": 8, "architecture": "x86_64"}
+    newer = {**one, "images": 4}
+    other = {**one, "engine_id": "B", "architecture": "aarch64"}
+    nameless = {"images": 1}
+    figures = summary([one, newer, other, nameless, nameless, {**nameless, "engine_id": []}])
+    assert (figures["images"], figures["mem_total"], figures["architecture"]) == ("10", "16", "aarch64, x86_64")
+
+
 @pytest.mark.parametrize("junk", [None, "7", [], float("nan"), float("inf"), 1e300, {"a": 1}])
 def test_junk_in_a_report_counts_nothing(junk: object) -> None:
     assert summary([{"images": junk}, {"images": 2}])["images"] == "2"

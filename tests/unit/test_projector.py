@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from stint.codec import encode
@@ -11,7 +12,7 @@ from stint.events import AnyEvent
 from stint.job import State, fold
 from stint.subjects import EventAddress
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
-from stint.view import view
+from stint.view import JobView, view
 from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
@@ -44,6 +45,10 @@ class Bench:
     async def value(self, job_id: str = JOB) -> bytes | None:
         stored = await self.views.get(job_id)
         return stored.value if stored else None
+
+    async def revision(self, job_id: str) -> int:
+        stored = await self.views.get(job_id)
+        return stored.revision if stored else 0
 
     async def expected(self, job_id: str = JOB) -> bytes:
         job = await self.log.load(job_id)
@@ -98,7 +103,7 @@ async def test_only_a_submission_makes_a_view(bench: Bench) -> None:
 
 async def test_an_expired_view_is_not_brought_back(bench: Bench) -> None:
     await bench.happen(submitted(), ended("failed"))
-    await bench.views.clear()
+    bench.views.expire(JOB)
     bench.now += timedelta(hours=7)
     await bench.projector.project(JOB, create=True)
     assert await bench.views.get(JOB) is None, "not even for a moment"
@@ -164,3 +169,31 @@ async def test_a_rebuilt_view_has_the_same_bytes(bench: Bench) -> None:
     assert await rebuild(bench.log, bench.views, bench.projector) == 50
     assert {job_id: await bench.value(job_id) for job_id in ids} == before
     assert sum(value is not None for value in before.values()) == 40
+
+
+async def test_a_rebuild_replaces_whatever_is_stored_and_removes_what_is_of_no_job(bench: Bench) -> None:
+    """Among it a view that claims to be newer than the log, one that was deleted by hand, and one of bad times."""
+    ids = [f"{number:024x}" for number in range(3)]
+    for job_id in ids:
+        await bench.happen(submitted(), job_id=job_id)
+    wanted = {job_id: await bench.value(job_id) for job_id in ids}
+    shown = msgspec.json.decode(wanted[ids[0]] or b"", type=JobView)
+    from_elsewhere = encode(msgspec.structs.replace(shown, sequence=1 << 60, status=State.UNKNOWN))
+    bad_times = encode(msgspec.structs.replace(shown, job_id=ids[2], ended="yesterday"))
+    await bench.views.put(ids[0], from_elsewhere, revision=await bench.revision(ids[0]), ttl=None)
+    await bench.views.delete(ids[1])
+    await bench.views.put(ids[2], bad_times, revision=await bench.revision(ids[2]), ttl=None)
+    for ghost in ("f" * 24, "no job at all"):
+        await bench.views.put(ghost, from_elsewhere, revision=0, ttl=None)
+    assert await rebuild(bench.log, bench.views, bench.projector) == 3
+    keys = await bench.views.job_ids()
+    assert {key: value for key in keys if (value := await bench.value(key)) is not None} == wanted
+
+
+async def test_a_view_of_bad_times_is_written_anew(bench: Bench) -> None:
+    await bench.happen(submitted())
+    wanted = await bench.value()
+    bad = encode(msgspec.structs.replace(msgspec.json.decode(wanted or b"", type=JobView), ended="yesterday"))
+    await bench.views.put(JOB, bad, revision=await bench.revision(JOB), ttl=None)
+    await bench.projector.project(JOB, create=False)
+    assert await bench.value() == wanted

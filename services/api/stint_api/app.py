@@ -98,7 +98,7 @@ def create_app(parts: Parts) -> FastAPI:
     """The whole API. Its background tasks run between the app's start-up and shut-down."""
     lookups = Lookups(parts.lookup_vault, monotonic=parts.monotonic)
     auth = Authenticator(lookups, parts.vault, parts.session, by_policy=parts.by_policy)
-    metrics = Metrics(parts.index.jobs)
+    metrics = Metrics(parts.index.counts)
     jobs, info = _job_routes(parts, auth).router(), _info_routes(parts, metrics).router()
     app = _Application(
         title="Stint",

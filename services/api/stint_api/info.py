@@ -1,7 +1,6 @@
 """The routes that need no token: health, metrics, where Vault is, and the way to the page."""
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Literal
@@ -82,10 +81,10 @@ class InfoRoutes:
         return RedirectResponse("/", status_code=HTTPStatus.MOVED_PERMANENTLY)
 
     async def _figures(self) -> dict[str, str]:
-        counts = Counter(job.status for job in self.index.jobs())
+        counts = self.index.counts().by_status
         return {
             "state": "draining" if self.closing.is_set() else "active",
-            "all_jobs": str(counts.total()),
-            **{f"{state}_jobs": str(counts[state]) for state in COUNTED},
+            "all_jobs": str(sum(counts.values())),
+            **{f"{state}_jobs": str(counts.get(state, 0)) for state in COUNTED},
             **summary(await self.runners.read()),
         }

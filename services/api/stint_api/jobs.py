@@ -128,8 +128,9 @@ class JobRoutes:
 
     async def kill(self, request: Request, job_id: str) -> Response:
         """Ask for a job's end."""
-        job = view(await self.jobs.kill(_caller(request), job_id))
-        fields = {"container_id": job.container_id, "status": job.status, "kill_requested": True}
+        before = await self.jobs.kill(_caller(request), job_id)
+        requested = before.kill_requested or not before.terminal
+        fields = {"container_id": view(before).container_id, "status": before.state, "kill_requested": requested}
         return JsonAnswer({"_id": job_id, **fields})
 
     async def release(self, request: Request, job_id: str) -> Response:

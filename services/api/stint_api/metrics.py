@@ -1,7 +1,6 @@
 """What Prometheus reads: how long answers took, and how the jobs stand. Nothing is kept outside a `Metrics`."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
@@ -11,8 +10,8 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from stint.errors import BrokerUnavailableError
-from stint.job import TERMINAL, State
-from stint.view import JobView
+from stint.job import State
+from stint_api.index import Counts
 from stint_api.measured import Answered
 
 SERVICE: Final = "gostint"
@@ -20,14 +19,12 @@ SERVICE: Final = "gostint"
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: Prometheus' own defaults, as GoStint has them. The Python library's are others."""
 
-Jobs = Callable[[], Iterable[JobView]]
-
 
 class Metrics:
     """One application's own registry."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        """`jobs` gives those that can be seen, or raises BrokerUnavailableError while nobody knows them."""
+    def __init__(self, counts: Callable[[], Counts]) -> None:
+        """`counts` tells how the jobs stand, or raises BrokerUnavailableError while nobody knows."""
         self._registry = CollectorRegistry()
         self._durations = Histogram(
             "gostint_request_duration_seconds",
@@ -36,7 +33,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._registry.register(_JobGauges(jobs))
+        self._registry.register(_JobGauges(counts))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -54,21 +51,22 @@ class Metrics:
 class _JobGauges(Collector):
     """Made when they are read. Left out while the list of jobs is not known: no figure is better than a wrong one."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
+    def __init__(self, counts: Callable[[], Counts]) -> None:
+        self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
         try:
-            found = list(self._jobs())
+            counts = self._counts()
         except BrokerUnavailableError:
             return
-        counts = Counter(job.status for job in found)
         by_status = GaugeMetricFamily("stint_jobs", "Jobs that can be seen.", labels=("status",))
         for state in State:
             if state is not State.DELETED:
-                by_status.add_metric((state.value,), counts[state])
+                by_status.add_metric((state.value,), counts.by_status.get(state, 0))
         yield by_status
-        queues = {job.qname for job in found if job.status not in TERMINAL}
-        yield GaugeMetricFamily("stint_queues", "Queues with jobs that are not over.", value=len(queues))
-        held = sum(job.held for job in found)
-        yield GaugeMetricFamily("stint_held_jobs", "Jobs whose queue waits for a lost runner or a release.", value=held)
+        for name, words, value in (
+            ("stint_queues", "Queues with jobs that are not over.", counts.queues),
+            ("stint_held_jobs", "Jobs whose queue waits for a lost runner or a release.", counts.held),
+            ("stint_unreadable_views", "Views that cannot be read, left out of lists and counts.", counts.unreadable),
+        ):
+            yield GaugeMetricFamily(name, words, value=value)

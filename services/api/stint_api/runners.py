@@ -1,7 +1,7 @@
 """What the runners report of themselves, from the KV bucket `runners`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from stint.jetstream import Broker
@@ -56,10 +56,20 @@ def _report(body: bytes) -> Mapping[str, Any] | None:
 
 
 def summary(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Numbers are summed, distinct words joined; "0" and "" without runners."""
+    """Numbers are summed over the engines, distinct words joined; "0" and "" without runners."""
+    reports = list(_engines(reports))
     figures = {name: str(sum(_number(report.get(name)) for report in reports)) for name in NUMBERS}
     words = {name: ", ".join(sorted({str(report[name]) for report in reports if report.get(name)})) for name in WORDS}
     return figures | words
+
+
+def _engines(reports: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """One report of each engine, the newest: several runners may use the same. Those that name none count each."""
+    by_engine: dict[object, Mapping[str, Any]] = {}
+    for number, report in enumerate(reports):
+        engine_id = report.get("engine_id")
+        by_engine[engine_id if isinstance(engine_id, str) and engine_id else number] = report
+    return by_engine.values()
 
 
 def _number(value: Any) -> int:

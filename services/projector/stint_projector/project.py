@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
-import msgspec
 import structlog
 
 from stint.codec import encode
+from stint.errors import UndecodableError
 from stint.eventlog import EventLog, OutputLog, PayloadStore, StoredView, ViewStore
 from stint.history import Place
 from stint.job import Job, State
-from stint.view import JobView, expiry, view
+from stint.view import expiry, read_view, view
 from stint_projector.agenda import Agenda
 
 log = structlog.get_logger()
-
-_view_decoder: Final = msgspec.json.Decoder(JobView)
 
 
 class Projector:
@@ -60,6 +57,29 @@ class Projector:
         await self.tidy(job)
         return job.sequence
 
+    async def make_anew(self, job_id: str) -> None:
+        """Replace the view by what the log has, whatever the view says. Others may write it meanwhile."""
+        while True:
+            stored = await self._views.get(job_id)
+            # Loaded after the view was read, and no older: of two who write at once the later one looks again.
+            job = await self._log.load(job_id, at_least=_sequence(stored) or 0)
+            if job is None:
+                await self.remove_view(job_id)
+                return
+            if self._is_over(job) or await self._replace(stored, job):
+                await self.tidy(job)
+                return
+
+    async def _replace(self, stored: StoredView | None, job: Job) -> bool:
+        """Whether the view is the job's now, and whoever has a newer fact finds one to bring up to date."""
+        revision = stored.revision if stored else 0
+        written = await self._views.put(job.job_id, encode(view(job)), revision=revision, ttl=self._time_to_live(job))
+        return written and stored is not None and stored.value is not None
+
+    def _time_to_live(self, job: Job) -> timedelta | None:
+        expires = expiry(job, self._retention)
+        return expires - self._now() if expires else None
+
     async def tidy(self, job: Job) -> None:
         """Remove what nobody needs any more of a job as the log has it: nothing of one that goes on. Safe to repeat."""
         if not job.terminal:
@@ -79,9 +99,7 @@ class Projector:
 
     async def _write(self, job: Job, *, create: bool) -> bool:
         """Whether a view was made where there was none."""
-        expires = expiry(job, self._retention)
-        ttl = expires - self._now() if expires else None
-        value = encode(view(job))
+        ttl, value = self._time_to_live(job), encode(view(job))
         while True:
             stored = await self._views.get(job.job_id)
             if not _is_due(stored, job, create=create):
@@ -107,8 +125,17 @@ def _is_due(stored: StoredView | None, job: Job, *, create: bool) -> bool:
         return create
     if stored.value is None:
         return False
-    try:
-        return _view_decoder.decode(stored.value).sequence < job.sequence
-    except msgspec.DecodeError:
+    known = _sequence(stored)
+    if known is None:
         log.warning("view cannot be read, written anew", job=job.job_id)
-        return True
+    return known is None or known < job.sequence
+
+
+def _sequence(stored: StoredView | None) -> int | None:
+    """Up to which fact the view goes, None if there is none that can be read."""
+    if stored is None or stored.value is None:
+        return None
+    try:
+        return read_view(stored.job_id, stored.value).sequence
+    except UndecodableError:
+        return None

@@ -1,4 +1,4 @@
-"""`stint rebuild`: throws the view away and makes it again from the log."""
+"""`stint rebuild`: makes the view again from the log, job by job, and removes what is of no job."""
 
 import asyncio
 import sys
@@ -6,8 +6,10 @@ from typing import Final
 
 from stint import service
 from stint.config import ProjectorSettings
+from stint.errors import InvalidJobIdError
 from stint.eventlog import EventLog, ViewStore
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamViews, declare
+from stint.subjects import check_job_id
 from stint_projector.__main__ import build
 from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
@@ -17,21 +19,37 @@ SIDE_BY_SIDE: Final = 16
 
 
 async def rebuild(log: EventLog, views: ViewStore, projector: Projector) -> int:
-    """Make the whole view again; returns the number of jobs. A projector may go on meanwhile."""
-    await views.clear()
-    count = 0
+    """Make the whole view again; returns the number of jobs. A projector may go on meanwhile.
+
+    Each view is replaced or deleted, never all of them purged: of a purge those who follow the view hear nothing.
+    """
+    jobs: set[str] = set()
     free = asyncio.Semaphore(SIDE_BY_SIDE)
 
-    async def project(job_id: str) -> None:
+    async def make_anew(job_id: str) -> None:
         async with free:
-            await projector.project(job_id, create=True)
+            await projector.make_anew(job_id)
 
     async with asyncio.TaskGroup() as group:
         async for job_id in log.job_ids():
-            async with free:
-                group.create_task(project(job_id))
-            count += 1
-    return count
+            if job_id not in jobs:
+                jobs.add(job_id)
+                async with free:
+                    group.create_task(make_anew(job_id))
+    for key in await views.job_ids():
+        if key not in jobs:
+            await _settle(key, views, projector)
+    return len(jobs)
+
+
+async def _settle(key: str, views: ViewStore, projector: Projector) -> None:
+    """A view of no job that was listed: one that was submitted meanwhile, that is none any more, or that never was."""
+    try:
+        check_job_id(key)
+    except InvalidJobIdError:
+        await views.delete(key)
+    else:
+        await projector.make_anew(key)
 
 
 async def serve(settings: ProjectorSettings) -> None:

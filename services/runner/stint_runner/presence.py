@@ -38,7 +38,7 @@ async def announce(broker: Broker, engine: Engine, worker: Worker, *, runner: st
 
 async def _figures(engine: Engine) -> dict[str, Any]:
     try:
-        return dict(await engine.info())
+        return {"engine_id": await engine.engine_id(), **await engine.info()}
     except EngineError as error:
         log.warning("container engine does not answer", error=error.sentence)
         return {}

@@ -1,10 +1,11 @@
 """The KV bucket `jobs`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from stint.eventlog import StoredView
 from stint.jetstream.answers import check, error_code
@@ -20,6 +21,8 @@ BATCH: Final = 256
 """Views that one read asks for."""
 CATCH_UP_INTERVAL: Final = 0.5
 """Seconds between two looks for changes when no trigger came: half of what a list may lag."""
+LOOK_INTERVAL: Final = 2.0
+"""Seconds between two looks whether the bucket is still the same: a purge is told to nobody."""
 
 _STREAM: Final = kv_stream(JOBS_BUCKET)
 _OPERATION: Final = "KV-Operation"
@@ -54,9 +57,6 @@ class JetStreamViews:
     async def delete(self, job_id: str) -> None:
         check(await self._broker.publish(kv_subject(JOBS_BUCKET, job_id), b"", DELETED))
 
-    async def clear(self) -> None:
-        check(await self._broker.api(f"STREAM.PURGE.{_STREAM}"))
-
     async def job_ids(self) -> frozenset[str]:
         held = subjects_held(self._broker, _STREAM, kv_subject(JOBS_BUCKET, "*"))
         keys = [subject.rpartition(".")[2] async for subject in held]
@@ -69,20 +69,57 @@ class JetStreamViews:
             yield self._changes(changed)
 
     async def _changes(self, changed: asyncio.Event) -> AsyncIterator[StoredView | None]:
-        sequence, caught_up = 0, False
+        told, caught_up, look_at = _Told(await self._info()), False, 0.0
         while True:
             changed.clear()
-            request = {"seq": sequence + 1, "next_by_subj": kv_subject(JOBS_BUCKET, ">"), "batch": BATCH}
+            request = {"seq": told.sequence + 1, "next_by_subj": kv_subject(JOBS_BUCKET, ">"), "batch": BATCH}
             messages = await self._broker.direct_get(_STREAM, request)
             for message in messages:
-                yield _stored(message)
-                sequence = sequence_of(message)
+                stored = _stored(message)
+                yield stored
+                told.add(stored)
             if messages:
                 continue
             if not caught_up:
                 caught_up = True
                 yield None
+            if time.monotonic() >= look_at:
+                if not told.agrees_with(await self._info()):
+                    return
+                look_at = time.monotonic() + LOOK_INTERVAL
             await _wait(changed, CATCH_UP_INTERVAL)
+
+    async def _info(self) -> dict[str, Any]:
+        return check(await self._broker.api(f"STREAM.INFO.{_STREAM}"))
+
+
+class _Told:
+    """What a follower was told.
+
+    Attributes:
+        sequence: of the last message.
+    """
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        """`info` is the stream's before anything was told."""
+        self.sequence = 0
+        self._created = info["created"]
+        self._views: dict[str, int] = {}
+
+    def add(self, stored: StoredView) -> None:
+        """The oldest view stays the first one."""
+        self.sequence = stored.revision
+        self._views.pop(stored.job_id, None)
+        if stored.value is not None:
+            self._views[stored.job_id] = stored.revision
+
+    def agrees_with(self, info: Mapping[str, Any]) -> bool:
+        """False if views are gone without a word: the bucket is another one, or lacks what nothing has replaced."""
+        first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
+        if info["created"] != self._created or last < self.sequence:
+            return False
+        oldest = next(iter(self._views.values()), first)
+        return oldest >= first or last > self.sequence
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

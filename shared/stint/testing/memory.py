@@ -199,7 +199,7 @@ class MemoryOutput:
 
 
 class MemoryViews:
-    """See `stint.eventlog.ViewStore`. Keys do not expire."""
+    """See `stint.eventlog.ViewStore`. Keys expire when they are told to."""
 
     def __init__(self) -> None:
         self._views: dict[str, StoredView] = {}
@@ -219,14 +219,15 @@ class MemoryViews:
     async def delete(self, job_id: str) -> None:
         self._write(job_id, None)
 
+    def expire(self, job_id: str) -> None:
+        """Forget a key, as when its time and that of its deletion's marker are over."""
+        self._views.pop(job_id, None)
+
     def _write(self, job_id: str, value: bytes | None) -> None:
         self._revision += 1
         self._views[job_id] = StoredView(job_id=job_id, revision=self._revision, value=value)
         for changes in self._followers:
             changes.put_nowait(self._views[job_id])
-
-    async def clear(self) -> None:
-        self._views.clear()
 
     async def job_ids(self) -> frozenset[str]:
         return frozenset(self._views)
