@@ -103,13 +103,13 @@ def reasons() -> str:
 
 
 def errors(api: Json) -> str:
-    """A table of the error answers."""
-    found: dict[str, tuple[str, str, str]] = {}
-    for code, answer in _answers(api):
-        example = answer.get("content", {}).get("application/json", {}).get("example", {})
-        if code.startswith(("4", "5")) and "status" in example:
-            found[code] = (code, f"`{example['status']}`", answer["description"])
-    return table(("HTTP", "`status`", "when"), [found[code] for code in sorted(found)])
+    """A table of the error answers: an HTTP status with several kinds of body has a row for each."""
+    rows = {
+        (code, f"`{example['value']['status']}`", example["summary"])
+        for code, answer in _answers(api)
+        for example in answer.get("content", {}).get("application/json", {}).get("examples", {}).values()
+    }
+    return table(("HTTP", "`status`", "when"), sorted(rows))
 
 
 def _answers(api: Json) -> Iterator[tuple[str, Json]]:

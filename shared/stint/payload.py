@@ -1,12 +1,12 @@
 """What a job is: the JSON object that is sealed as its payload."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from stint.errors import UndecodableError
+from stint.jsontext import read_object
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     read_only: bool = False
 
 
+_FIELDS: Final = frozenset(JobPayload.__struct_fields__)
 _NOT_MERGED: Final = frozenset({"qname", "secret_refs"})
 
 
@@ -84,30 +85,7 @@ def parse_payload(data: bytes) -> JobPayload:
     Raises:
         UndecodableError: not a JSON object, or a field of the wrong type. The sentence holds no part of the payload.
     """
-    return convert(read_object(data), JobPayload)
-
-
-def read_object(data: bytes) -> dict[str, Any]:
-    """The first JSON value in `data`, which must be an object; what follows it is ignored, as GoStint does.
-
-    Field names come back lower-cased (they match without regard to case), fields that are null are left out.
-
-    Raises:
-        UndecodableError: empty, not UTF-8, not JSON, or not an object.
-    """
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise UndecodableError("not UTF-8") from None
-    if not text.strip():
-        raise UndecodableError("EOF")
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text.lstrip())
-    except (ValueError, RecursionError):  # a number of over 4300 digits is a plain ValueError
-        raise UndecodableError("not JSON") from None
-    if not isinstance(value, dict):
-        raise UndecodableError("not a JSON object")
-    return {name.lower(): item for name, item in value.items() if item is not None}
+    return convert(read_object(data, _FIELDS), JobPayload)
 
 
 def convert(fields: Mapping[str, Any], shape: type[T]) -> T:

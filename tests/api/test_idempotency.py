@@ -88,7 +88,8 @@ async def test_a_deleted_job_is_not_made_again(api: Api) -> None:
     job_id = await api.taken(body, idempotency_key=name)
     await api.ended(job_id)
     assert (await api.delete(job_id)).status_code == 200
-    assert (await api.post(body, idempotency_key=name)).json()["_id"] == job_id
+    repeat = await api.post(body, idempotency_key=name)
+    assert (repeat.status_code, repeat.json()["status"], repeat.json()["_id"]) == (410, "Gone.", job_id)
     assert (await api.http.get(f"{JOB}/{job_id}")).status_code == 404
 
 

@@ -2,11 +2,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from stint.codec import encode
 from stint.eventlog import Outcome
 from stint.subjects import PAYLOADS, queue_token
+from stint_api.app import create_app, utc_now
 from stint_api.auth import Identity
 from stint_api.body import parse_submission
 from stint_api.idempotency import mark
@@ -117,10 +119,31 @@ async def test_a_repeat_never_revives_a_job(bench: Bench, end: str) -> None:
     if end in {"deleted", "both"}:
         assert (await bench.http.delete(f"/v1/api/job/{job_id}")).status_code == 200
     before = await client.job(job_id)
-    assert await client.take() == job_id
+    if end in {"deleted", "both"}:
+        await is_gone(client, job_id, "was deleted")
+    else:
+        assert await client.take() == job_id
     assert (await client.post(tty=True)).status_code == 409
     assert await client.job(job_id) == before
     assert await messages(bench, PAYLOADS, f"pl.*.{job_id}.*") == (0 if end in {"deleted", "both"} else 1)
+
+
+async def test_a_repeat_of_a_job_that_is_no_longer_kept_is_told_so(bench: Bench) -> None:
+    client = Client(bench)
+    job_id = await client.take()
+    assert (await bench.http.post(f"/v1/api/job/kill/{job_id}")).status_code == 200
+    late = replace(bench.parts, now=lambda: utc_now() + bench.parts.retention)
+    transport = httpx.ASGITransport(create_app(late))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=bench.http.headers) as http:
+        assert (await http.get(f"/v1/api/job/{job_id}")).status_code == 404
+        await is_gone(client, job_id, "is over, and no longer kept", http)
+
+
+async def is_gone(client: Client, job_id: str, fate: str, http: httpx.AsyncClient | None = None) -> None:
+    """Not 200 `queued`: there is no such job for anybody who looks."""
+    answer = await client.post(http)
+    sentence = f"The job of this Idempotency-Key, {job_id}, {fate}."
+    assert (answer.status_code, answer.json()) == (410, {"status": "Gone.", "error": sentence, "_id": job_id})
 
 
 async def test_a_stranger_who_comes_later_under_another_queue_changes_nothing(bench: Bench) -> None:

@@ -77,7 +77,9 @@ async def test_a_limit_is_a_number(bench: Bench, literal: str) -> None:
     answer = await bench.http.post("/v1/api/job", content=body)
     assert answer.status_code == 400
     beside = body.replace("container_image", "unknown").replace("{", f'{{"payload": "{SEALED}", ')
-    assert (await bench.http.post("/v1/api/job", content=beside, headers={"Idempotency-Key": secret()})).is_success
+    assert (await bench.http.post("/v1/api/job", content=beside)).status_code == 400
+    large = beside.replace(literal, "1e300")
+    assert (await bench.http.post("/v1/api/job", content=large, headers={"Idempotency-Key": secret()})).is_success
 
 
 async def test_limits_reach_the_runner(bench: Bench) -> None:

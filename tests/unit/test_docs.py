@@ -22,7 +22,7 @@ from stint.payload import JobPayload
 from stint.view import JobView
 from stint_api.body import Envelope
 from stint_api.info import HealthBody
-from stint_api.schemas import REASONS, JobBody, SubmitBody
+from stint_api.schemas import ERRORS, REASONS, JobBody, SubmitBody
 from stint_runner.lease import CLOCK_SKEW, KILL, LeaseTimes
 
 ROOT = Path(__file__).parents[2]
@@ -172,9 +172,25 @@ def test_examples_of_answers_are_whole(openapi: dict[str, Any]) -> None:
         for operation in methods.values():
             for answer in operation["responses"].values():
                 content = answer.get("content", {}).get("application/json", {})
-                if "example" in content:
+                examples = [example["value"] for example in content.get("examples", {}).values()]
+                for example in [*examples, *([content["example"]] if "example" in content else ())]:
                     body = openapi["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-                    assert set(body.get("required", ())) <= set(content["example"]) <= set(body["properties"])
+                    assert set(body.get("required", ())) <= set(example) <= set(body["properties"])
+
+
+def test_each_kind_of_error_has_a_row_and_an_example(openapi: dict[str, Any]) -> None:
+    """A 400 is `Invalid request.` without a token, and `Invalid job request.` for what is wrong in it."""
+    rows = re.findall(r"^\| (\d{3}) \| `([^`]+)` \| (.+) \|$", api_doc.errors(openapi), re.MULTILINE)
+    said = {(int(code), status): when for code, status, when in rows}
+    assert {status for code, status in said if code == 400} == {"Invalid request.", "Invalid job request."}
+    assert "token" in said[400, "Invalid request."]
+    assert "token" not in said[400, "Invalid job request."]
+    assert {code for code, _ in said} == set(ERRORS)
+    for path, methods in openapi["paths"].items():
+        for operation in methods.values():
+            examples = operation["responses"].get("400", {}).get("content", {}).get("application/json", {})
+            wanted = {"Invalid request.", "Invalid job request."} if path.startswith("/v1/api/job") else None
+            assert wanted is None or set(examples["examples"]) == wanted
 
 
 def test_the_migration_names_each_setting_that_is_taken_over() -> None:

@@ -72,6 +72,8 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         broker_up=broker.connected.is_set,
         role=settings.role,
         retention=retention,
+        request_bytes=settings.request_bytes,
+        streams=settings.streams,
         vault_addr=settings.vault_addr,
         vault_external_addr=settings.vault_external_addr,
         by_policy=settings.by_policy,

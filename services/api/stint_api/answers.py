@@ -25,7 +25,9 @@ _TITLES: Final[Mapping[int, str]] = {
     400: "Invalid job request.",
     403: "Permission Denied.",
     404: "Not Found.",
+    408: "Request Timeout.",
     409: "Conflict.",
+    410: "Gone.",
     413: "Too Large.",
     429: "Too Many Requests.",
     500: "Internal Error.",
@@ -52,13 +54,15 @@ class RefusalError(StintError):
     Attributes:
         code: the HTTP status.
         title: the error body's `status`; by default the contract's text for `code`.
+        retry_after: seconds after which the same request may be sent again; 0 where nobody can say.
         fields: what else the body holds.
     """
 
-    def __init__(self, code: int, sentence: str, *, title: str = "", **fields: str) -> None:
+    def __init__(self, code: int, sentence: str, *, title: str = "", retry_after: int = 0, **fields: str) -> None:
         super().__init__(sentence)
         self.code = code
         self.title = title or _TITLES[code]
+        self.retry_after = retry_after
         self.fields = fields
 
 
@@ -82,7 +86,8 @@ def error_answer(error: StintError) -> Response:
     """Any error of Stint as the contract's error body."""
     refusal = refusal_of(error)
     body = {"status": refusal.title, "error": refusal.sentence, **refusal.fields}
-    return JsonAnswer(body, status_code=refusal.code)
+    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
+    return JsonAnswer(body, status_code=refusal.code, headers=headers)
 
 
 def refusal_of(error: StintError) -> RefusalError:

@@ -25,6 +25,7 @@ from stint_api.access import write_line
 from stint_api.answers import error_answer, unknown_path
 from stint_api.auth import Authenticator
 from stint_api.background import running
+from stint_api.bounds import OpenStreams, RequestBytes
 from stint_api.commands import Jobs
 from stint_api.gate import Gate
 from stint_api.index import ListIndex
@@ -35,6 +36,7 @@ from stint_api.metrics import Metrics
 from stint_api.openapi import document
 from stint_api.runners import RunnerReports
 from stint_api.sealing import Sealer
+from stint_api.storing import PATIENCE, Store
 from stint_api.submit import Submitter
 from stint_api.tokens import Lookups
 
@@ -67,6 +69,9 @@ class Parts:
         by_policy: Vault's policies decide who may do what.
         compat: behave as GoStint does where Stint differs: `output` is stdout only, job fields beside a sealed payload
             count.
+        request_bytes: how many bytes of request bodies may be held at a time.
+        streams: how many event streams a caller may have open.
+        patience: see `stint_api.storing.PATIENCE`.
         closing: set when the server is about to end.
         now, monotonic, new_job_id, new_event_id: clocks and sources of ids.
     """
@@ -82,10 +87,13 @@ class Parts:
     broker_up: Callable[[], bool]
     role: str
     retention: timedelta
+    request_bytes: int
+    streams: int
     vault_addr: str
     vault_external_addr: str = ""
     by_policy: bool = True
     compat: bool = False
+    patience: float = PATIENCE
     background: tuple[Callable[[], Awaitable[None]], ...] = ()
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     now: Callable[[], datetime] = utc_now
@@ -139,16 +147,16 @@ async def readiness(parts: Parts) -> str:
 def _job_routes(parts: Parts, auth: Authenticator) -> JobRoutes:
     return JobRoutes(
         submitter=Submitter(
-            vault=parts.vault,
-            session=parts.session,
             log=parts.log,
             payloads=parts.payloads,
-            sealer=Sealer(vault=parts.vault, session=parts.session, role=parts.role, compat=parts.compat),
+            store=_store(parts),
             broker_up=parts.broker_up,
+            retention=parts.retention,
             now=parts.now,
             new_job_id=parts.new_job_id,
-            new_event_id=parts.new_event_id,
         ),
+        request_bytes=RequestBytes(parts.request_bytes),
+        streams=OpenStreams(parts.streams),
         jobs=Jobs(
             log=parts.log,
             payloads=parts.payloads,
@@ -163,6 +171,19 @@ def _job_routes(parts: Parts, auth: Authenticator) -> JobRoutes:
         auth=auth,
         closing=parts.closing,
         stdout_only=parts.compat,
+    )
+
+
+def _store(parts: Parts) -> Store:
+    return Store(
+        vault=parts.vault,
+        session=parts.session,
+        log=parts.log,
+        payloads=parts.payloads,
+        sealer=Sealer(vault=parts.vault, session=parts.session, role=parts.role, compat=parts.compat),
+        now=parts.now,
+        new_event_id=parts.new_event_id,
+        patience=parts.patience,
     )
 
 

@@ -11,9 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 
 from stint.codec import encode
 from stint.errors import TooLargeError, UndecodableError
+from stint.jsontext import Scanner, read_object
 from stint.limits import check_limits
-from stint.payload import MAX_CONTENT, JobPayload, convert, read_object
+from stint.payload import MAX_CONTENT, JobPayload, convert
 from stint.subjects import normalise_queue_name
+from stint_api.bounds import Share
 
 MAX_BYTES: Final = 30 * 1024 * 1024
 """Of a body, and of a sealed payload: Vault takes requests up to 32 MiB."""
@@ -32,16 +34,29 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     cubby_path: str = ""
     payload: str = ""
 
+    @property
+    def in_cubbyhole(self) -> bool:
+        """Whether the sealed job lies in a cubbyhole."""
+        return bool(self.cubby_token and self.cubby_path)
+
     def __repr__(self) -> str:
         return f"Envelope(qname={self.qname!r})"
 
 
+_FIELDS: Final = frozenset((*Envelope.__struct_fields__, *JobPayload.__struct_fields__))
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A submit request. Its repr shows nothing of it."""
+    """A submit request. Its repr shows nothing of it.
+
+    Attributes:
+        size: bytes of the request's body.
+    """
 
     envelope: Envelope = field(repr=False)
     job: JobPayload = field(repr=False)
+    size: int
 
     @property
     def qname(self) -> str:
@@ -66,25 +81,34 @@ class Submission:
         return digest.hexdigest()
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body.
+async def read_body(request: Request, share: Share) -> bytes:
+    """The first JSON value of the body, and what stands before it.
 
     Raises:
         TooLargeError: over the limit, as announced or as counted; the rest is left unread.
-        UndecodableError: the client left before its end; nobody reads the answer.
+        RefusalError: the API holds as many bytes of requests as it may.
+        UndecodableError: more complex than JSON may be here; or the client left before its end, and nobody reads the
+            answer.
     """
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BYTES:
-        raise TooLargeError(_TOO_LARGE)
-    body = bytearray()
+    if announced.isdecimal():
+        _check_size(int(announced))
+        share.check(int(announced))
+    body, scanner, size = bytearray(), Scanner(), 0
     try:
         async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_BYTES:
-                raise TooLargeError(_TOO_LARGE)
+            size += len(piece)
+            _check_size(size)
+            share.take(len(piece))
+            body += scanner.feed(piece)
     except ClientDisconnect:
         raise UndecodableError("the body is not complete") from None
     return bytes(body)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise TooLargeError(_TOO_LARGE)
 
 
 def parse_submission(body: bytes) -> Submission:
@@ -94,13 +118,8 @@ def parse_submission(body: bytes) -> Submission:
         UndecodableError: not a JSON object, a field of the wrong type, text that no encoding has, or an `on_lost`
             that is none. The sentence holds no part of the body.
     """
-    fields = read_object(body)
-    submission = Submission(convert(fields, Envelope), convert(fields, JobPayload))
-    try:
-        encode(submission.envelope)
-        encode(submission.job)
-    except UnicodeEncodeError:
-        raise UndecodableError("not Unicode text") from None
+    fields = read_object(body, _FIELDS)
+    submission = Submission(convert(fields, Envelope), convert(fields, JobPayload), len(body))
     check_limits(JobPayload(on_lost=submission.job.on_lost))  # counts beside a sealed payload too
     return submission
 

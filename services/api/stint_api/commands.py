@@ -13,10 +13,10 @@ from stint.eventlog import EventLog, Outcome, OutputLog, PayloadStore
 from stint.events import Deleted, Ended, KillRequested, Released
 from stint.job import Command, Delete, Job, Kill, Release, State, decide
 from stint.subjects import check_job_id, queue_name
-from stint.view import expiry
 from stint_api.answers import RefusalError, not_found
 from stint_api.auth import DELETE, KILL, READ, RELEASE, Action, Authenticator, Identity
-from stint_api.submit import check_outcome, rfc3339
+from stint_api.storing import rfc3339
+from stint_api.submit import check_outcome, visible
 
 log = structlog.get_logger()
 
@@ -52,14 +52,10 @@ class Jobs:
             RefusalError: no such job, deleted, expired, or not allowed.
         """
         job = await self.log.load(check_job_id(job_id))
-        if job is None or job.state is State.DELETED or self._expired(job):
+        if job is None or not visible(job, self.retention, self.now()):
             raise not_found()
         await self.auth.require(identity, action, queue_name(job.token))
         return job
-
-    def _expired(self, job: Job) -> bool:
-        end = expiry(job, self.retention)
-        return end is not None and end <= self.now()
 
     async def kill(self, identity: Identity, job_id: str) -> Job:
         """Ask for the job's end; a queued one ends at once. Returns the job as it was before."""

@@ -17,6 +17,7 @@ from stint_api import documents
 from stint_api.answers import JsonAnswer
 from stint_api.auth import READ, SUBMIT, Authenticator, Identity
 from stint_api.body import parse_submission, read_body
+from stint_api.bounds import CountedStream, OpenStreams, RequestBytes
 from stint_api.commands import Jobs
 from stint_api.idempotency import read_key
 from stint_api.index import ListIndex
@@ -33,7 +34,6 @@ from stint_api.schemas import (
     SubmittedBody,
     responses,
 )
-from stint_api.sse import EventStream
 from stint_api.streaming import answer
 from stint_api.submit import Submitter
 from stint_api.watch import while_allowed
@@ -56,6 +56,8 @@ class JobRoutes:
     """
 
     submitter: Submitter
+    request_bytes: RequestBytes
+    streams: OpenStreams
     jobs: Jobs
     index: ListIndex
     output: OutputLog
@@ -87,9 +89,10 @@ class JobRoutes:
     async def submit(self, request: Request) -> Response:
         """Submit a job."""
         key = read_key(request.headers)
-        submission = parse_submission(await read_body(request))
-        await self.auth.require(_caller(request), SUBMIT, submission.qname)
-        accepted = await self.submitter.submit(_caller(request), submission, key)
+        with self.request_bytes.share() as share:
+            submission = parse_submission(await read_body(request, share))
+            await self.auth.require(_caller(request), SUBMIT, submission.qname)
+            accepted = await self.submitter.submit(_caller(request), submission, key)
         return JsonAnswer({"_id": accepted.job_id, "status": "queued", "qname": accepted.qname})
 
     async def get(self, request: Request, job_id: str) -> Response:
@@ -144,7 +147,8 @@ class JobRoutes:
         position = Position.parse(request.headers.get("last-event-id", ""))
         live = LiveJob(self.jobs.log, self.output, job, position, render=documents.last_seen)
         check = partial(self.auth.check_again, _caller(request), READ, queue_name(job.token))
-        return EventStream(while_allowed(live.events, check, self.closing))
+        events = while_allowed(live.events, check, self.closing)
+        return CountedStream(events, self.streams, _caller(request).caller)
 
     async def _take(self, job: JobView) -> Snapshot:
         return await Snapshot.take(self.output, queue_token(job.qname), job.job_id)

@@ -1,7 +1,7 @@
 """The OpenAPI document: what FastAPI makes of the routes, and what it cannot see in them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from stint.job import State
 from stint_api.answers import INVALID_REQUEST, RefusalError, error_answer
 from stint_api.auth import SUBMIT, refusal_text
 from stint_api.query import DEFAULT_LIMIT, MAX_LIMIT
-from stint_api.schemas import responses
+from stint_api.schemas import ERRORS, TITLES
 
 Json = dict[str, Any]
 
@@ -25,13 +25,17 @@ ERROR_EXAMPLES: Final = {
     400: "Invalid job ID (not ObjectIdHex).",
     403: refusal_text(SUBMIT, "deploys"),
     404: "not found",
-    409: "The Idempotency-Key was used with another request.",
+    408: "The request's body comes too slowly.",
+    409: "The Idempotency-Key was used for another request.",
+    410: "The job of this Idempotency-Key, 65f0c2a19b3e4d5f6a7b8c9d, was deleted.",
     413: "The request is larger than 30 MiB.",
     429: "Vault takes no more requests at the moment: its rate limit is reached.",
     500: "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: permission denied",
     503: "NATS is not reachable or does not answer.",
 }
 """One sentence of those that each status comes with."""
+NO_TOKEN: Final = RefusalError(400, "Missing X-Auth-Token", title=INVALID_REQUEST)
+"""What every route under `JOBS` answers first."""
 
 _ID: Final = "65f0c2a19b3e4d5f6a7b8c9d"
 _TEXT: Final = {"schema": {"type": "string"}}
@@ -117,6 +121,11 @@ JOB_ID: Final[Json] = {
     "example": _ID,
 }
 """The only parameter that a path has."""
+_TEMPORARY: Final = (429, 503)
+_RETRY_AFTER: Final[Json] = {
+    "description": "Seconds after which to try again. Only where a limit of the API itself is reached.",
+    "schema": {"type": "integer"},
+}
 _TIME: Final = {"type": "string", "format": "date-time"}
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -136,7 +145,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             "run": ["echo", "hello"],
         },
         example={"_id": _ID, "status": "queued", "qname": "deploys"},
-        errors=(409, 413),
+        errors=(408, 409, 410, 413),
     ),
     ("get", JOBS): Operation(
         parameters=(
@@ -224,7 +233,8 @@ def _complete(operation: Json, more: Operation, *, needs_token: bool) -> None:
     answers.pop("default", None)
     named = (int(code) for code, answer in answers.items() if code >= "400" and "text/plain" not in answer["content"])
     for code in {*named, *more.errors, *(JOB_ERRORS if needs_token else ())}:
-        answers[str(code)] = _error(code, more.refusals.get(code) or RefusalError(code, ERROR_EXAMPLES[code]))
+        refusal = more.refusals.get(code) or RefusalError(code, ERROR_EXAMPLES[code])
+        answers[str(code)] = _error(code, [refusal, NO_TOKEN] if needs_token and code == NO_TOKEN.code else [refusal])
     if more.content:
         answers["200"]["content"] = dict(more.content)
     elif more.example:
@@ -232,7 +242,15 @@ def _complete(operation: Json, more: Operation, *, needs_token: bool) -> None:
     operation["responses"] = dict(sorted(answers.items()))
 
 
-def _error(code: int, example: RefusalError) -> Json:
-    body = json.loads(bytes(error_answer(example).body))
-    content = {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "example": body}
-    return {"description": responses(None, code)[code]["description"], "content": {"application/json": content}}
+def _error(code: int, refusals: Sequence[RefusalError]) -> Json:
+    """An answer with an example for each `status` that its body can have."""
+    examples = {
+        refusal.title: {
+            "summary": TITLES.get(refusal.title, ERRORS[code]),
+            "value": json.loads(bytes(error_answer(refusal).body)),
+        }
+        for refusal in refusals
+    }
+    content = {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "examples": examples}
+    answer: Json = {"description": ERRORS[code], "content": {"application/json": content}}
+    return answer | ({"headers": {"Retry-After": _RETRY_AFTER}} if code in _TEMPORARY else {})

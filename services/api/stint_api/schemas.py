@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from stint.job import State
+from stint_api.answers import INVALID_REQUEST
 
 REASONS: Final = {
     "": "It is not over, or it succeeded.",
@@ -42,7 +43,8 @@ class ErrorBody(Body):
     error: str
     """What is wrong. Never a secret."""
     job_id: JobId = Field("", alias="_id")
-    """Only with a 503 where it is not known yet whether the request was taken: the job to look at."""
+    """With a 503 where it is not known yet whether the request was taken: the job to look at. With a 410: the job that
+    is gone."""
 
 
 class SubmitBody(Body):
@@ -219,23 +221,31 @@ class VaultInfoBody(Body):
 
 Responses = dict[int | str, dict[str, Any]]
 
-_ERRORS: Final = {
+ERRORS: Final = {
     400: "The request is wrong.",
     403: "Vault does not take the token, or it may not do this.",
     404: "There is no such job.",
-    409: "The Idempotency-Key was used with another request.",
+    408: "The request does not come, or comes too slowly.",
+    409: "The Idempotency-Key was used for another request.",
+    410: "The job of the Idempotency-Key was deleted, or is over and no longer kept.",
     413: "The request is too large.",
-    429: "Vault takes no more requests for now.",
+    429: "Vault takes no more requests for now, or the caller has too many event streams open.",
     500: "Something in Stint failed, or the cubbyhole cannot be read.",
-    503: "NATS or Vault cannot be reached.",
+    503: "NATS or Vault cannot be reached, or the API has too many requests or connections.",
 }
+"""When each status is answered."""
+TITLES: Final = {
+    INVALID_REQUEST: "No token is shown, Vault answers oddly to it, or the health key is wrong.",
+    "Invalid job request.": "The request is wrong in any other way.",
+}
+"""When an error body has this `status`, where one HTTP status has several."""
 
 
 def responses(body: type[BaseModel] | None, *errors: int) -> Responses:
     """The statuses of a route."""
     found: Responses = {200: {"description": "Done."} | ({"model": body} if body else {})}
     for code in errors:
-        found[code] = {"model": ErrorBody, "description": _ERRORS[code]}
+        found[code] = {"model": ErrorBody, "description": ERRORS[code]}
     # Named, or FastAPI would promise a 422, which there never is.
     found["default"] = {"model": ErrorBody, "description": "Any other error."}
     return found

@@ -17,9 +17,9 @@ from stint_api.answers import RefusalError
 from stint_api.body import Envelope, Submission, check_content, check_sealed
 
 LARGE: Final = 1024 * 1024
-"""Characters of content from which on a job is large."""
-LARGE_AT_A_TIME: Final = 2
-"""While the largest one is sealed, the API holds it about ten times over, in some 230 MB."""
+"""Bytes of a request from which on its job is large."""
+LARGE_AT_A_TIME: Final = 1
+"""While the largest one is sealed, the API holds it about ten times over."""
 
 _INTERCEPTED = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: "
 
@@ -57,28 +57,31 @@ class Sealer:
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_A_TIME))
 
     async def seal(self, submission: Submission) -> Sealed:
-        """The payload of a submission. Spends the cubbyhole's token.
+        """The payload of a submission that brings it along, or whose own fields are the job.
+
+        Raises:
+            StintError: see `stint_api.answers`.
+        """
+        if submission.envelope.payload:
+            return Sealed(check_sealed(submission.envelope.payload) + await self.own_fields(submission))
+        job = replace(submission.job, qname=submission.qname)
+        return Sealed(await self._encrypt(job, submission.size), container_image=job.container_image, tty=job.tty)
+
+    async def own_fields(self, submission: Submission) -> bytes:
+        """The request's own job fields as a second line, where they count. `on_lost` stands in the fact."""
+        job = replace(submission.job, qname=submission.qname)
+        if not self.compat or replace(job, qname="", on_lost="") == JobPayload():
+            return b""
+        return b"\n" + await self._encrypt(job, submission.size)
+
+    async def read_cubbyhole(self, envelope: Envelope) -> str:
+        """What lies in a cubbyhole as the payload, whatever it is. Spends a use of the cubbyhole's token.
 
         Raises:
             CubbyholeError: it could not be read.
+            VaultUnavailableError: Vault did not answer: it may have been read, or not.
             StintError: see `stint_api.answers`.
         """
-        envelope = submission.envelope
-        job = replace(submission.job, qname=submission.qname)
-        if envelope.cubby_token and envelope.cubby_path:
-            own = await self._own_fields(job)
-            return Sealed(await self._from_cubbyhole(envelope) + own)
-        if envelope.payload:
-            return Sealed(check_sealed(envelope.payload) + await self._own_fields(job))
-        return Sealed(await self._encrypt(job), container_image=job.container_image, tty=job.tty)
-
-    async def _own_fields(self, job: JobPayload) -> bytes:
-        """The request's own job fields as a second line, where they count. `on_lost` stands in the fact."""
-        if not self.compat or replace(job, qname="", on_lost="") == JobPayload():
-            return b""
-        return b"\n" + await self._encrypt(job)
-
-    async def _from_cubbyhole(self, envelope: Envelope) -> bytes:
         path = _checked(envelope.cubby_path)
         try:
             found = await self.vault.read_cubbyhole(envelope.cubby_token, path)
@@ -89,12 +92,12 @@ class Sealer:
         payload = (found or {}).get("payload")
         if not isinstance(payload, str):
             raise CubbyholeError(f"no payload at {path}")
-        return check_sealed(payload)
+        return payload
 
-    async def _encrypt(self, job: JobPayload) -> bytes:
+    async def _encrypt(self, job: JobPayload, size: int) -> bytes:
         check_content(job.content)
         check_limits(job)
-        async with self.large if len(job.content) > LARGE else nullcontext():
+        async with self.large if size > LARGE else nullcontext():
             plain = encode(job)
             try:
                 sealed = await self.session.call(lambda own: self.vault.encrypt(own, self.role, plain))

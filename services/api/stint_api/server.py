@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from stint.config import ApiSettings
 from stint.errors import ConfigError
 from stint.signals import on_signals
+from stint_api.connections import MAX_HEAD, ConnectionLimits, limited
 
 log = structlog.get_logger()
 
@@ -59,8 +60,13 @@ def write_port(path: Path, listener: socket.socket) -> None:
 
 async def serve(app: FastAPI, listener: socket.socket, settings: ApiSettings, closing: asyncio.Event) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered; a second signal ends that too."""
+    limits = ConnectionLimits(
+        connections=settings.connections, timeout=settings.request_timeout, body_rate=settings.body_rate
+    )
     config = uvicorn.Config(
         app,
+        http=limited(limits),
+        h11_max_incomplete_event_size=MAX_HEAD,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -204,9 +204,8 @@ def _refused(answer: httpx.Response) -> ApiRefusedError:
     body = _object(answer) or {}
     error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
     job = f" (job {body['_id']})" if "_id" in body else ""
-    return ApiRefusedError(
-        f"Stint refused ({answer.status_code}): {error}{job}", answer.status_code, doubtful="_id" in body
-    )
+    doubtful = "_id" in body and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    return ApiRefusedError(f"Stint refused ({answer.status_code}): {error}{job}", answer.status_code, doubtful=doubtful)
 
 
 def _after_doubt(error: ApiRefusedError) -> ApiRefusedError:

@@ -1,0 +1,275 @@
+"""What one client, or many, can make an API process hold: memory, connections, time and open streams."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from stint.vault.setup import client_token
+from tests.containers import OpenBao
+from tests.integration.test_api_support import SEALED, ApiProcess, service_environ
+from tests.servers import NatsProcess, running
+
+MIB = 1 << 20
+JOB = "/v1/api/job"
+BODY = {"wrap_secret_id": "not-looked-at", "payload": SEALED}
+
+Api = tuple[ApiProcess, httpx.AsyncClient]
+Start = Callable[..., AbstractAsyncContextManager[Api]]
+
+
+@pytest.fixture
+def start(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
+    """Starts an API process with these settings."""
+
+    @asynccontextmanager
+    async def started(**settings: str) -> AsyncIterator[Api]:
+        environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+        token = await client_token(openbao.address, openbao.root_token)
+        async with (
+            running(process := ApiProcess(tmp_path / "api", environ=environ | settings)),
+            httpx.AsyncClient(
+                base_url=process.url, headers={"X-Auth-Token": token}, trust_env=False, timeout=100
+            ) as http,
+        ):
+            await becomes(http, json.dumps(BODY).encode(), 200)  # the streams may still be in the making
+            yield process, http
+
+    return started
+
+
+async def becomes(http: httpx.AsyncClient, body: bytes, code: int) -> httpx.Response:
+    """The first answer to this submission that has this status."""
+    async with asyncio.timeout(30):
+        while True:
+            answer = await http.post(JOB, content=body)
+            if answer.status_code == code:
+                return answer
+            await asyncio.sleep(0.05)
+
+
+def resident(process: ApiProcess, which: str = "VmRSS") -> int:
+    """MiB of memory; with `VmHWM` the most there ever was."""
+    found = re.search(rf"^{which}:\s+(\d+) kB$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) // 1024
+
+
+class Sockets(AsyncExitStack):
+    """Connections that are closed after the block."""
+
+    async def send(self, process: ApiProcess, *pieces: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new one, on which these bytes were sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
+        self.push_async_callback(self._close, writer)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        return reader, writer
+
+    async def _close(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def rest(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the server closes the connection."""
+    async with asyncio.timeout(60):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+def head(http: httpx.AsyncClient, length: int, *lines: str) -> bytes:
+    token = f"X-Auth-Token: {http.headers['X-Auth-Token']}"
+    return "\r\n".join(
+        [f"POST {JOB} HTTP/1.1", "Host: api", token, f"Content-Length: {length}", *lines, "", ""]
+    ).encode()
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bomb", "code"),
+    [
+        (b'{"zzz":[' + b"[]," * (10 * MIB - 4) + b"[]]}", 400),
+        (b'{"run":[' + b'"",' * (10 * MIB - 4) + b'""]}', 400),
+        (b'{"a":1' + b',"":1' * (6 * MIB - 2) + b"}", 400),
+        (b'{"zzz":' + b"[" * (15 * MIB - 8) + b"]" * (15 * MIB - 8) + b"}", 400),
+        (b'{"zzz":"' + b"\\n" * (15 * MIB - 8) + b'"}', 400),
+        (b'{"wrap_secret_id":' + b" " * (30 * MIB - 32) + b'"x"}', 413),
+    ],
+    ids=["arrays", "strings", "fields", "depth", "escapes", "spaces"],
+)
+async def test_a_json_bomb_costs_little(start: Start, bomb: bytes, code: int) -> None:
+    async with start() as (process, http):
+        before = resident(process)
+        answer = await http.post(JOB, content=bomb)
+        assert (answer.status_code, answer.json()["error"].startswith("JSON with more than")) == (code, True)
+        assert resident(process, "VmHWM") - before < 30
+
+
+@pytest.mark.parametrize("letter", ["x", "\U0001f600"], ids=["ascii", "wide"])
+async def test_large_submissions_at_the_same_time_stay_within_the_bound(start: Start, letter: str) -> None:
+    """A string with one character outside of ASCII takes four times its bytes."""
+    body = {"wrap_secret_id": "x", "container_image": "busybox", "env_vars": [f"A={letter}{'x' * 20 * MIB}"]}
+    async with start() as (process, http):
+        answers = await asyncio.gather(*(http.post(JOB, json=body) for _ in range(12)))
+        most = resident(process, "VmHWM")
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert {answer.status_code for answer in answers} == {200, 503}
+        assert {answer.headers["Retry-After"] for answer in refused} == {"5"}
+        assert {answer.json()["status"] for answer in refused} == {"Service Unavailable."}
+        assert (await http.post(JOB, json=body)).status_code == 200, "all of it was given back"
+    assert most < 640
+
+
+async def test_bytes_count_as_they_come_and_are_given_back(start: Start) -> None:
+    piece = b'{"content": "' + b"x" * (28 * MIB)
+    async with start() as (process, http), Sockets() as sockets:
+        for _ in range(2):
+            await sockets.send(process, head(http, 29 * MIB), piece)
+        large = b'{"content": "' + b"x" * (10 * MIB)
+        answer = await becomes(http, large, 503)
+        assert "as many bytes of requests as it may" in answer.json()["error"]
+        announced, _ = await sockets.send(process, head(http, 10 * MIB))
+        assert (await announced.readline()).startswith(b"HTTP/1.1 503 "), "before any of it is sent"
+        assert (await http.post(JOB, json=BODY)).status_code == 200, "a small one finds room"
+        await sockets.aclose()
+        await becomes(http, large, 400)
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+
+SHORT = {"STINT_REQUEST_TIMEOUT": "0.5"}
+
+
+async def test_half_a_head_is_not_waited_for(start: Start) -> None:
+    async with start(**SHORT) as (process, http), Sockets() as sockets:
+        halves = [
+            await sockets.send(process, b"GET /healthz HTTP/1.1\r\nX-Half: "),
+            await sockets.send(process, b"G"),
+            await sockets.send(process, head(http, 5)[:-2]),
+            await sockets.send(process, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /hea"),
+        ]
+        silent, _ = await sockets.send(process)
+        for reader, _ in halves:
+            answer = await rest(reader)
+            assert b"HTTP/1.1 408 " in answer
+            assert b'"status":"Request Timeout."' in answer
+        assert await rest(silent) == b""
+
+
+@pytest.mark.parametrize("expect", [False, True])
+async def test_half_a_body_is_not_waited_for(start: Start, expect: bool) -> None:
+    async with start(**SHORT) as (process, http), Sockets() as sockets:
+        lines = ("Expect: 100-continue",) if expect else ()
+        reader, writer = await sockets.send(process, head(http, 1000, *lines))
+        if expect:
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b'{"qname":')
+        assert b"HTTP/1.1 408 " in await rest(reader)
+
+
+async def test_a_body_that_comes_too_slowly_is_not_waited_for_but_a_steady_one_is(
+    start: Start,
+) -> None:
+    body = b'{"wrap_secret_id": "x", "payload": "vault:v1:%b"}' % (b"A" * 4000)
+    async with start(STINT_REQUEST_TIMEOUT="1", STINT_BODY_RATE="200") as (process, http), Sockets() as sockets:
+        steady, slow = [await sockets.send(process, head(http, len(body))) for _ in range(2)]
+
+        async def trickle(writer: asyncio.StreamWriter, size: int) -> None:
+            for place in range(0, len(body), size):
+                if writer.is_closing():
+                    return
+                writer.write(body[place : place + size])
+                await asyncio.sleep(0.1)  # the pace is what is tested
+
+        tasks = [asyncio.create_task(trickle(steady[1], 200)), asyncio.create_task(trickle(slow[1], 2))]
+        assert b"HTTP/1.1 408 " in await rest(slow[0])
+        assert (await steady[0].readline()).startswith(b"HTTP/1.1 200 ")
+        await asyncio.gather(*tasks)
+
+
+async def test_the_rest_of_a_refused_body_is_not_read_for_ever(start: Start) -> None:
+    """It comes at a good pace, but has no end."""
+    async with start(**SHORT) as (process, http), Sockets() as sockets:
+        reader, writer = await sockets.send(process, head(http, 1 << 40))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+
+        async def endless() -> None:
+            try:
+                while True:
+                    writer.write(bytes(10_000))
+                    await writer.drain()
+                    await asyncio.sleep(0.05)  # the pace is what is tested
+            except ConnectionError:
+                pass
+
+        async with asyncio.timeout(30):
+            await asyncio.gather(endless(), rest(reader))
+
+
+async def test_a_client_of_a_silent_stream_is_not_cut_off(start: Start) -> None:
+    """It has sent all that it owes."""
+    async with start(**SHORT) as (_, http):
+        job_id = (await http.post(JOB, json=BODY)).json()["_id"]
+        async with http.stream("GET", f"{JOB}/{job_id}/events") as answer:
+            lines = answer.aiter_lines()
+            while await anext(lines) != ": ping":  # ten seconds without news
+                pass
+            assert (await http.post(f"{JOB}/kill/{job_id}")).status_code == 200
+            assert "event: end" in [line async for line in lines]
+
+
+# --- how many -------------------------------------------------------------------------------------------------------
+
+
+async def test_there_are_only_so_many_connections(start: Start) -> None:
+    async with start(STINT_CONNECTIONS="5") as (process, http), Sockets() as sockets:
+        for _ in range(4):  # and that of `http`
+            reader, _ = await sockets.send(process, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"ok\n")
+        reader, _ = await sockets.send(process)
+        answer = await rest(reader)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5\r\n" in answer.lower()
+        assert (await http.get("/healthz")).status_code == 200, "those that are there go on"
+        await sockets.aclose()
+        async with asyncio.timeout(30):
+            while True:
+                reader, _ = await sockets.send(
+                    process, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+                )
+                status = (await rest(reader))[:12]
+                if status == b"HTTP/1.1 200":
+                    return
+
+
+async def test_a_caller_has_only_so_many_streams(start: Start, openbao: OpenBao) -> None:
+    async with start(STINT_STREAMS="2") as (_, http), AsyncExitStack() as stack:
+        job_id = (await http.post(JOB, json=BODY)).json()["_id"]
+        events = f"{JOB}/{job_id}/events"
+        opened = [await stack.enter_async_context(http.stream("GET", events)) for _ in range(2)]
+        assert [answer.status_code for answer in opened] == [200, 200]
+        more = await http.get(events)
+        assert (more.status_code, more.json()["status"]) == (429, "Too Many Requests.")
+        assert more.headers["Retry-After"] == "5"
+        other = {"X-Auth-Token": await client_token(openbao.address, openbao.root_token)}
+        async with http.stream("GET", events, headers=other) as answer:
+            assert answer.status_code == 200
+        await stack.aclose()
+        async with asyncio.timeout(30):
+            while True:
+                async with http.stream("GET", events) as answer:
+                    if answer.status_code == 200:
+                        return

@@ -1,0 +1,84 @@
+"""JSON from outside is read within bounds, in whatever pieces it comes."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.errors import TooLargeError, UndecodableError
+from stint.jsontext import MAX_BETWEEN, MAX_DEPTH, MAX_ESCAPES, MAX_TOKENS, Scanner, read_object
+
+VALUES: Any = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+OBJECTS: Any = st.dictionaries(st.text('ab"\\[]{},', max_size=5), VALUES, max_size=5)
+
+
+def fed(*pieces: bytes) -> bytes:
+    scanner = Scanner()
+    return b"".join(scanner.feed(piece) for piece in pieces)
+
+
+@given(OBJECTS, st.binary(max_size=20), st.integers(1, 7), st.booleans())
+def test_the_first_value_is_found_in_pieces_of_any_size(
+    value: dict[str, Any], trailing: bytes, size: int, ascii_only: bool
+) -> None:
+    document = json.dumps(value, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    data = b" \n" + document + trailing
+    assert fed(*(data[start : start + size] for start in range(0, len(data), size))) == b" \n" + document
+
+
+@given(OBJECTS)
+def test_an_object_is_read_as_json_reads_it(value: dict[str, Any]) -> None:
+    lower = {name.lower(): item for name, item in value.items()}
+    found = read_object(json.dumps(value).encode() + b' ]}" trailing', lower)
+    assert found == {name: item for name, item in lower.items() if item is not None}
+
+
+def test_only_fields_of_these_names_are_read_without_regard_to_case() -> None:
+    data = b'{"A": [1], "b": null, "c": 7, "Run": ["x", "\\u00e4"], "RUN": null, "d": {"a": 1}}'
+    assert read_object(data, {"a", "b", "run"}) == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"[]," * MAX_TOKENS,
+        b"{}" * MAX_TOKENS,
+        b'"",' * MAX_TOKENS,
+        b'"":1,' * MAX_TOKENS,
+        b"1," * (MAX_TOKENS + 1),
+        b'""' * MAX_TOKENS,
+        b"[" * (MAX_DEPTH + 1),
+        b'{"":' * (MAX_DEPTH + 1),
+        b'"' + b"\\n" * (MAX_ESCAPES + 1),
+        b'"' + b"\\\\" * (MAX_ESCAPES + 1),
+    ],
+    ids=lambda bomb: bomb[:6].decode(),
+)
+@pytest.mark.parametrize("head", [b'{"zzz": [', b'{"run": ['])
+def test_what_would_be_costly_to_build_is_refused(head: bytes, bomb: bytes) -> None:
+    for whole in (head + bomb, head + bomb + b"]}"):
+        with pytest.raises(UndecodableError, match="JSON with more than"):
+            read_object(whole, {"run"})
+        with pytest.raises(UndecodableError, match="JSON with more than"):
+            fed(*(whole[start : start + 65536] for start in range(0, len(whole), 65536)))
+
+
+@pytest.mark.parametrize("filler", [b" ", b"1", b"x", b"\0"])
+def test_so_is_much_between_strings(filler: bytes) -> None:
+    with pytest.raises(TooLargeError):
+        read_object(b'{"a":' + filler * (MAX_BETWEEN + 1), {"a"})
+
+
+def test_but_not_what_a_job_may_have() -> None:
+    levels = b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1)
+    many = json.dumps(["a"] * (MAX_TOKENS // 2 - 200)).encode()
+    content = b"a\\/\\u002b" * (MAX_ESCAPES // 2 - 1)
+    found = read_object(b'{"z": %b, "run": %b, "content": "%b"}' % (levels, many, content), {"run", "content"})
+    assert len(found["run"]) == MAX_TOKENS // 2 - 200
+    assert found["content"] == "a/+" * (MAX_ESCAPES // 2 - 1)
