@@ -1,7 +1,7 @@
 """Submit a job straight to NATS, without the REST API.
 
-Needs NATS_URL, VAULT_ADDR, and VAULT_TOKEN with the policy `stint-publisher`. Prints the job's id, or in a sentence why
-there is none.
+Needs NATS_URL (and STINT_NATS_CACERT and its like where NATS asks for more), VAULT_ADDR, and VAULT_TOKEN with the
+policy `stint-publisher`. Prints the job's id, or in a sentence why there is none.
 """
 
 import asyncio
@@ -11,14 +11,16 @@ import secrets
 import time
 from datetime import UTC, datetime
 
-import nats
 import nats.errors
 from nats.js.api import PubAck
 
 from stint.client.dance import needs, wrapped_secret_id
 from stint.codec import encode
+from stint.config import Settings, load
 from stint.errors import StintError
 from stint.events import Submitted
+from stint.jetstream import Access
+from stint.jetstream.reasons import reason_of
 from stint.payload import JobPayload
 from stint.subjects import EventAddress, new_job_id, payload_subject, queue_token
 from stint.vault import Ticket, Vault, seal_ticket
@@ -27,7 +29,11 @@ from stint.vault.edge import Edge
 CHUNK = 512 * 1024
 
 
-async def publish(nats_url: str, vault_addr: str, token: str, job: JobPayload, role: str = "stint-job") -> str:
+async def raised_anyway(_error: Exception) -> None:
+    """The client would log each error with a traceback."""
+
+
+async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, role: str = "stint-job") -> str:
     """Seal a job, store its payload, then announce it. Returns its id."""
     vault, edge = Vault(vault_addr), Edge(vault_addr)
     queue, job_id = queue_token(job.qname), new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
@@ -44,8 +50,10 @@ async def publish(nats_url: str, vault_addr: str, token: str, job: JobPayload, r
         payload_chunks=len(chunks),
         payload_bytes=len(sealed),
     )
-    # pending_size=0: while disconnected a publish must fail, not be sent later.
-    async with await nats.connect(nats_url, pending_size=0) as connection:
+    async with access.client() as connection:
+        # pending_size=0: while disconnected a publish must fail, not be sent later.
+        options = {**access.options(), "pending_size": 0, "allow_reconnect": False, "error_cb": raised_anyway}
+        await connection.connect(access.servers, **options)
         stream = connection.jetstream()
         for number, chunk in enumerate(chunks):
             await stream.publish(payload_subject(queue, job_id, number), chunk, stream="PAYLOADS")
@@ -60,15 +68,16 @@ async def publish(nats_url: str, vault_addr: str, token: str, job: JobPayload, r
 def main(demo: JobPayload) -> str:
     """Publish a job with what the environment says; returns its id."""
     try:
-        nats_url, vault_addr, token = (os.environ[name] for name in ("NATS_URL", "VAULT_ADDR", "VAULT_TOKEN"))
+        _, vault_addr, token = (os.environ[name] for name in ("NATS_URL", "VAULT_ADDR", "VAULT_TOKEN"))
+        access = Access.of(load(Settings, os.environ))
         with needs("stint-publisher"):
-            return asyncio.run(publish(nats_url, vault_addr, token, demo))
+            return asyncio.run(publish(access, vault_addr, token, demo))
     except KeyError as error:
         raise SystemExit(f"Set {error.args[0]}.") from None
     except StintError as error:
         raise SystemExit(error.sentence) from None
     except (nats.errors.Error, OSError) as error:
-        raise SystemExit(f"NATS does not take the job: {error!r}.") from None
+        raise SystemExit(f"NATS does not take the job: {reason_of(error)}") from None
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ def _default(name: str, field: FieldInfo) -> str:
         return _COMPUTED[name]
     if field.default is PydanticUndefined:
         return "must be given; secret" if field.annotation is SecretStr else "must be given"
+    if isinstance(field.default, SecretStr):
+        return "secret"
     return "" if field.default in {None, ""} else f"`{_plain(field.default)}`"
 
 

@@ -70,6 +70,12 @@ class ServerProcess:
             raise
         return self
 
+    async def exit_code(self) -> int:
+        """What it ended with, once it has ended by itself."""
+        if self._process is None:
+            raise RuntimeError(f"{type(self).__name__} is not running")
+        return await self._process.wait()
+
     async def stop(self) -> None:
         """SIGTERM, and wait for its end; SIGKILL if that does not come."""
         await self._end(signal.SIGTERM)
@@ -137,16 +143,27 @@ class NatsProcess(ServerProcess):
     def _ports_file(self) -> Path:
         return self.data_dir / f"nats-server_{self.pid}.ports"
 
-    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        config = self.data_dir / "nats.conf"
-        config.write_text(
+    @property
+    def _config(self) -> Path:
+        return self.data_dir / "nats.conf"
+
+    def reload(self) -> None:
+        """Let the running server read its `settings` again: SIGHUP."""
+        self._write_config()
+        os.kill(self.pid, signal.SIGHUP)
+
+    def _write_config(self) -> None:
+        self._config.write_text(
             f'listen: "127.0.0.1:{self.port or -1}"\n'
             f'ports_file_dir: "{self.data_dir}"\n'
             f'jetstream {{ store_dir: "{self.data_dir / "store"}", sync_interval: always }}\n'
             f"{self.settings}\n",
             encoding="utf-8",
         )
-        return [NATS_BINARY, "--config", config], {}
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        self._write_config()
+        return [NATS_BINARY, "--config", self._config], {}
 
     async def _ready(self) -> bool:
         """The ports file is there, and the port greets (`INFO`)."""

@@ -61,7 +61,17 @@ class Settings(Shape):
     """What every service needs: where NATS and Vault are."""
 
     nats_url: str = Field("nats://127.0.0.1:4222", validation_alias=_env("STINT_NATS_URL", "NATS_URL"))
-    """NATS servers, comma-separated. Credentials can be part of the URL."""
+    """NATS servers, comma-separated. Credentials can be part of the URL. `tls://`: never without TLS."""
+    nats_cacert: str = Field("", validation_alias=_env("STINT_NATS_CACERT"))
+    """A CA bundle to verify NATS with; requires TLS."""
+    nats_cert: str = Field("", validation_alias=_env("STINT_NATS_CERT"))
+    """Certificate chain to show to NATS, PEM; requires TLS."""
+    nats_key: str = Field("", validation_alias=_env("STINT_NATS_KEY"))
+    """Its key, PEM."""
+    nats_creds: SecretStr = Field(SecretStr(""), validation_alias=_env("STINT_NATS_CREDS"))
+    """Text of a credentials file: a user's JWT and seed. Give the file as `STINT_NATS_CREDS_FILE`."""
+    nats_nkey: SecretStr = Field(SecretStr(""), validation_alias=_env("STINT_NATS_NKEY"))
+    """A user's nkey seed. Give its file as `STINT_NATS_NKEY_FILE`."""
     js_prefix: str = Field("$JS.API", validation_alias=_env("STINT_JS_PREFIX"))
     """Prefix of the JetStream API, where it is imported from another account."""
     replicas: Annotated[int, Field(ge=1, le=5)] = Field(1, validation_alias=_env("STINT_REPLICAS"))

@@ -42,6 +42,10 @@ class ConsumerGoneError(BrokerUnavailableError):
     """The consumer that made this delivery is gone: pull its queue again."""
 
 
+class BrokerClosedError(BrokerUnavailableError):
+    """The connection to NATS was closed for good."""
+
+
 class BrokerRefusedError(StintError):
     """NATS refused the request, and will refuse it again."""
 

@@ -1,6 +1,7 @@
 """`/healthz` and `/readyz` for services that serve nothing else, and how a service's main task runs beside them."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+
+from stint.errors import ConfigError
 
 Readiness = Callable[[], Awaitable[str]]
 """Answers "" when the service can work, else a sentence that says what is missing."""
@@ -49,28 +52,41 @@ async def _look(readiness: Readiness) -> str:
 
 @asynccontextmanager
 async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
-    """Answer on a loopback port during the block; None answers nowhere."""
+    """Answer on a loopback port during the block; None answers nowhere.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
     if port is None:
         yield
         return
     app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz(readiness))])
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
     server = uvicorn.Server(config)
-    task = asyncio.create_task(_serve_without_signals(server), name="health")
+    with _listen(port) as listener:
+        task = asyncio.create_task(_serve_without_signals(server, listener), name="health")
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+
+def _listen(port: int) -> socket.socket:
+    """Bind the port here: uvicorn would end the process without a word where it cannot be had."""
     try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise ConfigError(f"STINT_HEALTH_PORT: cannot listen on port {port}: {error.strerror}.") from None
 
 
-async def _serve_without_signals(server: uvicorn.Server) -> None:
+async def _serve_without_signals(server: uvicorn.Server, listener: socket.socket) -> None:
     """`Server.serve` would take over the signals that the service handles itself."""
     config = server.config
     if not config.loaded:
         config.load()
     server.lifespan = config.lifespan_class(config)
-    await server.startup()
+    await server.startup([listener])
     if not server.should_exit:
         await server.main_loop()
-    await server.shutdown()
+    await server.shutdown([listener])

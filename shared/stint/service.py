@@ -5,15 +5,17 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from stint import logs
 from stint.config import Settings, load
-from stint.errors import ConfigError
+from stint.errors import BrokerClosedError, ConfigError
 
 S = TypeVar("S", bound=Settings)
 
 USAGE_ERROR: Final = 2
+BROKER_CLOSED: Final = 69
+"""Exit code when the connection to NATS is closed for good: `EX_UNAVAILABLE` of sysexits.h."""
 THREADS: Final = 32
 """For content, masking and the look-up of names. The default of a small machine is a handful, which large contents of
 a few jobs would fill: the look-up that a lost connection needs would wait for them. Vault's calls have their own."""
@@ -28,7 +30,17 @@ def run(shape: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> int:
     except ConfigError as error:
         sys.stderr.write(f"stint: {error.sentence}\n")
         return USAGE_ERROR
+    except BrokerClosedError as error:
+        sys.stderr.write(f"stint: {error.sentence}\n")
+        return BROKER_CLOSED
     return 0
+
+
+def abandon(error: BrokerClosedError) -> NoReturn:
+    """End the process at once, as `kill -9` would: nothing is cancelled, and no clean-up runs."""
+    sys.stderr.write(f"stint: {error.sentence}\n")
+    sys.stderr.flush()
+    os._exit(BROKER_CLOSED)
 
 
 async def _with_threads(serving: Coroutine[Any, Any, None]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from dotenv import dotenv_values
 from examples.publish import publish
 
+from stint.jetstream import Access
 from stint.payload import JobPayload
 from stint.subjects import EventAddress, queue_token
 from stint.vault.edge import Edge
@@ -83,7 +84,9 @@ async def test_a_direct_publisher(stack: Stack) -> None:
     )
     job = JobPayload(qname="direct", container_image="busybox", run=("sh", "-c", "echo direct; sleep 0.05"))
     token = made["auth"]["client_token"]
-    job_id = await publish(stack.env["NATS_URL"], stack.env["VAULT_ADDR"], token, job, stack.env["STINT_ROLE"])
+    job_id = await publish(
+        Access(url=stack.env["NATS_URL"]), stack.env["VAULT_ADDR"], token, job, stack.env["STINT_ROLE"]
+    )
     ended = await stack.end(job_id)
     assert (ended["status"], ended["output"], ended["qname"]) == ("success", "direct\n", "direct")
 

@@ -25,7 +25,6 @@ from stint.vault.setup import client_token, service_settings, vault_setup
 from stint.view import JobView
 from stint_api.__main__ import build
 from stint_api.app import Parts, create_app
-from stint_api.background import running
 from tests.servers import ServerProcess
 
 ROLE = "stint-job"
@@ -124,7 +123,7 @@ async def api(nats_url: str, vault_addr: str, root: str, **settings: str) -> Asy
         http = await stack.enter_async_context(client)
         broker.start()
         stack.push_async_callback(broker.close)
-        await stack.enter_async_context(running(*parts.background))
+        await stack.enter_async_context(parts.background.running())
         yield Bench(vault, edge, root, token, broker, parts, app, http, clock)
 
 
@@ -155,10 +154,6 @@ class ApiProcess(ServerProcess):
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
-
-    async def exit_code(self) -> int:
-        assert self._process is not None
-        return await self._process.wait()
 
 
 async def service_environ(nats_url: str, vault_addr: str, root: str) -> dict[str, str]:

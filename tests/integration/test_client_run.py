@@ -22,7 +22,7 @@ from stint.client import Endpoints, RunOptions, run
 from stint.client.api import connect
 from stint.codec import encode
 from stint.events import Submitted
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
+from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.job import Job, State
 from stint.payload import JobPayload, parse_payload
 from stint.subjects import (
@@ -598,7 +598,7 @@ async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench)
     spec.loader.exec_module(example)
     token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
     wanted = JobPayload(qname=secret().lower(), container_image="busybox", run=("x" * 700_000,))
-    job_id = await example.publish(bench.nats.url, bench.openbao.address, token, wanted, ROLE)
+    job_id = await example.publish(Access(url=bench.nats.url), bench.openbao.address, token, wanted, ROLE)
     job = await bench.runner.log.load(job_id)
     assert job is not None
     assert job.state is State.QUEUED
@@ -613,12 +613,13 @@ async def test_the_example_says_in_a_sentence_why_it_cannot_publish(bench: Bench
     good = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
     poor = await client_token(bench.openbao.address, bench.openbao.root_token, policies=[])
     environ = {"HOME": str(tmp_path), "NATS_URL": bench.nats.url, "VAULT_ADDR": bench.openbao.address}
-    nowhere = f"127.0.0.1:{free_port()}"
+    nowhere, tls = f"127.0.0.1:{free_port()}", bench.nats.url.replace("nats:", "tls:")
     for settings, words in [
         ({}, "Set VAULT_TOKEN."),
         ({"VAULT_TOKEN": poor}, "lacks the policy stint-publisher."),
         ({"VAULT_TOKEN": good, "VAULT_ADDR": f"http://{nowhere}"}, "is not reachable"),
-        ({"VAULT_TOKEN": good, "NATS_URL": "nats://[::1"}, "NATS does not take the job"),
+        ({"VAULT_TOKEN": good, "NATS_URL": "nats://[::1"}, "NATS_URL: not the address of a NATS server."),
+        ({"VAULT_TOKEN": good, "NATS_URL": tls}, "NATS does not take the job: TLS is asked for, and the server"),
     ]:
         process = await asyncio.create_subprocess_exec(
             sys.executable, EXAMPLE, env=environ | settings, stdout=PIPE, stderr=PIPE

@@ -28,7 +28,7 @@ from stint.jetstream.leadership import is_absent
 from stint.jetstream.sourcing import SILENCE, silence
 from stint.job import Job, State
 from stint.subjects import EVENTS, LABEL_JOB, PAYLOADS, WORK, queue_token
-from stint_projector.__main__ import work
+from stint_projector.__main__ import build_background
 from tests import events
 from tests.cluster import SIZE, Cluster, clustered, connected_to
 from tests.containers import OpenBao
@@ -349,7 +349,7 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
     cluster: Cluster, broker: Broker, openbao: OpenBao, busybox: str
 ) -> None:
     bench = await make_bench(broker, openbao, busybox)
-    projecting = asyncio.create_task(work(ProjectorSettings.model_validate({}), broker))
+    projecting = asyncio.create_task(build_background(ProjectorSettings.model_validate({}), broker).run())
     async with bench.runner(capacity=1):
         running = await bench.submit("echo up; sleep 600", queue="first")
         async with written(JetStreamOutput(broker), queue_token("first"), running) as tail, asyncio.timeout(30):

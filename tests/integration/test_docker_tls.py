@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,29 +11,9 @@ import pytest
 from stint.errors import ConfigError, EngineError, EngineUnavailableError
 from stint_runner.docker import DockerEngine
 from stint_runner.docker_client import tls_context
+from tests.certificates import authority, certificate, openssl
 from tests.second_engine import second_engine
 from tests.servers import free_port
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-def authority(folder: Path) -> Path:
-    """`ca.pem` and its key in a new folder."""
-    folder.mkdir()
-    subject = ["-subj", "/CN=stint-test authority"]
-    openssl(folder, "req", "-new", "-x509", "-nodes", "-days", "2", *subject, "-keyout", "ca-key.pem", "-out", "ca.pem")
-    return folder
-
-
-def certificate(folder: Path, name: str, extensions: str) -> None:
-    """`<name>cert.pem` and `<name>key.pem`, signed by the folder's authority."""
-    (folder / "extensions").write_text(extensions, encoding="utf-8")
-    request = ["req", "-new", "-nodes", "-subj", "/CN=stint-test", "-keyout", f"{name}key.pem", "-out", "request"]
-    openssl(folder, *request)
-    signing = ["-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "extensions"]
-    openssl(folder, "x509", "-req", "-days", "2", "-in", "request", *signing, "-out", f"{name}cert.pem")
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from stint.subjects import (
     queue_token,
 )
 from stint.view import view
-from stint_projector.__main__ import work
+from stint_projector.__main__ import build_background
 from stint_projector.agenda import Agenda
 from stint_projector.facts import FactJanitor
 from stint_projector.feed import Follower
@@ -61,7 +61,7 @@ ADVISORIES = "$JS.EVENT.ADVISORY.API"
 @asynccontextmanager
 async def working(broker: Broker, **settings: str) -> AsyncIterator[None]:
     """A projector with these settings, as its process runs it."""
-    task = asyncio.create_task(work(ProjectorSettings.model_validate(settings), broker))
+    task = asyncio.create_task(build_background(ProjectorSettings.model_validate(settings), broker).run())
     try:
         yield
     finally:

@@ -8,13 +8,13 @@ from typing import cast
 
 import msgspec
 
+from stint.background import Background, Part
 from stint.codec import encode
 from stint.config import ProjectorSettings
 from stint.eventlog import StoredView
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamPayloads, JetStreamViews
 from stint.subjects import PROJECTOR_DURABLE
 from stint.view import JobView, view
-from stint_api.background import running
 from stint_api.index import ListIndex
 from stint_projector.__main__ import build
 from stint_projector.agenda import Agenda
@@ -93,7 +93,8 @@ async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
         ListIndex(views, connected=broker.wait_connected, retention=retention, now=lambda: datetime.now(UTC))
         for _ in range(2)
     ]
-    async with asyncio.timeout(20), running(*(index.run for index in indexes)):
+    parts = [Part(name=f"index-{n}", run=index.run, missing="A list.") for n, index in enumerate(indexes)]
+    async with asyncio.timeout(20), Background(*parts).running():
         for index in indexes:
             await index.ready.wait()
             assert {job.job_id for job in index.jobs()} == {ghost.job_id, *JOBS}

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stint.background import Background, Part
 from stint.codec import encode
 from stint.eventlog import StoredView
 from stint.job import TERMINAL, State
 from stint.testing import MemoryViews
 from stint.view import NEVER, JobView
-from stint_api.background import running
 from stint_api.index import Counts, ListIndex, _Views
 from tests.views import job_view
 
@@ -87,7 +87,7 @@ async def test_a_view_that_cannot_be_read_is_left_out_and_counted(changes: dict[
     assert value is not None
     await views.put(bad.job_id, value, revision=2, ttl=None)
     index = ListIndex(views, connected=_at_once, retention=RETENTION, now=lambda: NOW)
-    async with running(index.run):
+    async with Background(Part(name="index", run=index.run, missing="The list.")).running():
         await index.ready.wait()
         assert list(index.jobs()) == [good]
         assert index.counts() == Counts(by_status={State.QUEUED: 1}, queues=1, held=0, unreadable=1)

@@ -1,10 +1,8 @@
 """The API's composition root."""
 
-import asyncio
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -12,9 +10,18 @@ from typing import Final
 import structlog
 
 from stint import service
+from stint.background import Background, Part
 from stint.config import ApiSettings
-from stint.errors import ConfigError, StintError
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamViews, declare
+from stint.errors import ConfigError
+from stint.jetstream import (
+    Access,
+    Broker,
+    JetStreamEventLog,
+    JetStreamOutput,
+    JetStreamPayloads,
+    JetStreamViews,
+    declare_when_possible,
+)
 from stint.vault import AppRoleSession, Vault
 from stint_api.app import Parts, create_app, utc_now
 from stint_api.index import ListIndex
@@ -25,8 +32,6 @@ log = structlog.get_logger()
 
 LOOKUPS: Final = 16
 """Tokens that Vault is asked about at a time."""
-DECLARE_PAUSE: Final = 2.0
-"""Seconds between two attempts to declare the streams."""
 
 
 def main() -> int:
@@ -38,7 +43,7 @@ async def _serve(settings: ApiSettings) -> None:
     _check_certificate(settings)
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.api_role_id, settings.api_secret_id.get_secret_value())
-    broker = Broker(settings.nats_url, prefix=settings.js_prefix, name="stint-api")
+    broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="stint-api")
     parts = build(settings, broker, vault, session)
     with listen(settings) as listener:
         if settings.port_report:
@@ -50,7 +55,8 @@ async def _serve(settings: ApiSettings) -> None:
             )
         broker.start()
         try:
-            await serve(create_app(parts), listener, settings, parts.closing)
+            await serve(create_app(parts), listener, settings, parts.closing, ending=broker.closed)
+            broker.check_open()
         finally:
             await broker.close()
             await session.close()
@@ -78,28 +84,22 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         vault_external_addr=settings.vault_external_addr,
         by_policy=settings.by_policy,
         compat=settings.compat == "gostint",
-        background=(index.run, _declaring(broker, settings.replicas)),
+        background=Background(
+            Part(
+                name="declaration",
+                run=lambda: declare_when_possible(broker, settings.replicas),
+                missing="The streams are not declared yet.",
+                once=True,
+            ),
+            Part(
+                name="index",
+                run=index.run,
+                missing="The list of jobs is not up to date.",
+                works=index.ready.is_set,
+            ),
+        ),
         monotonic=time.monotonic,
     )
-
-
-def _declaring(broker: Broker, replicas: int) -> Callable[[], Awaitable[None]]:
-    async def run() -> None:
-        """Make the streams as soon as NATS takes them."""
-        complained = False
-        while True:
-            await broker.wait_connected()
-            try:
-                await declare(broker, replicas)
-            except StintError as error:
-                if not complained:
-                    log.warning("the streams cannot be declared yet, trying for ever", error=error.sentence)
-                complained = True
-                await asyncio.sleep(DECLARE_PAUSE)
-            else:
-                return
-
-    return run
 
 
 def _check_certificate(settings: ApiSettings) -> None:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import stint
+from stint.background import Background
 from stint.errors import StintError
 from stint.eventlog import EventLog, OutputLog, PayloadStore
 from stint.subjects import new_job_id
@@ -24,7 +25,6 @@ from stint.vault import AppRoleSession, Vault
 from stint_api.access import write_line
 from stint_api.answers import error_answer, unknown_path
 from stint_api.auth import Authenticator
-from stint_api.background import running
 from stint_api.bounds import OpenStreams, RequestBytes
 from stint_api.commands import Jobs
 from stint_api.gate import Gate
@@ -63,7 +63,7 @@ class Parts:
     Attributes:
         lookup_vault: the same server, asked about callers' tokens only: a flood of bad ones holds up nothing else.
         broker_up: whether NATS is connected at this moment.
-        background: run for as long as the application does; they never return by themselves.
+        background: runs for as long as the application does.
         role: the transit key that seals payloads.
         retention: how long an ended job can be seen.
         by_policy: Vault's policies decide who may do what.
@@ -94,7 +94,7 @@ class Parts:
     by_policy: bool = True
     compat: bool = False
     patience: float = PATIENCE
-    background: tuple[Callable[[], Awaitable[None]], ...] = ()
+    background: Background = field(default_factory=Background)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     now: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
@@ -117,7 +117,7 @@ def create_app(parts: Parts) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        lifespan=lambda _app: running(*parts.background),
+        lifespan=lambda _app: parts.background.running(),
     )
     app.add_middleware(Gate, prefix=PATH, identify=auth.identify)
     routes = [route for route in (*app.routes, *jobs.routes, *info.routes) if isinstance(route, Route)]
@@ -141,7 +141,9 @@ async def readiness(parts: Parts) -> str:
     """What is missing, "" if nothing is."""
     if not parts.broker_up():
         return "NATS is not reachable."
-    return "" if await parts.vault.health() else "Vault is not reachable, not initialised or sealed."
+    if not await parts.vault.health():
+        return "Vault is not reachable, not initialised or sealed."
+    return parts.background.missing()
 
 
 def _job_routes(parts: Parts, auth: Authenticator) -> JobRoutes:

@@ -119,6 +119,9 @@ class ListIndex:
     """What the list and the counts are made from; at most about a second old while NATS answers.
 
     While NATS is away it stands still. It is never empty merely because it is not ready: then it raises.
+
+    Attributes:
+        ready: set while it is kept up to date.
     """
 
     def __init__(
@@ -161,13 +164,19 @@ class ListIndex:
 
     async def run(self) -> None:
         """Follow the bucket for ever."""
+        self.ready.clear()
         while True:
             await self._connected()
             try:
                 await self._follow()
-            except StintError as error:
+            except BrokerUnavailableError as error:
                 log.debug("following the views again", error=error.sentence)
-                await asyncio.sleep(RETRY_PAUSE)
+            except StintError as error:
+                log.warning("the views cannot be followed, trying on", error=error.sentence)
+            else:
+                continue
+            self.ready.clear()
+            await asyncio.sleep(RETRY_PAUSE)
 
     async def _follow(self) -> None:
         """The views so far stay in use until all that there is now has been read."""

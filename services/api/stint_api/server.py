@@ -9,6 +9,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from stint.background import cancel
 from stint.config import ApiSettings
 from stint.errors import ConfigError
 from stint.signals import on_signals
@@ -58,8 +59,13 @@ def write_port(path: Path, listener: socket.socket) -> None:
         raise ConfigError(f"STINT_PORT_REPORT: {path} cannot be written: {error.strerror}.") from None
 
 
-async def serve(app: FastAPI, listener: socket.socket, settings: ApiSettings, closing: asyncio.Event) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is being answered; a second signal ends that too."""
+async def serve(
+    app: FastAPI, listener: socket.socket, settings: ApiSettings, closing: asyncio.Event, *, ending: asyncio.Event
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is being answered; a second signal ends that too.
+
+    `ending` ends it likewise.
+    """
     limits = ConnectionLimits(
         connections=settings.connections, timeout=settings.request_timeout, body_rate=settings.body_rate
     )
@@ -76,8 +82,17 @@ async def serve(app: FastAPI, listener: socket.socket, settings: ApiSettings, cl
         timeout_graceful_shutdown=GRACE,
     )
     server = _Server(config, closing, url_of(listener, settings))
-    async with on_signals(server.stop):
-        await server.serve(sockets=[listener])
+    stopping = asyncio.create_task(_stop_at(ending, server), name="ending")
+    try:
+        async with on_signals(server.stop):
+            await server.serve(sockets=[listener])
+    finally:
+        await cancel(stopping)
+
+
+async def _stop_at(event: asyncio.Event, server: "_Server") -> None:
+    await event.wait()
+    server.stop()
 
 
 class _Server(uvicorn.Server):

@@ -8,8 +8,8 @@ import structlog
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from stint.background import cancel
 from stint.errors import StintError
-from stint_api.background import cancel
 
 log = structlog.get_logger()
 

@@ -7,10 +7,10 @@ from typing import Final
 
 import structlog
 
+from stint.background import cancel
 from stint.errors import StintError, VaultUnavailableError
 from stint_api import sse
 from stint_api.answers import RefusalError, refusal_of
-from stint_api.background import cancel
 from stint_api.tokens import CACHE_SECONDS
 
 log = structlog.get_logger()

@@ -8,8 +8,10 @@ from datetime import timedelta
 import structlog
 
 from stint import health, service
+from stint.background import Background, Part
 from stint.config import ProjectorSettings
 from stint.jetstream import (
+    Access,
     Broker,
     EventFeed,
     JetStreamEventLog,
@@ -18,7 +20,7 @@ from stint.jetstream import (
     JetStreamPayloads,
     JetStreamViews,
     Sourcing,
-    declare,
+    declare_when_possible,
 )
 from stint.signals import on_signals
 from stint.subjects import PROJECTOR_DURABLE
@@ -78,16 +80,25 @@ def build_sweeper(settings: ProjectorSettings, broker: Broker) -> Sweeper:
     )
 
 
-async def work(settings: ProjectorSettings, broker: Broker) -> None:
-    """Keep the view and the work queues up with the log, end what is lost, and remove what is over, until cancelled."""
+def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
+    """What keeps view and work queues up with the log, ends what is lost, and removes what is over."""
     agenda = Agenda()
     projector = build(settings, broker, agenda)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(Follower(EventFeed(broker, PROJECTOR_DURABLE), projector).run())
-        group.create_task(_anew_after_each_outage(broker, build_janitor(settings, broker, projector, agenda)))
-        group.create_task(build_fact_janitor(settings, broker, projector).run())
-        group.create_task(build_sweeper(settings, broker).run())
-        group.create_task(Sourcing(broker).run())
+    follower = Follower(EventFeed(broker, PROJECTOR_DURABLE), projector)
+    janitor = build_janitor(settings, broker, projector, agenda)
+    facts = build_fact_janitor(settings, broker, projector)
+    sweeper = build_sweeper(settings, broker)
+    return Background(
+        Part(name="follower", run=follower.run, missing="The log is not followed.", works=lambda: follower.following),
+        Part(
+            name="janitor",
+            run=lambda: _anew_after_each_outage(broker, janitor),
+            missing="What nobody may read any more is not removed.",
+        ),
+        Part(name="facts", run=facts.run, missing="Old facts are not removed."),
+        Part(name="sweeper", run=sweeper.run, missing="Lost jobs are not looked for."),
+        Part(name="sourcing", run=Sourcing(broker).run, missing="The work queues are not looked after."),
+    )
 
 
 async def _anew_after_each_outage(broker: Broker, janitor: Janitor) -> None:
@@ -99,24 +110,28 @@ async def _anew_after_each_outage(broker: Broker, janitor: Janitor) -> None:
 
 
 async def serve(settings: ProjectorSettings) -> None:
-    """Follow the log until SIGTERM or SIGINT."""
-    broker = Broker(settings.nats_url, prefix=settings.js_prefix, name="projector")
+    """Follow the log until SIGTERM or SIGINT.
+
+    Raises:
+        BrokerClosedError: the connection to NATS was closed for good.
+    """
+    broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="projector")
+    background = build_background(settings, broker)
     stopping = asyncio.Event()
 
     async def readiness() -> str:
-        return "" if broker.client.is_connected else "NATS is not reachable."
+        return background.missing() if broker.client.is_connected else "NATS is not reachable."
 
-    async def follow() -> None:
-        await broker.wait_connected()
-        await declare(broker, settings.replicas)
+    async def work() -> None:
+        await declare_when_possible(broker, settings.replicas)
         log.info("projector ready")
-        await work(settings, broker)
+        await background.run()
 
     async with on_signals(stopping.set), health.serve(settings.health_port, readiness):
         broker.start()
         try:
             with contextlib.suppress(InterruptedByEventError):
-                await unless(stopping, follow())
+                await unless(stopping, broker.while_open(work()))
         finally:
             await broker.close()
     log.info("projector stopped")

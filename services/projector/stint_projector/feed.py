@@ -35,11 +35,15 @@ class Follower:
 
     What it has received it keeps for as long as it lives, however slow the projection is. If it dies or hangs another
     gets it.
+
+    Attributes:
+        following: whether the feed gives out its events at the moment.
     """
 
     def __init__(self, feed: EventFeed, projector: Projector) -> None:
         self._feed = feed
         self._projector = projector
+        self.following = False
         self._held: dict[int, Msg] = {}
         self._lanes: list[Lane] = [asyncio.Queue() for _ in range(LANES)]
 
@@ -52,12 +56,15 @@ class Follower:
             while True:
                 try:
                     await self._feed.declare()
+                    self.following = True
                     async for message in self._feed.pull():
                         await self._sort(message)
                 except BrokerUnavailableError:
+                    self.following = False
                     await asyncio.sleep(RECONNECT_PAUSE)
                 except BrokerRefusedError as error:  # as when the consumer is deleted while another makes it
                     log.warning("the feed was refused, trying again", error=error.sentence)
+                    self.following = False
                     await asyncio.sleep(RECONNECT_PAUSE)
 
     async def _keep(self) -> None:

@@ -8,7 +8,7 @@ from stint import service
 from stint.config import ProjectorSettings
 from stint.errors import InvalidJobIdError
 from stint.eventlog import EventLog, ViewStore
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamViews, declare
+from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamViews, declare
 from stint.subjects import check_job_id
 from stint_projector.__main__ import build
 from stint_projector.agenda import Agenda
@@ -54,13 +54,17 @@ async def _settle(key: str, views: ViewStore, projector: Projector) -> None:
 
 async def serve(settings: ProjectorSettings) -> None:
     """Rebuild and say how many jobs there were."""
-    broker = Broker(settings.nats_url, prefix=settings.js_prefix, name="rebuild")
-    broker.start()
-    try:
+    broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="rebuild")
+
+    async def work() -> int:
         await broker.wait_connected()
         await declare(broker, settings.replicas)
         projector = build(settings, broker, Agenda())
-        count = await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), projector)
+        return await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), projector)
+
+    broker.start()
+    try:
+        count = await broker.while_open(work())
     finally:
         await broker.close()
     sys.stdout.write(f"The view was made again from {count} jobs.\n")

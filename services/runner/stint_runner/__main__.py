@@ -2,22 +2,23 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
 from stint import health, service
+from stint.background import Background, Part, cancel
 from stint.config import RunnerSettings
-from stint.errors import ConfigError, EngineError
+from stint.errors import BrokerClosedError, ConfigError
 from stint.jetstream import (
+    Access,
     Broker,
     JetStreamEventLog,
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamWorkQueues,
-    declare,
+    declare_when_possible,
 )
 from stint.signals import on_signals
 from stint.vault import AppRoleSession, Vault
@@ -30,7 +31,7 @@ from stint_runner.docker import DockerEngine
 from stint_runner.docker_client import tls_context
 from stint_runner.docker_config import DockerConfigLogins
 from stint_runner.engine import Engine
-from stint_runner.guard import WATCHDOG, guarded
+from stint_runner.guard import WATCHDOG, Guard, guarded
 from stint_runner.image_keeper import ImageKeeper
 from stint_runner.image_records import ImageRecords
 from stint_runner.lease import LeaseTimes
@@ -39,9 +40,9 @@ from stint_runner.logins import FirstOf
 from stint_runner.memory import MemoryBudget
 from stint_runner.opening import Opener
 from stint_runner.parts import Parts
-from stint_runner.presence import announce
+from stint_runner.presence import announce, withdraw
+from stint_runner.readiness import Readiness
 from stint_runner.vault_logins import VaultLogins
-from stint_runner.waiting import patiently
 from stint_runner.worker import Worker
 
 log = structlog.get_logger()
@@ -68,30 +69,41 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
         ConfigError: a setting is wrong.
     """
     LeaseTimes(lease=settings.lease, takeover=settings.takeover).check()
-    broker = Broker(settings.nats_url, prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
+    broker = Broker(Access.of(settings), prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.runner_role_id, settings.runner_secret_id.get_secret_value())
     engine = (make_engine or docker_engine)(settings, vault, session)
     stopping = asyncio.Event()
-
-    async def readiness() -> str:
-        return await _missing(broker, vault, engine)
-
-    async with on_signals(stopping.set), health.serve(settings.health_port, readiness):
+    readiness = Readiness(broker, vault, engine)
+    async with on_signals(stopping.set), health.serve(settings.health_port, readiness.missing):
         broker.start()
+        abandoning = asyncio.create_task(_abandon_once_closed(broker), name="abandon")
         try:
             deadlines = await unless(stopping, _deadlines(settings))
             try:
-                async with guarded(deadlines, watchdog):
-                    await _work(settings, broker, vault, session, engine, deadlines, stopping)
+                async with guarded(deadlines, watchdog) as guard:
+                    await _work(settings, broker, vault, session, readiness, guard, deadlines, stopping)
             finally:
                 deadlines.close()
         except InterruptedByEventError:
             log.info("stopped before it could start")
         finally:
+            await cancel(abandoning)
             await engine.close()
             await session.close()
             await broker.close()
+
+
+async def _abandon_once_closed(broker: Broker) -> None:
+    """Leave the jobs to whoever adopts them: without NATS nothing that is known of them could be recorded.
+
+    A runner that is started again at once goes on with them. Draining would use up the time for that.
+    """
+    await broker.closed.wait()
+    try:
+        broker.check_open()
+    except BrokerClosedError as error:
+        service.abandon(error)
 
 
 def docker_engine(settings: RunnerSettings, vault: Vault, session: AppRoleSession) -> DockerEngine:
@@ -110,20 +122,23 @@ def docker_engine(settings: RunnerSettings, vault: Vault, session: AppRoleSessio
     )
 
 
-@asynccontextmanager
-async def _images_kept(settings: RunnerSettings, broker: Broker, engine: Engine) -> AsyncIterator[None]:
-    """Remember images that jobs use, and remove unused ones, for the duration of the block."""
-    if not settings.image_retention:
-        yield
-        return
-    keeper = ImageKeeper(ImageRecords(broker), engine, retention=settings.image_retention)
-    engine.tell_of_images(keeper.used)
-    keeping = asyncio.create_task(keeper.run(), name="images")
-    try:
-        yield
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+def _background(
+    settings: RunnerSettings, broker: Broker, engine: Engine, worker: Worker, leftovers: Leftovers
+) -> Background:
+    """What a runner does beside its jobs."""
+
+    def announcing() -> Awaitable[None]:
+        return announce(broker, engine, worker, runner=settings.runner_id, capacity=settings.capacity)
+
+    parts = [
+        Part(name="announcement", run=announcing, missing="The runner is not on the list of runners."),
+        Part(name="leftovers", run=leftovers.run, missing="Containers that are left over are not removed."),
+    ]
+    if settings.image_retention:
+        keeper = ImageKeeper(ImageRecords(broker), engine, retention=settings.image_retention)
+        engine.tell_of_images(keeper.used)
+        parts.append(Part(name="images", run=keeper.run, missing="Unused images are not removed."))
+    return Background(*parts)
 
 
 def _parts(
@@ -168,33 +183,30 @@ async def _work(
     broker: Broker,
     vault: Vault,
     session: AppRoleSession,
-    engine: Engine,
+    readiness: Readiness,
+    guard: Guard,
     deadlines: Deadlines,
     stopping: asyncio.Event,
 ) -> None:
-    await unless(stopping, broker.wait_connected())
-    await unless(stopping, patiently(lambda: declare(broker, settings.replicas)))
+    await unless(stopping, declare_when_possible(broker, settings.replicas))
     queues = JetStreamWorkQueues(broker, lease=settings.lease)
     await queues.start()
-    parts = _parts(settings, broker, vault, session, engine, deadlines, queues)
+    parts = _parts(settings, broker, vault, session, readiness.engine, deadlines, queues)
     attendant = Attendant(parts)
     worker = Worker(queues, attendant, capacity=settings.capacity)
+    background = _background(settings, broker, readiness.engine, worker, Leftovers(parts, attendant))
     adopted = await unless(stopping, Adoption(parts, attendant).run())
     log.info("runner ready", runner=settings.runner_id, capacity=settings.capacity)
-    announcing = asyncio.create_task(
-        announce(broker, engine, worker, runner=settings.runner_id, capacity=settings.capacity)
-    )
+    readiness.parts = (worker.missing, guard.missing, background.missing)
     working = asyncio.create_task(worker.run(adopted), name="worker")
-    clearing = asyncio.create_task(Leftovers(parts, attendant).run(), name="leftovers")
     try:
-        async with _images_kept(settings, broker, engine):
+        async with background.running():
             await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
             await _drain(settings, worker, attendant, working)
     finally:
-        beside = (announcing, working, clearing)
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await withdraw(broker, settings.runner_id)
     log.info("runner stopped")
 
 
@@ -224,18 +236,6 @@ async def _drain(settings: RunnerSettings, worker: Worker, attendant: Attendant,
         await asyncio.wait({working}, timeout=settings.kill_grace + CLEAN_UP)
     if working.done():
         await working
-
-
-async def _missing(broker: Broker, vault: Vault, engine: Engine) -> str:
-    if not broker.client.is_connected:
-        return "NATS is not reachable."
-    if not await vault.health():
-        return "Vault is not reachable or sealed."
-    try:
-        await engine.info()
-    except EngineError:
-        return "The container engine is not reachable."
-    return ""
 
 
 def main() -> int:

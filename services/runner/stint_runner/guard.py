@@ -88,7 +88,7 @@ class _Process:
 
 
 @asynccontextmanager
-async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> AsyncIterator[None]:
+async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> "AsyncIterator[Guard]":
     """A watchdog over these deadlines for the duration of the block. One that dies is started again.
 
     If a deadline is left at the end, so is the watchdog, until the job is dead.
@@ -96,30 +96,38 @@ async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> AsyncIterator
     Raises:
         WatchdogError: it does not start.
     """
-    guard = _Guard(await _start(deadlines.folder, module), deadlines, module)
+    guard = Guard(await _start(deadlines.folder, module), deadlines, module)
     keeping = asyncio.create_task(guard.keep(), name="watchdog")
     try:
-        yield
+        yield guard
     finally:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await guard.end()
 
 
-class _Guard:
+class Guard:
     """The watchdog that there is now."""
 
     def __init__(self, process: _Process, deadlines: Deadlines, module: str) -> None:
         self._process = process
         self._deadlines = deadlines
         self._module = module
+        self._watching = True
+
+    def missing(self) -> str:
+        """A sentence while no watchdog watches."""
+        return "" if self._watching else "The watchdog does not run."
 
     async def keep(self) -> None:
         """Start another one whenever it dies."""
         while True:
-            log.error("watchdog died, starting another", code=await self._process.wait())
+            code = await self._process.wait()
+            self._watching = False
+            log.error("watchdog died, starting another", code=code)
             self._process.leave()
             self._process = await _restart(self._deadlines.folder, self._module)
+            self._watching = True
 
     async def end(self) -> None:
         """Stop it, or leave it where a job may still run."""
@@ -147,8 +155,10 @@ async def _restart(folder: Path, module: str) -> _Process:
         await asyncio.sleep(RESTART_PAUSE)
         try:
             return await _start(folder, module)
-        except (WatchdogError, OSError):
+        except WatchdogError:
             log.error("the watchdog does not start, trying on")  # noqa: TRY400 - a sentence says it
+        except Exception:  # a runner must not be without one for good
+            log.exception("the watchdog does not start, trying on")
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:

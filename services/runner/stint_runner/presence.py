@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 
 from stint import __version__
-from stint.errors import BrokerUnavailableError, EngineError
+from stint.errors import BrokerRefusedError, BrokerUnavailableError, EngineError
 from stint.jetstream import Broker
 from stint.jetstream.messages import lifetime
 from stint.jetstream.views import DELETED
@@ -24,16 +24,17 @@ TIME_TO_LIVE: Final = 30
 
 
 async def announce(broker: Broker, engine: Engine, worker: Worker, *, runner: str, capacity: int) -> None:
-    """Go on until cancelled, then take the runner off the list."""
-    subject = kv_subject(RUNNERS_BUCKET, runner)
-    try:
-        while True:
-            value = {"runner": runner, "version": __version__, "capacity": capacity, "busy": worker.busy}
-            body = json.dumps(value | await _figures(engine)).encode()
-            await _put(broker, subject, body, lifetime(TIME_TO_LIVE))
-            await asyncio.sleep(INTERVAL)
-    finally:
-        await _put(broker, subject, b"", DELETED)
+    """Keep the runner on the list until cancelled."""
+    while True:
+        value = {"runner": runner, "version": __version__, "capacity": capacity, "busy": worker.busy}
+        body = json.dumps(value | await _figures(engine)).encode()
+        await _put(broker, kv_subject(RUNNERS_BUCKET, runner), body, lifetime(TIME_TO_LIVE))
+        await asyncio.sleep(INTERVAL)
+
+
+async def withdraw(broker: Broker, runner: str) -> None:
+    """Take the runner off the list."""
+    await _put(broker, kv_subject(RUNNERS_BUCKET, runner), b"", DELETED)
 
 
 async def _figures(engine: Engine) -> dict[str, Any]:
@@ -49,3 +50,5 @@ async def _put(broker: Broker, subject: str, body: bytes, headers: dict[str, str
         await broker.publish(subject, body, headers)
     except BrokerUnavailableError:
         return  # the entry expires; the next one comes with the connection
+    except BrokerRefusedError as error:
+        log.warning("the runner could not be listed", error=error.sentence)

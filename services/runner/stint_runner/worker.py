@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from stint.background import Background, Part
 from stint.errors import BrokerUnavailableError, StintError
 from stint.eventlog import WorkQueues
 from stint_runner.attend import Attendant
@@ -38,6 +39,10 @@ class Worker:
         self._capacity = capacity
         self._backlog = Backlog()
         self._draining = asyncio.Event()
+        self._finders = Background(
+            Part(name="reconcile", run=self._reconcile, missing="Pending jobs are not looked for."),
+            Part(name="hints", run=self._listen, missing="Hints of new jobs are not listened to."),
+        )
         self._unfit = False
         self.busy = 0
         """Jobs being seen to now."""
@@ -47,18 +52,16 @@ class Worker:
         self._draining.set()
         self._attendant.drain()
 
+    def missing(self) -> str:
+        """What this runner lacks to find jobs, "" if nothing."""
+        return self._finders.missing()
+
     async def run(self, adopted: Sequence[asyncio.Task[None]] = ()) -> None:
         """Work until drained; adopted jobs take slots. Cancelling it ends the running jobs' containers."""
         try:
-            async with asyncio.TaskGroup() as group:
-                finders = [group.create_task(self._reconcile()), group.create_task(self._listen())]
-                slots = [
-                    group.create_task(self._slot(number, adopted), name=f"slot-{number}")
-                    for number in range(max(self._capacity, len(adopted)))
-                ]
-                await asyncio.wait(slots)
-                for finder in finders:
-                    finder.cancel()
+            async with self._finders.running(), asyncio.TaskGroup() as slots:
+                for number in range(max(self._capacity, len(adopted))):
+                    slots.create_task(self._slot(number, adopted), name=f"slot-{number}")
         finally:
             await self._attendant.close()
 

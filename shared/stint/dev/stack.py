@@ -25,6 +25,10 @@ log = structlog.get_logger()
 
 DEMO_SECRET: Final = "kv/data/demo"
 """Where the embedded Vault has a secret to try things with: its key is `password`."""
+NATS_ACCESS: Final = tuple(
+    f"STINT_NATS_{name}{form}" for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY") for form in ("", "_FILE")
+)
+"""Settings that open NATS, beside its address."""
 DRAIN: Final = "3"
 """Seconds that running jobs may go on when the stack is stopped."""
 SERVICE_STOP: Final = 15.0
@@ -67,7 +71,7 @@ class Stack:
         Raises:
             StintError: a part did not start. What did start is to be stopped.
         """
-        nats_url = await self._nats()
+        nats_url, nats_access = await self._nats()
         vault_addr, root_token = await self._vault()
         role = os.environ.get("STINT_ROLE") or os.environ.get("GOSTINT_ROLENAME") or "stint-job"
         cacert = os.environ.get("VAULT_CACERT", "")
@@ -83,7 +87,8 @@ class Stack:
             log.warning("left alone in Vault, though it differs: see stint vault-setup --update", name=name)
         shared = await service_settings(vault_addr, root_token, role=role, cacert=cacert)
         self._revoke = partial(revoke_secret_ids, vault_addr, root_token, shared, cacert=cacert)
-        environment = inherited_environment() | {"STINT_NATS_URL": nats_url, "VAULT_ADDR": vault_addr} | dict(shared)
+        environment = {name: value for name, value in inherited_environment().items() if name not in NATS_ACCESS}
+        environment |= nats_access | {"STINT_NATS_URL": nats_url, "VAULT_ADDR": vault_addr} | dict(shared)
         await self._services(environment)
         self.settings |= {
             "STINT_TOKEN": await client_token(vault_addr, root_token, policies=(CLIENT, OPERATOR), cacert=cacert),
@@ -92,6 +97,7 @@ class Stack:
             "VAULT_ADDR": vault_addr,
             "VAULT_TOKEN": root_token,
             "NATS_URL": nats_url,
+            **nats_access,
             "DOCKER_HOST": os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
             "STINT_DATA_DIR": str(self.data_dir.path),
         }
@@ -120,12 +126,13 @@ class Stack:
         await asyncio.gather(*(child.start() for child in children))
         self._watchers += [asyncio.create_task(child.watch(), name=child.name) for child in children]
 
-    async def _nats(self) -> str:
+    async def _nats(self) -> tuple[str, dict[str, str]]:
+        """Its address, and the settings that open it: the embedded server needs none."""
         if given := os.environ.get("STINT_NATS_URL") or os.environ.get("NATS_URL"):
-            return given
+            return given, {name: os.environ[name] for name in NATS_ACCESS if os.environ.get(name)}
         port = free_port()
         await self._start(nats(self.data_dir, port))
-        return f"nats://127.0.0.1:{port}"
+        return f"nats://127.0.0.1:{port}", {}
 
     async def _vault(self) -> tuple[str, str]:
         """Address and an administrator's token."""

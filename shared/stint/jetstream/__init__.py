@@ -1,5 +1,6 @@
 """Stint's ports on NATS JetStream."""
 
+from stint.jetstream.access import Access
 from stint.jetstream.broker import Broker
 from stint.jetstream.eventlog import JetStreamEventLog
 from stint.jetstream.feed import EventFeed
@@ -7,11 +8,12 @@ from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.sourcing import Sourcing
-from stint.jetstream.topology import declare
+from stint.jetstream.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
 from stint.jetstream.workqueue import JetStreamWorkQueues
 
 __all__ = [
+    "Access",
     "Broker",
     "EventFeed",
     "JetStreamEventLog",
@@ -22,4 +24,5 @@ __all__ = [
     "JetStreamWorkQueues",
     "Sourcing",
     "declare",
+    "declare_when_possible",
 ]

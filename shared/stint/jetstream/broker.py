@@ -1,31 +1,23 @@
-"""A connection to NATS, with JetStream's requests and errors as Stint wants them."""
+"""Requests to NATS and JetStream, with their errors as Stint wants them."""
 
-import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from stint.errors import BrokerUnavailableError, TooLargeError
-from stint.jetstream.driver import NoAnswerError, check_url, collect, mapped, next_message, quietly_unsubscribe
+from stint.jetstream.access import Access
+from stint.jetstream.connection import Connection
+from stint.jetstream.driver import NoAnswerError, collect, mapped, next_message, quietly_unsubscribe
 from stint.waiting import InterruptedByEventError, unless
 
 __all__ = ["Broker", "NoAnswerError", "next_message"]
 
-log = structlog.get_logger()
-
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
-CONNECT_WAIT: Final = 2.0
-"""Seconds between two attempts to connect."""
-PING_INTERVAL: Final = 4
-"""Seconds; with two unanswered pings a server that stands still is left within 12, before a runner would fence."""
 RECONNECT: Final = 3.0
 """Seconds that a request waits for another server of a cluster to take over the connection."""
 
@@ -35,104 +27,26 @@ REPLICA_WAIT: Final = 2.0
 T = TypeVar("T")
 
 
-class Broker:
-    """One process's connection. It is made in the background and kept for ever, through any number of outages.
+class Broker(Connection):
+    """A connection with JetStream's requests."""
 
-    Attributes:
-        connected: set while there is a connection.
-        lost: set when this connection is lost. The next one has another event.
-    """
-
-    def __init__(self, url: str, *, prefix: str = "$JS.API", name: str = "stint", timeout: float = 5.0) -> None:
+    def __init__(
+        self, access: Access | str, *, prefix: str = "$JS.API", name: str = "stint", timeout: float = 5.0
+    ) -> None:
         """Nothing is sent before `start`.
 
         Args:
-            url: servers, comma-separated.
+            access: see `Connection`.
             prefix: of the JetStream API.
-            name: shown in the server's connection list.
+            name: see `Connection`.
             timeout: seconds that any request may take.
 
         Raises:
-            ConfigError: the URL is not one.
+            ConfigError: see `Connection`.
         """
+        super().__init__(access, name=name)
         self.prefix = prefix
         self.timeout = timeout
-        self.client = Client()
-        self.connected = asyncio.Event()
-        self.lost = asyncio.Event()
-        self._servers = [check_url(server.strip()) for server in url.split(",")]
-        self._name = name
-        self._connecting: asyncio.Task[None] | None = None
-        self._complained = False
-        self._closing = False
-
-    def start(self) -> None:
-        """Begin to connect."""
-        self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
-
-    async def wait_connected(self) -> None:
-        """Return once there is a connection, however long that takes."""
-        await self.connected.wait()
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-        self._closing = True
-        if self._connecting and not self._connecting.done():
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
-        try:
-            await self.client.close()
-        except OSError as error:  # it flushes first, and NATS may be gone
-            log.debug("nats was gone at the end", error=type(error).__name__)
-
-    async def connected_within(self, seconds: float) -> bool:
-        """Whether there is a connection, or is one again by then."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.connected.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _connect(self) -> None:
-        await self.client.connect(
-            self._servers,
-            name=self._name,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=CONNECT_WAIT,  # type: ignore[arg-type] # any number of seconds does
-            ping_interval=PING_INTERVAL,
-            # A publish while disconnected must fail, not be stored later: a ghost submission would run twice.
-            pending_size=0,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnect,
-            reconnected_cb=self._on_connect,
-            closed_cb=self._on_closed,
-        )
-        await self._on_connect()
-
-    async def _on_connect(self) -> None:
-        self.lost = asyncio.Event()
-        self.connected.set()
-        url = self.client.connected_url
-        log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
-        self._complained = False
-
-    async def _on_disconnect(self) -> None:
-        self.connected.clear()
-        self.lost.set()
-
-    async def _on_error(self, error: Exception) -> None:
-        if not self._complained:
-            log.warning("nats not reachable, trying for ever", error=type(error).__name__)
-            self._complained = True
-
-    async def _on_closed(self) -> None:
-        """The client gives up for good on some of the server's errors: end, so that a supervisor starts us again."""
-        if not self._closing:
-            log.error("the nats connection was closed for good, stopping", error=type(self.client.last_error).__name__)
-            signal.raise_signal(signal.SIGTERM)
-
-    # --- requests -----------------------------------------------------------------------------------------------
 
     async def request(
         self,

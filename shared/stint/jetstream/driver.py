@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import nats.errors
 import structlog
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError, ConfigError
+from stint.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream.answers import status_of
 
 log = structlog.get_logger()
@@ -22,20 +22,25 @@ class NoAnswerError(BrokerUnavailableError):
     """NATS got the request, perhaps, and gave no answer."""
 
 
-def check_url(server: str) -> str:
-    """The address of a server, as it was given.
+class TlsClient(Client):
+    """A client that speaks TLS or not at all, as those of NATS in other languages do where they are asked for it.
 
-    Raises:
-        ConfigError: it is none.
+    nats-py by itself encrypts only what the server asks it to: a server that does not ask, or somebody in between who
+    leaves that out of the greeting, would get the credentials in the clear.
     """
-    try:
-        parts = urlsplit(server if "://" in server else f"nats://{server}")
-        good = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise ConfigError("STINT_NATS_URL, NATS_URL: not the address of a NATS server.")
-    return server
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Insist on TLS at the greeting, before anything is sent."""
+        scheme = self._current_server.uri.scheme if self._current_server else ""
+        if initial_connection and scheme != "wss":  # which is encrypted already
+            if scheme == "ws" or not (info.get("tls_required") or info.get("tls_available")):
+                raise PlaintextError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+
+class PlaintextError(nats.errors.Error):
+    """TLS is asked for, and the server offers none."""
 
 
 class NoRespondersError(BrokerUnavailableError):

@@ -1,10 +1,12 @@
 """The streams and buckets, declared once with explicit settings."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
 
+from stint.errors import StintError
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
 from stint.subjects import (
@@ -36,6 +38,9 @@ MAX_QUEUE_CONSUMERS: Final = 100_000
 """Queues with a live consumer at a time. Must be explicit: the server's own cap is 1000, and -1 does not lift it."""
 MARKER_TTL: Final = 60
 """Seconds that an expired key's marker stays, for those who follow the bucket."""
+
+DECLARE_PAUSE: Final = 2.0
+"""Seconds between two attempts to declare the streams."""
 
 _WILDCARDS: Final = ("{{wildcard(1)}}", "{{wildcard(2)}}", "{{wildcard(3)}}")
 """The parts of a subject that a republish carries over."""
@@ -129,6 +134,20 @@ async def declare(broker: Broker, replicas: int = 1) -> None:
         differing = _differences(config, check(answer)["config"])
         if differing:
             log.warning("stream has other settings", stream=config["name"], settings=", ".join(differing))
+
+
+async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
+    """Declare as soon as NATS takes it, however long that takes. What is in the way is said whenever it changes."""
+    said = ""
+    while True:
+        await broker.wait_connected()
+        try:
+            return await declare(broker, replicas)
+        except StintError as error:
+            if error.sentence != said:
+                log.warning("the streams cannot be declared yet, trying for ever", error=error.sentence)
+            said = error.sentence
+        await asyncio.sleep(DECLARE_PAUSE)
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

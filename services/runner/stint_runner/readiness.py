@@ -1,0 +1,38 @@
+"""Whether a runner can run jobs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stint.errors import EngineError
+from stint.jetstream import Broker
+from stint.vault import Vault
+from stint_runner.engine import Engine
+
+STARTING: Final = "The runner is starting."
+
+
+@dataclass
+class Readiness:
+    """What `/readyz` says.
+
+    Attributes:
+        parts: each says what it lacks, "" if nothing; none there are until the runner takes jobs.
+    """
+
+    broker: Broker
+    vault: Vault
+    engine: Engine
+    parts: Sequence[Callable[[], str]] = (lambda: STARTING,)
+
+    async def missing(self) -> str:
+        """What the runner lacks to run jobs, "" if nothing."""
+        if not self.broker.client.is_connected:
+            return "NATS is not reachable."
+        if not await self.vault.health():
+            return "Vault is not reachable or sealed."
+        try:
+            await self.engine.info()
+        except EngineError:
+            return "The container engine is not reachable."
+        return next((missing for part in self.parts if (missing := part())), "")

@@ -1,0 +1,136 @@
+"""How NATS is reached: addresses, certificates and credentials, as nats-py wants them."""
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from nats.aio.client import Client, RawCredentials
+
+from stint.config import Settings
+from stint.errors import ConfigError
+from stint.jetstream.driver import TlsClient
+
+SECURE: Final = frozenset({"tls", "wss"})
+"""Schemes that ask for TLS."""
+WEB_SOCKETS: Final = frozenset({"ws", "wss"})
+"""Schemes of WebSockets, for which nats-py needs aiohttp."""
+SCHEMES: Final = frozenset({"nats"}) | SECURE | WEB_SOCKETS
+"""What an address may begin with."""
+
+_CREDS: Final = re.compile(
+    r"-BEGIN NATS USER JWT-+\s+\S+\s+-+END NATS USER JWT-.*-BEGIN USER NKEY SEED-+\s+SU[A-Z2-7]{56}\s+-+END", re.DOTALL
+)
+_SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Where NATS is, and what opens it. TLS is required of every server if one address or a certificate asks for it.
+
+    Attributes:
+        url: servers, comma-separated. Credentials can be part of it.
+        cacert: a CA bundle that the servers' certificates must come from. Default: the system's.
+        cert: the client's certificate chain.
+        key: its key.
+        creds: the text of a credentials file: a user's JWT and its seed.
+        nkey: a user's seed.
+
+    Raises:
+        ConfigError: one of these is not what it should be, by the name of its setting.
+    """
+
+    url: str = field(repr=False)
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+    creds: str = field(default="", repr=False)
+    nkey: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        schemes = {_parse(server).scheme for server in self.servers}
+        if schemes & WEB_SOCKETS and (schemes - WEB_SOCKETS):
+            raise ConfigError("STINT_NATS_URL, NATS_URL: WebSocket addresses cannot be mixed with others.")
+        if schemes & WEB_SOCKETS and not find_spec("aiohttp"):
+            raise ConfigError("STINT_NATS_URL, NATS_URL: WebSocket addresses need the package aiohttp.")
+        if self.key and not self.cert:
+            raise ConfigError("STINT_NATS_KEY needs STINT_NATS_CERT.")
+        self._check_credentials()
+
+    def _check_credentials(self) -> None:
+        # nats-py would look for the end of another text for ever.
+        if self.creds and not _CREDS.search(self.creds):
+            raise ConfigError("STINT_NATS_CREDS: not a credentials file of NATS.")
+        if self.nkey and not _SEED.fullmatch(self.nkey):
+            raise ConfigError("STINT_NATS_NKEY: not the seed of a NATS user.")
+        if (self.creds or self.nkey) and not find_spec("nkeys"):
+            raise ConfigError("STINT_NATS_CREDS and STINT_NATS_NKEY need the package nkeys.")
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Access":
+        """What a service's settings say."""
+        return cls(
+            url=settings.nats_url,
+            cacert=settings.nats_cacert,
+            cert=settings.nats_cert,
+            key=settings.nats_key,
+            creds=settings.nats_creds.get_secret_value(),
+            nkey=settings.nats_nkey.get_secret_value(),
+        )
+
+    @property
+    def servers(self) -> list[str]:
+        """The addresses."""
+        return [server.strip() for server in self.url.split(",")]
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is required."""
+        schemes = {_parse(server).scheme for server in self.servers}
+        return bool(schemes & SECURE or self.cacert or self.cert)
+
+    def client(self) -> Client:
+        """A client that is not connected yet; it connects to `servers` with `options`."""
+        return TlsClient() if self.secure else Client()
+
+    def options(self) -> Mapping[str, Any]:
+        """Arguments of `Client.connect`."""
+        options: dict[str, Any] = {}
+        if self.secure:
+            options["tls"] = self._context()
+        if self.creds:
+            options["user_credentials"] = RawCredentials(self.creds)
+        if self.nkey:
+            options["nkeys_seed_str"] = self.nkey
+        return options
+
+    def _context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.cacert or None)
+        except (OSError, ssl.SSLError):
+            raise ConfigError("STINT_NATS_CACERT: not a readable CA bundle.") from None
+        if self.cert:
+            try:
+                context.load_cert_chain(self.cert, self.key or None, password=_no_password)
+            except (OSError, ssl.SSLError, ValueError):
+                raise ConfigError("STINT_NATS_CERT, STINT_NATS_KEY: not a readable certificate and its key.") from None
+        return context
+
+
+def _no_password() -> str:
+    """Without this OpenSSL would ask for it on the terminal."""
+    raise ValueError("The key is encrypted.")
+
+
+def _parse(server: str) -> SplitResult:
+    """An address with its scheme, which is `nats` if none is given."""
+    try:
+        parts = urlsplit(server if "://" in server else f"nats://{server}")
+        if parts.hostname and parts.port != 0 and parts.scheme in SCHEMES:
+            return parts
+    except ValueError:
+        pass
+    raise ConfigError("STINT_NATS_URL, NATS_URL: not the address of a NATS server.")

@@ -1,0 +1,163 @@
+"""One process's connection to NATS, over all outages."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final, TypeVar
+
+import structlog
+
+from stint.errors import BrokerClosedError
+from stint.jetstream.access import Access
+from stint.jetstream.reasons import reason_of
+from stint.waiting import InterruptedByEventError, unless
+
+log = structlog.get_logger()
+
+CONNECT_WAIT: Final = 2.0
+"""Seconds between two attempts to connect."""
+PING_INTERVAL: Final = 4
+"""Seconds; with two unanswered pings a server that stands still is left within 12, before a runner would fence."""
+SAY_AGAIN: Final = 30.0
+"""Seconds without hearing a reason for failing, after which it is news again. Attempts are 2 s apart, and several
+servers may fail in turns, each for a reason of its own."""
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One process's connection. It is made in the background and kept for ever, through any number of outages.
+
+    The client gives up for good on some of the server's errors, as when its password is changed under it. Whoever made
+    it waits for that with `while_open`, and ends the process: a supervisor starts it again.
+
+    Attributes:
+        connected: set while there is a connection.
+        lost: set when this connection is lost. The next one has another event.
+        closed: set when there will be no connection any more, other than by `close`.
+    """
+
+    def __init__(self, access: Access | str, *, name: str = "stint") -> None:
+        """Nothing is sent before `start`.
+
+        Args:
+            access: where NATS is and what opens it, or only its servers, comma-separated.
+            name: shown in the server's connection list.
+
+        Raises:
+            ConfigError: the servers, the certificates or the credentials are none.
+        """
+        access = Access(url=access) if isinstance(access, str) else access
+        self.client = access.client()
+        self.connected = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.closed = asyncio.Event()
+        self._servers, self._options = access.servers, access.options()
+        self._name = name
+        self._connecting: asyncio.Task[None] | None = None
+        self._heard: dict[str, float] = {}
+        self._failure = ""
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
+        self._connecting.add_done_callback(self._on_connect_done)
+
+    async def wait_connected(self) -> None:
+        """Return once there is a connection, however long that takes."""
+        await self.connected.wait()
+
+    async def while_open(self, work: Awaitable[T]) -> T:
+        """The result of `work`, which is cancelled if the connection is closed for good.
+
+        Raises:
+            BrokerClosedError: it was closed, and the work has finished cleaning up.
+        """
+        try:
+            return await unless(self.closed, work)
+        except InterruptedByEventError:
+            self.check_open()
+            raise
+
+    def check_open(self) -> None:
+        """Do nothing while the connection is there or may come back.
+
+        Raises:
+            BrokerClosedError: it was closed for good.
+        """
+        if self.closed.is_set():
+            raise BrokerClosedError(f"The connection to NATS was closed for good: {self._failure}")
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        self._closing = True
+        if self._connecting and not self._connecting.done():
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        try:
+            await self.client.close()
+        except OSError as error:  # it flushes first, and NATS may be gone
+            log.debug("nats was gone at the end", error=type(error).__name__)
+
+    async def connected_within(self, seconds: float) -> bool:
+        """Whether there is a connection, or is one again by then."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.connected.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _connect(self) -> None:
+        await self.client.connect(
+            self._servers,
+            name=self._name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=CONNECT_WAIT,  # type: ignore[arg-type] # any number of seconds does
+            ping_interval=PING_INTERVAL,
+            # A publish while disconnected must fail, not be stored later: a ghost submission would run twice.
+            pending_size=0,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnect,
+            reconnected_cb=self._on_connect,
+            closed_cb=self._on_closed,
+            **self._options,
+        )
+        await self._on_connect()
+
+    def _on_connect_done(self, task: "asyncio.Task[None]") -> None:
+        """What ends the attempts, though they go on for ever, is nothing that another attempt would mend."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._give_up(error)
+
+    async def _on_connect(self) -> None:
+        self.lost = asyncio.Event()
+        self.connected.set()
+        url = self.client.connected_url
+        log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
+        self._heard.clear()
+
+    async def _on_disconnect(self) -> None:
+        self.connected.clear()
+        self.lost.set()
+        reconnecting = asyncio.current_task()
+        if self.client.is_reconnecting and reconnecting:  # in the task that called this, whose end nobody looks at
+            reconnecting.add_done_callback(self._on_connect_done)
+
+    async def _on_error(self, error: Exception) -> None:
+        """Say each reason once, and again if it comes back after it was not heard for a while."""
+        reason, now = reason_of(error), asyncio.get_running_loop().time()
+        before = self._heard.get(reason, -SAY_AGAIN)
+        self._heard[reason] = now
+        if now - before >= SAY_AGAIN:
+            said = "nats reported an error" if self.connected.is_set() else "nats not reachable, trying for ever"
+            log.warning(said, error=reason)
+
+    async def _on_closed(self) -> None:
+        if not self._closing:
+            self._give_up(self.client.last_error)
+
+    def _give_up(self, error: BaseException | None) -> None:
+        self._failure = reason_of(error)
+        self.connected.clear()
+        self.closed.set()

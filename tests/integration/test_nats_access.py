@@ -1,0 +1,301 @@
+"""How NATS is reached: TLS that is never given up, and refusals that are said."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from stint.errors import BrokerClosedError, ConfigError
+from stint.jetstream import Access, Broker
+from stint.jetstream import connection as connection_module
+from tests.certificates import authority, certificate, openssl
+from tests.servers import NatsProcess, free_port, running
+
+PASSWORD = "sEcReT-of-nats"
+
+
+@pytest.fixture(autouse=True)
+def _attempts_follow_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "CONNECT_WAIT", 0.1)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    with capture_logs() as said:
+        yield said
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = authority(tmp_path_factory.mktemp("tls") / "certificates")
+    certificate(folder, "server-", "subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth\n")
+    certificate(folder, "", "extendedKeyUsage = clientAuth\n")
+    return folder
+
+
+@asynccontextmanager
+async def server(folder: Path, settings: str) -> AsyncIterator[NatsProcess]:
+    async with running(nats := NatsProcess(folder / "nats", settings=settings)):
+        yield nats
+
+
+def tls(certificates: Path, *options: str) -> str:
+    files = {"cert_file": "server-cert.pem", "key_file": "server-key.pem", "ca_file": "ca.pem"}
+    lines = [f'{name}: "{certificates / file}"' for name, file in files.items()]
+    return "tls {\n" + "\n".join([*lines, *options]) + "\n}"
+
+
+def users(**passwords: str) -> str:
+    entries = (f'{{user: "{user}", password: "{password}"}}' for user, password in passwords.items())
+    return f"authorization {{ users: [{', '.join(entries)}] }}"
+
+
+@asynccontextmanager
+async def started(access: Access | str) -> AsyncIterator[Broker]:
+    broker = Broker(access, name="test")
+    broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+def _errors(logs: list[Any], words: str) -> list[str]:
+    return [str(line["error"]) for line in logs if words in str(line.get("error"))]
+
+
+async def said(logs: list[Any], words: str, times: int = 1) -> str:
+    """Return once the log has this in so many lines."""
+    async with asyncio.timeout(30):
+        while len(found := _errors(logs, words)) < times:  # noqa: ASYNC110 - the log tells nobody
+            await asyncio.sleep(0.02)
+    return found[-1]
+
+
+class Relay:
+    """Passes everything on to a port, and keeps what clients sent."""
+
+    def __init__(self, port: int) -> None:
+        self.seen = b""
+        self._port = port
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[int]:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as listener:
+            yield listener.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up, down = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            await asyncio.gather(self._pass(reader, down, keep=True), self._pass(up, writer, keep=False))
+        except OSError:
+            pass
+        finally:
+            down.close()
+            writer.close()
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, keep: bool) -> None:
+        while data := await source.read(65536):
+            self.seen += data if keep else b""
+            sink.write(data)
+            await sink.drain()
+        sink.close()
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["tls", "certificate authority"])
+async def test_nothing_goes_to_a_server_without_tls(
+    tmp_path: Path, certificates: Path, logs: list[Any], form: str
+) -> None:
+    async with server(tmp_path, users(me=PASSWORD)) as nats, (relay := Relay(nats.port)).running() as port:
+        url = f"{'tls' if form == 'tls' else 'nats'}://me:{PASSWORD}@127.0.0.1:{port}"
+        cacert = "" if form == "tls" else str(certificates / "ca.pem")
+        async with started(Access(url=url, cacert=cacert)) as broker:
+            await said(logs, "TLS is asked for, and the server offers none.")
+            assert not broker.connected.is_set()
+        assert relay.seen == b""
+        async with started(url.replace("tls:", "nats:")) as broker:
+            await broker.wait_connected()
+        assert PASSWORD.encode() in relay.seen, "the relay would have seen it"
+
+
+async def test_tls_is_required_of_all_servers_if_of_one(tmp_path: Path, logs: list[Any]) -> None:
+    async with server(tmp_path, "") as nats, started(f"tls://127.0.0.1:{free_port()},{nats.url}") as broker:
+        await said(logs, "TLS is asked for")
+        assert not broker.connected.is_set()
+
+
+@pytest.mark.parametrize("options", [(), ("verify: true",)], ids=["server", "both"])
+async def test_certificates_open_a_server(tmp_path: Path, certificates: Path, options: tuple[str, ...]) -> None:
+    async with server(tmp_path, tls(certificates, *options)) as nats:
+        access = Access(
+            url=f"tls://127.0.0.1:{nats.port}",
+            cacert=str(certificates / "ca.pem"),
+            cert=str(certificates / "cert.pem"),
+            key=str(certificates / "key.pem"),
+        )
+        async with started(access) as broker, asyncio.timeout(30):
+            await broker.wait_connected()
+            assert (await broker.api("INFO"))["type"].endswith("account_info_response")
+
+
+async def test_tls_is_taken_where_the_server_leaves_it_to_the_client(tmp_path: Path, certificates: Path) -> None:
+    settings = f"{tls(certificates)}\nallow_non_tls: true\n{users(me=PASSWORD)}"
+    async with server(tmp_path, settings) as nats, (relay := Relay(nats.port)).running() as port:
+        url = f"tls://me:{PASSWORD}@127.0.0.1:{port}"
+        async with started(Access(url=url, cacert=str(certificates / "ca.pem"))) as broker, asyncio.timeout(30):
+            await broker.wait_connected()
+    assert relay.seen
+    assert b"CONNECT" not in relay.seen
+
+
+async def test_tls_is_kept_over_a_restart_without_it(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
+    async with server(tmp_path, tls(certificates)) as nats:
+        access = Access(url=f"tls://127.0.0.1:{nats.port}", cacert=str(certificates / "ca.pem"))
+        async with started(access) as broker:
+            await broker.wait_connected()
+            nats.settings = ""
+            await nats.restart()
+            await said(logs, "TLS is asked for")
+            assert not broker.connected.is_set()
+
+
+async def test_a_certificate_that_is_not_accepted_is_said(tmp_path: Path, certificates: Path, logs: list[Any]) -> None:
+    other = authority(tmp_path / "other")
+    async with server(tmp_path, tls(certificates)) as nats:
+        access = Access(url=f"tls://127.0.0.1:{nats.port}", cacert=str(other / "ca.pem"))
+        async with started(access) as broker:
+            await said(logs, "The server's certificate is not accepted: ")
+            assert not broker.connected.is_set()
+
+
+async def test_a_client_certificate_that_is_missing_is_said(
+    tmp_path: Path, certificates: Path, logs: list[Any]
+) -> None:
+    async with (
+        server(tmp_path, tls(certificates, "verify: true")) as nats,
+        started(Access(url=nats.url, cacert=str(certificates / "ca.pem"))) as broker,
+    ):
+        await said(logs, "TLS failed: ")
+        assert not broker.connected.is_set()
+
+
+# --- settings ---------------------------------------------------------------------------------------------------
+
+GOOD = Access(url="tls://127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"url": "ws://a,nats://b"}, "mixed"),
+        ({"url": "http://a"}, "NATS_URL"),
+        ({"url": "nats://a,"}, "NATS_URL"),
+        ({"cacert": "/no"}, "STINT_NATS_CACERT"),
+        ({"cert": "/no"}, "STINT_NATS_CERT"),
+        ({"key": "/no"}, "STINT_NATS_CERT"),
+        ({"creds": "no JWT"}, "STINT_NATS_CREDS"),
+        ({"nkey": "SUNO"}, "STINT_NATS_NKEY"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(change: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Broker(replace(GOOD, **change))
+
+
+def test_an_encrypted_key_is_refused_and_not_asked_about(certificates: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    openssl(
+        tmp_path, "rsa", "-aes256", "-passout", "pass:secret", "-in", str(certificates / "key.pem"), "-out", str(key)
+    )
+    with pytest.raises(ConfigError, match="STINT_NATS_KEY"):
+        Broker(replace(GOOD, cert=str(certificates / "cert.pem"), key=str(key)))
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_wrong_password_is_said_and_again_when_the_reason_changes(tmp_path: Path, logs: list[Any]) -> None:
+    async with (
+        server(tmp_path, users(me="other")) as nats,
+        started(f"nats://me:{PASSWORD}@127.0.0.1:{nats.port}") as broker,
+    ):
+        reason = await said(logs, "NATS refuses the user, password, token, key or certificate: ")
+        assert "Authorization Violation" in reason
+        await nats.kill()
+        await said(logs, "Connection refused")
+        nats.settings = users(me=PASSWORD)
+        await nats.start()
+        await broker.wait_connected()
+        assert len([line for line in logs if "refuses" in str(line.get("error"))]) == 1, "said once"
+        nats.settings = users(me="other")
+        await nats.restart()
+        await said(logs, "NATS refuses", times=2)
+    assert PASSWORD not in str(logs)
+
+
+async def test_a_missing_permission_is_said(tmp_path: Path, logs: list[Any]) -> None:
+    settings = 'authorization { users: [{user: me, password: p, permissions: {publish: {deny: "JOBS"}}}] }'
+    async with server(tmp_path, settings) as nats, started(f"nats://me:p@127.0.0.1:{nats.port}") as broker:
+        await broker.wait_connected()
+        await broker.send("JOBS")
+        reason = await said(logs, "NATS does not permit this to the service's user: ")
+        assert 'publish to "jobs"' in reason
+        assert broker.connected.is_set()
+        assert not broker.closed.is_set()
+
+
+async def test_a_password_that_is_changed_under_a_connection_ends_the_work(tmp_path: Path) -> None:
+    async with (
+        server(tmp_path, users(me=PASSWORD)) as nats,
+        started(f"nats://me:{PASSWORD}@127.0.0.1:{nats.port}") as broker,
+    ):
+        await broker.wait_connected()
+        nats.settings = users(me="changed")
+        nats.reload()
+        with pytest.raises(BrokerClosedError, match="closed for good: NATS refuses the user, password"):
+            async with asyncio.timeout(30):
+                await broker.while_open(asyncio.Event().wait())
+        assert not broker.connected.is_set()
+        with pytest.raises(BrokerClosedError):
+            broker.check_open()
+
+
+async def test_closing_is_no_failure(nats: NatsProcess) -> None:
+    async with started(nats.url) as broker:
+        await broker.wait_connected()
+    assert not broker.closed.is_set()
+    broker.check_open()
+
+
+async def _babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"x" * 200_000)
+    await writer.drain()
+    writer.close()
+
+
+async def test_a_first_connect_that_raises_is_not_waited_for() -> None:
+    async with (
+        await asyncio.start_server(_babble, "127.0.0.1", 0) as other,
+        started(f"nats://127.0.0.1:{other.sockets[0].getsockname()[1]}") as broker,
+    ):
+        with pytest.raises(BrokerClosedError, match="closed for good: ValueError"):
+            async with asyncio.timeout(30):
+                await broker.while_open(broker.wait_connected())
+
+
+async def test_nor_is_a_reconnect_that_raises(nats_process: NatsProcess) -> None:
+    async with started(nats_process.url) as broker:
+        await broker.wait_connected()
+        await nats_process.kill()
+        async with await asyncio.start_server(_babble, "127.0.0.1", nats_process.port):
+            with pytest.raises(BrokerClosedError, match="closed for good: ValueError"):
+                async with asyncio.timeout(30):
+                    await broker.while_open(asyncio.Event().wait())

@@ -1,0 +1,153 @@
+"""Services whose password in NATS is changed under them."""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from stint.job import State
+from stint.service import BROKER_CLOSED
+from stint.subjects import LABEL_JOB, queue_token
+from stint_runner.docker import DockerEngine
+from tests.brokers import connected
+from tests.containers import OpenBao
+from tests.integration.test_api_support import ApiProcess, service_environ
+from tests.outputs import written
+from tests.runner_bench import make_bench
+from tests.runner_process import RunnerProcess, runner_process
+from tests.servers import NatsProcess, ServerProcess, free_port, running
+
+SENTENCE = "stint: The connection to NATS was closed for good: NATS refuses the user, password"
+OLD, NEW = "sEcReT-old", "sEcReT-new"
+
+
+def users(service: str) -> str:
+    """Another user than the services' stays as it is."""
+    return f'authorization {{ users: [{{user: service, password: "{service}"}}, {{user: test, password: test}}] }}'
+
+
+@pytest.fixture
+async def nats(tmp_path: Path) -> AsyncIterator[NatsProcess]:
+    async with running(server := NatsProcess(tmp_path / "nats", settings=users(OLD))):
+        yield server
+
+
+def url(nats: NatsProcess, user: str, password: str) -> str:
+    return f"nats://{user}:{password}@127.0.0.1:{nats.port}"
+
+
+def change_password(nats: NatsProcess) -> None:
+    nats.settings = users(NEW)
+    nats.reload()
+
+
+@dataclass
+class ProjectorProcess(ServerProcess):
+    """A projector that is ready when `/readyz` says so."""
+
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        self.port = self.port or free_port()
+        own = {"STINT_HEALTH_PORT": str(self.port)}
+        return [sys.executable, "-m", "stint_projector"], {**self.environ, **own}
+
+    async def _ready(self) -> bool:
+        return (await readyz(self.port)).startswith("ready")
+
+
+async def readyz(port: int) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            return (await client.get(f"http://127.0.0.1:{port}/readyz")).text
+        except httpx.TransportError:
+            return ""
+
+
+async def ended(server: ServerProcess) -> int:
+    async with asyncio.timeout(30):
+        return await server.exit_code()
+
+
+async def test_a_projector_ends_with_a_sentence(nats: NatsProcess, tmp_path: Path) -> None:
+    environ = {"STINT_NATS_URL": url(nats, "service", OLD)}
+    async with running(projector := ProjectorProcess(tmp_path / "projector", environ=environ)):
+        change_password(nats)
+        assert await ended(projector) == BROKER_CLOSED
+    assert SENTENCE in projector.log
+    assert "Traceback" not in projector.log
+    assert OLD not in projector.log
+
+
+async def test_an_api_ends_with_a_sentence(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
+    environ = await service_environ(url(nats, "service", OLD), openbao.address, openbao.root_token)
+    async with running(api := ApiProcess(tmp_path / "api", environ=environ)):
+        async with asyncio.timeout(30):
+            while await readyz(api.port) != "ready\n":  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.05)
+        change_password(nats)
+        assert await ended(api) == BROKER_CLOSED
+    assert SENTENCE in api.log
+    assert "Traceback" not in api.log
+    assert OLD not in api.log
+
+
+async def _babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"x" * 200_000)
+    await writer.drain()
+    writer.close()
+
+
+async def test_a_server_that_is_another_ends_a_rebuild_with_a_sentence() -> None:
+    async with await asyncio.start_server(_babble, "127.0.0.1", 0) as other:
+        environ = {"NATS_URL": f"nats://127.0.0.1:{other.sockets[0].getsockname()[1]}"}
+        rebuild = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "stint_projector.rebuild"), env=environ, stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(30):
+            _, said = await rebuild.communicate()
+    assert rebuild.returncode == BROKER_CLOSED
+    assert said.decode().splitlines()[-1] == "stint: The connection to NATS was closed for good: ValueError."
+
+
+@asynccontextmanager
+async def stopped(runner: RunnerProcess) -> AsyncIterator[RunnerProcess]:
+    yield runner
+    await runner.stop()
+    for pid in runner.watchdogs:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_runner_ends_at_once_and_its_jobs_are_adopted(
+    nats: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
+) -> None:
+    engine, token, job_id = DockerEngine(), queue_token("deploys"), secrets.token_hex(12)
+    settings = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15", "STINT_DRAIN": "60"}
+    async with connected(url(nats, "test", "test")) as broker:
+        bench = await make_bench(broker, openbao, busybox)
+        own = settings | {"STINT_NATS_URL": url(nats, "service", OLD)}
+        async with stopped(runner_process(bench, tmp_path, **own)) as runner:
+            await runner.start()
+            async with written(bench.output, token, job_id) as tail, asyncio.timeout(60):
+                await bench.submit("echo one; sleep 10; exit 7", job_id=job_id)
+                await anext(tail)
+            change_password(nats)
+            assert await ended(runner) == BROKER_CLOSED
+            assert SENTENCE in runner.log
+            assert not runner.said("draining")
+            assert await engine.find({LABEL_JOB: job_id}), "its container goes on"
+            runner.settings = {**runner.settings, "STINT_NATS_URL": url(nats, "service", NEW)}
+            await runner.kill()
+            await runner.start()
+            assert len(runner.said("job adopted")) == 1
+            job, end = await bench.end(job_id)
+    await engine.close()
+    assert (job.state, end.reason, end.return_code) == (State.FAILED, "exit_code", 7)

@@ -1,0 +1,177 @@
+"""`/readyz` of services whose parts fail."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from stint import background
+from stint.eventlog import StoredView
+from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
+from stint.job import State
+from stint.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv_stream
+from tests.brokers import connected
+from tests.containers import OpenBao
+from tests.integration.test_api_support import Bench, api
+from tests.integration.test_nats_closed import ProjectorProcess, readyz
+from tests.runner_bench import make_bench
+from tests.runner_process import RunnerProcess, runner_process
+from tests.servers import NatsProcess, free_port, running
+
+
+async def becomes(http: httpx.AsyncClient, words: str) -> None:
+    async with asyncio.timeout(30):
+        while words not in (await http.get("/readyz")).text:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def port_says(port: int, words: str) -> None:
+    async with asyncio.timeout(30):
+        while words not in await readyz(port):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.02)
+
+
+# --- the API ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def bench(nats_process: NatsProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(background, "STEADY", 0.5)
+    async with api(nats_process.url, openbao.address, openbao.root_token) as bench:
+        await becomes(bench.http, "ready")
+        yield bench
+
+
+async def test_an_api_whose_list_stands_still_is_not_ready(bench: Bench) -> None:
+    """Its views are gone, while NATS and Vault are well."""
+    await bench.broker.api(f"STREAM.DELETE.{kv_stream(JOBS_BUCKET)}")
+    await becomes(bench.http, "The list of jobs is not up to date.")
+    await declare(bench.broker)
+    await becomes(bench.http, "ready")
+
+
+async def test_an_api_starts_its_index_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    follow, failed = JetStreamViews.follow, asyncio.Event()
+
+    @asynccontextmanager
+    async def fail_once(views: JetStreamViews) -> AsyncIterator[AsyncIterator[StoredView | None]]:
+        if not failed.is_set():
+            failed.set()
+            raise ZeroDivisionError
+        async with follow(views) as changes:
+            yield changes
+
+    monkeypatch.setattr(JetStreamViews, "follow", fail_once)
+    await bench.broker.client.force_reconnect()
+    async with asyncio.timeout(30):
+        await failed.wait()
+    await becomes(bench.http, "The list of jobs is not up to date.")
+    await becomes(bench.http, "ready")
+
+
+async def test_an_api_that_may_not_declare_the_streams_is_not_ready(openbao: OpenBao, tmp_path: Path) -> None:
+    permissions = 'permissions: {publish: {deny: "$JS.API.STREAM.CREATE.>"}}'
+    users = f"authorization {{ users: [{{user: me, password: p, {permissions}}}, {{user: test, password: p}}] }}"
+    async with running(nats := NatsProcess(tmp_path / "nats", settings=users)):
+        url = f"nats://me:p@127.0.0.1:{nats.port}"
+        async with api(url, openbao.address, openbao.root_token) as bench:
+            bench.broker.timeout = 0.5
+            await becomes(bench.http, "The streams are not declared yet.")
+            async with connected(url.replace("me:", "test:")):
+                await becomes(bench.http, "ready")
+
+
+# --- the projector ----------------------------------------------------------------------------------------------
+
+
+async def test_a_projector_that_cannot_follow_is_not_ready(nats_process: NatsProcess, tmp_path: Path) -> None:
+    environ = {"NATS_URL": nats_process.url}
+    async with (
+        connected(nats_process.url) as broker,
+        running(projector := ProjectorProcess(tmp_path / "projector", environ=environ)),
+    ):
+        await _without_events(broker)
+        await port_says(projector.port, "The log is not followed.")
+        await declare(broker)
+        await port_says(projector.port, "ready")
+
+
+async def _without_events(broker: Broker) -> None:
+    await broker.api(f"STREAM.DELETE.{WORK}")
+    await broker.api(f"CONSUMER.DELETE.{EVENTS}.{PROJECTOR_DURABLE}")
+    await broker.api(f"STREAM.DELETE.{EVENTS}")
+
+
+async def test_a_health_port_that_is_taken_is_one_sentence_and_2(nats_process: NatsProcess) -> None:
+    environ = {"NATS_URL": nats_process.url, "STINT_HEALTH_PORT": str(nats_process.port)}
+    command = [sys.executable, "-m", "stint_projector"]
+    ended = await asyncio.to_thread(
+        subprocess.run, command, env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("stint: STINT_HEALTH_PORT: cannot listen on port")
+
+
+# --- the runner -------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def stopped(runner: RunnerProcess) -> AsyncIterator[RunnerProcess]:
+    yield runner
+    await runner.stop()
+    for pid in runner.watchdogs:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "STEADY", 0.5)
+    pending, failed = JetStreamWorkQueues.pending, asyncio.Event()
+
+    async def fail_once(queues: JetStreamWorkQueues) -> Sequence[str]:
+        if not failed.is_set():
+            failed.set()
+            raise ZeroDivisionError
+        return await pending(queues)
+
+    async with connected(nats_process.url) as broker:
+        bench = await make_bench(broker, openbao, busybox)
+        async with bench.runner() as worker:
+            job_id = await bench.submit("sleep 8")
+            await bench.until(job_id, "launched")
+            assert worker.missing() == ""
+            monkeypatch.setattr(JetStreamWorkQueues, "pending", fail_once)
+            async with asyncio.timeout(30):
+                await failed.wait()
+                await asyncio.sleep(0)
+                assert worker.missing() == "Pending jobs are not looked for."
+                while worker.missing():  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.02)
+            assert (await bench.end(job_id))[0].state is State.SUCCESS
+
+
+async def test_a_runner_is_not_ready_before_it_takes_jobs_and_without_its_watchdog(
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
+) -> None:
+    async with connected(nats_process.url) as broker:
+        bench = await make_bench(broker, openbao, busybox)
+        async with stopped(runner_process(bench, tmp_path)) as runner:
+            await runner.start()
+            (watchdog,) = runner.watchdogs
+            os.kill(watchdog, signal.SIGKILL)
+            await port_says(runner.port, "The watchdog does not run.")
+            await port_says(runner.port, "ready")
+            port = str(free_port())
+            environ = {**runner._command()[1], "STINT_HEALTH_PORT": port}  # noqa: SLF001 - the same name again
+            second = await asyncio.create_subprocess_exec(*(sys.executable, "-m", "stint_runner"), env=environ)
+            await port_says(int(port), "The runner is starting.")
+            second.terminate()
+            await second.wait()

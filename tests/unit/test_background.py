@@ -1,0 +1,89 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from stint import background
+from stint.background import RESTART_PAUSE, STEADY, Background, Part
+
+MISSING = "The list is not there."
+
+
+class Scripted:
+    """A part that does what its script says, once for each start."""
+
+    def __init__(self, *script: Callable[[], Awaitable[None]]) -> None:
+        self._script = iter(script)
+        self.started: asyncio.Queue[int] = asyncio.Queue()
+        self.works = True
+        self.now = 0.0
+
+    async def run(self) -> None:
+        self.started.put_nowait(0)
+        await next(self._script)()
+
+    def background(self, *, once: bool = False) -> Background:
+        part = Part(name="list", run=self.run, missing=MISSING, works=lambda: self.works, once=once)
+        return Background(part, monotonic=lambda: self.now)
+
+
+async def die() -> None:
+    raise ZeroDivisionError
+
+
+async def end() -> None:
+    pass
+
+
+async def live() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "RESTART_PAUSE", 0.0)
+
+
+@pytest.mark.parametrize("first", [die, end])
+async def test_a_part_that_ends_is_missing_and_started_again(first: Callable[[], Awaitable[None]]) -> None:
+    scripted = Scripted(first, live)
+    parts = scripted.background()
+    assert parts.missing() == MISSING, "not started"
+    async with parts.running(), asyncio.timeout(5):
+        await scripted.started.get()
+        await scripted.started.get()
+        assert parts.missing() == MISSING, "who knows whether it will stay"
+        scripted.now = STEADY + RESTART_PAUSE
+        assert parts.missing() == ""
+        scripted.works = False
+        assert parts.missing() == MISSING
+
+
+async def test_a_part_that_fails_each_time_never_counts_as_working() -> None:
+    scripted = Scripted(die, die, die, live)
+    parts = scripted.background()
+    async with parts.running(), asyncio.timeout(5):
+        for _ in range(3):
+            await scripted.started.get()
+            assert parts.missing() == MISSING
+            scripted.now += STEADY / 2
+
+
+async def test_a_part_that_is_done_once_works_from_then_on() -> None:
+    scripted = Scripted(die, end)
+    parts = scripted.background(once=True)
+    async with parts.running(), asyncio.timeout(5):
+        await scripted.started.get()
+        assert parts.missing() == MISSING
+        await scripted.started.get()
+        scripted.now = STEADY + RESTART_PAUSE
+        await asyncio.sleep(0)  # its end
+        assert parts.missing() == ""
+    assert scripted.started.empty(), "not started again"
+
+
+async def test_the_end_of_the_block_ends_the_parts() -> None:
+    scripted = Scripted(live)
+    async with scripted.background().running():
+        await scripted.started.get()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "list"]
