@@ -15,6 +15,7 @@ from stint.errors import JobFailedError
 from stint_runner import content
 from stint_runner.content import Manifest, check_content, parse_manifest, yaml_mapping
 from stint_runner.tarball import Tarball
+from tests.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record
 
 Entry = tuple[str, bytes]
 
@@ -57,7 +58,6 @@ def short(value: object) -> str:
 PLAIN = make_tar([("dir/file", b"data")])
 GZIPPED = gzip.compress(PLAIN, mtime=0)
 """The same bytes in every process: tests are named after it."""
-END = bytes(1024)
 
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -221,40 +221,6 @@ def test_mutilated_tars_are_taken_or_refused(changes: list[tuple[int, bytes]]) -
 # --- what two readers of tars read differently ----------------------------------------------------------------------
 
 
-def header(
-    name: str = "x", *, kind: bytes = tarfile.REGTYPE, size: bytes = b"", magic: bytes = b"ustar\0" + b"00"
-) -> bytes:
-    """A block with this very size field."""
-    block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
-    block[124:136] = size.ljust(12, b"\0")
-    block[156:157] = kind
-    block[257:265] = magic
-    block[148:156] = b" " * 8
-    block[148:156] = b"%06o\0 " % sum(block)
-    return bytes(block)
-
-
-def padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 512)
-
-
-def record(keyword: bytes, value: bytes) -> bytes:
-    rest = b" " + keyword + b"=" + value + b"\n"
-    length = len(rest) + 1
-    while length != len(rest) + len(str(length)):
-        length += 1
-    return str(length).encode() + rest
-
-
-def extended(*records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    data = b"".join(records)
-    return header(kind=kind, size=b"%011o" % len(data)) + padded(data)
-
-
-GNU = b"ustar  \0"
-ONE_BLOCK = b"%011o" % 512
-HIDDEN = header("gostint.yml", size=b"%011o" % 0)
-"""In data of another member."""
 SPARSE = (record(b"GNU.sparse.major", b"1"), record(b"GNU.sparse.minor", b"0"), record(b"GNU.sparse.realsize", b"9"))
 
 

@@ -6,7 +6,7 @@ Go's `archive/tar`, which Docker reads with. Here every header that the two woul
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
 BLOCK: Final = tarfile.BLOCKSIZE
@@ -101,14 +101,13 @@ class Tarball:
         records = _records(extensions.get(tarfile.XHDTYPE, b""))
         if kind == tarfile.GNUTYPE_SPARSE or any(keyword.startswith(b"GNU.sparse.") for keyword in records):
             raise tarfile.HeaderError("sparse files are not taken")
-        name = _text(records[b"path"]) if records.get(b"path") else header.name
-        if long_name := extensions.get(tarfile.GNUTYPE_LONGNAME, b"").partition(b"\0")[0]:
-            name = _text(long_name)
+        name = _name(kind, header, records, extensions)
         size = _pax_size(records[b"size"]) if b"size" in records else header.size
-        if kind == tarfile.AREGTYPE and size and (name.endswith("/") or header.isdir()):
-            raise tarfile.HeaderError("invalid header")  # a folder to some, a file to others
+        folder = kind == tarfile.AREGTYPE and name.endswith("/")
+        if folder and size:
+            raise tarfile.HeaderError("invalid header")  # with data to some, without to others
         self._left = 0 if kind in _WITHOUT_DATA else _padded(size)
-        return Entry(name, kind in _REGULAR, size)
+        return Entry(name, kind in _REGULAR and not folder, size)
 
     def _extension(self, size: int) -> bytes:
         if size > MAX_EXTENSION:
@@ -138,6 +137,18 @@ def _parsed(block: bytes) -> tarfile.TarInfo:
     if header.size < 0 or not _SIZE.fullmatch(block[_SIZE_FIELD]):
         raise tarfile.HeaderError("invalid header")
     return header
+
+
+def _name(
+    kind: bytes, header: tarfile.TarInfo, records: Mapping[bytes, bytes], extensions: Mapping[bytes, bytes]
+) -> str:
+    """The name as Docker has it."""
+    if long_name := extensions.get(tarfile.GNUTYPE_LONGNAME, b"").partition(b"\0")[0]:
+        return _text(long_name)
+    if records.get(b"path"):
+        return _text(records[b"path"])
+    cut = kind == tarfile.AREGTYPE and header.isdir()  # the slash that says so is gone
+    return f"{header.name}/" if cut else header.name
 
 
 def _records(data: bytes) -> dict[bytes, bytes]:
