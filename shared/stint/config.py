@@ -115,13 +115,13 @@ class ApiSettings(Settings):
         64 * 2**20, validation_alias=_env("STINT_REQUEST_BYTES")
     )
     """Bytes of request bodies held at a time, at least `30m`; beyond them a submission gets a 503 (`Retry-After`)."""
-    request_timeout: Annotated[float, Field(gt=0)] = Field(10.0, validation_alias=_env("STINT_REQUEST_TIMEOUT"))
+    request_timeout: Seconds = Field(10.0, validation_alias=_env("STINT_REQUEST_TIMEOUT"))
     """Seconds in which a request's head must come, and over which the rate of its body is measured."""
-    body_rate: Annotated[float, Field(ge=0)] = Field(1000.0, validation_alias=_env("STINT_BODY_RATE"))
+    body_rate: Annotated[float, Field(ge=0, le=10**9)] = Field(1000.0, validation_alias=_env("STINT_BODY_RATE"))
     """The fewest bytes a second at which a request's body must come; else it gets a 408. 0 is no limit."""
-    connections: Annotated[int, Field(ge=1)] = Field(512, validation_alias=_env("STINT_CONNECTIONS"))
+    connections: Annotated[int, Field(ge=1, le=10**6)] = Field(512, validation_alias=_env("STINT_CONNECTIONS"))
     """Connections at a time; more get a 503 with `Retry-After`. The process needs about 50 file descriptors more."""
-    streams: Annotated[int, Field(ge=1)] = Field(100, validation_alias=_env("STINT_STREAMS"))
+    streams: Annotated[int, Field(ge=1, le=10**6)] = Field(100, validation_alias=_env("STINT_STREAMS"))
     """Event streams that one caller may have open; more get a 429 with `Retry-After`."""
 
     @model_validator(mode="after")
