@@ -27,7 +27,6 @@ COMMAND = """\
 echo "I am $(id -un), and this is my content:"; cat /demo/hello.txt
 for n in 1 2 3; do echo "working $n"; sleep 0.4; done
 grep -q ^PASSWORD: /secrets.yml && echo "my secret is in /secrets.yml, $(stat -c %A /secrets.yml)"
-sleep 0.1
 """
 
 

@@ -32,10 +32,10 @@ WITHIN: Final = 120.0
 SECRET: Final = "kv/data/smoke"
 TELL_SECRET: Final = """\
 echo first; until [ -e /tmp/go ]; do sleep 0.1; done
-sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum; sleep 0.1
+sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum
 """
 UNTIL_KILLED: Final = "trap 'exit 0' TERM; echo first; while :; do sleep 0.1; done"
-UNTIL_TOLD: Final = "echo first; until [ -e /tmp/go ]; do sleep 0.1; done; echo last; sleep 0.1"
+UNTIL_TOLD: Final = "echo first; until [ -e /tmp/go ]; do sleep 0.1; done; echo last"
 
 
 @dataclass

@@ -104,6 +104,10 @@ class EngineUnavailableError(EngineError):
     """The container engine is not reachable, or answered with a server error."""
 
 
+class LogRotatedError(EngineError):
+    """The container wrote so much that its engine's log may have lost part of it."""
+
+
 class ImageError(EngineError):
     """The image cannot be had."""
 

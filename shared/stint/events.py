@@ -107,7 +107,8 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
         chunks: number of output chunks in LOGS.
         output_bytes: total of their bodies.
         output_digest: hex chain digest of the last chunk, "" without output.
-        output_complete: false if the engine lost part of the output.
+        output_complete: the chunks are known to be all that the container wrote, up to the limit. Never assumed:
+            whoever knows says so. Always written: readers of an earlier version take its absence for true.
         output_truncated: the job wrote more than may be kept.
         output_masked: how many secret values were replaced in the output.
     """
@@ -122,7 +123,7 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
     chunks: int = 0
     output_bytes: int = 0
     output_digest: str = ""
-    output_complete: bool = True
+    output_complete: bool = msgspec.field(default_factory=bool)
     output_truncated: bool = False
     output_masked: int = 0
 

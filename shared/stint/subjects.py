@@ -35,7 +35,7 @@ LABEL_RUNNER: Final = "stint.runner"
 LABEL_ACK: Final = "stint.ack"
 LABEL_ORIGIN: Final = "stint.origin"  # which consumer that ack subject is of
 LABEL_TIMEOUT: Final = "stint.timeout"  # seconds that it may run from its start on, "0" for no limit
-LABEL_MASKED: Final = "stint.mask-secrets"  # its output must not be shown as it is
+LABEL_MASKED: Final = "stint.mask-secrets"  # its output must not be shown as it is; the key of its secrets file's seal
 LABEL_READ_ONLY: Final = "stint.read-only"  # there may be an image of the job beside it
 
 QUEUE_NAME_MAX_BYTES: Final = 1000

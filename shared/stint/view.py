@@ -122,9 +122,19 @@ def parse_time(text: str) -> datetime:
 
 
 def _end_without_words(job: Job, rejected: Rejected | None) -> Ended:
-    """The end of a job that has no readable `ended`: rejected, ended by unreadable bytes, or not at all."""
+    """The end of a job that has no readable `ended`: rejected, ended by unreadable bytes, or not at all.
+
+    Of one that never ran, or runs still, nothing is missing.
+    """
     reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal and job.facts else ""
-    return Ended(event_id="", at="", status=job.state, reason=reason, error=rejected.error if rejected else "")
+    return Ended(
+        event_id="",
+        at="",
+        status=job.state,
+        reason=reason,
+        error=rejected.error if rejected else "",
+        output_complete=reason != "internal",
+    )
 
 
 def _first(*values: str) -> str:

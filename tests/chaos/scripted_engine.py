@@ -6,7 +6,7 @@ import secrets
 import sys
 import tarfile
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -95,6 +95,9 @@ class ScriptedEngine(Engine):
     async def discard(self, labels: Mapping[str, str]) -> None:
         """`freeze` makes nothing."""
 
+    async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:  # noqa: ARG002
+        return _generator(self.output(container_id))
+
     async def start(self, container_id: str) -> None:
         await self._ask("start", container_id=container_id)
 
@@ -149,6 +152,11 @@ class ScriptedEngine(Engine):
 def from_settings(settings: EngineSettings) -> ScriptedEngine:
     """The engine that the world has told a runner of."""
     return ScriptedEngine(Path(settings.docker_host.removeprefix(SCHEME)))
+
+
+async def _generator(pieces: AsyncIterator[OutputPiece]) -> AsyncGenerator[OutputPiece, None]:
+    async for piece in pieces:
+        yield piece
 
 
 def _pieces(files: Mapping[str, BinaryIO]) -> list[OutputPiece]:

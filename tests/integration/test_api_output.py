@@ -93,7 +93,7 @@ class Writer:
 
     async def end(self) -> None:
         counted = {"chunks": self._number, "output_bytes": self._offset}
-        await self.facts(msgspec.structs.replace(events.ended(), **counted))
+        await self.facts(msgspec.structs.replace(events.ended(), output_complete=True, **counted))
 
     async def get(self, **params: str) -> dict[str, Any]:
         answer = await self._bench.http.get(self.path, params=params)

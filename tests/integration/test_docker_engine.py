@@ -7,7 +7,7 @@ import socket
 import tarfile
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -54,8 +54,13 @@ def shell(busybox: str, label: dict[str, str]) -> Callable[..., ContainerSpec]:
 Shell = Callable[..., ContainerSpec]
 
 
+async def read(output: AsyncIterator[OutputPiece]) -> list[OutputPiece]:
+    return [piece async for piece in output]
+
+
 async def collect(engine: Engine, container: str) -> list[OutputPiece]:
-    return [piece async for piece in engine.output(container)]
+    """What stands in its log."""
+    return await read(engine.output(container))
 
 
 def joined(pieces: list[OutputPiece], *streams: str) -> bytes:
@@ -66,8 +71,12 @@ async def run(engine: Engine, spec: ContainerSpec, *archives: bytes) -> tuple[Ex
     container = await engine.create(spec)
     for archive in archives:
         await engine.put_archive(container, archive)
+    output = await engine.attach(container, tty=spec.tty)
     await engine.start(container)
-    pieces, ended = await asyncio.gather(collect(engine, container), engine.wait(container))
+    pieces, ended = await asyncio.gather(read(output), engine.wait(container))
+    logged = await collect(engine, container)
+    for stream in ("stdout", "stderr", "tty"):
+        assert joined(logged, stream) == joined(pieces, stream), "the log has the same"
     await engine.remove(container)
     return ended, pieces
 
@@ -86,7 +95,7 @@ async def test_the_whole_life_of_a_job(engine: DockerEngine, shell: Shell) -> No
     await engine.ensure_image("busybox", always=False)
     script = (
         "id -u; id -g; whoami; echo $HOME; cat /secrets.yml; stat -c '%a %u %g %Y' /secrets.yml; cat /demo/file;"
-        "grep -E 'Cap(Eff|Bnd)|NoNewPrivs' /proc/self/status; echo warned >&2; sleep 0.05; exit 7"
+        "grep -E 'Cap(Eff|Bnd)|NoNewPrivs' /proc/self/status; echo warned >&2; exit 7"
     )
     container = await engine.create(shell(script, env=["A=1"]))
     passwd = await engine.read_file(container, "/etc/passwd")
@@ -130,12 +139,12 @@ async def test_the_secrets_file_is_read_back(engine: DockerEngine, shell: Shell)
 
 async def test_the_secrets_file_is_the_job_users_alone(engine: DockerEngine, shell: Shell) -> None:
     others = Member(path="secrets.yml", data=b"x", mode=0o400, owner=2002)
-    _, pieces = await run(engine, shell("cat /secrets.yml; sleep 0.05"), overlay(others))
+    _, pieces = await run(engine, shell("cat /secrets.yml"), overlay(others))
     assert (joined(pieces, "stdout"), b"Permission denied" in joined(pieces, "stderr")) == (b"", True)
 
 
 async def test_what_is_not_hardened_keeps_its_capabilities(engine: DockerEngine, shell: Shell) -> None:
-    spec = shell("grep -E 'CapBnd|NoNewPrivs' /proc/self/status; sleep 0.05", hardened=False)
+    spec = shell("grep -E 'CapBnd|NoNewPrivs' /proc/self/status", hardened=False)
     _, pieces = await run(engine, spec)
     assert b"NoNewPrivs:\t0" in joined(pieces)
     assert b"CapBnd:\t0000000000000000" not in joined(pieces)
@@ -144,7 +153,7 @@ async def test_what_is_not_hardened_keeps_its_capabilities(engine: DockerEngine,
 async def test_output_is_exact_and_in_order(engine: DockerEngine, shell: Shell) -> None:
     noise = random.Random(7).randbytes(300_000)  # noqa: S311 - any bytes do, the same ones each time
     archive = overlay(Member(path="noise", data=noise, mode=0o444, owner=0))
-    script = "cat /noise; cat /noise >&2; printf 'no newline at the end'; sleep 0.05"
+    script = "cat /noise; cat /noise >&2; printf 'no newline at the end'"
     _, pieces = await run(engine, shell(script), archive)
     assert joined(pieces, "stdout") == noise + b"no newline at the end"
     assert joined(pieces, "stderr") == noise
@@ -158,7 +167,7 @@ async def test_streams_interleave_as_they_were_written(engine: DockerEngine, she
 
 
 async def test_a_terminal_is_one_raw_stream(engine: DockerEngine, shell: Shell) -> None:
-    _, pieces = await run(engine, shell("tty; echo err >&2; printf '\\377'; sleep 0.05", tty=True))
+    _, pieces = await run(engine, shell("tty; echo err >&2; printf '\\377'", tty=True))
     assert {piece.stream for piece in pieces} == {"tty"}
     assert joined(pieces) == b"/dev/pts/0\r\nerr\r\n\xff"
 
@@ -168,7 +177,7 @@ async def test_without_output(engine: DockerEngine, shell: Shell) -> None:
 
 
 async def test_output_of_an_exited_container(engine: DockerEngine, shell: Shell) -> None:
-    container = await engine.create(shell("echo late; sleep 0.05"))
+    container = await engine.create(shell("echo late"))
     await engine.start(container)
     await engine.wait(container)
     assert joined(await collect(engine, container)) == b"late\n"
@@ -176,13 +185,81 @@ async def test_output_of_an_exited_container(engine: DockerEngine, shell: Shell)
 
 async def test_a_slow_reader_does_not_hold_the_container_up(engine: DockerEngine, shell: Shell) -> None:
     size = 20 * MEBIBYTE
-    container = await engine.create(shell(f"head -c {size} /dev/zero; sleep 0.05"))
+    container = await engine.create(shell(f"head -c {size} /dev/zero"))
     await engine.start(container)
     output = engine.output(container)
     first = await anext(output)
     assert (await engine.wait(container)).code == 0
     rest = [len(piece.data) async for piece in output]
     assert len(first.data) + sum(rest) == size
+
+
+async def test_nothing_is_lost_of_containers_that_live_for_milliseconds(engine: DockerEngine, shell: Shell) -> None:
+    """`tests/loss_bench.py` counts for longer."""
+
+    async def some() -> None:
+        for _ in range(5):
+            ended, pieces = await run(engine, shell("", command=["echo", "x"]))
+            assert (ended, joined(pieces)) == (Exit(0), b"x\n")
+
+    await asyncio.gather(*(some() for _ in range(8)))
+
+
+async def test_an_attached_reader_holds_the_container_up_until_it_lets_go(engine: DockerEngine, shell: Shell) -> None:
+    """So nothing is rotated away, and a job goes on when nobody wants more of its output."""
+    container = await engine.create(shell(f"head -c {20 * MEBIBYTE} /dev/zero"))
+    output = await engine.attach(container, tty=False)
+    await engine.start(container)
+    await anext(output)
+    waiting = asyncio.create_task(engine.wait(container))
+    done, _ = await asyncio.wait({waiting}, timeout=1)
+    assert not done
+    await output.aclose()
+    assert (await waiting).code == 0
+
+
+async def test_attached_output_that_ends_while_the_container_runs_broke_off(engine: DockerEngine, shell: Shell) -> None:
+    """As when the engine is stopped, and its containers live on."""
+    container = await engine.create(shell("echo ready; sleep 60"))
+    async with cut_short(DEFAULT_HOST.removeprefix("unix://")) as (host, cut):
+        other = DockerEngine(host)
+        output = await other.attach(container, tty=False)
+        await engine.start(container)
+        assert (await anext(output)).data == b"ready\n"
+        cut.set()
+        with pytest.raises(EngineUnavailableError):
+            await anext(output)
+        await other.close()
+
+
+@asynccontextmanager
+async def cut_short(path: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """An engine's address whose connections end, as if in order, when the event is set; new ones are served."""
+    cut = asyncio.Event()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            writer.write(data)
+            await writer.drain()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind_reader, behind = await asyncio.open_unix_connection(path)
+        fresh = not cut.is_set()
+        ways = {asyncio.create_task(forward(reader, behind)), asyncio.create_task(forward(behind_reader, writer))}
+        ways |= {asyncio.create_task(cut.wait())} if fresh else set()  # type: ignore[arg-type] # its result is not used
+        tasks.update(ways)
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        writer.close()
+        behind.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"tcp://127.0.0.1:{port}", cut
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_many_followers_at_once(engine: DockerEngine, shell: Shell) -> None:
@@ -197,7 +274,7 @@ async def test_many_followers_at_once(engine: DockerEngine, shell: Shell) -> Non
 
 
 async def test_environment_entrypoint_and_working_directory(engine: DockerEngine, shell: Shell) -> None:
-    spec = shell("", entrypoint=["sh", "-c"], command=["pwd; echo $A $B; sleep 0.05"], working_directory="/made/here",
+    spec = shell("", entrypoint=["sh", "-c"], command=["pwd; echo $A $B"], working_directory="/made/here",
                  env=["A=1", "B=2", "A=3"])  # fmt: skip
     _, pieces = await run(engine, spec)
     assert joined(pieces) == b"/made/here\n3 2\n"
@@ -207,7 +284,7 @@ async def test_a_bind_is_read_only(engine: DockerEngine, shell: Shell, tmp_path:
     file = tmp_path / "ca.pem"
     file.write_text("ca")
     file.chmod(0o666)
-    spec = shell(f"cat {file}; echo x > {file}; sleep 0.05", binds={str(file): str(file)})
+    spec = shell(f"cat {file}; echo x > {file}", binds={str(file): str(file)})
     _, pieces = await run(engine, spec)
     assert joined(pieces, "stdout") == b"ca"
     assert b"Read-only" in joined(pieces, "stderr")
@@ -221,7 +298,7 @@ async def test_a_missing_bind_is_refused(engine: DockerEngine, shell: Shell, tmp
 
 
 async def test_stop_gives_the_process_its_grace(engine: DockerEngine, shell: Shell) -> None:
-    script = "trap 'echo bye; sleep 0.05; exit 3' TERM; echo ready; while true; do sleep 0.05; done"
+    script = "trap 'echo bye; exit 3' TERM; echo ready; while true; do sleep 0.05; done"
     container = await engine.create(shell(script))
     await engine.start(container)
     await until(engine, container, b"ready")
@@ -323,7 +400,7 @@ async def test_a_network_that_is_not_there(engine: DockerEngine, shell: Shell) -
 
 
 async def test_no_network(engine: DockerEngine, shell: Shell) -> None:
-    _, pieces = await run(engine, shell("ls /sys/class/net; sleep 0.05"))
+    _, pieces = await run(engine, shell("ls /sys/class/net"))
     assert joined(pieces) == b"lo\n"
 
 
@@ -358,7 +435,7 @@ async def test_an_archive_that_cannot_be_unpacked(engine: DockerEngine, shell: S
 
 async def test_an_archive_cannot_leave_the_container(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
     outside = Member(path=f"../../../../../..{tmp_path}/escaped", data=b"x", mode=0o644, owner=0)
-    ended, pieces = await run(engine, shell(f"cat {tmp_path}/escaped; sleep 0.05"), overlay(outside))
+    ended, pieces = await run(engine, shell(f"cat {tmp_path}/escaped"), overlay(outside))
     assert (ended.code, joined(pieces)) == (0, b"x")
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - an empty folder needs no thread
 

@@ -49,9 +49,10 @@ async def restarted(engine: EngineProcess, bench: Bench, script: str, how: str) 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 async def test_with_live_restore_the_job_goes_on(broker: Broker, openbao: OpenBao, tmp_path: Path, how: str) -> None:
+    """Its output is whole here; whether the engine took some along nobody can know."""
     async with working(tmp_path, broker, openbao, "--live-restore") as (engine, bench):
         job, end, text = await restarted(engine, bench, WRITER, how)
-        assert (job.state, end.return_code, end.output_complete) == (State.SUCCESS, 0, True), end.error
+        assert (job.state, end.return_code, end.output_complete) == (State.SUCCESS, 0, False), end.error
         assert text.splitlines() == [f"line {number}" for number in range(1, LINES + 1)]
 
 

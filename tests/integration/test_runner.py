@@ -52,7 +52,7 @@ def _seconds(job: Job, kind: str) -> datetime:
 async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:
     async with bench.runner():
         job_id = await bench.submit(
-            "id -u; cat /secrets.yml /demo.txt; echo $A; echo oops >&2; sleep 0.05; exit 3",
+            "id -u; cat /secrets.yml /demo.txt; echo $A; echo oops >&2; exit 3",
             payload={
                 "secret_refs": ["PASSWORD@kv/data/demo.password", "NUMBER@kv/data/demo.number"],
                 "content": _content(**{"demo.txt": "hello from content\n"}),
@@ -75,7 +75,7 @@ async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:
 
 async def test_output_comes_while_the_job_runs(bench: Bench) -> None:
     async with bench.runner():
-        job_id = await bench.submit("echo first; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo last; sleep 0.05")
+        job_id = await bench.submit("echo first; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo last")
         async with written(bench.output, queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
             assert (await anext(tail)).data == b"first\n"
             job = await bench.log.load(job_id)
@@ -341,7 +341,7 @@ async def test_a_runner_that_stops_ends_its_jobs(bench: Bench) -> None:
 
 async def test_the_jobs_token_is_revoked_and_its_secret_id_spent(bench: Bench) -> None:
     async with bench.runner():
-        job_id = await bench.submit("echo $VAULT_TOKEN; sleep 0.05", payload={"expose_vault_token": True})
+        job_id = await bench.submit("echo $VAULT_TOKEN", payload={"expose_vault_token": True})
         job, _ = await bench.end(job_id)
     token = (await bench.text(job)).strip()
     assert len(token) > 20

@@ -52,7 +52,7 @@ async def special(docker: DockerClient, busybox: str) -> AsyncIterator[str]:
     await made.wait()
     changes = [
         "VOLUME /data",
-        'CMD ["sh", "-c", "cat /data/*; echo $B $A; touch /data/new && echo writable; sleep 0.05"]',
+        'CMD ["sh", "-c", "cat /data/*; echo $B $A; touch /data/new && echo writable"]',
     ]
     await made.commit(repository=name.partition(":")[0], tag=name.partition(":")[2], changes=[*changes, "ENV B=image"])
     await made.delete(force=True, v=True)
@@ -62,7 +62,7 @@ async def special(docker: DockerClient, busybox: str) -> AsyncIterator[str]:
 
 async def _run(bench: Bench, script: str, **payload: Any) -> tuple[Job, Ended, str]:
     """A job from its submission to its end, and its output."""
-    job, end = await bench.end(await bench.submit(f"{script}; sleep 0.05", payload=payload))
+    job, end = await bench.end(await bench.submit(script, payload=payload))
     return job, end, await bench.text(job)
 
 
@@ -102,7 +102,7 @@ def _content(**files: str) -> str:
 
 FIGURES = (
     "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes 2>/dev/null;"
-    "cat pids.max pids/pids.max 2>/dev/null; cat cpu.max cpu/cpu.cfs_quota_us 2>/dev/null"
+    "cat pids.max pids/pids.max 2>/dev/null; cat cpu.max cpu/cpu.cfs_quota_us 2>/dev/null; true"
 )
 """What the kernel was told, with either version of its control groups."""
 
@@ -201,7 +201,7 @@ async def test_secrets_are_masked_where_the_job_asks_for_it(bench: Bench) -> Non
 
 
 async def test_a_job_past_its_time_out_is_stopped_and_its_output_kept(bench: Bench, docker: DockerClient) -> None:
-    script = "trap 'echo stopping; sleep 0.05; exit 7' TERM; echo up; while true; do sleep 0.05; done"
+    script = "trap 'echo stopping; exit 7' TERM; echo up; while true; do sleep 0.05; done"
     async with bench.runner(kill_grace=5.0):
         job, end, text = await _run(bench, script, timeout=0.5)
         following, _, _ = await _run(bench, "true")
@@ -367,9 +367,7 @@ async def test_a_read_only_job_of_an_image_with_its_own_command_and_volume(
 
 async def test_a_read_only_job_on_a_terminal(bench: Bench) -> None:
     async with bench.runner():
-        _, end, text = await _run(
-            bench, "tty", tty=True, read_only=True, entrypoint=["sh", "-c"], run=["tty; sleep 0.05"]
-        )
+        _, end, text = await _run(bench, "tty", tty=True, read_only=True, entrypoint=["sh", "-c"], run=["tty"])
     assert (end.reason, text) == ("", "/dev/pts/0\r\n")
 
 

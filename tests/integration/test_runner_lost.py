@@ -18,6 +18,7 @@ from stint.subjects import LABEL_JOB, queue_token
 from stint_runner.clock import boot_time
 from stint_runner.docker import DockerEngine
 from stint_runner.engine import ContainerInfo
+from tests.api.archive import targz
 from tests.containers import OpenBao
 from tests.events import AT, event_id
 from tests.outputs import written
@@ -161,6 +162,39 @@ async def test_a_kill_reaches_an_adopted_job_and_secrets_stay_masked(bench: Benc
     await _check_output(bench, job)
 
 
+async def test_what_the_content_ships_is_not_taken_for_the_secrets_of_an_adopted_job(
+    bench: Bench, adopter: RunnerProcess
+) -> None:
+    payload = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"], "secret_file_type": "json"}
+    payload |= {"content": targz({"secrets.yml": "P: planted\n"})}
+    script = "cat /secrets.json; trap 'cat /secrets.json; exit 9' TERM; while true; do sleep 0.1; done"
+    job_id = await _running(bench, payload={**payload, "run": ["sh", "-c", script]})
+    await adopter.kill()
+    await adopter.start()
+    await bench.append_kill(job_id)
+    job, ended = await bench.end(job_id)
+    assert await bench.text(job) == '{"P": "***"}' * 2
+    assert (ended.return_code, ended.output_masked) == (9, 2)
+    await _check_output(bench, job)
+
+
+async def test_output_of_an_adopted_job_that_changed_its_secrets_file_is_not_shown(
+    bench: Bench, adopter: RunnerProcess
+) -> None:
+    payload = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"]}
+    script = (
+        "P=$(cat /secrets.yml); chmod 600 /secrets.yml; printf 'a: &x [*x]' > /secrets.yml; echo up;"
+        "trap 'echo \"$P\"; exit 9' TERM; while true; do sleep 0.1; done"
+    )
+    job_id = await _running(bench, payload={**payload, "run": ["sh", "-c", script]})
+    await adopter.kill()
+    await adopter.start()
+    await bench.append_kill(job_id)
+    job, ended = await bench.end(job_id)
+    assert (ended.reason, ended.return_code, ended.output_complete) == ("killed", 9, False)
+    assert await bench.text(job) == "up\n"
+
+
 async def test_a_job_that_was_claimed_and_had_no_container_ends_at_once_and_never_runs(
     bench: Bench, adopter: RunnerProcess
 ) -> None:
@@ -240,7 +274,7 @@ async def test_a_held_queue_waits_for_a_release(bench: Bench, runner: RunnerProc
 
 
 async def test_a_held_queue_goes_on_when_its_runner_is_back(bench: Bench, runner: RunnerProcess) -> None:
-    job_id = await _running(bench, f"{COUNT}; sleep 12; echo 9; sleep 0.05", on_lost="hold")
+    job_id = await _running(bench, f"{COUNT}; sleep 12; echo 9", on_lost="hold")
     following = await bench.submit("true")
     await runner.kill()
     async with bench.runner("other", lease=LEASE, takeover=8.0):
@@ -287,7 +321,7 @@ async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_agai
 async def test_an_ack_of_another_consumer_is_not_used(bench: Bench) -> None:
     """A work queue that was lost and made again counts anew: the old ack subject is a later job's there."""
     async with bench.runner(lease=LEASE):
-        job_id = await _running(bench, "echo up; sleep 1; sleep 0.05")
+        job_id = await _running(bench, "echo up; sleep 1")
         await bench.broker.api("STREAM.DELETE.WORK")
         await bench.declare()
         assert (await bench.end(job_id))[0].state is State.SUCCESS

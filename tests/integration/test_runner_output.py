@@ -36,8 +36,7 @@ async def _streams(bench: Bench, job: Job) -> dict[str, str]:
 
 async def test_secrets_are_masked_in_both_streams_even_when_printed_in_parts(bench: Bench) -> None:
     run = PRINT + (
-        'cat /secrets.yml; echo "<$P$P>"; echo $P >&2; '
-        "printf %s \"${P%staple}\"; sleep 0.2; echo staple; printf 'corr'; sleep 0.05"
+        'cat /secrets.yml; echo "<$P$P>"; echo $P >&2; printf %s "${P%staple}"; sleep 0.2; echo staple; printf \'corr\''
     )
     job, end = await _ended(bench, run, {"secret_refs": REFS, "mask_secrets": True})
     texts = await _streams(bench, job)
@@ -53,7 +52,7 @@ async def test_secrets_of_several_lines_are_masked_on_a_terminal(bench: Bench) -
     root = bench.openbao.root_token
     await bench.edge.call(root, lambda client: client.adapter.post("/v1/kv/data/lines", json=secret))
     refs = ["KEY@kv/data/lines.key", "PIN@kv/data/lines.pin"]
-    run = r"printf -- '-----BEGIN-----\nAAAA\n-----END-----\n'; cat /secrets.yml; sleep 0.05"
+    run = r"printf -- '-----BEGIN-----\nAAAA\n-----END-----\n'; cat /secrets.yml"
     job, end = await _ended(bench, run, {"secret_refs": refs, "mask_secrets": True, "tty": True})
     text = await bench.text(job)
     assert re.fullmatch(r"\*\*\*---\r\n# [^\r]+\r\nKEY: \|\r\n  \*\*\*\r\nPIN: \*\*\*\r\n", text)
@@ -61,7 +60,7 @@ async def test_secrets_of_several_lines_are_masked_on_a_terminal(bench: Bench) -
 
 
 async def test_nothing_is_masked_unless_the_payload_says_so(bench: Bench) -> None:
-    job, end = await _ended(bench, PRINT + "echo $P; sleep 0.05", {"secret_refs": REFS})
+    job, end = await _ended(bench, PRINT + "echo $P", {"secret_refs": REFS})
     assert await bench.text(job) == f"{PASSWORD}\n"
     assert end.output_masked == 0
 
@@ -69,7 +68,7 @@ async def test_nothing_is_masked_unless_the_payload_says_so(bench: Bench) -> Non
 async def test_a_job_goes_on_when_its_output_is_cut(bench: Bench) -> None:
     """Far past the limit, with more than any pipe on the way holds; and the reader is gone by then."""
     line = "0123456789" * 10
-    run = f"yes {line} | head -c {8 * MIB}; echo end >&2; sleep 0.05; exit 3"
+    run = f"yes {line} | head -c {8 * MIB}; echo end >&2; exit 3"
     job, end = await _ended(bench, run, {}, output_limit=100_001)
     marker = "\n[output truncated at 100001 bytes]\n"
     assert await bench.text(job) == f"{line}\n" * 990 + line[:11] + marker
@@ -79,8 +78,8 @@ async def test_a_job_goes_on_when_its_output_is_cut(bench: Bench) -> None:
 
 async def test_output_does_not_stay_in_memory(bench: Bench) -> None:
     async with bench.runner(output_limit=0):
-        await bench.end(await bench.submit("echo warm; sleep 0.05", payload={"secret_refs": REFS}))
-        run = f"yes $(cat /secrets.yml) | head -c {48 * MIB}; sleep 0.05"
+        await bench.end(await bench.submit("echo warm", payload={"secret_refs": REFS}))
+        run = f"yes $(cat /secrets.yml) | head -c {48 * MIB}"
         before = _memory_from_now()
         _, end = await bench.end(await bench.submit(run, payload={"secret_refs": REFS, "mask_secrets": True}))
     assert _peak() - before < 24 * MIB

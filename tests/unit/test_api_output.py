@@ -79,7 +79,7 @@ def running_job() -> JobView:
 
 
 def ended_job(**fields: Any) -> JobView:
-    ended = msgspec.structs.replace(events.ended(), **fields)
+    ended = msgspec.structs.replace(events.ended(), **{"output_complete": True, **fields})
     job = fold(events.records(events.submitted(), events.started(), ended))
     assert job is not None
     return view(job)

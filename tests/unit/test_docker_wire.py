@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from stint.errors import EngineError, ImageError
 from stint.limits import Limits
 from stint_runner import docker_wire as wire
+from stint_runner.docker_frames import LOG_FILE, FrameParser, LogMeter
+from stint_runner.docker_frames import merged as merged_pieces
 from stint_runner.engine import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.overlay import Member, overlay
 
@@ -26,7 +28,7 @@ def frame(stream: int, data: bytes) -> bytes:
 def test_any_cut_of_the_frames_gives_the_same_bytes(frames: list[tuple[int, bytes]], cuts: list[int]) -> None:
     data = b"".join(frame(*each) for each in frames)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    parser = wire.FrameParser()
+    parser = FrameParser()
     pieces = [p for start, end in itertools.pairwise(edges) for p in parser.feed(data[start:end])]
     assert merged([(piece.stream, piece.data) for piece in pieces]) == merged([(NAMES[n], d) for n, d in frames])
     assert parser.between_frames
@@ -43,7 +45,7 @@ def merged(pieces: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
 
 
 def test_a_frame_comes_out_as_it_comes_in() -> None:
-    parser = wire.FrameParser()
+    parser = FrameParser()
     assert list(parser.feed(frame(1, b"abcdef")[:11])) == [OutputPiece("stdout", b"abc")]
     assert not parser.between_frames
     assert list(parser.feed(b"def" + frame(2, b"x")[:3])) == [OutputPiece("stdout", b"def")]
@@ -53,7 +55,7 @@ def test_a_frame_comes_out_as_it_comes_in() -> None:
 @pytest.mark.parametrize("stream", [0, 3, 255])
 def test_an_unknown_stream(stream: int) -> None:
     with pytest.raises(EngineError):
-        list(wire.FrameParser().feed(frame(stream, b"x")))
+        list(FrameParser().feed(frame(stream, b"x")))
 
 
 def test_the_smallest_config() -> None:
@@ -61,7 +63,7 @@ def test_the_smallest_config() -> None:
         "Image": "busybox:latest", "User": "2001:2001", "OpenStdin": False, "Tty": False, "Labels": {}, "Env": [],
         "HostConfig": {
             "NetworkMode": "bridge",
-            "LogConfig": {"Type": "local", "Config": {"max-size": "128m", "max-file": "2", "compress": "false"}},
+            "LogConfig": {"Type": "local", "Config": {"max-size": "128000000", "max-file": "2", "compress": "false"}},
         },
     }  # fmt: skip
 
@@ -166,8 +168,34 @@ def test_a_tar_of_one_file() -> None:
 
 def test_lines_that_came_together_go_on_together() -> None:
     lines = [OutputPiece("stdout", b"a\n"), OutputPiece("stdout", b"b\n"), OutputPiece("stderr", b"c\n")]
-    assert list(wire.merged([*lines, lines[0]])) == [
+    assert list(merged_pieces([*lines, lines[0]])) == [
         OutputPiece("stdout", b"a\nb\n"),
         OutputPiece("stderr", b"c\n"),
         OutputPiece("stdout", b"a\n"),
     ]
+
+
+# --- what may have left the log -----------------------------------------------------------------------------------
+
+
+def read(meter: LogMeter, *sizes: int) -> bool:
+    list(meter.frames(OutputPiece("stdout", bytes(size)) for size in sizes))
+    return meter.may_have_rotated
+
+
+def test_a_log_that_is_shorter_than_a_file_is_whole() -> None:
+    assert not read(LogMeter())
+    assert not read(LogMeter(), LOG_FILE - 128 - 1)
+    assert read(LogMeter(), LOG_FILE - 128)
+    assert read(LogMeter(), LOG_FILE // 2, LOG_FILE // 2)
+
+
+def test_short_lines_take_more_of_the_log_than_their_bytes() -> None:
+    lines = LOG_FILE // 130 + 1
+    assert not read(LogMeter(), *[2] * (lines - 1))
+    assert read(LogMeter(), *[2] * lines)
+    meter = LogMeter()
+    meter.terminal(b"\r\n" * (lines * 9 // 10))
+    assert not meter.may_have_rotated
+    meter.terminal(b"\r\n" * (lines // 10))
+    assert meter.may_have_rotated

@@ -2,18 +2,24 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import EngineUnavailableError, LogGapError
+from stint.errors import EngineUnavailableError, LogGapError, LogRotatedError
 from stint.eventlog import Chunk
 from stint.testing import MemoryOutput
+from stint_runner import output
+from stint_runner.copying import Copying
+from stint_runner.docker import DockerEngine
 from stint_runner.engine import OutputPiece
-from stint_runner.output import CHUNK_BYTES, OUTPUT_LIMIT, OutputPump
+from stint_runner.output import OUTPUT_LIMIT, OutputPump
+from stint_runner.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindError
+from stint_runner.redact import Redactor
 from tests.events import TOKEN
 from tests.outputs import written
 
@@ -286,3 +292,122 @@ async def test_another_writer_is_noticed() -> None:
     await first.resume()
     await first.copy(_stdout(b"one\n", b"two\n", b"three\n"))
     assert _text(await _stored(log)) == b"one\ntwo\nthree\n"
+
+
+# --- what is known to be whole ----------------------------------------------------------------------------------
+
+
+async def test_nothing_is_complete_before_its_end() -> None:
+    pump, _ = OutputPump(MemoryOutput(), TOKEN, JOB), None
+    assert not pump.complete
+    with pytest.raises(EngineUnavailableError):
+        await pump.copy(_until([OutputPiece("stdout", b"one\n"), OutputPiece("stdout", b"two\n")], 1), attached=True)
+    assert not pump.complete
+
+
+@pytest.mark.parametrize("limit", [0, 4, 3])
+async def test_what_was_attached_to_is_complete_up_to_the_limit(limit: int) -> None:
+    pump = OutputPump(MemoryOutput(), TOKEN, JOB, limit=limit)
+    await pump.copy(_stdout(b"one\n"), attached=True)
+    assert (pump.complete, pump.truncated) == (True, limit == 3)
+
+
+async def test_a_log_is_complete_if_it_was_read_to_its_end() -> None:
+    """Where it was cut, what comes first in it may not be what was written first."""
+    for limit, complete in ((4, True), (3, False)):
+        pump, _ = await _copied(_stdout(b"one\n"), limit=limit)
+        assert pump.complete is complete
+
+
+async def test_a_log_that_may_have_rotated_is_not_complete() -> None:
+    async def rotated() -> AsyncIterator[OutputPiece]:
+        yield OutputPiece("stdout", b"one correct h")
+        raise LogRotatedError
+
+    pump, chunks = await _copied(rotated(), mask=[SECRET])
+    assert (_text(chunks), pump.complete) == (b"one correct h", False)
+
+
+async def test_after_an_interruption_of_the_engine_nobody_knows() -> None:
+    """The engine may have been killed, and have read more from the container than it wrote to its log."""
+    pump = OutputPump(MemoryOutput(), TOKEN, JOB)
+    with pytest.raises(EngineUnavailableError):
+        await pump.copy(_until([OutputPiece("stdout", b"one\n"), OutputPiece("stdout", b"two\n")], 1), attached=True)
+    await pump.resume()
+    await pump.copy(_stdout(b"one\n", b"two\n"))
+    assert (pump.size, pump.complete) == (8, False)
+
+
+# --- being slow, and giving up ------------------------------------------------------------------------------------
+
+
+class Stalling(MemoryOutput):
+    """A log that stores nothing until it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
+        await self.may.wait()
+        return await super().append(token, job_id, chunk, after=after)
+
+
+async def test_a_log_that_stalls_lets_an_attached_container_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "BEHIND", 0.01)
+    written = [b"%08d" % number for number in range(3 * PIECES_WAITING)]
+    log, gone = Stalling(), asyncio.Event()
+
+    async def attached() -> AsyncIterator[OutputPiece]:
+        try:
+            for text in written:
+                yield OutputPiece("stdout", text)
+        finally:
+            gone.set()
+
+    pump = OutputPump(log, TOKEN, JOB)
+    copying = asyncio.create_task(pump.copy(attached(), attached=True))
+    async with asyncio.timeout(10):
+        await gone.wait()
+        log.may.set()
+        with pytest.raises(FellBehindError):
+            await copying
+    await pump.resume()
+    await pump.copy(_stdout(*written))
+    assert (_text(await _stored(log)), pump.complete) == (b"".join(written), True)
+
+
+async def test_output_is_given_up_without_a_race_with_the_search_for_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search goes on in its thread whatever becomes of who waits for it."""
+    begun, may, flushed = asyncio.Event(), threading.Event(), threading.Event()
+    loop, feed, flush = asyncio.get_running_loop(), Redactor.feed, Redactor.flush
+
+    def feeding(redactor: Redactor, data: bytes) -> bytes:
+        loop.call_soon_threadsafe(begun.set)
+        may.wait(10)
+        assert not flushed.is_set()
+        return feed(redactor, data)
+
+    def flushing(redactor: Redactor, *, broken: bool = False) -> bytes:
+        flushed.set()
+        return flush(redactor, broken=broken)
+
+    monkeypatch.setattr(Redactor, "feed", feeding)
+    monkeypatch.setattr(Redactor, "flush", flushing)
+
+    async def hanging() -> AsyncGenerator[OutputPiece, None]:
+        yield OutputPiece("stdout", b"whole correct horse, part: correct ho")
+        await asyncio.Event().wait()
+
+    log = MemoryOutput()
+    pump = OutputPump(log, TOKEN, JOB)
+    pump.mask([SECRET])
+    copying = Copying(DockerEngine(), pump, "c", hanging(), concealed=False)
+    async with asyncio.timeout(10):
+        await begun.wait()
+        giving_up = asyncio.create_task(copying.give_up())
+        await asyncio.wait({giving_up}, timeout=0.05)
+        may.set()
+        await giving_up
+    assert _text(await _stored(log)) == b"whole ***, part: ***"
+    assert (pump.complete, pump.masked) == (False, 2)

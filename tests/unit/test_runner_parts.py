@@ -17,7 +17,8 @@ from stint_runner.backlog import Backlog
 from stint_runner.clock import boot_time
 from stint_runner.engine import OutputPiece
 from stint_runner.lease import Lease, LeaseTimes
-from stint_runner.output import CHUNK_BYTES, OutputPump
+from stint_runner.output import OutputPump
+from stint_runner.pieces import CHUNK_BYTES
 from stint_runner.waiting import append_surely
 from tests.events import TOKEN, started, submitted
 from tests.outputs import written

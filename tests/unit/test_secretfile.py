@@ -1,13 +1,26 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stint.errors import JobFailedError
-from stint_runner.secretfile import SecretRef, check_file_type, parse_ref, parse_refs, pick, render, secrets_member
+from stint_runner.docker import DockerEngine
+from stint_runner.secretfile import (
+    Seal,
+    SecretRef,
+    check_file_type,
+    new_key,
+    parse_ref,
+    parse_refs,
+    pick,
+    read_values,
+    render,
+    secrets_member,
+)
 
 HEAD = "---\n# gostint vault secrets injected:\n"
 AWKWARD = "\n\r\t \x85\u2028\ufeff\x00a:#-?|>'\"%@&*!{}[],"
@@ -166,3 +179,53 @@ def test_the_file_is_the_job_user_s_alone() -> None:
     assert (member.path, member.mode, member.owner) == ("/secrets.yml", 0o400, 2001)
     compat = secrets_member({"a": "b"}, "json", compat=True)
     assert (compat.path, compat.mode, compat.owner) == ("/secrets.json", 0o444, 0)
+
+
+# --- read back after a restart ------------------------------------------------------------------------------------
+
+
+class Files(DockerEngine):
+    """The files of one container."""
+
+    def __init__(self, **files: bytes) -> None:
+        super().__init__()
+        self._files = files
+
+    async def read_file(self, container_id: str, path: str) -> bytes | None:
+        del container_id
+        return self._files.get(path.removeprefix("/secrets."))
+
+
+SECRETS: dict[str, Any] = {"P": "correct horse", "N": 7, "LINES": "a\nb\n"}
+
+
+@pytest.mark.parametrize("file_type", ["yaml", "json"])
+async def test_the_values_are_read_back_from_the_file_that_was_written(file_type: str) -> None:
+    member = secrets_member(SECRETS, file_type)
+    seal = Seal.of(member, new_key())
+    files = {"yml": b"P: planted\n", "json": b'{"P": "planted"}'}
+    engine = Files(**{**files, member.path.removeprefix("/secrets."): member.data})
+    assert sorted(map(str, await read_values(engine, "c", seal))) == sorted(map(str, SECRETS.values()))
+
+
+@pytest.mark.parametrize(
+    "files", [{}, {"yml": b"P: other\n"}, {"yml": b"a: &x [*x]\n"}, {"json": b'{"P": "correct horse"}'}], ids=str
+)
+async def test_a_file_that_the_job_changed_is_not_read(files: dict[str, bytes]) -> None:
+    seal = Seal.of(secrets_member(SECRETS, ""), new_key())
+    with pytest.raises(JobFailedError):
+        await read_values(Files(**files), "c", seal)
+
+
+async def test_without_a_digest_no_file_is_read() -> None:
+    member = secrets_member(SECRETS, "")
+    with pytest.raises(JobFailedError):
+        await read_values(Files(yml=member.data), "c", Seal(new_key()))
+
+
+def test_a_digest_tells_nothing_without_its_key() -> None:
+    member = secrets_member({"PIN": 1234}, "")
+    assert len({Seal.of(member, new_key()).digest for _ in range(3)}) == 3
+    key = new_key()
+    moved = msgspec.structs.replace(member, path="/secrets.json")
+    assert Seal.of(member, key) == Seal.of(member, key) != Seal.of(moved, key)

@@ -100,7 +100,13 @@ class Jobs:
         return Kill(
             requested=KillRequested(event_id=self.new_event_id(), at=at, **by),
             ended=Ended(
-                event_id=self.new_event_id(), at=at, **by, status=State.FAILED, reason="killed", error="job killed"
+                event_id=self.new_event_id(),
+                at=at,
+                **by,
+                status=State.FAILED,
+                reason="killed",
+                error="job killed",
+                output_complete=True,  # it stands only where the job never ran
             ),
         )
 

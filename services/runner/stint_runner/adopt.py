@@ -150,7 +150,7 @@ class Adoption:
         leased = Leased(self._parts.log, self._parts.queues, address, lease)
         leased.watch.see(job)
         queued = QueuedJob(self._parts, leased)
-        queued.note(job, noted.container_id if noted else "")
+        queued.note(job, noted.container_id if noted else "", noted.secrets_digest if noted else "")
         log.info("job adopted", lease="lost" if lease.lost else "renewed")
         return asyncio.create_task(self._attendant.process(leased, queued, lambda: self._go_on(job, queued)))
 
@@ -162,9 +162,8 @@ class Adoption:
             queued.over()
             return await take_over_own(self._parts, job)
         time_left = _left(job, container.labels.get(LABEL_TIMEOUT, ""))
-        return await queued.adopt(
-            job, container.container_id, masked=LABEL_MASKED in container.labels, time_left=time_left
-        )
+        seal_key = container.labels.get(LABEL_MASKED)
+        return await queued.adopt(job, container.container_id, seal_key=seal_key, time_left=time_left)
 
     async def _clear(self, job: Job) -> None:
         if await cleared(self._parts.engine, job.job_id):

@@ -8,7 +8,7 @@ import structlog
 
 from stint.errors import ConfigError, InvalidJobIdError, InvalidTokenError, LeaseLostError
 from stint.eventlog import Delivery, Outcome
-from stint.events import Ended, Rejected
+from stint.events import Ended, Launched, Rejected
 from stint.job import ACTIVE, Finish, Job, State, decide
 from stint.subjects import EventAddress, parse_event_subject, queue_name
 from stint_runner.lease import Lease
@@ -165,7 +165,9 @@ class Attendant:
         if job is None or (job.state in ACTIVE and job.runner != self._parts.runner):
             return Verdict.DROP
         sentence = f"Internal error in the runner: {type(error).__name__}."
-        ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
+        launched = Launched.kind in job.facts
+        status = "unknown" if launched else "failed"
+        ended = self._parts.fact(Ended, status=status, reason="internal", error=sentence, output_complete=not launched)
         for event in decide(job, Finish(ended)):
             if await append_surely(self._parts.log, job.token, job.job_id, event, after=job.sequence) is Outcome.LOST:
                 return Verdict.DROP

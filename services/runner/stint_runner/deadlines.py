@@ -40,6 +40,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
         seconds: W: for so long after the last confirmation it may run.
         hold: it may run on for ever; its queue waits.
         container_id: the engine's id, "" until it has a container.
+        secrets_digest: of its secrets file (see `stint_runner.secretfile.Seal`), "" until it has a container.
     """
 
     job_id: str
@@ -51,6 +52,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     hold: bool = False
     container_id: str = ""
+    secrets_digest: str = ""
 
 
 class Noted(msgspec.Struct, frozen=True):

@@ -1,15 +1,14 @@
 """The container engine as Docker speaks it (tried on Docker 26)."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Final
 
-import aiohttp
 from aiodocker.containers import DockerContainer
 
-from stint.errors import EngineUnavailableError, ImageError
+from stint.errors import ImageError
 from stint_runner import docker_wire as wire
 from stint_runner import read_only
 from stint_runner.docker_client import (
@@ -24,6 +23,7 @@ from stint_runner.docker_client import (
 )
 from stint_runner.docker_errors import engine_errors
 from stint_runner.docker_images import DockerImages
+from stint_runner.docker_output import attached, logged
 from stint_runner.engine import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
 from stint_runner.logins import NO_LOGINS, LoginSource
 
@@ -123,18 +123,17 @@ class DockerEngine(Engine):
         with engine_errors():
             await self._container(container_id).start()
 
-    async def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
+    async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:
         """See `Engine`. Pieces have at most 64 KiB."""
-        url, parameters = f"containers/{container_id}/logs", {"follow": "1", "stdout": "1", "stderr": "1"}
+        pieces = attached(self._client(), container_id, tty=tty)
         with engine_errors():
-            inspected = await self._container(container_id).show()
-            split = _terminal if inspected["Config"]["Tty"] else _frames
-            async with (
-                self._client().stream("GET", url, parameters, limits=ENDLESS) as body,
-                aclosing(split(body)) as pieces,
-            ):
-                async for piece in pieces:
-                    yield piece
+            async with asyncio.timeout(SHORT.total):
+                await anext(pieces)
+        return pieces
+
+    def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
+        """See `Engine`. Pieces have at most 64 KiB."""
+        return logged(self._client(), container_id)
 
     async def wait(self, container_id: str) -> Exit:
         """See `Engine`."""
@@ -199,18 +198,3 @@ class DockerEngine(Engine):
         if self._docker is None:
             self._docker = DockerClient(self._host, self._ssl_context, self._api_version)
         return self._docker
-
-
-async def _frames(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, None]:
-    parser = wire.FrameParser()
-    async for data in body.iter_chunked(STEP):
-        # The engine makes a frame of each line: what came together goes on together.
-        for piece in wire.merged(parser.feed(data)):
-            yield piece
-    if not parser.between_frames:
-        raise EngineUnavailableError("The container's output broke off.")
-
-
-async def _terminal(body: aiohttp.StreamReader) -> AsyncGenerator[OutputPiece, None]:
-    async for data in body.iter_chunked(STEP):
-        yield OutputPiece("tty", data)

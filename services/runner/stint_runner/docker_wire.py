@@ -4,14 +4,13 @@ import io
 import json
 import math
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from typing import Any, Final
 
-from stint.errors import EngineError
 from stint.limits import Limits
 from stint.view import parse_time
-from stint_runner.engine import ContainerInfo, ContainerSpec, Exit, OutputPiece
+from stint_runner.docker_frames import LOG_FILE
+from stint_runner.engine import ContainerInfo, ContainerSpec, Exit
 from stint_runner.images import parse_reference
 from stint_runner.overlay import USER_ID
 
@@ -27,12 +26,10 @@ _CPU_PERIOD: Final = 100_000
 """Microseconds; the kernel's default."""
 _ALIVE: Final = frozenset({"running", "paused", "restarting"})
 _ENDED: Final = frozenset({"exited", "dead"})
-_FRAME_HEADER: Final = 8
-_STREAMS: Final = {1: "stdout", 2: "stderr"}
 _LOG_CONFIG: Final = {
     # Not json-file: that replaces bytes that are not UTF-8.
     "Type": "local",
-    "Config": {"max-size": "128m", "max-file": "2", "compress": "false"},
+    "Config": {"max-size": f"{LOG_FILE}", "max-file": "2", "compress": "false"},
 }
 _FIGURES: Final = {
     "containers": "Containers",
@@ -187,53 +184,3 @@ def regular_file(archive: bytes) -> bytes | None:
             return stream.read() if stream else None
     except tarfile.TarError:
         return None
-
-
-class FrameParser:
-    """Takes the engine's multiplexed output apart: 8 bytes of header (stream, three zeros, size), then the bytes.
-
-    A frame may come out in several pieces, as its bytes come in; nothing but a header is ever held back.
-    """
-
-    def __init__(self) -> None:
-        self._header = b""
-        self._stream = ""
-        self._left = 0
-
-    @property
-    def between_frames(self) -> bool:
-        """Whether the output may end here."""
-        return not self._header and not self._left
-
-    def feed(self, data: bytes) -> Iterator[OutputPiece]:
-        """The pieces in the next bytes of the connection. Must be run through before the next call.
-
-        Raises:
-            EngineError: a frame of no known stream: Docker reports there that it cannot read the log.
-        """
-        position = 0
-        while position < len(data):
-            if self._left:
-                piece = data[position : position + self._left]
-                self._left -= len(piece)
-                position += len(piece)
-                yield OutputPiece(self._stream, piece)
-            else:
-                position += self._take_header(data, position)
-
-    def _take_header(self, data: bytes, position: int) -> int:
-        taken = data[position : position + _FRAME_HEADER - len(self._header)]
-        self._header += taken
-        if len(self._header) == _FRAME_HEADER:
-            stream = _STREAMS.get(self._header[0])
-            if stream is None:
-                raise EngineError("The engine could not read the container's output.")
-            self._stream, self._left = stream, int.from_bytes(self._header[4:])
-            self._header = b""
-        return len(taken)
-
-
-def merged(pieces: Iterable[OutputPiece]) -> Iterator[OutputPiece]:
-    """Pieces in the same order, with those that follow each other in one stream as one."""
-    for stream, run in groupby(pieces, key=lambda piece: piece.stream):
-        yield OutputPiece(stream, b"".join(piece.data for piece in run))

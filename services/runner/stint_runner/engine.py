@@ -1,6 +1,6 @@
 """The port to a container engine."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -82,8 +82,8 @@ class Engine(Protocol):
     """A container engine.
 
     A container's life is `ensure_image`, `create`, any number of `read_file` and `put_archive`, perhaps `freeze`,
-    `start`, `output` and `wait` side by side, `remove`. `stop`, `kill` and `remove` may come at any moment, twice, and
-    on a container that has exited or is gone: they then do nothing.
+    `attach`, `start`, `wait` while the output is read, `remove`. `stop`, `kill` and `remove` may come at any moment,
+    twice, and on a container that has exited or is gone: they then do nothing.
 
     Everything raises `EngineUnavailableError` when the engine cannot be reached or a gateway before it says so (502 to
     504), and `EngineError` with the engine's own words when it refuses: Docker answers 500 to faults of the job itself.
@@ -145,12 +145,26 @@ class Engine(Protocol):
         """Remove what `freeze` needed beside the containers with these labels, once they are gone. Safe to repeat."""
         ...
 
+    async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:
+        """The output of a container that is not started yet: all of it, as it comes, until it has exited.
+
+        Whoever does not read it holds the container up; whoever closes it lets the container go. `tty` is as in the
+        container's spec.
+        """
+        ...
+
     async def start(self, container_id: str) -> None:
-        """Start it."""
+        """Start it. If this raises `EngineUnavailableError` it may have been started, or will be in a moment."""
         ...
 
     def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
-        """Its output from the beginning, as it comes, until it has exited. Reading slowly does not slow it down."""
+        """The output of a started container from its beginning, as it comes, until it has exited.
+
+        It comes out of the engine's log: reading slowly does not slow the container down.
+
+        Raises:
+            LogRotatedError: at its end, if the log may not have kept all of it.
+        """
         ...
 
     async def wait(self, container_id: str) -> Exit:

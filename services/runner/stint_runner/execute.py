@@ -2,34 +2,31 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Final
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 import structlog
 
 from stint.errors import (
-    BrokerUnavailableError,
     EngineError,
     EngineUnavailableError,
     JobFailedError,
-    LogGapError,
     VaultError,
 )
 from stint.events import Ended, Launched
 from stint.job import Job
+from stint.subjects import LABEL_JOB
 from stint.waiting import InterruptedByEventError, unless
-from stint_runner.engine import Exit
+from stint_runner.copying import Copying
+from stint_runner.engine import Exit, OutputPiece
 from stint_runner.output import OutputPump
 from stint_runner.parts import Parts
 from stint_runner.prepare import TEXT_LENGTH, Claimed, Preparation
 from stint_runner.removal import cleared, remove_containers
-from stint_runner.secretfile import read_values
-from stint_runner.waiting import attempts, patiently
+from stint_runner.secretfile import Seal, read_values
+from stint_runner.waiting import patiently
 
 log = structlog.get_logger()
-
-OUTPUT_END: Final = 30.0
-"""Seconds after a container's exit in which at least one more chunk of its output must have come."""
 
 
 class Execution(ABC):
@@ -39,9 +36,8 @@ class Execution(ABC):
         self._parts = parts
         self._job_id = job_id
         self._container = ""
-        self._complete = True
+        self._ran = False
         self._gone = True
-        self._resumes = False
         self._concealed = False
         self._pump = OutputPump(parts.output, token, job_id, limit=parts.output_limit)
 
@@ -58,6 +54,8 @@ class Execution(ABC):
         except JobFailedError as error:
             return self._failed(error.sentence, error.reason, error.status)
         except EngineError as error:
+            if self._ran:
+                return self._ended("unknown", "container", f"How the container ended is not known: {error.sentence}")
             return self._failed(f"Run container failed: {error.sentence}", "container")
         except VaultError as error:
             return self._failed(f"Vault did not answer: {error.sentence}", "secrets")
@@ -74,24 +72,27 @@ class Execution(ABC):
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 
-    async def _attend(self, killed: asyncio.Event, seconds: float) -> tuple[Exit, str]:
-        """See a started container to its end; 0 `seconds` are no time-out."""
+    async def _attend(
+        self, killed: asyncio.Event, seconds: float, attached: AsyncGenerator[OutputPiece, None] | None = None
+    ) -> tuple[Exit, str]:
+        """See a started container to its end; 0 `seconds` are no time-out. `attached` is its output, if we have it."""
         deadline = asyncio.get_running_loop().time() + seconds if seconds else None
-        self._complete = False
-        copying = asyncio.create_task(self._copy())
+        copying = Copying(self._parts.engine, self._pump, self._container, attached, concealed=self._concealed)
         try:
             ending = await self._until_exit(killed, deadline)
             self._gone = True
-            await self._finish(copying)
+            await copying.finish()
+        except EngineError:
+            await copying.give_up()
+            raise
         finally:
-            copying.cancel()
-            await asyncio.gather(copying, return_exceptions=True)
+            await copying.cancel()
         return ending
 
     async def _until_exit(self, killed: asyncio.Event, deadline: float | None) -> tuple[Exit, str]:
         """Through a restart of the engine too: its containers may have lived on, and if not, it knows their end."""
         engine = self._parts.engine
-        waiting = asyncio.create_task(patiently(lambda: engine.wait(self._container), on=EngineUnavailableError))
+        waiting = asyncio.create_task(patiently(self._wait, on=EngineUnavailableError))
         try:
             async with asyncio.timeout_at(deadline):
                 return await unless(killed, asyncio.shield(waiting)), ""
@@ -105,33 +106,12 @@ class Execution(ABC):
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
 
-    async def _copy(self) -> None:
-        """Copy the output, and go on where it broke off: the engine gives it again from its beginning."""
-        if self._concealed:
-            raise EngineError("Its secret values are not known any more.")
-        async for attempt in attempts(on=(EngineUnavailableError, BrokerUnavailableError, LogGapError)):
-            with attempt:
-                if self._resumes:
-                    await self._pump.resume()
-                self._resumes = True
-                await self._pump.copy(self._parts.engine.output(self._container))
-
-    async def _finish(self, copying: "asyncio.Task[None]") -> None:
-        """Wait for the rest of the output, if the engine still gives it."""
-        seen = -1
-        while not copying.done() and self._pump.chunks != seen:
-            seen = self._pump.chunks
-            await asyncio.wait({copying}, timeout=OUTPUT_END)
-        fault = copying.exception() if copying.done() else TimeoutError()
-        self._complete = fault is None and not self._pump.gap
-        if fault is not None:
-            log.warning("output incomplete", job=self._job_id, error=type(fault).__name__)
-            await self._give_up(copying)
-
-    async def _give_up(self, copying: "asyncio.Task[None]") -> None:
-        copying.cancel()
-        await asyncio.gather(copying, return_exceptions=True)
-        await self._pump.flush(broken=True)
+    async def _wait(self) -> Exit:
+        try:
+            return await self._parts.engine.wait(self._container)
+        except EngineUnavailableError:
+            self._pump.gap = True  # an engine that was killed took along what it had read and not yet logged
+            raise
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -141,6 +121,11 @@ class Execution(ABC):
             reason = "oom" if exited.oom_killed else "exit_code"
         error = f"The job ran for longer than its time-out of {seconds:.12g} seconds." if stopped == "timeout" else ""
         return self._ended("failed" if reason else "success", reason, error, return_code=exited.code)
+
+    def broken(self, error: Exception) -> Ended:
+        """The fact to append where `run` raised what it should not."""
+        sentence = f"Internal error in the runner: {type(error).__name__}."
+        return self._ended("unknown" if self._ran else "failed", "internal", sentence)
 
     def _failed(self, sentence: str, reason: str, status: str = "failed") -> Ended:
         return self._ended(status, reason, sentence)
@@ -156,7 +141,7 @@ class Execution(ABC):
             chunks=self._pump.chunks,
             output_bytes=self._pump.size,
             output_digest=self._pump.digest,
-            output_complete=self._complete,
+            output_complete=self._pump.complete or not self._ran,
             output_truncated=self._pump.truncated,
             output_masked=self._pump.masked,
         )
@@ -183,8 +168,11 @@ class Execution(ABC):
 class ClaimedExecution(Execution):
     """A job that this runner has claimed."""
 
-    def __init__(self, parts: Parts, claimed: Claimed, before_start: Callable[[str], None]) -> None:
-        """`before_start` is told the container's id right before it is started, and may raise LeaseLostError."""
+    def __init__(self, parts: Parts, claimed: Claimed, before_start: Callable[[str, str], None]) -> None:
+        """`before_start` is called right before a start, and may raise LeaseLostError.
+
+        It is told the container's id, and the digest of its secrets file.
+        """
         super().__init__(parts, claimed.token, claimed.job_id)
         self._preparation = Preparation(parts, claimed)
         self._before_start = before_start
@@ -200,10 +188,30 @@ class ClaimedExecution(Execution):
             self._pump.mask(prepared.secrets.values())
         if killed.is_set():
             raise InterruptedByEventError
-        self._before_start(self._container)
+        attached = await self._parts.engine.attach(self._container, tty=prepared.payload.tty)
+        async with aclosing(attached):
+            self._before_start(self._container, prepared.secrets_digest)
+            await self._start()
+            return *await self._attend(killed, prepared.timeout, attached), prepared.timeout
+
+    async def _start(self) -> None:
+        """Start the container, once. Where the engine's answer is lost it is asked what became of it.
+
+        Raises:
+            EngineError: it was not started; or, if `_ran` is set by then, nobody knows.
+        """
+        engine = self._parts.engine
         self._gone = False
-        await self._parts.engine.start(self._container)
-        return *await self._attend(killed, prepared.timeout), prepared.timeout
+        try:
+            await engine.start(self._container)
+        except EngineUnavailableError:
+            self._ran = True
+            found = await patiently(lambda: engine.find({LABEL_JOB: self._job_id}), on=EngineUnavailableError)
+            if not any(container.started for container in found if container.container_id == self._container):
+                # It may be started in a moment, or have been and be gone: it is removed now, and never tried again.
+                raise EngineError("The engine did not say whether it was started.") from None
+            log.warning("the answer to a start was lost, the container runs", job=self._job_id)
+        self._ran = True
 
     async def clean_up(self) -> bool:
         """Also revokes the job's token."""
@@ -213,14 +221,14 @@ class ClaimedExecution(Execution):
 class AdoptedExecution(Execution):
     """A job whose container was started by an earlier process of this runner. Its token ends by itself."""
 
-    def __init__(self, parts: Parts, job: Job, container_id: str, *, masked: bool, timeout: float) -> None:
-        """`timeout` is what is left of its time-out, 0 for none; `masked`: secret values must not be shown."""
+    def __init__(self, parts: Parts, job: Job, container_id: str, *, seal: Seal | None, timeout: float) -> None:
+        """`timeout` is what is left of its time-out, 0 for none; with a `seal` secret values must not be shown."""
         super().__init__(parts, job.token, job.job_id)
         self._launched = job.fact(Launched)
         self._container = container_id
+        self._ran = True
         self._gone = False
-        self._resumes = True
-        self._masked = masked
+        self._seal = seal
         self._timeout = timeout
 
     @property
@@ -228,14 +236,15 @@ class AdoptedExecution(Execution):
         return self._launched.container_image if self._launched else ""
 
     async def _run(self, killed: asyncio.Event) -> tuple[Exit, str, float]:
-        if self._masked:
-            await patiently(self._mask, on=EngineUnavailableError)
+        if self._seal is not None:
+            seal = self._seal
+            await patiently(lambda: self._mask(seal), on=EngineUnavailableError)
         return *await self._attend(killed, self._timeout), self._timeout
 
-    async def _mask(self) -> None:
+    async def _mask(self, seal: Seal) -> None:
         """Without the values the job goes on, but what it writes stays unseen."""
         try:
-            self._pump.mask(await read_values(self._parts.engine, self._container))
+            self._pump.mask(await read_values(self._parts.engine, self._container, seal))
         except JobFailedError as error:
             log.warning("output not shown", job=self._job_id, error=error.sentence)
             self._concealed = True

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stint_runner.content import Content, Manifest, parse_manifest
@@ -10,16 +11,24 @@ from stint_runner.overlay import overlay
 from stint_runner.parts import Parts
 from stint_runner.passwd import PATH as PASSWD
 from stint_runner.passwd import passwd_member
-from stint_runner.secretfile import secrets_member
+from stint_runner.secretfile import Seal, secrets_member
 from stint_runner.spec import exposes_token, secret_refs
 
 IMAGE_MANIFEST: Final = "/gostint_image.yml"
 
 
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """The secrets that a container holds by variable, and the seal of their file."""
+
+    secrets: Mapping[str, Any] = field(repr=False)
+    seal: Seal
+
+
 async def fill(
-    parts: Parts, container_id: str, opened: Opened, content: Content, *, job_token: str
-) -> Mapping[str, Any]:
-    """Content first, so that it cannot replace the secrets file. Returns the secrets by variable.
+    parts: Parts, container_id: str, opened: Opened, content: Content, *, job_token: str, seal_key: str
+) -> Filled:
+    """Content first, so that it cannot replace the secrets file. `seal_key` is the one that the container bears.
 
     Raises:
         JobFailedError: a secret cannot be had, or the image's manifest is wrong.
@@ -32,7 +41,7 @@ async def fill(
     passwd = passwd_member(await parts.engine.read_file(container_id, PASSWD))
     secrets = secrets_member(values, opened.job.secret_file_type, compat=parts.compat)
     await parts.engine.put_archive(container_id, overlay(passwd, secrets))
-    return values
+    return Filled(values, Seal.of(secrets, seal_key))
 
 
 async def _secrets(

@@ -6,21 +6,22 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
-from stint.errors import BrokerUnavailableError
+from stint.errors import BrokerUnavailableError, EngineUnavailableError, LogRotatedError, StintError
 from stint.eventlog import Chunk, OutputLog
 from stint_runner.engine import OutputPiece
+from stint_runner.pieces import CHUNK_BYTES, PieceQueue
 from stint_runner.redact import Needles, Redactor
 from stint_runner.spellings import spellings
 from stint_runner.waiting import patiently
 
-CHUNK_BYTES: Final = 64 * 1024
-"""A chunk is closed when it holds this much; the last piece can take it to twice that."""
-PIECES_WAITING: Final = 64
-"""Pieces read ahead of the log: with pieces of at most 64 KiB this bounds a job's memory at 4 MiB."""
 OUTPUT_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of a job's output that are kept, if nothing else is said."""
+BEHIND: Final = 1.0
+"""Seconds that an attached container may be held up because the pieces that wait here are not stored."""
 
-_NOTHING_YET: Final = OutputPiece("", b"")
+
+class BrokenOffError(StintError):
+    """The output was given up."""
 
 
 class OutputPump:
@@ -40,7 +41,8 @@ class OutputPump:
         size: bytes stored.
         digest: hex digest of the last one.
         truncated: there was more than the limit. The last chunk is a line that says so, and counts in `size`.
-        gap: after a resumption the engine did not give again what is stored: its log had rotated.
+        gap: some of it may be missing: after a resumption the engine did not give again what is stored, its log may
+            have rotated, or the engine was interrupted.
     """
 
     def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = OUTPUT_LIMIT) -> None:
@@ -56,6 +58,14 @@ class OutputPump:
         self._needles: Needles | None = None
         self._redactors: dict[str, Redactor] = {}
         self._replays: dict[str, _Replay] = {}
+        self._reading: asyncio.Task[Exception | None] | None = None
+        self._broken_off = False
+        self._whole = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the container wrote is stored, up to the limit. True only where that is proven."""
+        return self._whole and not self.gap
 
     @property
     def masked(self) -> int:
@@ -73,42 +83,85 @@ class OutputPump:
             BrokerUnavailableError: what is stored cannot be read to its end.
         """
         last = await self._log.last(*self._place)
-        self._redactors.clear()
-        self._replays.clear()
-        self.chunks, self.size, self.digest, self._sequence = 0, 0, "", 0
+        replays: dict[str, _Replay] = {}
+        chunks, size, digest, sequence = 0, 0, "", 0
         async for chunk in self._log.read(*self._place):
-            self._replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
-            self._is_stored(chunk, chunk.sequence)
-        if last is not None and self._sequence < last.sequence:
+            replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
+            chunks, size, digest, sequence = chunk.number, size + len(chunk.data), chunk.digest, chunk.sequence
+        if last is not None and sequence < last.sequence:
             raise BrokerUnavailableError("A replica of NATS lags behind.")
+        self._redactors.clear()
+        self._replays = replays
+        self.chunks, self.size, self.digest, self._sequence = chunks, size, digest, sequence
         self.truncated = 0 < self._limit < self.size
 
-    async def copy(self, pieces: AsyncIterator[OutputPiece]) -> None:
+    async def copy(self, pieces: AsyncIterator[OutputPiece], *, attached: bool = False) -> None:
         """Store everything up to the limit, and return when the output has ended or the limit was passed.
 
-        In the second case nothing reads the pieces any more: an engine's output does not wait for its readers.
+        In the second case nothing reads the pieces any more, and they are closed.
+
+        Args:
+            pieces: the output from its first byte on, as far as the engine still has it.
+            attached: the pieces are `Engine.attach`'s: certain to begin with the first byte, and nothing to be slow at.
 
         Raises:
             StintError: the output broke off. What had come of it is stored, but for what `flush` would give.
             LogGapError: another writer stored output of this job.
+            FellBehindError: nothing could be stored for too long. Go on with `resume` and the engine's log.
+            BrokenOffError: after `break_off`.
         """
         if 0 < self._limit < self.size:  # it was truncated before this was resumed
             return
-        waiting: asyncio.Queue[OutputPiece | None] = asyncio.Queue(PIECES_WAITING)
-        reading = asyncio.create_task(_read(pieces, waiting))
+        waiting = PieceQueue()
+        reading = self._reading = asyncio.create_task(self._read(pieces, waiting, BEHIND if attached else None))
         try:
-            async with aclosing(_gather(waiting)) as gathered:
+            async with aclosing(waiting.gathered()) as gathered:
                 async for stream, data in gathered:
                     await self._keep(stream, await self._redacted(stream, data))
                     if self.truncated:
+                        self._whole = attached
                         return
-            if fault := await reading:
+            fault = await reading
+            if fault and not isinstance(fault, LogRotatedError):
                 raise fault
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         await self.flush()
         self.gap = self.gap or bool(self._replays)
+        self._whole = True
+
+    def break_off(self) -> None:
+        """Let `copy` read nothing more: it stores what has come, and raises `BrokenOffError`."""
+        self._broken_off = True
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def _check(self) -> None:
+        if self._broken_off:
+            raise BrokenOffError
+
+    async def _read(
+        self, pieces: AsyncIterator[OutputPiece], waiting: PieceQueue, patience: float | None
+    ) -> Exception | None:
+        """Read to the end, and return what broke it off."""
+        fault: Exception | None = None
+        try:
+            self._check()
+            async for piece in pieces:
+                await waiting.put(piece, patience)
+        except asyncio.CancelledError:
+            if not self._broken_off:
+                raise
+            fault = BrokenOffError()
+        except Exception as error:  # noqa: BLE001 - whoever reads the queue raises it
+            self.gap = self.gap or isinstance(error, EngineUnavailableError | LogRotatedError)
+            fault = error
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
+        waiting.end()
+        return fault
 
     async def flush(self, *, broken: bool = False) -> None:
         """Store what a secret value may begin with; masked if the output broke off there. No copy may follow."""
@@ -193,31 +246,3 @@ class _Replay:
     def agrees(self) -> bool:
         """Whether the bytes that came were those that are stored."""
         return self._come.digest() == self._stored.digest()
-
-
-async def _read(pieces: AsyncIterator[OutputPiece], waiting: "asyncio.Queue[OutputPiece | None]") -> Exception | None:
-    """Read to the end, and return what broke it off."""
-    fault: Exception | None = None
-    try:
-        async for piece in pieces:
-            await waiting.put(piece)
-    except Exception as error:  # noqa: BLE001 - whoever reads the queue raises it
-        fault = error
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()
-    await waiting.put(None)
-    return fault
-
-
-async def _gather(waiting: "asyncio.Queue[OutputPiece | None]") -> AsyncGenerator[tuple[str, bytes], None]:
-    """What has come in one stream until now, in order, about a chunk at a time."""
-    piece = await waiting.get()
-    while piece is not None:
-        stream, data = piece.stream, bytearray()
-        while piece is not None and piece.stream == stream and len(data) < CHUNK_BYTES:
-            data += piece.data
-            piece = _NOTHING_YET if waiting.empty() else waiting.get_nowait()
-        yield stream, bytes(data)
-        if piece is _NOTHING_YET:
-            piece = await waiting.get()

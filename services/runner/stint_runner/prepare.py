@@ -32,7 +32,7 @@ from stint_runner.memory import Share
 from stint_runner.opening import Opened
 from stint_runner.parts import Parts
 from stint_runner.removal import CLEAN_UP, cleared
-from stint_runner.secretfile import check_file_type
+from stint_runner.secretfile import check_file_type, new_key
 from stint_runner.spec import (
     JobContext,
     container_image,
@@ -75,11 +75,13 @@ class Prepared:
 
     Attributes:
         timeout: seconds that it may run, 0 for no limit.
+        secrets_digest: by which its secrets file is known again (see `stint_runner.secretfile.Seal`).
         payload: without its content, which is in the container.
     """
 
     container_id: str
     timeout: float
+    secrets_digest: str
     payload: JobPayload = field(repr=False)
     secrets: Mapping[str, Any] = field(repr=False)
 
@@ -97,6 +99,7 @@ class Preparation:
         self._claimed = claimed
         self._job_token = ""
         self._read_only = False
+        self._seal_key = new_key()
         # What a cancellation must not lose sight of: the server may finish it all the same.
         self._login: asyncio.Future[str] | None = None
         self._creation: asyncio.Future[str] | None = None
@@ -130,9 +133,17 @@ class Preparation:
         await self._pull(payload)
         spec = container_spec(payload, self.image, context)
         container_id = await self._create(spec)
-        values = await fill(self._parts, container_id, opened, content, job_token=self._job_token)
-        timeout = context.limits.timeout
-        return Prepared(container_id=container_id, timeout=timeout, payload=payload, secrets=values), spec
+        filled = await fill(
+            self._parts, container_id, opened, content, job_token=self._job_token, seal_key=self._seal_key
+        )
+        prepared = Prepared(
+            container_id=container_id,
+            timeout=context.limits.timeout,
+            secrets_digest=filled.seal.digest,
+            payload=payload,
+            secrets=filled.secrets,
+        )
+        return prepared, spec
 
     async def _opened(self) -> tuple[Opened, Content]:
         """The payload, and its content taken out of it."""
@@ -194,7 +205,7 @@ class Preparation:
             ack=claimed.ack,
             origin=claimed.origin,
             timeout=limits.timeout,
-            masked=payload.mask_secrets,
+            seal_key=self._seal_key if payload.mask_secrets else "",
             read_only=payload.read_only,
         )
         return JobContext(

@@ -21,6 +21,7 @@ from stint_runner.parts import Parts
 from stint_runner.prepare import Claimed
 from stint_runner.processes import incarnation
 from stint_runner.removal import cleared, remove_containers
+from stint_runner.secretfile import Seal
 from stint_runner.waiting import append_surely, patiently
 from stint_runner.watch import Verdict
 
@@ -76,14 +77,23 @@ class QueuedJob:
         log.info("job started")
         return await self._finish(self._execution)
 
-    async def adopt(self, job: Job, container_id: str, *, masked: bool, time_left: float) -> Verdict:
-        """Go on with a container that an earlier process of this runner started; `time_left` is as in its execution."""
-        self._execution = AdoptedExecution(self._parts, job, container_id, masked=masked, timeout=time_left)
+    async def adopt(self, job: Job, container_id: str, *, seal_key: str | None, time_left: float) -> Verdict:
+        """Go on with a container that an earlier process of this runner started.
+
+        Args:
+            job: which was noted.
+            container_id: its container.
+            seal_key: of its secrets file, None if no secrets need to be masked.
+            time_left: as in its execution.
+        """
+        digest = self._deadline.secrets_digest if self._deadline else ""
+        seal = None if seal_key is None else Seal(seal_key, digest)
+        self._execution = AdoptedExecution(self._parts, job, container_id, seal=seal, timeout=time_left)
         return await self._finish(self._execution)
 
     # --- its deadline -----------------------------------------------------------------------------------------------
 
-    def note(self, job: Job, container_id: str = "") -> None:
+    def note(self, job: Job, container_id: str = "", secrets_digest: str = "") -> None:
         """Give the watchdog the deadline, and keep it up with the lease.
 
         Raises:
@@ -101,6 +111,7 @@ class QueuedJob:
             seconds=lease.times.watchdog,
             hold=self._leased.holds,
             container_id=container_id,
+            secrets_digest=secrets_digest,
         )
         try:
             self._parts.deadlines.put(self._deadline, lease.confirmed)
@@ -126,10 +137,10 @@ class QueuedJob:
         except StateError as error:  # the watchdog will end the job: it must not run unwatched
             log.error("deadline not written", error=error.sentence)  # noqa: TRY400 - a sentence says it
 
-    def _before_start(self, container_id: str) -> None:
+    def _before_start(self, container_id: str, secrets_digest: str) -> None:
         """The last look at the clock: this process may have been frozen since the last heartbeat."""
         self._leased.check()
-        self._change(container_id=container_id)
+        self._change(container_id=container_id, secrets_digest=secrets_digest)
 
     def over(self) -> None:
         """Nothing of the job runs here any more."""
@@ -142,14 +153,16 @@ class QueuedJob:
         """All that costs nothing: the ticket of a job that can be claimed, or the fact that ends it unstarted."""
         parts = self._parts
         if job.kill_requested:
-            return parts.fact(Ended, status="failed", reason="killed", error="job killed")
+            return parts.fact(Ended, status="failed", reason="killed", error="job killed", output_complete=True)
         try:
             ticket = await parts.opener.ticket(job)
             await parts.opener.check_wrapping(ticket)
         except RejectedError as error:
             return parts.fact(Rejected, error=error.sentence)
         except JobFailedError as error:
-            return parts.fact(Ended, status=error.status, reason=error.reason, error=error.sentence)
+            return parts.fact(
+                Ended, status=error.status, reason=error.reason, error=error.sentence, output_complete=True
+            )
         try:
             await patiently(lambda: remove_containers(parts.engine, job.job_id), on=EngineError, within=ENGINE_PATIENCE)
         except EngineError as error:
@@ -182,8 +195,7 @@ class QueuedJob:
             raise
         except Exception as error:  # one job can never take a runner down
             log.exception("internal error")
-            sentence = f"Internal error in the runner: {type(error).__name__}."
-            ended = self._parts.fact(Ended, status="failed", reason="internal", error=sentence)
+            ended = execution.broken(error)
         await execution.contain()
         self.over()
         watch.ending = True

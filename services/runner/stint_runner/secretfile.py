@@ -1,7 +1,11 @@
 """Secret references, and the file that carries their values into the container."""
 
+import asyncio
+import hashlib
+import hmac
 import json
 import re
+import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -115,23 +119,47 @@ def secrets_member(values: Mapping[str, Any], file_type: str, *, compat: bool = 
     return Member(path=path, data=data, mode=0o400, owner=USER_ID)
 
 
-async def read_values(engine: Engine, container_id: str) -> Sequence[Any]:
+class Seal(msgspec.Struct, frozen=True):
+    """By what a runner knows after a restart that a secrets file is still the one that it wrote.
+
+    The file is the job's, who may change it or ship another. Neither half tells anything of the secrets: the key is
+    random, and without it the digest cannot be compared with guesses.
+
+    Attributes:
+        key: hex, a label of the container, which the job cannot change. Who can read it can read the file as well.
+        digest: hex, of path and bytes under the key, kept in the runner's state folder. "" if nothing is known.
+    """
+
+    key: str
+    digest: str = ""
+
+    @classmethod
+    def of(cls, member: Member, key: str) -> "Seal":
+        """The seal of a file that is about to be written."""
+        digest = hmac.digest(key.encode(), member.path.encode() + b"\0" + member.data, hashlib.sha256)
+        return cls(key, digest.hex())
+
+
+def new_key() -> str:
+    """A key for one container's seal."""
+    return secrets.token_hex(32)
+
+
+async def read_values(engine: Engine, container_id: str, seal: Seal) -> Sequence[Any]:
     """The secret values in a container's secrets file, as they were put there.
 
     Raises:
-        JobFailedError: there is no such file any more, or something else is in its place.
+        JobFailedError: the file is not there any more, or is not the one that was put there.
     """
     for path, parse in (("/secrets.yml", yaml.safe_load), ("/secrets.json", json.loads)):
         data = await engine.read_file(container_id, path)
         if data is None:
             continue
-        try:
-            values = parse(data)
-        except (ValueError, yaml.YAMLError):
-            values = None
-        if isinstance(values, dict):
-            return list(values.values())
-    raise JobFailedError("The secrets file is not there any more, so its values cannot be masked.", reason="secrets")
+        found = Seal.of(Member(path=path, data=data, mode=0, owner=0), seal.key)
+        if hmac.compare_digest(found.digest, seal.digest):
+            # In a thread: YAML of a megabyte takes seconds.
+            return list((await asyncio.to_thread(parse, data)).values())
+    raise JobFailedError("The secrets file is not the one that was written, or is gone.", reason="secrets")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -59,7 +59,7 @@ def labels(
     ack: str = "",
     origin: str = "",
     timeout: float = 0,
-    masked: bool = False,
+    seal_key: str = "",
     read_only: bool = False,
 ) -> dict[str, str]:
     """A container's labels.
@@ -71,7 +71,8 @@ def labels(
         ack: the reply subject of the delivery.
         origin: of the delivery: an ack subject must not be used on any other consumer.
         timeout: seconds that the container may run, for whoever takes it up after its runner.
-        masked: whether secret values are to be replaced in its output.
+        seal_key: by which its secrets file is known again (see `stint_runner.secretfile.Seal`), if the secret values
+            are to be replaced in its output.
         read_only: whether an image of the job may have to be removed with it.
     """
     always = {
@@ -84,7 +85,7 @@ def labels(
     }
     return {
         **always,
-        **({LABEL_MASKED: "true"} if masked else {}),
+        **({LABEL_MASKED: seal_key} if seal_key else {}),
         **({LABEL_READ_ONLY: "true"} if read_only else {}),
     }
 

@@ -56,7 +56,7 @@ async def take_over_own(parts: Parts, job: Job) -> Verdict:
     if leftovers or Launched.kind in job.facts:
         ended = _lost(parts)
     else:
-        ended = parts.fact(Ended, status="failed", reason="internal", error=NO_CONTAINER)
+        ended = parts.fact(Ended, status="failed", reason="internal", error=NO_CONTAINER, output_complete=True)
     await append_surely(parts.log, job.token, job.job_id, ended)
     log.warning("job of an earlier process ended", reason=ended.reason)
     if not leftovers:
