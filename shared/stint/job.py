@@ -41,7 +41,7 @@ class State(StrEnum):
     NOTAUTHORISED = "notauthorised"
     """Its wrapped secret id was not good, or the job's role was refused."""
     UNKNOWN = "unknown"
-    """Its runner was lost; nobody can say how it ended."""
+    """Nobody can say how it ended: its runner was lost, or its engine or the runner failed while it ran."""
     DELETED = "deleted"
     """Gone. Never shown, never revived."""
 

@@ -153,7 +153,7 @@ class JobBody(Body):
     output_bytes: int
     """Size of its output so far, as it was stored."""
     output_complete: bool
-    """False if part of the output was lost."""
+    """Whether the output is known to be whole, up to the limit. While it runs: whether nothing is missing so far."""
     output_truncated: bool
     """Whether it wrote more than is kept."""
     output_masked: int
