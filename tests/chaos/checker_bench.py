@@ -71,7 +71,9 @@ class Run:
             )
         self.output[item.job_id] = chunks
         size = sum(len(chunk.data) for chunk in chunks)
-        told = msgspec.structs.replace(events.ended(), chunks=2, output_bytes=size, output_digest=digest)
+        told = msgspec.structs.replace(
+            events.ended(), output_complete=True, chunks=2, output_bytes=size, output_digest=digest
+        )
         self.fact(item.job_id, told, item.queue)
 
     def whole(self, queue: str = "deploys") -> Submission:
