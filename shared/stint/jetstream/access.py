@@ -66,8 +66,6 @@ class Access:
             raise ConfigError("STINT_NATS_CREDS: not a credentials file of NATS.")
         if self.nkey and not _SEED.fullmatch(self.nkey):
             raise ConfigError("STINT_NATS_NKEY: not the seed of a NATS user.")
-        if (self.creds or self.nkey) and not find_spec("nkeys"):
-            raise ConfigError("STINT_NATS_CREDS and STINT_NATS_NKEY need the package nkeys.")
 
     @classmethod
     def of(cls, settings: Settings) -> "Access":

@@ -1,0 +1,109 @@
+"""Users that NATS knows by a key: a seed, or a credentials file that an operator gave out."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nkeys
+import pytest
+
+from stint.jetstream import Access, Broker
+from tests.servers import NatsProcess, running
+
+UNLIMITED = dict.fromkeys(("subs", "conn", "leaf", "imports", "exports", "data", "payload"), -1) | {"wildcards": True}
+STREAMS = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)
+
+
+def pair(prefix: int) -> nkeys.KeyPair:
+    return nkeys.from_seed(nkeys.encode_seed(os.urandom(32), prefix))
+
+
+def public(keys: nkeys.KeyPair) -> str:
+    return str(keys.public_key.decode())
+
+
+def seed(keys: nkeys.KeyPair) -> str:
+    return str(keys.seed.decode())
+
+
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def token(signer: nkeys.KeyPair, subject: nkeys.KeyPair, name: str, claims: Mapping[str, Any]) -> str:
+    """A JWT as NATS signs them."""
+    body: dict[str, Any] = {"iat": 1700000000, "iss": public(signer), "sub": public(subject), "name": name}
+    body |= {"nats": {"version": 2, **claims}}
+    body["jti"] = base64.b32encode(hashlib.sha256(json.dumps(body).encode()).digest()).decode().rstrip("=")
+    head = encoded(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}).encode())
+    signed = f"{head}.{encoded(json.dumps(body).encode())}"
+    return f"{signed}.{encoded(signer.sign(signed.encode()))}"
+
+
+async def connects(access: Access) -> bool:
+    broker = Broker(access)
+    broker.start()
+    try:
+        if not await broker.connected_within(5):
+            return False
+        assert "error" not in await broker.api("INFO")
+        return True
+    finally:
+        await broker.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_seed_opens_nats_for_its_user_alone(tmp_path: Path, *, known: bool) -> None:
+    user = pair(nkeys.PREFIX_BYTE_USER)
+    listed = public(user if known else pair(nkeys.PREFIX_BYTE_USER))
+    settings = f"authorization {{ users: [{{ nkey: {listed} }}] }}"
+    async with running(nats := NatsProcess(tmp_path / "nats", settings=settings)):
+        assert await connects(Access(url=nats.url, nkey=seed(user))) is known
+
+
+async def test_a_credentials_file_opens_nats(tmp_path: Path) -> None:
+    operator, account, system = (
+        pair(prefix) for prefix in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_ACCOUNT)
+    )
+    user, another = pair(nkeys.PREFIX_BYTE_USER), pair(nkeys.PREFIX_BYTE_USER)
+    root = token(operator, operator, "operator", {"type": "operator", "system_account": public(system)})
+    accounts = {
+        public(account): token(operator, account, "jobs", {"type": "account", "limits": UNLIMITED | STREAMS}),
+        public(system): token(operator, system, "SYS", {"type": "account", "limits": UNLIMITED}),
+    }
+    card = token(account, user, "runner", {"type": "user", "subs": -1, "data": -1, "payload": -1})
+    preload = ", ".join(f"{name}: {value}" for name, value in accounts.items())
+    settings = (
+        f"operator: {root}\nresolver: MEMORY\nresolver_preload: {{ {preload} }}\nsystem_account: {public(system)}"
+    )
+    async with running(nats := NatsProcess(tmp_path / "nats", settings=settings)):
+        assert await connects(Access(url=nats.url, creds=credentials(card, user)))
+        assert not await connects(Access(url=nats.url, creds=credentials(card, another)))
+
+
+def credentials(card: str, user: nkeys.KeyPair) -> str:
+    """A credentials file as `nsc` writes it."""
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{card}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed(user)}\n------END USER NKEY SEED------\n"
+    )
+
+
+async def test_a_user_with_a_key_is_known_again_after_a_restart(tmp_path: Path) -> None:
+    user = pair(nkeys.PREFIX_BYTE_USER)
+    settings = f"authorization {{ users: [{{ nkey: {public(user)} }}] }}"
+    async with running(nats := NatsProcess(tmp_path / "nats", settings=settings)):
+        broker = Broker(Access(url=nats.url, nkey=seed(user)))
+        broker.start()
+        await broker.wait_connected()
+        lost = broker.lost
+        await nats.restart()
+        async with asyncio.timeout(30):
+            await lost.wait()
+            await broker.wait_connected()
+        await broker.close()
