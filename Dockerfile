@@ -65,14 +65,14 @@ FROM service AS projector
 COPY --from=projector-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python3", "-I", "-m", "stint.healthcheck", "projector"]
+    CMD ["python3", "-I", "-m", "stint.process.healthcheck", "projector"]
 CMD ["stint", "projector"]
 
 FROM service AS api
 COPY --from=api-venv /opt/stint /opt/stint
 EXPOSE 3232
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python3", "-I", "-m", "stint.healthcheck", "api"]
+    CMD ["python3", "-I", "-m", "stint.process.healthcheck", "api"]
 CMD ["stint", "api"]
 
 # Give it the socket of an engine, and `--group-add` with the group that may use it.
@@ -80,5 +80,5 @@ FROM service AS runner
 COPY --from=runner-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080 STINT_STATE_DIR=/var/lib/stint
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python3", "-I", "-m", "stint.healthcheck", "runner"]
+    CMD ["python3", "-I", "-m", "stint.process.healthcheck", "runner"]
 CMD ["stint", "runner"]

@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 import nats.errors
 from nats.js.api import PubAck
 
-from stint.client.dance import needs, wrapped_secret_id
-from stint.codec import encode
-from stint.config import Settings, load
-from stint.errors import StintError
-from stint.events import Submitted
+from stint.client.submission import needs, wrapped_secret_id
+from stint.core.codec import encode
+from stint.core.errors import StintError
+from stint.core.events import Submitted
+from stint.core.payload import JobPayload
+from stint.core.subjects import EventAddress, new_job_id, payload_subject, queue_token
 from stint.jetstream import Access
 from stint.jetstream.reasons import reason_of
-from stint.payload import JobPayload
-from stint.subjects import EventAddress, new_job_id, payload_subject, queue_token
+from stint.process.settings import Settings, load
 from stint.vault import Ticket, Vault, seal_ticket
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 
 CHUNK = 512 * 1024
 

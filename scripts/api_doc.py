@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from scripts.state_machine import member_docs, replace_block, table
 
-from stint.config import ApiSettings, load
+from stint.core.job import State
 from stint.jetstream import Broker
-from stint.job import State
+from stint.process.settings import ApiSettings, load
 from stint.vault import AppRoleSession, Vault
 from stint_api.__main__ import build
 from stint_api.app import create_app
-from stint_api.schemas import REASONS
+from stint_api.routes.schemas import REASONS
 
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "api.md"
 Json = Mapping[str, Any]

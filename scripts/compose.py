@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from dotenv import dotenv_values
 
-from stint.errors import StintError
+from stint.core.errors import StintError
 
 ROOT: Final = Path(__file__).parents[1]
 ENV_FILE: Final = Path(".stint-compose.env")

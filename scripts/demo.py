@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 
 from stint.client.api import Api, connect
 from stint.client.options import endpoints
-from stint.errors import StintError
+from stint.core.errors import StintError
 
 STINT = Path(sys.executable).with_name("stint")
 READY_WITHIN = 60.0

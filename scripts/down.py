@@ -9,7 +9,7 @@ from typing import Final
 from scripts.compose import ContainersError, containers, docker, known, main, parser
 from scripts.pulled import remove_pulled
 
-from stint.subjects import LABEL_JOB, LABEL_RUNNER
+from stint.core.subjects import LABEL_JOB, LABEL_RUNNER
 
 LISTS: Final = {
     "containers": ("ps", "--all", "--quiet", "--no-trunc"),

@@ -4,8 +4,8 @@ import asyncio
 import os
 import sys
 
-from stint.dev.demo_image import connect
-from stint.errors import EngineUnavailableError
+from stint.cli.dev.demo_image import connect
+from stint.core.errors import EngineUnavailableError
 
 
 async def main() -> int:

@@ -5,9 +5,9 @@ from typing import Final
 
 from scripts.compose import docker
 
-from stint.errors import StintError
+from stint.core.errors import StintError
 from stint.jetstream import Broker
-from stint_runner.image_records import ImageRecord, ImageRecords
+from stint_runner.housekeeping.image_records import ImageRecord, ImageRecords
 
 WITHIN: Final = 10.0
 """Seconds that NATS may take to tell of them."""

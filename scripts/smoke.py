@@ -19,13 +19,13 @@ from typing import Any, Final
 
 from scripts.compose import ContainersError, docker, known, main, parser
 
+from stint.cli.dev.demo_image import BUSYBOX
+from stint.cli.run_job import submit
 from stint.client.api import Api, LiveEvent, connect
 from stint.client.options import RunOptions, endpoints
-from stint.client.run import submit
-from stint.dev.demo_image import BUSYBOX
-from stint.payload import JobPayload
-from stint.subjects import LABEL_JOB
-from stint.vault.edge import Edge
+from stint.core.payload import JobPayload
+from stint.core.subjects import LABEL_JOB
+from stint.vault.adapter import Edge
 
 WITHIN: Final = 120.0
 """Seconds that all of it may take."""

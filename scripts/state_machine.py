@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from stint.events import EVENT_TYPES
-from stint.job import LEGAL, TERMINAL, State
+from stint.core.events import EVENT_TYPES
+from stint.core.job import LEGAL, TERMINAL, State
 
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "state_machine.md"
 NOBODY: Final = "[*]"

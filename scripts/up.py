@@ -19,8 +19,8 @@ from scripts.compose import ROOT, ContainersError, containers, docker, known, la
 from scripts.pip_conf import ca_bundle, pip_conf
 from scripts.server_images import nats_image, openbao_image
 
-from stint.dev.demo_image import BUSYBOX
-from stint.envfile import write_env_file
+from stint.cli.dev.demo_image import BUSYBOX
+from stint.process.env_file import write_env_file
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
 

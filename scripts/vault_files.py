@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from stint.errors import StintError
-from stint.vault.edge import Edge
+from stint.core.errors import StintError
+from stint.vault.adapter import Edge
 from stint.vault.setup import service_settings, vault_setup
 
 FILES: Final[Mapping[str, tuple[str, ...]]] = {

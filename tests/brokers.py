@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream import Broker, declare
 from stint.jetstream.topology import stream_configs
 from stint_runner.waiting import patiently

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stint.errors import StintError
+from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
 from tests.servers import NatsProcess, free_port
 

@@ -19,7 +19,7 @@ from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWait
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from stint.dev.demo_image import ensure_image
+from stint.cli.dev.demo_image import ensure_image
 from stint.jetstream import Broker
 from tests.brokers import connected
 from tests.containers import OpenBao, started, sweep

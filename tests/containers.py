@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import aiodocker
 from testcontainers.core.container import DockerContainer
 
-from stint.dev.demo_image import connect
+from stint.cli.dev.demo_image import connect
 
 LABEL = "stint.test"
 OWNER = f"{socket.gethostname()}/{os.getpid()}"

@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from stint.events import (
+from stint.core.events import (
     AnyEvent,
     Deleted,
     Ended,
@@ -15,7 +15,7 @@ from stint.events import (
     Started,
     Submitted,
 )
-from stint.subjects import queue_token
+from stint.core.subjects import queue_token
 
 _ids = count(1)
 AT = "2026-01-02T03:04:05Z"
@@ -42,7 +42,9 @@ def launched() -> Launched:
 
 
 def ended(status: str = "success", reason: str = "", return_code: int = 0) -> Ended:
-    return Ended(event_id=event_id(), at=AT, status=status, reason=reason, return_code=return_code)
+    return Ended(
+        event_id=event_id(), at=AT, status=status, reason=reason, return_code=return_code, output_complete=True
+    )
 
 
 def kill_requested() -> KillRequested:

@@ -9,9 +9,9 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
-from stint.dev.demo_image import ensure_image
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import ContainerSpec, OutputPiece
+from stint.cli.dev.demo_image import ensure_image
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerSpec, OutputPiece
 
 WRITTEN = b"x\n"
 

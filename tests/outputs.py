@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from stint.chain import Chain
-from stint.eventlog import Chunk, OutputLog
-from stint.events import Ended
+from stint.core.chain import Chain, Chunk
+from stint.core.events import Ended
+from stint.ports import OutputLog
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import stamina
 
-from stint.dev.demo_image import build, connect
-from stint.errors import ImageError
+from stint.cli.dev.demo_image import build, connect
+from stint.core.errors import ImageError
 from tests.second_engine import second_engine
 from tests.servers import ServerProcess, free_port, running
 

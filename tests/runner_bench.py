@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
-from stint.codec import encode
-from stint.eventlog import Delivery
-from stint.events import Ended, Submitted
+from stint.core.codec import encode
+from stint.core.events import Ended, Submitted
+from stint.core.job import Job
+from stint.core.payload import JobPayload
+from stint.core.subjects import queue_token
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
@@ -22,22 +24,20 @@ from stint.jetstream import (
     JetStreamPayloads,
     JetStreamWorkQueues,
 )
-from stint.job import Job
-from stint.payload import JobPayload
-from stint.subjects import queue_token
+from stint.ports import Delivery
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 from stint.vault.setup import service_settings, vault_setup
-from stint_runner.adopt import Adoption
-from stint_runner.attend import Attendant
-from stint_runner.deadlines import Deadlines
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import ContainerSpec, Engine
-from stint_runner.leftovers import Leftovers
-from stint_runner.opening import Opener
+from stint_runner.dispatch.adopt import Adoption
+from stint_runner.dispatch.attend import Attendant
+from stint_runner.dispatch.worker import Worker
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerSpec, Engine
+from stint_runner.housekeeping.leftovers import Leftovers
+from stint_runner.inputs.opening import Opener
+from stint_runner.inputs.spec import labels
 from stint_runner.parts import Parts
-from stint_runner.spec import labels
-from stint_runner.worker import Worker
+from stint_runner.watchdog.deadlines import Deadlines
 from tests.brokers import declare_anew
 from tests.containers import OpenBao
 from tests.events import AT, kill_requested

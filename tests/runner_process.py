@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from stint_runner.watchdog import TICK
+from stint_runner.watchdog.watchdog import TICK
 from tests.runner_bench import Bench
 from tests.servers import ServerProcess, free_port
 

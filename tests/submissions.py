@@ -6,11 +6,11 @@ from typing import Any
 
 import httpx
 
-from stint.events import Submitted
-from stint.job import Job
-from stint.subjects import WORK, queue_token
+from stint.core.events import Submitted
+from stint.core.job import Job
+from stint.core.subjects import WORK, queue_token
 from stint.vault import AppRoleSession, Ticket, open_ticket
-from stint_runner.opening import Opened, Opener
+from stint_runner.inputs.opening import Opened, Opener
 from tests.integration.test_api_support import ROLE, SEALED, Bench, secret, service_environ
 
 

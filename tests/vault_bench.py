@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from stint.errors import VaultRefusedError
+from stint.core.errors import VaultRefusedError
 from stint.vault import BUS_KEY, Vault
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 from tests.containers import OpenBao
 
 

@@ -1,7 +1,7 @@
 """Views for tests."""
 
-from stint.job import State
-from stint.view import NEVER, JobView
+from stint.core.job import State
+from stint.core.view import NEVER, JobView
 
 
 def job_view(

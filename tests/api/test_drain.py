@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stint.view import parse_time
+from stint.core.view import parse_time
 from tests.api.client import JOB, Api, Json, new_queue, until_term
 from tests.e2e.stack import gone
 

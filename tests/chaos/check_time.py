@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from stint.events import Released, Submitted
-from stint.job import Job
-from stint.view import ended_time, parse_time
+from stint.core.events import Released, Submitted
+from stint.core.job import Job
+from stint.core.view import ended_time, parse_time
 from tests.chaos.evidence import Evidence, Violation
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from stint.codec import encode
-from stint.events import Deleted, Ended, Record, Rejected, Started, Submitted
-from stint.job import Job, State, evolve
-from stint.view import view
+from stint.core.codec import encode
+from stint.core.events import Deleted, Ended, Record, Rejected, Started, Submitted
+from stint.core.job import Job, State, evolve
+from stint.core.view import view
 from tests.chaos.check_output import output_faults
 from tests.chaos.check_time import liveness_faults
 from tests.chaos.evidence import Answer, Evidence, Sight, Submission, Violation

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from stint.codec import encode
-from stint.eventlog import Chunk
-from stint.events import AnyEvent, Deleted, Record
-from stint.job import fold
-from stint.subjects import queue_token
-from stint.view import view
+from stint.core.chain import Chunk
+from stint.core.codec import encode
+from stint.core.events import AnyEvent, Deleted, Record
+from stint.core.job import fold
+from stint.core.subjects import queue_token
+from stint.core.view import view
 from tests import events
 from tests.chaos.checker import check
 from tests.chaos.evidence import Answer, Evidence, Sight, Submission

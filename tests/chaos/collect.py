@@ -10,14 +10,12 @@ from typing import Any, Final
 import httpx
 from nats.aio.msg import Msg
 
-from stint.codec import encode
-from stint.dev.demo_image import connect
-from stint.eventlog import Chunk
-from stint.events import Ended, Started
-from stint.jetstream import Broker
-from stint.jetstream.messages import sequence_of, subject_of
-from stint.job import Job, State
-from stint.subjects import (
+from stint.cli.dev.demo_image import connect
+from stint.core.chain import Chunk
+from stint.core.codec import encode
+from stint.core.events import Ended, Started
+from stint.core.job import Job, State
+from stint.core.subjects import (
     CHUNK_DIGEST,
     CHUNK_NUMBER,
     CHUNK_OFFSET,
@@ -34,7 +32,9 @@ from stint.subjects import (
     kv_subject,
     log_subject,
 )
-from stint.view import parse_time, view
+from stint.core.view import parse_time, view
+from stint.jetstream import Broker
+from stint.jetstream.messages import sequence_of, subject_of
 from tests.chaos.evidence import Pause, Sight
 from tests.chaos.plan import ROOT
 from tests.chaos.world import World

@@ -4,15 +4,15 @@ import os
 import sys
 from typing import Any, Final
 
-from stint import service
-from stint.config import EngineSettings, RunnerSettings
-from stint.errors import ImageError
-from stint_runner import docker_wire as wire
+from stint.core.errors import ImageError
+from stint.process import service
+from stint.process.settings import EngineSettings, RunnerSettings
 from stint_runner.__main__ import serve
-from stint_runner.docker import DockerEngine
-from stint_runner.docker_client import tls_context
-from stint_runner.docker_errors import engine_errors
-from stint_runner.engine import ContainerSpec
+from stint_runner.engine import docker_wire as wire
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.docker_client import tls_context
+from stint_runner.engine.docker_errors import engine_errors
+from stint_runner.engine.port import ContainerSpec
 
 TRUTH_DIR: Final = "CHAOS_TRUTH_DIR"
 """The folder on the engine's host."""

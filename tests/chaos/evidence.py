@@ -6,9 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
-from stint.eventlog import Chunk
-from stint.events import Record
-from stint.subjects import queue_token
+from stint.core.chain import Chunk
+from stint.core.events import Record
+from stint.core.subjects import queue_token
 
 
 class Answer(StrEnum):

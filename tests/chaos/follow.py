@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 from typing import Final
 
-from stint.errors import StintError
-from stint.events import Held, Record
+from stint.core.errors import StintError
+from stint.core.events import Held, Record
+from stint.core.job import Job, evolve
+from stint.core.subjects import EVENTS, event_filter
+from stint.core.view import ended_time
 from stint.jetstream import Broker
 from stint.jetstream.messages import records, sequence_of
-from stint.job import Job, evolve
-from stint.subjects import EVENTS, event_filter
-from stint.view import ended_time
 from tests.chaos.load import Load
 
 LOOK: Final = 1.0

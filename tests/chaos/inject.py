@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
+from stint.core.subjects import WORK
 from stint.jetstream import JetStreamEventLog, JetStreamHistory, JetStreamOutput
-from stint.subjects import WORK
 from stint_runner.waiting import patiently
 from tests.brokers import declare_anew
 from tests.chaos.evidence import Pause

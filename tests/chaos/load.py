@@ -10,11 +10,11 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from stint.errors import BrokerUnavailableError
-from stint.eventlog import Outcome
-from stint.events import Submitted
+from stint.core.errors import BrokerUnavailableError
+from stint.core.events import Submitted
+from stint.core.subjects import new_job_id, queue_token
 from stint.jetstream import JetStreamEventLog, JetStreamPayloads
-from stint.subjects import new_job_id, queue_token
+from stint.ports import Outcome
 from tests.chaos.evidence import Answer, Submission
 from tests.chaos.jobs import JobPlan, jobs
 from tests.chaos.seal import Sealed, Sealer

@@ -13,23 +13,23 @@ from typing import Any, Final
 
 import msgspec
 
-from stint import service
-from stint.config import RunnerSettings
-from stint.eventlog import Chunk
-from stint.events import Started
+from stint.core.chain import Chunk
+from stint.core.events import Started
+from stint.core.job import Job, State
+from stint.core.subjects import WORK
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
-from stint.jetstream.workqueue import ACK, JetStreamDelivery
-from stint.job import Job, State
-from stint.subjects import WORK
-from stint_runner import worker
+from stint.jetstream.work_queues import ACK, JetStreamDelivery
+from stint.process import service
+from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
-from stint_runner.attend import Attendant
-from stint_runner.engine import Exit
-from stint_runner.lease import Lease, LeaseTimes
-from stint_runner.opening import Opener
+from stint_runner.dispatch import worker
+from stint_runner.dispatch.attend import Attendant
+from stint_runner.dispatch.worker import Worker
+from stint_runner.engine.port import Exit
+from stint_runner.inputs.opening import Opener
+from stint_runner.lease.lease import Lease, LeaseTimes
+from stint_runner.lease.watch import Watch
 from stint_runner.parts import Parts
-from stint_runner.watch import Watch
-from stint_runner.worker import Worker
 from tests.chaos.plan import PLANT
 from tests.chaos.scripted_engine import ScriptedEngine, from_settings
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from stint import service
-from stint.config import ProjectorSettings
 from stint.jetstream import JetStreamPayloads
+from stint.process import service
+from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import serve
 from stint_projector.project import Projector
 from tests.chaos.plan import PLANT

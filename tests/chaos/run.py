@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from stint.events import Ended
+from stint.core.events import Ended
 from tests.chaos import collect
 from tests.chaos.checker import check
 from tests.chaos.evidence import Evidence, Violation

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from stint.config import EngineSettings
-from stint.errors import EngineError, EngineUnavailableError
-from stint_runner.engine import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
+from stint.core.errors import EngineError, EngineUnavailableError
+from stint.process.settings import EngineSettings
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
 from tests.chaos.engine_daemon import SOCKET, STDERR, STDOUT
 
 SCHEME: Final = "unix://"

@@ -2,8 +2,8 @@
 
 import sys
 
-from stint import service
-from stint.config import RunnerSettings
+from stint.process import service
+from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
 from tests.chaos.scripted_engine import from_settings
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from stint_runner.watchdog import main
+from stint_runner.watchdog.watchdog import main
 from tests.chaos.scripted_engine import from_settings
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from stint.codec import encode
-from stint.payload import JobPayload
-from stint.subjects import queue_token
+from stint.core.codec import encode
+from stint.core.payload import JobPayload
+from stint.core.subjects import queue_token
 from stint.vault import BUS_KEY, Ticket
 from tests.integration.test_api_support import ROLE
 

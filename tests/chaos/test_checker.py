@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from stint.events import Ended, Submitted
+from stint.core.events import Ended, Submitted
 from tests import events
 from tests.chaos.checker import check
 from tests.chaos.checker_bench import START, Run, good

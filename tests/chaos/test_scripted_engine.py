@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stint.errors import EngineError, EngineUnavailableError
-from stint.subjects import LABEL_JOB
-from stint_runner.engine import ContainerSpec
+from stint.core.errors import EngineError, EngineUnavailableError
+from stint.core.subjects import LABEL_JOB
+from stint_runner.engine.port import ContainerSpec
 from tests.chaos.scripted_engine import ScriptedEngine, scripted_engine
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from stint.dev.demo_image import ensure_image
-from stint.errors import StintError
+from stint.cli.dev.demo_image import ensure_image
+from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token

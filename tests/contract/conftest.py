@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from stint.eventlog import EventLog, OutputLog, PayloadStore, ViewStore
-from stint.events import AnyEvent
-from stint.history import History
+from stint.core.events import AnyEvent
+from stint.core.subjects import EventAddress
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
@@ -16,7 +15,7 @@ from stint.jetstream import (
     JetStreamViews,
     JetStreamWorkQueues,
 )
-from stint.subjects import EventAddress
+from stint.ports import EventLog, History, OutputLog, PayloadStore, ViewStore
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput, MemoryPayloads, MemoryViews
 
 

@@ -1,13 +1,13 @@
-"""What `stint.eventlog.EventLog` promises."""
+"""What `stint.ports.EventLog` promises."""
 
 import asyncio
 
 import pytest
 
-from stint.codec import encode
-from stint.eventlog import Outcome
-from stint.job import State
-from stint.subjects import EventAddress, queue_token
+from stint.core.codec import encode
+from stint.core.job import State
+from stint.core.subjects import EventAddress, queue_token
+from stint.ports import Outcome
 from tests.contract.conftest import Ports
 from tests.events import TOKEN, ended, kill_requested, rejected, started, submitted
 

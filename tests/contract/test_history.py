@@ -1,13 +1,13 @@
-"""What `stint.history.History` promises."""
+"""What `stint.ports.history.History` promises."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from stint.events import AnyEvent
-from stint.history import Place, Strays
-from stint.job import State
-from stint.subjects import EventAddress, queue_token
-from stint.view import parse_time
+from stint.core.events import AnyEvent
+from stint.core.job import State
+from stint.core.subjects import EventAddress, queue_token
+from stint.core.view import parse_time
+from stint.ports import Place, Strays
 from tests.contract.conftest import Ports
 from tests.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
 

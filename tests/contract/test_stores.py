@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from stint.errors import LogGapError, UndecodableError
-from stint.eventlog import Chunk, StoredView
-from stint.history import Place
+from stint.core.chain import Chunk
+from stint.core.errors import LogGapError, UndecodableError
+from stint.ports import Place, StoredView
 from tests.contract.conftest import Ports
 from tests.events import TOKEN
 

@@ -17,9 +17,9 @@ from typing import Any
 from scripts.compose import docker, known
 from scripts.smoke import Run, submitted
 
+from stint.cli.dev.demo_image import BUSYBOX
 from stint.client.api import Api, connect
 from stint.client.options import endpoints
-from stint.dev.demo_image import BUSYBOX
 from tests.e2e.stack import Result, alive
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from dotenv import dotenv_values
 
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 
 STINT = Path(sys.executable).with_name("stint")
 LIVE = {"queued", "running", "stopping"}

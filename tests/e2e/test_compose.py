@@ -9,8 +9,8 @@ import pytest
 from scripts.compose import docker
 from scripts.smoke import UNTIL_TOLD, now, until_logged
 
-from stint.subjects import LABEL_JOB
-from stint_api.runners import JetStreamRunnerReports
+from stint.core.subjects import LABEL_JOB
+from stint_api.read.runners import JetStreamRunnerReports
 from tests.brokers import connected
 from tests.e2e.compose import Compose, composed, sweep
 from tests.registry import Registry

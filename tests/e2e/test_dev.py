@@ -15,13 +15,13 @@ import pytest
 from dotenv import dotenv_values
 from examples.publish import publish
 
+from stint.core.payload import JobPayload
+from stint.core.subjects import EventAddress, queue_token
 from stint.jetstream import Access
-from stint.payload import JobPayload
-from stint.subjects import EventAddress, queue_token
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
-from stint_runner.docker import DockerEngine
+from stint_runner.engine.docker import DockerEngine
 from tests.containers import OpenBao
 from tests.e2e.stack import STINT, Stack, alive, dev, gone, on_a_terminal, serving, stint
 from tests.servers import BaoProcess, NatsProcess, free_port

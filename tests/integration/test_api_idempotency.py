@@ -5,13 +5,13 @@ from typing import Any
 import httpx
 import pytest
 
-from stint.codec import encode
-from stint.eventlog import Outcome
-from stint.subjects import PAYLOADS, queue_token
+from stint.core.codec import encode
+from stint.core.subjects import PAYLOADS, queue_token
+from stint.ports import Outcome
 from stint_api.app import create_app, utc_now
-from stint_api.auth import Identity
-from stint_api.body import parse_submission
-from stint_api.idempotency import mark
+from stint_api.auth.authenticator import Identity
+from stint_api.submit.body import parse_submission
+from stint_api.submit.idempotency import mark
 from tests import events
 from tests.containers import OpenBao
 from tests.integration.test_api_support import SEALED, Bench, api, secret

@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message
 
 from stint_api.app import create_app
-from stint_api.info import HealthBody
+from stint_api.routes.info import HealthBody
 from tests.containers import OpenBao
 from tests.integration.test_api_support import Bench, api
 from tests.servers import NatsProcess

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from stint.codec import encode
-from stint.eventlog import Outcome
-from stint.events import KillRequested, Submitted
+from stint.core.codec import encode
+from stint.core.events import KillRequested, Submitted
+from stint.core.payload import parse_payload
+from stint.core.subjects import EVENTS, event_filter, queue_token
 from stint.jetstream import JetStreamEventLog
-from stint.payload import parse_payload
-from stint.subjects import EVENTS, event_filter, queue_token
+from stint.ports import Outcome
 from stint.vault import open_ticket
 from tests.containers import OpenBao
 from tests.events import ended, launched, started

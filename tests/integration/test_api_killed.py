@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from stint.core.subjects import EVENTS, WORK
 from stint.jetstream import Broker
-from stint.subjects import EVENTS, WORK
 from stint.vault.setup import client_token
 from tests.brokers import connected
 from tests.containers import OpenBao

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.codec import encode
-from stint.eventlog import Chunk
-from stint.subjects import queue_token
+from stint.core.chain import Chunk
+from stint.core.codec import encode
+from stint.core.subjects import queue_token
 from tests.containers import OpenBao
 from tests.integration.test_api_support import Bench, api
 from tests.servers import NatsProcess

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from stint.errors import JobFailedError
-from stint.payload import JobPayload
-from stint_runner.opening import Opened, Opener
+from stint.core.errors import JobFailedError
+from stint.core.payload import JobPayload
+from stint_runner.inputs.opening import Opened, Opener
 from tests.containers import OpenBao
 from tests.integration.test_api_support import ROLE, SEALED, Bench, api
 from tests.servers import NatsProcess

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from stint_api.app import create_app
-from stint_api.index import ListIndex
+from stint_api.read.index import ListIndex
 from tests.containers import OpenBao
 from tests.integration.test_api_support import Bench, api, secret
 from tests.servers import NatsProcess

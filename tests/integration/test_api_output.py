@@ -11,14 +11,14 @@ import httpx
 import msgspec
 import pytest
 
-from stint.codec import encode
-from stint.eventlog import Chunk
+from stint.core.chain import Chunk
+from stint.core.codec import encode
+from stint.core.subjects import queue_token
+from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from stint.jetstream.output import BATCH, BATCH_BYTES
-from stint.subjects import queue_token
 from stint.vault.setup import client_token
-from stint.view import view
-from stint_api.streaming import WHOLE
+from stint_api.web.streaming import WHOLE
 from tests import events
 from tests.brokers import connected
 from tests.containers import OpenBao

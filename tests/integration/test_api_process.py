@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from stint.client.api import Api, LiveEvent
+from stint.core.subjects import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
-from stint.subjects import queue_token
 from stint.vault.setup import client_token
 from tests import events
 from tests.containers import OpenBao

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from stint.eventlog import Outcome
-from stint.events import AnyEvent, Ended, Released
-from stint.job import Job
-from stint_api.commands import RELEASED
+from stint.core.events import AnyEvent, Ended, Released
+from stint.core.job import Job
+from stint.ports import Outcome
+from stint_api.read.commands import RELEASED
 from tests.containers import OpenBao
 from tests.events import ended, held, kill_requested, started
 from tests.integration.test_api_support import Bench, api

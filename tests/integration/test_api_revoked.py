@@ -12,7 +12,7 @@ from rich.console import Console
 
 from stint.client.api import Api, ApiRefusedError, LiveEvent
 from stint.client.follow import Narrator, follow
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 from stint.vault.setup import client_token
 from tests.containers import OpenBao
 from tests.integration.test_api_process import becomes, submitted

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from stint.errors import VaultUnavailableError
-from stint.eventlog import Outcome
-from stint.events import AnyEvent
+from stint.core.errors import VaultUnavailableError
+from stint.core.events import AnyEvent
 from stint.jetstream import JetStreamEventLog
+from stint.ports import Outcome
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint_api.app import create_app

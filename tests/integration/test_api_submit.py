@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stint.errors import VaultError
-from stint.payload import JobPayload, parse_payload
+from stint.core.errors import VaultError
+from stint.core.payload import JobPayload, parse_payload
 from tests.containers import OpenBao
 from tests.integration.test_api_support import ROLE, SEALED, ApiProcess, Bench, api, secret, service_environ
 from tests.servers import BaoProcess, NatsProcess, running

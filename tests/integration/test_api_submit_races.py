@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from stint.errors import BrokerUnavailableError
-from stint.eventlog import EventLog, Outcome
-from stint.events import AnyEvent
+from stint.core.errors import BrokerUnavailableError
+from stint.core.events import AnyEvent
+from stint.core.subjects import PAYLOADS, queue_token
 from stint.jetstream import JetStreamEventLog
-from stint.subjects import PAYLOADS, queue_token
+from stint.ports import EventLog, Outcome
 from stint_api.app import create_app
 from tests import events
 from tests.containers import OpenBao

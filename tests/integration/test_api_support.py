@@ -14,15 +14,15 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from stint.codec import encode
-from stint.config import ApiSettings, load
+from stint.core.codec import encode
+from stint.core.subjects import RUNNERS_BUCKET, kv_subject
+from stint.core.view import JobView
 from stint.jetstream import Broker, JetStreamViews
-from stint.subjects import RUNNERS_BUCKET, kv_subject
+from stint.process.settings import ApiSettings, load
 from stint.vault import AppRoleSession, Vault
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, service_settings, vault_setup
-from stint.view import JobView
 from stint_api.__main__ import build
 from stint_api.app import Parts, create_app
 from tests.servers import ServerProcess

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from stint.vault import Caller, Vault
-from stint_api import tokens
 from stint_api.__main__ import LOOKUPS
-from stint_api.answers import RefusalError
-from stint_api.tokens import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
+from stint_api.auth import tokens
+from stint_api.auth.tokens import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
+from stint_api.errors import RefusalError
 from tests.containers import OpenBao
 from tests.integration.test_api_support import Clock, api
 from tests.servers import BaoProcess, NatsProcess

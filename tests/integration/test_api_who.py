@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from stint.events import Deleted, Ended, KillRequested, Submitted
-from stint.vault.edge import Edge
+from stint.core.events import Deleted, Ended, KillRequested, Submitted
+from stint.vault.adapter import Edge
 from stint.vault.setup import client_token
-from stint_api.live import fact
+from stint_api.read.live import fact
 from tests.containers import OpenBao
 from tests.integration.test_api_process import becomes, submitted
 from tests.integration.test_api_support import ApiProcess, Bench, api, secret, service_environ

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stint.client import Endpoints, RunOptions, run
+from stint.cli.run_job import run, submit
+from stint.client import Endpoints, RunOptions
 from stint.client.api import connect
-from stint.codec import encode
-from stint.events import Submitted
-from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
-from stint.job import Job, State
-from stint.payload import JobPayload, parse_payload
-from stint.subjects import (
+from stint.core.codec import encode
+from stint.core.events import Submitted
+from stint.core.job import Job, State
+from stint.core.payload import JobPayload, parse_payload
+from stint.core.subjects import (
     CHUNK_DIGEST,
     CHUNK_NUMBER,
     CHUNK_OFFSET,
@@ -35,6 +35,7 @@ from stint.subjects import (
     queue_token,
     tail_subject,
 )
+from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault, open_ticket
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
@@ -263,8 +264,6 @@ async def test_a_courier_token_serves_once(bench: Bench) -> None:
             seen.append(fields)
             async with connect(bench.options.endpoints) as api:
                 return await api.submit(fields)
-
-    from stint.client.run import submit  # noqa: PLC0415 - `run` the module and `run` the function share a name
 
     await submit(bench.asking(), Recorder())  # type: ignore[arg-type] # records what an Api sends
     assert set(seen[0]) == {"qname", "wrap_secret_id", "cubby_token", "cubby_path"}

@@ -9,10 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stint.config import ProjectorSettings
-from stint.errors import BrokerUnavailableError
-from stint.eventlog import Outcome
-from stint.history import Place
+from stint.core.errors import BrokerUnavailableError
+from stint.core.job import Job, State
+from stint.core.subjects import EVENTS, LABEL_JOB, PAYLOADS, WORK, queue_token
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
@@ -23,11 +22,11 @@ from stint.jetstream import (
     Sourcing,
 )
 from stint.jetstream.answers import error_code
-from stint.jetstream.eventlog import NO_MESSAGE
+from stint.jetstream.events import NO_MESSAGE
 from stint.jetstream.leadership import is_absent
 from stint.jetstream.sourcing import SILENCE, silence
-from stint.job import Job, State
-from stint.subjects import EVENTS, LABEL_JOB, PAYLOADS, WORK, queue_token
+from stint.ports import Outcome, Place
+from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
 from tests import events
 from tests.cluster import SIZE, Cluster, clustered, connected_to

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stint_runner.content import check_content
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import ContainerSpec
-from stint_runner.tarball import Tarball
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerSpec
+from stint_runner.inputs.content import check_content
+from stint_runner.inputs.tarball import Tarball
 from tests.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record
 
 

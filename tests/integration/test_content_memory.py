@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from stint.core.subjects import queue_token
 from stint.jetstream import Broker
-from stint.subjects import queue_token
 from tests.containers import OpenBao
 from tests.outputs import written
 from tests.runner_bench import Bench, make_bench

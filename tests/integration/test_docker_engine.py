@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stint.errors import ConfigError, EngineError, EngineUnavailableError, ImageError
-from stint.limits import Limits
-from stint_runner import docker_wire
-from stint_runner.docker import DockerEngine
-from stint_runner.docker_client import DEFAULT_HOST
-from stint_runner.engine import ContainerSpec, Engine, Exit, OutputPiece
-from stint_runner.overlay import Member, overlay
-from stint_runner.passwd import passwd_member
-from stint_runner.secretfile import secrets_member
+from stint.core.errors import ConfigError, EngineError, EngineUnavailableError, ImageError
+from stint.core.limits import Limits
+from stint_runner.engine import docker_wire
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.docker_client import DEFAULT_HOST
+from stint_runner.engine.overlay import Member, overlay
+from stint_runner.engine.port import ContainerSpec, Engine, Exit, OutputPiece
+from stint_runner.inputs.passwd import passwd_member
+from stint_runner.inputs.secretfile import secrets_member
 from tests.memory_kills import until_told
 
 MEBIBYTE = 2**20

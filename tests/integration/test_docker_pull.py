@@ -15,14 +15,14 @@ import stamina
 from aiodocker import Docker
 from aiohttp import web
 
-from stint.errors import EngineUnavailableError, ImageError
+from stint.core.errors import EngineUnavailableError, ImageError
+from stint.core.job import State
 from stint.jetstream import Broker
-from stint.job import State
-from stint_runner import docker_images
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import ContainerSpec
-from stint_runner.images import is_transient
-from stint_runner.overlay import Member, overlay
+from stint_runner.engine import docker_images
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.overlay import Member, overlay
+from stint_runner.engine.port import ContainerSpec
+from stint_runner.registry.references import is_transient
 from tests import registry as real
 from tests.containers import OpenBao
 from tests.events import TOKEN, kill_requested

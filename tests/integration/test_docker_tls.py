@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stint.errors import ConfigError, EngineError, EngineUnavailableError
-from stint_runner.docker import DockerEngine
-from stint_runner.docker_client import tls_context
+from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.docker_client import tls_context
 from tests.certificates import authority, certificate, openssl
 from tests.second_engine import second_engine
 from tests.servers import free_port
@@ -75,7 +75,7 @@ async def test_without_a_certificate(guarded: Guarded, tmp_path: Path) -> None:
     plain = DockerEngine(guarded.host)
     with pytest.raises(Exception, match=r".+") as caught:
         await plain.engine_id()
-    assert type(caught.value).__module__ == "stint.errors"
+    assert type(caught.value).__module__ == "stint.core.errors"
     await plain.close()
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from stint.dev.demo_image import ensure_image
-from stint.events import Ended
+from stint.cli.dev.demo_image import ensure_image
+from stint.core.events import Ended
+from stint.core.job import Job, State
+from stint.core.subjects import queue_token
 from stint.jetstream import Broker
-from stint.job import Job, State
-from stint.subjects import queue_token
-from stint_runner.docker import DockerEngine
+from stint_runner.engine.docker import DockerEngine
 from tests.containers import OpenBao
 from tests.outputs import written
 from tests.runner_bench import Bench, make_bench

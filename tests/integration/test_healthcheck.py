@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stint.healthcheck import url
+from stint.process.healthcheck import url
 from tests.containers import OpenBao
 from tests.integration.test_api_support import ApiProcess, service_environ
 from tests.servers import NatsProcess, free_port, running
@@ -18,7 +18,7 @@ GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}
 
 async def check(service: str, environ: Mapping[str, str]) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-m", "stint.healthcheck", service), env=environ, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-I", "-m", "stint.process.healthcheck", service), env=environ, stdout=asyncio.subprocess.PIPE
     )
     said, _ = await process.communicate()
     return process.returncode, said.decode().strip()

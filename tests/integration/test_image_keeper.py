@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from aiodocker import Docker
 
-from stint.errors import EngineError
+from stint.core.errors import EngineError
+from stint.core.job import State
+from stint.core.subjects import IMAGES_BUCKET, image_key, kv_stream, kv_subject
 from stint.jetstream import Broker
 from stint.jetstream.messages import raw_message
-from stint.job import State
-from stint.subjects import IMAGES_BUCKET, image_key, kv_stream, kv_subject
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import ContainerSpec
-from stint_runner.image_keeper import FORGOTTEN_AFTER, ImageKeeper
-from stint_runner.image_records import ImageRecord, ImageRecords
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerSpec
+from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper
+from stint_runner.housekeeping.image_records import ImageRecord, ImageRecords
 from tests.brokers import connected
 from tests.containers import OpenBao
 from tests.registry import Registry, mirrored_engine, registry

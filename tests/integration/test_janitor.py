@@ -10,11 +10,22 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from nats.aio.msg import Msg
 
-from stint.codec import encode
-from stint.config import ProjectorSettings
-from stint.eventlog import Chunk, StoredView
-from stint.events import AnyEvent
-from stint.history import Place
+from stint.core.chain import Chunk
+from stint.core.codec import encode
+from stint.core.events import AnyEvent
+from stint.core.job import TERMINAL
+from stint.core.subjects import (
+    EVENTS,
+    LOGS,
+    PAYLOADS,
+    PROJECTOR_DURABLE,
+    consumer_name,
+    event_filter,
+    log_subject,
+    payload_subject,
+    queue_token,
+)
+from stint.core.view import view
 from stint.jetstream import (
     Broker,
     EventFeed,
@@ -27,19 +38,8 @@ from stint.jetstream import (
 )
 from stint.jetstream import views as jetstream_views
 from stint.jetstream.messages import lifetime
-from stint.job import TERMINAL
-from stint.subjects import (
-    EVENTS,
-    LOGS,
-    PAYLOADS,
-    PROJECTOR_DURABLE,
-    consumer_name,
-    event_filter,
-    log_subject,
-    payload_subject,
-    queue_token,
-)
-from stint.view import view
+from stint.ports import Place, StoredView
+from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
 from stint_projector.agenda import Agenda
 from stint_projector.facts import FactJanitor

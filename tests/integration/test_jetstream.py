@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 from nats.aio.msg import Msg
 
-from stint.codec import encode
-from stint.errors import BrokerUnavailableError, ConfigError, TooLargeError
-from stint.eventlog import Outcome
-from stint.events import Record, Submitted
+from stint.core.codec import encode
+from stint.core.errors import BrokerUnavailableError, ConfigError, TooLargeError
+from stint.core.events import Record, Submitted
+from stint.core.job import State
+from stint.core.subjects import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, EventAddress, kv_stream, log_subject
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
@@ -22,10 +23,9 @@ from stint.jetstream import (
 )
 from stint.jetstream.answers import error_code
 from stint.jetstream.driver import NoAnswerError
-from stint.jetstream.eventlog import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
+from stint.jetstream.events import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
-from stint.job import State
-from stint.subjects import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, EventAddress, kv_stream, log_subject
+from stint.ports import Outcome
 from tests.brokers import connected, declare_anew
 from tests.events import TOKEN, ended, started, submitted
 from tests.servers import NatsProcess

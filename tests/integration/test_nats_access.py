@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from stint.errors import BrokerClosedError, ConfigError
+from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream import connection as connection_module
 from tests.certificates import authority, certificate, openssl

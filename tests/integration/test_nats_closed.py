@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stint.job import State
-from stint.service import BROKER_CLOSED
-from stint.subjects import LABEL_JOB, queue_token
-from stint_runner.docker import DockerEngine
+from stint.core.job import State
+from stint.core.subjects import LABEL_JOB, queue_token
+from stint.process.service import BROKER_CLOSED
+from stint_runner.engine.docker import DockerEngine
 from tests.brokers import connected
 from tests.containers import OpenBao
 from tests.integration.test_api_support import ApiProcess, service_environ

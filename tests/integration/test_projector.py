@@ -8,14 +8,14 @@ from typing import cast
 
 import msgspec
 
-from stint.background import Background, Part
-from stint.codec import encode
-from stint.config import ProjectorSettings
-from stint.eventlog import StoredView
+from stint.core.codec import encode
+from stint.core.subjects import PROJECTOR_DURABLE
+from stint.core.view import JobView, view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamPayloads, JetStreamViews
-from stint.subjects import PROJECTOR_DURABLE
-from stint.view import JobView, view
-from stint_api.index import ListIndex
+from stint.ports import StoredView
+from stint.process.background import Background, Part
+from stint.process.settings import ProjectorSettings
+from stint_api.read.index import ListIndex
 from stint_projector.__main__ import build
 from stint_projector.agenda import Agenda
 from stint_projector.feed import TRIES, Follower

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from stint.codec import encode
-from stint.config import ProjectorSettings
-from stint.eventlog import EventLog
-from stint.events import AnyEvent
+from stint.core.codec import encode
+from stint.core.events import AnyEvent
+from stint.core.subjects import EVENTS, PROJECTOR_DURABLE, EventAddress, event_filter
+from stint.core.view import view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamHistory, JetStreamViews
 from stint.jetstream.feed import ACK_WAIT, BATCH
-from stint.subjects import EVENTS, PROJECTOR_DURABLE, EventAddress, event_filter
-from stint.view import view
+from stint.ports import EventLog
+from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
 from stint_projector.agenda import Agenda
 from stint_projector.feed import Follower

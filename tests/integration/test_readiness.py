@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stint import background
-from stint.eventlog import StoredView
+from stint.core.job import State
+from stint.core.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv_stream
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
-from stint.job import State
-from stint.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv_stream
+from stint.ports import StoredView
+from stint.process import background
 from tests.brokers import connected
 from tests.containers import OpenBao
 from tests.integration.test_api_support import Bench, api

@@ -12,14 +12,14 @@ import pytest
 from aiodocker import Docker
 from structlog.testing import capture_logs
 
-from stint.errors import ConfigError, ImageError
+from stint.core.errors import ConfigError, ImageError
 from stint.vault import AppRoleSession, Vault
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 from stint.vault.setup import service_settings, vault_setup
-from stint_runner.docker import DockerEngine
-from stint_runner.docker_config import DockerConfigLogins
-from stint_runner.logins import FirstOf, LoginSource, RegistryLogin
-from stint_runner.vault_logins import VaultLogins
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.registry.docker_config import DockerConfigLogins
+from stint_runner.registry.logins import FirstOf, LoginSource, RegistryLogin
+from stint_runner.registry.vault_logins import VaultLogins
 from tests.registry import Registry, mirrored_engine, registry
 from tests.servers import BaoProcess, running
 

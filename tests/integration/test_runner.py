@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import pytest
 
-from stint.events import Ended, KillRequested, Launched, Rejected, Started, Submitted
+from stint.core.events import Ended, KillRequested, Launched, Rejected, Started, Submitted
+from stint.core.job import Job, State
+from stint.core.subjects import EVENTS, LABEL_JOB, EventAddress, queue_token, unreadable_submission
 from stint.jetstream import Broker
-from stint.job import Job, State
-from stint.subjects import EVENTS, LABEL_JOB, EventAddress, queue_token, unreadable_submission
-from stint_runner.docker import DockerEngine
+from stint_runner.engine.docker import DockerEngine
 from tests.containers import OpenBao
 from tests.events import deleted, ended, event_id, kill_requested, started
 from tests.outputs import written
@@ -345,7 +345,7 @@ async def test_the_jobs_token_is_revoked_and_its_secret_id_spent(bench: Bench) -
         job, _ = await bench.end(job_id)
     token = (await bench.text(job)).strip()
     assert len(token) > 20
-    from stint.errors import VaultDeniedError  # noqa: PLC0415 - only this test
+    from stint.core.errors import VaultDeniedError  # noqa: PLC0415 - only this test
 
     with pytest.raises(VaultDeniedError):
         await bench.vault.lookup_self(token)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from stint.core.job import State
+from stint.core.subjects import LABEL_JOB, WORK, consumer_name, queue_token
 from stint.jetstream import Broker
-from stint.job import State
-from stint.subjects import LABEL_JOB, WORK, consumer_name, queue_token
-from stint_runner.docker import DockerEngine
+from stint_runner.engine.docker import DockerEngine
 from tests.containers import OpenBao
 from tests.events import ended
 from tests.outputs import written

@@ -6,17 +6,17 @@ from contextlib import aclosing
 
 import pytest
 
-from stint.errors import EngineError, EngineUnavailableError, VaultDeniedError
-from stint.events import AnyEvent, Rejected
+from stint.core.errors import EngineError, EngineUnavailableError, VaultDeniedError
+from stint.core.events import AnyEvent, Rejected
+from stint.core.job import Job, State
+from stint.core.subjects import EVENTS, LABEL_JOB, EventAddress, event_filter, parse_event_subject, queue_token
 from stint.jetstream import Broker, JetStreamViews
-from stint.jetstream.holdings import subjects_held
-from stint.job import Job, State
-from stint.subjects import EVENTS, LABEL_JOB, EventAddress, event_filter, parse_event_subject, queue_token
+from stint.jetstream.subject_lists import subjects_held
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
-from stint_runner import copying
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import ContainerSpec, Exit, OutputPiece
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerSpec, Exit, OutputPiece
+from stint_runner.output import copying
 from tests.containers import OpenBao
 from tests.events import ended, kill_requested, started
 from tests.integration.test_projector import projector

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from stint.events import Ended, Launched
+from stint.core.events import Ended, Launched
+from stint.core.job import Job, State
+from stint.core.limits import LimitPolicy, Limits
+from stint.core.subjects import LABEL_JOB, LABEL_TIMEOUT, queue_token
 from stint.jetstream import Broker
-from stint.job import Job, State
-from stint.limits import LimitPolicy, Limits
-from stint.subjects import LABEL_JOB, LABEL_TIMEOUT, queue_token
-from stint_runner.docker import DockerEngine
-from stint_runner.docker_client import DEFAULT_HOST, DockerClient
-from stint_runner.engine import ContainerInfo, ContainerSpec
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
+from stint_runner.engine.port import ContainerInfo, ContainerSpec
 from tests.containers import OpenBao
 from tests.events import kill_requested, started
 from tests.memory_kills import until_told

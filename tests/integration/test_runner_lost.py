@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from stint.eventlog import Chunk
-from stint.events import Ended, Held, Released
+from stint.core.chain import Chunk
+from stint.core.events import Ended, Held, Released
+from stint.core.job import Job, Release, State, decide
+from stint.core.subjects import LABEL_JOB, queue_token
 from stint.jetstream import Broker
-from stint.job import Job, Release, State, decide
-from stint.subjects import LABEL_JOB, queue_token
 from stint_runner.clock import boot_time
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import ContainerInfo
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerInfo
 from tests.api.archive import targz
 from tests.containers import OpenBao
 from tests.events import AT, event_id

@@ -2,11 +2,11 @@
 
 import asyncio
 
+from stint.core.job import State
+from stint.core.subjects import LABEL_JOB, queue_token
 from stint.jetstream import Broker
-from stint.job import State
-from stint.subjects import LABEL_JOB, queue_token
-from stint_runner.engine import Engine
-from stint_runner.lease import KILL, LeaseTimes
+from stint_runner.engine.port import Engine
+from stint_runner.lease.lease import KILL, LeaseTimes
 from tests.brokers import connected
 from tests.containers import OpenBao
 from tests.outputs import written

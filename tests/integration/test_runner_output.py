@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stint.events import Ended
+from stint.core.events import Ended
+from stint.core.job import Job, State
 from stint.jetstream import Broker
-from stint.job import Job, State
 from tests.containers import OpenBao
 from tests.runner_bench import PASSWORD, Bench, make_bench
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from stint.dev.demo_image import BUSYBOX, build, connect, ensure_image
-from stint.errors import EngineUnavailableError, ImageError
+from stint.cli.dev.demo_image import BUSYBOX, build, connect, ensure_image
+from stint.core.errors import EngineUnavailableError, ImageError
 from tests.containers import LABEL, OWNER, OpenBao, sweep
 from tests.servers import BaoProcess, NatsProcess, free_port
 

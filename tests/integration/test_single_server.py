@@ -4,11 +4,11 @@ import asyncio
 import secrets
 from collections import Counter
 
-from stint.errors import BrokerUnavailableError
-from stint.eventlog import Outcome
-from stint.events import Started, Submitted
+from stint.core.errors import BrokerUnavailableError
+from stint.core.events import Started, Submitted
+from stint.core.subjects import EVENTS, WORK
 from stint.jetstream import Broker, JetStreamEventLog
-from stint.subjects import EVENTS, WORK
+from stint.ports import Outcome
 from tests import events
 from tests.brokers import connected
 from tests.servers import NatsProcess

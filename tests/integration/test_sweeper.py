@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from stint.config import ProjectorSettings
-from stint.history import Place
+from stint.core.job import Job, State
+from stint.core.subjects import EVENTS, WORK, event_filter
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamViews, JetStreamWorkQueues
-from stint.jetstream.holdings import subjects_held
-from stint.job import Job, State
-from stint.subjects import EVENTS, WORK, event_filter
+from stint.jetstream.subject_lists import subjects_held
+from stint.ports import Place
+from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_sweeper
 from stint_projector.sweeper import MISSING
 from tests.brokers import connected

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stint.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
+from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
 from stint.vault import BUS_KEY, Ticket, Vault, error_text, open_ticket, seal_ticket
 from tests.containers import OpenBao
 from tests.vault_bench import Bench, make_bench

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from stint.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
+from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
 from stint.vault import SecretData, Vault, error_text
 
 TOKEN = "s.secret-token"

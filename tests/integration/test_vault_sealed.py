@@ -7,16 +7,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from stint.errors import VaultUnavailableError
-from stint.events import Started
+from stint.core.errors import VaultUnavailableError
+from stint.core.events import Started
+from stint.core.job import State
+from stint.core.subjects import queue_token
 from stint.jetstream import Broker
-from stint.job import State
-from stint.subjects import queue_token
 from stint.vault import Vault
+from stint.vault.adapter import Edge
 from stint.vault.client import Login
-from stint.vault.edge import Edge
-from stint_runner import opening
-from stint_runner.one_time import MAYBE_SPENT
+from stint_runner.inputs import opening
+from stint_runner.inputs.one_time import MAYBE_SPENT
 from tests.containers import OpenBao
 from tests.outputs import written
 from tests.runner_bench import PASSWORD, Bench, make_bench

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from stint.errors import VaultDeniedError, VaultRefusedError
+from stint.core.errors import VaultDeniedError, VaultRefusedError
 from stint.vault import AppRoleSession, Login, Vault
 from tests.containers import OpenBao
 from tests.vault_bench import Bench, make_bench

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 from scripts.vault_files import FILES, prepare
 
-from stint.envfile import read_env_file
-from stint.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
+from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
+from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, AppRoleSession, Vault
-from stint.vault.edge import Edge
+from stint.vault.adapter import Edge
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
 from tests.servers import BaoProcess, running
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from stint.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLostError
+from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLostError
+from stint.core.subjects import WORK, consumer_name, queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, declare
 from stint.jetstream.answers import error_code
 from stint.jetstream.consumers import make_consumer
-from stint.jetstream.workqueue import JetStreamDelivery
-from stint.subjects import WORK, consumer_name, queue_token
+from stint.jetstream.work_queues import JetStreamDelivery
 from tests.brokers import connected
 from tests.events import TOKEN, submitted
 from tests.servers import NatsProcess

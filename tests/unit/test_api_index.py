@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.background import Background, Part
-from stint.codec import encode
-from stint.eventlog import StoredView
-from stint.job import TERMINAL, State
+from stint.core.codec import encode
+from stint.core.job import TERMINAL, State
+from stint.core.view import NEVER, JobView
+from stint.ports import StoredView
+from stint.process.background import Background, Part
 from stint.testing import MemoryViews
-from stint.view import NEVER, JobView
-from stint_api.index import Counts, ListIndex, _Views
+from stint_api.read.index import Counts, ListIndex, _Views
 from tests.views import job_view
 
 RETENTION = timedelta(hours=6)

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from stint.errors import BrokerUnavailableError
-from stint.eventlog import Chunk
-from stint.job import Job
+from stint.core.chain import Chunk
+from stint.core.errors import BrokerUnavailableError
+from stint.core.job import Job
 from stint.testing import MemoryEventLog, MemoryOutput
-from stint_api import documents, live
-from stint_api.live import LiveJob, Position
+from stint_api.read import live
+from stint_api.read.live import LiveJob, Position
+from stint_api.routes import documents
 from tests import events
 from tests.outputs import Writer
 

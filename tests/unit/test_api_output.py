@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from starlette.responses import Response
 from starlette.types import Message
 
-from stint.errors import BrokerUnavailableError, StintError
-from stint.eventlog import Chunk
-from stint.job import fold
+from stint.core.chain import Chunk
+from stint.core.errors import BrokerUnavailableError, StintError
+from stint.core.job import fold
+from stint.core.view import JobView, view
 from stint.testing import MemoryOutput
-from stint.view import JobView, view
-from stint_api import documents, output
-from stint_api.answers import JsonAnswer, RefusalError
-from stint_api.output import CHUNK_COST, KEPT, Snapshot
-from stint_api.runners import summary
-from stint_api.streaming import PIECE, WHOLE, answer
+from stint_api.errors import JsonAnswer, RefusalError
+from stint_api.read import output
+from stint_api.read.output import CHUNK_COST, KEPT, Snapshot
+from stint_api.read.runners import summary
+from stint_api.routes import documents
+from stint_api.web.streaming import PIECE, WHOLE, answer
 from tests import events
 
 ID = "0" * 24

@@ -6,10 +6,10 @@ from http import HTTPStatus
 
 import pytest
 
-from stint.errors import VaultUnavailableError
-from stint_api import watch
-from stint_api.answers import RefusalError
-from stint_api.watch import while_allowed
+from stint.core.errors import VaultUnavailableError
+from stint_api.errors import RefusalError
+from stint_api.middleware import watch
+from stint_api.middleware.watch import while_allowed
 
 AWAY = VaultUnavailableError("Vault at http://10.0.0.5:8200 is not reachable.")
 REFUSAL = RefusalError(HTTPStatus.FORBIDDEN, "It may not.")

@@ -3,8 +3,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from stint import background
-from stint.background import RESTART_PAUSE, STEADY, Background, Part
+from stint.process import background
+from stint.process.background import RESTART_PAUSE, STEADY, Background, Part
 
 MISSING = "The list is not there."
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stint.chain import Chain
 from stint.client.api import Api, ApiUnreachableError, LiveEvent
 from stint.client.follow import Narrator, OutputDiffersError, follow
+from stint.core.chain import Chain
 
 JOB = {"status": "success", "return_code": 0, "reason": "", "error": "", "output_complete": True}
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from stint.cli.run_job import exit_code
 from stint.client import pack as packing
 from stint.client.api import parse_events
-from stint.client.dance import Handover
 from stint.client.options import Endpoints, RunOptions, endpoints
 from stint.client.pack import pack
-from stint.client.run import exit_code
-from stint.errors import ConfigError
-from stint.payload import JobPayload
+from stint.client.submission import Handover
+from stint.core.errors import ConfigError
+from stint.core.payload import JobPayload
 
 
 @pytest.fixture

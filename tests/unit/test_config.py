@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import AliasChoices
 
-from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, Settings, load, setting_names
-from stint.errors import ConfigError
+from stint.core.errors import ConfigError
+from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings, load, setting_names
 
 SHAPES = (ApiSettings, RunnerSettings, ProjectorSettings)
 GIVEN = {

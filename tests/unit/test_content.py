@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stint.errors import JobFailedError
-from stint_runner import content
-from stint_runner.content import Manifest, check_content, parse_manifest, yaml_mapping
-from stint_runner.tarball import Tarball
+from stint.core.errors import JobFailedError
+from stint_runner.inputs import content
+from stint_runner.inputs.content import Manifest, check_content, parse_manifest, yaml_mapping
+from stint_runner.inputs.tarball import Tarball
 from tests.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record
 
 Entry = tuple[str, bytes]

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stint.config import EngineSettings, RunnerSettings, Settings, setting_names
+from stint.process.settings import EngineSettings, RunnerSettings, Settings, setting_names
 from stint_runner.clock import boot_id, boot_time
-from stint_runner.deadlines import Deadline, Deadlines, StateError, state_folder
-from stint_runner.guard import environment, guarded
-from stint_runner.processes import incarnation, kill_container
+from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError, state_folder
+from stint_runner.watchdog.guard import environment, guarded
+from stint_runner.watchdog.processes import incarnation, kill_container
 
 JOB = "a" * 24
 DEADLINE = Deadline(

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from stint.dev import children
-from stint.dev.children import Child, ChildError
-from stint.dev.datadir import DataDir, claim
-from stint.dev.stack import Options, Stack, runner_stop
-from stint.errors import ConfigError
+from stint.cli.dev import children
+from stint.cli.dev.children import Child, ChildError
+from stint.cli.dev.datadir import DataDir, claim
+from stint.cli.dev.stack import Options, Stack, runner_stop
+from stint.core.errors import ConfigError
 from stint_runner.__main__ import CLEAN_UP
 from tests.e2e.stack import gone
 
@@ -152,8 +152,8 @@ PARENT = """
 import asyncio, sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from stint.dev.children import Child
-from stint.dev.datadir import claim
+from stint.cli.dev.children import Child
+from stint.cli.dev.datadir import claim
 
 async def main() -> None:
     async def ready() -> bool: return True

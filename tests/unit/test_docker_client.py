@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stint_runner.docker_client import KEEP_ALIVE, UNHEARD, DockerClient
+from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import EngineError, ImageError
-from stint.limits import Limits
-from stint_runner import docker_wire as wire
-from stint_runner.docker_frames import LOG_FILE, FrameParser, LogMeter
-from stint_runner.docker_frames import merged as merged_pieces
-from stint_runner.engine import ContainerInfo, ContainerSpec, Exit, OutputPiece
-from stint_runner.overlay import Member, overlay
+from stint.core.errors import EngineError, ImageError
+from stint.core.limits import Limits
+from stint_runner.engine import docker_wire as wire
+from stint_runner.engine.docker_frames import LOG_FILE, FrameParser, LogMeter
+from stint_runner.engine.docker_frames import merged as merged_pieces
+from stint_runner.engine.overlay import Member, overlay
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
 
 NAMES = {1: "stdout", 2: "stderr"}
 

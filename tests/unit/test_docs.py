@@ -15,15 +15,15 @@ from scripts.state_machine import diagram, document, facts, replace_block, state
 from typer.main import get_command
 
 from stint.cli.app import app
-from stint.config import ApiSettings, ProjectorSettings, RunnerSettings, setting_names
-from stint.events import EVENT_TYPES, Ended
-from stint.job import LEGAL, State
-from stint.payload import JobPayload
-from stint.view import JobView
-from stint_api.body import Envelope
-from stint_api.info import HealthBody
-from stint_api.schemas import ERRORS, REASONS, JobBody, SubmitBody
-from stint_runner.lease import CLOCK_SKEW, KILL, LeaseTimes
+from stint.core.events import EVENT_TYPES, Ended
+from stint.core.job import LEGAL, State
+from stint.core.payload import JobPayload
+from stint.core.view import JobView
+from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, setting_names
+from stint_api.routes.info import HealthBody
+from stint_api.routes.schemas import ERRORS, REASONS, JobBody, SubmitBody
+from stint_api.submit.body import Envelope
+from stint_runner.lease.lease import CLOCK_SKEW, KILL, LeaseTimes
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -4,7 +4,7 @@ import httpx
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from stint.health import readyz
+from stint.process.health import readyz
 
 
 class Look:

@@ -1,7 +1,7 @@
 import pytest
 
-from stint.errors import ImageError
-from stint_runner.images import (
+from stint.core.errors import ImageError
+from stint_runner.registry.references import (
     Reference,
     all_attempts_failed,
     is_transient,

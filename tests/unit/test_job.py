@@ -4,9 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import IllegalCommandError
-from stint.events import EVENT_TYPES, AnyEvent, Record, Submitted
-from stint.job import ACTIVE, LEGAL, TERMINAL, Claim, Delete, Finish, Job, Kill, Release, State, decide, evolve, fold
+from stint.core.errors import IllegalCommandError
+from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
+from stint.core.job import (
+    ACTIVE,
+    LEGAL,
+    TERMINAL,
+    Claim,
+    Delete,
+    Finish,
+    Job,
+    Kill,
+    Release,
+    State,
+    decide,
+    evolve,
+    fold,
+)
 from tests.events import (
     AT,
     TOKEN,

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from stint.errors import ConsumerGoneError
-from stint.eventlog import Delivery
-from stint.job import Job
-from stint.subjects import EventAddress
+from stint.core.errors import ConsumerGoneError
+from stint.core.job import Job
+from stint.core.subjects import EventAddress
+from stint.ports import Delivery
 from stint.testing import MemoryEventLog
 from stint_runner.clock import boot_time
-from stint_runner.lease import Lease
-from stint_runner.leased import Leased
+from stint_runner.lease.lease import Lease
+from stint_runner.lease.leased import Leased
 from tests.events import TOKEN
 
 ADDRESS = EventAddress("submitted", TOKEN, "0" * 24)

@@ -11,10 +11,10 @@ import pytest
 from rich.pretty import pretty_repr
 from structlog.testing import capture_logs
 
-from stint.config import EngineSettings, RunnerSettings, setting_names
-from stint.errors import ConfigError
-from stint_runner.docker_config import DockerConfigLogins
-from stint_runner.logins import FirstOf, LoginError, LoginSource, RegistryLogin
+from stint.core.errors import ConfigError
+from stint.process.settings import EngineSettings, RunnerSettings, setting_names
+from stint_runner.registry.docker_config import DockerConfigLogins
+from stint_runner.registry.logins import FirstOf, LoginError, LoginSource, RegistryLogin
 
 PASSWORD = "correct:horse battery"
 LOGIN = RegistryLogin(username="user", password=PASSWORD)

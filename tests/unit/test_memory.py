@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from stint_runner.memory import MemoryBudget
+from stint_runner.inputs.memory import MemoryBudget
 
 
 async def settled() -> None:

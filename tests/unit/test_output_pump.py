@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import EngineUnavailableError, LogGapError, LogRotatedError
-from stint.eventlog import Chunk
+from stint.core.chain import Chunk
+from stint.core.errors import EngineUnavailableError, LogGapError, LogRotatedError
 from stint.testing import MemoryOutput
-from stint_runner import output
-from stint_runner.copying import Copying
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import OutputPiece
-from stint_runner.output import OUTPUT_LIMIT, OutputPump
-from stint_runner.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindError
-from stint_runner.redact import Redactor
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import OutputPiece
+from stint_runner.output import pump as output
+from stint_runner.output.copying import Copying
+from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindError
+from stint_runner.output.pump import OUTPUT_LIMIT, OutputPump
+from stint_runner.output.redact import Redactor
 from tests.events import TOKEN
 from tests.outputs import written
 

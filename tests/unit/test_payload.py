@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
-from stint.errors import TooLargeError, UndecodableError
-from stint.payload import MAX_CONTENT, JobPayload, merge, parse_payload
-from stint_api.body import MAX_BYTES, check_content, parse_submission
+from stint.core.errors import TooLargeError, UndecodableError
+from stint.core.payload import MAX_CONTENT, JobPayload, merge, parse_payload
+from stint_api.submit.body import MAX_BYTES, check_content, parse_submission
 
 FULL = JobPayload(
     qname="a",

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from stint.codec import encode
-from stint.errors import UndecodableError
-from stint.eventlog import Chunk
-from stint.events import AnyEvent
-from stint.job import State, fold
-from stint.subjects import EventAddress
+from stint.core.chain import Chunk
+from stint.core.codec import encode
+from stint.core.errors import UndecodableError
+from stint.core.events import AnyEvent
+from stint.core.job import State, fold
+from stint.core.subjects import EventAddress
+from stint.core.view import JobView, view
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
-from stint.view import JobView, view
 from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.eventlog import Chunk
-from stint.events import AnyEvent
-from stint.history import Place
-from stint.job import TERMINAL
-from stint.subjects import EventAddress, queue_token
+from stint.core.chain import Chunk
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.core.events import AnyEvent
+from stint.core.job import TERMINAL
+from stint.core.subjects import EventAddress, queue_token
+from stint.ports import Place
 from stint.testing import MemoryHistory, MemoryOutput
 from stint_projector.agenda import Agenda
 from stint_projector.facts import FactJanitor

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stint.codec import encode
-from stint.eventlog import StoredView
-from stint.events import AnyEvent, Submitted
-from stint.job import Job, State, fold
-from stint.subjects import EventAddress, queue_token
+from stint.core.codec import encode
+from stint.core.events import AnyEvent, Submitted
+from stint.core.job import Job, State, fold
+from stint.core.subjects import EventAddress, queue_token
+from stint.core.view import view
+from stint.ports import StoredView
 from stint.testing import MemoryEventLog, MemoryViews
-from stint.view import view
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.events import TOKEN, deleted, ended, held, kill_requested, launched, rejected, released, started, submitted

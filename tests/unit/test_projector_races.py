@@ -1,10 +1,10 @@
 """What a projector makes of a log that moves while it looks, or lags behind."""
 
-from stint.codec import encode
-from stint.events import AnyEvent
-from stint.job import Job, fold
+from stint.core.codec import encode
+from stint.core.events import AnyEvent
+from stint.core.job import Job, fold
+from stint.core.view import view
 from stint.testing import MemoryEventLog
-from stint.view import view
 from tests.events import TOKEN, ended, started, submitted
 from tests.unit.test_projector import JOB, Bench
 

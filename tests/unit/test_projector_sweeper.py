@@ -5,12 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.eventlog import Outcome
-from stint.events import AnyEvent, Ended
-from stint.history import Place, Strays
-from stint.job import Job, State
-from stint.subjects import EventAddress, queue_token
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.core.events import AnyEvent, Ended
+from stint.core.job import Job, State
+from stint.core.subjects import EventAddress, queue_token
+from stint.ports import Outcome, Place, Strays
 from stint.testing import MemoryEventLog, MemoryHistory
 from stint_projector.sweeper import MISSING, SHARE, Sweeper
 from tests.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
@@ -309,7 +308,7 @@ async def test_it_goes_on_through_outages_and_never_more_than_once_a_second(
     short = Sweeper(
         log=bench.log, history=bench.history, astray_for=timedelta(seconds=2), monotonic=lambda: bench.clock
     )
-    monkeypatch.setattr("stint.waiting.asyncio.sleep", sleep)
+    monkeypatch.setattr("stint.process.waiting.asyncio.sleep", sleep)
     task = asyncio.create_task(short.run())
     await enough.wait()
     task.cancel()

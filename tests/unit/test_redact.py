@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stint_runner.redact import Needles, Redactor
-from stint_runner.secretfile import render
-from stint_runner.spellings import spellings
+from stint_runner.inputs.secretfile import render
+from stint_runner.output.redact import Needles, Redactor
+from stint_runner.output.spellings import spellings
 
 Span = tuple[int, int]
 

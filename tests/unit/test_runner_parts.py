@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import BrokerUnavailableError, ConfigError, EngineUnavailableError, LeaseLostError
-from stint.eventlog import Chunk, Outcome
-from stint.events import AnyEvent
+from stint.core.chain import Chunk
+from stint.core.errors import BrokerUnavailableError, ConfigError, EngineUnavailableError, LeaseLostError
+from stint.core.events import AnyEvent
+from stint.ports import Outcome
+from stint.process.waiting import InterruptedByEventError, unless
 from stint.testing import MemoryEventLog, MemoryOutput
-from stint.waiting import InterruptedByEventError, unless
-from stint_runner.backlog import Backlog
 from stint_runner.clock import boot_time
-from stint_runner.engine import OutputPiece
-from stint_runner.lease import Lease, LeaseTimes
-from stint_runner.output import OutputPump
-from stint_runner.pieces import CHUNK_BYTES
+from stint_runner.dispatch.backlog import Backlog
+from stint_runner.engine.port import OutputPiece
+from stint_runner.lease.lease import Lease, LeaseTimes
+from stint_runner.output.pieces import CHUNK_BYTES
+from stint_runner.output.pump import OutputPump
 from stint_runner.waiting import append_surely
 from tests.events import TOKEN, started, submitted
 from tests.outputs import written

@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import JobFailedError
-from stint_runner.docker import DockerEngine
-from stint_runner.secretfile import (
+from stint.core.errors import JobFailedError
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.inputs.secretfile import (
     Seal,
     SecretRef,
     check_file_type,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stint.signals import on_signals
+from stint.process.signals import on_signals
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 import pytest
 
-from stint.errors import JobFailedError
-from stint.limits import Limits
-from stint.payload import JobPayload
-from stint_runner.content import Manifest
-from stint_runner.engine import ContainerSpec
-from stint_runner.secretfile import SecretRef
-from stint_runner.spec import (
+from stint.core.errors import JobFailedError
+from stint.core.limits import Limits
+from stint.core.payload import JobPayload
+from stint_runner.engine.port import ContainerSpec
+from stint_runner.inputs.content import Manifest
+from stint_runner.inputs.secretfile import SecretRef
+from stint_runner.inputs.spec import (
     JobContext,
     container_image,
     container_spec,

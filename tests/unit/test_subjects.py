@@ -2,8 +2,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stint.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
-from stint.subjects import (
+from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
+from stint.core.subjects import (
     EventAddress,
     check_job_id,
     consumer_name,

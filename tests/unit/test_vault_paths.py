@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.errors import InvalidQueueNameError
-from stint.subjects import normalise_queue_name
+from stint.core.errors import InvalidQueueNameError
+from stint.core.subjects import normalise_queue_name
 from stint.vault import queue_path, release_path
 
 

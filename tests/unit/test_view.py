@@ -3,10 +3,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from stint.codec import encode
-from stint.events import AnyEvent
-from stint.job import fold
-from stint.view import NEVER, JobView, expiry, parse_time, view
+from stint.core.codec import encode
+from stint.core.events import AnyEvent
+from stint.core.job import fold
+from stint.core.view import NEVER, JobView, expiry, parse_time, view
 from tests.events import ended, kill_requested, launched, record, records, rejected, started, submitted
 
 

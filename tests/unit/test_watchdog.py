@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import structlog
 
-from stint import logs
-from stint.subjects import LABEL_JOB
+from stint.core.subjects import LABEL_JOB
+from stint.process import logs
 from stint_runner.clock import boot_id, boot_time
-from stint_runner.deadlines import Deadline, Deadlines
-from stint_runner.docker import DockerEngine
-from stint_runner.engine import ContainerInfo, Engine
-from stint_runner.processes import incarnation
-from stint_runner.watchdog import Watchdog
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerInfo, Engine
+from stint_runner.watchdog.deadlines import Deadline, Deadlines
+from stint_runner.watchdog.processes import incarnation
+from stint_runner.watchdog.watchdog import Watchdog
 
 JOBS = [letter * 24 for letter in "abcd"]
 

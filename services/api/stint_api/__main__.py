@@ -9,10 +9,7 @@ from typing import Final
 
 import structlog
 
-from stint import service
-from stint.background import Background, Part
-from stint.config import ApiSettings
-from stint.errors import ConfigError
+from stint.core.errors import ConfigError
 from stint.jetstream import (
     Access,
     Broker,
@@ -22,11 +19,14 @@ from stint.jetstream import (
     JetStreamViews,
     declare_when_possible,
 )
+from stint.process import service
+from stint.process.background import Background, Part
+from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint_api.app import Parts, create_app, utc_now
-from stint_api.index import ListIndex
-from stint_api.runners import JetStreamRunnerReports
-from stint_api.server import listen, serve, write_port
+from stint_api.read.index import ListIndex
+from stint_api.read.runners import JetStreamRunnerReports
+from stint_api.web.server import listen, serve, write_port
 
 log = structlog.get_logger()
 

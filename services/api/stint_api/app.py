@@ -17,28 +17,28 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import stint
-from stint.background import Background
-from stint.errors import StintError
-from stint.eventlog import EventLog, OutputLog, PayloadStore
-from stint.subjects import new_job_id
+from stint.core.errors import StintError
+from stint.core.subjects import new_job_id
+from stint.ports import EventLog, OutputLog, PayloadStore
+from stint.process.background import Background
 from stint.vault import AppRoleSession, Vault
-from stint_api.access import write_line
-from stint_api.answers import error_answer, unknown_path
-from stint_api.auth import Authenticator
-from stint_api.bounds import OpenStreams, RequestBytes
-from stint_api.commands import Jobs
-from stint_api.gate import Gate
-from stint_api.index import ListIndex
-from stint_api.info import InfoRoutes
-from stint_api.jobs import PATH, JobRoutes
-from stint_api.measured import Measured
-from stint_api.metrics import Metrics
-from stint_api.openapi import document
-from stint_api.runners import RunnerReports
-from stint_api.sealing import Sealer
-from stint_api.storing import PATIENCE, Store
-from stint_api.submit import Submitter
-from stint_api.tokens import Lookups
+from stint_api.auth.authenticator import Authenticator
+from stint_api.auth.tokens import Lookups
+from stint_api.errors import error_answer, unknown_path
+from stint_api.middleware.access import write_line
+from stint_api.middleware.gate import Gate
+from stint_api.middleware.measured import Measured
+from stint_api.middleware.metrics import Metrics
+from stint_api.read.commands import Jobs
+from stint_api.read.index import ListIndex
+from stint_api.read.runners import RunnerReports
+from stint_api.routes.info import InfoRoutes
+from stint_api.routes.jobs import PATH, JobRoutes
+from stint_api.routes.openapi import document
+from stint_api.submit.sealing import Sealer
+from stint_api.submit.storing import PATIENCE, Store
+from stint_api.submit.submitter import Submitter
+from stint_api.web.bounds import OpenStreams, RequestBytes
 
 
 def utc_now() -> datetime:
@@ -71,7 +71,7 @@ class Parts:
             count.
         request_bytes: how many bytes of request bodies may be held at a time.
         streams: how many event streams a caller may have open.
-        patience: see `stint_api.storing.PATIENCE`.
+        patience: see `stint_api.submit.storing.PATIENCE`.
         closing: set when the server is about to end.
         now, monotonic, new_job_id, new_event_id: clocks and sources of ids.
     """

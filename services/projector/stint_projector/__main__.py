@@ -7,9 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from stint import health, service
-from stint.background import Background, Part
-from stint.config import ProjectorSettings
+from stint.core.subjects import PROJECTOR_DURABLE
 from stint.jetstream import (
     Access,
     Broker,
@@ -22,9 +20,11 @@ from stint.jetstream import (
     Sourcing,
     declare_when_possible,
 )
-from stint.signals import on_signals
-from stint.subjects import PROJECTOR_DURABLE
-from stint.waiting import InterruptedByEventError, unless
+from stint.process import health, service
+from stint.process.background import Background, Part
+from stint.process.settings import ProjectorSettings
+from stint.process.signals import on_signals
+from stint.process.waiting import InterruptedByEventError, unless
 from stint_projector.agenda import Agenda
 from stint_projector.facts import FactJanitor
 from stint_projector.feed import Follower

@@ -5,7 +5,7 @@ import heapq
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from stint.history import Place
+from stint.ports import Place
 
 
 class Agenda:

@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from stint.errors import BrokerUnavailableError
-from stint.eventlog import EventLog
-from stint.history import History
+from stint.core.errors import BrokerUnavailableError
+from stint.ports import EventLog, History
 from stint_projector.janitor import RETRY_PAUSE, SWEEP_INTERVAL, interval
 from stint_projector.project import Projector
 

@@ -7,10 +7,10 @@ from typing import Final
 import structlog
 from nats.aio.msg import Msg
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
-from stint.events import Submitted
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
+from stint.core.events import Submitted
+from stint.core.subjects import BAD_QUEUE_TOKEN, EventAddress, parse_event_subject
 from stint.jetstream import EventFeed
-from stint.subjects import BAD_QUEUE_TOKEN, EventAddress, parse_event_subject
 from stint_projector.project import Projector
 
 log = structlog.get_logger()

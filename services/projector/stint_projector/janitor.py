@@ -8,11 +8,10 @@ from typing import Final
 
 import structlog
 
-from stint.errors import BrokerUnavailableError
-from stint.eventlog import EventLog, OutputLog, PayloadStore, ViewStore
-from stint.history import History, Place
-from stint.subjects import BAD_QUEUE_TOKEN
-from stint.view import parse_time
+from stint.core.errors import BrokerUnavailableError
+from stint.core.subjects import BAD_QUEUE_TOKEN
+from stint.core.view import parse_time
+from stint.ports import EventLog, History, OutputLog, PayloadStore, Place, ViewStore
 from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
 

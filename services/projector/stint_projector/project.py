@@ -5,12 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from stint.codec import encode
-from stint.errors import UndecodableError
-from stint.eventlog import EventLog, OutputLog, PayloadStore, StoredView, ViewStore
-from stint.history import Place
-from stint.job import Job, State
-from stint.view import expiry, read_view, view
+from stint.core.codec import encode
+from stint.core.errors import UndecodableError
+from stint.core.job import Job, State
+from stint.core.view import expiry, read_view, view
+from stint.ports import EventLog, OutputLog, PayloadStore, Place, StoredView, ViewStore
 from stint_projector.agenda import Agenda
 
 log = structlog.get_logger()

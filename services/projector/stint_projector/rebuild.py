@@ -4,12 +4,12 @@ import asyncio
 import sys
 from typing import Final
 
-from stint import service
-from stint.config import ProjectorSettings
-from stint.errors import InvalidJobIdError
-from stint.eventlog import EventLog, ViewStore
+from stint.core.errors import InvalidJobIdError
+from stint.core.subjects import check_job_id
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamViews, declare
-from stint.subjects import check_job_id
+from stint.ports import EventLog, ViewStore
+from stint.process import service
+from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
 from stint_projector.agenda import Agenda
 from stint_projector.project import Projector

@@ -8,12 +8,11 @@ from uuid import uuid4
 
 import structlog
 
-from stint.errors import BrokerUnavailableError
-from stint.eventlog import EventLog, Outcome
-from stint.events import Ended
-from stint.history import History, Place
-from stint.job import Job, State
-from stint.waiting import again_and_again
+from stint.core.errors import BrokerUnavailableError
+from stint.core.events import Ended
+from stint.core.job import Job, State
+from stint.ports import EventLog, History, Outcome, Place
+from stint.process.waiting import again_and_again
 from stint_projector.janitor import interval
 
 log = structlog.get_logger()

@@ -7,10 +7,7 @@ from typing import Final
 
 import structlog
 
-from stint import health, service
-from stint.background import Background, Part, cancel
-from stint.config import RunnerSettings
-from stint.errors import BrokerClosedError, ConfigError
+from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import (
     Access,
     Broker,
@@ -20,30 +17,33 @@ from stint.jetstream import (
     JetStreamWorkQueues,
     declare_when_possible,
 )
-from stint.signals import on_signals
+from stint.process import health, service
+from stint.process.background import Background, Part, cancel
+from stint.process.settings import RunnerSettings
+from stint.process.signals import on_signals
+from stint.process.waiting import InterruptedByEventError, unless
 from stint.vault import AppRoleSession, Vault
-from stint.waiting import InterruptedByEventError, unless
-from stint_runner.adopt import Adoption
-from stint_runner.allocator import return_large_memory
-from stint_runner.attend import Attendant
-from stint_runner.deadlines import Deadlines, StateError, state_folder
-from stint_runner.docker import DockerEngine
-from stint_runner.docker_client import tls_context
-from stint_runner.docker_config import DockerConfigLogins
-from stint_runner.engine import Engine
-from stint_runner.guard import WATCHDOG, Guard, guarded
-from stint_runner.image_keeper import ImageKeeper
-from stint_runner.image_records import ImageRecords
-from stint_runner.lease import LeaseTimes
-from stint_runner.leftovers import Leftovers
-from stint_runner.logins import FirstOf
-from stint_runner.memory import MemoryBudget
-from stint_runner.opening import Opener
+from stint_runner.dispatch.adopt import Adoption
+from stint_runner.dispatch.attend import Attendant
+from stint_runner.dispatch.worker import Worker
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.docker_client import tls_context
+from stint_runner.engine.port import Engine
+from stint_runner.housekeeping.image_keeper import ImageKeeper
+from stint_runner.housekeeping.image_records import ImageRecords
+from stint_runner.housekeeping.leftovers import Leftovers
+from stint_runner.housekeeping.presence import announce, withdraw
+from stint_runner.inputs.allocator import return_large_memory
+from stint_runner.inputs.memory import MemoryBudget
+from stint_runner.inputs.opening import Opener
+from stint_runner.lease.lease import LeaseTimes
 from stint_runner.parts import Parts
-from stint_runner.presence import announce, withdraw
 from stint_runner.readiness import Readiness
-from stint_runner.vault_logins import VaultLogins
-from stint_runner.worker import Worker
+from stint_runner.registry.docker_config import DockerConfigLogins
+from stint_runner.registry.logins import FirstOf
+from stint_runner.registry.vault_logins import VaultLogins
+from stint_runner.watchdog.deadlines import Deadlines, StateError, state_folder
+from stint_runner.watchdog.guard import WATCHDOG, Guard, guarded
 
 log = structlog.get_logger()
 

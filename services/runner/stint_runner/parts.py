@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-from stint.eventlog import EventLog, OutputLog, PayloadStore, WorkQueues
-from stint.events import Event, Submitted
-from stint.job import Job
-from stint.limits import HOLD, ON_LOST, LimitPolicy
-from stint.subjects import queue_name
-from stint_runner.deadlines import Deadlines
-from stint_runner.engine import Engine
-from stint_runner.memory import MemoryBudget
-from stint_runner.opening import Opener
-from stint_runner.output import OUTPUT_LIMIT
+from stint.core.events import Event, Submitted
+from stint.core.job import Job
+from stint.core.limits import HOLD, ON_LOST, LimitPolicy
+from stint.core.subjects import queue_name
+from stint.ports import EventLog, OutputLog, PayloadStore, WorkQueues
+from stint_runner.engine.port import Engine
+from stint_runner.inputs.memory import MemoryBudget
+from stint_runner.inputs.opening import Opener
+from stint_runner.output.pump import OUTPUT_LIMIT
+from stint_runner.watchdog.deadlines import Deadlines
 
 E = TypeVar("E", bound=Event)
 
@@ -28,7 +28,7 @@ class Parts:
     Attributes:
         deadlines: until when its jobs may run, for the watchdog.
         runner: the runner's id.
-        takeover: T, see `stint_runner.lease`.
+        takeover: T, see `stint_runner.lease.lease`.
         kill_grace: seconds between SIGTERM and SIGKILL when a user kills a job.
         limits: what jobs get and may ask for, their network too.
         output_limit: bytes of output kept of a job, 0 for no limit.

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from stint.errors import EngineError
+from stint.core.errors import EngineError
 from stint.jetstream import Broker
 from stint.vault import Vault
-from stint_runner.engine import Engine
+from stint_runner.engine.port import Engine
 
 STARTING: Final = "The runner is starting."
 

@@ -5,12 +5,14 @@ from typing import Final, TypeVar
 
 import stamina
 
-from stint.errors import BrokerUnavailableError, StintError, VaultUnavailableError
-from stint.eventlog import EventLog, Outcome
-from stint.events import AnyEvent
+from stint.core.errors import BrokerUnavailableError, StintError, VaultUnavailableError
+from stint.core.events import AnyEvent
+from stint.ports import EventLog, Outcome
 
 T = TypeVar("T")
 
+PATIENCE: Final = 120.0
+"""Seconds that a job which has started waits for a Vault that is away."""
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two attempts to reach a server that is away."""
 

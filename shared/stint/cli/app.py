@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from stint import __version__
+from stint.cli.dev.command import dev
+from stint.cli.release import release
+from stint.cli.run import run
 from stint.cli.vault import vault_setup
-from stint.client.command import run
-from stint.client.release import release
-from stint.dev.command import dev
 
 app = typer.Typer(
     help="Jobs in containers, one at a time per named queue, with every secret under Vault.",

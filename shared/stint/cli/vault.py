@@ -9,8 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from stint.envfile import read_env_file, write_env_file
-from stint.errors import ConfigError, StintError
+from stint.core.errors import ConfigError, StintError
+from stint.process.env_file import read_env_file, write_env_file
 from stint.vault.setup import SetupReport, revoke_secret_ids, service_settings
 from stint.vault.setup import vault_setup as set_up
 

@@ -1,7 +1,6 @@
-"""The client behind `stint run`, which seals a job, submits it, and follows it to its end, and `stint release`."""
+"""The library of a client: it seals jobs, submits them, and follows them to their end."""
 
-from stint.client.dance import Handover, seal
 from stint.client.options import Endpoints, RunOptions
-from stint.client.run import run, submit
+from stint.client.submission import Handover, seal
 
-__all__ = ["Endpoints", "Handover", "RunOptions", "run", "seal", "submit"]
+__all__ = ["Endpoints", "Handover", "RunOptions", "seal"]

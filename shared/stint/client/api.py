@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from stint.client.options import Endpoints
-from stint.errors import ConfigError, StintError
+from stint.core.errors import ConfigError, StintError
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 """Seconds. The API pings a live stream every 10: one that is silent for a minute is dead."""

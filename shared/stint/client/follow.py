@@ -8,10 +8,10 @@ from typing import Any, Final, Protocol
 
 from rich.console import Console
 
-from stint.chain import Chain
 from stint.client.api import Api, ApiRefusedError, ApiUnreachableError, LiveEvent
-from stint.errors import StintError
-from stint.events import Ended
+from stint.core.chain import Chain
+from stint.core.errors import StintError
+from stint.core.events import Ended
 
 PATIENCE: Final = 120.0
 """Seconds that a broken live stream is tried again without any progress."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stint.errors import ConfigError
-from stint.payload import JobPayload
+from stint.core.errors import ConfigError
+from stint.core.payload import JobPayload
 
 DEFAULT_URL = "http://127.0.0.1:3232"
 DEFAULT_VAULT = "http://127.0.0.1:8200"

@@ -6,8 +6,8 @@ import io
 import tarfile
 from pathlib import Path
 
-from stint.errors import ConfigError
-from stint.payload import MAX_CONTENT
+from stint.core.errors import ConfigError
+from stint.core.payload import MAX_CONTENT
 
 
 def pack(path: Path) -> str:

@@ -10,9 +10,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from nats.aio.client import Client, RawCredentials
 
-from stint.config import Settings
-from stint.errors import ConfigError
+from stint.core.errors import ConfigError
 from stint.jetstream.driver import TlsClient
+from stint.process.settings import Settings
 
 SECURE: Final = frozenset({"tls", "wss"})
 """Schemes that ask for TLS."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nats.aio.msg import Msg
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 
 STATUS: Final = "Status"
 SEQUENCE: Final = "Nats-Sequence"

@@ -8,11 +8,11 @@ from typing import Any, Final, TypeVar
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.errors import BrokerUnavailableError, TooLargeError
+from stint.core.errors import BrokerUnavailableError, TooLargeError
 from stint.jetstream.access import Access
 from stint.jetstream.connection import Connection
 from stint.jetstream.driver import NoAnswerError, collect, mapped, next_message, quietly_unsubscribe
-from stint.waiting import InterruptedByEventError, unless
+from stint.process.waiting import InterruptedByEventError, unless
 
 __all__ = ["Broker", "NoAnswerError", "next_message"]
 

@@ -6,10 +6,10 @@ from typing import Final, TypeVar
 
 import structlog
 
-from stint.errors import BrokerClosedError
+from stint.core.errors import BrokerClosedError
 from stint.jetstream.access import Access
 from stint.jetstream.reasons import reason_of
-from stint.waiting import InterruptedByEventError, unless
+from stint.process.waiting import InterruptedByEventError, unless
 
 log = structlog.get_logger()
 

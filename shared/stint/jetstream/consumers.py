@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from stint.core.subjects import WORK, consumer_name, event_filter
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
-from stint.subjects import WORK, consumer_name, event_filter
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream.answers import status_of
 
 log = structlog.get_logger()

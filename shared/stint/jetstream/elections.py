@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from stint.errors import BrokerUnavailableError
+from stint.core.errors import BrokerUnavailableError
 from stint.jetstream.broker import RECONNECT, Broker
 from stint.jetstream.driver import NoAnswerError
 

@@ -7,11 +7,11 @@ from typing import Final
 import structlog
 from nats.aio.msg import Msg
 
+from stint.core.subjects import EVENTS
 from stint.jetstream.answers import check, error_code, status_of
 from stint.jetstream.broker import Broker, NoAnswerError, next_message
 from stint.jetstream.consumers import CONSUMER_EXISTS
-from stint.jetstream.workqueue import ACK, ANSWER_MARGIN, IN_PROGRESS
-from stint.subjects import EVENTS
+from stint.jetstream.work_queues import ACK, ANSWER_MARGIN, IN_PROGRESS
 
 log = structlog.get_logger()
 

@@ -7,17 +7,17 @@ from typing import Final
 
 from nats.aio.msg import Msg
 
-from stint.errors import BrokerRefusedError
-from stint.events import Deleted, Ended, Rejected, Submitted
-from stint.history import Place, Strays
+from stint.core.errors import BrokerRefusedError
+from stint.core.events import Deleted, Ended, Rejected, Submitted
+from stint.core.subjects import EVENTS, WORK, EventAddress, event_filter
+from stint.core.view import parse_time
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
-from stint.jetstream.eventlog import NO_MESSAGE
-from stint.jetstream.holdings import is_literal, subjects_held
+from stint.jetstream.events import NO_MESSAGE
 from stint.jetstream.messages import TIME, sequence_of, subject_of
 from stint.jetstream.sourcing import SILENCE, silence
-from stint.subjects import EVENTS, WORK, EventAddress, event_filter
-from stint.view import parse_time
+from stint.jetstream.subject_lists import is_literal, subjects_held
+from stint.ports import Place, Strays
 
 BATCH: Final = 256
 """Facts that one read asks for."""
@@ -33,7 +33,7 @@ _SURVEYED: Final = (Submitted.kind, *_ENDS)
 
 
 class JetStreamHistory:
-    """See `stint.history.History`."""
+    """See `stint.ports.history.History`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from stint.errors import BrokerUnavailableError
+from stint.core.errors import BrokerUnavailableError
 from stint.jetstream.answers import check
 from stint.jetstream.broker import Broker
 

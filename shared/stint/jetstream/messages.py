@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from email.parser import BytesHeaderParser
 from typing import Any, NamedTuple, Protocol
 
-from stint.codec import to_record
-from stint.errors import InvalidJobIdError, InvalidTokenError
-from stint.events import Record
+from stint.core.codec import to_record
+from stint.core.errors import InvalidJobIdError, InvalidTokenError
+from stint.core.events import Record
+from stint.core.subjects import parse_event_subject
 from stint.jetstream.answers import SEQUENCE
-from stint.subjects import parse_event_subject
 
 SUBJECT = "Nats-Subject"
 TIME = "Nats-Time-Stamp"

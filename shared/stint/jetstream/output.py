@@ -5,16 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from stint.errors import LogGapError
-from stint.eventlog import Chunk
-from stint.history import Place
-from stint.jetstream.answers import check, error_code
-from stint.jetstream.broker import Broker, NoAnswerError
-from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
-from stint.jetstream.holdings import places_held
-from stint.jetstream.messages import EXPECTED_SEQUENCE, Stored, raw_message, sequence_of
-from stint.jetstream.triggers import triggered
-from stint.subjects import (
+from stint.core.chain import Chunk
+from stint.core.errors import LogGapError
+from stint.core.subjects import (
     CHUNK_DIGEST,
     CHUNK_NUMBER,
     CHUNK_OFFSET,
@@ -23,6 +16,13 @@ from stint.subjects import (
     log_subject,
     tail_subject,
 )
+from stint.jetstream.answers import check, error_code
+from stint.jetstream.broker import Broker, NoAnswerError
+from stint.jetstream.events import NO_MESSAGE, WRONG_LAST_SEQUENCE
+from stint.jetstream.messages import EXPECTED_SEQUENCE, Stored, raw_message, sequence_of
+from stint.jetstream.subject_lists import places_held
+from stint.jetstream.triggers import triggered
+from stint.ports import Place
 
 BATCH: Final = 64
 """Chunks that one read asks for."""
@@ -31,7 +31,7 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 
 
 class JetStreamOutput:
-    """See `stint.eventlog.OutputLog`."""
+    """See `stint.ports.OutputLog`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from stint.errors import UndecodableError
-from stint.history import Place, Stamp
+from stint.core.errors import UndecodableError
+from stint.core.subjects import PAYLOADS, payload_subject
+from stint.core.view import parse_time
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.elections import ANSWER, across_elections
-from stint.jetstream.eventlog import NO_MESSAGE, SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
-from stint.jetstream.holdings import places_held
+from stint.jetstream.events import NO_MESSAGE, SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.messages import sequence_of, subject_of
-from stint.subjects import PAYLOADS, payload_subject
-from stint.view import parse_time
+from stint.jetstream.subject_lists import places_held
+from stint.ports import Place, Stamp
 
 CHUNK_BYTES: Final = 512 * 1024
 """A chunk's size: half of what a NATS server takes by default."""
@@ -26,7 +26,7 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 
 
 class JetStreamPayloads:
-    """See `stint.eventlog.PayloadStore`."""
+    """See `stint.ports.PayloadStore`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

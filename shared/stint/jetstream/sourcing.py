@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import structlog
 
+from stint.core.subjects import EVENTS, WORK
 from stint.jetstream.answers import check
 from stint.jetstream.broker import Broker
-from stint.subjects import EVENTS, WORK
-from stint.waiting import again_and_again
+from stint.process.waiting import again_and_again
 
 log = structlog.get_logger()
 

@@ -6,10 +6,8 @@ from typing import Any, Final
 
 import structlog
 
-from stint.errors import StintError
-from stint.jetstream.answers import check, error_code
-from stint.jetstream.broker import Broker
-from stint.subjects import (
+from stint.core.errors import StintError
+from stint.core.subjects import (
     EVENTS,
     IMAGES_BUCKET,
     JOBS_BUCKET,
@@ -26,6 +24,8 @@ from stint.subjects import (
     payload_subject,
     tail_subject,
 )
+from stint.jetstream.answers import check, error_code
+from stint.jetstream.broker import Broker
 
 log = structlog.get_logger()
 

@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-from stint.eventlog import StoredView
+from stint.core.subjects import JOBS_BUCKET, kv_stream, kv_subject
 from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
-from stint.jetstream.eventlog import NO_MESSAGE, WRONG_LAST_SEQUENCE
-from stint.jetstream.holdings import is_literal, subjects_held
+from stint.jetstream.events import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from stint.jetstream.messages import EXPECTED_SEQUENCE, SUBJECT, Stored, lifetime, raw_message, sequence_of
+from stint.jetstream.subject_lists import is_literal, subjects_held
 from stint.jetstream.topology import MARKER_TTL
 from stint.jetstream.triggers import triggered
-from stint.subjects import JOBS_BUCKET, kv_stream, kv_subject
+from stint.ports import StoredView
 
 BATCH: Final = 256
 """Views that one read asks for."""
@@ -32,7 +32,7 @@ DELETED: Final = {_OPERATION: "DEL", **lifetime(MARKER_TTL)}
 
 
 class JetStreamViews:
-    """See `stint.eventlog.ViewStore`."""
+    """See `stint.ports.ViewStore`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 
-from stint.events import Deleted, Ended, Rejected, Submitted
-from stint.history import Place, Strays
-from stint.subjects import EventAddress
+from stint.core.events import Deleted, Ended, Rejected, Submitted
+from stint.core.subjects import EventAddress
+from stint.ports import Place, Strays
 from stint.testing.memory import MemoryEventLog
 
 
 class MemoryHistory:
-    """See `stint.history.History`.
+    """See `stint.ports.history.History`.
 
     Attributes:
         taken: ids of jobs whose message has left its work queue.

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
-from stint.codec import encode, to_record
-from stint.errors import InvalidJobIdError, InvalidTokenError, LogGapError, UndecodableError
-from stint.eventlog import Chunk, Outcome, StoredView
-from stint.events import AnyEvent, Record, Submitted
-from stint.history import Place, Stamp
-from stint.job import Job, fold
-from stint.subjects import WORK, EventAddress, parse_event_subject, payload_subject, unreadable_submission
+from stint.core.chain import Chunk
+from stint.core.codec import encode, to_record
+from stint.core.errors import InvalidJobIdError, InvalidTokenError, LogGapError, UndecodableError
+from stint.core.events import AnyEvent, Record, Submitted
+from stint.core.job import Job, fold
+from stint.core.subjects import WORK, EventAddress, parse_event_subject, payload_subject, unreadable_submission
+from stint.ports import Outcome, Place, Stamp, StoredView
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class _Triggers(Generic[T]):
 
 
 class MemoryEventLog:
-    """See `stint.eventlog.EventLog`.
+    """See `stint.ports.EventLog`.
 
     Attributes:
         records: all facts, in order.
@@ -107,7 +107,7 @@ def _names_a_job(record: Record) -> bool:
 
 
 class MemoryPayloads:
-    """See `stint.eventlog.PayloadStore`."""
+    """See `stint.ports.PayloadStore`."""
 
     def __init__(self, chunk_bytes: int = 512 * 1024, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._chunk_bytes = chunk_bytes
@@ -150,7 +150,7 @@ class MemoryPayloads:
 
 
 class MemoryOutput:
-    """See `stint.eventlog.OutputLog`."""
+    """See `stint.ports.OutputLog`."""
 
     def __init__(self) -> None:
         self._chunks: defaultdict[tuple[str, str], list[Chunk]] = defaultdict(list)
@@ -199,7 +199,7 @@ class MemoryOutput:
 
 
 class MemoryViews:
-    """See `stint.eventlog.ViewStore`. Keys expire when they are told to."""
+    """See `stint.ports.ViewStore`. Keys expire when they are told to."""
 
     def __init__(self) -> None:
         self._views: dict[str, StoredView] = {}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stint.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
-from stint.vault.edge import THREADS, Edge, check_path, check_token
+from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
+from stint.vault.adapter import THREADS, Edge, check_path, check_token
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from stint.subjects import queue_token
+from stint.core.subjects import queue_token
 
 QUEUES: Final = "stint/queue/"
 RELEASES: Final = "stint/release/"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from stint.errors import ConfigError
+from stint.core.errors import ConfigError
 from stint.vault.paths import QUEUES, RELEASES
 from stint.vault.ticket import BUS_KEY
 

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from stint.errors import VaultDeniedError, VaultError
+from stint.core.errors import VaultDeniedError, VaultError
 from stint.vault.client import Login, Vault
 
 T = TypeVar("T")

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from stint.errors import VaultNotFoundError
-from stint.vault.edge import Edge
+from stint.core.errors import VaultNotFoundError
+from stint.vault.adapter import Edge
 from stint.vault.parts import Part, all_parts, data_of
 from stint.vault.policies import API, CLIENT, RUNNER
 

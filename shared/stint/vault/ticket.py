@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stint.codec import decode, encode
+from stint.core.codec import decode, encode
 from stint.vault.client import Vault
 
 BUS_KEY: Final = "stint-bus"

@@ -1,0 +1,153 @@
+"""Who is calling, and what they may do: both are Vault's to say."""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, TypedDict
+
+from stint.core.errors import VaultRefusedError
+from stint.vault import AppRoleSession, Caller, Vault, queue_path, release_path
+from stint_api.auth.tokens import Lookups
+from stint_api.errors import INVALID_REQUEST, RefusalError
+
+ENDED: Final = "Vault does not know the token any more: it has ended, or this request was its last use."
+"""Policies can only be asked about as long as there is a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What somebody may do in a queue: whoever has the capability on the queue's path.
+
+    Attributes:
+        words: what it is, as part of a sentence.
+    """
+
+    words: str
+    capability: str
+    path: Callable[[str], str] = queue_path
+
+
+SUBMIT: Final = Action("submit jobs to", "create")
+READ: Final = Action("read jobs of", "read")
+KILL: Final = Action("kill jobs of", "update")
+DELETE: Final = Action("delete jobs of", "delete")
+RELEASE: Final = Action("release held jobs of", "update", release_path)
+
+
+class Signature(TypedDict):
+    """The fields of `stint.core.events.Event` that say whose doing a fact is."""
+
+    by: str
+    by_entity: str
+    by_accessor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller that Vault knows.
+
+    Attributes:
+        name: Vault's display name of the token; what facts show. Not unique.
+        caller: who it is, unlike any other: the same over all tokens of an identity, else one token.
+        entity: id of the identity behind the token, "" if there is none.
+        accessor: names the token and cannot be used as one, "" for batch tokens.
+        limited: the token has a limited number of uses.
+    """
+
+    name: str
+    token: str = field(repr=False)
+    caller: str = field(repr=False)
+    entity: str = ""
+    accessor: str = field(default="", repr=False)
+    limited: bool = False
+
+    @property
+    def signature(self) -> Signature:
+        """What facts say about their writer."""
+        return {"by": self.name, "by_entity": self.entity, "by_accessor": self.accessor}
+
+
+class Authenticator:
+    """Asks Vault about tokens."""
+
+    def __init__(self, lookups: Lookups, vault: Vault, session: AppRoleSession, *, by_policy: bool) -> None:
+        """With `by_policy` Vault's policies decide; without it any valid token may do everything."""
+        self._lookups = lookups
+        self._vault = vault
+        self._session = session
+        self._by_policy = by_policy
+
+    async def identify(self, token: str | None) -> Identity:
+        """Who this token belongs to. Costs a use-limited token one use.
+
+        Raises:
+            RefusalError: no token, or one that Vault does not take.
+            VaultUnavailableError: nobody can say.
+        """
+        if token is None:
+            raise RefusalError(HTTPStatus.BAD_REQUEST, "Missing X-Auth-Token", title=INVALID_REQUEST)
+        found = await self._lookups.caller(token)
+        return Identity(
+            name=found.display_name,
+            token=token,
+            caller=_caller(found, token),
+            entity=found.entity_id,
+            accessor=found.accessor,
+            limited=found.num_uses != 0,
+        )
+
+    async def require(self, identity: Identity, action: Action, qname: str) -> None:
+        """Return if the caller may do this in this queue.
+
+        Raises:
+            RefusalError: it may not.
+        """
+        if qname not in await self.allowed(identity, action, [qname]):
+            raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, qname))
+
+    async def allowed(self, identity: Identity, action: Action, qnames: Collection[str]) -> Collection[str]:
+        """Those of the queues in which the caller may do this. One question to Vault for all of them.
+
+        Raises:
+            RefusalError: the token has ended since it was looked up.
+        """
+        if not self._by_policy or not qnames:
+            return qnames
+        paths = {qname: action.path(qname) for qname in qnames}
+        found = await self._capabilities(identity, [*paths.values()])
+        return {qname for qname, path in paths.items() if found[path] & {action.capability, "root"}}
+
+    async def check_again(self, identity: Identity, action: Action, qname: str) -> None:
+        """Return if the caller might still begin what it began. Costs the token no use.
+
+        Raises:
+            RefusalError: the token has ended, or may not do this any more.
+            VaultUnavailableError: nobody can say.
+        """
+        if self._by_policy:
+            await self.require(identity, action, qname)
+        elif identity.limited:
+            await self._capabilities(identity, [action.path(qname)])
+        else:
+            await self._lookups.fresh(identity.token)
+
+    async def _capabilities(self, identity: Identity, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        try:
+            return await self._session.call(lambda own: self._vault.capabilities(own, identity.token, paths))
+        except VaultRefusedError:
+            raise RefusalError(HTTPStatus.FORBIDDEN, ENDED) from None
+
+
+def refusal_text(action: Action, qname: str) -> str:
+    """What is missing, for whoever can grant it."""
+    path = action.path(qname)
+    return f'The token may not {action.words} this queue: it lacks the capability "{action.capability}" on "{path}".'
+
+
+def _caller(caller: Caller, token: str) -> str:
+    if caller.entity_id:
+        return f"entity {caller.entity_id}"
+    if caller.accessor:
+        return f"accessor {caller.accessor}"
+    return f"token {hashlib.sha256(token.encode()).hexdigest()}"

@@ -1,0 +1,87 @@
+"""What Vault said about tokens, remembered for a moment."""
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, Generic, TypeVar
+
+from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
+from stint.vault import Caller, Vault, error_text
+from stint_api.errors import INVALID_REQUEST, RefusalError
+
+V = TypeVar("V")
+
+CACHE_SECONDS: Final = 5.0
+"""How long a lookup counts: as long may a revoked token still be taken."""
+REFUSED_SECONDS: Final = 2.0
+"""How long a refusal counts: whoever repeats a bad token asks Vault about it this rarely."""
+CACHE_SIZE: Final = 10_000
+"""Tokens remembered at a time, of those that are good and of those that are not."""
+
+
+class Memory(Generic[V]):
+    """Something about each of the last `CACHE_SIZE` tokens. Tokens themselves are not kept, only keyed hashes."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._key = secrets.token_bytes(32)
+        self._known: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
+
+    def get(self, token: str) -> V | None:
+        """What was put there, None if nothing was or its time is over."""
+        found = self._known.get(self._digest(token))
+        return found[0] if found and self._monotonic() < found[1] else None
+
+    def put(self, token: str, value: V, seconds: float) -> None:
+        """Remember this for so long. The oldest makes room."""
+        digest = self._digest(token)
+        self._known.pop(digest, None)
+        while len(self._known) >= CACHE_SIZE:
+            self._known.popitem(last=False)
+        self._known[digest] = (value, self._monotonic() + seconds)
+
+    def _digest(self, token: str) -> bytes:
+        return hashlib.blake2b(token.encode(errors="surrogatepass"), key=self._key).digest()
+
+
+class Lookups:
+    """Asks Vault who tokens belong to, on connections of its own: any stranger can make it ask."""
+
+    def __init__(self, vault: Vault, *, monotonic: Callable[[], float]) -> None:
+        self._vault = vault
+        self._callers = Memory[Caller](monotonic)
+        self._refusals = Memory[RefusalError](monotonic)
+
+    async def caller(self, token: str) -> Caller:
+        """Who this token belongs to. Costs a use-limited token one use.
+
+        Raises:
+            RefusalError: Vault does not take it.
+            VaultUnavailableError: nobody can say.
+        """
+        return self._callers.get(token) or await self.fresh(token)
+
+    async def fresh(self, token: str) -> Caller:
+        """Likewise, but that it was good a moment ago counts for nothing."""
+        if refusal := self._refusals.get(token):
+            raise RefusalError(refusal.code, refusal.sentence, title=refusal.title)
+        try:
+            caller = await self._vault.lookup_self(token)
+        except VaultUnavailableError:
+            raise
+        except (VaultDeniedError, VaultRefusedError, VaultNotFoundError) as error:
+            refusal = _refusal(token, error)
+            self._refusals.put(token, refusal, REFUSED_SECONDS)
+            raise refusal from None
+        if caller.num_uses == 0:
+            self._callers.put(token, caller, min(CACHE_SECONDS, caller.ttl or CACHE_SECONDS))
+        return caller
+
+
+def _refusal(token: str, error: VaultError) -> RefusalError:
+    """No token at all is a denial, whatever a Vault's version calls it."""
+    if isinstance(error, VaultDeniedError) or not token:
+        return RefusalError(HTTPStatus.FORBIDDEN, error_text(error))
+    return RefusalError(HTTPStatus.BAD_REQUEST, error_text(error), title=INVALID_REQUEST)

@@ -1,0 +1,111 @@
+"""Answers as the contract wants them, and the one place where errors become HTTP statuses."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.responses import PlainTextResponse, Response
+
+from stint.core.errors import (
+    BrokerUnavailableError,
+    IllegalCommandError,
+    InvalidJobIdError,
+    InvalidQueueNameError,
+    StintError,
+    TooLargeError,
+    UndecodableError,
+    VaultError,
+    VaultUnavailableError,
+)
+
+INVALID_REQUEST: Final = "Invalid request."
+NO_VAULT: Final = "Vault is not reachable or does not answer."
+_TITLES: Final[Mapping[int, str]] = {
+    400: "Invalid job request.",
+    403: "Permission Denied.",
+    404: "Not Found.",
+    408: "Request Timeout.",
+    409: "Conflict.",
+    410: "Gone.",
+    413: "Too Large.",
+    429: "Too Many Requests.",
+    500: "Internal Error.",
+    503: "Service Unavailable.",
+}
+
+_STATUSES: Final[Mapping[type[StintError], HTTPStatus]] = {
+    InvalidQueueNameError: HTTPStatus.BAD_REQUEST,
+    InvalidJobIdError: HTTPStatus.BAD_REQUEST,
+    UndecodableError: HTTPStatus.BAD_REQUEST,
+    IllegalCommandError: HTTPStatus.BAD_REQUEST,
+    TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BrokerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    VaultUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+# As Go's encoder writes them, so that an answer can stand inside a page.
+_ESCAPES: Final = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
+
+
+class RefusalError(StintError):
+    """The request is refused.
+
+    Attributes:
+        code: the HTTP status.
+        title: the error body's `status`; by default the contract's text for `code`.
+        retry_after: seconds after which the same request may be sent again; 0 where nobody can say.
+        fields: what else the body holds.
+    """
+
+    def __init__(self, code: int, sentence: str, *, title: str = "", retry_after: int = 0, **fields: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.title = title or _TITLES[code]
+        self.retry_after = retry_after
+        self.fields = fields
+
+
+class JsonAnswer(Response):
+    """One JSON object and a newline."""
+
+    media_type = "application/json; charset=utf-8"
+
+    def render(self, content: Any) -> bytes:
+        """Lone surrogates, which no encoding has, become `?`."""
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return f"{text.translate(_ESCAPES)}\n".encode(errors="replace")
+
+
+def not_found() -> RefusalError:
+    """No such job."""
+    return RefusalError(HTTPStatus.NOT_FOUND, "not found")
+
+
+def error_answer(error: StintError) -> Response:
+    """Any error of Stint as the contract's error body."""
+    refusal = refusal_of(error)
+    body = {"status": refusal.title, "error": refusal.sentence, **refusal.fields}
+    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
+    return JsonAnswer(body, status_code=refusal.code, headers=headers)
+
+
+def refusal_of(error: StintError) -> RefusalError:
+    """The error as a client is told of it."""
+    if isinstance(error, RefusalError):
+        return error
+    if isinstance(error, VaultError) and error.code == HTTPStatus.TOO_MANY_REQUESTS:
+        return RefusalError(error.code, "Vault takes no more requests at the moment: its rate limit is reached.")
+    if isinstance(error, VaultUnavailableError) and not error.code:  # its sentence says at which address
+        return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_VAULT)
+    return RefusalError(_status(error), error.sentence)
+
+
+def _status(error: StintError) -> int:
+    found = (status for shape, status in _STATUSES.items() if isinstance(error, shape))
+    return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def unknown_path() -> Response:
+    """404 for a path that nothing stands at."""
+    return PlainTextResponse("404 page not found\n", status_code=HTTPStatus.NOT_FOUND)

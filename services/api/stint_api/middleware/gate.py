@@ -1,0 +1,51 @@
+"""What happens to every request before its route is looked for."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from stint.core.errors import StintError
+from stint_api.auth.authenticator import Identity
+from stint_api.errors import error_answer, unknown_path
+
+Identify = Callable[[str | None], Awaitable[Identity]]
+
+
+class Gate:
+    """Takes a trailing slash away, and asks for a token on the job routes and on everything that is below them."""
+
+    def __init__(self, app: ASGIApp, *, prefix: str, identify: Identify) -> None:
+        """`identify` gets the token header's text, None if it is absent."""
+        self._app = app
+        self._prefix = prefix
+        self._identify = identify
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on with `state.caller` set."""
+        answer = await self._stop(scope) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    async def _stop(self, scope: Scope) -> Response | None:
+        path: str = scope["path"]
+        if path != "/" and path.endswith("/"):
+            return _without_slash(scope)
+        if path != self._prefix and not path.startswith(f"{self._prefix}/"):
+            return None
+        try:
+            scope.setdefault("state", {})["caller"] = await self._identify(Headers(scope=scope).get("x-auth-token"))
+        except StintError as error:
+            return error_answer(error)
+        return None
+
+
+def _without_slash(scope: Scope) -> Response:
+    """As the client wrote it, and on this host: a path that begins with two slashes would be another host's name."""
+    path: bytes = scope["raw_path"]
+    if not path.startswith(b"/") or path.startswith(b"//") or not path.endswith(b"/") or b"\\" in path:
+        return unknown_path()
+    query: bytes = scope["query_string"]
+    location = path[:-1] + (b"?" + query if query else b"")
+    return Response(status_code=HTTPStatus.MOVED_PERMANENTLY, headers={"Location": location.decode("latin-1")})

@@ -1,0 +1,81 @@
+"""Every answer is measured once, for whoever wants to know: metrics and the access log."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stint_api.auth.authenticator import Identity
+
+UNKNOWN_PATH: Final = "unknown"
+"""The path of all that no route stands at: clients cannot make label values."""
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""Any other method counts as `other`, for the same reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A request and its answer.
+
+    Attributes:
+        path: a route's template, or `UNKNOWN_PATH`.
+        seconds: from the request's head to the end of its answer.
+        caller: whose token it was, None where none was asked for or taken.
+    """
+
+    code: int
+    method: str
+    path: str
+    seconds: float
+    caller: Identity | None
+
+
+class Measured:
+    """Measures every answer, also those that no route gives. An answer that is streamed counts when it ends."""
+
+    def __init__(self, app: ASGIApp, *, routes: Sequence[Route], tell: Sequence[Callable[[Answered], None]]) -> None:
+        """`tell`: who wants to know of each answer."""
+        self._app = app
+        self._routes = routes
+        self._tell = tell
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, and measure the answer. An error that escapes is a 500 to the client; no answer is not told."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin, code = time.perf_counter(), 0
+
+        async def watch(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception:
+            code = code or HTTPStatus.INTERNAL_SERVER_ERROR
+            raise
+        finally:
+            if code:
+                self._answered(scope, int(code), time.perf_counter() - begin)
+
+    def _answered(self, scope: Scope, code: int, seconds: float) -> None:
+        answered = Answered(
+            code=code,
+            method=scope["method"] if scope["method"] in METHODS else "other",
+            path=self._template(scope["path"]),
+            seconds=seconds,
+            caller=scope.get("state", {}).get("caller"),
+        )
+        for tell in self._tell:
+            tell(answered)
+
+    def _template(self, path: str) -> str:
+        found = (route.path_format for route in self._routes if route.path_regex.match(path))
+        return next(found, UNKNOWN_PATH)

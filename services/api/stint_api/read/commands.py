@@ -1,0 +1,121 @@
+"""Killing, releasing and deleting: decided on the job's own facts, and again if another writer was faster."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+
+from stint.core.errors import StintError
+from stint.core.events import Deleted, Ended, KillRequested, Released
+from stint.core.job import Command, Delete, Job, Kill, Release, State, decide
+from stint.core.subjects import check_job_id, queue_name
+from stint.ports import EventLog, Outcome, OutputLog, PayloadStore
+from stint_api.auth.authenticator import DELETE, KILL, READ, RELEASE, Action, Authenticator, Identity
+from stint_api.errors import RefusalError, not_found
+from stint_api.submit.storing import rfc3339
+from stint_api.submit.submitter import check_outcome, visible
+
+log = structlog.get_logger()
+
+ATTEMPTS: Final = 5
+"""A job has fewer facts than that: who loses this often has another fault."""
+RELEASED: Final = "Released by an operator: its runner was lost."
+"""What a released job shows as its error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """Finds jobs, kills, releases and deletes them.
+
+    Attributes:
+        retention: how long an ended job can be seen.
+        now: aware, UTC.
+        new_event_id: source of ids.
+    """
+
+    log: EventLog
+    payloads: PayloadStore
+    output: OutputLog
+    auth: Authenticator
+    retention: timedelta
+    now: Callable[[], datetime]
+    new_event_id: Callable[[], str]
+
+    async def find(self, identity: Identity, job_id: str, action: Action = READ) -> Job:
+        """The job, if it can be seen and the caller may do this to it.
+
+        Raises:
+            InvalidJobIdError: not an id.
+            RefusalError: no such job, deleted, expired, or not allowed.
+        """
+        job = await self.log.load(check_job_id(job_id))
+        if job is None or not visible(job, self.retention, self.now()):
+            raise not_found()
+        await self.auth.require(identity, action, queue_name(job.token))
+        return job
+
+    async def kill(self, identity: Identity, job_id: str) -> Job:
+        """Ask for the job's end; a queued one ends at once. Returns the job as it was before."""
+        return await self._carry_out(identity, KILL, job_id, lambda: self._kill(identity))
+
+    async def release(self, identity: Identity, job_id: str) -> Job:
+        """Give up the lost runner of a held job: the job ends, and its queue goes on. Returns the job as it was before.
+
+        Raises:
+            IllegalCommandError: it is not held, and never was released.
+        """
+        return await self._carry_out(identity, RELEASE, job_id, lambda: self._release(identity))
+
+    async def delete(self, identity: Identity, job_id: str) -> Job:
+        """Remove the job. A queued one never runs.
+
+        Raises:
+            IllegalCommandError: it is running or stopping.
+        """
+        job = await self._carry_out(identity, DELETE, job_id, lambda: self._delete(identity))
+        try:
+            await self.payloads.purge(job.token, job.job_id)
+            await self.output.purge(job.token, job.job_id)
+        except StintError as error:  # deleted it is; the janitor will find what it leaves
+            log.warning("a deleted job's data is still there", job=job.job_id, error=error.sentence)
+        return job
+
+    async def _carry_out(self, identity: Identity, action: Action, job_id: str, command: Callable[[], Command]) -> Job:
+        for _ in range(ATTEMPTS):
+            job = await self.find(identity, job_id, action)
+            events = decide(job, command())
+            if not events:
+                return job
+            outcome = await self.log.append(job.token, job.job_id, *events, after=job.sequence)
+            if outcome is not Outcome.LOST:
+                check_outcome(outcome, job.job_id)
+                return job
+        raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The job is changing too fast. Try again.")
+
+    def _kill(self, identity: Identity) -> Kill:
+        at, by = rfc3339(self.now()), identity.signature
+        return Kill(
+            requested=KillRequested(event_id=self.new_event_id(), at=at, **by),
+            ended=Ended(
+                event_id=self.new_event_id(),
+                at=at,
+                **by,
+                status=State.FAILED,
+                reason="killed",
+                error="job killed",
+                output_complete=True,  # it stands only where the job never ran
+            ),
+        )
+
+    def _release(self, identity: Identity) -> Release:
+        at, by = rfc3339(self.now()), identity.signature
+        return Release(
+            released=Released(event_id=self.new_event_id(), at=at, **by),
+            ended=Ended(event_id=self.new_event_id(), at=at, **by, status=State.UNKNOWN, reason="lost", error=RELEASED),
+        )
+
+    def _delete(self, identity: Identity) -> Delete:
+        return Delete(deleted=Deleted(event_id=self.new_event_id(), at=rfc3339(self.now()), **identity.signature))

@@ -1,0 +1,206 @@
+"""A job's facts and output: all so far, then as they come, without gap or repeat."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from stint.core.chain import Chain, Chunk
+from stint.core.errors import BrokerUnavailableError
+from stint.core.events import Ended, Launched, Record, Started
+from stint.core.job import Job, State, evolve
+from stint.ports import EventLog, OutputLog
+from stint.process.waiting import any_of
+from stint_api.read.output import SETTLE_PAUSE, SETTLE_TRIES
+from stint_api.web import sse
+
+log = structlog.get_logger()
+
+TICK: Final = 10.0
+"""Seconds without news after which a ping is sent, and the streams are read again: a live message can be lost."""
+SOON: Final = 0.1
+"""Seconds from news to the next look without any, then twice as long each time up to `TICK`: it may have come from a
+stream's leader while the replica that was read lags behind."""
+GAP: Final = 0.02
+"""Seconds between two looks at least: whatever is published, a client's stream asks NATS no more than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a client has read, as the `id` of its last event says.
+
+    Attributes:
+        fact: sequence of the last fact in EVENTS.
+        output: sequence of the last chunk in LOGS.
+        number: of that chunk.
+    """
+
+    fact: int = 0
+    output: int = 0
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.fact}-{self.output}-{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Position":
+        """From the beginning, if this is no position."""
+        parts = text.split("-")
+        good = len(parts) == 3 and all(part.isascii() and part.isdecimal() and len(part) < 20 for part in parts)  # noqa: PLR2004 - three numbers of 64 bits
+        return cls(*map(int, parts)) if good else cls()
+
+
+class LiveJob:
+    """One client's stream of one job. All that it tells is read from the streams; live messages say when to look."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        output: OutputLog,
+        job: Job,
+        position: Position,
+        *,
+        render: Callable[[Job, Chain], Mapping[str, Any]],
+    ) -> None:
+        """`render` gives the job's view for the final event, from the job and the output that was told."""
+        self._log = log
+        self._output = output
+        self._job = job
+        self._render = render
+        self._fact, self._sequence = position.fact, position.output
+        self._chain = Chain(chunks=position.number)
+        self._read_to = position.output
+        self._over = False
+
+    async def events(self, closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
+        """Encoded events, up to `end`; or up to the server's own end, without one."""
+        place = (self._job.token, self._job.job_id)
+        # Listening begins before reading, so that nothing falls in between.
+        async with self._log.follow(self._job.job_id) as facts, self._output.follow(*place) as chunks:
+            wait = SOON
+            while not closing.is_set():
+                facts.clear()
+                chunks.clear()
+                async for item in self._catch_up():
+                    yield item
+                if self._over:
+                    yield self._event("end", self._render(self._job, self._chain))
+                    return
+                await asyncio.sleep(GAP)
+                news = await any_of(facts, chunks, closing, within=wait)
+                wait = SOON if news else min(2 * wait, TICK)
+                if not news:
+                    yield sse.PING
+
+    async def _catch_up(self) -> AsyncIterator[bytes]:
+        """All that is new in the log and the output. While NATS is away there is nothing new."""
+        try:
+            await self._reload()
+            for item in self._new_facts(ended=False):
+                yield item
+            async for chunk in self._new_chunks():
+                yield self._chunk(chunk)
+        except BrokerUnavailableError as error:
+            log.debug("the live stream waits for NATS", job=self._job.job_id, error=error.sentence)
+            return
+        for item in self._new_facts(ended=True):
+            yield item
+        self._over = self._job.terminal
+
+    async def _reload(self) -> None:
+        loaded = await self._log.load(self._job.job_id, at_least=self._job.sequence)
+        if loaded is not None and loaded.sequence >= self._job.sequence:
+            self._job = loaded
+
+    async def _new_chunks(self) -> AsyncIterator[Chunk]:
+        async for chunk in self._read():
+            yield chunk
+        if not self._job.terminal:
+            return
+        for _ in range(SETTLE_TRIES):
+            last = await self._output.last(self._job.token, self._job.job_id)
+            if last is None or last.sequence <= self._read_to:
+                self._recognise(last)
+                return
+            await asyncio.sleep(SETTLE_PAUSE)
+            async for chunk in self._read():
+                yield chunk
+        raise BrokerUnavailableError("A replica of NATS lags behind.")
+
+    def _recognise(self, last: Chunk | None) -> None:
+        """Of a stream that was taken up behind the last chunk only its number was known."""
+        if last is not None and last.sequence == self._sequence:
+            self._chain = Chain.through(last)
+
+    async def _read(self) -> AsyncIterator[Chunk]:
+        """New chunks that go on where the last one ended. Others are a stranger's, and are left out."""
+        async for chunk in self._output.read(self._job.token, self._job.job_id, after=self._read_to):
+            self._read_to = chunk.sequence
+            if self._continues(chunk):
+                yield chunk
+            else:
+                log.debug("a chunk of output does not go on where the last one ended", job=self._job.job_id)
+
+    def _continues(self, chunk: Chunk) -> bool:
+        if self._chain.chunks and not self._chain.digest:
+            # Taken up where it broke: the position has the last chunk's number alone.
+            return chunk.number == self._chain.chunks + 1
+        return Chain.through(chunk) == self._chain.add(chunk.data)
+
+    def _new_facts(self, *, ended: bool) -> Iterator[bytes]:
+        """The end comes after the last output."""
+        job: Job | None = None
+        for record in sorted(self._job.facts.values(), key=lambda record: record.sequence):
+            job = evolve(job, record)
+            if job is None or (job.terminal and not ended):
+                return
+            if record.sequence > self._fact:
+                self._fact = record.sequence
+                yield self._event("fact", fact(record, job.state))
+
+    def _chunk(self, chunk: Chunk) -> bytes:
+        self._sequence, self._chain = chunk.sequence, Chain.through(chunk)
+        data = base64.b64encode(chunk.data).decode()
+        return self._event(
+            "output", {"number": chunk.number, "offset": chunk.offset, "stream": chunk.stream, "data": data}
+        )
+
+    def _event(self, name: str, data: Mapping[str, Any]) -> bytes:
+        position = Position(self._fact, self._sequence, self._chain.chunks)
+        return sse.event(name, data, event_id=str(position))
+
+
+def fact(record: Record, state: State) -> dict[str, Any]:
+    """A fact as clients see it: when the stream took it, what the job was then, and a few words of its own."""
+    event = record.event
+    own: dict[str, Any] = {}
+    match event:
+        case Started():
+            own = {"runner": event.runner}
+        case Launched():
+            own = {"container_id": event.container_id, "container_image": event.container_image}
+        case Ended():
+            own = {"reason": event.reason, "error": event.error, "return_code": event.return_code, **_output_of(event)}
+    return {
+        "kind": record.kind,
+        "at": record.time,
+        "sequence": record.sequence,
+        "status": state.value,
+        "by": event.by if event else "",
+        "by_entity": event.by_entity if event else "",
+        "by_accessor": event.by_accessor if event else "",
+        **own,
+    }
+
+
+def _output_of(ended: Ended) -> dict[str, Any]:
+    """By which a client can tell whether what it was given is the whole output."""
+    return {
+        "output_chunks": ended.chunks,
+        "output_bytes": ended.output_bytes,
+        "output_digest": ended.output_digest,
+        "output_complete": ended.output_complete,
+    }

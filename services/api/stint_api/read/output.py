@@ -1,0 +1,144 @@
+"""A job's output as it stood at one moment: the stored chunks, and the text made of them, within a bound on memory."""
+
+import asyncio
+import codecs
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from stint.core.chain import Chunk
+from stint.core.errors import BrokerUnavailableError
+from stint.ports import OutputLog
+from stint_api.errors import RefusalError
+
+STDOUT: Final = "stdout"
+STDERR: Final = "stderr"
+STREAMS: Final = (STDOUT, STDERR)
+
+KEPT: Final = 1024 * 1024
+"""Bytes of output that are kept in memory, so that a second pass over a small output asks NATS nothing."""
+CHUNK_COST: Final = 512
+"""Bytes that a kept chunk takes besides its data, about: the output may consist of single bytes."""
+SETTLE_TRIES: Final = 20
+SETTLE_PAUSE: Final = 0.1
+"""How often, and how many seconds apart, chunks that the leader has are asked for: a replica may lag."""
+
+
+def stream_of(chunk: Chunk) -> str:
+    """What a terminal writes counts as stdout."""
+    return STDERR if chunk.stream == STDERR else STDOUT
+
+
+@dataclass
+class _Seen:
+    """What one pass has seen."""
+
+    chunks: int = 0
+    size: int = 0
+    streams: set[str] = field(default_factory=set)
+
+    def add(self, chunk: Chunk) -> None:
+        self.chunks += 1
+        self.size += len(chunk.data)
+        self.streams.add(stream_of(chunk))
+
+    @property
+    def weight(self) -> int:
+        """Bytes that these chunks take in memory."""
+        return self.size + CHUNK_COST * self.chunks
+
+
+class Snapshot:
+    """The chunks up to the last one there was when it was taken, in any number of passes that all give the same.
+
+    Every pass raises `BrokerUnavailableError` when NATS is away, and `RefusalError` when the output is deleted while
+    it is read. One that was deleted before anything of it was read is an empty one.
+    """
+
+    def __init__(self, log: OutputLog, token: str, job_id: str, last: Chunk | None) -> None:
+        """`last` is the output's last chunk."""
+        self._log = log
+        self._place = (token, job_id)
+        self._until = last.sequence if last else 0
+        self._announced = last.offset + len(last.data) if last else 0
+        self._first: _Seen | None = None
+        self._kept: list[Chunk] | None = None
+
+    @classmethod
+    async def take(cls, log: OutputLog, token: str, job_id: str) -> "Snapshot":
+        """The output as it stands now."""
+        return cls(log, token, job_id, await log.last(token, job_id))
+
+    @property
+    def size(self) -> int:
+        """Bytes: counted by the first pass, and before it as the last chunk tells."""
+        return self._first.size if self._first else self._announced
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """One pass."""
+        if self._kept is not None:
+            for chunk in self._kept:
+                yield chunk
+            return
+        seen, kept = _Seen(), list[Chunk]()
+        async for chunk in self._stored():
+            seen.add(chunk)
+            if seen.weight <= KEPT:
+                kept.append(chunk)
+            else:
+                kept.clear()
+            yield chunk
+        if self._first and seen != self._first:
+            raise _deleted()
+        self._first = seen
+        self._kept = kept if seen.weight <= KEPT else None
+
+    async def text(self, stream: str = "") -> AsyncGenerator[str, None]:
+        """One stream, or both as they came. Bytes that are not UTF-8 become U+FFFD.
+
+        A character may be split over chunks, and chunks of the other stream may stand in between: each stream has its
+        own decoder.
+        """
+        if stream and self._first and stream not in self._first.streams:
+            return
+        decoders: dict[str, codecs.IncrementalDecoder] = {}
+        async for chunk in self.chunks():
+            source = stream_of(chunk)
+            if stream and source != stream:
+                continue
+            if source not in decoders:
+                decoders[source] = codecs.getincrementaldecoder("utf-8")("replace")
+            yield decoders[source].decode(chunk.data)
+        for decoder in decoders.values():
+            yield decoder.decode(b"", final=True)
+
+    async def _stored(self) -> AsyncGenerator[Chunk, None]:
+        after, tries = 0, 0
+        while after < self._until:
+            async for chunk in self._log.read(*self._place, after=after):
+                if chunk.sequence > self._until:
+                    return
+                yield chunk
+                after, tries = chunk.sequence, 0
+                if after == self._until:
+                    return
+            if not await self._settle(after, tries):
+                return
+            tries += 1
+
+    async def _settle(self, after: int, tries: int) -> bool:
+        """Wait for chunks that the leader has and a replica lacks. False if there are none any more."""
+        last = await self._log.last(*self._place)
+        if last is None or last.sequence < self._until:
+            if after or self._first:
+                raise _deleted()
+            return False
+        if tries == SETTLE_TRIES:
+            raise BrokerUnavailableError("The output cannot be read to its end: a replica of NATS lags behind.")
+        await asyncio.sleep(SETTLE_PAUSE)
+        return True
+
+
+def _deleted() -> RefusalError:
+    return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The output was deleted while it was read. Try again.")

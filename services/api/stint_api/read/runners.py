@@ -1,0 +1,76 @@
+"""What the runners report of themselves, from the KV bucket `runners`."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from stint.core.subjects import RUNNERS_BUCKET, kv_stream, kv_subject
+from stint.jetstream import Broker
+
+NUMBERS: Final = (
+    "containers",
+    "containers_running",
+    "containers_paused",
+    "containers_stopped",
+    "images",
+    "mem_total",
+)
+WORDS: Final = ("architecture", "operating_system")
+
+BATCH: Final = 1000
+"""Runners that are read at most."""
+
+
+class RunnerReports(Protocol):
+    """Where the runners' reports are."""
+
+    async def read(self) -> Sequence[Mapping[str, Any]]:
+        """The reports of the runners that are alive.
+
+        Raises:
+            BrokerUnavailableError: NATS cannot be reached.
+        """
+        ...
+
+
+class JetStreamRunnerReports:
+    """See `RunnerReports`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def read(self) -> Sequence[Mapping[str, Any]]:
+        """See `RunnerReports.read`."""
+        request = {"seq": 1, "next_by_subj": kv_subject(RUNNERS_BUCKET, ">"), "batch": BATCH}
+        messages = await self._broker.direct_get(kv_stream(RUNNERS_BUCKET), request)
+        return [report for message in messages if (report := _report(message.data)) is not None]
+
+
+def _report(body: bytes) -> Mapping[str, Any] | None:
+    """None for what is no JSON object, the empty marker of an expired key among it."""
+    try:
+        report = json.loads(body)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def summary(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Numbers are summed over the engines, distinct words joined; "0" and "" without runners."""
+    reports = list(_engines(reports))
+    figures = {name: str(sum(_number(report.get(name)) for report in reports)) for name in NUMBERS}
+    words = {name: ", ".join(sorted({str(report[name]) for report in reports if report.get(name)})) for name in WORDS}
+    return figures | words
+
+
+def _engines(reports: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """One report of each engine, the newest: several runners may use the same. Those that name none count each."""
+    by_engine: dict[object, Mapping[str, Any]] = {}
+    for number, report in enumerate(reports):
+        engine_id = report.get("engine_id")
+        by_engine[engine_id if isinstance(engine_id, str) and engine_id else number] = report
+    return by_engine.values()
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and abs(value) < 1 << 63 else 0

@@ -1,0 +1,4 @@
+"""The routes: what they take and give, and the document that describes them.
+
+They decide nothing: what they answer comes from `submit` and `read`.
+"""

@@ -1,0 +1,155 @@
+"""Request bodies, read by us: whatever their content type, and never more than allowed."""
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+from starlette.requests import ClientDisconnect, Request
+
+from stint.core.codec import encode
+from stint.core.errors import TooLargeError, UndecodableError
+from stint.core.jsontext import Scanner, read_object
+from stint.core.limits import check_limits
+from stint.core.payload import MAX_CONTENT, JobPayload, convert
+from stint.core.subjects import normalise_queue_name
+from stint_api.web.bounds import Share
+
+MAX_BYTES: Final = 30 * 1024 * 1024
+"""Of a body, and of a sealed payload: Vault takes requests up to 32 MiB."""
+
+SLICE: Final = 16 * 1024
+"""Bytes of a body that are scanned at a time, before others have their turn: 20 ms if all of them are brackets."""
+
+_CIPHERTEXT: Final = re.compile(r"vault:v[0-9]+:[A-Za-z0-9+/]+={0,2}", re.ASCII)
+
+_TOO_LARGE: Final = f"The request is larger than {MAX_BYTES // 1024 // 1024} MiB."
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """What carries a job."""
+
+    qname: str = ""
+    wrap_secret_id: str = ""
+    cubby_token: str = ""
+    cubby_path: str = ""
+    payload: str = ""
+
+    @property
+    def in_cubbyhole(self) -> bool:
+        """Whether the sealed job lies in a cubbyhole."""
+        return bool(self.cubby_token and self.cubby_path)
+
+    def __repr__(self) -> str:
+        return f"Envelope(qname={self.qname!r})"
+
+
+_FIELDS: Final = frozenset((*Envelope.__struct_fields__, *JobPayload.__struct_fields__))
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A submit request. Its repr shows nothing of it.
+
+    Attributes:
+        size: bytes of the request's body.
+    """
+
+    envelope: Envelope = field(repr=False)
+    job: JobPayload = field(repr=False)
+    size: int
+
+    @property
+    def qname(self) -> str:
+        """The queue's name, lower-cased.
+
+        Raises:
+            InvalidQueueNameError: it is not allowed.
+        """
+        return normalise_queue_name(self.envelope.qname)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all the fields, whatever their order and case: who repeats the request repeats it.
+
+        It can be shown: nobody finds the fields from it by trying, as long as the wrapping token among them is one.
+
+        Raises:
+            InvalidQueueNameError: the queue's name is not allowed.
+        """
+        digest = hashlib.sha256(encode(replace(self.envelope, qname=self.qname)) + b"\n")
+        digest.update(encode(replace(self.job, qname=self.qname)))
+        return digest.hexdigest()
+
+
+async def read_body(request: Request, share: Share) -> bytes:
+    """The first JSON value of the body, and what stands before it.
+
+    Raises:
+        TooLargeError: over the limit, as announced or as counted; the rest is left unread.
+        RefusalError: the API holds as many bytes of requests as it may.
+        UndecodableError: more complex than JSON may be here; or the client left before its end, and nobody reads the
+            answer.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal():
+        _check_size(int(announced))
+        share.check(int(announced))
+    body, scanner, size = bytearray(), Scanner(), 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            _check_size(size)
+            share.take(len(piece))
+            for start in range(0, len(piece), SLICE):
+                body += scanner.feed(piece[start : start + SLICE])
+                await asyncio.sleep(0)
+    except ClientDisconnect:
+        raise UndecodableError("the body is not complete") from None
+    return bytes(body)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise TooLargeError(_TOO_LARGE)
+
+
+def parse_submission(body: bytes) -> Submission:
+    """Only documented fields count.
+
+    Raises:
+        UndecodableError: not a JSON object, a field of the wrong type, text that no encoding has, or an `on_lost`
+            that is none. The sentence holds no part of the body.
+    """
+    fields = read_object(body, _FIELDS)
+    submission = Submission(convert(fields, Envelope), convert(fields, JobPayload), len(body))
+    check_limits(JobPayload(on_lost=submission.job.on_lost))  # counts beside a sealed payload too
+    return submission
+
+
+def check_content(content: str) -> None:
+    """Refuse content that no runner takes, without decoding it. Whether it is base64 is for the runner to say.
+
+    Raises:
+        TooLargeError: over the limit.
+    """
+    encoded = len(content) - content.find(",") - 1 - sum(content.count(mark) for mark in "\r\n=")
+    if encoded * 3 // 4 > MAX_CONTENT:
+        raise TooLargeError(f"The content is larger than {MAX_CONTENT // 1024 // 1024} MiB compressed.")
+
+
+def check_sealed(payload: Any) -> bytes:
+    """A payload that a client sealed itself.
+
+    Raises:
+        UndecodableError: it does not look like a transit ciphertext.
+        TooLargeError: over the limit.
+    """
+    if not isinstance(payload, str) or not _CIPHERTEXT.fullmatch(payload):
+        raise UndecodableError("The payload is not a transit ciphertext.")
+    if len(payload) > MAX_BYTES:
+        raise TooLargeError(_TOO_LARGE)
+    return payload.encode()

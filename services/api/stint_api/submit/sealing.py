@@ -1,0 +1,115 @@
+"""How a job comes to be sealed: by its client, through a cubbyhole or in the request, or here."""
+
+import asyncio
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from msgspec.structs import replace
+
+from stint.core.codec import encode
+from stint.core.errors import TooLargeError, UndecodableError, VaultError, VaultRefusedError, VaultUnavailableError
+from stint.core.limits import check_limits
+from stint.core.payload import JobPayload
+from stint.vault import AppRoleSession, Vault, check_path, error_text
+from stint_api.errors import RefusalError
+from stint_api.submit.body import Envelope, Submission, check_content, check_sealed
+
+LARGE: Final = 1024 * 1024
+"""Bytes of a request from which on its job is large."""
+LARGE_AT_A_TIME: Final = 1
+"""While the largest one is sealed, the API holds it about ten times over."""
+
+_INTERCEPTED = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: "
+
+
+class CubbyholeError(RefusalError):
+    """The cubbyhole gives no payload: somebody else has read it, or there never was one."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(HTTPStatus.INTERNAL_SERVER_ERROR, _INTERCEPTED + why)
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A payload as it is stored, and what of it may be shown in the clear."""
+
+    payload: bytes
+    container_image: str = ""
+    tty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealer:
+    """Gets or makes the sealed payload of a submission.
+
+    Attributes:
+        role: the transit key that seals payloads.
+        compat: job fields beside a sealed payload count, as GoStint has it: they are sealed too, as a second line.
+        large: lets few of the large ones be sealed at a time.
+    """
+
+    vault: Vault
+    session: AppRoleSession
+    role: str
+    compat: bool = False
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_A_TIME))
+
+    async def seal(self, submission: Submission) -> Sealed:
+        """The payload of a submission that brings it along, or whose own fields are the job.
+
+        Raises:
+            StintError: see `stint_api.errors`.
+        """
+        if submission.envelope.payload:
+            return Sealed(check_sealed(submission.envelope.payload) + await self.own_fields(submission))
+        job = replace(submission.job, qname=submission.qname)
+        return Sealed(await self._encrypt(job, submission.size), container_image=job.container_image, tty=job.tty)
+
+    async def own_fields(self, submission: Submission) -> bytes:
+        """The request's own job fields as a second line, where they count. `on_lost` stands in the fact."""
+        job = replace(submission.job, qname=submission.qname)
+        if not self.compat or replace(job, qname="", on_lost="") == JobPayload():
+            return b""
+        return b"\n" + await self._encrypt(job, submission.size)
+
+    async def read_cubbyhole(self, envelope: Envelope) -> str:
+        """What lies in a cubbyhole as the payload, whatever it is. Spends a use of the cubbyhole's token.
+
+        Raises:
+            CubbyholeError: it could not be read.
+            VaultUnavailableError: Vault did not answer: it may have been read, or not.
+            StintError: see `stint_api.errors`.
+        """
+        path = _checked(envelope.cubby_path)
+        try:
+            found = await self.vault.read_cubbyhole(envelope.cubby_token, path)
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            raise CubbyholeError(error_text(error)) from None
+        payload = (found or {}).get("payload")
+        if not isinstance(payload, str):
+            raise CubbyholeError(f"no payload at {path}")
+        return payload
+
+    async def _encrypt(self, job: JobPayload, size: int) -> bytes:
+        check_content(job.content)
+        check_limits(job)
+        async with self.large if size > LARGE else nullcontext():
+            plain = encode(job)
+            try:
+                sealed = await self.session.call(lambda own: self.vault.encrypt(own, self.role, plain))
+            except VaultRefusedError as error:
+                if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                    raise TooLargeError("The job is larger than Vault takes.") from None
+                raise
+        return sealed.encode()
+
+
+def _checked(path: str) -> str:
+    try:
+        return check_path(path)
+    except VaultRefusedError:
+        raise UndecodableError("The cubby_path is not a Vault path.") from None

@@ -1,0 +1,170 @@
+"""Submitting a job: once, however often the same request comes."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+
+from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError
+from stint.core.events import Submitted
+from stint.core.job import Job, State
+from stint.core.subjects import queue_token
+from stint.core.view import expiry
+from stint.ports import EventLog, Outcome, PayloadStore
+from stint_api.auth.authenticator import Identity
+from stint_api.errors import RefusalError
+from stint_api.submit.body import Submission
+from stint_api.submit.idempotency import HEADER, Mark, mark
+from stint_api.submit.sealing import CubbyholeError
+from stint_api.submit.storing import Store, UnknownOutcomeError
+
+log = structlog.get_logger()
+
+TWIN: Final = 2.0
+"""Seconds that a request whose cubbyhole was read waits for a twin of itself that may have read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job that is in the log."""
+
+    job_id: str
+    qname: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitter:
+    """Takes jobs in.
+
+    Attributes:
+        broker_up: whether NATS is connected; asked before anything is spent.
+        retention: how long an ended job can be seen.
+        now: aware, UTC.
+        new_job_id: source of ids.
+    """
+
+    log: EventLog
+    payloads: PayloadStore
+    store: Store
+    broker_up: Callable[[], bool]
+    retention: timedelta
+    now: Callable[[], datetime]
+    new_job_id: Callable[[], str]
+
+    async def submit(self, identity: Identity, submission: Submission, key: str | None = None) -> Accepted:
+        """Put a job into its queue; with an idempotency key, only if it is not there.
+
+        Raises:
+            RefusalError: the request lacks something, the cubbyhole cannot be read, or was read in vain, the key
+                belongs to another request or to a job that is gone, or nobody can say yet whether the job was taken
+                (503 with its `_id`).
+            StintError: see `stint_api.errors`.
+        """
+        if not submission.envelope.wrap_secret_id:
+            raise UndecodableError("AppRole SecretID's Wrapping Token must be present in the job request")
+        if not self.broker_up():  # a cubbyhole token serves once: do not spend it on a job that cannot be stored
+            raise BrokerUnavailableError
+        try:
+            if key is not None:
+                return await self._submit_once(identity, submission, mark(identity, key, submission))
+            return await self._submit(identity, submission, self.new_job_id())
+        except CubbyholeError as error:
+            raise self.store.spent.why(identity, submission.envelope) or error from None
+
+    async def _submit(self, identity: Identity, submission: Submission, job_id: str) -> Accepted:
+        _, outcome = await self.store.put(identity, submission, job_id)
+        check_outcome(outcome, job_id)
+        return Accepted(job_id, submission.qname)
+
+    # --- with a key -------------------------------------------------------------------------------------------------
+
+    async def _submit_once(self, identity: Identity, submission: Submission, known: Mark) -> Accepted:
+        """The log is asked first: a repeat's cubbyhole token is spent."""
+        accepted = Accepted(known.job_id, submission.qname)
+        if await self._is_there(known):
+            return accepted
+        try:
+            submitted, _ = await self.store.put(identity, submission, known.job_id, known.digest)
+        except CubbyholeError:
+            if await self._comes(known):
+                return accepted
+            raise
+        await self._settle(known, submitted)
+        return accepted
+
+    async def _is_there(self, known: Mark) -> bool:
+        job = await self.log.load(known.job_id)
+        if job is not None:
+            self._check(known, job)
+        return job is not None
+
+    def _check(self, known: Mark, job: Job) -> None:
+        """Return if this request made the job, and it can still be seen.
+
+        Raises:
+            RefusalError: another one did, or it is gone: what a repeat must not revive is not called queued either.
+        """
+        known.check(job)
+        if not visible(job, self.retention, self.now()):
+            fate = "was deleted" if job.state is State.DELETED else "is over, and no longer kept"
+            sentence = f"The job of this {HEADER}, {job.job_id}, {fate}."
+            raise RefusalError(HTTPStatus.GONE, sentence, _id=job.job_id)
+
+    async def _comes(self, known: Mark) -> bool:
+        """Whether the same request, sent twice at the same time, is taken."""
+        deadline = asyncio.get_running_loop().time() + TWIN
+        async with self.log.follow(known.job_id) as changed:
+            while True:
+                changed.clear()
+                if await self._is_there(known):
+                    return True
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await changed.wait()
+                except TimeoutError:
+                    return False
+
+    async def _settle(self, known: Mark, submitted: Submitted) -> None:
+        """See whose the job is. Facts are written once a queue: of two requests for two queues the first counts."""
+        try:
+            job = await self.log.load(known.job_id)
+        except BrokerUnavailableError:
+            raise UnknownOutcomeError(known.job_id) from None
+        if job is None:
+            raise StintError(f"Job {known.job_id} is not in the log.")
+        first = job.fact(Submitted)
+        if first is None or first.event_id != submitted.event_id:
+            await self._discard(job, queue_token(submitted.qname))
+        self._check(known, job)
+
+    async def _discard(self, job: Job, token: str) -> None:
+        """Remove this try's payload, if no other can be meant; while the job goes on, its end does that."""
+        if job.token == token and not job.terminal:
+            return
+        try:
+            await self.payloads.purge(token, job.job_id)
+        except StintError as error:
+            log.warning("the payload of a try that came second is still there", job=job.job_id, error=error.sentence)
+
+
+def check_outcome(outcome: Outcome, job_id: str) -> None:
+    """Return if the append was won.
+
+    Raises:
+        UnknownOutcomeError: nobody can say yet.
+        StintError: lost.
+    """
+    if outcome is Outcome.UNKNOWN:
+        raise UnknownOutcomeError(job_id)
+    if outcome is Outcome.LOST:
+        raise StintError(f"Another writer was faster at job {job_id}.")
+
+
+def visible(job: Job, retention: timedelta, now: datetime) -> bool:
+    """Whether clients can see the job: it was not deleted, and is not over for longer than it is kept."""
+    end = expiry(job, retention)
+    return job.state is not State.DELETED and (end is None or end > now)

@@ -1,0 +1,70 @@
+"""Answers whose body is made piece by piece, and ends with its client."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final
+
+import structlog
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from stint.core.errors import StintError
+from stint.process.background import cancel
+
+log = structlog.get_logger()
+
+WHOLE: Final = 1024 * 1024
+"""Bytes up to which a body is sent as a whole, with its length."""
+PIECE: Final = 64 * 1024
+"""Bytes that are sent at a time, or more: output may come in pieces of a few bytes."""
+
+
+class Stream(StreamingResponse):
+    """Sends what a generator yields. As soon as the client is gone, the generator is closed."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str]) -> None:
+        super().__init__(pieces, headers=headers, media_type=media_type)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        """Send until the generator ends or the client leaves.
+
+        When the generator fails the body is left without its end: the server then breaks the connection, which tells
+        the client that what it has is not all.
+        """
+        sending = asyncio.create_task(self.stream_response(send))
+        leaving = asyncio.create_task(self.listen_for_disconnect(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel(sending, leaving)
+            await self._pieces.aclose()
+        failure = None if sending.cancelled() else sending.exception()
+        if isinstance(failure, StintError):
+            log.warning("an answer broke off", error=failure.sentence)
+        elif failure is not None and not isinstance(failure, OSError):  # that is how some servers say: disconnected
+            raise failure
+
+
+async def answer(
+    pieces: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A small body as a whole, a large one as a stream. What fails before it is large is raised."""
+    head = bytearray()
+    async for piece in pieces:
+        head += piece
+        if len(head) > WHOLE:
+            return Stream(_joined(bytes(head), pieces), media_type=media_type, headers=headers or {})
+    return Response(bytes(head), media_type=media_type, headers=headers)
+
+
+async def _joined(head: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield head
+    del head
+    waiting = bytearray()
+    async for piece in pieces:
+        waiting += piece
+        if len(waiting) >= PIECE:
+            yield bytes(waiting)
+            waiting.clear()
+    yield bytes(waiting)

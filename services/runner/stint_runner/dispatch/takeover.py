@@ -1,0 +1,69 @@
+"""A job that was started before it came here: its runner was lost, or this is that runner after a restart."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from stint.core.errors import EngineError
+from stint.core.events import Ended, Held, Launched
+from stint.core.job import Job
+from stint.ports import Delivery
+from stint_runner.engine.removal import remove_containers
+from stint_runner.lease.watch import Verdict
+from stint_runner.parts import Parts
+from stint_runner.waiting import append_surely, patiently
+
+log = structlog.get_logger()
+
+LEFTOVERS: Final = 30.0
+"""Seconds that leftover containers may take to be removed."""
+LOST: Final = "The runner that had the job was lost."
+NO_CONTAINER: Final = "The runner stopped before the job had a container."
+
+
+async def take_over(parts: Parts, job: Job, delivery: Delivery) -> Verdict:
+    """End a lost job, or hold its queue; nothing of it is ever run here."""
+    if job.runner == parts.runner:
+        return await take_over_own(parts, job)
+    if delivery.count == 1:
+        # The consumer that its holder has it from is gone: this one has delivered it for the first time. If the holder
+        # lives, its renewals keep the job away from others from now on. If not, it comes again, counted.
+        log.info("job of another runner was delivered by a new consumer, left to it for a lease", runner=job.runner)
+        return Verdict.WAIT
+    if parts.holds(job):
+        if not job.held:
+            held = parts.fact(Held, runner=job.runner)
+            await append_surely(parts.log, job.token, job.job_id, held, after=job.sequence)
+            log.warning("job lost, its queue waits for a release", runner=job.runner)
+        return Verdict.WAIT
+    await append_surely(parts.log, job.token, job.job_id, _lost(parts))
+    log.warning("job lost", runner=job.runner)
+    # By now its runner may not know yet, and have a container: the queue goes on when that must be dead.
+    await asyncio.sleep(parts.takeover)
+    try:
+        await patiently(lambda: remove_containers(parts.engine, job.job_id), on=EngineError, within=LEFTOVERS)
+    except EngineError as error:
+        log.warning("leftovers not looked for", error=error.sentence)
+    return Verdict.ACK
+
+
+async def take_over_own(parts: Parts, job: Job) -> Verdict:
+    """A job that this runner does not know any more: whatever there is of it on this engine is removed first."""
+    # For as long as it takes: while the engine does not answer, nobody knows that the job does not run.
+    leftovers = await patiently(lambda: remove_containers(parts.engine, job.job_id), on=EngineError)
+    parts.deadlines.drop(job.job_id)
+    if leftovers or Launched.kind in job.facts:
+        ended = _lost(parts)
+    else:
+        ended = parts.fact(Ended, status="failed", reason="internal", error=NO_CONTAINER, output_complete=True)
+    await append_surely(parts.log, job.token, job.job_id, ended)
+    log.warning("job of an earlier process ended", reason=ended.reason)
+    if not leftovers:
+        # It may have one on an engine that this runner, or another of its name, has used before.
+        await asyncio.sleep(parts.takeover)
+    return Verdict.ACK
+
+
+def _lost(parts: Parts) -> Ended:
+    return parts.fact(Ended, status="unknown", reason="lost", error=LOST)

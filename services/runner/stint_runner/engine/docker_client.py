@@ -1,0 +1,144 @@
+"""The connection to a Docker engine."""
+
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from ssl import VERIFY_X509_STRICT, SSLContext, create_default_context
+from typing import Final
+
+import aiohttp
+from aiodocker import Docker
+
+from stint.core.errors import ConfigError
+
+DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
+
+SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
+"""For what the engine answers in a second (a start: 0.13 s), with room for a loaded machine."""
+ARCHIVE: Final = aiohttp.ClientTimeout(total=600, sock_connect=10)
+"""For up to 1 GiB of content."""
+ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
+PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
+"""No word of progress for two minutes counts as a time-out."""
+STEP: Final = 64 * 1024
+"""Bytes read or sent at a time."""
+
+KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+"""Seconds of silence, then seconds between tries, and how many: without answer the peer is gone."""
+UNHEARD: Final = 30_000
+"""Milliseconds after which the same goes for what was sent and not acknowledged."""
+
+_SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
+_STOP_MARGIN: Final = 30.0
+
+
+def check_host(host: str) -> None:
+    """Refuse an engine's address that this client cannot use.
+
+    Raises:
+        ConfigError: an unknown scheme.
+    """
+    if not host.startswith(_SCHEMES):
+        raise ConfigError(f"DOCKER_HOST starts with one of {', '.join(_SCHEMES)}")
+
+
+def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLContext | None:
+    """TLS to an engine on the network if one of the two is given, as Docker's client library reads its settings.
+
+    Unlike that library this one always verifies the engine: its certificate must be `ca.pem`'s, for the address in
+    DOCKER_HOST.
+
+    Args:
+        host: DOCKER_HOST.
+        cert_path: a folder of `ca.pem`, and of `cert.pem` with `key.pem` if any; "" is `~/.docker`.
+        verify: whether DOCKER_TLS_VERIFY is set.
+
+    Raises:
+        ConfigError: a file is missing or is something else.
+    """
+    if not host.startswith(("tcp://", "https://")) or not (cert_path or verify):
+        return None
+    folder = Path(cert_path or "~/.docker").expanduser()
+    authority, certificate, key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    try:
+        context = create_default_context(cafile=authority)
+        # Python 3.13 sets it, and certificates made by Docker's own instructions do not pass it.
+        context.verify_flags &= ~VERIFY_X509_STRICT
+        if certificate.exists() or key.exists():
+            context.load_cert_chain(certificate, key, password=lambda: "")  # or it would ask on the terminal
+    except OSError as error:  # also the base of SSLError
+        raise ConfigError(f"DOCKER_CERT_PATH: no usable ca.pem, cert.pem and key.pem in {folder}: {error}.") from None
+    return context
+
+
+def stop_limits(grace: float) -> aiohttp.ClientTimeout:
+    """For a stop, which the engine answers when the container has exited."""
+    return aiohttp.ClientTimeout(total=grace + _STOP_MARGIN, sock_connect=10)
+
+
+class DockerClient(Docker):
+    """aiodocker's client on connections without a limit: each running job holds two, and aiohttp's limit is 100.
+
+    Must be made on a running loop.
+    """
+
+    def __init__(self, host: str, ssl_context: SSLContext | None = None, api_version: str = "auto") -> None:
+        connector: aiohttp.BaseConnector
+        if host.startswith("unix://"):
+            connector = aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0)
+            url = "unix://localhost"
+        else:
+            connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0, socket_factory=_kept_alive)
+            url = host.replace("tcp://", "https://" if ssl_context else "http://", 1).rstrip("/")
+        session = aiohttp.ClientSession(connector=connector, timeout=SHORT)
+        super().__init__(url=url, connector=connector, session=session, timeout=SHORT, api_version=api_version)
+
+    async def close(self) -> None:
+        """Close the session too, which aiodocker leaves to whoever made it."""
+        await super().close()
+        await self.session.close()
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        *,
+        limits: aiohttp.ClientTimeout = SHORT,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """The raw body of an answer, where aiodocker would decode it, keep it all, or take a broken one for complete.
+
+        Raises:
+            aiodocker.DockerError: the engine refused.
+            aiohttp.ClientError: the connection broke.
+        """
+        query = self._query(
+            path,
+            method,
+            params=dict(parameters),
+            data=None if data is None else _slices(data),
+            headers=headers,
+            timeout=limits,
+        )
+        async with query as response:
+            with closing(response):
+                yield response.content
+
+
+async def _slices(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), STEP):
+        yield data[start : start + STEP]
+
+
+def _kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    connection = socket.socket(family, kind, protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEP_ALIVE.items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD)
+    return connection

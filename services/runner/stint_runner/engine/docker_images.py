@@ -1,0 +1,143 @@
+"""The images of a Docker engine: pulled, and removed."""
+
+from collections.abc import Callable, Collection, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import aiohttp
+import stamina
+import structlog
+
+from stint.core.errors import EngineError, EngineUnavailableError, ImageError
+from stint_runner.engine import docker_wire as wire
+from stint_runner.engine.docker_client import PULL, DockerClient
+from stint_runner.engine.docker_errors import engine_errors
+from stint_runner.engine.port import ImageUse
+from stint_runner.registry.logins import LoginError, LoginSource, RegistryLogin
+from stint_runner.registry.references import Reference, all_attempts_failed, is_transient, own_names, parse_reference
+
+log = structlog.get_logger()
+
+_STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
+"""404: somebody else removed it; 409: it is in use, or has other names."""
+
+
+class _PullError(Exception):
+    """One attempt at a pull failed; the text is the engine's, without any login in it."""
+
+
+class DockerImages:
+    """The part of `Engine` that deals with images.
+
+    Args:
+        client: the connection.
+        logins: for registries; the engine itself has none.
+        patience: seconds for which a pull is tried again.
+    """
+
+    def __init__(self, client: Callable[[], DockerClient], logins: LoginSource, patience: float) -> None:
+        self._client = client
+        self._logins = logins
+        self._patience = patience
+
+    async def ensure(self, image: str, *, always: bool) -> ImageUse:
+        """See `Engine.ensure_image`. Returns what is known about the image by now."""
+        reference = parse_reference(image)
+        found = await self._id(str(reference))
+        if found and not always:
+            return ImageUse(image_id=found, name=reference.listed)
+        before = await self._ids()
+        await self._pull(reference)
+        pulled = await self._id(str(reference))
+        return ImageUse(
+            image_id=pulled,
+            name=reference.listed,
+            is_new=pulled not in before,
+            is_new_name=pulled != found,
+        )
+
+    async def all(self) -> Mapping[str, bool]:
+        """See `Engine.images`."""
+        ids = await self._ids()
+        with engine_errors():
+            containers = await self._client().containers.list(all="1")
+        used = {str(container["ImageID"]) for container in containers}
+        return {image_id: image_id in used for image_id in ids}
+
+    async def remove(self, image_id: str, names: Collection[str]) -> bool:
+        """See `Engine.remove_image`."""
+        inspected = await self._inspect(image_id)
+        if inspected is None:
+            return True
+        present = own_names(inspected.get("RepoTags") or (), inspected.get("RepoDigests") or (), names)
+        if present is None:
+            return False
+        # Docker removes by id what has one name at most, and checks all before it touches anything.
+        for name in [*present[1:], image_id]:
+            with engine_errors(done=_STAYS):
+                await self._client().images.delete(name, noprune=True)
+        return await self._inspect(image_id) is None
+
+    async def _ids(self) -> frozenset[str]:
+        with engine_errors():
+            return frozenset(str(image["Id"]) for image in await self._client().images.list(all="1"))
+
+    async def _id(self, name: str) -> str:
+        """The id of an image, "" if it is not there."""
+        inspected = await self._inspect(name)
+        return str(inspected["Id"]) if inspected else ""
+
+    async def _inspect(self, name: str) -> dict[str, Any] | None:
+        try:
+            with engine_errors(missing=ImageError):
+                return await self._client().images.inspect(name)
+        except ImageError:
+            return None
+
+    async def _pull(self, reference: Reference) -> None:
+        login, remarks = await self._login(reference.registry)
+        errors: list[str] = []
+        try:
+            async for attempt in stamina.retry_context(
+                on=_worth_another_try, attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1
+            ):
+                with attempt:
+                    await self._attempt(reference, login, errors)
+        except _PullError:
+            raise ImageError(all_attempts_failed(errors, *remarks)) from None
+
+    async def _login(self, registry: str) -> tuple[RegistryLogin | None, list[str]]:
+        """The login, and what there is to say about it should the pull fail: many images need none."""
+        try:
+            return await self._logins.login(registry), []
+        except LoginError as error:
+            log.warning("no registry login", registry=registry, error=error.sentence)
+            return None, [f"Pulled without a login: {error.sentence}"]
+
+    async def _attempt(self, reference: Reference, login: RegistryLogin | None, errors: list[str]) -> None:
+        """One attempt. What went wrong is appended to `errors` and raised."""
+        try:
+            await self._pull_once(reference, login)
+        except EngineUnavailableError:
+            raise
+        except EngineError as error:
+            errors.append(login.hidden_in(str(error)) if login else str(error))
+            raise _PullError(errors[-1]) from None
+
+    async def _pull_once(self, reference: Reference, login: RegistryLogin | None) -> None:
+        parameters = {"fromImage": reference.pull_name, "tag": reference.pull_tag}
+        headers = {"X-Registry-Auth": login.header(reference.registry)} if login else {}
+        with engine_errors():
+            try:
+                async with self._client().stream(
+                    "POST", "images/create", parameters, limits=PULL, headers=headers
+                ) as body:
+                    async for line in body:
+                        if error := wire.pull_error(line):
+                            raise EngineError(error)
+            except aiohttp.SocketTimeoutError:
+                raise EngineError("the pull timed out") from None
+
+
+def _worth_another_try(error: Exception) -> bool:
+    return isinstance(error, _PullError) and is_transient(str(error))

@@ -1,0 +1,186 @@
+"""Between Stint's words and Docker's: conversion only, no input or output."""
+
+import io
+import json
+import math
+import tarfile
+from collections.abc import Mapping
+from typing import Any, Final
+
+from stint.core.limits import Limits
+from stint.core.view import parse_time
+from stint_runner.engine.docker_frames import LOG_FILE
+from stint_runner.engine.overlay import USER_ID
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit
+from stint_runner.registry.references import parse_reference
+
+MAX_FILE: Final = 2**20
+"""Bytes of a file that is read out of a container."""
+MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
+"""Bytes of the tar around it: its headers, and padding to tar's record of 10 KiB."""
+OOM_DELAY: Final = 1.0
+"""Seconds by which the engine may hear of a kill for memory after the exit. Mostly it is milliseconds."""
+
+_SIGKILLED: Final = 137
+_CPU_PERIOD: Final = 100_000
+"""Microseconds; the kernel's default."""
+_ALIVE: Final = frozenset({"running", "paused", "restarting"})
+_ENDED: Final = frozenset({"exited", "dead"})
+_LOG_CONFIG: Final = {
+    # Not json-file: that replaces bytes that are not UTF-8.
+    "Type": "local",
+    "Config": {"max-size": f"{LOG_FILE}", "max-file": "2", "compress": "false"},
+}
+_FIGURES: Final = {
+    "containers": "Containers",
+    "containers_running": "ContainersRunning",
+    "containers_paused": "ContainersPaused",
+    "containers_stopped": "ContainersStopped",
+    "images": "Images",
+    "mem_total": "MemTotal",
+    "architecture": "Architecture",
+    "operating_system": "OperatingSystem",
+}
+
+
+def create_config(spec: ContainerSpec) -> dict[str, Any]:
+    """The body of `POST /containers/create`.
+
+    No `Init`: with it a missing command is no longer refused at the start, but ends with 127.
+
+    Raises:
+        ImageError: the image is not a reference.
+    """
+    config: dict[str, Any] = {
+        "Image": str(parse_reference(spec.image)),
+        "User": f"{USER_ID}:{USER_ID}",
+        "OpenStdin": False,
+        "Tty": spec.tty,
+        "Labels": dict(spec.labels),
+        "Env": _last_of_each(spec),
+        "HostConfig": _host_config(spec),
+    }
+    if spec.entrypoint:
+        config["Entrypoint"] = list(spec.entrypoint)
+    if spec.command:
+        config["Cmd"] = list(spec.command)
+    if spec.working_directory:
+        config["WorkingDir"] = spec.working_directory
+    if spec.network == "none":
+        config["NetworkDisabled"] = True  # saves a third of the start, beside the mode alone
+    return config
+
+
+def frozen_config(spec: ContainerSpec, *, image_id: str, model: str) -> dict[str, Any]:
+    """The body that creates a container with the files of another, `model`, which were made the image `image_id`.
+
+    The files of the model's anonymous volumes are not in that image: the new container takes the volumes themselves.
+    """
+    config = create_config(spec)
+    host = {**config["HostConfig"], "VolumesFrom": [model]}
+    return {**config, "Image": image_id, "HostConfig": host}
+
+
+def _host_config(spec: ContainerSpec) -> dict[str, Any]:
+    host: dict[str, Any] = {"NetworkMode": spec.network, "LogConfig": _LOG_CONFIG}
+    if spec.binds:
+        # Mounts, not Binds: those make a folder on the host where the source is missing.
+        host["Mounts"] = [
+            {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
+            for source, target in spec.binds.items()
+        ]
+    if spec.hardened:
+        host |= {"SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"]}
+    if spec.read_only:
+        host["ReadonlyRootfs"] = True
+    return host | _limits(spec.limits)
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    host: dict[str, Any] = {}
+    if limits.cpus:
+        # Not NanoCpus: of those the engine refuses more than it has, and jobs do not know where they will run.
+        host |= {"CpuPeriod": _CPU_PERIOD, "CpuQuota": round(limits.cpus * _CPU_PERIOD)}
+    if limits.memory:
+        host |= {"Memory": limits.memory, "MemorySwap": limits.memory}
+    if limits.pids:
+        host["PidsLimit"] = limits.pids
+    return host
+
+
+def _last_of_each(spec: ContainerSpec) -> list[str]:
+    return list({entry.partition("=")[0]: entry for entry in spec.env}.values())
+
+
+def label_filter(labels: Mapping[str, str]) -> str:
+    """The `filters` parameter of a listing."""
+    return json.dumps({"label": _labels(labels)})
+
+
+def frozen_images(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    """The filter for images without a name that bear these labels: nobody else's."""
+    return {"label": _labels(labels), "dangling": ["true"]}
+
+
+def _labels(labels: Mapping[str, str]) -> list[str]:
+    """As the engine's filters have them: a name alone is the label with any value."""
+    return [f"{name}={value}" if value else name for name, value in labels.items()]
+
+
+def container_info(container_id: str, labels: Mapping[str, str] | None, state: str) -> ContainerInfo:
+    """An entry of a listing. Paused counts as running."""
+    running = state in _ALIVE
+    return ContainerInfo(
+        container_id=container_id, labels=labels or {}, running=running, started=running or state in _ENDED
+    )
+
+
+def figures(info: Mapping[str, Any]) -> dict[str, str | int]:
+    """The part of `GET /info` that the port promises; what an engine leaves out is missing here too."""
+    return {ours: info[theirs] for ours, theirs in _FIGURES.items() if theirs in info}
+
+
+def exit_of(waited: Mapping[str, Any], inspected: Mapping[str, Any]) -> Exit:
+    """From the answers of `wait` and, after it, `inspect`."""
+    state = inspected.get("State") or {}
+    return Exit(code=int(waited["StatusCode"]), oom_killed=bool(state.get("OOMKilled")))
+
+
+def may_be_oom(exited: Exit, inspected: Mapping[str, Any]) -> bool:
+    """Whether the kernel may have killed it for its memory although the engine does not say so."""
+    limited = bool(inspected["HostConfig"].get("Memory"))
+    return limited and exited.code == _SIGKILLED and not exited.oom_killed
+
+
+def oom_filter(container_id: str, inspected: Mapping[str, Any]) -> dict[str, str]:
+    """For `GET /events`: of an ended container, up to `OOM_DELAY` seconds after its end, by the engine's clock."""
+    state = inspected["State"]
+    start, end = (parse_time(state[name]).timestamp() for name in ("StartedAt", "FinishedAt"))
+    filters = {"container": [container_id], "event": ["oom"]}
+    return {"since": f"{start:.6f}", "until": f"{end + OOM_DELAY:.6f}", "filters": json.dumps(filters)}
+
+
+def pull_error(line: bytes) -> str:
+    """The error in a line of a pull's progress, "" if it has none."""
+    try:
+        progress = json.loads(line)
+    except ValueError:
+        return "the engine's progress is not JSON"
+    detail = progress.get("errorDetail") or {}
+    return str(detail.get("message") or progress.get("error") or "")
+
+
+def stop_seconds(grace: float) -> int:
+    """Docker takes whole seconds."""
+    return max(0, math.ceil(grace))
+
+
+def regular_file(archive: bytes) -> bytes | None:
+    """The bytes of the one regular file of at most 1 MiB in a tar, None for anything else."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            member = tar.next()
+            stream = tar.extractfile(member) if member and member.isreg() and member.size <= MAX_FILE else None
+            return stream.read() if stream else None
+    except tarfile.TarError:
+        return None

@@ -1,0 +1,210 @@
+"""The submission's `content` field: a gzipped tar in base64, and the YAML documents that images and content carry."""
+
+import base64
+import binascii
+import gzip
+import io
+import re
+import tarfile
+import zlib
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from stint.core.errors import JobFailedError
+from stint.core.payload import MAX_CONTENT
+from stint_runner.inputs.tarball import Tarball
+
+MAX_UNPACKED: Final = 2**30
+"""Bytes of the plain tar."""
+MAX_MEMBERS: Final = 50_000
+MAX_DOCUMENT: Final = 2**20
+"""Bytes of a YAML document."""
+
+_DOCUMENT_NAMES: Final = frozenset({"gostint.yml", "./gostint.yml"})
+_STEP: Final = 64 * 1024
+_TAR_ERRORS: Final = (tarfile.TarError, ValueError, OverflowError, IndexError)
+"""What tarfile was seen to raise on mutilated headers."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What counts of `gostint.yml` (both fields) and `/gostint_image.yml` (only `secret_refs`)."""
+
+    container_image: str | None = None
+    secret_refs: tuple[str, ...] | None = None
+
+
+class Content(msgspec.Struct, frozen=True):
+    """Content that was checked.
+
+    Attributes:
+        archive: the gzipped tar as it was submitted, which `Engine.put_archive` takes.
+        manifest: its `gostint.yml`, empty if it has none.
+    """
+
+    archive: bytes
+    manifest: Manifest
+
+    def __repr__(self) -> str:
+        return f"Content(size={len(self.archive)})"
+
+
+def check_content(content: str) -> Content:
+    """Look through the tar of `targz,<base64>`, of which no more than a piece is unpacked at a time.
+
+    Members are not judged: the engine confines them. It unpacks what was checked: the gzip is whole, with nothing but
+    zeros behind it, and `stint_runner.inputs.tarball` takes no header in which the engine might read something else.
+
+    Takes seconds of processor for hundreds of megabytes: run it in a thread.
+
+    Raises:
+        JobFailedError: malformed, over 16 MiB packed, over 1 GiB unpacked, over 50,000 members, or a bad `gostint.yml`.
+    """
+    packed = _decoded(content)
+    document = _checked(packed)
+    return Content(packed, Manifest() if document is None else parse_manifest(document))
+
+
+def parse_manifest(data: bytes, *, name: str = "gostint.yml", reason: str = "content") -> Manifest:
+    """Read a manifest; unknown keys are ignored. For the image's: `name="gostint_image.yml", reason="image"`.
+
+    Raises:
+        JobFailedError: not such a document; the sentence starts with `Failed parsing yaml in <name>`.
+    """
+    document = yaml_mapping(data, name=name, reason=reason)
+    try:
+        return msgspec.convert(document, Manifest)
+    except msgspec.ValidationError as error:
+        raise JobFailedError(f"Failed parsing yaml in {name}: {error}", reason=reason) from None
+
+
+def yaml_mapping(data: bytes, *, name: str = "gostint.yml", reason: str = "content") -> dict[str, Any]:
+    """The first document of a YAML file, a mapping. An empty one is an empty mapping.
+
+    Scalars stay text (null is None), no tag constructs anything, aliases are refused.
+
+    Raises:
+        JobFailedError: not YAML, not a mapping, or over 1 MiB. The sentence gives the place, never the text.
+    """
+    try:
+        document = _load(data)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        fault = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "malformed"
+    except _AliasError:
+        fault = "an alias is not allowed"
+    except (yaml.YAMLError, RecursionError):
+        fault = "malformed"
+    else:
+        if isinstance(document, dict):
+            return {key: value for key, value in document.items() if isinstance(key, str)}
+        fault = "not a mapping"
+    raise JobFailedError(f"Failed parsing yaml in {name}: {fault}", reason=reason)
+
+
+def _decoded(content: str) -> bytes:
+    if content.count(",") != 1:
+        raise _failed("Failed to parse invalid content")
+    word, _, encoded = content.partition(",")
+    encoded = encoded.replace("\r", "").replace("\n", "")  # the `base64` command wraps its lines
+    try:
+        packed = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise _failed("Failed to decode content base64: not standard base64") from None
+    if word != "targz":
+        raise _failed(f"Failed to extract content, unsupported archive format: {word}")
+    if len(packed) > MAX_CONTENT:
+        raise _failed(f"Failed to unzip content: over {MAX_CONTENT} bytes compressed")
+    return packed
+
+
+class _Plain:
+    """The plain bytes of a gzip. Faults of the gzip are raised as what they are for the job."""
+
+    def __init__(self, packed: bytes) -> None:
+        if not packed:
+            raise _failed("Failed to unzip content: unexpected end")
+        self._file = gzip.GzipFile(fileobj=io.BytesIO(packed))
+        self._size = 0
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer only at the end."""
+        try:
+            data = self._file.read(size)
+        except EOFError:
+            raise _failed("Failed to unzip content: unexpected end") from None
+        except (gzip.BadGzipFile, zlib.error):
+            raise _failed("Failed to unzip content: invalid data") from None
+        self._size += len(data)
+        if self._size > MAX_UNPACKED:
+            raise _failed(f"Failed to unzip content: over {MAX_UNPACKED} bytes")
+        return data
+
+    def drain(self) -> None:
+        """Read to the end, where the gzip's checksum is."""
+        while self.read(_STEP):
+            pass
+
+
+def _checked(packed: bytes) -> bytes | None:
+    """Check gzip and tar; returns its last `gostint.yml`, which is the one the engine leaves there."""
+    plain = _Plain(packed)
+    try:
+        document = _last_document(Tarball(plain))
+    except _TAR_ERRORS as error:
+        plain.drain()  # where the gzip is broken too, that is the fault
+        raise _failed(f"Failed content tar: {_fault(error)}") from None
+    plain.drain()
+    return document
+
+
+def _last_document(tar: Tarball) -> bytes | None:
+    document: bytes | None = None
+    for number, entry in enumerate(tar.entries(), start=1):
+        if number > MAX_MEMBERS:
+            raise _failed(f"Failed content tar: over {MAX_MEMBERS} members")
+        if entry.name in _DOCUMENT_NAMES:
+            if entry.regular and entry.size > MAX_DOCUMENT:
+                raise _failed(f"Failed parsing yaml in gostint.yml: over {MAX_DOCUMENT} bytes")
+            document = tar.data(entry) if entry.regular else None
+    return document
+
+
+def _fault(error: Exception) -> str:
+    return str(error) if isinstance(error, tarfile.TarError) else "invalid header"
+
+
+def _failed(sentence: str) -> JobFailedError:
+    return JobFailedError(sentence, reason="content")
+
+
+class _AliasError(yaml.YAMLError):
+    """A document has an alias."""
+
+
+class _Loader(yaml.BaseLoader):
+    """Scalars as text, null as None, and no aliases: those blow a small file up to any size."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise _AliasError
+        return super().compose_node(parent, index)
+
+
+def _none(_loader: yaml.BaseLoader, _node: yaml.Node) -> None:
+    return None
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_constructor("tag:yaml.org,2002:null", _none)
+
+
+def _load(data: bytes) -> Any:
+    if len(data) > MAX_DOCUMENT:
+        raise yaml.YAMLError
+    loader = _Loader(data)
+    try:
+        return loader.get_data() if loader.check_node() else {}
+    finally:
+        loader.dispose()

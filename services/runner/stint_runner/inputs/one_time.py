@@ -1,0 +1,49 @@
+"""Calls that Vault carries out once: the unwrapping of a secret id, and the login with it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from stint.core.errors import JobFailedError, VaultError, VaultUnavailableError
+from stint_runner.waiting import patiently
+
+T = TypeVar("T")
+
+MAYBE_SPENT: Final = "Vault did not answer, and the wrapped secret id may be spent: submit the job again."
+_NOT_CARRIED_OUT: Final = frozenset({412, 429, 503})
+"""Statuses of an unavailable Vault that say that nothing was done: it is behind, busy, or sealed."""
+
+
+async def spend(call: Callable[[], Awaitable[T]], *, there: Callable[[], Awaitable[object]], within: float) -> T:
+    """Make such a call, and repeat it while Vault is away.
+
+    A frozen Vault finds the call when it goes on, whoever has given it up by then. So it is repeated only once Vault
+    answers `there` again: a repeat that was sent into the silence would follow the first call and be refused for it.
+
+    Args:
+        call: the call.
+        there: spends nothing, and raises a VaultError where the call cannot be made.
+        within: seconds that Vault may be away.
+
+    Raises:
+        VaultUnavailableError: Vault is away, and nothing was spent.
+        JobFailedError: it is not known whether an unanswered call was carried out.
+        VaultError: Vault refused, and there is no earlier call to blame for it.
+    """
+    doubtful = False
+
+    async def once() -> T:
+        nonlocal doubtful
+        if doubtful:
+            await there()
+        try:
+            return await call()
+        except VaultUnavailableError as error:
+            doubtful = doubtful or error.code not in _NOT_CARRIED_OUT
+            raise
+
+    try:
+        return await patiently(once, on=VaultUnavailableError, within=within)
+    except VaultError:
+        if doubtful:
+            raise JobFailedError(MAYBE_SPENT, reason="secrets") from None
+        raise

@@ -1,0 +1,247 @@
+"""What the runner asks Vault for a job: is it genuine, what does it say, and what are its secrets."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from stint.core.errors import (
+    JobFailedError,
+    StintError,
+    UndecodableError,
+    VaultDeniedError,
+    VaultError,
+    VaultRefusedError,
+    VaultUnavailableError,
+)
+from stint.core.events import Submitted
+from stint.core.job import Job
+from stint.core.payload import JobPayload, merge, parse_payload
+from stint.core.view import parse_time
+from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
+from stint_runner.inputs.one_time import spend
+from stint_runner.inputs.secretfile import SecretRef, pick
+from stint_runner.waiting import PATIENCE, patiently
+
+T = TypeVar("T")
+
+_ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
+
+
+NOT_MERGED: Final = "The payload has job fields beside it, which only runners with STINT_COMPAT=gostint take."
+NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
+
+
+class UnfitError(StintError):
+    """This runner cannot run jobs now, though others may."""
+
+
+class RejectedError(StintError):
+    """What was submitted is no submission that could ever run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open payload.
+
+    Attributes:
+        job: what to run.
+        request_refs: secret references that stood beside the payload in the request; any other source wins over them.
+    """
+
+    job: JobPayload = field(repr=False)
+    request_refs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opener:
+    """Opens jobs with the runner's own login, and acts for them with theirs.
+
+    Attributes:
+        role: the jobs' AppRole and transit key.
+        role_id: its role id.
+        compat: fill what a payload leaves unset from the job fields that stood beside it in the request.
+    """
+
+    vault: Vault
+    session: AppRoleSession
+    role: str
+    role_id: str
+    compat: bool = False
+
+    async def ticket(self, job: Job) -> Ticket:
+        """The ticket of a submission. Waits for ever while Vault is away: nothing has happened yet.
+
+        Raises:
+            RejectedError: not a submission, not a ticket, or one of another queue or job.
+            UnfitError: this runner cannot log in, or may not decrypt.
+        """
+        submitted = job.fact(Submitted)
+        if submitted is None:
+            raise RejectedError("What was submitted is not a submission.")
+
+        try:
+            return await patiently(lambda: self._open_ticket(submitted.ticket, job))
+        except UndecodableError:
+            raise RejectedError(NO_TICKET) from None
+
+    async def _open_ticket(self, sealed: str, job: Job) -> Ticket:
+        """Only Vault's word that this is no ticket of this job counts against the job; all else is our own trouble."""
+        try:
+            await self.session.token()
+            return await self.session.call(
+                lambda own: open_ticket(self.vault, own, sealed, queue_token=job.token, job_id=job.job_id)
+            )
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            if isinstance(error, VaultRefusedError) and "/decrypt/" in error.url:
+                raise RejectedError(NO_TICKET) from None
+            raise UnfitError(f"This runner may not open tickets: {error.sentence}") from None
+
+    async def check_wrapping(self, ticket: Ticket) -> None:
+        """Look at the wrapping token without spending it. Waits for ever while Vault is away.
+
+        Raises:
+            JobFailedError: `notauthorised`: spent, expired, or made elsewhere than at the role.
+        """
+        try:
+            found = await patiently(lambda: self.vault.wrap_info(ticket.wrap_secret_id))
+        except VaultError as error:
+            raise _not_authorised(self._why_unusable(ticket, error)) from None
+        if found.creation_path != f"auth/approle/role/{self.role}/secret-id":
+            raise _not_authorised(f"{_ALERT}: The wrapping token was not made by the role of these jobs.")
+
+    @staticmethod
+    def _why_unusable(ticket: Ticket, error: VaultError) -> str:
+        if ticket.wrap_expires_at and parse_time(ticket.wrap_expires_at) <= datetime.now(UTC):
+            return f"The wrapping token expired at {ticket.wrap_expires_at}, before the job's turn came."
+        return (
+            f"Request failed to unwrap the token to retrieve the SecretID - {_ALERT}: "
+            f"THIS REQUEST MAY HAVE BEEN TAMPERED WITH, error: {error.sentence}"
+        )
+
+    async def log_in(self, ticket: Ticket) -> str:
+        """Spend the wrapping token, and the secret id in it; returns the job's own Vault token.
+
+        Raises:
+            JobFailedError: `notauthorised`; `failed` where Vault did not say whether it had carried a call out.
+        """
+        try:
+            secret_id = await spend(
+                lambda: self.vault.unwrap_secret_id(ticket.wrap_secret_id),
+                there=lambda: self.vault.wrap_info(ticket.wrap_secret_id),
+                within=PATIENCE,
+            )
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            raise _not_authorised(self._why_unusable(ticket, error)) from None
+        try:
+            login = await spend(
+                lambda: self.vault.login(self.role_id, secret_id), there=self._vault_answers, within=PATIENCE
+            )
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            raise _not_authorised(f"Request failed AppRole authentication with vault: {error.sentence}") from None
+        return login.token
+
+    async def _vault_answers(self) -> None:
+        if not await self.vault.health():
+            raise VaultUnavailableError
+
+    @staticmethod
+    def check_payload(sealed: bytes, ticket: Ticket) -> None:
+        """Compare a payload with its ticket, before anything is spent on it.
+
+        Raises:
+            JobFailedError: it is not the one that the ticket was made for.
+        """
+        if hashlib.sha256(sealed).hexdigest() != ticket.payload_sha256:
+            raise _bad_payload(f"{_ALERT}: The payload is not the one that was submitted.")
+
+    async def payload(self, sealed: bytes, job_token: str, qname: str) -> Opened:
+        """Decrypt and read a payload. On a second line the API seals the job fields that stood beside it.
+
+        Raises:
+            JobFailedError: it cannot be opened, or does not say what it should.
+        """
+        lines = sealed.rstrip().split(b"\n")
+        if len(lines) > 1 + self.compat:
+            raise _bad_payload(NOT_MERGED)
+        try:
+            payload, *request = [await self._read_payload(line, job_token) for line in lines]
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            raise _bad_payload(f"Failed to decrypt payload via vault: {error.sentence}") from None
+        except UndecodableError as error:
+            raise _bad_payload(f"Failed unmarshaling json from payload: {error.sentence}") from None
+        except UnicodeDecodeError:
+            raise _bad_payload("Failed to decrypt payload via vault: not a ciphertext.") from None
+        if payload.qname.lower() != qname:
+            raise _bad_payload(
+                f"payload qname and job request qname do not match: '{payload.qname.lower()}' != '{qname}'"
+            )
+        return Opened(merge(payload, request[0]), request[0].secret_refs) if request else Opened(payload)
+
+    async def _read_payload(self, sealed: bytes, job_token: str) -> JobPayload:
+        """In a thread, so that a large one does not hold up the heartbeats of other jobs."""
+        return await asyncio.to_thread(parse_payload, await self._decrypt(sealed.decode(), job_token))
+
+    async def _decrypt(self, ciphertext: str, job_token: str) -> bytes:
+        """With the runner's own token; where that may not, with the job's, as existing GoStint set-ups allow it."""
+        try:
+            return await _ask(lambda: self.session.call(lambda own: self.vault.decrypt(own, self.role, ciphertext)))
+        except VaultDeniedError:
+            return await _ask(lambda: self.vault.decrypt(job_token, self.role, ciphertext))
+
+    async def secrets(self, refs: Iterable[SecretRef], job_token: str, *, cont_on_warnings: bool) -> Mapping[str, Any]:
+        """The values of a job's references, by variable. Each path is read once: the token's uses are counted.
+
+        Raises:
+            JobFailedError: one cannot be had.
+        """
+        read: dict[str, SecretData] = {}
+        values: dict[str, Any] = {}
+        for ref in refs:
+            if ref.path not in read:
+                read[ref.path] = await self._read(ref.path, job_token, cont_on_warnings=cont_on_warnings)
+            values[ref.variable] = pick(ref, read[ref.path].data)
+        return values
+
+    async def _read(self, path: str, job_token: str, *, cont_on_warnings: bool) -> SecretData:
+        try:
+            found = await _ask(lambda: self.vault.read(job_token, path))
+        except VaultUnavailableError:
+            raise
+        except VaultError as error:
+            raise _no_secret(f"Failed to retrieve secret {path} from vault err: {error.sentence}") from None
+        if found is None:
+            raise _no_secret(f"Failed to retrieve secret {path} from vault: response is nil")
+        if found.warnings and not cont_on_warnings:
+            raise _no_secret(f"FailOnWarnings from vault path {path} lookups: {list(found.warnings)}")
+        return found
+
+    async def revoke(self, job_token: str) -> None:
+        """End the job's token. Safe to repeat; where Vault is away, the token ends by its own time to live."""
+        await self.vault.revoke_self(job_token)
+
+
+async def _ask(call: Callable[[], Awaitable[T]]) -> T:
+    return await patiently(call, on=VaultUnavailableError, within=PATIENCE)
+
+
+def _not_authorised(sentence: str) -> JobFailedError:
+    return JobFailedError(sentence, reason="secrets", status="notauthorised")
+
+
+def _bad_payload(sentence: str) -> JobFailedError:
+    return JobFailedError(sentence, reason="payload")
+
+
+def _no_secret(sentence: str) -> JobFailedError:
+    return JobFailedError(sentence, reason="secrets")

@@ -1,0 +1,179 @@
+"""Secret references, and the file that carries their values into the container."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from stint.core.errors import JobFailedError
+from stint_runner.engine.overlay import USER_ID, Member
+from stint_runner.engine.port import Engine
+
+_REFERENCE: Final = re.compile(r"(\w+)@([\w\-_/]+)\.([\w\-_]+)", re.ASCII)
+_FORBIDDEN_MOUNTS: Final = frozenset({"auth", "sys", "cubbyhole", "identity"})
+"""Vault's own: what stands there would hand out the job's token, or tell about it."""
+
+_YAML_HEAD: Final = "---\n# gostint vault secrets injected:\n"
+_YAML_12_NUMBER: Final = re.compile(r"[-+]?(0o[0-7]+|0x[0-9a-fA-F]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)$")
+
+_OTHER_BREAKS: Final = re.compile(r"[\r\x85\u2028\u2029]")
+"""YAML 1.1 ends a line at these too, 1.2 does not."""
+
+
+class SecretRef(msgspec.Struct, frozen=True):
+    """`variable@path.key`: the value under `key` at a Vault path, and the name it gets in the secrets file."""
+
+    variable: str
+    path: str
+    key: str
+
+    @property
+    def place(self) -> str:
+        """`path.key`, for messages."""
+        return f"{self.path}.{self.key}"
+
+
+def parse_ref(text: str) -> SecretRef:
+    """Read a reference. Its path comes back without empty segments, as Vault would resolve it.
+
+    Raises:
+        JobFailedError: not a reference, or one into Vault's own mounts.
+    """
+    match = _REFERENCE.fullmatch(text)
+    segments = [segment for segment in match[2].split("/") if segment] if match else []
+    if match is None or not segments:
+        raise JobFailedError(f"Secretref is unparseable: {text}", reason="secrets")
+    if segments[0].lower() in _FORBIDDEN_MOUNTS:
+        raise JobFailedError(f"Secretref may not point under {segments[0]}/: {text}", reason="secrets")
+    return SecretRef(match[1], "/".join(segments), match[3])
+
+
+def parse_refs(texts: Iterable[str]) -> list[SecretRef]:
+    """Read references; of several for one variable the last wins.
+
+    Raises:
+        JobFailedError: as `parse_ref`, for the first that is wrong, whether it would win or not.
+    """
+    return list({ref.variable: ref for ref in map(parse_ref, texts)}.values())
+
+
+def pick(ref: SecretRef, data: Mapping[str, Any] | None) -> Any:
+    """The referenced value.
+
+    Args:
+        ref: what is looked for.
+        data: the `data` of Vault's answer. If it holds a mapping named `data` in turn, it is KV v2's.
+
+    Raises:
+        JobFailedError: no data, or no such key.
+    """
+    if not isinstance(data, Mapping):
+        raise JobFailedError(f"No data returned from vault path {ref.place}", reason="secrets")
+    inner = data.get("data")
+    values = inner if isinstance(inner, Mapping) else data
+    if ref.key not in values:
+        raise JobFailedError(f"Failed retrieving from vault path {ref.place}", reason="secrets")
+    return values[ref.key]
+
+
+def check_file_type(file_type: str) -> str:
+    """`yaml` or `json`; "" is `yaml`.
+
+    Raises:
+        JobFailedError: another word.
+    """
+    if file_type not in {"", "yaml", "json"}:
+        raise JobFailedError(f"Invalid SecretFileType: '{file_type}'", reason="secrets")
+    return file_type or "yaml"
+
+
+def render(values: Mapping[str, Any], file_type: str) -> tuple[str, bytes]:
+    """Path and bytes of the secrets file: `/secrets.yml` or `/secrets.json`, sorted by variable.
+
+    Args:
+        values: any JSON value per variable.
+        file_type: `yaml`, `json`, or "" for `yaml`.
+
+    Raises:
+        JobFailedError: another file type.
+    """
+    if check_file_type(file_type) == "json":
+        return "/secrets.json", json.dumps(values, sort_keys=True).encode()
+    body = yaml.dump(dict(values), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=sys.maxsize)
+    return "/secrets.yml", (_YAML_HEAD + body).encode()
+
+
+def secrets_member(values: Mapping[str, Any], file_type: str, *, compat: bool = False) -> Member:
+    """The file for the container's overlay: 0400 and the job's user's; with `compat` 0444 and root's."""
+    path, data = render(values, file_type)
+    if compat:
+        return Member(path=path, data=data, mode=0o444, owner=0)
+    return Member(path=path, data=data, mode=0o400, owner=USER_ID)
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """By what a runner knows after a restart that a secrets file is still the one that it wrote.
+
+    The file is the job's, who may change it or ship another. Neither half tells anything of the secrets: the key is
+    random, and without it the digest cannot be compared with guesses.
+
+    Attributes:
+        key: hex, a label of the container, which the job cannot change. Who can read it can read the file as well.
+        digest: hex, of path and bytes under the key, kept in the runner's state folder. "" if nothing is known.
+    """
+
+    key: str
+    digest: str = ""
+
+    @classmethod
+    def of(cls, member: Member, key: str) -> "Seal":
+        """The seal of a file that is about to be written."""
+        digest = hmac.digest(key.encode(), member.path.encode() + b"\0" + member.data, hashlib.sha256)
+        return cls(key, digest.hex())
+
+
+def new_key() -> str:
+    """A key for one container's seal."""
+    return secrets.token_hex(32)
+
+
+async def read_values(engine: Engine, container_id: str, seal: Seal) -> Sequence[Any]:
+    """The secret values in a container's secrets file, as they were put there.
+
+    Raises:
+        JobFailedError: the file is not there any more, or is not the one that was put there.
+    """
+    for path, parse in (("/secrets.yml", yaml.safe_load), ("/secrets.json", json.loads)):
+        data = await engine.read_file(container_id, path)
+        if data is None:
+            continue
+        found = Seal.of(Member(path=path, data=data, mode=0, owner=0), seal.key)
+        if hmac.compare_digest(found.digest, seal.digest):
+            # In a thread: YAML of a megabyte takes seconds.
+            return list((await asyncio.to_thread(parse, data)).values())
+    raise JobFailedError("The secrets file is not the one that was written, or is gone.", reason="secrets")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Each value on its own, readable alike by YAML 1.1 and 1.2: text that either takes for a number is quoted."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _OTHER_BREAKS.search(text) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _YAML_12_NUMBER, list("-+.0123456789"))
+_Dumper.add_representer(str, _represent_text)

@@ -1,0 +1,181 @@
+"""From a submission to a container: how payload, content, and image are merged. Payload wins over content."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from stint.core.errors import JobFailedError
+from stint.core.limits import Limits
+from stint.core.payload import JobPayload
+from stint.core.subjects import (
+    LABEL_ACK,
+    LABEL_JOB,
+    LABEL_MASKED,
+    LABEL_ORIGIN,
+    LABEL_QUEUE,
+    LABEL_READ_ONLY,
+    LABEL_RUNNER,
+    LABEL_TIMEOUT,
+)
+from stint_runner.engine.port import ContainerSpec
+from stint_runner.inputs.content import Manifest
+from stint_runner.inputs.secretfile import SecretRef, parse_refs
+
+NOTHING: Final = Manifest()
+IMAGE_ID: Final = "sha256:"
+
+
+class JobContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runner, not the submitter, decides about a job's container.
+
+    Attributes:
+        labels: as `labels` makes them.
+        network: the engine's network mode.
+        limits: as `stint.limits` settles them.
+        vault_addr: the Vault server as the container reaches it.
+        vault_cacert: a CA bundle on the engine's host, "" for none.
+        vault_token: the job's own token; reaches the container only if the payload asks for it, or with `compat`.
+        compat: as GoStint does: not hardened, token exposed.
+    """
+
+    labels: Mapping[str, str]
+    network: str = "bridge"
+    limits: Limits = Limits()
+    vault_addr: str = ""
+    vault_cacert: str = ""
+    vault_token: str = ""
+    compat: bool = False
+
+    def __repr__(self) -> str:
+        return f"JobContext(labels={self.labels!r})"
+
+
+def labels(
+    *,
+    job_id: str,
+    token: str,
+    runner: str,
+    ack: str = "",
+    origin: str = "",
+    timeout: float = 0,
+    seal_key: str = "",
+    read_only: bool = False,
+) -> dict[str, str]:
+    """A container's labels.
+
+    Args:
+        job_id: the job's id.
+        token: the queue's subject token.
+        runner: the runner's id.
+        ack: the reply subject of the delivery.
+        origin: of the delivery: an ack subject must not be used on any other consumer.
+        timeout: seconds that the container may run, for whoever takes it up after its runner.
+        seal_key: by which its secrets file is known again (see `inputs.secretfile.Seal`), if the secret values
+            are to be replaced in its output.
+        read_only: whether an image of the job may have to be removed with it.
+    """
+    always = {
+        LABEL_JOB: job_id,
+        LABEL_QUEUE: token,
+        LABEL_RUNNER: runner,
+        LABEL_ACK: ack,
+        LABEL_ORIGIN: origin,
+        LABEL_TIMEOUT: str(timeout),
+    }
+    return {
+        **always,
+        **({LABEL_MASKED: seal_key} if seal_key else {}),
+        **({LABEL_READ_ONLY: "true"} if read_only else {}),
+    }
+
+
+def container_image(payload: JobPayload, content: Manifest = NOTHING) -> str:
+    """The image to run.
+
+    An id is no name. Docker takes any beginning of one, which a job could guess: it could then run in what was made
+    of another job that is just running, and read its secrets.
+
+    Raises:
+        JobFailedError: none is named, or an id.
+    """
+    image = payload.container_image or content.container_image
+    if not image:
+        raise JobFailedError("ContainerImage is empty", reason="image")
+    if image.startswith(IMAGE_ID):
+        raise JobFailedError("ContainerImage is an image's id: give its name", reason="image")
+    return image
+
+
+def pull_always(payload: JobPayload) -> bool:
+    """Whether to pull an image that is there already.
+
+    Raises:
+        JobFailedError: the policy is not one of its two words.
+    """
+    policy = payload.image_pull_policy
+    if policy not in {"", "IfNotPresent", "Always"}:
+        raise JobFailedError(f"Incorrect value for image_pull_policy: {policy}", reason="image")
+    return policy == "Always"
+
+
+def secret_refs(
+    payload: JobPayload, content: Manifest = NOTHING, image: Manifest = NOTHING, request: Sequence[str] = ()
+) -> list[SecretRef]:
+    """All references: the request's, the image's, the content's, the payload's; the last of a variable wins.
+
+    Raises:
+        JobFailedError: one of them is wrong.
+    """
+    return parse_refs([*request, *(image.secret_refs or ()), *(content.secret_refs or ()), *payload.secret_refs])
+
+
+def exposes_token(payload: JobPayload, *, compat: bool = False) -> bool:
+    """Whether the job's Vault token goes into its container, as `VAULT_TOKEN` and as the secret `TOKEN`."""
+    return payload.expose_vault_token or compat
+
+
+def container_spec(payload: JobPayload, image: str, context: JobContext) -> ContainerSpec:
+    """The container to create for a payload.
+
+    Raises:
+        JobFailedError: a field that no process can be given. The sentence names the field, never its value.
+    """
+    _check(payload)
+    cacert = context.vault_cacert
+    return ContainerSpec(
+        image=image,
+        entrypoint=payload.entrypoint,
+        command=payload.run,
+        working_directory=payload.working_directory,
+        env=_environment(payload, context),
+        tty=payload.tty,
+        labels=context.labels,
+        network=context.network,
+        binds={cacert: cacert} if cacert else {},
+        hardened=not context.compat,
+        limits=context.limits,
+        read_only=payload.read_only,
+    )
+
+
+def _environment(payload: JobPayload, context: JobContext) -> Sequence[str]:
+    ours = [f"VAULT_ADDR={context.vault_addr}", f"VAULT_CACERT={context.vault_cacert}"]
+    if exposes_token(payload, compat=context.compat):
+        ours.append(f"VAULT_TOKEN={context.vault_token}")
+    return (*payload.env_vars, *ours)
+
+
+def _check(payload: JobPayload) -> None:
+    """Refuse here what the engine would refuse by quoting it: a variable's value can be a secret."""
+    texts = {
+        "entrypoint": payload.entrypoint,
+        "run": payload.run,
+        "working_directory": (payload.working_directory,),
+        "env_vars": payload.env_vars,
+    }
+    for field, values in texts.items():
+        if any("\0" in value for value in values):
+            raise JobFailedError(f"Incorrect value in {field}: it holds a NUL", reason="payload")
+    if any(value.startswith("=") or not value for value in payload.env_vars):
+        raise JobFailedError("Incorrect value in env_vars: a variable has no name", reason="payload")

@@ -1,0 +1,216 @@
+"""How long a runner may believe that a job is its own.
+
+JetStream does not fence: it answers renewals of leases that are over and takes late acks. So the runner itself decides,
+by its own clock, from the moment it sent its last confirmed renewal.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+import msgspec
+
+from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError, StintError
+from stint.ports import Delivery
+from stint_runner.clock import boot_time
+
+KILL: Final = 5.0
+"""K: seconds for a SIGKILL to have worked, 0.84 measured for 20 containers at once."""
+CLOCK_SKEW: Final = 1.0
+"""δ: seconds for clocks that run at different speeds, and for scheduling."""
+SERVER_MARGIN: Final = 2.0
+"""S: seconds by which a server's restart can shorten a lease (up to 1 was measured)."""
+
+
+def server_margin(lease: float) -> float:
+    """S, scaled down for leases that are shorter than the default 30 s."""
+    return min(SERVER_MARGIN, lease / 15)
+
+
+class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """The times of a lease, in seconds, all derived from two.
+
+    Attributes:
+        lease: L, how long the server leaves a delivery to its holder after a renewal.
+        takeover: T, how long a successor waits after the holder is given up.
+    """
+
+    lease: float
+    takeover: float
+
+    @property
+    def heartbeat(self) -> float:
+        """h: between two renewals."""
+        return self.lease / 6
+
+    @property
+    def request_timeout(self) -> float:
+        """r: for one renewal's answer."""
+        return self.lease / 15
+
+    @property
+    def fence(self) -> float:
+        """F: after this long without a confirmed renewal the holder stops its container."""
+        return self.lease / 2
+
+    @property
+    def fence_grace(self) -> float:
+        """G_f: between that SIGTERM and SIGKILL, in whole seconds as engines take them."""
+        return max(1.0, self.lease // 5)
+
+    @property
+    def watchdog(self) -> float:
+        """W: after this long a watchdog kills a runner that hangs. One that does not is done by F + G_f + K."""
+        return self.lease
+
+    @property
+    def margin(self) -> float:
+        """S."""
+        return server_margin(self.lease)
+
+    def check(self) -> None:
+        """The inequalities on which the promise of one job at a time rests.
+
+        Raises:
+            ConfigError: one does not hold; its sentence spells out the sum.
+        """
+        over = self.lease - self.margin + self.takeover
+        told = self.heartbeat + self.request_timeout + KILL + CLOCK_SKEW
+        _require(self.fence + self.fence_grace + KILL + CLOCK_SKEW, over, "F + G_f + K + δ", "L - S + T")
+        _require(told, self.takeover, "h + r + K + δ", "T")
+        _require(self.watchdog + KILL + CLOCK_SKEW, over, "W + K + δ", "L - S + T")
+        _require(2 * self.heartbeat + self.request_timeout, self.fence, "2h + r", "F")
+
+
+def _require(left: float, right: float, left_text: str, right_text: str) -> None:
+    if left > right:
+        raise ConfigError(
+            f"STINT_LEASE and STINT_TAKEOVER do not fit: {left_text} <= {right_text} must hold, "
+            f"but {left:g} s is more than {right:g} s."
+        )
+
+
+class Lease:
+    """One delivery, kept by heartbeats.
+
+    Attributes:
+        delivery: the newest delivery of the job.
+        confirmed: when the newest renewal was sent that was confirmed in time, by `boot_time`.
+        lost: it must be taken for another's.
+        on_confirmed: called with `confirmed` at each confirmation.
+    """
+
+    def __init__(self, delivery: Delivery, *, takeover: float, confirmed: float) -> None:
+        """`confirmed` is when the pull that brought the delivery was sent; `takeover` is T."""
+        self.delivery = delivery
+        self.times = LeaseTimes(lease=delivery.lease, takeover=takeover)
+        self.confirmed = confirmed
+        self.lost = False
+        self.on_confirmed: Callable[[float], None] = _nobody
+
+    async def keep(
+        self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Renew until cancelled.
+
+        Args:
+            after_each: called after each renewal.
+            pull_again: called when the delivery's consumer is gone; may `carry_on` with another delivery of the job.
+
+        Raises:
+            LeaseLostError: the lease must be taken for lost. Nothing may be renewed or acknowledged any more.
+        """
+        pause = self.times.heartbeat
+        while True:
+            await asyncio.sleep(min(pause, self._until_fence()))
+            if self._until_fence() <= 0:
+                self._lose("It could not be renewed.")
+            if await self._renew(pull_again):
+                await self.look(after_each)
+                pause = self.times.heartbeat
+            else:
+                pause = self.times.heartbeat / 5
+
+    def carry_on(self, delivery: Delivery, confirmed: float) -> None:
+        """The same job was delivered to this runner again: that delivery counts from now on."""
+        self.delivery = delivery
+        self.times = msgspec.structs.replace(self.times, lease=delivery.lease)
+        self.lost = False
+        self._confirm(confirmed)
+
+    def check(self) -> None:
+        """Return if the lease is good by the clock, whether or not anyone has looked since the process was frozen.
+
+        Raises:
+            LeaseLostError: it is not.
+        """
+        if self.lost or self._until_fence() <= 0:
+            self._lose("It was not renewed in time.")
+
+    def _until_fence(self) -> float:
+        return max(0.0, self.confirmed + self.times.fence - boot_time())
+
+    async def _renew(self, pull_again: Callable[[], Awaitable[None]] | None = None) -> bool:
+        """Whether a renewal was confirmed. An answer that comes too late is no proof of a lease."""
+        sent, delivery = boot_time(), self.delivery
+        try:
+            async with asyncio.timeout(self.times.request_timeout):
+                await delivery.renew()
+        except ConsumerGoneError:
+            if pull_again:
+                await self.look(pull_again)
+            return delivery is not self.delivery
+        except (BrokerUnavailableError, TimeoutError):
+            return False
+        if delivery is not self.delivery:
+            return True  # replaced meanwhile
+        if boot_time() >= self._end:
+            self._lose("The renewal was confirmed too late.")
+        self._confirm(sent)
+        return True
+
+    @property
+    def _end(self) -> float:
+        return self.confirmed + self.times.lease - self.times.margin
+
+    def _confirm(self, sent: float) -> None:
+        self.confirmed = sent
+        self.on_confirmed(sent)
+
+    async def look(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Call back within the bound of a renewal, whatever comes of it."""
+        try:
+            async with asyncio.timeout(self.times.request_timeout):
+                await call()
+        except (StintError, TimeoutError):
+            return  # not to know is no loss of the lease; the next heartbeat asks again
+
+    def _lose(self, sentence: str) -> NoReturn:
+        self.lost = True
+        raise LeaseLostError(f"The lease is lost: {sentence}")
+
+    async def ack(self) -> None:
+        """The job has ended: let the queue go on.
+
+        Raises:
+            LeaseLostError: the delivery is not ours any more.
+        """
+        self._check_end()
+        await self.delivery.ack()
+
+    async def give_back(self, delay: float = 0) -> None:
+        """Leave the job to another runner, after `delay` seconds.
+
+        Raises:
+            LeaseLostError: it is another's already.
+        """
+        self._check_end()
+        await self.delivery.give_back(delay)
+
+    def _check_end(self) -> None:
+        if self.lost or boot_time() >= self._end:
+            self._lose("It was over before the job was done.")
+
+
+def _nobody(_confirmed: float) -> None:
+    return

@@ -1,0 +1,1 @@
+"""What comes out of a container: chunked, chained, masked and stored."""

@@ -1,0 +1,249 @@
+"""From a container's output to numbered, chained chunks in the log, masked and cut at the limit."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import Any, Final
+
+from stint.core.chain import Chunk
+from stint.core.errors import BrokerUnavailableError, EngineUnavailableError, LogRotatedError, StintError
+from stint.ports import OutputLog
+from stint_runner.engine.port import OutputPiece
+from stint_runner.output.pieces import CHUNK_BYTES, PieceQueue
+from stint_runner.output.redact import Needles, Redactor
+from stint_runner.output.spellings import spellings
+from stint_runner.waiting import patiently
+
+OUTPUT_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of a job's output that are kept, if nothing else is said."""
+BEHIND: Final = 1.0
+"""Seconds that an attached container may be held up because the pieces that wait here are not stored."""
+
+
+class BrokenOffError(StintError):
+    """The output was given up."""
+
+
+class OutputPump:
+    """Copies one container's output into the log as it comes.
+
+    While one chunk is on its way to the log the next one gathers, so that a slow trickle arrives at once and a flood
+    in full chunks.
+
+    Args:
+        log: where it goes.
+        token: the queue's token.
+        job_id: the job's id.
+        limit: bytes that are kept, after masking; 0 for all.
+
+    Attributes:
+        chunks: how many are stored.
+        size: bytes stored.
+        digest: hex digest of the last one.
+        truncated: there was more than the limit. The last chunk is a line that says so, and counts in `size`.
+        gap: some of it may be missing: after a resumption the engine did not give again what is stored, its log may
+            have rotated, or the engine was interrupted.
+    """
+
+    def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = OUTPUT_LIMIT) -> None:
+        self.chunks = 0
+        self.size = 0
+        self.digest = ""
+        self.truncated = False
+        self.gap = False
+        self._log = log
+        self._place = (token, job_id)
+        self._limit = limit
+        self._sequence = 0
+        self._needles: Needles | None = None
+        self._redactors: dict[str, Redactor] = {}
+        self._replays: dict[str, _Replay] = {}
+        self._reading: asyncio.Task[Exception | None] | None = None
+        self._broken_off = False
+        self._whole = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the container wrote is stored, up to the limit. True only where that is proven."""
+        return self._whole and not self.gap
+
+    @property
+    def masked(self) -> int:
+        """How many occurrences of secret values were replaced."""
+        return sum(redactor.count for redactor in self._redactors.values())
+
+    def mask(self, values: Iterable[Any]) -> None:
+        """Replace what `spellings` finds in these JSON values. Call it before `copy`."""
+        self._needles = Needles(spellings(values))
+
+    async def resume(self) -> None:
+        """Go on behind what is stored. The pieces of the next `copy` must begin at the container's first byte again.
+
+        Raises:
+            BrokerUnavailableError: what is stored cannot be read to its end.
+        """
+        last = await self._log.last(*self._place)
+        replays: dict[str, _Replay] = {}
+        chunks, size, digest, sequence = 0, 0, "", 0
+        async for chunk in self._log.read(*self._place):
+            replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
+            chunks, size, digest, sequence = chunk.number, size + len(chunk.data), chunk.digest, chunk.sequence
+        if last is not None and sequence < last.sequence:
+            raise BrokerUnavailableError("A replica of NATS lags behind.")
+        self._redactors.clear()
+        self._replays = replays
+        self.chunks, self.size, self.digest, self._sequence = chunks, size, digest, sequence
+        self.truncated = 0 < self._limit < self.size
+
+    async def copy(self, pieces: AsyncIterator[OutputPiece], *, attached: bool = False) -> None:
+        """Store everything up to the limit, and return when the output has ended or the limit was passed.
+
+        In the second case nothing reads the pieces any more, and they are closed.
+
+        Args:
+            pieces: the output from its first byte on, as far as the engine still has it.
+            attached: the pieces are `Engine.attach`'s: certain to begin with the first byte, and nothing to be slow at.
+
+        Raises:
+            StintError: the output broke off. What had come of it is stored, but for what `flush` would give.
+            LogGapError: another writer stored output of this job.
+            FellBehindError: nothing could be stored for too long. Go on with `resume` and the engine's log.
+            BrokenOffError: after `break_off`.
+        """
+        if 0 < self._limit < self.size:  # it was truncated before this was resumed
+            return
+        waiting = PieceQueue()
+        reading = self._reading = asyncio.create_task(self._read(pieces, waiting, BEHIND if attached else None))
+        try:
+            async with aclosing(waiting.gathered()) as gathered:
+                async for stream, data in gathered:
+                    await self._keep(stream, await self._redacted(stream, data))
+                    if self.truncated:
+                        self._whole = attached
+                        return
+            fault = await reading
+            if fault and not isinstance(fault, LogRotatedError):
+                raise fault
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        await self.flush()
+        self.gap = self.gap or bool(self._replays)
+        self._whole = True
+
+    def break_off(self) -> None:
+        """Let `copy` read nothing more: it stores what has come, and raises `BrokenOffError`."""
+        self._broken_off = True
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def _check(self) -> None:
+        if self._broken_off:
+            raise BrokenOffError
+
+    async def _read(
+        self, pieces: AsyncIterator[OutputPiece], waiting: PieceQueue, patience: float | None
+    ) -> Exception | None:
+        """Read to the end, and return what broke it off."""
+        fault: Exception | None = None
+        try:
+            self._check()
+            async for piece in pieces:
+                await waiting.put(piece, patience)
+        except asyncio.CancelledError:
+            if not self._broken_off:
+                raise
+            fault = BrokenOffError()
+        except Exception as error:  # noqa: BLE001 - whoever reads the queue raises it
+            self.gap = self.gap or isinstance(error, EngineUnavailableError | LogRotatedError)
+            fault = error
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
+        waiting.end()
+        return fault
+
+    async def flush(self, *, broken: bool = False) -> None:
+        """Store what a secret value may begin with; masked if the output broke off there. No copy may follow."""
+        for stream, redactor in self._redactors.items():
+            await self._keep(stream, redactor.flush(broken=broken))
+
+    async def _redacted(self, stream: str, data: bytes) -> bytes:
+        if not self._needles:
+            return data
+        redactor = self._redactors.setdefault(stream, Redactor(self._needles))
+        # In a thread: many values, or values in an output made to be slow to search, must not hold up other jobs.
+        return await asyncio.to_thread(redactor.feed, data)
+
+    async def _keep(self, stream: str, data: bytes) -> None:
+        """Store what the limit leaves of it, in chunks that fit into a message whatever had been held back."""
+        data = self._unseen(stream, data)
+        if self.truncated or not data:
+            return
+        room = self._limit - self.size if self._limit else len(data)
+        kept = data[:room]
+        for start in range(0, len(kept), 2 * CHUNK_BYTES):
+            await self._store(stream, kept[start : start + 2 * CHUNK_BYTES])
+        if len(data) > room:
+            self.truncated = True
+            await self._store(stream, b"\n[output truncated at %d bytes]\n" % self._limit)
+
+    def _unseen(self, stream: str, data: bytes) -> bytes:
+        """What of it is not stored yet."""
+        replay = self._replays.get(stream)
+        if replay is None:
+            return data
+        rest = replay.skip(data)
+        if not replay.left:
+            self.gap = self.gap or not replay.agrees
+            del self._replays[stream]
+        return rest
+
+    async def _store(self, stream: str, data: bytes) -> None:
+        chunk = Chunk(
+            number=self.chunks + 1,
+            offset=self.size,
+            stream=stream,
+            digest=hashlib.sha256(self.digest.encode() + data).hexdigest(),
+            data=data,
+        )
+        # For as long as it takes: if that is too long the lease ends the job.
+        sequence = await patiently(
+            lambda: self._log.append(*self._place, chunk, after=self._sequence), on=BrokerUnavailableError
+        )
+        self._is_stored(chunk, sequence)
+
+    def _is_stored(self, chunk: Chunk, sequence: int) -> None:
+        self.chunks, self.size, self.digest = chunk.number, self.size + len(chunk.data), chunk.digest
+        self._sequence = sequence
+
+
+class _Replay:
+    """One stream's output that is stored already, and comes from the engine once more.
+
+    Attributes:
+        left: bytes of it that have not come yet.
+    """
+
+    def __init__(self) -> None:
+        self.left = 0
+        self._stored = hashlib.sha256()
+        self._come = hashlib.sha256()
+
+    def expect(self, data: bytes) -> None:
+        """This is stored behind the rest."""
+        self._stored.update(data)
+        self.left += len(data)
+
+    def skip(self, data: bytes) -> bytes:
+        """What of the next bytes is not stored."""
+        known = data[: self.left]
+        self._come.update(known)
+        self.left -= len(known)
+        return data[len(known) :]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the bytes that came were those that are stored."""
+        return self._come.digest() == self._stored.digest()

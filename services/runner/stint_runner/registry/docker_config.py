@@ -1,0 +1,173 @@
+"""Registry logins out of Docker's own client configuration."""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from stint.core.errors import ConfigError
+from stint_runner.registry.logins import LoginError, RegistryLogin, entry_of
+from stint_runner.registry.references import HUB
+
+log = structlog.get_logger()
+
+HELPER_TIMEOUT: Final = 10.0
+"""Seconds that a credential helper may take."""
+
+_HUB_ADDRESS: Final = "https://index.docker.io/v1/"
+"""How Docker's client calls Docker Hub before a credential helper."""
+_HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OWN_SETTINGS: Final = ("STINT_", "GOSTINT_", "VAULT_", "NATS_")
+"""A helper has no business with the runner's own secrets. All else it gets: its own login may stand there."""
+_TOKEN_USER: Final = "<token>"
+
+
+class _Entry(msgspec.Struct):
+    auth: str = ""
+    username: str = ""
+    password: str = ""
+    identitytoken: str = ""
+    registrytoken: str = ""
+
+
+class _Config(msgspec.Struct):
+    auths: dict[str, _Entry] | None = None
+    helpers: dict[str, str] | None = msgspec.field(default=None, name="credHelpers")
+    store: str | None = msgspec.field(default=None, name="credsStore")
+
+
+class _Answer(msgspec.Struct):
+    """A credential helper's."""
+
+    username: str = msgspec.field(name="Username")
+    secret: str = msgspec.field(name="Secret")
+
+
+class DockerConfigLogins:
+    """Logins of a `config.json`, as `docker login` writes it, read again at each pull.
+
+    A registry's credential helper comes before the store of credentials, and that before what stands in the file.
+
+    Args:
+        folder: "" is `.docker` in the home folder. It need not exist.
+        timeout: seconds for a credential helper.
+    """
+
+    def __init__(self, folder: str = "", *, timeout: float = HELPER_TIMEOUT) -> None:
+        self._named = bool(folder)
+        self._path = Path(folder or "~/.docker", "config.json")
+        self._timeout = timeout
+
+    def check(self) -> None:
+        """Look whether the file can be read now. One that nobody named is only warned about.
+
+        Raises:
+            ConfigError: it is there, and cannot be read or is something else.
+        """
+        try:
+            self._read()
+        except LoginError as error:
+            if self._named:
+                raise ConfigError(f"DOCKER_CONFIG: {error.sentence}") from None
+            log.warning("no registry logins", error=error.sentence)
+
+    async def login(self, registry: str) -> RegistryLogin | None:
+        """See `LoginSource`."""
+        config = await asyncio.to_thread(self._read)
+        if helper := entry_of(config.helpers or {}, registry) or config.store:
+            return await self._ask_helper(helper, registry)
+        entry = entry_of(config.auths or {}, registry)
+        return _login(entry, registry) if entry else None
+
+    def _read(self) -> _Config:
+        """The file's content; nothing where there is no file, or no home folder."""
+        try:
+            content = self._path.expanduser().read_bytes()
+            return msgspec.json.decode(content, type=_Config)
+        except (FileNotFoundError, NotADirectoryError, RuntimeError):
+            return _Config()
+        except OSError as error:
+            raise LoginError(f"{self._path} cannot be read ({type(error).__name__}).") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise LoginError(f"{self._path} is not a configuration of Docker's client.") from None
+
+    async def _ask_helper(self, helper: str, registry: str) -> RegistryLogin | None:
+        """What `docker-credential-<helper> get` says; that it ends with an error means that it has no login."""
+        if not _HELPER_NAME.fullmatch(helper):
+            raise LoginError(f"{self._path} names a credential helper that cannot be one.")
+        program = f"docker-credential-{helper}"
+        try:
+            code, answer = await self._run(program, _HUB_ADDRESS if registry == HUB else registry)
+        except TimeoutError:
+            raise LoginError(f"{program} did not answer within {self._timeout:g} s.") from None
+        except OSError as error:
+            raise LoginError(f"{program} cannot be run ({type(error).__name__}).") from None
+        if code:
+            log.info("credential helper has no login", helper=program, registry=registry, exit_code=code)
+            return None
+        return _from_helper(answer, program)
+
+    async def _run(self, program: str, server: str) -> tuple[int, bytes]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)}
+        process = await asyncio.create_subprocess_exec(
+            program,
+            "get",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer, _ = await process.communicate(server.encode())
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # with all that it may have started
+                os.killpg(process.pid, signal.SIGKILL)
+            code = await process.wait()
+        return code, answer
+
+
+def _from_helper(answer: bytes, program: str) -> RegistryLogin | None:
+    try:
+        found = msgspec.json.decode(answer, type=_Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = None  # the error's text may show what was said
+    if found is None:
+        raise LoginError(f"{program} did not answer as a credential helper does.")
+    if found.username == _TOKEN_USER:
+        return RegistryLogin(identitytoken=found.secret)
+    return RegistryLogin(username=found.username, password=found.secret) if found.secret else None
+
+
+def _login(entry: _Entry, registry: str) -> RegistryLogin | None:
+    """None for the empty entry that `docker login` leaves where a helper keeps the login."""
+    username, password = entry.username, entry.password
+    if entry.auth:
+        username, password = _decoded(entry.auth, registry)
+    if not (password or entry.identitytoken or entry.registrytoken):
+        return None
+    return RegistryLogin(
+        username=username,
+        password=password,
+        identitytoken=entry.identitytoken,
+        registrytoken=entry.registrytoken,
+    )
+
+
+def _decoded(auth: str, registry: str) -> tuple[str, str]:
+    try:
+        username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        username, colon, password = "", "", ""
+    if not colon:
+        raise LoginError(f"The login for {registry} in Docker's configuration is not base64 of `user:password`.")
+    return username, password.rstrip("\0")

@@ -1,0 +1,137 @@
+"""Image references: their grammar, what the engine is asked for, and which may run."""
+
+import fnmatch
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from stint.core.errors import ImageError
+
+# The grammar of the distribution project's reference format, version 2.
+_COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST_PART: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST: Final = rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_REFERENCE: Final = re.compile(
+    rf"(?P<name>(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*)"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
+    r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?",
+    re.ASCII,
+)
+_NAME_MAX: Final = 255
+
+HUB: Final = "docker.io"
+"""The registry of names without one."""
+_HUB_OLD_NAME: Final = "index.docker.io"
+
+_TRANSIENT: Final = re.compile(
+    r"time(?:d )?-?out|deadline exceeded|HTTP status: 5\d\d|connection refused|connection reset|\bEOF\b"
+    r"|toomanyrequests|temporary failure|server misbehaving|unreachable",
+    re.IGNORECASE,
+)
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """An image's name, registry included where it has one, with a tag, a digest, or both."""
+
+    name: str
+    tag: str = ""
+    digest: str = ""
+
+    def __str__(self) -> str:
+        return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+    @property
+    def pull_name(self) -> str:
+        """The name to pull: without a `/` it is one of Docker Hub's library."""
+        return self.name if "/" in self.name else f"docker.io/library/{self.name}"
+
+    @property
+    def registry(self) -> str:
+        """Host, and port where it has one: what a login is looked up by."""
+        host, slash, _ = self.name.partition("/")
+        named = slash and (host == "localhost" or "." in host or ":" in host or host != host.lower())
+        return registry_name(host) if named else HUB
+
+    @property
+    def listed(self) -> str:
+        """As the engine lists what was pulled by this: without Docker Hub's name, and with the digest or the tag."""
+        name = self.name
+        if self.registry == HUB:
+            name = re.sub(r"^(?:(?:index\.)?docker\.io/)?(?:library/(?=[^/]+$))?", "", name)
+        return f"{name}@{self.digest}" if self.digest else f"{name}:{self.tag}"
+
+    @property
+    def pull_tag(self) -> str:
+        """Tag or digest to pull, the digest where there are both."""
+        return self.digest or self.tag
+
+
+def parse_reference(image: str) -> Reference:
+    """Read a reference as `docker pull` would; without tag and digest it is `:latest`.
+
+    Raises:
+        ImageError: empty, or not a reference.
+    """
+    if not image:
+        raise ImageError("ContainerImage is empty")
+    match = _REFERENCE.fullmatch(image)
+    if match is None or len(match["name"]) > _NAME_MAX:
+        raise ImageError(f"invalid reference format: {image}")
+    tag, digest = match["tag"] or "", match["digest"] or ""
+    return Reference(match["name"], tag if tag or digest else "latest", digest)
+
+
+def own_names(tags: Sequence[str], digests: Sequence[str], ours: Collection[str]) -> list[str] | None:
+    """The names of an image that have to go before it can, None if somebody else named it too.
+
+    Args:
+        tags: `name:tag` for each tag.
+        digests: `name@digest`, one for each name that it was ever pulled by.
+        ours: names as in `Reference.listed`.
+    """
+    repositories = {parse_reference(name).name for name in ours}
+    tagged = {parse_reference(tag).name for tag in tags}
+    foreign = [tag for tag in tags if tag not in ours]
+    foreign += [digest for digest in digests if parse_reference(digest).name not in repositories]
+    return None if foreign else [*tags, *(digest for digest in digests if parse_reference(digest).name not in tagged)]
+
+
+def registry_name(address: str) -> str:
+    """The registry that an address means, as configuration files have it: `host:5000`, `https://index.docker.io/v1/`."""
+    host = address.strip().partition("://")[2] or address.strip()
+    host = host.partition("/")[0].lower()
+    return HUB if host == _HUB_OLD_NAME else host
+
+
+def matches(image: str, patterns: str) -> bool:
+    """Whether an image may run.
+
+    Args:
+        image: the reference as given.
+        patterns: comma-separated shell patterns, case-sensitive, on the reference as given or with its tag. `*` also
+            stands for `/`. No pattern allows nothing.
+
+    Raises:
+        ImageError: not a reference.
+    """
+    names = {image, str(parse_reference(image))}
+    wanted = [pattern.strip() for pattern in patterns.split(",")]
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted for name in names)
+
+
+def is_transient(pull_error: str) -> bool:
+    """Whether a failed pull is worth another try: time-outs, a registry's 5xx, a connection that broke.
+
+    The one place where an engine's text is looked at: Docker 26 answers 500 alike for "no such host", a time-out, and
+    a registry's 404, 429 or 503, and the same again in words inside a stream of status 200. What is not recognised
+    counts as final, so a new wording costs a retry, not 25 seconds.
+    """
+    return "no such host" not in pull_error and _TRANSIENT.search(pull_error) is not None
+
+
+def all_attempts_failed(errors: list[str], *remarks: str) -> str:
+    """The sentence of an image that cannot be had: one numbered line per attempt, then the remarks."""
+    numbered = (f"#{number}: {error}" for number, error in enumerate(errors, 1))
+    return "\n".join(["All attempts fail:", *numbered, *remarks])

@@ -1,0 +1,61 @@
+"""Logins for image registries that Vault keeps. Apart from the others: a watchdog needs no Vault."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from stint.core.errors import ConfigError, VaultError, VaultUnavailableError
+from stint.vault import AppRoleSession, Vault, check_path
+from stint_runner.registry.logins import LoginError, RegistryLogin, entry_of
+from stint_runner.waiting import PATIENCE, patiently
+
+
+class VaultLogins:
+    """Logins at one path of a Vault, read with the runner's own token.
+
+    Each key is a registry; its value is `user:password`, or an object with `username` and `password`.
+
+    Args:
+        vault: the server.
+        session: the runner's login.
+        path: with `data/` where it is KV v2.
+
+    Raises:
+        ConfigError: it cannot be a path.
+    """
+
+    def __init__(self, vault: Vault, session: AppRoleSession, path: str) -> None:
+        try:
+            self._path = check_path(path)
+        except VaultError:
+            raise ConfigError("STINT_REGISTRY_SECRETS: not a Vault path.") from None
+        self._vault = vault
+        self._session = session
+
+    async def login(self, registry: str) -> RegistryLogin | None:
+        """See `LoginSource`. Waits for a Vault that is away as long as everything else of a job."""
+        try:
+            found = await patiently(
+                lambda: self._session.call(lambda own: self._vault.read(own, self._path)),
+                on=VaultUnavailableError,
+                within=PATIENCE,
+            )
+        except VaultError as error:
+            raise LoginError(f"The registry logins in Vault cannot be read: {error.sentence}") from None
+        data = (found.data if found else None) or {}
+        inner = data.get("data")
+        entry = entry_of(inner if isinstance(inner, Mapping) else data, registry)
+        return None if entry is None else self._parse(entry, registry)
+
+    def _parse(self, entry: Any, registry: str) -> RegistryLogin:
+        if isinstance(entry, str) and ":" in entry:
+            username, _, password = entry.partition(":")
+            return RegistryLogin(username=username, password=password)
+        try:
+            login = msgspec.convert(entry, RegistryLogin)
+        except msgspec.ValidationError:
+            login = RegistryLogin()  # the error's text shows what stands there
+        if login.password or login.identitytoken or login.registrytoken:
+            return login
+        raise LoginError(f"What Vault holds for {registry} at {self._path} is not a registry login.")

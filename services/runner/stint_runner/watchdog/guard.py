@@ -1,0 +1,167 @@
+"""Keeps the watchdog process beside a runner."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from stint.core.errors import StintError
+from stint.process.settings import EngineSettings, setting_names
+from stint_runner.watchdog.deadlines import Deadlines
+
+log = structlog.get_logger()
+
+WATCHDOG: Final = "stint_runner.watchdog"
+"""The module that is run."""
+READY: Final = b"watching\n"
+"""What it says once it does."""
+READY_WITHIN: Final = 30.0
+"""Seconds that it may take until then."""
+RESTART_PAUSE: Final = 1.0
+"""Seconds before one that died is started again."""
+
+_NEEDED: Final = re.compile(r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|PYTHON[A-Z]+")
+"""What a process needs from the environment to run at all."""
+
+
+class WatchdogError(StintError):
+    """The watchdog does not start."""
+
+
+class _Process:
+    """A watchdog. Not asyncio's own: that kills its children when it goes, and this one may have to stay."""
+
+    def __init__(self, folder: Path, module: str) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", module, folder, str(os.getpid())],
+            env=environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # what stops the runner must not stop it
+        )
+        self._handle = os.pidfd_open(self._popen.pid)
+        self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._handle, self._on_end)
+
+    def _on_end(self) -> None:
+        self._loop.remove_reader(self._handle)
+        os.close(self._handle)
+        self._popen.wait()
+        self._ended.set()
+
+    async def ready(self) -> bool:
+        """Whether it watches."""
+        if self._popen.stdout is None:
+            return False
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                return await asyncio.to_thread(self._popen.stdout.readline) == READY
+        except TimeoutError:
+            return False
+
+    async def wait(self) -> int:
+        """Its exit code."""
+        await self._ended.wait()
+        return self._popen.returncode
+
+    async def stop(self) -> None:
+        """SIGTERM, and wait."""
+        self._popen.terminate()
+        await self._ended.wait()
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of it, running or not."""
+        if not self._ended.is_set():
+            self._loop.remove_reader(self._handle)
+            os.close(self._handle)
+        if self._popen.stdout:
+            self._popen.stdout.close()
+
+
+@asynccontextmanager
+async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> "AsyncIterator[Guard]":
+    """A watchdog over these deadlines for the duration of the block. One that dies is started again.
+
+    If a deadline is left at the end, so is the watchdog, until the job is dead.
+
+    Raises:
+        WatchdogError: it does not start.
+    """
+    guard = Guard(await _start(deadlines.folder, module), deadlines, module)
+    keeping = asyncio.create_task(guard.keep(), name="watchdog")
+    try:
+        yield guard
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await guard.end()
+
+
+class Guard:
+    """The watchdog that there is now."""
+
+    def __init__(self, process: _Process, deadlines: Deadlines, module: str) -> None:
+        self._process = process
+        self._deadlines = deadlines
+        self._module = module
+        self._watching = True
+
+    def missing(self) -> str:
+        """A sentence while no watchdog watches."""
+        return "" if self._watching else "The watchdog does not run."
+
+    async def keep(self) -> None:
+        """Start another one whenever it dies."""
+        while True:
+            code = await self._process.wait()
+            self._watching = False
+            log.error("watchdog died, starting another", code=code)
+            self._process.leave()
+            self._process = await _restart(self._deadlines.folder, self._module)
+            self._watching = True
+
+    async def end(self) -> None:
+        """Stop it, or leave it where a job may still run."""
+        if any(self._deadlines.all()):
+            self._process.leave()
+        else:
+            await self._process.stop()
+
+
+async def _start(folder: Path, module: str) -> _Process:
+    process = _Process(folder, module)
+    ready = False
+    try:
+        ready = await process.ready()
+    finally:
+        if not ready:
+            await process.stop()
+    if not ready:
+        raise WatchdogError
+    return process
+
+
+async def _restart(folder: Path, module: str) -> _Process:
+    while True:
+        await asyncio.sleep(RESTART_PAUSE)
+        try:
+            return await _start(folder, module)
+        except WatchdogError:
+            log.error("the watchdog does not start, trying on")  # noqa: TRY400 - a sentence says it
+        except Exception:  # a runner must not be without one for good
+            log.exception("the watchdog does not start, trying on")
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What a watchdog is told of the runner's environment: where the engine is. No secret, whoever it may be for."""
+    engine = {name for setting in setting_names(EngineSettings) for name in (setting, f"{setting}_FILE")}
+    return {name: value for name, value in own.items() if name in engine or _NEEDED.fullmatch(name)}

@@ -1,0 +1,161 @@
+"""Ends what a runner cannot end itself: `python -m stint_runner.watchdog FOLDER PID`, started by the runner PID.
+
+A runner that is frozen, or whose engine hangs, does not stop its containers when their leases are over. This process
+does: at a job's deadline it kills the runner, then the job's containers. If the runner dies it stays until no deadline
+of that runner is left: another process of the same runner may come and go on with the jobs.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from stint.core.errors import ConfigError, EngineError
+from stint.process import logs
+from stint.process.settings import EngineSettings, load
+from stint.process.signals import stopping_signals
+from stint.process.waiting import InterruptedByEventError, unless
+from stint_runner.clock import boot_time
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.docker_client import tls_context
+from stint_runner.engine.port import Engine
+from stint_runner.engine.removal import remove_containers
+from stint_runner.lease.lease import KILL
+from stint_runner.watchdog.deadlines import Deadline, Deadlines, Noted
+from stint_runner.watchdog.guard import READY
+from stint_runner.watchdog.processes import incarnation, kill_container
+
+log = structlog.get_logger()
+
+TICK: Final = 1.0
+"""Seconds between two looks at the folder, at most. A new deadline is further away than that."""
+RETRY: Final = 0.1
+"""Seconds between two looks, at least."""
+ENGINE_WITHIN: Final = KILL / 2
+"""Seconds for an engine to remove a container, before its processes are killed without it."""
+
+
+class Watchdog:
+    """Watches one runner."""
+
+    def __init__(self, deadlines: Deadlines, engine: Engine, runner: int) -> None:
+        """`runner` is its process id; it must be this process's parent when it is given."""
+        self._deadlines = deadlines
+        self._engine = engine
+        self._handle = os.pidfd_open(runner)
+        self._runner = incarnation(runner)
+        self._dead = asyncio.Event()
+        if os.getppid() != runner:
+            self._dead.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled, or until the runner is dead and nothing of it is left."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._handle, self._on_death, loop)
+        while True:
+            noted = list(self._deadlines.all())
+            await self._end([found for found in noted if self._is_overdue(found)])
+            if self._dead.is_set() and not any(self._is_left(found) for found in noted):
+                return
+            await asyncio.sleep(self._pause())
+
+    def _on_death(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._handle)
+        self._dead.set()
+
+    def _is_left(self, found: Noted) -> bool:
+        return found.deadline.process == self._runner and not found.deadline.hold
+
+    def _is_overdue(self, found: Noted) -> bool:
+        return not found.deadline.hold and found.due <= boot_time()
+
+    def _pause(self) -> float:
+        due = (found.due for found in self._deadlines.all() if not found.deadline.hold)
+        return min(TICK, max(RETRY, min(due, default=boot_time() + TICK) - boot_time()))
+
+    async def _end(self, overdue: Sequence[Noted]) -> None:
+        """End these jobs side by side. What fails for one is tried again with the next look, and touches no other.
+
+        The runner is frozen first and killed last: a container whose first process it is ends with it, and this
+        process too.
+        """
+        own = [found.deadline.job_id for found in overdue if found.deadline.process == self._runner]
+        if own:
+            log.error("the runner is killed: leases are over and their jobs were not ended", jobs=own)
+            self._signal_runner(signal.SIGSTOP)
+        outcomes = await asyncio.gather(*(self._end_job(found.deadline) for found in overdue), return_exceptions=True)
+        for found, outcome in zip(overdue, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                log.error("job's containers not ended, retrying", job=found.deadline.job_id, exc_info=outcome)
+        if own:
+            self._signal_runner(signal.SIGKILL)
+
+    def _signal_runner(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and its parent has noticed
+            signal.pidfd_send_signal(self._handle, number)
+
+    async def _end_job(self, deadline: Deadline) -> None:
+        job_id = deadline.job_id
+        if await self._removed(job_id):
+            self._deadlines.drop(job_id)
+            log.warning("job's containers ended", job=job_id)
+        elif deadline.container_id:
+            # Without the engine at least the processes; the container is tried again with the next look.
+            killed = kill_container(deadline.container_id)
+            log.warning("processes of a container killed", job=job_id, processes=killed)
+
+    async def _removed(self, job_id: str) -> bool:
+        """Whether the engine says that there is none of the job's containers any more."""
+        try:
+            async with asyncio.timeout(ENGINE_WITHIN):
+                while await remove_containers(self._engine, job_id):
+                    continue
+                return True
+        except (EngineError, TimeoutError) as error:
+            log.warning("the engine does not remove a container", job=job_id, error=type(error).__name__)
+            return False
+
+
+def docker_engine(settings: EngineSettings) -> Engine:
+    """The runner's engine."""
+    return DockerEngine(
+        settings.docker_host,
+        ssl_context=tls_context(
+            settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)
+        ),
+        api_version=settings.docker_api_version,
+    )
+
+
+async def _watch(folder: Path, runner: int, engine: Engine) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in stopping_signals():
+        loop.add_signal_handler(number, stopping.set)
+    watchdog = Watchdog(Deadlines(folder), engine, runner)
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+    try:
+        with contextlib.suppress(InterruptedByEventError):
+            await unless(stopping, watchdog.run())
+    finally:
+        await engine.close()
+
+
+def main(make_engine: Callable[[EngineSettings], Engine] = docker_engine) -> int:
+    """The process's exit code. The engine is Docker's if no other is given."""
+    logs.configure()
+    folder, runner = Path(sys.argv[1]), int(sys.argv[2])
+    try:
+        engine = make_engine(load(EngineSettings, os.environ))
+        asyncio.run(_watch(folder, runner, engine))
+    except (ConfigError, ProcessLookupError) as error:
+        sys.stderr.write(f"stint: the watchdog cannot watch: {error}\n")
+        return 2
+    return 0

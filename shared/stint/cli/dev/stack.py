@@ -1,0 +1,213 @@
+"""The embedded stack: servers, services, and the settings that tie them together."""
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import httpx
+import structlog
+
+from stint.cli.dev.children import Child, inherited_environment
+from stint.cli.dev.datadir import DataDir
+from stint.cli.dev.servers import free_port, nats, openbao
+from stint.core.errors import VaultError
+from stint.process.settings import RunnerSettings, load
+from stint.vault.adapter import Edge
+from stint.vault.policies import CLIENT, OPERATOR
+from stint.vault.setup import client_token, revoke_secret_ids, service_settings, vault_setup
+
+log = structlog.get_logger()
+
+DEMO_SECRET: Final = "kv/data/demo"
+"""Where the embedded Vault has a secret to try things with: its key is `password`."""
+NATS_ACCESS: Final = tuple(
+    f"STINT_NATS_{name}{form}" for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY") for form in ("", "_FILE")
+)
+"""Settings that open NATS, beside its address."""
+DRAIN: Final = "3"
+"""Seconds that running jobs may go on when the stack is stopped."""
+SERVICE_STOP: Final = 15.0
+"""Seconds that another service may take to stop: more than the 10 in which the API finishes its answers."""
+RUNNER_CLEAN_UP: Final = 15.0
+"""Seconds that a runner gives its killed jobs to end, beyond drain and kill grace."""
+RUNNER_MARGIN: Final = 10.0
+"""Seconds more that it may take to let go of NATS, Vault and the engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `stint dev` was asked for. `port` 0 takes a free one."""
+
+    port: int = 0
+    runners: int = 1
+
+
+@dataclass
+class Stack:
+    """A running stack.
+
+    Attributes:
+        data_dir: where everything that it keeps goes.
+        options: as asked for.
+        settings: what `--env-file` writes: where everything is, and a token to use it with.
+        children: in the order in which they were started.
+    """
+
+    data_dir: DataDir
+    options: Options
+    settings: dict[str, str] = field(default_factory=dict)
+    children: list[Child] = field(default_factory=list)
+    _watchers: list["asyncio.Task[None]"] = field(default_factory=list)
+    _revoke: Callable[[], Awaitable[None]] | None = None
+
+    async def start(self) -> None:
+        """Start everything; returns when all of it answers.
+
+        Raises:
+            StintError: a part did not start. What did start is to be stopped.
+        """
+        nats_url, nats_access = await self._nats()
+        vault_addr, root_token = await self._vault()
+        role = os.environ.get("STINT_ROLE") or os.environ.get("GOSTINT_ROLENAME") or "stint-job"
+        cacert = os.environ.get("VAULT_CACERT", "")
+        report = await vault_setup(
+            vault_addr,
+            root_token,
+            role=role,
+            kv_mount="kv",
+            cacert=cacert,
+            registries=os.environ.get("STINT_REGISTRY_SECRETS", ""),
+        )
+        for name in report.different:
+            log.warning("left alone in Vault, though it differs: see stint vault-setup --update", name=name)
+        shared = await service_settings(vault_addr, root_token, role=role, cacert=cacert)
+        self._revoke = partial(revoke_secret_ids, vault_addr, root_token, shared, cacert=cacert)
+        environment = {name: value for name, value in inherited_environment().items() if name not in NATS_ACCESS}
+        environment |= nats_access | {"STINT_NATS_URL": nats_url, "VAULT_ADDR": vault_addr} | dict(shared)
+        await self._services(environment)
+        self.settings |= {
+            "STINT_TOKEN": await client_token(vault_addr, root_token, policies=(CLIENT, OPERATOR), cacert=cacert),
+            "STINT_ROLE": role,
+            "STINT_ROLE_ID": shared["STINT_ROLE_ID"],
+            "VAULT_ADDR": vault_addr,
+            "VAULT_TOKEN": root_token,
+            "NATS_URL": nats_url,
+            **nats_access,
+            "DOCKER_HOST": os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
+            "STINT_DATA_DIR": str(self.data_dir.path),
+        }
+
+    async def stop(self) -> None:
+        """Stop everything: first what takes jobs, last what keeps them."""
+        api = [child for child in self.children if child.name.startswith("api")]
+        await asyncio.gather(*(child.stop() for child in api))
+        runners = [child for child in self.children if child.name.startswith("runner")]
+        await asyncio.gather(*(child.stop() for child in runners))
+        for child in reversed(self.children):
+            await child.stop()
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        if self._revoke and not any(child.name.startswith("openbao") for child in self.children):
+            try:
+                await self._revoke()
+            except VaultError as error:
+                log.warning("the services' secret ids are left in Vault", error=error.sentence)
+
+    # --- the parts --------------------------------------------------------------------------------------------------
+
+    async def _start(self, *children: Child) -> None:
+        self.children += children
+        await asyncio.gather(*(child.start() for child in children))
+        self._watchers += [asyncio.create_task(child.watch(), name=child.name) for child in children]
+
+    async def _nats(self) -> tuple[str, dict[str, str]]:
+        """Its address, and the settings that open it: the embedded server needs none."""
+        if given := os.environ.get("STINT_NATS_URL") or os.environ.get("NATS_URL"):
+            return given, {name: os.environ[name] for name in NATS_ACCESS if os.environ.get(name)}
+        port = free_port()
+        await self._start(nats(self.data_dir, port))
+        return f"nats://127.0.0.1:{port}", {}
+
+    async def _vault(self) -> tuple[str, str]:
+        """Address and an administrator's token."""
+        address, token = os.environ.get("VAULT_ADDR"), os.environ.get("VAULT_TOKEN")
+        if address and token:
+            return address, token
+        port, token = free_port(), secrets.token_hex(16)
+        await self._start(openbao(self.data_dir, port, token))
+        address = f"http://127.0.0.1:{port}"
+        await vault_setup(address, token, kv_mount="kv")
+        await _seed(address, token)
+        return address, token
+
+    async def _services(self, environment: dict[str, str]) -> None:
+        port = self.options.port or free_port()
+        tls = bool(environment.get("STINT_TLS_CERT") or environment.get("GOSTINT_SSL_CERT"))
+        url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
+        self.settings["STINT_URL"] = url
+        port_file = self.data_dir.run / "api-1.port"
+        port_file.unlink(missing_ok=True)
+        listening = {"STINT_PORT": str(port), "STINT_PORT_REPORT": str(port_file)}
+
+        async def api_ready() -> bool:
+            # Its file first: another server that has the port already may answer there.
+            return port_file.exists() and await _answers(f"{url}/readyz")
+
+        services = [
+            self._service("api", 1, environment | listening, api_ready),
+            self._service("projector", 1, environment),
+        ]
+        for number in range(1, self.options.runners + 1):
+            # A name of its own that stays, so that a runner that is started again knows its jobs.
+            own = {
+                "STINT_RUNNER_ID": f"runner-{number}",
+                "STINT_STATE_DIR": environment.get("STINT_STATE_DIR") or str(self.data_dir.path / "state"),
+                "STINT_DRAIN": environment.get("STINT_DRAIN") or DRAIN,
+            }
+            services.append(self._service("runner", number, environment | own))
+        await self._start(*services)
+
+    def _service(
+        self, service: str, number: int, environment: dict[str, str], ready: Callable[[], Awaitable[bool]] | None = None
+    ) -> Child:
+        """One service. Without a `ready` of its own it answers `/readyz` on its health port."""
+        health_port = free_port()
+
+        async def healthy() -> bool:
+            return await _answers(f"http://127.0.0.1:{health_port}/readyz")
+
+        return Child(
+            name=f"{service}-{number}",
+            command=[sys.executable, "-m", f"stint_{service}"],
+            environment={**environment, "STINT_HEALTH_PORT": str(health_port)},
+            data_dir=self.data_dir,
+            ready=ready or healthy,
+            stop_within=runner_stop(environment) if service == "runner" else SERVICE_STOP,
+        )
+
+
+def runner_stop(environment: Mapping[str, str]) -> float:
+    """Seconds that a runner with these settings may take to stop, and never be killed while it cleans up."""
+    settings = load(RunnerSettings, environment)
+    return settings.drain + settings.kill_grace + RUNNER_CLEAN_UP + RUNNER_MARGIN
+
+
+async def _answers(url: str) -> bool:
+    # Only asks one's own child on loopback whether it is up: its certificate may name another host.
+    async with httpx.AsyncClient(verify=False, timeout=5.0, trust_env=False) as client:  # noqa: S501 - see above
+        try:
+            return (await client.get(url)).is_success
+        except httpx.HTTPError:
+            return False
+
+
+async def _seed(address: str, token: str) -> None:
+    """A secret to try things with, of no value anywhere else."""
+    value = {"data": {"password": secrets.token_urlsafe(12)}}
+    await Edge(address).call(token, lambda client: client.adapter.post(f"/v1/{DEMO_SECRET}", json=value))

@@ -1,0 +1,42 @@
+"""`stint release`."""
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from stint.cli.run_job import UNREACHABLE, USAGE
+from stint.client.api import connect
+from stint.client.options import Endpoints, endpoints
+from stint.core.errors import ConfigError, InvalidJobIdError, StintError
+from stint.core.subjects import check_job_id
+
+
+def release(
+    job: Annotated[str, typer.Argument(metavar="JOB_ID", help="The held job.")],
+    url: Annotated[str, typer.Option(envvar="STINT_URL", help="Stint's API.")] = "",
+) -> None:
+    """Give up the lost runner of a held job: the job ends as unknown, and its queue goes on.
+
+    Make sure first that its container is gone. Needs STINT_TOKEN (or VAULT_TOKEN) with the policy stint-operator. Exit
+    codes: 2 usage, 125 Stint
+    unreachable or refusing.
+    """
+    try:
+        typer.echo(asyncio.run(_release(endpoints(os.environ, url=url), check_job_id(job))))
+    except StintError as error:
+        console = Console(stderr=True)
+        console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
+        wrong = isinstance(error, ConfigError | InvalidJobIdError)
+        raise typer.Exit(USAGE if wrong else UNREACHABLE) from None
+
+
+async def _release(where: Endpoints, job_id: str) -> str:
+    """What was done, in a sentence."""
+    async with connect(where) as api:
+        before = await api.release(job_id)
+    if before == "unknown":
+        return f"Job {job_id} had been released before."
+    return f"Job {job_id}, which was {before}, is released: it has ended as unknown, and its queue goes on."

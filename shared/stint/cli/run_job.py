@@ -1,0 +1,115 @@
+"""A run: submit, follow, and end as the job ends."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+
+from rich.console import Console
+
+from stint.cli.interrupts import Interrupts
+from stint.client.api import PAUSES, Api, connect, is_temporary
+from stint.client.follow import Narrator, Sink, follow
+from stint.client.options import RunOptions
+from stint.client.submission import needs, seal
+from stint.core.errors import ConfigError, StintError
+from stint.vault.adapter import Edge
+from stint.vault.client import Vault
+from stint.vault.policies import CLIENT, SEALER
+
+USAGE: Final = 2
+"""An option or an environment that makes no sense."""
+UNREACHABLE: Final = 125
+"""Stint or Vault cannot be reached, or refuses."""
+
+
+class Terminal:
+    """This process's own standard streams."""
+
+    async def write(self, stream: str, data: bytes) -> None:
+        """As they came. In a thread: a reader that does not read must not keep a Ctrl-C from being heard.
+
+        Raises:
+            StintError: nobody reads them any more.
+        """
+        await asyncio.to_thread(self._write, stream, data)
+
+    @staticmethod
+    def _write(stream: str, data: bytes) -> None:
+        target: BinaryIO = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
+        try:
+            target.write(data)
+            target.flush()
+        except BrokenPipeError:
+            # What is still buffered is flushed once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
+            raise StintError("Nobody reads the output any more. The job goes on.") from None
+
+
+async def run(
+    options: RunOptions, console: Console, sink: Sink | None = None, interrupts: Interrupts | None = None
+) -> int:
+    """Run a job to its end and return the exit code: the job's own, 1 if it did not succeed with 0, 2, 125, 130 or 143.
+
+    `console` is for people: progress, and the one sentence when something fails. `interrupts` are told of the signals.
+    """
+    interrupts = interrupts or Interrupts(console)
+    try:
+        async with connect(options.endpoints) as api:
+            return await interrupts.around(_run(options, api, console, sink or Terminal(), interrupts))
+    except StintError as error:
+        console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
+        return interrupts.code or (USAGE if isinstance(error, ConfigError) else UNREACHABLE)
+
+
+async def submit(options: RunOptions, api: Api) -> str:
+    """Seal the job, hand it over, and submit it; returns its id.
+
+    Raises:
+        StintError: Vault or Stint cannot be reached, or refuses.
+    """
+    return await api.submit(await _sealed(options))
+
+
+async def _sealed(options: RunOptions) -> Mapping[str, str]:
+    """A submission's fields."""
+    where = options.endpoints
+    vault = Vault(where.vault_addr, cacert=where.vault_cacert)
+    edge = Edge(where.vault_addr, cacert=where.vault_cacert)
+    with needs(CLIENT, SEALER):
+        handover = await seal(vault, edge, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
+    return {"qname": options.job.qname, **handover.fields()}
+
+
+async def _run(options: RunOptions, api: Api, console: Console, sink: Sink, interrupts: Interrupts) -> int:
+    fields = await _sealed(options)
+    interrupts.may_have_a_job()
+    job_id = await api.submit(fields)
+    interrupts.kills(job_id, lambda: _kill(api, job_id))
+    if options.detach and not interrupts.code:
+        await sink.write("stdout", f"{job_id}\n".encode())
+        return 0
+    narrator = Narrator(console, quiet=options.quiet)
+    narrator.say(f"job {job_id} is queued in {options.job.qname!r}")
+    job = await follow(api, job_id, sink, narrator)
+    narrator.end(job)
+    return interrupts.code or exit_code(job)
+
+
+async def _kill(api: Api, job_id: str) -> None:
+    """Ask for the job's end until Stint has heard it."""
+    for pause in PAUSES:
+        try:
+            return await api.kill(job_id)
+        except StintError as error:
+            if not is_temporary(error):
+                raise
+        await asyncio.sleep(pause)
+    return await api.kill(job_id)
+
+
+def exit_code(job: Mapping[str, Any]) -> int:
+    """The job's own, but never 0 for a job that did not succeed."""
+    code = int(job["return_code"])
+    return code if code or job["status"] == "success" else 1

@@ -1,0 +1,56 @@
+"""The chain of digests that tells whether a job's output is whole."""
+
+import hashlib
+
+import msgspec
+
+from stint.core.events import Ended
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a job's output.
+
+    Attributes:
+        number: from 1, without gaps.
+        offset: bytes of output before it.
+        stream: `stdout`, `stderr` or `tty`.
+        digest: hex SHA-256 of the previous chunk's digest (hex, "" for the first) followed by `data`.
+        data: the raw bytes.
+        sequence: of the message in LOGS, 0 for a chunk not yet stored.
+    """
+
+    number: int
+    offset: int
+    stream: str
+    digest: str
+    data: bytes
+    sequence: int = 0
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """How far an output goes, and what binds all of it.
+
+    Attributes:
+        chunks: how many there are.
+        size: bytes of all of them.
+        digest: hex chain digest of the last one, "" without any.
+    """
+
+    chunks: int = 0
+    size: int = 0
+    digest: str = ""
+
+    def add(self, data: bytes) -> "Chain":
+        """The output with one more chunk."""
+        digest = hashlib.sha256(self.digest.encode() + data).hexdigest()
+        return Chain(self.chunks + 1, self.size + len(data), digest)
+
+    @classmethod
+    def through(cls, chunk: Chunk) -> "Chain":
+        """The output up to and with this chunk, as the chunk itself claims."""
+        return cls(chunk.number, chunk.offset + len(chunk.data), chunk.digest)
+
+    @classmethod
+    def recorded(cls, ended: Ended | None) -> "Chain":
+        """The whole output, as the job's end claims."""
+        return cls(ended.chunks, ended.output_bytes, ended.output_digest) if ended else cls()

@@ -1,0 +1,57 @@
+"""Events and views to bytes and back."""
+
+from typing import TypeVar
+
+import msgspec
+
+from stint.core.errors import UndecodableError
+from stint.core.events import EVENT_TYPES, AnyEvent, Record
+from stint.core.subjects import EventAddress
+
+_encoder = msgspec.json.Encoder()
+_decoders = {kind: msgspec.json.Decoder(cls) for kind, cls in EVENT_TYPES.items()}
+
+T = TypeVar("T")
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    """JSON of a struct."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes, shape: type[T]) -> T:
+    """A struct of the given shape.
+
+    Raises:
+        UndecodableError: not JSON, or not of that shape. The sentence names the field, never the value.
+    """
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise UndecodableError(f"Not a {shape.__name__}: {error}.") from None
+
+
+def decode_event(kind: str, data: bytes) -> AnyEvent:
+    """The fact of the given kind.
+
+    Raises:
+        UndecodableError: an unknown kind, not JSON, another kind's type, or a missing or wrong field.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        raise UndecodableError(f"Unknown kind of event: {kind}.")
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise UndecodableError(f"Not a {kind} event: {error}.") from None
+
+
+def to_record(address: EventAddress, data: bytes, *, sequence: int, time: str) -> Record:
+    """A stored message as a record. Never raises: what cannot be read has no event."""
+    try:
+        event = decode_event(address.kind, data)
+    except UndecodableError:
+        event = None
+    return Record(
+        sequence=sequence, time=time, kind=address.kind, token=address.token, job_id=address.job_id, event=event
+    )

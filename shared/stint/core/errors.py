@@ -1,0 +1,126 @@
+"""One error tree: a sentence a class, data as attributes. Driver errors are mapped to these at the edge."""
+
+
+class StintError(Exception):
+    """Something in Stint failed."""
+
+    @property
+    def sentence(self) -> str:
+        """What to tell the person who caused it: the given text, else the class's own sentence. Never a secret."""
+        return str(self) or (type(self).__doc__ or "").strip()
+
+
+class ConfigError(StintError):
+    """A setting is missing or wrong."""
+
+
+class InvalidQueueNameError(StintError):
+    """A queue name is at most 1000 bytes of UTF-8 without control characters."""
+
+
+class InvalidTokenError(StintError):
+    """A subject's queue token is not the canonical encoding of a queue name."""
+
+
+class InvalidJobIdError(StintError):
+    """Invalid job ID (not ObjectIdHex)."""
+
+
+class UndecodableError(StintError):
+    """The bytes are not what their place promises."""
+
+
+class IllegalCommandError(StintError):
+    """The job's state does not allow this command."""
+
+
+class BrokerUnavailableError(StintError):
+    """NATS is not reachable or does not answer."""
+
+
+class ConsumerGoneError(BrokerUnavailableError):
+    """The consumer that made this delivery is gone: pull its queue again."""
+
+
+class BrokerClosedError(BrokerUnavailableError):
+    """The connection to NATS was closed for good."""
+
+
+class BrokerRefusedError(StintError):
+    """NATS refused the request, and will refuse it again."""
+
+
+class TooLargeError(StintError):
+    """The message is larger than the broker takes."""
+
+
+class LogGapError(StintError):
+    """Another writer appended to this job's output."""
+
+
+class LeaseLostError(StintError):
+    """The lease on this delivery could not be renewed in time."""
+
+
+class VaultError(StintError):
+    """Vault answered with an error.
+
+    Attributes:
+        method: of the request.
+        url: of the request.
+        code: the HTTP status, 0 if Vault did not answer.
+        errors: Vault's own words.
+        warnings: Vault's own warnings.
+    """
+
+    method: str = ""
+    url: str = ""
+    code: int = 0
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class VaultUnavailableError(VaultError):
+    """Vault is not reachable, sealed, or answered with a server error."""
+
+
+class VaultDeniedError(VaultError):
+    """Vault denied permission."""
+
+
+class VaultRefusedError(VaultError):
+    """Vault refused the request as wrong."""
+
+
+class VaultNotFoundError(VaultError):
+    """Vault has nothing at this path."""
+
+
+class EngineError(StintError):
+    """The container engine refused a request."""
+
+
+class EngineUnavailableError(EngineError):
+    """The container engine is not reachable, or answered with a server error."""
+
+
+class LogRotatedError(EngineError):
+    """The container wrote so much that its engine's log may have lost part of it."""
+
+
+class ImageError(EngineError):
+    """The image cannot be had."""
+
+
+class JobFailedError(StintError):
+    """The job cannot go on, through a fault in its submission.
+
+    Attributes:
+        status: how the job ends, `failed` or `notauthorised`.
+        reason: one word, as in `stint.core.events.Ended.reason`.
+    """
+
+    def __init__(self, sentence: str, *, reason: str, status: str = "failed") -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.status = status

@@ -1,0 +1,274 @@
+"""The life of a job: its states, which fact leads from which to which, and what may be decided when.
+
+Everything here is pure and total. An illegal, repeated or stale fact changes nothing; it never raises.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Final, TypeVar
+
+import msgspec
+
+from stint.core.errors import IllegalCommandError
+from stint.core.events import (
+    AnyEvent,
+    Deleted,
+    Ended,
+    Held,
+    KillRequested,
+    Launched,
+    Record,
+    Rejected,
+    Released,
+    Started,
+    Submitted,
+)
+
+
+class State(StrEnum):
+    """Where a job stands, as GoStint names it."""
+
+    QUEUED = "queued"
+    """Accepted; waits for its turn. Leaves by being started, killed, rejected or deleted."""
+    RUNNING = "running"
+    """A runner has claimed it."""
+    STOPPING = "stopping"
+    """A kill was requested while it ran. Still holds its queue."""
+    SUCCESS = "success"
+    """The command exited with 0."""
+    FAILED = "failed"
+    """It ran and failed, was killed, or could not run; `reason` says which."""
+    NOTAUTHORISED = "notauthorised"
+    """Its wrapped secret id was not good, or the job's role was refused."""
+    UNKNOWN = "unknown"
+    """Nobody can say how it ended: its runner was lost, or its engine or the runner failed while it ran."""
+    DELETED = "deleted"
+    """Gone. Never shown, never revived."""
+
+
+TERMINAL: Final = frozenset({State.SUCCESS, State.FAILED, State.NOTAUTHORISED, State.UNKNOWN, State.DELETED})
+"""States in which a job holds no queue any more. Only `deleted` leads out of them."""
+
+ACTIVE: Final = frozenset({State.RUNNING, State.STOPPING})
+"""States in which a runner has the job."""
+
+_OUTCOMES: Final = frozenset({State.SUCCESS, State.FAILED, State.NOTAUTHORISED, State.UNKNOWN})
+
+LEGAL: Final[Mapping[State | None, Mapping[str, frozenset[State]]]] = {
+    None: {Submitted.kind: frozenset({State.QUEUED})},
+    State.QUEUED: {
+        KillRequested.kind: frozenset({State.QUEUED}),
+        Started.kind: frozenset({State.RUNNING}),
+        Rejected.kind: frozenset({State.FAILED}),
+        Ended.kind: frozenset({State.FAILED, State.NOTAUTHORISED, State.UNKNOWN}),
+        Deleted.kind: frozenset({State.DELETED}),
+    },
+    State.RUNNING: {
+        Launched.kind: frozenset({State.RUNNING}),
+        KillRequested.kind: frozenset({State.STOPPING}),
+        Held.kind: frozenset({State.RUNNING}),
+        Released.kind: frozenset({State.RUNNING}),
+        Ended.kind: _OUTCOMES,
+    },
+    State.STOPPING: {
+        Launched.kind: frozenset({State.STOPPING}),
+        Held.kind: frozenset({State.STOPPING}),
+        Released.kind: frozenset({State.STOPPING}),
+        Ended.kind: _OUTCOMES,
+    },
+    State.SUCCESS: {Deleted.kind: frozenset({State.DELETED})},
+    State.FAILED: {Deleted.kind: frozenset({State.DELETED})},
+    State.NOTAUTHORISED: {Deleted.kind: frozenset({State.DELETED})},
+    State.UNKNOWN: {Deleted.kind: frozenset({State.DELETED})},
+    State.DELETED: {},
+}
+"""The one table of transitions: state, kind of fact, states it may lead to. None is a job nobody has submitted."""
+
+E = TypeVar("E", bound=AnyEvent)
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as its facts tell it.
+
+    Attributes:
+        job_id: 24 hex digits.
+        token: its queue's token: that of its first `submitted`.
+        state: where it stands.
+        sequence: of its last message in the stream, legal or not; the aggregate's version.
+        facts: the facts that counted, by kind.
+    """
+
+    job_id: str
+    token: str
+    state: State
+    sequence: int
+    facts: Mapping[str, Record]
+
+    def fact(self, cls: type[E]) -> E | None:
+        """The job's one fact of this type, None if it has not happened (or cannot be read)."""
+        record = self.facts.get(cls.kind)
+        return record.event if record is not None and isinstance(record.event, cls) else None
+
+    def time_of(self, *kinds: str) -> str:
+        """The stream's time of the first of these facts that happened, "" if none did."""
+        return next((self.facts[kind].time for kind in kinds if kind in self.facts), "")
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job is over."""
+        return self.state in TERMINAL
+
+    @property
+    def runner(self) -> str:
+        """Who claimed it, "" if nobody did."""
+        started = self.fact(Started)
+        return started.runner if started else ""
+
+    @property
+    def kill_requested(self) -> bool:
+        """Whether a kill was asked for."""
+        return KillRequested.kind in self.facts
+
+    @property
+    def held(self) -> bool:
+        """Whether its queue waits for a lost runner, or for an operator."""
+        return Held.kind in self.facts and not self.terminal
+
+
+def evolve(job: Job | None, record: Record) -> Job | None:
+    """The job after one more fact.
+
+    A stale fact, or one of another queue or job, returns `job` itself. An illegal or repeated one moves nothing but
+    `sequence`, for it stands in the stream all the same and the next append is conditional on it.
+    """
+    if job is None:
+        return _begin(record)
+    if record.sequence <= job.sequence or record.token != job.token or record.job_id != job.job_id:
+        return job
+    target = _target(job.state, record)
+    if target is None or record.kind in job.facts:
+        return msgspec.structs.replace(job, sequence=record.sequence)
+    facts = {**job.facts, record.kind: record}
+    return msgspec.structs.replace(job, state=target, sequence=record.sequence, facts=facts)
+
+
+def fold(records: Iterable[Record], job: Job | None = None) -> Job | None:
+    """All facts of one job, in any order, on top of what is known of it."""
+    for record in sorted(records, key=lambda record: record.sequence):
+        job = evolve(job, record)
+    return job
+
+
+def _begin(record: Record) -> Job | None:
+    if record.kind != Submitted.kind:
+        return None
+    return Job(
+        job_id=record.job_id,
+        token=record.token,
+        state=State.QUEUED,
+        sequence=record.sequence,
+        facts={record.kind: record},
+    )
+
+
+def _target(state: State, record: Record) -> State | None:
+    """The state this fact leads to, None if it is illegal here.
+
+    The subject says what happened, the body only adds to it: an `ended` whose body cannot be read, or claims a status
+    that is not legal here, still ends the job, as `unknown`. Otherwise it would bar the real one for ever.
+    """
+    allowed = LEGAL[state].get(record.kind, frozenset())
+    if len(allowed) <= 1:
+        return next(iter(allowed), None)
+    status = record.event.status if isinstance(record.event, Ended) else ""
+    return next((target for target in allowed if target == status), State.UNKNOWN)
+
+
+# --- decide: what a command may append --------------------------------------------------------------------------
+
+
+class Kill(msgspec.Struct, frozen=True):
+    """Ask for the end of a job."""
+
+    requested: KillRequested
+    ended: Ended
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Remove a job from sight."""
+
+    deleted: Deleted
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Take a queued job to run it."""
+
+    started: Started
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Give up the lost runner of a held job, so that its queue goes on."""
+
+    released: Released
+    ended: Ended
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """Record a job's end."""
+
+    ended: Ended
+
+
+Command = Kill | Delete | Claim | Release | Finish
+
+
+def decide(job: Job, command: Command) -> tuple[AnyEvent, ...]:
+    """The facts to append, all or none of them. Empty where there is nothing left to do.
+
+    Raises:
+        IllegalCommandError: the job's state does not allow it.
+    """
+    return _DECISIONS[type(command)](job, command)
+
+
+def _decide_kill(job: Job, command: Kill) -> tuple[AnyEvent, ...]:
+    if job.terminal:
+        return ()
+    requested = () if job.kill_requested else (command.requested,)
+    # A queued job ends at once: the pair is appended as one, so that no runner can start it in between.
+    return (*requested, command.ended) if job.state is State.QUEUED else requested
+
+
+def _decide_delete(job: Job, command: Delete) -> tuple[AnyEvent, ...]:
+    if job.state in ACTIVE:
+        raise IllegalCommandError("Cannot delete a running/stopping job")
+    return () if job.state is State.DELETED else (command.deleted,)
+
+
+def _decide_claim(job: Job, command: Claim) -> tuple[AnyEvent, ...]:
+    if job.state is not State.QUEUED or job.kill_requested:
+        raise IllegalCommandError("Only a queued job can be claimed.")
+    return (command.started,)
+
+
+def _decide_release(job: Job, command: Release) -> tuple[AnyEvent, ...]:
+    released = Released.kind in job.facts
+    if released and job.terminal:
+        return ()
+    if not job.held:
+        raise IllegalCommandError("Only a job that is held can be released.")
+    # Together, so that no job of this queue can start while the held one still seems to run.
+    return (command.ended,) if released else (command.released, command.ended)
+
+
+def _decide_finish(job: Job, command: Finish) -> tuple[AnyEvent, ...]:
+    return () if job.terminal else (command.ended,)
+
+
+_DECISIONS: Final[Mapping[type, Callable[..., tuple[AnyEvent, ...]]]] = {
+    Kill: _decide_kill,
+    Delete: _decide_delete,
+    Claim: _decide_claim,
+    Release: _decide_release,
+    Finish: _decide_finish,
+}

@@ -1,0 +1,132 @@
+"""JSON from outside, read within bounds: what would be costly to build is refused before anything is built."""
+
+import re
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+
+from stint.core.errors import TooLargeError, UndecodableError
+
+MAX_DEPTH: Final = 100
+"""Levels of objects and arrays in each other. A job has two."""
+MAX_TOKENS: Final = 100_000
+"""Strings, commas and brackets of a document."""
+MAX_ESCAPES: Final = 1_000_000
+"""Backslashes of a document: each costs many times what another character does. 16 MiB of base64 have 350,000 slashes,
+which some encoders escape, and as many plus signs, which others do."""
+MAX_BETWEEN: Final = 4 * 1024 * 1024
+"""Bytes outside of strings: white space, numbers and brackets."""
+
+_TOKEN: Final = re.compile(rb'[\[\]{},"]')
+_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Scanner:
+    """Finds the end of the first JSON object or array in bytes that come in pieces, and refuses what is too complex.
+
+    It does not check that it is JSON: that is for the parser to say. It takes time in proportion to the bytes, most of
+    them at the speed of a search, and keeps none of them.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._tokens = 0
+        self._escapes = 0
+        self._between = 0
+        self._in_string = False
+        self._skip = 0
+        self._done = False
+
+    def feed(self, piece: bytes) -> bytes:
+        """The part of this piece that belongs to the first value, or stands before it.
+
+        Raises:
+            UndecodableError: too deep, or too many tokens or escapes.
+            TooLargeError: too much outside of strings.
+        """
+        place = 0
+        while place < len(piece) and not self._done:
+            place = self._inside(piece, place) if self._in_string else self._outside(piece, place)
+            self._check()
+        return piece[:place] if place < len(piece) else piece
+
+    def _inside(self, piece: bytes, place: int) -> int:
+        """Go to the string's end, or the piece's. `_skip` is 1 while an escaped character is in the next piece."""
+        place, self._skip = place + self._skip, 0
+        quote = -1
+        while self._escapes <= MAX_ESCAPES:
+            if quote < place:
+                quote = piece.find(b'"', place)
+                quote = len(piece) if quote < 0 else quote
+            escape = piece.find(b"\\", place, quote)
+            if escape < 0:
+                self._in_string = quote == len(piece)
+                return min(quote + 1, len(piece))
+            self._escapes += 1
+            place = escape + 2
+            if place > len(piece):
+                self._skip = 1
+                return len(piece)
+        return place
+
+    def _outside(self, piece: bytes, place: int) -> int:
+        """Go behind the next token, or to the piece's end."""
+        limit = min(place + MAX_BETWEEN, len(piece))
+        found = _TOKEN.search(piece, place, limit)
+        end = found.end() if found else limit
+        self._between += end - place
+        if found:
+            self._tokens += 1
+            self._count(found[0])
+        return end
+
+    def _count(self, token: bytes) -> None:
+        if token == b'"':
+            self._in_string = True
+        elif token in b"[{":
+            self._depth += 1
+        elif token in b"]}":
+            self._depth -= 1
+            self._done = self._depth <= 0
+
+    def _check(self) -> None:
+        if self._depth > MAX_DEPTH:
+            raise UndecodableError(f"JSON with more than {MAX_DEPTH} levels is not read.")
+        if self._tokens > MAX_TOKENS or self._escapes > MAX_ESCAPES:
+            raise UndecodableError(f"JSON with more than {MAX_TOKENS} tokens or {MAX_ESCAPES} escapes is not read.")
+        if self._between > MAX_BETWEEN:
+            raise TooLargeError(
+                f"JSON with more than {MAX_BETWEEN // 1024 // 1024} MiB outside of strings is not read."
+            )
+
+
+def read_object(data: bytes, names: Collection[str]) -> dict[str, Any]:
+    """The fields of these names of the first JSON value in `data`, which must be an object.
+
+    What follows that value is ignored, as GoStint does. Field names match without regard to case and come back
+    lower-cased; fields that are null are left out. Others are not built, whatever they hold.
+
+    Raises:
+        UndecodableError: empty, not UTF-8, not JSON, not an object, or more complex than `Scanner` allows.
+        TooLargeError: as `Scanner` says.
+    """
+    if not data.strip():
+        raise UndecodableError("EOF")
+    try:
+        raw = _decoder.decode(Scanner().feed(data))
+    except msgspec.ValidationError:
+        raise UndecodableError("not a JSON object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UndecodableError("not JSON") from None
+    fields = {name.lower(): _decode(text) for name, text in raw.items() if name.lower() in names}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _decode(text: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except UnicodeDecodeError:
+        raise UndecodableError("not UTF-8") from None
+    except msgspec.DecodeError:  # a number that no computer holds, or half of a character
+        raise UndecodableError("not JSON") from None

@@ -1,0 +1,223 @@
+"""Every stream, subject, bucket, header and label name, and nothing else. No other module spells one out.
+
+A queue's name can be any text, a subject's token cannot: `queue_token` maps the one onto the other, one to one.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+import unicodedata
+from typing import Final, NamedTuple
+
+from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
+
+EVENTS: Final = "EVENTS"
+PAYLOADS: Final = "PAYLOADS"
+WORK: Final = "WORK"
+LOGS: Final = "LOGS"
+JOBS_BUCKET: Final = "jobs"
+RUNNERS_BUCKET: Final = "runners"
+IMAGES_BUCKET: Final = "images"
+
+PROJECTOR_DURABLE: Final = "projector"
+
+# Headers of an output chunk (the body is the raw bytes).
+CHUNK_NUMBER: Final = "Stint-Chunk"
+CHUNK_OFFSET: Final = "Stint-Offset"
+CHUNK_STREAM: Final = "Stint-Stream"
+CHUNK_DIGEST: Final = "Stint-Digest"
+
+# Labels of a container. `stint.job` is how anyone tells a job's container from other people's.
+LABEL_JOB: Final = "stint.job"
+LABEL_QUEUE: Final = "stint.queue"
+LABEL_RUNNER: Final = "stint.runner"
+LABEL_ACK: Final = "stint.ack"
+LABEL_ORIGIN: Final = "stint.origin"  # which consumer that ack subject is of
+LABEL_TIMEOUT: Final = "stint.timeout"  # seconds that it may run from its start on, "0" for no limit
+LABEL_MASKED: Final = "stint.mask-secrets"  # its output must not be shown as it is; the key of its secrets file's seal
+LABEL_READ_ONLY: Final = "stint.read-only"  # there may be an image of the job beside it
+
+QUEUE_NAME_MAX_BYTES: Final = 1000
+EMPTY_QUEUE_TOKEN: Final = "_"
+BAD_QUEUE_TOKEN: Final = "_bad"
+
+_JOB_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
+
+
+class EventAddress(NamedTuple):
+    """Where an event stands: the parts of `ev.<kind>.<token>.<job_id>`."""
+
+    kind: str
+    token: str
+    job_id: str
+
+    @property
+    def subject(self) -> str:
+        """The subject in EVENTS."""
+        return f"ev.{self.kind}.{self.token}.{self.job_id}"
+
+
+def normalise_queue_name(name: str) -> str:
+    """Lower-case a queue name and check it.
+
+    Raises:
+        InvalidQueueNameError: over 1000 bytes of UTF-8, a control character, or a lone surrogate.
+    """
+    lowered = name.lower()
+    try:
+        encoded = lowered.encode()
+    except UnicodeEncodeError:
+        raise InvalidQueueNameError("A queue name must be valid Unicode text.") from None
+    if len(encoded) > QUEUE_NAME_MAX_BYTES:
+        raise InvalidQueueNameError(f"A queue name is at most {QUEUE_NAME_MAX_BYTES} bytes of UTF-8.")
+    if any(unicodedata.category(char) == "Cc" for char in lowered):
+        raise InvalidQueueNameError("A queue name holds no control characters.")
+    return lowered
+
+
+def queue_token(name: str) -> str:
+    """The subject token of a queue name: unpadded lower-case base32 of the lower-cased UTF-8, `_` for "".
+
+    Raises:
+        InvalidQueueNameError: the name is not allowed.
+    """
+    encoded = normalise_queue_name(name).encode()
+    return base64.b32encode(encoded).decode().rstrip("=").lower() or EMPTY_QUEUE_TOKEN
+
+
+def queue_name(token: str) -> str:
+    """The queue name of a token.
+
+    Raises:
+        InvalidTokenError: not the canonical token of any name. (`me`, `mf` and `mg` all decode to `a`: were they all
+            taken, one queue would have three consumers.)
+    """
+    if token == EMPTY_QUEUE_TOKEN:
+        return ""
+    try:
+        name = base64.b32decode(token.upper() + "=" * (-len(token) % 8)).decode()
+        canonical = queue_token(name)
+    except (binascii.Error, UnicodeError, InvalidQueueNameError):
+        canonical = name = ""
+    if canonical != token:
+        raise InvalidTokenError
+    return name
+
+
+def check_job_id(job_id: str) -> str:
+    """The id in its canonical form: 24 lower-case hex digits.
+
+    Raises:
+        InvalidJobIdError: anything but 24 hex digits of either case.
+    """
+    if not _JOB_ID.fullmatch(job_id):
+        raise InvalidJobIdError("Invalid job ID (not ObjectIdHex)")
+    return job_id.lower()
+
+
+def new_job_id(milliseconds: int, randomness: bytes) -> str:
+    """A time-ordered job id: 12 hex digits of Unix milliseconds, 12 of randomness (6 bytes)."""
+    return f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}{randomness.hex()}"
+
+
+def parse_event_subject(subject: str) -> EventAddress:
+    """Take `ev.<kind>.<token>.<job_id>` apart.
+
+    Raises:
+        InvalidTokenError: not four tokens, or the queue token is not canonical.
+        InvalidJobIdError: the job id is not canonical.
+    """
+    parts = subject.split(".")
+    if len(parts) != 4 or parts[0] not in {"ev", "live"}:  # noqa: PLR2004 - the four tokens of the docstring
+        raise InvalidTokenError
+    address = EventAddress(*parts[1:])
+    if address.token == BAD_QUEUE_TOKEN:
+        return address
+    queue_name(address.token)
+    if check_job_id(address.job_id) != address.job_id:
+        raise InvalidJobIdError
+    return address
+
+
+def names_job(subject: str) -> bool:
+    """Whether `parse_event_subject` takes it."""
+    try:
+        parse_event_subject(subject)
+    except (InvalidTokenError, InvalidJobIdError):
+        return False
+    return True
+
+
+def event_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
+    """A filter over EVENTS."""
+    return f"ev.{kind}.{token}.{job_id}"
+
+
+def live_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
+    """What EVENTS republishes: only what the stream accepted, never what somebody tried."""
+    return f"live.{kind}.{token}.{job_id}"
+
+
+def unreadable_submission(stream: str, sequence: int) -> EventAddress:
+    """Where a message is recorded whose subject names no queue or job: once for each stored message."""
+    digest = hashlib.sha256(f"{stream}:{sequence}".encode()).hexdigest()[:24]
+    return EventAddress("rejected", BAD_QUEUE_TOKEN, digest)
+
+
+def payload_subject(token: str, job_id: str, number: int | str, attempt: str = "") -> str:
+    """Chunk `number` (from 0) of a job's sealed payload, or a filter over all of its chunks with `*`."""
+    return f"pl.{token}.{job_id}.{attempt}{number}"
+
+
+def log_subject(token: str, job_id: str) -> str:
+    """A job's output chunks in LOGS."""
+    return f"log.{token}.{job_id}"
+
+
+def tail_subject(token: str, job_id: str) -> str:
+    """What LOGS republishes of a job's output."""
+    return f"tail.{token}.{job_id}"
+
+
+def hint_subject(token: str, job_id: str = "again") -> str:
+    """A hint that a queue has work. Hints can be lost; the reconcile finds what they missed."""
+    return f"hint.{token}.{job_id}"
+
+
+HINTS: Final = "hint.*.*"
+
+
+def hinted_token(subject: str) -> str:
+    """The queue token of a hint."""
+    return subject.split(".")[1]
+
+
+def consumer_name(token: str) -> str:
+    """The durable consumer of a queue. Hashed, since a durable's name may have 255 bytes and a token 1600."""
+    return "q-" + hashlib.sha256(token.encode()).hexdigest()[:32]
+
+
+def kv_subject(bucket: str, key: str) -> str:
+    """The subject behind a key of a KV bucket."""
+    return f"$KV.{bucket}.{key}"
+
+
+def image_key(engine_id: str, image_id: str) -> str:
+    """The key of an image in the bucket `images`."""
+    return f"{_key_part(engine_id)}.{_key_part(image_id)}"
+
+
+def images_of(engine_id: str) -> str:
+    """A filter over the keys of an engine's images."""
+    return f"{_key_part(engine_id)}.*"
+
+
+def _key_part(text: str) -> str:
+    """Both ids have characters that a key cannot have: `sha256:…`, and of older engines `ABCD:EFGH:…`."""
+    return re.sub("[^A-Za-z0-9_-]", "-", text)
+
+
+def kv_stream(bucket: str) -> str:
+    """The stream behind a KV bucket."""
+    return f"KV_{bucket}"

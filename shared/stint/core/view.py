@@ -1,0 +1,150 @@
+"""The queryable view of a job: what a GET shows, without its output."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from stint.core.codec import decode
+from stint.core.errors import InvalidQueueNameError, UndecodableError
+from stint.core.events import Ended, KillRequested, Launched, Rejected, Started, Submitted
+from stint.core.job import Job, State
+from stint.core.subjects import queue_name, queue_token
+
+NEVER: Final = "0001-01-01T00:00:00Z"
+"""How GoStint writes a time that has not come yet."""
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"}):
+    """A job as REST clients see it, minus `output`, `stdout` and `stderr`.
+
+    Attributes:
+        sequence: the last sequence it was folded from; a newer view has a higher one.
+    """
+
+    job_id: str
+    status: State
+    node_uuid: str
+    qname: str
+    container_image: str
+    container_id: str
+    submitted: str
+    started: str
+    ended: str
+    return_code: int
+    tty: bool
+    kill_requested: bool
+    reason: str
+    error: str
+    submitted_by: str
+    output_bytes: int
+    output_complete: bool
+    output_truncated: bool
+    output_masked: int = 0
+    held: bool = False
+    sequence: int
+
+
+def read_view(job_id: str, stored: bytes) -> JobView:
+    """A view as the bucket holds it under this job's key.
+
+    Raises:
+        UndecodableError: it is none: another shape, another job's, a time that is no time, or a queue that cannot be.
+    """
+    shown = decode(stored, JobView)
+    try:
+        for moment in (shown.submitted, shown.started, shown.ended):
+            parse_time(moment)
+        queue_token(shown.qname)
+    except (ValueError, InvalidQueueNameError):
+        raise UndecodableError("Not a JobView: a time or the queue's name is wrong.") from None
+    if shown.job_id != job_id:
+        raise UndecodableError("Not a JobView of this job.")
+    return shown
+
+
+def view(job: Job) -> JobView:
+    """The view of a job. The same facts always give the same bytes."""
+    submitted, launched, ended = job.fact(Submitted), job.fact(Launched), job.fact(Ended)
+    rejected = job.fact(Rejected)
+    end = ended or _end_without_words(job, rejected)
+    return JobView(
+        job_id=job.job_id,
+        status=job.state,
+        node_uuid=job.runner,
+        qname=queue_name(job.token),
+        container_image=_first(
+            launched.container_image if launched else "",
+            end.container_image,
+            submitted.container_image if submitted else "",
+        ),
+        container_id=launched.container_id if launched else "",
+        submitted=_time(job.time_of(Submitted.kind)),
+        started=_time(job.time_of(Started.kind)),
+        ended=_time(ended_time(job)),
+        return_code=end.return_code,
+        tty=launched.tty if launched else bool(submitted and submitted.tty),
+        kill_requested=KillRequested.kind in job.facts,
+        reason=end.reason,
+        error=end.error,
+        submitted_by=submitted.by if submitted else "",
+        output_bytes=end.output_bytes,
+        output_complete=end.output_complete,
+        output_truncated=end.output_truncated,
+        output_masked=end.output_masked,
+        held=job.held,
+        sequence=job.sequence,
+    )
+
+
+def ended_time(job: Job) -> str:
+    """The stream's time of the job's end, "" while it has none."""
+    return job.time_of(Ended.kind, Rejected.kind)
+
+
+def expiry(job: Job, retention: timedelta) -> datetime | None:
+    """When the job may be forgotten by its readers, None while it has not ended."""
+    ended = ended_time(job)
+    return parse_time(ended) + retention if ended else None
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time. Digits beyond microseconds are dropped.
+
+    Raises:
+        ValueError: not such a time.
+    """
+    head, dot, tail = text.partition(".")
+    if dot:
+        digits = tail.rstrip("Z")
+        text = f"{head}.{digits[:6]:0<6}"
+    return datetime.fromisoformat(text.rstrip("Z")).replace(tzinfo=UTC)
+
+
+def _end_without_words(job: Job, rejected: Rejected | None) -> Ended:
+    """The end of a job that has no readable `ended`: rejected, ended by unreadable bytes, or not at all.
+
+    Of one that never ran, or runs still, nothing is missing.
+    """
+    reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal and job.facts else ""
+    return Ended(
+        event_id="",
+        at="",
+        status=job.state,
+        reason=reason,
+        error=rejected.error if rejected else "",
+        output_complete=reason != "internal",
+    )
+
+
+def _first(*values: str) -> str:
+    return next((value for value in values if value), "")
+
+
+def _time(stream_time: str) -> str:
+    """Milliseconds at most, without trailing zeros, as Go prints them."""
+    if not stream_time:
+        return NEVER
+    moment = parse_time(stream_time)
+    fraction = f"{moment.microsecond // 1000:03d}".rstrip("0")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}Z"

@@ -1,0 +1,199 @@
+"""The event log on the EVENTS stream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+from stint.core.codec import encode
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
+from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
+from stint.core.job import Job, fold
+from stint.core.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
+from stint.jetstream.answers import check, error_code
+from stint.jetstream.broker import Broker, NoAnswerError
+from stint.jetstream.elections import ANSWER, across_elections
+from stint.jetstream.leadership import UNPROVEN, is_absent
+from stint.jetstream.messages import EXPECTED_SEQUENCE, RawMessage, raw_message, records, sequence_of
+from stint.jetstream.triggers import triggered
+from stint.ports import Outcome
+
+T = TypeVar("T")
+
+WRONG_LAST_SEQUENCE: Final = 10071
+"""The subject's last sequence is not the expected one."""
+SUBJECT_TAKEN: Final = 10077
+"""The subject has its one message already."""
+NO_MESSAGE: Final = 10037
+"""There is no such message."""
+BATCH_INCOMPLETE: Final = 10176
+"""The server does not know the batch's first messages: its leader has changed between them. None is stored."""
+BATCH: Final = 256
+"""Messages that one read asks for."""
+LOOKS: Final = 3
+"""Looks for what one answer has and another has not, before nobody is believed."""
+
+_EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+
+
+class JetStreamEventLog:
+    """See `stint.ports.EventLog`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+        headers = {EXPECTED_SEQUENCE: str(after or 0)}
+        if after is not None:
+            headers[_EXPECTED_SUBJECT] = event_filter("*", token, job_id)
+        messages = [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in events]
+
+        async def once() -> Outcome:
+            answer = await self._publish(messages, headers)
+            if error_code(answer) in {WRONG_LAST_SEQUENCE, SUBJECT_TAKEN}:
+                by_other_facts = after is not None and error_code(answer) == WRONG_LAST_SEQUENCE
+                return await self._who_won(token, job_id, events, by_other_facts=by_other_facts)
+            check(answer)
+            return Outcome.WON
+
+        try:
+            return await across_elections(self._broker, once)
+        except NoAnswerError:
+            return await self._last_look(token, job_id, events)
+
+    async def _publish(self, messages: Sequence[tuple[str, bytes]], headers: dict[str, str]) -> dict[str, Any]:
+        """One message, or an atomic batch whose first message carries the condition."""
+        if len(messages) == 1:
+            return await self._broker.publish(*messages[0], headers, ANSWER)
+        *first, last = _batch(messages, headers)
+        for subject, body, batch_headers in first:
+            answer = await self._broker.publish(subject, body, batch_headers, ANSWER)
+            if "error" in answer:
+                return answer
+        answer = await self._broker.publish(*last, ANSWER)
+        if error_code(answer) == BATCH_INCOMPLETE:
+            raise BrokerUnavailableError
+        return answer
+
+    async def _last_look(self, token: str, job_id: str, events: Sequence[AnyEvent]) -> Outcome:
+        """Unanswered, facts may still be on their way: only what is there tells anything."""
+        try:
+            return await self._who_won(token, job_id, events)
+        except BrokerUnavailableError:
+            return Outcome.UNKNOWN
+
+    async def _who_won(
+        self, token: str, job_id: str, events: Sequence[AnyEvent], *, by_other_facts: bool = False
+    ) -> Outcome:
+        """Whose facts stand in the log. Refused for other facts, it lost if these are not there.
+
+        Raises:
+            NoAnswerError: these facts, of whoever, are on their way through the replicas.
+        """
+        last = events[-1]
+        subject = EventAddress(last.kind, token, job_id).subject
+        message = await self._surely(lambda: self._leader_get({"last_by_subj": subject}), subject)
+        if message is None:
+            if by_other_facts:
+                return Outcome.LOST
+            raise NoAnswerError
+        stored = next(records([message]), None)
+        event = stored.event if stored else None
+        return Outcome.WON if event is not None and event.event_id == last.event_id else Outcome.LOST
+
+    async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+        try:
+            messages = await self._broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
+            job = fold(records(messages))
+        except NoAnswerError:  # of a replica that stands still
+            job = None
+        except BrokerRefusedError:  # more subjects than one answer holds: strangers' kinds
+            job = await self._load_in_pages(job_id)
+        if job is None or job.sequence < at_least:
+            # A lagging replica may not have what was acknowledged a moment ago.
+            return await self._load_from_leader(job_id) or job
+        return job
+
+    async def _load_in_pages(self, job_id: str) -> Job | None:
+        job: Job | None = None
+        sequence = 0
+        while True:
+            request = {"seq": sequence + 1, "next_by_subj": event_filter("*", "*", job_id), "batch": BATCH}
+            messages = await self._broker.direct_get(EVENTS, request)
+            if not messages:
+                return job
+            job = fold(records(messages), job)
+            sequence = sequence_of(messages[-1])
+
+    async def _load_from_leader(self, job_id: str) -> Job | None:
+        submissions = event_filter(Submitted.kind, "*", job_id)
+        first = await self._surely(lambda: self._first_submission(job_id), submissions, counts=names_job)
+        if first is None:
+            return None
+        # Of any kind, known here or not: it counts in the aggregate's sequence. What comes behind it, between one get
+        # and the next, is left out: the later of two new facts could be among what is found, and the other not.
+        last = await self._leader_get({"last_by_subj": event_filter("*", first.token, job_id)})
+        if last is None:
+            return None
+        subjects = (event_filter(kind, first.token, job_id) for kind in EVENT_TYPES)
+        found = await asyncio.gather(*(self._leader_get({"last_by_subj": subject}) for subject in subjects))
+        messages = [message for message in found if message and sequence_of(message) <= sequence_of(last)]
+        return fold(records([*messages, last]))
+
+    async def _surely(
+        self, look: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
+    ) -> T | None:
+        """What a look at these subjects finds. None if there surely is nothing; what comes meanwhile is found."""
+        for _ in range(LOOKS):
+            if (found := await look()) is not None:
+                return found
+            if await is_absent(self._broker, EVENTS, subject, counts=counts):
+                return None
+        raise BrokerUnavailableError(UNPROVEN)
+
+    async def _first_submission(self, job_id: str) -> Record | None:
+        """Of the queue that the job is in; those on subjects that name none are passed over."""
+        sequence = 0
+        while True:
+            request = {"seq": sequence + 1, "next_by_subj": event_filter(Submitted.kind, "*", job_id)}
+            message = await self._leader_get(request)
+            if message is None:
+                return None
+            if record := next(records([message]), None):
+                return record
+            sequence = sequence_of(message)
+
+    async def _leader_get(self, request: Mapping[str, object]) -> RawMessage | None:
+        """One message, from the one server that has all that it has acknowledged."""
+        answer = await self._broker.api(f"STREAM.MSG.GET.{EVENTS}", request, ANSWER)
+        return None if error_code(answer) == NO_MESSAGE else raw_message(check(answer)["message"])
+
+    async def job_ids(self) -> AsyncIterator[str]:
+        sequence = 0
+        while True:
+            request = {"seq": sequence + 1, "next_by_subj": event_filter(Submitted.kind), "batch": BATCH}
+            messages = await self._broker.direct_get(EVENTS, request)
+            if not messages:
+                return
+            for record in records(messages):
+                yield record.job_id
+            sequence = sequence_of(messages[-1])
+
+    async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
+        address = unreadable_submission(WORK, stream_sequence)
+        return await self.append(address.token, address.job_id, event)
+
+    @asynccontextmanager
+    async def follow(self, job_id: str) -> AsyncIterator[asyncio.Event]:
+        async with triggered(self._broker, live_filter("*", "*", job_id)) as changed:
+            yield changed
+
+
+def _batch(messages: Sequence[tuple[str, bytes]], condition: dict[str, str]) -> list[tuple[str, bytes, dict[str, str]]]:
+    """The messages of an atomic batch; the last one commits it."""
+    batch = uuid4().hex
+    headers = [{"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number + 1)} for number in range(len(messages))]
+    headers[0] |= condition
+    headers[-1]["Nats-Batch-Commit"] = "1"
+    return [(subject, body, own) for (subject, body), own in zip(messages, headers, strict=True)]

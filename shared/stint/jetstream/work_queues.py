@@ -1,0 +1,228 @@
+"""Pending jobs in the WORK stream: one durable pull consumer a queue, one delivery at a time."""
+
+import asyncio
+import itertools
+import json
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import NotJSMessageError
+
+from stint.core.errors import ConsumerGoneError, LeaseLostError, StintError
+from stint.core.subjects import HINTS, WORK, consumer_name, event_filter, hint_subject, hinted_token
+from stint.jetstream.answers import status_of
+from stint.jetstream.broker import Broker
+from stint.jetstream.consumers import NANOSECONDS, ConsumerInfo, consumer_info, make_consumer
+from stint.jetstream.driver import NoRespondersError
+from stint.jetstream.subject_lists import subjects_held
+
+log = structlog.get_logger()
+
+ANSWER_MARGIN: Final = 1.0
+"""Seconds after a pull's own expiry in which the server must have said so."""
+
+ACK: Final = b"+ACK"
+NAK: Final = b"-NAK"
+IN_PROGRESS: Final = b"+WPI"
+
+PULLS: Final = 3
+"""How often a queue is pulled in a row at most: from a consumer that is being deleted, from none, from a new one."""
+
+
+class JetStreamDelivery:
+    """See `stint.ports.Delivery`."""
+
+    def __init__(self, broker: Broker, message: Msg, *, origin: str, lease: float) -> None:
+        """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
+        self._broker = broker
+        self._consumer = message.metadata.consumer
+        self._number = message.metadata.sequence.consumer
+        self.origin = origin
+        self.lease = lease
+        self.subject = message.subject
+        self.ack_subject = message.reply
+        self.sequence = message.metadata.sequence.stream
+        self.count = message.metadata.num_delivered
+
+    async def renew(self) -> None:
+        try:
+            await self._broker.request(self.ack_subject, IN_PROGRESS)
+        except NoRespondersError:
+            raise ConsumerGoneError from None
+
+    async def ack(self) -> None:
+        if not await self.is_last():
+            raise LeaseLostError("The queue's last delivery is another one.")
+        await self._broker.request(self.ack_subject, ACK)
+
+    async def give_back(self, delay: float = 0) -> None:
+        after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
+        await self._broker.request(self.ack_subject, NAK + after)
+
+    async def is_last(self, *, pending: bool = False) -> bool:
+        """Whether nobody has received a message of this queue since, from this very consumer; and it is not acked."""
+        found = await consumer_info(self._broker, self._consumer)
+        return found is not None and self._is_last_of(found) and (found.pending or not pending)
+
+    def _is_last_of(self, found: ConsumerInfo) -> bool:
+        last = (found.created, found.consumer_sequence, found.stream_sequence)
+        return last == (self.origin, self._number, self.sequence)
+
+
+class _Pull(NamedTuple):
+    inbox: str
+    answer: asyncio.Future[Msg]
+
+
+class JetStreamWorkQueues:
+    """See `stint.ports.WorkQueues`. `start` must have been called once. One pull at a time a queue."""
+
+    def __init__(self, broker: Broker, *, lease: float) -> None:
+        """`lease` is what a consumer made here gives, in seconds; one that exists keeps its own."""
+        self._broker = broker
+        self._lease = lease
+        self._waiting: dict[str, _Pull] = {}
+        self._pulled_at: dict[str, float] = {}
+        self._refusing: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count()
+        self._inbox = broker.client.new_inbox()
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        """Listen for deliveries. Needs a connection."""
+        self._subscription = await self._broker.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+
+    async def pull(self, token: str, wait: float) -> JetStreamDelivery | None:
+        known = consumer_name(token) in self._pulled_at
+        for _ in range(PULLS):
+            message = await self._next(token, wait)
+            if message is None:
+                return None
+            match status_of(message):
+                case "":
+                    if delivery := await self._delivered(message):
+                        return delivery
+                case "409" | "503" as status:  # the consumer was deleted meanwhile, or there is none
+                    await make_consumer(self._broker, token, self._lease, deleted=known or status == "409")
+                case _:
+                    return None
+            known = True
+        return None
+
+    async def _delivered(self, message: Msg) -> JetStreamDelivery | None:
+        """The delivery with the lease that the server gives it. None if it is not its consumer's last one.
+
+        A consumer that is being deleted can still deliver: the next one of its name delivers the message again.
+        """
+        pulled_at = self._last_pull(message)
+        try:
+            found = await consumer_info(self._broker, message.metadata.consumer)
+        except BaseException:
+            # Nobody here will process it: its queue must not wait for the end of the lease.
+            await self._give_back(message, pulled_at, self._lease)
+            raise
+        if found is None:
+            return None
+        delivery = JetStreamDelivery(self._broker, message, origin=found.created, lease=found.lease)
+        last = (found.consumer_sequence, found.stream_sequence)
+        return delivery if last == (message.metadata.sequence.consumer, message.metadata.sequence.stream) else None
+
+    async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
+        message = Msg(self._broker.client, subject=event_filter("submitted", token), reply=ack_subject)
+        try:
+            consumer = message.metadata.consumer
+            found = await consumer_info(self._broker, consumer) if consumer == consumer_name(token) else None
+            if found is None:
+                return None
+            delivery = JetStreamDelivery(self._broker, message, origin=origin, lease=found.lease)
+        except (NotJSMessageError, ValueError, IndexError):
+            return None
+        if not await delivery.is_last():
+            return None
+        await delivery.renew()
+        # Asked again: a renewal is answered whoever has the message.
+        return delivery if await delivery.is_last(pending=True) else None
+
+    async def _next(self, token: str, wait: float) -> Msg | None:
+        consumer = consumer_name(token)
+        inbox = f"{self._inbox}.{next(self._numbers)}"
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[consumer] = _Pull(inbox, answer)
+        self._note_pull(consumer)
+        # Without `expires` a pull on a busy queue would stay with the server for ever.
+        request = {"batch": 1, "expires": int(wait * NANOSECONDS)}
+        subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{WORK}.{consumer}"
+        try:
+            await self._broker.send(subject, json.dumps(request).encode(), reply=inbox)
+            async with asyncio.timeout(wait + ANSWER_MARGIN):
+                return await asyncio.shield(answer)
+        except TimeoutError:
+            return answer.result() if answer.done() else None
+        except asyncio.CancelledError:
+            if answer.done():
+                self._refuse(answer.result())
+            raise
+        finally:
+            if self._waiting.get(consumer) == _Pull(inbox, answer):
+                del self._waiting[consumer]
+
+    def _note_pull(self, consumer: str) -> None:
+        """Remember when a queue was pulled last, for as long as a late delivery may be given back."""
+        now = asyncio.get_running_loop().time()
+        self._pulled_at.pop(consumer, None)
+        self._pulled_at[consumer] = now
+        while self._pulled_at[oldest := next(iter(self._pulled_at))] < now - self._lease / 2:
+            del self._pulled_at[oldest]
+
+    async def _on_message(self, message: Msg) -> None:
+        """A delivery keeps the subject it was published on, so it is known by its consumer; a status by its inbox."""
+        if status_of(message):
+            pull = next((pull for pull in self._waiting.values() if pull.inbox == message.subject), None)
+        else:
+            pull = self._waiting.get(message.metadata.consumer)
+        if pull is not None and not pull.answer.done():
+            pull.answer.set_result(message)
+        else:
+            self._refuse(message)
+
+    def _refuse(self, message: Msg) -> None:
+        """Nobody waits for this delivery any more: give it back at once, or it blocks its queue for a lease."""
+        if not status_of(message):
+            task = asyncio.create_task(self._give_back_if_last(message, self._last_pull(message)))
+            self._refusing.add(task)
+            task.add_done_callback(self._refusing.discard)
+
+    async def _give_back_if_last(self, message: Msg, pulled_at: float) -> None:
+        try:
+            if delivery := await self._delivered(message):
+                await self._give_back(message, pulled_at, delivery.lease)
+        except StintError as error:
+            log.warning("delivery not given back, its lease ends by itself", error=error.sentence)
+
+    async def _give_back(self, message: Msg, pulled_at: float, lease: float) -> None:
+        """Unless it was pulled so long ago that it may be somebody else's by now.
+
+        The server would take the NAK all the same, and take the job away from its holder.
+        """
+        if asyncio.get_running_loop().time() - pulled_at < lease / 2 and self._broker.client.is_connected:
+            await self._broker.send(message.reply, NAK)
+
+    def _last_pull(self, message: Msg) -> float:
+        return self._pulled_at.get(message.metadata.consumer, -math.inf)
+
+    async def pending(self) -> Sequence[str]:
+        held = subjects_held(self._broker, WORK, event_filter("submitted"))
+        return sorted({subject.split(".")[2] async for subject in held})
+
+    @asynccontextmanager
+    async def hints(self) -> AsyncIterator[AsyncIterator[str]]:
+        async with self._broker.subscribe(HINTS) as subscription:
+            yield (hinted_token(message.subject) async for message in subscription.messages)
+
+    async def hint(self, token: str) -> None:
+        await self._broker.send(hint_subject(token))

@@ -1,0 +1,80 @@
+"""Files of `NAME=value` lines, as `. file` in a shell and dotenv readers take them."""
+
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from stint.core.errors import ConfigError
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def write_env_file(path: Path, values: Mapping[str, str]) -> None:
+    """Write the file with mode 0600, whole or not at all; a file that is there already is replaced.
+
+    A value with a single quote in it is right for shells only: there is no spelling that all dotenv readers share.
+
+    Raises:
+        ConfigError: the file cannot be written, is not a regular file, or a name or value has no spelling. The
+            sentence holds no value.
+    """
+    text = "".join(f"{_check_name(name)}={_quote(name, value)}\n" for name, value in values.items())
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is not a regular file.")
+    try:
+        _replace(path, text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def read_env_file(path: Path) -> Mapping[str, str]:
+    """What `write_env_file` wrote; nothing if there is no such file. Lines of other forms are passed over.
+
+    Raises:
+        ConfigError: it is there and cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path} cannot be read.") from None
+    return dict(pair for line in lines if (pair := _parse(line)))
+
+
+def _parse(line: str) -> tuple[str, str] | None:
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:
+        return None
+    name, equals, value = words[0].partition("=") if len(words) == 1 else ("", "", "")
+    return (name, value) if equals and _NAME.fullmatch(name) else None
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is not a name of an environment variable.")
+    return name
+
+
+def _quote(name: str, value: str) -> str:
+    if not value.isprintable():
+        raise ConfigError(f"{name}: a control character cannot stand in an environment file.")
+    return shlex.quote(value) if value else ""

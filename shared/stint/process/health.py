@@ -1,0 +1,92 @@
+"""`/healthz` and `/readyz` for services that serve nothing else, and how a service's main task runs beside them."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from stint.core.errors import ConfigError
+
+Readiness = Callable[[], Awaitable[str]]
+"""Answers "" when the service can work, else a sentence that says what is missing."""
+
+
+async def healthz(_request: Request) -> Response:
+    """The process is alive."""
+    return PlainTextResponse("ok\n")
+
+
+def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
+    """The service can work, or a 503 with what is missing. Anybody may ask at any rate: there is one look at a time."""
+    look = _shared(readiness)
+
+    async def endpoint(_request: Request) -> Response:
+        missing = await look()
+        return PlainTextResponse(f"{missing or 'ready'}\n", status_code=503 if missing else 200)
+
+    return endpoint
+
+
+def _shared(readiness: Readiness) -> Readiness:
+    """Callers that come while a look is under way get its answer, and none of them ends it by leaving."""
+    under_way: asyncio.Task[str] | None = None
+
+    async def look() -> str:
+        nonlocal under_way
+        if under_way is None or under_way.done():
+            under_way = asyncio.create_task(_look(readiness), name="readiness")
+        return await asyncio.shield(under_way)
+
+    return look
+
+
+async def _look(readiness: Readiness) -> str:
+    return await readiness()
+
+
+@asynccontextmanager
+async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
+    """Answer on a loopback port during the block; None answers nowhere.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    if port is None:
+        yield
+        return
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz(readiness))])
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    with _listen(port) as listener:
+        task = asyncio.create_task(_serve_without_signals(server, listener), name="health")
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+
+def _listen(port: int) -> socket.socket:
+    """Bind the port here: uvicorn would end the process without a word where it cannot be had."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise ConfigError(f"STINT_HEALTH_PORT: cannot listen on port {port}: {error.strerror}.") from None
+
+
+async def _serve_without_signals(server: uvicorn.Server, listener: socket.socket) -> None:
+    """`Server.serve` would take over the signals that the service handles itself."""
+    config = server.config
+    if not config.loaded:
+        config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup([listener])
+    if not server.should_exit:
+        await server.main_loop()
+    await server.shutdown([listener])

@@ -1,0 +1,78 @@
+"""The images' health check: `python -I -m stint.process.healthcheck SERVICE`, in the service's environment.
+
+It asks the service whether it is ready, and exits 0 if so, else 1 with what is missing.
+"""
+
+import ipaddress
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from stint.core.errors import ConfigError
+from stint.process.settings import ApiSettings, Settings, load
+
+WITHIN: Final = 5.0
+"""Seconds for the answer."""
+
+
+def url(service: str, environ: Mapping[str, str]) -> str:
+    """Where the service answers: the API with what it serves, the others on their health port.
+
+    Raises:
+        ConfigError: a setting is wrong, or does not tell.
+    """
+    if service == "api":
+        settings = load(ApiSettings, environ)
+        scheme = "https" if settings.tls_cert else "http"
+        return f"{scheme}://{_reachable(settings.listen_host)}:{_api_port(settings)}/readyz"
+    port = load(Settings, environ).health_port
+    if not port:
+        raise ConfigError("STINT_HEALTH_PORT: the health check must know the port.")
+    return f"http://127.0.0.1:{port}/readyz"
+
+
+def _api_port(settings: ApiSettings) -> int:
+    if settings.port:
+        return settings.port
+    try:
+        return int(Path(settings.port_report).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        raise ConfigError("STINT_PORT: the health check must know the port.") from None
+
+
+def _reachable(host: str) -> str:
+    """An address to ask at: a server that listens on all of them is asked on loopback."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:  # noqa: PLR2004 - IPv4
+        return "127.0.0.1" if address.is_unspecified else host
+    return "[::1]" if address.is_unspecified else f"[{host}]"
+
+
+def main(service: str) -> int:
+    """The exit code."""
+    # One's own neighbour: its certificate names the host that clients see, and no proxy leads there.
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(url(service, os.environ), timeout=WITHIN):
+            return 0
+    except urllib.error.HTTPError as error:
+        missing = error.read().decode(errors="replace").strip()
+    except ConfigError as error:
+        missing = error.sentence
+    except OSError as error:
+        missing = str(error)
+    sys.stdout.write(f"{missing}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

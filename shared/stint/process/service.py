@@ -1,0 +1,48 @@
+"""What all services' composition roots share: settings, logging, and an end that is said."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NoReturn, TypeVar
+
+from stint.core.errors import BrokerClosedError, ConfigError
+from stint.process import logs
+from stint.process.settings import Settings, load
+
+S = TypeVar("S", bound=Settings)
+
+USAGE_ERROR: Final = 2
+BROKER_CLOSED: Final = 69
+"""Exit code when the connection to NATS is closed for good: `EX_UNAVAILABLE` of sysexits.h."""
+THREADS: Final = 32
+"""For content, masking and the look-up of names. The default of a small machine is a handful, which large contents of
+a few jobs would fill: the look-up that a lost connection needs would wait for them. Vault's calls have their own."""
+
+
+def run(shape: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> int:
+    """Read the settings from the environment and serve until told to stop; returns the process's exit code."""
+    logs.configure()
+    try:
+        settings = load(shape, os.environ)
+        asyncio.run(_with_threads(serve(settings)))
+    except ConfigError as error:
+        sys.stderr.write(f"stint: {error.sentence}\n")
+        return USAGE_ERROR
+    except BrokerClosedError as error:
+        sys.stderr.write(f"stint: {error.sentence}\n")
+        return BROKER_CLOSED
+    return 0
+
+
+def abandon(error: BrokerClosedError) -> NoReturn:
+    """End the process at once, as `kill -9` would: nothing is cancelled, and no clean-up runs."""
+    sys.stderr.write(f"stint: {error.sentence}\n")
+    sys.stderr.flush()
+    os._exit(BROKER_CLOSED)
+
+
+async def _with_threads(serving: Coroutine[Any, Any, None]) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    await serving

@@ -1,0 +1,190 @@
+"""The one place where Stint meets hvac: connections, time-outs, tokens, and errors mapped by status."""
+
+import asyncio
+import http.cookiejar
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import hvac
+import hvac.adapters
+import requests
+from requests.adapters import HTTPAdapter
+
+from stint.core.errors import (
+    ConfigError,
+    VaultDeniedError,
+    VaultError,
+    VaultNotFoundError,
+    VaultRefusedError,
+    VaultUnavailableError,
+)
+
+T = TypeVar("T")
+
+THREADS: Final = 32
+"""Calls at a time, each in a thread and on a connection of its own."""
+_TURNS: Final = 3
+"""Time-outs that a call may take in all: it may have to wait until others, which hang, have had theirs."""
+
+_BY_STATUS: Final[dict[int, type[VaultError]]] = {
+    403: VaultDeniedError,
+    404: VaultNotFoundError,
+    # To be tried again: a proxy's time-out, a replica that is behind (Vault Enterprise), a rate limit.
+    408: VaultUnavailableError,
+    412: VaultUnavailableError,
+    429: VaultUnavailableError,
+}
+
+
+class Edge:
+    """Calls Vault through hvac. It holds no token: each call names the one it acts with, "" for none.
+
+    What the calls share is a pool of connections and of threads, and nothing else: while Vault hangs, the threads that
+    look up names and unpack content go on. No cookies are kept, and neither `.netrc` nor proxies nor CA bundles are
+    taken from the environment, so a request carries only what it was given. Redirects are not followed: the token would
+    go wherever they point.
+    """
+
+    def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0, threads: int = THREADS) -> None:
+        self.address = _check_address(address)
+        if cacert and not Path(cacert).exists():
+            raise ConfigError(f"VAULT_CACERT: {cacert} does not exist.")
+        self._verify = cacert or True
+        self._timeout = timeout
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vault")
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = self._verify
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        pool = HTTPAdapter(pool_connections=1, pool_maxsize=threads, max_retries=0)
+        self._session.mount("http://", pool)
+        self._session.mount("https://", pool)
+
+    async def call(self, token: str, request: Callable[[Any], T]) -> T:
+        """Run `request(hvac client)` in a thread. It gets JSON bodies as dicts, and {} where there is no body.
+
+        Raises:
+            VaultUnavailableError: no connection, time-out, sealed, 429, a redirect, or a server error.
+            VaultDeniedError: 403, or a token that no Vault has issued.
+            VaultNotFoundError: 404; its `warnings` may tell more.
+            VaultRefusedError: 400 and every other client error.
+        """
+        check_token(token, self.address)
+        calling = asyncio.get_running_loop().run_in_executor(self._threads, lambda: request(self._client(token)))
+        try:
+            async with asyncio.timeout(_TURNS * self._timeout):
+                return await calling
+        except TimeoutError:  # one that still waits for a thread is taken back
+            raise VaultUnavailableError(f"Vault at {self.address} is not reachable (too many calls hang).") from None
+
+    def _client(self, token: str) -> Any:
+        return hvac.Client(  # noqa: TID251 - the one factory; its token is always explicit
+            self.address,
+            token=token,
+            session=self._session,
+            verify=self._verify,
+            timeout=self._timeout,
+            allow_redirects=False,
+            adapter=_MappingAdapter,
+        )
+
+
+class _MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac ships no types
+    """Sends hvac's requests. Answers are JSON objects; everything else is raised as one of Stint's errors."""
+
+    def request(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
+        # Raised outside the except block: the driver's error holds the request with its token and body.
+        try:
+            response = hvac.adapters.RawAdapter.request(self, method, url, **{**kwargs, "raise_exception": False})
+        except OSError as error:  # the base of all of requests' errors
+            response, failure = None, type(error).__name__
+        else:
+            failure = ""
+        if response is None:
+            raise VaultUnavailableError(f"Vault at {self.base_uri} is not reachable ({failure}).")
+        body = _json_object(response)
+        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            raise _refusal(method, response.status_code, f"{self.base_uri}{url}", body or {})
+        if body is None:
+            raise VaultUnavailableError(f"{self.base_uri} does not answer as a Vault does.")
+        return body
+
+
+def check_token(token: str, address: str = "") -> None:
+    """Refuse a token that cannot stand in an HTTP header: no Vault has issued it, and this one would say so.
+
+    Raises:
+        VaultDeniedError: it holds white space, control or non-ASCII characters.
+    """
+    if any(not "!" <= char <= "~" for char in token):
+        url = f"{address}/v1/auth/token/lookup-self"
+        raise _refusal("get", HTTPStatus.FORBIDDEN, url, {"errors": ["permission denied"]})
+
+
+def check_path(path: str) -> str:
+    """A Vault path that means what it says.
+
+    hvac and its HTTP library follow `..`, cut at `?` and `#`, and decode `%`: such a path would be another one.
+
+    Raises:
+        VaultRefusedError: it holds one of those, a `.` segment or a control character, or is not Unicode text.
+    """
+    special = any(mark in path for mark in ("..", "?", "#", "%"))
+    if special or "." in path.split("/") or not path.strip("/") or not path.replace(" ", "").isprintable():
+        raise VaultRefusedError("The Vault path is malformed.")
+    return path
+
+
+def error_text(error: VaultError) -> str:
+    """The error as Vault's own client prints it, in several lines; the plain sentence where Vault did not answer.
+
+    Of the URL there is only the path: callers need not know where the services reach Vault.
+    """
+    if not error.code:
+        return error.sentence
+    lines = ["Error making API request.", "", f"URL: {error.method} {urlsplit(error.url).path}"]
+    lines += [f"Code: {error.code}. Errors:", "", *(f"* {line}" for line in error.errors)]
+    return "\n".join(lines)
+
+
+def _check_address(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or "@" in address or "?" in address or "#" in address:
+        raise ConfigError("VAULT_ADDR: not an http or https address without credentials.")
+    return address.rstrip("/")
+
+
+def _json_object(response: requests.Response) -> dict[str, Any] | None:
+    """The body, {} if it is empty, None if it is anything but a JSON object."""
+    if not response.content:
+        return {}
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _refusal(method: str, status: int, url: str, body: dict[str, Any]) -> VaultError:
+    """Vault's own words are kept: they name paths and faults, never the values that were sent."""
+    errors, warnings = _words(body.get("errors")), _words(body.get("warnings"))
+    client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    fallback = VaultRefusedError if client_error else VaultUnavailableError
+    shape = _BY_STATUS.get(status, fallback)
+    words = f": {'; '.join(errors)}" if errors else ""
+    error = shape(f"{(shape.__doc__ or '').rstrip('.')} ({method.upper()} {urlsplit(url).path}, code {status}{words}).")
+    error.method, error.url, error.code = method.upper(), url, status
+    error.errors, error.warnings = errors, warnings
+    return error
+
+
+def _words(texts: Sequence[Any] | None) -> tuple[str, ...]:
+    return tuple(" ".join(str(text).split()) for text in texts or ())
