@@ -9,12 +9,13 @@ ARG PYTHON_IMAGE=python:3.13-slim
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_CONFIG_FILE=/run/secrets/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
+# nkeys alone has no wheel: it is built, from an archive of the hash that is written down.
 # pip stands in a venv of its own, so that the one which is copied has none.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/stint
 COPY requirements/build.txt requirements/projector.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt && \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
       -r requirements/projector.txt
 
 FROM build AS wheel
@@ -30,7 +31,7 @@ RUN --mount=from=wheel,source=/wheel,target=/wheel \
 FROM build AS api-venv
 COPY requirements/api.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
       -r requirements/api.txt
 RUN --mount=from=wheel,source=/wheel,target=/wheel \
     /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
@@ -38,7 +39,7 @@ RUN --mount=from=wheel,source=/wheel,target=/wheel \
 FROM build AS runner-venv
 COPY requirements/runner.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
       -r requirements/runner.txt
 RUN --mount=from=wheel,source=/wheel,target=/wheel \
     /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
