@@ -21,9 +21,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from stint.cli.dev.demo_image import ensure_image
 from stint.jetstream import Broker
-from tests.brokers import connected
-from tests.containers import OpenBao, started, sweep
-from tests.servers import BaoProcess, NatsProcess, running
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao, started, sweep
+from tests.support.servers import BaoProcess, NatsProcess, running
 
 # Every test has a time-out; a deadline of its own an example would miss on a busy machine.
 hypothesis.settings.register_profile("stint", deadline=None)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from tests.api.vault import Vault
-from tests.registry import Auth, Registry
+from tests.support.registry import Auth, Registry
 
 
 def login(registry: Registry) -> Auth:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.api.client import Api, Json, shell, until_term
-from tests.memory_kills import until_told
+from tests.support.memory_kills import until_told
 
 
 async def test_a_job_past_its_timeout(api: Api) -> None:

@@ -14,9 +14,9 @@ from stint.core.events import AnyEvent, Deleted, Record
 from stint.core.job import fold
 from stint.core.subjects import queue_token
 from stint.core.view import view
-from tests import events
 from tests.chaos.checker import check
 from tests.chaos.evidence import Answer, Evidence, Sight, Submission
+from tests.support import events
 
 START = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
 

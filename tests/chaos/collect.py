@@ -38,7 +38,7 @@ from stint.jetstream.messages import sequence_of, subject_of
 from tests.chaos.evidence import Pause, Sight
 from tests.chaos.plan import ROOT
 from tests.chaos.world import World
-from tests.integration.test_api_support import ROLE
+from tests.support.api_bench import ROLE
 
 LOOK: Final = 0.5
 _BATCH: Final = 200

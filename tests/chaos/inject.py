@@ -12,11 +12,11 @@ import msgspec
 from stint.core.subjects import WORK
 from stint.jetstream import JetStreamEventLog, JetStreamHistory, JetStreamOutput
 from stint_runner.waiting import patiently
-from tests.brokers import declare_anew
 from tests.chaos.evidence import Pause
 from tests.chaos.schedule import Fault
 from tests.chaos.supervised import Supervised
 from tests.chaos.world import World
+from tests.support.brokers import declare_anew
 
 LOOK: Final = 0.2
 """Seconds between two looks for a job in a certain state."""

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from stint.core.events import Ended, Submitted
-from tests import events
 from tests.chaos.checker import check
 from tests.chaos.checker_bench import START, Run, good
 from tests.chaos.evidence import Answer, Pause, Sight
+from tests.support import events
 
 
 def test_good_evidence_has_no_violation() -> None:

@@ -19,8 +19,8 @@ from tests.chaos.plan import PLANT, ROOT, Plan
 from tests.chaos.proxy import Proxy
 from tests.chaos.scripted_engine import SCHEME, ScriptedEngine, scripted_engine
 from tests.chaos.supervised import Supervised
-from tests.integration.test_api_support import service_environ
-from tests.servers import READY, BaoProcess, NatsProcess, free_port, running
+from tests.support.api_bench import service_environ
+from tests.support.servers import READY, BaoProcess, NatsProcess, free_port, running
 
 
 @dataclass

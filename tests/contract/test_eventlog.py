@@ -9,7 +9,7 @@ from stint.core.job import State
 from stint.core.subjects import EventAddress, queue_token
 from stint.ports import Outcome
 from tests.contract.conftest import Ports
-from tests.events import TOKEN, ended, kill_requested, rejected, started, submitted
+from tests.support.events import TOKEN, ended, kill_requested, rejected, started, submitted
 
 JOB = "0123456789abcdef01234567"
 OTHER = "f" * 24

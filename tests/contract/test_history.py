@@ -9,7 +9,7 @@ from stint.core.subjects import EventAddress, queue_token
 from stint.core.view import parse_time
 from stint.ports import Place, Strays
 from tests.contract.conftest import Ports
-from tests.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
 
 JOB = "0123456789abcdef01234567"
 OTHER = "f" * 24

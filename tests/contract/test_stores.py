@@ -10,7 +10,7 @@ from stint.core.chain import Chunk
 from stint.core.errors import LogGapError, UndecodableError
 from stint.ports import Place, StoredView
 from tests.contract.conftest import Ports
-from tests.events import TOKEN
+from tests.support.events import TOKEN
 
 JOB = "0123456789abcdef01234567"
 OTHER = "f" * 24

@@ -11,10 +11,10 @@ from scripts.smoke import UNTIL_TOLD, now, until_logged
 
 from stint.core.subjects import LABEL_JOB
 from stint_api.read.runners import JetStreamRunnerReports
-from tests.brokers import connected
 from tests.e2e.compose import Compose, composed, sweep
-from tests.registry import Registry
-from tests.servers import running
+from tests.support.brokers import connected
+from tests.support.registry import Registry
+from tests.support.servers import running
 
 pytestmark = pytest.mark.timeout(240)  # the first one builds
 

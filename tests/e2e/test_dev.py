@@ -22,9 +22,9 @@ from stint.vault.adapter import Edge
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
-from tests.containers import OpenBao
 from tests.e2e.stack import STINT, Stack, alive, dev, gone, on_a_terminal, serving, stint
-from tests.servers import BaoProcess, NatsProcess, free_port
+from tests.support.containers import OpenBao
+from tests.support.servers import BaoProcess, NatsProcess, free_port
 
 
 @pytest.fixture(scope="module")

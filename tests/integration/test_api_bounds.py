@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from stint.vault.setup import client_token
-from tests.containers import OpenBao
-from tests.integration.test_api_support import SEALED, ApiProcess, service_environ
-from tests.servers import NatsProcess, running
+from tests.support.api_bench import SEALED, ApiProcess, service_environ
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess, running
 
 MIB = 1 << 20
 JOB = "/v1/api/job"

@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.containers import OpenBao
-from tests.integration.test_api_support import Bench, api
-from tests.servers import NatsProcess
+from tests.support.api_bench import Bench, api
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess
 
 NO_TOKEN = {"status": "Invalid request.", "error": "Missing X-Auth-Token"}
 

@@ -12,11 +12,11 @@ from stint_api.app import create_app, utc_now
 from stint_api.auth.authenticator import Identity
 from stint_api.submit.body import parse_submission
 from stint_api.submit.idempotency import mark
-from tests import events
-from tests.containers import OpenBao
-from tests.integration.test_api_support import SEALED, Bench, api, secret
-from tests.servers import NatsProcess
-from tests.submissions import Client, in_cubbyhole, messages, stored, submitted
+from tests.support import events
+from tests.support.api_bench import SEALED, Bench, api, secret
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess
+from tests.support.submissions import Client, in_cubbyhole, messages, stored, submitted
 
 TAKEN = ("Conflict.", "The Idempotency-Key was used for another request.")
 

@@ -10,9 +10,9 @@ from starlette.types import Message
 
 from stint_api.app import create_app
 from stint_api.routes.info import HealthBody
-from tests.containers import OpenBao
-from tests.integration.test_api_support import Bench, api
-from tests.servers import NatsProcess
+from tests.support.api_bench import Bench, api
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "INVENTED")
 

@@ -12,10 +12,10 @@ from stint.core.subjects import EVENTS, event_filter, queue_token
 from stint.jetstream import JetStreamEventLog
 from stint.ports import Outcome
 from stint.vault import open_ticket
-from tests.containers import OpenBao
-from tests.events import ended, launched, started
-from tests.integration.test_api_support import SEALED, Bench, api, secret
-from tests.servers import NatsProcess
+from tests.support.api_bench import SEALED, Bench, api, secret
+from tests.support.containers import OpenBao
+from tests.support.events import ended, launched, started
+from tests.support.servers import NatsProcess
 
 ID = "0123456789abcdef01234567"
 

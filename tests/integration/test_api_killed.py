@@ -14,10 +14,10 @@ import pytest
 from stint.core.subjects import EVENTS, WORK
 from stint.jetstream import Broker
 from stint.vault.setup import client_token
-from tests.brokers import connected
-from tests.containers import OpenBao
-from tests.integration.test_api_support import SEALED, ApiProcess, Bench, api, service_environ
-from tests.servers import NatsProcess, running
+from tests.support.api_bench import SEALED, ApiProcess, Bench, api, service_environ
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess, running
 
 SUBMISSION = b"PUB ev.submitted."
 PAYLOAD = b"PUB pl."

@@ -9,10 +9,10 @@ import pytest
 from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.subjects import queue_token
-from tests.containers import OpenBao
-from tests.integration.test_api_support import Bench, api
-from tests.servers import NatsProcess
-from tests.views import job_view
+from tests.support.api_bench import Bench, api
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess
+from tests.support.views import job_view
 
 LONG_AGO = "2020-01-01T00:00:00Z"
 

@@ -7,10 +7,10 @@ import pytest
 from stint.core.errors import JobFailedError
 from stint.core.payload import JobPayload
 from stint_runner.inputs.opening import Opened, Opener
-from tests.containers import OpenBao
-from tests.integration.test_api_support import ROLE, SEALED, Bench, api
-from tests.servers import NatsProcess
-from tests.submissions import opened, stored, submitted
+from tests.support.api_bench import ROLE, SEALED, Bench, api
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess
+from tests.support.submissions import opened, stored, submitted
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from starlette.types import Message
 
 from stint_api.app import create_app
 from stint_api.read.index import ListIndex
-from tests.containers import OpenBao
-from tests.integration.test_api_support import Bench, api, secret
-from tests.servers import NatsProcess
-from tests.views import job_view
+from tests.support.api_bench import Bench, api, secret
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess
+from tests.support.views import job_view
 
 DURATION = "gostint_request_duration_seconds"
 METRICS = "/v1/api/metrics"

@@ -23,10 +23,10 @@ from schemathesis.specs.openapi.checks import (
 from scripts.api_doc import openapi
 
 from stint.vault.setup import client_token
-from tests.brokers import connected
-from tests.containers import OpenBao
-from tests.integration.test_api_support import SEALED, ApiProcess, service_environ
-from tests.servers import NatsProcess, running
+from tests.support.api_bench import SEALED, ApiProcess, service_environ
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess, running
 
 JOBS = "/v1/api/job"
 Case = schemathesis.Case[Any]

@@ -19,12 +19,12 @@ from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStrea
 from stint.jetstream.output import BATCH, BATCH_BYTES
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
-from tests import events
-from tests.brokers import connected
-from tests.containers import OpenBao
 from tests.integration.test_api_process import becomes, submitted
-from tests.integration.test_api_support import ApiProcess, service_environ
-from tests.servers import NatsProcess, running
+from tests.support import events
+from tests.support.api_bench import ApiProcess, service_environ
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess, running
 
 TOKEN = queue_token("deploys")
 JOBS = "/v1/api/job"

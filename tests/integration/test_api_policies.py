@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from stint.vault.setup import client_token
-from tests.containers import OpenBao
-from tests.integration.test_api_support import ROLE, Bench, api
-from tests.servers import NatsProcess
+from tests.support.api_bench import ROLE, Bench, api
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess
 
 BODY = {"wrap_secret_id": "x", "payload": "vault:v1:c2VhbGVk"}
 

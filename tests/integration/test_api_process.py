@@ -13,11 +13,11 @@ from stint.client.api import Api, LiveEvent
 from stint.core.subjects import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
 from stint.vault.setup import client_token
-from tests import events
-from tests.containers import OpenBao
-from tests.integration.test_api_support import SEALED, ApiProcess, secret, service_environ
-from tests.outputs import Writer
-from tests.servers import BaoProcess, NatsProcess, free_port, running
+from tests.support import events
+from tests.support.api_bench import SEALED, ApiProcess, secret, service_environ
+from tests.support.containers import OpenBao
+from tests.support.outputs import Writer
+from tests.support.servers import BaoProcess, NatsProcess, free_port, running
 
 PLAIN = {"wrap_secret_id": "not-looked-at", "qname": "deploys", "payload": SEALED}
 

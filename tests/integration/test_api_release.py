@@ -10,10 +10,10 @@ from stint.core.events import AnyEvent, Ended, Released
 from stint.core.job import Job
 from stint.ports import Outcome
 from stint_api.read.commands import RELEASED
-from tests.containers import OpenBao
-from tests.events import ended, held, kill_requested, started
-from tests.integration.test_api_support import Bench, api
-from tests.servers import NatsProcess
+from tests.support.api_bench import Bench, api
+from tests.support.containers import OpenBao
+from tests.support.events import ended, held, kill_requested, started
+from tests.support.servers import NatsProcess
 
 ID = "0123456789abcdef01234567"
 

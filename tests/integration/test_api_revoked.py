@@ -14,10 +14,10 @@ from stint.client.api import Api, ApiRefusedError, LiveEvent
 from stint.client.follow import Narrator, follow
 from stint.vault.adapter import Edge
 from stint.vault.setup import client_token
-from tests.containers import OpenBao
 from tests.integration.test_api_process import becomes, submitted
-from tests.integration.test_api_support import ApiProcess, service_environ
-from tests.servers import NatsProcess, running
+from tests.support.api_bench import ApiProcess, service_environ
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess, running
 
 WITHIN = 20
 """Seconds that an end may take: a check each five, and a busy machine."""

@@ -15,10 +15,10 @@ from stint.ports import Outcome
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint_api.app import create_app
-from tests.containers import OpenBao
-from tests.integration.test_api_support import SEALED, Bench, api
-from tests.servers import BaoProcess, NatsProcess
-from tests.submissions import Client, in_cubbyhole, stored
+from tests.support.api_bench import SEALED, Bench, api
+from tests.support.containers import OpenBao
+from tests.support.servers import BaoProcess, NatsProcess
+from tests.support.submissions import Client, in_cubbyhole, stored
 
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 SPENT = "The job is not queued, and its cubbyhole is spent: Stint itself has read it"

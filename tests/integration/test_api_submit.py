@@ -10,10 +10,10 @@ import pytest
 
 from stint.core.errors import VaultError
 from stint.core.payload import JobPayload, parse_payload
-from tests.containers import OpenBao
-from tests.integration.test_api_support import ROLE, SEALED, ApiProcess, Bench, api, secret, service_environ
-from tests.servers import BaoProcess, NatsProcess, running
-from tests.submissions import Client, opened, stored, submitted
+from tests.support.api_bench import ROLE, SEALED, ApiProcess, Bench, api, secret, service_environ
+from tests.support.containers import OpenBao
+from tests.support.servers import BaoProcess, NatsProcess, running
+from tests.support.submissions import Client, opened, stored, submitted
 
 MIB = 1 << 20
 

@@ -13,11 +13,11 @@ from stint.core.subjects import PAYLOADS, queue_token
 from stint.jetstream import JetStreamEventLog
 from stint.ports import EventLog, Outcome
 from stint_api.app import create_app
-from tests import events
-from tests.containers import OpenBao
-from tests.integration.test_api_support import Bench, api
-from tests.servers import NatsProcess
-from tests.submissions import Client, in_cubbyhole, messages, stored, submitted
+from tests.support import events
+from tests.support.api_bench import Bench, api
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess
+from tests.support.submissions import Client, in_cubbyhole, messages, stored, submitted
 
 PLAIN: dict[str, Any] = {"payload": "", "container_image": "busybox", "run": ["true"]}
 

@@ -12,10 +12,10 @@ from stint_api.__main__ import LOOKUPS
 from stint_api.auth import tokens
 from stint_api.auth.tokens import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
 from stint_api.errors import RefusalError
-from tests.containers import OpenBao
-from tests.integration.test_api_support import Clock, api
-from tests.servers import BaoProcess, NatsProcess
-from tests.vault_bench import make_bench
+from tests.support.api_bench import Clock, api
+from tests.support.containers import OpenBao
+from tests.support.servers import BaoProcess, NatsProcess
+from tests.support.vault_bench import make_bench
 
 BOGUS = "bogus-token"
 

@@ -13,10 +13,10 @@ from stint.core.events import Deleted, Ended, KillRequested, Submitted
 from stint.vault.adapter import Edge
 from stint.vault.setup import client_token
 from stint_api.read.live import fact
-from tests.containers import OpenBao
 from tests.integration.test_api_process import becomes, submitted
-from tests.integration.test_api_support import ApiProcess, Bench, api, secret, service_environ
-from tests.servers import NatsProcess, running
+from tests.support.api_bench import ApiProcess, Bench, api, secret, service_environ
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess, running
 
 
 @pytest.fixture(scope="module")

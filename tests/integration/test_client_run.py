@@ -39,12 +39,12 @@ from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, 
 from stint.vault import Vault, open_ticket
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
-from tests import events
-from tests.brokers import connected
-from tests.containers import OpenBao
-from tests.integration.test_api_support import ROLE, ApiProcess, secret, service_environ
-from tests.outputs import Writer
-from tests.servers import NatsProcess, free_port, running
+from tests.support import events
+from tests.support.api_bench import ROLE, ApiProcess, secret, service_environ
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao
+from tests.support.outputs import Writer
+from tests.support.servers import NatsProcess, free_port, running
 
 
 @dataclass

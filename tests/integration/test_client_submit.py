@@ -11,9 +11,9 @@ from stint.client import Endpoints
 from stint.client import api as client_api
 from stint.client.api import ApiRefusedError, ApiUnreachableError, connect
 from stint.vault.setup import client_token
-from tests.containers import OpenBao
-from tests.integration.test_api_support import SEALED, ApiProcess, secret, service_environ
-from tests.servers import NatsProcess, free_port, running
+from tests.support.api_bench import SEALED, ApiProcess, secret, service_environ
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess, free_port, running
 
 
 @dataclass

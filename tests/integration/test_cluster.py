@@ -28,13 +28,13 @@ from stint.jetstream.sourcing import SILENCE, silence
 from stint.ports import Outcome, Place
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
-from tests import events
-from tests.cluster import SIZE, Cluster, clustered, connected_to
-from tests.containers import OpenBao
-from tests.integration.test_api_support import SEALED, api
-from tests.outputs import written
-from tests.runner_bench import make_bench
-from tests.servers import NatsProcess
+from tests.support import events
+from tests.support.api_bench import SEALED, api
+from tests.support.cluster import SIZE, Cluster, clustered, connected_to
+from tests.support.containers import OpenBao
+from tests.support.outputs import written
+from tests.support.runner_bench import make_bench
+from tests.support.servers import NatsProcess
 
 WRITERS = 8
 JOBS_BEFORE = 40

@@ -12,7 +12,7 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import check_content
 from stint_runner.inputs.tarball import Tarball
-from tests.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record
+from tests.support.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record
 
 
 def named(path: str) -> bytes:

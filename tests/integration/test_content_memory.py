@@ -15,10 +15,10 @@ import pytest
 
 from stint.core.subjects import queue_token
 from stint.jetstream import Broker
-from tests.containers import OpenBao
-from tests.outputs import written
-from tests.runner_bench import Bench, make_bench
-from tests.runner_process import RunnerProcess, runner_process
+from tests.support.containers import OpenBao
+from tests.support.outputs import written
+from tests.support.runner_bench import Bench, make_bench
+from tests.support.runner_process import RunnerProcess, runner_process
 
 MEBIBYTE = 2**20
 JOBS = 4

@@ -23,7 +23,7 @@ from stint_runner.engine.overlay import Member, overlay
 from stint_runner.engine.port import ContainerSpec, Engine, Exit, OutputPiece
 from stint_runner.inputs.passwd import passwd_member
 from stint_runner.inputs.secretfile import secrets_member
-from tests.memory_kills import until_told
+from tests.support.memory_kills import until_told
 
 MEBIBYTE = 2**20
 
@@ -195,7 +195,7 @@ async def test_a_slow_reader_does_not_hold_the_container_up(engine: DockerEngine
 
 
 async def test_nothing_is_lost_of_containers_that_live_for_milliseconds(engine: DockerEngine, shell: Shell) -> None:
-    """`tests/loss_bench.py` counts for longer."""
+    """`tests/support/loss_bench.py` counts for longer."""
 
     async def some() -> None:
         for _ in range(5):

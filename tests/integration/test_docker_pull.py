@@ -23,10 +23,10 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.overlay import Member, overlay
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.registry.references import is_transient
-from tests import registry as real
-from tests.containers import OpenBao
-from tests.events import TOKEN, kill_requested
-from tests.runner_bench import make_bench
+from tests.support import registry as real
+from tests.support.containers import OpenBao
+from tests.support.events import TOKEN, kill_requested
+from tests.support.runner_bench import make_bench
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"

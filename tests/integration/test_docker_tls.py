@@ -11,9 +11,9 @@ import pytest
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import tls_context
-from tests.certificates import authority, certificate, openssl
-from tests.second_engine import second_engine
-from tests.servers import free_port
+from tests.support.certificates import authority, certificate, openssl
+from tests.support.second_engine import second_engine
+from tests.support.servers import free_port
 
 
 @dataclass(frozen=True)

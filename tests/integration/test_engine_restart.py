@@ -12,10 +12,10 @@ from stint.core.job import Job, State
 from stint.core.subjects import queue_token
 from stint.jetstream import Broker
 from stint_runner.engine.docker import DockerEngine
-from tests.containers import OpenBao
-from tests.outputs import written
-from tests.runner_bench import Bench, make_bench
-from tests.second_engine import EngineProcess, second_engine
+from tests.support.containers import OpenBao
+from tests.support.outputs import written
+from tests.support.runner_bench import Bench, make_bench
+from tests.support.second_engine import EngineProcess, second_engine
 
 LINES = 60
 WRITER = f"n=1; while [ $n -le {LINES} ]; do echo line $n; n=$((n+1)); sleep 0.4; done"

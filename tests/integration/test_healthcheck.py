@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from stint.process.healthcheck import url
-from tests.containers import OpenBao
-from tests.integration.test_api_support import ApiProcess, service_environ
-from tests.servers import NatsProcess, free_port, running
+from tests.support.api_bench import ApiProcess, service_environ
+from tests.support.containers import OpenBao
+from tests.support.servers import NatsProcess, free_port, running
 
 GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}
 

@@ -47,9 +47,9 @@ from stint_projector.feed import Follower
 from stint_projector.janitor import Janitor
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
-from tests.brokers import connected
-from tests.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
-from tests.servers import NatsProcess
+from tests.support.brokers import connected
+from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
+from tests.support.servers import NatsProcess
 
 JOBS = [f"{number:024x}" for number in range(20)]
 GOES_ON, QUEUED, DELETED = "a" * 24, "b" * 24, "d" * 24

@@ -26,9 +26,9 @@ from stint.jetstream.driver import NoAnswerError
 from stint.jetstream.events import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
 from stint.jetstream.topology import stream_configs
 from stint.ports import Outcome
-from tests.brokers import connected, declare_anew
-from tests.events import TOKEN, ended, started, submitted
-from tests.servers import NatsProcess
+from tests.support.brokers import connected, declare_anew
+from tests.support.events import TOKEN, ended, started, submitted
+from tests.support.servers import NatsProcess
 
 JOB = "0123456789abcdef01234567"
 

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream import connection as connection_module
-from tests.certificates import authority, certificate, openssl
-from tests.servers import NatsProcess, free_port, running
+from tests.support.certificates import authority, certificate, openssl
+from tests.support.servers import NatsProcess, free_port, running
 
 PASSWORD = "sEcReT-of-nats"
 

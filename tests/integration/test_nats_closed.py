@@ -17,13 +17,13 @@ from stint.core.job import State
 from stint.core.subjects import LABEL_JOB, queue_token
 from stint.process.service import BROKER_CLOSED
 from stint_runner.engine.docker import DockerEngine
-from tests.brokers import connected
-from tests.containers import OpenBao
-from tests.integration.test_api_support import ApiProcess, service_environ
-from tests.outputs import written
-from tests.runner_bench import make_bench
-from tests.runner_process import RunnerProcess, runner_process
-from tests.servers import NatsProcess, ServerProcess, free_port, running
+from tests.support.api_bench import ApiProcess, service_environ
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao
+from tests.support.outputs import written
+from tests.support.runner_bench import make_bench
+from tests.support.runner_process import RunnerProcess, runner_process
+from tests.support.servers import NatsProcess, ServerProcess, free_port, running
 
 SENTENCE = "stint: The connection to NATS was closed for good: NATS refuses the user, password"
 OLD, NEW = "sEcReT-old", "sEcReT-new"

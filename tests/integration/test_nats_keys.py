@@ -13,7 +13,7 @@ import nkeys
 import pytest
 
 from stint.jetstream import Access, Broker
-from tests.servers import NatsProcess, running
+from tests.support.servers import NatsProcess, running
 
 UNLIMITED = dict.fromkeys(("subs", "conn", "leaf", "imports", "exports", "data", "payload"), -1) | {"wildcards": True}
 STREAMS = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)

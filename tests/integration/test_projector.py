@@ -21,9 +21,9 @@ from stint_projector.agenda import Agenda
 from stint_projector.feed import TRIES, Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
-from tests.brokers import connected
-from tests.events import TOKEN, deleted, ended, started, submitted
-from tests.servers import NatsProcess
+from tests.support.brokers import connected
+from tests.support.events import TOKEN, deleted, ended, started, submitted
+from tests.support.servers import NatsProcess
 
 JOBS = [f"{number:024x}" for number in range(30)]
 

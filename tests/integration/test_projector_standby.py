@@ -29,9 +29,9 @@ from stint_projector.agenda import Agenda
 from stint_projector.feed import Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
-from tests.brokers import connected
-from tests.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
-from tests.servers import NatsProcess, ServerProcess, running
+from tests.support.brokers import connected
+from tests.support.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
+from tests.support.servers import NatsProcess, ServerProcess, running
 
 TAKEOVER = 10.0
 """Seconds in which a view must be whole again."""

@@ -17,13 +17,13 @@ from stint.core.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
 from stint.ports import StoredView
 from stint.process import background
-from tests.brokers import connected
-from tests.containers import OpenBao
-from tests.integration.test_api_support import Bench, api
 from tests.integration.test_nats_closed import ProjectorProcess, readyz
-from tests.runner_bench import make_bench
-from tests.runner_process import RunnerProcess, runner_process
-from tests.servers import NatsProcess, free_port, running
+from tests.support.api_bench import Bench, api
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao
+from tests.support.runner_bench import make_bench
+from tests.support.runner_process import RunnerProcess, runner_process
+from tests.support.servers import NatsProcess, free_port, running
 
 
 async def becomes(http: httpx.AsyncClient, words: str) -> None:

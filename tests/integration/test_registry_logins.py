@@ -20,8 +20,8 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.registry.docker_config import DockerConfigLogins
 from stint_runner.registry.logins import FirstOf, LoginSource, RegistryLogin
 from stint_runner.registry.vault_logins import VaultLogins
-from tests.registry import Registry, mirrored_engine, registry
-from tests.servers import BaoProcess, running
+from tests.support.registry import Registry, mirrored_engine, registry
+from tests.support.servers import BaoProcess, running
 
 USER = "puller"
 PASSWORD = "correct horse: battery"

@@ -14,10 +14,10 @@ from stint.core.job import Job, State
 from stint.core.subjects import EVENTS, LABEL_JOB, EventAddress, queue_token, unreadable_submission
 from stint.jetstream import Broker
 from stint_runner.engine.docker import DockerEngine
-from tests.containers import OpenBao
-from tests.events import deleted, ended, event_id, kill_requested, started
-from tests.outputs import written
-from tests.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.containers import OpenBao
+from tests.support.events import deleted, ended, event_id, kill_requested, started
+from tests.support.outputs import written
+from tests.support.runner_bench import PASSWORD, Bench, make_bench
 
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 

@@ -12,11 +12,11 @@ from stint.core.job import State
 from stint.core.subjects import LABEL_JOB, WORK, consumer_name, queue_token
 from stint.jetstream import Broker
 from stint_runner.engine.docker import DockerEngine
-from tests.containers import OpenBao
-from tests.events import ended
-from tests.outputs import written
-from tests.runner_bench import Bench, make_bench
-from tests.runner_process import runner_process
+from tests.support.containers import OpenBao
+from tests.support.events import ended
+from tests.support.outputs import written
+from tests.support.runner_bench import Bench, make_bench
+from tests.support.runner_process import runner_process
 
 TOKEN = queue_token("deploys")
 

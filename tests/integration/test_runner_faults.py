@@ -17,11 +17,11 @@ from stint_projector.rebuild import rebuild
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, Exit, OutputPiece
 from stint_runner.output import copying
-from tests.containers import OpenBao
-from tests.events import ended, kill_requested, started
 from tests.integration.test_projector import projector
-from tests.outputs import written
-from tests.runner_bench import Bench, make_bench
+from tests.support.containers import OpenBao
+from tests.support.events import ended, kill_requested, started
+from tests.support.outputs import written
+from tests.support.runner_bench import Bench, make_bench
 
 TOKEN = queue_token("deploys")
 

@@ -19,11 +19,11 @@ from stint.jetstream import Broker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec
-from tests.containers import OpenBao
-from tests.events import kill_requested, started
-from tests.memory_kills import until_told
-from tests.outputs import written
-from tests.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.containers import OpenBao
+from tests.support.events import kill_requested, started
+from tests.support.memory_kills import until_told
+from tests.support.outputs import written
+from tests.support.runner_bench import PASSWORD, Bench, make_bench
 
 TOKEN = queue_token("deploys")
 NO_DEFAULTS = Limits()

@@ -19,11 +19,11 @@ from stint_runner.clock import boot_time
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo
 from tests.api.archive import targz
-from tests.containers import OpenBao
-from tests.events import AT, event_id
-from tests.outputs import written
-from tests.runner_bench import PASSWORD, Bench, make_bench
-from tests.runner_process import LEASE, RunnerProcess, runner_process
+from tests.support.containers import OpenBao
+from tests.support.events import AT, event_id
+from tests.support.outputs import written
+from tests.support.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.runner_process import LEASE, RunnerProcess, runner_process
 
 QUEUE = "deploys"
 TOKEN = queue_token(QUEUE)

@@ -7,11 +7,11 @@ from stint.core.subjects import LABEL_JOB, queue_token
 from stint.jetstream import Broker
 from stint_runner.engine.port import Engine
 from stint_runner.lease.lease import KILL, LeaseTimes
-from tests.brokers import connected
-from tests.containers import OpenBao
-from tests.outputs import written
-from tests.runner_bench import Bench, make_bench
-from tests.servers import NatsProcess
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao
+from tests.support.outputs import written
+from tests.support.runner_bench import Bench, make_bench
+from tests.support.servers import NatsProcess
 
 LEASE = 3.0
 """Seconds: short, so that the test is."""

@@ -9,8 +9,8 @@ import pytest
 from stint.core.events import Ended
 from stint.core.job import Job, State
 from stint.jetstream import Broker
-from tests.containers import OpenBao
-from tests.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.containers import OpenBao
+from tests.support.runner_bench import PASSWORD, Bench, make_bench
 
 MIB = 2**20
 REFS = ["PASSWORD@kv/data/demo.password", "NUMBER@kv/data/demo.number"]

@@ -10,8 +10,8 @@ from nats.aio.client import Client
 
 from stint.cli.dev.demo_image import BUSYBOX, build, connect, ensure_image
 from stint.core.errors import EngineUnavailableError, ImageError
-from tests.containers import LABEL, OWNER, OpenBao, sweep
-from tests.servers import BaoProcess, NatsProcess, free_port
+from tests.support.containers import LABEL, OWNER, OpenBao, sweep
+from tests.support.servers import BaoProcess, NatsProcess, free_port
 
 
 async def _client(url: str) -> Client:

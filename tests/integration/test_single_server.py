@@ -9,9 +9,9 @@ from stint.core.events import Started, Submitted
 from stint.core.subjects import EVENTS, WORK
 from stint.jetstream import Broker, JetStreamEventLog
 from stint.ports import Outcome
-from tests import events
-from tests.brokers import connected
-from tests.servers import NatsProcess
+from tests.support import events
+from tests.support.brokers import connected
+from tests.support.servers import NatsProcess
 
 KILLS = 5
 WRITERS = 8

@@ -16,10 +16,10 @@ from stint.ports import Place
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_sweeper
 from stint_projector.sweeper import MISSING
-from tests.brokers import connected
-from tests.events import TOKEN, ended, held, started, submitted
 from tests.integration.test_janitor import happen, working
-from tests.servers import NatsProcess
+from tests.support.brokers import connected
+from tests.support.events import TOKEN, ended, held, started, submitted
+from tests.support.servers import NatsProcess
 
 LOST, HELD, QUEUED, RUNNING, ENDED = (f"{number:024x}" for number in range(5))
 SHORT = {"STINT_LEASE": "0.6", "STINT_TAKEOVER": "0.4"}

@@ -9,8 +9,8 @@ import pytest
 
 from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
 from stint.vault import BUS_KEY, Ticket, Vault, error_text, open_ticket, seal_ticket
-from tests.containers import OpenBao
-from tests.vault_bench import Bench, make_bench
+from tests.support.containers import OpenBao
+from tests.support.vault_bench import Bench, make_bench
 
 TICKET = Ticket(wrap_secret_id="s.wrapping-token", payload_sha256="ab" * 32, wrap_expires_at="2026-01-02T03:04:05Z")
 

@@ -6,8 +6,8 @@ import secrets
 import pytest
 
 from stint.vault import queue_path, release_path
-from tests.containers import OpenBao
-from tests.vault_bench import Bench, make_bench
+from tests.support.containers import OpenBao
+from tests.support.vault_bench import Bench, make_bench
 
 NAMES = [
     *("a", "a/", "a//", "/a", " a", "a ", "a,b", "a/b", "a//b", "a/../b", "./a", ".", "..", "", " ", "/", "a\u00a0"),

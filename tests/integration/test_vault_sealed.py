@@ -17,10 +17,10 @@ from stint.vault.adapter import Edge
 from stint.vault.client import Login
 from stint_runner.inputs import opening
 from stint_runner.inputs.one_time import MAYBE_SPENT
-from tests.containers import OpenBao
-from tests.outputs import written
-from tests.runner_bench import PASSWORD, Bench, make_bench
-from tests.servers import BaoProcess
+from tests.support.containers import OpenBao
+from tests.support.outputs import written
+from tests.support.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.servers import BaoProcess
 
 T = TypeVar("T")
 TIMEOUT = 1.0

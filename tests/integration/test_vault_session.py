@@ -6,8 +6,8 @@ import pytest
 
 from stint.core.errors import VaultDeniedError, VaultRefusedError
 from stint.vault import AppRoleSession, Login, Vault
-from tests.containers import OpenBao
-from tests.vault_bench import Bench, make_bench
+from tests.support.containers import OpenBao
+from tests.support.vault_bench import Bench, make_bench
 
 
 @pytest.fixture

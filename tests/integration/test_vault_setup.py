@@ -15,7 +15,7 @@ from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, AppRoleSession, Vault
 from stint.vault.adapter import Edge
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
-from tests.servers import BaoProcess, running
+from tests.support.servers import BaoProcess, running
 
 ROLE = "stint-job"
 PARTS = 15

@@ -13,9 +13,9 @@ from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, decl
 from stint.jetstream.answers import error_code
 from stint.jetstream.consumers import make_consumer
 from stint.jetstream.work_queues import JetStreamDelivery
-from tests.brokers import connected
-from tests.events import TOKEN, submitted
-from tests.servers import NatsProcess
+from tests.support.brokers import connected
+from tests.support.events import TOKEN, submitted
+from tests.support.servers import NatsProcess
 
 JOB = "0123456789abcdef01234567"
 CONSUMER = consumer_name(TOKEN)

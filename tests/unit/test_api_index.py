@@ -15,7 +15,7 @@ from stint.ports import StoredView
 from stint.process.background import Background, Part
 from stint.testing import MemoryViews
 from stint_api.read.index import Counts, ListIndex, _Views
-from tests.views import job_view
+from tests.support.views import job_view
 
 RETENTION = timedelta(hours=6)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -14,8 +14,8 @@ from stint.testing import MemoryEventLog, MemoryOutput
 from stint_api.read import live
 from stint_api.read.live import LiveJob, Position
 from stint_api.routes import documents
-from tests import events
-from tests.outputs import Writer
+from tests.support import events
+from tests.support.outputs import Writer
 
 ID = "0" * 24
 

@@ -21,7 +21,7 @@ from stint_api.read.output import CHUNK_COST, KEPT, Snapshot
 from stint_api.read.runners import summary
 from stint_api.routes import documents
 from stint_api.web.streaming import PIECE, WHOLE, answer
-from tests import events
+from tests.support import events
 
 ID = "0" * 24
 EURO = "\u20ac".encode()

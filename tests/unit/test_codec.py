@@ -6,7 +6,7 @@ from stint.core.codec import decode_event, encode, to_record
 from stint.core.errors import UndecodableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Started
 from stint.core.subjects import EventAddress
-from tests.events import deleted, ended, kill_requested, launched, rejected, started, submitted
+from tests.support.events import deleted, ended, kill_requested, launched, rejected, started, submitted
 
 ALL = [submitted(), started(), launched(), ended(), kill_requested(), rejected(), deleted()]
 

@@ -15,7 +15,7 @@ from stint.core.errors import JobFailedError
 from stint_runner.inputs import content
 from stint_runner.inputs.content import Manifest, check_content, parse_manifest, yaml_mapping
 from stint_runner.inputs.tarball import Tarball
-from tests.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record
+from tests.support.tarballs import END, GNU, HIDDEN, ONE_BLOCK, extended, header, padded, record
 
 Entry = tuple[str, bytes]
 

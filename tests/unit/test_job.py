@@ -21,7 +21,7 @@ from stint.core.job import (
     evolve,
     fold,
 )
-from tests.events import (
+from tests.support.events import (
     AT,
     TOKEN,
     deleted,

@@ -13,7 +13,7 @@ from stint.testing import MemoryEventLog
 from stint_runner.clock import boot_time
 from stint_runner.lease.lease import Lease
 from stint_runner.lease.leased import Leased
-from tests.events import TOKEN
+from tests.support.events import TOKEN
 
 ADDRESS = EventAddress("submitted", TOKEN, "0" * 24)
 

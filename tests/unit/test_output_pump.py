@@ -20,8 +20,8 @@ from stint_runner.output.copying import Copying
 from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindError
 from stint_runner.output.pump import OUTPUT_LIMIT, OutputPump
 from stint_runner.output.redact import Redactor
-from tests.events import TOKEN
-from tests.outputs import written
+from tests.support.events import TOKEN
+from tests.support.outputs import written
 
 JOB = "0" * 24
 SECRET = "correct horse"

@@ -16,7 +16,7 @@ from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryVi
 from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
-from tests.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
 
 JOB = "0123456789abcdef01234567"
 

@@ -19,7 +19,7 @@ from stint_projector.agenda import Agenda
 from stint_projector.facts import FactJanitor
 from stint_projector.janitor import SWEEP_INTERVAL, TICK, Janitor, interval
 from stint_projector.rebuild import rebuild
-from tests.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
 from tests.unit.test_projector import JOB, Bench
 
 OTHER = "f" * 24

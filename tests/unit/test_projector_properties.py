@@ -19,7 +19,18 @@ from stint.ports import StoredView
 from stint.testing import MemoryEventLog, MemoryViews
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
-from tests.events import TOKEN, deleted, ended, held, kill_requested, launched, rejected, released, started, submitted
+from tests.support.events import (
+    TOKEN,
+    deleted,
+    ended,
+    held,
+    kill_requested,
+    launched,
+    rejected,
+    released,
+    started,
+    submitted,
+)
 from tests.unit.test_projector import Bench
 
 JOBS = [f"{number:024x}" for number in range(2)]

@@ -5,7 +5,7 @@ from stint.core.events import AnyEvent
 from stint.core.job import Job, fold
 from stint.core.view import view
 from stint.testing import MemoryEventLog
-from tests.events import TOKEN, ended, started, submitted
+from tests.support.events import TOKEN, ended, started, submitted
 from tests.unit.test_projector import JOB, Bench
 
 

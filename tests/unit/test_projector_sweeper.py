@@ -12,7 +12,7 @@ from stint.core.subjects import EventAddress, queue_token
 from stint.ports import Outcome, Place, Strays
 from stint.testing import MemoryEventLog, MemoryHistory
 from stint_projector.sweeper import MISSING, SHARE, Sweeper
-from tests.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
+from tests.support.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
 from tests.unit.test_projector import JOB
 
 OTHER = "f" * 24

@@ -21,8 +21,8 @@ from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.output.pieces import CHUNK_BYTES
 from stint_runner.output.pump import OutputPump
 from stint_runner.waiting import append_surely
-from tests.events import TOKEN, started, submitted
-from tests.outputs import written
+from tests.support.events import TOKEN, started, submitted
+from tests.support.outputs import written
 
 JOB = "0" * 24
 

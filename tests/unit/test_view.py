@@ -7,7 +7,7 @@ from stint.core.codec import encode
 from stint.core.events import AnyEvent
 from stint.core.job import fold
 from stint.core.view import NEVER, JobView, expiry, parse_time, view
-from tests.events import ended, kill_requested, launched, record, records, rejected, started, submitted
+from tests.support.events import ended, kill_requested, launched, record, records, rejected, started, submitted
 
 
 def _view(*events: AnyEvent) -> JobView:

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from stint_runner.watchdog.watchdog import TICK
-from tests.runner_bench import Bench
-from tests.servers import ServerProcess, free_port
+from tests.support.runner_bench import Bench
+from tests.support.servers import ServerProcess, free_port
 
 LEASE = 6.0
 """L in seconds: with it a lost runner is noticed soon."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import httpx
 
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BRIDGE_NAME_RANDOM = 4

@@ -11,7 +11,7 @@ from stint.core.job import Job
 from stint.core.subjects import WORK, queue_token
 from stint.vault import AppRoleSession, Ticket, open_ticket
 from stint_runner.inputs.opening import Opened, Opener
-from tests.integration.test_api_support import ROLE, SEALED, Bench, secret, service_environ
+from tests.support.api_bench import ROLE, SEALED, Bench, secret, service_environ
 
 
 @dataclass

@@ -25,7 +25,7 @@ from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_api.__main__ import build
 from stint_api.app import Parts, create_app
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 ROLE = "stint-job"
 SEALED = "vault:v1:c2VhbGVk"

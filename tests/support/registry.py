@@ -17,8 +17,8 @@ import stamina
 
 from stint.cli.dev.demo_image import build, connect
 from stint.core.errors import ImageError
-from tests.second_engine import second_engine
-from tests.servers import ServerProcess, free_port, running
+from tests.support.second_engine import second_engine
+from tests.support.servers import ServerProcess, free_port, running
 
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _ACCESS = re.compile(

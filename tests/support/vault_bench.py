@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from stint.core.errors import VaultRefusedError
 from stint.vault import BUS_KEY, Vault
 from stint.vault.adapter import Edge
-from tests.containers import OpenBao
+from tests.support.containers import OpenBao
 
 
 class Bench(NamedTuple):

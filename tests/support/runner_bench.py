@@ -38,9 +38,9 @@ from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.spec import labels
 from stint_runner.parts import Parts
 from stint_runner.watchdog.deadlines import Deadlines
-from tests.brokers import declare_anew
-from tests.containers import OpenBao
-from tests.events import AT, kill_requested
+from tests.support.brokers import declare_anew
+from tests.support.containers import OpenBao
+from tests.support.events import AT, kill_requested
 
 ROLE = "stint-job"
 PASSWORD = "correct horse battery staple"

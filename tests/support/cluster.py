@@ -9,7 +9,7 @@ from typing import Any
 
 from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
-from tests.servers import NatsProcess, free_port
+from tests.support.servers import NatsProcess, free_port
 
 SIZE = 3
 ELECTED = 60.0

@@ -1,6 +1,6 @@
 """How often the output of containers that live for milliseconds is lost: attached to, and in the engine's log.
 
-`python -m tests.loss_bench [CONTAINERS] [AT_A_TIME]` says how many were not whole. Run it beside other load.
+`python -m tests.support.loss_bench [CONTAINERS] [AT_A_TIME]` says how many were not whole. Run it beside other load.
 """
 
 import asyncio
