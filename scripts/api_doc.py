@@ -8,7 +8,8 @@ from scripts.state_machine import member_docs, replace_block, table
 
 from stint.core.job import State
 from stint.jetstream import Broker
-from stint.process.settings import ApiSettings, load
+from stint.process.environment import load
+from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint_api.__main__ import build
 from stint_api.app import create_app

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from scripts.state_machine import member_docs, replace_block, table
 
+from stint.process.environment import Shape
 from stint.process.settings import (
     ApiSettings,
     EngineSettings,
@@ -16,7 +17,6 @@ from stint.process.settings import (
     ProjectorSettings,
     RunnerSettings,
     Settings,
-    Shape,
 )
 
 README: Final = Path(__file__).parents[1] / "README.md"

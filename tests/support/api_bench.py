@@ -18,7 +18,8 @@ from stint.core.codec import encode
 from stint.core.subjects import RUNNERS_BUCKET, kv_subject
 from stint.core.view import JobView
 from stint.jetstream import Broker, JetStreamViews
-from stint.process.settings import ApiSettings, load
+from stint.process.environment import load
+from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint.vault.adapter import Edge
 from stint.vault.policies import CLIENT, OPERATOR

@@ -5,7 +5,8 @@ import pytest
 from pydantic import AliasChoices
 
 from stint.core.errors import ConfigError
-from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings, load, setting_names
+from stint.process.environment import load, setting_names
+from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings
 
 SHAPES = (ApiSettings, RunnerSettings, ProjectorSettings)
 GIVEN = {

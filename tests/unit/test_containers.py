@@ -10,7 +10,8 @@ import yaml
 from scripts.pip_conf import ca_bundle, pip_conf
 from scripts.vault_files import FILES
 
-from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings, setting_names
+from stint.process.environment import setting_names
+from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stint.process.settings import EngineSettings, RunnerSettings, Settings, setting_names
+from stint.process.environment import setting_names
+from stint.process.settings import EngineSettings, RunnerSettings, Settings
 from stint_runner.clock import boot_id, boot_time
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError, state_folder
 from stint_runner.watchdog.guard import environment, guarded

@@ -19,7 +19,8 @@ from stint.core.events import EVENT_TYPES, Ended
 from stint.core.job import LEGAL, State
 from stint.core.payload import JobPayload
 from stint.core.view import JobView
-from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, setting_names
+from stint.process.environment import setting_names
+from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings
 from stint_api.routes.info import HealthBody
 from stint_api.routes.schemas import ERRORS, REASONS, JobBody, SubmitBody
 from stint_api.submit.body import Envelope

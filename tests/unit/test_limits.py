@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from stint.core.errors import ConfigError, JobFailedError, UndecodableError
 from stint.core.limits import LimitPolicy, Limits, check_limits, parse_memory
 from stint.core.payload import JobPayload, parse_payload
-from stint.process.settings import RunnerSettings, load
+from stint.process.environment import load
+from stint.process.settings import RunnerSettings
 
 LOGINS = {"STINT_RUNNER_ROLE_ID": "a", "STINT_RUNNER_SECRET_ID": "b", "STINT_ROLE_ID": "c"}
 NOTHING = Limits()

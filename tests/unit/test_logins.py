@@ -12,7 +12,8 @@ from rich.pretty import pretty_repr
 from structlog.testing import capture_logs
 
 from stint.core.errors import ConfigError
-from stint.process.settings import EngineSettings, RunnerSettings, setting_names
+from stint.process.environment import setting_names
+from stint.process.settings import EngineSettings, RunnerSettings
 from stint_runner.registry.docker_config import DockerConfigLogins
 from stint_runner.registry.logins import FirstOf, LoginError, LoginSource, RegistryLogin
 

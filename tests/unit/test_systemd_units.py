@@ -11,7 +11,8 @@ import pytest
 from typer.main import get_command
 
 from stint.cli.app import app
-from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings, load, setting_names
+from stint.process.environment import load, setting_names
+from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings
 from stint_runner.__main__ import CLEAN_UP
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from stint.core.errors import ConfigError
-from stint.process.settings import ApiSettings, Settings, load
+from stint.process.environment import load
+from stint.process.settings import ApiSettings, Settings
 
 WITHIN: Final = 5.0
 """Seconds for the answer."""

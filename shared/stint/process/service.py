@@ -9,7 +9,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from stint.core.errors import BrokerClosedError, ConfigError
 from stint.process import logs
-from stint.process.settings import Settings, load
+from stint.process.environment import load
+from stint.process.settings import Settings
 
 S = TypeVar("S", bound=Settings)
 

@@ -7,29 +7,13 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.limits import LimitPolicy, Limits, parse_memory
-
-S = TypeVar("S", bound="Shape")
-
-
-def _env(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
+from stint.process.environment import Shape
 
 
 def _bytes(value: int | str) -> int:
@@ -51,77 +35,73 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 """0 takes a free one."""
 
 
-class Shape(BaseModel):
-    """Settings that belong together."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore", allow_inf_nan=False)
+def _host_and_random_part() -> str:
+    return f"{re.sub('[^A-Za-z0-9_-]', '-', platform.node())[:100]}-{secrets.token_hex(4)}"
 
 
 class Settings(Shape):
     """What every service needs: where NATS and Vault are."""
 
-    nats_url: str = Field("nats://127.0.0.1:4222", validation_alias=_env("STINT_NATS_URL", "NATS_URL"))
+    nats_url: str = "nats://127.0.0.1:4222"
     """NATS servers, comma-separated. Credentials can be part of the URL. `tls://`: never without TLS."""
-    nats_cacert: str = Field("", validation_alias=_env("STINT_NATS_CACERT"))
+    nats_cacert: str = ""
     """A CA bundle to verify NATS with; requires TLS."""
-    nats_cert: str = Field("", validation_alias=_env("STINT_NATS_CERT"))
+    nats_cert: str = ""
     """Certificate chain to show to NATS, PEM; requires TLS."""
-    nats_key: str = Field("", validation_alias=_env("STINT_NATS_KEY"))
+    nats_key: str = ""
     """Its key, PEM."""
-    nats_creds: SecretStr = Field(SecretStr(""), validation_alias=_env("STINT_NATS_CREDS"))
+    nats_creds: SecretStr = SecretStr("")
     """Text of a credentials file: a user's JWT and seed. Give the file as `STINT_NATS_CREDS_FILE`."""
-    nats_nkey: SecretStr = Field(SecretStr(""), validation_alias=_env("STINT_NATS_NKEY"))
+    nats_nkey: SecretStr = SecretStr("")
     """A user's nkey seed. Give its file as `STINT_NATS_NKEY_FILE`."""
-    js_prefix: str = Field("$JS.API", validation_alias=_env("STINT_JS_PREFIX"))
+    js_prefix: str = "$JS.API"
     """Prefix of the JetStream API, where it is imported from another account."""
-    replicas: Annotated[int, Field(ge=1, le=5)] = Field(1, validation_alias=_env("STINT_REPLICAS"))
+    replicas: Annotated[int, Field(ge=1, le=5)] = 1
     """Copies of each stream: 1, or 3 on a cluster."""
-    vault_addr: str = Field("http://127.0.0.1:8200", validation_alias=_env("VAULT_ADDR"))
+    vault_addr: str = "http://127.0.0.1:8200"
     """The Vault or OpenBao server."""
-    vault_external_addr: str = Field("", validation_alias=_env("VAULT_EXTERNAL_ADDR"))
+    vault_external_addr: str = ""
     """Where clients reach it, if elsewhere."""
-    vault_cacert: str = Field("", validation_alias=_env("VAULT_CACERT"))
+    vault_cacert: str = ""
     """A CA bundle to verify it with."""
-    role: str = Field("stint-job", validation_alias=_env("STINT_ROLE", "GOSTINT_ROLENAME"))
+    role: str = "stint-job"
     """The AppRole that jobs log in with, and the name of the transit key that seals payloads."""
-    retention: Seconds = Field(6 * 3600, validation_alias=_env("STINT_RETENTION"))
+    retention: Seconds = 6 * 3600
     """Seconds that an ended job can be read."""
-    health_port: Port | None = Field(None, validation_alias=_env("STINT_HEALTH_PORT"))
+    health_port: Port | None = None
     """Port of /healthz and /readyz on loopback, for runners and projectors; 0 takes a free one."""
-    compat: Literal["", "gostint"] = Field("", validation_alias=_env("STINT_COMPAT"))
+    compat: Literal["", "gostint"] = ""
     """`gostint`: behave as GoStint does where Stint differs for good reason."""
 
 
 class ApiSettings(Settings):
     """The API's own."""
 
-    host: str = Field("", validation_alias=_env("STINT_HOST"))
+    host: str = ""
     """Address to listen on. Default: all with TLS, loopback only without."""
-    port: Port = Field(3232, validation_alias=_env("STINT_PORT", "GOSTINT_PORT"))
+    port: Port = 3232
     """Port to listen on; 0 takes a free one."""
-    port_report: str = Field("", validation_alias=_env("STINT_PORT_REPORT"))
+    port_report: str = ""
     """A file to write the port to, once it listens, for whoever gave port 0."""
-    tls_cert: str = Field("", validation_alias=_env("STINT_TLS_CERT", "GOSTINT_SSL_CERT"))
+    tls_cert: str = ""
     """Certificate chain, PEM."""
-    tls_key: str = Field("", validation_alias=_env("STINT_TLS_KEY", "GOSTINT_SSL_KEY"))
+    tls_key: str = ""
     """Its key, PEM."""
-    api_role_id: str = Field(validation_alias=_env("STINT_API_ROLE_ID", "GOSTINT_RUN_ROLEID"))
+    api_role_id: str
     """The API's own AppRole."""
-    api_secret_id: SecretStr = Field(validation_alias=_env("STINT_API_SECRET_ID", "GOSTINT_RUN_SECRETID"))
+    api_secret_id: SecretStr
     """Its secret id."""
-    authz: Literal["any", "vault"] = Field("vault", validation_alias=_env("STINT_AUTHZ"))
+    authz: Literal["any", "vault"] = "vault"
     """`vault`: policies on `stint/queue/<qname>` decide. `any`: every valid token may do everything."""
-    request_bytes: Annotated[Bytes, Field(ge=30 * 2**20)] = Field(
-        64 * 2**20, validation_alias=_env("STINT_REQUEST_BYTES")
-    )
+    request_bytes: Annotated[Bytes, Field(ge=30 * 2**20)] = 64 * 2**20
     """Bytes of request bodies held at a time, at least `30m`; beyond them a submission gets a 503 (`Retry-After`)."""
-    request_timeout: Seconds = Field(10.0, validation_alias=_env("STINT_REQUEST_TIMEOUT"))
+    request_timeout: Seconds = 10.0
     """Seconds in which a request's head must come, and over which the rate of its body is measured."""
-    body_rate: Annotated[float, Field(ge=0, le=10**9)] = Field(1000.0, validation_alias=_env("STINT_BODY_RATE"))
+    body_rate: Annotated[float, Field(ge=0, le=10**9)] = 1000.0
     """The fewest bytes a second at which a request's body must come; else it gets a 408. 0 is no limit."""
-    connections: Annotated[int, Field(ge=1, le=10**6)] = Field(512, validation_alias=_env("STINT_CONNECTIONS"))
+    connections: Annotated[int, Field(ge=1, le=10**6)] = 512
     """Connections at a time; more get a 503 with `Retry-After`. The process needs about 50 file descriptors more."""
-    streams: Annotated[int, Field(ge=1, le=10**6)] = Field(100, validation_alias=_env("STINT_STREAMS"))
+    streams: Annotated[int, Field(ge=1, le=10**6)] = 100
     """Event streams that one caller may have open; more get a 429 with `Retry-After`."""
 
     @model_validator(mode="after")
@@ -145,84 +125,77 @@ class ApiSettings(Settings):
 class LeaseSettings(Settings):
     """What runners and projectors must agree on."""
 
-    lease: Seconds = Field(30.0, validation_alias=_env("STINT_LEASE"))
+    lease: Seconds = 30.0
     """Seconds a delivery is leased for."""
-    takeover: Seconds = Field(15.0, validation_alias=_env("STINT_TAKEOVER"))
+    takeover: Seconds = 15.0
     """Seconds a successor waits after it found that another runner's job was lost."""
 
 
 class EngineSettings(Shape):
     """Where the container engine is, for a runner and its watchdog, which is told nothing else."""
 
-    docker_host: str = Field("", validation_alias=_env("DOCKER_HOST"))
+    docker_host: str = ""
     """The container engine. Default: the local socket."""
-    docker_cert_path: str = Field("", validation_alias=_env("DOCKER_CERT_PATH"))
+    docker_cert_path: str = ""
     """Folder of `ca.pem`, `cert.pem` and `key.pem`. With it, `tcp://` is TLS, and the engine is always verified."""
-    docker_tls_verify: str = Field("", validation_alias=_env("DOCKER_TLS_VERIFY"))
+    docker_tls_verify: str = ""
     """Anything: `tcp://` is TLS, with the files in `DOCKER_CERT_PATH` or `~/.docker`."""
-    docker_api_version: Annotated[str, Field(pattern=r"^(v?[0-9]+\.[0-9]+)?$")] = Field(
-        "", validation_alias=_env("DOCKER_API_VERSION")
-    )
+    docker_api_version: Annotated[str, Field(pattern=r"^(v?[0-9]+\.[0-9]+)?$")] = ""
     """Version of the engine's API to speak, such as `1.43`. Default: the engine's own."""
 
 
 class RunnerSettings(LeaseSettings, EngineSettings):
     """A runner's own."""
 
-    runner_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] = Field(
-        default_factory=lambda: f"{re.sub('[^A-Za-z0-9_-]', '-', platform.node())[:100]}-{secrets.token_hex(4)}",
-        validation_alias=_env("STINT_RUNNER_ID"),
-    )
+    runner_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] = Field(default_factory=_host_and_random_part)
     """Its name. Give a fixed one, so that it can know its own jobs after a restart."""
-    runner_role_id: str = Field(validation_alias=_env("STINT_RUNNER_ROLE_ID"))
+    runner_role_id: str
     """The runner's own AppRole."""
-    runner_secret_id: SecretStr = Field(validation_alias=_env("STINT_RUNNER_SECRET_ID"))
+    runner_secret_id: SecretStr
     """Its secret id."""
-    role_id: str = Field(validation_alias=_env("STINT_ROLE_ID", "GOSTINT_ROLEID"))
+    role_id: str
     """Role id of the jobs' AppRole."""
-    capacity: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default_factory=lambda: 2 * (os.cpu_count() or 1), validation_alias=_env("STINT_CAPACITY")
-    )
+    capacity: Annotated[int, Field(ge=1, le=10_000)] = Field(default_factory=lambda: 2 * (os.cpu_count() or 1))
     """Jobs at a time."""
-    kill_grace: Seconds = Field(15.0, validation_alias=_env("STINT_KILL_GRACE"))
+    kill_grace: Seconds = 15.0
     """Seconds between SIGTERM and SIGKILL when a user kills a job."""
-    hold_queues: str = Field("", validation_alias=_env("STINT_HOLD_QUEUES"))
+    hold_queues: str = ""
     """Patterns of queues, comma-separated, that wait when a job's runner is lost, unless the job's `on_lost` says."""
-    state_dir: str = Field("", validation_alias=_env("STINT_STATE_DIR"))
+    state_dir: str = ""
     """Folder of the running jobs' deadlines, which the watchdog reads. Default: one under `/run` or the user's own."""
-    drain: Pause = Field(30.0, validation_alias=_env("STINT_DRAIN"))
+    drain: Pause = 30.0
     """Seconds that running jobs may go on after SIGTERM or SIGINT; then they are killed."""
-    docker_config: str = Field("", validation_alias=_env("DOCKER_CONFIG"))
+    docker_config: str = ""
     """Folder of Docker's `config.json`, whose registry logins are used. Default: `~/.docker`."""
-    registry_secrets: str = Field("", validation_alias=_env("STINT_REGISTRY_SECRETS"))
+    registry_secrets: str = ""
     """Vault path of registry logins, such as `kv/data/registries`: `user:password` or an object, by registry."""
-    image_retention: Pause = Field(24 * 3600, validation_alias=_env("STINT_IMAGE_RETENTION"))
+    image_retention: Pause = 24 * 3600
     """Seconds that an image which Stint pulled stays after its last use by a job; 0: for ever."""
-    job_network: str = Field("bridge", validation_alias=_env("STINT_JOB_NETWORK"))
+    job_network: str = "bridge"
     """The containers' network: `bridge`, `none`, `host` or a network's name."""
-    images_allow: str = Field("*", validation_alias=_env("STINT_IMAGES_ALLOW"))
+    images_allow: str = "*"
     """Patterns of images that may run, comma-separated, `*` for anything."""
-    job_networks: str = Field("none,bridge", validation_alias=_env("STINT_JOB_NETWORKS"))
+    job_networks: str = "none,bridge"
     """Networks that a job may ask for, comma-separated: `none`, `bridge`. That of `STINT_JOB_NETWORK` it always may."""
-    job_timeout: Amount = Field(0, validation_alias=_env("STINT_JOB_TIMEOUT"))
+    job_timeout: Amount = 0
     """Seconds that a job may run if it does not ask; 0 is no limit, here and in the next ones."""
-    job_timeout_max: Amount = Field(0, validation_alias=_env("STINT_JOB_TIMEOUT_MAX"))
+    job_timeout_max: Amount = 0
     """The most that a job may ask for, and what it gets if nobody says anything; likewise with the next ones."""
-    job_cpus: Amount = Field(0, validation_alias=_env("STINT_JOB_CPUS"))
+    job_cpus: Amount = 0
     """Processors' worth of time, such as 0.5."""
-    job_cpus_max: Amount = Field(0, validation_alias=_env("STINT_JOB_CPUS_MAX"))
+    job_cpus_max: Amount = 0
     """Its maximum."""
-    job_memory: Bytes = Field(0, validation_alias=_env("STINT_JOB_MEMORY"))
+    job_memory: Bytes = 0
     """Memory and swap together: bytes, or a number with `k`, `m` or `g`."""
-    job_memory_max: Bytes = Field(0, validation_alias=_env("STINT_JOB_MEMORY_MAX"))
+    job_memory_max: Bytes = 0
     """Its maximum."""
-    job_pids: Annotated[int, Field(ge=0)] = Field(4096, validation_alias=_env("STINT_JOB_PIDS"))
+    job_pids: Annotated[int, Field(ge=0)] = 4096
     """Processes and threads at a time."""
-    job_pids_max: Annotated[int, Field(ge=0)] = Field(0, validation_alias=_env("STINT_JOB_PIDS_MAX"))
+    job_pids_max: Annotated[int, Field(ge=0)] = 0
     """Its maximum."""
-    prepare_memory: Annotated[Bytes, Field(gt=0)] = Field(512 * 2**20, validation_alias=_env("STINT_PREPARE_MEMORY"))
+    prepare_memory: Annotated[Bytes, Field(gt=0)] = 512 * 2**20
     """Bytes of memory for the payloads and content of all jobs that are being prepared; jobs beyond it wait."""
-    output_limit: Bytes = Field(64 * 2**20, validation_alias=_env("STINT_OUTPUT_LIMIT"))
+    output_limit: Bytes = 64 * 2**20
     """Bytes of output kept of a job; of a longer one the rest is dropped while it runs on. 0 is no limit."""
 
     @property
@@ -254,38 +227,5 @@ class RunnerSettings(LeaseSettings, EngineSettings):
 class ProjectorSettings(LeaseSettings):
     """A projector's own."""
 
-    history: Seconds = Field(30 * 24 * 3600, validation_alias=_env("STINT_HISTORY"))
+    history: Seconds = 30 * 24 * 3600
     """Seconds after its end that a job's facts stay in the log, unseen; at least as long as it can be read."""
-
-
-def load(shape: type[S], environ: Mapping[str, str]) -> S:
-    """Read settings. Empty values count as not given.
-
-    Raises:
-        ConfigError: names each setting that is missing or wrong, never its value.
-    """
-    values = {name: value for name, value in environ.items() if value}
-    for name in setting_names(shape):
-        if path := values.get(f"{name}_FILE"):
-            values[name] = _read(f"{name}_FILE", path)
-    try:
-        return shape.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_explain(detail["loc"], detail["msg"]) for detail in error.errors())) from None
-
-
-def setting_names(shape: type[Shape]) -> list[str]:
-    """The environment names a service reads, without the `_FILE` forms."""
-    aliases = (field.validation_alias for field in shape.model_fields.values())
-    return [str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices]
-
-
-def _read(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{name}: the file {path} cannot be read.") from None
-
-
-def _explain(location: tuple[int | str, ...], message: str) -> str:
-    return f"{location[0]}: {message}" if location else message

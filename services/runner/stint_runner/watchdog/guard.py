@@ -13,7 +13,8 @@ from typing import Final
 import structlog
 
 from stint.core.errors import StintError
-from stint.process.settings import EngineSettings, setting_names
+from stint.process.environment import setting_names
+from stint.process.settings import EngineSettings
 from stint_runner.watchdog.deadlines import Deadlines
 
 log = structlog.get_logger()

@@ -18,7 +18,8 @@ import structlog
 
 from stint.core.errors import ConfigError, EngineError
 from stint.process import logs
-from stint.process.settings import EngineSettings, load
+from stint.process.environment import load
+from stint.process.settings import EngineSettings
 from stint.process.signals import stopping_signals
 from stint.process.waiting import InterruptedByEventError, unless
 from stint_runner.clock import boot_time

@@ -16,7 +16,8 @@ from stint.cli.dev.children import Child, inherited_environment
 from stint.cli.dev.datadir import DataDir
 from stint.cli.dev.servers import free_port, nats, openbao
 from stint.core.errors import VaultError
-from stint.process.settings import RunnerSettings, load
+from stint.process.environment import load
+from stint.process.settings import RunnerSettings
 from stint.vault.adapter import Edge
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, revoke_secret_ids, service_settings, vault_setup

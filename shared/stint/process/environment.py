@@ -1,0 +1,75 @@
+"""How settings are read from a mapping, the environment: names, files, and what is said of those that are wrong."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, ValidationError
+
+from stint.core.errors import ConfigError
+
+S = TypeVar("S", bound="Shape")
+
+FOREIGN_NAMES: Final = {
+    "nats_url": "NATS_URL",
+    "role": "GOSTINT_ROLENAME",
+    "role_id": "GOSTINT_ROLEID",
+    "api_role_id": "GOSTINT_RUN_ROLEID",
+    "api_secret_id": "GOSTINT_RUN_SECRETID",
+    "port": "GOSTINT_PORT",
+    "tls_cert": "GOSTINT_SSL_CERT",
+    "tls_key": "GOSTINT_SSL_KEY",
+}
+"""Names that are read where the setting's own is not given: GoStint's, and that of NATS tools."""
+
+
+def _environment_names(field: str) -> AliasChoices:
+    """`STINT_` and the field's name; for Vault and Docker the names that their own tools use."""
+    name = field.upper()
+    own = name if name.startswith(("VAULT_", "DOCKER_")) else f"STINT_{name}"
+    return AliasChoices(own, *filter(None, [FOREIGN_NAMES.get(field)]))
+
+
+class Shape(BaseModel):
+    """Settings that belong together. A field's name is its name in the environment: see `_environment_names`."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        hide_input_in_errors=True,
+        extra="ignore",
+        allow_inf_nan=False,
+        alias_generator=AliasGenerator(validation_alias=_environment_names),
+    )
+
+
+def load(shape: type[S], environ: Mapping[str, str]) -> S:
+    """Read settings. Empty values count as not given.
+
+    Raises:
+        ConfigError: names each setting that is missing or wrong, never its value.
+    """
+    values = {name: value for name, value in environ.items() if value}
+    for name in setting_names(shape):
+        if path := values.get(f"{name}_FILE"):
+            values[name] = _read(f"{name}_FILE", path)
+    try:
+        return shape.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(detail["loc"], detail["msg"]) for detail in error.errors())) from None
+
+
+def setting_names(shape: type[Shape]) -> list[str]:
+    """The environment names a service reads, without the `_FILE` forms."""
+    aliases = (field.validation_alias for field in shape.model_fields.values())
+    return [str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices]
+
+
+def _read(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{name}: the file {path} cannot be read.") from None
+
+
+def _explain(location: tuple[int | str, ...], message: str) -> str:
+    return f"{location[0]}: {message}" if location else message
