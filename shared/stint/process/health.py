@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from stint.core.errors import ConfigError
+from stint.process.server import Server
 
 Readiness = Callable[[], Awaitable[str]]
 """Answers "" when the service can work, else a sentence that says what is missing."""
@@ -62,9 +63,9 @@ async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
         return
     app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz(readiness))])
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
+    server = Server(config)
     with _listen(port) as listener:
-        task = asyncio.create_task(_serve_without_signals(server, listener), name="health")
+        task = asyncio.create_task(server.serve(sockets=[listener]), name="health")
         try:
             yield
         finally:
@@ -78,15 +79,3 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:
         raise ConfigError(f"STINT_HEALTH_PORT: cannot listen on port {port}: {error.strerror}.") from None
-
-
-async def _serve_without_signals(server: uvicorn.Server, listener: socket.socket) -> None:
-    """`Server.serve` would take over the signals that the service handles itself."""
-    config = server.config
-    if not config.loaded:
-        config.load()
-    server.lifespan = config.lifespan_class(config)
-    await server.startup([listener])
-    if not server.should_exit:
-        await server.main_loop()
-    await server.shutdown([listener])

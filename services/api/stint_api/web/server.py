@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from stint.core.errors import ConfigError
 from stint.process.background import cancel
+from stint.process.server import Server
 from stint.process.settings import ApiSettings
 from stint.process.signals import on_signals
 from stint_api.web.connections import MAX_HEAD, ConnectionLimits, limited
@@ -19,8 +20,6 @@ log = structlog.get_logger()
 
 GRACE: Final = 10
 """Seconds that requests have to finish in once the server is about to end."""
-TICK: Final = 1.0
-"""Seconds between two refreshes of the `Date` header."""
 
 
 def listen(settings: ApiSettings) -> socket.socket:
@@ -81,44 +80,21 @@ async def serve(
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=GRACE,
     )
-    server = _Server(config, closing, url_of(listener, settings))
-    stopping = asyncio.create_task(_stop_at(ending, server), name="ending")
+    server = Server(config)
+
+    def stop() -> None:
+        server.force_exit = closing.is_set()
+        server.should_exit = True
+        closing.set()
+
+    async def stop_at_ending() -> None:
+        await ending.wait()
+        stop()
+
+    stopping = asyncio.create_task(stop_at_ending(), name="ending")
+    log.info("api listening", url=url_of(listener, settings))
     try:
-        async with on_signals(server.stop):
+        async with on_signals(stop):
             await server.serve(sockets=[listener])
     finally:
         await cancel(stopping)
-
-
-async def _stop_at(event: asyncio.Event, server: "_Server") -> None:
-    await event.wait()
-    server.stop()
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn, woken by an event where it would look ten times a second, and without its own way with signals."""
-
-    def __init__(self, config: uvicorn.Config, closing: asyncio.Event, url: str) -> None:
-        super().__init__(config)
-        self._closing = closing
-        self._url = url
-
-    def stop(self) -> None:
-        self.force_exit = self._closing.is_set()
-        self.should_exit = True
-        self._closing.set()
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serve(sockets)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        log.info("api listening", url=self._url)
-
-    async def main_loop(self) -> None:
-        while not await self.on_tick(0):
-            try:
-                async with asyncio.timeout(TICK):
-                    await self._closing.wait()
-            except TimeoutError:
-                continue
