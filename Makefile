@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv demo test chaos lint lock up smoke down
+.PHONY: help setup venv demo test chaos docs lint lock up smoke down
 
 BIN := .venv/bin
 ARGS ?=
@@ -42,6 +42,10 @@ lint: venv ## style, types, layers; no package index named anywhere
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	scripts/check-addresses
+
+docs: venv ## write the generated references again, and build the documentation as a web site in site/
+	@for name in api_doc cli_doc settings_table state_machine; do $(BIN)/python -m scripts.$$name || exit; done
+	@$(BIN)/mkdocs build --strict
 
 lock: venv ## rewrite requirements/*.txt from pyproject.toml; `make lock ARGS=--upgrade` takes newer versions
 	@scripts/lock $(ARGS)

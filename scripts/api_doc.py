@@ -1,4 +1,4 @@
-"""Writes the tables of docs/api.md from the API's OpenAPI document. Run as `python -m scripts.api_doc`."""
+"""Writes the tables of docs/reference/api.md from the API's OpenAPI document. Run as `python -m scripts.api_doc`."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from stint_api.__main__ import build
 from stint_api.app import create_app
 from stint_api.routes.schemas import REASONS
 
-DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "api.md"
+DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "reference" / "api.md"
 Json = Mapping[str, Any]
 
 

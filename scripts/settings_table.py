@@ -1,4 +1,4 @@
-"""Writes the table of settings into README.md from `stint.process.settings`: `python -m scripts.settings_table`."""
+"""Writes the table of docs/reference/settings.md from the settings themselves: `python -m scripts.settings_table`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from stint.process.settings import (
     Settings,
 )
 
-README: Final = Path(__file__).parents[1] / "README.md"
+DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 READERS: Final[dict[str, type[Shape]]] = {
     "all": Settings,
     "api": ApiSettings,
@@ -69,8 +69,8 @@ def _plain(value: object) -> str:
 
 
 def main() -> None:
-    """Rewrite the README."""
-    README.write_text(replace_block(README.read_text(encoding="utf-8"), "settings", settings()), encoding="utf-8")
+    """Rewrite the document."""
+    DOCUMENT.write_text(replace_block(DOCUMENT.read_text(encoding="utf-8"), "settings", settings()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws the jobs' state machine into docs/state_machine.md, from the table that the code itself goes by.
+"""Draws the jobs' state machine into docs/reference/events.md, from the table that the code itself goes by.
 
 Rewrites what stands between the marks; the rest of the document is written by hand.
 """
@@ -13,7 +13,7 @@ from typing import Final
 from stint.core.events import EVENT_TYPES
 from stint.core.job import LEGAL, TERMINAL, State
 
-DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "state_machine.md"
+DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "reference" / "events.md"
 NOBODY: Final = "[*]"
 """How a diagram of states writes the job that nobody has submitted, and the end."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts import api_doc
+from scripts import api_doc, cli_doc
 from scripts.settings_table import settings
 from scripts.state_machine import diagram, document, facts, replace_block, states
 from typer.main import get_command
@@ -29,9 +29,13 @@ from stint_runner.lease.lease import CLOCK_SKEW, KILL, LeaseTimes
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-API = ROOT / "docs" / "api.md"
-MIGRATION = ROOT / "docs" / "migrating-from-gostint.md"
-STATE_MACHINE = ROOT / "docs" / "state_machine.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+MIGRATION = ROOT / "docs" / "guides" / "moving-from-gostint.md"
+API = ROOT / "docs" / "reference" / "api.md"
+CLI = ROOT / "docs" / "reference" / "cli.md"
+SETTINGS = ROOT / "docs" / "reference" / "settings.md"
+STATE_MACHINE = ROOT / "docs" / "reference" / "events.md"
+GUIDES = sorted([README, OPERATIONS, *ROOT.glob("docs/guides/*.md")])
 ADRS = sorted(ROOT.glob("docs/adr/[0-9]*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -93,7 +97,7 @@ def test_every_state_and_fact_is_explained() -> None:
 
 
 def test_the_settings_are_those_of_the_code() -> None:
-    assert replace_block(text_of(README), "settings", settings()) == text_of(README), (
+    assert replace_block(text_of(SETTINGS), "settings", settings()) == text_of(SETTINGS), (
         "run python -m scripts.settings_table"
     )
     names = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
@@ -118,6 +122,10 @@ def test_the_lease_times_are_those_of_the_code() -> None:
         f"a kill K {KILL:g}, server's margin S {times.margin:g}, clocks δ {CLOCK_SKEW:g}",
     ):
         assert said in words
+
+
+def test_the_commands_are_described_as_they_are() -> None:
+    assert cli_doc.document() == text_of(CLI), "run python -m scripts.cli_doc"
 
 
 # --- the API ------------------------------------------------------------------------------------------------------
@@ -213,7 +221,7 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
 
 
 def test_a_broken_link_is_found() -> None:
-    text = "[a](nowhere.md) [b](README.md#no-such-heading) [c](README.md#settings) [d](LICENSE) [e](#not-here)"
+    text = "[a](nowhere.md) [b](README.md#no-such-heading) [c](README.md#quick-start) [d](LICENSE) [e](#not-here)"
     assert list(broken_links(README, text)) == ["nowhere.md", "README.md#no-such-heading", "#not-here"]
 
 
@@ -236,8 +244,8 @@ def options_by_command() -> dict[str, set[str]]:
 def test_commands_and_options_exist() -> None:
     known = options_by_command()
     named = set()
-    for line in code_of(text_of(README)):
-        for name, rest in re.findall(r"(?:^|[\s/])stint ([a-z-]+)(.*)", line):
+    for line in (line for path in GUIDES for line in code_of(text_of(path))):
+        for name, rest in re.findall(r"(?:^|[\s/])stint ([a-z][a-z-]*)(.*)", line):
             assert name in known, line
             named.add(name)
             options = re.findall(r"(?<!\S)--[a-z-]+", rest.partition(" -- ")[0])
@@ -247,7 +255,13 @@ def test_commands_and_options_exist() -> None:
 
 def test_options_on_their_own_exist() -> None:
     every = set().union(*options_by_command().values())
-    alone = {span for span in SPAN.findall(FENCE.sub("", text_of(README))) if span.startswith("--")}
+    guides = (text_of(ROOT / "docs" / "guides" / "cli.md"), text_of(OPERATIONS))
+    alone = {
+        span
+        for text in guides
+        for span in SPAN.findall(FENCE.sub("", text))
+        if span.startswith("--") and not span.startswith("--kill-whom")  # systemctl's
+    }
     assert alone
     assert alone <= every
 
