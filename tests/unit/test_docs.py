@@ -90,7 +90,7 @@ def test_the_diagram_holds_each_transition_once() -> None:
 
 def test_every_state_and_fact_is_explained() -> None:
     assert all(f"| `{state}` | " in states() for state in State)
-    assert all(re.search(rf"^\| `{kind}` \| .+\.", facts(), re.MULTILINE) for kind in EVENT_TYPES)
+    assert all(re.search(rf"^\| `{kind}` \| .+\.", events(), re.MULTILINE) for kind in EVENT_TYPES)
     written = text_of(STATE_MACHINE).partition("| written by |")[2]
     assert all(f"| `{kind}` | " in written for kind in EVENT_TYPES)
     assert all(f"**{state}**" in text_of(STATE_MACHINE) for state in State)
