@@ -120,7 +120,7 @@ def _answers(api: Json) -> Iterator[tuple[str, Json]]:
 
 
 def document(text: str) -> str:
-    """The document with all its tables drawn anew."""
+    """The document with all its tables generated again."""
     api = openapi()
     blocks = {
         "routes": routes(api),

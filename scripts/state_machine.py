@@ -1,6 +1,6 @@
-"""Draws the jobs' state machine into docs/reference/events.md, from the table that the code itself goes by.
+"""Draws the jobs' state machine into docs/reference/events.md, from the table that the code itself uses.
 
-Rewrites what stands between the marks; the rest of the document is written by hand.
+Rewrites what is between the marks; the rest of the document is written by hand.
 """
 
 import ast
@@ -15,11 +15,11 @@ from stint.core.job import LEGAL, TERMINAL, State
 
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "reference" / "events.md"
 NOBODY: Final = "[*]"
-"""How a diagram of states writes the job that nobody has submitted, and the end."""
+"""How a state diagram writes a job that was not submitted yet, and the end."""
 
 
 def diagram() -> str:
-    """A Mermaid diagram: one arrow for each state that a fact may lead to."""
+    """A Mermaid diagram with one arrow for each state that an event may lead to."""
     arrows = [
         f"    {before or NOBODY} --> {after}: {kind}"
         for before, facts in LEGAL.items()
@@ -31,21 +31,21 @@ def diagram() -> str:
 
 
 def states() -> str:
-    """A table of the states, each with the words that stand beside it in the source."""
+    """A table of the states, each with its docstring."""
     words = member_docs(State)
     rows = [
         (f"`{state}`", words[state.name], "yes" if state in TERMINAL else "", _list(LEGAL[state])) for state in State
     ]
-    return table(("state", "meaning", "over", "facts that count in it"), rows)
+    return table(("state", "meaning", "over", "events that count in it"), rows)
 
 
-def facts() -> str:
-    """A table of the facts, each with the first sentences of its class, and where it counts."""
+def events() -> str:
+    """A table of the events, each with the first paragraph of its class, and the states in which it counts."""
     rows = []
     for kind, shape in EVENT_TYPES.items():
         before = [state or "no job yet" for state, legal in LEGAL.items() if kind in legal]
         rows.append((f"`{kind}`", _summary(shape), ", ".join(before)))
-    return table(("fact", "meaning", "counts in"), rows)
+    return table(("event", "meaning", "counts in"), rows)
 
 
 def member_docs(shape: type) -> dict[str, str]:
@@ -88,8 +88,8 @@ def replace_block(text: str, name: str, block: str) -> str:
 
 
 def document(text: str) -> str:
-    """The document with all that is drawn from the code drawn anew."""
-    for name, block in (("diagram", diagram()), ("states", states()), ("facts", facts())):
+    """The document with everything that is generated from the code written again."""
+    for name, block in (("diagram", diagram()), ("states", states()), ("events", events())):
         text = replace_block(text, name, block)
     return text
 

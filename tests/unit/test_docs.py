@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scripts import api_doc, cli_doc
 from scripts.settings_table import settings
-from scripts.state_machine import diagram, document, facts, replace_block, states
+from scripts.state_machine import diagram, document, events, replace_block, states
 from typer.main import get_command
 
 from stint.cli.app import app
@@ -88,7 +88,7 @@ def test_the_diagram_holds_each_transition_once() -> None:
     assert len(arrows) == sum(len(after) for legal in LEGAL.values() for after in legal.values())
 
 
-def test_every_state_and_fact_is_explained() -> None:
+def test_every_state_and_event_is_explained() -> None:
     assert all(f"| `{state}` | " in states() for state in State)
     assert all(re.search(rf"^\| `{kind}` \| .+\.", events(), re.MULTILINE) for kind in EVENT_TYPES)
     written = text_of(STATE_MACHINE).partition("| written by |")[2]

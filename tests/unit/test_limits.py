@@ -115,10 +115,10 @@ def test_a_maximum_holds_for_those_who_do_not_ask() -> None:
 @pytest.mark.parametrize(
     ("field", "asked", "maximum", "sentence"),
     [
-        ("timeout", 60.5, 60.0, "timeout: the job asks for 60.5 seconds, and at most 60 seconds can be had here"),
-        ("cpus", 2.0, 0.5, "cpus: the job asks for 2, and at most 0.5 can be had here"),
-        ("memory", "20m", 10**7, "memory: the job asks for 20971520 bytes, and at most 10000000 bytes can be had here"),
-        ("pids", 4097, 4096, "pids: the job asks for 4097, and at most 4096 can be had here"),
+        ("timeout", 60.5, 60.0, "timeout: the job asks for 60.5 seconds, and at most 60 seconds is allowed here"),
+        ("cpus", 2.0, 0.5, "cpus: the job asks for 2, and at most 0.5 is allowed here"),
+        ("memory", "20m", 10**7, "memory: the job asks for 20971520 bytes, and at most 10000000 bytes is allowed here"),
+        ("pids", 4097, 4096, "pids: the job asks for 4097, and at most 4096 is allowed here"),
     ],
 )  # fmt: skip
 def test_over_the_maximum(field: str, asked: float | str, maximum: float, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What a job is: its facts, their fold, its payload, its view, and every name on the wire.
+"""What a job is: its events, the state computed from them, its payload, its view, and every name on the wire.
 
-Pure: nothing here does I/O, reads a clock or makes an id.
+Everything here is pure: no I/O, no clock, no random ids.
 """

@@ -1,4 +1,4 @@
-"""The chain of digests that tells whether a job's output is whole."""
+"""The chain of digests that proves that a job's output is complete."""
 
 import hashlib
 
@@ -28,12 +28,12 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """How far an output goes, and what binds all of it.
+    """The number, size and digest of the chunks of an output so far.
 
     Attributes:
-        chunks: how many there are.
-        size: bytes of all of them.
-        digest: hex chain digest of the last one, "" without any.
+        chunks: the number of chunks.
+        size: their size in bytes.
+        digest: hex chain digest of the last chunk, "" without any.
     """
 
     chunks: int = 0
@@ -47,10 +47,10 @@ class Chain(msgspec.Struct, frozen=True):
 
     @classmethod
     def through(cls, chunk: Chunk) -> "Chain":
-        """The output up to and with this chunk, as the chunk itself claims."""
+        """The chain up to and including this chunk, as the chunk itself claims."""
         return cls(chunk.number, chunk.offset + len(chunk.data), chunk.digest)
 
     @classmethod
     def recorded(cls, ended: Ended | None) -> "Chain":
-        """The whole output, as the job's end claims."""
+        """The chain of the whole output, as the job's `ended` claims."""
         return cls(ended.chunks, ended.output_bytes, ended.output_digest) if ended else cls()

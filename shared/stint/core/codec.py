@@ -1,4 +1,4 @@
-"""Events and views to bytes and back."""
+"""Encodes events and views, and decodes them."""
 
 from typing import TypeVar
 
@@ -20,10 +20,10 @@ def encode(value: msgspec.Struct) -> bytes:
 
 
 def decode(data: bytes, shape: type[T]) -> T:
-    """A struct of the given shape.
+    """Decode a struct of the given type.
 
     Raises:
-        UndecodableError: not JSON, or not of that shape. The sentence names the field, never the value.
+        UndecodableError: not JSON, or not of that type. The message names the field, never the value.
     """
     try:
         return msgspec.json.decode(data, type=shape)
@@ -32,7 +32,7 @@ def decode(data: bytes, shape: type[T]) -> T:
 
 
 def decode_event(kind: str, data: bytes) -> AnyEvent:
-    """The fact of the given kind.
+    """Decode an event of the given kind.
 
     Raises:
         UndecodableError: an unknown kind, not JSON, another kind's type, or a missing or wrong field.
@@ -47,7 +47,7 @@ def decode_event(kind: str, data: bytes) -> AnyEvent:
 
 
 def to_record(address: EventAddress, data: bytes, *, sequence: int, time: str) -> Record:
-    """A stored message as a record. Never raises: what cannot be read has no event."""
+    """Decode a stored message. It raises nothing: a record that cannot be decoded has no event."""
     try:
         event = decode_event(address.kind, data)
     except UndecodableError:

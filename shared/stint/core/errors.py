@@ -1,4 +1,4 @@
-"""One error tree: a sentence a class, data as attributes. Driver errors are mapped to these at the edge."""
+"""All errors of Stint: one sentence per class, data as attributes. Adapters map their drivers' errors to these."""
 
 
 class StintError(Exception):
@@ -6,7 +6,7 @@ class StintError(Exception):
 
     @property
     def sentence(self) -> str:
-        """What to tell the person who caused it: the given text, else the class's own sentence. Never a secret."""
+        """The message for people: the given text, otherwise the class's own sentence. It never contains a secret."""
         return str(self) or (type(self).__doc__ or "").strip()
 
 
@@ -27,7 +27,7 @@ class InvalidJobIdError(StintError):
 
 
 class UndecodableError(StintError):
-    """The bytes are not what their place promises."""
+    """The bytes do not have the expected format."""
 
 
 class IllegalCommandError(StintError):
@@ -47,11 +47,11 @@ class BrokerClosedError(BrokerUnavailableError):
 
 
 class BrokerRefusedError(StintError):
-    """NATS refused the request, and will refuse it again."""
+    """NATS refused the request; a repeat will be refused too."""
 
 
 class TooLargeError(StintError):
-    """The message is larger than the broker takes."""
+    """The message is larger than NATS accepts."""
 
 
 class LogGapError(StintError):
@@ -69,7 +69,7 @@ class VaultError(StintError):
         method: of the request.
         url: of the request.
         code: the HTTP status, 0 if Vault did not answer.
-        errors: Vault's own words.
+        errors: Vault's own error messages.
         warnings: Vault's own warnings.
     """
 
@@ -89,7 +89,7 @@ class VaultDeniedError(VaultError):
 
 
 class VaultRefusedError(VaultError):
-    """Vault refused the request as wrong."""
+    """Vault refused the request as invalid."""
 
 
 class VaultNotFoundError(VaultError):
@@ -109,11 +109,11 @@ class LogRotatedError(EngineError):
 
 
 class ImageError(EngineError):
-    """The image cannot be had."""
+    """The image is not available."""
 
 
 class JobFailedError(StintError):
-    """The job cannot go on, through a fault in its submission.
+    """The job cannot run because of an error in its submission.
 
     Attributes:
         status: how the job ends, `failed` or `notauthorised`.

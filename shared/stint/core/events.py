@@ -1,7 +1,7 @@
-"""The facts of a job's life, in the past tense. Each occurs at most once in a job.
+"""The events of a job, in the past tense. Each kind occurs at most once in a job.
 
-They are written as JSON objects with a `type`; readers ignore fields they do not know. `at` and `by` are what the
-writer claims: the stream's own time and sequence are what counts.
+They are stored as JSON objects with a `type`; readers ignore fields that they do not know. `at` and `by` are the
+writer's claims: the time and the order that count are the stream's.
 """
 
 from typing import ClassVar, Final
@@ -10,12 +10,12 @@ import msgspec
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """What all facts carry.
+    """The fields of every event.
 
     Attributes:
-        event_id: the writer's own id of this fact; tells after a doubtful append whose fact was stored.
-        at: when the writer says it happened, RFC 3339 in UTC.
-        by: who wrote it: a runner's id, or a Vault token's display name, which others may have too.
+        event_id: the writer's own id of this event; after an append without an answer it tells whose event was stored.
+        at: when it happened according to the writer, RFC 3339 in UTC.
+        by: who wrote it: a runner's id, or a Vault token's display name, which need not be unique.
         by_entity: id of the identity behind that token, "" if there is none.
         by_accessor: that token's accessor, "" if it has none.
         v: version of this shape.
@@ -32,19 +32,19 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
 
 
 class Submitted(Event, frozen=True, kw_only=True, tag="submitted"):
-    """A sealed job was handed in. Its payload stands in PAYLOADS before this fact is appended.
+    """A sealed job was submitted. Its payload is in PAYLOADS before this event is appended.
 
     Attributes:
         qname: the queue's name, lower-cased; must be that of the subject.
         ticket: transit ciphertext under the bus key, bound to queue and job (see `stint.vault.ticket`).
         payload_chunks: how many chunks the payload has, from 1.
         payload_bytes: its size in bytes.
-        container_image: as the request gave it in the clear; otherwise known once the payload is open.
-        tty: likewise.
-        payload_try: what the payload's chunk numbers begin with, "" for nothing. A submission that may be repeated
-            seals its payload anew each time, and must not run with the chunks of an earlier try.
-        request_digest: hex SHA-256 of a request that had an Idempotency-Key: a repeat is known by it.
-        on_lost: what the queue is to do if the job's runner is lost, "" for the server's default.
+        container_image: the image if the request was not sealed; otherwise it is known once the payload is opened.
+        tty: whether the job has a terminal; known as above.
+        payload_try: prefix of the payload's chunk numbers, "" for none. A submission that may be repeated
+            seals its payload anew each time, and must not run with the chunks of an earlier attempt.
+        request_digest: hex SHA-256 of a request with an Idempotency-Key, which identifies a repeated request.
+        on_lost: what the queue does if the job's runner is lost, "" for the server's default.
     """
 
     kind: ClassVar[str] = "submitted"
@@ -61,13 +61,13 @@ class Submitted(Event, frozen=True, kw_only=True, tag="submitted"):
 
 
 class KillRequested(Event, frozen=True, kw_only=True, tag="kill_requested"):
-    """Somebody wants the job to end."""
+    """Somebody asked for the job to be stopped."""
 
     kind: ClassVar[str] = "kill_requested"
 
 
 class Started(Event, frozen=True, kw_only=True, tag="started"):
-    """A runner claimed the job. From here on nothing can be undone.
+    """A runner claimed the job. From now on the job cannot return to its queue.
 
     Attributes:
         runner: the runner's id.
@@ -103,13 +103,13 @@ class Ended(Event, frozen=True, kw_only=True, tag="ended"):
             `container`, `lost`, `internal`; "" on success.
         error: a sentence for the person who submitted it, "" if the command ran. Never a secret.
         return_code: the command's exit status, 0 if none ran.
-        container_image: the image as the payload named it, as far as it was known.
+        container_image: the image as the payload named it, if it was known.
         chunks: number of output chunks in LOGS.
-        output_bytes: total of their bodies.
+        output_bytes: total size of the chunks.
         output_digest: hex chain digest of the last chunk, "" without output.
-        output_complete: the chunks are known to be all that the container wrote, up to the limit. Never assumed:
-            whoever knows says so. Always written: readers of an earlier version take its absence for true.
-        output_truncated: the job wrote more than may be kept.
+        output_complete: the chunks are known to be everything that the container wrote, up to the limit. Never
+            assumed. Always written, because readers of an earlier version take its absence for true.
+        output_truncated: the job wrote more than is kept.
         output_masked: how many secret values were replaced in the output.
     """
 
@@ -141,13 +141,13 @@ class Held(Event, frozen=True, kw_only=True, tag="held"):
 
 
 class Released(Event, frozen=True, kw_only=True, tag="released"):
-    """An operator gave the lost runner up: the queue may go on. Stands together with the job's end."""
+    """An operator gave up the lost runner, so that the queue continues. Appended together with the job's end."""
 
     kind: ClassVar[str] = "released"
 
 
 class Rejected(Event, frozen=True, kw_only=True, tag="rejected"):
-    """What stands on the submitted subject is no submission that could ever run.
+    """The message on the subject `submitted` is malformed, so that it can never run.
 
     Attributes:
         error: a sentence that says why.
@@ -159,7 +159,7 @@ class Rejected(Event, frozen=True, kw_only=True, tag="rejected"):
 
 
 class Deleted(Event, frozen=True, kw_only=True, tag="deleted"):
-    """The job was deleted: it never runs, and nobody sees it any more."""
+    """The job was deleted: it never runs, and it is no longer shown."""
 
     kind: ClassVar[str] = "deleted"
 
@@ -172,7 +172,7 @@ EVENT_TYPES: Final[dict[str, type[AnyEvent]]] = {
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of EVENTS as the stream holds it.
+    """A message of EVENTS as the stream stores it.
 
     Attributes:
         sequence: the stream's sequence.
@@ -180,7 +180,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         kind: from the subject.
         token: the queue's token, from the subject.
         job_id: from the subject.
-        event: the fact, None if its bytes are not the fact that the subject promises.
+        event: the event, None if the bytes are not an event of this kind.
     """
 
     sequence: int

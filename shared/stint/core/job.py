@@ -1,6 +1,6 @@
-"""The life of a job: its states, which fact leads from which to which, and what may be decided when.
+"""The life of a job: its states, which event leads from one to another, and which command is allowed in which state.
 
-Everything here is pure and total. An illegal, repeated or stale fact changes nothing; it never raises.
+Everything here is pure and total. An illegal, repeated or stale event changes nothing and raises nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,28 +26,28 @@ from stint.core.events import (
 
 
 class State(StrEnum):
-    """Where a job stands, as GoStint names it."""
+    """The status of a job, in GoStint's terms."""
 
     QUEUED = "queued"
-    """Accepted; waits for its turn. Leaves by being started, killed, rejected or deleted."""
+    """Accepted, and waiting for its turn. It then starts, or is killed, rejected or deleted."""
     RUNNING = "running"
-    """A runner has claimed it."""
+    """Claimed by a runner."""
     STOPPING = "stopping"
-    """A kill was requested while it ran. Still holds its queue."""
+    """A kill was requested while it ran. Its queue still waits for it."""
     SUCCESS = "success"
     """The command exited with 0."""
     FAILED = "failed"
-    """It ran and failed, was killed, or could not run; `reason` says which."""
+    """The job ran and failed, was killed, or could not run; `reason` says which."""
     NOTAUTHORISED = "notauthorised"
-    """Its wrapped secret id was not good, or the job's role was refused."""
+    """The wrapped secret id was invalid, or Vault refused the login with the jobs' role."""
     UNKNOWN = "unknown"
-    """Nobody can say how it ended: its runner was lost, or its engine or the runner failed while it ran."""
+    """Nobody can say how the job ended: its runner was lost, or the engine or the runner failed while it ran."""
     DELETED = "deleted"
-    """Gone. Never shown, never revived."""
+    """Deleted. It is never shown again, and never runs."""
 
 
 TERMINAL: Final = frozenset({State.SUCCESS, State.FAILED, State.NOTAUTHORISED, State.UNKNOWN, State.DELETED})
-"""States in which a job holds no queue any more. Only `deleted` leads out of them."""
+"""States in which a job is over and its queue continues. Only `deleted` leads out of them."""
 
 ACTIVE: Final = frozenset({State.RUNNING, State.STOPPING})
 """States in which a runner has the job."""
@@ -82,20 +82,20 @@ LEGAL: Final[Mapping[State | None, Mapping[str, frozenset[State]]]] = {
     State.UNKNOWN: {Deleted.kind: frozenset({State.DELETED})},
     State.DELETED: {},
 }
-"""The one table of transitions: state, kind of fact, states it may lead to. None is a job nobody has submitted."""
+"""The only table of transitions: state, kind of event, states it may lead to. None: the job was not submitted yet."""
 
 E = TypeVar("E", bound=AnyEvent)
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as its facts tell it.
+    """A job as computed from its events.
 
     Attributes:
         job_id: 24 hex digits.
-        token: its queue's token: that of its first `submitted`.
-        state: where it stands.
+        token: the token of its queue, from its first `submitted`.
+        state: its current state.
         sequence: of its last message in the stream, legal or not; the aggregate's version.
-        facts: the facts that counted, by kind.
+        facts: the events that counted, by kind.
     """
 
     job_id: str
@@ -105,12 +105,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     facts: Mapping[str, Record]
 
     def fact(self, cls: type[E]) -> E | None:
-        """The job's one fact of this type, None if it has not happened (or cannot be read)."""
+        """The job's event of this type, None if it has not happened or cannot be read."""
         record = self.facts.get(cls.kind)
         return record.event if record is not None and isinstance(record.event, cls) else None
 
     def time_of(self, *kinds: str) -> str:
-        """The stream's time of the first of these facts that happened, "" if none did."""
+        """The stream's time of the first of these kinds that the job has, "" if it has none."""
         return next((self.facts[kind].time for kind in kinds if kind in self.facts), "")
 
     @property
@@ -120,26 +120,26 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def runner(self) -> str:
-        """Who claimed it, "" if nobody did."""
+        """The id of the runner that claimed it, "" if none did."""
         started = self.fact(Started)
         return started.runner if started else ""
 
     @property
     def kill_requested(self) -> bool:
-        """Whether a kill was asked for."""
+        """Whether a kill was requested."""
         return KillRequested.kind in self.facts
 
     @property
     def held(self) -> bool:
-        """Whether its queue waits for a lost runner, or for an operator."""
+        """Whether its queue waits for a lost runner or for an operator's release."""
         return Held.kind in self.facts and not self.terminal
 
 
 def evolve(job: Job | None, record: Record) -> Job | None:
-    """The job after one more fact.
+    """The job after one more event.
 
-    A stale fact, or one of another queue or job, returns `job` itself. An illegal or repeated one moves nothing but
-    `sequence`, for it stands in the stream all the same and the next append is conditional on it.
+    A stale event, or one of another queue or job, returns `job` itself. An illegal or repeated one changes only
+    `sequence`: it is in the stream all the same, and the next append is conditional on it.
     """
     if job is None:
         return _begin(record)
@@ -153,7 +153,7 @@ def evolve(job: Job | None, record: Record) -> Job | None:
 
 
 def fold(records: Iterable[Record], job: Job | None = None) -> Job | None:
-    """All facts of one job, in any order, on top of what is known of it."""
+    """The job after these events, which may come in any order."""
     for record in sorted(records, key=lambda record: record.sequence):
         job = evolve(job, record)
     return job
@@ -172,10 +172,10 @@ def _begin(record: Record) -> Job | None:
 
 
 def _target(state: State, record: Record) -> State | None:
-    """The state this fact leads to, None if it is illegal here.
+    """The state that this event leads to, None if it is illegal here.
 
-    The subject says what happened, the body only adds to it: an `ended` whose body cannot be read, or claims a status
-    that is not legal here, still ends the job, as `unknown`. Otherwise it would bar the real one for ever.
+    The subject says what happened; the body only adds details. An `ended` whose body cannot be read, or claims a status
+    that is not legal here, still ends the job, as `unknown`. Otherwise it would prevent a valid one for ever.
     """
     allowed = LEGAL[state].get(record.kind, frozenset())
     if len(allowed) <= 1:
@@ -188,26 +188,26 @@ def _target(state: State, record: Record) -> State | None:
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """Ask for the end of a job."""
+    """Ask for a job to be stopped."""
 
     requested: KillRequested
     ended: Ended
 
 
 class Delete(msgspec.Struct, frozen=True):
-    """Remove a job from sight."""
+    """Delete a job."""
 
     deleted: Deleted
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Take a queued job to run it."""
+    """Claim a queued job, to run it."""
 
     started: Started
 
 
 class Release(msgspec.Struct, frozen=True):
-    """Give up the lost runner of a held job, so that its queue goes on."""
+    """Give up the lost runner of a held job, so that its queue continues."""
 
     released: Released
     ended: Ended
@@ -223,7 +223,7 @@ Command = Kill | Delete | Claim | Release | Finish
 
 
 def decide(job: Job, command: Command) -> tuple[AnyEvent, ...]:
-    """The facts to append, all or none of them. Empty where there is nothing left to do.
+    """The events to append, all or none of them. Empty if nothing is left to do.
 
     Raises:
         IllegalCommandError: the job's state does not allow it.

@@ -1,4 +1,4 @@
-"""JSON from outside, read within bounds: what would be costly to build is refused before anything is built."""
+"""Reads JSON from outside within bounds: a document that is too complex is refused before it is parsed."""
 
 import re
 from collections.abc import Collection
@@ -9,12 +9,12 @@ import msgspec
 from stint.core.errors import TooLargeError, UndecodableError
 
 MAX_DEPTH: Final = 100
-"""Levels of objects and arrays in each other. A job has two."""
+"""Nesting of objects and arrays. A job has two levels."""
 MAX_TOKENS: Final = 100_000
-"""Strings, commas and brackets of a document."""
+"""Strings, commas and brackets in a document."""
 MAX_ESCAPES: Final = 1_000_000
-"""Backslashes of a document: each costs many times what another character does. 16 MiB of base64 have 350,000 slashes,
-which some encoders escape, and as many plus signs, which others do."""
+"""Backslashes in a document: each costs many times as much as another character. 16 MiB of base64 have 350,000 slashes,
+which some encoders escape, and as many plus signs, which other encoders escape."""
 MAX_BETWEEN: Final = 4 * 1024 * 1024
 """Bytes outside of strings: white space, numbers and brackets."""
 
@@ -25,8 +25,8 @@ _decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class Scanner:
     """Finds the end of the first JSON object or array in bytes that come in pieces, and refuses what is too complex.
 
-    It does not check that it is JSON: that is for the parser to say. It takes time in proportion to the bytes, most of
-    them at the speed of a search, and keeps none of them.
+    It does not check that the bytes are JSON; the parser does. Its time is proportional to the number of bytes, most of
+    which it passes at the speed of a search, and it keeps none of them.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Scanner:
         self._done = False
 
     def feed(self, piece: bytes) -> bytes:
-        """The part of this piece that belongs to the first value, or stands before it.
+        """The part of this piece up to the end of the first value.
 
         Raises:
             UndecodableError: too deep, or too many tokens or escapes.
@@ -52,7 +52,7 @@ class Scanner:
         return piece[:place] if place < len(piece) else piece
 
     def _inside(self, piece: bytes, place: int) -> int:
-        """Go to the string's end, or the piece's. `_skip` is 1 while an escaped character is in the next piece."""
+        """Move to the end of the string or of the piece. `_skip` is 1 if an escaped character is in the next piece."""
         place, self._skip = place + self._skip, 0
         quote = -1
         while self._escapes <= MAX_ESCAPES:
@@ -71,7 +71,7 @@ class Scanner:
         return place
 
     def _outside(self, piece: bytes, place: int) -> int:
-        """Go behind the next token, or to the piece's end."""
+        """Move past the next token, or to the end of the piece."""
         limit = min(place + MAX_BETWEEN, len(piece))
         found = _TOKEN.search(piece, place, limit)
         end = found.end() if found else limit
@@ -102,10 +102,10 @@ class Scanner:
 
 
 def read_object(data: bytes, names: Collection[str]) -> dict[str, Any]:
-    """The fields of these names of the first JSON value in `data`, which must be an object.
+    """The fields with these names of the first JSON value in `data`, which must be an object.
 
-    What follows that value is ignored, as GoStint does. Field names match without regard to case and come back
-    lower-cased; fields that are null are left out. Others are not built, whatever they hold.
+    Anything after that value is ignored, as in GoStint. Field names are compared without regard to case and returned in
+    lower case; fields that are null are omitted. Other fields are not decoded.
 
     Raises:
         UndecodableError: empty, not UTF-8, not JSON, not an object, or more complex than `Scanner` allows.

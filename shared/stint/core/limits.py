@@ -1,4 +1,4 @@
-"""What a job may use of its runner: what it asks for, weighed against what is allowed. 0 is no limit."""
+"""The limits of a job: what it asks for, within what its runner's settings allow. 0 is no limit."""
 
 import re
 from collections.abc import Collection
@@ -10,10 +10,10 @@ from stint.core.errors import ConfigError, JobFailedError, UndecodableError
 from stint.core.payload import JobPayload
 
 NETWORKS: Final = ("none", "bridge")
-"""What a job may call its network. What else an engine knows is for the server's settings alone."""
+"""Networks that a job may name. Only the server's settings may name the engine's other networks."""
 HOLD: Final = "hold"
 ON_LOST: Final = ("advance", HOLD)
-"""What a queue does when a job's runner is lost: it goes on, or it waits for that runner or a release."""
+"""What a queue does if a job's runner is lost: it continues, or it waits for that runner or a release."""
 
 SETTINGS: Final = {
     "timeout": "STINT_JOB_TIMEOUT",
@@ -21,12 +21,12 @@ SETTINGS: Final = {
     "memory": "STINT_JOB_MEMORY",
     "pids": "STINT_JOB_PIDS",
 }
-"""Each limit's default. Its maximum is the same name with `_MAX`."""
+"""The setting of each limit's default. The name of its maximum is the same with `_MAX`."""
 
 _LEAST: Final = {"timeout": 0.001, "cpus": 0.01, "memory": 6 * 2**20, "pids": 1}
 """Docker refuses less CPU time and less memory."""
 _MOST: Final = {"timeout": 366 * 86_400, "cpus": 10_000, "memory": 2**50, "pids": 2**22}
-"""Beyond what anyone can mean; more processes than that no kernel has ids for."""
+"""Larger values are mistakes; no kernel has ids for more processes than that."""
 _UNITS: Final = {"timeout": " seconds", "cpus": "", "memory": " bytes", "pids": ""}
 
 _MEMORY: Final = re.compile(r"(?P<number>[0-9]{1,16}(?:\.[0-9]{1,9})?) ?(?P<power>[kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -34,7 +34,7 @@ _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one container, 0 for none.
+    """The limits of one container, 0 for none.
 
     Attributes:
         timeout: seconds from its start.
@@ -50,13 +50,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runner gives and allows.
+    """A runner's defaults and maxima.
 
     Attributes:
-        defaults: for jobs that do not ask.
-        maxima: no job gets more; without a default, who does not ask gets this.
-        network: the engine's network mode of jobs that do not ask.
-        networks: what a job may ask for besides.
+        defaults: for jobs that ask for nothing.
+        maxima: no job gets more. Without a default, a job that asks for nothing gets the maximum.
+        network: the engine's network mode for jobs that ask for nothing.
+        networks: further networks that a job may ask for.
     """
 
     defaults: Limits = Limits(pids=4096)
@@ -65,7 +65,7 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     networks: Collection[str] = NETWORKS
 
     def check(self) -> None:
-        """Refuse what cannot be meant.
+        """Check the settings.
 
         Raises:
             ConfigError: a limit out of bounds, a default above its maximum, or an unknown network; names the settings.
@@ -78,10 +78,10 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
             if maximum and default > maximum:
                 raise ConfigError(f"{name} ({_shown(default)}) is more than {name}_MAX ({_shown(maximum)})")
         if not set(self.networks) <= set(NETWORKS):
-            raise ConfigError(f"STINT_JOB_NETWORKS lists some of {', '.join(NETWORKS)}")
+            raise ConfigError(f"STINT_JOB_NETWORKS may only contain {', '.join(NETWORKS)}")
 
     def limits(self, job: JobPayload) -> Limits:
-        """The limits of a job that `check_limits` has let pass.
+        """The limits of a job that `check_limits` has accepted.
 
         Raises:
             JobFailedError: `payload`: it asks for more than is allowed here.
@@ -97,13 +97,13 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
             unit = _UNITS[field]
             raise JobFailedError(
                 f"{field}: the job asks for {_shown(asked)}{unit}, and at most {_shown(maximum)}{unit} "
-                f"can be had here ({SETTINGS[field]}_MAX).",
+                f"is allowed here ({SETTINGS[field]}_MAX).",
                 reason="payload",
             )
         return asked or default or maximum
 
     def network_of(self, job: JobPayload) -> str:
-        """The engine's network mode for a job that `check_limits` has let pass.
+        """The engine's network mode for a job that `check_limits` has accepted.
 
         Raises:
             JobFailedError: `payload`: it asks for a network that is not allowed here.
@@ -111,7 +111,7 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
         allowed = dict.fromkeys((self.network, *self.networks))
         if job.network and job.network not in allowed:
             raise JobFailedError(
-                f"network: the job asks for {job.network}, and only {', '.join(allowed)} can be had here "
+                f"network: the job asks for {job.network}, and only {', '.join(allowed)} may be used here "
                 "(STINT_JOB_NETWORKS).",
                 reason="payload",
             )
@@ -119,10 +119,10 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_limits(job: JobPayload) -> None:
-    """Refuse what no runner could take, whatever its settings.
+    """Check for values that no runner can accept, whatever its settings.
 
     Raises:
-        UndecodableError: names the field and what it may be, never the value.
+        UndecodableError: names the field and the accepted values, never the value that was given.
     """
     asked = {"timeout": job.timeout, "cpus": job.cpus, "memory": parse_memory(job.memory), "pids": job.pids}
     for field, value in asked.items():
@@ -135,7 +135,7 @@ def check_limits(job: JobPayload) -> None:
 
 
 def parse_memory(value: int | str) -> int:
-    """Bytes of `512m` and its like: powers of 1024, either case, fractions, `b` and `ib` as Docker takes them.
+    """Convert a text such as `512m` to bytes: powers of 1024, either case, with fractions, `b` and `ib`.
 
     Raises:
         UndecodableError: not such a number.

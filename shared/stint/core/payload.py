@@ -11,30 +11,30 @@ from stint.core.jsontext import read_object
 T = TypeVar("T")
 
 MAX_CONTENT: Final = 16 * 1024 * 1024
-"""Bytes of compressed content: as base64 in a sealed payload it must still fit into one request to Vault (32 MiB)."""
+"""Bytes of compressed content. As base64 in a sealed payload it must still fit into one request to Vault (32 MiB)."""
 
 
 class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields of a job, as the published table names them. Unset fields are "", empty or false.
+    """The fields of a job, as the API reference names them. Unset fields are "", empty or false.
 
     Attributes:
-        qname: the queue, compared lower-cased.
-        container_image: as `docker pull` would take it.
+        qname: the queue, compared in lower case.
+        container_image: the image, in the form that `docker pull` accepts.
         image_pull_policy: `IfNotPresent` (default) or `Always`.
         content: `targz,` and the standard base64 of a gzipped tar, unpacked over `/` before the start.
-        entrypoint: replaces the image's.
-        run: the command; replaces the image's.
-        working_directory: replaces the image's.
+        entrypoint: overrides the image's entrypoint.
+        run: the command; overrides the image's command.
+        working_directory: overrides the image's working directory.
         env_vars: `NAME=value`.
         secret_refs: `variable@path.key`.
         secret_file_type: `yaml` (default) or `json`.
-        cont_on_warnings: go on if Vault warns about a path.
-        tty: give it a terminal; its output is then one stream.
+        cont_on_warnings: continue if Vault warns about a secret's path.
+        tty: give the command a terminal; its output is then one stream.
         expose_vault_token: put the job's Vault token into its container.
         timeout: seconds that the container may run, 0 for the server's default.
         mask_secrets: replace the values of its secrets in its output.
-        on_lost: what its queue does when its runner is lost: `advance` or `hold`.
-        cpus: processors' worth of time, such as 0.5; 0 for the server's default, as with the next three.
+        on_lost: what its queue does if its runner is lost: `advance` or `hold`.
+        cpus: processors' worth of time, such as 0.5; 0 for the server's default. So for `memory` and `pids`.
         memory: bytes, or a number with `k`, `m` or `g` (powers of 1024).
         pids: processes and threads at a time.
         network: `bridge` or `none`, "" for the server's default.
@@ -69,10 +69,10 @@ _NOT_MERGED: Final = frozenset({"qname", "secret_refs"})
 
 
 def merge(payload: JobPayload, request: JobPayload) -> JobPayload:
-    """A job whose unset fields are filled from the request that carried it.
+    """The payload, with its unset fields taken from the request that carried it.
 
-    A list is taken whole, from the first that is not empty; a flag is set if either sets it. Not merged are the queue,
-    which both must name, and the secret references, of which all sources count, each with a rank of its own.
+    A list is taken as a whole, from the first source in which it is not empty; a flag is set if either sets it. Two
+    fields are not merged: the queue, which both must name, and the secret references, which all sources add to.
     """
     names = (name for name in JobPayload.__struct_fields__ if name not in _NOT_MERGED)
     merged = {name: getattr(payload, name) or getattr(request, name) for name in names}
@@ -80,16 +80,16 @@ def merge(payload: JobPayload, request: JobPayload) -> JobPayload:
 
 
 def parse_payload(data: bytes) -> JobPayload:
-    """Read an opened payload.
+    """Parse a decrypted payload.
 
     Raises:
-        UndecodableError: not a JSON object, or a field of the wrong type. The sentence holds no part of the payload.
+        UndecodableError: not a JSON object, or a field of the wrong type. The message contains no part of the payload.
     """
     return convert(read_object(data, _FIELDS), JobPayload)
 
 
 def convert(fields: Mapping[str, Any], shape: type[T]) -> T:
-    """Fields as a struct; those it does not know are ignored.
+    """Convert fields to a struct; fields that it does not have are ignored.
 
     Raises:
         UndecodableError: names the field and the types, never the value.

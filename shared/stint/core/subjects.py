@@ -1,6 +1,6 @@
-"""Every stream, subject, bucket, header and label name, and nothing else. No other module spells one out.
+"""Every name of a stream, subject, bucket, header or label, and nothing else. No other module contains one.
 
-A queue's name can be any text, a subject's token cannot: `queue_token` maps the one onto the other, one to one.
+A queue's name can be any text, but a subject's token cannot. `queue_token` maps names to tokens, one to one.
 """
 
 import base64
@@ -28,15 +28,15 @@ CHUNK_OFFSET: Final = "Stint-Offset"
 CHUNK_STREAM: Final = "Stint-Stream"
 CHUNK_DIGEST: Final = "Stint-Digest"
 
-# Labels of a container. `stint.job` is how anyone tells a job's container from other people's.
+# Labels of a container. `stint.job` distinguishes a job's container from all others.
 LABEL_JOB: Final = "stint.job"
 LABEL_QUEUE: Final = "stint.queue"
 LABEL_RUNNER: Final = "stint.runner"
 LABEL_ACK: Final = "stint.ack"
-LABEL_ORIGIN: Final = "stint.origin"  # which consumer that ack subject is of
-LABEL_TIMEOUT: Final = "stint.timeout"  # seconds that it may run from its start on, "0" for no limit
-LABEL_MASKED: Final = "stint.mask-secrets"  # its output must not be shown as it is; the key of its secrets file's seal
-LABEL_READ_ONLY: Final = "stint.read-only"  # there may be an image of the job beside it
+LABEL_ORIGIN: Final = "stint.origin"  # the consumer that the ack subject belongs to
+LABEL_TIMEOUT: Final = "stint.timeout"  # seconds that it may run, counted from its start; "0" for no limit
+LABEL_MASKED: Final = "stint.mask-secrets"  # set if its output must be masked: the key of its secrets file's HMAC
+LABEL_READ_ONLY: Final = "stint.read-only"  # set if an image may exist for this job alone
 
 QUEUE_NAME_MAX_BYTES: Final = 1000
 EMPTY_QUEUE_TOKEN: Final = "_"
@@ -46,7 +46,7 @@ _JOB_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
 
 
 class EventAddress(NamedTuple):
-    """Where an event stands: the parts of `ev.<kind>.<token>.<job_id>`."""
+    """The parts of an event's subject, `ev.<kind>.<token>.<job_id>`."""
 
     kind: str
     token: str
@@ -72,7 +72,7 @@ def normalise_queue_name(name: str) -> str:
     if len(encoded) > QUEUE_NAME_MAX_BYTES:
         raise InvalidQueueNameError(f"A queue name is at most {QUEUE_NAME_MAX_BYTES} bytes of UTF-8.")
     if any(unicodedata.category(char) == "Cc" for char in lowered):
-        raise InvalidQueueNameError("A queue name holds no control characters.")
+        raise InvalidQueueNameError("A queue name contains no control characters.")
     return lowered
 
 
@@ -90,8 +90,8 @@ def queue_name(token: str) -> str:
     """The queue name of a token.
 
     Raises:
-        InvalidTokenError: not the canonical token of any name. (`me`, `mf` and `mg` all decode to `a`: were they all
-            taken, one queue would have three consumers.)
+        InvalidTokenError: not the canonical token of any name. (`me`, `mf` and `mg` all decode to `a`: if all were
+            accepted, one queue would have three consumers.)
     """
     if token == EMPTY_QUEUE_TOKEN:
         return ""
@@ -122,7 +122,7 @@ def new_job_id(milliseconds: int, randomness: bytes) -> str:
 
 
 def parse_event_subject(subject: str) -> EventAddress:
-    """Take `ev.<kind>.<token>.<job_id>` apart.
+    """Parse `ev.<kind>.<token>.<job_id>`.
 
     Raises:
         InvalidTokenError: not four tokens, or the queue token is not canonical.
@@ -141,7 +141,7 @@ def parse_event_subject(subject: str) -> EventAddress:
 
 
 def names_job(subject: str) -> bool:
-    """Whether `parse_event_subject` takes it."""
+    """Whether `parse_event_subject` accepts the subject."""
     try:
         parse_event_subject(subject)
     except (InvalidTokenError, InvalidJobIdError):
@@ -155,12 +155,12 @@ def event_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
 
 
 def live_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
-    """What EVENTS republishes: only what the stream accepted, never what somebody tried."""
+    """A filter over what EVENTS republishes: the messages that the stream accepted, never a refused attempt."""
     return f"live.{kind}.{token}.{job_id}"
 
 
 def unreadable_submission(stream: str, sequence: int) -> EventAddress:
-    """Where a message is recorded whose subject names no queue or job: once for each stored message."""
+    """The address that records a message whose subject names no queue or job, once for each stored message."""
     digest = hashlib.sha256(f"{stream}:{sequence}".encode()).hexdigest()[:24]
     return EventAddress("rejected", BAD_QUEUE_TOKEN, digest)
 
@@ -171,17 +171,17 @@ def payload_subject(token: str, job_id: str, number: int | str, attempt: str = "
 
 
 def log_subject(token: str, job_id: str) -> str:
-    """A job's output chunks in LOGS."""
+    """The subject of a job's output chunks in LOGS."""
     return f"log.{token}.{job_id}"
 
 
 def tail_subject(token: str, job_id: str) -> str:
-    """What LOGS republishes of a job's output."""
+    """The subject on which LOGS republishes a job's output."""
     return f"tail.{token}.{job_id}"
 
 
 def hint_subject(token: str, job_id: str = "again") -> str:
-    """A hint that a queue has work. Hints can be lost; the reconcile finds what they missed."""
+    """The subject of a hint that a queue has work. Hints can be lost; runners also check all queues regularly."""
     return f"hint.{token}.{job_id}"
 
 
@@ -194,7 +194,7 @@ def hinted_token(subject: str) -> str:
 
 
 def consumer_name(token: str) -> str:
-    """The durable consumer of a queue. Hashed, since a durable's name may have 255 bytes and a token 1600."""
+    """The durable consumer of a queue. Hashed: a durable name has at most 255 bytes, a token up to 1600."""
     return "q-" + hashlib.sha256(token.encode()).hexdigest()[:32]
 
 

@@ -12,7 +12,7 @@ from stint.core.job import Job, State
 from stint.core.subjects import queue_name, queue_token
 
 NEVER: Final = "0001-01-01T00:00:00Z"
-"""How GoStint writes a time that has not come yet."""
+"""How GoStint writes the time of something that has not happened yet."""
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"}):
@@ -46,10 +46,10 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
 
 
 def read_view(job_id: str, stored: bytes) -> JobView:
-    """A view as the bucket holds it under this job's key.
+    """Decode a view that the bucket stores under this job's key.
 
     Raises:
-        UndecodableError: it is none: another shape, another job's, a time that is no time, or a queue that cannot be.
+        UndecodableError: not a view, another job's view, or one with an invalid time or queue name.
     """
     shown = decode(stored, JobView)
     try:
@@ -64,7 +64,7 @@ def read_view(job_id: str, stored: bytes) -> JobView:
 
 
 def view(job: Job) -> JobView:
-    """The view of a job. The same facts always give the same bytes."""
+    """The view of a job. The same events always give the same bytes."""
     submitted, launched, ended = job.fact(Submitted), job.fact(Launched), job.fact(Ended)
     rejected = job.fact(Rejected)
     end = ended or _end_without_words(job, rejected)
@@ -103,7 +103,7 @@ def ended_time(job: Job) -> str:
 
 
 def expiry(job: Job, retention: timedelta) -> datetime | None:
-    """When the job may be forgotten by its readers, None while it has not ended."""
+    """When the job stops being readable, None if it has not ended."""
     ended = ended_time(job)
     return parse_time(ended) + retention if ended else None
 
@@ -122,9 +122,9 @@ def parse_time(text: str) -> datetime:
 
 
 def _end_without_words(job: Job, rejected: Rejected | None) -> Ended:
-    """The end of a job that has no readable `ended`: rejected, ended by unreadable bytes, or not at all.
+    """The end of a job without a readable `ended`: it was rejected, its `ended` is unreadable, or it has not ended.
 
-    Of one that never ran, or runs still, nothing is missing.
+    The output of a job that never ran, or still runs, counts as complete.
     """
     reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal and job.facts else ""
     return Ended(
@@ -142,7 +142,7 @@ def _first(*values: str) -> str:
 
 
 def _time(stream_time: str) -> str:
-    """Milliseconds at most, without trailing zeros, as Go prints them."""
+    """A time with at most milliseconds and without trailing zeros, as Go prints it."""
     if not stream_time:
         return NEVER
     moment = parse_time(stream_time)
