@@ -12,6 +12,7 @@ os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # its image cannot be had e
 
 import hypothesis
 import pytest
+import structlog
 from scripts.server_images import nats_image, openbao_image
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import get_docker_host
@@ -28,6 +29,13 @@ from tests.support.servers import BaoProcess, NatsProcess, running
 # Every test has a time-out; a deadline of its own an example would miss on a busy machine.
 hypothesis.settings.register_profile("stint", deadline=None)
 hypothesis.settings.load_profile("stint")
+# With rich installed, each traceback that is logged would be drawn with all locals: seconds on a busy machine.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 LONGEST = (
     "tests/api",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from tests.api.vault import Vault
+from tests.support.waiting import until
 
 JOB = "/v1/api/job"
 NEVER = "0001-01-01T00:00:00Z"
@@ -172,16 +173,11 @@ class Api:
 
     async def listed(self, total: int, **params: Any) -> Json:
         """A list once it has so many jobs: it may lag by a second."""
-        async with asyncio.timeout(WAIT):
-            while (body := await self.list(**params))["total"] != total:
-                pass
-        return body
+        return await until(lambda: self.list(**params), lambda body: body["total"] == total)
 
     async def appears(self, job_id: str, **params: Any) -> None:
         """Return once the job is in the list, likewise."""
-        async with asyncio.timeout(WAIT):
-            while job_id not in [job["_id"] for job in (await self.list(limit=100, **params))["data"]]:
-                pass
+        await until(lambda: self.list(limit=100, **params), lambda body: job_id in [job["_id"] for job in body["data"]])
 
     # --- ending -------------------------------------------------------------------------------------------------------
 

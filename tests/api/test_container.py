@@ -1,9 +1,12 @@
 """Contract, sections 0 and 3: the container that a job runs in."""
 
+from functools import partial
+
 import pytest
 
 from tests.api.archive import build
 from tests.api.client import Api, Json, shell, until_term
+from tests.support.waiting import until
 
 HOME = "/tmp"  # noqa: S108 - the contract's word for the job's user
 HARDENED = "grep -E '^(NoNewPrivs|CapEff|CapBnd):' /proc/self/status"
@@ -114,8 +117,8 @@ async def test_nothing_is_left_behind(api: Api) -> None:
     ended.append(await api.ended(killed))
     for job in ended:
         async with api.engine() as engine:
-            while (await engine.get(f"/containers/{job['container_id']}/json")).status_code != 404:
-                pass
+            path = f"/containers/{job['container_id']}/json"
+            await until(partial(engine.get, path), lambda answer: answer.status_code == 404)
 
 
 async def test_the_exit_code_is_the_jobs(api: Api) -> None:

@@ -11,6 +11,7 @@ import pytest
 from stint.core.view import parse_time
 from tests.api.client import JOB, Api, Json, new_queue, until_term
 from tests.e2e.stack import gone
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,9 +22,10 @@ def _processes(api: Api) -> None:
 
 async def back(api: Api, runner: str) -> None:
     """Return when it takes jobs again."""
-    async with asyncio.timeout(30):
-        while runner not in {job["node_uuid"] for job in await asyncio.gather(*(api.run() for _ in range(3)))}:
-            pass
+    await until(
+        lambda: asyncio.gather(*(api.run() for _ in range(3))),
+        lambda jobs: runner in {job["node_uuid"] for job in jobs},
+    )
 
 
 async def answers(api: Api, path: str = "/readyz") -> bool:
@@ -86,8 +88,7 @@ async def test_the_api_finishes_what_it_has_begun(api: Api) -> None:
         answer = (await reader.read()).decode()
         writer.close()
         await gone(pid)
-        while not await answers(api):
-            pass
+        await until(lambda: answers(api))
     assert answer.startswith("HTTP/1.1 200 ")
     submitted: Json = httpx.Response(200, content=answer.partition("\r\n\r\n")[2]).json()
     assert (await api.ended(submitted["_id"]))["output"] == "taken\n"

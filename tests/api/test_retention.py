@@ -1,9 +1,8 @@
 """Contract, sections 0 and 3: an ended job can be seen for a while, and is then gone with its output."""
 
-import asyncio
-
 from tests.api.client import JOB, Api, new_queue, refused
 from tests.api.conftest import RETENTION
+from tests.support.waiting import until
 
 
 async def test_an_ended_job_goes_after_its_time(compat: Api) -> None:
@@ -14,9 +13,11 @@ async def test_an_ended_job_goes_after_its_time(compat: Api) -> None:
         await compat.run(qname=qname, container_image=""),
     ]
     async with compat.busy(new_queue()) as running:
-        async with asyncio.timeout(RETENTION + 10):
-            while (await compat.http.get(f"{JOB}/{jobs[-1]['_id']}")).status_code == 200:
-                pass
+        await until(
+            lambda: compat.http.get(f"{JOB}/{jobs[-1]['_id']}"),
+            lambda answer: answer.status_code != 200,
+            seconds=RETENTION + 10,
+        )
         for job in jobs:
             for path in ("", "/output", "/events"):
                 assert refused(await compat.http.get(f"{JOB}/{job['_id']}{path}"), 404, "Not Found.") == "not found"

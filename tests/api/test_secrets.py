@@ -1,6 +1,5 @@
 """Contract, sections 0 and 3: secrets, from Vault into the container."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -10,6 +9,7 @@ import yaml
 
 from tests.api.client import Api
 from tests.api.vault import KV1
+from tests.support.waiting import until
 
 VALUES: dict[str, Any] = {
     "text": "plain",
@@ -158,9 +158,8 @@ async def test_the_jobs_token_is_exposed_only_if_asked_for(api: Api) -> None:
     token, count, *_ = job["stdout"].splitlines()
     assert count == "1"
     assert yaml.safe_load(job["stdout"].partition("---")[2])["TOKEN"] == token
-    async with asyncio.timeout(20):  # it ends with the job, a moment after its end was told
-        while (await _looked_up(api, token)).status_code != 403:
-            pass
+    # It ends with the job, a moment after its end was told.
+    await until(lambda: _looked_up(api, token), lambda answer: answer.status_code == 403)
 
 
 async def _looked_up(api: Api, token: str) -> httpx.Response:

@@ -1,12 +1,12 @@
 """Contract, section 2, submit: the three modes, and what counts of a request."""
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from tests.api.client import BUSYBOX, ID, JOB, NEVER, Api, Json, new_queue, refused, shell
+from tests.support.waiting import until
 
 
 def job(script: str, **fields: Any) -> Json:
@@ -40,9 +40,10 @@ async def test_the_clients_dance(api: Api) -> None:
     async with api.anonymous(**{"X-Auth-Token": await api.vault.another_client()}) as http:
         payload = job("echo danced", image_pull_policy="IfNotPresent", secret_file_type="yaml")
         job_id = (await http.post(JOB, json=await cubbyhole(api, payload))).json()["_id"]
-        async with asyncio.timeout(30):
-            while (seen := (await http.get(f"{JOB}/{job_id}")).json())["status"] in {"queued", "running"}:
-                pass
+        answer = await until(
+            lambda: http.get(f"{JOB}/{job_id}"), lambda answer: answer.json()["status"] not in {"queued", "running"}
+        )
+    seen = answer.json()
     assert (seen["status"], seen["return_code"], seen["output"]) == ("success", 0, "danced\n")
 
 

@@ -1,6 +1,5 @@
 """Contract, sections 0 and 3: submissions that somebody has laid hands on."""
 
-import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -10,6 +9,7 @@ import pytest
 
 from tests.api.bus import Publisher, publisher
 from tests.api.client import Api, Json, new_queue, shell
+from tests.support.waiting import until
 
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 UNWRAP = (
@@ -72,9 +72,7 @@ async def test_a_wrapping_token_that_expired_in_the_queue_says_so(api: Api) -> N
     async with api.busy(qname):
         wrapped = await api.vault.wrapped(ttl="1s")
         job_id = await api.submit(qname=qname, wrap_secret_id=wrapped)
-        async with asyncio.timeout(10):
-            while await _exists(api, wrapped):
-                pass
+        await until(lambda: _exists(api, wrapped), lambda found: not found, seconds=10)
     error = nothing_ran(await api.ended(job_id), "notauthorised", "secrets")
     assert "expired" in error
     assert ALERT not in error

@@ -15,6 +15,7 @@ from tests.e2e.compose import Compose, composed, sweep
 from tests.support.brokers import connected
 from tests.support.registry import Registry
 from tests.support.servers import running
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(240)  # the first one builds
 
@@ -46,8 +47,7 @@ async def test_three_runners_and_the_smoke(stack: Compose) -> None:
     assert len(names) == 3
     async with asyncio.timeout(30), connected(stack.env["NATS_URL"]) as broker:
         reports = JetStreamRunnerReports(broker)
-        while names != {report["runner"] for report in await reports.read()}:
-            pass
+        await until(reports.read, lambda found: names == {report["runner"] for report in found})
     result = await stack.make("smoke")
     assert result.out.splitlines()[-1].startswith("smoke: a sealed job read its secret"), result
 

@@ -25,6 +25,7 @@ from stint_runner.engine.docker import DockerEngine
 from tests.e2e.stack import STINT, Stack, alive, dev, gone, on_a_terminal, serving, stint
 from tests.support.containers import OpenBao
 from tests.support.servers import BaoProcess, NatsProcess, free_port
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +119,7 @@ async def test_a_kill_over_rest(stack: Stack) -> None:
         queued = await http.post(f"/v1/api/job/kill/{second}")
         assert (queued.json()["status"], queued.json()["kill_requested"]) == ("queued", True)
         assert (await stack.end(second))["reason"] == "killed"
-        async with asyncio.timeout(30):
-            while not (await stack.get(first))["container_id"]:
-                pass
+        await until(lambda: stack.get(first), lambda job: job["container_id"])
         await http.post(f"/v1/api/job/kill/{first}")
     ended = await stack.end(first)
     assert (ended["status"], ended["reason"], ended["kill_requested"]) == ("failed", "killed", True)
@@ -132,12 +131,12 @@ async def test_nats_away_and_back(stack: Stack) -> None:
     await stack.end(job_id)
     os.kill(stack.pid("nats-1"), signal.SIGKILL)
     async with asyncio.timeout(30), stack.http() as http:
-        while (answer := await http.get(f"/v1/api/job/{job_id}")).status_code == httpx.codes.OK:
-            pass
+        answer = await until(
+            lambda: http.get(f"/v1/api/job/{job_id}"), lambda answer: answer.status_code != httpx.codes.OK
+        )
         assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
         assert "NATS" in answer.json()["error"]
-        while (await http.get("/readyz")).status_code != httpx.codes.OK:
-            pass
+        await until(lambda: http.get("/readyz"), lambda answer: answer.status_code == httpx.codes.OK)
     assert (await stack.get(job_id))["status"] == "success", "nothing accepted is lost"
     assert (await stack.end(await stack.submit("true")))["status"] == "success"
 
@@ -162,13 +161,11 @@ async def test_a_killed_service_is_started_again(stack: Stack) -> None:
     for name in ("api-1", "projector-1"):
         os.kill(stack.pid(name), signal.SIGKILL)
     async with asyncio.timeout(30), stack.http() as http:
-        while not await _answers(http):
-            pass
+        await until(lambda: _answers(http))
     job_id = await stack.submit("true")
     assert (await stack.end(job_id))["status"] == "success"
     async with asyncio.timeout(20), stack.http() as http:
-        while job_id not in (await http.get("/v1/api/job")).text:
-            pass
+        await until(lambda: http.get("/v1/api/job"), lambda answer: job_id in answer.text)
 
 
 async def test_rebuild_by_command(stack: Stack) -> None:
@@ -178,9 +175,7 @@ async def test_rebuild_by_command(stack: Stack) -> None:
         result = await stack.run("rebuild")
         assert (result.code, result.err.count("Traceback")) == (0, 0)
         assert "made again" in result.out
-        async with asyncio.timeout(10):
-            while (await http.get("/v1/api/job?limit=100")).json() != before:
-                pass
+        await until(lambda: http.get("/v1/api/job?limit=100"), lambda answer: answer.json() == before, seconds=10)
 
 
 async def test_another_dev_on_the_same_data_is_refused(stack: Stack) -> None:
@@ -216,8 +211,7 @@ async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(
     mine = {"STINT_TOKEN": client, "VAULT_ADDR": bao_process.address, "STINT_ROLE": "alone", "STINT_URL": url}
     async with serving("api", own), serving("projector", own), serving("runner", own) as runner:
         async with asyncio.timeout(30), httpx.AsyncClient(base_url=url) as http:
-            while not await _answers(http):
-                pass
+            await until(lambda: _answers(http))
         result = await stint("run", "--image", "busybox", "--", "echo", "alone", env=mine)
         assert (result.code, result.out) == (0, "alone\n"), result.err
         runner.terminate()
@@ -258,9 +252,7 @@ async def _use(stack: Stack, marker: str) -> tuple[str, list[str]]:
     for job_id in (failed, spent):
         assert (await stack.end(job_id))["status"] in {"failed", "notauthorised"}
     running = await stack.submit(f"sleep 600; : {marker}")
-    async with asyncio.timeout(30):
-        while not (await stack.get(running))["container_id"]:
-            pass
+    await until(lambda: stack.get(running), lambda job: job["container_id"])
     password = answer["data"]["data"]["password"]
     return running, [password, marker, wrap, stack.env["STINT_TOKEN"], stack.env["VAULT_TOKEN"]]
 
@@ -391,9 +383,7 @@ async def test_a_killed_stack_takes_its_processes_along_and_its_data_can_be_used
     async with dev(tmp_path, STINT_KILL_GRACE="1") as killed:
         pids, nats_pid = killed.pids(), killed.pid("nats-1")
         ended, running = await killed.submit("true"), await killed.submit("sleep 600")
-        async with asyncio.timeout(30):
-            while not (await killed.get(running))["container_id"]:
-                pass
+        await until(lambda: killed.get(running), lambda job: job["container_id"])
         os.kill(nats_pid, signal.SIGSTOP)
         killed.process.kill()
         await killed.process.wait()

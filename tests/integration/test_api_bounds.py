@@ -14,6 +14,7 @@ from stint.vault.setup import client_token
 from tests.support.api_bench import SEALED, ApiProcess, service_environ
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until
 
 MIB = 1 << 20
 JOB = "/v1/api/job"
@@ -45,12 +46,7 @@ def start(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
 
 async def becomes(http: httpx.AsyncClient, body: bytes, code: int) -> httpx.Response:
     """The first answer to this submission that has this status."""
-    async with asyncio.timeout(30):
-        while True:
-            answer = await http.post(JOB, content=body)
-            if answer.status_code == code:
-                return answer
-            await asyncio.sleep(0.05)
+    return await until(lambda: http.post(JOB, content=body), lambda answer: answer.status_code == code)
 
 
 def resident(process: ApiProcess, which: str = "VmRSS") -> int:

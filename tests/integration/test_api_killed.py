@@ -18,6 +18,7 @@ from tests.support.api_bench import SEALED, ApiProcess, Bench, api, service_envi
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until
 
 SUBMISSION = b"PUB ev.submitted."
 PAYLOAD = b"PUB pl."
@@ -93,9 +94,9 @@ async def post(http: httpx.AsyncClient, url: str, key: str) -> httpx.Response:
 
 async def taken(http: httpx.AsyncClient, url: str, key: str) -> str:
     """As a client that tries again on 503."""
-    async with asyncio.timeout(60):
-        while (answer := await post(http, url, key)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            pass
+    answer = await until(
+        lambda: post(http, url, key), lambda answer: answer.status_code != httpx.codes.SERVICE_UNAVAILABLE, seconds=60
+    )
     assert answer.status_code == httpx.codes.OK, answer.text
     return str(answer.json()["_id"])
 

@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +12,7 @@ from tests.support.api_bench import Bench, api
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess
 from tests.support.views import job_view
+from tests.support.waiting import until
 
 LONG_AGO = "2020-01-01T00:00:00Z"
 
@@ -31,11 +31,7 @@ async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
 
 async def _seen(bench: Bench, total: int) -> None:
     """The list lags by design: wait for it."""
-    async with asyncio.timeout(10):
-        while True:
-            if (await _list(bench))["total"] == total:
-                return
-            await asyncio.sleep(0.02)
+    await until(lambda: _list(bench), lambda body: body["total"] == total)
 
 
 async def _list(bench: Bench, **params: object) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until
 
 TOKEN = queue_token("deploys")
 JOBS = "/v1/api/job"
@@ -282,11 +283,7 @@ async def test_a_page_of_large_jobs_takes_little_memory(fresh: Bench, large: Wri
 
 async def listed(http: httpx.AsyncClient, total: int) -> None:
     """The list lags by design: wait for it."""
-    async with asyncio.timeout(10):
-        while True:
-            if (await http.get(JOBS)).json()["total"] == total:
-                return
-            await asyncio.sleep(0.02)
+    await until(lambda: http.get(JOBS), lambda answer: answer.json()["total"] == total)
 
 
 async def keep(pieces: AsyncIterator[bytes], kept: list[bytes]) -> None:

@@ -18,6 +18,7 @@ from tests.support.api_bench import SEALED, ApiProcess, secret, service_environ
 from tests.support.containers import OpenBao
 from tests.support.outputs import Writer
 from tests.support.servers import BaoProcess, NatsProcess, free_port, running
+from tests.support.waiting import until
 
 PLAIN = {"wrap_secret_id": "not-looked-at", "qname": "deploys", "payload": SEALED}
 
@@ -38,21 +39,13 @@ async def http(process: ApiProcess, openbao: OpenBao) -> AsyncIterator[httpx.Asy
 
 
 async def becomes(client: httpx.AsyncClient, path: str, status: int) -> httpx.Response:
-    async with asyncio.timeout(30):
-        while True:
-            answer = await client.get(path)
-            if answer.status_code == status:
-                return answer
-            await asyncio.sleep(0.05)
+    return await until(lambda: client.get(path), lambda answer: answer.status_code == status)
 
 
 async def submitted(http: httpx.AsyncClient) -> str:
-    async with asyncio.timeout(30):  # ready means connected: the streams may still be in the making
-        while True:
-            answer = await http.post("/v1/api/job", json=PLAIN)
-            if answer.status_code == 200:
-                return str(answer.json()["_id"])
-            await asyncio.sleep(0.05)
+    # Ready means connected: the streams may still be in the making.
+    answer = await until(lambda: http.post("/v1/api/job", json=PLAIN), lambda answer: answer.status_code == 200)
+    return str(answer.json()["_id"])
 
 
 async def test_a_live_stream_tells_all_as_it_comes(nats_process: NatsProcess, http: httpx.AsyncClient) -> None:
@@ -103,11 +96,7 @@ async def test_a_client_that_leaves_frees_its_subscriptions(
                 assert answer.headers["content-type"].startswith("text/event-stream")
                 await anext(answer.aiter_lines())
                 assert await listeners(monitor, job_id) == 2
-            async with asyncio.timeout(5):
-                while True:
-                    if not await listeners(monitor, job_id):
-                        return
-                    await asyncio.sleep(0.02)
+            await until(lambda: listeners(monitor, job_id), lambda found: not found)
 
 
 async def listeners(monitor: int, job_id: str) -> int:

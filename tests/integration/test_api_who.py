@@ -1,6 +1,5 @@
 """Whose doing it was: in the facts, and in the access log."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.integration.test_api_process import becomes, submitted
 from tests.support.api_bench import ApiProcess, Bench, api, secret, service_environ
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until_true
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +71,8 @@ def requests_in(process: ApiProcess) -> list[dict[str, Any]]:
 
 async def logged(process: ApiProcess, wanted: int) -> list[dict[str, Any]]:
     """A line is written when the answer is through, which may be after the client has it."""
-    async with asyncio.timeout(20):
-        while len(found := requests_in(process)) < wanted:  # noqa: ASYNC110 - a file tells nobody
-            await asyncio.sleep(0.05)
-    return found
+    await until_true(lambda: len(requests_in(process)) >= wanted, seconds=20)
+    return requests_in(process)
 
 
 async def test_each_request_is_one_line_without_what_a_client_wrote(process: ApiProcess, openbao: OpenBao) -> None:

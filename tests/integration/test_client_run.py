@@ -45,6 +45,7 @@ from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess, free_port, running
+from tests.support.waiting import until, until_true
 
 
 @dataclass
@@ -142,11 +143,7 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
 
 async def declared(broker: Broker) -> None:
     """The API makes the streams in the background; the last of them is there."""
-    async with asyncio.timeout(30):
-        while True:
-            if "error" not in await broker.api("STREAM.INFO.KV_runners"):
-                return
-            await asyncio.sleep(0.05)
+    await until(lambda: broker.api("STREAM.INFO.KV_runners"), lambda answer: "error" not in answer)
 
 
 async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> None:
@@ -511,11 +508,9 @@ async def test_a_signal_is_heard_while_nobody_reads_the_output(bench: Bench, tmp
         job = await bench.runner.take(queue)
         await bench.runner.facts(job, events.started())
         await bench.runner.write(job, ("stdout", b"x" * size), ("stdout", b"x" * size))
-        while struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, b"1234"))[0] < size:  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0.01)
+        await until_true(lambda: struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, b"1234"))[0] >= size)
         process.send_signal(signal.SIGINT)
-        while not (found := await bench.runner.log.load(job.job_id)) or not found.kill_requested:
-            pass
+        await until(lambda: bench.runner.log.load(job.job_id), lambda found: found and found.kill_requested)
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 130
     os.close(reading)

@@ -14,6 +14,7 @@ from stint.vault.setup import client_token
 from tests.support.api_bench import SEALED, ApiProcess, secret, service_environ
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, free_port, running
+from tests.support.waiting import until
 
 
 @dataclass
@@ -75,12 +76,9 @@ async def server(
 
 async def takes_jobs(server: ApiProcess, token: str) -> None:
     """It listens before its streams are made."""
-    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http, asyncio.timeout(30):
-        while True:
-            answer = await http.post("/v1/api/job", json=job(), headers={"X-Auth-Token": token})
-            if answer.is_success:
-                return
-            await asyncio.sleep(0.05)
+    headers = {"X-Auth-Token": token}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, trust_env=False) as http:
+        await until(lambda: http.post("/v1/api/job", json=job()), lambda answer: answer.is_success)
 
 
 @pytest.fixture

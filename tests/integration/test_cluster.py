@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -35,6 +36,7 @@ from tests.support.containers import OpenBao
 from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
 from tests.support.servers import NatsProcess
+from tests.support.waiting import until
 
 WRITERS = 8
 JOBS_BEFORE = 40
@@ -115,9 +117,7 @@ class Load:
             assert whole or (self.killed[job_id] is Outcome.UNKNOWN and set(job.facts) == {"submitted"}), job
         assert await _count(self.broker, EVENTS, "ev.submitted.>") == len(self.submitted)
         assert await _count(self.broker, PAYLOADS, "pl.>") == len(self.submitted)
-        async with asyncio.timeout(SOURCED):
-            while not await self._all_in_work():
-                pass
+        await until(self._all_in_work, seconds=SOURCED)
 
     async def _all_in_work(self) -> bool:
         with suppress(BrokerUnavailableError):  # it may have lost its leader too
@@ -190,9 +190,7 @@ async def test_work_is_filled_soon_after_the_loss_of_both_leaders(cluster: Clust
         job_id = new_id()
         while await JetStreamEventLog(broker).append(events.TOKEN, job_id, events.submitted()) is Outcome.UNKNOWN:
             pass
-        async with asyncio.timeout(SOURCED_SOON):
-            while not await _is_in_work(broker, job_id):
-                pass
+        await until(partial(_is_in_work, broker, job_id), seconds=SOURCED_SOON)
         await cluster.servers[fallen].start()
         for stream in (EVENTS, WORK):
             await cluster.whole(broker, stream)
@@ -207,9 +205,7 @@ async def _is_in_work(broker: Broker, job_id: str) -> bool:
 
 
 async def test_a_leader_that_is_well_stays(cluster: Cluster, broker: Broker) -> None:
-    async with asyncio.timeout(SOURCED):
-        while silence(await broker.api(f"STREAM.INFO.{WORK}")) >= SILENCE:
-            pass
+    await until(lambda: broker.api(f"STREAM.INFO.{WORK}"), lambda info: silence(info) < SILENCE, seconds=SOURCED)
     leader, sourcing = await cluster.leader(broker, WORK), Sourcing(broker)
     for _ in range(5):
         await sourcing.look()
@@ -356,9 +352,8 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
         queued = [await bench.submit("true", queue=f"q{number}") for number in range(3)]
         lost = cluster.others(await cluster.leader(broker, EVENTS))
         await asyncio.gather(*(cluster.servers[name].kill() for name in lost))
-        async with asyncio.timeout(60):  # it cannot renew
-            while await bench.engine().find({LABEL_JOB: running}):
-                pass
+        # The runner cannot renew.
+        await until(lambda: bench.engine().find({LABEL_JOB: running}), lambda found: not found, seconds=60)
         await asyncio.gather(*(cluster.servers[name].start() for name in lost))
         await cluster.whole(broker, EVENTS)
         await cluster.whole(broker, WORK)

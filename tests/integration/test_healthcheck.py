@@ -12,6 +12,7 @@ from stint.process.healthcheck import url
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, free_port, running
+from tests.support.waiting import until
 
 GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}
 
@@ -42,13 +43,11 @@ async def test_an_api_with_the_settings_of_gostint_and_in_files_is_healthy(
     port = free_port()
     environ |= in_files(tmp_path, {"STINT_PORT": str(port), "STINT_HOST": "127.0.0.1"})
     async with running(ApiProcess(tmp_path / "api", environ=environ, ca=str(cert))), asyncio.timeout(60):
-        while await check("api", environ) != (0, ""):
-            pass
+        await until(lambda: check("api", environ), lambda found: found == (0, ""))
         # It is for the others' port, and compose gives the same settings to all.
         assert await check("api", environ | {"STINT_HEALTH_PORT": str(free_port())}) == (0, "")
         await nats_process.kill()
-        while (found := await check("api", environ))[0] == 0:
-            pass
+        found = await until(lambda: check("api", environ), lambda found: found[0] != 0)
         assert found == (1, "NATS is not reachable.")
     code, said = await check("api", environ)
     assert (code, "refused" in said) == (1, True)

@@ -50,6 +50,7 @@ from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
 from tests.support.servers import NatsProcess
+from tests.support.waiting import until
 
 JOBS = [f"{number:024x}" for number in range(20)]
 GOES_ON, QUEUED, DELETED = "a" * 24, "b" * 24, "d" * 24
@@ -232,9 +233,7 @@ async def test_what_a_killed_server_brings_back_goes_again(
         await nats_process.start()
         await broker.wait_connected()
         await views.delete(JOBS[0])
-        async with asyncio.timeout(30):
-            while await views.get(JOBS[0]) is not None:
-                pass
+        await until(lambda: views.get(JOBS[0]), lambda found: found is None)
         for _ in range(3):
             await write(more)
         await nats_process.restart()

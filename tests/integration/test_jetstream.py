@@ -29,6 +29,7 @@ from stint.ports import Outcome
 from tests.support.brokers import connected, declare_anew
 from tests.support.events import TOKEN, ended, started, submitted
 from tests.support.servers import NatsProcess
+from tests.support.waiting import until
 
 JOB = "0123456789abcdef01234567"
 
@@ -227,9 +228,7 @@ async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) ->
     fact = submitted()
     await JetStreamEventLog(broker).append(TOKEN, JOB, fact)
     await JetStreamEventLog(broker).append(TOKEN, JOB, ended("failed"))
-    async with asyncio.timeout(5):
-        while not (await broker.api(f"STREAM.INFO.{WORK}"))["state"]["messages"]:
-            pass
+    await until(lambda: broker.api(f"STREAM.INFO.{WORK}"), lambda info: info["state"]["messages"], seconds=5)
     answer = await broker.api(f"STREAM.MSG.GET.{WORK}", {"seq": 1})
     assert answer["message"]["subject"] == EventAddress("submitted", TOKEN, JOB).subject
     job = await JetStreamEventLog(broker).load(JOB)

@@ -15,6 +15,7 @@ from stint.jetstream import Access, Broker
 from stint.jetstream import connection as connection_module
 from tests.support.certificates import authority, certificate, openssl
 from tests.support.servers import NatsProcess, free_port, running
+from tests.support.waiting import until_true
 
 PASSWORD = "sEcReT-of-nats"
 
@@ -71,10 +72,8 @@ def _errors(logs: list[Any], words: str) -> list[str]:
 
 async def said(logs: list[Any], words: str, times: int = 1) -> str:
     """Return once the log has this in so many lines."""
-    async with asyncio.timeout(30):
-        while len(found := _errors(logs, words)) < times:  # noqa: ASYNC110 - the log tells nobody
-            await asyncio.sleep(0.02)
-    return found[-1]
+    await until_true(lambda: len(_errors(logs, words)) >= times)
+    return _errors(logs, words)[-1]
 
 
 class Relay:

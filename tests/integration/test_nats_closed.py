@@ -24,6 +24,7 @@ from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import RunnerProcess, runner_process
 from tests.support.servers import NatsProcess, ServerProcess, free_port, running
+from tests.support.waiting import until
 
 SENTENCE = "stint: The connection to NATS was closed for good: NATS refuses the user, password"
 OLD, NEW = "sEcReT-old", "sEcReT-new"
@@ -90,9 +91,7 @@ async def test_a_projector_ends_with_a_sentence(nats: NatsProcess, tmp_path: Pat
 async def test_an_api_ends_with_a_sentence(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
     environ = await service_environ(url(nats, "service", OLD), openbao.address, openbao.root_token)
     async with running(api := ApiProcess(tmp_path / "api", environ=environ)):
-        async with asyncio.timeout(30):
-            while await readyz(api.port) != "ready\n":  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.05)
+        await until(lambda: readyz(api.port), lambda text: text == "ready\n")
         change_password(nats)
         assert await ended(api) == BROKER_CLOSED
     assert SENTENCE in api.log

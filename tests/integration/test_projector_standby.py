@@ -32,6 +32,7 @@ from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
 from tests.support.servers import NatsProcess, ServerProcess, running
+from tests.support.waiting import until
 
 TAKEOVER = 10.0
 """Seconds in which a view must be whole again."""
@@ -138,11 +139,10 @@ async def consumer(broker: Broker) -> dict[str, Any]:
 
 
 async def feed_is_empty(broker: Broker) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            info = await consumer(broker)
-            if "error" not in info and not info["num_pending"] and not info["num_ack_pending"]:
-                return
+    await until(
+        lambda: consumer(broker),
+        lambda info: "error" not in info and not info["num_pending"] and not info["num_ack_pending"],
+    )
 
 
 class Slow(Projector):

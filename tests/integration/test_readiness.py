@@ -24,18 +24,15 @@ from tests.support.containers import OpenBao
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import RunnerProcess, runner_process
 from tests.support.servers import NatsProcess, free_port, running
+from tests.support.waiting import until, until_true
 
 
 async def becomes(http: httpx.AsyncClient, words: str) -> None:
-    async with asyncio.timeout(30):
-        while words not in (await http.get("/readyz")).text:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.02)
+    await until(lambda: http.get("/readyz"), lambda answer: words in answer.text)
 
 
 async def port_says(port: int, words: str) -> None:
-    async with asyncio.timeout(30):
-        while words not in await readyz(port):  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.02)
+    await until(lambda: readyz(port), lambda text: words in text)
 
 
 # --- the API ----------------------------------------------------------------------------------------------------
@@ -153,8 +150,7 @@ async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
                 await failed.wait()
                 await asyncio.sleep(0)
                 assert worker.missing() == "Pending jobs are not looked for."
-                while worker.missing():  # noqa: ASYNC110 - it tells nobody
-                    await asyncio.sleep(0.02)
+                await until_true(lambda: not worker.missing())
             assert (await bench.end(job_id))[0].state is State.SUCCESS
 
 

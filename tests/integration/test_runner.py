@@ -18,6 +18,7 @@ from tests.support.containers import OpenBao
 from tests.support.events import deleted, ended, event_id, kill_requested, started
 from tests.support.outputs import written
 from tests.support.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.waiting import until
 
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 
@@ -317,9 +318,7 @@ async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: B
             await anext(tail)
         theirs = Ended(event_id=event_id(), at="", by="runner-2", status="unknown", reason="lost")
         assert (await bench.log.append(queue_token("deploys"), job_id, theirs)).value == "won"
-        async with asyncio.timeout(10):
-            while await _containers(job_id):
-                pass
+        await until(lambda: _containers(job_id), lambda found: not found, seconds=10)
     job = await bench.log.load(job_id)
     assert job is not None
     assert job.state is State.UNKNOWN

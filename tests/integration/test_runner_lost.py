@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tests.support.events import AT, event_id
 from tests.support.outputs import written
 from tests.support.runner_bench import PASSWORD, Bench, make_bench
 from tests.support.runner_process import LEASE, RunnerProcess, runner_process
+from tests.support.waiting import until, until_true
 
 QUEUE = "deploys"
 TOKEN = queue_token(QUEUE)
@@ -96,17 +97,8 @@ async def _check_output(bench: Bench, job: Job) -> None:
     assert ended.output_complete
 
 
-async def _until(true: Callable[[], bool]) -> None:
-    """Other processes' lives, their logs and folders tell nobody when they change."""
-    async with asyncio.timeout(30):
-        while not true():  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.05)
-
-
 async def _removed(engine: DockerEngine, job_id: str) -> None:
-    async with asyncio.timeout(60):
-        while await engine.find({LABEL_JOB: job_id}):  # noqa: ASYNC110 - engines tell of what is there
-            await asyncio.sleep(0.05)
+    await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found, seconds=60)
 
 
 async def _exited(engine: DockerEngine, job_id: str) -> ContainerInfo:
@@ -223,7 +215,7 @@ async def test_a_frozen_runner_is_killed_with_its_container_before_the_queue_goe
         job, ended = await bench.end(job_id)
         assert (job.state, ended.reason, ended.by) == (State.UNKNOWN, "lost", "other")
         assert (await bench.end(following))[0].state is State.SUCCESS
-    await _until(lambda: not runner.running)
+    await until_true(lambda: not runner.running)
     assert list(runner.state.glob("*.json")) == []
 
 
@@ -242,12 +234,12 @@ async def test_a_runner_that_comes_back_after_its_lease_does_not_take_up_its_job
 async def test_a_watchdog_that_dies_is_started_again_and_ends_with_its_runner(runner: RunnerProcess) -> None:
     (first,) = runner.watchdogs
     os.kill(first, signal.SIGKILL)
-    await _until(lambda: runner.watchdogs not in ([], [first]))
+    await until_true(lambda: runner.watchdogs not in ([], [first]))
     await runner.stop()
     assert runner.watchdogs == []
     await runner.start()
     await runner.kill()
-    await _until(lambda: not runner.watchdogs)
+    await until_true(lambda: not runner.watchdogs)
 
 
 # --- hold -------------------------------------------------------------------------------------------------------
@@ -354,7 +346,7 @@ async def test_a_second_runner_of_the_same_name_waits(bench: Bench, runner: Runn
     second = runner_process(bench, tmp_path / "again", STINT_STATE_DIR=str(runner.state.parent))
     starting = asyncio.create_task(second.start())
     try:
-        await _until(lambda: second.running and "waiting for its end" in second.log)
+        await until_true(lambda: second.running and "waiting for its end" in second.log)
         await runner.stop()
         await starting
     finally:

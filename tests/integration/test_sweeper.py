@@ -20,6 +20,7 @@ from tests.integration.test_janitor import happen, working
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, ended, held, started, submitted
 from tests.support.servers import NatsProcess
+from tests.support.waiting import until
 
 LOST, HELD, QUEUED, RUNNING, ENDED = (f"{number:024x}" for number in range(5))
 SHORT = {"STINT_LEASE": "0.6", "STINT_TAKEOVER": "0.4"}
@@ -32,9 +33,7 @@ async def remove_from_work(broker: Broker, *job_ids: str) -> None:
 
 
 async def in_work(broker: Broker, count: int) -> None:
-    async with asyncio.timeout(30):
-        while len(await JetStreamHistory(broker).in_work()) < count:
-            pass
+    await until(lambda: JetStreamHistory(broker).in_work(), lambda found: len(found) >= count)
 
 
 async def states(broker: Broker) -> dict[str, State]:

@@ -1,6 +1,5 @@
 """Vault's answers, on a real server. Each test works under a key, role or token of its own."""
 
-import asyncio
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, Va
 from stint.vault import BUS_KEY, Ticket, Vault, error_text, open_ticket, seal_ticket
 from tests.support.containers import OpenBao
 from tests.support.vault_bench import Bench, make_bench
+from tests.support.waiting import until
 
 TICKET = Ticket(wrap_secret_id="s.wrapping-token", payload_sha256="ab" * 32, wrap_expires_at="2026-01-02T03:04:05Z")
 
@@ -123,9 +123,7 @@ async def is_wrapped(bench: Bench, wrapping: str) -> bool:
 
 async def test_an_expired_wrapping_token_is_refused(bench: Bench) -> None:
     wrapping = await bench.wrapped_secret_id("1s")
-    async with asyncio.timeout(10):
-        while await is_wrapped(bench, wrapping):  # each round is a request: it ends when the server says so
-            pass
+    await until(lambda: is_wrapped(bench, wrapping), lambda wrapped: not wrapped)
     with pytest.raises(VaultRefusedError):
         await bench.vault.unwrap_secret_id(wrapping)
 

@@ -16,6 +16,7 @@ from stint.jetstream.work_queues import JetStreamDelivery
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, submitted
 from tests.support.servers import NatsProcess
+from tests.support.waiting import until
 
 JOB = "0123456789abcdef01234567"
 CONSUMER = consumer_name(TOKEN)
@@ -54,9 +55,8 @@ async def test_queues_are_independent(broker: Broker, queues: JetStreamWorkQueue
     tokens = [queue_token(name) for name in ("a", "b", "")]
     for number, token in enumerate(tokens):
         await log.append(token, job_id(number), submitted())
-    async with asyncio.timeout(5):
-        while sorted(await queues.pending()) != sorted(tokens):
-            pass  # WORK takes them from EVENTS a moment later
+    # WORK takes them from EVENTS a moment later.
+    await until(queues.pending, lambda found: sorted(found) == sorted(tokens))
     deliveries = await asyncio.gather(*(queues.pull(token, 1) for token in tokens))
     assert [delivery.subject.split(".")[2] for delivery in deliveries if delivery] == tokens
 
@@ -73,9 +73,11 @@ async def test_what_is_given_back_comes_again(broker: Broker, queues: JetStreamW
 
 async def test_an_abandoned_pull_does_not_block_its_queue(broker: Broker, queues: JetStreamWorkQueues) -> None:
     pull = asyncio.create_task(queues.pull(TOKEN, 5))
-    async with asyncio.timeout(5):
-        while not (await broker.api(f"CONSUMER.INFO.{WORK}.{consumer_name(TOKEN)}")).get("num_waiting"):
-            pass
+    await until(
+        lambda: broker.api(f"CONSUMER.INFO.{WORK}.{consumer_name(TOKEN)}"),
+        lambda info: info.get("num_waiting"),
+        seconds=5,
+    )
     pull.cancel()
     await asyncio.gather(pull, return_exceptions=True)
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
@@ -115,9 +117,7 @@ async def test_more_than_a_thousand_queues(broker: Broker, queues: JetStreamWork
     tokens = [queue_token(f"queue {number}") for number in range(1100)]
     for number, token in enumerate(tokens):
         await log.append(token, job_id(number), submitted())
-    async with asyncio.timeout(10):
-        while len(await queues.pending()) != 1100:
-            pass
+    await until(queues.pending, lambda found: len(found) == 1100, seconds=10)
     for token in tokens:
         delivery = await queues.pull(token, 1)
         assert delivery is not None

@@ -41,6 +41,7 @@ from stint_runner.watchdog.deadlines import Deadlines
 from tests.support.brokers import declare_anew
 from tests.support.containers import OpenBao
 from tests.support.events import AT, kill_requested
+from tests.support.waiting import until
 
 ROLE = "stint-job"
 PASSWORD = "correct horse battery staple"
@@ -166,9 +167,7 @@ class Bench:
     async def settled(self) -> None:
         """Until no job is pending any more."""
         queues = JetStreamWorkQueues(self.broker, lease=30)
-        async with asyncio.timeout(30):
-            while await queues.pending():
-                pass
+        await until(queues.pending, lambda found: not found)
 
     @asynccontextmanager
     async def runner(self, name: str = "runner-1", *, capacity: int = 4, **options: Any) -> AsyncIterator[Worker]:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import secrets
 import signal
 import socket
@@ -16,6 +15,8 @@ from typing import ClassVar, Self
 
 import httpx
 from scripts.server_images import BAO_BINARY, NATS_BINARY
+
+from tests.support.waiting import until_true
 
 READY = 20.0
 """Seconds a server may take until it answers."""
@@ -188,10 +189,8 @@ class BaoProcess(ServerProcess):
 
     async def unseal_key(self) -> str:
         """It prints it a moment after it answers."""
-        async with asyncio.timeout(READY):
-            while not (found := re.search(r"Unseal Key: (\S+)", self.log)):  # noqa: ASYNC110 - a file tells nobody
-                await asyncio.sleep(0.05)
-        return found[1]
+        await until_true(lambda: "Unseal Key: " in self.log)
+        return self.log.partition("Unseal Key: ")[2].split(maxsplit=1)[0]
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         self.port = self.port or free_port()

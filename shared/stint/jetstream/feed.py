@@ -35,7 +35,11 @@ class EventFeed:
         self.ack_wait = ack_wait
 
     async def declare(self) -> None:
-        """Make the consumer, from the first event on, if there is none; one with other settings gets these."""
+        """Make the consumer, from the first event on, if there is none; one with other settings gets these.
+
+        One that is as it should be is left alone: a server that made it while it still removed the files of an older
+        one of this name cannot write it again, and refuses to for as long as it runs, though the consumer works.
+        """
         config = {
             "durable_name": self._name,
             "name": self._name,
@@ -44,6 +48,9 @@ class EventFeed:
             "max_ack_pending": BATCH,
             "deliver_policy": "all",
         }
+        found = await self._broker.api(f"CONSUMER.INFO.{EVENTS}.{self._name}")
+        if config.items() <= found.get("config", {}).items():
+            return
         subject, request = f"CONSUMER.CREATE.{EVENTS}.{self._name}", {"stream_name": EVENTS, "config": config}
         answer = await self._broker.api(subject, {**request, "action": "create"})
         if error_code(answer) != CONSUMER_EXISTS:

@@ -1,0 +1,47 @@
+"""Waiting for what no event announces: another process's answer, its log, its files.
+
+Where the system tells of a change (a stream, a watch, `asyncio.Event`, a process's end), wait for that instead.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+PAUSE: Final = 0.05
+"""Seconds between two looks: on two processors, a loop without a pause takes them from the servers it waits for."""
+PATIENCE: Final = 30.0
+"""Seconds that anything may take on a busy machine."""
+
+
+async def until(
+    look: Callable[[], Awaitable[T]], good: Callable[[T], object] = bool, *, seconds: float = PATIENCE
+) -> T:
+    """What `look` returns, as soon as it is `good`.
+
+    Raises:
+        AssertionError: it was not within `seconds`; says what was seen last.
+    """
+    seen: list[T] = []
+    try:
+        async with asyncio.timeout(seconds):
+            while not good(found := await look()):
+                seen[:] = [found]
+                await asyncio.sleep(PAUSE)
+            return found
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds:g} s, at last: {seen}") from None
+
+
+async def until_true(check: Callable[[], object], *, seconds: float = PATIENCE) -> None:
+    """Return as soon as `check` holds; for what needs no I/O, or only a file's.
+
+    Raises:
+        AssertionError: it did not within `seconds`.
+    """
+
+    async def look() -> object:
+        return check()
+
+    await until(look, seconds=seconds)
