@@ -174,7 +174,7 @@ async def test_rebuild_by_command(stack: Stack) -> None:
         before = (await http.get("/v1/api/job?limit=100")).json()
         result = await stack.run("rebuild")
         assert (result.code, result.err.count("Traceback")) == (0, 0)
-        assert "made again" in result.out
+        assert "computed again" in result.out
         await until(lambda: http.get("/v1/api/job?limit=100"), lambda answer: answer.json() == before, seconds=10)
 
 

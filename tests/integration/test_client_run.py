@@ -250,7 +250,7 @@ async def test_a_token_without_the_policy_is_told_which_one_it_lacks(bench: Benc
     assert await run(replace(bench.asking(), endpoints=where), shown.console, shown) == 125
     said = " ".join(shown.text.getvalue().split())
     assert f"POST /v1/transit/encrypt/{ROLE}" in said
-    assert said.endswith("lacks the policy stint-client or stint-sealer.")
+    assert said.endswith("does not have the policy stint-client or stint-sealer.")
 
 
 async def test_a_courier_token_serves_once(bench: Bench) -> None:
@@ -373,7 +373,7 @@ async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, tmp_path: Path
         await bench.runner.write(job, ("stdout", b"x"))
         assert process.stderr is not None
         err = await process.stderr.read()
-        assert (await process.wait(), err) == (125, b"stint: Nobody reads the output any more. The job goes on.\n")
+        assert (await process.wait(), err) == (125, b"stint: Nobody reads the output any more. The job continues.\n")
 
 
 async def test_without_a_token_nothing_is_found_in_the_home(bench: Bench, tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ async def test_ctrl_c_and_a_termination_stop_the_job(
         await bench.runner.facts(job, events.started())
         await said(process, b"running on")
         process.send_signal(number)
-        await said(process, b"is asked to stop")
+        await said(process, b"a kill was requested")
         if presses == 2:
             process.send_signal(number)
         else:
@@ -479,7 +479,7 @@ async def test_a_signal_during_the_submission_stops_the_job_too(
         await said(process, b"stopping the job")
         job = await bench.runner.take(queue)
         free.set()
-        await said(process, b"is asked to stop")
+        await said(process, b"a kill was requested")
         await bench.runner.facts(job, events.started(), events.ended("failed", "killed", 143))
         async with asyncio.timeout(10):
             assert await process.wait() == 143
@@ -549,18 +549,18 @@ async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path)
     code, out, err = await release(bench, tmp_path, job.job_id.upper())
     assert (code, err) == (0, b"")
     assert out.decode() == (
-        f"Job {job.job_id}, which was running, is released: it has ended as unknown, and its queue goes on.\n"
+        f"Job {job.job_id}, which was running, is released: it has ended as unknown, and its queue continues.\n"
     )
     assert await going == 1
     said = shown.text.getvalue().splitlines()
-    assert said[-4].startswith("stint: is held: its runner was lost")
+    assert said[-4].startswith("stint: held: its runner was lost")
     assert said[-3:] == [
-        "stint: is released",
+        "stint: released",
         "stint: Released by an operator: its runner was lost.",
         "stint: unknown (lost)",
     ]
     code, out, err = await release(bench, tmp_path, job.job_id)
-    assert (code, out, err) == (0, f"Job {job.job_id} had been released before.\n".encode(), b"")
+    assert (code, out, err) == (0, f"Job {job.job_id} had already been released.\n".encode(), b"")
 
 
 async def test_what_cannot_be_released_is_said(bench: Bench, tmp_path: Path) -> None:
@@ -610,7 +610,7 @@ async def test_the_example_says_in_a_sentence_why_it_cannot_publish(bench: Bench
     nowhere, tls = f"127.0.0.1:{free_port()}", bench.nats.url.replace("nats:", "tls:")
     for settings, words in [
         ({}, "Set VAULT_TOKEN."),
-        ({"VAULT_TOKEN": poor}, "lacks the policy stint-publisher."),
+        ({"VAULT_TOKEN": poor}, "does not have the policy stint-publisher."),
         ({"VAULT_TOKEN": good, "VAULT_ADDR": f"http://{nowhere}"}, "is not reachable"),
         ({"VAULT_TOKEN": good, "NATS_URL": "nats://[::1"}, "NATS_URL: not the address of a NATS server."),
         ({"VAULT_TOKEN": good, "NATS_URL": tls}, "NATS does not take the job: TLS is asked for, and the server"),

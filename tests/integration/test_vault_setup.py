@@ -242,11 +242,11 @@ async def test_what_differs_is_shown_and_ends_the_command_with_1(bao_process: Ba
     code, out, _ = await command(bao_process)
     assert code == 1
     assert "--- policy stint-client, in Vault" in out
-    assert "left alone, it differs: policy stint-client\n" in out
+    assert "differs, not changed: policy stint-client\n" in out
     code, out, _ = await command(bao_process, "--update")
     assert code == 1, "the jobs' policy could become wider than it had been made"
     assert "updated policy stint-client\n" in out
-    assert f"left alone, it differs: policy {ROLE}\n" in out
+    assert f"differs, not changed: policy {ROLE}\n" in out
     code, out, _ = await command(bao_process, "--update", "--secrets", "kv/data/app")
     assert (code, f"updated policy {ROLE}\n" in out) == (0, True)
     assert (await command(bao_process, "--secrets", "kv/data/app"))[0] == 0

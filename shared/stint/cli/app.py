@@ -1,4 +1,4 @@
-"""Commands and who carries them out."""
+"""The command line's commands."""
 
 import sys
 from importlib.metadata import entry_points
@@ -22,7 +22,7 @@ app = typer.Typer(
 
 
 def _service(name: str) -> None:
-    """Run a service that is installed; it reads its settings from the environment."""
+    """Run an installed service, which reads its settings from the environment."""
     found = entry_points(group="stint.services", name=name)
     if not found:
         typer.echo(f"stint: {name} is not installed here: install stint with the extra for it.", err=True)
@@ -50,7 +50,7 @@ def projector() -> None:
 
 @app.command()
 def rebuild() -> None:
-    """Throw the view away and make it again from the event log."""
+    """Delete the view and compute it again from the event log."""
     _service("rebuild")
 
 
@@ -76,5 +76,5 @@ app.command(name="dev")(dev)
 
 
 def app_main() -> None:
-    """Carry out the command line."""
+    """Run the command line."""
     app(prog_name=Path(sys.argv[0]).name)

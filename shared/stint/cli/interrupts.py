@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops the job, the second leaves at once."""
+"""Ctrl-C and SIGTERM: the first stops the job, the second exits at once."""
 
 import asyncio
 import signal
@@ -14,10 +14,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Counts signals. As long as there can be no job, the first leaves at once too.
+    """Handles signals. As long as no job can exist, the first signal exits at once too.
 
     Attributes:
-        code: the exit code that the first signal asks for, as shells have it: 130 or 143. 0 if none came.
+        code: the exit code for the first signal, as in shells: 130 or 143. 0 if there was none.
     """
 
     def __init__(self, console: Console) -> None:
@@ -31,7 +31,7 @@ class Interrupts:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Take the signals during the block. One that is ignored stays ignored."""
+        """Handle the signals during the block. A signal that is ignored stays ignored."""
         loop = asyncio.get_running_loop()
         heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         for number in heeded:
@@ -43,17 +43,17 @@ class Interrupts:
                 loop.remove_signal_handler(number)
 
     def may_have_a_job(self) -> None:
-        """From here on the first signal waits until it is known whether there is a job, to stop it."""
+        """A job may exist from now on: the first signal waits until this is known, and then stops the job."""
         self._may_have_a_job = True
 
     def kills(self, job_id: str, kill: Callable[[], Awaitable[None]]) -> None:
-        """There is a job: the first signal calls this, if it came already at once."""
+        """The job exists: the first signal calls `kill`. If that signal has already come, it is called at once."""
         self._job, self._kill = job_id, kill
         if self.code:
             self._killing = asyncio.create_task(self._stop(kill))
 
     async def around(self, work: Coroutine[Any, Any, int]) -> int:
-        """The work's result, or the signal's exit code if the work was left."""
+        """Run the work; returns its result, or the signal's exit code if a signal ended it."""
         self._work = asyncio.create_task(work)
         try:
             return await self._work
@@ -68,14 +68,14 @@ class Interrupts:
                 await asyncio.gather(self._killing, return_exceptions=True)
 
     def interrupt(self, number: int) -> None:
-        """A signal."""
+        """Handle a signal."""
         again, self.code = bool(self.code), self.code or 128 + number
         if self._work is None:
             return
         if again or not self._may_have_a_job:
             self._work.cancel()
             return
-        self._say("stopping the job; Ctrl-C again leaves at once")
+        self._say("stopping the job; Ctrl-C again exits at once")
         if self._kill:
             self._killing = asyncio.create_task(self._stop(self._kill))
 
@@ -89,7 +89,7 @@ class Interrupts:
         if self._may_have_a_job and not self._kill:
             self._say("it is not known whether the job was submitted")
         elif self._killing and not self._killing.done():
-            self._say(f"Stint has not answered: job {self._job} may go on")
+            self._say(f"Stint has not answered: job {self._job} may still run")
 
     def _say(self, text: str) -> None:
         self._console.print(f"stint: {text}", markup=False, highlight=False, soft_wrap=True)

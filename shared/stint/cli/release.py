@@ -18,11 +18,11 @@ def release(
     job: Annotated[str, typer.Argument(metavar="JOB_ID", help="The held job.")],
     url: Annotated[str, typer.Option(envvar="STINT_URL", help="Stint's API.")] = "",
 ) -> None:
-    """Give up the lost runner of a held job: the job ends as unknown, and its queue goes on.
+    """Give up the lost runner of a held job: the job ends as unknown, and its queue continues.
 
-    Make sure first that its container is gone. Needs STINT_TOKEN (or VAULT_TOKEN) with the policy stint-operator. Exit
-    codes: 2 usage, 125 Stint
-    unreachable or refusing.
+    First make sure that the job's container is gone. Needs STINT_TOKEN (or VAULT_TOKEN) with the policy stint-operator.
+
+    Exit codes: 2 wrong option or setting, 125 Stint cannot be reached or refuses.
     """
     try:
         typer.echo(asyncio.run(_release(endpoints(os.environ, url=url), check_job_id(job))))
@@ -34,9 +34,9 @@ def release(
 
 
 async def _release(where: Endpoints, job_id: str) -> str:
-    """What was done, in a sentence."""
+    """Release the job; returns a message that says what was done."""
     async with connect(where) as api:
         before = await api.release(job_id)
     if before == "unknown":
-        return f"Job {job_id} had been released before."
-    return f"Job {job_id}, which was {before}, is released: it has ended as unknown, and its queue goes on."
+        return f"Job {job_id} had already been released."
+    return f"Job {job_id}, which was {before}, is released: it has ended as unknown, and its queue continues."

@@ -22,30 +22,39 @@ _POLICIES = {"always": "Always", "ifnotpresent": "IfNotPresent"}
 
 def run(
     command: Annotated[list[str] | None, typer.Argument(help="The command, after --.", show_default=False)] = None,
-    image: Annotated[str, typer.Option(help="The container image. content's gostint.yml may name one.")] = "",
-    queue: Annotated[str, typer.Option(help="Jobs of a queue run one at a time.")] = "",
-    secret: Annotated[list[str] | None, typer.Option(help="NAME@path.key: a secret for the container.")] = None,
-    env: Annotated[list[str] | None, typer.Option(help="NAME=value, not secret.")] = None,
-    content: Annotated[Path | None, typer.Option(help="A folder or .tar.gz laid over the container.")] = None,
-    entrypoint: Annotated[list[str] | None, typer.Option(help="Replaces the image's; once a word.")] = None,
-    workdir: Annotated[str, typer.Option(help="Replaces the image's.")] = "",
-    pull: Annotated[str, typer.Option(help="Always or IfNotPresent.")] = "IfNotPresent",
-    secret_file_type: Annotated[str, typer.Option(help="yaml or json.")] = "yaml",
+    image: Annotated[
+        str, typer.Option(help="The container image. A gostint.yml in the content may name it instead.")
+    ] = "",
+    queue: Annotated[str, typer.Option(help="The queue's name. Its jobs run one at a time.")] = "",
+    secret: Annotated[list[str] | None, typer.Option(help="A secret for the container, as NAME@path.key.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(help="An environment variable, as NAME=value. Not for secrets.")
+    ] = None,
+    content: Annotated[Path | None, typer.Option(help="A folder or .tar.gz, unpacked over the container's /.")] = None,
+    entrypoint: Annotated[
+        list[str] | None,
+        typer.Option(help="Overrides the image's entrypoint; repeat the option for each word."),
+    ] = None,
+    workdir: Annotated[str, typer.Option(help="Overrides the image's working directory.")] = "",
+    pull: Annotated[str, typer.Option(help="When to pull the image: Always or IfNotPresent.")] = "IfNotPresent",
+    secret_file_type: Annotated[str, typer.Option(help="Format of the secrets file: yaml or json.")] = "yaml",
     tty: Annotated[bool, typer.Option("--tty", help="Give the command a terminal.")] = False,
-    cont_on_warnings: Annotated[bool, typer.Option("--cont-on-warnings", help="Go on if Vault warns.")] = False,
+    cont_on_warnings: Annotated[bool, typer.Option("--cont-on-warnings", help="Continue if Vault warns.")] = False,
     expose_vault_token: Annotated[
         bool, typer.Option("--expose-vault-token", help="Put the job's Vault token into its container.")
     ] = False,
     url: Annotated[str, typer.Option(envvar="STINT_URL", help="Stint's API.")] = "",
     role: Annotated[str, typer.Option(envvar="STINT_ROLE", help="The jobs' AppRole.")] = DEFAULT_ROLE,
-    wrap_ttl: Annotated[str, typer.Option(help="How long the job may wait for its turn.")] = DEFAULT_WRAP_TTL,
-    detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and leave.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the job's output, and errors.")] = False,
+    wrap_ttl: Annotated[str, typer.Option(help="How long the job may wait in its queue.")] = DEFAULT_WRAP_TTL,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only the job's output, and errors.")] = False,
 ) -> None:
-    """Run a job, show its output as it comes, and exit with its return code.
+    """Run a job, show its output as it comes, and exit with its exit code.
 
-    Needs STINT_TOKEN (or VAULT_TOKEN) and VAULT_ADDR. Exit codes besides the job's: 1 it failed without one, 2 usage,
-    125 Stint or Vault unreachable or refusing, 130 Ctrl-C, 143 SIGTERM: both stop the job.
+    Needs STINT_TOKEN (or VAULT_TOKEN) and VAULT_ADDR.
+
+    Exit codes besides the job's own: 1 the job failed without an exit code, 2 wrong option or setting, 125 Stint or
+    Vault cannot be reached or refuses, 130 Ctrl-C and 143 SIGTERM, which both stop the job.
     """
     console = Console(stderr=True)
     try:
@@ -75,9 +84,9 @@ def run(
 
 
 async def _run_and_leave(options: RunOptions, console: Console) -> NoReturn:
-    """End the process without waiting for its threads: one may hang in a call to Vault, or in the look-up of a name.
+    """Exit without waiting for threads, because one may hang in a call to Vault or in a name look-up.
 
-    The signals are watched to the end, so that none of them finds Python's own handler. All output has been flushed.
+    Signals are handled to the very end, so that none reaches Python's own handler. All output has been flushed.
     """
     interrupts = Interrupts(console)
     with interrupts.watched():
@@ -85,7 +94,7 @@ async def _run_and_leave(options: RunOptions, console: Console) -> NoReturn:
 
 
 def _pairs(option: str, values: list[str] | None, mark: str) -> tuple[str, ...]:
-    """The values are not repeated in the error: what was mistyped may be a secret."""
+    """Check values. The error does not repeat them, because a mistyped value may be a secret."""
     if any(not value.partition(mark)[0] or mark not in value for value in values or ()):
         raise ConfigError(f"{option}: a value must have the form NAME{mark}…")
     return tuple(values or ())

@@ -1,4 +1,4 @@
-"""A run: submit, follow, and end as the job ends."""
+"""Runs a job: submits it, follows it, and exits with its exit code."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from stint.vault.client import Vault
 from stint.vault.policies import CLIENT, SEALER
 
 USAGE: Final = 2
-"""An option or an environment that makes no sense."""
+"""An option or a setting is wrong."""
 UNREACHABLE: Final = 125
 """Stint or Vault cannot be reached, or refuses."""
 
@@ -28,10 +28,10 @@ class Terminal:
     """This process's own standard streams."""
 
     async def write(self, stream: str, data: bytes) -> None:
-        """As they came. In a thread: a reader that does not read must not keep a Ctrl-C from being heard.
+        """Write bytes unchanged. In a thread, so that Ctrl-C works even if the reader is blocked.
 
         Raises:
-            StintError: nobody reads them any more.
+            StintError: the reader has closed its end.
         """
         await asyncio.to_thread(self._write, stream, data)
 
@@ -44,15 +44,15 @@ class Terminal:
         except BrokenPipeError:
             # What is still buffered is flushed once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
-            raise StintError("Nobody reads the output any more. The job goes on.") from None
+            raise StintError("Nobody reads the output any more. The job continues.") from None
 
 
 async def run(
     options: RunOptions, console: Console, sink: Sink | None = None, interrupts: Interrupts | None = None
 ) -> int:
-    """Run a job to its end and return the exit code: the job's own, 1 if it did not succeed with 0, 2, 125, 130 or 143.
+    """Run a job to its end; returns the exit code: the job's own, 1 if it failed without one, or 2, 125, 130 or 143.
 
-    `console` is for people: progress, and the one sentence when something fails. `interrupts` are told of the signals.
+    `console` shows progress and errors to people. `interrupts` handles signals.
     """
     interrupts = interrupts or Interrupts(console)
     try:
@@ -98,7 +98,7 @@ async def _run(options: RunOptions, api: Api, console: Console, sink: Sink, inte
 
 
 async def _kill(api: Api, job_id: str) -> None:
-    """Ask for the job's end until Stint has heard it."""
+    """Request a kill, and repeat the request until Stint has answered."""
     for pause in PAUSES:
         try:
             return await api.kill(job_id)
@@ -110,6 +110,6 @@ async def _kill(api: Api, job_id: str) -> None:
 
 
 def exit_code(job: Mapping[str, Any]) -> int:
-    """The job's own, but never 0 for a job that did not succeed."""
+    """The job's own exit code, but never 0 for a job that did not succeed."""
     code = int(job["return_code"])
     return code if code or job["status"] == "success" else 1

@@ -1,4 +1,4 @@
-"""`stint vault-setup`: what Stint needs in a Vault, made once."""
+"""`stint vault-setup`: creates what Stint needs in Vault."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from stint.vault.setup import SetupReport, revoke_secret_ids, service_settings
 from stint.vault.setup import vault_setup as set_up
 
 DIFFERENT: Final = 1
-"""Something differs, and was left alone."""
+"""Something differs, and was not changed."""
 USAGE: Final = 2
 REFUSED: Final = 125
 """Vault cannot be reached, or refuses."""
@@ -44,8 +44,8 @@ def vault_setup(
     env_file: Annotated[
         Path | None,
         typer.Option(
-            help="Write the settings that the services need to this file (0600). Logins that it holds already are kept "
-            "as long as they are good, and so are its other settings."
+            help="Write the services' settings to this file (mode 0600). Its other settings are kept, and so are "
+            "logins that Vault still accepts."
         ),
     ] = None,
     role: Annotated[
@@ -53,28 +53,30 @@ def vault_setup(
     ] = "stint-job",
     secrets: Annotated[
         list[str] | None,
-        typer.Option("--secrets", help="A path that jobs may read, kv/data/* if none is given; can be repeated."),
+        typer.Option("--secrets", help="A path that jobs may read; repeat it for more. Default: kv/data/*."),
     ] = None,
     registries: Annotated[
         str,
         typer.Option(
-            envvar="STINT_REGISTRY_SECRETS", help="The path where runners may read logins for image registries."
+            envvar="STINT_REGISTRY_SECRETS", help="The path from which runners may read logins for image registries."
         ),
     ] = "",
-    kv_mount: Annotated[str, typer.Option(help="Also make a KV v2 mount of this name.")] = "",
+    kv_mount: Annotated[str, typer.Option(help="Also create a KV v2 mount with this name.")] = "",
     update: Annotated[
         bool,
         typer.Option(
             "--update",
-            help="Change policies and AppRoles that differ, the jobs' policy only with --secrets. Look at the "
-            "differences without it first, and give the options of the first time again.",
+            help="Change policies and AppRoles that differ; the jobs' policy only together with --secrets. First "
+            "look at the differences without this option. Give the other options as you did the first time.",
         ),
     ] = False,
 ) -> None:
-    """Make mounts, keys, policies and AppRoles in Vault. Safe to repeat.
+    """Create mounts, keys, policies and AppRoles in Vault. Safe to repeat.
 
-    What differs is shown, and left alone without --update. Needs VAULT_ADDR and, in VAULT_TOKEN, a token that may do
-    all this. Exit codes: 1 something differs and was left alone, 2 usage, 125 Vault unreachable or refusing.
+    Shows what differs, and changes it only with --update. Needs VAULT_ADDR, and an administrator's VAULT_TOKEN.
+
+    Exit codes: 1 something differs and was not changed, 2 wrong option or setting, 125 Vault cannot be reached or
+    refuses.
     """
     server = _Server(
         address=os.environ.get("VAULT_ADDR", ""),
@@ -112,7 +114,7 @@ async def _set_up(server: _Server, wanted: _Wanted) -> SetupReport:
         kv_mount=wanted.kv_mount,
         cacert=server.cacert,
         update=wanted.update,
-        # Without --secrets it would be made as wide as by default.
+        # Without --secrets the policy would be reset to the default paths.
         keep=() if wanted.secrets else (f"policy {wanted.role}",),
     )
     _tell(report)
@@ -126,10 +128,10 @@ def _tell(report: SetupReport) -> None:
     for diff in report.diffs.values():
         typer.echo(f"{diff}\n")
     outcomes = (
-        ("made", report.made),
+        ("created", report.made),
         ("found", report.found),
         ("updated", report.updated),
-        ("left alone, it differs:", report.different),
+        ("differs, not changed:", report.different),
     )
     for verb, names in outcomes:
         for name in names:
@@ -137,7 +139,7 @@ def _tell(report: SetupReport) -> None:
 
 
 async def _write_settings(server: _Server, wanted: _Wanted, path: Path, known: Mapping[str, str]) -> None:
-    """New secret ids never end: those that cannot be written are revoked at once."""
+    """Write the settings. New secret ids never expire, so they are revoked at once if they cannot be written."""
     settings = await service_settings(server.address, server.token, role=wanted.role, cacert=server.cacert, known=known)
     registries = {"STINT_REGISTRY_SECRETS": wanted.registries} if wanted.registries else {}
     try:

@@ -1,4 +1,4 @@
-"""The library of a client: it seals jobs, submits them, and follows them to their end."""
+"""The client library: it seals jobs, submits them, and follows them to their end."""
 
 from stint.client.options import Endpoints, RunOptions
 from stint.client.submission import Handover, seal

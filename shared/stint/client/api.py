@@ -1,4 +1,4 @@
-"""Stint's REST API as a client sees it."""
+"""A client of Stint's REST API."""
 
 import asyncio
 import json
@@ -15,23 +15,23 @@ from stint.client.options import Endpoints
 from stint.core.errors import ConfigError, StintError
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
-"""Seconds. The API pings a live stream every 10: one that is silent for a minute is dead."""
+"""Seconds. The API sends a ping on a live stream every 10 s, so a stream that is silent for a minute is dead."""
 
 
 PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
-"""Seconds between the tries at a submission that had no clear answer: an API that is started again is back by then."""
+"""Seconds between attempts if it is not known whether a submission was accepted; long enough for an API to restart."""
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
-"""A proxy of the environment cannot reach this machine's own loopback."""
+"""A proxy from the environment cannot reach this machine's own loopback."""
 
 
 class ApiUnreachableError(StintError):
     """Stint's API is not reachable.
 
     Attributes:
-        doubtful: the request may have arrived, and may have been done.
+        doubtful: the request may have arrived, and may have been carried out.
     """
 
     def __init__(self, sentence: str, *, doubtful: bool = False) -> None:
@@ -44,7 +44,7 @@ class ApiRefusedError(StintError):
 
     Attributes:
         code: the HTTP status.
-        doubtful: the API itself does not know whether the job was taken.
+        doubtful: the API itself does not know whether the job was accepted.
     """
 
     def __init__(self, sentence: str, code: int, *, doubtful: bool = False) -> None:
@@ -59,12 +59,12 @@ class ApiRefusedError(StintError):
 
 
 def is_temporary(error: Exception) -> bool:
-    """Whether the request may succeed later; it must be one that is safe to repeat."""
+    """Whether the request may succeed later. Ask this only for requests that are safe to repeat."""
     return isinstance(error, ApiUnreachableError) or (isinstance(error, ApiRefusedError) and error.temporary)
 
 
 class LiveEvent(msgspec.Struct, frozen=True):
-    """An event of a job's live stream; `position` resumes the stream behind it."""
+    """An event of a job's live stream. With `position` the stream can be resumed after it."""
 
     name: str
     data: Mapping[str, Any]
@@ -78,12 +78,12 @@ class Api:
         self._http = http
 
     async def submit(self, fields: Mapping[str, str]) -> str:
-        """Submit a sealed job, returns its id. As long as it is in doubt whether it was taken, it is sent again.
+        """Submit a sealed job; returns its id. Repeats the request while it is not known whether it was accepted.
 
-        It has a key of its own, by which the API knows it again: it runs once.
+        An idempotency key lets the API recognise a repeated request, so that the job runs once.
 
         Raises:
-            ApiUnreachableError: no connection, or it broke, each time.
+            ApiUnreachableError: every attempt failed to connect, or its connection broke.
             ApiRefusedError: the API answered with an error.
         """
         headers = {"Idempotency-Key": secrets.token_hex(16)}
@@ -106,19 +106,19 @@ class Api:
         return str((await self._call("POST", "/v1/api/job", json=fields, headers=headers))["_id"])
 
     async def get(self, job_id: str) -> Mapping[str, Any]:
-        """The job with its output so far."""
+        """The job, with its output so far."""
         return await self._call("GET", f"/v1/api/job/{job_id}")
 
     async def kill(self, job_id: str) -> None:
-        """Ask for the job's end."""
+        """Request a kill."""
         await self._call("POST", f"/v1/api/job/kill/{job_id}")
 
     async def release(self, job_id: str) -> str:
-        """Give up the lost runner of a held job; returns the job's status before."""
+        """Give up the lost runner of a held job; returns the job's previous status."""
         return str((await self._call("POST", f"/v1/api/job/{job_id}/release"))["status"])
 
     async def events(self, job_id: str, *, after: str = "") -> AsyncIterator[LiveEvent]:
-        """The job's live stream, from behind the position `after`. Ends with an `end` event, or too early.
+        """The job's live stream, after the position `after`. A complete stream ends with an `end` event.
 
         Raises:
             ApiUnreachableError: no connection, or it broke.
@@ -148,13 +148,13 @@ class Api:
 
 @asynccontextmanager
 async def connect(endpoints: Endpoints) -> AsyncIterator[Api]:
-    """The API during the block. Certificates are verified and redirects not followed, for the token would go along.
+    """A client of the API. It verifies certificates, and follows no redirects, which would disclose the token.
 
     Raises:
         ConfigError: the address, the token or the CA bundle is wrong.
     """
     if any(not "!" <= char <= "~" for char in endpoints.token):
-        raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token holds no white space and no special characters.")
+        raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token contains no white space and no special characters.")
     try:
         verify = ssl.create_default_context(cafile=endpoints.cacert) if endpoints.cacert else True
         http = httpx.AsyncClient(
@@ -175,7 +175,7 @@ async def connect(endpoints: Endpoints) -> AsyncIterator[Api]:
 
 
 async def parse_events(lines: AsyncIterator[str]) -> AsyncIterator[LiveEvent]:
-    """Server-Sent Events from their lines. Comments, and events whose data is no JSON object, are passed over."""
+    """Parse lines into Server-Sent Events. Comments, and events whose data is not a JSON object, are skipped."""
     fields: dict[str, str] = {}
     async for line in lines:
         if not line:
@@ -209,8 +209,8 @@ def _refused(answer: httpx.Response) -> ApiRefusedError:
 
 
 def _after_doubt(error: ApiRefusedError) -> ApiRefusedError:
-    """No alarm where the first try, whose answer was lost, may have used up what this one needed."""
-    return ApiRefusedError(f"{error.sentence}\nAn earlier try had no answer: it may have come that far.", error.code)
+    """Explain a refusal that an earlier attempt, whose answer was lost, may have caused by spending the cubbyhole."""
+    return ApiRefusedError(f"{error.sentence}\nAn earlier attempt had no answer and may be the cause.", error.code)
 
 
 def _unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:

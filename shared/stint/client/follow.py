@@ -1,4 +1,4 @@
-"""Following a job to its end."""
+"""Follows a job to its end."""
 
 import asyncio
 import base64
@@ -14,7 +14,7 @@ from stint.core.errors import StintError
 from stint.core.events import Ended
 
 PATIENCE: Final = 120.0
-"""Seconds that a broken live stream is tried again without any progress."""
+"""Seconds for which a broken live stream is retried without any progress."""
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts, doubled each time."""
@@ -27,25 +27,25 @@ _GOING_ON: Final = frozenset({"queued", "running", "stopping"})
 
 
 class OutputDiffersError(StintError):
-    """The output above is not what the job's runner recorded. The job has ended; do not rely on what is shown of it."""
+    """The output above differs from what the job's runner recorded. The job has ended; do not rely on this output."""
 
 
 class Sink(Protocol):
-    """Where output goes."""
+    """Receives a job's output."""
 
     async def write(self, stream: str, data: bytes) -> None:
-        """Bytes of `stdout`, `stderr` or `tty`, at once."""
+        """Write bytes of `stdout`, `stderr` or `tty` immediately."""
         ...
 
 
 class Narrator:
-    """Says on standard error what becomes of a job."""
+    """Reports a job's progress on standard error."""
 
     _WORDS: Final = {
         "started": "running on {runner}",
-        "kill_requested": "is asked to stop",
-        "held": "is held: its runner was lost, and its queue waits for that runner or for `stint release`",
-        "released": "is released",
+        "kill_requested": "a kill was requested",
+        "held": "held: its runner was lost, and its queue waits for that runner or for `stint release`",
+        "released": "released",
     }
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
@@ -53,17 +53,17 @@ class Narrator:
         self._quiet = quiet
 
     def say(self, text: str) -> None:
-        """One line, unless it shall be quiet."""
+        """Print a line, unless `quiet`."""
         if not self._quiet:
             self._console.print(f"stint: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def fact(self, fact: Mapping[str, Any]) -> None:
-        """What happened."""
+        """Report an event of the job."""
         if words := self._WORDS.get(fact["kind"]):
             self.say(words.format_map(fact))
 
     def end(self, job: Mapping[str, Any]) -> None:
-        """What went wrong, also when quiet."""
+        """Report the job's end. Errors are printed even if `quiet`."""
         for sentence in (job.get("error"), "" if job.get("output_complete", True) else INCOMPLETE):
             if sentence:
                 self._console.print(f"stint: {sentence}", markup=False, highlight=False, soft_wrap=True)
@@ -73,11 +73,11 @@ class Narrator:
 
 
 async def follow(api: Api, job_id: str, sink: Sink, narrator: Narrator) -> Mapping[str, Any]:
-    """Pass the job's output on until it ends; returns its last view. A stream that breaks is taken up where it broke.
+    """Write the job's output to `sink` until the job ends; returns its last view. A broken stream is resumed.
 
     Raises:
-        OutputDiffersError: what came is not the output that the job's end tells of.
-        StintError: Stint refuses, or was away for too long.
+        OutputDiffersError: the received output differs from what the job's `ended` says.
+        StintError: Stint refuses, or was unavailable for too long.
     """
     follower = _Follower(api, job_id, sink, narrator)
     loop = asyncio.get_running_loop()
@@ -107,7 +107,7 @@ class _Follower:
         self._ended: Mapping[str, Any] = {}
 
     async def attempt(self) -> StintError:
-        """Follow until the job's end, which is then known, or until the stream breaks; returns why it did."""
+        """Follow until the job ends, which sets `job`, or until the stream breaks; returns the reason."""
         try:
             async for event in self._api.events(self._job_id, after=self.position):
                 await self._take(event)
@@ -137,7 +137,7 @@ class _Follower:
                 self.job = event.data
 
     def _verify(self, job: Mapping[str, Any]) -> None:
-        """Where the output is said to be whole it must be what the job's end tells of: each byte, in this order."""
+        """If the output is said to be complete, check each byte and their order against the job's `ended`."""
         if "output_digest" not in self._ended or not job["output_complete"]:
             return
         fields = ("output_chunks", "output_bytes", "output_digest")

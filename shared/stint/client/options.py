@@ -1,4 +1,4 @@
-"""What a run needs to know."""
+"""The options of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ DEFAULT_WRAP_TTL = "24h"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where Stint and Vault are, and as whom they are asked.
+    """The addresses of Stint and Vault, and the token to use with them.
 
     Attributes:
         cacert: a CA bundle to verify Stint's server with, "" for the system's.
-        vault_cacert: likewise for Vault.
+        vault_cacert: a CA bundle to verify Vault with, "" for the system's.
     """
 
     url: str
@@ -33,10 +33,10 @@ class RunOptions:
     """A job, and how to run it.
 
     Attributes:
-        role: the jobs' AppRole, also the key that seals the payload.
-        wrap_ttl: how long the job may wait in its queue, as Vault writes durations (`24h`).
-        detach: print the job's id and leave.
-        quiet: say nothing but the job's output and what went wrong.
+        role: the jobs' AppRole, and the name of the key that seals the payload.
+        wrap_ttl: how long the job may wait in its queue, as a duration of Vault (`24h`).
+        detach: print the job's id and do not wait.
+        quiet: print only the job's output, and errors.
     """
 
     endpoints: Endpoints
@@ -48,7 +48,7 @@ class RunOptions:
 
 
 def endpoints(environ: Mapping[str, str], *, url: str = "") -> Endpoints:
-    """From the environment; `url` takes precedence over `STINT_URL`.
+    """Read the endpoints from the environment; `url` takes precedence over `STINT_URL`.
 
     Raises:
         ConfigError: there is no token.

@@ -1,4 +1,4 @@
-"""The client's steps at Vault, so that nobody between it and the runner can read or replay a job."""
+"""The client's calls to Vault, which keep others between it and the runner from reading or replaying a job."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,20 +13,20 @@ from stint.vault.client import Vault
 
 CUBBYHOLE: Final = "cubbyhole/job"
 CUBBYHOLE_MAX_BYTES: Final = 512 * 1024
-"""Larger payloads are sent along: Vault's own storage takes entries of 1 MiB at most by default, Consul's of half."""
+"""Larger payloads are sent in the request: Vault's own storage accepts entries of 1 MiB at most, Consul half of it."""
 
 _COURIER_TTL: Final = "10m"
-"""Life of the token that hands the payload over; it is needed once, within one request."""
+"""Time to live of the token that hands over the payload; it is used once, within one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What a submit request carries. Its repr shows none of it.
+    """The secret part of a submission. Its repr shows none of it.
 
     Attributes:
         wrap_secret_id: wrapping token of a secret id of the jobs' role.
         payload: the sealed payload, "" if it is in the cubbyhole.
-        cubby_token: the courier token, with one use left, "" if the payload is sent along.
+        cubby_token: the courier token, with one use left; "" if the payload is in the request.
     """
 
     wrap_secret_id: str = field(repr=False)
@@ -34,7 +34,7 @@ class Handover:
     cubby_token: str = field(repr=False, default="")
 
     def fields(self) -> dict[str, str]:
-        """As the API names them."""
+        """The fields of the request."""
         if not self.cubby_token:
             return {"wrap_secret_id": self.wrap_secret_id, "payload": self.payload}
         cubbyhole = {"cubby_token": self.cubby_token, "cubby_path": CUBBYHOLE}
@@ -43,7 +43,7 @@ class Handover:
 
 @contextmanager
 def needs(*policies: str) -> Iterator[None]:
-    """Say with a denial of Vault's which policies are for what was asked: Vault itself says so of no token.
+    """Add to a denial from the block which policies the token needs, because Vault does not say it.
 
     Raises:
         VaultDeniedError: in place of the one that was raised in the block.
@@ -52,12 +52,12 @@ def needs(*policies: str) -> Iterator[None]:
         yield
     except VaultDeniedError as error:
         raise VaultDeniedError(
-            f"{error.sentence} The token is not valid any more, or lacks the policy {' or '.join(policies)}."
+            f"{error.sentence} The token is no longer valid, or it does not have the policy {' or '.join(policies)}."
         ) from None
 
 
 async def seal(vault: Vault, edge: Edge, token: str, job: JobPayload, *, role: str, wrap_ttl: str) -> Handover:
-    """Seal a job for the runners, and put it where only Stint's API can fetch it, once.
+    """Seal a job for the runners, and store it where only Stint's API can read it, once.
 
     Raises:
         VaultError: of any kind. Nothing has been submitted.
@@ -72,7 +72,7 @@ async def seal(vault: Vault, edge: Edge, token: str, job: JobPayload, *, role: s
 
 
 async def wrapped_secret_id(edge: Edge, token: str, *, role: str, wrap_ttl: str) -> str:
-    """A wrapping token that is good for one secret id of the role, within `wrap_ttl`."""
+    """Request a wrapping token for one secret id of the role, valid for `wrap_ttl`."""
     name = check_path(role)
     answer = await edge.call(
         token, lambda client: client.auth.approle.generate_secret_id(role_name=name, wrap_ttl=wrap_ttl)
@@ -81,7 +81,7 @@ async def wrapped_secret_id(edge: Edge, token: str, *, role: str, wrap_ttl: str)
 
 
 async def _courier(edge: Edge, token: str) -> str:
-    """A token with two uses: the one that writes its cubbyhole, and the one that reads it."""
+    """Create a token with two uses: one to write its cubbyhole, and one to read it."""
     answer = await edge.call(
         token,
         lambda client: client.auth.token.create(policies=["default"], num_uses=2, ttl=_COURIER_TTL, renewable=False),
@@ -92,5 +92,5 @@ async def _courier(edge: Edge, token: str) -> str:
 def _text(answer: Any, name: str) -> str:
     value = answer.get(name) if isinstance(answer, dict) else None
     if not isinstance(value, str):
-        raise VaultRefusedError("Vault's answer lacks what was asked for.")
+        raise VaultRefusedError("Vault's answer does not contain what was requested.")
     return value

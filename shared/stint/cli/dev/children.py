@@ -1,4 +1,4 @@
-"""Child processes of `stint dev`: started, watched, started again when they die, and stopped in order."""
+"""Child processes of `stint dev`: starts them, restarts them when they die, and stops them in order."""
 
 import asyncio
 import os
@@ -16,13 +16,13 @@ from stint.core.errors import StintError
 log = structlog.get_logger()
 
 READY_WITHIN: Final = 30.0
-"""Seconds that a child may take until it answers."""
+"""Seconds within which a child must be ready."""
 POLL: Final = 0.05
-"""Seconds between two questions whether it does."""
+"""Seconds between two checks whether it is ready."""
 RESTART_PAUSE: Final = 1.0
-"""Seconds before a child that died is started again."""
+"""Seconds before a child that died is restarted."""
 LOG_TAIL: Final = 2000
-"""Bytes of a child's log that are shown when it does not start."""
+"""Bytes of a child's log that are shown if it does not start."""
 
 
 class ChildError(StintError):
@@ -35,12 +35,12 @@ class Child:
 
     Attributes:
         name: `<service>-<n>`; names its log and pid files.
-        command: program and arguments. No secret in them.
-        environment: all of its environment.
-        data_dir: where its log and pid files go. It keeps the lock of this directory as long as it lives.
-        ready: whether it answers.
-        stop_within: seconds it may take to stop after SIGTERM.
-        restart: whether it can be started again when it died.
+        command: program and arguments, without secrets.
+        environment: its complete environment.
+        data_dir: the directory of its log and pid files. The child keeps this directory locked as long as it lives.
+        ready: tells whether it is ready.
+        stop_within: seconds that it may take to stop after SIGTERM.
+        restart: whether it is restarted when it dies.
         keep_output: whether standard output goes to the log, as standard error does.
     """
 
@@ -58,19 +58,19 @@ class Child:
 
     @property
     def log_path(self) -> Path:
-        """Where its output goes."""
+        """The file for its output."""
         return self.data_dir.path / "log" / f"{self.name}.log"
 
     @property
     def pid_path(self) -> Path:
-        """Where its process id stands while it runs."""
+        """The file that contains its process id while it runs."""
         return self.data_dir.run / f"{self.name}.pid"
 
     async def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start it and wait until it is ready.
 
         Raises:
-            ChildError: it ended or did not answer in time; shows the end of its log. Or it was stopped before.
+            ChildError: it exited, was not ready in time, or was stopped before. The message shows the end of its log.
         """
         await self._spawn()
         if self._process is None:
@@ -85,7 +85,7 @@ class Child:
             raise ChildError(f"{self.name} did not answer within {READY_WITHIN:g} s: {self._log_tail()}") from None
 
     async def _spawn(self) -> None:
-        """Start the process, unless it is to stop: `stop` waits for this, so that no process comes up behind it."""
+        """Start the process, unless it is being stopped. `stop` waits for this, so that no process starts after it."""
         async with self._spawning:
             if not self._stopping:
                 await self._spawn_now()
@@ -98,23 +98,23 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output if self.keep_output else asyncio.subprocess.DEVNULL,
                 stderr=output,
-                # A Ctrl-C in the terminal is for the parent, which stops its children in order.
+                # Ctrl-C in the terminal must reach only the parent, which stops its children in order.
                 start_new_session=True,
                 pass_fds=(self.data_dir.lock,),
             )
         self._sign(self._process.pid)
 
     def _sign(self, pid: int) -> None:
-        """Write the pid file in one step: whoever finds it can read it."""
+        """Write the pid file atomically, so that nobody reads an incomplete one."""
         unfinished = self.pid_path.with_suffix(".tmp")
         unfinished.write_text(f"{pid}\n", encoding="utf-8")
         unfinished.replace(self.pid_path)
 
     def _log_tail(self) -> str:
-        return self.log_path.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip() or "it said nothing"
+        return self.log_path.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip() or "it logged nothing"
 
     async def watch(self) -> None:
-        """Start it again whenever it dies, until it is stopped."""
+        """Restart it whenever it dies, until it is stopped."""
         while self._process is not None:
             code = await self._process.wait()
             if self._stopping:
@@ -127,7 +127,7 @@ class Child:
             await self._spawn()
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL after `stop_within`. Returns when it is gone, for good."""
+        """Send SIGTERM, and SIGKILL after `stop_within`. Returns when the process has exited; it is not restarted."""
         self._stopping = True
         async with self._spawning:
             process = self._process
@@ -146,5 +146,5 @@ class Child:
 
 
 def inherited_environment() -> dict[str, str]:
-    """This process's environment without what is meant for its own Vault client."""
+    """This process's environment without the tokens of its own Vault client."""
     return {name: value for name, value in os.environ.items() if name not in {"VAULT_TOKEN", "STINT_TOKEN"}}

@@ -1,4 +1,4 @@
-"""`stint dev`: the whole of Stint on this machine, with one command."""
+"""`stint dev`: runs all of Stint on this machine."""
 
 import asyncio
 import os
@@ -22,21 +22,23 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def dev(
-    port: Annotated[int, typer.Option(help="The API's port. 0 takes a free one.", min=0, max=65535)] = 0,
-    runners: Annotated[int, typer.Option(help="How many runners.", min=0)] = 1,
-    data_dir: Annotated[Path, typer.Option(help="Where logs, process ids and NATS' store go.")] = Path(".stint"),
+    port: Annotated[int, typer.Option(help="The API's port; 0 for any free port.", min=0, max=65535)] = 0,
+    runners: Annotated[int, typer.Option(help="The number of runners.", min=0)] = 1,
+    data_dir: Annotated[Path, typer.Option(help="The folder for logs, process ids and NATS' data.")] = Path(".stint"),
     env_file: Annotated[
         Path | None,
-        typer.Option(help="Where to write, once ready, what clients need (0600). Default: the data directory + .env."),
+        typer.Option(
+            help="The file for the settings that clients need (mode 0600). Default: the data directory + .env."
+        ),
     ] = None,
 ) -> None:
-    """Run everything here: NATS, OpenBao, API, projector and runners.
+    """Run everything on this machine: NATS, OpenBao, the API, the projector and runners.
 
-    Servers that are there already are used instead: VAULT_ADDR with VAULT_TOKEN, NATS_URL, DOCKER_HOST.
-    The embedded OpenBao keeps its data in memory: jobs that are queued when it stops cannot run any more.
+    To use servers that already run, set VAULT_ADDR with VAULT_TOKEN, NATS_URL, or DOCKER_HOST. The embedded OpenBao
+    keeps its data in memory: jobs that are queued when it stops can never run.
     """
     logs.configure()
-    # Umask: logs and stores are nobody else's business.
+    # Other users must not read logs and data.
     os.umask(0o077)
     options = Options(port=port, runners=runners)
     try:
@@ -69,7 +71,7 @@ async def _run(data_dir: Path, options: Options, env_file: Path | None) -> None:
 def _say_ready(stack: Stack, env_file: Path | None) -> None:
     settings = stack.settings
     data_dir = stack.data_dir.path
-    # Beside the data directory, not in it: that one holds no token.
+    # Beside the data directory, not in it: that directory contains no token.
     path = env_file or data_dir.with_name(f"{data_dir.name}.env")
     write_env_file(path, settings)
     console.print(f"ready: {settings['STINT_URL']}")

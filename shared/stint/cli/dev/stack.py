@@ -1,4 +1,4 @@
-"""The embedded stack: servers, services, and the settings that tie them together."""
+"""The embedded stack: servers, services, and the settings that connect them."""
 
 import asyncio
 import os
@@ -25,24 +25,24 @@ from stint.vault.setup import client_token, revoke_secret_ids, service_settings,
 log = structlog.get_logger()
 
 DEMO_SECRET: Final = "kv/data/demo"
-"""Where the embedded Vault has a secret to try things with: its key is `password`."""
+"""The path of an example secret in the embedded Vault; its key is `password`."""
 NATS_ACCESS: Final = tuple(
     f"STINT_NATS_{name}{form}" for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY") for form in ("", "_FILE")
 )
-"""Settings that open NATS, beside its address."""
+"""Settings for access to NATS, besides its address."""
 DRAIN: Final = "3"
-"""Seconds that running jobs may go on when the stack is stopped."""
+"""Seconds that running jobs may continue when the stack is stopped."""
 SERVICE_STOP: Final = 15.0
 """Seconds that another service may take to stop: more than the 10 in which the API finishes its answers."""
 RUNNER_CLEAN_UP: Final = 15.0
-"""Seconds that a runner gives its killed jobs to end, beyond drain and kill grace."""
+"""Seconds that a runner waits for its killed jobs to end, after drain and kill grace."""
 RUNNER_MARGIN: Final = 10.0
-"""Seconds more that it may take to let go of NATS, Vault and the engine."""
+"""Further seconds for closing its connections to NATS, Vault and the engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What `stint dev` was asked for. `port` 0 takes a free one."""
+    """The options of `stint dev`. `port` 0 means any free port."""
 
     port: int = 0
     runners: int = 1
@@ -53,10 +53,10 @@ class Stack:
     """A running stack.
 
     Attributes:
-        data_dir: where everything that it keeps goes.
-        options: as asked for.
-        settings: what `--env-file` writes: where everything is, and a token to use it with.
-        children: in the order in which they were started.
+        data_dir: the directory for its data.
+        options: the options that were given.
+        settings: what `--env-file` writes: the servers' addresses, and a token to use them with.
+        children: in the order of their start.
     """
 
     data_dir: DataDir
@@ -67,10 +67,10 @@ class Stack:
     _revoke: Callable[[], Awaitable[None]] | None = None
 
     async def start(self) -> None:
-        """Start everything; returns when all of it answers.
+        """Start everything; returns when everything is ready.
 
         Raises:
-            StintError: a part did not start. What did start is to be stopped.
+            StintError: a part did not start. Call `stop` to stop the others.
         """
         nats_url, nats_access = await self._nats()
         vault_addr, root_token = await self._vault()
@@ -85,7 +85,7 @@ class Stack:
             registries=os.environ.get("STINT_REGISTRY_SECRETS", ""),
         )
         for name in report.different:
-            log.warning("left alone in Vault, though it differs: see stint vault-setup --update", name=name)
+            log.warning("differs in Vault and was not changed: see stint vault-setup --update", name=name)
         shared = await service_settings(vault_addr, root_token, role=role, cacert=cacert)
         self._revoke = partial(revoke_secret_ids, vault_addr, root_token, shared, cacert=cacert)
         environment = {name: value for name, value in inherited_environment().items() if name not in NATS_ACCESS}
@@ -104,7 +104,7 @@ class Stack:
         }
 
     async def stop(self) -> None:
-        """Stop everything: first what takes jobs, last what keeps them."""
+        """Stop everything: first the processes that accept jobs, last the ones that store them."""
         api = [child for child in self.children if child.name.startswith("api")]
         await asyncio.gather(*(child.stop() for child in api))
         runners = [child for child in self.children if child.name.startswith("runner")]
@@ -118,7 +118,7 @@ class Stack:
             try:
                 await self._revoke()
             except VaultError as error:
-                log.warning("the services' secret ids are left in Vault", error=error.sentence)
+                log.warning("the services' secret ids could not be revoked in Vault", error=error.sentence)
 
     # --- the parts --------------------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class Stack:
         self._watchers += [asyncio.create_task(child.watch(), name=child.name) for child in children]
 
     async def _nats(self) -> tuple[str, dict[str, str]]:
-        """Its address, and the settings that open it: the embedded server needs none."""
+        """The address of NATS, and the settings for access to it; the embedded server needs none."""
         if given := os.environ.get("STINT_NATS_URL") or os.environ.get("NATS_URL"):
             return given, {name: os.environ[name] for name in NATS_ACCESS if os.environ.get(name)}
         port = free_port()
@@ -136,7 +136,7 @@ class Stack:
         return f"nats://127.0.0.1:{port}", {}
 
     async def _vault(self) -> tuple[str, str]:
-        """Address and an administrator's token."""
+        """The address of Vault, and an administrator's token."""
         address, token = os.environ.get("VAULT_ADDR"), os.environ.get("VAULT_TOKEN")
         if address and token:
             return address, token
@@ -157,7 +157,7 @@ class Stack:
         listening = {"STINT_PORT": str(port), "STINT_PORT_REPORT": str(port_file)}
 
         async def api_ready() -> bool:
-            # Its file first: another server that has the port already may answer there.
+            # Check its file first: another server may already use the port and answer.
             return port_file.exists() and await _answers(f"{url}/readyz")
 
         services = [
@@ -165,7 +165,7 @@ class Stack:
             self._service("projector", 1, environment),
         ]
         for number in range(1, self.options.runners + 1):
-            # A name of its own that stays, so that a runner that is started again knows its jobs.
+            # A fixed name, so that a restarted runner recognises its jobs.
             own = {
                 "STINT_RUNNER_ID": f"runner-{number}",
                 "STINT_STATE_DIR": environment.get("STINT_STATE_DIR") or str(self.data_dir.path / "state"),
@@ -177,7 +177,7 @@ class Stack:
     def _service(
         self, service: str, number: int, environment: dict[str, str], ready: Callable[[], Awaitable[bool]] | None = None
     ) -> Child:
-        """One service. Without a `ready` of its own it answers `/readyz` on its health port."""
+        """One service. Without `ready`, its health port is asked for `/readyz`."""
         health_port = free_port()
 
         async def healthy() -> bool:
@@ -194,13 +194,13 @@ class Stack:
 
 
 def runner_stop(environment: Mapping[str, str]) -> float:
-    """Seconds that a runner with these settings may take to stop, and never be killed while it cleans up."""
+    """Seconds that a runner with these settings may take to stop without being killed while it cleans up."""
     settings = load(RunnerSettings, environment)
     return settings.drain + settings.kill_grace + RUNNER_CLEAN_UP + RUNNER_MARGIN
 
 
 async def _answers(url: str) -> bool:
-    # Only asks one's own child on loopback whether it is up: its certificate may name another host.
+    # This only asks a child process on loopback whether it is ready; its certificate may name another host.
     async with httpx.AsyncClient(verify=False, timeout=5.0, trust_env=False) as client:  # noqa: S501 - see above
         try:
             return (await client.get(url)).is_success
@@ -209,6 +209,6 @@ async def _answers(url: str) -> bool:
 
 
 async def _seed(address: str, token: str) -> None:
-    """A secret to try things with, of no value anywhere else."""
+    """Store an example secret, which protects nothing."""
     value = {"data": {"password": secrets.token_urlsafe(12)}}
     await Edge(address).call(token, lambda client: client.adapter.post(f"/v1/{DEMO_SECRET}", json=value))

@@ -1,7 +1,8 @@
-"""Ties a program to the process that starts it: when that one dies, however it dies, the program gets a SIGTERM.
+"""Ties a program to the process that starts it: when that process dies, the program gets a SIGTERM.
 
-Run as a program (parent's process id, then a command), it asks the kernel for that and becomes the command. A process
-of its own does it because code between fork and exec is not safe in a parent that has threads. Linux only.
+Run as a program (with the parent's process id and a command), it asks the kernel for that signal and executes the
+command. A separate process does this because code between fork and exec is not safe in a parent with threads. It works
+on Linux only.
 """
 
 import ctypes
@@ -16,15 +17,15 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 def tethered(command: Sequence[str]) -> list[str]:
-    """The command that starts `command` tied to this process. To be started from a thread that lives as long."""
+    """The command that starts `command` tied to this process. The thread that starts it must live as long."""
     if sys.platform != "linux":
         return list(command)
-    # Isolated and without site-packages: 10 ms instead of 40, and nothing of the program's environment acts on it.
+    # Isolated and without site-packages: 10 ms instead of 40, and the program's environment does not affect it.
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main(parent: str, *command: str) -> None:
-    """Become the command."""
+    """Execute the command in place of this process."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
         sys.stderr.write(f"not tied to its parent: {os.strerror(ctypes.get_errno())}\n")
