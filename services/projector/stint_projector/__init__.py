@@ -1,1 +1,1 @@
-"""The projector: folds the event log into the queryable view, ends lost jobs, and removes what is over."""
+"""The projector: computes the view from the event log, ends lost jobs, and removes what is no longer kept."""

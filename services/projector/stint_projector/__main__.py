@@ -62,7 +62,7 @@ def build_janitor(settings: ProjectorSettings, broker: Broker, projector: Projec
 
 
 def build_fact_janitor(settings: ProjectorSettings, broker: Broker, projector: Projector) -> FactJanitor:
-    """Removes facts."""
+    """Removes old events."""
     return FactJanitor(
         log=JetStreamEventLog(broker),
         history=JetStreamHistory(broker),
@@ -81,7 +81,7 @@ def build_sweeper(settings: ProjectorSettings, broker: Broker) -> Sweeper:
 
 
 def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
-    """What keeps view and work queues up with the log, ends what is lost, and removes what is over."""
+    """The tasks that update the view and the work queues, end lost jobs, and remove what is no longer kept."""
     agenda = Agenda()
     projector = build(settings, broker, agenda)
     follower = Follower(EventFeed(broker, PROJECTOR_DURABLE), projector)
@@ -93,16 +93,16 @@ def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
         Part(
             name="janitor",
             run=lambda: _anew_after_each_outage(broker, janitor),
-            missing="What nobody may read any more is not removed.",
+            missing="Expired jobs are not removed.",
         ),
-        Part(name="facts", run=facts.run, missing="Old facts are not removed."),
-        Part(name="sweeper", run=sweeper.run, missing="Lost jobs are not looked for."),
-        Part(name="sourcing", run=Sourcing(broker).run, missing="The work queues are not looked after."),
+        Part(name="facts", run=facts.run, missing="Old events are not removed."),
+        Part(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
+        Part(name="sourcing", run=Sourcing(broker).run, missing="The filling of the work queues is not monitored."),
     )
 
 
 async def _anew_after_each_outage(broker: Broker, janitor: Janitor) -> None:
-    """A server that was killed may have brought back what had been removed: it is swept for at once."""
+    """Sweep again after each outage: a NATS server that was killed may have brought back what had been removed."""
     while True:
         await broker.wait_connected()
         with contextlib.suppress(InterruptedByEventError):

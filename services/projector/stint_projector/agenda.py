@@ -1,4 +1,4 @@
-"""When which job's remains are due."""
+"""When the data of which job must be removed."""
 
 import asyncio
 import heapq
@@ -9,9 +9,9 @@ from stint.ports import Place
 
 
 class Agenda:
-    """Ended jobs and the moments from which on nobody can read them any more.
+    """Ended jobs, and the times from which they can no longer be read.
 
-    It is in memory only: after a restart, or if another projector saw a job's end, a sweep finds what is to be here.
+    It is in memory only. After a restart, or if another projector saw a job's end, a sweep adds what is missing.
     """
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -24,7 +24,7 @@ class Agenda:
         return place in self._moments
 
     def put(self, place: Place, moment: datetime) -> None:
-        """Note a job, or another moment for it."""
+        """Add a job, or change its time."""
         if self._moments.get(place) == moment:
             return
         self._moments[place] = moment
@@ -33,11 +33,11 @@ class Agenda:
             self._new_head.set()
 
     def drop(self, place: Place) -> None:
-        """Strike out a job, if it is here."""
+        """Remove a job, if it is present."""
         self._moments.pop(place, None)
 
     def take_due(self) -> list[Place]:
-        """Strike out the jobs whose moment has come, and return them, the first one first."""
+        """Remove and return the jobs whose time has come, the earliest first."""
         now, due = self._now(), []
         while self._heap and self._heap[0][0] <= now:
             moment, place = heapq.heappop(self._heap)

@@ -1,4 +1,4 @@
-"""Removes the facts of jobs that ended long ago."""
+"""Removes the events of jobs that ended long ago."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,9 +15,9 @@ log = structlog.get_logger()
 
 
 class FactJanitor:
-    """Forgets a job as a whole, once it is over, in no work queue, and all its facts are old.
+    """Removes all events of a job once it is over, in no work queue, and all its events are old.
 
-    Facts of no job go likewise. Any number may run side by side.
+    Old events that belong to no job are removed too. Any number may run concurrently.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class FactJanitor:
         keep: timedelta,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`keep` is how long facts stay."""
+        """`keep` is how long events are kept."""
         self._log = log
         self._history = history
         self._projector = projector
@@ -37,20 +37,20 @@ class FactJanitor:
         self._now = now
 
     async def run(self) -> None:
-        """Work until cancelled, through any outage."""
+        """Run until cancelled, through any outage."""
         while True:
             pause = interval(self._keep, 100)
             try:
                 await self.forget()
             except BrokerUnavailableError:
                 pause = RETRY_PAUSE
-            except Exception:  # a fault here can never stop the view
-                log.exception("old facts were not looked through")
+            except Exception:  # a failure here must not stop the view
+                log.exception("removal of old events failed")
                 pause = SWEEP_INTERVAL
             await asyncio.sleep(pause.total_seconds())
 
     async def forget(self) -> None:
-        """Forget all that is old enough."""
+        """Remove everything that is old enough."""
         before = self._now() - self._keep
         waiting = None
         async for job_id in self._history.older_than(before):
@@ -61,13 +61,13 @@ class FactJanitor:
                 await self._forget(job_id, before)
             except BrokerUnavailableError:
                 raise
-            except Exception:  # one job can never keep the others' facts; the next round finds it again
-                log.exception("not forgotten", job=job_id)
+            except Exception:  # one job must not prevent the removal of others; the next round finds it again
+                log.exception("removal of a job's events failed", job=job_id)
 
     async def _forget(self, job_id: str, before: datetime) -> None:
         job = await self._log.load(job_id)
         if job is not None:
             if not job.terminal:
                 return
-            await self._projector.tidy(job)  # without its facts nobody would know whose the rest is
+            await self._projector.tidy(job)  # without its events nobody would know to whom the rest belongs
         await self._history.forget(job_id, before=before)

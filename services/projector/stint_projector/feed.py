@@ -1,4 +1,4 @@
-"""Keeps the view up with the log."""
+"""Keeps the view up to date with the log."""
 
 import asyncio
 import contextlib
@@ -16,28 +16,28 @@ from stint_projector.project import Projector
 log = structlog.get_logger()
 
 LANES: Final = 16
-"""Jobs that are worked on side by side. The facts of one job stay in one lane, in order."""
+"""Jobs that are processed concurrently. The events of one job stay in one lane, in order."""
 KEEPS: Final = 3
-"""Signs within the feed's `ack_wait` that the events which wait here are still being dealt with."""
+"""Heartbeats within the feed's `ack_wait` for events that wait here."""
 COVERED: Final = 1000
-"""Jobs of which a lane remembers how far they have been projected."""
+"""Jobs for which a lane remembers up to which sequence they have been projected."""
 TRIES: Final = 10
-"""Deliveries after which an event that cannot be projected is left out."""
+"""Deliveries after which an event that cannot be projected is skipped."""
 RECONNECT_PAUSE: Final = 0.5
-"""Seconds after which a server that went away is asked again."""
+"""Seconds before a request to an unavailable server is repeated."""
 
 Lane = asyncio.Queue[tuple[EventAddress, int]]
-"""Events by where they stand and by their sequence. The feed bounds how many there are in all lanes together."""
+"""Events by address and sequence. The feed limits their number over all lanes."""
 
 
 class Follower:
     """Projects every event of a feed, at least once.
 
-    What it has received it keeps for as long as it lives, however slow the projection is. If it dies or hangs another
-    gets it.
+    It keeps the events that it has received as long as it lives, however slow the projection is. If it dies or hangs,
+    NATS delivers them to another projector.
 
     Attributes:
-        following: whether the feed gives out its events at the moment.
+        following: whether the feed is delivering events at the moment.
     """
 
     def __init__(self, feed: EventFeed, projector: Projector) -> None:
@@ -63,7 +63,7 @@ class Follower:
                     self.following = False
                     await asyncio.sleep(RECONNECT_PAUSE)
                 except BrokerRefusedError as error:  # as when the consumer is deleted while another makes it
-                    log.warning("the feed was refused, trying again", error=error.sentence)
+                    log.warning("feed refused, retrying", error=error.sentence)
                     self.following = False
                     await asyncio.sleep(RECONNECT_PAUSE)
 
@@ -74,7 +74,7 @@ class Follower:
                 for message in list(self._held.values()):
                     await self._feed.keep(message)
             except BrokerUnavailableError:
-                continue  # what was not kept comes again
+                continue  # without a heartbeat the events are delivered again
 
     async def _sort(self, message: Msg) -> None:
         try:
@@ -101,8 +101,8 @@ class Follower:
                     )
                 await self._feed.ack(self._held[sequence])
             except BrokerUnavailableError:
-                continue  # not acknowledged: it comes again
-            except Exception:  # one event can never stop the view
+                continue  # not acknowledged, so it is delivered again
+            except Exception:  # one event must not stop the view
                 log.exception("event not projected", job=address.job_id)
                 await self._give_up(sequence)
             finally:
@@ -111,7 +111,7 @@ class Follower:
                 covered.clear()
 
     async def _give_up(self, sequence: int) -> None:
-        """What fails every time must not keep the place of what would not. A rebuild looks at it again."""
+        """Skip an event that has failed too often, so that it does not block others. A rebuild processes it again."""
         message = self._held[sequence]
         if message.metadata.num_delivered >= TRIES:
             with contextlib.suppress(BrokerUnavailableError):

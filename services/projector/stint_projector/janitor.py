@@ -1,4 +1,4 @@
-"""Removes views, output and payloads that nobody may read any more, or that belong to no job."""
+"""Removes views, output and payloads that can no longer be read, or that belong to no job."""
 
 import asyncio
 import random
@@ -18,30 +18,30 @@ from stint_projector.project import Projector
 log = structlog.get_logger()
 
 SWEEP_INTERVAL: Final = timedelta(minutes=10)
-"""Between two sweeps, more or less; less where jobs are kept for less than ten times as long."""
+"""About the time between two sweeps; less if jobs are kept for less than ten times as long."""
 TICK: Final = timedelta(seconds=1)
-"""The least time between two looks at anything."""
+"""The shortest time between two sweeps."""
 RETRY_PAUSE: Final = timedelta(seconds=5)
-"""After which a server that went away is asked again."""
+"""The time before a request to an unavailable server is repeated."""
 ORPHAN_AGE: Final = timedelta(hours=1)
-"""A payload is stored before its job is submitted: it can be without a job for so long."""
+"""How long a payload may be without a job: it is stored before its job is submitted."""
 SIDE_BY_SIDE: Final = 8
-"""Jobs that are looked at at a time."""
+"""Jobs that are processed at a time."""
 
 
 def interval(kept: timedelta, parts: int) -> timedelta:
-    """How often to look for what is kept so long, if it may stay a `parts`th longer."""
+    """The time between two sweeps for data that is kept for `kept` and may stay longer by one part of `parts`."""
     return min(SWEEP_INTERVAL, max(TICK, kept / parts))
 
 
 class Janitor:
-    """Removes what a job leaves behind when its agenda says so, and sweeps for what is on no agenda.
+    """Removes a job's data at the time that the agenda says, and sweeps for data that is not on the agenda.
 
-    Any number may run side by side. What it removes it has looked at in the log a moment before.
+    Any number may run concurrently. It checks the log right before it removes anything.
 
-    Views are swept too, though they are deleted or expire: a NATS server that was killed can bring an old one back.
-    That a message was superseded it writes down every two minutes, and else concludes from the newer one; if that
-    has expired, the old one is the newest again.
+    Views are swept too, although they are deleted or expire: a NATS server that was killed can bring an old one back.
+    The server records only every two minutes that a message was superseded, and otherwise infers it from the newer
+    message; if that one has expired, the old one is the newest again.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Janitor:
         retention: timedelta,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`projector` removes what belongs to a job, and fills the agenda."""
+        """`projector` removes a job's data, and fills the agenda."""
         self._log = log
         self._history = history
         self._views = views
@@ -102,7 +102,7 @@ class Janitor:
         for place in oldest_first:
             end = ends.get(place)
             if end == "":
-                continue  # it goes on
+                continue  # the job has not ended
             if end and place not in with_payload and (expires := parse_time(end) + self._retention) > self._now():
                 self._agenda.put(place, expires)
             else:
@@ -122,8 +122,8 @@ class Janitor:
                 await self._look(place)
             except BrokerUnavailableError:
                 raise
-            except Exception:  # one job can never keep the others' remains; the next sweep finds it again
-                log.exception("not cleaned up", job=place.job_id)
+            except Exception:  # one job must not prevent the removal of others; the next sweep finds it again
+                log.exception("clean-up failed", job=place.job_id)
 
     async def _look(self, place: Place) -> None:
         job = await self._log.load(place.job_id)
@@ -135,7 +135,7 @@ class Janitor:
             await self._clear_orphan(place)
 
     async def _clear_orphan(self, place: Place) -> None:
-        """What is stored where there is no job. Output is written for a job only once that has started."""
+        """Remove what is stored for a job that does not exist. Output is written only after a job has started."""
         await self._output.purge(*place)
         newest = await self._payloads.newest(*place)
         if newest is not None and newest.time + ORPHAN_AGE <= self._now():

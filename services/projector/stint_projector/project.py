@@ -1,4 +1,4 @@
-"""Writes the view of a job from its facts, and removes what an ended or deleted job leaves behind."""
+"""Writes the view of a job from its events, and removes the data of ended and deleted jobs."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class Projector:
-    """Makes the view from the log alone. Any number may run side by side, and any event may come twice."""
+    """Computes the view from the log alone. Any number may run concurrently, and any event may be delivered twice."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Projector:
         retention: timedelta,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`retention` is how long an ended job can be read; on `agenda` it is noted when that is over."""
+        """`retention` is how long an ended job can be read; `agenda` gets the time at which that is over."""
         self._log = log
         self._views = views
         self._payloads = payloads
@@ -39,28 +39,28 @@ class Projector:
         self._now = now
 
     async def project(self, job_id: str, *, create: bool, at_least: int = 0) -> int:
-        """Bring the view of a job up to date; returns the sequence up to which its facts are now covered.
+        """Update the view of a job; returns the sequence up to which the view now includes its events.
 
         Args:
             job_id: the job's id.
-            create: make the view if there is none. Only for a `submitted`: any later fact finds the view missing only
-                if it has expired.
-            at_least: the sequence of the event that is the reason.
+            create: create the view if there is none. Only for a `submitted`: for a later event a missing view means
+                that it has expired.
+            at_least: the sequence of the event that caused the update.
         """
         job = await self._log.load(job_id, at_least=at_least)
         if job is None:
             return 0
         if not self._is_over(job) and await self._write(job, create=create):
-            # A fact that came while the view was being made has found none: look again.
+            # An event that came while the view was being created has found none: update it again.
             return await self.project(job_id, create=False, at_least=at_least)
         await self.tidy(job)
         return job.sequence
 
     async def make_anew(self, job_id: str) -> None:
-        """Replace the view by what the log has, whatever the view says. Others may write it meanwhile."""
+        """Replace the view by what the log says, whatever its content. Others may write it meanwhile."""
         while True:
             stored = await self._views.get(job_id)
-            # Loaded after the view was read, and no older: of two who write at once the later one looks again.
+            # Loaded after the view was read, and not older: of two concurrent writers the later one tries again.
             job = await self._log.load(job_id, at_least=_sequence(stored) or 0)
             if job is None:
                 await self.remove_view(job_id)
@@ -70,7 +70,7 @@ class Projector:
                 return
 
     async def _replace(self, stored: StoredView | None, job: Job) -> bool:
-        """Whether the view is the job's now, and whoever has a newer fact finds one to bring up to date."""
+        """Whether the view was replaced, so that a writer with a newer event finds a view to update."""
         revision = stored.revision if stored else 0
         written = await self._views.put(job.job_id, encode(view(job)), revision=revision, ttl=self._time_to_live(job))
         return written and stored is not None and stored.value is not None
@@ -80,7 +80,7 @@ class Projector:
         return expires - self._now() if expires else None
 
     async def tidy(self, job: Job) -> None:
-        """Remove what nobody needs any more of a job as the log has it: nothing of one that goes on. Safe to repeat."""
+        """Remove what is no longer needed of a job; nothing if the job has not ended. Safe to repeat."""
         if not job.terminal:
             return
         place = Place(job.token, job.job_id)
@@ -92,12 +92,12 @@ class Projector:
             self._agenda.put(place, expires)
 
     def _is_over(self, job: Job) -> bool:
-        """Whether nobody may see the job any more."""
+        """Whether the job can no longer be read."""
         expires = expiry(job, self._retention)
         return job.state is State.DELETED or (expires is not None and expires <= self._now())
 
     async def _write(self, job: Job, *, create: bool) -> bool:
-        """Whether a view was made where there was none."""
+        """Write the view; returns whether it was created."""
         ttl, value = self._time_to_live(job), encode(view(job))
         while True:
             stored = await self._views.get(job.job_id)
@@ -112,26 +112,26 @@ class Projector:
         await self._output.purge(job.token, job.job_id)
 
     async def remove_view(self, job_id: str) -> None:
-        """Remove the view of a job that nobody may see any more. Safe to repeat."""
+        """Remove the view of a job that can no longer be read. Safe to repeat."""
         stored = await self._views.get(job_id)
         if stored is not None and stored.value is not None:
             await self._views.delete(job_id)
 
 
 def _is_due(stored: StoredView | None, job: Job, *, create: bool) -> bool:
-    """Whether the stored view is behind. One that expired or was deleted is never brought back."""
+    """Whether the stored view is out of date. A view that expired or was deleted is never written again."""
     if stored is None:
         return create
     if stored.value is None:
         return False
     known = _sequence(stored)
     if known is None:
-        log.warning("view cannot be read, written anew", job=job.job_id)
+        log.warning("view is unreadable, replacing it", job=job.job_id)
     return known is None or known < job.sequence
 
 
 def _sequence(stored: StoredView | None) -> int | None:
-    """Up to which fact the view goes, None if there is none that can be read."""
+    """The sequence of the last event in the view, None if there is no readable view."""
     if stored is None or stored.value is None:
         return None
     try:

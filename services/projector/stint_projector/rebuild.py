@@ -1,4 +1,4 @@
-"""`stint rebuild`: makes the view again from the log, job by job, and removes what is of no job."""
+"""`stint rebuild`: computes the view from the log again, job by job, and removes views that belong to no job."""
 
 import asyncio
 import sys
@@ -19,9 +19,9 @@ SIDE_BY_SIDE: Final = 16
 
 
 async def rebuild(log: EventLog, views: ViewStore, projector: Projector) -> int:
-    """Make the whole view again; returns the number of jobs. A projector may go on meanwhile.
+    """Compute the whole view again; returns the number of jobs. Projectors may run meanwhile.
 
-    Each view is replaced or deleted, never all of them purged: of a purge those who follow the view hear nothing.
+    Each view is replaced or deleted. The bucket is never purged, because its followers are not told of a purge.
     """
     jobs: set[str] = set()
     free = asyncio.Semaphore(SIDE_BY_SIDE)
@@ -43,7 +43,7 @@ async def rebuild(log: EventLog, views: ViewStore, projector: Projector) -> int:
 
 
 async def _settle(key: str, views: ViewStore, projector: Projector) -> None:
-    """A view of no job that was listed: one that was submitted meanwhile, that is none any more, or that never was."""
+    """Check a view whose job was not listed: the job was submitted meanwhile, no longer exists, or never existed."""
     try:
         check_job_id(key)
     except InvalidJobIdError:
@@ -53,7 +53,7 @@ async def _settle(key: str, views: ViewStore, projector: Projector) -> None:
 
 
 async def serve(settings: ProjectorSettings) -> None:
-    """Rebuild and say how many jobs there were."""
+    """Rebuild the view, and print the number of jobs."""
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="rebuild")
 
     async def work() -> int:
@@ -67,7 +67,7 @@ async def serve(settings: ProjectorSettings) -> None:
         count = await broker.while_open(work())
     finally:
         await broker.close()
-    sys.stdout.write(f"The view was made again from {count} jobs.\n")
+    sys.stdout.write(f"The view was computed again from {count} jobs.\n")
 
 
 def main() -> int:

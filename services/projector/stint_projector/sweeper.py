@@ -1,4 +1,4 @@
-"""Ends jobs that no queue and no runner has any more, and frees queues of jobs that are over."""
+"""Ends jobs that are in no queue and with no runner, and removes jobs that are over from their queues."""
 
 import time
 from collections.abc import Callable
@@ -18,27 +18,27 @@ from stint_projector.janitor import interval
 log = structlog.get_logger()
 
 LOOKS: Final = 6
-"""Looks within the time that a job must be astray for."""
+"""Sweeps within the time for which a job must be astray before it is ended."""
 SHARE: Final = 20
-"""A look may take this part of the time at most: with very many jobs there are fewer looks."""
+"""A sweep may take one part of this many of the time: with very many jobs there are fewer sweeps."""
 STALE: Final = 3
-"""Pauses after which the last look says nothing any more: what it saw astray may have been well meanwhile."""
+"""Pauses after which the last sweep no longer counts: a job that it found astray may have been well meanwhile."""
 MISSING: Final = "No queue and no runner had the job any more."
-"""What such a job shows as its error."""
+"""The error of such a job."""
 
 
 class Sweeper:
-    """Ends, as `unknown`, each job that has been missing from the work queues for long enough, seen by itself.
+    """Ends, as `unknown`, each job that this sweeper has found missing from the work queues for long enough.
 
-    A runner appends the end before its ack, so that a job which goes on is in a work queue. It is missing if its
-    message was removed there, or acknowledged by a runner that had lost it.
+    A runner appends the end before its ack, so a job that has not ended is in a work queue. It is missing if its
+    message was removed, or acknowledged by a runner that had lost it.
 
-    What has been over for as long is removed from its work queue. A NATS server that was killed can have kept the ack
-    and lost the removal: such a message is delivered to nobody any more. And a WORK that was made anew holds all
-    submissions of EVENTS again. Any number of sweepers may run side by side.
+    A job that has been over for as long is removed from its work queue. A NATS server that was killed may have kept the
+    ack and lost the removal; such a message is never delivered again. And a WORK that was created anew contains all
+    submissions of EVENTS again. Any number of sweepers may run concurrently.
 
     Attributes:
-        pause: seconds until the next look.
+        pause: seconds until the next sweep.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Sweeper:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_event_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
-        """`astray_for` must be longer than any runner may take to end a job whose lease it has lost.
+        """`astray_for` must be longer than any runner may take to stop a job whose lease it has lost.
 
-        And longer than a queue must wait for a job that another than its starter has ended.
+        It must also be longer than a queue must wait for a job that was ended by a process other than its starter.
         """
         self._log = log
         self._history = history
@@ -66,23 +66,23 @@ class Sweeper:
         self._looked_at = 0.0
 
     async def run(self) -> None:
-        """Work until cancelled, through any outage."""
-        await again_and_again(self.sweep, lambda: self.pause, failed="stray jobs were not looked for")
+        """Run until cancelled, through any outage."""
+        await again_and_again(self.sweep, lambda: self.pause, failed="sweep failed")
 
     async def sweep(self) -> None:
-        """Look once, and settle what has been astray for long enough."""
+        """Look once for stray jobs, and settle those that have been astray for long enough."""
         for stray in await self._overdue():
-            self._since[stray] = self._monotonic()  # whatever happens now, the others come before it
+            self._since[stray] = self._monotonic()  # even if this fails, the others come first
             place, over = stray
             try:
                 await self._settle(place, over=over)
             except BrokerUnavailableError:
                 raise
-            except Exception:  # one job can never keep the others in sight
-                log.exception("a stray job was not settled", job=place.job_id)
+            except Exception:  # one job must not prevent the others from being settled
+                log.exception("settling a stray job failed", job=place.job_id)
 
     async def _overdue(self) -> list[tuple[Place, bool]]:
-        """What is due, and whether it is over."""
+        """The jobs that are due, each with whether it is over."""
         begin = self._monotonic()
         strays = await self._history.strays()
         now = self._monotonic()
@@ -104,7 +104,7 @@ class Sweeper:
             return
         if over:
             await self._history.take_from_work(place)
-            log.info("queue freed of a job that is over", job=job.job_id)
+            log.info("removed a job that is over from its queue", job=job.job_id)
         else:
             await self._end(job)
 
@@ -117,7 +117,7 @@ class Sweeper:
             reason="lost",
             error=MISSING,
         )
-        # Before the start all depends on nobody having started it; after it an end holds whatever happens meanwhile.
+        # A queued job may be ended only if no runner has started it meanwhile; a started one in any case.
         after = job.sequence if job.state is State.QUEUED else None
         if await self._log.append(job.token, job.job_id, event, after=after) is Outcome.WON:
             log.warning("job lost", job=job.job_id, status=job.state, runner=job.runner)

@@ -1,11 +1,11 @@
 """The ports to the broker: the event log, the payloads, the output, the work queues and the view.
 
-`stint.jetstream` implements them on NATS JetStream, `stint.testing` in memory (all but the work queues, whose leases
-only a real server has); one contract suite runs on both.
-Every method raises `BrokerUnavailableError` when the broker cannot be reached or does not answer.
+`stint.jetstream` implements them with NATS JetStream, `stint.testing` in memory (except the work queues, whose leases
+only a real server has). One contract suite tests both.
+Every method raises `BrokerUnavailableError` if the broker cannot be reached or does not answer.
 
-Live messages are triggers: anybody can publish where they are listened to. So `follow` gives an event that is set, and
-what counts is read from the streams. Clear the event, then read: what comes in between sets it again.
+Live messages are only triggers, because anybody may publish on their subjects. Therefore `follow` sets an
+`asyncio.Event`, and the data is read from the streams. Clear the event first, then read: a later message sets it again.
 """
 
 from stint.ports.events import EventLog, Outcome

@@ -11,52 +11,52 @@ from stint.core.job import Job
 
 
 class Outcome(Enum):
-    """What became of an append. There is no fourth answer, and `UNKNOWN` is not a failure."""
+    """The result of an append. There is no fourth one, and `UNKNOWN` is not a failure."""
 
     WON = "won"
-    """The facts are in the log, and they are ours."""
+    """The log contains our events."""
     LOST = "lost"
-    """They are not: somebody else's fact came first."""
+    """Another writer's event came first; ours are not in the log."""
     UNKNOWN = "unknown"
-    """The broker took them or will take them or not: nobody can say yet. Read again later; never assume."""
+    """It is not known yet whether the broker has stored, or will store, the events. Read again later; never assume."""
 
 
 class EventLog(Protocol):
-    """The truth: facts, each at most once per job, in one order."""
+    """The source of truth: events in one order, each kind at most once per job."""
 
     async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
-        """Append facts of one job, all or none.
+        """Append events of one job, all or none.
 
-        Safe to repeat with the same events: `event_id` tells whose facts are stored.
+        Safe to repeat with the same events: `event_id` identifies them.
 
         Args:
             token: the queue's token.
             job_id: the job's id.
-            events: one fact, or several that must stand together.
-            after: the aggregate's `sequence` that the decision was made on: if the job has a newer fact, the append
-                loses. None asks only that this fact has not happened yet.
+            events: one event, or several that must be stored together.
+            after: the aggregate's `sequence` on which the decision was based: if the job has a newer event, the append
+                loses. None only requires that the job has no event of this kind yet.
 
         Raises:
-            BrokerUnavailableError: nothing was taken, nor will be. Where that is not sure the outcome is `UNKNOWN`.
-            TooLargeError: the event is larger than the broker takes. Nothing was sent.
+            BrokerUnavailableError: nothing was stored, nor will be. If that is not certain, the result is `UNKNOWN`.
+            TooLargeError: the event is larger than the broker accepts. Nothing was sent.
         """
         ...
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
-        """The job from all its facts, None if it does not exist: absence is only believed of the stream's leader.
+        """The job computed from all its events, None if it does not exist. Only the stream's leader can say the latter.
 
-        `at_least` is a sequence that the caller knows of: an older aggregate is not believed either.
+        `at_least` is a sequence that the caller knows of: an older aggregate is not accepted either.
         """
         ...
 
     def job_ids(self) -> AsyncIterator[str]:
-        """The ids of all jobs that the log holds, oldest first. A job can come twice."""
+        """The ids of all jobs in the log, oldest first. An id can occur twice."""
         ...
 
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
-        """Record once that the WORK message of this sequence names no queue or job and was thrown away."""
+        """Record once that the message of WORK with this sequence names no queue or job and was discarded."""
         ...
 
     def follow(self, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
-        """Set whenever the job may have a new fact, from now on. Load after entering, so that none is missed."""
+        """An event that is set whenever the job may have changed. Load the job after entering, to miss nothing."""
         ...

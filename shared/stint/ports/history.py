@@ -1,4 +1,4 @@
-"""The port to what the log holds of all jobs, for the projector alone: who else looks at a job, loads it."""
+"""The port to the events of all jobs, for the projector only. Others load single jobs from the event log."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import datetime
@@ -6,9 +6,9 @@ from typing import NamedTuple, Protocol
 
 
 class Place(NamedTuple):
-    """Under whose name something is stored: a queue's token and a job's id.
+    """The queue's token and the job's id under which something is stored.
 
-    Both are what the subject says. Neither needs to be the name of any queue or job, but no wildcard is among them.
+    Both are parts of the subject. Neither needs to belong to an existing queue or job, but neither is a wildcard.
     """
 
     token: str
@@ -19,8 +19,8 @@ class Stamp(NamedTuple):
     """When a message was stored.
 
     Attributes:
-        sequence: in its stream.
-        time: the stream's.
+        sequence: of the message in its stream.
+        time: the stream's time.
     """
 
     sequence: int
@@ -28,11 +28,11 @@ class Stamp(NamedTuple):
 
 
 class Strays(NamedTuple):
-    """What does not fit together in the log and the work queues.
+    """Differences between the log and the work queues.
 
     Attributes:
-        missing: where there is a submission, no end, and nothing in a work queue.
-        over: where there is an end, and the submission is in a work queue still.
+        missing: places with a submission, but no end, and nothing in a work queue.
+        over: places with an end, whose submission is still in a work queue.
     """
 
     missing: Collection[Place]
@@ -40,18 +40,20 @@ class Strays(NamedTuple):
 
 
 class History(Protocol):
-    """Facts in bulk, and their end. Raises `BrokerUnavailableError` as the ports in `stint.ports` do."""
+    """Reads events in bulk, and removes old ones. Raises `BrokerUnavailableError` as the other ports do."""
 
     async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
-        """The stream's time of each job's end, "" for one that goes on. Places without a job, or a deleted one, lack.
+        """The stream's time of each job's end, "" if it has not ended.
 
-        A hint, and cheap: a lagging replica is believed, and no fact is checked against the others. Before something
-        is removed, the job must be loaded.
+        Places without a job, or with a deleted one, are omitted.
+
+        A cheap hint: it may come from a lagging replica, and events are not checked against each other. Load the job
+        before anything is removed.
         """
         ...
 
     async def submitted(self) -> Collection[Place]:
-        """Where there is a submission. A hint, as `survey` is."""
+        """The places with a submission. A hint, as from `survey`."""
         ...
 
     async def in_work(self) -> Collection[str]:
@@ -59,32 +61,32 @@ class History(Protocol):
         ...
 
     async def strays(self) -> Strays | None:
-        """What is missing from the work queues, or over in spite of them. None while they lag behind.
+        """Jobs that are missing from the work queues, or in one although they are over. None while the queues lag.
 
-        A hint, as `survey` is, and neither the place nor the facts need to be those of any job. What goes on normally
-        is among them for a moment at most.
+        A hint, as from `survey`; a place or an event need not belong to a job. A healthy job is included for a moment
+        at most.
         """
         ...
 
     async def is_in_work(self, place: Place) -> bool:
-        """Whether its submission is in a work queue or with a runner. No lagging replica is believed."""
+        """Whether the submission is in a work queue or with a runner. Never answered from a lagging replica."""
         ...
 
     async def take_from_work(self, place: Place) -> None:
-        """Remove its submission from its work queue, which goes on, whoever has it. Safe to repeat."""
+        """Remove the submission from its work queue, whichever runner has it; the queue continues. Safe to repeat."""
         ...
 
     def older_than(self, moment: datetime) -> AsyncIterator[str]:
-        """Ids under which facts stand that are older than `moment`, readable or not. An id can come more than once.
+        """Ids with events older than `moment`, readable or not. An id can occur more than once.
 
-        It may be used to forget them on the way.
+        The events may be removed with `forget` during the iteration.
         """
         ...
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
-        """Remove all facts under this id, in whatever queue. False, and nothing is removed, if one is not that old.
+        """Remove all events under this id, in every queue. False, and nothing is removed, if one is not that old.
 
-        Safe to repeat. A fact that is appended meanwhile stays, and a job that was submitted twice does not show up in
-        its second queue on the way.
+        Safe to repeat. An event that is appended meanwhile stays. A job that was submitted to two queues does not
+        reappear in the second one during the removal.
         """
         ...

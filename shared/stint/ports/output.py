@@ -13,25 +13,25 @@ class OutputLog(Protocol):
     """The output of jobs, numbered and chained."""
 
     async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
-        """Append a chunk behind the one of sequence `after` (0 for the first); returns its sequence.
+        """Append a chunk after the one with sequence `after` (0 for the first); returns its sequence.
 
         Safe to repeat with the same chunk.
 
         Raises:
-            LogGapError: the last chunk there is another one.
+            LogGapError: the last stored chunk is a different one.
         """
         ...
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
-        """The last chunk."""
+        """The last chunk, None if there is none."""
         ...
 
     def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
-        """The chunks with sequence above `after`, in order, up to the last one there is now."""
+        """The chunks with a sequence above `after`, in order, up to the current last one."""
         ...
 
     def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
-        """Set whenever there may be a new chunk, from now on. Read after entering, so that none is missed."""
+        """An event that is set whenever there may be a new chunk. Read after entering, so that none is missed."""
         ...
 
     async def purge(self, token: str, job_id: str) -> None:
@@ -39,5 +39,5 @@ class OutputLog(Protocol):
         ...
 
     async def places(self) -> Collection[Place]:
-        """Where there is output. What is stored or purged meanwhile may lack or be among them."""
+        """The places with output. Changes during the call may or may not be included."""
         ...

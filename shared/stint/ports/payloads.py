@@ -10,14 +10,14 @@ class PayloadStore(Protocol):
     """Sealed payloads, write-once, until the job has ended."""
 
     async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
-        """Store a payload in chunks; returns how many. Repeating the same call is safe.
+        """Store a payload in chunks; returns their number. Safe to repeat.
 
-        `attempt` keeps the chunks of several tries at one job apart.
+        `attempt` separates the chunks of several attempts at one submission.
         """
         ...
 
     async def get(self, token: str, job_id: str, chunks: int, *, attempt: str = "") -> bytes:
-        """The whole payload, as this attempt stored it.
+        """The whole payload that this attempt stored.
 
         Raises:
             UndecodableError: a chunk is missing.
@@ -25,13 +25,13 @@ class PayloadStore(Protocol):
         ...
 
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
-        """Remove it; with `through` only chunks up to that sequence. Safe to repeat."""
+        """Remove the payload; with `through` only chunks up to that sequence. Safe to repeat."""
         ...
 
     async def places(self) -> Collection[Place]:
-        """Where there are payloads, whole or not. What is stored or purged meanwhile may lack or be among them."""
+        """The places with payloads, complete or not. Changes during the call may or may not be included."""
         ...
 
     async def newest(self, token: str, job_id: str) -> Stamp | None:
-        """Of the last chunk that was stored here, None if there is none."""
+        """The stamp of the last chunk at this place, None if there is none."""
         ...

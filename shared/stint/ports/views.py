@@ -9,7 +9,7 @@ import msgspec
 
 
 class StoredView(msgspec.Struct, frozen=True, kw_only=True):
-    """A view as the bucket holds it. `value` is None once the key was deleted or expired."""
+    """An entry of the bucket. `value` is None if the key was deleted or has expired."""
 
     job_id: str
     revision: int
@@ -24,7 +24,7 @@ class ViewStore(Protocol):
         ...
 
     async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:
-        """Write a view if the key is still at `revision` (0: has none). False if it is not."""
+        """Write a view if the key is still at `revision` (0: the key does not exist). False if it is not."""
         ...
 
     async def delete(self, job_id: str) -> None:
@@ -32,12 +32,13 @@ class ViewStore(Protocol):
         ...
 
     async def job_ids(self) -> Collection[str]:
-        """Of which jobs there is a view, or was a moment ago."""
+        """The ids of the jobs that have a view, or had one a moment ago."""
         ...
 
     def follow(self) -> AbstractAsyncContextManager[AsyncIterator[StoredView | None]]:
-        """Every view there is, then None once, then every change.
+        """Every existing view, then None once, then every change.
 
-        It ends where views may have gone without a word, as when the bucket was purged or made anew: follow again then.
+        Ends if views may have disappeared without a message, as when the bucket was purged or created anew. Then follow
+        again.
         """
         ...

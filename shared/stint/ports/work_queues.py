@@ -6,58 +6,58 @@ from typing import Protocol
 
 
 class Delivery(Protocol):
-    """A pending job, leased to whoever received it.
+    """A pending job, leased to the runner that received it.
 
-    JetStream does not fence: a renewal is answered, and an ack taken, whoever holds the message by then. So none of
-    these is evidence of anything but that the broker answered; `stint_runner.lease.lease` draws the conclusions.
+    JetStream does not fence: it answers renewals and accepts acks even if another runner has the message by then. So
+    these calls only prove that the broker answered; `stint_runner.lease.lease` judges whether the lease still holds.
     """
 
     @property
     def subject(self) -> str:
-        """`ev.submitted.<token>.<job_id>`, or whatever was published there."""
+        """`ev.submitted.<token>.<job_id>`, or another subject that somebody published on."""
         ...
 
     @property
     def sequence(self) -> int:
-        """In WORK."""
+        """The message's sequence in WORK."""
         ...
 
     @property
     def ack_subject(self) -> str:
-        """Where renewals and the ack go; works from another process too."""
+        """The subject for renewals and the ack. Another process can use it too."""
         ...
 
     @property
     def origin(self) -> str:
-        """Which consumer it came from, told apart from any that is made later under the same name.
+        """Identifies the consumer that delivered it, and differs from that of a later consumer with the same name.
 
-        A work queue that was lost and made again counts anew: there an old ack would remove another job.
+        A work queue that was lost and created again counts from 1, where an old ack would remove another job.
         """
         ...
 
     @property
     def lease(self) -> float:
-        """For how many seconds the broker leaves it to its holder, whatever lease this runner would have set."""
+        """The lease in seconds as the consumer has it, which may differ from this runner's own setting."""
         ...
 
     @property
     def count(self) -> int:
         """How often this consumer has delivered the job, from 1.
 
-        1 of a job that has started says that the consumer was made anew, not that the job's holder was lost.
+        If a started job has count 1, the consumer was created anew; its runner need not be lost.
         """
         ...
 
     async def renew(self) -> None:
-        """Ask for another full lease, and return once the broker answered.
+        """Request another full lease; returns once the broker has answered.
 
         Raises:
-            ConsumerGoneError: the queue has no consumer any more. The job is its first one still.
+            ConsumerGoneError: the queue no longer has a consumer. The job is still its first one.
         """
         ...
 
     async def ack(self) -> None:
-        """The job has ended: remove it, so that the queue goes on. Returns once the broker confirmed it.
+        """Remove the job, which has ended, so that the queue continues. Returns once the broker has confirmed that.
 
         Raises:
             LeaseLostError: the queue's last delivery is another one. Nothing was sent.
@@ -65,34 +65,34 @@ class Delivery(Protocol):
         ...
 
     async def give_back(self, delay: float = 0) -> None:
-        """Not wanted: deliver it to the next who asks, but not within `delay` seconds."""
+        """Nak: deliver the job to the next runner that asks, but not within `delay` seconds."""
         ...
 
 
 class WorkQueues(Protocol):
-    """Pending jobs by queue. Each queue hands out one at a time."""
+    """Pending jobs by queue. Each queue delivers one at a time."""
 
     async def pull(self, token: str, wait: float) -> Delivery | None:
-        """The queue's next job, None if there is none or it is busy. Waits at most about `wait` seconds.
+        """The queue's next job, None if it has none or another job has its turn. Waits about `wait` seconds at most.
 
-        Makes the queue's consumer if it has none. A delivery that cannot be returned, since the broker fails amid the
-        pull, is given back.
+        Creates the queue's consumer if there is none. If the broker fails during the pull, a delivery that cannot be
+        returned is given back.
         """
         ...
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
-        """A delivery that an earlier process of this runner had, leased anew for a full lease.
+        """Renew a delivery of an earlier process of this runner for a full lease.
 
-        None if it is not the queue's last one any more: then the job is another's, or nobody's.
+        None if it is no longer the queue's last one: then another runner has the job, or none has.
         """
         ...
 
     async def pending(self) -> Sequence[str]:
-        """Tokens of the queues that have jobs, in no order."""
+        """Tokens of the queues that have jobs, in any order."""
         ...
 
     def hints(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """Tokens of queues as jobs come in, from now on. May miss some; `pending` does not."""
+        """Tokens of queues as jobs are submitted, from now on. It may miss some; `pending` does not."""
         ...
 
     async def hint(self, token: str) -> None:

@@ -1,4 +1,4 @@
-"""Tasks that a service needs for as long as it runs."""
+"""Tasks that run as long as their service runs."""
 
 import asyncio
 import time
@@ -12,24 +12,24 @@ import structlog
 log = structlog.get_logger()
 
 RESTART_PAUSE: Final = 1.0
-"""Seconds before a part that failed is started again."""
+"""Seconds before a failed task is restarted."""
 STEADY: Final = 5.0
-"""Seconds that it must run after that until it counts as working: what fails at once each time never does."""
+"""Seconds that a restarted task must run before it counts as working: one that always fails at once never does."""
 CANCEL_AGAIN: Final = 0.2
-"""Seconds after which a task that did not end is cancelled once more: up to Python 3.11 `asyncio.wait_for`, which the
-NATS client uses, loses a cancellation that comes together with a result."""
+"""Seconds after which a task that did not end is cancelled again: up to Python 3.11 `asyncio.wait_for`, which the
+NATS client uses, loses a cancellation that arrives together with a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One of these tasks.
+    """A background task.
 
     Attributes:
-        name: what the log calls it.
-        run: works until cancelled.
-        missing: a sentence, what the service lacks while this does not work.
-        works: whether it works at the moment, if that is more than to run.
-        once: it returns when all is done, and works from then on.
+        name: its name in the log.
+        run: runs until cancelled.
+        missing: a sentence that says what is missing from the service while this task does not work.
+        works: whether it works at the moment, if running alone does not prove that.
+        once: whether it returns when it is done, and counts as working from then on.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Part:
 
 
 class Background:
-    """A service's parts. One that fails, or ends before its time, is started again."""
+    """The background tasks of a service. A task that fails, or returns too early, is restarted."""
 
     def __init__(self, *parts: Part, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._parts = parts
@@ -49,7 +49,7 @@ class Background:
         self._waiting = {part.name for part in parts}
 
     def missing(self) -> str:
-        """What the first part that does not work lacks the service, "" if all do. None works before it was started."""
+        """The `missing` of the first task that does not work, "" if all work. No task works before it is started."""
         return next((part.missing for part in self._parts if not self._works(part)), "")
 
     async def run(self) -> None:
@@ -76,19 +76,19 @@ class Background:
                 self._waiting.discard(part.name)
             try:
                 await part.run()
-            except Exception:  # whatever it was, the service needs this part
-                log.exception("background task failed, starting it again", task=part.name)
+            except Exception:  # the service needs this task, whatever the error
+                log.exception("background task failed, restarting it", task=part.name)
             else:
                 if part.once:
                     self._waiting.discard(part.name)
                     return
-                log.error("background task ended, starting it again", task=part.name)
+                log.error("background task ended, restarting it", task=part.name)
             self._failed[part.name] = self._monotonic()
             await asyncio.sleep(RESTART_PAUSE)
 
 
 async def cancel(*tasks: asyncio.Task[None]) -> None:
-    """End tasks, however they end."""
+    """Cancel tasks and wait until they have ended."""
     pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:

@@ -1,4 +1,4 @@
-"""Files of `NAME=value` lines, as `. file` in a shell and dotenv readers take them."""
+"""Files of `NAME=value` lines, for `. file` in a shell and for dotenv readers."""
 
 import os
 import re
@@ -14,13 +14,13 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def write_env_file(path: Path, values: Mapping[str, str]) -> None:
-    """Write the file with mode 0600, whole or not at all; a file that is there already is replaced.
+    """Write the file atomically, with mode 0600; an existing file is replaced.
 
-    A value with a single quote in it is right for shells only: there is no spelling that all dotenv readers share.
+    A value that contains a single quote is only right for shells: dotenv readers do not agree on its quoting.
 
     Raises:
-        ConfigError: the file cannot be written, is not a regular file, or a name or value has no spelling. The
-            sentence holds no value.
+        ConfigError: the file cannot be written, is not a regular file, or a name or value cannot be represented. The
+            message contains no value.
     """
     text = "".join(f"{_check_name(name)}={_quote(name, value)}\n" for name, value in values.items())
     if path.exists() and not path.is_file():
@@ -32,10 +32,10 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
 
 
 def read_env_file(path: Path) -> Mapping[str, str]:
-    """What `write_env_file` wrote; nothing if there is no such file. Lines of other forms are passed over.
+    """Read a file of `write_env_file`; a missing file is empty. Lines of other forms are skipped.
 
     Raises:
-        ConfigError: it is there and cannot be read.
+        ConfigError: the file exists and cannot be read.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -76,5 +76,5 @@ def _check_name(name: str) -> str:
 
 def _quote(name: str, value: str) -> str:
     if not value.isprintable():
-        raise ConfigError(f"{name}: a control character cannot stand in an environment file.")
+        raise ConfigError(f"{name}: an environment file cannot contain a control character.")
     return shlex.quote(value) if value else ""

@@ -1,4 +1,4 @@
-"""How settings are read from a mapping, the environment: names, files, and what is said of those that are wrong."""
+"""Reads settings from the environment: their names, their files, and the messages about wrong ones."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ FOREIGN_NAMES: Final = {
     "tls_cert": "GOSTINT_SSL_CERT",
     "tls_key": "GOSTINT_SSL_KEY",
 }
-"""Names that are read where the setting's own is not given: GoStint's, and that of NATS tools."""
+"""Names that are read if the setting's own name is not set: those of GoStint and of NATS tools."""
 
 
 def _environment_names(field: str) -> AliasChoices:
@@ -31,7 +31,7 @@ def _environment_names(field: str) -> AliasChoices:
 
 
 class Shape(BaseModel):
-    """Settings that belong together. A field's name is its name in the environment: see `_environment_names`."""
+    """A group of settings. `_environment_names` derives the names in the environment from the fields' names."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -43,7 +43,7 @@ class Shape(BaseModel):
 
 
 def load(shape: type[S], environ: Mapping[str, str]) -> S:
-    """Read settings. Empty values count as not given.
+    """Read settings. Empty values count as not set.
 
     Raises:
         ConfigError: names each setting that is missing or wrong, never its value.
@@ -59,7 +59,7 @@ def load(shape: type[S], environ: Mapping[str, str]) -> S:
 
 
 def setting_names(shape: type[Shape]) -> list[str]:
-    """The environment names a service reads, without the `_FILE` forms."""
+    """The names that a service reads from the environment, without the `_FILE` forms."""
     aliases = (field.validation_alias for field in shape.model_fields.values())
     return [str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices]
 

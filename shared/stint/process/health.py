@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz` for services that serve nothing else, and how a service's main task runs beside them."""
+"""`/healthz` and `/readyz`, for services that serve nothing else."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ from stint.core.errors import ConfigError
 from stint.process.server import Server
 
 Readiness = Callable[[], Awaitable[str]]
-"""Answers "" when the service can work, else a sentence that says what is missing."""
+"""Returns "" if the service can work, otherwise a sentence that says what is missing."""
 
 
 async def healthz(_request: Request) -> Response:
@@ -24,7 +24,7 @@ async def healthz(_request: Request) -> Response:
 
 
 def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """The service can work, or a 503 with what is missing. Anybody may ask at any rate: there is one look at a time."""
+    """Whether the service can work; otherwise a 503 that says what is missing. There is only one check at a time."""
     look = _shared(readiness)
 
     async def endpoint(_request: Request) -> Response:
@@ -35,7 +35,7 @@ def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _shared(readiness: Readiness) -> Readiness:
-    """Callers that come while a look is under way get its answer, and none of them ends it by leaving."""
+    """Requests that arrive during a check share its result; a caller that disconnects does not cancel it."""
     under_way: asyncio.Task[str] | None = None
 
     async def look() -> str:
@@ -53,10 +53,10 @@ async def _look(readiness: Readiness) -> str:
 
 @asynccontextmanager
 async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
-    """Answer on a loopback port during the block; None answers nowhere.
+    """Serve on a loopback port during the block; with None serve nothing.
 
     Raises:
-        ConfigError: the port cannot be had.
+        ConfigError: the port is not available.
     """
     if port is None:
         yield
@@ -74,7 +74,7 @@ async def serve(port: int | None, readiness: Readiness) -> AsyncIterator[None]:
 
 
 def _listen(port: int) -> socket.socket:
-    """Bind the port here: uvicorn would end the process without a word where it cannot be had."""
+    """Bind the port here, because uvicorn exits without a message if the port is not available."""
     try:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:

@@ -1,6 +1,6 @@
 """The images' health check: `python -I -m stint.process.healthcheck SERVICE`, in the service's environment.
 
-It asks the service whether it is ready, and exits 0 if so, else 1 with what is missing.
+It exits with 0 if the service is ready. Otherwise it prints what is missing, and exits with 1.
 """
 
 import ipaddress
@@ -22,10 +22,10 @@ WITHIN: Final = 5.0
 
 
 def url(service: str, environ: Mapping[str, str]) -> str:
-    """Where the service answers: the API with what it serves, the others on their health port.
+    """The service's `/readyz`: on the API's own port, and on the other services' health port.
 
     Raises:
-        ConfigError: a setting is wrong, or does not tell.
+        ConfigError: a setting is wrong, or the port is not known.
     """
     if service == "api":
         settings = load(ApiSettings, environ)
@@ -47,7 +47,7 @@ def _api_port(settings: ApiSettings) -> int:
 
 
 def _reachable(host: str) -> str:
-    """An address to ask at: a server that listens on all of them is asked on loopback."""
+    """An address of the server: loopback if it listens on all addresses."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -59,7 +59,7 @@ def _reachable(host: str) -> str:
 
 def main(service: str) -> int:
     """The exit code."""
-    # One's own neighbour: its certificate names the host that clients see, and no proxy leads there.
+    # The service runs on this host. Its certificate names the host that clients see, and no proxy leads to it.
     context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:

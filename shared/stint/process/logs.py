@@ -1,4 +1,4 @@
-"""Logging for every process: one event a line on standard error, no secret in it."""
+"""Logging for every process: one event per line on standard error, without secrets."""
 
 import contextlib
 import io
@@ -11,11 +11,11 @@ import structlog
 
 
 def configure() -> None:
-    """Readable lines on a terminal, JSON elsewhere. The standard library's loggers only speak from warnings on."""
+    """Log readable lines on a terminal, JSON elsewhere; of the standard library's loggers only warnings and errors."""
     renderer = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()
-        # Locals of a frame can hold a token: a traceback without them is what there is.
+        # A traceback must not show local variables, which may contain a token.
         else structlog.processors.JSONRenderer()
     )
     structlog.configure(
@@ -34,7 +34,7 @@ def configure() -> None:
 
 
 class _NeverRaises(io.TextIOBase):
-    """A stream whose reader may be gone: a line that cannot be written must not end what it tells of."""
+    """A stream that ignores write errors: a log line that cannot be written must not stop the work that it reports."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -50,7 +50,7 @@ class _NeverRaises(io.TextIOBase):
 
 
 def _say_once(details: stamina.instrumentation.RetryDetails) -> None:
-    """That something is away is news once; that it still is, is not, though stamina's own hook would say so."""
+    """Log only the first retry; stamina's own hook would log each."""
     if details.retry_num == 1:
         log = structlog.get_logger()
-        log.warning("a server is away, trying on", error=str(details.caused_by) or type(details.caused_by).__name__)
+        log.warning("server unavailable, retrying", error=str(details.caused_by) or type(details.caused_by).__name__)

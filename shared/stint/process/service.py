@@ -1,4 +1,4 @@
-"""What all services' composition roots share: settings, logging, and an end that is said."""
+"""What all services' composition roots share: settings, logging, and exit codes with a message."""
 
 import asyncio
 import os
@@ -16,14 +16,14 @@ S = TypeVar("S", bound=Settings)
 
 USAGE_ERROR: Final = 2
 BROKER_CLOSED: Final = 69
-"""Exit code when the connection to NATS is closed for good: `EX_UNAVAILABLE` of sysexits.h."""
+"""Exit code if the connection to NATS is closed for good: `EX_UNAVAILABLE` of sysexits.h."""
 THREADS: Final = 32
-"""For content, masking and the look-up of names. The default of a small machine is a handful, which large contents of
-a few jobs would fill: the look-up that a lost connection needs would wait for them. Vault's calls have their own."""
+"""For content, masking and name look-ups. The default on a small machine is a handful, which a few jobs with large
+content would fill, so that a reconnect would wait for its look-up. Vault's calls have threads of their own."""
 
 
 def run(shape: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> int:
-    """Read the settings from the environment and serve until told to stop; returns the process's exit code."""
+    """Read the settings from the environment and serve until a signal stops it; returns the process's exit code."""
     logs.configure()
     try:
         settings = load(shape, os.environ)
@@ -38,7 +38,7 @@ def run(shape: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> int:
 
 
 def abandon(error: BrokerClosedError) -> NoReturn:
-    """End the process at once, as `kill -9` would: nothing is cancelled, and no clean-up runs."""
+    """Exit at once, like `kill -9`: nothing is cancelled, and no clean-up runs."""
     sys.stderr.write(f"stint: {error.sentence}\n")
     sys.stderr.flush()
     os._exit(BROKER_CLOSED)

@@ -26,13 +26,13 @@ def _bytes(value: int | str) -> int:
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, lt=2**63)]
 """A number, or one with `k`, `m`, `g` or `t`."""
 Amount = Annotated[float, Field(ge=0)]
-"""Its upper bound is that of `stint.limits`."""
+"""`stint.core.limits` checks its upper bound."""
 Seconds = Annotated[float, Field(gt=0, le=10**9)]
-"""31 years at most: dates, and the nanoseconds that NATS and Docker count in, can hold it."""
+"""At most 31 years, which dates and the nanoseconds of NATS and Docker can represent."""
 Pause = Annotated[float, Field(ge=0, le=10**9)]
-"""Seconds that may be none."""
+"""Seconds, possibly 0."""
 Port = Annotated[int, Field(ge=0, le=65535)]
-"""0 takes a free one."""
+"""0 means any free port."""
 
 
 def _host_and_random_part() -> str:
@@ -40,67 +40,67 @@ def _host_and_random_part() -> str:
 
 
 class Settings(Shape):
-    """What every service needs: where NATS and Vault are."""
+    """The settings of every service: access to NATS and Vault."""
 
     nats_url: str = "nats://127.0.0.1:4222"
-    """NATS servers, comma-separated. Credentials can be part of the URL. `tls://`: never without TLS."""
+    """NATS servers, comma-separated. Credentials can be part of the URL. `tls://` requires TLS."""
     nats_cacert: str = ""
     """A CA bundle to verify NATS with; requires TLS."""
     nats_cert: str = ""
-    """Certificate chain to show to NATS, PEM; requires TLS."""
+    """The client certificate chain for NATS, PEM; requires TLS."""
     nats_key: str = ""
-    """Its key, PEM."""
+    """The key of the client certificate, PEM."""
     nats_creds: SecretStr = SecretStr("")
     """Text of a credentials file: a user's JWT and seed. Give the file as `STINT_NATS_CREDS_FILE`."""
     nats_nkey: SecretStr = SecretStr("")
     """A user's nkey seed. Give its file as `STINT_NATS_NKEY_FILE`."""
     js_prefix: str = "$JS.API"
-    """Prefix of the JetStream API, where it is imported from another account."""
+    """Prefix of the JetStream API if it is imported from another account."""
     replicas: Annotated[int, Field(ge=1, le=5)] = 1
     """Copies of each stream: 1, or 3 on a cluster."""
     vault_addr: str = "http://127.0.0.1:8200"
-    """The Vault or OpenBao server."""
+    """Address of the Vault or OpenBao server."""
     vault_external_addr: str = ""
-    """Where clients reach it, if elsewhere."""
+    """Address at which clients reach Vault, if it differs."""
     vault_cacert: str = ""
-    """A CA bundle to verify it with."""
+    """A CA bundle to verify Vault with."""
     role: str = "stint-job"
     """The AppRole that jobs log in with, and the name of the transit key that seals payloads."""
     retention: Seconds = 6 * 3600
-    """Seconds that an ended job can be read."""
+    """Seconds for which an ended job can be read."""
     health_port: Port | None = None
-    """Port of /healthz and /readyz on loopback, for runners and projectors; 0 takes a free one."""
+    """Port of `/healthz` and `/readyz` on loopback, for runners and projectors; 0 for any free port."""
     compat: Literal["", "gostint"] = ""
-    """`gostint`: behave as GoStint does where Stint differs for good reason."""
+    """`gostint`: behave as GoStint does, even where Stint deliberately differs."""
 
 
 class ApiSettings(Settings):
-    """The API's own."""
+    """The API's settings."""
 
     host: str = ""
-    """Address to listen on. Default: all with TLS, loopback only without."""
+    """Address to listen on. Default: all addresses with TLS, loopback only without."""
     port: Port = 3232
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 for any free port."""
     port_report: str = ""
-    """A file to write the port to, once it listens, for whoever gave port 0."""
+    """File to which the API writes its port once it listens; useful with port 0."""
     tls_cert: str = ""
-    """Certificate chain, PEM."""
+    """The server's certificate chain, PEM."""
     tls_key: str = ""
-    """Its key, PEM."""
+    """The key of the server's certificate, PEM."""
     api_role_id: str
-    """The API's own AppRole."""
+    """Role id of the API's AppRole."""
     api_secret_id: SecretStr
-    """Its secret id."""
+    """Secret id of the API's AppRole."""
     authz: Literal["any", "vault"] = "vault"
     """`vault`: policies on `stint/queue/<qname>` decide. `any`: every valid token may do everything."""
     request_bytes: Annotated[Bytes, Field(ge=30 * 2**20)] = 64 * 2**20
-    """Bytes of request bodies held at a time, at least `30m`; beyond them a submission gets a 503 (`Retry-After`)."""
+    """Bytes of request bodies in memory at a time, at least `30m`; beyond, a submission gets a 503 (`Retry-After`)."""
     request_timeout: Seconds = 10.0
-    """Seconds in which a request's head must come, and over which the rate of its body is measured."""
+    """Seconds within which a request's head must arrive; also the interval in which its body's rate is measured."""
     body_rate: Annotated[float, Field(ge=0, le=10**9)] = 1000.0
-    """The fewest bytes a second at which a request's body must come; else it gets a 408. 0 is no limit."""
+    """Bytes a second with which a request's body must arrive at least; a slower request gets a 408. 0 is no limit."""
     connections: Annotated[int, Field(ge=1, le=10**6)] = 512
-    """Connections at a time; more get a 503 with `Retry-After`. The process needs about 50 file descriptors more."""
+    """Connections at a time; more get a 503 with `Retry-After`. The process needs about 50 more file descriptors."""
     streams: Annotated[int, Field(ge=1, le=10**6)] = 100
     """Event streams that one caller may have open; more get a 429 with `Retry-After`."""
 
@@ -112,7 +112,7 @@ class ApiSettings(Settings):
 
     @property
     def by_policy(self) -> bool:
-        """Whether Vault's policies decide who may do what. `STINT_COMPAT=gostint` asks that any token may do all."""
+        """Whether Vault's policies decide who may do what. `STINT_COMPAT=gostint` lets any token do everything."""
         asked = "authz" in self.model_fields_set or not self.compat
         return asked and self.authz == "vault"
 
@@ -123,84 +123,84 @@ class ApiSettings(Settings):
 
 
 class LeaseSettings(Settings):
-    """What runners and projectors must agree on."""
+    """Settings that must be the same for runners and projectors."""
 
     lease: Seconds = 30.0
-    """Seconds a delivery is leased for."""
+    """Seconds for which a delivery is leased."""
     takeover: Seconds = 15.0
-    """Seconds a successor waits after it found that another runner's job was lost."""
+    """Seconds for which a runner waits after it has taken over another runner's lost job."""
 
 
 class EngineSettings(Shape):
-    """Where the container engine is, for a runner and its watchdog, which is told nothing else."""
+    """Access to the container engine: for a runner, and for its watchdog, which gets no other settings."""
 
     docker_host: str = ""
-    """The container engine. Default: the local socket."""
+    """Address of the container engine. Default: the local socket."""
     docker_cert_path: str = ""
-    """Folder of `ca.pem`, `cert.pem` and `key.pem`. With it, `tcp://` is TLS, and the engine is always verified."""
+    """Folder of `ca.pem`, `cert.pem` and `key.pem`. If set, `tcp://` uses TLS, and the engine is always verified."""
     docker_tls_verify: str = ""
-    """Anything: `tcp://` is TLS, with the files in `DOCKER_CERT_PATH` or `~/.docker`."""
+    """If not empty, `tcp://` uses TLS with the files in `DOCKER_CERT_PATH` or `~/.docker`."""
     docker_api_version: Annotated[str, Field(pattern=r"^(v?[0-9]+\.[0-9]+)?$")] = ""
-    """Version of the engine's API to speak, such as `1.43`. Default: the engine's own."""
+    """Version of the engine's API to use, such as `1.43`. Default: the engine's own."""
 
 
 class RunnerSettings(LeaseSettings, EngineSettings):
-    """A runner's own."""
+    """A runner's settings."""
 
     runner_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] = Field(default_factory=_host_and_random_part)
-    """Its name. Give a fixed one, so that it can know its own jobs after a restart."""
+    """The runner's name. Set a fixed one, so that the runner recognises its jobs after a restart."""
     runner_role_id: str
-    """The runner's own AppRole."""
+    """Role id of the runner's own AppRole."""
     runner_secret_id: SecretStr
-    """Its secret id."""
+    """Secret id of the runner's own AppRole."""
     role_id: str
     """Role id of the jobs' AppRole."""
     capacity: Annotated[int, Field(ge=1, le=10_000)] = Field(default_factory=lambda: 2 * (os.cpu_count() or 1))
-    """Jobs at a time."""
+    """Jobs that run at a time."""
     kill_grace: Seconds = 15.0
     """Seconds between SIGTERM and SIGKILL when a user kills a job."""
     hold_queues: str = ""
-    """Patterns of queues, comma-separated, that wait when a job's runner is lost, unless the job's `on_lost` says."""
+    """Patterns of queues, comma-separated, which wait if a job's runner is lost. `on_lost` takes precedence."""
     state_dir: str = ""
-    """Folder of the running jobs' deadlines, which the watchdog reads. Default: one under `/run` or the user's own."""
+    """Folder for the running jobs' deadlines, which the watchdog reads. Default: one under `/run` or the user's own."""
     drain: Pause = 30.0
-    """Seconds that running jobs may go on after SIGTERM or SIGINT; then they are killed."""
+    """Seconds for which running jobs may continue after SIGTERM or SIGINT; then they are killed."""
     docker_config: str = ""
     """Folder of Docker's `config.json`, whose registry logins are used. Default: `~/.docker`."""
     registry_secrets: str = ""
-    """Vault path of registry logins, such as `kv/data/registries`: `user:password` or an object, by registry."""
+    """Vault path of registry logins, such as `kv/data/registries`: `user:password` or an object for each registry."""
     image_retention: Pause = 24 * 3600
-    """Seconds that an image which Stint pulled stays after its last use by a job; 0: for ever."""
+    """Seconds for which an image that Stint pulled is kept after its last use by a job; 0 keeps it for ever."""
     job_network: str = "bridge"
     """The containers' network: `bridge`, `none`, `host` or a network's name."""
     images_allow: str = "*"
-    """Patterns of images that may run, comma-separated, `*` for anything."""
+    """Patterns of images that may run, comma-separated; `*` matches any text."""
     job_networks: str = "none,bridge"
-    """Networks that a job may ask for, comma-separated: `none`, `bridge`. That of `STINT_JOB_NETWORK` it always may."""
+    """Networks that a job may ask for, comma-separated: `none`, `bridge`. `STINT_JOB_NETWORK` is always allowed."""
     job_timeout: Amount = 0
-    """Seconds that a job may run if it does not ask; 0 is no limit, here and in the next ones."""
+    """Default for a job's `timeout`, in seconds. 0 is no limit, here and for the limits below."""
     job_timeout_max: Amount = 0
-    """The most that a job may ask for, and what it gets if nobody says anything; likewise with the next ones."""
+    """Maximum of a job's `timeout`. Without a default, jobs that ask for nothing get the maximum; also below."""
     job_cpus: Amount = 0
-    """Processors' worth of time, such as 0.5."""
+    """Default for a job's `cpus`: processors' worth of time, such as 0.5."""
     job_cpus_max: Amount = 0
-    """Its maximum."""
+    """Maximum of a job's `cpus`."""
     job_memory: Bytes = 0
-    """Memory and swap together: bytes, or a number with `k`, `m` or `g`."""
+    """Default for a job's `memory`, including swap: bytes, or a number with `k`, `m` or `g`."""
     job_memory_max: Bytes = 0
-    """Its maximum."""
+    """Maximum of a job's `memory`."""
     job_pids: Annotated[int, Field(ge=0)] = 4096
-    """Processes and threads at a time."""
+    """Default for a job's `pids`: processes and threads at a time."""
     job_pids_max: Annotated[int, Field(ge=0)] = 0
-    """Its maximum."""
+    """Maximum of a job's `pids`."""
     prepare_memory: Annotated[Bytes, Field(gt=0)] = 512 * 2**20
-    """Bytes of memory for the payloads and content of all jobs that are being prepared; jobs beyond it wait."""
+    """Bytes of memory for the payloads and content of all jobs that are being prepared; further jobs wait."""
     output_limit: Bytes = 64 * 2**20
-    """Bytes of output kept of a job; of a longer one the rest is dropped while it runs on. 0 is no limit."""
+    """Bytes of a job's output that are kept; the rest is dropped, and the job continues. 0 is no limit."""
 
     @property
     def limits(self) -> LimitPolicy:
-        """What jobs get and may ask for. The built-in limit on processes yields to a maximum, and to `compat`."""
+        """The limits for jobs. The built-in limit on processes gives way to a lower maximum, and to `compat`."""
         pids = self.job_pids
         if "job_pids" not in self.model_fields_set:
             pids = 0 if self.compat else min(pids, self.job_pids_max or pids)
@@ -225,7 +225,7 @@ class RunnerSettings(LeaseSettings, EngineSettings):
 
 
 class ProjectorSettings(LeaseSettings):
-    """A projector's own."""
+    """A projector's settings."""
 
     history: Seconds = 30 * 24 * 3600
-    """Seconds after its end that a job's facts stay in the log, unseen; at least as long as it can be read."""
+    """Seconds for which a job's events stay in the log after its end, at least as long as the job can be read."""

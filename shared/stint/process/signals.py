@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What stops a service: the last one comes when its terminal closes."""
+"""The signals that stop a service. A process gets SIGHUP when its terminal is closed."""
 
 
 def stopping_signals() -> list[signal.Signals]:
-    """Those that this process shall heed. A SIGHUP that is ignored from the start (`nohup`) stays ignored."""
+    """The signals that this process handles. A SIGHUP that was ignored from the start (`nohup`) stays ignored."""
     return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 @asynccontextmanager
 async def on_signals(callback: Callable[[], None]) -> AsyncIterator[None]:
-    """Call back at each SIGTERM, SIGINT and SIGHUP during the block; see `stopping_signals`."""
+    """Call `callback` for each of the `stopping_signals` during the block."""
     loop = asyncio.get_running_loop()
     heeded = stopping_signals()
 
@@ -37,7 +37,7 @@ async def on_signals(callback: Callable[[], None]) -> AsyncIterator[None]:
 
 
 def _drop_closed_output() -> None:
-    """Send standard output and error nowhere if their terminal or reader is gone: a write would raise amid the stop."""
+    """Redirect standard output and error to nowhere if they are closed: a write would raise during the shutdown."""
     poll = select.poll()
     for descriptor in (1, 2):
         poll.register(descriptor, 0)

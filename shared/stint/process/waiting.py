@@ -1,4 +1,4 @@
-"""Waiting for one thing or another, and for the next time."""
+"""Waiting for one of several things, and repeating a call."""
 
 import asyncio
 import random
@@ -19,10 +19,10 @@ class InterruptedByEventError(StintError):
 
 
 async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled when the event comes first.
+    """The result of `work`, which is cancelled if the event is set first.
 
     Raises:
-        InterruptedByEventError: the event came first, and the work has been cancelled and has finished cleaning up.
+        InterruptedByEventError: the event was set first, and the cancelled work has finished cleaning up.
     """
     working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
     try:
@@ -37,7 +37,7 @@ async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
 
 
 async def any_of(*events: asyncio.Event, within: float) -> bool:
-    """Whether one of the events is set by then. `within` is in seconds."""
+    """Whether one of the events is set within so many seconds."""
     waiting = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         done, _ = await asyncio.wait(waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
@@ -51,12 +51,13 @@ async def any_of(*events: asyncio.Event, within: float) -> bool:
 async def again_and_again(
     call: Callable[[], Awaitable[object]], pause: Callable[[], float], *, failed: str
 ) -> NoReturn:
-    """Call now and then until cancelled, whatever comes of it.
+    """Repeat a call until cancelled, whether it fails or not.
 
     Args:
-        call: what may fail, and is to be tried again all the same.
-        pause: seconds until the next time, or up to a fifth more.
-        failed: says in the log what was not done. That NATS is away its connection has said already.
+        call: the call to repeat.
+        pause: seconds until the next call; up to a fifth is added.
+        failed: the log message if the call fails. If NATS is unavailable it is logged for debugging only, because the
+            connection has logged that already.
     """
     while True:
         try:
@@ -65,6 +66,6 @@ async def again_and_again(
             log.debug(failed, error=error.sentence)
         except StintError as error:
             log.warning(failed, error=error.sentence)
-        except Exception:  # a fault now can never be the end of it
+        except Exception:  # one failure must not end the repetition
             log.exception(failed)
         await asyncio.sleep(pause() * random.uniform(1, 1.2))  # noqa: S311 - jitter
