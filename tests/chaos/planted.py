@@ -23,12 +23,12 @@ from stint.process import service
 from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
 from stint_runner.dispatch import worker
-from stint_runner.dispatch.attend import Attendant
+from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Exit
 from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import Lease, LeaseTimes
-from stint_runner.lease.watch import Watch
+from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.parts import Parts
 from tests.chaos.plan import PLANT
 from tests.chaos.scripted_engine import ScriptedEngine, from_settings
@@ -54,10 +54,10 @@ def _no_fence() -> None:
 def _heartbeats_believed() -> None:
     """An answered heartbeat is taken for a lease, and the log is not asked."""
 
-    def see(self: Watch, job: Job | None) -> None:
+    def see(self: LeasedJob, job: Job | None) -> None:
         del self, job
 
-    Watch.see = see  # type: ignore[method-assign]
+    LeasedJob.see = see  # type: ignore[method-assign]
 
 
 def _taken_at_once() -> None:
@@ -74,12 +74,12 @@ def _taken_at_once() -> None:
 def _no_takeover() -> None:
     """T is 0."""
     LeaseTimes.check = lambda self: None  # type: ignore[method-assign] # noqa: ARG005 - a method's
-    make = Attendant.__init__
+    make = Dispatcher.__init__
 
-    def without(self: Attendant, parts: Parts) -> None:
+    def without(self: Dispatcher, parts: Parts) -> None:
         make(self, replace(parts, takeover=0.0))
 
-    Attendant.__init__ = without  # type: ignore[method-assign]
+    Dispatcher.__init__ = without  # type: ignore[method-assign]
 
 
 def _eager() -> None:

@@ -332,7 +332,7 @@ async def test_a_runner_that_stops_ends_its_jobs(bench: Bench) -> None:
         async with written(bench.output, queue_token("deploys"), job_id) as tail, asyncio.timeout(30):
             await anext(tail)
         worker.drain()
-        worker._attendant.kill_all()  # noqa: SLF001 - what the composition root does after the drain's bound
+        worker._dispatcher.kill_all()  # noqa: SLF001 - what the composition root does after the drain's bound
         job, end = await bench.end(job_id)
     assert (job.state, end.reason) == (State.FAILED, "killed")
     await bench.settled()

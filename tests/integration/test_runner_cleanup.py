@@ -105,11 +105,11 @@ async def test_an_engine_that_does_not_remove_gets_no_more_jobs_than_its_runner_
         with slow.told_at_last():
             for _ in range(2):
                 await slow.asked_again.acquire()
-            attendant = bench.attendants["runner-1"]
-            waiting = asyncio.create_task(attendant.clean_ups_below(2))
+            dispatcher = bench.dispatchers["runner-1"]
+            waiting = asyncio.create_task(dispatcher.clean_ups_below(2))
             await asyncio.wait({waiting}, timeout=1)
             assert not waiting.done()
-            assert len(attendant.jobs) <= 2
+            assert len(dispatcher.jobs) <= 2
         await waiting
         for job_id in jobs:
             assert (await bench.end(job_id))[0].state is State.SUCCESS
@@ -118,7 +118,7 @@ async def test_an_engine_that_does_not_remove_gets_no_more_jobs_than_its_runner_
 async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
     bench: Bench, slow: SlowRemoval, tmp_path: Path
 ) -> None:
-    earlier = runner_process(bench, tmp_path)
+    earlier = runner_process(bench, tmp_path, STINT_LEASE="30", STINT_TAKEOVER="15")
     bench.state = earlier.state.parent
     await earlier.start()
     over = await _running(bench, "echo up; sleep 600", "over")
@@ -126,7 +126,7 @@ async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
     healthy = [await _running(bench, "echo up; sleep 12; echo done", f"healthy {number}") for number in range(3)]
     await earlier.kill()
     await bench.log.append(queue_token("over"), over, ended("unknown"))
-    async with bench.runner(engine=slow, lease=6.0, takeover=8.0):
+    async with bench.runner(engine=slow):
         with slow.told_at_last():
             await slow.asked_again.acquire()
             for job_id in healthy:

@@ -298,11 +298,11 @@ async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Ben
 async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_again(bench: Bench) -> None:
     async with bench.runner(lease=LEASE):
         job_id = await _running(bench)
-        (leased,) = bench.attendants["runner-1"].jobs.values()
+        (leased,) = bench.dispatchers["runner-1"].jobs.values()
         first = leased.lease.delivery
         await first.give_back()
         again = await bench.pulled(TOKEN, LEASE)
-        await bench.attendants["runner-1"].attend(TOKEN, again, pulled_at=boot_time())
+        await bench.dispatchers["runner-1"].process(TOKEN, again, pulled_at=boot_time())
         job, _ = await bench.end(job_id)
         await bench.settled()
     assert (job.state, await _lines(bench, job)) == (State.SUCCESS, COUNTED)

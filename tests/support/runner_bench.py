@@ -29,7 +29,7 @@ from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
 from stint.vault.adapter import Edge
 from stint.vault.setup import service_settings, vault_setup
 from stint_runner.dispatch.adopt import Adoption
-from stint_runner.dispatch.attend import Attendant
+from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, Engine
@@ -57,7 +57,7 @@ class Bench:
     role_settings: dict[str, str]
     edge: Edge
     parts: dict[str, Parts] = field(default_factory=dict)
-    attendants: dict[str, Attendant] = field(default_factory=dict)
+    dispatchers: dict[str, Dispatcher] = field(default_factory=dict)
     state: Path = field(default_factory=lambda: Path(mkdtemp(prefix="stint-state-")))
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class Bench:
 
     def leftovers(self, runner: str) -> Leftovers:
         """What the runner removes leftovers with."""
-        return Leftovers(self.parts[runner], self.attendants[runner])
+        return Leftovers(self.parts[runner], self.dispatchers[runner])
 
     async def pulled(self, token: str, lease: float) -> Delivery:
         """A queue's next job, received by nobody who would run it."""
@@ -193,9 +193,9 @@ class Bench:
             **options,
         )
         self.parts[name] = parts
-        attendant = self.attendants[name] = Attendant(parts)
-        adopted = await Adoption(parts, attendant).run()
-        worker = Worker(queues, attendant, capacity=capacity)
+        dispatcher = self.dispatchers[name] = Dispatcher(parts)
+        adopted = await Adoption(parts, dispatcher).run()
+        worker = Worker(queues, dispatcher, capacity=capacity)
         working = asyncio.create_task(worker.run(adopted))
         try:
             yield worker

@@ -24,7 +24,7 @@ from stint.process.signals import on_signals
 from stint.process.waiting import InterruptedByEventError, unless
 from stint.vault import AppRoleSession, Vault
 from stint_runner.dispatch.adopt import Adoption
-from stint_runner.dispatch.attend import Attendant
+from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import tls_context
@@ -192,17 +192,17 @@ async def _work(
     queues = JetStreamWorkQueues(broker, lease=settings.lease)
     await queues.start()
     parts = _parts(settings, broker, vault, session, readiness.engine, deadlines, queues)
-    attendant = Attendant(parts)
-    worker = Worker(queues, attendant, capacity=settings.capacity)
-    background = _background(settings, broker, readiness.engine, worker, Leftovers(parts, attendant))
-    adopted = await unless(stopping, Adoption(parts, attendant).run())
+    dispatcher = Dispatcher(parts)
+    worker = Worker(queues, dispatcher, capacity=settings.capacity)
+    background = _background(settings, broker, readiness.engine, worker, Leftovers(parts, dispatcher))
+    adopted = await unless(stopping, Adoption(parts, dispatcher).run())
     log.info("runner ready", runner=settings.runner_id, capacity=settings.capacity)
     readiness.parts = (worker.missing, guard.missing, background.missing)
     working = asyncio.create_task(worker.run(adopted), name="worker")
     try:
         async with background.running():
             await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
-            await _drain(settings, worker, attendant, working)
+            await _drain(settings, worker, dispatcher, working)
     finally:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
@@ -225,14 +225,16 @@ async def _deadlines(settings: RunnerSettings) -> Deadlines:
     return deadlines
 
 
-async def _drain(settings: RunnerSettings, worker: Worker, attendant: Attendant, working: "asyncio.Task[None]") -> None:
+async def _drain(
+    settings: RunnerSettings, worker: Worker, dispatcher: Dispatcher, working: "asyncio.Task[None]"
+) -> None:
     """Let the running jobs go on up to the bound, then kill them, and leave nothing behind."""
     log.info("draining", jobs=worker.busy)
     worker.drain()
     _, running = await asyncio.wait({working}, timeout=settings.drain)
     if running:
         log.warning("jobs are killed: the drain took too long", jobs=worker.busy)
-        attendant.kill_all()
+        dispatcher.kill_all()
         await asyncio.wait({working}, timeout=settings.kill_grace + CLEAN_UP)
     if working.done():
         await working

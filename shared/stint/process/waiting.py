@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import NoReturn, TypeVar
 
 import structlog
@@ -46,6 +47,32 @@ async def any_of(*events: asyncio.Event, within: float) -> bool:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def interrupted_by(event: asyncio.Event) -> AsyncIterator[None]:
+    """Cancel the block when the event comes before its end.
+
+    Raises:
+        InterruptedByEventError: the event came first, and the block has been cancelled and has finished cleaning up.
+    """
+    loop, scope = asyncio.get_running_loop(), asyncio.timeout(None)
+    try:
+        async with scope:
+
+            async def interrupt() -> None:
+                await event.wait()
+                scope.reschedule(loop.time())
+
+            interrupting = asyncio.create_task(interrupt())
+            try:
+                yield
+            finally:
+                interrupting.cancel()
+    except TimeoutError:
+        if not scope.expired():
+            raise
+        raise InterruptedByEventError from None
 
 
 async def again_and_again(

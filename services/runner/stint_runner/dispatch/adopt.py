@@ -3,34 +3,27 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from stint.core.errors import EngineError, LeaseLostError
-from stint.core.events import Launched, Started
 from stint.core.job import ACTIVE, Job, State
 from stint.core.subjects import (
     LABEL_ACK,
     LABEL_JOB,
-    LABEL_MASKED,
     LABEL_ORIGIN,
     LABEL_RUNNER,
-    LABEL_TIMEOUT,
     EventAddress,
 )
-from stint.core.view import parse_time
 from stint.ports import Delivery
 from stint_runner.clock import boot_time
-from stint_runner.dispatch.attend import Attendant
-from stint_runner.dispatch.takeover import take_over_own
+from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.removal import cleared
-from stint_runner.job.queued import QueuedJob
+from stint_runner.job.run import JobRun, Trace
 from stint_runner.lease.lease import Lease, server_margin
-from stint_runner.lease.leased import Leased
-from stint_runner.lease.watch import Verdict
+from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.parts import Parts
 from stint_runner.waiting import patiently
 from stint_runner.watchdog.deadlines import Noted
@@ -39,8 +32,6 @@ log = structlog.get_logger()
 
 ENGINE_PATIENCE: Final = 20.0
 """Seconds that a starting runner waits for its engine. Without it nothing is adopted."""
-EPSILON: Final = 0.001
-"""Seconds that are left of a time-out which is over."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +59,9 @@ class _NoDelivery:
 class Adoption:
     """Looks through what an earlier process of this runner left. `run` once, before anything is pulled."""
 
-    def __init__(self, parts: Parts, attendant: Attendant) -> None:
+    def __init__(self, parts: Parts, dispatcher: Dispatcher) -> None:
         self._parts = parts
-        self._attendant = attendant
+        self._dispatcher = dispatcher
 
     async def run(self) -> Sequence[asyncio.Task[None]]:
         """The jobs to go on with, each under its lease already. All others are cleaned up, or left to their receivers.
@@ -97,83 +88,63 @@ class Adoption:
     async def _containers(self, **labels: str) -> Sequence[ContainerInfo]:
         return await self._parts.engine.find({LABEL_RUNNER: self._parts.runner} | labels)
 
-    async def _look_at(self, job_id: str, trace: Noted | ContainerInfo) -> asyncio.Task[None] | None:
+    async def _look_at(self, job_id: str, found: Noted | ContainerInfo) -> asyncio.Task[None] | None:
         """What fails for one job touches no other; its watchdog ends it."""
         with structlog.contextvars.bound_contextvars(job=job_id):
             try:
-                return await self._decide(job_id, trace)
+                return await self._decide(job_id, found)
             except Exception:
                 log.exception("job not adopted")
                 return None
 
-    async def _decide(self, job_id: str, trace: Noted | ContainerInfo) -> asyncio.Task[None] | None:
+    async def _decide(self, job_id: str, found: Noted | ContainerInfo) -> asyncio.Task[None] | None:
         job = await patiently(lambda: self._parts.log.load(job_id))
         if job is None:
             return None  # of another Stint on this engine
         ours = job.state in ACTIVE and job.runner == self._parts.runner
         delivery, asked = None, boot_time()
         if ours or job.state is State.QUEUED:
-            delivery = await self._reclaim(job, trace, asked)
+            delivery = await self._reclaim(job, found, asked)
         if ours and (delivery or self._parts.holds(job)):
-            return self._adopt(job, delivery, asked, trace)
+            return self._adopt(job, delivery, asked, found)
         if delivery:  # it had been received and not claimed: nobody else need wait for its lease to end
             await patiently(delivery.give_back)
         if ours:
             log.warning("job not adopted: its lease is over")
-        self._attendant.clean_up(self._clear(job))
+        self._dispatcher.clean_up(self._clear(job))
         return None
 
-    async def _reclaim(self, job: Job, trace: Noted | ContainerInfo, asked: float) -> Delivery | None:
+    async def _reclaim(self, job: Job, found: Noted | ContainerInfo, asked: float) -> Delivery | None:
         """Its delivery, leased anew, if it is not another's by now."""
-        if isinstance(trace, Noted):
-            ack, origin = trace.deadline.ack_subject, trace.deadline.origin
-            if trace.due - server_margin(trace.deadline.seconds) < asked:
+        if isinstance(found, Noted):
+            ack, origin = found.deadline.ack_subject, found.deadline.origin
+            if found.due - server_margin(found.deadline.seconds) < asked:
                 return None
         else:
-            ack, origin = trace.labels.get(LABEL_ACK, ""), trace.labels.get(LABEL_ORIGIN, "")
+            ack, origin = found.labels.get(LABEL_ACK, ""), found.labels.get(LABEL_ORIGIN, "")
         if not ack or not origin:
             return None
         return await patiently(lambda: self._parts.queues.reclaim(job.token, ack, origin))
 
     def _adopt(
-        self, job: Job, delivery: Delivery | None, asked: float, trace: Noted | ContainerInfo
+        self, job: Job, delivery: Delivery | None, asked: float, found: Noted | ContainerInfo
     ) -> asyncio.Task[None]:
-        """Keep the lease from now on, and go on with the job under it."""
-        noted = trace.deadline if isinstance(trace, Noted) else None
+        """Keep the lease from now on, and run the job to its end under it."""
+        noted = found.deadline if isinstance(found, Noted) else None
         lease = Lease(
             delivery or (_NoDelivery(noted.ack_subject, noted.origin, noted.seconds) if noted else _NoDelivery()),
             takeover=self._parts.takeover,
             confirmed=asked,
         )
         lease.lost = delivery is None
-        address = EventAddress("submitted", job.token, job.job_id)
-        leased = Leased(self._parts.log, self._parts.queues, address, lease)
-        leased.watch.see(job)
-        queued = QueuedJob(self._parts, leased)
-        queued.note(job, noted.container_id if noted else "", noted.secrets_digest if noted else "")
+        leased = LeasedJob(self._parts.log, self._parts.queues, EventAddress("submitted", job.token, job.job_id), lease)
+        leased.see(job)
+        trace = Trace(container_id=noted.container_id, secrets_digest=noted.secrets_digest) if noted else Trace()
+        run = JobRun(self._parts, leased, trace)
+        run.watch(job, trace)
         log.info("job adopted", lease="lost" if lease.lost else "renewed")
-        return asyncio.create_task(self._attendant.process(leased, queued, lambda: self._go_on(job, queued)))
-
-    async def _go_on(self, job: Job, queued: QueuedJob) -> Verdict:
-        """For as long as the engine does not answer nobody knows what became of the job: its queue waits."""
-        found = await patiently(lambda: self._containers(**{LABEL_JOB: job.job_id}), on=EngineError)
-        container = next((container for container in found if container.started), None)
-        if container is None:
-            queued.over()
-            return await take_over_own(self._parts, job)
-        time_left = _left(job, container.labels.get(LABEL_TIMEOUT, ""))
-        seal_key = container.labels.get(LABEL_MASKED)
-        return await queued.adopt(job, container.container_id, seal_key=seal_key, time_left=time_left)
+        return asyncio.create_task(self._dispatcher.run(run))
 
     async def _clear(self, job: Job) -> None:
         if await cleared(self._parts.engine, job.job_id):
             self._parts.deadlines.drop(job.job_id)
-
-
-def _left(job: Job, timeout: str) -> float:
-    """Seconds that are left of a time-out, counted from when the container was there; 0 for no limit."""
-    seconds = float(timeout or 0)
-    if not seconds:
-        return 0
-    elapsed = datetime.now(UTC) - parse_time(job.time_of(Launched.kind, Started.kind))
-    return max(EPSILON, seconds - elapsed.total_seconds())

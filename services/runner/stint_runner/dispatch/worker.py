@@ -1,4 +1,4 @@
-"""Finds work and hands it to an attendant, as many jobs at a time as there are slots."""
+"""Finds work and hands it to the dispatcher, as many jobs at a time as there are slots."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from stint.core.errors import BrokerUnavailableError, StintError
 from stint.ports import WorkQueues
 from stint.process.background import Background, Part
 from stint_runner.clock import boot_time
-from stint_runner.dispatch.attend import Attendant
 from stint_runner.dispatch.backlog import Backlog
+from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.inputs.opening import UnfitError
 
 log = structlog.get_logger()
@@ -33,9 +33,9 @@ class Worker:
     A slot is taken before a queue is pulled, so that no delivery waits in a runner that has no room for it.
     """
 
-    def __init__(self, queues: WorkQueues, attendant: Attendant, *, capacity: int) -> None:
+    def __init__(self, queues: WorkQueues, dispatcher: Dispatcher, *, capacity: int) -> None:
         self._queues = queues
-        self._attendant = attendant
+        self._dispatcher = dispatcher
         self._capacity = capacity
         self._backlog = Backlog()
         self._draining = asyncio.Event()
@@ -45,12 +45,12 @@ class Worker:
         )
         self._unfit = False
         self.busy = 0
-        """Jobs being seen to now."""
+        """Jobs that run here now."""
 
     def drain(self) -> None:
         """Take no more jobs; `run` returns when those that are running have ended."""
         self._draining.set()
-        self._attendant.drain()
+        self._dispatcher.drain()
 
     def missing(self) -> str:
         """What this runner lacks to find jobs, "" if nothing."""
@@ -63,11 +63,11 @@ class Worker:
                 for number in range(max(self._capacity, len(adopted))):
                     slots.create_task(self._slot(number, adopted), name=f"slot-{number}")
         finally:
-            await self._attendant.close()
+            await self._dispatcher.close()
 
     async def _slot(self, number: int, adopted: Sequence[asyncio.Task[None]]) -> None:
         if number < len(adopted):
-            await self._go_on(adopted[number])
+            await self._finish_adopted(adopted[number])
         if number >= self._capacity:
             return
         while token := await self._next():
@@ -84,9 +84,9 @@ class Worker:
                 again = False  # the next reconcile brings it back
             finally:
                 await self._backlog.release(token, again=again)
-            await self._attendant.clean_ups_below(self._capacity)
+            await self._dispatcher.clean_ups_below(self._capacity)
 
-    async def _go_on(self, adopted: asyncio.Task[None]) -> None:
+    async def _finish_adopted(self, adopted: asyncio.Task[None]) -> None:
         self.busy += 1
         try:
             await adopted
@@ -98,7 +98,7 @@ class Worker:
     async def _step_back(self, token: str, error: UnfitError) -> None:
         """Let the others have the job, and keep this slot out of the way for a while."""
         if not self._unfit:
-            log.error("this runner cannot run jobs, trying on", error=error.sentence)
+            log.error("this runner cannot run jobs, retrying", error=error.sentence)
         self._unfit = True
         with contextlib.suppress(BrokerUnavailableError):
             await self._queues.hint(token)
@@ -119,14 +119,14 @@ class Worker:
             await asyncio.gather(taking, draining, return_exceptions=True)
 
     async def _serve(self, token: str) -> bool:
-        """Attend to the queue's next job, if it has one for us. Whether it is worth another look at once."""
+        """Process the queue's next job, if it has one for us. Returns whether another look is worth it at once."""
         pulled_at = boot_time()
         delivery = await self._queues.pull(token, PULL_WAIT)
         if delivery is None:
             return False
         self.busy += 1
         try:
-            await self._attendant.attend(token, delivery, pulled_at=pulled_at)
+            await self._dispatcher.process(token, delivery, pulled_at=pulled_at)
         finally:
             self.busy -= 1
         self._unfit = False

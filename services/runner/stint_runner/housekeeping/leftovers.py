@@ -6,7 +6,7 @@ import structlog
 
 from stint.core.subjects import LABEL_JOB
 from stint.process.waiting import again_and_again
-from stint_runner.dispatch.attend import Attendant
+from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.removal import remove_containers
 from stint_runner.parts import Parts
 
@@ -19,9 +19,9 @@ INTERVAL: Final = 30.0
 class Leftovers:
     """Removes them, beside the jobs that run."""
 
-    def __init__(self, parts: Parts, attendant: Attendant) -> None:
+    def __init__(self, parts: Parts, dispatcher: Dispatcher) -> None:
         self._parts = parts
-        self._attendant = attendant
+        self._dispatcher = dispatcher
 
     async def run(self) -> None:
         """Look now and then until cancelled, through any outage."""
@@ -30,8 +30,8 @@ class Leftovers:
     async def remove(self) -> None:
         """Look once. What belongs to no job of this log is another Stint's."""
         found = await self._parts.engine.find({LABEL_JOB: ""})
-        at_work = {address.job_id for address in self._attendant.jobs}
-        for job_id in {container.labels[LABEL_JOB] for container in found} - at_work:
+        processed = {address.job_id for address in self._dispatcher.jobs}
+        for job_id in {container.labels[LABEL_JOB] for container in found} - processed:
             job = await self._parts.log.load(job_id)
             if job is not None and job.terminal and await remove_containers(self._parts.engine, job_id):
                 log.info("leftover container removed", job=job_id)

@@ -115,7 +115,7 @@ class Lease:
 
         Args:
             after_each: called after each renewal.
-            pull_again: called when the delivery's consumer is gone; may `carry_on` with another delivery of the job.
+            pull_again: called when the consumer is gone; may `take_delivery` of the job from another one.
 
         Raises:
             LeaseLostError: the lease must be taken for lost. Nothing may be renewed or acknowledged any more.
@@ -131,7 +131,7 @@ class Lease:
             else:
                 pause = self.times.heartbeat / 5
 
-    def carry_on(self, delivery: Delivery, confirmed: float) -> None:
+    def take_delivery(self, delivery: Delivery, confirmed: float) -> None:
         """The same job was delivered to this runner again: that delivery counts from now on."""
         self.delivery = delivery
         self.times = msgspec.structs.replace(self.times, lease=delivery.lease)

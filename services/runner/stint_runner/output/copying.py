@@ -20,7 +20,7 @@ AGAIN: Final = (EngineUnavailableError, BrokerUnavailableError, LogGapError, Fel
 
 
 class Copying:
-    """Copies one container's output from now on. `finish` or `give_up` once, and `cancel` in any case."""
+    """Copies one container's output from now on. `finish` or `give_up` once, and `aclose` in any case."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Copying:
         container_id: str,
         attached: AsyncGenerator[OutputPiece, None] | None,
         *,
-        concealed: bool,
+        concealed: bool = False,
     ) -> None:
         """`attached` is the output if it was attached to; `concealed` output must not be seen by anybody."""
         self._engine = engine
@@ -67,7 +67,7 @@ class Copying:
             log.warning("output incomplete", error=type(fault).__name__)
             await self._pump.flush(broken=True)
 
-    async def cancel(self) -> None:
+    async def aclose(self) -> None:
         """Stop at once, whatever is under way."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)

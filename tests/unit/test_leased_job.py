@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from stint.core.errors import ConsumerGoneError
+from stint.core.errors import ConsumerGoneError, LeaseLostError
 from stint.core.job import Job
 from stint.core.subjects import EventAddress
 from stint.ports import Delivery
 from stint.testing import MemoryEventLog
 from stint_runner.clock import boot_time
 from stint_runner.lease.lease import Lease
-from stint_runner.lease.leased import Leased
+from stint_runner.lease.leased_job import LeasedJob
 from tests.support.events import TOKEN
 
 ADDRESS = EventAddress("submitted", TOKEN, "0" * 24)
@@ -58,9 +58,9 @@ class FakeQueues:
         return self._deliveries.pop(0) if self._deliveries else None
 
 
-def leased(delivery: FakeDelivery, *pulled: FakeDelivery, events: MemoryEventLog | None = None) -> Leased:
+def leased(delivery: FakeDelivery, *pulled: FakeDelivery, events: MemoryEventLog | None = None) -> LeasedJob:
     lease = Lease(delivery, takeover=15, confirmed=boot_time())
-    return Leased(events or MemoryEventLog(), FakeQueues(*pulled), ADDRESS, lease)  # type: ignore[arg-type] # a pull is all
+    return LeasedJob(events or MemoryEventLog(), FakeQueues(*pulled), ADDRESS, lease)  # type: ignore[arg-type] # a pull is all
 
 
 def gone() -> None:
@@ -83,7 +83,9 @@ async def test_a_heartbeat_that_fails_in_any_way_forfeits_the_lease_at_once(
     job = leased(FakeDelivery(lease=12), events=Broken())
     begun = boot_time()
     async with asyncio.timeout(10):
-        await job.see_through(for_ever())
+        with pytest.raises(LeaseLostError):
+            async with job.kept():
+                await for_ever()
     assert job.forfeited.is_set()
     assert job.lease.lost
     assert boot_time() - begun < job.lease.times.fence
@@ -103,7 +105,8 @@ async def test_a_live_feed_that_fails_does_not_end_the_job() -> None:
             await delivery.renewals.acquire()
 
     async with asyncio.timeout(10):
-        await job.see_through(three_renewals())
+        async with job.kept():
+            await three_renewals()
     assert not job.forfeited.is_set()
 
 
@@ -115,7 +118,8 @@ async def test_a_job_whose_consumer_is_gone_is_pulled_again() -> None:
         await again.renewals.acquire()
 
     async with asyncio.timeout(10):
-        await job.see_through(renewed())
+        async with job.kept():
+            await renewed()
     assert job.lease.delivery is again
 
 
@@ -123,6 +127,8 @@ async def test_another_job_that_comes_instead_is_given_back_and_the_lease_ends()
     stranger = FakeDelivery(subject="ev.submitted.me.1")
     job = leased(FakeDelivery(gone), stranger)
     async with asyncio.timeout(10):
-        await job.see_through(for_ever())
+        with pytest.raises(LeaseLostError):
+            async with job.kept():
+                await for_ever()
     assert stranger.given_back.is_set()
     assert job.forfeited.is_set()

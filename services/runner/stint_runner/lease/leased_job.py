@@ -1,19 +1,19 @@
-"""A delivery that this runner has: its lease kept, its job's facts watched."""
+"""A job whose lease this runner keeps: renewed by heartbeats, its facts followed in the log."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
 
 from stint.core.errors import LeaseLostError
+from stint.core.job import Job
 from stint.core.subjects import EventAddress
 from stint.ports import Delivery, EventLog, WorkQueues
-from stint.process.waiting import InterruptedByEventError, again_and_again, unless
+from stint.process.waiting import InterruptedByEventError, again_and_again, interrupted_by
 from stint_runner.clock import boot_time
 from stint_runner.lease.lease import Lease
-from stint_runner.lease.watch import Watch
 
 log = structlog.get_logger()
 
@@ -21,50 +21,63 @@ PULL_WAIT: Final = 0.1
 """Seconds that a pull waits where the queue turns out to be empty or busy."""
 
 
-class Leased:
-    """One job, for as long as this runner sees to it.
+class LeasedJob:
+    """One job, for as long as this runner processes it.
 
     Attributes:
         address: where its submission stands.
         lease: of its newest delivery.
-        watch: what the log says of it.
-        holds: its queue waits for this runner: it may go on without a lease.
-        forfeited: the lease was lost, and whatever is done for the job must end.
-        done: nothing is done for it any more.
+        killed: set when somebody asks for its end.
+        ended_by_another: set when its end is in the log, and this runner did not write it.
+        unwanted: set when it is to be given back unless it has been claimed.
+        forfeited: set when the lease was lost, and whatever is done for the job must end.
+        processed: set when nothing is done for it here any more.
+        holds: its queue waits for this runner, so it may go on without a lease.
+        ending: its end is being written by this runner.
     """
 
     def __init__(self, events: EventLog, queues: WorkQueues, address: EventAddress, lease: Lease) -> None:
         self.address = address
         self.lease = lease
-        self.watch = Watch()
-        self.holds = False
+        self.killed = asyncio.Event()
+        self.ended_by_another = asyncio.Event()
+        self.unwanted = asyncio.Event()
         self.forfeited = asyncio.Event()
-        self.done = asyncio.Event()
+        self.processed = asyncio.Event()
+        self.holds = False
+        self.ending = False
         self._events = events
         self._queues = queues
 
-    async def see_through(self, work: Awaitable[None]) -> None:
-        """Keep the lease alive and the log in view while the work is done. It is cancelled when the lease is lost."""
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep the lease and follow the log during the block, which is cancelled when the lease is forfeited.
+
+        Raises:
+            LeaseLostError: it was.
+        """
         keeping = asyncio.create_task(self._keep())
         following = asyncio.create_task(
             again_and_again(self._follow, lambda: self.lease.times.heartbeat / 5, failed="live facts not followed")
         )
         try:
-            with contextlib.suppress(InterruptedByEventError):
-                await unless(self.forfeited, work)
+            async with interrupted_by(self.forfeited):
+                yield
+        except InterruptedByEventError:
+            raise LeaseLostError("The job was given up here.") from None
         finally:
             keeping.cancel()
             following.cancel()
             await asyncio.gather(keeping, following, return_exceptions=True)
-            self.done.set()
+            self.processed.set()
 
-    async def carry_on(self, delivery: Delivery, pulled_at: float) -> bool:
-        """Take a newer delivery of the same job. False, once nothing is done for it any more, if it came too late."""
+    async def take_delivery(self, delivery: Delivery, pulled_at: float) -> bool:
+        """Take a newer delivery of the same job. False, once it is not processed any more, if that came too late."""
         if not self.forfeited.is_set():
             log.info("job delivered again to its own runner")
-            self.lease.carry_on(delivery, pulled_at)
+            self.lease.take_delivery(delivery, pulled_at)
             return True
-        await self.done.wait()
+        await self.processed.wait()
         return False
 
     def check(self) -> None:
@@ -75,6 +88,14 @@ class Leased:
         """
         if not self.holds:
             self.lease.check()
+
+    def see(self, job: Job | None) -> None:
+        """Take note of the job's newest facts."""
+        if job is None or (job.terminal and not self.ending):
+            self.ended_by_another.set()
+            self.unwanted.set()
+        elif job.kill_requested:
+            self.killed.set()
 
     async def _keep(self) -> None:
         """Send heartbeats until cancelled. However else it ends, the lease is forfeited: nobody renews it any more."""
@@ -111,12 +132,12 @@ class Leased:
             return
         if delivery.subject == self.address.subject:
             log.warning("job pulled again: its consumer was gone")
-            self.lease.carry_on(delivery, pulled_at)
+            self.lease.take_delivery(delivery, pulled_at)
         else:
             await delivery.give_back()
 
     async def _look(self) -> None:
-        self.watch.see(await self._events.load(self.address.job_id))
+        self.see(await self._events.load(self.address.job_id))
 
     async def _follow(self) -> None:
         """A live fact is only a trigger; what counts is read from the log. One that is missed, a heartbeat finds."""

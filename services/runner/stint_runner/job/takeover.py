@@ -10,7 +10,7 @@ from stint.core.events import Ended, Held, Launched
 from stint.core.job import Job
 from stint.ports import Delivery
 from stint_runner.engine.removal import remove_containers
-from stint_runner.lease.watch import Verdict
+from stint_runner.job.verdict import Verdict
 from stint_runner.parts import Parts
 from stint_runner.waiting import append_surely, patiently
 
@@ -30,13 +30,13 @@ async def take_over(parts: Parts, job: Job, delivery: Delivery) -> Verdict:
         # The consumer that its holder has it from is gone: this one has delivered it for the first time. If the holder
         # lives, its renewals keep the job away from others from now on. If not, it comes again, counted.
         log.info("job of another runner was delivered by a new consumer, left to it for a lease", runner=job.runner)
-        return Verdict.WAIT
+        return Verdict.RETURN_LATER
     if parts.holds(job):
         if not job.held:
             held = parts.fact(Held, runner=job.runner)
             await append_surely(parts.log, job.token, job.job_id, held, after=job.sequence)
             log.warning("job lost, its queue waits for a release", runner=job.runner)
-        return Verdict.WAIT
+        return Verdict.RETURN_LATER
     await append_surely(parts.log, job.token, job.job_id, _lost(parts))
     log.warning("job lost", runner=job.runner)
     # By now its runner may not know yet, and have a container: the queue goes on when that must be dead.

@@ -1,0 +1,122 @@
+"""What a runner does with its deliveries, any number at a time."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from stint.core.errors import ConfigError, InvalidJobIdError, InvalidTokenError, LeaseLostError
+from stint.core.events import Rejected
+from stint.core.subjects import EventAddress, parse_event_subject, queue_name
+from stint.ports import Delivery
+from stint_runner.inputs.opening import UnfitError
+from stint_runner.job.run import JobRun
+from stint_runner.job.verdict import carry_out
+from stint_runner.lease.lease import Lease
+from stint_runner.lease.leased_job import LeasedJob
+from stint_runner.parts import Parts
+from stint_runner.waiting import patiently
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Processes deliveries.
+
+    Attributes:
+        jobs: the jobs that it processes now, by address.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.jobs: dict[EventAddress, LeasedJob] = {}
+        self._parts = parts
+        self._cleaning: set[asyncio.Task[object]] = set()
+
+    async def process(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
+        """Process a delivery to its end: run the job, or record why it cannot run.
+
+        Args:
+            token: the queue's token.
+            delivery: as pulled.
+            pulled_at: `boot_time` when the pull was sent.
+
+        Raises:
+            UnfitError: this runner cannot run jobs now; the delivery was given back.
+        """
+        lease = Lease(delivery, takeover=self._parts.takeover, confirmed=pulled_at)
+        try:
+            lease.times.check()
+            address = parse_event_subject(delivery.subject)
+        except ConfigError as error:
+            await lease.give_back()
+            sentence = f"The lease of queue {queue_name(token)!r}, set by another runner, does not fit this one's."
+            raise UnfitError(f"{sentence} {error.sentence}") from None
+        except (InvalidTokenError, InvalidJobIdError):
+            await self._reject(lease)
+            return
+        with structlog.contextvars.bound_contextvars(job=address.job_id):
+            known = self.jobs.get(address)
+            if known is None or not await known.take_delivery(delivery, pulled_at):
+                leased = LeasedJob(self._parts.log, self._parts.queues, address, lease)
+                await self.run(JobRun(self._parts, leased))
+
+    async def run(self, run: JobRun) -> None:
+        """Run a job under its lease, settle its delivery, and then clean up, which no queue and no lease waits for.
+
+        Raises:
+            UnfitError: as `process` does.
+        """
+        leased = run.leased
+        self.jobs[leased.address] = leased
+        try:
+            async with leased.kept():
+                try:
+                    verdict = await run.verdict()
+                except UnfitError:
+                    await leased.lease.give_back()
+                    raise
+                except LeaseLostError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one job can never take a runner down; it is logged there
+                    verdict = await run.give_up(error)
+                await carry_out(verdict, leased.lease, self._parts.takeover)
+        except LeaseLostError as error:
+            log.warning("delivery left to others", error=error.sentence)
+        finally:
+            del self.jobs[leased.address]
+            if run.needs_clean_up:
+                self.clean_up(run.clean_up())
+
+    def drain(self) -> None:
+        """Give back what has not been claimed yet."""
+        for leased in self.jobs.values():
+            leased.unwanted.set()
+
+    def kill_all(self) -> None:
+        """End all jobs that run here, as a kill would."""
+        for leased in self.jobs.values():
+            leased.killed.set()
+
+    def clean_up(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do this beside the jobs: no queue and no lease waits for it."""
+        task = asyncio.create_task(work)
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    async def clean_ups_below(self, number: int) -> None:
+        """Wait until fewer than `number` jobs are being cleaned up after: an engine that hangs gets no more of them."""
+        while len(self._cleaning) >= number:
+            await asyncio.wait(self._cleaning, return_when=asyncio.FIRST_COMPLETED)
+
+    async def close(self) -> None:
+        """Wait for the clean-up of all jobs."""
+        await self.clean_ups_below(1)
+
+    async def _reject(self, lease: Lease) -> None:
+        """Record what names no queue or job, outside the view, and get it out of its queue."""
+        event = self._parts.fact(Rejected, error="The subject names no queue or no job.")
+        sequence = lease.delivery.sequence
+        await patiently(lambda: self._parts.log.record_rejection(sequence, event))
+        await patiently(lease.ack)
+        log.warning("submission rejected", sequence=sequence, error=event.error)

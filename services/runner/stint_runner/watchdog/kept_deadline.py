@@ -1,0 +1,82 @@
+"""A job's deadline on disk, kept up with its lease."""
+
+import os
+
+import msgspec
+import structlog
+
+from stint.core.job import Job
+from stint_runner.clock import boot_id
+from stint_runner.lease.leased_job import LeasedJob
+from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError
+from stint_runner.watchdog.processes import incarnation
+
+log = structlog.get_logger()
+
+
+class KeptDeadline:
+    """The deadline of one job, from its claim until nothing of it runs any more."""
+
+    def __init__(self, deadlines: Deadlines, leased: LeasedJob) -> None:
+        self._deadlines = deadlines
+        self._leased = leased
+        self._deadline: Deadline | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the watchdog watches the job."""
+        return self._deadline is not None
+
+    @property
+    def secrets_digest(self) -> str:
+        """By which the job's secrets file is known again, "" if that is not known."""
+        return self._deadline.secrets_digest if self._deadline else ""
+
+    def begin(self, job: Job, container_id: str = "", secrets_digest: str = "") -> None:
+        """Let the watchdog watch the job, and confirm the deadline with each renewal of its lease.
+
+        Raises:
+            StateError: it cannot be written.
+        """
+        lease = self._leased.lease
+        self._deadline = Deadline(
+            job_id=job.job_id,
+            token=job.token,
+            ack_subject=lease.delivery.ack_subject,
+            origin=lease.delivery.origin,
+            process=incarnation(os.getpid()),
+            boot=boot_id(),
+            seconds=lease.times.watchdog,
+            hold=self._leased.holds,
+            container_id=container_id,
+            secrets_digest=secrets_digest,
+        )
+        self._deadlines.put(self._deadline, lease.confirmed)
+        lease.on_confirmed = self._confirm
+
+    def add_container(self, container_id: str, secrets_digest: str) -> None:
+        """The job's container is about to be started."""
+        self._change(container_id=container_id, secrets_digest=secrets_digest)
+
+    def drop(self) -> None:
+        """Nothing of the job runs here any more."""
+        self._deadline = None
+        self._deadlines.drop(self._leased.address.job_id)
+
+    def _confirm(self, confirmed: float) -> None:
+        if self._deadline is None:
+            return
+        delivery = self._leased.lease.delivery
+        if delivery.ack_subject == self._deadline.ack_subject:
+            self._deadlines.confirm(self._deadline.job_id, confirmed)
+        else:
+            self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=delivery.lease)
+
+    def _change(self, **fields: str | float) -> None:
+        if self._deadline is None:
+            return
+        self._deadline = msgspec.structs.replace(self._deadline, **fields)
+        try:
+            self._deadlines.put(self._deadline, self._leased.lease.confirmed)
+        except StateError as error:  # the watchdog will end the job: it must not run unwatched
+            log.error("deadline not written", error=error.sentence)  # noqa: TRY400 - a sentence says it
