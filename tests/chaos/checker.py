@@ -216,7 +216,16 @@ def _output(case: Case) -> Iterator[Violation]:
 
 
 def _left(case: Case) -> Iterator[Violation]:
-    yield from (Violation("I7", name, f"This {kind} was left behind.") for kind, name in case.evidence.left)
+    for kind, name in case.evidence.left:
+        if kind != "payload" or not _is_orphan(case, name):
+            yield Violation("I7", name, f"This {kind} was left behind.")
+
+
+def _is_orphan(case: Case, subject: str) -> bool:
+    """Whether a payload's API died before it could append the submission: the janitor removes it an hour later."""
+    _, token, job_id, _ = subject.split(".", 3)
+    cut_off = {item.token for item in case.evidence.submissions if item.answer is Answer.UNKNOWN and not item.job_id}
+    return job_id not in case.jobs and token in cut_off
 
 
 def _liveness(case: Case) -> Iterator[Violation]:

@@ -26,6 +26,16 @@ def test_a_job_whose_answer_was_lost_may_be_there_or_not() -> None:
     assert run.found() == set()
 
 
+def test_a_payload_whose_api_died_before_the_submission_stays_for_an_hour() -> None:
+    run = good()
+    run.whole("x")
+    item = run.submissions[-1]
+    run.extra["left"] = [("payload", f"pl.{item.token}.{'f' * 24}.0")]
+    assert {invariant for invariant, _ in run.found()} == {"I7"}, "nobody was left without an answer"
+    run.submissions.append(msgspec.structs.replace(item, key="cut off", job_id="", answer=Answer.UNKNOWN))
+    assert run.found() == set()
+
+
 def overlap(run: Run) -> tuple[str, str]:
     first, second = run.submit("x"), run.submit("x")
     run.start(first)
@@ -164,6 +174,13 @@ def left_behind(run: Run) -> tuple[str, str]:
     return "I7", "c1"
 
 
+def payload_left_behind(run: Run) -> tuple[str, str]:
+    item = run.whole("x")
+    name = f"pl.{item.token}.{item.job_id}.0"
+    run.extra["left"] = [("payload", name)]
+    return "I7", name
+
+
 def starved(run: Run) -> tuple[str, str]:
     item = run.submit("x")
     run.seconds += 100
@@ -200,7 +217,8 @@ def ran_unclaimed(run: Run) -> tuple[str, str]:
 PLANTED: list[Callable[[Run], tuple[str, str]]] = [
     *(overlap, lock_taken, overlap_in_log, lost, unended, two_ends, ghost, refused, ran_twice, out_of_order),
     *(ran_out_of_order, view_behind, view_missing, view_of_a_deleted_job, chunk_dropped, last_chunk_dropped),
-    *(output_not_the_commands, output_said_incomplete, lost_job_with_another_output, left_behind, starved),
+    *(output_not_the_commands, output_said_incomplete, lost_job_with_another_output, left_behind),
+    *(payload_left_behind, starved),
     *(never_ended, illegal, ran_after_deleted, ran_unclaimed),
 ]
 
