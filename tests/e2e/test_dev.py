@@ -393,7 +393,8 @@ async def test_a_killed_stack_takes_its_processes_along_and_its_data_can_be_used
         finally:
             os.kill(nats_pid, signal.SIGCONT)
         assert result.code == 1
-        assert result.err.endswith(f"was killed; wait for what it left, or end it: nats-1 (process {nats_pid}).\n")
+        assert f"(process {killed.process.pid})" in result.err
+        assert result.err.endswith(f"end the processes that it left: their ids are in {killed.data_dir / 'run'}.\n")
         await gone(nats_pid)
     engine = DockerEngine()
     assert await engine.find({"stint.job": running}) == []

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from rich.console import Console
@@ -18,12 +17,8 @@ PATIENCE: Final = 120.0
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts, doubled each time."""
-POLL_PAUSE: Final = 1.0
-"""Seconds between two looks at a job where the server has no live stream."""
 
 INCOMPLETE: Final = "Part of the job's output may be missing above."
-
-_GOING_ON: Final = frozenset({"queued", "running", "stopping"})
 
 
 class OutputDiffersError(StintError):
@@ -114,11 +109,9 @@ class _Follower:
         except ApiUnreachableError as error:
             return error
         except ApiRefusedError as error:
-            if error.temporary:
-                return error
-            if error.code != HTTPStatus.NOT_FOUND or self.position:
+            if not error.temporary:
                 raise
-            self.job = await self._poll()
+            return error
         return ApiUnreachableError("Stint's live stream ended too early.")
 
     async def _take(self, event: LiveEvent) -> None:
@@ -143,14 +136,3 @@ class _Follower:
         fields = ("output_chunks", "output_bytes", "output_digest")
         if self._chain != Chain(*(self._ended[field] for field in fields)):
             raise OutputDiffersError
-
-    async def _poll(self) -> Mapping[str, Any]:
-        """For servers without a live stream: the output comes at the end."""
-        while True:
-            job = await self._api.get(self._job_id)
-            if job["status"] not in _GOING_ON:
-                break
-            await asyncio.sleep(POLL_PAUSE)
-        await self._sink.write("stdout", str(job.get("stdout", job["output"])).encode())
-        await self._sink.write("stderr", str(job["stderr"]).encode())
-        return job

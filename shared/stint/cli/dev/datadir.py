@@ -61,30 +61,8 @@ def _sign(run: Path, lock: TextIO) -> None:
 
 def _used_by(path: Path) -> str:
     run = path / "run"
-    if parent := _holder(run / LOCK, run / LOCK):
-        return f"Another `stint dev` (process {parent}) uses {path}."
-    left = [f"{file.stem} (process {pid})" for file in sorted(run.glob("*.pid")) if (pid := _holder(file, run / LOCK))]
-    if left:
-        return f"Another `stint dev` on {path} was killed; wait for what it left, or end it: {', '.join(left)}."
-    return f"Another `stint dev` uses {path}."
-
-
-def _holder(pid_file: Path, lock: Path) -> int | None:
-    """The other process named in that file, if it has the lock open. None where there is no /proc.
-
-    That a process is alive says too little: its id may be another's by now.
-    """
-    try:
-        pid = int(pid_file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-    if pid == os.getpid():
-        return None
-    return pid if any(_same(opened, lock) for opened in Path(f"/proc/{pid}/fd").glob("*")) else None
-
-
-def _same(opened: Path, file: Path) -> bool:
-    try:
-        return opened.samefile(file)
-    except OSError:  # closed since it was listed
-        return False
+    parent = (run / LOCK).read_text(encoding="ascii").strip() or "starting"
+    return (
+        f"Another `stint dev` (process {parent}) uses {path}. "
+        f"If it was killed, end the processes that it left: their ids are in {run}."
+    )
