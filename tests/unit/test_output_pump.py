@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import secrets
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
@@ -19,7 +20,7 @@ from stint_runner.output import pump as output
 from stint_runner.output.copying import Copying
 from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindError
 from stint_runner.output.pump import OUTPUT_LIMIT, OutputPump
-from stint_runner.output.redact import Redactor
+from stint_runner.output.redact import LONGEST, Redactor
 from tests.support.events import TOKEN
 from tests.support.outputs import written
 
@@ -118,13 +119,16 @@ async def test_a_secret_that_the_engine_breaks_off_in_is_masked_as_far_as_it_cam
 
 
 async def test_what_was_held_back_goes_in_chunks_that_fit_into_a_message() -> None:
-    secret = "x" + "y" * 2**20
-    almost = secret[:-1].encode()
-    pieces = [almost[at : at + CHUNK_BYTES] for at in range(0, len(almost), CHUNK_BYTES)]
-    for end in (b"", b"!"):
-        _, chunks = await _copied(_stdout(*pieces, end), mask=[secret])
-        assert _text(chunks) == almost + end
-        assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
+    pieces = [b"x" * (LONGEST - 1), b"-" * (CHUNK_BYTES - 1), b"-" * CHUNK_BYTES]
+    _, chunks = await _copied(_stdout(*pieces), mask=["x" * LONGEST])
+    assert _text(chunks) == b"".join(pieces)
+    assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
+
+
+async def test_pieces_of_a_very_long_secret_are_masked_too() -> None:
+    secret = secrets.token_hex(LONGEST)
+    _, chunks = await _copied(_stdout(secret[: LONGEST + 9].encode()), mask=[secret])
+    assert _text(chunks) == b"***" + secret[LONGEST : LONGEST + 9].encode()
 
 
 async def test_no_empty_chunk_is_stored() -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stint_runner.inputs.secretfile import render
-from stint_runner.output.redact import Needles, Redactor
+from stint_runner.output.redact import LONGEST, Needles, Redactor
 from stint_runner.output.spellings import spellings
 
 Span = tuple[int, int]
@@ -167,13 +167,22 @@ def test_the_time_grows_with_the_length(name: str) -> None:
     assert seconds[1] < 32 * max(seconds[0], 0.001)
 
 
-def test_what_is_held_back_is_bounded_by_the_longest_value() -> None:
-    redactor = Redactor(Needles([NOISE[:5000]]))
+@pytest.mark.parametrize(("length", "bound"), [(3000, 2999), (9000, LONGEST - 1)])
+def test_what_is_held_back_is_bounded(length: int, bound: int) -> None:
+    redactor = Redactor(Needles([NOISE[:length]]))
     sizes = []
-    for piece in cut(NOISE[:4999] * 3, [100] * 150):
+    for piece in cut(NOISE[: length - 1] * 3, [100] * (3 * length // 100)):
         redactor.feed(piece)
-        sizes.append(len(redactor._text))  # noqa: SLF001 - what is held back shows nowhere else
-    assert max(sizes) == 4999
+        sizes.append(len(redactor._held))  # noqa: SLF001 - what is held back shows nowhere else
+    assert max(sizes) == bound
+
+
+@pytest.mark.parametrize("length", [LONGEST, LONGEST + 1, 2 * LONGEST - 1, 2 * LONGEST, 5 * LONGEST + 7])
+@pytest.mark.parametrize("step", [1000, LONGEST, 6 * LONGEST])
+def test_a_long_value_becomes_one_mask_however_it_is_cut(length: int, step: int) -> None:
+    value = NOISE[:length]
+    text = b"before " + value + value + b" after"
+    assert redacted([value], cut(text, [step] * (len(text) // step))) == (b"before ****** after", 2)
 
 
 # --- what is looked for -------------------------------------------------------------------------------------------
