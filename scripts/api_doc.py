@@ -13,7 +13,7 @@ from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint_api.__main__ import build
 from stint_api.app import create_app
-from stint_api.routes.schemas import REASONS
+from stint_api.routes.models import REASONS
 
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "reference" / "api.md"
 Json = Mapping[str, Any]
@@ -38,7 +38,7 @@ def routes(api: Json) -> str:
 
 
 def _codes(operation: Json) -> str:
-    return ", ".join(operation["responses"])
+    return ", ".join(sorted(code for code in operation["responses"] if code != "default"))
 
 
 def parameters(api: Json) -> str:
@@ -47,7 +47,7 @@ def parameters(api: Json) -> str:
         (f"`{method.upper()} {path}`", f"`{parameter['name']}`", _type(parameter["schema"]), parameter["description"])
         for path, methods in api["paths"].items()
         for method, operation in methods.items()
-        for parameter in operation["parameters"]
+        for parameter in operation.get("parameters", ())
         if parameter["in"] != "path"
     ]
     return table(("route", "parameter", "type", "meaning"), rows)
@@ -75,7 +75,7 @@ def _fields(schema: Json) -> str:
 
 def _type(field: Json) -> str:
     if "anyOf" in field:
-        return " or ".join(_type(choice) for choice in field["anyOf"])
+        return " or ".join(_type(choice) for choice in field["anyOf"] if choice["type"] != "null")
     if field.get("format") == "date-time":
         return "RFC 3339 time"
     word = f"list of {field['items']['type']}s" if field["type"] == "array" else str(field["type"])

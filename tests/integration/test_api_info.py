@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message
 
 from stint_api.app import create_app
-from stint_api.routes.info import HealthBody
+from stint_api.routes.models import HealthBody
 from tests.support.api_bench import Bench, api
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess

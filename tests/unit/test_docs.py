@@ -21,8 +21,8 @@ from stint.core.payload import JobPayload
 from stint.core.view import JobView
 from stint.process.environment import setting_names
 from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings
-from stint_api.routes.info import HealthBody
-from stint_api.routes.schemas import ERRORS, REASONS, JobBody, SubmitBody
+from stint_api.routes.models import REASONS, HealthBody, JobBody, ListBody, SubmitBody
+from stint_api.routes.responses import KINDS
 from stint_api.submit.body import Envelope
 from stint_runner.lease.lease import CLOCK_SKEW, KILL, LeaseTimes
 
@@ -143,7 +143,7 @@ def test_the_api_is_described_as_it_is() -> None:
 def test_every_route_and_field_has_words(openapi: dict[str, Any]) -> None:
     operations = [operation for methods in openapi["paths"].values() for operation in methods.values()]
     assert [operation["operationId"] for operation in operations if not operation["description"]] == []
-    parameters = [parameter for operation in operations for parameter in operation["parameters"]]
+    parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
     assert [parameter["name"] for parameter in parameters if not parameter["description"]] == []
     bodies = {name: body for name, body in openapi["components"]["schemas"].items() if name != HealthBody.__name__}
     nameless = [
@@ -157,7 +157,7 @@ def test_every_route_and_field_has_words(openapi: dict[str, Any]) -> None:
 
 def test_a_submissions_fields_are_those_that_are_read() -> None:
     read = {field for shape in (Envelope, JobPayload) for field in shape.__struct_fields__}
-    assert set(SubmitBody.model_fields) == read
+    assert set(SubmitBody.model_json_schema()["properties"]) == read
 
 
 def test_a_jobs_fields_are_those_of_its_view_and_its_output() -> None:
@@ -181,10 +181,14 @@ def test_examples_of_answers_are_whole(openapi: dict[str, Any]) -> None:
         for operation in methods.values():
             for answer in operation["responses"].values():
                 content = answer.get("content", {}).get("application/json", {})
-                examples = [example["value"] for example in content.get("examples", {}).values()]
-                for example in [*examples, *([content["example"]] if "example" in content else ())]:
+                for example in content.get("examples", {}).values():
                     body = openapi["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-                    assert set(body.get("required", ())) <= set(example) <= set(body["properties"])
+                    assert set(body.get("required", ())) <= set(example["value"]) <= set(body["properties"])
+    for model in (JobBody, ListBody, SubmitBody):
+        body = model.model_json_schema()
+        (example,) = body["examples"]
+        assert set(body["required"]) <= set(example) <= set(body["properties"])
+        model.model_validate(example)
 
 
 def test_each_kind_of_error_has_a_row_and_an_example(openapi: dict[str, Any]) -> None:
@@ -194,7 +198,7 @@ def test_each_kind_of_error_has_a_row_and_an_example(openapi: dict[str, Any]) ->
     assert {status for code, status in said if code == 400} == {"Invalid request.", "Invalid job request."}
     assert "token" in said[400, "Invalid request."]
     assert "token" not in said[400, "Invalid job request."]
-    assert {code for code, _ in said} == set(ERRORS)
+    assert {code for code, _ in said} == {kind.example.code for kind in KINDS}
     for path, methods in openapi["paths"].items():
         for operation in methods.values():
             examples = operation["responses"].get("400", {}).get("content", {}).get("application/json", {})

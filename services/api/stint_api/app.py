@@ -3,28 +3,22 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
-from typing import Any
 from uuid import uuid4
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 import stint
-from stint.core.errors import StintError
 from stint.core.subjects import new_job_id
 from stint.ports import EventLog, OutputLog, PayloadStore
 from stint.process.background import Background
+from stint.process.health import readyz
 from stint.vault import AppRoleSession, Vault
 from stint_api.auth.authenticator import Authenticator
 from stint_api.auth.tokens import Lookups
-from stint_api.errors import error_answer, unknown_path
+from stint_api.errors import JsonAnswer
 from stint_api.middleware.access import write_line
 from stint_api.middleware.gate import Gate
 from stint_api.middleware.measured import Measured
@@ -32,9 +26,11 @@ from stint_api.middleware.metrics import Metrics
 from stint_api.read.commands import Jobs
 from stint_api.read.index import ListIndex
 from stint_api.read.runners import RunnerReports
-from stint_api.routes.info import InfoRoutes
-from stint_api.routes.jobs import PATH, JobRoutes
-from stint_api.routes.openapi import document
+from stint_api.routes import info, jobs
+from stint_api.routes.dependencies import Services
+from stint_api.routes.exceptions import add_exception_handlers
+from stint_api.routes.models import VaultInfoBody
+from stint_api.routes.responses import ANY_ERROR
 from stint_api.submit.sealing import Sealer
 from stint_api.submit.storing import PATIENCE, Store
 from stint_api.submit.submitter import Submitter
@@ -107,8 +103,7 @@ def create_app(parts: Parts) -> FastAPI:
     lookups = Lookups(parts.lookup_vault, monotonic=parts.monotonic)
     auth = Authenticator(lookups, parts.vault, parts.session, by_policy=parts.by_policy)
     metrics = Metrics(parts.index.counts)
-    jobs, info = _job_routes(parts, auth).router(), _info_routes(parts, metrics).router()
-    app = _Application(
+    app = FastAPI(
         title="Stint",
         summary="Container jobs, one at a time per named queue.",
         version=stint.__version__,
@@ -117,24 +112,17 @@ def create_app(parts: Parts) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        default_response_class=JsonAnswer,
+        responses=ANY_ERROR,
         lifespan=lambda _app: parts.background.running(),
     )
-    app.add_middleware(Gate, prefix=PATH, identify=auth.identify)
-    routes = [route for route in (*app.routes, *jobs.routes, *info.routes) if isinstance(route, Route)]
-    app.add_middleware(Measured, routes=routes, tell=(metrics.count, write_line))  # the last one is the outermost
-    app.add_exception_handler(StintError, _on_stint_error)
-    app.add_exception_handler(HTTPException, _on_routing_error(routes))
-    app.include_router(jobs)
-    app.include_router(info)
+    app.state.services = _services(parts, auth, metrics)
+    app.add_middleware(Gate, prefix=jobs.PATH, identify=auth.identify)
+    app.add_middleware(Measured, tell=(metrics.count, write_line))  # the last one is the outermost
+    add_exception_handlers(app)
+    app.include_router(jobs.router)
+    app.include_router(info.router)
     return app
-
-
-class _Application(FastAPI):
-    """FastAPI with a document that says all."""
-
-    def openapi(self) -> dict[str, Any]:
-        self.openapi_schema = self.openapi_schema or document(self)
-        return self.openapi_schema
 
 
 async def readiness(parts: Parts) -> str:
@@ -146,8 +134,8 @@ async def readiness(parts: Parts) -> str:
     return parts.background.missing()
 
 
-def _job_routes(parts: Parts, auth: Authenticator) -> JobRoutes:
-    return JobRoutes(
+def _services(parts: Parts, auth: Authenticator, metrics: Metrics) -> Services:
+    return Services(
         submitter=Submitter(
             log=parts.log,
             payloads=parts.payloads,
@@ -171,6 +159,12 @@ def _job_routes(parts: Parts, auth: Authenticator) -> JobRoutes:
         index=parts.index,
         output=parts.output,
         auth=auth,
+        runners=parts.runners,
+        metrics=metrics,
+        readyz=readyz(lambda: readiness(parts)),
+        vault_info=VaultInfoBody(
+            vault_addr=parts.vault_addr, vault_external_addr=parts.vault_external_addr or parts.vault_addr
+        ),
         closing=parts.closing,
         stdout_only=parts.compat,
     )
@@ -187,35 +181,3 @@ def _store(parts: Parts) -> Store:
         new_event_id=parts.new_event_id,
         patience=parts.patience,
     )
-
-
-def _info_routes(parts: Parts, metrics: Metrics) -> InfoRoutes:
-    return InfoRoutes(
-        index=parts.index,
-        runners=parts.runners,
-        metrics=metrics,
-        readiness=lambda: readiness(parts),
-        closing=parts.closing,
-        vault_addr=parts.vault_addr,
-        vault_external_addr=parts.vault_external_addr,
-    )
-
-
-async def _on_stint_error(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, StintError):
-        raise error
-    return error_answer(error)
-
-
-def _on_routing_error(routes: Sequence[Route]) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(request: Request, error: Exception) -> Response:
-        """Routing's own errors: an unknown path, or a path that does not know the method."""
-        if not isinstance(error, HTTPException):
-            raise error
-        if error.status_code == HTTPStatus.NOT_FOUND:
-            return unknown_path()
-        path = request.scope["path"]
-        known = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
-        return Response(status_code=error.status_code, headers={"Allow": ", ".join(sorted(known))})
-
-    return answer

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from stint.core.errors import (
     BrokerUnavailableError,
@@ -61,15 +61,19 @@ class RefusalError(StintError):
     def __init__(self, code: int, sentence: str, *, title: str = "", retry_after: int = 0, **fields: str) -> None:
         super().__init__(sentence)
         self.code = code
-        self.title = title or _TITLES[code]
+        self.title = title or _TITLES.get(code) or f"{HTTPStatus(code).phrase}."
         self.retry_after = retry_after
         self.fields = fields
 
 
-class JsonAnswer(Response):
+class JsonAnswer(JSONResponse):
     """One JSON object and a newline."""
 
-    media_type = "application/json; charset=utf-8"
+    content_type = "application/json; charset=utf-8"
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Say the charset, as GoStint does; `media_type` is what the OpenAPI document shows."""
+        super().init_headers({"content-type": self.content_type, **(headers or {})})
 
     def render(self, content: Any) -> bytes:
         """Lone surrogates, which no encoding has, become `?`."""

@@ -1,7 +1,7 @@
 """What a job is: the JSON object that is sealed as its payload."""
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -14,54 +14,57 @@ MAX_CONTENT: Final = 16 * 1024 * 1024
 """Bytes of compressed content. As base64 in a sealed payload it must still fit into one request to Vault (32 MiB)."""
 
 
+def says(description: str, **schema: Any) -> msgspec.Meta:
+    """Describe a field for the API's document. `schema` is added to its JSON schema, and not checked when it is read."""
+    return msgspec.Meta(description=description, extra_json_schema=schema or None)
+
+
 class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields of a job, as the API reference names them. Unset fields are "", empty or false.
+    """The fields of a job, as the API reference names them. Unset fields are "", empty or false."""
 
-    Attributes:
-        qname: the queue, compared in lower case.
-        container_image: the image, in the form that `docker pull` accepts.
-        image_pull_policy: `IfNotPresent` (default) or `Always`.
-        content: `targz,` and the standard base64 of a gzipped tar, unpacked over `/` before the start.
-        entrypoint: overrides the image's entrypoint.
-        run: the command; overrides the image's command.
-        working_directory: overrides the image's working directory.
-        env_vars: `NAME=value`.
-        secret_refs: `variable@path.key`.
-        secret_file_type: `yaml` (default) or `json`.
-        cont_on_warnings: continue if Vault warns about a secret's path.
-        tty: give the command a terminal; its output is then one stream.
-        expose_vault_token: put the job's Vault token into its container.
-        timeout: seconds that the container may run, 0 for the server's default.
-        mask_secrets: replace the values of its secrets in its output.
-        on_lost: what its queue does if its runner is lost: `advance` or `hold`.
-        cpus: processors' worth of time, such as 0.5; 0 for the server's default. So for `memory` and `pids`.
-        memory: bytes, or a number with `k`, `m` or `g` (powers of 1024).
-        pids: processes and threads at a time.
-        network: `bridge` or `none`, "" for the server's default.
-        read_only: its root file system cannot be written to.
-    """
-
-    qname: str = ""
-    container_image: str = ""
-    image_pull_policy: str = ""
-    content: str = ""
-    entrypoint: tuple[str, ...] = ()
-    run: tuple[str, ...] = ()
-    working_directory: str = ""
-    env_vars: tuple[str, ...] = ()
-    secret_refs: tuple[str, ...] = ()
-    secret_file_type: str = ""
-    cont_on_warnings: bool = False
-    tty: bool = False
-    expose_vault_token: bool = False
-    timeout: float = 0
-    mask_secrets: bool = False
-    on_lost: str = ""
-    cpus: float = 0
-    memory: int | str = 0
-    pids: int = 0
-    network: str = ""
-    read_only: bool = False
+    qname: Annotated[
+        str, says("The queue, compared in lower case: up to 1000 bytes of UTF-8 without control characters.")
+    ] = ""
+    container_image: Annotated[str, says("The image, in the form that `docker pull` accepts.")] = ""
+    image_pull_policy: Annotated[
+        str, says("When the image is pulled; `IfNotPresent` if not given.", enum=["", "IfNotPresent", "Always"])
+    ] = ""
+    content: Annotated[
+        str,
+        says("`targz,` and the base64 of a gzipped tar, unpacked over the container's `/` before the start."),
+    ] = ""
+    entrypoint: Annotated[tuple[str, ...], says("Overrides the image's entrypoint.")] = ()
+    run: Annotated[tuple[str, ...], says("The command; overrides the image's command.")] = ()
+    working_directory: Annotated[str, says("Overrides the image's working directory.")] = ""
+    env_vars: Annotated[tuple[str, ...], says("Environment variables, each as `NAME=value`.")] = ()
+    secret_refs: Annotated[
+        tuple[str, ...],
+        says("Secrets to inject, each as `variable@path.key`; paths of KV version 2 with their `data/`."),
+    ] = ()
+    secret_file_type: Annotated[
+        str,
+        says("Format of the secrets file: `/secrets.yml` (default) or `/secrets.json`.", enum=["", "yaml", "json"]),
+    ] = ""
+    cont_on_warnings: Annotated[bool, says("Continue if Vault warns about a secret's path.")] = False
+    tty: Annotated[bool, says("Give the command a terminal; its output is then one stream.")] = False
+    expose_vault_token: Annotated[bool, says("Put the job's own Vault token into its container.")] = False
+    timeout: Annotated[
+        float,
+        says("Seconds that the container may run; 0 for the server's default, as with the limits below.", minimum=0),
+    ] = 0
+    mask_secrets: Annotated[bool, says("Replace the values of its secrets in its output.")] = False
+    on_lost: Annotated[
+        str,
+        says(
+            "What its queue does if its runner is lost. Also read from a request that carries a sealed payload.",
+            enum=["", "advance", "hold"],
+        ),
+    ] = ""
+    cpus: Annotated[float, says("Processors' worth of time, such as 0.5.", minimum=0)] = 0
+    memory: Annotated[int | str, says("Bytes, or a number with `k`, `m`, `g` or `t` (powers of 1024).")] = 0
+    pids: Annotated[int, says("Processes and threads at a time.", minimum=0)] = 0
+    network: Annotated[str, says("Its container's network.", enum=["", "bridge", "none"])] = ""
+    read_only: Annotated[bool, says("Its root file system cannot be written to.")] = False
 
 
 _FIELDS: Final = frozenset(JobPayload.__struct_fields__)

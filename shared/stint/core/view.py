@@ -1,9 +1,10 @@
 """The queryable view of a job: what a GET shows, without its output."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from stint.core.codec import decode
 from stint.core.errors import InvalidQueueNameError, UndecodableError
@@ -16,33 +17,39 @@ NEVER: Final = "0001-01-01T00:00:00Z"
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"}):
-    """A job as REST clients see it, minus `output`, `stdout` and `stderr`.
+    """A job as REST clients see it, minus `output`, `stdout` and `stderr`. Times that have not come are `NEVER`."""
 
-    Attributes:
-        sequence: the last sequence it was folded from; a newer view has a higher one.
-    """
-
-    job_id: str
-    status: State
-    node_uuid: str
-    qname: str
-    container_image: str
-    container_id: str
-    submitted: str
-    started: str
-    ended: str
-    return_code: int
-    tty: bool
-    kill_requested: bool
-    reason: str
-    error: str
-    submitted_by: str
-    output_bytes: int
-    output_complete: bool
-    output_truncated: bool
-    output_masked: int = 0
-    held: bool = False
-    sequence: int
+    job_id: Annotated[str, Meta(description="The job's id.", extra_json_schema={"pattern": "^[0-9a-f]{24}$"})]
+    status: Annotated[State, Meta(description="Where it stands.")]
+    node_uuid: Annotated[str, Meta(description='The runner that took it, "" until one did.')]
+    qname: Annotated[str, Meta(description="Its queue, lower-cased.")]
+    container_image: Annotated[
+        str, Meta(description='The image as it was asked for; "" for a sealed job that was not opened yet.')
+    ]
+    container_id: Annotated[str, Meta(description='The engine\'s id of its container, "" until it has one.')]
+    submitted: Annotated[str, Meta(description="When it was accepted.")]
+    started: Annotated[str, Meta(description="When a runner took it.")]
+    ended: Annotated[str, Meta(description="When it was over.")]
+    return_code: Annotated[int, Meta(description="The command's exit code; 0 if none ran.")]
+    tty: Annotated[bool, Meta(description="Whether it has a terminal.")]
+    kill_requested: Annotated[bool, Meta(description="Whether somebody asked for its end.")]
+    reason: Annotated[str, Meta(description="Why it did not succeed, in one word.")]
+    error: Annotated[str, Meta(description='The same in a sentence; "" if the command ran. Never a secret.')]
+    submitted_by: Annotated[str, Meta(description="Vault's display name of the token that submitted it.")]
+    output_bytes: Annotated[int, Meta(description="Size of its output so far, as it was stored.")]
+    output_complete: Annotated[
+        bool,
+        Meta(
+            description="Whether the output is known to be whole, up to the limit. "
+            "While it runs: whether nothing is missing so far."
+        ),
+    ]
+    output_truncated: Annotated[bool, Meta(description="Whether it wrote more than is kept.")]
+    output_masked: Annotated[int, Meta(description="How many times a secret's value was replaced in its output.")] = 0
+    held: Annotated[
+        bool, Meta(description="Whether its runner was lost, and its queue waits for that runner or for a release.")
+    ] = False
+    sequence: Annotated[int, Meta(description="The last sequence it was folded from; a newer view has a higher one.")]
 
 
 def read_view(job_id: str, stored: bytes) -> JobView:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stint_api.auth.authenticator import Identity
+from stint_api.web.paths import routes_at
 
 UNKNOWN_PATH: Final = "unknown"
 """The path of all that no route stands at: clients cannot make label values."""
@@ -37,10 +37,9 @@ class Answered:
 class Measured:
     """Measures every answer, also those that no route gives. An answer that is streamed counts when it ends."""
 
-    def __init__(self, app: ASGIApp, *, routes: Sequence[Route], tell: Sequence[Callable[[Answered], None]]) -> None:
+    def __init__(self, app: ASGIApp, *, tell: Sequence[Callable[[Answered], None]]) -> None:
         """`tell`: who wants to know of each answer."""
         self._app = app
-        self._routes = routes
         self._tell = tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,13 +68,13 @@ class Measured:
         answered = Answered(
             code=code,
             method=scope["method"] if scope["method"] in METHODS else "other",
-            path=self._template(scope["path"]),
+            path=_template(scope),
             seconds=seconds,
             caller=scope.get("state", {}).get("caller"),
         )
         for tell in self._tell:
             tell(answered)
 
-    def _template(self, path: str) -> str:
-        found = (route.path_format for route in self._routes if route.path_regex.match(path))
-        return next(found, UNKNOWN_PATH)
+
+def _template(scope: Scope) -> str:
+    return next((str(route.path_format) for route in routes_at(scope["app"].routes, scope["path"])), UNKNOWN_PATH)

@@ -2,11 +2,10 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
-
-from starlette.datastructures import Headers
 
 from stint.core.errors import UndecodableError
 from stint.core.events import Submitted
@@ -42,13 +41,12 @@ class Mark:
             raise RefusalError(HTTPStatus.CONFLICT, f"The {HEADER} was used for another request.")
 
 
-def read_key(headers: Headers) -> str | None:
-    """The request's key, None without one.
+def read_key(keys: Sequence[str]) -> str | None:
+    """The request's key, None without one. `keys` are all that it brought.
 
     Raises:
         UndecodableError: not 1 to 255 printable ASCII characters, or more than one key.
     """
-    keys = headers.getlist(HEADER)
     if not keys:
         return None
     if len(keys) > 1 or not _KEY.fullmatch(keys[0]):

@@ -1,0 +1,89 @@
+"""What routes depend on: who calls, the parts that do the work, and a submission read within bounds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import APIKeyHeader
+from pydantic import WithJsonSchema
+from starlette.responses import Response
+
+from stint.ports import OutputLog
+from stint_api.auth.authenticator import Authenticator, Identity
+from stint_api.middleware.metrics import Metrics
+from stint_api.read.commands import Jobs
+from stint_api.read.index import ListIndex
+from stint_api.read.runners import RunnerReports
+from stint_api.routes.models import VaultInfoBody
+from stint_api.submit.body import Submission, parse_submission, read_body
+from stint_api.submit.idempotency import HEADER, read_key
+from stint_api.submit.submitter import Submitter
+from stint_api.web.bounds import OpenStreams, RequestBytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What does the work of the routes: one application's, in `app.state.services`.
+
+    Attributes:
+        readyz: answers whether the API can do its work.
+        closing: set when the server is about to end: live streams then end too.
+        stdout_only: a job's `output` is stdout only, as GoStint has it.
+    """
+
+    submitter: Submitter
+    request_bytes: RequestBytes
+    streams: OpenStreams
+    jobs: Jobs
+    index: ListIndex
+    output: OutputLog
+    auth: Authenticator
+    runners: RunnerReports
+    metrics: Metrics
+    readyz: Callable[[Request], Awaitable[Response]]
+    vault_info: VaultInfoBody
+    closing: asyncio.Event
+    stdout_only: bool
+
+
+def services(request: Request) -> Services:
+    """Those of the application that was asked."""
+    found: Services = request.app.state.services
+    return found
+
+
+ServicesOf = Annotated[Services, Depends(services)]
+TOKEN = APIKeyHeader(name="X-Auth-Token", scheme_name="VaultToken", description="A Vault token.", auto_error=False)
+
+
+def caller(request: Request, _token: Annotated[str | None, Security(TOKEN)]) -> Identity:
+    """Who calls. `Gate` has asked Vault already: it does so before it is known whether there is such a route."""
+    identity: Identity = request.state.caller
+    return identity
+
+
+def idempotency_key(
+    keys: Annotated[
+        list[str] | None,
+        Header(alias=HEADER, description="The same caller, key and body give the same job, whenever they come again."),
+        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}),
+    ] = None,
+) -> str | None:
+    """The request's key. All of them are looked at, since a second one would be a mistake."""
+    return read_key(keys or ())
+
+
+async def submission(request: Request, parts: ServicesOf) -> AsyncIterator[Submission]:
+    """The body, read here and not by FastAPI: as JSON whatever its Content-Type, and within bounds.
+
+    Its bytes count until the route is done with it.
+    """
+    with parts.request_bytes.share() as share:
+        yield parse_submission(await read_body(request, share))
+
+
+Caller = Annotated[Identity, Depends(caller)]
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
+Submitted = Annotated[Submission, Depends(submission, scope="function")]

@@ -1,0 +1,47 @@
+"""How whatever a route raises is answered."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stint.core.errors import StintError, UndecodableError
+from stint_api.errors import RefusalError, error_answer, unknown_path
+from stint_api.web.paths import routes_at
+
+
+def add_exception_handlers(app: FastAPI) -> None:
+    """Each error becomes the contract's error body, but for those of routing itself."""
+    app.add_exception_handler(StintError, _on_stint_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+
+
+async def _on_stint_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, StintError):
+        raise error
+    return error_answer(error)
+
+
+async def _on_invalid_request(_request: Request, error: Exception) -> Response:
+    """Parameters that are not as their models want them. The sentence names them, and none of their values."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    wrong = (f"{found['loc'][-1]}: {found['msg'].removeprefix('Value error, ')}" for found in error.errors())
+    return error_answer(UndecodableError("; ".join(wrong)))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """Routing's own errors: an unknown path, or a path that does not know the method. And what a route raises."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        routes = routes_at(request.app.routes, request.scope["path"])
+        allowed = {method for route in routes for method in route.methods or ()}
+        return Response(status_code=error.status_code, headers={"Allow": ", ".join(sorted(allowed))})
+    if "endpoint" not in request.scope:
+        return unknown_path()
+    return error_answer(RefusalError(error.status_code, error.detail))

@@ -1,0 +1,224 @@
+"""What requests and answers look like. Fields that are read or stored as a struct are declared there, once."""
+
+from collections.abc import Collection
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+
+from stint.core.job import State
+from stint.core.payload import JobPayload
+from stint.core.view import JobView
+from stint_api.read.runners import NUMBERS, WORDS
+from stint_api.submit.body import Envelope
+
+REASONS: Final = {
+    "": "It is not over, or it succeeded.",
+    "exit_code": "The command exited with another code than 0.",
+    "killed": "A kill stopped it, or was asked for before it started.",
+    "timeout": "It ran for longer than it may, and was stopped.",
+    "oom": "It used more memory than it may, and the kernel killed it.",
+    "image": "The image cannot be had, is not allowed, or lacks what the job needs.",
+    "content": "The content cannot be unpacked.",
+    "secrets": "The wrapped secret id or a secret cannot be had; `error` says which.",
+    "payload": "The payload cannot be opened, or asks for what cannot be.",
+    "container": "The container could not be made or started, or its engine failed.",
+    "rejected": "What was submitted straight to NATS is no submission.",
+    "lost": "Its runner was lost; nobody can say how it ended.",
+    "internal": "Stint failed.",
+}
+"""Each word that a job's `reason` can be, and its meaning."""
+SHOWN: Final = tuple(state for state in State if state is not State.DELETED)
+"""What clients see of the states: a job that was deleted is gone."""
+JOB_ID: Final = "65f0c2a19b3e4d5f6a7b8c9d"
+"""The id in the examples."""
+
+
+def _shown(text: str) -> str:
+    if text not in SHOWN:
+        raise ValueError(f"must be one of {', '.join(SHOWN)}")
+    return text
+
+
+Status = Annotated[str, AfterValidator(_shown), Field(json_schema_extra={"enum": [*SHOWN]})]
+Reason = Annotated[str, Field(json_schema_extra={"enum": [*REASONS]})]
+
+
+class Body(BaseModel):
+    """A JSON object whose fields are documented where they are declared."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+def body_of(
+    *shapes: type[msgspec.Struct], leave_out: Collection[str] = (), required: Collection[str] = ()
+) -> type[Body]:
+    """A body with the fields of these structs, as they are declared and described there.
+
+    `required` are those that a body must have, though the struct can do without.
+    """
+    found = {field.name: field for shape in shapes for field in msgspec.structs.fields(shape)}
+    fields: dict[str, Any] = {
+        name: _described(field, required=name in required) for name, field in found.items() if name not in leave_out
+    }
+    return create_model("Fields", __base__=Body, **fields)
+
+
+def _described(field: msgspec.structs.FieldInfo, *, required: bool) -> tuple[Any, Any]:
+    meta: msgspec.Meta = field.type.__metadata__[0]
+    return field.type.__origin__, Field(
+        ... if required or field.default is msgspec.NODEFAULT else field.default,
+        alias=field.encode_name,
+        description=meta.description,
+        json_schema_extra=meta.extra_json_schema,
+    )
+
+
+class SubmitBody(body_of(Envelope, JobPayload, required={"wrap_secret_id"})):  # type: ignore[misc] # its fields are those that are read
+    """A sealed job: `cubby_token` and `cubby_path`, or `payload`. Otherwise the job's own fields count."""
+
+    model_config = ConfigDict(
+        title="Submission",
+        json_schema_extra={
+            "examples": [
+                {
+                    "qname": "deploys",
+                    "wrap_secret_id": "s.wrapped",
+                    "container_image": "busybox",
+                    "run": ["echo", "hello"],
+                }
+            ],
+        },
+    )
+
+
+class SubmittedBody(Body):
+    """A job that was taken."""
+
+    job_id: Annotated[str, Field(pattern="^[0-9a-f]{24}$", examples=[JOB_ID])] = Field(alias="_id")
+    """The job's id."""
+    status: Literal["queued"]
+    """It waits for its turn."""
+    qname: Annotated[str, Field(examples=["deploys"])]
+    """Its queue, lower-cased."""
+
+
+_EXAMPLE: Final[dict[str, Any]] = {
+    "_id": JOB_ID,
+    "status": "success",
+    "node_uuid": "runner-1",
+    "qname": "deploys",
+    "container_image": "busybox",
+    "container_id": "9b1f" * 16,
+    "submitted": "2025-03-12T20:58:57.412Z",
+    "started": "2025-03-12T20:58:57.43Z",
+    "ended": "2025-03-12T20:58:57.981Z",
+    "return_code": 0,
+    "tty": False,
+    "kill_requested": False,
+    "held": False,
+    "reason": "",
+    "error": "",
+    "submitted_by": "token-stint-client",
+    "output_bytes": 6,
+    "output_complete": True,
+    "output_truncated": False,
+    "output_masked": 0,
+    "output": "hello\n",
+    "stdout": "hello\n",
+    "stderr": "",
+}
+
+
+class JobBody(body_of(JobView, leave_out={"sequence"}, required={"held", "output_masked"})):  # type: ignore[misc] # its fields are those of the view
+    """A job. Times are RFC 3339 in UTC, `0001-01-01T00:00:00Z` until they have come."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    status: Status
+    """Where it stands."""
+    reason: Reason
+    """Why it did not succeed, in one word."""
+    output: str
+    """What it wrote, both streams as they came; what went wrong, where nothing ran."""
+    stdout: str
+    """What it wrote to standard output."""
+    stderr: str
+    """What it wrote to standard error. Both are UTF-8, and what is not is replaced."""
+
+
+class ListBody(Body):
+    """A page of jobs, the last submitted first. Without `output=true` they carry no output."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"data": [_EXAMPLE | {"output": "", "stdout": ""}], "skip": 0, "limit": 10, "total": 1}]
+        }
+    )
+
+    data: list[JobBody]
+    """The jobs of this page."""
+    skip: int
+    """How many were left out before them."""
+    limit: int
+    """How many a page may hold."""
+    total: int
+    """How many jobs there are in all that the filters let through."""
+
+
+class DeletedBody(Body):
+    """A job that is gone."""
+
+    job_id: Annotated[str, Field(examples=[JOB_ID])] = Field(alias="_id")
+    """The id as it was in the request."""
+
+
+class KillBody(DeletedBody):
+    """A kill that was taken note of."""
+
+    container_id: Annotated[str, Field(examples=["9b1f" * 16])]
+    """The engine's id of its container, "" if it has none."""
+    status: Annotated[Status, Field(examples=["running"])]
+    """Its status before the kill."""
+    kill_requested: Annotated[bool, Field(examples=[True])]
+    """Whether its end has been asked for, now or before; false if it was over already."""
+
+
+class ReleasedBody(DeletedBody):
+    """A job whose queue goes on."""
+
+    status: Annotated[Status, Field(examples=["running"])]
+    """Its status before the release."""
+    released: Literal[True]
+    """Always true."""
+
+
+class VaultInfoBody(Body):
+    """Where Vault is."""
+
+    vault_addr: Annotated[str, Field(examples=["http://127.0.0.1:8200"])]
+    """For the services."""
+    vault_external_addr: Annotated[str, Field(examples=["https://vault.example:8200"])]
+    """For clients."""
+
+
+_FIGURES: Final = ("all_jobs", *(f"{state}_jobs" for state in SHOWN), *NUMBERS, *WORDS)
+_TEXTS: Final[dict[str, Any]] = dict.fromkeys(_FIGURES, str)
+HealthBody: Final = create_model(
+    "HealthBody",
+    __doc__="Counts of jobs, and figures of the runners' engines: all of them text.",
+    state=Literal["active", "draining"],
+    **_TEXTS,
+)
+
+
+class ErrorBody(Body):
+    """What every error answer in JSON holds."""
+
+    status: str
+    """The kind of error: the same text for the same HTTP status."""
+    error: str
+    """What is wrong. Never a secret."""
+    job_id: Annotated[str, Field(pattern="^[0-9a-f]{24}$")] = Field("", alias="_id")
+    """With a 503 where it is not known yet whether the request was taken: the job to look at. With a 410: the job that
+    is gone."""

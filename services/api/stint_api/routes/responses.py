@@ -1,0 +1,93 @@
+"""What the document says of answers that a route's return type does not show: errors above all."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stint_api.auth.authenticator import SUBMIT, refusal_text
+from stint_api.errors import INVALID_REQUEST, RefusalError, error_answer
+from stint_api.routes.models import ErrorBody
+
+Responses = dict[int | str, dict[str, Any]]
+
+_RETRY_AFTER: Final = {
+    "Retry-After": {
+        "description": "Seconds after which to try again. Only where a limit of the API itself is reached.",
+        "schema": {"type": "integer"},
+    }
+}
+_TEMPORARY: Final = (429, 503)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of error: its HTTP status, its body's `status`, and when it is answered."""
+
+    example: RefusalError
+    when: str
+
+
+NO_TOKEN: Final = "No token is shown, Vault answers oddly to it, or the health key is wrong."
+KINDS: Final = (
+    Kind(RefusalError(400, "Missing X-Auth-Token", title=INVALID_REQUEST), NO_TOKEN),
+    Kind(RefusalError(400, "Invalid job ID (not ObjectIdHex)."), "The request is wrong in any other way."),
+    Kind(RefusalError(403, refusal_text(SUBMIT, "deploys")), "Vault does not take the token, or it may not do this."),
+    Kind(RefusalError(404, "not found"), "There is no such job."),
+    Kind(RefusalError(408, "The request's body comes too slowly."), "The request does not come, or comes too slowly."),
+    Kind(
+        RefusalError(409, "The Idempotency-Key was used for another request."),
+        "The Idempotency-Key was used for another request.",
+    ),
+    Kind(
+        RefusalError(410, "The job of this Idempotency-Key, 65f0c2a19b3e4d5f6a7b8c9d, was deleted."),
+        "The job of the Idempotency-Key was deleted, or is over and no longer kept.",
+    ),
+    Kind(RefusalError(413, "The request is larger than 30 MiB."), "The request is too large."),
+    Kind(
+        RefusalError(429, "Vault takes no more requests at the moment: its rate limit is reached."),
+        "Vault takes no more requests for now, or the caller has too many event streams open.",
+    ),
+    Kind(
+        RefusalError(
+            500,
+            "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: permission denied",
+        ),
+        "Something in Stint failed, or the cubbyhole cannot be read.",
+    ),
+    Kind(
+        RefusalError(503, "NATS is not reachable or does not answer."),
+        "NATS or Vault cannot be reached, or the API has too many requests or connections.",
+    ),
+)
+"""Every kind of error there is, with one sentence of those that it comes with."""
+BAD_HEALTH_KEY: Final = Kind(RefusalError(400, "Invalid health metric key", title=INVALID_REQUEST), NO_TOKEN)
+ANY_ERROR: Final[Responses] = {"default": {"model": ErrorBody, "description": "Any other error."}}
+"""For the whole application: without it FastAPI would promise a 422, which there never is."""
+
+
+def errors(*codes: int) -> Responses:
+    """The errors of these statuses, for a route's `responses`."""
+    return described(kind for kind in KINDS if kind.example.code in codes)
+
+
+def described(kinds: Iterable[Kind]) -> Responses:
+    """The errors of these kinds; a status may have several."""
+    found: Responses = {}
+    for kind in kinds:
+        answer = found.setdefault(kind.example.code, {"model": ErrorBody, "description": "", "content": {}})
+        answer["description"] = f"{answer['description']} {kind.when}".strip()
+        examples = answer["content"].setdefault("application/json", {}).setdefault("examples", {})
+        body = json.loads(bytes(error_answer(kind.example).body))
+        examples[kind.example.title] = {"summary": kind.when, "value": body}
+        if kind.example.code in _TEMPORARY:
+            answer["headers"] = _RETRY_AFTER
+    return found
+
+
+def content(media_type: str, example: str, **schema: Any) -> Responses:
+    """A good answer that is not JSON, text if nothing is said of it, for a route's `responses`.
+
+    The route's `response_class` is `Response`, of no media type: FastAPI takes that of any other for its errors too.
+    """
+    return {200: {"content": {media_type: {"schema": schema or {"type": "string"}, "example": example}}}}
