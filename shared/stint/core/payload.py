@@ -14,8 +14,8 @@ MAX_CONTENT: Final = 16 * 1024 * 1024
 """Bytes of compressed content. As base64 in a sealed payload it must still fit into one request to Vault (32 MiB)."""
 
 
-def says(description: str, **schema: Any) -> msgspec.Meta:
-    """Describe a field for the API's document. `schema` is added to its JSON schema, and not checked when it is read."""
+def documented(description: str, **schema: Any) -> msgspec.Meta:
+    """Describe a field for the API's document. `schema` is added to its JSON schema, and not checked on reading."""
     return msgspec.Meta(description=description, extra_json_schema=schema or None)
 
 
@@ -23,48 +23,52 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The fields of a job, as the API reference names them. Unset fields are "", empty or false."""
 
     qname: Annotated[
-        str, says("The queue, compared in lower case: up to 1000 bytes of UTF-8 without control characters.")
+        str, documented("The queue, compared in lower case: up to 1000 bytes of UTF-8 without control characters.")
     ] = ""
-    container_image: Annotated[str, says("The image, in the form that `docker pull` accepts.")] = ""
+    container_image: Annotated[str, documented("The image, in the form that `docker pull` accepts.")] = ""
     image_pull_policy: Annotated[
-        str, says("When the image is pulled; `IfNotPresent` if not given.", enum=["", "IfNotPresent", "Always"])
+        str, documented("When the image is pulled; `IfNotPresent` if not given.", enum=["", "IfNotPresent", "Always"])
     ] = ""
     content: Annotated[
         str,
-        says("`targz,` and the base64 of a gzipped tar, unpacked over the container's `/` before the start."),
+        documented("`targz,` and the base64 of a gzipped tar, unpacked over the container's `/` before the start."),
     ] = ""
-    entrypoint: Annotated[tuple[str, ...], says("Overrides the image's entrypoint.")] = ()
-    run: Annotated[tuple[str, ...], says("The command; overrides the image's command.")] = ()
-    working_directory: Annotated[str, says("Overrides the image's working directory.")] = ""
-    env_vars: Annotated[tuple[str, ...], says("Environment variables, each as `NAME=value`.")] = ()
+    entrypoint: Annotated[tuple[str, ...], documented("Overrides the image's entrypoint.")] = ()
+    run: Annotated[tuple[str, ...], documented("The command; overrides the image's command.")] = ()
+    working_directory: Annotated[str, documented("Overrides the image's working directory.")] = ""
+    env_vars: Annotated[tuple[str, ...], documented("Environment variables, each as `NAME=value`.")] = ()
     secret_refs: Annotated[
         tuple[str, ...],
-        says("Secrets to inject, each as `variable@path.key`; paths of KV version 2 with their `data/`."),
+        documented("Secrets to inject, each as `variable@path.key`; paths of KV version 2 with their `data/`."),
     ] = ()
     secret_file_type: Annotated[
         str,
-        says("Format of the secrets file: `/secrets.yml` (default) or `/secrets.json`.", enum=["", "yaml", "json"]),
+        documented(
+            "Format of the secrets file: `/secrets.yml` (default) or `/secrets.json`.", enum=["", "yaml", "json"]
+        ),
     ] = ""
-    cont_on_warnings: Annotated[bool, says("Continue if Vault warns about a secret's path.")] = False
-    tty: Annotated[bool, says("Give the command a terminal; its output is then one stream.")] = False
-    expose_vault_token: Annotated[bool, says("Put the job's own Vault token into its container.")] = False
+    cont_on_warnings: Annotated[bool, documented("Continue if Vault warns about a secret's path.")] = False
+    tty: Annotated[bool, documented("Give the command a terminal; its output is then one stream.")] = False
+    expose_vault_token: Annotated[bool, documented("Put the job's own Vault token into its container.")] = False
     timeout: Annotated[
         float,
-        says("Seconds that the container may run; 0 for the server's default, as with the limits below.", minimum=0),
+        documented(
+            "Seconds that the container may run; 0 for the server's default, as with the limits below.", minimum=0
+        ),
     ] = 0
-    mask_secrets: Annotated[bool, says("Replace the values of its secrets in its output.")] = False
+    mask_secrets: Annotated[bool, documented("Replace the values of its secrets in its output.")] = False
     on_lost: Annotated[
         str,
-        says(
+        documented(
             "What its queue does if its runner is lost. Also read from a request that carries a sealed payload.",
             enum=["", "advance", "hold"],
         ),
     ] = ""
-    cpus: Annotated[float, says("Processors' worth of time, such as 0.5.", minimum=0)] = 0
-    memory: Annotated[int | str, says("Bytes, or a number with `k`, `m`, `g` or `t` (powers of 1024).")] = 0
-    pids: Annotated[int, says("Processes and threads at a time.", minimum=0)] = 0
-    network: Annotated[str, says("Its container's network.", enum=["", "bridge", "none"])] = ""
-    read_only: Annotated[bool, says("Its root file system cannot be written to.")] = False
+    cpus: Annotated[float, documented("Processors' worth of time, such as 0.5.", minimum=0)] = 0
+    memory: Annotated[int | str, documented("Bytes, or a number with `k`, `m`, `g` or `t` (powers of 1024).")] = 0
+    pids: Annotated[int, documented("Processes and threads at a time.", minimum=0)] = 0
+    network: Annotated[str, documented("Its container's network.", enum=["", "bridge", "none"])] = ""
+    read_only: Annotated[bool, documented("Its root file system cannot be written to.")] = False
 
 
 _FIELDS: Final = frozenset(JobPayload.__struct_fields__)

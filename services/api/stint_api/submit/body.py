@@ -14,7 +14,7 @@ from stint.core.codec import encode
 from stint.core.errors import TooLargeError, UndecodableError
 from stint.core.jsontext import Scanner, read_object
 from stint.core.limits import check_limits
-from stint.core.payload import MAX_CONTENT, JobPayload, convert, says
+from stint.core.payload import MAX_CONTENT, JobPayload, convert, documented
 from stint.core.subjects import normalise_queue_name
 from stint_api.web.bounds import Share
 
@@ -35,18 +35,20 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     qname: str = ""
     wrap_secret_id: Annotated[
         str,
-        says(
+        documented(
             "A response-wrapping token that holds a secret id of the jobs' AppRole. Spent when the job runs.",
             minLength=1,
         ),
     ] = ""
     cubby_token: Annotated[
-        str, says("A Vault token in whose cubbyhole the sealed job lies. One use of it is spent.")
+        str, documented("A Vault token in whose cubbyhole the sealed job lies. One use of it is spent.")
     ] = ""
-    cubby_path: Annotated[str, says("Where in the cubbyhole, such as `cubbyhole/job`; the key is `payload`.")] = ""
+    cubby_path: Annotated[str, documented("Where in the cubbyhole, such as `cubbyhole/job`; the key is `payload`.")] = (
+        ""
+    )
     payload: Annotated[
         str,
-        says(
+        documented(
             "The sealed job itself, as transit's `encrypt` gave it: in place of the cubbyhole.",
             pattern=r"^(vault:v[0-9]+:[A-Za-z0-9+/]+={0,2})?$",
         ),
