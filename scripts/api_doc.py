@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fastapi import FastAPI
 from scripts.state_machine import member_docs, replace_block, table
 
 from stint.core.job import State
@@ -19,12 +20,17 @@ DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "reference" / "api.md"
 Json = Mapping[str, Any]
 
 
-def openapi() -> dict[str, Any]:
-    """The OpenAPI document. Nothing is connected to."""
+def application() -> FastAPI:
+    """The API. Nothing is connected to."""
     settings = load(ApiSettings, {"STINT_API_ROLE_ID": "none", "STINT_API_SECRET_ID": "none"})
     vault = Vault(settings.vault_addr)
     session = AppRoleSession(vault, settings.api_role_id, "")
-    return create_app(build(settings, Broker(settings.nats_url), vault, session)).openapi()
+    return create_app(build(settings, Broker(settings.nats_url), vault, session))
+
+
+def openapi() -> dict[str, Any]:
+    """Its OpenAPI document."""
+    return application().openapi()
 
 
 def routes(api: Json) -> str:

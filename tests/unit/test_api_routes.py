@@ -1,0 +1,78 @@
+"""An ordinary route that somebody adds behaves as the others do, and stands in the document."""
+
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, HTTPException, Query
+from pydantic import BaseModel, Field
+from scripts.api_doc import application
+
+
+class Thing(BaseModel):
+    """Something."""
+
+    name: str
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    router = APIRouter(prefix="/v1/api/things")
+
+    @router.get("/{number}")
+    async def thing(number: int, size: Annotated[int, Query(ge=1), Field(description="How large.")] = 1) -> Thing:
+        """A thing."""
+        if number == 0:
+            raise HTTPException(409, "There is none.")
+        return Thing(name=f"<{number * size}>")
+
+    found = application()
+    found.include_router(router)
+    return found
+
+
+@pytest.fixture
+def http(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
+
+
+async def test_it_answers_as_the_contract_wants(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/v1/api/things/2", params={"size": 3})
+    assert (answer.status_code, answer.text) == (200, '{"name":"\\u003c6\\u003e"}\n')
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/v1/api/things/x", "number: Input should be a valid integer, unable to parse string as an integer"),
+        ("/v1/api/things/1?size=0", "size: Input should be greater than or equal to 1"),
+    ],
+)
+async def test_a_bad_parameter_is_the_contracts_400(http: httpx.AsyncClient, path: str, error: str) -> None:
+    answer = await http.get(path)
+    assert (answer.status_code, answer.json()) == (400, {"status": "Invalid job request.", "error": error})
+
+
+async def test_what_it_raises_is_the_contracts_error_body(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/v1/api/things/0")
+    assert (answer.status_code, answer.json()) == (409, {"status": "Conflict.", "error": "There is none."})
+
+
+async def test_another_method_is_told_its_own(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/api/things/1")
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "GET", b"")
+
+
+async def test_it_is_measured_by_its_template(http: httpx.AsyncClient) -> None:
+    await http.get("/v1/api/things/1")
+    assert 'path="/v1/api/things/{number}"' in (await http.get("/v1/api/metrics")).text
+
+
+def test_it_stands_in_the_document_and_promises_no_422(app: FastAPI) -> None:
+    operation = app.openapi()["paths"]["/v1/api/things/{number}"]["get"]
+    assert operation["description"] == "A thing."
+    assert set(operation["responses"]) == {"200", "default"}
+    assert operation["responses"]["200"]["content"] == {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}
+    }
