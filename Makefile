@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv demo test chaos docs lint lock up smoke down
+.PHONY: help setup venv demo unit test soak coverage chaos docs lint lock up smoke down
 
 BIN := .venv/bin
 ARGS ?=
@@ -18,10 +18,20 @@ venv:
 demo: setup ## run one sealed job on the embedded stack and show what happens
 	@$(BIN)/python scripts/demo.py
 
-test: setup lint ## lint, types and all tests; `make test ARGS="-k lease"` goes to pytest
+unit: venv ## the tests that need nothing but Python, in seconds
+	$(BIN)/pytest -n 2 tests/unit $(ARGS)
+
+test: setup lint ## lint, types, and all tests that are not marked `soak`; `make test ARGS="-k lease"` goes to pytest
+	@scripts/ensure-registry
+	$(BIN)/pytest -n 3 -m "not soak" $(ARGS)
+
+soak: setup ## the tests that are long by nature: whole stacks, clusters, restarted engines, planted faults
 	@scripts/ensure-registry
 	@scripts/ensure-compose
-	$(BIN)/pytest -n 3 $(ARGS) || { [ $$? -eq 1 ] && $(BIN)/pytest -n 0 --last-failed --last-failed-no-failures=none $(ARGS); }
+	$(BIN)/pytest -n 3 -m soak $(ARGS)
+
+coverage: setup ## lines and branches that unit and contract tests reach; `make coverage ARGS=tests/integration` for others
+	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-report=html -m "not soak" $(or $(ARGS),tests/unit tests/contract)
 
 chaos: setup ## load and faults for CHAOS_SECONDS=300, then what must hold; CHAOS_SEED, _JOBS, _FAULTS, _ENGINE=scripted|docker, _SERVERS=1|3, _KEEP=folder
 	@$(BIN)/python -m tests.chaos

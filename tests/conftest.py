@@ -47,15 +47,24 @@ LONGEST = (
 )
 """Tests that take minutes, longest first: who starts on them last would be waited for."""
 
+API_STACKS = (
+    {"test_compat", "test_retention"},
+    {"test_authentication", "test_container", "test_drain", "test_kill", "test_limits", "test_order", "test_pulls"},
+)
+"""Modules of `tests/api` that have a stack of their own: those about compatibility, and about half of the others."""
+
 _FOUND = ("VAULT_", "BAO_", "NATS_", "STINT_", "GOSTINT_")
 
 
 class ByServers(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """Tests that share servers run in one process: those of a module, and all of `tests/api`."""
+    """Tests that share servers run in one process: those of a module, and those of `tests/api` by their stack."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "tests/api" if path.startswith("tests/api/") else path
+        if not path.startswith("tests/api/"):
+            return path
+        stacks = (number for number, modules in enumerate(API_STACKS) if Path(path).stem in modules)
+        return f"tests/api {next(stacks, 'other')}"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServers:

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from tests.api.client import JOB, UNKNOWN_ID, Api, new_queue, refused, until_term
+from tests.api.client import JOB, UNKNOWN_ID, Api, new_queue, refused
 from tests.support.waiting import until
 
 ROUTES = [
@@ -94,20 +94,6 @@ async def test_a_token_without_a_policy_may_do_nothing(api: Api) -> None:
         error = refused(await http.post(f"{JOB}/{job_id}/release"), 403, "Permission Denied.")
         assert f'"update" on "stint/release/{qname}"' in error
         assert (await http.get(JOB, params={"qname": qname})).json()["total"] == 0
-
-
-async def test_gostints_way_any_valid_token_may_do_everything(compat: Api) -> None:
-    token, qname = await compat.vault.token(), new_queue()
-    running = await compat.submit(until_term(), qname=qname)
-    queued = await compat.submit(qname=qname)
-    await compat.said(running)
-    async with compat.anonymous(**{"X-Auth-Token": token}) as http:
-        assert (await http.get(f"{JOB}/{running}")).json()["_id"] == running
-        assert (await http.delete(f"{JOB}/{queued}")).status_code == 200
-        assert (await http.post(f"{JOB}/kill/{running}")).status_code == 200
-        submitted = await http.post(JOB, json=await compat.plain("echo mine"))
-    assert (await compat.ended(running))["reason"] == "killed"
-    assert (await compat.ended(submitted.json()["_id"]))["output"] == "mine\n"
 
 
 @pytest.mark.parametrize("path", ["/v1/api/health", "/v1/api/vault/info", "/v1/api/metrics", "/login"])

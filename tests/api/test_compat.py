@@ -5,7 +5,7 @@ import json
 import yaml
 
 from tests.api.archive import targz
-from tests.api.client import JOB, Api, Json, new_queue, shell
+from tests.api.client import JOB, Api, Json, new_queue, shell, until_term
 from tests.api.conftest import OUTPUT_LIMIT
 
 
@@ -109,3 +109,17 @@ async def test_output_past_the_cap_is_cut_with_a_marker_while_the_job_goes_on(co
 async def test_output_at_the_cap_is_whole(compat: Api) -> None:
     job = await compat.run(f"head -c {OUTPUT_LIMIT} /dev/zero | tr '\\0' x")
     assert (job["output_truncated"], job["stdout"]) == (False, "x" * OUTPUT_LIMIT)
+
+
+async def test_gostints_way_any_valid_token_may_do_everything(compat: Api) -> None:
+    token, qname = await compat.vault.token(), new_queue()
+    running = await compat.submit(until_term(), qname=qname)
+    queued = await compat.submit(qname=qname)
+    await compat.said(running)
+    async with compat.anonymous(**{"X-Auth-Token": token}) as http:
+        assert (await http.get(f"{JOB}/{running}")).json()["_id"] == running
+        assert (await http.delete(f"{JOB}/{queued}")).status_code == 200
+        assert (await http.post(f"{JOB}/kill/{running}")).status_code == 200
+        submitted = await http.post(JOB, json=await compat.plain("echo mine"))
+    assert (await compat.ended(running))["reason"] == "killed"
+    assert (await compat.ended(submitted.json()["_id"]))["output"] == "mine\n"

@@ -28,13 +28,13 @@ async def test_all_values_are_strings(api: Api) -> None:
     assert body["operating_system"]
 
 
-@pytest.mark.parametrize("key", KEYS)
-async def test_one_value(api: Api, key: str) -> None:
-    answer = await api.http.get("/v1/api/health", params={"k": key})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
-    assert "\n" not in answer.text
-    assert re.fullmatch(r"\d+", answer.text) if key in NUMBERS else answer.text
+async def test_one_value(api: Api) -> None:
+    for key in KEYS:
+        answer = await api.http.get("/v1/api/health", params={"k": key})
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert "\n" not in answer.text
+        assert re.fullmatch(r"\d+", answer.text) if key in NUMBERS else answer.text
 
 
 @pytest.mark.parametrize("key", ["", "junk", "STATE", "state ", "a&k=state"])

@@ -15,6 +15,7 @@ SHORT = Plan(seed=593, seconds=25, jobs=80, faults=8, runners=3, queues=12)
 """Its seed gives one fault of each kind but one, some longer than a lease."""
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 async def test_a_short_run_has_no_violation() -> None:
     report = await run(SHORT)

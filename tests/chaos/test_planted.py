@@ -13,7 +13,7 @@ from tests.chaos.plan import Plan
 from tests.chaos.run import Report, run
 from tests.chaos.schedule import Fault
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]
 
 SMALL = Plan(
     seed=1,

@@ -17,7 +17,7 @@ from tests.support.registry import Registry
 from tests.support.servers import running
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(240)  # the first one builds
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]  # the first one builds
 
 SERVICES = ("api", "projector", "runner")
 

@@ -27,6 +27,8 @@ from tests.support.containers import OpenBao
 from tests.support.servers import BaoProcess, NatsProcess, free_port
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:

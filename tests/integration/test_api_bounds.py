@@ -113,6 +113,7 @@ async def test_a_json_bomb_costs_little(start: Start, bomb: bytes, code: int) ->
         assert resident(process, "VmHWM") - before < 30
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("letter", ["x", "\U0001f600"], ids=["ascii", "wide"])
 async def test_large_submissions_at_the_same_time_stay_within_the_bound(start: Start, letter: str) -> None:
     """A string with one character outside of ASCII takes four times its bytes."""

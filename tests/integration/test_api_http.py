@@ -58,15 +58,6 @@ async def test_a_wrong_method_is_an_empty_405(bench: Bench, method: str, path: s
     assert (answer.status_code, answer.content) == (405, b"")
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/v1/api/job", "/v1/api/health", "/nowhere"])
-async def test_a_trailing_slash_is_redirected_with_its_query(
-    stranger: httpx.AsyncClient, method: str, path: str
-) -> None:
-    answer = await stranger.request(method, f"{path}/?skip=1&qname=a%20b")
-    assert (answer.status_code, answer.headers["location"]) == (301, f"{path}?skip=1&qname=a%20b")
-
-
 async def test_a_redirect_never_leads_to_another_host(stranger: httpx.AsyncClient) -> None:
     answer = await stranger.get("http://api//elsewhere.example/")
     assert (answer.status_code, "location" in answer.headers) == (404, False)

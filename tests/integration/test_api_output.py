@@ -249,6 +249,7 @@ async def test_lost_chunks_are_not_complete(bench: Bench) -> None:
     assert await writer.raw() == b""
 
 
+@pytest.mark.soak
 async def test_large_output_is_whole_and_takes_little_memory(fresh: Bench, large: Writer) -> None:
     pieces = large_pieces(LARGE)
     parts = {name: b"".join(data for stream, data in pieces if stream == name) for name in ("stdout", "stderr")}
@@ -266,6 +267,7 @@ async def test_large_output_is_whole_and_takes_little_memory(fresh: Bench, large
     assert fresh.memory().peak - before < GROWTH
 
 
+@pytest.mark.soak
 async def test_a_page_of_large_jobs_takes_little_memory(fresh: Bench, large: Writer) -> None:
     small = await fresh.job(("stdout", b"<small>"))
     for writer in (large, small):

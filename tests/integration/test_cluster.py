@@ -47,7 +47,7 @@ SOURCED = 120.0
 SOURCED_SOON = 20.0
 """The same where somebody sees to it: 8 measured."""
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from tests.support.outputs import written
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.second_engine import EngineProcess, second_engine
 
+pytestmark = pytest.mark.soak
+
 LINES = 60
 WRITER = f"n=1; while [ $n -le {LINES} ]; do echo line $n; n=$((n+1)); sleep 0.4; done"
 """24 seconds: it writes before, during and after the restart, which takes ten.

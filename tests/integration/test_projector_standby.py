@@ -99,6 +99,7 @@ async def live(broker: Broker, job_id: str, life: tuple[Any, ...]) -> None:
         await log.append(TOKEN, job_id, fact())
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "killed"])
 @pytest.mark.timeout(180)
 async def test_a_standby_takes_over_in_the_middle_of_a_load(

@@ -26,6 +26,8 @@ from tests.support.runner_bench import PASSWORD, Bench, make_bench
 from tests.support.runner_process import LEASE, RunnerProcess, runner_process
 from tests.support.waiting import until, until_true
 
+pytestmark = pytest.mark.soak
+
 QUEUE = "deploys"
 TOKEN = queue_token(QUEUE)
 COUNT = "for n in 1 2 3 4 5 6 7 8; do echo $n; echo e$n >&2; sleep 0.5; done"

@@ -112,6 +112,7 @@ async def test_hints_name_the_queue_and_carry_no_payload(broker: Broker, queues:
         assert await anext(hints) == "me"
 
 
+@pytest.mark.soak
 async def test_more_than_a_thousand_queues(broker: Broker, queues: JetStreamWorkQueues) -> None:
     log = JetStreamEventLog(broker)
     tokens = [queue_token(f"queue {number}") for number in range(1100)]

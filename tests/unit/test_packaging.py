@@ -1,4 +1,5 @@
 import importlib.metadata
+import platform
 import subprocess
 import sys
 import tomllib
@@ -83,8 +84,7 @@ def test_every_requirement_has_a_hash_and_no_file_an_address() -> None:
 def test_what_is_installed_is_what_is_pinned() -> None:
     if Path(sys.prefix) != ROOT / ".venv":
         pytest.skip("only .venv is made from the requirements")
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for name, version in _pins("test", python).items():
+    for name, version in _pins("test", platform.python_version()).items():
         assert importlib.metadata.version(name) == str(version)
 
 
@@ -131,10 +131,12 @@ def _pins(name: str, python: str) -> dict[str, Version]:
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     lines = [line.rstrip("\\ ") for line in text.splitlines() if line[:1].isalnum()]
     needs = [Requirement(line) for line in lines]
+    full = python if python.count(".") > 1 else f"{python}.0"
+    environment = {"python_version": ".".join(full.split(".")[:2]), "python_full_version": full}
     return {
         canonicalize_name(need.name): Version(next(iter(need.specifier)).version)
         for need in needs
-        if need.marker is None or need.marker.evaluate({"python_version": python, "python_full_version": f"{python}.0"})
+        if need.marker is None or need.marker.evaluate(environment)
     }
 
 
