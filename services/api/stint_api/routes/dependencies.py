@@ -1,4 +1,4 @@
-"""What routes depend on: who calls, the parts that do the work, and a submission read within bounds."""
+"""The dependencies of routes: the caller, the services, and a submission whose size is bounded."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,11 +25,11 @@ from stint_api.web.bounds import OpenStreams, RequestBytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What does the work of the routes: one application's, in `app.state.services`.
+    """The objects that do the work of the routes. Each application keeps its own in `app.state.services`.
 
     Attributes:
         readyz: answers whether the API can do its work.
-        closing: set when the server is about to end: live streams then end too.
+        closing: set when the server is shutting down; live streams then end.
         stdout_only: a job's `output` is stdout only, as GoStint has it.
     """
 
@@ -49,7 +49,7 @@ class Services:
 
 
 def services(request: Request) -> Services:
-    """Those of the application that was asked."""
+    """The services of the application that received the request."""
     found: Services = request.app.state.services
     return found
 
@@ -59,7 +59,7 @@ TOKEN = APIKeyHeader(name="X-Auth-Token", scheme_name="VaultToken", description=
 
 
 def caller(request: Request, _token: Annotated[str | None, Security(TOKEN)]) -> Identity:
-    """Who calls. `Gate` has asked Vault already: it does so before it is known whether there is such a route."""
+    """The caller. `Gate` has already checked the token with Vault, before the route was looked up."""
     identity: Identity = request.state.caller
     return identity
 
@@ -67,18 +67,18 @@ def caller(request: Request, _token: Annotated[str | None, Security(TOKEN)]) -> 
 def idempotency_key(
     keys: Annotated[
         list[str] | None,
-        Header(alias=HEADER, description="The same caller, key and body give the same job, whenever they come again."),
+        Header(alias=HEADER, description="A repeat with the same caller, key and body returns the same job."),
         WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}),
     ] = None,
 ) -> str | None:
-    """The request's key. All of them are looked at, since a second one would be a mistake."""
+    """The request's key. All headers of this name are read, because a second one is an error."""
     return read_key(keys or ())
 
 
 async def submission(request: Request, parts: ServicesOf) -> AsyncIterator[Submission]:
-    """The body, read here and not by FastAPI: as JSON whatever its Content-Type, and within bounds.
+    """The body. It is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds.
 
-    Its bytes count until the route is done with it.
+    Its bytes count towards the limit until the route returns.
     """
     with parts.request_bytes.share() as share:
         yield parse_submission(await read_body(request, share))

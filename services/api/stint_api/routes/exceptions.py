@@ -1,4 +1,4 @@
-"""How whatever a route raises is answered."""
+"""Exception handlers: they turn what a route raises into the contract's answers."""
 
 from http import HTTPStatus
 
@@ -14,7 +14,7 @@ from stint_api.web.paths import routes_at
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Each error becomes the contract's error body, but for those of routing itself."""
+    """Answer each error with the error body. Only an unknown path or method is answered without it."""
     app.add_exception_handler(StintError, _on_stint_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -27,7 +27,7 @@ async def _on_stint_error(_request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:
-    """Parameters that are not as their models want them. The sentence names them, and none of their values."""
+    """Invalid parameters. The sentence names them, never their values."""
     if not isinstance(error, RequestValidationError):
         raise error
     wrong = (f"{found['loc'][-1]}: {found['msg'].removeprefix('Value error, ')}" for found in error.errors())
@@ -35,7 +35,7 @@ async def _on_invalid_request(_request: Request, error: Exception) -> Response:
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
-    """Routing's own errors: an unknown path, or a path that does not know the method. And what a route raises."""
+    """Errors of routing (an unknown path or method), and HTTP errors that a route raises itself."""
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -17,7 +17,7 @@ from stint_api.routes.responses import BAD_HEALTH_KEY, Responses, content, descr
 
 _NOT_READY: Final[Responses] = {
     503: {
-        "description": "It cannot: says what is missing.",
+        "description": "The API cannot do its work; the text says what is missing.",
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
@@ -34,7 +34,7 @@ async def health(
     services: ServicesOf,
     k: Annotated[str | None, Query(description="Only the value of this key, as plain text.")] = None,
 ) -> Mapping[str, str] | Response:
-    """Counts of jobs and figures of the runners' engines, all as text; with `k` only that value."""
+    """Counts of jobs and figures of the runners' engines, all as text; `k` selects one value."""
     figures = await _figures(services)
     if k is None:
         return figures
@@ -45,19 +45,19 @@ async def health(
 
 @router.get("/v1/api/vault/info")
 async def vault_info(services: ServicesOf) -> VaultInfoBody:
-    """Where Vault is, for clients."""
+    """The address of Vault, for clients."""
     return services.vault_info
 
 
 @router.get("/v1/api/metrics", response_class=Response, responses=content(CONTENT_TYPE_PLAIN_0_0_4, ""))
 async def metrics(services: ServicesOf) -> Response:
-    """All figures of this process, in Prometheus' text format."""
+    """Metrics of this process, in the text format of Prometheus."""
     return await services.metrics.endpoint()
 
 
 @router.get("/readyz", response_class=Response, responses=content("text/plain", "ready\n") | _NOT_READY)
 async def readyz(services: ServicesOf, request: Request) -> Response:
-    """Whether the API can do its work, and if not what is missing."""
+    """Whether the API can do its work; if not, a 503 says what is missing."""
     return await services.readyz(request)
 
 

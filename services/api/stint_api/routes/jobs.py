@@ -1,4 +1,4 @@
-"""The routes under /v1/api/job. Whoever gets here has shown a good token."""
+"""The routes under /v1/api/job. Every caller of them has shown a valid token."""
 
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -24,12 +24,12 @@ from stint_api.web.streaming import answer
 
 PATH: Final = "/v1/api/job"
 _NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-"""What a job wrote must not become a script or a page of this host."""
+"""A browser must not run or show a job's output as a script or a page of this host."""
 
 _BODY: Final = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": SubmitBody.model_json_schema()}}}
 }
-"""Described here, since it is not FastAPI that reads it: see `dependencies.submission`."""
+"""Described here because FastAPI does not read the body: `dependencies.submission` does."""
 _EVENT: Final[dict[str, Any]] = {
     "description": "Each event of the stream.",
     "type": "object",
@@ -72,7 +72,7 @@ async def submit(services: ServicesOf, caller: Caller, key: IdempotencyKey, subm
 
 @router.get("", response_model=ListBody)
 async def list_jobs(services: ServicesOf, caller: Caller, query: Annotated[JobQuery, Query()]) -> Response:
-    """The jobs that can be seen, the last submitted first. May lag by a second."""
+    """The jobs that the caller may read, newest first. The list may lag by a second."""
     found = [job for job in services.index.jobs() if query.wants(job)]
     readable = await services.auth.allowed(caller, READ, {job.qname for job in found})
     found = [job for job in found if job.qname in readable]
@@ -90,9 +90,9 @@ async def get(
     services: ServicesOf,
     caller: Caller,
     job_id: JobId,
-    output: Annotated[UnlessFalse, Query(description="Without it, if `false`.")] = True,
+    output: Annotated[UnlessFalse, Query(description="`false` omits the output.")] = True,
 ) -> Response:
-    """A job with its output so far; `?output=false` leaves the output out."""
+    """A job and its output so far; `?output=false` omits the output."""
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id)
     if output:
@@ -103,14 +103,14 @@ async def get(
 
 @router.delete("/{job_id}", responses=_ONE)
 async def delete(services: ServicesOf, caller: Caller, job_id: JobId) -> DeletedBody:
-    """Delete a job that does not run."""
+    """Delete a job that is not running."""
     await services.jobs.delete(caller, job_id)
     return DeletedBody(_id=job_id)
 
 
 @router.post("/kill/{job_id}", responses=_ONE)
 async def kill(services: ServicesOf, caller: Caller, job_id: JobId) -> KillBody:
-    """Ask for a job's end."""
+    """Kill a job: a queued one ends at once, a running one is stopped."""
     before = await services.jobs.kill(caller, job_id)
     requested = before.kill_requested or not before.terminal
     shown = view(before)
@@ -119,7 +119,7 @@ async def kill(services: ServicesOf, caller: Caller, job_id: JobId) -> KillBody:
 
 @router.post("/{job_id}/release", responses=_ONE)
 async def release(services: ServicesOf, caller: Caller, job_id: JobId) -> ReleasedBody:
-    """Give up the lost runner of a held job: the job ends, and its queue goes on."""
+    """Give up a held job whose runner was lost: the job ends, and its queue continues."""
     before = await services.jobs.release(caller, job_id)
     return ReleasedBody(_id=job_id, status=before.state, released=True)
 
@@ -131,7 +131,7 @@ async def get_output(
     job_id: JobId,
     stream: Annotated[Literal["stdout", "stderr"] | None, Query(description="Only this stream.")] = None,
 ) -> Response:
-    """A job's output so far, as the bytes that it wrote; `?stream=stdout` or `stderr` gives one of the two."""
+    """A job's output so far, as the bytes that it wrote; `?stream=stdout` or `stderr` selects one stream."""
     job = await services.jobs.find(caller, job_id)
     output = await Snapshot.take(services.output, job.token, job.job_id)
     return await answer(_raw(output, stream), media_type=_BYTES, headers=_NOT_FOR_PAGES)
@@ -139,7 +139,7 @@ async def get_output(
 
 @router.get("/{job_id}/events", response_class=Response, responses=_ONE | _STREAM_OF_EVENTS)
 async def events(services: ServicesOf, caller: Caller, job_id: JobId, last_event_id: LastEventId = "") -> Response:
-    """A job's facts and output as Server-Sent Events: `fact`, `output`, and at last `end` (or `refused`)."""
+    """A job's events and output as Server-Sent Events: `fact`, `output`, and finally `end` (or `refused`)."""
     job = await services.jobs.find(caller, job_id)
     position = Position.parse(last_event_id)
     live = LiveJob(services.jobs.log, services.output, job, position, render=documents.last_seen)

@@ -1,4 +1,4 @@
-"""What requests and answers look like. Fields that are read or stored as a struct are declared there, once."""
+"""Bodies of requests and answers. Fields that are parsed or stored as a struct are declared there, once."""
 
 from collections.abc import Collection
 from typing import Annotated, Any, Final, Literal
@@ -29,7 +29,7 @@ REASONS: Final = {
 }
 """Each word that a job's `reason` can be, and its meaning."""
 SHOWN: Final = tuple(state for state in State if state is not State.DELETED)
-"""What clients see of the states: a job that was deleted is gone."""
+"""The states that clients see: a deleted job is not shown."""
 JOB_ID: Final = "65f0c2a19b3e4d5f6a7b8c9d"
 """The id in the examples."""
 
@@ -53,9 +53,9 @@ class Body(BaseModel):
 def body_of(
     *shapes: type[msgspec.Struct], leave_out: Collection[str] = (), required: Collection[str] = ()
 ) -> type[Body]:
-    """A body with the fields of these structs, as they are declared and described there.
+    """A base class with the fields of these structs, and their descriptions.
 
-    `required` are those that a body must have, though the struct can do without.
+    `required` fields have a default in the struct, and must be in the body nevertheless.
     """
     found = {field.name: field for shape in shapes for field in msgspec.structs.fields(shape)}
     fields: dict[str, Any] = {
@@ -93,12 +93,12 @@ class SubmitBody(body_of(Envelope, JobPayload, required={"wrap_secret_id"})):  #
 
 
 class SubmittedBody(Body):
-    """A job that was taken."""
+    """A job that was accepted."""
 
     job_id: Annotated[str, Field(pattern="^[0-9a-f]{24}$", examples=[JOB_ID])] = Field(alias="_id")
     """The job's id."""
     status: Literal["queued"]
-    """It waits for its turn."""
+    """The job waits for its turn."""
     qname: Annotated[str, Field(examples=["deploys"])]
     """Its queue, lower-cased."""
 
@@ -136,7 +136,7 @@ class JobBody(body_of(JobView, leave_out={"sequence"}, required={"held", "output
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     status: Status
-    """Where it stands."""
+    """Its state."""
     reason: Reason
     """Why it did not succeed, in one word."""
     output: str
@@ -167,25 +167,25 @@ class ListBody(Body):
 
 
 class DeletedBody(Body):
-    """A job that is gone."""
+    """A job that was deleted."""
 
     job_id: Annotated[str, Field(examples=[JOB_ID])] = Field(alias="_id")
     """The id as it was in the request."""
 
 
 class KillBody(DeletedBody):
-    """A kill that was taken note of."""
+    """The answer to a kill."""
 
     container_id: Annotated[str, Field(examples=["9b1f" * 16])]
     """The engine's id of its container, "" if it has none."""
     status: Annotated[Status, Field(examples=["running"])]
     """Its status before the kill."""
     kill_requested: Annotated[bool, Field(examples=[True])]
-    """Whether its end has been asked for, now or before; false if it was over already."""
+    """Whether a kill was requested; false if the job had already ended."""
 
 
 class ReleasedBody(DeletedBody):
-    """A job whose queue goes on."""
+    """A job whose queue continues."""
 
     status: Annotated[Status, Field(examples=["running"])]
     """Its status before the release."""
@@ -194,7 +194,7 @@ class ReleasedBody(DeletedBody):
 
 
 class VaultInfoBody(Body):
-    """Where Vault is."""
+    """The addresses of Vault."""
 
     vault_addr: Annotated[str, Field(examples=["http://127.0.0.1:8200"])]
     """For the services."""

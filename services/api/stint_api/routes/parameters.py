@@ -1,4 +1,4 @@
-"""What routes take besides their body: read, checked and described in one place."""
+"""The parameters of routes: how they are parsed, checked and documented."""
 
 import re
 from datetime import UTC, datetime
@@ -19,9 +19,10 @@ _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 JobId = Annotated[
     str, Path(description="The job's id.", examples=[JOB_ID], json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})
 ]
-"""Checked where the job is looked for: an answer repeats it as it was in the request."""
+"""Checked where the job is looked up, since answers repeat the id exactly as it was in the request."""
 LastEventId = Annotated[
-    str, Header(alias="Last-Event-ID", description="Go on behind this event; from the beginning, if it is none.")
+    str,
+    Header(alias="Last-Event-ID", description="Continue after this event; any other text starts from the first."),
 ]
 
 
@@ -38,7 +39,7 @@ def _true_or_false(value: object) -> object:
 
 
 def _time(value: object) -> object:
-    """Those of RFC 3339, where pydantic would take numbers too; without a zone in UTC."""
+    """Accept RFC 3339 only, where pydantic would accept numbers too. A time without a zone is UTC."""
     if not isinstance(value, str):
         return value
     try:
@@ -50,35 +51,35 @@ def _time(value: object) -> object:
 
 Decimal = Annotated[int, BeforeValidator(_decimal)]
 Time = Annotated[datetime, BeforeValidator(_time)]
-# Any other word leaves the default.
+# Any other text leaves the default.
 OnlyIfTrue = Annotated[bool, BeforeValidator(lambda value: value in {True, "true"})]
 UnlessFalse = Annotated[bool, BeforeValidator(lambda value: value not in {False, "false"})]
 
 
 class JobQuery(BaseModel):
-    """A page of the list, and which jobs belong in it. Parameters that are not known are ignored."""
+    """Which jobs to list, and which page of them. Unknown parameters are ignored."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     skip: Decimal = Field(0, ge=0)
-    """Leave out this many."""
+    """How many jobs to skip."""
     limit: Decimal = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    """Jobs a page."""
+    """Jobs per page."""
     qname: Annotated[str, AfterValidator(normalise_queue_name)] | None = None
-    """Only of this queue."""
+    """Only jobs of this queue."""
     status: Status | None = None
-    """Only in this status."""
+    """Only jobs with this status."""
     held: Annotated[bool, BeforeValidator(_true_or_false)] | None = None
-    """Only those that are held, or that are not."""
+    """Only jobs that are held (`true`), or that are not (`false`)."""
     submitted_after: Time | None = None
-    """Only later than this."""
+    """Only jobs submitted after this time."""
     submitted_before: Time | None = None
-    """Only earlier than this."""
+    """Only jobs submitted before this time."""
     output: OnlyIfTrue = False
-    """With their output."""
+    """`true` includes each job's output."""
 
     def wants(self, job: JobView) -> bool:
-        """Whether a job is in the list."""
+        """Whether the job passes the filters."""
         if self.qname is not None and job.qname != self.qname:
             return False
         if self.status is not None and job.status != self.status:

@@ -1,4 +1,4 @@
-"""What the document says of answers that a route's return type does not show: errors above all."""
+"""Answers that a route's return type does not describe: errors, and bodies that are not JSON."""
 
 import json
 from collections.abc import Iterable
@@ -60,10 +60,10 @@ KINDS: Final = (
         "NATS or Vault cannot be reached, or the API has too many requests or connections.",
     ),
 )
-"""Every kind of error there is, with one sentence of those that it comes with."""
+"""Every kind of error, each with an example."""
 BAD_HEALTH_KEY: Final = Kind(RefusalError(400, "Invalid health metric key", title=INVALID_REQUEST), NO_TOKEN)
 ANY_ERROR: Final[Responses] = {"default": {"model": ErrorBody, "description": "Any other error."}}
-"""For the whole application: without it FastAPI would promise a 422, which there never is."""
+"""For the whole application. Without it FastAPI would document a 422, which is never answered."""
 
 
 def errors(*codes: int) -> Responses:
@@ -86,8 +86,8 @@ def described(kinds: Iterable[Kind]) -> Responses:
 
 
 def content(media_type: str, example: str, **schema: Any) -> Responses:
-    """A good answer that is not JSON, text if nothing is said of it, for a route's `responses`.
+    """A successful answer that is not JSON, for a route's `responses`; without a schema it is text.
 
-    The route's `response_class` is `Response`, of no media type: FastAPI takes that of any other for its errors too.
+    The route's `response_class` must be `Response`: FastAPI would use the media type of any other for errors too.
     """
     return {200: {"content": {media_type: {"schema": schema or {"type": "string"}, "example": example}}}}
