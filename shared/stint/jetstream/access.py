@@ -1,4 +1,4 @@
-"""How NATS is reached: addresses, certificates and credentials, as nats-py wants them."""
+"""Access to NATS: addresses, certificates and credentials, in the form that nats-py needs."""
 
 import re
 import ssl
@@ -15,7 +15,7 @@ from stint.jetstream.driver import TlsClient
 from stint.process.settings import Settings
 
 SECURE: Final = frozenset({"tls", "wss"})
-"""Schemes that ask for TLS."""
+"""Schemes that require TLS."""
 WEB_SOCKETS: Final = frozenset({"ws", "wss"})
 """Schemes of WebSockets, for which nats-py needs aiohttp."""
 SCHEMES: Final = frozenset({"nats"}) | SECURE | WEB_SOCKETS
@@ -29,7 +29,7 @@ _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Where NATS is, and what opens it. TLS is required of every server if one address or a certificate asks for it.
+    """Addresses and credentials of NATS. If one address or a certificate requires TLS, all servers must use it.
 
     Attributes:
         url: servers, comma-separated. Credentials can be part of it.
@@ -40,7 +40,7 @@ class Access:
         nkey: a user's seed.
 
     Raises:
-        ConfigError: one of these is not what it should be, by the name of its setting.
+        ConfigError: names the setting that is wrong.
     """
 
     url: str = field(repr=False)
@@ -61,7 +61,7 @@ class Access:
         self._check_credentials()
 
     def _check_credentials(self) -> None:
-        # nats-py would look for the end of another text for ever.
+        # With any other text nats-py would search for its end for ever.
         if self.creds and not _CREDS.search(self.creds):
             raise ConfigError("STINT_NATS_CREDS: not a credentials file of NATS.")
         if self.nkey and not _SEED.fullmatch(self.nkey):
@@ -69,7 +69,7 @@ class Access:
 
     @classmethod
     def of(cls, settings: Settings) -> "Access":
-        """What a service's settings say."""
+        """The access that a service's settings describe."""
         return cls(
             url=settings.nats_url,
             cacert=settings.nats_cacert,
@@ -119,7 +119,7 @@ class Access:
 
 
 def _no_password() -> str:
-    """Without this OpenSSL would ask for it on the terminal."""
+    """Keeps OpenSSL from asking for a password on the terminal."""
     raise ValueError("The key is encrypted.")
 
 

@@ -1,4 +1,4 @@
-"""What the server's answers say."""
+"""Interprets the server's answers."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,33 +10,33 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 
 STATUS: Final = "Status"
 SEQUENCE: Final = "Nats-Sequence"
-"""Set by the server on what it reads out of a stream, over whatever the publisher put there."""
+"""Set by the server on messages that it reads from a stream; it overwrites a publisher's own header."""
 
 IN_PROGRESS: Final = 10164
-"""In a cluster: a message to this subject is on its way through the replicas, and it is not known what comes of it."""
+"""In a cluster: a message on this subject is being replicated, and it is not known whether it will be stored."""
 
 
 def status_of(message: Msg) -> str:
-    """Tell a stored message, which has none, from one that the server made itself.
+    """The status of a message that the server itself created, "" for a stored message.
 
-    A publisher can put any header into a message, but neither an ack subject nor the sequence of a stream.
+    A publisher can set any header, but neither an ack subject nor a stream's sequence.
     """
     headers = message.headers or {}
     return "" if message.reply or SEQUENCE in headers else headers.get(STATUS, "")
 
 
 def error_code(answer: Mapping[str, Any]) -> int:
-    """JetStream's own error number of an answer, 0 if it is none; the HTTP-like code says too little."""
+    """JetStream's own error number, 0 if the answer is no error. The HTTP-like code is too coarse."""
     error = answer.get("error")
     return int(error.get("err_code", error.get("code", 0))) if error else 0
 
 
 def check(answer: dict[str, Any]) -> dict[str, Any]:
-    """Hand on an answer that is no error.
+    """Return the answer if it is not an error.
 
     Raises:
-        BrokerUnavailableError: the server cannot do it now.
-        BrokerRefusedError: it will not do it.
+        BrokerUnavailableError: the server cannot carry out the request now.
+        BrokerRefusedError: the server refuses the request.
     """
     if error := answer.get("error"):
         sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."

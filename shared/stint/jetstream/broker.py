@@ -1,4 +1,4 @@
-"""Requests to NATS and JetStream, with their errors as Stint wants them."""
+"""Requests to NATS and JetStream, whose errors are mapped to Stint's."""
 
 import json
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -19,10 +19,10 @@ __all__ = ["Broker", "NoAnswerError", "next_message"]
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
 RECONNECT: Final = 3.0
-"""Seconds that a request waits for another server of a cluster to take over the connection."""
+"""Seconds for which a request waits until another server of a cluster has taken over the connection."""
 
 REPLICA_WAIT: Final = 2.0
-"""Seconds for each message of a direct get: its replica may stand still, and then the leader is asked."""
+"""Seconds for each message of a direct get. Its replica may be frozen; then the leader is asked."""
 
 T = TypeVar("T")
 
@@ -56,15 +56,15 @@ class Broker(Connection):
         headers: Mapping[str, str] | None = None,
         wait: float | None = None,
     ) -> Msg:
-        """Send a request and wait for its answer, at most `wait` seconds, else the connection's own time-out.
+        """Send a request and wait for its answer, for `wait` seconds or the connection's own time-out.
 
         Raises:
-            NoAnswerError: it was sent; whether it was taken is unknown. At once when the connection is lost.
-            BrokerUnavailableError: it was not sent, or nobody listens there.
-            TooLargeError: the server would not take it; nothing was sent.
+            NoAnswerError: it was sent, it is not known whether it was accepted. Raised at once on a lost connection.
+            BrokerUnavailableError: it was not sent, or nobody listens on the subject.
+            TooLargeError: the server would not accept it; nothing was sent.
         """
         if len(data) + HEADER_ROOM > self.client.max_payload:
-            raise TooLargeError(f"A message of {len(data)} bytes is more than NATS takes.")
+            raise TooLargeError(f"A message of {len(data)} bytes is larger than NATS accepts.")
         await self._ready()
         with mapped():
             return await self._unless_lost(
@@ -74,18 +74,18 @@ class Broker(Connection):
             )
 
     async def _ready(self) -> None:
-        """Return if there is a connection. In a cluster another server has it a moment after one is lost."""
+        """Return if there is a connection. In a cluster, wait a moment until another server has taken it over."""
         connected = self.client.is_connected and self.connected.is_set()
         if not connected and not (self._several and await self.connected_within(RECONNECT)):
             raise BrokerUnavailableError
 
     @property
     def _several(self) -> bool:
-        """Whether there are other servers to go to."""
+        """Whether the client knows more than one server."""
         return len(self.client.servers) > 1
 
     async def _unless_lost(self, answer: Coroutine[Any, Any, T]) -> T:
-        """An answer; none comes any more once the connection that asked is lost."""
+        """The answer, unless the connection of the request is lost first."""
         try:
             return await unless(self.lost, answer)
         except InterruptedByEventError:
@@ -94,7 +94,7 @@ class Broker(Connection):
     async def api(
         self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None
     ) -> dict[str, Any]:
-        """A request to the JetStream API. An answer that is an error comes back under `error`.
+        """Send a request to the JetStream API. An error is returned under `error`.
 
         Args:
             subject: without the prefix.
@@ -108,16 +108,16 @@ class Broker(Connection):
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, wait: float | None = None
     ) -> dict[str, Any]:
-        """Publish into a stream and wait for its acknowledgement, which may hold an `error`."""
+        """Publish to a stream and wait for its acknowledgement, which may contain an `error`."""
         answer = await self.request(subject, data, headers=headers, wait=wait)
         parsed: dict[str, Any] = json.loads(answer.data) if answer.data else {}
         return parsed
 
     async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
-        """Messages straight from a stream's nearest replica: a batch or a `multi_last`. Empty if there is none.
+        """Read messages from a stream's nearest replica: a batch or a `multi_last`. Empty if there are none.
 
         Raises:
-            NoAnswerError: that replica does not answer. In a cluster another one was asked too.
+            NoAnswerError: the replica did not answer. In a cluster another one was asked too.
             BrokerRefusedError: the stream refused the request.
         """
         try:
@@ -136,7 +136,7 @@ class Broker(Connection):
                 return await self._unless_lost(collect(subscription, min(self.timeout, REPLICA_WAIT)))
 
     async def send(self, subject: str, data: bytes = b"", *, reply: str = "") -> None:
-        """Publish without waiting for anything.
+        """Publish without waiting for an answer.
 
         Raises:
             BrokerUnavailableError: it was not sent.
@@ -148,7 +148,7 @@ class Broker(Connection):
 
     @asynccontextmanager
     async def subscribe(self, subject: Any, **options: Any) -> AsyncIterator[Subscription]:
-        """A subscription for the duration of the block. `subject` may be a function that makes one."""
+        """A subscription for the duration of the block. `subject` may be a function that returns the subject."""
         await self._ready()
         with mapped():
             subscription = await self.client.subscribe(subject() if callable(subject) else subject, **options)

@@ -1,4 +1,4 @@
-"""One process's connection to NATS, over all outages."""
+"""A process's connection to NATS, which is restored after every outage."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -16,35 +16,35 @@ log = structlog.get_logger()
 CONNECT_WAIT: Final = 2.0
 """Seconds between two attempts to connect."""
 PING_INTERVAL: Final = 4
-"""Seconds; with two unanswered pings a server that stands still is left within 12, before a runner would fence."""
+"""Seconds. After two unanswered pings a frozen server is left, within 12 s: before a runner would fence."""
 SAY_AGAIN: Final = 30.0
-"""Seconds without hearing a reason for failing, after which it is news again. Attempts are 2 s apart, and several
-servers may fail in turns, each for a reason of its own."""
+"""Seconds after which the same reason for a failure is logged again if it has not occurred meanwhile. Attempts are 2 s
+apart, and several servers may fail in turns, each for its own reason."""
 
 T = TypeVar("T")
 
 
 class Connection:
-    """One process's connection. It is made in the background and kept for ever, through any number of outages.
+    """A process's connection. It is established in the background, and again after every outage.
 
-    The client gives up for good on some of the server's errors, as when its password is changed under it. Whoever made
-    it waits for that with `while_open`, and ends the process: a supervisor starts it again.
+    After some errors of the server, such as a changed password, the client gives up for good. The owner waits for that
+    with `while_open` and ends the process, and a supervisor starts it again.
 
     Attributes:
         connected: set while there is a connection.
-        lost: set when this connection is lost. The next one has another event.
-        closed: set when there will be no connection any more, other than by `close`.
+        lost: set when this connection is lost. The next connection has another event.
+        closed: set when the client has given up for good; not set by `close`.
     """
 
     def __init__(self, access: Access | str, *, name: str = "stint") -> None:
         """Nothing is sent before `start`.
 
         Args:
-            access: where NATS is and what opens it, or only its servers, comma-separated.
+            access: addresses and credentials of NATS, or only its servers, comma-separated.
             name: shown in the server's connection list.
 
         Raises:
-            ConfigError: the servers, the certificates or the credentials are none.
+            ConfigError: the servers, the certificates or the credentials are invalid.
         """
         access = Access(url=access) if isinstance(access, str) else access
         self.client = access.client()
@@ -59,7 +59,7 @@ class Connection:
         self._closing = False
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start connecting in the background."""
         self._connecting = asyncio.create_task(self._connect(), name="nats-connect")
         self._connecting.add_done_callback(self._on_connect_done)
 
@@ -80,16 +80,16 @@ class Connection:
             raise
 
     def check_open(self) -> None:
-        """Do nothing while the connection is there or may come back.
+        """Check that the connection was not closed for good.
 
         Raises:
-            BrokerClosedError: it was closed for good.
+            BrokerClosedError: it was.
         """
         if self.closed.is_set():
             raise BrokerClosedError(f"The connection to NATS was closed for good: {self._failure}")
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._closing = True
         if self._connecting and not self._connecting.done():
             self._connecting.cancel()
@@ -97,10 +97,10 @@ class Connection:
         try:
             await self.client.close()
         except OSError as error:  # it flushes first, and NATS may be gone
-            log.debug("nats was gone at the end", error=type(error).__name__)
+            log.debug("nats was unavailable at the end", error=type(error).__name__)
 
     async def connected_within(self, seconds: float) -> bool:
-        """Whether there is a connection, or is one again by then."""
+        """Whether there is a connection, now or within so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 await self.connected.wait()
@@ -126,7 +126,7 @@ class Connection:
         await self._on_connect()
 
     def _on_connect_done(self, task: "asyncio.Task[None]") -> None:
-        """What ends the attempts, though they go on for ever, is nothing that another attempt would mend."""
+        """Attempts are unlimited, so an error that ends them is one that another attempt would not repair."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._give_up(error)
 
@@ -141,16 +141,16 @@ class Connection:
         self.connected.clear()
         self.lost.set()
         reconnecting = asyncio.current_task()
-        if self.client.is_reconnecting and reconnecting:  # in the task that called this, whose end nobody looks at
+        if self.client.is_reconnecting and reconnecting:  # in the calling task, whose result nobody else checks
             reconnecting.add_done_callback(self._on_connect_done)
 
     async def _on_error(self, error: Exception) -> None:
-        """Say each reason once, and again if it comes back after it was not heard for a while."""
+        """Log each reason once, and again if it returns after `SAY_AGAIN` seconds."""
         reason, now = reason_of(error), asyncio.get_running_loop().time()
         before = self._heard.get(reason, -SAY_AGAIN)
         self._heard[reason] = now
         if now - before >= SAY_AGAIN:
-            said = "nats reported an error" if self.connected.is_set() else "nats not reachable, trying for ever"
+            said = "nats reported an error" if self.connected.is_set() else "nats not reachable, retrying"
             log.warning(said, error=reason)
 
     async def _on_closed(self) -> None:

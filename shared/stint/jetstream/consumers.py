@@ -1,4 +1,4 @@
-"""The durable consumers of WORK, one a queue: made, found, and seen to be another one than before."""
+"""The durable consumers of WORK, one per queue: how they are created, found, and told apart from earlier ones."""
 
 import asyncio
 import random
@@ -16,26 +16,26 @@ NANOSECONDS: Final = 10**9
 INACTIVE_THRESHOLD: Final = 300
 """Seconds without a pull, renewal or pending ack after which the server deletes a queue's consumer."""
 DELETION_PAUSE: Final = (0.05, 0.1)
-"""Seconds to wait, at least and at most, before a consumer is made whose deletion may be under way. A create that
-races with the deletion of the same name loses its directory to it."""
+"""Minimum and maximum of the seconds before a consumer is created whose deletion may be in progress: a deletion that
+is concurrent with a create of the same name removes the new consumer's directory."""
 
 CONSUMER_EXISTS: Final = 10148
-"""A consumer of this name is there, with other settings."""
+"""A consumer with this name exists, with other settings."""
 _CREATE_FAILED: Final = 10012
-"""The server cannot make it. It says so for ever of a consumer that has lost its directory but serves on."""
+"""The server cannot create it. It always says so of a consumer that has lost its directory but still works."""
 _GONE: Final = frozenset({10014, 10059})
 """There is no such consumer, or no such stream."""
 
 
 class ConsumerInfo(NamedTuple):
-    """A consumer as the server has it.
+    """A consumer as the server describes it.
 
     Attributes:
-        created: tells it apart from any that is made later under the same name.
+        created: differs from that of a later consumer with the same name.
         lease: `ack_wait`, in seconds.
         consumer_sequence: number of its last delivery.
         stream_sequence: of that delivery's message.
-        pending: whether a delivery is out and not acknowledged.
+        pending: whether a delivery is not acknowledged yet.
     """
 
     created: str
@@ -46,7 +46,7 @@ class ConsumerInfo(NamedTuple):
 
 
 async def consumer_info(broker: Broker, name: str) -> ConsumerInfo | None:
-    """The consumer of this name, None if there is none."""
+    """The consumer with this name, None if there is none."""
     answer = await broker.api(f"CONSUMER.INFO.{WORK}.{name}")
     if error_code(answer) in _GONE:
         return None
@@ -61,19 +61,19 @@ async def consumer_info(broker: Broker, name: str) -> ConsumerInfo | None:
 
 
 async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bool = False) -> None:
-    """Make a queue's consumer with this lease, or leave the one that is there as it is.
+    """Create a queue's consumer with this lease; an existing one is not changed.
 
     Args:
         broker: the connection.
         token: the queue's token.
-        lease: in seconds. An existing consumer keeps its own: a shorter one would cut leases that are held.
-        deleted: one of this name was there a moment ago.
+        lease: in seconds. An existing consumer keeps its own: a shorter one would cut current leases.
+        deleted: whether one with this name existed a moment ago.
 
     Raises:
-        BrokerRefusedError: the server refuses to make it, and there is none.
+        BrokerRefusedError: the server refuses to create it, and there is none.
     """
     if deleted:
-        await asyncio.sleep(random.uniform(*DELETION_PAUSE))  # noqa: S311 - jitter. The server tells nobody when it is done
+        await asyncio.sleep(random.uniform(*DELETION_PAUSE))  # noqa: S311 - jitter. The server does not say when it is done
     name = consumer_name(token)
     config = {
         "durable_name": name,
@@ -85,12 +85,12 @@ async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bo
         "deliver_policy": "all",
         "inactive_threshold": INACTIVE_THRESHOLD * NANOSECONDS,
     }
-    # Only ever `create`: an update with a shorter ack_wait would cut leases that are being held.
+    # Always `create`: an update with a shorter ack_wait would cut current leases.
     request = {"stream_name": WORK, "config": config, "action": "create"}
     answer = await broker.api(f"CONSUMER.CREATE.{WORK}.{name}", request)
     if error_code(answer) == CONSUMER_EXISTS:
         return
     if error_code(answer) == _CREATE_FAILED and await consumer_info(broker, name):
-        log.warning("consumer has lost its directory and serves on", consumer=name)
+        log.warning("consumer has lost its directory but still works", consumer=name)
         return
     check(answer)

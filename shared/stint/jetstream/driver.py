@@ -1,4 +1,4 @@
-"""Where Stint meets nats-py: its errors as Stint's, and its ways with cancellation put right."""
+"""Adapts nats-py: maps its errors to Stint's, insists on TLS, and repairs its handling of cancellation."""
 
 import asyncio
 from collections.abc import Awaitable, Iterator
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 
 class NoAnswerError(BrokerUnavailableError):
-    """NATS got the request, perhaps, and gave no answer."""
+    """NATS did not answer, and may have received the request."""
 
 
 class TlsClient(Client):
-    """A client that speaks TLS or not at all, as those of NATS in other languages do where they are asked for it.
+    """A client that connects with TLS or not at all, like NATS clients in other languages.
 
-    nats-py by itself encrypts only what the server asks it to: a server that does not ask, or somebody in between who
-    leaves that out of the greeting, would get the credentials in the clear.
+    nats-py itself uses TLS only if the server asks for it. A server that does not ask, or somebody in between who
+    removes that from the greeting, would get the credentials unencrypted.
     """
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Insist on TLS at the greeting, before anything is sent."""
+        """Require TLS when the greeting arrives, before anything is sent."""
         scheme = self._current_server.uri.scheme if self._current_server else ""
         if initial_connection and scheme != "wss":  # which is encrypted already
             if scheme == "ws" or not (info.get("tls_required") or info.get("tls_available")):
@@ -44,12 +44,12 @@ class PlaintextError(nats.errors.Error):
 
 
 class NoRespondersError(BrokerUnavailableError):
-    """Nobody listens on the subject: nothing was taken."""
+    """Nobody listens on the subject, so nothing was accepted."""
 
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """The driver's errors as ours."""
+    """Map the driver's errors to Stint's."""
     try:
         yield
     except (nats.errors.TimeoutError, OSError):
@@ -72,7 +72,7 @@ async def next_message(subscription: Subscription, timeout: float) -> Msg:  # no
 
 
 async def collect(subscription: Subscription, wait: float) -> list[Msg]:
-    """What a direct get answers, until the server says that this was all; `wait` seconds at most for each message.
+    """The answers of a direct get up to the server's end mark; at most `wait` seconds for each message.
 
     Raises:
         BrokerRefusedError: the stream refused the request.
@@ -92,7 +92,7 @@ async def collect(subscription: Subscription, wait: float) -> list[Msg]:
 
 
 async def _cancellable(work: Awaitable[T]) -> T:
-    """Await something of nats-py without losing a cancellation.
+    """Await a call of nats-py without losing a cancellation.
 
     Before Python 3.12 `asyncio.wait_for`, which it uses, swallows one that comes together with the result.
     """
@@ -105,7 +105,7 @@ async def _cancellable(work: Awaitable[T]) -> T:
 
 
 async def quietly_unsubscribe(subscription: Subscription) -> None:
-    """End a subscription; without a connection there is nothing to end."""
+    """End a subscription. Without a connection nothing needs to be done."""
     try:
         await subscription.unsubscribe()
     except nats.errors.Error:

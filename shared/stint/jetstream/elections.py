@@ -1,4 +1,4 @@
-"""Writes across the loss of a leader: the same message again, until it is answered or the time is over."""
+"""Writes during the loss of a leader: the same message is repeated until it is answered or the time is over."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,23 +9,23 @@ from stint.jetstream.broker import RECONNECT, Broker
 from stint.jetstream.driver import NoAnswerError
 
 ELECTION: Final = 10.0
-"""Seconds that a write is repeated. Servers elect after 4 to 9 without a leader's word; 3.8 measured."""
+"""Seconds for which a write is repeated. Servers elect 4 to 9 s after the last message of a leader; 3.8 measured."""
 ANSWER: Final = 2.5
-"""Seconds for each try. The first may have gone to the leader that fell, the next ones must still fit."""
+"""Seconds for each attempt. The first may have gone to the lost leader; the next ones must still fit."""
 PAUSE: Final = 0.1
-"""Seconds between tries: without a leader each is refused at once."""
+"""Seconds between attempts: without a leader each is refused at once."""
 
 T = TypeVar("T")
 
 
 async def across_elections(broker: Broker, write: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a write while it is refused for want of a leader, or not answered. It must be safe to repeat.
+    """Repeat a write that is refused because there is no leader, or not answered. It must be safe to repeat.
 
-    A connection that is lost is waited for no longer than another server needs to take it over: whose only server is
-    gone learns so soon.
+    If the connection is lost, this waits only as long as another server needs to take it over, so that the caller soon
+    learns of the loss of a single server.
 
     Raises:
-        NoAnswerError: one of the tries may have been taken.
+        NoAnswerError: one of the attempts may have been accepted.
         BrokerUnavailableError: none was.
     """
     end = asyncio.get_running_loop().time() + ELECTION

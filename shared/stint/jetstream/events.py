@@ -24,15 +24,15 @@ T = TypeVar("T")
 WRONG_LAST_SEQUENCE: Final = 10071
 """The subject's last sequence is not the expected one."""
 SUBJECT_TAKEN: Final = 10077
-"""The subject has its one message already."""
+"""The subject already has its one message."""
 NO_MESSAGE: Final = 10037
 """There is no such message."""
 BATCH_INCOMPLETE: Final = 10176
-"""The server does not know the batch's first messages: its leader has changed between them. None is stored."""
+"""The server does not know the batch's first messages, because the leader has changed meanwhile. None is stored."""
 BATCH: Final = 256
-"""Messages that one read asks for."""
+"""Messages per read."""
 LOOKS: Final = 3
-"""Looks for what one answer has and another has not, before nobody is believed."""
+"""Attempts to read a message on which two answers disagree."""
 
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 
@@ -63,7 +63,7 @@ class JetStreamEventLog:
             return await self._last_look(token, job_id, events)
 
     async def _publish(self, messages: Sequence[tuple[str, bytes]], headers: dict[str, str]) -> dict[str, Any]:
-        """One message, or an atomic batch whose first message carries the condition."""
+        """Publish one message, or an atomic batch whose first message contains the condition."""
         if len(messages) == 1:
             return await self._broker.publish(*messages[0], headers, ANSWER)
         *first, last = _batch(messages, headers)
@@ -77,7 +77,7 @@ class JetStreamEventLog:
         return answer
 
     async def _last_look(self, token: str, job_id: str, events: Sequence[AnyEvent]) -> Outcome:
-        """Unanswered, facts may still be on their way: only what is there tells anything."""
+        """After no answer the events may still be in transit: only stored events prove anything."""
         try:
             return await self._who_won(token, job_id, events)
         except BrokerUnavailableError:
@@ -86,10 +86,12 @@ class JetStreamEventLog:
     async def _who_won(
         self, token: str, job_id: str, events: Sequence[AnyEvent], *, by_other_facts: bool = False
     ) -> Outcome:
-        """Whose facts stand in the log. Refused for other facts, it lost if these are not there.
+        """Who won the append: compares the stored event's id with ours.
+
+        If the server refused because other events came first (`by_other_facts`), ours being absent means we lost.
 
         Raises:
-            NoAnswerError: these facts, of whoever, are on their way through the replicas.
+            NoAnswerError: such events, ours or another writer's, are still being replicated.
         """
         last = events[-1]
         subject = EventAddress(last.kind, token, job_id).subject
@@ -106,9 +108,9 @@ class JetStreamEventLog:
         try:
             messages = await self._broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
             job = fold(records(messages))
-        except NoAnswerError:  # of a replica that stands still
+        except NoAnswerError:  # the replica may be frozen
             job = None
-        except BrokerRefusedError:  # more subjects than one answer holds: strangers' kinds
+        except BrokerRefusedError:  # more subjects than one answer can hold, published by strangers
             job = await self._load_in_pages(job_id)
         if job is None or job.sequence < at_least:
             # A lagging replica may not have what was acknowledged a moment ago.
@@ -131,8 +133,8 @@ class JetStreamEventLog:
         first = await self._surely(lambda: self._first_submission(job_id), submissions, counts=names_job)
         if first is None:
             return None
-        # Of any kind, known here or not: it counts in the aggregate's sequence. What comes behind it, between one get
-        # and the next, is left out: the later of two new facts could be among what is found, and the other not.
+        # The last event of any kind, known or not, counts in the aggregate's sequence. Events that come after it,
+        # between one get and the next, are omitted: the later of two new events could be found, and the other not.
         last = await self._leader_get({"last_by_subj": event_filter("*", first.token, job_id)})
         if last is None:
             return None
@@ -144,7 +146,7 @@ class JetStreamEventLog:
     async def _surely(
         self, look: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
     ) -> T | None:
-        """What a look at these subjects finds. None if there surely is nothing; what comes meanwhile is found."""
+        """The result of `look` at these subjects; None only if it is proven that there is nothing."""
         for _ in range(LOOKS):
             if (found := await look()) is not None:
                 return found
@@ -153,7 +155,7 @@ class JetStreamEventLog:
         raise BrokerUnavailableError(UNPROVEN)
 
     async def _first_submission(self, job_id: str) -> Record | None:
-        """Of the queue that the job is in; those on subjects that name none are passed over."""
+        """The first submission, which determines the job's queue. Subjects that name no queue are skipped."""
         sequence = 0
         while True:
             request = {"seq": sequence + 1, "next_by_subj": event_filter(Submitted.kind, "*", job_id)}
@@ -165,7 +167,7 @@ class JetStreamEventLog:
             sequence = sequence_of(message)
 
     async def _leader_get(self, request: Mapping[str, object]) -> RawMessage | None:
-        """One message, from the one server that has all that it has acknowledged."""
+        """One message from the stream's leader, which has everything that was acknowledged."""
         answer = await self._broker.api(f"STREAM.MSG.GET.{EVENTS}", request, ANSWER)
         return None if error_code(answer) == NO_MESSAGE else raw_message(check(answer)["message"])
 

@@ -1,4 +1,4 @@
-"""EVENTS as a feed that remembers how far it was read: several readers share it, each event goes to one."""
+"""EVENTS as a feed that remembers its position. Several readers can share it; each event goes to one of them."""
 
 import json
 from collections.abc import AsyncIterator
@@ -17,28 +17,28 @@ log = structlog.get_logger()
 
 _NANOSECONDS: Final = 10**9
 BATCH: Final = 256
-"""Events that one pull asks for, and that may be unacknowledged at a time."""
+"""Events per pull, and events that may be unacknowledged at a time."""
 ACK_WAIT: Final = 5.0
-"""Seconds after which an event that a reader neither acknowledged nor kept goes to another."""
+"""Seconds after which an event without an ack or heartbeat is delivered to another reader."""
 PULL_WAIT: Final = 2.0
-"""Seconds that one pull stays open. A pull that is open across a server's restart stalls, and one of a reader that is
-frozen takes events that nobody reads: together with `ACK_WAIT` that must stay well below 10 s."""
+"""Seconds that a pull stays open. A pull that is open during a server's restart stalls, and one of a frozen reader
+receives events that nobody processes: together with `ACK_WAIT` this must stay well below 10 s."""
 
 
 class EventFeed:
-    """The durable consumer `name` on EVENTS. Events come at least once, and nearly in order."""
+    """The durable consumer `name` on EVENTS. Each event is delivered at least once, and nearly in order."""
 
     def __init__(self, broker: Broker, name: str, *, ack_wait: float = ACK_WAIT) -> None:
-        """`ack_wait` is in seconds, and that of whoever declares it last."""
+        """`ack_wait` is in seconds; the last one to declare the consumer sets it."""
         self._broker = broker
         self._name = name
         self.ack_wait = ack_wait
 
     async def declare(self) -> None:
-        """Make the consumer, from the first event on, if there is none; one with other settings gets these.
+        """Create the consumer, starting at the first event, or update one with other settings.
 
-        One that is as it should be is left alone: a server that made it while it still removed the files of an older
-        one of this name cannot write it again, and refuses to for as long as it runs, though the consumer works.
+        A consumer that has the right settings is not touched. If a server created it while still removing the files of
+        an older one with the same name, it refuses to write it again, although the consumer works.
         """
         config = {
             "durable_name": self._name,
@@ -61,7 +61,7 @@ class EventFeed:
             log.warning("consumer has other settings", stream=EVENTS, consumer=self._name, error=code)
 
     async def pull(self, wait: float = PULL_WAIT) -> AsyncIterator[Msg]:
-        """Events as they come, for about `wait` seconds. Acknowledge each with `ack`, and `keep` it until then."""
+        """Events as they arrive, for about `wait` seconds. Acknowledge each with `ack`, and call `keep` until then."""
         subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}"
         request = {"batch": BATCH, "expires": int(wait * _NANOSECONDS)}
         async with self._broker.subscribe(self._broker.client.new_inbox) as subscription:
@@ -76,9 +76,9 @@ class EventFeed:
                 yield message
 
     async def keep(self, message: Msg) -> None:
-        """This event is still being dealt with: it goes to nobody else for another `ack_wait`."""
+        """Heartbeat: the event is still being processed, and is not delivered again for another `ack_wait`."""
         await self._broker.send(message.reply, IN_PROGRESS)
 
     async def ack(self, message: Msg) -> None:
-        """This event has been dealt with. If the ack is lost the event comes again."""
+        """Acknowledge an event that has been processed. If the ack is lost, the event is delivered again."""
         await self._broker.send(message.reply, ACK)

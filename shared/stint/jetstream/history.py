@@ -1,4 +1,4 @@
-"""The past of the EVENTS stream."""
+"""Bulk reads of the EVENTS stream, and the removal of old events."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ from stint.jetstream.subject_lists import is_literal, subjects_held
 from stint.ports import Place, Strays
 
 BATCH: Final = 256
-"""Facts that one read asks for."""
+"""Events per read."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Bytes that one read asks for."""
+"""Bytes per read."""
 SURVEY_SUBJECTS: Final = 800
-"""Subjects that one survey asks for: the server answers with at most 1024 messages."""
+"""Subjects per survey; the server answers with at most 1024 messages."""
 SURVEY_BYTES: Final = 256 * 1024
-"""Their names' size, a quarter of what a NATS server takes by default."""
+"""Size of the subjects in a survey: a quarter of what a NATS server accepts by default."""
 
 _ENDS: Final = (Ended.kind, Rejected.kind, Deleted.kind)
 _SURVEYED: Final = (Submitted.kind, *_ENDS)
@@ -61,7 +61,7 @@ class JetStreamHistory:
         submitted = await self._held(EVENTS, Submitted.kind)
         if not await self._work_is_up_to_date():
             return None
-        # In this order, for a runner appends the end before it acknowledges: what goes on is seen in one of the two.
+        # In this order, because a runner appends the end before its ack: a healthy job is found in one of the two.
         in_work = await self._held(WORK, Submitted.kind)
         over: set[str] = set()
         if submitted or in_work:
@@ -70,13 +70,13 @@ class JetStreamHistory:
         return Strays(missing=_places(submitted - in_work - over), over=_places(in_work & over))
 
     async def _held(self, stream: str, kind: str) -> set[str]:
-        """`<queue>.<job>` of each fact of this kind. As text, which takes a third of the time that places would."""
+        """`<queue>.<job>` of each event of this kind. Text takes a third of the time that `Place` objects would."""
         pattern = event_filter(kind)
         start = pattern.index("*")
         return {subject[start:] async for subject in subjects_held(self._broker, stream, pattern)}
 
     async def _work_is_up_to_date(self) -> bool:
-        """Whether WORK has had all submissions, as far as its leader has heard of EVENTS, and heard of it just now."""
+        """Whether WORK has received all submissions that its leader knows of, and has heard from EVENTS just now."""
         found = check(await self._broker.api(f"STREAM.INFO.{WORK}"))
         return not any(source["lag"] for source in found["sources"]) and silence(found) < SILENCE
 
@@ -132,7 +132,7 @@ def _places(held: Iterable[str]) -> set[Place]:
 
 
 def _batches(places: Iterable[Place]) -> Iterator[list[str]]:
-    """The subjects to ask for, no more at a time than one request and one answer hold."""
+    """The subjects of these places, in batches that fit into one request and one answer."""
     batch: list[str] = []
     size = 0
     for place in places:
@@ -148,7 +148,7 @@ def _batches(places: Iterable[Place]) -> Iterator[list[str]]:
 
 
 def _own_queue_last(messages: Sequence[Msg]) -> list[str]:
-    """The queues of one job's facts, as filters. That of its first submission is the job's own."""
+    """The queues of a job's events, as filters. The queue of its first submission, the job's own, comes last."""
     addresses = [_address(message) for message in sorted(messages, key=sequence_of)]
     submitted = dict.fromkeys(address.token for address in addresses if address.kind == Submitted.kind)
     others = dict.fromkeys(address.token for address in addresses if address.token not in submitted)
@@ -156,7 +156,7 @@ def _own_queue_last(messages: Sequence[Msg]) -> list[str]:
 
 
 def _address(message: Msg) -> EventAddress:
-    """The parts of the subject, whatever they are: a queue and a job need not be among them."""
+    """The parts of the subject, which need not name a queue or a job."""
     return EventAddress(*subject_of(message).split(".")[1:])
 
 

@@ -1,4 +1,4 @@
-"""When absence can be believed: of a leader that a majority follows at this moment."""
+"""Proves that a message does not exist: only a leader that a majority currently follows can say so."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -19,13 +19,13 @@ _SECOND: Final = 10**9
 async def is_absent(
     broker: Broker, stream: str, subject: str, *, counts: Callable[[str], bool] = lambda _: True
 ) -> bool:
-    """Whether the stream surely has no message on these subjects, or only on such as do not count.
+    """Whether it is proven that the stream has no message on these subjects, except on those that do not count.
 
-    A server that stood still may take itself for the leader for a moment after another was elected, and know nothing of
-    what that one has acknowledged. So the count and the proof of leadership have to stand in one answer.
+    A server that was frozen may believe for a moment that it still leads after another was elected, and not know what
+    that one has acknowledged. Therefore the count and the proof of leadership must come from one answer.
 
     Raises:
-        BrokerUnavailableError: nobody can say.
+        BrokerUnavailableError: it cannot be proven.
     """
     info = check(await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject}, FOLLOWED))
     if any(map(counts, info["state"].get("subjects") or ())):
@@ -36,7 +36,7 @@ async def is_absent(
 
 
 def _is_followed(cluster: Mapping[str, Any]) -> bool:
-    """Whether a majority has answered lately. A server that is alone answers for itself."""
+    """Whether a majority has answered recently. A single server is its own majority."""
     replicas = cluster.get("replicas") or []
     since_answers: list[int] = [replica.get("active", 0) for replica in replicas]  # 0: never heard of
     following = sum(0 < since < FOLLOWED * _SECOND for since in since_answers)

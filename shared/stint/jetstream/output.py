@@ -53,7 +53,7 @@ class JetStreamOutput:
         return int(check(answer)["seq"])
 
     async def _after_doubt(self, token: str, job_id: str, chunk: Chunk, refusal: LogGapError | None) -> int:
-        """The sequence of this very chunk if an earlier try has stored it."""
+        """The sequence of this very chunk if an earlier attempt has stored it."""
         last = await self.last(token, job_id)
         if last is not None and (last.number, last.digest) == (chunk.number, chunk.digest):
             return last.sequence

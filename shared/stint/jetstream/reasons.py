@@ -1,4 +1,4 @@
-"""Why NATS is not reachable, or refuses something: for the log, and without a secret."""
+"""Explains for the log why NATS is not reachable or refuses something, without secrets."""
 
 import os
 import ssl
@@ -17,11 +17,11 @@ _MEANINGS: Final = {
     "account authentication": "the account's credentials have expired or were revoked",
     "permissions violation": "NATS does not permit this to the service's user",
 }
-"""What the server's `-ERR` means, by how it begins. In NATS' protocol an error has no number, only these words."""
+"""Meanings of the server's `-ERR` by its first words. In NATS' protocol an error has no number, only a text."""
 
 
 def reason_of(error: BaseException | None) -> str:
-    """What a connection or a request failed of, in a sentence."""
+    """The reason for the failure of a connection or a request, as a sentence."""
     match error:
         case PlaintextError():
             return str(PlaintextError.__doc__)

@@ -1,4 +1,4 @@
-"""How WORK is filled: the server that leads it receives from the one that leads EVENTS."""
+"""Monitors the filling of WORK, whose leader receives submissions from the leader of EVENTS."""
 
 import math
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from stint.process.waiting import again_and_again
 log = structlog.get_logger()
 
 SILENCE: Final = 5.0
-"""Seconds without a word from EVENTS after which WORK may be behind. There is a heartbeat each second."""
+"""Seconds without a message from EVENTS after which WORK may lag. There is a heartbeat every second."""
 LOOK: Final = 3.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 _NANOSECONDS: Final = 10**9
 
 
@@ -28,10 +28,10 @@ def silence(work: Mapping[str, Any]) -> float:
 
 
 class Sourcing:
-    """Gives WORK another leader when its own does not hear from EVENTS.
+    """Gives WORK a new leader if the current one receives nothing from EVENTS.
 
-    After an election the servers look for each other at intervals: the first time after 10 s, then 20 s, and so on
-    to two minutes (`calculateRetryBackoff` in the server's `stream.go`). A new leader looks at once.
+    After an election a leader retries the connection to EVENTS after 10 s, then 20 s, and so on to two minutes
+    (`calculateRetryBackoff` in the server's `stream.go`). A new leader connects at once.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -39,11 +39,11 @@ class Sourcing:
         self._silent = ""
 
     async def run(self) -> None:
-        """Look now and then until cancelled, through any outage."""
-        await again_and_again(self.look, lambda: LOOK, failed="work not looked at")
+        """Check regularly until cancelled, through any outage."""
+        await again_and_again(self.look, lambda: LOOK, failed="check of the work queues' filling failed")
 
     async def look(self) -> None:
-        """Let the leader step down if it has been silent at the last look already, and EVENTS has a leader."""
+        """Ask the leader to step down if it was silent at the last two checks and EVENTS has a leader."""
         found = check(await self._broker.api(f"STREAM.INFO.{WORK}"))
         cluster = found.get("cluster") or {}
         silent = cluster.get("leader", "") if cluster.get("replicas") and silence(found) >= SILENCE else ""

@@ -1,4 +1,4 @@
-"""What a stream holds, by subject."""
+"""Lists the subjects that have messages in a stream."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,9 +29,9 @@ async def places_held(broker: Broker, stream: str, pattern: str) -> set[Place]:
 
 
 def is_literal(*tokens: str) -> bool:
-    """Whether a filter made of these means what they say.
+    """Whether none of these tokens is a wildcard.
 
-    NATS stores a message that somebody publishes on `log.*.*`, asterisks and all. Its subject, taken for a filter,
-    is everybody's: a purge by it empties the stream.
+    NATS stores a message that somebody publishes on the subject `log.*.*`. Used as a filter, this subject matches all
+    others, so that a purge with it would empty the stream.
     """
     return not any(token in {"*", ">"} for token in tokens)

@@ -33,17 +33,17 @@ _NANOSECONDS: Final = 10**9
 _STREAM_NOT_FOUND: Final = 10059
 
 DUPLICATE_WINDOW: Final = 0.1
-"""Seconds, the least there is: Stint relies on no message id, for a stranger's can make the broker swallow a submit."""
+"""Seconds, the minimum. Stint uses no message ids: with a stranger's id the broker could discard a submission."""
 MAX_QUEUE_CONSUMERS: Final = 100_000
-"""Queues with a live consumer at a time. Must be explicit: the server's own cap is 1000, and -1 does not lift it."""
+"""Queues with a consumer at a time. It must be explicit: the server's own limit is 1000, and -1 does not lift it."""
 MARKER_TTL: Final = 60
-"""Seconds that an expired key's marker stays, for those who follow the bucket."""
+"""Seconds for which the marker of an expired key is kept, for those who follow the bucket."""
 
 DECLARE_PAUSE: Final = 2.0
 """Seconds between two attempts to declare the streams."""
 
 _WILDCARDS: Final = ("{{wildcard(1)}}", "{{wildcard(2)}}", "{{wildcard(3)}}")
-"""The parts of a subject that a republish carries over."""
+"""The parts of a subject that are copied when a message is republished."""
 
 _WRITE_ONCE: Final[Mapping[str, Any]] = {
     "retention": "limits",
@@ -57,11 +57,11 @@ _WRITE_ONCE: Final[Mapping[str, Any]] = {
     "allow_direct": True,
     "duplicate_window": int(DUPLICATE_WINDOW * _NANOSECONDS),
 }
-"""A second publish of the same fact by anyone is refused in the broker."""
+"""The broker refuses a second publish of the same event, whoever sends it."""
 
 
 def stream_configs(replicas: int) -> list[dict[str, Any]]:
-    """What `declare` creates, as the JetStream API wants it (durations in nanoseconds)."""
+    """The streams that `declare` creates, in the form of the JetStream API (durations in nanoseconds)."""
     common = {"storage": "file", "num_replicas": replicas}
     return [
         {
@@ -120,7 +120,7 @@ def _bucket(name: str) -> dict[str, Any]:
 
 
 async def declare(broker: Broker, replicas: int = 1) -> None:
-    """Make what is missing. What is there with other settings is left alone, and said.
+    """Create missing streams. A stream with other settings is not changed; the differences are logged.
 
     Raises:
         BrokerUnavailableError: the server does not answer, or has no JetStream.
@@ -137,7 +137,7 @@ async def declare(broker: Broker, replicas: int = 1) -> None:
 
 
 async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
-    """Declare as soon as NATS takes it, however long that takes. What is in the way is said whenever it changes."""
+    """Declare the streams as soon as NATS accepts them, and log each new reason for a failure."""
     said = ""
     while True:
         await broker.wait_connected()
@@ -145,11 +145,11 @@ async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
             return await declare(broker, replicas)
         except StintError as error:
             if error.sentence != said:
-                log.warning("the streams cannot be declared yet, trying for ever", error=error.sentence)
+                log.warning("the streams cannot be declared yet, retrying", error=error.sentence)
             said = error.sentence
         await asyncio.sleep(DECLARE_PAUSE)
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Names of the settings in which a stream differs. The server leaves out what is false or empty."""
+    """Names of the settings that differ. The server omits settings that are false or empty."""
     return [name for name, value in wanted.items() if (found.get(name) or None) != (value or None)]

@@ -13,7 +13,7 @@ from stint.jetstream.broker import Broker
 async def triggered(broker: Broker, subject: str) -> AsyncIterator[asyncio.Event]:
     """An event that each message on the subject sets, during the block.
 
-    Anybody can publish there: what a message says is not looked at, and a thousand of them are as good as one.
+    Anybody may publish there, so the content of messages is ignored.
     """
     event = asyncio.Event()
 

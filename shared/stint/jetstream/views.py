@@ -20,15 +20,15 @@ from stint.ports import StoredView
 BATCH: Final = 256
 """Views that one read asks for."""
 CATCH_UP_INTERVAL: Final = 0.5
-"""Seconds between two looks for changes when no trigger came: half of what a list may lag."""
+"""Seconds between two reads if no trigger came: half of what a list may lag."""
 LOOK_INTERVAL: Final = 2.0
-"""Seconds between two looks whether the bucket is still the same: a purge is told to nobody."""
+"""Seconds between two checks whether the bucket is still the same, because a purge is not announced."""
 
 _STREAM: Final = kv_stream(JOBS_BUCKET)
 _OPERATION: Final = "KV-Operation"
 _MARKER: Final = "Nats-Marker-Reason"
 DELETED: Final = {_OPERATION: "DEL", **lifetime(MARKER_TTL)}
-"""Headers of a deletion: seen by those who follow, and gone by itself."""
+"""Headers of a deletion marker, which followers read and which then expires."""
 
 
 class JetStreamViews:
@@ -64,7 +64,7 @@ class JetStreamViews:
 
     @asynccontextmanager
     async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:
-        # What is published there was perhaps not accepted: it only tells when to look.
+        # A message published there may have been refused by the stream, so it is only a trigger for a read.
         async with triggered(self._broker, kv_subject(JOBS_BUCKET, ">")) as changed:
             yield self._changes(changed)
 
@@ -114,7 +114,7 @@ class _Told:
             self._views[stored.job_id] = stored.revision
 
     def agrees_with(self, info: Mapping[str, Any]) -> bool:
-        """False if views are gone without a word: the bucket is another one, or lacks what nothing has replaced."""
+        """False if views disappeared without a message: the bucket was created anew, or it was purged."""
         first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
         if info["created"] != self._created or last < self.sequence:
             return False

@@ -1,4 +1,4 @@
-"""Pending jobs in the WORK stream: one durable pull consumer a queue, one delivery at a time."""
+"""Pending jobs in the WORK stream: one durable pull consumer per queue, one delivery at a time."""
 
 import asyncio
 import itertools
@@ -24,14 +24,14 @@ from stint.jetstream.subject_lists import subjects_held
 log = structlog.get_logger()
 
 ANSWER_MARGIN: Final = 1.0
-"""Seconds after a pull's own expiry in which the server must have said so."""
+"""Seconds after a pull's expiry within which the server must have reported it."""
 
 ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
 IN_PROGRESS: Final = b"+WPI"
 
 PULLS: Final = 3
-"""How often a queue is pulled in a row at most: from a consumer that is being deleted, from none, from a new one."""
+"""Pulls from a queue in a row: from a consumer that is being deleted, without a consumer, and from a new one."""
 
 
 class JetStreamDelivery:
@@ -65,7 +65,7 @@ class JetStreamDelivery:
         await self._broker.request(self.ack_subject, NAK + after)
 
     async def is_last(self, *, pending: bool = False) -> bool:
-        """Whether nobody has received a message of this queue since, from this very consumer; and it is not acked."""
+        """Whether this is still the last delivery of this very consumer; with `pending`, also not acknowledged."""
         found = await consumer_info(self._broker, self._consumer)
         return found is not None and self._is_last_of(found) and (found.pending or not pending)
 
@@ -80,10 +80,10 @@ class _Pull(NamedTuple):
 
 
 class JetStreamWorkQueues:
-    """See `stint.ports.WorkQueues`. `start` must have been called once. One pull at a time a queue."""
+    """See `stint.ports.WorkQueues`. Call `start` once before use. There is one pull at a time per queue."""
 
     def __init__(self, broker: Broker, *, lease: float) -> None:
-        """`lease` is what a consumer made here gives, in seconds; one that exists keeps its own."""
+        """`lease` is the lease of consumers created here, in seconds; an existing consumer keeps its own."""
         self._broker = broker
         self._lease = lease
         self._waiting: dict[str, _Pull] = {}
@@ -115,15 +115,15 @@ class JetStreamWorkQueues:
         return None
 
     async def _delivered(self, message: Msg) -> JetStreamDelivery | None:
-        """The delivery with the lease that the server gives it. None if it is not its consumer's last one.
+        """The delivery, with the consumer's lease. None if it is not its consumer's last one.
 
-        A consumer that is being deleted can still deliver: the next one of its name delivers the message again.
+        A consumer that is being deleted can still deliver; the next one with its name delivers the message again.
         """
         pulled_at = self._last_pull(message)
         try:
             found = await consumer_info(self._broker, message.metadata.consumer)
         except BaseException:
-            # Nobody here will process it: its queue must not wait for the end of the lease.
+            # It will not be processed here, and its queue must not wait for the end of the lease.
             await self._give_back(message, pulled_at, self._lease)
             raise
         if found is None:
@@ -145,7 +145,7 @@ class JetStreamWorkQueues:
         if not await delivery.is_last():
             return None
         await delivery.renew()
-        # Asked again: a renewal is answered whoever has the message.
+        # Check again: a renewal is answered even if another runner has the message.
         return delivery if await delivery.is_last(pending=True) else None
 
     async def _next(self, token: str, wait: float) -> Msg | None:
@@ -180,7 +180,7 @@ class JetStreamWorkQueues:
             del self._pulled_at[oldest]
 
     async def _on_message(self, message: Msg) -> None:
-        """A delivery keeps the subject it was published on, so it is known by its consumer; a status by its inbox."""
+        """A delivery has the subject it was published on, so its consumer identifies it; a status has its inbox."""
         if status_of(message):
             pull = next((pull for pull in self._waiting.values() if pull.inbox == message.subject), None)
         else:
@@ -191,7 +191,7 @@ class JetStreamWorkQueues:
             self._refuse(message)
 
     def _refuse(self, message: Msg) -> None:
-        """Nobody waits for this delivery any more: give it back at once, or it blocks its queue for a lease."""
+        """Give back a delivery that nobody waits for any more; otherwise it would block its queue for a lease."""
         if not status_of(message):
             task = asyncio.create_task(self._give_back_if_last(message, self._last_pull(message)))
             self._refusing.add(task)
@@ -202,12 +202,12 @@ class JetStreamWorkQueues:
             if delivery := await self._delivered(message):
                 await self._give_back(message, pulled_at, delivery.lease)
         except StintError as error:
-            log.warning("delivery not given back, its lease ends by itself", error=error.sentence)
+            log.warning("delivery could not be given back, its lease will expire", error=error.sentence)
 
     async def _give_back(self, message: Msg, pulled_at: float, lease: float) -> None:
-        """Unless it was pulled so long ago that it may be somebody else's by now.
+        """Give a delivery back, unless it was pulled so long ago that another runner may have the job by now.
 
-        The server would take the NAK all the same, and take the job away from its holder.
+        The server would accept that nak too, and take the job away from the other runner.
         """
         if asyncio.get_running_loop().time() - pulled_at < lease / 2 and self._broker.client.is_connected:
             await self._broker.send(message.reply, NAK)

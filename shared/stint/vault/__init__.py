@@ -1,4 +1,4 @@
-"""Everything that speaks to Vault."""
+"""Everything that talks to Vault."""
 
 from stint.vault.adapter import check_path, error_text
 from stint.vault.client import Caller, Login, SecretData, Vault, WrapInfo

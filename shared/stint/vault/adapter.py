@@ -1,4 +1,4 @@
-"""The one place where Stint meets hvac: connections, time-outs, tokens, and errors mapped by status."""
+"""The only module that uses hvac: connections, time-outs, tokens, and errors mapped by HTTP status."""
 
 import asyncio
 import http.cookiejar
@@ -26,14 +26,14 @@ from stint.core.errors import (
 T = TypeVar("T")
 
 THREADS: Final = 32
-"""Calls at a time, each in a thread and on a connection of its own."""
+"""Calls at a time, each with its own thread and connection."""
 _TURNS: Final = 3
-"""Time-outs that a call may take in all: it may have to wait until others, which hang, have had theirs."""
+"""Time-outs that a call may take in total, because it may first have to wait for calls that hang."""
 
 _BY_STATUS: Final[dict[int, type[VaultError]]] = {
     403: VaultDeniedError,
     404: VaultNotFoundError,
-    # To be tried again: a proxy's time-out, a replica that is behind (Vault Enterprise), a rate limit.
+    # Temporary: a proxy's time-out, a lagging replica (Vault Enterprise), a rate limit.
     408: VaultUnavailableError,
     412: VaultUnavailableError,
     429: VaultUnavailableError,
@@ -41,12 +41,12 @@ _BY_STATUS: Final[dict[int, type[VaultError]]] = {
 
 
 class Edge:
-    """Calls Vault through hvac. It holds no token: each call names the one it acts with, "" for none.
+    """Calls Vault through hvac. It has no token: each call names the token that it uses, "" for none.
 
-    What the calls share is a pool of connections and of threads, and nothing else: while Vault hangs, the threads that
-    look up names and unpack content go on. No cookies are kept, and neither `.netrc` nor proxies nor CA bundles are
-    taken from the environment, so a request carries only what it was given. Redirects are not followed: the token would
-    go wherever they point.
+    The calls share only a pool of connections and a pool of threads, so that name look-ups and content are not blocked
+    while Vault hangs. No cookies are kept, and neither `.netrc` nor proxies nor CA bundles are taken from the
+    environment, so a request contains only what it was given. Redirects are not followed, because they would disclose
+    the token.
     """
 
     def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0, threads: int = THREADS) -> None:
@@ -65,12 +65,12 @@ class Edge:
         self._session.mount("https://", pool)
 
     async def call(self, token: str, request: Callable[[Any], T]) -> T:
-        """Run `request(hvac client)` in a thread. It gets JSON bodies as dicts, and {} where there is no body.
+        """Run `request(hvac client)` in a thread. JSON bodies are returned as dicts, an empty body as {}.
 
         Raises:
             VaultUnavailableError: no connection, time-out, sealed, 429, a redirect, or a server error.
-            VaultDeniedError: 403, or a token that no Vault has issued.
-            VaultNotFoundError: 404; its `warnings` may tell more.
+            VaultDeniedError: 403, or a token that Vault cannot have issued.
+            VaultNotFoundError: 404; its `warnings` may contain details.
             VaultRefusedError: 400 and every other client error.
         """
         check_token(token, self.address)
@@ -78,7 +78,7 @@ class Edge:
         try:
             async with asyncio.timeout(_TURNS * self._timeout):
                 return await calling
-        except TimeoutError:  # one that still waits for a thread is taken back
+        except TimeoutError:  # a call that still waits for a thread is withdrawn
             raise VaultUnavailableError(f"Vault at {self.address} is not reachable (too many calls hang).") from None
 
     def _client(self, token: str) -> Any:
@@ -94,7 +94,7 @@ class Edge:
 
 
 class _MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac ships no types
-    """Sends hvac's requests. Answers are JSON objects; everything else is raised as one of Stint's errors."""
+    """Sends hvac's requests. Answers are JSON objects; anything else is raised as one of Stint's errors."""
 
     def request(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
         # Raised outside the except block: the driver's error holds the request with its token and body.
@@ -115,10 +115,10 @@ class _MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac 
 
 
 def check_token(token: str, address: str = "") -> None:
-    """Refuse a token that cannot stand in an HTTP header: no Vault has issued it, and this one would say so.
+    """Refuse a token that an HTTP header cannot contain, in the same way as Vault would.
 
     Raises:
-        VaultDeniedError: it holds white space, control or non-ASCII characters.
+        VaultDeniedError: it contains white space, control or non-ASCII characters.
     """
     if any(not "!" <= char <= "~" for char in token):
         url = f"{address}/v1/auth/token/lookup-self"
@@ -126,12 +126,12 @@ def check_token(token: str, address: str = "") -> None:
 
 
 def check_path(path: str) -> str:
-    """A Vault path that means what it says.
+    """Return a Vault path that will be used literally.
 
-    hvac and its HTTP library follow `..`, cut at `?` and `#`, and decode `%`: such a path would be another one.
+    hvac and its HTTP library follow `..`, cut at `?` and `#`, and decode `%`, and would use another path.
 
     Raises:
-        VaultRefusedError: it holds one of those, a `.` segment or a control character, or is not Unicode text.
+        VaultRefusedError: the path contains one of these, a `.` segment or a control character, or is not Unicode text.
     """
     special = any(mark in path for mark in ("..", "?", "#", "%"))
     if special or "." in path.split("/") or not path.strip("/") or not path.replace(" ", "").isprintable():
@@ -140,9 +140,9 @@ def check_path(path: str) -> str:
 
 
 def error_text(error: VaultError) -> str:
-    """The error as Vault's own client prints it, in several lines; the plain sentence where Vault did not answer.
+    """The error as Vault's own client prints it, in several lines; only the sentence if Vault did not answer.
 
-    Of the URL there is only the path: callers need not know where the services reach Vault.
+    It contains only the path of the URL, so that callers do not learn at which address the services reach Vault.
     """
     if not error.code:
         return error.sentence
@@ -174,7 +174,7 @@ def _json_object(response: requests.Response) -> dict[str, Any] | None:
 
 
 def _refusal(method: str, status: int, url: str, body: dict[str, Any]) -> VaultError:
-    """Vault's own words are kept: they name paths and faults, never the values that were sent."""
+    """Vault's own messages are kept: they name paths and errors, never the values that were sent."""
     errors, warnings = _words(body.get("errors")), _words(body.get("warnings"))
     client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     fallback = VaultRefusedError if client_error else VaultUnavailableError

@@ -1,4 +1,4 @@
-"""What Stint asks of Vault."""
+"""The requests that Stint makes to Vault."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ class Caller:
     """Who a token belongs to.
 
     Attributes:
-        display_name: Vault's name for the login that made the token.
-        num_uses: uses left, 0 for no limit.
-        ttl: seconds left, 0 for a token that does not expire.
+        display_name: Vault's name for the login that created the token.
+        num_uses: remaining uses, 0 for no limit.
+        ttl: remaining seconds, 0 for a token that does not expire.
         policies: those of the token and of its identity.
-        entity_id: of the identity behind the login, "" if there is none; the same over all its tokens.
-        accessor: names the token and cannot be used as one; "" for batch tokens.
+        entity_id: id of the identity behind the login, the same for all its tokens; "" if there is none.
+        accessor: identifies the token but cannot be used as one; "" for batch tokens.
     """
 
     display_name: str
@@ -33,7 +33,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class WrapInfo:
-    """Where a wrapping token came from, and until when (UTC) it can be unwrapped."""
+    """The path that created a wrapping token, and the time (UTC) until which it can be unwrapped."""
 
     creation_path: str
     expires_at: datetime
@@ -41,7 +41,7 @@ class WrapInfo:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token as a login gave it. `ttl` in seconds, 0 for a token that does not expire."""
+    """A token from a login. `ttl` is in seconds, 0 for a token that does not expire."""
 
     token: str = field(repr=False)
     ttl: float
@@ -50,18 +50,18 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class SecretData:
-    """What stands at a path. `data` is None where Vault only had warnings to give."""
+    """The secret at a path. `data` is None if Vault returned only warnings."""
 
     data: Mapping[str, Any] | None = field(repr=False)
     warnings: tuple[str, ...] = ()
 
 
 class Vault:
-    """A Vault or OpenBao server. It has no token of its own: every method takes the one it acts with ("" = none).
+    """A Vault or OpenBao server. It has no token of its own: every method takes the token that it uses ("" = none).
 
-    All methods raise `VaultUnavailableError` when the server cannot be reached or cannot work, `VaultDeniedError` on
-    403, `VaultRefusedError` on any other client error. After an error from `unwrap_secret_id` or `login` that is
-    `VaultUnavailableError` nobody knows whether the token or secret id was spent.
+    All methods raise `VaultUnavailableError` if the server cannot be reached or cannot work, `VaultDeniedError` on
+    403, `VaultRefusedError` on any other client error. After a `VaultUnavailableError` from `unwrap_secret_id` or
+    `login` it is not known whether the token or secret id was spent.
     """
 
     def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0, threads: int = THREADS) -> None:
@@ -77,7 +77,7 @@ class Vault:
         return bool(status.get("initialized")) and status.get("sealed") is False
 
     async def lookup_self(self, token: str) -> Caller:
-        """Who a token belongs to. Costs it one use.
+        """The owner of a token. Takes one of its uses.
 
         Raises:
             VaultDeniedError: unknown, expired or revoked. `error_text` gives the text of Vault's own client.
@@ -94,7 +94,7 @@ class Vault:
         )
 
     async def capabilities(self, token: str, of: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """What the token `of` may do at these paths, by path. Costs `of` no use. Paths are taken literally.
+        """What the token `of` may do at these paths, by path. Takes no use of `of`. Paths are literal.
 
         Raises:
             VaultRefusedError: no such token.
@@ -108,12 +108,12 @@ class Vault:
         return {path: frozenset(data.get(path) or ()) for path in asked}
 
     async def read_cubbyhole(self, token: str, path: str) -> Mapping[str, Any] | None:
-        """What stands at a path of the token's cubbyhole (`cubbyhole/job`), None if nothing. Costs one use."""
+        """The content of a path in the token's cubbyhole (`cubbyhole/job`), None if there is none. Takes one use."""
         found = await self.read(token, path)
         return found.data if found else None
 
     async def wrap_info(self, wrapping_token: str) -> WrapInfo:
-        """Where a wrapping token came from. Consumes nothing and needs no permission.
+        """The origin of a wrapping token. Spends nothing and needs no permission.
 
         Raises:
             VaultRefusedError, VaultDeniedError: spent, expired, or not a wrapping token.
@@ -129,7 +129,7 @@ class Vault:
             raise VaultRefusedError("Vault's answer about the wrapping token is incomplete.") from None
 
     async def unwrap_secret_id(self, wrapping_token: str) -> str:
-        """Spend a wrapping token for the secret id in it.
+        """Spend a wrapping token to get the secret id in it.
 
         Raises:
             VaultRefusedError, VaultDeniedError: spent, expired, not a wrapping token, or it wraps something else.
@@ -151,7 +151,7 @@ class Vault:
         )
         auth = answer.get("auth") or {}
         if not isinstance(auth.get("client_token"), str):
-            raise VaultRefusedError("The login gave no token.")
+            raise VaultRefusedError("The login returned no token.")
         return Login(
             token=auth["client_token"],
             ttl=float(auth.get("lease_duration") or 0),
@@ -159,18 +159,18 @@ class Vault:
         )
 
     async def encrypt(self, token: str, key: str, plaintext: bytes, *, associated_data: bytes = b"") -> str:
-        """Seal under a transit key; the ciphertext opens only with the same associated data."""
+        """Encrypt with a transit key. The ciphertext can be decrypted only with the same associated data."""
         fields = {"plaintext": _base64(plaintext), "associated_data": _base64(associated_data) or None}
         answer = await self._edge.call(
             token, lambda client: client.secrets.transit.encrypt_data(name=check_path(key), **fields)
         )
         ciphertext = _data(answer).get("ciphertext")
         if not isinstance(ciphertext, str):
-            raise VaultRefusedError("Vault gave no ciphertext.")
+            raise VaultRefusedError("Vault returned no ciphertext.")
         return ciphertext
 
     async def decrypt(self, token: str, key: str, ciphertext: str, *, associated_data: bytes = b"") -> bytes:
-        """Open what `encrypt` sealed.
+        """Decrypt a ciphertext of `encrypt`.
 
         Raises:
             VaultRefusedError: not a ciphertext, changed, of another key, or other associated data.
@@ -186,10 +186,10 @@ class Vault:
             raise UndecodableError("The opened ciphertext is not base64.") from None
 
     async def read(self, token: str, path: str) -> SecretData | None:
-        """A plain read, None where there is nothing and Vault has no warnings. Costs one use.
+        """Read a path; None if there is nothing and Vault returns no warnings. Takes one use.
 
         Raises:
-            VaultRefusedError: the path is not one (see `check_path`); nothing was asked.
+            VaultRefusedError: the path is malformed (see `check_path`); nothing was requested.
         """
         checked = check_path(path)
         try:
@@ -200,7 +200,7 @@ class Vault:
         return SecretData(data if isinstance(data, dict) else None, tuple(answer.get("warnings") or ()))
 
     async def revoke_self(self, token: str) -> None:
-        """End a token. Safe to repeat: one that is spent, expired or revoked already is done with."""
+        """Revoke a token. Safe to repeat, also for a token that is spent, expired or already revoked."""
         try:
             await self._edge.call(token, lambda client: client.auth.token.revoke_self())
         except VaultDeniedError:

@@ -1,4 +1,4 @@
-"""The parts that Stint needs in a Vault, each with how to read, make and change it."""
+"""The parts that Stint needs in Vault, and how to read, create and change each of them."""
 
 import difflib
 import json
@@ -15,14 +15,14 @@ _RULES: Final = "rules"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One thing to have in Vault.
+    """A part of Vault's configuration.
 
     Attributes:
         name: its kind and name, such as `policy stint-api`.
-        read: what there is; None or a 404: nothing.
-        wanted: what it should hold. What else it holds is its own business.
-        make: makes it.
-        changeable: whether `make` also changes one that is there.
+        read: reads the existing part; None or a 404 if it does not exist.
+        wanted: the settings that it must have. Others are ignored.
+        make: creates it.
+        changeable: whether `make` also changes an existing part.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Part:
     changeable: bool = False
 
     def difference(self, present: Mapping[str, Any]) -> str:
-        """From what is there to what is wanted, as a unified diff; "" if nothing differs."""
+        """The difference between the existing and the wanted part, as a unified diff; "" if there is none."""
         there = {name: present.get(name) for name in self.wanted}
         if there == self.wanted:
             return ""
@@ -51,10 +51,10 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def all_parts(role: str, secret_paths: Sequence[str], registries: str, kv_mount: str) -> list[Part]:
-    """In the order in which they are to be made.
+    """All parts, in the order in which they must be created.
 
     Raises:
-        ConfigError: a name or path that cannot be one.
+        ConfigError: a name or path is invalid.
     """
     texts = policies(role, secret_paths, registries)
     return [
@@ -115,6 +115,6 @@ def _app_role(name: str, wanted: Mapping[str, Any]) -> Part:
 
 
 def data_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an answer of Vault's carries; nothing if it has no body."""
+    """The `data` of an answer; empty if the answer has no body."""
     data: Mapping[str, Any] = answer.get("data") or {}
     return data

@@ -1,4 +1,4 @@
-"""Which Vault paths stand for a queue: policies on them say who may do what. Nothing is ever stored there."""
+"""The Vault paths that represent queues. Policies on them say who may do what; nothing is ever stored there."""
 
 from typing import Final
 
@@ -6,33 +6,34 @@ from stint.core.subjects import queue_token
 
 QUEUES: Final = "stint/queue/"
 RELEASES: Final = "stint/release/"
-"""Policies on these paths let a held queue go on: a capability of its own, since a release can break the promise."""
+"""Policies on these paths allow to release held jobs. A separate path, because a premature release can break the
+guarantee of one job at a time."""
 MARK: Final = "="
-"""What the last part of a path begins with if it is a queue's token. No name stands in a path that begins so."""
+"""Prefix of a queue's token in a path. No queue's name is used in a path if it begins with it."""
 
 _SPECIAL: Final = frozenset('*"\\{}$')
-"""Characters that mean something else in a policy's path."""
+"""Characters with a special meaning in a policy's path."""
 
 
 def queue_path(qname: str) -> str:
-    """Where policies on a queue stand; `qname` is lower-cased."""
+    """The path for policies on a queue; `qname` is in lower case."""
     return QUEUES + _place(qname)
 
 
 def release_path(qname: str) -> str:
-    """Where the policy stands that lets a held job of this queue be released."""
+    """The path for the policy that allows to release held jobs of this queue."""
     return RELEASES + _place(qname)
 
 
 def _place(qname: str) -> str:
-    """The name, or for a name that Vault would take for another one, or a policy could not spell, its token."""
+    """The name, or its token if Vault would confuse the name with another or a policy could not contain it."""
     return qname if _is_literal(qname) else f"{MARK}{queue_token(qname)}"
 
 
 def _is_literal(qname: str) -> bool:
     """Whether a policy on this name means this queue and no other one.
 
-    Vault trims white space and takes `a/` for `a`; in a policy `*` and a part that is `+` stand for any text.
+    Vault trims white space and treats `a/` like `a`; in a policy `*` and a part `+` match any text.
     """
     parts = qname.split("/")
     return (

@@ -1,4 +1,4 @@
-"""What each of Stint's parts may do in Vault: policies and AppRoles as data."""
+"""The policies and AppRoles in Vault, as data."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from stint.vault.ticket import BUS_KEY
 API: Final = "stint-api"
 RUNNER: Final = "stint-runner"
 CLIENT: Final = "stint-client"
-"""Hands jobs in to every queue, sees, kills and deletes them."""
+"""May submit, see, kill and delete jobs in every queue."""
 SEALER: Final = "stint-sealer"
-"""Prepares jobs, and may do nothing to a queue: for clients to whom another policy gives some queues."""
+"""May seal jobs, but may not use any queue: for clients to whom another policy gives some queues."""
 OPERATOR: Final = "stint-operator"
-"""Sees all jobs, and releases those that are held."""
+"""May see all jobs, and release held ones."""
 PUBLISHER: Final = "stint-publisher"
 
 _TAKEN: Final = frozenset({API, RUNNER, CLIENT, SEALER, OPERATOR, PUBLISHER, BUS_KEY, "default", "root"})
@@ -23,7 +23,7 @@ _ROLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PATTERN: Final = re.compile(r"[\w\-./+*]+", re.ASCII)
 
 _OWN_TOKEN: Final = (("auth/token/lookup-self", "read"), ("auth/token/revoke-self", "update"))
-"""What the policy `default` would allow, and no more of it."""
+"""The only rights of the policy `default` that Stint needs."""
 
 
 def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Mapping[str, str]:
@@ -31,11 +31,11 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
 
     Args:
         role: the jobs' AppRole, also the name of the key that seals payloads.
-        secret_paths: what jobs may read, as Vault writes path patterns (KV v2 paths carry their `data/`).
-        registries: where runners may read logins for image registries, "" for nowhere.
+        secret_paths: what jobs may read, as path patterns of Vault (with `data/` for KV v2).
+        registries: the path from which runners may read logins for image registries, "" for none.
 
     Raises:
-        ConfigError: a name or path that Vault would read as something else.
+        ConfigError: a name or path is invalid.
     """
     _check(role, [*secret_paths, registries] if registries else secret_paths)
     seal_payload = (f"transit/encrypt/{role}", "update")
@@ -67,14 +67,14 @@ def app_roles(role: str) -> Mapping[str, Mapping[str, Any]]:
         "secret_id_ttl": 0,
         "token_num_uses": 0,
         "token_ttl": hour,
-        "token_max_ttl": hour,  # a service logs in again, it does not renew
+        "token_max_ttl": hour,  # a service logs in again instead of renewing
         "token_no_default_policy": True,
     }
     job = {
         **service,
         "secret_id_num_uses": 1,
         "secret_id_ttl": 32 * 24 * hour,  # Vault's longest wrapping; ids of jobs that never ran go away after it
-        "token_num_uses": 10,  # as GoStint's own set-up: one for each secret path, one to revoke
+        "token_num_uses": 10,  # as in GoStint's own set-up: one for each secret path, one to revoke
         "token_ttl": 20 * 60,
         "token_max_ttl": 30 * 60,
     }
@@ -92,7 +92,7 @@ def _rules(*rules: tuple[str, ...]) -> str:
 
 
 def _wrapped(path: str) -> str:
-    """Only in a wrapped answer: any wrapping TTL forces that, the client chooses how long."""
+    """A rule that allows only wrapped answers. Any minimum TTL forces wrapping; the client chooses the TTL."""
     return f'path "{path}" {{\n  capabilities = ["update"]\n  min_wrapping_ttl = "1s"\n}}\n'
 
 

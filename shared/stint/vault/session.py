@@ -13,7 +13,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 _USED_FRACTION: Final = 0.8
-"""How much of a token's life is used before the next login."""
+"""The part of a token's time to live after which the session logs in again."""
 
 
 class AppRoleSession:
@@ -28,7 +28,7 @@ class AppRoleSession:
         self._renew_at = float("inf")
 
     async def token(self) -> str:
-        """A token that is good for a while yet.
+        """A token that stays valid for a while.
 
         Raises:
             VaultRefusedError: Vault does not know the role id or the secret id.
@@ -40,10 +40,10 @@ class AppRoleSession:
             return login.token
 
     async def call(self, method: Callable[[str], Awaitable[T]]) -> T:
-        """Run `method(token)`; if Vault denies it because the token has ended, log in and run it once more.
+        """Run `method(token)`; if Vault denies it because the token has expired, log in and run it once more.
 
         Raises:
-            VaultDeniedError: the token is good and may not do this, or the second attempt was denied as well.
+            VaultDeniedError: the token is valid but may not do this, or the second attempt was denied too.
         """
         token = await self.token()
         try:
@@ -55,7 +55,7 @@ class AppRoleSession:
         return await method(await self.token())
 
     async def close(self) -> None:
-        """Revoke the token. Where Vault is away, it ends by its own time to live."""
+        """Revoke the token. If Vault is unavailable, the token expires by itself."""
         async with self._lock:
             login, self._login = self._login, None
         if login is None:
@@ -63,10 +63,10 @@ class AppRoleSession:
         try:
             await self._vault.revoke_self(login.token)
         except VaultError as error:
-            log.info("own Vault token not revoked, it ends by itself", error=error.sentence)
+            log.info("own Vault token not revoked, it will expire", error=error.sentence)
 
     async def _log_in(self) -> Login:
-        """Many callers may wait for this one login: the lock is held."""
+        """Log in. The caller holds the lock, so that many callers can wait for this one login."""
         started = asyncio.get_running_loop().time()
         login = await self._vault.login(self._role_id, self._secret_id)
         self._renew_at = started + login.ttl * _USED_FRACTION if login.ttl else float("inf")
@@ -74,7 +74,7 @@ class AppRoleSession:
         return login
 
     async def _is_good(self, token: str) -> bool:
-        """Tells a lost token from a lacking permission, which no login mends."""
+        """Whether the token is valid: then the permission is missing, which a new login would not change."""
         try:
             await self._vault.lookup_self(token)
         except VaultDeniedError:

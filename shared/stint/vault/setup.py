@@ -1,4 +1,4 @@
-"""`stint vault-setup`: makes in Vault what Stint needs, and changes what is there only if it is asked to."""
+"""`stint vault-setup`: creates what Stint needs in Vault, and changes existing parts only with `update`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from stint.vault.parts import Part, all_parts, data_of
 from stint.vault.policies import API, CLIENT, RUNNER
 
 _LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}
-"""What the names of a service's settings for its AppRole begin with."""
+"""Prefixes of the settings for each service's AppRole."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetupReport:
-    """What became of each part, such as `policy stint-api`.
+    """The result for each part, such as `policy stint-api`.
 
     Attributes:
-        made: was not there.
-        found: was there, just as wanted.
-        different: is there with other content, and was left alone.
-        updated: was there with other content, and is as wanted now.
-        diffs: of those that differ or differed, by name.
+        made: parts that were created.
+        found: parts that existed as wanted.
+        different: parts that differ and were not changed.
+        updated: parts that differed and were changed.
+        diffs: the differences, by the part's name.
     """
 
     made: tuple[str, ...]
@@ -44,22 +44,22 @@ async def vault_setup(
     update: bool = False,
     keep: Collection[str] = (),
 ) -> SetupReport:
-    """Make mounts, keys, policies and AppRoles. Safe to repeat.
+    """Create mounts, keys, policies and AppRoles. Safe to repeat.
 
     Args:
         vault_addr: the server.
-        token: one that may do all this.
+        token: an administrator's token.
         role: name of the jobs' AppRole, policy and payload key.
-        secret_paths: what jobs may read.
-        registries: where runners may read logins for image registries, "" for nowhere.
-        kv_mount: also make a KV v2 mount of this name, for development.
+        secret_paths: the paths that jobs may read.
+        registries: the path from which runners may read logins for image registries, "" for none.
+        kv_mount: also create a KV v2 mount with this name, for development.
         cacert: a CA bundle to verify the server with.
         update: change policies and AppRoles that differ. Mounts and keys are never changed.
-        keep: parts that are not changed either.
+        keep: further parts that are never changed.
 
     Raises:
-        VaultError: of any kind; what was made before it stays.
-        ConfigError: a name or path that cannot be one.
+        VaultError: of any kind; parts that were created before the error remain.
+        ConfigError: a name or path is invalid.
     """
     edge = Edge(vault_addr, cacert=cacert)
     outcomes: dict[str, list[str]] = {"made": [], "found": [], "different": [], "updated": []}
@@ -73,7 +73,7 @@ async def vault_setup(
 
 
 async def _ensure(edge: Edge, token: str, part: Part, *, update: bool) -> tuple[str, str]:
-    """What became of the part, and what differs or differed."""
+    """Create or check a part; returns the result and the difference."""
     try:
         present = await edge.call(token, part.read)
     except VaultNotFoundError:
@@ -98,8 +98,8 @@ async def service_settings(
 ) -> Mapping[str, str]:
     """The settings that the services need to log in, by environment name.
 
-    A secret id in `known`, settings of an earlier call, is taken again if Vault still knows it. A new one never ends
-    by itself: see `revoke_secret_ids`.
+    A secret id in `known`, the settings of an earlier call, is kept if Vault still accepts it. A new one never expires:
+    see `revoke_secret_ids`.
     """
     edge = Edge(vault_addr, cacert=cacert)
     settings = {"STINT_ROLE": role, "STINT_ROLE_ID": await _role_id(edge, token, role)}
@@ -119,7 +119,7 @@ async def revoke_secret_ids(
     cacert: str = "",
     known: Mapping[str, str] | None = None,
 ) -> None:
-    """End the secret ids in these settings, but for those that `known` holds too: they were there before."""
+    """Revoke the secret ids in these settings, except those in `known`, which existed before."""
     edge = Edge(vault_addr, cacert=cacert)
     for name, prefix in _LOGINS.items():
         secret_id = settings[f"{prefix}_SECRET_ID"]
@@ -130,7 +130,7 @@ async def revoke_secret_ids(
 async def client_token(
     vault_addr: str, token: str, *, policies: Sequence[str] = (CLIENT,), ttl: str = "24h", cacert: str = ""
 ) -> str:
-    """A token for a client, with these policies and `default`. It ends with `token`, at the latest."""
+    """Create a token for a client, with these policies and `default`. It expires with `token` at the latest."""
     wanted = ["default", *policies]
     answer = await Edge(vault_addr, cacert=cacert).call(
         token, lambda client: client.auth.token.create(policies=wanted, ttl=ttl, display_name=CLIENT)
@@ -149,7 +149,7 @@ async def _secret_id(edge: Edge, token: str, name: str) -> str:
 
 
 async def _is_known(edge: Edge, token: str, name: str, secret_id: str) -> bool:
-    """Vault forgets a secret id that has ended, been revoked, or is spent. A login would use it up."""
+    """Whether Vault still knows a secret id. Checked without a login, which could spend it."""
     try:
         answer: Any = await edge.call(token, lambda client: client.auth.approle.read_secret_id(name, secret_id))
     except VaultNotFoundError:

@@ -1,6 +1,6 @@
-"""The ticket: what opens a job, sealed so that it never stands in the clear on the bus.
+"""The ticket: what a runner needs to open a job, encrypted so that the bus never contains it in the clear.
 
-Vault ties it to the queue and the job by its associated data: moved to another job, it does not open.
+Its associated data binds it to the queue and the job: moved to another job, it cannot be decrypted.
 """
 
 from typing import Any, Final
@@ -11,16 +11,16 @@ from stint.core.codec import decode, encode
 from stint.vault.client import Vault
 
 BUS_KEY: Final = "stint-bus"
-"""The transit key of the tickets. Whoever submits may seal with it, only runners may open."""
+"""The transit key of the tickets. Those who submit may encrypt with it; only runners may decrypt."""
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """What opens a job.
+    """What a runner needs to open a job.
 
     Attributes:
-        wrap_secret_id: the wrapping token of the jobs' AppRole's secret id.
-        payload_sha256: hex digest of the sealed payload, which binds it to this ticket.
-        wrap_expires_at: RFC 3339, "" where it is not known.
+        wrap_secret_id: the wrapping token of a secret id of the jobs' AppRole.
+        payload_sha256: hex digest of the sealed payload, which binds the payload to this ticket.
+        wrap_expires_at: when the wrapping token expires, RFC 3339; "" if it is not known.
     """
 
     wrap_secret_id: str
@@ -31,12 +31,12 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         return f"Ticket(payload_sha256={self.payload_sha256!r}, wrap_expires_at={self.wrap_expires_at!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """What rich shows, in place of msgspec's own, which shows every field."""
+        """What rich shows instead of msgspec's own representation, which contains every field."""
         return [("payload_sha256", self.payload_sha256), ("wrap_expires_at", self.wrap_expires_at)]
 
 
 async def seal_ticket(vault: Vault, token: str, ticket: Ticket, *, queue_token: str, job_id: str) -> str:
-    """The ticket as `submitted` carries it, for this queue and job only."""
+    """Seal a ticket for this queue and job."""
     return await vault.encrypt(token, BUS_KEY, encode(ticket), associated_data=_binding(queue_token, job_id))
 
 
@@ -44,8 +44,8 @@ async def open_ticket(vault: Vault, token: str, sealed: str, *, queue_token: str
     """Open a ticket.
 
     Raises:
-        VaultRefusedError: it was not sealed, or for another queue or job.
-        UndecodableError: sealed, but not a ticket.
+        VaultRefusedError: it is not sealed, or was sealed for another queue or job.
+        UndecodableError: the sealed text is not a ticket.
     """
     opened = await vault.decrypt(token, BUS_KEY, sealed, associated_data=_binding(queue_token, job_id))
     return decode(opened, Ticket)
