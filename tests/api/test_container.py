@@ -125,4 +125,4 @@ async def test_the_exit_code_is_the_jobs(api: Api) -> None:
     for code in (0, 1, 42, 255):
         job = await api.run(f"(exit {code})")
         assert (job["return_code"], job["status"]) == (code, "failed" if code else "success")
-    assert (await api.run("sh -c 'kill -9 $$'"))["return_code"] == 137
+    assert (await api.run("sh -c 'kill -9 $$'; exit $?"))["return_code"] == 137

@@ -145,7 +145,7 @@ async def test_half_a_cubbyhole_is_no_cubbyhole(bench: Bench) -> None:
         (b'{"qname": 7}', "Expected `str`, got `int` - at `$.qname`"),
         (b'{"tty": "yes", "wrap_secret_id": "x"}', "Expected `bool`, got `str` - at `$.tty`"),
         (b'{"wrap_secret_id": "\\ud800"}', "not JSON"),
-        (b'{"wrap_secret_id": "x", "qname": "a\\u0000"}', "A queue name holds no control characters."),
+        (b'{"wrap_secret_id": "x", "qname": "a\\u0000"}', "A queue name contains no control characters."),
         (b'{"wrap_secret_id": "x", "qname": "\\ud800"}', "not JSON"),
         (b'{"wrap_secret_id": "x", "payload": "hello"}', "The payload is not a transit ciphertext."),
         (b"{}", "AppRole SecretID's Wrapping Token must be present in the job request"),

@@ -15,11 +15,10 @@ from stint_runner.clock import boot_time
 from stint_runner.dispatch.backlog import Backlog
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.inputs.opening import UnfitError
+from stint_runner.lease.leased_job import PULL_WAIT
 
 log = structlog.get_logger()
 
-PULL_WAIT: Final = 0.1
-"""Seconds that a pull holds its slot where the queue turns out to be empty or busy."""
 RECONCILE: Final = 5.0
 """Seconds between two looks at what is pending, for hints that were lost; jittered by half."""
 
