@@ -9,14 +9,12 @@ ARG PYTHON_IMAGE=python:3.13-slim
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_CONFIG_FILE=/run/secrets/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-# nkeys alone has no wheel: it is built, from an archive of the hash that is written down.
 # pip stands in a venv of its own, so that the one which is copied has none.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/stint
-COPY requirements/build.txt requirements/projector.txt requirements/
+COPY requirements/build.txt requirements/client.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt && \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
-      -r requirements/projector.txt
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: -r requirements/client.txt
 
 FROM build AS wheel
 COPY pyproject.toml README.md LICENSE ./
@@ -24,11 +22,23 @@ COPY shared shared
 COPY services services
 RUN /opt/build/bin/python3 -m hatchling build --target wheel --directory /wheel
 
-FROM build AS projector-venv
+FROM build AS client-venv
 RUN --mount=from=wheel,source=/wheel,target=/wheel \
     /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
 
-FROM build AS api-venv
+# What all services need is projector.txt. nkeys alone has no wheel: it is built, from an archive of the hash that is
+# written down.
+FROM build AS service-build
+COPY requirements/projector.txt requirements/
+RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
+      -r requirements/projector.txt
+
+FROM service-build AS projector-venv
+RUN --mount=from=wheel,source=/wheel,target=/wheel \
+    /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
+
+FROM service-build AS api-venv
 COPY requirements/api.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
@@ -36,7 +46,7 @@ RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,targ
 RUN --mount=from=wheel,source=/wheel,target=/wheel \
     /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
 
-FROM build AS runner-venv
+FROM service-build AS runner-venv
 COPY requirements/runner.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
@@ -57,7 +67,7 @@ WORKDIR /var/lib/stint
 USER 10001:10001
 
 FROM service AS setup
-COPY --from=projector-venv /opt/stint /opt/stint
+COPY --from=client-venv /opt/stint /opt/stint
 COPY --chmod=0444 scripts/vault_files.py /usr/local/lib/stint/vault_files.py
 RUN mkdir -m 0700 /run/stint/api /run/stint/runner
 CMD ["python3", "/usr/local/lib/stint/vault_files.py"]

