@@ -1,5 +1,6 @@
 import importlib.metadata
 import platform
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from stint import __version__
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -51,8 +54,14 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == set(EXTRAS)
 
 
+def test_the_changelog_tells_of_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heading = rf"^## (Unreleased: {re.escape(__version__)}|{re.escape(__version__)} \(\d{{4}}-\d\d-\d\d\))$"
+    assert re.search(heading, changelog, re.MULTILINE)
+
+
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-@pytest.mark.parametrize("extra", ["client", *(name for name in EXTRAS if name != "nats")])
+@pytest.mark.parametrize("extra", ["client", *sorted(EXTRAS.keys() - {"docs", "nats"})])
 def test_requirements_satisfy_their_extra(extra: str, python: str) -> None:
     pins = _pins(extra, python)
     wanted = [Requirement(line) for line in [*PROJECT["project"]["dependencies"], *_flat(extra)]]
