@@ -1,7 +1,6 @@
 """Logging for every process: one event per line on standard error, without secrets."""
 
 import contextlib
-import io
 import logging
 import sys
 from typing import TextIO
@@ -33,8 +32,11 @@ def configure() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
 
-class _NeverRaises(io.TextIOBase):
-    """A stream that ignores write errors: a log line that cannot be written must not stop the work that it reports."""
+class _NeverRaises:
+    """A stream that ignores write errors: a log line that cannot be written must not stop the work that it reports.
+
+    Not an `io.TextIOBase`: Python would flush that once more at exit, when this module's imports may already be gone.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
