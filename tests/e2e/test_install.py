@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.stack import Result
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(240)  # from pip's cache, mostly
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]  # the first one fetches wheels
 
 CLIENT = "client"
 """Without an extra."""
