@@ -151,7 +151,7 @@ async def test_a_clear_answer_is_one(server: ApiProcess, where: Endpoints, code:
 
 async def test_who_was_in_doubt_before_is_told_so(server: ApiProcess, where: Endpoints) -> None:
     async with Proxy(server.url, ["cut", 500], {"error": "ALERT"}).running() as proxy:
-        with pytest.raises(ApiRefusedError, match="ALERT\nAn earlier try had no answer"):
+        with pytest.raises(ApiRefusedError, match="ALERT\nAn earlier attempt had no answer"):
             await submit(replace(where, url=proxy.url), job())
 
 
