@@ -149,7 +149,7 @@ async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
             async with asyncio.timeout(30):
                 await failed.wait()
                 await asyncio.sleep(0)
-                assert worker.missing() == "Pending jobs are not looked for."
+                assert worker.missing() == "The runner cannot list pending jobs."
                 await until_true(lambda: not worker.missing())
             assert (await bench.end(job_id))[0].state is State.SUCCESS
 

@@ -97,7 +97,7 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
 async def _abandon_once_closed(broker: Broker) -> None:
     """Leave the jobs to whoever adopts them: without NATS nothing that is known of them could be recorded.
 
-    A runner that is started again at once goes on with them. Draining would use up the time for that.
+    A runner that is started again at once adopts them. Draining would use up the time for that.
     """
     await broker.closed.wait()
     try:
@@ -228,7 +228,7 @@ async def _deadlines(settings: RunnerSettings) -> Deadlines:
 async def _drain(
     settings: RunnerSettings, worker: Worker, dispatcher: Dispatcher, working: "asyncio.Task[None]"
 ) -> None:
-    """Let the running jobs go on up to the bound, then kill them, and leave nothing behind."""
+    """Let the running jobs continue up to the bound, then kill them, and leave nothing behind."""
     log.info("draining", jobs=worker.busy)
     worker.drain()
     _, running = await asyncio.wait({working}, timeout=settings.drain)

@@ -17,7 +17,7 @@ class Readiness:
     """What `/readyz` says.
 
     Attributes:
-        parts: each says what it lacks, "" if nothing; none there are until the runner takes jobs.
+        parts: each says why it does not work, "" if it does; empty until the runner takes jobs.
     """
 
     broker: Broker
@@ -26,7 +26,7 @@ class Readiness:
     parts: Sequence[Callable[[], str]] = (lambda: STARTING,)
 
     async def missing(self) -> str:
-        """What the runner lacks to run jobs, "" if nothing."""
+        """Why the runner cannot run jobs, "" if it can."""
         if not self.broker.client.is_connected:
             return "NATS is not reachable."
         if not await self.vault.health():

@@ -12,9 +12,9 @@ from stint.ports import EventLog, Outcome
 T = TypeVar("T")
 
 PATIENCE: Final = 120.0
-"""Seconds that a job which has started waits for a Vault that is away."""
+"""Seconds that a started job waits for an unavailable Vault."""
 LONGEST_PAUSE: Final = 2.0
-"""Seconds between two attempts to reach a server that is away."""
+"""Seconds between two attempts to reach an unavailable server."""
 
 
 async def patiently(
@@ -23,7 +23,7 @@ async def patiently(
     on: type[StintError] | tuple[type[StintError], ...] = (BrokerUnavailableError, VaultUnavailableError),
     within: float | None = None,
 ) -> T:
-    """Repeat a call while its server is away: for ever, or for `within` seconds; then its error is raised."""
+    """Repeat a call while its server is unavailable: for ever, or for `within` seconds; then raise its error."""
     async for attempt in attempts(on=on, within=within):
         with attempt:
             return await call()

@@ -1,4 +1,4 @@
-"""What happens to every request before its route is looked for."""
+"""What happens to every request before it is routed."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus

@@ -15,7 +15,7 @@ from stint_api.middleware.measured import Answered
 from stint_api.read.index import Counts
 
 SERVICE: Final = "gostint"
-"""The value of the label `service`: dashboards made for GoStint go on."""
+"""The value of the label `service`: dashboards made for GoStint keep working."""
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: Prometheus' own defaults, as GoStint has them. The Python library's are others."""
 

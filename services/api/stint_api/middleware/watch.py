@@ -1,4 +1,4 @@
-"""What lasts longer than a request: its caller is checked again, for as long as it goes on."""
+"""The caller of a stream is checked again for as long as the stream lasts."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -76,11 +76,11 @@ async def _watching(check: Check, closing: asyncio.Event) -> AsyncIterator[_Watc
 
 
 async def _refusal(check: Check) -> RefusalError | None:
-    """Why the caller is refused, None if it is not. While Vault is away nobody can say, and what goes on goes on."""
+    """Why the caller is refused, None if it is not. While Vault is unavailable the stream continues."""
     try:
         await check()
     except VaultUnavailableError as error:
-        log.debug("a stream's caller cannot be checked, it goes on", error=error.sentence)
+        log.debug("a stream's caller cannot be checked, the stream continues", error=error.sentence)
     except StintError as error:
         return refusal_of(error)
     return None

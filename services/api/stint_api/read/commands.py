@@ -62,7 +62,7 @@ class Jobs:
         return await self._carry_out(identity, KILL, job_id, lambda: self._kill(identity))
 
     async def release(self, identity: Identity, job_id: str) -> Job:
-        """Give up the lost runner of a held job: the job ends, and its queue goes on. Returns the job as it was before.
+        """Give up the lost runner of a held job, which ends; its queue continues. Returns the job as it was before.
 
         Raises:
             IllegalCommandError: it is not held, and never was released.

@@ -118,7 +118,7 @@ class _Views:
 class ListIndex:
     """What the list and the counts are made from; at most about a second old while NATS answers.
 
-    While NATS is away it stands still. It is never empty merely because it is not ready: then it raises.
+    While NATS is unavailable it does not change. It is never empty merely because it is not ready: then it raises.
 
     Attributes:
         ready: set while it is kept up to date.
@@ -172,7 +172,7 @@ class ListIndex:
             except BrokerUnavailableError as error:
                 log.debug("following the views again", error=error.sentence)
             except StintError as error:
-                log.warning("the views cannot be followed, trying on", error=error.sentence)
+                log.warning("the views cannot be followed, retrying", error=error.sentence)
             else:
                 continue
             self.ready.clear()

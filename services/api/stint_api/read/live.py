@@ -96,7 +96,7 @@ class LiveJob:
                     yield sse.PING
 
     async def _catch_up(self) -> AsyncIterator[bytes]:
-        """All that is new in the log and the output. While NATS is away there is nothing new."""
+        """All that is new in the log and the output. While NATS is unavailable there is nothing new."""
         try:
             await self._reload()
             for item in self._new_facts(ended=False):
@@ -136,13 +136,13 @@ class LiveJob:
             self._chain = Chain.through(last)
 
     async def _read(self) -> AsyncIterator[Chunk]:
-        """New chunks that go on where the last one ended. Others are a stranger's, and are left out."""
+        """New chunks that continue the chain. Others were written by a stranger, and are left out."""
         async for chunk in self._output.read(self._job.token, self._job.job_id, after=self._read_to):
             self._read_to = chunk.sequence
             if self._continues(chunk):
                 yield chunk
             else:
-                log.debug("a chunk of output does not go on where the last one ended", job=self._job.job_id)
+                log.debug("a chunk of output does not continue the chain", job=self._job.job_id)
 
     def _continues(self, chunk: Chunk) -> bool:
         if self._chain.chunks and not self._chain.digest:

@@ -142,7 +142,7 @@ class Submitter:
         self._check(known, job)
 
     async def _discard(self, job: Job, token: str) -> None:
-        """Remove this try's payload, if no other can be meant; while the job goes on, its end does that."""
+        """Remove this attempt's payload, if no other can be meant. A running job's is removed at its end."""
         if job.token == token and not job.terminal:
             return
         try:

@@ -1,4 +1,4 @@
-"""What a runner finds of itself when it starts: jobs of an earlier process. With those that are its own it goes on."""
+"""Adoption: when a runner starts, it resumes the jobs that an earlier process of it has left running."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ class Adoption:
         self._dispatcher = dispatcher
 
     async def run(self) -> Sequence[asyncio.Task[None]]:
-        """The jobs to go on with, each under its lease already. All others are cleaned up, or left to their receivers.
+        """The adopted jobs, each under its lease already. All others are cleaned up, or left to their receivers.
 
         Those with a deadline on disk come first, side by side, for their leases are running: no engine is asked before.
         """

@@ -23,7 +23,7 @@ RECONCILE: Final = 5.0
 """Seconds between two looks at what is pending, for hints that were lost; jittered by half."""
 
 PAUSE: Final = 1.0
-"""Seconds before a broker that is away is asked again."""
+"""Seconds between two attempts while the broker is unavailable."""
 
 
 class Worker:
@@ -39,7 +39,7 @@ class Worker:
         self._backlog = Backlog()
         self._draining = asyncio.Event()
         self._finders = Background(
-            Part(name="reconcile", run=self._reconcile, missing="Pending jobs are not looked for."),
+            Part(name="reconcile", run=self._reconcile, missing="The runner cannot list pending jobs."),
             Part(name="hints", run=self._listen, missing="Hints of new jobs are not listened to."),
         )
         self._unfit = False
@@ -52,7 +52,7 @@ class Worker:
         self._dispatcher.drain()
 
     def missing(self) -> str:
-        """What this runner lacks to find jobs, "" if nothing."""
+        """Why this runner cannot find jobs, "" if it can."""
         return self._finders.missing()
 
     async def run(self, adopted: Sequence[asyncio.Task[None]] = ()) -> None:

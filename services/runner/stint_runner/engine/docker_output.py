@@ -56,7 +56,7 @@ async def _pieces(body: aiohttp.StreamReader, meter: LogMeter, *, tty: bool) -> 
             meter.terminal(data)
             yield OutputPiece("tty", data)
             continue
-        # The engine makes a frame of each line: what came together goes on together.
+        # The engine makes a frame of each line: pieces that came together are passed on together.
         for piece in merged(meter.frames(parser.feed(data))):
             yield piece
     if not parser.between_frames:

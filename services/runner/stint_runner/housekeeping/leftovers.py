@@ -25,7 +25,7 @@ class Leftovers:
 
     async def run(self) -> None:
         """Look now and then until cancelled, through any outage."""
-        await again_and_again(self.remove, lambda: INTERVAL, failed="leftovers not looked for")
+        await again_and_again(self.remove, lambda: INTERVAL, failed="sweep for leftover containers failed")
 
     async def remove(self) -> None:
         """Look once. What belongs to no job of this log is another Stint's."""

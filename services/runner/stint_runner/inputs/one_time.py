@@ -14,10 +14,10 @@ _NOT_CARRIED_OUT: Final = frozenset({412, 429, 503})
 
 
 async def spend(call: Callable[[], Awaitable[T]], *, there: Callable[[], Awaitable[object]], within: float) -> T:
-    """Make such a call, and repeat it while Vault is away.
+    """Make such a call, and repeat it while Vault is unavailable.
 
-    A frozen Vault finds the call when it goes on, whoever has given it up by then. So it is repeated only once Vault
-    answers `there` again: a repeat that was sent into the silence would follow the first call and be refused for it.
+    A frozen Vault carries the call out when it resumes, although its caller has given up. So the call is repeated only
+    once Vault answers `there` again: an earlier repeat would queue behind the first call and be refused for it.
 
     Args:
         call: the call.

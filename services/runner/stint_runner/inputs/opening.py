@@ -72,7 +72,7 @@ class Opener:
     compat: bool = False
 
     async def ticket(self, job: Job) -> Ticket:
-        """The ticket of a submission. Waits for ever while Vault is away: nothing has happened yet.
+        """The ticket of a submission. Waits for ever while Vault is unavailable: nothing has happened yet.
 
         Raises:
             RejectedError: not a submission, not a ticket, or one of another queue or job.
@@ -102,7 +102,7 @@ class Opener:
             raise UnfitError(f"This runner may not open tickets: {error.sentence}") from None
 
     async def check_wrapping(self, ticket: Ticket) -> None:
-        """Look at the wrapping token without spending it. Waits for ever while Vault is away.
+        """Look at the wrapping token without spending it. Waits for ever while Vault is unavailable.
 
         Raises:
             JobFailedError: `notauthorised`: spent, expired, or made elsewhere than at the role.

@@ -163,7 +163,7 @@ class JobContainer:
             raise
 
     async def _mask(self, seal: Seal) -> bool:
-        """Learn the values to mask. Without them the job goes on, but what it writes stays unseen."""
+        """Learn the values to mask. Without them the job continues, but its output is not shown."""
         try:
             self.output.mask(await read_values(self._engine, self._container_id, seal))
         except JobFailedError as error:

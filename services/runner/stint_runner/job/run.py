@@ -65,7 +65,7 @@ class JobRun:
     """One job of this runner. `verdict` once, under its lease; then `clean_up`, whatever came of it."""
 
     def __init__(self, parts: Parts, leased: LeasedJob, trace: Trace | None = None) -> None:
-        """With a `trace` the job is one to go on with."""
+        """With a `trace` the job is adopted."""
         self.leased = leased
         self._parts = parts
         self._address = leased.address
@@ -112,7 +112,7 @@ class JobRun:
             seen = job.sequence
 
     async def _process(self, job: Job, *, barred: bool) -> Verdict:
-        """Examine, claim and run a queued job, go on with an adopted one, or take over one of another runner."""
+        """Examine, claim and run a queued job, resume an adopted one, or take over the job of a lost runner."""
         if job.state in ACTIVE:
             if not self._adopts:
                 return await take_over(self._parts, job, self.leased.lease.delivery)

@@ -39,12 +39,12 @@ async def take_over(parts: Parts, job: Job, delivery: Delivery) -> Verdict:
         return Verdict.RETURN_LATER
     await append_surely(parts.log, job.token, job.job_id, _lost(parts))
     log.warning("job lost", runner=job.runner)
-    # By now its runner may not know yet, and have a container: the queue goes on when that must be dead.
+    # Its runner may not know yet, and still have a container: the queue continues when that must be dead.
     await asyncio.sleep(parts.takeover)
     try:
         await patiently(lambda: remove_containers(parts.engine, job.job_id), on=EngineError, within=LEFTOVERS)
     except EngineError as error:
-        log.warning("leftovers not looked for", error=error.sentence)
+        log.warning("sweep for leftover containers failed", error=error.sentence)
     return Verdict.ACK
 
 

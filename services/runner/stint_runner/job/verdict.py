@@ -21,7 +21,7 @@ class Verdict(Enum):
     RETURN = auto()
     """It is not run here after all: another runner may have it at once."""
     RETURN_LATER = auto()
-    """Another runner has it, or its queue waits for one that was lost: look again a lease later."""
+    """Another runner has it, or its queue waits for a runner that was lost: it is delivered again a lease later."""
 
 
 async def carry_out(verdict: Verdict, lease: Lease, takeover: float) -> None:

@@ -190,7 +190,7 @@ class Lease:
         raise LeaseLostError(f"The lease is lost: {sentence}")
 
     async def ack(self) -> None:
-        """The job has ended: let the queue go on.
+        """The job has ended: its queue continues.
 
         Raises:
             LeaseLostError: the delivery is not ours any more.

@@ -32,7 +32,7 @@ class LeasedJob:
         unwanted: set when it is to be given back unless it has been claimed.
         forfeited: set when the lease was lost, and whatever is done for the job must end.
         processed: set when nothing is done for it here any more.
-        holds: its queue waits for this runner, so it may go on without a lease.
+        holds: its queue waits for this runner, so it may continue without a lease.
         ending: its end is being written by this runner.
     """
 

@@ -34,7 +34,7 @@ class VaultLogins:
         self._session = session
 
     async def login(self, registry: str) -> RegistryLogin | None:
-        """See `LoginSource`. Waits for a Vault that is away as long as everything else of a job."""
+        """See `LoginSource`. Waits for an unavailable Vault as long as everything else of a job."""
         try:
             found = await patiently(
                 lambda: self._session.call(lambda own: self._vault.read(own, self._path)),

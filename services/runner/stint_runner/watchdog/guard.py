@@ -157,9 +157,9 @@ async def _restart(folder: Path, module: str) -> _Process:
         try:
             return await _start(folder, module)
         except WatchdogError:
-            log.error("the watchdog does not start, trying on")  # noqa: TRY400 - a sentence says it
+            log.error("the watchdog does not start, retrying")  # noqa: TRY400 - a sentence says it
         except Exception:  # a runner must not be without one for good
-            log.exception("the watchdog does not start, trying on")
+            log.exception("the watchdog does not start, retrying")
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:

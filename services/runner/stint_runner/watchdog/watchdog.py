@@ -2,7 +2,7 @@
 
 A runner that is frozen, or whose engine hangs, does not stop its containers when their leases are over. This process
 does: at a job's deadline it kills the runner, then the job's containers. If the runner dies it stays until no deadline
-of that runner is left: another process of the same runner may come and go on with the jobs.
+of that runner is left: another process of the same runner may start and adopt the jobs.
 """
 
 import asyncio
