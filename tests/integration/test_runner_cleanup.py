@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from stint.core.job import State
+from stint.core.events import AnyEvent, Started
+from stint.core.job import Job, State
 from stint.core.subjects import LABEL_JOB, WORK, consumer_name, queue_token
 from stint.jetstream import Broker
+from stint.ports import Outcome
 from stint_runner.engine.docker import DockerEngine
+from stint_runner.job.run import JobRun
 from tests.support.containers import OpenBao
 from tests.support.events import ended
 from tests.support.outputs import written
@@ -145,3 +148,58 @@ async def test_a_job_outlives_the_loss_of_its_consumer(bench: Bench) -> None:
             job, end = await bench.end(job_id)
             assert (job.state, end.by, await bench.text(job)) == (State.SUCCESS, "runner-1", "up\ndone\n")
             assert (await bench.end(following))[0].state is State.SUCCESS
+
+
+async def test_an_adopted_job_that_another_ends_meanwhile_is_stopped_at_once(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end comes between adoption's look at the log and the run that follows."""
+    earlier = runner_process(bench, tmp_path, STINT_LEASE="30", STINT_TAKEOVER="15")
+    bench.state = earlier.state.parent
+    await earlier.start()
+    job_id = await _running(bench, "echo up; sleep 600")
+    await earlier.kill()
+    load, looked = bench.log.load, asyncio.Event()
+
+    async def overtaken(wanted: str, **options: int) -> Job | None:
+        job = await load(wanted, **options)
+        if not looked.is_set():
+            looked.set()
+            await bench.log.append(TOKEN, job_id, ended("unknown"))
+        return job
+
+    monkeypatch.setattr(bench.log, "load", overtaken)
+    engine = DockerEngine()
+    async with bench.runner(engine=engine), asyncio.timeout(10):  # less than T, after which the queue would continue
+        while await engine.find({LABEL_JOB: job_id}):  # noqa: ASYNC110 - an engine tells nobody
+            await asyncio.sleep(0.05)
+
+
+async def test_a_claim_that_is_cut_off_leaves_no_deadline_and_cleans_nothing_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job was never claimed here, and may be another's by the time a clean-up would come."""
+    append, begun, cleaned = bench.log.append, asyncio.Event(), asyncio.Event()
+
+    async def hanging(token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+        if events[0].kind == Started.kind and not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        return await append(token, job_id, *events, after=after)
+
+    async def clean_up(_run: JobRun) -> None:
+        cleaned.set()
+
+    monkeypatch.setattr(bench.log, "append", hanging)
+    async with bench.runner():
+        job_id = await bench.submit("true")
+        await begun.wait()
+        with monkeypatch.context() as patched:
+            patched.setattr(JobRun, "clean_up", clean_up)
+            (leased,) = bench.dispatchers["runner-1"].jobs.values()
+            leased.forfeited.set()
+            await leased.processed.wait()
+        assert list(bench.parts["runner-1"].deadlines.all()) == []
+        assert not cleaned.is_set()
+        await leased.lease.delivery.give_back()
+        assert (await bench.end(job_id))[0].state is State.SUCCESS

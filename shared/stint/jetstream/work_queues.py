@@ -61,6 +61,8 @@ class JetStreamDelivery:
         await self._broker.request(self.ack_subject, ACK)
 
     async def give_back(self, delay: float = 0) -> None:
+        if not await self.is_last():
+            raise LeaseLostError("The queue's last delivery is another one.")
         after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
         await self._broker.request(self.ack_subject, NAK + after)
 

@@ -65,7 +65,11 @@ class Delivery(Protocol):
         ...
 
     async def give_back(self, delay: float = 0) -> None:
-        """Nak: deliver the job to the next runner that asks, but not within `delay` seconds."""
+        """Nak: deliver the job to the next runner that asks, but not within `delay` seconds.
+
+        Raises:
+            LeaseLostError: the queue's last delivery is another one. Nothing was sent.
+        """
         ...
 
 

@@ -1,6 +1,8 @@
 """Adoption: when a runner starts, it resumes the jobs that an earlier process of it has left running."""
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -99,6 +101,8 @@ class Adoption:
 
     async def _decide(self, job_id: str, found: Noted | ContainerInfo) -> asyncio.Task[None] | None:
         job = await patiently(lambda: self._parts.log.load(job_id))
+        if job is not None and job.state is State.QUEUED:  # by a replica that may lag behind its start
+            job = await patiently(lambda: self._parts.log.load(job_id, at_least=sys.maxsize))
         if job is None:
             return None  # of another Stint on this engine
         ours = job.state in ACTIVE and job.runner == self._parts.runner
@@ -108,7 +112,8 @@ class Adoption:
         if ours and (delivery or self._parts.holds(job)):
             return self._adopt(job, delivery, asked, found)
         if delivery:  # it had been received and not claimed: nobody else need wait for its lease to end
-            await patiently(delivery.give_back)
+            with contextlib.suppress(LeaseLostError):
+                await patiently(delivery.give_back)
         if ours:
             log.warning("job not adopted: its lease is over")
         self._dispatcher.clean_up(self._clear(job))
@@ -140,8 +145,8 @@ class Adoption:
         leased = LeasedJob(self._parts.log, self._parts.queues, EventAddress("submitted", job.token, job.job_id), lease)
         leased.see(job)
         trace = Trace(container_id=noted.container_id, secrets_digest=noted.secrets_digest) if noted else Trace()
-        run = JobRun(self._parts, leased, trace)
-        run.watch(job, trace)
+        run = JobRun(self._parts, leased)
+        run.adopt(job, trace)
         log.info("job adopted", lease="lost" if lease.lost else "renewed")
         return asyncio.create_task(self._dispatcher.run(run))
 

@@ -1,6 +1,7 @@
 """What a runner does with its deliveries, any number at a time."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -49,7 +50,8 @@ class Dispatcher:
             lease.times.check()
             address = parse_event_subject(delivery.subject)
         except ConfigError as error:
-            await lease.give_back()
+            with contextlib.suppress(LeaseLostError):
+                await lease.give_back()
             sentence = f"The lease of queue {queue_name(token)!r}, set by another runner, does not fit this one's."
             raise UnfitError(f"{sentence} {error.sentence}") from None
         except (InvalidTokenError, InvalidJobIdError):

@@ -30,6 +30,8 @@ class Phase(Enum):
     """Its command has not run."""
     UNCERTAIN = auto()
     """The engine was asked to start it, and did not answer."""
+    REFUSED = auto()
+    """The engine was asked to start it, and refused."""
     RUNNING = auto()
     """Its command runs, or has ended without the engine's having said so."""
     GONE = auto()
@@ -97,9 +99,17 @@ class JobContainer:
         copying = Copying(self._engine, self.output, container_id, None, concealed=concealed)
         return await self._until_exit(killed, time_left, copying)
 
+    @property
+    def ran(self) -> bool:
+        """Whether its command ran, or may have."""
+        return self.phase not in {Phase.NOT_STARTED, Phase.REFUSED}
+
     async def contain(self) -> None:
-        """Make sure that no container of the job runs any more, for however long the engine does not answer."""
-        if self.phase in {Phase.UNCERTAIN, Phase.RUNNING}:
+        """Make sure that no container of the job runs any more, for however long the engine does not answer.
+
+        One whose start was refused is removed too: not every refusal proves that nothing runs.
+        """
+        if self.phase not in {Phase.NOT_STARTED, Phase.GONE}:
             await patiently(lambda: remove_containers(self._engine, self._job_id), on=EngineError)
             self.phase = Phase.GONE
 
@@ -123,7 +133,7 @@ class JobContainer:
                 raise EngineError("The engine did not say whether it was started.") from None
             log.warning("the answer to a start was lost, the container runs", job=self._job_id)
         except EngineError:
-            self.phase = Phase.NOT_STARTED
+            self.phase = Phase.REFUSED
             raise
         self.phase = Phase.RUNNING
 

@@ -4,7 +4,7 @@ import structlog
 
 from stint.core.errors import EngineError, JobFailedError, VaultError
 from stint.core.events import Ended
-from stint_runner.job.container import Exited, JobContainer, Phase
+from stint_runner.job.container import Exited, JobContainer
 from stint_runner.job.prepare import TEXT_LENGTH
 from stint_runner.parts import Parts
 
@@ -27,11 +27,10 @@ def exited(parts: Parts, container: JobContainer, image: str, how: Exited, limit
 
 def failed(parts: Parts, container: JobContainer, image: str, error: Exception) -> Ended:
     """A job that could not be run to its container's exit."""
-    ran = container.phase is not Phase.NOT_STARTED
     match error:
         case JobFailedError():
             return _ended(parts, container, image, error.status, error.reason, error.sentence)
-        case EngineError() if ran:
+        case EngineError() if container.ran:
             sentence = f"How the container ended is not known: {error.sentence}"
             return _ended(parts, container, image, "unknown", "container", sentence)
         case EngineError():
@@ -39,7 +38,7 @@ def failed(parts: Parts, container: JobContainer, image: str, error: Exception) 
         case VaultError():
             return _ended(parts, container, image, "failed", "secrets", f"Vault did not answer: {error.sentence}")
     log.error("internal error", exc_info=error)
-    return _ended(parts, container, image, "unknown" if ran else "failed", "internal", internal(error))
+    return _ended(parts, container, image, "unknown" if container.ran else "failed", "internal", internal(error))
 
 
 def internal(error: Exception) -> str:
@@ -61,7 +60,7 @@ def _ended(
         chunks=output.chunks,
         output_bytes=output.size,
         output_digest=output.digest,
-        output_complete=output.complete or container.phase is Phase.NOT_STARTED,
+        output_complete=output.complete or not container.ran,
         output_truncated=output.truncated,
         output_masked=output.masked,
     )

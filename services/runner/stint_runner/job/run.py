@@ -64,17 +64,25 @@ class Trace:
 class JobRun:
     """One job of this runner. `verdict` once, under its lease; then `clean_up`, whatever came of it."""
 
-    def __init__(self, parts: Parts, leased: LeasedJob, trace: Trace | None = None) -> None:
-        """With a `trace` the job is adopted."""
+    def __init__(self, parts: Parts, leased: LeasedJob) -> None:
         self.leased = leased
         self._parts = parts
         self._address = leased.address
-        self._adopts = trace is not None
+        self._adopted: Job | None = None
         self._deadline = KeptDeadline(parts.deadlines, leased)
         self._preparation: Preparation | None = None
         self._container = JobContainer(parts, leased.address.token, leased.address.job_id)
 
-    def watch(self, job: Job, trace: Trace) -> None:
+    def adopt(self, job: Job, trace: Trace) -> None:
+        """Let `verdict` resume a job that an earlier process of this runner has started.
+
+        Raises:
+            UnfitError: the watchdog cannot be told.
+        """
+        self._adopted = job
+        self._watch(job, trace)
+
+    def _watch(self, job: Job, trace: Trace) -> None:
         """Let the watchdog watch the job from now on.
 
         Raises:
@@ -93,6 +101,9 @@ class JobRun:
             UnfitError: this runner cannot run jobs now.
             LeaseLostError: the job belongs to somebody else by now.
         """
+        if self._adopted:
+            # By what adoption saw: what has happened since, the lease's keeper hears, and it interrupts the run.
+            return await self._resume(self._adopted)
         seen = 0
         while True:
             job = await patiently(lambda: self._parts.log.load(self._address.job_id))
@@ -112,20 +123,15 @@ class JobRun:
             seen = job.sequence
 
     async def _process(self, job: Job, *, barred: bool) -> Verdict:
-        """Examine, claim and run a queued job, resume an adopted one, or take over the job of a lost runner."""
+        """Examine, claim and run a queued job, or take over the job of a lost runner."""
         if job.state in ACTIVE:
-            if not self._adopts:
-                return await take_over(self._parts, job, self.leased.lease.delivery)
-            if container := await self._started_container():
-                return await self._run(job, container)
-            self._deadline.drop()
-            return await take_over_own(self._parts, job)
+            return await take_over(self._parts, job, self.leased.lease.delivery)
         if barred:  # nobody came first, and yet no fact can be appended: a stranger's stands in its place already
             raise UnstartedError(self._parts.fact(Rejected, error=BARRED))
         claimed = await self._examine(job)
         if claimed is None:
             return Verdict.RETURN
-        self.watch(job, Trace())
+        self._watch(job, Trace())
         await self._claim(job)
         return await self._run(job, claimed)
 
@@ -174,9 +180,13 @@ class JobRun:
             raise UnfitError(f"The container engine does not answer: {error.sentence}") from None
 
     async def _claim(self, job: Job) -> None:
-        claim = decide(job, Claim(self._parts.fact(Started, runner=self._parts.runner)))
-        if not await self._append(*claim, after=job.sequence):
-            self._deadline.drop()
+        claim, won = decide(job, Claim(self._parts.fact(Started, runner=self._parts.runner))), False
+        try:
+            won = await self._append(*claim, after=job.sequence)
+        finally:
+            if not won:  # also if this is cancelled: it has no container here, and may be another's in a moment
+                self._deadline.drop()
+        if not won:
             raise OvertakenError
         log.info("job started")
 
@@ -221,6 +231,12 @@ class JobRun:
             raise JobFailedError("job killed", reason="killed")
         self.leased.check()
         self._deadline.add_container(prepared.container_id, prepared.secrets_digest)
+
+    async def _resume(self, job: Job) -> Verdict:
+        if container := await self._started_container():
+            return await self._run(job, container)
+        self._deadline.drop()
+        return await take_over_own(self._parts, job)
 
     async def _started_container(self) -> ContainerInfo | None:
         """The job's container. Its queue waits while the engine does not answer: nobody knows what became of it."""

@@ -21,6 +21,7 @@ class KeptDeadline:
         self._deadlines = deadlines
         self._leased = leased
         self._deadline: Deadline | None = None
+        self._written = False
 
     @property
     def is_kept(self) -> bool:
@@ -39,7 +40,7 @@ class KeptDeadline:
             StateError: it cannot be written.
         """
         lease = self._leased.lease
-        self._deadline = Deadline(
+        deadline = Deadline(
             job_id=job.job_id,
             token=job.token,
             ack_subject=lease.delivery.ack_subject,
@@ -51,7 +52,8 @@ class KeptDeadline:
             container_id=container_id,
             secrets_digest=secrets_digest,
         )
-        self._deadlines.put(self._deadline, lease.confirmed)
+        self._deadlines.put(deadline, lease.confirmed)
+        self._deadline, self._written = deadline, True
         lease.on_confirmed = self._confirm
 
     def add_container(self, container_id: str, secrets_digest: str) -> None:
@@ -67,7 +69,7 @@ class KeptDeadline:
         if self._deadline is None:
             return
         delivery = self._leased.lease.delivery
-        if delivery.ack_subject == self._deadline.ack_subject:
+        if delivery.ack_subject == self._deadline.ack_subject and self._written:
             self._deadlines.confirm(self._deadline.job_id, confirmed)
         else:
             self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=delivery.lease)
@@ -78,5 +80,7 @@ class KeptDeadline:
         self._deadline = msgspec.structs.replace(self._deadline, **fields)
         try:
             self._deadlines.put(self._deadline, self._leased.lease.confirmed)
-        except StateError as error:  # the watchdog will end the job: it must not run unwatched
+            self._written = True
+        except StateError as error:  # tried again with each renewal; until then the old one counts, and ends the job
+            self._written = False
             log.error("deadline not written", error=error.sentence)  # noqa: TRY400 - a sentence says it
