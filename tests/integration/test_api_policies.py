@@ -1,10 +1,13 @@
 """Who may do what: Vault's policies say, unless somebody asked for the opposite."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from stint.vault.setup import client_token
+from stint_api.auth.authenticator import READ, Authenticator
+from stint_api.auth.tokens import Lookups
 from tests.support.api_bench import ROLE, Bench, api
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess
@@ -114,3 +117,18 @@ async def test_gostints_way_and_policies_can_be_had_together(nats: NatsProcess, 
         await bench.parts.index.ready.wait()
         async with bench.client({"X-Auth-Token": await bench.limited_token(0)}) as http:
             assert (await http.post("/v1/api/job", json={**BODY, "qname": "any"})).status_code == 403
+
+
+async def test_any_number_of_queues_can_be_asked_about(bench: Bench) -> None:
+    """Vault refuses a question about some thousand paths."""
+    token = await token_with(bench, "two-of-many", 'path "stint/queue/many 7" { capabilities = ["read"] }')
+    parts = bench.parts
+    auth = Authenticator(Lookups(parts.vault, monotonic=time.monotonic), parts.vault, parts.session, by_policy=True)
+    identity = await auth.identify(token)
+    names = [f"many {number}" for number in range(1500)]
+    assert set(await auth.allowed(identity, READ, names)) == {"many 7"}
+
+
+async def test_a_path_with_an_end_of_line_is_no_route(bench: Bench) -> None:
+    async with bench.client({}) as http:
+        assert (await http.get("/v1/api/job%0A")).status_code == 404

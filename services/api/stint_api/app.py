@@ -11,6 +11,7 @@ from uuid import uuid4
 from fastapi import FastAPI
 
 import stint
+from stint.core.errors import VaultError
 from stint.core.subjects import new_job_id
 from stint.ports import EventLog, OutputLog, PayloadStore
 from stint.process.background import Background
@@ -131,6 +132,10 @@ async def readiness(parts: Parts) -> str:
         return "NATS is not reachable."
     if not await parts.vault.health():
         return "Vault is not reachable, not initialised or sealed."
+    try:
+        await parts.session.token()
+    except VaultError:
+        return "The API cannot log in to Vault."
     return parts.background.missing()
 
 

@@ -65,6 +65,10 @@ class RefusalError(StintError):
         self.retry_after = retry_after
         self.fields = fields
 
+    def again(self) -> "RefusalError":
+        """The same refusal as a new error. Keep and raise only this: one that was raised holds its request."""
+        return RefusalError(self.code, self.sentence, title=self.title, retry_after=self.retry_after, **self.fields)
+
 
 class JsonAnswer(JSONResponse):
     """One JSON object and a newline."""

@@ -101,11 +101,11 @@ class Scanner:
             )
 
 
-def read_object(data: bytes, names: Collection[str]) -> dict[str, Any]:
+def read_object(data: bytes, names: Collection[str], *, scanned: bool = False) -> dict[str, Any]:
     """The fields with these names of the first JSON value in `data`, which must be an object.
 
     Anything after that value is ignored, as in GoStint. Field names are compared without regard to case and returned in
-    lower case; fields that are null are omitted. Other fields are not decoded.
+    lower case; fields that are null are omitted. Other fields are not decoded. `scanned`: `data` came from a `Scanner`.
 
     Raises:
         UndecodableError: empty, not UTF-8, not JSON, not an object, or more complex than `Scanner` allows.
@@ -114,7 +114,7 @@ def read_object(data: bytes, names: Collection[str]) -> dict[str, Any]:
     if not data.strip():
         raise UndecodableError("EOF")
     try:
-        raw = _decoder.decode(Scanner().feed(data))
+        raw = _decoder.decode(data if scanned else Scanner().feed(data))
     except msgspec.ValidationError:
         raise UndecodableError("not a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError):

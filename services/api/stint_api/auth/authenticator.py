@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, TypedDict
 
+import structlog
+
 from stint.core.errors import VaultRefusedError
 from stint.vault import AppRoleSession, Caller, Vault, queue_path, release_path
 from stint_api.auth.tokens import Lookups
 from stint_api.errors import INVALID_REQUEST, RefusalError
 
+log = structlog.get_logger()
+
+PATHS_AT_A_TIME: Final = 200
+"""In one question to Vault, which refuses some thousand."""
+NO_LOGIN: Final = "The API cannot log in to Vault."
 ENDED: Final = "Vault does not know the token any more: it has ended, or this request was its last use."
 """Policies can only be asked about as long as there is a token."""
 
@@ -107,7 +114,7 @@ class Authenticator:
             raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, qname))
 
     async def allowed(self, identity: Identity, action: Action, qnames: Collection[str]) -> Collection[str]:
-        """Those of the queues in which the caller may do this. One question to Vault for all of them.
+        """Those of the queues in which the caller may do this.
 
         Raises:
             RefusalError: the token has ended since it was looked up.
@@ -115,7 +122,9 @@ class Authenticator:
         if not self._by_policy or not qnames:
             return qnames
         paths = {qname: action.path(qname) for qname in qnames}
-        found = await self._capabilities(identity, [*paths.values()])
+        asked, found = list(paths.values()), dict[str, frozenset[str]]()
+        for first in range(0, len(asked), PATHS_AT_A_TIME):
+            found |= await self._capabilities(identity, asked[first : first + PATHS_AT_A_TIME])
         return {qname for qname, path in paths.items() if found[path] & {action.capability, "root"}}
 
     async def check_again(self, identity: Identity, action: Action, qname: str) -> None:
@@ -133,6 +142,11 @@ class Authenticator:
             await self._lookups.fresh(identity.token)
 
     async def _capabilities(self, identity: Identity, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        try:
+            await self._session.token()
+        except VaultRefusedError as error:  # our own fault, of which the caller's token knows nothing
+            log.error("the API cannot log in to Vault", error=error.sentence)  # noqa: TRY400 - a sentence says it
+            raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_LOGIN) from None
         try:
             return await self._session.call(lambda own: self._vault.capabilities(own, identity.token, paths))
         except VaultRefusedError:

@@ -38,9 +38,10 @@ class Memory(Generic[V]):
         """Remember this for so long. The oldest makes room."""
         digest = self._digest(token)
         self._known.pop(digest, None)
-        while len(self._known) >= CACHE_SIZE:
+        now = self._monotonic()
+        while self._known and (len(self._known) >= CACHE_SIZE or next(iter(self._known.values()))[1] <= now):
             self._known.popitem(last=False)
-        self._known[digest] = (value, self._monotonic() + seconds)
+        self._known[digest] = (value, now + seconds)
 
     def _digest(self, token: str) -> bytes:
         return hashlib.blake2b(token.encode(errors="surrogatepass"), key=self._key).digest()
@@ -66,14 +67,14 @@ class Lookups:
     async def fresh(self, token: str) -> Caller:
         """Likewise, but that it was good a moment ago counts for nothing."""
         if refusal := self._refusals.get(token):
-            raise RefusalError(refusal.code, refusal.sentence, title=refusal.title)
+            raise refusal.again()
         try:
             caller = await self._vault.lookup_self(token)
         except VaultUnavailableError:
             raise
         except (VaultDeniedError, VaultRefusedError, VaultNotFoundError) as error:
             refusal = _refusal(token, error)
-            self._refusals.put(token, refusal, REFUSED_SECONDS)
+            self._refusals.put(token, refusal.again(), REFUSED_SECONDS)
             raise refusal from None
         if caller.num_uses == 0:
             self._callers.put(token, caller, min(CACHE_SECONDS, caller.ttl or CACHE_SECONDS))

@@ -32,6 +32,8 @@ class Gate:
         path: str = scope["path"]
         if path != "/" and path.endswith("/"):
             return _without_slash(scope)
+        if path.startswith(self._prefix) and not path.isprintable():
+            return unknown_path()  # a route's pattern would take a path with the end of a line behind it
         if path != self._prefix and not path.startswith(f"{self._prefix}/"):
             return None
         try:

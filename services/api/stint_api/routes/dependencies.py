@@ -81,7 +81,7 @@ async def submission(request: Request, parts: ServicesOf) -> AsyncIterator[Submi
     Its bytes count towards the limit until the route returns.
     """
     with parts.request_bytes.share() as share:
-        yield parse_submission(await read_body(request, share))
+        yield parse_submission(await read_body(request, share), scanned=True)
 
 
 Caller = Annotated[Identity, Depends(caller)]

@@ -56,11 +56,12 @@ class SpentCubbyholes:
         """What this caller is to be told when it comes again. The oldest are forgotten."""
         while len(self._known) >= REMEMBERED:
             del self._known[next(iter(self._known))]
-        self._known[self._digest(identity, envelope)] = refusal
+        self._known[self._digest(identity, envelope)] = refusal.again()
 
     def why(self, identity: Identity, envelope: Envelope) -> RefusalError | None:
         """None if it was not for us that it cannot be read any more."""
-        return self._known.get(self._digest(identity, envelope))
+        known = self._known.get(self._digest(identity, envelope))
+        return known.again() if known else None
 
     def _digest(self, identity: Identity, envelope: Envelope) -> bytes:
         parts = (identity.caller, envelope.cubby_token, envelope.cubby_path)
