@@ -222,10 +222,11 @@ def _left(case: Case) -> Iterator[Violation]:
 
 
 def _is_orphan(case: Case, subject: str) -> bool:
-    """Whether a payload's API died before it could append the submission: the janitor removes it an hour later."""
+    """Whether its API, or NATS, died before the submission was appended. The janitor removes it an hour later."""
     _, token, job_id, _ = subject.split(".", 3)
-    cut_off = {item.token for item in case.evidence.submissions if item.answer is Answer.UNKNOWN and not item.job_id}
-    return job_id not in case.jobs and token in cut_off
+    doubtful = [item for item in case.evidence.submissions if item.answer is Answer.UNKNOWN]
+    cut_off = any(item.job_id == job_id or (not item.job_id and item.token == token) for item in doubtful)
+    return cut_off and job_id not in case.jobs
 
 
 def _liveness(case: Case) -> Iterator[Violation]:
