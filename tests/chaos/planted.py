@@ -57,7 +57,11 @@ def _heartbeats_believed() -> None:
     def see(self: LeasedJob, job: Job | None) -> None:
         del self, job
 
+    async def pull_again(self: LeasedJob) -> None:
+        del self  # a lost consumer is left for others to make
+
     LeasedJob.see = see  # type: ignore[method-assign]
+    LeasedJob._pull_again = pull_again  # type: ignore[method-assign]  # noqa: SLF001 - what a fault breaks is inside
 
 
 def _taken_at_once() -> None:
