@@ -75,6 +75,11 @@ def test_so_is_much_between_strings(filler: bytes) -> None:
         read_object(b'{"a":' + filler * (MAX_BETWEEN + 1), {"a"})
 
 
+def test_ninety_kilobytes_of_brackets_are_refused_before_they_cost_a_tenth_of_a_second() -> None:
+    with pytest.raises(UndecodableError, match="JSON with more than"):
+        fed(b'{"zzz":[' + b"[]," * 30_000)
+
+
 def test_but_not_what_a_job_may_have() -> None:
     levels = b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1)
     many = json.dumps(["a"] * (MAX_TOKENS // 2 - 200)).encode()
