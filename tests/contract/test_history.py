@@ -1,4 +1,4 @@
-"""What `stint.ports.history.History` promises."""
+"""What `stint.ports.History` promises."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

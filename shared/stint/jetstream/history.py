@@ -33,7 +33,7 @@ _SURVEYED: Final = (Submitted.kind, *_ENDS)
 
 
 class JetStreamHistory:
-    """See `stint.ports.history.History`."""
+    """See `stint.ports.History`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -11,7 +11,7 @@ from stint.testing.memory import MemoryEventLog
 
 
 class MemoryHistory:
-    """See `stint.ports.history.History`.
+    """See `stint.ports.History`.
 
     Attributes:
         taken: ids of jobs whose message has left its work queue.
