@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from stint.core import commands
 from stint.core.chain import Chunk
 from stint.core.events import Ended, Held, Released
-from stint.core.job import Job, Release, State, decide
+from stint.core.job import Job, State
 from stint.core.subjects import LABEL_JOB, queue_token
 from stint.jetstream import Broker
 from stint_runner.clock import boot_time
@@ -256,11 +257,9 @@ async def test_a_held_queue_waits_for_a_release(bench: Bench, runner: RunnerProc
         assert job.held
         (container,) = await engine.find({LABEL_JOB: job_id})
         assert container.running, "who holds is not fenced"
-        command = Release(
-            Released(event_id=event_id(), at=AT),
-            Ended(event_id=event_id(), at=AT, by="operator", status="unknown", reason="lost"),
-        )
-        await bench.log.append(job.token, job_id, *decide(job, command), after=job.sequence)
+        lost = Ended(event_id=event_id(), at=AT, by="operator", status="unknown", reason="lost")
+        released = commands.release(job, Released(event_id=event_id(), at=AT), lost)
+        await bench.log.append(job.token, job_id, *released, after=job.sequence)
         assert (await bench.end(following))[0].state is State.SUCCESS
         assert [found.kind for found in (await bench.loaded(job_id)).facts.values()][-2:] == ["released", "ended"]
         await bench.leftovers("other").remove()

@@ -4,23 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stint.core.commands import claim, delete, finish, kill, release
 from stint.core.errors import IllegalCommandError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
-from stint.core.job import (
-    ACTIVE,
-    LEGAL,
-    TERMINAL,
-    Claim,
-    Delete,
-    Finish,
-    Job,
-    Kill,
-    Release,
-    State,
-    decide,
-    evolve,
-    fold,
-)
+from stint.core.job import ACTIVE, LEGAL, TERMINAL, Job, State, evolve, fold
 from tests.support.events import (
     AT,
     TOKEN,
@@ -148,9 +135,10 @@ def test_the_table_names_every_state_and_every_kind() -> None:
     assert all(not row.keys() - {"deleted"} for state, row in LEGAL.items() if state in TERMINAL)
 
 
-# --- decide -----------------------------------------------------------------------------------------------------
+# --- commands -----------------------------------------------------------------------------------------------------
 
-KILL = Kill(kill_requested(), ended("failed", "killed"))
+REQUESTED, KILLED = kill_requested(), ended("failed", "killed")
+RELEASED, LOST = released(), ended("unknown", "lost")
 
 
 def _job(*events: AnyEvent) -> Job:
@@ -161,7 +149,7 @@ def _job(*events: AnyEvent) -> Job:
 
 def test_a_queued_job_is_killed_at_once_and_both_facts_go_together() -> None:
     job = _job(submitted())
-    facts = decide(job, KILL)
+    facts = kill(job, REQUESTED, KILLED)
     assert [fact.kind for fact in facts] == ["kill_requested", "ended"]
     after = fold([record(fact, 10 + n) for n, fact in enumerate(facts)], job)
     assert after is not None
@@ -171,43 +159,42 @@ def test_a_queued_job_is_killed_at_once_and_both_facts_go_together() -> None:
 
 def test_a_running_job_is_asked_to_stop() -> None:
     job = _job(submitted(), started())
-    assert decide(job, KILL) == (KILL.requested,)
+    assert kill(job, REQUESTED, KILLED) == (REQUESTED,)
     assert _job(submitted(), started(), kill_requested()).state is State.STOPPING
 
 
 def test_a_kill_of_a_queued_job_that_somebody_left_half_done_is_finished() -> None:
-    assert decide(_job(submitted(), kill_requested()), KILL) == (KILL.ended,)
+    assert kill(_job(submitted(), kill_requested()), REQUESTED, KILLED) == (KILLED,)
 
 
 @pytest.mark.parametrize("events", [(started(), kill_requested()), (started(), ended()), (rejected(),)])
 def test_a_kill_changes_nothing_the_second_time_or_after_the_end(events: tuple[AnyEvent, ...]) -> None:
-    assert decide(_job(submitted(), *events), KILL) == ()
+    assert kill(_job(submitted(), *events), REQUESTED, KILLED) == ()
 
 
 def test_only_a_queued_job_is_claimed() -> None:
-    claim = Claim(started())
-    assert decide(_job(submitted()), claim) == (claim.started,)
+    claimed = started()
+    assert claim(_job(submitted()), claimed) == (claimed,)
     taken: list[tuple[AnyEvent, ...]] = [(started(),), (kill_requested(),), (deleted(),), (started(), ended())]
     for events in taken:
         with pytest.raises(IllegalCommandError):
-            decide(_job(submitted(), *events), claim)
+            claim(_job(submitted(), *events), claimed)
 
 
 def test_a_running_job_cannot_be_deleted() -> None:
-    delete = Delete(deleted())
-    assert decide(_job(submitted()), delete) == (delete.deleted,)
-    assert decide(_job(submitted(), started(), ended()), delete) == (delete.deleted,)
-    assert decide(_job(submitted(), deleted()), delete) == ()
+    gone = deleted()
+    assert delete(_job(submitted()), gone) == (gone,)
+    assert delete(_job(submitted(), started(), ended()), gone) == (gone,)
+    assert delete(_job(submitted(), deleted()), gone) == ()
     for events in [(started(),), (started(), kill_requested())]:
         with pytest.raises(IllegalCommandError, match="Cannot delete a running/stopping job"):
-            decide(_job(submitted(), *events), delete)
+            delete(_job(submitted(), *events), gone)
 
 
 def test_only_a_held_job_is_released_and_it_ends_with_that() -> None:
-    release = Release(released(), ended("unknown", "lost"))
     job = _job(submitted(), started(), held())
     assert job.held
-    facts = decide(job, release)
+    facts = release(job, RELEASED, LOST)
     assert [fact.kind for fact in facts] == ["released", "ended"]
     after = fold([record(fact, 10 + n) for n, fact in enumerate(facts)], job)
     assert after is not None
@@ -215,30 +202,29 @@ def test_only_a_held_job_is_released_and_it_ends_with_that() -> None:
     others: list[tuple[AnyEvent, ...]] = [(), (started(),), (started(), held(), ended()), (held(), started())]
     for events in others:
         with pytest.raises(IllegalCommandError, match="Only a job that is held"):
-            decide(_job(submitted(), *events), release)
+            release(_job(submitted(), *events), RELEASED, LOST)
 
 
 def test_a_release_changes_nothing_the_second_time_and_finishes_what_was_left_half_done() -> None:
-    release = Release(released(), ended("unknown", "lost"))
-    assert decide(_job(submitted(), started(), held(), released(), ended("unknown", "lost")), release) == ()
-    assert decide(_job(submitted(), started(), held(), released()), release) == (release.ended,)
+    assert release(_job(submitted(), started(), held(), released(), ended("unknown", "lost")), RELEASED, LOST) == ()
+    assert release(_job(submitted(), started(), held(), released()), RELEASED, LOST) == (LOST,)
 
 
 def test_a_held_job_can_be_killed_and_not_deleted() -> None:
     job = _job(submitted(), started(), held())
-    assert decide(job, KILL) == (KILL.requested,)
+    assert kill(job, REQUESTED, KILLED) == (REQUESTED,)
     stopping = _job(submitted(), started(), held(), kill_requested())
     assert (stopping.state, stopping.held) == (State.STOPPING, True)
-    assert [fact.kind for fact in decide(stopping, Release(released(), ended("unknown")))] == ["released", "ended"]
+    assert [fact.kind for fact in release(stopping, RELEASED, LOST)] == ["released", "ended"]
     for waiting in (job, stopping):
         with pytest.raises(IllegalCommandError, match="Cannot delete a running/stopping job"):
-            decide(waiting, Delete(deleted()))
+            delete(waiting, deleted())
 
 
 def test_a_job_ends_once() -> None:
-    finish = Finish(ended())
-    assert decide(_job(submitted(), started()), finish) == (finish.ended,)
-    assert decide(_job(submitted(), started(), ended("failed")), finish) == ()
+    end = ended()
+    assert finish(_job(submitted(), started()), end) == (end,)
+    assert finish(_job(submitted(), started(), ended("failed")), end) == ()
 
 
 def test_active_and_terminal_states_do_not_overlap() -> None:

@@ -1,15 +1,14 @@
-"""The life of a job: its states, which event leads from one to another, and which command is allowed in which state.
+"""The life of a job: its states, and which event leads from one to another.
 
 Everything here is pure and total. An illegal, repeated or stale event changes nothing and raises nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final, TypeVar
 
 import msgspec
 
-from stint.core.errors import IllegalCommandError
 from stint.core.events import (
     AnyEvent,
     Deleted,
@@ -182,93 +181,3 @@ def _target(state: State, record: Record) -> State | None:
         return next(iter(allowed), None)
     status = record.event.status if isinstance(record.event, Ended) else ""
     return next((target for target in allowed if target == status), State.UNKNOWN)
-
-
-# --- decide: what a command may append --------------------------------------------------------------------------
-
-
-class Kill(msgspec.Struct, frozen=True):
-    """Ask for a job to be stopped."""
-
-    requested: KillRequested
-    ended: Ended
-
-
-class Delete(msgspec.Struct, frozen=True):
-    """Delete a job."""
-
-    deleted: Deleted
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """Claim a queued job, to run it."""
-
-    started: Started
-
-
-class Release(msgspec.Struct, frozen=True):
-    """Give up the lost runner of a held job, so that its queue continues."""
-
-    released: Released
-    ended: Ended
-
-
-class Finish(msgspec.Struct, frozen=True):
-    """Record a job's end."""
-
-    ended: Ended
-
-
-Command = Kill | Delete | Claim | Release | Finish
-
-
-def decide(job: Job, command: Command) -> tuple[AnyEvent, ...]:
-    """The events to append, all or none of them. Empty if nothing is left to do.
-
-    Raises:
-        IllegalCommandError: the job's state does not allow it.
-    """
-    return _DECISIONS[type(command)](job, command)
-
-
-def _decide_kill(job: Job, command: Kill) -> tuple[AnyEvent, ...]:
-    if job.terminal:
-        return ()
-    requested = () if job.kill_requested else (command.requested,)
-    # A queued job ends at once: the pair is appended as one, so that no runner can start it in between.
-    return (*requested, command.ended) if job.state is State.QUEUED else requested
-
-
-def _decide_delete(job: Job, command: Delete) -> tuple[AnyEvent, ...]:
-    if job.state in ACTIVE:
-        raise IllegalCommandError("Cannot delete a running/stopping job")
-    return () if job.state is State.DELETED else (command.deleted,)
-
-
-def _decide_claim(job: Job, command: Claim) -> tuple[AnyEvent, ...]:
-    if job.state is not State.QUEUED or job.kill_requested:
-        raise IllegalCommandError("Only a queued job can be claimed.")
-    return (command.started,)
-
-
-def _decide_release(job: Job, command: Release) -> tuple[AnyEvent, ...]:
-    released = Released.kind in job.facts
-    if released and job.terminal:
-        return ()
-    if not job.held:
-        raise IllegalCommandError("Only a job that is held can be released.")
-    # Together, so that no job of this queue can start while the held one still seems to run.
-    return (command.ended,) if released else (command.released, command.ended)
-
-
-def _decide_finish(job: Job, command: Finish) -> tuple[AnyEvent, ...]:
-    return () if job.terminal else (command.ended,)
-
-
-_DECISIONS: Final[Mapping[type, Callable[..., tuple[AnyEvent, ...]]]] = {
-    Kill: _decide_kill,
-    Delete: _decide_delete,
-    Claim: _decide_claim,
-    Release: _decide_release,
-    Finish: _decide_finish,
-}

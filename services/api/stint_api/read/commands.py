@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
+from stint.core import commands
 from stint.core.errors import StintError
-from stint.core.events import Deleted, Ended, KillRequested, Released
-from stint.core.job import Command, Delete, Job, Kill, Release, State, decide
+from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released
+from stint.core.job import Job, State
 from stint.core.subjects import check_job_id, queue_name
 from stint.ports import EventLog, Outcome, OutputLog, PayloadStore
 from stint_api.auth.authenticator import DELETE, KILL, READ, RELEASE, Action, Authenticator, Identity
@@ -19,6 +20,8 @@ from stint_api.submit.storing import rfc3339
 from stint_api.submit.submitter import check_outcome, visible
 
 log = structlog.get_logger()
+
+E = TypeVar("E", bound=AnyEvent)
 
 ATTEMPTS: Final = 5
 """A job has fewer facts than that: who loses this often has another fault."""
@@ -59,7 +62,7 @@ class Jobs:
 
     async def kill(self, identity: Identity, job_id: str) -> Job:
         """Ask for the job's end; a queued one ends at once. Returns the job as it was before."""
-        return await self._carry_out(identity, KILL, job_id, lambda: self._kill(identity))
+        return await self._carry_out(identity, KILL, job_id, lambda job: self._kill(identity, job))
 
     async def release(self, identity: Identity, job_id: str) -> Job:
         """Give up the lost runner of a held job, which ends; its queue continues. Returns the job as it was before.
@@ -67,7 +70,7 @@ class Jobs:
         Raises:
             IllegalCommandError: it is not held, and never was released.
         """
-        return await self._carry_out(identity, RELEASE, job_id, lambda: self._release(identity))
+        return await self._carry_out(identity, RELEASE, job_id, lambda job: self._release(identity, job))
 
     async def delete(self, identity: Identity, job_id: str) -> Job:
         """Remove the job. A queued one never runs.
@@ -75,7 +78,7 @@ class Jobs:
         Raises:
             IllegalCommandError: it is running or stopping.
         """
-        job = await self._carry_out(identity, DELETE, job_id, lambda: self._delete(identity))
+        job = await self._carry_out(identity, DELETE, job_id, lambda job: self._delete(identity, job))
         try:
             await self.payloads.purge(job.token, job.job_id)
             await self.output.purge(job.token, job.job_id)
@@ -83,10 +86,12 @@ class Jobs:
             log.warning("a deleted job's data is still there", job=job.job_id, error=error.sentence)
         return job
 
-    async def _carry_out(self, identity: Identity, action: Action, job_id: str, command: Callable[[], Command]) -> Job:
+    async def _carry_out(
+        self, identity: Identity, action: Action, job_id: str, decide: Callable[[Job], commands.Events]
+    ) -> Job:
         for _ in range(ATTEMPTS):
             job = await self.find(identity, job_id, action)
-            events = decide(job, command())
+            events = decide(job)
             if not events:
                 return job
             outcome = await self.log.append(job.token, job.job_id, *events, after=job.sequence)
@@ -95,27 +100,23 @@ class Jobs:
                 return job
         raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The job is changing too fast. Try again.")
 
-    def _kill(self, identity: Identity) -> Kill:
-        at, by = rfc3339(self.now()), identity.signature
-        return Kill(
-            requested=KillRequested(event_id=self.new_event_id(), at=at, **by),
-            ended=Ended(
-                event_id=self.new_event_id(),
-                at=at,
-                **by,
-                status=State.FAILED,
-                reason="killed",
-                error="job killed",
-                output_complete=True,  # it stands only where the job never ran
-            ),
+    def _kill(self, identity: Identity, job: Job) -> commands.Events:
+        ended = self._event(
+            Ended,
+            identity,
+            status=State.FAILED,
+            reason="killed",
+            error="job killed",
+            output_complete=True,  # appended only where the job never ran
         )
+        return commands.kill(job, self._event(KillRequested, identity), ended)
 
-    def _release(self, identity: Identity) -> Release:
-        at, by = rfc3339(self.now()), identity.signature
-        return Release(
-            released=Released(event_id=self.new_event_id(), at=at, **by),
-            ended=Ended(event_id=self.new_event_id(), at=at, **by, status=State.UNKNOWN, reason="lost", error=RELEASED),
-        )
+    def _release(self, identity: Identity, job: Job) -> commands.Events:
+        ended = self._event(Ended, identity, status=State.UNKNOWN, reason="lost", error=RELEASED)
+        return commands.release(job, self._event(Released, identity), ended)
 
-    def _delete(self, identity: Identity) -> Delete:
-        return Delete(deleted=Deleted(event_id=self.new_event_id(), at=rfc3339(self.now()), **identity.signature))
+    def _delete(self, identity: Identity, job: Job) -> commands.Events:
+        return commands.delete(job, self._event(Deleted, identity))
+
+    def _event(self, shape: type[E], identity: Identity, **details: Any) -> E:
+        return shape(event_id=self.new_event_id(), at=rfc3339(self.now()), **identity.signature, **details)

@@ -7,9 +7,10 @@ from typing import Final
 
 import structlog
 
+from stint.core import commands
 from stint.core.errors import EngineError, JobFailedError, LeaseLostError, StintError
 from stint.core.events import AnyEvent, Ended, Launched, Rejected, Started, Submitted
-from stint.core.job import ACTIVE, Claim, Finish, Job, decide
+from stint.core.job import ACTIVE, Job
 from stint.core.subjects import LABEL_JOB, LABEL_MASKED, LABEL_RUNNER, LABEL_TIMEOUT
 from stint.core.view import parse_time
 from stint.ports import Outcome
@@ -180,7 +181,7 @@ class JobRun:
             raise UnfitError(f"The container engine does not answer: {error.sentence}") from None
 
     async def _claim(self, job: Job) -> None:
-        claim, won = decide(job, Claim(self._parts.fact(Started, runner=self._parts.runner))), False
+        claim, won = commands.claim(job, self._parts.fact(Started, runner=self._parts.runner)), False
         try:
             won = await self._append(*claim, after=job.sequence)
         finally:
@@ -280,7 +281,7 @@ class JobRun:
             error=ending.internal(error),
             output_complete=not launched,
         )
-        for event in decide(job, Finish(ended)):
+        for event in commands.finish(job, ended):
             if not await self._append(event, after=job.sequence):
                 return Verdict.LEAVE
         return Verdict.ACK

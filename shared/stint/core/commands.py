@@ -1,0 +1,58 @@
+"""What each command appends to a job: all of the returned events or none. Empty if nothing is left to do."""
+
+from stint.core.errors import IllegalCommandError
+from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released, Started
+from stint.core.job import ACTIVE, Job, State
+
+Events = tuple[AnyEvent, ...]
+
+
+def claim(job: Job, started: Started) -> Events:
+    """Claim a queued job, to run it.
+
+    Raises:
+        IllegalCommandError: it is not queued, or a kill was requested.
+    """
+    if job.state is not State.QUEUED or job.kill_requested:
+        raise IllegalCommandError("Only a queued job can be claimed.")
+    return (started,)
+
+
+def kill(job: Job, requested: KillRequested, ended: Ended) -> Events:
+    """Ask for a job to be stopped. A queued one ends at once, with `ended`."""
+    if job.terminal:
+        return ()
+    wanted = () if job.kill_requested else (requested,)
+    # Appended as one, so that no runner can start the job in between.
+    return (*wanted, ended) if job.state is State.QUEUED else wanted
+
+
+def release(job: Job, released: Released, ended: Ended) -> Events:
+    """Give up the lost runner of a held job, so that its queue continues.
+
+    Raises:
+        IllegalCommandError: it is not held, and was not released before.
+    """
+    begun = Released.kind in job.facts
+    if begun and job.terminal:
+        return ()
+    if not job.held:
+        raise IllegalCommandError("Only a job that is held can be released.")
+    # Together, so that no job of this queue can start while the held one still seems to run.
+    return (ended,) if begun else (released, ended)
+
+
+def finish(job: Job, ended: Ended) -> Events:
+    """Record a job's end."""
+    return () if job.terminal else (ended,)
+
+
+def delete(job: Job, deleted: Deleted) -> Events:
+    """Delete a job that does not run.
+
+    Raises:
+        IllegalCommandError: it is running or stopping.
+    """
+    if job.state in ACTIVE:
+        raise IllegalCommandError("Cannot delete a running/stopping job")
+    return () if job.state is State.DELETED else (deleted,)
