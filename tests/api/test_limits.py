@@ -52,6 +52,7 @@ async def test_out_of_memory(api: Api) -> None:
 
 async def test_processors(api: Api) -> None:
     job = await api.run(CGROUP.format("cpu/cpu.cfs_quota_us", "cpu.max"), cpus=0.5)
+    assert job["status"] == "success", job
     assert job["stdout"].split()[0] == "50000"
 
 

@@ -232,6 +232,19 @@ async def test_attached_output_that_ends_while_the_container_runs_broke_off(engi
         await other.close()
 
 
+async def test_attached_output_that_ends_before_the_start_broke_off(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("echo up"))
+    async with cut_short(DEFAULT_HOST.removeprefix("unix://")) as (host, cut):
+        other = DockerEngine(host)
+        output = await other.attach(container, tty=False)
+        cut.set()
+        with pytest.raises(EngineUnavailableError):
+            await anext(output)
+        with pytest.raises(EngineUnavailableError):
+            await anext(aiter(other.output(container)))
+        await other.close()
+
+
 @asynccontextmanager
 async def cut_short(path: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
     """An engine's address whose connections end, as if in order, when the event is set; new ones are served."""

@@ -243,6 +243,32 @@ async def test_output_that_hangs_after_the_exit_is_given_up(bench: Bench, monkey
     assert (job.state, end.output_complete, await bench.text(job)) == (State.SUCCESS, False, "up\n")
 
 
+async def test_a_connection_that_breaks_before_the_start_is_not_taken_for_the_end_of_the_output(bench: Bench) -> None:
+    broken_off = asyncio.Event()
+
+    class Cut(DockerEngine):
+        async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:
+            pieces = await super().attach(container_id, tty=tty)
+
+            async def ended() -> AsyncGenerator[OutputPiece, None]:
+                await pieces.aclose()
+                async for piece in pieces:  # none any more
+                    yield piece
+                broken_off.set()
+                raise EngineUnavailableError
+
+            return ended()
+
+        async def start(self, container_id: str) -> None:
+            async with asyncio.timeout(10):
+                await broken_off.wait()
+            await super().start(container_id)
+
+    async with bench.runner(engine=Cut()):
+        job, end = await bench.end(await bench.submit("echo up"))
+    assert (job.state, end.output_complete, await bench.text(job)) == (State.SUCCESS, False, "up\n")
+
+
 @pytest.mark.parametrize("event", [ended("unknown"), kill_requested()], ids=lambda event: event.kind)
 async def test_no_launch_is_told_behind_an_end(bench: Bench, event: AnyEvent) -> None:
     """Another ends the job between the making of its container and the fact that tells of it."""

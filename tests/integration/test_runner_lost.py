@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from stint.core import commands
 from stint.core.chain import Chunk
 from stint.core.events import Ended, Held, Released
 from stint.core.job import Job, State
-from stint.core.subjects import LABEL_JOB, queue_token
+from stint.core.subjects import LABEL_JOB, LABEL_RUNNER, queue_token
 from stint.jetstream import Broker
+from stint.process.environment import load
+from stint.process.settings import RunnerSettings
+from stint_runner.__main__ import serve
 from stint_runner.clock import boot_time
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo
@@ -128,6 +131,32 @@ async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_
     assert len(adopter.said("job adopted")) == 1
     assert (await bench.end(await bench.submit("true")))[0].state is State.SUCCESS
     assert not await engine.find({LABEL_JOB: job_id})
+
+
+async def test_a_runner_that_is_stopped_while_it_adopts_drains_what_it_has_adopted(
+    bench: Bench, adopter: RunnerProcess
+) -> None:
+    asked = asyncio.Event()
+
+    class Silent(DockerEngine):
+        """Never lists the runner's containers, for which an adoption waits 20 seconds."""
+
+        async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
+            if set(labels) == {LABEL_RUNNER}:
+                asked.set()
+                await asyncio.Event().wait()
+            return await super().find(labels)
+
+    job_id = await _running(bench)
+    await adopter.kill()
+    serving = asyncio.create_task(serve(load(RunnerSettings, adopter.environment), lambda *_: Silent()))
+    async with asyncio.timeout(60):
+        await asked.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+    job = await bench.loaded(job_id)
+    assert job.state is State.SUCCESS
+    await _check_output(bench, job)
 
 
 async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(

@@ -194,9 +194,10 @@ class Bench:
         )
         self.parts[name] = parts
         dispatcher = self.dispatchers[name] = Dispatcher(parts)
-        adopted = await Adoption(parts, dispatcher).run()
+        adoption = Adoption(parts, dispatcher)
+        await adoption.run()
         worker = Worker(queues, dispatcher, capacity=capacity)
-        working = asyncio.create_task(worker.run(adopted))
+        working = asyncio.create_task(worker.run(adoption.adopted))
         try:
             yield worker
             worker.drain()

@@ -44,6 +44,11 @@ class RunnerProcess(ServerProcess):
         return found
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        return [sys.executable, "-m", "stint_runner"], self.environment
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Its settings."""
         self.port = self.port or free_port()
         own = {
             "STINT_RUNNER_ID": self.name,
@@ -52,7 +57,7 @@ class RunnerProcess(ServerProcess):
             "STINT_LEASE": str(LEASE),
             "STINT_TAKEOVER": str(TAKEOVER),
         }
-        return [sys.executable, "-m", "stint_runner"], own | dict(self.settings)
+        return own | dict(self.settings)
 
     async def _ready(self) -> bool:
         return '"runner ready"' in self.log.rpartition("--- start ---")[2] and await self._answers()

@@ -1,6 +1,7 @@
 """Runs a runner: `python -m stint_runner` or `stint runner`."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -195,10 +196,12 @@ async def _work(
     dispatcher = Dispatcher(parts)
     worker = Worker(queues, dispatcher, capacity=settings.capacity)
     background = _background(settings, broker, readiness.engine, worker, Leftovers(parts, dispatcher))
-    adopted = await unless(stopping, Adoption(parts, dispatcher).run())
+    adoption = Adoption(parts, dispatcher)
+    with contextlib.suppress(InterruptedByEventError):  # then the drain below has the jobs that are adopted by now
+        await unless(stopping, adoption.run())
     log.info("runner ready", runner=settings.runner_id, capacity=settings.capacity)
     readiness.parts = (worker.missing, guard.missing, background.missing)
-    working = asyncio.create_task(worker.run(adopted), name="worker")
+    working = asyncio.create_task(worker.run(adoption.adopted), name="worker")
     try:
         async with background.running():
             await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)

@@ -59,24 +59,26 @@ class _NoDelivery:
 
 
 class Adoption:
-    """Looks through what an earlier process of this runner left. `run` once, before anything is pulled."""
+    """Looks through what an earlier process of this runner left. `run` once, before anything is pulled.
+
+    Attributes:
+        adopted: the jobs adopted so far, each under its lease already. Whoever cancels `run` still has to await them.
+    """
 
     def __init__(self, parts: Parts, dispatcher: Dispatcher) -> None:
+        self.adopted: list[asyncio.Task[None]] = []
         self._parts = parts
         self._dispatcher = dispatcher
 
-    async def run(self) -> Sequence[asyncio.Task[None]]:
-        """The adopted jobs, each under its lease already. All others are cleaned up, or left to their receivers.
+    async def run(self) -> None:
+        """Adopt what can be adopted. All other jobs are cleaned up, or left to their receivers.
 
         Those with a deadline on disk come first, side by side, for their leases are running: no engine is asked before.
         """
         noted = {found.deadline.job_id: found for found in self._parts.deadlines.all()}
-        adopted = await asyncio.gather(*(self._look_at(job_id, found) for job_id, found in noted.items()))
+        await asyncio.gather(*(self._look_at(job_id, found) for job_id, found in noted.items()))
         marked = await self._marked()
-        adopted += await asyncio.gather(
-            *(self._look_at(job_id, marked[job_id]) for job_id in marked.keys() - noted.keys())
-        )
-        return [task for task in adopted if task]
+        await asyncio.gather(*(self._look_at(job_id, marked[job_id]) for job_id in marked.keys() - noted.keys()))
 
     async def _marked(self) -> Mapping[str, ContainerInfo]:
         """This runner's containers by job."""
@@ -90,34 +92,33 @@ class Adoption:
     async def _containers(self, **labels: str) -> Sequence[ContainerInfo]:
         return await self._parts.engine.find({LABEL_RUNNER: self._parts.runner} | labels)
 
-    async def _look_at(self, job_id: str, found: Noted | ContainerInfo) -> asyncio.Task[None] | None:
+    async def _look_at(self, job_id: str, found: Noted | ContainerInfo) -> None:
         """What fails for one job touches no other; its watchdog ends it."""
         with structlog.contextvars.bound_contextvars(job=job_id):
             try:
-                return await self._decide(job_id, found)
+                await self._decide(job_id, found)
             except Exception:
                 log.exception("job not adopted")
-                return None
 
-    async def _decide(self, job_id: str, found: Noted | ContainerInfo) -> asyncio.Task[None] | None:
+    async def _decide(self, job_id: str, found: Noted | ContainerInfo) -> None:
         job = await patiently(lambda: self._parts.log.load(job_id))
         if job is not None and job.state is State.QUEUED:  # by a replica that may lag behind its start
             job = await patiently(lambda: self._parts.log.load(job_id, at_least=sys.maxsize))
         if job is None:
-            return None  # of another Stint on this engine
+            return  # of another Stint on this engine
         ours = job.state in ACTIVE and job.runner == self._parts.runner
         delivery, asked = None, boot_time()
         if ours or job.state is State.QUEUED:
             delivery = await self._reclaim(job, found, asked)
         if ours and (delivery or self._parts.holds(job)):
-            return self._adopt(job, delivery, asked, found)
+            self._adopt(job, delivery, asked, found)
+            return
         if delivery:  # it had been received and not claimed: nobody else need wait for its lease to end
             with contextlib.suppress(LeaseLostError):
                 await patiently(delivery.give_back)
         if ours:
             log.warning("job not adopted: its lease is over")
         self._dispatcher.clean_up(self._clear(job))
-        return None
 
     async def _reclaim(self, job: Job, found: Noted | ContainerInfo, asked: float) -> Delivery | None:
         """Its delivery, leased anew, if it is not another's by now."""
@@ -131,9 +132,7 @@ class Adoption:
             return None
         return await patiently(lambda: self._parts.queues.reclaim(job.token, ack, origin))
 
-    def _adopt(
-        self, job: Job, delivery: Delivery | None, asked: float, found: Noted | ContainerInfo
-    ) -> asyncio.Task[None]:
+    def _adopt(self, job: Job, delivery: Delivery | None, asked: float, found: Noted | ContainerInfo) -> None:
         """Keep the lease from now on, and run the job to its end under it."""
         noted = found.deadline if isinstance(found, Noted) else None
         lease = Lease(
@@ -148,7 +147,7 @@ class Adoption:
         run = JobRun(self._parts, leased)
         run.adopt(job, trace)
         log.info("job adopted", lease="lost" if lease.lost else "renewed")
-        return asyncio.create_task(self._dispatcher.run(run))
+        self.adopted.append(asyncio.create_task(self._dispatcher.run(run)))
 
     async def _clear(self, job: Job) -> None:
         if await cleared(self._parts.engine, job.job_id):

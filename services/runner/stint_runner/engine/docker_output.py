@@ -10,6 +10,7 @@ from stint.core.errors import EngineUnavailableError, LogRotatedError
 from stint_runner.engine.docker_client import ENDLESS, STEP, DockerClient
 from stint_runner.engine.docker_errors import engine_errors
 from stint_runner.engine.docker_frames import FrameParser, LogMeter, merged
+from stint_runner.engine.docker_wire import ENDED
 from stint_runner.engine.port import OutputPiece
 
 _BOTH: Final = {"stdout": "1", "stderr": "1"}
@@ -24,8 +25,8 @@ async def attached(client: DockerClient, container_id: str, *, tty: bool) -> Asy
             async with aclosing(_pieces(body, LogMeter(), tty=tty)) as pieces:
                 async for piece in pieces:
                     yield piece
-        # This connection ends likewise when the engine does.
-        if (await client.containers.container(container_id).show())["State"]["Running"]:
+        # This connection ends likewise when the engine does, before the container's start too.
+        if (await client.containers.container(container_id).show())["State"]["Status"] not in ENDED:
             raise EngineUnavailableError("The container's output broke off.")
 
 
@@ -33,12 +34,16 @@ async def logged(client: DockerClient, container_id: str) -> AsyncGenerator[Outp
     """What stands in a container's log, and what it writes until it exits.
 
     Raises:
+        EngineUnavailableError: also if the container is not started yet.
         LogRotatedError: at the end, if the log may have lost part of it.
     """
     url, parameters = f"containers/{container_id}/logs", {"follow": "1", **_BOTH}
     meter = LogMeter()
     with engine_errors():
-        tty = (await client.containers.container(container_id).show())["Config"]["Tty"]
+        shown = await client.containers.container(container_id).show()
+        if shown["State"]["Status"] == "created":
+            raise EngineUnavailableError("The container is not started yet.")
+        tty = shown["Config"]["Tty"]
         async with (
             client.stream("GET", url, parameters, limits=ENDLESS) as body,
             aclosing(_pieces(body, meter, tty=tty)) as pieces,

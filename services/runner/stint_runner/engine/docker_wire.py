@@ -25,7 +25,7 @@ _SIGKILLED: Final = 137
 _CPU_PERIOD: Final = 100_000
 """Microseconds; the kernel's default."""
 _ALIVE: Final = frozenset({"running", "paused", "restarting"})
-_ENDED: Final = frozenset({"exited", "dead"})
+ENDED: Final = frozenset({"exited", "dead"})
 _LOG_CONFIG: Final = {
     # Not json-file: that replaces bytes that are not UTF-8.
     "Type": "local",
@@ -131,7 +131,7 @@ def container_info(container_id: str, labels: Mapping[str, str] | None, state: s
     """An entry of a listing. Paused counts as running."""
     running = state in _ALIVE
     return ContainerInfo(
-        container_id=container_id, labels=labels or {}, running=running, started=running or state in _ENDED
+        container_id=container_id, labels=labels or {}, running=running, started=running or state in ENDED
     )
 
 

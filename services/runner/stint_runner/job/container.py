@@ -75,12 +75,14 @@ class JobContainer:
         self._container_id = prepared.container_id
         if prepared.payload.mask_secrets:
             self.output.mask(prepared.secrets.values())
-        async with aclosing(await self._engine.attach(self._container_id, tty=prepared.payload.tty)) as attached:
+        attached = await self._engine.attach(self._container_id, tty=prepared.payload.tty)
+        # Reading begins before the start: otherwise a connection that broke before it would be taken, once the
+        # container has exited, for the end of its output.
+        copying = Copying(self._engine, self.output, self._container_id, attached)
+        async with aclosing(attached), aclosing(copying):
             check()
-            await self._start()
-            return await self._until_exit(
-                killed, prepared.timeout, Copying(self._engine, self.output, self._container_id, attached)
-            )
+            await self._start(copying)
+            return await self._until_exit(killed, prepared.timeout, copying)
 
     async def resume(self, container_id: str, killed: asyncio.Event, *, seal: Seal | None, time_left: float) -> Exited:
         """Go on with one that an earlier process of this runner has started, as `start` does.
@@ -97,7 +99,8 @@ class JobContainer:
         self._container_id, self.phase = container_id, Phase.RUNNING
         concealed = seal is not None and not await patiently(lambda: self._mask(seal), on=EngineUnavailableError)
         copying = Copying(self._engine, self.output, container_id, None, concealed=concealed)
-        return await self._until_exit(killed, time_left, copying)
+        async with aclosing(copying):
+            return await self._until_exit(killed, time_left, copying)
 
     @property
     def ran(self) -> bool:
@@ -121,7 +124,7 @@ class JobContainer:
             except EngineError as error:
                 log.warning("container not stopped", job=self._job_id, error=error.sentence)
 
-    async def _start(self) -> None:
+    async def _start(self, copying: Copying) -> None:
         """Start it once. Where the engine's answer is lost it is asked what became of it."""
         self.phase = Phase.UNCERTAIN
         try:
@@ -130,6 +133,7 @@ class JobContainer:
             found = await patiently(lambda: self._engine.find({LABEL_JOB: self._job_id}), on=EngineUnavailableError)
             if not any(container.started for container in found if container.container_id == self._container_id):
                 # It may be started in a moment, or have been and be gone: it is removed now, and never tried again.
+                await copying.give_up()
                 raise EngineError("The engine did not say whether it was started.") from None
             log.warning("the answer to a start was lost, the container runs", job=self._job_id)
         except EngineError:
@@ -139,15 +143,14 @@ class JobContainer:
 
     async def _until_exit(self, killed: asyncio.Event, seconds: float, copying: Copying) -> Exited:
         """Wait for the exit and for the rest of the output; 0 `seconds` are no time-out."""
-        async with aclosing(copying):
-            try:
-                exited = await self._exit(killed, seconds)
-            except EngineError:
-                await copying.give_up()
-                raise
-            self.phase = Phase.GONE
-            await copying.finish()
-            return exited
+        try:
+            exited = await self._exit(killed, seconds)
+        except EngineError:
+            await copying.give_up()
+            raise
+        self.phase = Phase.GONE
+        await copying.finish()
+        return exited
 
     async def _exit(self, killed: asyncio.Event, seconds: float) -> Exited:
         """Through a restart of the engine too: its containers may have lived on, and if not, it knows their end."""
