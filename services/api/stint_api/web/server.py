@@ -31,10 +31,14 @@ def listen(settings: ApiSettings) -> socket.socket:
     host = settings.listen_host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, settings.port), family=family, backlog=1024)
+        listener = socket.create_server((host, settings.port), family=family, backlog=1024)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "not a port"
         raise ConfigError(f"STINT_HOST, STINT_PORT: cannot listen on {host} port {settings.port}: {reason}.") from None
+    # Connections inherit it. asyncio sets it only on sockets with TCP's protocol number, which is 0 here. Without it an
+    # answer on a kept connection waits 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url_of(listener: socket.socket, settings: ApiSettings) -> str:
