@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
+from nats.aio.msg import Msg
 
 from stint.core.chain import Chunk
 from stint.core.events import Started
 from stint.core.job import Job, State
 from stint.core.subjects import WORK
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
-from stint.jetstream.work_queues import ACK, JetStreamDelivery
+from stint.jetstream.work_queues import JetStreamDelivery
 from stint.process import service
 from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
@@ -114,7 +115,7 @@ def _unchecked_ack() -> None:
     """Whether the delivery is the queue's last is not asked."""
 
     async def ack(self: JetStreamDelivery) -> None:
-        await self._broker.request(self.ack_subject, ACK)
+        await self._broker.request(self.ack_subject, Msg.Ack.Ack)
 
     JetStreamDelivery.ack = ack  # type: ignore[method-assign]
 

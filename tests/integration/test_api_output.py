@@ -16,7 +16,7 @@ from stint.core.codec import encode
 from stint.core.subjects import queue_token
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
-from stint.jetstream.output import BATCH, BATCH_BYTES
+from stint.jetstream.stream import BATCH, BATCH_BYTES
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
 from tests.integration.test_api_process import becomes, submitted

@@ -22,10 +22,9 @@ from stint.jetstream import (
     JetStreamViews,
     Sourcing,
 )
-from stint.jetstream.answers import error_code
-from stint.jetstream.events import NO_MESSAGE
-from stint.jetstream.leadership import is_absent
-from stint.jetstream.sourcing import SILENCE, silence
+from stint.jetstream.consistency import SILENCE, is_absent, silence
+from stint.jetstream.protocol import ErrorCode, error_code
+from stint.jetstream.stream import Stream
 from stint.ports import Outcome, Place
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
@@ -263,14 +262,14 @@ async def test_a_leader_that_hears_nobody_proves_no_absence(cluster: Cluster, br
     """It goes on to answer for 10 s, in which others may have a leader and take jobs."""
     leader = await cluster.leader(broker, EVENTS)
     async with connected_to(cluster, leader) as alone:
-        assert await is_absent(alone, EVENTS, f"ev.submitted.*.{new_id()}")
+        assert await is_absent(Stream(alone, EVENTS), f"ev.submitted.*.{new_id()}")
         await asyncio.gather(*(cluster.servers[name].kill() for name in cluster.others(leader)))
         async with asyncio.timeout(30):
             while True:
                 denied = await _denied(alone, job_id := new_id())
                 subject = f"ev.submitted.*.{job_id}"
                 answer = await alone.api(f"STREAM.MSG.GET.{EVENTS}", {"seq": 1, "next_by_subj": subject})
-                assert error_code(answer) == NO_MESSAGE
+                assert error_code(answer) == ErrorCode.NO_MESSAGE
                 if not denied:
                     break
         with pytest.raises(BrokerUnavailableError):
@@ -280,7 +279,7 @@ async def test_a_leader_that_hears_nobody_proves_no_absence(cluster: Cluster, br
 async def _denied(broker: Broker, job_id: str) -> bool:
     """Whether the server proves that it is not there."""
     try:
-        return await is_absent(broker, EVENTS, f"ev.submitted.*.{job_id}")
+        return await is_absent(Stream(broker, EVENTS), f"ev.submitted.*.{job_id}")
     except BrokerUnavailableError:
         return False
 

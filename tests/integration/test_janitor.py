@@ -37,7 +37,7 @@ from stint.jetstream import (
     JetStreamWorkQueues,
 )
 from stint.jetstream import views as jetstream_views
-from stint.jetstream.messages import lifetime
+from stint.jetstream.protocol import lifetime
 from stint.ports import Place, StoredView
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background

@@ -18,12 +18,11 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
+    consistency,
     declare,
-    elections,
 )
-from stint.jetstream.answers import error_code
-from stint.jetstream.driver import NoAnswerError
-from stint.jetstream.events import SUBJECT_TAKEN, WRONG_LAST_SEQUENCE
+from stint.jetstream.broker import NoAnswerError
+from stint.jetstream.protocol import ErrorCode, error_code
 from stint.jetstream.topology import stream_configs
 from stint.ports import Outcome
 from tests.support.brokers import connected, declare_anew
@@ -65,7 +64,7 @@ async def test_facts_are_write_once_in_the_broker(broker: Broker, headers: dict[
     answer = await broker.publish(subject, b"second", headers)
     assert answer["error"]
     if not headers:
-        assert error_code(answer) == SUBJECT_TAKEN
+        assert error_code(answer) == ErrorCode.SUBJECT_TAKEN
     message = await broker.api(f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": subject})
     assert message["message"]["seq"] == 1
 
@@ -134,7 +133,7 @@ def test_an_address_that_is_none_is_a_wrong_setting(url: str) -> None:
 
 async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker stores the fact but all answers are lost: the outcome is read from the log."""
-    monkeypatch.setattr(elections, "ELECTION", 0.5)
+    monkeypatch.setattr(consistency, "ELECTION", 0.5)
     log = JetStreamEventLog(broker)
     publish = broker.publish
 
@@ -190,7 +189,7 @@ async def test_a_broker_that_starts_before_its_server(nats_process: NatsProcess)
 async def test_a_wrong_expectation_has_its_own_number(broker: Broker) -> None:
     subject = EventAddress("submitted", TOKEN, JOB).subject
     answer = await broker.publish(subject, encode(submitted()), {"Nats-Expected-Last-Subject-Sequence": "5"})
-    assert error_code(answer) == WRONG_LAST_SEQUENCE
+    assert error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
 
 
 async def test_views_expire(broker: Broker) -> None:

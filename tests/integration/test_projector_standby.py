@@ -21,7 +21,7 @@ from stint.core.events import AnyEvent
 from stint.core.subjects import EVENTS, PROJECTOR_DURABLE, EventAddress, event_filter
 from stint.core.view import view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamHistory, JetStreamViews
-from stint.jetstream.feed import ACK_WAIT, BATCH
+from stint.jetstream.consumers import ACK_WAIT, BATCH
 from stint.ports import EventLog
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build

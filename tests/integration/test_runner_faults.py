@@ -11,7 +11,7 @@ from stint.core.events import AnyEvent, Rejected
 from stint.core.job import Job, State
 from stint.core.subjects import EVENTS, LABEL_JOB, EventAddress, event_filter, parse_event_subject, queue_token
 from stint.jetstream import Broker, JetStreamViews
-from stint.jetstream.subject_lists import subjects_held
+from stint.jetstream.stream import Stream
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
 from stint_runner.engine.docker import DockerEngine
@@ -282,7 +282,7 @@ async def test_no_launch_is_told_behind_an_end(bench: Bench, event: AnyEvent) ->
     async with bench.runner(engine=Overtaken()):
         job_id = await bench.submit("true")
         await bench.end(job_id)
-    stored = [subject async for subject in subjects_held(bench.broker, EVENTS, event_filter("*", TOKEN, job_id))]
+    stored = [subject async for subject in Stream(bench.broker, EVENTS).subjects(event_filter("*", TOKEN, job_id))]
     job = await bench.loaded(job_id)
     assert {parse_event_subject(subject).kind for subject in stored} == set(job.facts), "nothing that does not count"
 

@@ -11,7 +11,7 @@ import pytest
 from stint.core.job import Job, State
 from stint.core.subjects import EVENTS, WORK, event_filter
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamViews, JetStreamWorkQueues
-from stint.jetstream.subject_lists import subjects_held
+from stint.jetstream.stream import Stream
 from stint.ports import Place
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_sweeper
@@ -87,7 +87,7 @@ async def test_only_what_is_in_no_queue_is_ended_and_once(broker: Broker) -> Non
         RUNNING: State.RUNNING,
         ENDED: State.SUCCESS,
     }
-    ends = [subject async for subject in subjects_held(broker, EVENTS, event_filter("ended"))]
+    ends = [subject async for subject in Stream(broker, EVENTS).subjects(event_filter("ended"))]
     assert len(ends) == 4
     assert MISSING.encode() in (await JetStreamViews(broker).get(LOST)).value  # type: ignore[union-attr, operator]
 
@@ -160,7 +160,7 @@ async def test_a_look_at_ten_thousand_jobs_costs_a_few_bare_lists(ten_thousand: 
     for _ in range(9):
         begin = time.perf_counter()
         for _ in range(3):
-            listed = subjects_held(ten_thousand, EVENTS, event_filter("submitted"))
+            listed = Stream(ten_thousand, EVENTS).subjects(event_filter("submitted"))
             assert len([subject async for subject in listed]) == 10_000
         between = time.perf_counter()
         assert await history.strays() == (set(), astray)

@@ -10,8 +10,8 @@ from nats.aio.msg import Msg
 from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLostError
 from stint.core.subjects import WORK, consumer_name, queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, declare
-from stint.jetstream.answers import error_code
 from stint.jetstream.consumers import make_consumer
+from stint.jetstream.protocol import error_code
 from stint.jetstream.work_queues import JetStreamDelivery
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, submitted

@@ -2,12 +2,12 @@
 
 from stint.jetstream.access import Access
 from stint.jetstream.broker import Broker
+from stint.jetstream.consistency import Sourcing
+from stint.jetstream.consumers import EventFeed
 from stint.jetstream.events import JetStreamEventLog
-from stint.jetstream.feed import EventFeed
 from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.payloads import JetStreamPayloads
-from stint.jetstream.sourcing import Sourcing
 from stint.jetstream.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
 from stint.jetstream.work_queues import JetStreamWorkQueues

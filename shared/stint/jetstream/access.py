@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+import nats.errors
 from nats.aio.client import Client, RawCredentials
 
 from stint.core.errors import ConfigError
-from stint.jetstream.driver import TlsClient
 from stint.process.settings import Settings
 
 SECURE: Final = frozenset({"tls", "wss"})
@@ -25,6 +25,27 @@ _CREDS: Final = re.compile(
     r"-BEGIN NATS USER JWT-+\s+\S+\s+-+END NATS USER JWT-.*-BEGIN USER NKEY SEED-+\s+SU[A-Z2-7]{56}\s+-+END", re.DOTALL
 )
 _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
+
+
+class PlaintextError(nats.errors.Error):
+    """TLS is asked for, and the server offers none."""
+
+
+class TlsClient(Client):
+    """A client that connects with TLS or not at all, like NATS clients in other languages.
+
+    nats-py itself uses TLS only if the server asks for it. A server that does not ask, or somebody in between who
+    removes that from the greeting, would get the credentials unencrypted.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Require TLS when the greeting arrives, before anything is sent."""
+        scheme = self._current_server.uri.scheme if self._current_server else ""
+        if initial_connection and scheme != "wss":  # which is encrypted already
+            if scheme == "ws" or not (info.get("tls_required") or info.get("tls_available")):
+                raise PlaintextError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +72,13 @@ class Access:
     nkey: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        schemes = {_parse(server).scheme for server in self.servers}
+        schemes = self._schemes
         if schemes & WEB_SOCKETS and (schemes - WEB_SOCKETS):
             raise ConfigError("STINT_NATS_URL, NATS_URL: WebSocket addresses cannot be mixed with others.")
         if schemes & WEB_SOCKETS and not find_spec("aiohttp"):
             raise ConfigError("STINT_NATS_URL, NATS_URL: WebSocket addresses need the package aiohttp.")
         if self.key and not self.cert:
             raise ConfigError("STINT_NATS_KEY needs STINT_NATS_CERT.")
-        self._check_credentials()
-
-    def _check_credentials(self) -> None:
         # With any other text nats-py would search for its end for ever.
         if self.creds and not _CREDS.search(self.creds):
             raise ConfigError("STINT_NATS_CREDS: not a credentials file of NATS.")
@@ -85,10 +103,13 @@ class Access:
         return [server.strip() for server in self.url.split(",")]
 
     @property
+    def _schemes(self) -> set[str]:
+        return {_parse(server).scheme for server in self.servers}
+
+    @property
     def secure(self) -> bool:
         """Whether TLS is required."""
-        schemes = {_parse(server).scheme for server in self.servers}
-        return bool(schemes & SECURE or self.cacert or self.cert)
+        return bool(self._schemes & SECURE or self.cacert or self.cert)
 
     def client(self) -> Client:
         """A client that is not connected yet; it connects to `servers` with `options`."""

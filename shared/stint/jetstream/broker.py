@@ -1,20 +1,20 @@
 """Requests to NATS and JetStream, whose errors are mapped to Stint's."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
+import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.core.errors import BrokerUnavailableError, TooLargeError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.access import Access
 from stint.jetstream.connection import Connection
-from stint.jetstream.driver import NoAnswerError, collect, mapped, next_message, quietly_unsubscribe
+from stint.jetstream.protocol import status_of
 from stint.process.waiting import InterruptedByEventError, unless
-
-__all__ = ["Broker", "NoAnswerError", "next_message"]
 
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
@@ -27,8 +27,33 @@ REPLICA_WAIT: Final = 2.0
 T = TypeVar("T")
 
 
+class NoAnswerError(BrokerUnavailableError):
+    """NATS did not answer, and may have received the request."""
+
+
+class NoRespondersError(BrokerUnavailableError):
+    """Nobody listens on the subject, so nothing was accepted."""
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """Map the errors of nats-py to Stint's."""
+    try:
+        yield
+    except (nats.errors.TimeoutError, OSError):
+        raise NoAnswerError from None
+    except nats.errors.NoRespondersError:
+        raise NoRespondersError from None
+    except nats.errors.Error as error:
+        raise BrokerUnavailableError(f"NATS: {type(error).__name__}.") from error
+
+
 class Broker(Connection):
-    """A connection with JetStream's requests."""
+    """A connection with JetStream's requests.
+
+    nats-py's own `JetStreamContext` waits for its time-out when the connection is lost, and has neither batches of
+    direct gets nor atomic publishes.
+    """
 
     def __init__(
         self, access: Access | str, *, prefix: str = "$JS.API", name: str = "stint", timeout: float = 5.0
@@ -66,7 +91,7 @@ class Broker(Connection):
         if len(data) + HEADER_ROOM > self.client.max_payload:
             raise TooLargeError(f"A message of {len(data)} bytes is larger than NATS accepts.")
         await self._ready()
-        with mapped():
+        with _mapped():
             return await self._unless_lost(
                 self.client.request(
                     subject, data, timeout=wait or self.timeout, headers=dict(headers) if headers else None
@@ -84,7 +109,7 @@ class Broker(Connection):
         """Whether the client knows more than one server."""
         return len(self.client.servers) > 1
 
-    async def _unless_lost(self, answer: Coroutine[Any, Any, T]) -> T:
+    async def _unless_lost(self, answer: Awaitable[T]) -> T:
         """The answer, unless the connection of the request is lost first."""
         try:
             return await unless(self.lost, answer)
@@ -128,12 +153,12 @@ class Broker(Connection):
             return await self._direct_get(stream, request)
 
     async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
-        async with self.subscribe(self.client.new_inbox) as subscription:
-            with mapped():
+        async with self.subscribe(self.client.new_inbox()) as subscription:
+            with _mapped():
                 await self.client.publish(
                     f"{self.prefix}.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=subscription.subject
                 )
-                return await self._unless_lost(collect(subscription, min(self.timeout, REPLICA_WAIT)))
+                return await self._unless_lost(_collect(subscription, min(self.timeout, REPLICA_WAIT)))
 
     async def send(self, subject: str, data: bytes = b"", *, reply: str = "") -> None:
         """Publish without waiting for an answer.
@@ -143,17 +168,75 @@ class Broker(Connection):
         """
         if not self.client.is_connected:
             raise BrokerUnavailableError
-        with mapped():
+        with _mapped():
             await self.client.publish(subject, data, reply=reply)
 
     @asynccontextmanager
-    async def subscribe(self, subject: Any, **options: Any) -> AsyncIterator[Subscription]:
-        """A subscription for the duration of the block. `subject` may be a function that returns the subject."""
+    async def subscribe(self, subject: str, **options: Any) -> AsyncIterator[Subscription]:
+        """A subscription during the block, with the options of nats-py."""
         await self._ready()
-        with mapped():
-            subscription = await self.client.subscribe(subject() if callable(subject) else subject, **options)
+        with _mapped():
+            subscription = await self.client.subscribe(subject, **options)
         try:
             yield subscription
         finally:
-            if not self.client.is_closed:
-                await quietly_unsubscribe(subscription)
+            with suppress(nats.errors.Error):  # without a connection nothing needs to be done
+                await subscription.unsubscribe()
+
+    @asynccontextmanager
+    async def triggered(self, subject: str) -> AsyncIterator[asyncio.Event]:
+        """An event that each message on the subject sets, during the block.
+
+        Anybody may publish there, so the content of messages is ignored.
+        """
+        event = asyncio.Event()
+
+        async def on_message(_message: Msg) -> None:
+            event.set()
+
+        async with self.subscribe(subject, cb=on_message):
+            yield event
+
+
+async def next_message(subscription: Subscription, timeout: float) -> Msg:  # noqa: ASYNC109 - NATS' own
+    """The next message of a subscription.
+
+    Raises:
+        NoAnswerError: none came within `timeout` seconds.
+        BrokerUnavailableError: the connection is gone for good.
+    """
+    with _mapped():
+        return await _cancellable(subscription.next_msg(timeout=timeout))
+
+
+async def _collect(subscription: Subscription, wait: float) -> list[Msg]:
+    """The answers of a direct get up to the server's end mark; at most `wait` seconds for each message.
+
+    Raises:
+        BrokerRefusedError: the stream refused the request.
+    """
+    messages: list[Msg] = []
+    while True:
+        message = await next_message(subscription, wait)
+        match status_of(message):
+            case "":
+                messages.append(message)
+            case "204" | "404":
+                return messages
+            case "503":
+                raise BrokerUnavailableError
+            case status:
+                raise BrokerRefusedError(f"NATS refused to read: {status}.")
+
+
+async def _cancellable(work: Awaitable[T]) -> T:
+    """Await a call of nats-py without losing a cancellation.
+
+    Before Python 3.12 `asyncio.wait_for`, which it uses, swallows one that comes together with the result.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    result = await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result

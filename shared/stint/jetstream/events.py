@@ -1,36 +1,34 @@
 """The event log on the EVENTS stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 from uuid import uuid4
+
+from nats.js.api import Header
 
 from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
-from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
-from stint.jetstream.elections import ANSWER, across_elections
-from stint.jetstream.leadership import UNPROVEN, is_absent
-from stint.jetstream.messages import EXPECTED_SEQUENCE, RawMessage, raw_message, records, sequence_of
-from stint.jetstream.triggers import triggered
+from stint.jetstream.consistency import ANSWER, UNPROVEN, across_elections, is_absent
+from stint.jetstream.protocol import (
+    EXPECTED_SEQUENCE,
+    ErrorCode,
+    RawMessage,
+    check,
+    error_code,
+    records,
+    sequence_of,
+)
+from stint.jetstream.stream import Stream
 from stint.ports import Outcome
 
 T = TypeVar("T")
 
-WRONG_LAST_SEQUENCE: Final = 10071
-"""The subject's last sequence is not the expected one."""
-SUBJECT_TAKEN: Final = 10077
-"""The subject already has its one message."""
-NO_MESSAGE: Final = 10037
-"""There is no such message."""
-BATCH_INCOMPLETE: Final = 10176
-"""The server does not know the batch's first messages, because the leader has changed meanwhile. None is stored."""
-BATCH: Final = 256
-"""Messages per read."""
 LOOKS: Final = 3
 """Attempts to read a message on which two answers disagree."""
 
@@ -42,6 +40,7 @@ class JetStreamEventLog:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._events = Stream(broker, EVENTS)
 
     async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
         headers = {EXPECTED_SEQUENCE: str(after or 0)}
@@ -51,8 +50,8 @@ class JetStreamEventLog:
 
         async def once() -> Outcome:
             answer = await self._publish(messages, headers)
-            if error_code(answer) in {WRONG_LAST_SEQUENCE, SUBJECT_TAKEN}:
-                by_other_facts = after is not None and error_code(answer) == WRONG_LAST_SEQUENCE
+            if error_code(answer) in {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN}:
+                by_other_facts = after is not None and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
                 return await self._who_won(token, job_id, events, by_other_facts=by_other_facts)
             check(answer)
             return Outcome.WON
@@ -72,7 +71,7 @@ class JetStreamEventLog:
             if "error" in answer:
                 return answer
         answer = await self._broker.publish(*last, ANSWER)
-        if error_code(answer) == BATCH_INCOMPLETE:
+        if error_code(answer) == ErrorCode.BATCH_INCOMPLETE:
             raise BrokerUnavailableError
         return answer
 
@@ -95,7 +94,7 @@ class JetStreamEventLog:
         """
         last = events[-1]
         subject = EventAddress(last.kind, token, job_id).subject
-        message = await self._surely(lambda: self._leader_get({"last_by_subj": subject}), subject)
+        message = await self._found(lambda: self._last(subject), subject)
         if message is None:
             if by_other_facts:
                 return Outcome.LOST
@@ -105,97 +104,78 @@ class JetStreamEventLog:
         return Outcome.WON if event is not None and event.event_id == last.event_id else Outcome.LOST
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+        subjects = event_filter("*", "*", job_id)
+        job: Job | None = None
         try:
-            messages = await self._broker.direct_get(EVENTS, {"multi_last": [event_filter("*", "*", job_id)]})
-            job = fold(records(messages))
+            job = fold(records(await self._events.last_of_each([subjects])))
         except NoAnswerError:  # the replica may be frozen
-            job = None
+            pass
         except BrokerRefusedError:  # more subjects than one answer can hold, published by strangers
-            job = await self._load_in_pages(job_id)
+            async for messages in self._events.pages(subjects):
+                job = fold(records(messages), job)
         if job is None or job.sequence < at_least:
             # A lagging replica may not have what was acknowledged a moment ago.
             return await self._load_from_leader(job_id) or job
         return job
 
-    async def _load_in_pages(self, job_id: str) -> Job | None:
-        job: Job | None = None
-        sequence = 0
-        while True:
-            request = {"seq": sequence + 1, "next_by_subj": event_filter("*", "*", job_id), "batch": BATCH}
-            messages = await self._broker.direct_get(EVENTS, request)
-            if not messages:
-                return job
-            job = fold(records(messages), job)
-            sequence = sequence_of(messages[-1])
-
     async def _load_from_leader(self, job_id: str) -> Job | None:
         submissions = event_filter(Submitted.kind, "*", job_id)
-        first = await self._surely(lambda: self._first_submission(job_id), submissions, counts=names_job)
+        first = await self._found(lambda: self._first_submission(job_id), submissions, counts=names_job)
         if first is None:
             return None
         # The last event of any kind, known or not, counts in the aggregate's sequence. Events that come after it,
         # between one get and the next, are omitted: the later of two new events could be found, and the other not.
-        last = await self._leader_get({"last_by_subj": event_filter("*", first.token, job_id)})
+        last = await self._last(event_filter("*", first.token, job_id))
         if last is None:
             return None
         subjects = (event_filter(kind, first.token, job_id) for kind in EVENT_TYPES)
-        found = await asyncio.gather(*(self._leader_get({"last_by_subj": subject}) for subject in subjects))
+        found = await asyncio.gather(*(self._last(subject) for subject in subjects))
         messages = [message for message in found if message and sequence_of(message) <= sequence_of(last)]
         return fold(records([*messages, last]))
 
-    async def _surely(
+    async def _found(
         self, look: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
     ) -> T | None:
         """The result of `look` at these subjects; None only if it is proven that there is nothing."""
         for _ in range(LOOKS):
             if (found := await look()) is not None:
                 return found
-            if await is_absent(self._broker, EVENTS, subject, counts=counts):
+            if await is_absent(self._events, subject, counts=counts):
                 return None
         raise BrokerUnavailableError(UNPROVEN)
 
     async def _first_submission(self, job_id: str) -> Record | None:
         """The first submission, which determines the job's queue. Subjects that name no queue are skipped."""
-        sequence = 0
-        while True:
-            request = {"seq": sequence + 1, "next_by_subj": event_filter(Submitted.kind, "*", job_id)}
-            message = await self._leader_get(request)
-            if message is None:
-                return None
+        sequence, submissions = 0, event_filter(Submitted.kind, "*", job_id)
+        while message := await self._events.get({"seq": sequence + 1, "next_by_subj": submissions}, ANSWER):
             if record := next(records([message]), None):
                 return record
             sequence = sequence_of(message)
+        return None
 
-    async def _leader_get(self, request: Mapping[str, object]) -> RawMessage | None:
-        """One message from the stream's leader, which has everything that was acknowledged."""
-        answer = await self._broker.api(f"STREAM.MSG.GET.{EVENTS}", request, ANSWER)
-        return None if error_code(answer) == NO_MESSAGE else raw_message(check(answer)["message"])
+    async def _last(self, subject: str) -> RawMessage | None:
+        return await self._events.last(subject, ANSWER)
 
     async def job_ids(self) -> AsyncIterator[str]:
-        sequence = 0
-        while True:
-            request = {"seq": sequence + 1, "next_by_subj": event_filter(Submitted.kind), "batch": BATCH}
-            messages = await self._broker.direct_get(EVENTS, request)
-            if not messages:
-                return
+        async for messages in self._events.pages(event_filter(Submitted.kind)):
             for record in records(messages):
                 yield record.job_id
-            sequence = sequence_of(messages[-1])
 
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
         address = unreadable_submission(WORK, stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    @asynccontextmanager
-    async def follow(self, job_id: str) -> AsyncIterator[asyncio.Event]:
-        async with triggered(self._broker, live_filter("*", "*", job_id)) as changed:
-            yield changed
+    def follow(self, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        return self._broker.triggered(live_filter("*", "*", job_id))
 
 
 def _batch(messages: Sequence[tuple[str, bytes]], condition: dict[str, str]) -> list[tuple[str, bytes, dict[str, str]]]:
     """The messages of an atomic batch; the last one commits it."""
     batch = uuid4().hex
-    headers = [{"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number + 1)} for number in range(len(messages))]
+    headers = [
+        {Header.BATCH_ID.value: batch, Header.BATCH_SEQUENCE.value: str(number)}
+        for number in range(1, len(messages) + 1)
+    ]
     headers[0] |= condition
-    headers[-1]["Nats-Batch-Commit"] = "1"
+    headers[-1][Header.BATCH_COMMIT.value] = "1"
     return [(subject, body, own) for (subject, body), own in zip(messages, headers, strict=True)]

@@ -10,19 +10,12 @@ from nats.aio.msg import Msg
 from stint.core.errors import BrokerRefusedError
 from stint.core.events import Deleted, Ended, Rejected, Submitted
 from stint.core.subjects import EVENTS, WORK, EventAddress, event_filter
-from stint.core.view import parse_time
-from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
-from stint.jetstream.events import NO_MESSAGE
-from stint.jetstream.messages import TIME, sequence_of, subject_of
-from stint.jetstream.sourcing import SILENCE, silence
-from stint.jetstream.subject_lists import is_literal, subjects_held
+from stint.jetstream.consistency import SILENCE, silence
+from stint.jetstream.protocol import TIME, sequence_of, subject_of, time_of
+from stint.jetstream.stream import Stream, is_literal
 from stint.ports import Place, Strays
 
-BATCH: Final = 256
-"""Events per read."""
-BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Bytes per read."""
 SURVEY_SUBJECTS: Final = 800
 """Subjects per survey; the server answers with at most 1024 messages."""
 SURVEY_BYTES: Final = 256 * 1024
@@ -36,12 +29,13 @@ class JetStreamHistory:
     """See `stint.ports.History`."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+        self._events = Stream(broker, EVENTS)
+        self._work = Stream(broker, WORK)
 
     async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
         facts: defaultdict[Place, dict[str, str]] = defaultdict(dict)
         for subjects in _batches(places):
-            for message in await self._broker.direct_get(EVENTS, {"multi_last": subjects}):
+            for message in await self._events.last_of_each(subjects):
                 address = _address(message)
                 facts[Place(address.token, address.job_id)][address.kind] = (message.headers or {})[TIME]
         return {
@@ -51,47 +45,38 @@ class JetStreamHistory:
         }
 
     async def submitted(self) -> set[Place]:
-        return _places(await self._held(EVENTS, Submitted.kind))
+        return _places(await _held(self._events, Submitted.kind))
 
     async def in_work(self) -> frozenset[str]:
-        held = subjects_held(self._broker, WORK, event_filter(Submitted.kind))
+        held = self._work.subjects(event_filter(Submitted.kind))
         return frozenset([subject.rpartition(".")[2] async for subject in held])
 
     async def strays(self) -> Strays | None:
-        submitted = await self._held(EVENTS, Submitted.kind)
+        submitted = await _held(self._events, Submitted.kind)
         if not await self._work_is_up_to_date():
             return None
         # In this order, because a runner appends the end before its ack: a healthy job is found in one of the two.
-        in_work = await self._held(WORK, Submitted.kind)
+        in_work = await _held(self._work, Submitted.kind)
         over: set[str] = set()
         if submitted or in_work:
             for kind in _ENDS:
-                over |= await self._held(EVENTS, kind)
+                over |= await _held(self._events, kind)
         return Strays(missing=_places(submitted - in_work - over), over=_places(in_work & over))
-
-    async def _held(self, stream: str, kind: str) -> set[str]:
-        """`<queue>.<job>` of each event of this kind. Text takes a third of the time that `Place` objects would."""
-        pattern = event_filter(kind)
-        start = pattern.index("*")
-        return {subject[start:] async for subject in subjects_held(self._broker, stream, pattern)}
 
     async def _work_is_up_to_date(self) -> bool:
         """Whether WORK has received all submissions that its leader knows of, and has heard from EVENTS just now."""
-        found = check(await self._broker.api(f"STREAM.INFO.{WORK}"))
+        found = await self._work.info()
         return not any(source["lag"] for source in found["sources"]) and silence(found) < SILENCE
 
     async def is_in_work(self, place: Place) -> bool:
-        request = {"last_by_subj": EventAddress(Submitted.kind, *place).subject}
-        answer = await self._broker.api(f"STREAM.MSG.GET.{WORK}", request)
-        return error_code(answer) != NO_MESSAGE and bool(check(answer))
+        return await self._work.last(EventAddress(Submitted.kind, *place).subject) is not None
 
     async def take_from_work(self, place: Place) -> None:
-        request = {"filter": EventAddress(Submitted.kind, *place).subject}
-        check(await self._broker.api(f"STREAM.PURGE.{WORK}", request))
+        await self._work.purge(EventAddress(Submitted.kind, *place).subject)
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
-        async for messages in self._pages(event_filter()):
-            old = [message for message in messages if _time(message) < moment]
+        async for messages in self._events.pages(event_filter()):
+            old = [message for message in messages if time_of(message) < moment]
             for job_id in dict.fromkeys(_address(message).job_id for message in old):
                 if is_literal(job_id):
                     yield job_id
@@ -100,30 +85,26 @@ class JetStreamHistory:
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
         messages = await self._facts(job_id)
-        if any(_time(message) >= before for message in messages):
+        if any(time_of(message) >= before for message in messages):
             return False
         through = max((sequence_of(message) for message in messages), default=0)
         for token in _own_queue_last(messages):
-            request = {"filter": event_filter("*", token, job_id), "seq": through + 1}
-            check(await self._broker.api(f"STREAM.PURGE.{EVENTS}", request))
+            await self._events.purge(event_filter("*", token, job_id), through=through)
         return True
 
     async def _facts(self, job_id: str) -> list[Msg]:
         subject = event_filter("*", "*", job_id)
         try:
-            return await self._broker.direct_get(EVENTS, {"multi_last": [subject]})
+            return await self._events.last_of_each([subject])
         except BrokerRefusedError:  # more subjects than one answer holds: strangers' kinds
-            return [message async for messages in self._pages(subject) for message in messages]
+            return [message async for messages in self._events.pages(subject) for message in messages]
 
-    async def _pages(self, pattern: str) -> AsyncIterator[list[Msg]]:
-        sequence = 0
-        while True:
-            request = {"seq": sequence + 1, "next_by_subj": pattern, "batch": BATCH, "max_bytes": BATCH_BYTES}
-            messages = await self._broker.direct_get(EVENTS, request)
-            if not messages:
-                return
-            yield messages
-            sequence = sequence_of(messages[-1])
+
+async def _held(stream: Stream, kind: str) -> set[str]:
+    """`<queue>.<job>` of each event of this kind. Text takes a third of the time that `Place` objects would."""
+    pattern = event_filter(kind)
+    start = pattern.index("*")
+    return {subject[start:] async for subject in stream.subjects(pattern)}
 
 
 def _places(held: Iterable[str]) -> set[Place]:
@@ -158,7 +139,3 @@ def _own_queue_last(messages: Sequence[Msg]) -> list[str]:
 def _address(message: Msg) -> EventAddress:
     """The parts of the subject, which need not name a queue or a job."""
     return EventAddress(*subject_of(message).split(".")[1:])
-
-
-def _time(message: Msg) -> datetime:
-    return parse_time((message.headers or {})[TIME])

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from contextlib import AbstractAsyncContextManager
 
 from stint.core.chain import Chunk
 from stint.core.errors import LogGapError
@@ -16,18 +15,10 @@ from stint.core.subjects import (
     log_subject,
     tail_subject,
 )
-from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker, NoAnswerError
-from stint.jetstream.events import NO_MESSAGE, WRONG_LAST_SEQUENCE
-from stint.jetstream.messages import EXPECTED_SEQUENCE, Stored, raw_message, sequence_of
-from stint.jetstream.subject_lists import places_held
-from stint.jetstream.triggers import triggered
+from stint.jetstream.protocol import EXPECTED_SEQUENCE, ErrorCode, Stored, check, error_code, sequence_of
+from stint.jetstream.stream import Stream
 from stint.ports import Place
-
-BATCH: Final = 64
-"""Chunks that one read asks for."""
-BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Bytes that one read asks for."""
 
 
 class JetStreamOutput:
@@ -35,6 +26,7 @@ class JetStreamOutput:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._logs = Stream(broker, LOGS)
 
     async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
         headers = {
@@ -48,7 +40,7 @@ class JetStreamOutput:
             answer = await self._broker.publish(log_subject(token, job_id), chunk.data, headers)
         except NoAnswerError:
             return await self._after_doubt(token, job_id, chunk, None)
-        if error_code(answer) == WRONG_LAST_SEQUENCE:
+        if error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE:
             return await self._after_doubt(token, job_id, chunk, LogGapError())
         return int(check(answer)["seq"])
 
@@ -60,33 +52,23 @@ class JetStreamOutput:
         raise refusal or NoAnswerError()
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
-        answer = await self._broker.api(f"STREAM.MSG.GET.{LOGS}", {"last_by_subj": log_subject(token, job_id)})
-        if error_code(answer) == NO_MESSAGE:
-            return None
-        return _chunk(raw_message(check(answer)["message"]))
+        message = await self._logs.last(log_subject(token, job_id))
+        return _chunk(message) if message else None
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
-        subject = log_subject(token, job_id)
-        while True:
-            request = {"seq": after + 1, "next_by_subj": subject, "batch": BATCH, "max_bytes": BATCH_BYTES}
-            messages = await self._broker.direct_get(LOGS, request)
-            if not messages:
-                return
+        async for messages in self._logs.pages(log_subject(token, job_id), after=after):
             for message in messages:
                 if chunk := _chunk(message):
                     yield chunk
-            after = sequence_of(messages[-1])
 
-    @asynccontextmanager
-    async def follow(self, token: str, job_id: str) -> AsyncIterator[asyncio.Event]:
-        async with triggered(self._broker, tail_subject(token, job_id)) as changed:
-            yield changed
+    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        return self._broker.triggered(tail_subject(token, job_id))
 
     async def purge(self, token: str, job_id: str) -> None:
-        check(await self._broker.api(f"STREAM.PURGE.{LOGS}", {"filter": log_subject(token, job_id)}))
+        await self._logs.purge(log_subject(token, job_id))
 
     async def places(self) -> set[Place]:
-        return await places_held(self._broker, LOGS, log_subject("*", "*"))
+        return await self._logs.places(log_subject("*", "*"))
 
 
 def _chunk(message: Stored) -> Chunk | None:

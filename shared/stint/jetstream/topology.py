@@ -24,13 +24,10 @@ from stint.core.subjects import (
     payload_subject,
     tail_subject,
 )
-from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
+from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code
 
 log = structlog.get_logger()
-
-_NANOSECONDS: Final = 10**9
-_STREAM_NOT_FOUND: Final = 10059
 
 DUPLICATE_WINDOW: Final = 0.1
 """Seconds, the minimum. Stint uses no message ids: with a stranger's id the broker could discard a submission."""
@@ -55,7 +52,7 @@ _WRITE_ONCE: Final[Mapping[str, Any]] = {
     "allow_rollup_hdrs": False,
     "allow_msg_ttl": False,
     "allow_direct": True,
-    "duplicate_window": int(DUPLICATE_WINDOW * _NANOSECONDS),
+    "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
 }
 """The broker refuses a second publish of the same event, whoever sends it."""
 
@@ -94,7 +91,7 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
             "discard": "new",
             "deny_delete": True,
             "allow_direct": True,
-            "duplicate_window": int(DUPLICATE_WINDOW * _NANOSECONDS),
+            "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
             "republish": {"src": log_subject("*", "*"), "dest": tail_subject(*_WILDCARDS[:2])},
             **common,
         },
@@ -114,8 +111,8 @@ def _bucket(name: str) -> dict[str, Any]:
         "allow_rollup_hdrs": True,
         "allow_direct": True,
         "allow_msg_ttl": True,
-        "subject_delete_marker_ttl": MARKER_TTL * _NANOSECONDS,
-        "duplicate_window": int(DUPLICATE_WINDOW * _NANOSECONDS),
+        "subject_delete_marker_ttl": MARKER_TTL * NANOSECONDS,
+        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
     }
 
 
@@ -128,7 +125,7 @@ async def declare(broker: Broker, replicas: int = 1) -> None:
     """
     for config in stream_configs(replicas):
         answer = await broker.api(f"STREAM.INFO.{config['name']}")
-        if error_code(answer) == _STREAM_NOT_FOUND:
+        if error_code(answer) == ErrorCode.STREAM_NOT_FOUND:
             check(await broker.api(f"STREAM.CREATE.{config['name']}", config))
             continue
         differing = _differences(config, check(answer)["config"])

@@ -8,23 +8,27 @@ from datetime import timedelta
 from typing import Any, Final
 
 from stint.core.subjects import JOBS_BUCKET, kv_stream, kv_subject
-from stint.jetstream.answers import check, error_code
 from stint.jetstream.broker import Broker
-from stint.jetstream.events import NO_MESSAGE, WRONG_LAST_SEQUENCE
-from stint.jetstream.messages import EXPECTED_SEQUENCE, SUBJECT, Stored, lifetime, raw_message, sequence_of
-from stint.jetstream.subject_lists import is_literal, subjects_held
+from stint.jetstream.protocol import (
+    EXPECTED_SEQUENCE,
+    ErrorCode,
+    Stored,
+    check,
+    error_code,
+    lifetime,
+    sequence_of,
+    subject_of,
+)
+from stint.jetstream.stream import Stream, is_literal
 from stint.jetstream.topology import MARKER_TTL
-from stint.jetstream.triggers import triggered
 from stint.ports import StoredView
+from stint.process.waiting import any_of
 
-BATCH: Final = 256
-"""Views that one read asks for."""
 CATCH_UP_INTERVAL: Final = 0.5
 """Seconds between two reads if no trigger came: half of what a list may lag."""
 LOOK_INTERVAL: Final = 2.0
 """Seconds between two checks whether the bucket is still the same, because a purge is not announced."""
 
-_STREAM: Final = kv_stream(JOBS_BUCKET)
 _OPERATION: Final = "KV-Operation"
 _MARKER: Final = "Nats-Marker-Reason"
 DELETED: Final = {_OPERATION: "DEL", **lifetime(MARKER_TTL)}
@@ -32,24 +36,25 @@ DELETED: Final = {_OPERATION: "DEL", **lifetime(MARKER_TTL)}
 
 
 class JetStreamViews:
-    """See `stint.ports.ViewStore`."""
+    """See `stint.ports.ViewStore`.
+
+    nats-py's `KeyValue` is not used: it reads from any replica, and its watch does not notice a purge.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._bucket = Stream(broker, kv_stream(JOBS_BUCKET))
 
     async def get(self, job_id: str) -> StoredView | None:
-        request = {"last_by_subj": kv_subject(JOBS_BUCKET, job_id)}
-        answer = await self._broker.api(f"STREAM.MSG.GET.{_STREAM}", request)
-        if error_code(answer) == NO_MESSAGE:
-            return None
-        return _stored(raw_message(check(answer)["message"]))
+        message = await self._bucket.last(kv_subject(JOBS_BUCKET, job_id))
+        return _stored(message) if message else None
 
     async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:
         headers = {EXPECTED_SEQUENCE: str(revision)}
         if ttl is not None:
             headers |= lifetime(ttl.total_seconds())
         answer = await self._broker.publish(kv_subject(JOBS_BUCKET, job_id), value, headers)
-        if error_code(answer) == WRONG_LAST_SEQUENCE:
+        if error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE:
             return False
         check(answer)
         return True
@@ -58,22 +63,21 @@ class JetStreamViews:
         check(await self._broker.publish(kv_subject(JOBS_BUCKET, job_id), b"", DELETED))
 
     async def job_ids(self) -> frozenset[str]:
-        held = subjects_held(self._broker, _STREAM, kv_subject(JOBS_BUCKET, "*"))
+        held = self._bucket.subjects(kv_subject(JOBS_BUCKET, "*"))
         keys = [subject.rpartition(".")[2] async for subject in held]
         return frozenset(key for key in keys if is_literal(key))
 
     @asynccontextmanager
     async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:
         # A message published there may have been refused by the stream, so it is only a trigger for a read.
-        async with triggered(self._broker, kv_subject(JOBS_BUCKET, ">")) as changed:
+        async with self._broker.triggered(kv_subject(JOBS_BUCKET, ">")) as changed:
             yield self._changes(changed)
 
     async def _changes(self, changed: asyncio.Event) -> AsyncIterator[StoredView | None]:
-        told, caught_up, look_at = _Told(await self._info()), False, 0.0
+        told, caught_up, look_at = _Told(await self._bucket.info()), False, 0.0
         while True:
             changed.clear()
-            request = {"seq": told.sequence + 1, "next_by_subj": kv_subject(JOBS_BUCKET, ">"), "batch": BATCH}
-            messages = await self._broker.direct_get(_STREAM, request)
+            messages = await self._bucket.page(kv_subject(JOBS_BUCKET, ">"), after=told.sequence)
             for message in messages:
                 stored = _stored(message)
                 yield stored
@@ -84,13 +88,10 @@ class JetStreamViews:
                 caught_up = True
                 yield None
             if time.monotonic() >= look_at:
-                if not told.agrees_with(await self._info()):
+                if not told.agrees_with(await self._bucket.info()):
                     return
                 look_at = time.monotonic() + LOOK_INTERVAL
-            await _wait(changed, CATCH_UP_INTERVAL)
-
-    async def _info(self) -> dict[str, Any]:
-        return check(await self._broker.api(f"STREAM.INFO.{_STREAM}"))
+            await any_of(changed, within=CATCH_UP_INTERVAL)
 
 
 class _Told:
@@ -122,19 +123,11 @@ class _Told:
         return oldest >= first or last > self.sequence
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
-
-
 def _stored(message: Stored) -> StoredView:
     headers = message.headers or {}
     gone = _OPERATION in headers or _MARKER in headers
     return StoredView(
-        job_id=headers[SUBJECT].rpartition(".")[2],
+        job_id=subject_of(message).rpartition(".")[2],
         revision=sequence_of(message),
         value=None if gone else message.data,
     )

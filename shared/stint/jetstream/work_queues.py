@@ -15,20 +15,12 @@ from nats.errors import NotJSMessageError
 
 from stint.core.errors import ConsumerGoneError, LeaseLostError, StintError
 from stint.core.subjects import HINTS, WORK, consumer_name, event_filter, hint_subject, hinted_token
-from stint.jetstream.answers import status_of
-from stint.jetstream.broker import Broker
-from stint.jetstream.consumers import NANOSECONDS, ConsumerInfo, consumer_info, make_consumer
-from stint.jetstream.driver import NoRespondersError
-from stint.jetstream.subject_lists import subjects_held
+from stint.jetstream.broker import Broker, NoRespondersError
+from stint.jetstream.consumers import ANSWER_MARGIN, ConsumerInfo, consumer_info, make_consumer, request_messages
+from stint.jetstream.protocol import NANOSECONDS, status_of
+from stint.jetstream.stream import Stream
 
 log = structlog.get_logger()
-
-ANSWER_MARGIN: Final = 1.0
-"""Seconds after a pull's expiry within which the server must have reported it."""
-
-ACK: Final = b"+ACK"
-NAK: Final = b"-NAK"
-IN_PROGRESS: Final = b"+WPI"
 
 PULLS: Final = 3
 """Pulls from a queue in a row: from a consumer that is being deleted, without a consumer, and from a new one."""
@@ -51,20 +43,21 @@ class JetStreamDelivery:
 
     async def renew(self) -> None:
         try:
-            await self._broker.request(self.ack_subject, IN_PROGRESS)
+            await self._broker.request(self.ack_subject, Msg.Ack.Progress)
         except NoRespondersError:
             raise ConsumerGoneError from None
 
     async def ack(self) -> None:
-        if not await self.is_last():
-            raise LeaseLostError("The queue's last delivery is another one.")
-        await self._broker.request(self.ack_subject, ACK)
+        await self._answer(Msg.Ack.Ack)
 
     async def give_back(self, delay: float = 0) -> None:
+        after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
+        await self._answer(Msg.Ack.Nak + after)
+
+    async def _answer(self, answer: bytes) -> None:
         if not await self.is_last():
             raise LeaseLostError("The queue's last delivery is another one.")
-        after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
-        await self._broker.request(self.ack_subject, NAK + after)
+        await self._broker.request(self.ack_subject, answer)
 
     async def is_last(self, *, pending: bool = False) -> bool:
         """Whether this is still the last delivery of this very consumer; with `pending`, also not acknowledged."""
@@ -156,11 +149,8 @@ class JetStreamWorkQueues:
         answer = asyncio.get_running_loop().create_future()
         self._waiting[consumer] = _Pull(inbox, answer)
         self._note_pull(consumer)
-        # Without `expires` a pull on a busy queue would stay with the server for ever.
-        request = {"batch": 1, "expires": int(wait * NANOSECONDS)}
-        subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{WORK}.{consumer}"
         try:
-            await self._broker.send(subject, json.dumps(request).encode(), reply=inbox)
+            await request_messages(self._broker, WORK, consumer, batch=1, wait=wait, inbox=inbox)
             async with asyncio.timeout(wait + ANSWER_MARGIN):
                 return await asyncio.shield(answer)
         except TimeoutError:
@@ -212,13 +202,13 @@ class JetStreamWorkQueues:
         The server would accept that nak too, and take the job away from the other runner.
         """
         if asyncio.get_running_loop().time() - pulled_at < lease / 2 and self._broker.client.is_connected:
-            await self._broker.send(message.reply, NAK)
+            await self._broker.send(message.reply, Msg.Ack.Nak)
 
     def _last_pull(self, message: Msg) -> float:
         return self._pulled_at.get(message.metadata.consumer, -math.inf)
 
     async def pending(self) -> Sequence[str]:
-        held = subjects_held(self._broker, WORK, event_filter("submitted"))
+        held = Stream(self._broker, WORK).subjects(event_filter("submitted"))
         return sorted({subject.split(".")[2] async for subject in held})
 
     @asynccontextmanager

@@ -1,7 +1,6 @@
 """What runners remember about the images that they pulled: the KV bucket `images`."""
 
 from collections.abc import AsyncIterator
-from typing import Final
 
 import msgspec
 
@@ -9,15 +8,9 @@ from stint.core.codec import decode, encode
 from stint.core.errors import UndecodableError
 from stint.core.subjects import IMAGES_BUCKET, image_key, images_of, kv_stream, kv_subject
 from stint.jetstream import Broker
-from stint.jetstream.answers import check, error_code
-from stint.jetstream.events import NO_MESSAGE, WRONG_LAST_SEQUENCE
-from stint.jetstream.messages import EXPECTED_SEQUENCE, Stored, lifetime, raw_message, sequence_of
+from stint.jetstream.protocol import EXPECTED_SEQUENCE, ErrorCode, Stored, check, error_code, lifetime, sequence_of
+from stint.jetstream.stream import Stream
 from stint.jetstream.views import DELETED
-
-BATCH: Final = 256
-"""Records that one read asks for."""
-
-_STREAM: Final = kv_stream(IMAGES_BUCKET)
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,15 +40,13 @@ class ImageRecords:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._bucket = Stream(broker, kv_stream(IMAGES_BUCKET))
 
     async def get(self, engine_id: str, image_id: str) -> StoredRecord:
         """What is known of an image."""
         subject = kv_subject(IMAGES_BUCKET, image_key(engine_id, image_id))
-        answer = await self._broker.api(f"STREAM.MSG.GET.{_STREAM}", {"last_by_subj": subject})
-        if error_code(answer) == NO_MESSAGE:
-            return StoredRecord(0, None)
-        message = raw_message(check(answer)["message"])
-        return StoredRecord(sequence_of(message), _record(message))
+        message = await self._bucket.last(subject)
+        return StoredRecord(sequence_of(message), _record(message)) if message else StoredRecord(0, None)
 
     async def put(self, record: ImageRecord, *, revision: int, keep: float) -> bool:
         """Write a record for `keep` seconds, unless it has changed since `revision`. Returns whether it was written."""
@@ -68,21 +59,15 @@ class ImageRecords:
 
     async def of_engine(self, engine_id: str) -> AsyncIterator[tuple[int, ImageRecord]]:
         """All of an engine's records, with their revisions. What is written meanwhile comes again."""
-        sequence, subject = 0, kv_subject(IMAGES_BUCKET, images_of(engine_id))
-        while True:
-            request = {"seq": sequence + 1, "next_by_subj": subject, "batch": BATCH}
-            messages = await self._broker.direct_get(_STREAM, request)
-            if not messages:
-                return
+        async for messages in self._bucket.pages(kv_subject(IMAGES_BUCKET, images_of(engine_id))):
             for message in messages:
-                sequence = sequence_of(message)
                 if record := _record(message):
-                    yield sequence, record
+                    yield sequence_of(message), record
 
     async def _write(self, record: ImageRecord, value: bytes, headers: dict[str, str]) -> bool:
         subject = kv_subject(IMAGES_BUCKET, image_key(record.engine_id, record.image_id))
         answer = await self._broker.publish(subject, value, headers)
-        if error_code(answer) == WRONG_LAST_SEQUENCE:
+        if error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE:
             return False
         check(answer)
         return True

@@ -10,7 +10,7 @@ from stint import __version__
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, EngineError
 from stint.core.subjects import RUNNERS_BUCKET, kv_subject
 from stint.jetstream import Broker
-from stint.jetstream.messages import lifetime
+from stint.jetstream.protocol import lifetime
 from stint.jetstream.views import DELETED
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Engine

@@ -1,0 +1,129 @@
+"""NATS and JetStream on the wire: error numbers, headers, answers, and messages as streams return them."""
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from email.parser import BytesHeaderParser
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple, Protocol
+
+from nats.aio.msg import Msg
+from nats.js.api import Header
+
+from stint.core.codec import to_record
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
+from stint.core.events import Record
+from stint.core.subjects import parse_event_subject
+from stint.core.view import parse_time
+
+NANOSECONDS: Final = 10**9
+"""The unit of JetStream's durations, in a second."""
+
+EXPECTED_SEQUENCE: Final = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
+"""A publish is refused unless the subject's last message has this sequence."""
+SUBJECT: Final = "Nats-Subject"
+TIME: Final = "Nats-Time-Stamp"
+SEQUENCE: Final = "Nats-Sequence"
+"""Set by the server on messages that it reads from a stream; it overwrites a publisher's own header."""
+
+
+class ErrorCode(IntEnum):
+    """JetStream's error numbers that are told apart. The HTTP-like code beside them is too coarse."""
+
+    CREATE_FAILED = 10012  # of a consumer; for ever, if it has lost its directory but still works
+    CONSUMER_NOT_FOUND = 10014
+    NO_MESSAGE = 10037
+    STREAM_NOT_FOUND = 10059
+    WRONG_LAST_SEQUENCE = 10071
+    SUBJECT_TAKEN = 10077  # the subject already has its one message
+    CONSUMER_EXISTS = 10148  # with other settings
+    IN_PROGRESS = 10164  # a message on this subject is being replicated, and may or may not be stored
+    BATCH_INCOMPLETE = 10176  # the leader has changed and does not know the first messages; none is stored
+
+
+def error_code(answer: Mapping[str, Any]) -> int:
+    """JetStream's own error number, 0 if the answer is no error."""
+    error = answer.get("error")
+    return int(error.get("err_code", error.get("code", 0))) if error else 0
+
+
+def check(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer if it is not an error.
+
+    Raises:
+        BrokerUnavailableError: the server cannot carry out the request now.
+        BrokerRefusedError: the server refuses the request.
+    """
+    if error := answer.get("error"):
+        sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
+        later = error.get("code") == HTTPStatus.SERVICE_UNAVAILABLE or error_code(answer) == ErrorCode.IN_PROGRESS
+        raise (BrokerUnavailableError if later else BrokerRefusedError)(sentence)
+    return answer
+
+
+def status_of(message: Msg) -> str:
+    """The status of a message that the server itself created, "" for a stored message.
+
+    A publisher can set any header, but neither an ack subject nor a stream's sequence.
+    """
+    headers = message.headers or {}
+    return "" if message.reply or SEQUENCE in headers else headers.get(Header.STATUS, "")
+
+
+def lifetime(seconds: float) -> dict[str, str]:
+    """The header of a message that the server removes after this time: whole seconds, at least one."""
+    return {Header.MSG_TTL.value: f"{max(1, round(seconds))}s"}
+
+
+class Stored(Protocol):
+    """What a direct get and a republished message have in common: body, and headers that say where it stands."""
+
+    @property
+    def data(self) -> bytes:
+        """The body."""
+
+    @property
+    def headers(self) -> Mapping[str, str] | None:
+        """Own headers and those that the server added."""
+
+
+class RawMessage(NamedTuple):
+    """A message that the leader returned, in the form of a direct get."""
+
+    data: bytes
+    headers: Mapping[str, str]
+
+
+def raw_message(answer: Mapping[str, Any]) -> RawMessage:
+    """The `message` of a `STREAM.MSG.GET` answer."""
+    raw = base64.b64decode(answer.get("hdrs", ""))
+    own = dict(BytesHeaderParser().parsebytes(raw.partition(b"\r\n")[2]).items())
+    place = {SUBJECT: answer["subject"], SEQUENCE: str(answer["seq"]), TIME: answer["time"]}
+    return RawMessage(base64.b64decode(answer.get("data", "")), own | place)
+
+
+def sequence_of(message: Stored) -> int:
+    """The message's sequence in its stream."""
+    return int((message.headers or {})[SEQUENCE])
+
+
+def subject_of(message: Stored) -> str:
+    """The subject that the message was published to."""
+    return (message.headers or {}).get(SUBJECT, "")
+
+
+def time_of(message: Stored) -> datetime:
+    """When the stream stored the message."""
+    return parse_time((message.headers or {})[TIME])
+
+
+def records(messages: Iterable[Stored]) -> Iterator[Record]:
+    """Messages of EVENTS as records, without those that no stream made or whose subject names no queue or job."""
+    for message in messages:
+        headers = message.headers or {}
+        try:
+            address = parse_event_subject(subject_of(message))
+        except (InvalidTokenError, InvalidJobIdError):
+            continue
+        yield to_record(address, message.data, sequence=sequence_of(message), time=headers[TIME])
