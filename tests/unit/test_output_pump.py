@@ -1,4 +1,4 @@
-"""What the pump does with a job's output beside copying it: masking, and the limit."""
+"""What the pump does with a job's output: copying, masking, and the limit."""
 
 import asyncio
 import hashlib
@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stint.core.chain import Chunk
-from stint.core.errors import EngineUnavailableError, LogGapError, LogRotatedError
+from stint.core.errors import BrokerUnavailableError, EngineUnavailableError, LogGapError, LogRotatedError
 from stint.testing import MemoryOutput
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import OutputPiece
 from stint_runner.output import pump as output
 from stint_runner.output.copying import Copying
 from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, FellBehindError
-from stint_runner.output.pump import OUTPUT_LIMIT, OutputPump
+from stint_runner.output.pump import OutputPump
 from stint_runner.output.redact import LONGEST, Redactor
 from tests.support.events import TOKEN
 from tests.support.outputs import written
@@ -28,19 +28,22 @@ JOB = "0" * 24
 SECRET = "correct horse"
 
 
-async def _pieces(*pieces: OutputPiece) -> AsyncIterator[OutputPiece]:
+async def _pieces(*pieces: OutputPiece, breaks: bool = False) -> AsyncIterator[OutputPiece]:
+    """These pieces, and then the end, or the engine breaks off."""
     for piece in pieces:
         yield piece
+    if breaks:
+        raise EngineUnavailableError
 
 
-def _stdout(*texts: bytes) -> AsyncIterator[OutputPiece]:
-    return _pieces(*[OutputPiece("stdout", text) for text in texts])
+def _stdout(*texts: bytes, breaks: bool = False) -> AsyncIterator[OutputPiece]:
+    return _pieces(*[OutputPiece("stdout", text) for text in texts], breaks=breaks)
 
 
 async def _copied(
-    pieces: AsyncIterator[OutputPiece], *, mask: Iterable[Any] = (), **options: int
+    pieces: AsyncIterator[OutputPiece], *, mask: Iterable[Any] = (), log: MemoryOutput | None = None, **options: int
 ) -> tuple[OutputPump, list[Chunk]]:
-    log = MemoryOutput()
+    log = log or MemoryOutput()
     pump = OutputPump(log, TOKEN, JOB, **options)
     pump.mask(mask)
     await pump.copy(pieces)
@@ -61,6 +64,45 @@ def _text(chunks: Iterable[Chunk], *streams: str) -> bytes:
     return b"".join(chunk.data for chunk in chunks if not streams or chunk.stream in streams)
 
 
+# --- copying ----------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.builds(OutputPiece, st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=40))))
+async def test_output_is_whole_and_in_order(pieces: list[OutputPiece]) -> None:
+    pump, chunks = await _copied(_pieces(*pieces))
+    assert _text(chunks) == b"".join(piece.data for piece in pieces)
+    assert _text(chunks, "stdout") == b"".join(piece.data for piece in pieces if piece.stream == "stdout")
+    assert (pump.chunks, pump.size) == (len(chunks), sum(len(piece.data) for piece in pieces))
+
+
+async def test_a_flood_goes_in_large_chunks() -> None:
+    _, chunks = await _copied(_stdout(*[b"x" * 1024] * 1000))
+    assert len(chunks) < 50
+    assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
+
+
+async def test_what_had_come_is_stored_when_the_output_breaks_off() -> None:
+    log = MemoryOutput()
+    pieces = [OutputPiece("stdout" if number % 2 else "stderr", b"%d\n" % number) for number in range(60)]
+    with pytest.raises(EngineUnavailableError):
+        await _copied(_pieces(*pieces, breaks=True), log=log)
+    assert _text(await _stored(log)) == b"".join(piece.data for piece in pieces)
+
+
+async def test_output_waits_for_a_broker_that_is_away() -> None:
+    class Flaky(MemoryOutput):
+        failures = 2
+
+        async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
+            if self.failures:
+                self.failures -= 1
+                raise BrokerUnavailableError
+            return await super().append(token, job_id, chunk, after=after)
+
+    _, chunks = await _copied(_stdout(b"x"), log=Flaky())
+    assert _text(chunks) == b"x"
+
+
 # --- masking ----------------------------------------------------------------------------------------------------
 
 
@@ -74,11 +116,6 @@ async def test_secrets_are_masked_in_each_stream_however_they_come(cuts: list[tu
     pump, chunks = await _copied(_pieces(*pieces), mask=[SECRET, 7, None])
     assert _text(chunks, "stdout") == _text(chunks, "stderr") == b"<******><******>"
     assert (pump.masked, pump.size, pump.truncated) == (8, 32, False)
-
-
-async def test_nothing_is_masked_unless_asked_for() -> None:
-    pump, chunks = await _copied(_stdout(SECRET.encode()))
-    assert (_text(chunks), pump.masked) == (SECRET.encode(), 0)
 
 
 async def test_the_beginning_of_a_secret_is_held_back_and_comes_in_the_end() -> None:
@@ -104,15 +141,11 @@ async def test_the_beginning_of_a_secret_is_held_back_and_comes_in_the_end() -> 
 
 
 async def test_a_secret_that_the_engine_breaks_off_in_is_masked_as_far_as_it_came() -> None:
-    async def breaking() -> AsyncIterator[OutputPiece]:
-        yield OutputPiece("stdout", b"a correct hor")
-        raise EngineUnavailableError
-
     log = MemoryOutput()
     pump = OutputPump(log, TOKEN, JOB)
     pump.mask([SECRET])
     with pytest.raises(EngineUnavailableError):
-        await pump.copy(breaking())
+        await pump.copy(_stdout(b"a correct hor", breaks=True))
     assert _text(await _stored(log)) == b"a ", "it may go on"
     await pump.flush(broken=True)
     assert (_text(await _stored(log)), pump.masked) == (b"a ***", 1)
@@ -139,10 +172,6 @@ async def test_no_empty_chunk_is_stored() -> None:
 # --- the limit --------------------------------------------------------------------------------------------------
 
 
-def test_the_default_limit() -> None:
-    assert OUTPUT_LIMIT == 67108864
-
-
 @pytest.mark.parametrize(
     ("texts", "limit", "expected"),
     [
@@ -163,21 +192,14 @@ async def test_the_limit_is_exact(texts: tuple[bytes, ...], limit: int, expected
     assert pump.digest == (chunks[-1].digest if chunks else "")
 
 
-async def test_the_marker_is_a_chunk_in_the_stream_that_was_cut() -> None:
+@pytest.mark.parametrize("limit", [3, 4])
+async def test_the_marker_is_a_chunk_in_the_stream_that_was_cut(limit: int) -> None:
+    """Inside of a piece, or between two."""
     pieces = [OutputPiece("stdout", b"abc"), OutputPiece("stderr", b"def"), OutputPiece("stdout", b"ghi")]
-    _, chunks = await _copied(_pieces(*pieces), limit=4)
-    assert [(chunk.stream, chunk.data) for chunk in chunks] == [
-        ("stdout", b"abc"),
-        ("stderr", b"d"),
-        ("stderr", b"\n[output truncated at 4 bytes]\n"),
-    ]
-
-
-async def test_the_limit_can_fall_between_two_pieces() -> None:
-    pieces = [OutputPiece("stdout", b"abcd"), OutputPiece("stderr", b"e")]
-    _, chunks = await _copied(_pieces(*pieces), limit=4)
-    assert [chunk.stream for chunk in chunks] == ["stdout", "stderr"]
-    assert chunks[-1].data.startswith(b"\n[output truncated")
+    _, (first, *second, last) = await _copied(_pieces(*pieces), limit=limit)
+    assert (first.stream, first.data) == ("stdout", b"abc")
+    assert [(chunk.stream, chunk.data) for chunk in second] == [("stderr", b"d")][: limit - 3]
+    assert (last.stream, last.data) == ("stderr", b"\n[output truncated at %d bytes]\n" % limit)
 
 
 async def test_masking_comes_before_the_limit() -> None:
@@ -207,35 +229,20 @@ async def test_past_the_limit_the_output_is_let_go_of() -> None:
     assert _text(chunks) == b"y\n" * 5000 + b"y" + b"\n[output truncated at 10001 bytes]\n"
 
 
-async def test_past_the_limit_nothing_waits_for_more() -> None:
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_past_the_limit_nothing_waits_for_more_and_no_fault_of_the_engine_counts(breaks: bool) -> None:
     async def silent() -> AsyncIterator[OutputPiece]:
         yield OutputPiece("stdout", b"12345")
         await asyncio.Event().wait()
 
     async with asyncio.timeout(10):
-        pump, _ = await _copied(silent(), limit=4)
-    assert pump.truncated
-
-
-async def test_past_the_limit_a_fault_of_the_engine_is_nobody_s_business() -> None:
-    async def breaking() -> AsyncIterator[OutputPiece]:
-        yield OutputPiece("stdout", b"12345")
-        raise EngineUnavailableError
-
-    pump, _ = await _copied(breaking(), limit=4)
+        pump, _ = await _copied(_stdout(b"12345", breaks=True) if breaks else silent(), limit=4)
     assert pump.truncated
 
 
 # --- going on where it broke off --------------------------------------------------------------------------------
 
 PIECES = st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=9)), max_size=12)
-
-
-async def _until(pieces: list[OutputPiece], count: int) -> AsyncIterator[OutputPiece]:
-    for piece in pieces[:count]:
-        yield piece
-    if count < len(pieces):
-        raise EngineUnavailableError
 
 
 @given(PIECES, st.integers(0, 12), st.integers(0, 12), st.booleans())
@@ -253,7 +260,7 @@ async def test_what_is_stored_is_gone_on_with_without_a_gap_or_a_repeat(
         pump.mask([secret])
         await pump.resume()
         try:
-            await pump.copy(_until(pieces, count))
+            await pump.copy(_pieces(*pieces[:count], breaks=count < len(pieces)))
         except EngineUnavailableError:
             continue
         break
@@ -301,14 +308,6 @@ async def test_another_writer_is_noticed() -> None:
 # --- what is known to be whole ----------------------------------------------------------------------------------
 
 
-async def test_nothing_is_complete_before_its_end() -> None:
-    pump, _ = OutputPump(MemoryOutput(), TOKEN, JOB), None
-    assert not pump.complete
-    with pytest.raises(EngineUnavailableError):
-        await pump.copy(_until([OutputPiece("stdout", b"one\n"), OutputPiece("stdout", b"two\n")], 1), attached=True)
-    assert not pump.complete
-
-
 @pytest.mark.parametrize("limit", [0, 4, 3])
 async def test_what_was_attached_to_is_complete_up_to_the_limit(limit: int) -> None:
     pump = OutputPump(MemoryOutput(), TOKEN, JOB, limit=limit)
@@ -335,8 +334,10 @@ async def test_a_log_that_may_have_rotated_is_not_complete() -> None:
 async def test_after_an_interruption_of_the_engine_nobody_knows() -> None:
     """The engine may have been killed, and have read more from the container than it wrote to its log."""
     pump = OutputPump(MemoryOutput(), TOKEN, JOB)
+    assert not pump.complete, "nothing is before its end"
     with pytest.raises(EngineUnavailableError):
-        await pump.copy(_until([OutputPiece("stdout", b"one\n"), OutputPiece("stdout", b"two\n")], 1), attached=True)
+        await pump.copy(_stdout(b"one\n", breaks=True), attached=True)
+    assert not pump.complete
     await pump.resume()
     await pump.copy(_stdout(b"one\n", b"two\n"))
     assert (pump.size, pump.complete) == (8, False)

@@ -1,0 +1,192 @@
+"""A lease, and a job under it: what happens when the heartbeat, or what stands behind it, fails."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError
+from stint.core.job import Job
+from stint.core.subjects import EventAddress
+from stint.ports import Delivery
+from stint.testing import MemoryEventLog
+from stint_runner.clock import boot_time
+from stint_runner.lease.lease import Lease, LeaseTimes
+from stint_runner.lease.leased_job import LeasedJob
+from tests.support.events import TOKEN
+
+ADDRESS = EventAddress("submitted", TOKEN, "0" * 24)
+
+
+class FakeDelivery:
+    """A delivery whose renewals, counted from 1, go as the test says."""
+
+    sequence = count = 1
+    ack_subject = "ack"
+    origin = "consumer"
+
+    def __init__(
+        self,
+        renew: Callable[[int], Exception | None] = lambda _: None,
+        *,
+        subject: str = ADDRESS.subject,
+        lease: float = 0.3,
+    ) -> None:
+        self.lease = lease
+        self.subject = subject
+        self.renewals = 0
+        self.renewed = asyncio.Semaphore(0)
+        self.given_back = asyncio.Event()
+        self._renew = renew
+
+    async def renew(self) -> None:
+        self.renewals += 1
+        if error := self._renew(self.renewals):
+            raise error
+        self.renewed.release()
+
+    async def ack(self) -> None:
+        raise AssertionError
+
+    async def give_back(self, delay: float = 0) -> None:
+        del delay
+        self.given_back.set()
+
+    def leased(self, since: float = 0) -> Lease:
+        return Lease(self, takeover=15, confirmed=boot_time() - since)
+
+
+class FakeQueues:
+    """Hands out what the test says, or nothing."""
+
+    def __init__(self, *deliveries: Delivery) -> None:
+        self._deliveries = list(deliveries)
+
+    async def pull(self, token: str, wait: float) -> Delivery | None:
+        del token, wait
+        return self._deliveries.pop(0) if self._deliveries else None
+
+
+def leased_job(delivery: FakeDelivery, *pulled: FakeDelivery, events: MemoryEventLog | None = None) -> LeasedJob:
+    queues = FakeQueues(*pulled)
+    return LeasedJob(events or MemoryEventLog(), queues, ADDRESS, delivery.leased())  # type: ignore[arg-type] # a pull is all
+
+
+def away(_renewal: int) -> Exception:
+    return BrokerUnavailableError()
+
+
+def gone(_renewal: int) -> Exception:
+    return ConsumerGoneError()
+
+
+async def nothing() -> None:
+    return
+
+
+TIMES = LeaseTimes(lease=0.3, takeover=15)
+
+
+def test_the_default_times_are_those_of_the_design() -> None:
+    times = LeaseTimes(lease=30, takeover=15)
+    times.check()
+    shown = (times.heartbeat, times.request_timeout, times.fence, times.fence_grace, times.watchdog, times.margin)
+    assert shown == (5, 2, 15, 6, 30, 2)
+
+
+@pytest.mark.parametrize(("lease", "takeover"), [(30.0, 12.9), (120.0, 15.0), (30.0, 1.0)])
+def test_times_that_break_the_promise_are_refused_with_the_sum(lease: float, takeover: float) -> None:
+    with pytest.raises(ConfigError, match=r"K \+ δ <= .*T must hold, but .* s is more than .* s"):
+        LeaseTimes(lease=lease, takeover=takeover).check()
+
+
+async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
+    """One renewal that fails is no loss."""
+    delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n == 1 else None, lease=0.6)
+    looks = asyncio.Semaphore(0)
+
+    async def look() -> None:
+        looks.release()
+
+    keeping = asyncio.create_task(delivery.leased().keep(look))
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await looks.acquire()
+    assert not keeping.done()
+    keeping.cancel()
+    assert delivery.renewals == 4
+
+
+async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
+    lease, begun = FakeDelivery(away).leased(), boot_time()
+    with pytest.raises(LeaseLostError):
+        await lease.keep(nothing)
+    assert TIMES.fence <= boot_time() - begun < TIMES.lease
+    with pytest.raises(LeaseLostError):
+        await lease.ack()
+
+
+async def test_a_late_answer_is_no_proof_of_a_lease() -> None:
+    """The server answers renewals of leases that are over."""
+    with pytest.raises(LeaseLostError):
+        await FakeDelivery().leased(since=TIMES.lease).keep(nothing)
+
+
+async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:
+    delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n > 3 else None)
+
+    async def look() -> None:
+        raise BrokerUnavailableError
+
+    with pytest.raises(LeaseLostError):
+        await delivery.leased().keep(look)
+    assert delivery.renewals > 3
+
+
+async def test_a_heartbeat_that_fails_in_any_way_forfeits_the_lease_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(MemoryEventLog):
+        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+            raise ZeroDivisionError(job_id, at_least)
+
+    job = leased_job(FakeDelivery(lease=3), events=Broken())
+    begun = boot_time()
+    async with asyncio.timeout(10):
+        with pytest.raises(LeaseLostError):
+            async with job.kept():
+                await asyncio.Event().wait()
+    assert job.forfeited.is_set()
+    assert job.lease.lost
+    assert boot_time() - begun < job.lease.times.fence
+    assert "its heartbeat failed" in capsys.readouterr().out
+
+
+async def test_a_live_feed_that_fails_does_not_end_the_job() -> None:
+    class Broken(MemoryEventLog):
+        def follow(self, job_id: str) -> None:  # type: ignore[override]
+            raise ZeroDivisionError(job_id)
+
+    delivery = FakeDelivery(lease=1.2)
+    job = leased_job(delivery, events=Broken())
+    async with asyncio.timeout(10), job.kept():
+        for _ in range(3):
+            await delivery.renewed.acquire()
+    assert not job.forfeited.is_set()
+
+
+async def test_a_job_whose_consumer_is_gone_is_pulled_again() -> None:
+    again = FakeDelivery(lease=1.2)
+    job = leased_job(FakeDelivery(gone, lease=1.2), again)
+    async with asyncio.timeout(10), job.kept():
+        await again.renewed.acquire()
+    assert job.lease.delivery is again
+
+
+async def test_another_job_that_comes_instead_is_given_back_and_the_lease_ends() -> None:
+    stranger = FakeDelivery(subject="ev.submitted.me.1")
+    job = leased_job(FakeDelivery(gone), stranger)
+    async with asyncio.timeout(10):
+        with pytest.raises(LeaseLostError):
+            async with job.kept():
+                await asyncio.Event().wait()
+    assert stranger.given_back.is_set()
+    assert job.forfeited.is_set()
