@@ -1,24 +1,43 @@
-"""The projector on the ports in memory."""
+"""The projector on the ports in memory: whatever the feed does, the view is the fold of the log, rebuilt or not."""
 
+import asyncio
+import json
+import random
 from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.errors import UndecodableError
-from stint.core.events import AnyEvent
-from stint.core.job import State, fold
-from stint.core.subjects import EventAddress
+from stint.core.events import AnyEvent, Submitted
+from stint.core.job import Job, State, fold
+from stint.core.subjects import EventAddress, queue_token
 from stint.core.view import JobView, view
+from stint.ports import StoredView
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
 from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
-from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+from tests.support.events import (
+    TOKEN,
+    deleted,
+    ended,
+    held,
+    kill_requested,
+    launched,
+    rejected,
+    released,
+    started,
+    submitted,
+)
 
 JOB = "0123456789abcdef01234567"
+JOBS = [f"{number:024x}" for number in range(3)]
 
 
 class Bench:
@@ -27,7 +46,10 @@ class Bench:
         self.log = MemoryEventLog(now=lambda: self.now)
         self.views, self.payloads, self.output = MemoryViews(), MemoryPayloads(now=lambda: self.now), MemoryOutput()
         self.agenda = Agenda(now=lambda: self.now)
-        self.projector = Projector(
+        self.projector = self.another()
+
+    def another(self) -> Projector:
+        return Projector(
             log=self.log,
             views=self.views,
             payloads=self.payloads,
@@ -42,13 +64,18 @@ class Bench:
             assert (await self.log.append(TOKEN, job_id, event)).value == "won"
             await self.projector.project(job_id, create=event.kind == "submitted")
 
+    async def print(self, job_id: str = JOB, token: str = TOKEN) -> None:
+        chunk = Chunk(number=1, offset=0, stream="stdout", digest="d", data=b"x")
+        await self.output.append(token, job_id, chunk, after=0)
+
+    async def store_view(self, job_id: str, value: bytes) -> None:
+        """In place of what is there."""
+        stored = await self.views.get(job_id)
+        await self.views.put(job_id, value, revision=stored.revision if stored else 0, ttl=None)
+
     async def value(self, job_id: str = JOB) -> bytes | None:
         stored = await self.views.get(job_id)
         return stored.value if stored else None
-
-    async def revision(self, job_id: str) -> int:
-        stored = await self.views.get(job_id)
-        return stored.revision if stored else 0
 
     async def expected(self, job_id: str = JOB) -> bytes:
         job = await self.log.load(job_id)
@@ -61,35 +88,12 @@ def bench() -> Bench:
     return Bench()
 
 
-async def test_the_view_follows_the_log(bench: Bench) -> None:
-    for event in (submitted(), started(), kill_requested(), ended("failed", "killed", 143)):
-        await bench.happen(event)
-        assert await bench.value() == await bench.expected()
-
-
-async def test_events_out_of_order_and_twice_give_the_same_view(bench: Bench) -> None:
+async def test_a_view_that_is_up_to_date_is_not_written_again(bench: Bench) -> None:
     await bench.happen(submitted(), started(), ended())
     before = await bench.views.get(JOB)
     for create in (False, True, False):
         await bench.projector.project(JOB, create=create)
-    assert await bench.views.get(JOB) == before, "not even written again"
-
-
-async def test_a_stale_projector_does_not_overwrite_a_newer_view(bench: Bench) -> None:
-    await bench.happen(submitted())
-    stale = MemoryEventLog()
-    stale.records = list(bench.log.records)
-    await bench.happen(started())
-    behind = Projector(
-        log=stale,
-        views=bench.views,
-        payloads=bench.payloads,
-        output=bench.output,
-        agenda=bench.agenda,
-        retention=timedelta(hours=6),
-    )
-    await behind.project(JOB, create=True)
-    assert await bench.value() == await bench.expected()
+    assert await bench.views.get(JOB) == before
 
 
 async def test_only_a_submission_makes_a_view(bench: Bench) -> None:
@@ -119,12 +123,10 @@ async def test_a_view_that_has_missed_the_end_goes_with_it(bench: Bench) -> None
 
 
 async def test_a_deleted_job_leaves_nothing_behind(bench: Bench) -> None:
-    await bench.payloads.put(TOKEN, JOB, b"sealed")
-    chunk = Chunk(number=1, offset=0, stream="stdout", digest="d", data=b"x")
-    await bench.output.append(TOKEN, JOB, chunk, after=0)
+    await bench.print()
     await bench.happen(submitted(), ended("failed"), deleted())
     assert await bench.value() is None
-    assert [chunk async for chunk in bench.output.read(TOKEN, JOB)] == []
+    assert await bench.output.places() == set()
     await bench.projector.project(JOB, create=True)
     assert await bench.value() is None, "never revived"
 
@@ -139,61 +141,192 @@ async def test_the_payload_goes_with_the_job(bench: Bench, end: AnyEvent) -> Non
         await bench.payloads.get(TOKEN, JOB, 1)
 
 
-async def test_a_view_that_cannot_be_read_is_written_anew(bench: Bench) -> None:
+async def test_an_aggregate_older_than_the_event_is_not_believed(bench: Bench) -> None:
+    asked: list[int] = []
+
+    class Lagging(MemoryEventLog):
+        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+            asked.append(at_least)
+            return await super().load(job_id, at_least=at_least)
+
+    bench.log = Lagging()
     await bench.log.append(TOKEN, JOB, submitted())
-    await bench.views.put(JOB, b"from another world", revision=0, ttl=None)
-    await bench.projector.project(JOB, create=False)
+    await bench.another().project(JOB, create=True, at_least=1)
+    assert set(asked) == {1}
+
+
+async def test_a_fact_that_comes_while_the_view_is_being_made_is_in_it(bench: Bench) -> None:
+    """Its own projection has found no view, and as it is no submission it has made none."""
+    later: list[AnyEvent] = [started(), ended()]
+
+    class Moving(MemoryEventLog):
+        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+            job = await super().load(job_id, at_least=at_least)
+            if later:
+                await self.append(TOKEN, job_id, later.pop(0))
+            return job
+
+    bench.log = Moving()
+    await bench.log.append(TOKEN, JOB, submitted())
+    projector = bench.another()
+    for create in (True, False):
+        await projector.project(JOB, create=create)
     assert await bench.value() == await bench.expected()
 
 
-async def test_unknown_kinds_from_a_newer_version_do_no_harm(bench: Bench) -> None:
+async def shown_with(bench: Bench, job_id: str, **changes: Any) -> bytes:
+    value = await bench.value(job_id)
+    return encode(msgspec.structs.replace(msgspec.json.decode(value or b"", type=JobView), **changes))
+
+
+async def test_a_view_that_cannot_be_read_is_written_anew(bench: Bench) -> None:
     await bench.happen(submitted())
-    bench.log.put(EventAddress("from_the_future", TOKEN, JOB), b"{}")
-    await bench.projector.project(JOB, create=False)
-    await bench.happen(started())
-    job = fold(bench.log.records)
-    assert job is not None
-    assert job.state is State.RUNNING
-    assert await bench.value() == await bench.expected()
-
-
-async def test_a_rebuilt_view_has_the_same_bytes(bench: Bench) -> None:
-    ids = [f"{number:024x}" for number in range(50)]
-    for number, job_id in enumerate(ids):
-        await bench.happen(submitted(), job_id=job_id)
-        if number % 3:
-            await bench.happen(started(), ended(), job_id=job_id)
-        if not number % 5:
-            await bench.happen(*([ended("failed")] if not number % 3 else []), deleted(), job_id=job_id)
-    before = {job_id: await bench.value(job_id) for job_id in ids}
-    assert await rebuild(bench.log, bench.views, bench.projector) == 50
-    assert {job_id: await bench.value(job_id) for job_id in ids} == before
-    assert sum(value is not None for value in before.values()) == 40
+    wanted = await bench.expected()
+    for bad in (b"from another world", await shown_with(bench, JOB, ended="yesterday")):
+        await bench.store_view(JOB, bad)
+        await bench.projector.project(JOB, create=False)
+        assert await bench.value() == wanted
 
 
 async def test_a_rebuild_replaces_whatever_is_stored_and_removes_what_is_of_no_job(bench: Bench) -> None:
     """Among it a view that claims to be newer than the log, one that was deleted by hand, and one of bad times."""
-    ids = [f"{number:024x}" for number in range(3)]
-    for job_id in ids:
+    for job_id in JOBS:
         await bench.happen(submitted(), job_id=job_id)
-    wanted = {job_id: await bench.value(job_id) for job_id in ids}
-    shown = msgspec.json.decode(wanted[ids[0]] or b"", type=JobView)
-    from_elsewhere = encode(msgspec.structs.replace(shown, sequence=1 << 60, status=State.UNKNOWN))
-    bad_times = encode(msgspec.structs.replace(shown, job_id=ids[2], ended="yesterday"))
-    await bench.views.put(ids[0], from_elsewhere, revision=await bench.revision(ids[0]), ttl=None)
-    await bench.views.delete(ids[1])
-    await bench.views.put(ids[2], bad_times, revision=await bench.revision(ids[2]), ttl=None)
-    for ghost in ("f" * 24, "no job at all"):
-        await bench.views.put(ghost, from_elsewhere, revision=0, ttl=None)
+    wanted = {job_id: await bench.value(job_id) for job_id in JOBS}
+    from_elsewhere = await shown_with(bench, JOBS[0], sequence=1 << 60, status=State.UNKNOWN)
+    bad_times = await shown_with(bench, JOBS[2], ended="yesterday")
+    await bench.views.delete(JOBS[1])
+    changed = {JOBS[0]: from_elsewhere, JOBS[2]: bad_times, "f" * 24: from_elsewhere, "no job at all": from_elsewhere}
+    for job_id, value in changed.items():
+        await bench.store_view(job_id, value)
     assert await rebuild(bench.log, bench.views, bench.projector) == 3
-    keys = await bench.views.job_ids()
-    assert {key: value for key in keys if (value := await bench.value(key)) is not None} == wanted
+    found = {key: await bench.value(key) for key in await bench.views.job_ids()}
+    assert {key: value for key, value in found.items() if value is not None} == wanted
 
 
-async def test_a_view_of_bad_times_is_written_anew(bench: Bench) -> None:
-    await bench.happen(submitted())
-    wanted = await bench.value()
-    bad = encode(msgspec.structs.replace(msgspec.json.decode(wanted or b"", type=JobView), ended="yesterday"))
-    await bench.views.put(JOB, bad, revision=await bench.revision(JOB), ttl=None)
-    await bench.projector.project(JOB, create=False)
-    assert await bench.value() == wanted
+# --- replays, gaps, races and unknown facts -------------------------------------------------------------------------
+
+MAKERS = [*[submitted] * 4, started, launched, kill_requested, held, released, ended, rejected, deleted]
+MAKERS += [lambda: ended("unknown", "lost")]
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> tuple[EventAddress, bytes]:
+    """What may stand in the log: facts, as they are, with fields of a newer version, unreadable, or of a newer kind."""
+    event: AnyEvent = draw(st.sampled_from(MAKERS))()
+    kind = draw(st.sampled_from([event.kind] * 5 + ["future"]))
+    body = encode(event)
+    shape = draw(st.sampled_from(["plain", "plain", "plain", "newer", "junk"]))
+    if shape == "newer":
+        body = json.dumps({**json.loads(body), "from_a_newer_version": [1]}).encode()
+    token = draw(st.sampled_from([TOKEN] * 5 + [queue_token("other")]))
+    return EventAddress(kind, token, draw(st.sampled_from(JOBS[:2]))), b"\xff" if shape == "junk" else body
+
+
+class Yielding:
+    """Lets other tasks go first, now more and now less often."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = random.Random(seed)  # noqa: S311 - the same each time
+
+    async def __call__(self) -> None:
+        for _ in range(self._dice.choice((0, 1, 4, 16))):
+            await asyncio.sleep(0)
+
+
+class Log(MemoryEventLog):
+    """What was loaded can be old by the time it is used."""
+
+    step: Yielding
+
+    async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+        job = await super().load(job_id, at_least=at_least)
+        await self.step()
+        return job
+
+
+class Views(MemoryViews):
+    """Others can write between a read and a write."""
+
+    step: Yielding
+
+    async def get(self, job_id: str) -> StoredView | None:
+        stored = await super().get(job_id)
+        await self.step()
+        return stored
+
+    async def put(self, job_id: str, value: bytes, **options: Any) -> bool:
+        await self.step()
+        return await super().put(job_id, value, **options)
+
+
+class Racing(Bench):
+    """Two projectors on one log and one view."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.log, self.views = Log(now=lambda: self.now), Views()
+        self.log.step = self.views.step = Yielding(seed)
+        self.projectors = [self.another() for _ in range(2)]
+
+    async def deliver(self, sequence: int, which: int, delay: int) -> None:
+        """As a follower does."""
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        for record in self.log.records:
+            if record.sequence == sequence:
+                create = record.kind == Submitted.kind
+                await self.projectors[which].project(record.job_id, create=create, at_least=sequence)
+                return
+
+    async def shown(self) -> dict[str, bytes]:
+        found = {job_id: await self.value(job_id) for job_id in JOBS}
+        return {job_id: value for job_id, value in found.items() if value is not None}
+
+    def folded(self) -> dict[str, bytes]:
+        jobs = [fold(record for record in self.log.records if record.job_id == job_id) for job_id in JOBS]
+        return {job.job_id: encode(view(job)) for job in jobs if job is not None and job.state is not State.DELETED}
+
+
+class Happening(NamedTuple):
+    """A message, and when it comes to whom: once or twice, after so many steps each time."""
+
+    address: EventAddress
+    body: bytes
+    lost: bool
+    deliveries: list[tuple[int, int]]
+    gap: int
+
+
+HAPPENINGS = st.builds(
+    lambda message, **rest: Happening(*message, **rest),
+    messages(),
+    lost=st.sampled_from([False] * 9 + [True]),
+    deliveries=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), min_size=1, max_size=2),
+    gap=st.integers(0, 3),
+)
+
+
+@settings(max_examples=200)
+@given(
+    happenings=st.lists(HAPPENINGS, max_size=25, unique_by=lambda happening: happening.address),
+    seed=st.integers(0, 1000),
+)
+async def test_replays_gaps_races_and_unknown_facts_leave_the_view_right(
+    happenings: list[Happening], seed: int
+) -> None:
+    """Some facts are gone before anybody saw them; the others come at least once, in any order, to either projector."""
+    house = Racing(seed)
+    async with asyncio.TaskGroup() as group:
+        for sequence, happening in enumerate(happenings, start=1):
+            house.log.put(happening.address, happening.body)
+            if happening.lost:
+                house.log.records.pop()
+            for delay, which in happening.deliveries:
+                group.create_task(house.deliver(sequence, which, delay))
+            for _ in range(happening.gap):
+                await asyncio.sleep(0)
+    wanted = house.folded()
+    assert await house.shown() == wanted
+    await rebuild(house.log, house.views, house.projectors[0])
+    assert await house.shown() == wanted
