@@ -10,8 +10,7 @@ from stint.process.settings import EngineSettings, RunnerSettings
 from stint_runner.__main__ import serve
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.docker_client import tls_context
-from stint_runner.engine.docker_errors import engine_errors
+from stint_runner.engine.docker_client import engine_errors, tls_context
 from stint_runner.engine.port import ContainerSpec
 
 TRUTH_DIR: Final = "CHAOS_TRUTH_DIR"

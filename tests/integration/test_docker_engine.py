@@ -19,9 +19,8 @@ from stint.core.limits import Limits
 from stint_runner.engine import docker_wire
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST
-from stint_runner.engine.overlay import Member, overlay
 from stint_runner.engine.port import ContainerSpec, Engine, Exit, OutputPiece
-from stint_runner.inputs.passwd import passwd_member
+from stint_runner.inputs.files import Member, overlay, passwd_member
 from stint_runner.inputs.secretfile import secrets_member
 from tests.support.memory_kills import until_told
 

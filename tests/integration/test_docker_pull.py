@@ -20,8 +20,8 @@ from stint.core.job import State
 from stint.jetstream import Broker
 from stint_runner.engine import docker_images
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.overlay import Member, overlay
 from stint_runner.engine.port import ContainerSpec
+from stint_runner.inputs.files import Member, overlay
 from stint_runner.registry.references import is_transient
 from tests.support import registry as real
 from tests.support.containers import OpenBao

@@ -17,8 +17,7 @@ from stint.vault import AppRoleSession, Vault
 from stint.vault.adapter import Edge
 from stint.vault.setup import service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.registry.docker_config import DockerConfigLogins
-from stint_runner.registry.logins import FirstOf, LoginSource, RegistryLogin
+from stint_runner.registry.logins import DockerConfigLogins, FirstOf, LoginSource, RegistryLogin
 from stint_runner.registry.vault_logins import VaultLogins
 from tests.support.registry import Registry, mirrored_engine, registry
 from tests.support.servers import BaoProcess, running

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from stint.core.errors import EngineError, ImageError
 from stint.core.limits import Limits
 from stint_runner.engine import docker_wire as wire
-from stint_runner.engine.docker_frames import LOG_FILE, FrameParser, LogMeter
-from stint_runner.engine.docker_frames import merged as merged_pieces
-from stint_runner.engine.overlay import Member, overlay
+from stint_runner.engine.docker_output import FrameParser, LogMeter
+from stint_runner.engine.docker_output import merged as merged_pieces
+from stint_runner.engine.docker_wire import LOG_FILE
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
+from stint_runner.inputs.files import Member, overlay
 
 NAMES = {1: "stdout", 2: "stderr"}
 

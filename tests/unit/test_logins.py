@@ -14,8 +14,7 @@ from structlog.testing import capture_logs
 from stint.core.errors import ConfigError
 from stint.process.environment import setting_names
 from stint.process.settings import EngineSettings, RunnerSettings
-from stint_runner.registry.docker_config import DockerConfigLogins
-from stint_runner.registry.logins import FirstOf, LoginError, LoginSource, RegistryLogin
+from stint_runner.registry.logins import DockerConfigLogins, FirstOf, LoginError, LoginSource, RegistryLogin
 
 PASSWORD = "correct:horse battery"
 LOGIN = RegistryLogin(username="user", password=PASSWORD)

@@ -3,8 +3,7 @@ import tarfile
 
 import pytest
 
-from stint_runner.engine.overlay import Member, overlay
-from stint_runner.inputs.passwd import passwd_member, with_job_user
+from stint_runner.inputs.files import Member, overlay, passwd_member, with_job_user
 
 ROOT = b"root:x:0:0:root:/root:/bin/sh\n"
 OURS = b"gostint:x:2001:2001:gostint:/tmp:/bin/sh\n"

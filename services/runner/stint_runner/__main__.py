@@ -40,8 +40,7 @@ from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import LeaseTimes
 from stint_runner.parts import Parts
 from stint_runner.readiness import Readiness
-from stint_runner.registry.docker_config import DockerConfigLogins
-from stint_runner.registry.logins import FirstOf
+from stint_runner.registry.logins import DockerConfigLogins, FirstOf
 from stint_runner.registry.vault_logins import VaultLogins
 from stint_runner.watchdog.deadlines import Deadlines, StateError, state_folder
 from stint_runner.watchdog.guard import WATCHDOG, Guard, guarded

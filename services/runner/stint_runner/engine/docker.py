@@ -10,7 +10,6 @@ from aiodocker.containers import DockerContainer
 
 from stint.core.errors import ImageError
 from stint_runner.engine import docker_wire as wire
-from stint_runner.engine import read_only
 from stint_runner.engine.docker_client import (
     ARCHIVE,
     DEFAULT_HOST,
@@ -19,13 +18,13 @@ from stint_runner.engine.docker_client import (
     STEP,
     DockerClient,
     check_host,
+    engine_errors,
     stop_limits,
 )
-from stint_runner.engine.docker_errors import engine_errors
 from stint_runner.engine.docker_images import DockerImages
 from stint_runner.engine.docker_output import attached, logged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
-from stint_runner.registry.logins import NO_LOGINS, LoginSource
+from stint_runner.registry.logins import FirstOf, LoginSource
 
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
 """Docker answers these where a path leads nowhere, 500 where it leads through a file."""
@@ -50,37 +49,33 @@ class DockerEngine(Engine):
         *,
         ssl_context: SSLContext | None = None,
         api_version: str = "",
-        logins: LoginSource = NO_LOGINS,
+        logins: LoginSource | None = None,
         pull_patience: float = 25.0,
     ) -> None:
         self._host = docker_host or DEFAULT_HOST
         check_host(self._host)
         self._ssl_context = ssl_context
         self._api_version = f"v{api_version.removeprefix('v')}" if api_version else "auto"
-        self._images = DockerImages(self._client, logins, pull_patience)
+        self._images = DockerImages(self._client, logins or FirstOf(), pull_patience)
         self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
         self._docker: DockerClient | None = None
 
     async def ensure_image(self, image: str, *, always: bool) -> None:
-        """See `Engine`; Docker Hub is meant where the name has no `/`."""
+        """Docker Hub is meant where the name has no `/`."""
         use = await self._images.ensure(image, always=always)
         if self._image_used and use.image_id:
             await self._image_used(use)
 
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
-        """See `Engine`."""
         self._image_used = used
 
     async def images(self) -> Mapping[str, bool]:
-        """See `Engine`."""
         return await self._images.all()
 
     async def remove_image(self, image_id: str, names: Collection[str]) -> bool:
-        """See `Engine`."""
         return await self._images.remove(image_id, names)
 
     async def create(self, spec: ContainerSpec) -> str:
-        """See `Engine`; a missing image is an `ImageError`."""
         try:
             return await self._create(spec)
         except ImageError:
@@ -93,7 +88,6 @@ class DockerEngine(Engine):
         return container.id
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:
-        """See `Engine`."""
         archive = bytearray()
         with engine_errors(done=_UNREADABLE):
             async with self._client().stream("GET", f"containers/{container_id}/archive", {"path": path}) as body:
@@ -104,27 +98,39 @@ class DockerEngine(Engine):
         return wire.regular_file(bytes(archive))
 
     async def put_archive(self, container_id: str, archive: bytes) -> None:
-        """See `Engine`."""
         url = f"containers/{container_id}/archive"
         with engine_errors():
             async with self._client().stream("PUT", url, {"path": "/"}, limits=ARCHIVE, data=archive):
                 pass
 
     async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
-        """See `Engine`."""
-        return await read_only.freeze(self._client(), container_id, spec)
+        """Docker puts no files into a read-only root, so that it is made from an image: see docs/adr/0011.
+
+        The image holds the job's secrets. It has no name, bears the labels of the container it was made from, and is
+        removed with the job's containers.
+        """
+        model = self._container(container_id)
+        with engine_errors():
+            image = await model.commit(pause=False, timeout=ARCHIVE)
+            config = wire.frozen_config(spec, image_id=image["Id"], model=container_id)
+            frozen = await self._client().containers.create(config)
+            await model.delete(force=True, v=True)
+        return frozen.id
 
     async def discard(self, labels: Mapping[str, str]) -> None:
-        """See `Engine`."""
-        await read_only.discard(self._client(), labels)
+        images = self._client().images
+        with engine_errors():
+            found = await images.list(filters=wire.frozen_images(labels))
+        for image in found:
+            with engine_errors(done={HTTPStatus.NOT_FOUND}):  # somebody else's removal was first
+                await images.delete(image["Id"], force=True, noprune=True)  # its parents are others'
 
     async def start(self, container_id: str) -> None:
-        """See `Engine`."""
         with engine_errors():
             await self._container(container_id).start()
 
     async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:
-        """See `Engine`. Pieces have at most 64 KiB."""
+        """Pieces have at most 64 KiB."""
         pieces = attached(self._client(), container_id, tty=tty)
         with engine_errors():
             async with asyncio.timeout(SHORT.total):
@@ -132,11 +138,10 @@ class DockerEngine(Engine):
         return pieces
 
     def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
-        """See `Engine`. Pieces have at most 64 KiB."""
+        """Pieces have at most 64 KiB."""
         return logged(self._client(), container_id)
 
     async def wait(self, container_id: str) -> Exit:
-        """See `Engine`."""
         container = self._container(container_id)
         with engine_errors():
             waited = await container.wait(timeout=ENDLESS)
@@ -149,7 +154,7 @@ class DockerEngine(Engine):
             return exited
 
     async def stop(self, container_id: str, grace: float) -> bool:
-        """See `Engine`. A process that exits within the milliseconds before the signal counts as signalled."""
+        """A process that exits within the milliseconds before the signal counts as signalled."""
         seconds = wire.stop_seconds(grace)
         container = self._container(container_id)
         running = False
@@ -160,33 +165,29 @@ class DockerEngine(Engine):
         return running
 
     async def kill(self, container_id: str) -> None:
-        """See `Engine`."""
         with engine_errors(done=_NOT_RUNNING):
             await self._container(container_id).kill(timeout=SHORT)
 
     async def remove(self, container_id: str) -> None:
-        """See `Engine`; a removal under way counts as done."""
+        """A removal under way counts as done."""
         with engine_errors(done=_NOT_RUNNING):
             await self._container(container_id).delete(force=True, v=True, timeout=SHORT)
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
-        """See `Engine`."""
         with engine_errors():
             found = await self._client().containers.list(all="1", filters=wire.label_filter(labels))
         return [wire.container_info(container.id, container["Labels"], container["State"]) for container in found]
 
     async def info(self) -> Mapping[str, str | int]:
-        """See `Engine`."""
         with engine_errors():
             return wire.figures(await self._client().system.info())
 
     async def engine_id(self) -> str:
-        """See `Engine`."""
         with engine_errors():
             return str((await self._client().system.info()).get("ID") or "")
 
     async def close(self) -> None:
-        """See `Engine`. The next call would connect again."""
+        """The next call would connect again."""
         docker, self._docker = self._docker, None
         if docker is not None:
             await docker.close()

@@ -1,16 +1,18 @@
-"""The connection to a Docker engine."""
+"""The connection to a Docker engine, and its errors as Stint's."""
 
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from ssl import VERIFY_X509_STRICT, SSLContext, create_default_context
 from typing import Final
 
 import aiohttp
 from aiodocker import Docker
+from aiodocker.exceptions import DockerError
 
-from stint.core.errors import ConfigError
+from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 
@@ -31,6 +33,14 @@ UNHEARD: Final = 30_000
 
 _SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
 _STOP_MARGIN: Final = 30.0
+
+_NO_CONNECTION: Final = 900
+"""aiodocker's own status."""
+_UNAVAILABLE: Final = frozenset(
+    {_NO_CONNECTION, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
+"""500 is not among them: it is Docker's answer to much that a job gets wrong, such as a working directory that is a
+file, or content that puts a file where a folder is."""
 
 
 def check_host(host: str) -> None:
@@ -91,13 +101,12 @@ class DockerClient(Docker):
         else:
             connector = aiohttp.TCPConnector(ssl=ssl_context or True, limit=0, socket_factory=_kept_alive)
             url = host.replace("tcp://", "https://" if ssl_context else "http://", 1).rstrip("/")
-        session = aiohttp.ClientSession(connector=connector, timeout=SHORT)
-        super().__init__(url=url, connector=connector, session=session, timeout=SHORT, api_version=api_version)
+        super().__init__(url=url, connector=connector, timeout=SHORT, api_version=api_version)
 
     async def close(self) -> None:
-        """Close the session too, which aiodocker leaves to whoever made it."""
+        """Close the connections too, which aiodocker leaves to whoever made the connector."""
         await super().close()
-        await self.session.close()
+        await self.connector.close()
 
     @asynccontextmanager
     async def stream(
@@ -116,14 +125,8 @@ class DockerClient(Docker):
             aiodocker.DockerError: the engine refused.
             aiohttp.ClientError: the connection broke.
         """
-        query = self._query(
-            path,
-            method,
-            params=dict(parameters),
-            data=None if data is None else _slices(data),
-            headers=headers,
-            timeout=limits,
-        )
+        sent = None if data is None else _slices(data)
+        query = self._query(path, method, params=dict(parameters), data=sent, headers=headers, timeout=limits)
         async with query as response:
             with closing(response):
                 yield response.content
@@ -142,3 +145,34 @@ def _kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD)
     return connection
+
+
+@contextmanager
+def engine_errors(*, done: Collection[int] = (), missing: type[EngineError] = EngineError) -> Iterator[None]:
+    """Map what aiodocker and its connection raise.
+
+    Args:
+        done: statuses that say that there is nothing left to do.
+        missing: the class for 404.
+
+    Raises:
+        EngineUnavailableError: no connection, a connection that broke, a time-out, or a gateway's error.
+        EngineError: any other refusal, with the engine's words.
+    """
+    try:
+        yield
+    except DockerError as error:
+        if error.status not in done:
+            raise _refusal(error, missing) from None
+    except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        raise EngineUnavailableError(
+            f"The connection to the container engine failed: {type(error).__name__}."
+        ) from None
+
+
+def _refusal(error: DockerError, missing: type[EngineError]) -> EngineError:
+    if error.status in _UNAVAILABLE:
+        return EngineUnavailableError(f"The container engine is not available: {error.message}")
+    if error.status == HTTPStatus.NOT_FOUND:
+        return missing(error.message)
+    return EngineError(error.message)

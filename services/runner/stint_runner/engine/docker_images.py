@@ -10,8 +10,7 @@ import structlog
 
 from stint.core.errors import EngineError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
-from stint_runner.engine.docker_client import PULL, DockerClient
-from stint_runner.engine.docker_errors import engine_errors
+from stint_runner.engine.docker_client import PULL, DockerClient, engine_errors
 from stint_runner.engine.port import ImageUse
 from stint_runner.registry.logins import LoginError, LoginSource, RegistryLogin
 from stint_runner.registry.references import Reference, all_attempts_failed, is_transient, own_names, parse_reference

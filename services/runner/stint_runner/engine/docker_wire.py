@@ -9,15 +9,17 @@ from typing import Any, Final
 
 from stint.core.limits import Limits
 from stint.core.view import parse_time
-from stint_runner.engine.docker_frames import LOG_FILE
-from stint_runner.engine.overlay import USER_ID
-from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit
+from stint_runner.engine.port import USER_ID, ContainerInfo, ContainerSpec, Exit
 from stint_runner.registry.references import parse_reference
 
 MAX_FILE: Final = 2**20
 """Bytes of a file that is read out of a container."""
 MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
 """Bytes of the tar around it: its headers, and padding to tar's record of 10 KiB."""
+LOG_FILE: Final = 128 * 10**6
+"""Bytes of a log's file. There are two: when both are full, the older one goes."""
+ENDED: Final = frozenset({"exited", "dead"})
+"""States of a container that was started and runs no more."""
 OOM_DELAY: Final = 1.0
 """Seconds by which the engine may hear of a kill for memory after the exit. Mostly it is milliseconds."""
 
@@ -25,7 +27,6 @@ _SIGKILLED: Final = 137
 _CPU_PERIOD: Final = 100_000
 """Microseconds; the kernel's default."""
 _ALIVE: Final = frozenset({"running", "paused", "restarting"})
-ENDED: Final = frozenset({"exited", "dead"})
 _LOG_CONFIG: Final = {
     # Not json-file: that replaces bytes that are not UTF-8.
     "Type": "local",

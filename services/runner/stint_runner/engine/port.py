@@ -1,11 +1,14 @@
 """The port to a container engine."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from stint.core.limits import Limits
+
+USER_ID: Final = 2001
+"""User and group of every job's process."""
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ import msgspec
 import yaml
 
 from stint.core.errors import JobFailedError
-from stint_runner.engine.overlay import USER_ID, Member
-from stint_runner.engine.port import Engine
+from stint_runner.engine.port import USER_ID, Engine
+from stint_runner.inputs.files import Member
 
 _REFERENCE: Final = re.compile(r"(\w+)@([\w\-_/]+)\.([\w\-_]+)", re.ASCII)
 _FORBIDDEN_MOUNTS: Final = frozenset({"auth", "sys", "cubbyhole", "identity"})

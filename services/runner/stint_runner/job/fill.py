@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from stint_runner.engine.overlay import overlay
 from stint_runner.inputs.content import Content, Manifest, parse_manifest
+from stint_runner.inputs.files import PASSWD, overlay, passwd_member
 from stint_runner.inputs.opening import Opened
-from stint_runner.inputs.passwd import PATH as PASSWD
-from stint_runner.inputs.passwd import passwd_member
 from stint_runner.inputs.secretfile import Seal, secrets_member
 from stint_runner.inputs.spec import exposes_token, secret_refs
 from stint_runner.parts import Parts

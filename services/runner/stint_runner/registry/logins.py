@@ -1,19 +1,34 @@
-"""Logins for image registries. They are looked up at each pull, and kept no longer."""
+"""Logins for image registries, looked up at each pull and kept no longer; among them those of Docker's own client."""
 
+import asyncio
 import base64
+import binascii
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
-from stint.core.errors import StintError
-from stint_runner.registry.references import registry_name
+from stint.core.errors import ConfigError, StintError
+from stint_runner.registry.references import HUB, registry_name
 
 log = structlog.get_logger()
 
-_HIDDEN: Final = "***"
+HELPER_TIMEOUT: Final = 10.0
+"""Seconds that a credential helper may take."""
+
+_HUB_ADDRESS: Final = "https://index.docker.io/v1/"
+"""How Docker's client calls Docker Hub before a credential helper."""
+_HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OWN_SETTINGS: Final = ("STINT_", "GOSTINT_", "VAULT_", "NATS_")
+"""A helper has no business with the runner's own secrets. All else it gets: its own login may stand there."""
+_TOKEN_USER: Final = "<token>"
 
 
 class LoginError(StintError):
@@ -40,6 +55,9 @@ class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
         """What rich shows, in place of msgspec's own, which shows every field."""
         return []
 
+    def __bool__(self) -> bool:
+        return bool(self.password or self.identitytoken or self.registrytoken)
+
     def header(self, registry: str) -> str:
         """The value of `X-Registry-Auth`."""
         fields = {name: value for name, value in msgspec.structs.asdict(self).items() if value}
@@ -49,7 +67,7 @@ class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
         """The text without this login, should a registry repeat what it was sent."""
         basic = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         for secret in (basic, self.password, self.identitytoken, self.registrytoken):
-            text = text.replace(secret, _HIDDEN) if secret else text
+            text = text.replace(secret, "***") if secret else text
         return text
 
 
@@ -77,19 +95,148 @@ class FirstOf:
     async def login(self, registry: str) -> RegistryLogin | None:
         """See `LoginSource`."""
         for source in self._sources:
-            if found := await source.login(registry):
+            if (found := await source.login(registry)) is not None:
                 return found
         return None
 
 
-NO_LOGINS: Final = FirstOf()
-
-
 def entry_of(entries: Mapping[str, Any], registry: str) -> Any:
     """The entry of a registry, under its very name or another way to write it; None if there is none."""
-    return next((entries[key] for key in _ways_to_write(entries, registry)), None)
+    if registry in entries:
+        return entries[registry]
+    return next((entry for name, entry in entries.items() if registry_name(name) == registry), None)
 
 
-def _ways_to_write(keys: Mapping[str, Any], registry: str) -> Sequence[str]:
-    same = [key for key in keys if registry_name(key) == registry]
-    return sorted(same, key=lambda key: key != registry)
+class _Entry(msgspec.Struct):
+    auth: str = ""
+    username: str = ""
+    password: str = ""
+    identitytoken: str = ""
+    registrytoken: str = ""
+
+
+class _Config(msgspec.Struct):
+    auths: dict[str, _Entry] | None = None
+    helpers: dict[str, str] | None = msgspec.field(default=None, name="credHelpers")
+    store: str | None = msgspec.field(default=None, name="credsStore")
+
+
+class _Answer(msgspec.Struct):
+    """A credential helper's."""
+
+    username: str = msgspec.field(name="Username")
+    secret: str = msgspec.field(name="Secret")
+
+
+class DockerConfigLogins:
+    """Logins of a `config.json`, as `docker login` writes it, read again at each pull.
+
+    A registry's credential helper comes before the store of credentials, and that before what stands in the file.
+
+    Args:
+        folder: "" is `.docker` in the home folder. It need not exist.
+        timeout: seconds for a credential helper.
+    """
+
+    def __init__(self, folder: str = "", *, timeout: float = HELPER_TIMEOUT) -> None:
+        self._named = bool(folder)
+        self._path = Path(folder or "~/.docker", "config.json")
+        self._timeout = timeout
+
+    def check(self) -> None:
+        """Look whether the file can be read now. One that nobody named is only warned about.
+
+        Raises:
+            ConfigError: it is there, and cannot be read or is something else.
+        """
+        try:
+            self._read()
+        except LoginError as error:
+            if self._named:
+                raise ConfigError(f"DOCKER_CONFIG: {error.sentence}") from None
+            log.warning("no registry logins", error=error.sentence)
+
+    async def login(self, registry: str) -> RegistryLogin | None:
+        """See `LoginSource`."""
+        config = await asyncio.to_thread(self._read)
+        if helper := entry_of(config.helpers or {}, registry) or config.store:
+            return await self._ask_helper(helper, registry)
+        entry = entry_of(config.auths or {}, registry)
+        return _login(entry, registry) if entry else None
+
+    def _read(self) -> _Config:
+        """The file's content; nothing where there is no file, or no home folder."""
+        try:
+            return msgspec.json.decode(self._path.expanduser().read_bytes(), type=_Config)
+        except (FileNotFoundError, NotADirectoryError, RuntimeError):
+            return _Config()
+        except OSError as error:
+            raise LoginError(f"{self._path} cannot be read ({type(error).__name__}).") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise LoginError(f"{self._path} is not a configuration of Docker's client.") from None
+
+    async def _ask_helper(self, helper: str, registry: str) -> RegistryLogin | None:
+        """What `docker-credential-<helper> get` says; that it ends with an error means that it has no login."""
+        if not _HELPER_NAME.fullmatch(helper):
+            raise LoginError(f"{self._path} names a credential helper that cannot be one.")
+        program = f"docker-credential-{helper}"
+        try:
+            code, answer = await self._run(program, _HUB_ADDRESS if registry == HUB else registry)
+        except TimeoutError:
+            raise LoginError(f"{program} did not answer within {self._timeout:g} s.") from None
+        except OSError as error:
+            raise LoginError(f"{program} cannot be run ({type(error).__name__}).") from None
+        if code:
+            log.info("credential helper has no login", helper=program, registry=registry, exit_code=code)
+            return None
+        return _from_helper(answer, program)
+
+    async def _run(self, program: str, server: str) -> tuple[int, bytes]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)}
+        process = await asyncio.create_subprocess_exec(
+            program,
+            "get",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer, _ = await process.communicate(server.encode())
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # with all that it may have started
+                os.killpg(process.pid, signal.SIGKILL)
+            code = await process.wait()
+        return code, answer
+
+
+def _from_helper(answer: bytes, program: str) -> RegistryLogin | None:
+    try:
+        found = msgspec.json.decode(answer, type=_Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = None  # the error's text may show what was said
+    if found is None:
+        raise LoginError(f"{program} did not answer as a credential helper does.")
+    if found.username == _TOKEN_USER:
+        return RegistryLogin(identitytoken=found.secret)
+    return RegistryLogin(username=found.username, password=found.secret) or None
+
+
+def _login(entry: _Entry, registry: str) -> RegistryLogin | None:
+    """None for the empty entry that `docker login` leaves where a helper keeps the login."""
+    fields = msgspec.structs.asdict(entry)
+    if auth := fields.pop("auth"):
+        fields["username"], fields["password"] = _decoded(auth, registry)
+    return RegistryLogin(**fields) or None
+
+
+def _decoded(auth: str, registry: str) -> tuple[str, str]:
+    try:
+        username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        username, colon, password = "", "", ""
+    if not colon:
+        raise LoginError(f"The login for {registry} in Docker's configuration is not base64 of `user:password`.")
+    return username, password.rstrip("\0")

@@ -53,9 +53,8 @@ class VaultLogins:
             username, _, password = entry.partition(":")
             return RegistryLogin(username=username, password=password)
         try:
-            login = msgspec.convert(entry, RegistryLogin)
+            if login := msgspec.convert(entry, RegistryLogin):
+                return login
         except msgspec.ValidationError:
-            login = RegistryLogin()  # the error's text shows what stands there
-        if login.password or login.identitytoken or login.registrytoken:
-            return login
+            pass  # the error's text shows what stands there
         raise LoginError(f"What Vault holds for {registry} at {self._path} is not a registry login.")

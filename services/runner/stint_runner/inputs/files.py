@@ -1,0 +1,68 @@
+"""Files that Stint itself puts into a container, as one plain tar, and the job's user among them."""
+
+import io
+import tarfile
+from typing import Final
+
+import msgspec
+
+from stint_runner.engine.port import USER_ID
+
+PASSWD: Final = "/etc/passwd"
+ENTRY: Final = f"gostint:x:{USER_ID}:{USER_ID}:gostint:/tmp:/bin/sh".encode()
+"""The line that gives a job's user its name and its home."""
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A regular file of an overlay.
+
+    Attributes:
+        path: where it goes, from `/`.
+        data: its bytes. May be secret, so they are not in `repr`.
+        mode: permission bits.
+        owner: user and group id.
+    """
+
+    path: str
+    data: bytes
+    mode: int
+    owner: int
+
+    def __repr__(self) -> str:
+        return f"Member(path={self.path!r}, size={len(self.data)}, mode={self.mode:#o}, owner={self.owner})"
+
+
+def overlay(*members: Member) -> bytes:
+    """A tar of the members, dated 1970, for `Engine.put_archive`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for member in members:
+            entry = tarfile.TarInfo(member.path.lstrip("/"))
+            entry.size = len(member.data)
+            entry.mode = member.mode
+            entry.uid = entry.gid = member.owner
+            archive.addfile(entry, io.BytesIO(member.data))
+    return buffer.getvalue()
+
+
+def with_job_user(passwd: bytes | None) -> bytes:
+    """The image's `/etc/passwd` (None: it has none) with the job's user.
+
+    Where the image has an entry of the same id or name already, ours stands before it: look-ups take the first match,
+    so `HOME` is `/tmp` and the image's own name still resolves.
+    """
+    lines = passwd.removesuffix(b"\n").split(b"\n") if passwd else []
+    place = next((index for index, line in enumerate(lines) if _clashes(line)), len(lines))
+    if ENTRY not in lines[place : place + 1]:
+        lines.insert(place, ENTRY)
+    return b"".join(line + b"\n" for line in lines)
+
+
+def passwd_member(passwd: bytes | None) -> Member:
+    """The file for the container's overlay: 0444, root's."""
+    return Member(path=PASSWD, data=with_job_user(passwd), mode=0o444, owner=0)
+
+
+def _clashes(line: bytes) -> bool:
+    name, *rest = line.split(b":")
+    return name == b"gostint" or (len(rest) > 1 and rest[1] == str(USER_ID).encode())
