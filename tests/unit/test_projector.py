@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -206,14 +207,14 @@ async def test_a_rebuild_replaces_whatever_is_stored_and_removes_what_is_of_no_j
 
 # --- replays, gaps, races and unknown facts -------------------------------------------------------------------------
 
-MAKERS = [*[submitted] * 4, started, launched, kill_requested, held, released, ended, rejected, deleted]
-MAKERS += [lambda: ended("unknown", "lost")]
+MAKERS: list[Callable[[], AnyEvent]] = [*[submitted] * 4, started, launched, kill_requested, held, released, rejected]
+MAKERS += [ended, lambda: ended("unknown", "lost"), deleted]
 
 
 @st.composite
 def messages(draw: st.DrawFn) -> tuple[EventAddress, bytes]:
     """What may stand in the log: facts, as they are, with fields of a newer version, unreadable, or of a newer kind."""
-    event: AnyEvent = draw(st.sampled_from(MAKERS))()
+    event = draw(st.sampled_from(MAKERS))()
     kind = draw(st.sampled_from([event.kind] * 5 + ["future"]))
     body = encode(event)
     shape = draw(st.sampled_from(["plain", "plain", "plain", "newer", "junk"]))
