@@ -101,7 +101,7 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
         stack.push_async_callback(broker.close)
         await broker.wait_connected()
         await _declared(broker, plan.servers)
-        environ = {**await service_environ("", bao.address, bao.root_token), PLANT: plan.plant}
+        environ = {**await service_environ("", bao), PLANT: plan.plant}
         token = await client_token(bao.address, bao.root_token, policies=(CLIENT, OPERATOR))
         made = World(plan=plan, folder=folder, nats=nats, bao=bao, broker=broker, token=token)
         made.truth.mkdir()

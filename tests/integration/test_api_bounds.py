@@ -30,7 +30,7 @@ def start(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
 
     @asynccontextmanager
     async def started(**settings: str) -> AsyncIterator[Api]:
-        environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+        environ = await service_environ(nats.url, openbao)
         token = await client_token(openbao.address, openbao.root_token)
         async with (
             running(process := ApiProcess(tmp_path / "api", environ=environ | settings)),

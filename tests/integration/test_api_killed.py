@@ -108,7 +108,7 @@ async def test_a_killed_apis_client_finds_its_one_job_anywhere(
     token = await client_token(openbao.address, openbao.root_token)
     async with line(nats_process) as broken, connected(nats_process.url) as broker:
         first, second = [
-            ApiProcess(tmp_path / name, environ=await service_environ(url, openbao.address, openbao.root_token))
+            ApiProcess(tmp_path / name, environ=await service_environ(url, openbao))
             for name, url in (("first", broken.url), ("second", nats_process.url))
         ]
         async with (
@@ -146,7 +146,7 @@ async def test_an_answer_that_never_comes_is_a_503_that_says_what_is_known(
     async with (
         line(nats_process) as broken,
         connected(nats_process.url) as broker,
-        api(broken.url, openbao.address, openbao.root_token) as bench,
+        api(broken.url, openbao) as bench,
     ):
         await bench.parts.index.ready.wait()
         broken.at, broken.through = at, through
@@ -190,8 +190,7 @@ class Load:
 
 async def test_what_was_said_not_to_be_taken_never_comes(nats_process: NatsProcess, openbao: OpenBao) -> None:
     """NATS is killed under a load of submissions."""
-    async with api(nats_process.url, openbao.address, openbao.root_token) as bench:
-        await bench.parts.index.ready.wait()
+    async with api(nats_process.url, openbao) as bench:
         load = Load(bench)
         writers = [asyncio.create_task(load.write()) for _ in range(8)]
         async with asyncio.timeout(100):

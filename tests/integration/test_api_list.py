@@ -1,3 +1,5 @@
+"""What a list shows of views that come, go, expire, or cannot be read. Its parameters are checked in `tests/api`."""
+
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -5,26 +7,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.core.chain import Chunk
 from stint.core.codec import encode
-from stint.core.subjects import queue_token
 from tests.support.api_bench import Bench, api
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess
 from tests.support.views import job_view
 from tests.support.waiting import until
 
-LONG_AGO = "2020-01-01T00:00:00Z"
-
 
 @pytest.fixture(scope="module")
 async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
-    async with api(nats.url, openbao.address, openbao.root_token) as bench:
-        await bench.parts.index.ready.wait()
+    async with api(nats.url, openbao) as bench:
         for number in range(25):
             await bench.put_view(job_view(number, qname="ab"[number % 2]))
         await bench.put_view(job_view(25, qname="b", status="success", ended=datetime.now(UTC).isoformat()))
-        await bench.put_view(job_view(26, status="success", ended=LONG_AGO))
+        await bench.put_view(job_view(26, status="success", ended="2020-01-01T00:00:00Z"))
         await _seen(bench, 26)
         yield bench
 
@@ -45,69 +42,43 @@ def _numbers(body: dict[str, Any]) -> list[int]:
     return [int(job["_id"], 16) for job in body["data"]]
 
 
-async def test_the_newest_come_first_ten_a_page_and_expired_ones_are_gone(bench: Bench) -> None:
+async def test_the_newest_come_first_and_expired_ones_are_gone(bench: Bench) -> None:
     body = await _list(bench)
     assert (body["skip"], body["limit"], body["total"]) == (0, 10, 26)
     assert _numbers(body) == list(range(25, 15, -1))
     assert "sequence" not in body["data"][0]
-    assert body["data"][0]["output"] == ""
-
-
-async def test_pages(bench: Bench) -> None:
     assert _numbers(await _list(bench, skip=20, limit=100)) == [5, 4, 3, 2, 1, 0]
-    assert (await _list(bench, skip=26))["data"] == []
 
 
 async def test_filters(bench: Bench) -> None:
     assert _numbers(await _list(bench, qname="B", limit=2)) == [25, 23]
-    assert _numbers(await _list(bench, status="success")) == [25]
     within = await _list(bench, submitted_after="2026-01-01T00:00:03.5Z", submitted_before="2026-01-01T01:00:06+01:00")
     assert _numbers(within) == [5, 4]
-    assert (await _list(bench, qname="nobody", unknown="x"))["total"] == 0
+    await bench.put_view(job_view(32, qname="held", status="running", held=True))
+    await bench.put_view(job_view(33, qname="held", status="running"))
+    await _seen(bench, 28)
+    assert _numbers(await _list(bench, held="true")) == [32]
+    assert _numbers(await _list(bench, held="false", status="running")) == [33]
+    for number in (32, 33):
+        await bench.views.delete(f"{number:024x}")
+    await _seen(bench, 26)
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        *("limit=0", "limit=101", "limit=x", "limit=", "skip=-1", "skip=x", "skip=%C2%B2", f"skip={'9' * 5000}"),
-        *(
-            "held=",
-            "held=1",
-            "held=True",
-            "status=deleted",
-            "status=x",
-            "submitted_after=yesterday",
-            "submitted_before=",
-        ),
-        *("qname=%00", f"qname={'q' * 1001}"),
-    ],
-)
+@pytest.mark.parametrize("query", ["held=", "held=1", "held=True", "skip=%C2%B2", f"skip={'9' * 5000}", "qname=%00"])
 async def test_bad_queries(bench: Bench, query: str) -> None:
     answer = await bench.http.get(f"/v1/api/job?{query}")
     assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")
-
-
-async def test_output_comes_when_asked_for(bench: Bench) -> None:
-    chunk = Chunk(number=1, offset=0, stream="stdout", digest="", data=b"hello")
-    await bench.parts.output.append(queue_token("b"), f"{25:024x}", chunk, after=0)
-    assert (await _list(bench, limit=1))["data"][0]["output"] == ""
-    assert (await _list(bench, limit=1, output="true"))["data"][0]["output"] == "hello"
 
 
 async def test_the_list_and_the_counts_follow_changes(bench: Bench) -> None:
     await bench.put_view(job_view(30, qname="c", status="running"))
     await _seen(bench, 27)
     health = (await bench.http.get("/v1/api/health")).json()
-    assert (health["all_jobs"], health["queued_jobs"], health["running_jobs"], health["success_jobs"]) == (
-        "27",
-        "25",
-        "1",
-        "1",
-    )
+    counts = {name: health[f"{name}_jobs"] for name in ("all", "queued", "running", "success")}
+    assert counts == {"all": "27", "queued": "25", "running": "1", "success": "1"}
     for number, junk in ((31, {}), (34, {"ended": "yesterday"}), (35, {"ended": "9999-12-31T23:59:59Z"})):
         job = msgspec.structs.replace(job_view(number), **junk)
-        value = encode(job) if junk else b"junk"
-        await bench.broker.publish("$KV.jobs." + f"{number:024x}", value)
+        await bench.broker.publish(f"$KV.jobs.{number:024x}", encode(job) if junk else b"junk")
     await _seen(bench, 28)
     assert (await bench.http.get("/v1/api/health?k=all_jobs")).text == "28"
     assert "stint_unreadable_views 2.0" in (await bench.http.get("/v1/api/metrics")).text
@@ -119,18 +90,8 @@ async def test_the_list_and_the_counts_follow_changes(bench: Bench) -> None:
     await _seen(bench, 26)
 
 
-async def test_held_jobs_can_be_asked_for(bench: Bench) -> None:
-    await bench.put_view(job_view(32, qname="held", status="running", held=True))
-    await bench.put_view(job_view(33, qname="held", status="running"))
-    await _seen(bench, 28)
-    assert _numbers(await _list(bench, held="true")) == [32]
-    assert _numbers(await _list(bench, held="false", status="running")) == [33]
-    for number in (32, 33):
-        await bench.views.delete(f"{number:024x}")
-    await _seen(bench, 26)
-
-
 async def test_expiry_needs_no_message(bench: Bench) -> None:
-    ended = datetime.now(UTC) - bench.parts.retention + timedelta(seconds=0.3)
+    ended = datetime.now(UTC) - bench.parts.retention + timedelta(seconds=1)
     await bench.put_view(job_view(40, status="failed", ended=ended.isoformat()))
+    await _seen(bench, 27)
     await _seen(bench, 26)

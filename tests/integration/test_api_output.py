@@ -111,7 +111,7 @@ class Writer:
 
 @asynccontextmanager
 async def bench_on(nats: NatsProcess, openbao: OpenBao, folder: Path) -> AsyncIterator[Bench]:
-    environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+    environ = await service_environ(nats.url, openbao)
     headers = {"X-Auth-Token": await client_token(openbao.address, openbao.root_token)}
     async with (
         running(server := ApiProcess(folder / "api", environ=environ)),

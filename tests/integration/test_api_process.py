@@ -25,7 +25,7 @@ PLAIN = {"wrap_secret_id": "not-looked-at", "qname": "deploys", "payload": SEALE
 
 @pytest.fixture
 async def process(nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[ApiProcess]:
-    environ = await service_environ(nats_process.url, openbao.address, openbao.root_token)
+    environ = await service_environ(nats_process.url, openbao)
     async with running(server := ApiProcess(tmp_path / "api", environ=environ)):
         yield server
 
@@ -86,7 +86,7 @@ async def test_a_client_that_leaves_frees_its_subscriptions(
     monitor = free_port()
     nats = NatsProcess(tmp_path / "monitored", settings=f'http: "127.0.0.1:{monitor}"')
     async with running(nats):
-        environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+        environ = await service_environ(nats.url, openbao)
         async with (
             running(server := ApiProcess(tmp_path / "other", environ=environ)),
             httpx.AsyncClient(base_url=server.url, headers=http.headers, trust_env=False) as client,
@@ -163,7 +163,7 @@ async def test_no_secret_reaches_the_store_or_the_log(
 async def test_it_serves_before_nats_and_vault_are_there(
     nats_process: NatsProcess, bao_process: BaoProcess, tmp_path: Path
 ) -> None:
-    environ = await service_environ(nats_process.url, bao_process.address, bao_process.root_token)
+    environ = await service_environ(nats_process.url, bao_process)
     token = await client_token(bao_process.address, bao_process.root_token)
     await nats_process.kill()
     async with (
@@ -198,7 +198,7 @@ async def test_https(nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path
     names = ["-subj", "/CN=stint", "-addext", "subjectAltName=IP:127.0.0.1"]
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)  # noqa: ASYNC221 - short
-    environ = await service_environ(nats_process.url, openbao.address, openbao.root_token)
+    environ = await service_environ(nats_process.url, openbao)
     environ |= {"STINT_TLS_CERT": str(cert), "STINT_TLS_KEY": str(key), "STINT_HOST": "127.0.0.1"}
     async with running(server := ApiProcess(tmp_path / "api", environ=environ, ca=str(cert))):
         async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=str(cert)), trust_env=False) as client:

@@ -1,13 +1,11 @@
 """Held jobs: what the API says of them, and their release."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from stint.core.events import AnyEvent, Ended, Released
-from stint.core.job import Job
 from stint.ports import Outcome
 from stint_api.read.commands import RELEASED
 from tests.support.api_bench import Bench, api
@@ -15,27 +13,12 @@ from tests.support.containers import OpenBao
 from tests.support.events import ended, held, kill_requested, started
 from tests.support.servers import NatsProcess
 
-ID = "0123456789abcdef01234567"
-
-
-@pytest.fixture(scope="module")
-async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
-    async with api(nats.url, openbao.address, openbao.root_token) as bench:
-        await bench.parts.index.ready.wait()
-        yield bench
-
 
 async def happened(bench: Bench, *facts: AnyEvent) -> str:
     job_id = await bench.submitted()
     for fact in facts:
-        assert await bench.parts.log.append((await load(bench, job_id)).token, job_id, fact) is Outcome.WON
+        assert await bench.parts.log.append((await bench.load(job_id)).token, job_id, fact) is Outcome.WON
     return job_id
-
-
-async def load(bench: Bench, job_id: str) -> Job:
-    job = await bench.parts.log.load(job_id)
-    assert job is not None
-    return job
 
 
 async def release(bench: Bench, job_id: str) -> httpx.Response:
@@ -54,13 +37,13 @@ async def test_a_held_job_is_released(bench: Bench, *, killed: bool) -> None:
     after = (await bench.http.get(path)).json()
     assert (after["status"], after["reason"], after["error"]) == ("unknown", "lost", RELEASED)
     assert (after["held"], after["output"], after["kill_requested"]) == (False, RELEASED, killed)
-    job = await load(bench, job_id)
+    job = await bench.load(job_id)
     released, end = job.facts[Released.kind], job.facts[Ended.kind]
     assert released.sequence + 1 == end.sequence
     assert {fact.by for fact in (job.fact(Released), job.fact(Ended)) if fact} == {"token-stint-client"}
     again = await release(bench, job_id)
     assert (again.status_code, again.json()) == (200, {"_id": job_id, "status": "unknown", "released": True})
-    assert await load(bench, job_id) == job
+    assert await bench.load(job_id) == job
 
 
 async def test_only_a_held_job_is_released(bench: Bench) -> None:
@@ -81,11 +64,11 @@ async def test_many_releases_at_once_are_one(bench: Bench) -> None:
 async def test_either_the_release_or_the_runner_that_came_back_ends_the_job(bench: Bench) -> None:
     for _ in range(10):
         job_id = await happened(bench, started(), held())
-        token = (await load(bench, job_id)).token
+        token = (await bench.load(job_id)).token
         answer, outcome = await asyncio.gather(
             release(bench, job_id), bench.parts.log.append(token, job_id, ended("success"))
         )
-        job = await load(bench, job_id)
+        job = await bench.load(job_id)
         if outcome is Outcome.WON:
             assert (answer.status_code, job.state.value, Released.kind in job.facts) == (400, "success", False)
         else:
@@ -105,40 +88,25 @@ async def test_a_held_job_can_be_killed_but_not_deleted(bench: Bench) -> None:
     assert (await release(bench, job_id)).status_code == 404
 
 
-async def test_without_a_token_or_with_a_slash(bench: Bench) -> None:
-    async with bench.client() as stranger:
-        assert (await stranger.post(f"/v1/api/job/{ID}/release")).status_code == 400
-        forbidden = await stranger.post(f"/v1/api/job/{ID}/release", headers={"X-Auth-Token": "unknown"})
-        assert forbidden.status_code == 403
-        moved = await stranger.post(f"/v1/api/job/{ID}/release/")
-        assert (moved.status_code, moved.headers["location"]) == (301, f"/v1/api/job/{ID}/release")
-    assert (await bench.http.get(f"/v1/api/job/{ID}/release")).status_code == 405
-
-
-async def test_policies_decide_who_releases(nats: NatsProcess, openbao: OpenBao) -> None:
-    async with api(nats.url, openbao.address, openbao.root_token) as bench:
-        await bench.parts.index.ready.wait()
-        rules = {
-            "may-release": 'path "stint/release/deploys" { capabilities = ["update"] }',
-            "may-not-release": 'path "stint/queue/*" { capabilities = ["create", "read", "update", "delete", "sudo"] }',
-        }
-        tokens = {}
-        for name, policy in rules.items():
-            await bench.admin(lambda c, n=name, p=policy: c.sys.create_or_update_policy(n, p))
-            tokens[name] = await bench.limited_token(0, (name,))
-        job_id = await happened(bench, started(), held())
-        as_other = {"X-Auth-Token": tokens["may-not-release"]}
-        refused = await bench.http.post(f"/v1/api/job/{job_id}/release", headers=as_other)
-        assert (refused.status_code, refused.json()["status"]) == (403, "Permission Denied.")
-        assert '"update" on "stint/release/deploys"' in refused.json()["error"]
-        bench.http.headers["X-Auth-Token"] = tokens["may-release"]
-        assert (await release(bench, job_id)).status_code == 200
-        assert (await bench.http.get(f"/v1/api/job/{job_id}")).status_code == 403
+async def test_policies_decide_who_releases(bench: Bench) -> None:
+    rules = {
+        "may-release": 'path "stint/release/deploys" { capabilities = ["update"] }',
+        "may-not-release": 'path "stint/queue/*" { capabilities = ["create", "read", "update", "delete", "sudo"] }',
+    }
+    headers = {}
+    for name, policy in rules.items():
+        await bench.admin(lambda c, n=name, p=policy: c.sys.create_or_update_policy(n, p))
+        headers[name] = {"X-Auth-Token": await bench.limited_token(0, (name,))}
+    path = f"/v1/api/job/{await happened(bench, started(), held())}"
+    refused = await bench.http.post(f"{path}/release", headers=headers["may-not-release"])
+    assert (refused.status_code, refused.json()["status"]) == (403, "Permission Denied.")
+    assert '"update" on "stint/release/deploys"' in refused.json()["error"]
+    assert (await bench.http.post(f"{path}/release", headers=headers["may-release"])).status_code == 200
+    assert (await bench.http.get(path, headers=headers["may-release"])).status_code == 403
 
 
 async def test_while_nats_is_away_nothing_is_released(nats_process: NatsProcess, openbao: OpenBao) -> None:
-    async with api(nats_process.url, openbao.address, openbao.root_token) as bench:
-        await bench.parts.index.ready.wait()
+    async with api(nats_process.url, openbao) as bench:
         job_id = await happened(bench, started(), held())
         await nats_process.kill()
         assert (await release(bench, job_id)).status_code == 503

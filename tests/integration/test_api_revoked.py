@@ -48,7 +48,7 @@ class Bench(NamedTuple):
 async def bench(
     request: pytest.FixtureRequest, nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Bench]:
-    environ = await service_environ(nats.url, openbao.address, openbao.root_token) | {"STINT_AUTHZ": request.param}
+    environ = await service_environ(nats.url, openbao) | {"STINT_AUTHZ": request.param}
     async with running(server := ApiProcess(Path(tmp_path_factory.mktemp("api")), environ=environ)):
         token = await client_token(openbao.address, openbao.root_token)
         async with client_of(server, token) as http:

@@ -45,8 +45,7 @@ class UnsureLog(JetStreamEventLog):
 
 @pytest.fixture
 async def bench(nats_process: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
-    async with api(nats_process.url, openbao.address, openbao.root_token) as bench:
-        await bench.parts.index.ready.wait()
+    async with api(nats_process.url, openbao) as bench:
         yield bench
 
 
@@ -148,8 +147,7 @@ async def test_what_is_no_ciphertext_is_no_alarm_the_second_time(bench: Bench) -
 
 
 async def test_vault_that_goes_away_after_the_reading(nats: NatsProcess, bao_process: BaoProcess) -> None:
-    async with api(nats.url, bao_process.address, bao_process.root_token) as bench:
-        await bench.parts.index.ready.wait()
+    async with api(nats.url, bao_process) as bench:
         client, fields = Client(bench), await in_cubbyhole(bench)
         async with failing(bench, bao_process.kill) as http:
             answer = await client.post(http, **fields)

@@ -116,8 +116,7 @@ def test_no_more_is_remembered_than_fits() -> None:
 
 
 async def test_nobody_is_told_where_the_services_reach_vault(nats: NatsProcess, bao_process: BaoProcess) -> None:
-    async with api(nats.url, bao_process.address, bao_process.root_token) as bench:
-        await bench.parts.index.ready.wait()
+    async with api(nats.url, bao_process) as bench:
         shown = (await bench.limited_token(0), BOGUS, "", "no token")
         answers = [await bench.http.get("/v1/api/job/x", headers={"X-Auth-Token": token}) for token in shown]
         spent = {"cubby_token": BOGUS, "cubby_path": "cubbyhole/job", "payload": ""}
@@ -132,9 +131,8 @@ async def test_nobody_is_told_where_the_services_reach_vault(nats: NatsProcess, 
 async def test_while_bogus_tokens_wait_for_vault_others_go_on(nats: NatsProcess, openbao: OpenBao) -> None:
     async with AsyncExitStack() as stack:
         tarpit = Tarpit(openbao.address)
-        address = await stack.enter_async_context(tarpit.address())
-        bench = await stack.enter_async_context(api(nats.url, address, openbao.root_token))
-        await bench.parts.index.ready.wait()
+        slow = OpenBao(await stack.enter_async_context(tarpit.address()), openbao.root_token)
+        bench = await stack.enter_async_context(api(nats.url, slow))
         await bench.submitted()
         asking = [asyncio.create_task(bench.status_with(f"{BOGUS}-{number}")) for number in range(100)]
         stack.callback(lambda: [task.cancel() for task in asking])

@@ -13,22 +13,15 @@ from stint.vault.adapter import Edge
 from stint.vault.setup import client_token
 from stint_api.read.live import fact
 from tests.integration.test_api_process import becomes, submitted
-from tests.support.api_bench import ApiProcess, Bench, api, secret, service_environ
+from tests.support.api_bench import ApiProcess, Bench, secret, service_environ
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, running
 from tests.support.waiting import until_true
 
 
-@pytest.fixture(scope="module")
-async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
-    async with api(nats.url, openbao.address, openbao.root_token) as bench:
-        await bench.parts.index.ready.wait()
-        yield bench
-
-
 @pytest.fixture
 async def process(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[ApiProcess]:
-    environ = await service_environ(nats.url, openbao.address, openbao.root_token) | {"STINT_COMPAT": "gostint"}
+    environ = await service_environ(nats.url, openbao) | {"STINT_COMPAT": "gostint"}
     async with running(server := ApiProcess(tmp_path / "api", environ=environ)):
         yield server
 

@@ -127,7 +127,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+    environ = await service_environ(nats.url, openbao)
     token = await client_token(openbao.address, openbao.root_token, policies=(CLIENT, OPERATOR))
     broker = Broker(nats.url)
     broker.start()

@@ -67,7 +67,7 @@ class Proxy:
 async def server(
     nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ApiProcess]:
-    environ = await service_environ(nats.url, openbao.address, openbao.root_token)
+    environ = await service_environ(nats.url, openbao)
     token = await client_token(openbao.address, openbao.root_token)
     async with running(server := ApiProcess(tmp_path_factory.mktemp("api"), environ=environ)):
         await takes_jobs(server, token)

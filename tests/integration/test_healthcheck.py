@@ -38,7 +38,7 @@ async def test_an_api_with_the_settings_of_gostint_and_in_files_is_healthy(
     names = ["-subj", "/CN=stint", "-addext", "subjectAltName=IP:127.0.0.1"]
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)  # noqa: ASYNC221 - short
-    environ = await service_environ(nats_process.url, openbao.address, openbao.root_token)
+    environ = await service_environ(nats_process.url, openbao)
     environ |= {"GOSTINT_SSL_CERT": str(cert), "GOSTINT_SSL_KEY": str(key)}
     port = free_port()
     environ |= in_files(tmp_path, {"STINT_PORT": str(port), "STINT_HOST": "127.0.0.1"})

@@ -89,7 +89,7 @@ async def test_a_projector_ends_with_a_sentence(nats: NatsProcess, tmp_path: Pat
 
 
 async def test_an_api_ends_with_a_sentence(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
-    environ = await service_environ(url(nats, "service", OLD), openbao.address, openbao.root_token)
+    environ = await service_environ(url(nats, "service", OLD), openbao)
     async with running(api := ApiProcess(tmp_path / "api", environ=environ)):
         await until(lambda: readyz(api.port), lambda text: text == "ready\n")
         change_password(nats)

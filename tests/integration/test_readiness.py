@@ -18,7 +18,7 @@ from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
 from stint.ports import StoredView
 from stint.process import background
 from tests.integration.test_nats_closed import ProjectorProcess, readyz
-from tests.support.api_bench import Bench, api
+from tests.support.api_bench import Bench, api, starting_api
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.runner_bench import make_bench
@@ -41,7 +41,7 @@ async def port_says(port: int, words: str) -> None:
 @pytest.fixture
 async def bench(nats_process: NatsProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(background, "STEADY", 0.5)
-    async with api(nats_process.url, openbao.address, openbao.root_token) as bench:
+    async with api(nats_process.url, openbao) as bench:
         await becomes(bench.http, "ready")
         yield bench
 
@@ -78,7 +78,7 @@ async def test_an_api_that_may_not_declare_the_streams_is_not_ready(openbao: Ope
     users = f"authorization {{ users: [{{user: me, password: p, {permissions}}}, {{user: test, password: p}}] }}"
     async with running(nats := NatsProcess(tmp_path / "nats", settings=users)):
         url = f"nats://me:p@127.0.0.1:{nats.port}"
-        async with api(url, openbao.address, openbao.root_token) as bench:
+        async with starting_api(url, openbao) as bench:
             bench.broker.timeout = 0.5
             await becomes(bench.http, "The streams are not declared yet.")
             async with connected(url.replace("me:", "test:")):

@@ -15,6 +15,7 @@ import httpx
 from fastapi import FastAPI
 
 from stint.core.codec import encode
+from stint.core.job import Job
 from stint.core.subjects import RUNNERS_BUCKET, kv_subject
 from stint.core.view import JobView
 from stint.jetstream import Broker, JetStreamViews
@@ -26,10 +27,13 @@ from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_api.__main__ import build
 from stint_api.app import Parts, create_app
-from tests.support.servers import ServerProcess
+from tests.support.containers import OpenBao
+from tests.support.servers import BaoProcess, ServerProcess, running
+from tests.support.waiting import until
 
 ROLE = "stint-job"
 SEALED = "vault:v1:c2VhbGVk"
+BODY = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED}
 
 
 class Clock:
@@ -61,7 +65,17 @@ class Bench:
 
     def client(self, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
         """Another client of the same app, without a token."""
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://api", headers=headers)
+        return client_of(self.app, headers)
+
+    def another(self, **parts: Any) -> httpx.AsyncClient:
+        """A client, with the same token, of another app on the same servers, some of whose parts are these."""
+        return client_of(create_app(replace(self.parts, **parts)), self.http.headers)
+
+    async def load(self, job_id: str) -> Job:
+        """A job that is in the log."""
+        job = await self.parts.log.load(job_id)
+        assert job is not None
+        return job
 
     async def status_with(self, token: str) -> int:
         return (await self.http.get("/v1/api/job", headers={"X-Auth-Token": token})).status_code
@@ -97,8 +111,7 @@ class Bench:
         return token
 
     async def submit(self, **fields: Any) -> httpx.Response:
-        body = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED, **fields}
-        return await self.http.post("/v1/api/job", json=body)
+        return await self.http.post("/v1/api/job", json={**BODY, **fields})
 
     async def submitted(self, **fields: Any) -> str:
         answer = await self.submit(**fields)
@@ -107,25 +120,35 @@ class Bench:
 
 
 @asynccontextmanager
-async def api(nats_url: str, vault_addr: str, root: str, **settings: str) -> AsyncIterator[Bench]:
-    """The app as its own `__main__` builds it, driven without a socket."""
-    edge = Edge(vault_addr)
-    config = load(ApiSettings, await service_environ(nats_url, vault_addr, root) | settings)
-    vault, broker = Vault(vault_addr), Broker(nats_url)
+async def api(nats_url: str, openbao: OpenBao | BaoProcess, **settings: str) -> AsyncIterator[Bench]:
+    """The app as its own `__main__` builds it, driven without a socket, once it can list jobs."""
+    async with starting_api(nats_url, openbao, **settings) as bench:
+        await bench.parts.index.ready.wait()
+        yield bench
+
+
+@asynccontextmanager
+async def starting_api(nats_url: str, openbao: OpenBao | BaoProcess, **settings: str) -> AsyncIterator[Bench]:
+    """The same, from its first moment."""
+    address, root = openbao.address, openbao.root_token
+    config = load(ApiSettings, await service_environ(nats_url, openbao) | settings)
+    vault, broker = Vault(address), Broker(nats_url)
     session = AppRoleSession(vault, config.api_role_id, config.api_secret_id.get_secret_value())
     clock = Clock()
     parts = replace(build(config, broker, vault, session), monotonic=clock)
     app = create_app(parts)
-    token = await client_token(vault_addr, root, policies=(CLIENT, OPERATOR))
+    token = await client_token(address, root, policies=(CLIENT, OPERATOR))
     async with AsyncExitStack() as stack:
-        client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://api", headers={"X-Auth-Token": token}
-        )
-        http = await stack.enter_async_context(client)
+        http = await stack.enter_async_context(client_of(app, {"X-Auth-Token": token}))
         broker.start()
         stack.push_async_callback(broker.close)
         await stack.enter_async_context(parts.background.running())
-        yield Bench(vault, edge, root, token, broker, parts, app, http, clock)
+        yield Bench(vault, Edge(address), root, token, broker, parts, app, http, clock)
+
+
+def client_of(app: FastAPI, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
+    """A client of an app in this process."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api", headers=headers)
 
 
 @dataclass
@@ -157,10 +180,38 @@ class ApiProcess(ServerProcess):
         os.kill(self.pid, number)
 
 
-async def service_environ(nats_url: str, vault_addr: str, root: str) -> dict[str, str]:
-    await vault_setup(vault_addr, root, role=ROLE)
-    settings = await service_settings(vault_addr, root, role=ROLE)
-    return {"NATS_URL": nats_url, "VAULT_ADDR": vault_addr, **settings}
+@asynccontextmanager
+async def api_process(
+    folder: Path, nats_url: str, openbao: OpenBao | BaoProcess, **settings: str
+) -> AsyncIterator[tuple[ApiProcess, httpx.AsyncClient]]:
+    """An API as a process, once it is ready, and a client that may do everything."""
+    environ = await service_environ(nats_url, openbao) | settings
+    token = await client_token(openbao.address, openbao.root_token, policies=(CLIENT, OPERATOR))
+    async with (
+        running(server := ApiProcess(folder, environ=environ)),
+        httpx.AsyncClient(base_url=server.url, headers={"X-Auth-Token": token}, trust_env=False, timeout=100) as http,
+    ):
+        await becomes(http, "/readyz", 200)
+        yield server, http
+
+
+async def becomes(http: httpx.AsyncClient, path: str, status: int) -> httpx.Response:
+    """The first answer that has this status."""
+    return await until(lambda: http.get(path), lambda answer: answer.status_code == status)
+
+
+async def submitted(http: httpx.AsyncClient) -> str:
+    """The id of a job that nobody will be able to open."""
+    answer = await http.post("/v1/api/job", json=BODY)
+    assert answer.status_code == httpx.codes.OK, answer.text
+    return str(answer.json()["_id"])
+
+
+async def service_environ(nats_url: str, openbao: OpenBao | BaoProcess) -> dict[str, str]:
+    """The settings of a service, on a Vault that is set up."""
+    await vault_setup(openbao.address, openbao.root_token, role=ROLE)
+    settings = await service_settings(openbao.address, openbao.root_token, role=ROLE)
+    return {"NATS_URL": nats_url, "VAULT_ADDR": openbao.address, **settings}
 
 
 def secret() -> str:

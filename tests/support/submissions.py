@@ -12,6 +12,7 @@ from stint.core.subjects import WORK, queue_token
 from stint.vault import AppRoleSession, Ticket, open_ticket
 from stint_runner.inputs.opening import Opened, Opener
 from tests.support.api_bench import ROLE, SEALED, Bench, secret, service_environ
+from tests.support.containers import OpenBao
 
 
 @dataclass
@@ -33,9 +34,7 @@ class Client:
         return str(answer.json()["_id"])
 
     async def job(self, job_id: str) -> Job:
-        job = await self.bench.parts.log.load(job_id)
-        assert job is not None
-        return job
+        return await self.bench.load(job_id)
 
     async def pending(self) -> int:
         """Jobs that wait in the queue."""
@@ -62,15 +61,15 @@ async def stored(bench: Bench, job: Job) -> tuple[bytes, Ticket]:
     return payload, ticket
 
 
-async def in_cubbyhole(bench: Bench) -> dict[str, Any]:
+async def in_cubbyhole(bench: Bench, payload: str = SEALED) -> dict[str, Any]:
     """The fields of a job that lies in a cubbyhole, to be read once."""
-    token = await bench.cubbyhole({"payload": SEALED})
+    token = await bench.cubbyhole({"payload": payload})
     return {"payload": "", "cubby_token": token, "cubby_path": "cubbyhole/job"}
 
 
 async def opened(bench: Bench, job: Job, qname: str, *, compat: bool = True) -> Opened:
     """As a runner does."""
-    environ = await service_environ("", bench.edge.address, bench.root)
+    environ = await service_environ("", OpenBao(bench.edge.address, bench.root))
     session = AppRoleSession(bench.vault, environ["STINT_RUNNER_ROLE_ID"], environ["STINT_RUNNER_SECRET_ID"])
     opener = Opener(vault=bench.vault, session=session, role=ROLE, role_id="", compat=compat)
     payload, ticket = await stored(bench, job)
