@@ -68,22 +68,21 @@ USER 10001:10001
 
 FROM service AS setup
 COPY --from=client-venv /opt/stint /opt/stint
-COPY --chmod=0444 scripts/vault_files.py /usr/local/lib/stint/vault_files.py
 RUN mkdir -m 0700 /run/stint/api /run/stint/runner
-CMD ["python3", "/usr/local/lib/stint/vault_files.py"]
+CMD ["stint", "vault-setup", "--files", "/run/stint"]
 
 FROM service AS projector
 COPY --from=projector-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python3", "-I", "-m", "stint.process.healthcheck", "projector"]
+    CMD ["stint", "health", "projector"]
 CMD ["stint", "projector"]
 
 FROM service AS api
 COPY --from=api-venv /opt/stint /opt/stint
 EXPOSE 3232
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python3", "-I", "-m", "stint.process.healthcheck", "api"]
+    CMD ["stint", "health", "api"]
 CMD ["stint", "api"]
 
 # Give it the socket of an engine, and `--group-add` with the group that may use it.
@@ -91,5 +90,5 @@ FROM service AS runner
 COPY --from=runner-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080 STINT_STATE_DIR=/var/lib/stint
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python3", "-I", "-m", "stint.process.healthcheck", "runner"]
+    CMD ["stint", "health", "runner"]
 CMD ["stint", "runner"]

@@ -16,7 +16,7 @@ venv:
 	@scripts/setup
 
 demo: setup ## run one sealed job on the embedded stack and show what happens
-	@$(BIN)/python scripts/demo.py
+	@$(BIN)/stint demo
 
 unit: venv ## the tests that need nothing but Python, in seconds
 	$(BIN)/pytest -n 2 tests/unit $(ARGS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import socket
@@ -195,7 +196,7 @@ async def test_vault_setup_by_command(stack: Stack, tmp_path: Path) -> None:
     names = {line.partition("=")[0] for line in services.read_text().splitlines()}
     assert {"STINT_API_SECRET_ID", "STINT_RUNNER_SECRET_ID", "STINT_ROLE_ID"} <= names
     nowhere = await stint("vault-setup", env={})
-    assert (nowhere.code, "VAULT_ADDR and VAULT_TOKEN" in nowhere.err) == (2, True)
+    assert (nowhere.code, re.findall(r"VAULT_\w+", nowhere.err)) == (2, ["VAULT_ADDR", "VAULT_TOKEN"])
 
 
 async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(
@@ -344,6 +345,16 @@ async def test_a_stop_while_it_starts(tmp_path: Path) -> None:
         assert await process.wait() == 0, said
     assert alive([pid]) == []
     assert b"ready" not in said
+
+
+async def test_the_demo_shows_its_job_and_its_events(tmp_path: Path, busybox: str) -> None:
+    assert busybox
+    result = await stint("demo", env={"HOME": str(tmp_path), "DOCKER_HOST": os.environ.get("DOCKER_HOST", "")})
+    lines = result.out.splitlines()
+    assert (result.code, lines[-1]) == (0, "demo: success"), result
+    assert {"hello from a folder", "working 3"} < set(lines)
+    shown = [line.split()[-1] for line in lines if line.startswith("  ")]
+    assert shown == ["submitted", "started", "launched", "ended"]
 
 
 async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stint.process.healthcheck import url
+from stint.cli.health import url
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, free_port, running
@@ -19,7 +19,7 @@ GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}
 
 async def check(service: str, environ: Mapping[str, str]) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-m", "stint.process.healthcheck", service), env=environ, stdout=asyncio.subprocess.PIPE
+        *(Path(sys.executable).with_name("stint"), "health", service), env=environ, stdout=asyncio.subprocess.PIPE
     )
     said, _ = await process.communicate()
     return process.returncode, said.decode().strip()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from scripts.vault_files import FILES, prepare
 
+from stint.cli.vault_setup import FILES
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, AppRoleSession, Vault
@@ -350,8 +350,11 @@ def contents(folder: Path) -> dict[Path, str]:
 async def test_the_containers_logins_are_kept_while_they_are_good(bao_process: BaoProcess, tmp_path: Path) -> None:
     for service in FILES:
         (tmp_path / service).mkdir()
-    await prepare(bao_process.address, bao_process.root_token, tmp_path)
+    token = tmp_path / "token"
+    token.write_text(f"{bao_process.root_token}\n")
+    access = {"VAULT_TOKEN": "", "VAULT_TOKEN_FILE": str(token)}
+    assert (await command(bao_process, "--files", tmp_path, **access))[0] == 0
     written = contents(tmp_path)
-    assert len(written) == sum(len(names) for names in FILES.values())
-    await prepare(bao_process.address, bao_process.root_token, tmp_path)
+    assert (await command(bao_process, "--files", tmp_path, **access))[0] == 0
     assert contents(tmp_path) == written
+    assert len(written) == sum(len(names) for names in FILES.values())

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from scripts.pip_conf import ca_bundle, pip_conf
-from scripts.vault_files import FILES
 
+from stint.cli.vault_setup import FILES
 from stint.process.environment import setting_names
 from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings
 

@@ -12,7 +12,8 @@ import pytest
 from scripts import api_doc, cli_doc
 from scripts.settings_table import settings
 from scripts.state_machine import diagram, document, events, replace_block, states
-from typer.main import get_command
+from typer import Context
+from typer.main import get_group
 
 from stint.cli.app import app
 from stint.core.events import EVENT_TYPES, Ended
@@ -237,11 +238,13 @@ def test_make_targets_exist(path: Path) -> None:
 
 
 def options_by_command() -> dict[str, set[str]]:
-    group = get_command(app)
-    commands = getattr(group, "commands", {})
+    group = get_group(app)
+    context = Context(group)
+    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
     return {
         name: {option for parameter in command.params for option in parameter.opts} | {"--help"}
         for name, command in commands.items()
+        if command
     }
 
 

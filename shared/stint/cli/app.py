@@ -1,37 +1,64 @@
 """The command line's commands."""
 
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from stint import __version__
-from stint.cli.dev.command import dev
-from stint.cli.extras import MissingExtraError, importing
-from stint.cli.release import release
-from stint.cli.run import run
-from stint.cli.run_job import USAGE
-from stint.cli.vault import vault_setup
+from stint.cli.errors import importing, reported
 
-app = typer.Typer(
-    help="Jobs in containers, one at a time per named queue, with every secret under Vault.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+_MODULES: Final = {
+    "run": "stint.cli.run",
+    "release": "stint.cli.release",
+    "vault-setup": "stint.cli.vault_setup",
+    "health": "stint.cli.health",
+    "dev": "stint.cli.dev.command",
+    "demo": "stint.cli.dev.demo",
+}
+"""Where commands are that a module of their own defines, as its `app`."""
+
+
+class _Commands(TyperGroup):
+    """Imports only the module of the command that is used: `stint health` runs every few seconds."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *_MODULES]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if module := _MODULES.get(cmd_name):
+            return get_command(import_module(module).app)
+        return super().get_command(ctx, cmd_name)
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Jobs in containers, one at a time per named queue, with every secret under Vault."""
 
 
 def _service(name: str, *, extra: str) -> None:
     """Run a service, which reads its settings from the environment, and exit with its code."""
     service = next(iter(entry_points(group="stint.services", name=name)))
-    try:
-        with importing(extra):
-            main = service.load()
-    except MissingExtraError as error:
-        typer.echo(f"stint {name}: {error.sentence}", err=True)
-        raise typer.Exit(USAGE) from None
+    with reported(f"stint {name}"), importing(extra):
+        main = service.load()
     raise typer.Exit(main())
 
 
@@ -57,27 +84,6 @@ def projector() -> None:
 def rebuild() -> None:
     """Delete the view and compute it again from the event log."""
     _service("rebuild", extra="projector")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Jobs in containers, one at a time per named queue, with every secret under Vault."""
-
-
-app.command(name="run", no_args_is_help=True)(run)
-app.command(name="release", no_args_is_help=True)(release)
-app.command(name="vault-setup")(vault_setup)
-app.command(name="dev")(dev)
 
 
 def app_main() -> None:

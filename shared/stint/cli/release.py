@@ -5,15 +5,17 @@ import os
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from stint.cli.run_job import UNREACHABLE, USAGE
+from stint.cli.errors import reported
 from stint.client.api import connect
 from stint.client.options import Endpoints, endpoints
-from stint.core.errors import ConfigError, InvalidJobIdError, StintError
+from stint.core.errors import ConfigError, InvalidJobIdError
 from stint.core.subjects import check_job_id
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command(no_args_is_help=True)
 def release(
     job: Annotated[str, typer.Argument(metavar="JOB_ID", help="The held job.")],
     url: Annotated[str, typer.Option(envvar="STINT_URL", help="Stint's API.")] = "",
@@ -24,13 +26,8 @@ def release(
 
     Exit codes: 2 wrong option or setting, 125 Stint cannot be reached or refuses.
     """
-    try:
+    with reported("stint", usage=(ConfigError, InvalidJobIdError)):
         typer.echo(asyncio.run(_release(endpoints(os.environ, url=url), check_job_id(job))))
-    except StintError as error:
-        console = Console(stderr=True)
-        console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
-        wrong = isinstance(error, ConfigError | InvalidJobIdError)
-        raise typer.Exit(USAGE if wrong else UNREACHABLE) from None
 
 
 async def _release(where: Endpoints, job_id: str) -> str:

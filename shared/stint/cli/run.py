@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from stint.cli.errors import reported
 from stint.cli.interrupts import Interrupts
-from stint.cli.run_job import USAGE
 from stint.cli.run_job import run as run_job
 from stint.client.options import DEFAULT_ROLE, DEFAULT_WRAP_TTL, RunOptions, endpoints
 from stint.client.pack import pack
@@ -17,27 +19,45 @@ from stint.core.errors import ConfigError, StintError
 from stint.core.payload import JobPayload
 from stint.core.subjects import normalise_queue_name
 
-_POLICIES = {"always": "Always", "ifnotpresent": "IfNotPresent"}
+app = typer.Typer(add_completion=False)
+Words = list[str] | None
+Pull = StrEnum("Pull", {"ALWAYS": "Always", "IF_NOT_PRESENT": "IfNotPresent"})
+SecretsFile = StrEnum("SecretsFile", ["YAML", "JSON"])
 
 
+def _named_by(mark: str) -> Callable[[Words], Words]:
+    """Check values. The error does not repeat them, because a mistyped value may be a secret."""
+
+    def check(values: Words) -> Words:
+        if any(not value.partition(mark)[0] or mark not in value for value in values or ()):
+            raise typer.BadParameter(f"A value must have the form NAME{mark}…")
+        return values
+
+    return check
+
+
+@app.command(no_args_is_help=True)
 def run(
-    command: Annotated[list[str] | None, typer.Argument(help="The command, after --.", show_default=False)] = None,
+    command: Annotated[Words, typer.Argument(help="The command, after --.", show_default=False)] = None,
     image: Annotated[
         str, typer.Option(help="The container image. A gostint.yml in the content may name it instead.")
     ] = "",
     queue: Annotated[str, typer.Option(help="The queue's name. Its jobs run one at a time.")] = "",
-    secret: Annotated[list[str] | None, typer.Option(help="A secret for the container, as NAME@path.key.")] = None,
+    secret: Annotated[
+        Words, typer.Option(callback=_named_by("@"), help="A secret for the container, as NAME@path.key.")
+    ] = None,
     env: Annotated[
-        list[str] | None, typer.Option(help="An environment variable, as NAME=value. Not for secrets.")
+        Words, typer.Option(callback=_named_by("="), help="An environment variable, as NAME=value. Not for secrets.")
     ] = None,
     content: Annotated[Path | None, typer.Option(help="A folder or .tar.gz, unpacked over the container's /.")] = None,
     entrypoint: Annotated[
-        list[str] | None,
-        typer.Option(help="Overrides the image's entrypoint; repeat the option for each word."),
+        Words, typer.Option(help="Overrides the image's entrypoint; repeat the option for each word.")
     ] = None,
     workdir: Annotated[str, typer.Option(help="Overrides the image's working directory.")] = "",
-    pull: Annotated[str, typer.Option(help="When to pull the image: Always or IfNotPresent.")] = "IfNotPresent",
-    secret_file_type: Annotated[str, typer.Option(help="Format of the secrets file: yaml or json.")] = "yaml",
+    pull: Annotated[Pull, typer.Option(case_sensitive=False, help="When to pull the image.")] = Pull.IF_NOT_PRESENT,
+    secret_file_type: Annotated[
+        SecretsFile, typer.Option(case_sensitive=False, help="Format of the secrets file.")
+    ] = SecretsFile.YAML,
     tty: Annotated[bool, typer.Option("--tty", help="Give the command a terminal.")] = False,
     cont_on_warnings: Annotated[bool, typer.Option("--cont-on-warnings", help="Continue if Vault warns.")] = False,
     expose_vault_token: Annotated[
@@ -56,51 +76,35 @@ def run(
     Exit codes besides the job's own: 1 the job failed without an exit code, 2 wrong option or setting, 125 Stint or
     Vault cannot be reached or refuses, 130 Ctrl-C and 143 SIGTERM, which both stop the job.
     """
-    console = Console(stderr=True)
-    try:
+    with reported("stint", usage=StintError):
+        if not image and not content:
+            raise ConfigError("Give --image.")
         job = JobPayload(
             qname=normalise_queue_name(queue),
             container_image=image,
-            image_pull_policy=_choice("--pull", pull, _POLICIES),
+            image_pull_policy=pull,
             content=pack(content) if content else "",
             entrypoint=tuple(entrypoint or ()),
             run=tuple(command or ()),
             working_directory=workdir,
-            env_vars=_pairs("--env", env, "="),
-            secret_refs=_pairs("--secret", secret, "@"),
-            secret_file_type=_choice("--secret-file-type", secret_file_type, {"yaml": "yaml", "json": "json"}),
+            env_vars=tuple(env or ()),
+            secret_refs=tuple(secret or ()),
+            secret_file_type=secret_file_type,
             cont_on_warnings=cont_on_warnings,
             tty=tty,
             expose_vault_token=expose_vault_token,
         )
-        if not image and not content:
-            raise ConfigError("Give --image.")
         where = endpoints(os.environ, url=url)
-    except StintError as error:
-        console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(USAGE) from None
     options = RunOptions(endpoints=where, job=job, role=role, wrap_ttl=wrap_ttl, detach=detach, quiet=quiet)
-    asyncio.run(_run_and_leave(options, console))
+    asyncio.run(_run_and_leave(options))
 
 
-async def _run_and_leave(options: RunOptions, console: Console) -> NoReturn:
+async def _run_and_leave(options: RunOptions) -> NoReturn:
     """Exit without waiting for threads, because one may hang in a call to Vault or in a name look-up.
 
     Signals are handled to the very end, so that none reaches Python's own handler. All output has been flushed.
     """
+    console = Console(stderr=True)
     interrupts = Interrupts(console)
     with interrupts.watched():
         os._exit(await run_job(options, console, interrupts=interrupts))
-
-
-def _pairs(option: str, values: list[str] | None, mark: str) -> tuple[str, ...]:
-    """Check values. The error does not repeat them, because a mistyped value may be a secret."""
-    if any(not value.partition(mark)[0] or mark not in value for value in values or ()):
-        raise ConfigError(f"{option}: a value must have the form NAME{mark}…")
-    return tuple(values or ())
-
-
-def _choice(option: str, value: str, choices: dict[str, str]) -> str:
-    if value.lower() not in choices:
-        raise ConfigError(f"{option}: must be one of {', '.join(choices.values())}.")
-    return choices[value.lower()]

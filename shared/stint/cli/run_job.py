@@ -4,10 +4,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 from rich.console import Console
 
+from stint.cli.errors import UNREACHABLE, USAGE
 from stint.cli.interrupts import Interrupts
 from stint.client.api import PAUSES, Api, connect, is_temporary
 from stint.client.follow import Narrator, Sink, follow
@@ -17,11 +18,6 @@ from stint.core.errors import ConfigError, StintError
 from stint.vault.adapter import Edge
 from stint.vault.client import Vault
 from stint.vault.policies import CLIENT, SEALER
-
-USAGE: Final = 2
-"""An option or a setting is wrong."""
-UNREACHABLE: Final = 125
-"""Stint or Vault cannot be reached, or refuses."""
 
 
 class Terminal:

@@ -23,10 +23,28 @@ def write_env_file(path: Path, values: Mapping[str, str]) -> None:
             message contains no value.
     """
     text = "".join(f"{_check_name(name)}={_quote(name, value)}\n" for name, value in values.items())
+    write_private(path, text)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file atomically, with mode 0600; an existing file is replaced.
+
+    Raises:
+        ConfigError: the file cannot be written, or is not a regular file.
+    """
     if path.exists() and not path.is_file():
         raise ConfigError(f"{path} is not a regular file.")
     try:
-        _replace(path, text)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
+        draft = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
 
@@ -53,19 +71,6 @@ def _parse(line: str) -> tuple[str, str] | None:
         return None
     name, equals, value = words[0].partition("=") if len(words) == 1 else ("", "", "")
     return (name, value) if equals and _NAME.fullmatch(name) else None
-
-
-def _replace(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _check_name(name: str) -> str:

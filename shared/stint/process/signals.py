@@ -18,7 +18,7 @@ def stopping_signals() -> list[signal.Signals]:
 
 
 @asynccontextmanager
-async def on_signals(callback: Callable[[], None]) -> AsyncIterator[None]:
+async def on_signals(callback: Callable[[], object]) -> AsyncIterator[None]:
     """Call `callback` for each of the `stopping_signals` during the block."""
     loop = asyncio.get_running_loop()
     heeded = stopping_signals()

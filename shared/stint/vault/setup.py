@@ -1,5 +1,6 @@
 """`stint vault-setup`: creates what Stint needs in Vault, and changes existing parts only with `update`."""
 
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -52,7 +53,8 @@ async def vault_setup(
         role: name of the jobs' AppRole, policy and payload key.
         secret_paths: the paths that jobs may read.
         registries: the path from which runners may read logins for image registries, "" for none.
-        kv_mount: also create a KV v2 mount with this name, for development.
+        kv_mount: for development, also create a KV v2 mount with this name, and in it the secret `demo` with a random
+            `password`.
         cacert: a CA bundle to verify the server with.
         update: change policies and AppRoles that differ. Mounts and keys are never changed.
         keep: further parts that are never changed.
@@ -69,6 +71,9 @@ async def vault_setup(
         outcomes[outcome].append(part.name)
         if diff:
             diffs[part.name] = diff
+    if f"mount {kv_mount}" in outcomes["made"]:
+        example = {"data": {"password": secrets.token_urlsafe(12)}}
+        await edge.call(token, lambda client: client.adapter.post(f"/v1/{kv_mount}/data/demo", json=example))
     return SetupReport(**{outcome: tuple(names) for outcome, names in outcomes.items()}, diffs=diffs)
 
 

@@ -2,27 +2,28 @@
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from rich.console import Console
 
 from stint.cli.dev.datadir import claim
 from stint.cli.dev.stack import Options, Stack
-from stint.cli.extras import MissingExtraError, require
-from stint.cli.run_job import USAGE
-from stint.core.errors import StintError
+from stint.cli.errors import MissingExtraError, reported, require
 from stint.process import logs
 from stint.process.env_file import write_env_file
 from stint.process.signals import on_signals
 
-log = structlog.get_logger()
+app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)
 
+Work = Callable[[Stack], Awaitable[object]]
 
+
+@app.command()
 def dev(
     port: Annotated[int, typer.Option(help="The API's port; 0 for any free port.", min=0, max=65535)] = 0,
     runners: Annotated[int, typer.Option(help="The number of runners.", min=0)] = 1,
@@ -39,50 +40,59 @@ def dev(
     To use servers that already run, set VAULT_ADDR with VAULT_TOKEN, NATS_URL, or DOCKER_HOST. The embedded OpenBao
     keeps its data in memory: jobs that are queued when it stops can never run.
     """
-    logs.configure()
-    # Other users must not read logs and data.
-    os.umask(0o077)
-    options = Options(port=port, runners=runners)
-    try:
-        require("dev", "nats", "uvicorn", "fastapi", "aiodocker", "yaml")
-        asyncio.run(_run(data_dir.absolute(), options, env_file.absolute() if env_file else None))
-    except StintError as error:
-        typer.echo(f"stint dev: {error.sentence}", err=True)
-        raise typer.Exit(USAGE if isinstance(error, MissingExtraError) else 1) from None
-
-
-async def _run(data_dir: Path, options: Options, env_file: Path | None) -> None:
-    stopping = asyncio.Event()
-    async with AsyncExitStack() as resources:
-        claimed = claim(data_dir, resources)
-        await resources.enter_async_context(on_signals(stopping.set))
-        stack = Stack(claimed, options)
-        resources.push_async_callback(stack.stop)
-        starting = asyncio.create_task(stack.start())
-        stopped = asyncio.create_task(stopping.wait())
-        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.is_set():
-            await starting
-            _say_ready(stack, env_file)
-        await stopped
-        console.print("stopping")
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-    console.print("stopped")
-
-
-def _say_ready(stack: Stack, env_file: Path | None) -> None:
-    settings = stack.settings
-    data_dir = stack.data_dir.path
+    folder = data_dir.absolute()
     # Beside the data directory, not in it: that directory contains no token.
-    path = env_file or data_dir.with_name(f"{data_dir.name}.env")
-    write_env_file(path, settings)
-    console.print(f"ready: {settings['STINT_URL']}")
+    path = env_file.absolute() if env_file else folder.with_name(f"{folder.name}.env")
+
+    async def until_stopped(stack: Stack) -> None:
+        write_env_file(path, stack.settings)
+        _say_ready(stack.settings["STINT_URL"], path, folder / "log")
+        await asyncio.Event().wait()
+
+    run_stack("stint dev", folder, Options(port=port, runners=runners), until_stopped, stopped=0)
+
+
+def _say_ready(url: str, env_file: Path, logs_folder: Path) -> None:
+    console.print(f"ready: {url}")
     console.print(f"""
 In another shell:
 
-  set -a; . {path}; set +a
+  set -a; . {env_file}; set +a
   stint run --queue deploys --image busybox --secret PASSWORD@kv/data/demo.password -- cat /secrets.yml
   curl -s -H "X-Auth-Token: $STINT_TOKEN" $STINT_URL/v1/api/job
 
-Logs are in {data_dir / "log"}. Ctrl-C stops everything.""")
+Logs are in {logs_folder}. Ctrl-C stops everything.""")
+
+
+def run_stack(command: str, data_dir: Path, options: Options, work: Work, *, stopped: int) -> None:
+    """Start a stack, do `work` with it, and stop it.
+
+    Exits with 2 if the extra `dev` is not installed, with 1 if a part does not start or the work fails, and with
+    `stopped` if a signal stopped it.
+    """
+    logs.configure()
+    # Other users must not read logs and data.
+    os.umask(0o077)
+    with reported(command, usage=MissingExtraError, code=1):
+        require("dev", "nats", "uvicorn", "fastapi", "aiodocker", "yaml")
+        if not asyncio.run(_run(data_dir, options, work)):
+            raise typer.Exit(stopped)
+
+
+async def _run(data_dir: Path, options: Options, work: Work) -> bool:
+    """Returns False if a signal ended the work."""
+    async with AsyncExitStack() as resources:
+        stack = Stack(claim(data_dir, resources), options)
+        working = asyncio.create_task(_start_and_work(stack, work))
+        await resources.enter_async_context(on_signals(working.cancel))
+        resources.push_async_callback(stack.stop)
+        with suppress(asyncio.CancelledError):
+            await working
+        console.print("stopping")
+    console.print("stopped")
+    return not working.cancelled()
+
+
+async def _start_and_work(stack: Stack, work: Work) -> None:
+    await stack.start()
+    await work(stack)

@@ -10,7 +10,7 @@ from typing import Final
 
 from stint.cli.dev.children import Child
 from stint.cli.dev.datadir import DataDir
-from stint.cli.extras import MissingExtraError
+from stint.cli.errors import MissingExtraError
 from stint.vault import Vault
 
 NATS_CONFIG: Final = """\

@@ -18,14 +18,11 @@ from stint.cli.dev.servers import free_port, nats, openbao
 from stint.core.errors import VaultError
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
-from stint.vault.adapter import Edge
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, revoke_secret_ids, service_settings, vault_setup
 
 log = structlog.get_logger()
 
-DEMO_SECRET: Final = "kv/data/demo"
-"""The path of an example secret in the embedded Vault; its key is `password`."""
 NATS_ACCESS: Final = tuple(
     f"STINT_NATS_{name}{form}" for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY") for form in ("", "_FILE")
 )
@@ -142,10 +139,7 @@ class Stack:
             return address, token
         port, token = free_port(), secrets.token_hex(16)
         await self._start(openbao(self.data_dir, port, token))
-        address = f"http://127.0.0.1:{port}"
-        await vault_setup(address, token, kv_mount="kv")
-        await _seed(address, token)
-        return address, token
+        return f"http://127.0.0.1:{port}", token
 
     async def _services(self, environment: dict[str, str]) -> None:
         port = self.options.port or free_port()
@@ -206,9 +200,3 @@ async def _answers(url: str) -> bool:
             return (await client.get(url)).is_success
         except httpx.HTTPError:
             return False
-
-
-async def _seed(address: str, token: str) -> None:
-    """Store an example secret, which protects nothing."""
-    value = {"data": {"password": secrets.token_urlsafe(12)}}
-    await Edge(address).call(token, lambda client: client.adapter.post(f"/v1/{DEMO_SECRET}", json=value))

@@ -1,17 +1,16 @@
-"""The images' health check: `python -I -m stint.process.healthcheck SERVICE`, in the service's environment.
-
-It exits with 0 if the service is ready. Otherwise it prints what is missing, and exits with 1.
-"""
+"""`stint health`: the images' health check."""
 
 import ipaddress
 import os
 import ssl
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from stint.core.errors import ConfigError
 from stint.process.environment import load
@@ -20,6 +19,36 @@ from stint.process.settings import ApiSettings, Settings
 WITHIN: Final = 5.0
 """Seconds for the answer."""
 
+app = typer.Typer(add_completion=False)
+
+
+class Service(StrEnum):
+    """A service that can be asked."""
+
+    API = "api"
+    RUNNER = "runner"
+    PROJECTOR = "projector"
+
+
+@app.command()
+def health(service: Annotated[Service, typer.Argument(help="The service, which has this environment too.")]) -> None:
+    """Exit with 0 if a service on this machine is ready. Otherwise say what is missing, and exit with 1."""
+    # The service's certificate names the host that clients see, and no proxy leads to this machine. Not httpx: it
+    # would make this start half as slow again.
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(url(service, os.environ), timeout=WITHIN):
+            return
+    except urllib.error.HTTPError as error:
+        missing = error.read().decode(errors="replace").strip()
+    except ConfigError as error:
+        missing = error.sentence
+    except OSError as error:
+        missing = str(error)
+    typer.echo(missing)
+    raise typer.Exit(1)
+
 
 def url(service: str, environ: Mapping[str, str]) -> str:
     """The service's `/readyz`: on the API's own port, and on the other services' health port.
@@ -27,7 +56,7 @@ def url(service: str, environ: Mapping[str, str]) -> str:
     Raises:
         ConfigError: a setting is wrong, or the port is not known.
     """
-    if service == "api":
+    if service == Service.API:
         settings = load(ApiSettings, environ)
         scheme = "https" if settings.tls_cert else "http"
         return f"{scheme}://{_reachable(settings.listen_host)}:{_api_port(settings)}/readyz"
@@ -55,25 +84,3 @@ def _reachable(host: str) -> str:
     if address.version == 4:  # noqa: PLR2004 - IPv4
         return "127.0.0.1" if address.is_unspecified else host
     return "[::1]" if address.is_unspecified else f"[{host}]"
-
-
-def main(service: str) -> int:
-    """The exit code."""
-    # The service runs on this host. Its certificate names the host that clients see, and no proxy leads to it.
-    context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    try:
-        with opener.open(url(service, os.environ), timeout=WITHIN):
-            return 0
-    except urllib.error.HTTPError as error:
-        missing = error.read().decode(errors="replace").strip()
-    except ConfigError as error:
-        missing = error.sentence
-    except OSError as error:
-        missing = str(error)
-    sys.stdout.write(f"{missing}\n")
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -1,11 +1,30 @@
-"""Commands that need more than a client does: what they need is an extra of the distribution."""
+"""How commands fail: exit codes, and the libraries of an extra that is not installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Self
+from typing import Final, Self
 
-from stint.core.errors import ConfigError
+import typer
+
+from stint.core.errors import ConfigError, StintError
+
+USAGE: Final = 2
+"""An option or a setting is wrong."""
+UNREACHABLE: Final = 125
+"""Stint or Vault cannot be reached, or refuses."""
+
+Errors = type[StintError] | tuple[type[StintError], ...]
+
+
+@contextmanager
+def reported(command: str, *, usage: Errors = ConfigError, code: int = UNREACHABLE) -> Iterator[None]:
+    """Print an error of the block as a sentence, and exit: with 2 if it is a `usage` error, otherwise with `code`."""
+    try:
+        yield
+    except StintError as error:
+        typer.echo(f"{command}: {error.sentence}", err=True)
+        raise typer.Exit(USAGE if isinstance(error, usage) else code) from None
 
 
 class MissingExtraError(ConfigError):

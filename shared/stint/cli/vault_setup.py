@@ -1,0 +1,151 @@
+"""`stint vault-setup`: creates what Stint needs in Vault."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from pydantic import SecretStr
+
+from stint.cli.errors import reported
+from stint.core.errors import ConfigError
+from stint.process.env_file import read_env_file, write_env_file, write_private
+from stint.process.environment import Shape, load
+from stint.vault.setup import SetupReport, revoke_secret_ids, service_settings
+from stint.vault.setup import vault_setup as set_up
+
+DIFFERENT: Final = 1
+"""Exit code: something differs, and was not changed."""
+FILES: Final[Mapping[str, tuple[str, ...]]] = {
+    "api": ("STINT_API_ROLE_ID", "STINT_API_SECRET_ID"),
+    "runner": ("STINT_RUNNER_ROLE_ID", "STINT_RUNNER_SECRET_ID", "STINT_ROLE_ID"),
+}
+"""The logins of each service. The projector does not use Vault."""
+
+app = typer.Typer(add_completion=False)
+
+
+class _Server(Shape):
+    vault_addr: str
+    vault_token: SecretStr
+    vault_cacert: str = ""
+
+
+@app.command()
+def vault_setup(
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the services' settings to this file (mode 0600). Its other settings are kept, and so are "
+            "logins that Vault still accepts."
+        ),
+    ] = None,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write each service's logins to the folders `api` and `runner` in this one, which must exist: a file "
+            "(mode 0600) for each setting, such as STINT_API_SECRET_ID. Logins that Vault still accepts are kept."
+        ),
+    ] = None,
+    role: Annotated[
+        str, typer.Option(envvar=["STINT_ROLE", "GOSTINT_ROLENAME"], help="The jobs' AppRole, policy and transit key.")
+    ] = "stint-job",
+    secrets: Annotated[
+        list[str] | None,
+        typer.Option("--secrets", help="A path that jobs may read; repeat it for more. Default: kv/data/*."),
+    ] = None,
+    registries: Annotated[
+        str,
+        typer.Option(
+            envvar="STINT_REGISTRY_SECRETS", help="The path from which runners may read logins for image registries."
+        ),
+    ] = "",
+    kv_mount: Annotated[
+        str,
+        typer.Option(help="For development: also create a KV v2 mount with this name, and an example secret `demo`."),
+    ] = "",
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Change policies and AppRoles that differ; the jobs' policy only together with --secrets. First "
+            "look at the differences without this option. Give the other options as you did the first time.",
+        ),
+    ] = False,
+) -> None:
+    """Create mounts, keys, policies and AppRoles in Vault. Safe to repeat.
+
+    Shows what differs, and changes it only with --update. Needs VAULT_ADDR, and an administrator's VAULT_TOKEN (or
+    VAULT_TOKEN_FILE).
+
+    Exit codes: 1 something differs and was not changed, 2 wrong option or setting, 125 Vault cannot be reached or
+    refuses.
+    """
+    with reported("stint vault-setup"):
+        server = load(_Server, os.environ)
+        report = asyncio.run(
+            set_up(
+                server.vault_addr,
+                server.vault_token.get_secret_value(),
+                role=role,
+                secret_paths=secrets or ("kv/data/*",),
+                registries=registries,
+                kv_mount=kv_mount,
+                cacert=server.vault_cacert,
+                update=update,
+                # Without --secrets the policy would be reset to the default paths.
+                keep=() if secrets else (f"policy {role}",),
+            )
+        )
+        _tell(report)
+        if env_file or files:
+            asyncio.run(_write_logins(server, role, registries, env_file, files))
+    if report.different:
+        raise typer.Exit(DIFFERENT)
+
+
+def _tell(report: SetupReport) -> None:
+    for diff in report.diffs.values():
+        typer.echo(f"{diff}\n")
+    outcomes = (
+        ("created", report.made),
+        ("found", report.found),
+        ("updated", report.updated),
+        ("differs, not changed:", report.different),
+    )
+    for verb, names in outcomes:
+        for name in names:
+            typer.echo(f"{verb} {name}")
+
+
+async def _write_logins(server: _Server, role: str, registries: str, env_file: Path | None, files: Path | None) -> None:
+    """Write the logins. New secret ids never expire, so they are revoked at once if they cannot be written."""
+    access = (server.vault_addr, server.vault_token.get_secret_value())
+    given = read_env_file(env_file) if env_file else {}
+    known = {**given, **(_read_files(files) if files else {})}
+    settings = await service_settings(*access, role=role, cacert=server.vault_cacert, known=known)
+    try:
+        if env_file:
+            write_env_file(
+                env_file, {**given, **settings, **({"STINT_REGISTRY_SECRETS": registries} if registries else {})}
+            )
+            typer.echo(f"settings written to {env_file}")
+        if files:
+            _write_files(files, settings)
+            typer.echo(f"logins written to {files}")
+    except ConfigError:
+        await revoke_secret_ids(*access, settings, cacert=server.vault_cacert, known=known)
+        raise
+
+
+def _read_files(folder: Path) -> dict[str, str]:
+    paths = [folder / service / name for service, names in FILES.items() for name in names]
+    return {path.name: path.read_text(encoding="utf-8") for path in paths if path.exists()}
+
+
+def _write_files(folder: Path, settings: Mapping[str, str]) -> None:
+    for service, names in FILES.items():
+        for name in names:
+            write_private(folder / service / name, settings[name])
