@@ -25,7 +25,6 @@ from stint.jetstream.connection import reason_of
 from stint.process.environment import load
 from stint.process.settings import Settings
 from stint.vault import Ticket, Vault, seal_ticket
-from stint.vault.adapter import Edge
 
 CHUNK = 512 * 1024
 
@@ -36,10 +35,10 @@ async def raised_anyway(_error: Exception) -> None:
 
 async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, role: str = "stint-job") -> str:
     """Seal a job, store its payload, then announce it. Returns its id."""
-    vault, edge = Vault(vault_addr), Edge(vault_addr)
+    vault = Vault(vault_addr)
     queue, job_id = queue_token(job.qname), new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
     sealed = (await vault.encrypt(token, role, encode(job))).encode()
-    wrapped = await wrapped_secret_id(edge, token, role=role, wrap_ttl="24h")
+    wrapped = await wrapped_secret_id(vault, token, role=role, wrap_ttl="24h")
     ticket = Ticket(wrap_secret_id=wrapped, payload_sha256=hashlib.sha256(sealed).hexdigest())
     chunks = [sealed[start : start + CHUNK] for start in range(0, len(sealed), CHUNK)]
     submitted = Submitted(

@@ -25,7 +25,7 @@ from stint.client.api import Api, LiveEvent, connect
 from stint.client.options import RunOptions, endpoints
 from stint.core.payload import JobPayload
 from stint.core.subjects import LABEL_JOB
-from stint.vault.adapter import Edge
+from stint.vault import Vault
 
 WITHIN: Final = 120.0
 """Seconds that all of it may take."""
@@ -105,9 +105,9 @@ async def submitted(api: Api, env: Mapping[str, str], queue: str, script: str, *
 
 async def sealed(api: Api, env: Mapping[str, str]) -> None:
     """A job is followed while it runs, and reads its secret."""
-    value, edge, path = f"smoke-{secrets.token_hex(8)}", Edge(env["VAULT_ADDR"]), f"/v1/{SECRET}"
+    value, vault, path = f"smoke-{secrets.token_hex(8)}", Vault(env["VAULT_ADDR"]), f"/v1/{SECRET}"
     kept = {"data": {"password": value}}
-    await edge.call(env["VAULT_TOKEN"], lambda client: client.adapter.post(path, json=kept))
+    await vault.call(env["VAULT_TOKEN"], lambda client: client.adapter.post(path, json=kept))
     run = await submitted(api, env, "smoke-sealed", TELL_SECRET, f"PASSWORD@{SECRET}.password")
     await run.until_output()
     await run.expect(status="running")

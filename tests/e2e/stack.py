@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from dotenv import dotenv_values
 
-from stint.vault.adapter import Edge
+from stint.vault import Vault
 
 STINT = Path(sys.executable).with_name("stint")
 LIVE = {"queued", "running", "stopping"}
@@ -49,9 +49,9 @@ class Stack:
         return httpx.AsyncClient(base_url=self.env["STINT_URL"], headers=headers, timeout=30, **options)
 
     async def wrapped(self) -> str:
-        edge = Edge(self.env["VAULT_ADDR"])
+        vault = Vault(self.env["VAULT_ADDR"])
         role = self.env["STINT_ROLE"]
-        answer = await edge.call(
+        answer = await vault.call(
             self.env["STINT_TOKEN"], lambda c: c.auth.approle.generate_secret_id(role, wrap_ttl="600s")
         )
         return str(answer["wrap_info"]["token"])

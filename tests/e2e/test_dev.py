@@ -19,7 +19,7 @@ from examples.publish import publish
 from stint.core.payload import JobPayload
 from stint.core.subjects import EventAddress, queue_token
 from stint.jetstream import Access
-from stint.vault.adapter import Edge
+from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
@@ -82,8 +82,8 @@ async def test_stint_run_without_a_good_token(stack: Stack) -> None:
 
 
 async def test_a_direct_publisher(stack: Stack) -> None:
-    edge = Edge(stack.env["VAULT_ADDR"])
-    made = await edge.call(
+    vault = Vault(stack.env["VAULT_ADDR"])
+    made = await vault.call(
         stack.env["VAULT_TOKEN"], lambda client: client.auth.token.create(policies=["stint-publisher"], ttl="5m")
     )
     job = JobPayload(qname="direct", container_image="busybox", run=("sh", "-c", "echo direct"))
@@ -242,7 +242,7 @@ async def test_a_service_with_a_wrong_setting_says_which(service: str) -> None:
 
 async def _use(stack: Stack, marker: str) -> tuple[str, list[str]]:
     """Jobs that succeed, fail, are refused and still run; returns the running one, and what must not be found."""
-    answer = await Edge(stack.env["VAULT_ADDR"]).call(
+    answer = await Vault(stack.env["VAULT_ADDR"]).call(
         stack.env["VAULT_TOKEN"], lambda client: client.adapter.get("/v1/kv/data/demo")
     )
     ref = ["--secret", "PASSWORD@kv/data/demo.password", "--env", f"MARK={marker}"]
@@ -286,9 +286,9 @@ async def test_nothing_secret_is_at_rest_and_nothing_is_left_behind(tmp_path: Pa
 
 async def secret_ids(openbao: OpenBao) -> set[str]:
     """The services' secret ids, by their accessors."""
-    edge, root = Edge(openbao.address), openbao.root_token
-    of_api = await edge.call(root, lambda client: client.auth.approle.list_secret_id_accessors(API))
-    of_runner = await edge.call(root, lambda client: client.auth.approle.list_secret_id_accessors(RUNNER))
+    vault, root = Vault(openbao.address), openbao.root_token
+    of_api = await vault.call(root, lambda client: client.auth.approle.list_secret_id_accessors(API))
+    of_runner = await vault.call(root, lambda client: client.auth.approle.list_secret_id_accessors(RUNNER))
     return {*of_api["data"]["keys"], *of_runner["data"]["keys"]}
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from stint.client.api import Api, ApiRefusedError, LiveEvent
 from stint.client.follow import Narrator, follow
-from stint.vault.adapter import Edge
+from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.integration.test_api_process import becomes, submitted
 from tests.support.api_bench import ApiProcess, service_environ
@@ -35,7 +35,7 @@ class Bench(NamedTuple):
     openbao: OpenBao
 
     async def admin(self, request: Callable[[Any], Any]) -> Any:
-        return await Edge(self.openbao.address).call(self.openbao.root_token, request)
+        return await Vault(self.openbao.address).call(self.openbao.root_token, request)
 
     def client(self, token: str) -> httpx.AsyncClient:
         return client_of(self.process, token)

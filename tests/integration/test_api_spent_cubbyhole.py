@@ -54,7 +54,7 @@ async def failing(
     bench: Bench, then: Callable[[], Awaitable[None]], *, patience: float = 0.5, **parts: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an API on the same servers, where `then` happens after each reading."""
-    vault = Watched(bench.edge.address)
+    vault = Watched(bench.vault.address)
     vault.then = then
     app = create_app(replace(bench.parts, vault=vault, patience=patience, **parts))
     async with httpx.AsyncClient(
@@ -80,7 +80,7 @@ async def test_the_caller_is_told_that_the_cubbyhole_is_spent_now_and_later(
             assert answer.json()["error"].startswith(SPENT)
             assert "NATS" in answer.json()["error"]
             assert "_id" not in answer.json()
-        stranger = {**headers, "X-Auth-Token": await client_token(bench.edge.address, bench.root)}
+        stranger = {**headers, "X-Auth-Token": await client_token(bench.vault.address, bench.root)}
         other = await http.post("/v1/api/job", json=body, headers=stranger)
         assert other.json()["error"].startswith(ALERT), "who did not send it before has no part in it"
     assert await client.pending() == 0

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from stint.core.events import Deleted, Ended, KillRequested, Submitted
-from stint.vault.adapter import Edge
+from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint_api.read.live import fact
 from tests.integration.test_api_process import becomes, submitted
@@ -70,7 +70,7 @@ async def logged(process: ApiProcess, wanted: int) -> list[dict[str, Any]]:
 
 async def test_each_request_is_one_line_without_what_a_client_wrote(process: ApiProcess, openbao: OpenBao) -> None:
     token = await client_token(openbao.address, openbao.root_token)
-    accessor = (await Edge(openbao.address).call(token, lambda c: c.auth.token.lookup_self()))["data"]["accessor"]
+    accessor = (await Vault(openbao.address).call(token, lambda c: c.auth.token.lookup_self()))["data"]["accessor"]
     hidden = [token, secret(), secret(), secret()]
     async with httpx.AsyncClient(base_url=process.url, trust_env=False) as stranger:
         await becomes(stranger, "/readyz", 200)

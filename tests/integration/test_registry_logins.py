@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 
 from stint.core.errors import ConfigError, ImageError
 from stint.vault import AppRoleSession, Vault
-from stint.vault.adapter import Edge
 from stint.vault.setup import service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.registry.logins import DockerConfigLogins, FirstOf, LoginSource, RegistryLogin
@@ -138,7 +137,7 @@ class Shelf:
 
     async def put(self, **entries: object) -> None:
         body = {"data": entries}
-        await Edge(self.server.address).call(
+        await Vault(self.server.address).call(
             self.server.root_token, lambda client: client.adapter.post(f"/v1/{PATH}", json=body)
         )
 

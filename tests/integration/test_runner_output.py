@@ -50,7 +50,7 @@ async def test_secrets_are_masked_in_both_streams_even_when_printed_in_parts(ben
 async def test_secrets_of_several_lines_are_masked_on_a_terminal(bench: Bench) -> None:
     secret = {"data": {"key": "-----BEGIN-----\nAAAA\n-----END-----\n", "pin": 90210}}
     root = bench.openbao.root_token
-    await bench.edge.call(root, lambda client: client.adapter.post("/v1/kv/data/lines", json=secret))
+    await bench.vault.call(root, lambda client: client.adapter.post("/v1/kv/data/lines", json=secret))
     refs = ["KEY@kv/data/lines.key", "PIN@kv/data/lines.pin"]
     run = r"printf -- '-----BEGIN-----\nAAAA\n-----END-----\n'; cat /secrets.yml"
     job, end = await _ended(bench, run, {"secret_refs": refs, "mask_secrets": True, "tty": True})

@@ -46,7 +46,7 @@ async def test_an_unknown_token_is_told_as_vaults_client_tells_it(bench: Bench) 
 async def test_no_token_is_taken_from_the_surroundings(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    host = bench.edge.address.split("/")[2].split(":")[0]
+    host = bench.vault.address.split("/")[2].split(":")[0]
     for name, text in ((".vault-token", bench.root), (".netrc", f"machine {host} login a password {bench.root}")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
@@ -54,7 +54,7 @@ async def test_no_token_is_taken_from_the_surroundings(
     monkeypatch.setenv("VAULT_TOKEN", bench.root)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with pytest.raises(VaultDeniedError):
-        await Vault(bench.edge.address).lookup_self("")
+        await Vault(bench.vault.address).lookup_self("")
 
 
 async def test_asking_about_a_token_costs_it_nothing(bench: Bench) -> None:
@@ -74,7 +74,7 @@ async def test_capabilities_of_no_token_are_not_ones_own(bench: Bench) -> None:
 
 async def test_a_two_use_cubbyhole_token_serves_one_write_and_one_read(bench: Bench) -> None:
     token = await bench.token(num_uses=2)
-    await bench.edge.call(token, lambda client: client.write_data("cubbyhole/job", data={"payload": "vault:v1:x"}))
+    await bench.vault.call(token, lambda client: client.write_data("cubbyhole/job", data={"payload": "vault:v1:x"}))
     assert await bench.vault.read_cubbyhole(token, "cubbyhole/job") == {"payload": "vault:v1:x"}
     with pytest.raises(VaultDeniedError):
         await bench.vault.read_cubbyhole(token, "cubbyhole/job")

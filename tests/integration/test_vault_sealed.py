@@ -13,7 +13,6 @@ from stint.core.job import State
 from stint.core.subjects import queue_token
 from stint.jetstream import Broker
 from stint.vault import Vault
-from stint.vault.adapter import Edge
 from stint.vault.client import Login
 from stint_runner.inputs import opening
 from stint_runner.inputs.one_time import MAYBE_SPENT
@@ -27,12 +26,13 @@ TIMEOUT = 1.0
 """Seconds of each call: a server that stands still is noticed after them."""
 
 
-class WatchedEdge(Edge):
-    """Says when a call found Vault away."""
+class WatchedVault(Vault):
+    """Says when a call found Vault away. Something happens behind some calls."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address, timeout=TIMEOUT)
         self.missed = asyncio.Event()
+        self.behind: Mapping[str, Callable[[], Awaitable[None]]] = {}
 
     async def call(self, token: str, request: Callable[[Any], T]) -> T:
         try:
@@ -40,16 +40,6 @@ class WatchedEdge(Edge):
         except VaultUnavailableError:
             self.missed.set()
             raise
-
-
-class WatchedVault(Vault):
-    """A Vault in which something happens behind some calls."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.edge = WatchedEdge(address)
-        self._edge = self.edge
-        self.behind: Mapping[str, Callable[[], Awaitable[None]]] = {}
 
     async def unwrap_secret_id(self, wrapping_token: str) -> str:
         secret_id = await super().unwrap_secret_id(wrapping_token)
@@ -71,19 +61,19 @@ class Outage:
 
     def __init__(self, server: BaoProcess, how: str) -> None:
         self._server = server
-        self._edge = Edge(server.address)
+        self._vault = Vault(server.address)
         self.sealed = how == "sealed"
 
     async def begin(self) -> None:
         if self.sealed:
-            await self._edge.call(self._server.root_token, lambda client: client.sys.seal())
+            await self._vault.call(self._server.root_token, lambda client: client.sys.seal())
         else:
             self._server.pause()
 
     async def end(self) -> None:
         if self.sealed:
             key = await self._server.unseal_key()
-            await self._edge.call("", lambda client: client.sys.submit_unseal_key(key))
+            await self._vault.call("", lambda client: client.sys.submit_unseal_key(key))
         else:
             self._server.resume()
 
@@ -116,7 +106,7 @@ async def test_before_its_login_a_job_waits_in_its_queue(bench: Bench, vault: Wa
     job_id = await with_secret(bench)
     await outage.begin()
     async with bench.runner():
-        await vault.edge.missed.wait()
+        await vault.missed.wait()
         job = await bench.log.load(job_id)
         assert job is not None
         assert job.state is State.QUEUED
@@ -133,7 +123,7 @@ async def test_a_runner_can_leave_while_its_job_waits_for_vault(
     await outage.begin()
     async with asyncio.timeout(60):
         async with bench.runner():
-            await vault.edge.missed.wait()
+            await vault.missed.wait()
         job = await bench.log.load(job_id)
         assert job is not None
         assert job.state is State.QUEUED
@@ -189,8 +179,8 @@ async def struck(bench: Bench, vault: WatchedVault, outage: Outage, call: str, j
 
     vault.behind = {call: begin}
     await begun.wait()
-    vault.edge.missed.clear()
-    await vault.edge.missed.wait()
+    vault.missed.clear()
+    await vault.missed.wait()
     yield
 
 
@@ -205,7 +195,7 @@ async def test_a_running_job_does_not_need_vault_and_its_end_does_not_wait(
         job, end = await bench.end(job_id)
         assert (job.state, end.return_code) == (State.SUCCESS, 0)
         assert await bench.text(job) == "up\nstill up\n"
-        await vault.edge.missed.wait()  # its token could not be revoked, and ends by itself
+        await vault.missed.wait()  # its token could not be revoked, and ends by itself
         await outage.end()
         assert (await bench.end(await bench.submit("true")))[0].state is State.SUCCESS
 

@@ -36,7 +36,7 @@ async def session_for(bench: Bench, vault: Vault) -> AppRoleSession:
 
 
 async def test_many_callers_share_one_login(bench: Bench) -> None:
-    vault = CountingVault(bench.edge.address)
+    vault = CountingVault(bench.vault.address)
     session = await session_for(bench, vault)
     tokens = await asyncio.gather(*(session.token() for _ in range(20)))
     assert len(set(tokens)) == len(vault.logins) == 1
@@ -47,13 +47,13 @@ async def test_many_callers_share_one_login(bench: Bench) -> None:
 
 
 async def test_a_token_near_its_end_is_replaced(bench: Bench) -> None:
-    vault = CountingVault(bench.edge.address, ttl=1e-9)
+    vault = CountingVault(bench.vault.address, ttl=1e-9)
     session = await session_for(bench, vault)
     assert await session.token() != await session.token()
 
 
 async def test_a_lost_token_is_replaced_once_for_all_who_notice(bench: Bench) -> None:
-    vault = CountingVault(bench.edge.address)
+    vault = CountingVault(bench.vault.address)
     session = await session_for(bench, vault)
     await vault.revoke_self(await session.token())
     callers = await asyncio.gather(*(session.call(vault.lookup_self) for _ in range(10)))
@@ -62,7 +62,7 @@ async def test_a_lost_token_is_replaced_once_for_all_who_notice(bench: Bench) ->
 
 
 async def test_a_lacking_permission_is_no_reason_to_log_in_again(bench: Bench) -> None:
-    vault = CountingVault(bench.edge.address)
+    vault = CountingVault(bench.vault.address)
     session = await session_for(bench, vault)
     with pytest.raises(VaultDeniedError):
         await session.call(lambda token: vault.encrypt(token, bench.name, b"x"))

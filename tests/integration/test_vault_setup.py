@@ -13,7 +13,6 @@ from stint.cli.vault_setup import FILES
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, AppRoleSession, Vault
-from stint.vault.adapter import Edge
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
 from tests.support.servers import BaoProcess, running
 
@@ -25,7 +24,6 @@ class Stack(NamedTuple):
     """A Vault that was set up once, with a secret at `kv/data/demo`."""
 
     vault: Vault
-    edge: Edge
     root: str
     report: SetupReport
     settings: Mapping[str, str]
@@ -39,10 +37,10 @@ class Stack(NamedTuple):
         return (await self.vault.login(self.settings["STINT_ROLE_ID"], secret_id)).token
 
     async def client(self, *policies: str) -> str:
-        return await client_token(self.edge.address, self.root, policies=policies or ("stint-client",))
+        return await client_token(self.vault.address, self.root, policies=policies or ("stint-client",))
 
     async def wrapping(self, token: str) -> str:
-        answer = await self.edge.call(token, lambda c: c.auth.approle.generate_secret_id(ROLE, wrap_ttl="60s"))
+        answer = await self.vault.call(token, lambda c: c.auth.approle.generate_secret_id(ROLE, wrap_ttl="60s"))
         return str(answer["wrap_info"]["token"])
 
 
@@ -51,9 +49,9 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     async with running(server := BaoProcess(tmp_path_factory.mktemp("bao"))):
         address, root = server.address, server.root_token
         report = await vault_setup(address, root, kv_mount="kv")
-        edge, secret = Edge(address), {"data": {"password": "hush"}}
-        await edge.call(root, lambda client: client.write_data("kv/data/demo", data=secret))
-        yield Stack(Vault(address), edge, root, report, await service_settings(address, root))
+        vault, secret = Vault(address), {"data": {"password": "hush"}}
+        await vault.call(root, lambda client: client.write_data("kv/data/demo", data=secret))
+        yield Stack(vault, root, report, await service_settings(address, root))
 
 
 async def denied(*attempts: Awaitable[object]) -> None:
@@ -65,12 +63,12 @@ async def denied(*attempts: Awaitable[object]) -> None:
 async def test_the_first_set_up_makes_all_and_the_second_finds_all(stack: Stack) -> None:
     assert len(stack.report.made) == PARTS
     assert "policy stint-publisher" in stack.report.made
-    again = await vault_setup(stack.edge.address, stack.root, kv_mount="kv")
+    again = await vault_setup(stack.vault.address, stack.root, kv_mount="kv")
     assert again == SetupReport(made=(), found=stack.report.made, different=())
 
 
 async def test_settings_name_every_login_and_new_secret_ids_leave_old_ones_good(stack: Stack) -> None:
-    again = await service_settings(stack.edge.address, stack.root)
+    again = await service_settings(stack.vault.address, stack.root)
     assert set(again) == {
         "STINT_ROLE",
         "STINT_ROLE_ID",
@@ -99,7 +97,7 @@ async def test_the_api_seals_asks_and_opens_nothing(stack: Stack) -> None:
         stack.vault.encrypt(token, "another-key", b"x"),
         stack.wrapping(token),
         stack.vault.read(token, f"transit/keys/{ROLE}"),
-        client_token(stack.edge.address, token),
+        client_token(stack.vault.address, token),
     )
 
 
@@ -127,7 +125,7 @@ async def test_a_job_reads_secrets_ends_itself_and_opens_nothing(stack: Stack) -
     caller = await stack.vault.lookup_self(token)
     assert (caller.num_uses, caller.policies) == (8, (ROLE,))
     assert 19 * 60 < caller.ttl <= 20 * 60
-    write = stack.edge.call(token, lambda c: c.write_data("kv/data/demo", data={"data": {}}))
+    write = stack.vault.call(token, lambda c: c.write_data("kv/data/demo", data={"data": {}}))
     await denied(stack.vault.decrypt(token, ROLE, sealed), stack.vault.encrypt(token, ROLE, b"x"), write)
     await stack.vault.revoke_self(token)
     await denied(stack.vault.lookup_self(token))
@@ -143,14 +141,14 @@ async def test_a_jobs_secret_id_logs_in_once(stack: Stack) -> None:
 async def test_a_client_submits_but_reads_no_secret_and_gets_no_bare_secret_id(stack: Stack) -> None:
     token = await stack.client()
     sealed = await stack.vault.encrypt(token, ROLE, b"x")
-    two_uses = await stack.edge.call(token, lambda c: c.auth.token.create(policies=["default"], num_uses=2))
+    two_uses = await stack.vault.call(token, lambda c: c.auth.token.create(policies=["default"], num_uses=2))
     cubby = two_uses["auth"]["client_token"]
-    await stack.edge.call(cubby, lambda client: client.write_data("cubbyhole/job", data={"payload": sealed}))
+    await stack.vault.call(cubby, lambda client: client.write_data("cubbyhole/job", data={"payload": sealed}))
     assert await stack.vault.read_cubbyhole(cubby, "cubbyhole/job") == {"payload": sealed}
     await stack.wrapping(token)
     await denied(
-        stack.edge.call(token, lambda client: client.auth.approle.generate_secret_id(ROLE)),
-        stack.edge.call(token, lambda client: client.auth.approle.generate_secret_id("stint-runner", wrap_ttl="60s")),
+        stack.vault.call(token, lambda client: client.auth.approle.generate_secret_id(ROLE)),
+        stack.vault.call(token, lambda client: client.auth.approle.generate_secret_id("stint-runner", wrap_ttl="60s")),
         stack.vault.decrypt(token, ROLE, sealed),
         stack.vault.encrypt(token, BUS_KEY, b"x"),
         stack.vault.read(token, "kv/data/demo"),
@@ -165,13 +163,13 @@ async def test_a_publisher_seals_tickets_and_makes_no_tokens(stack: Stack) -> No
         stack.vault.decrypt(token, BUS_KEY, sealed[0]),
         stack.vault.decrypt(token, ROLE, sealed[1]),
         stack.vault.read(token, "kv/data/demo"),
-        client_token(stack.edge.address, token),
-        stack.edge.call(token, lambda client: client.auth.approle.generate_secret_id(ROLE)),
+        client_token(stack.vault.address, token),
+        stack.vault.call(token, lambda client: client.auth.approle.generate_secret_id(ROLE)),
     )
 
 
 async def test_what_is_there_with_other_content_is_left_alone(bao_process: BaoProcess) -> None:
-    address, root, edge = bao_process.address, bao_process.root_token, Edge(bao_process.address)
+    address, root, vault = bao_process.address, bao_process.root_token, Vault(bao_process.address)
     rules = 'path "kv/data/theirs" { capabilities = ["read"] }'
     theirs: list[Callable[[Any], Any]] = [
         lambda c: c.sys.enable_auth_method("approle"),
@@ -182,16 +180,16 @@ async def test_what_is_there_with_other_content_is_left_alone(bao_process: BaoPr
         lambda c: c.auth.approle.create_or_update_approle(ROLE, token_policies=["theirs"], token_num_uses=5),
     ]
     for request in theirs:
-        await edge.call(root, request)
+        await vault.call(root, request)
     report = await vault_setup(address, root, kv_mount="kv")
     assert report.different == ("mount kv", f"key {ROLE}", f"policy {ROLE}", f"role {ROLE}")
     assert report.found == ("auth approle", "mount transit")
-    assert (await edge.call(root, lambda c: c.sys.read_policy(ROLE)))["data"]["rules"] == rules
-    assert (await edge.call(root, lambda c: c.auth.approle.read_role(ROLE)))["data"]["token_num_uses"] == 5
+    assert (await vault.call(root, lambda c: c.sys.read_policy(ROLE)))["data"]["rules"] == rules
+    assert (await vault.call(root, lambda c: c.auth.approle.read_role(ROLE)))["data"]["token_num_uses"] == 5
 
 
 async def test_what_differs_is_changed_where_that_is_asked_for(bao_process: BaoProcess) -> None:
-    address, root, edge = bao_process.address, bao_process.root_token, Edge(bao_process.address)
+    address, root, vault = bao_process.address, bao_process.root_token, Vault(bao_process.address)
     await vault_setup(address, root)
     theirs: list[Callable[[Any], Any]] = [
         lambda c: c.sys.create_or_update_policy("stint-client", 'path "kv/theirs" {}\n'),
@@ -199,12 +197,12 @@ async def test_what_differs_is_changed_where_that_is_asked_for(bao_process: BaoP
         lambda c: c.auth.approle.create_or_update_approle("stint-api", token_ttl=60, token_bound_cidrs=["127.0.0.1"]),
     ]
     for request in theirs:
-        await edge.call(root, request)
+        await vault.call(root, request)
     report = await vault_setup(address, root, update=True, keep=(f"policy {ROLE}",))
     assert (report.updated, report.different) == (("policy stint-client", "role stint-api"), (f"policy {ROLE}",))
     assert '-path "kv/theirs" {}\n+path "auth/token/create" {' in report.diffs["policy stint-client"]
     assert "-token_ttl = 60\n+token_ttl = 3600" in report.diffs["role stint-api"]
-    role = (await edge.call(root, lambda c: c.auth.approle.read_role("stint-api")))["data"]
+    role = (await vault.call(root, lambda c: c.auth.approle.read_role("stint-api")))["data"]
     assert role["token_bound_cidrs"] == ["127.0.0.1"], "what Stint has no say in is left alone"
     again = await vault_setup(address, root, update=True)
     assert (again.updated, again.different) == ((f"policy {ROLE}",), ())
@@ -224,7 +222,7 @@ async def command(server: BaoProcess, *options: str | Path, **environ: str) -> t
 
 
 async def accessors(server: BaoProcess, role: str) -> int:
-    answer = await Edge(server.address).call(
+    answer = await Vault(server.address).call(
         server.root_token, lambda client: client.auth.approle.list_secret_id_accessors(role)
     )
     return len(answer["data"]["keys"])
@@ -232,13 +230,13 @@ async def accessors(server: BaoProcess, role: str) -> int:
 
 async def test_what_differs_is_shown_and_ends_the_command_with_1(bao_process: BaoProcess) -> None:
     assert (await command(bao_process))[0] == 0
-    edge, rules = Edge(bao_process.address), 'path "kv/theirs" {}\n'
+    vault, rules = Vault(bao_process.address), 'path "kv/theirs" {}\n'
     theirs: list[Callable[[Any], Any]] = [
         lambda client: client.sys.create_or_update_policy("stint-client", rules),
         lambda client: client.sys.create_or_update_policy(ROLE, rules),
     ]
     for request in theirs:
-        await edge.call(bao_process.root_token, request)
+        await vault.call(bao_process.root_token, request)
     code, out, _ = await command(bao_process)
     assert code == 1
     assert "--- policy stint-client, in Vault" in out
@@ -261,7 +259,7 @@ async def test_a_file_of_settings_keeps_its_logins_while_they_are_good(bao_proce
     assert (await command(bao_process, "--env-file", path))[0] == 0
     assert read_env_file(path) == {**first, "STINT_NATS_URL": "nats://a b"}
     assert await accessors(bao_process, "stint-api") == 1
-    await Edge(bao_process.address).call(
+    await Vault(bao_process.address).call(
         bao_process.root_token,
         lambda client: client.auth.approle.destroy_secret_id("stint-api", first["STINT_API_SECRET_ID"]),
     )
@@ -301,9 +299,9 @@ async def test_what_ends_the_command(
 
 
 async def test_a_token_that_may_not_set_up_is_denied(stack: Stack) -> None:
-    await denied(vault_setup(stack.edge.address, await stack.client()))
+    await denied(vault_setup(stack.vault.address, await stack.client()))
     with pytest.raises(ConfigError):
-        await vault_setup(stack.edge.address, stack.root, role="stint-api")
+        await vault_setup(stack.vault.address, stack.root, role="stint-api")
 
 
 async def test_a_sealed_server_and_a_dead_one_are_unavailable(bao_process: BaoProcess) -> None:
@@ -312,7 +310,7 @@ async def test_a_sealed_server_and_a_dead_one_are_unavailable(bao_process: BaoPr
     settings = await service_settings(address, root)
     session = AppRoleSession(vault, settings["STINT_API_ROLE_ID"], settings["STINT_API_SECRET_ID"])
     await session.token()
-    await Edge(address).call(root, lambda client: client.sys.seal())
+    await Vault(address).call(root, lambda client: client.sys.seal())
     methods: tuple[Callable[[str], Awaitable[object]], ...] = (vault.lookup_self, vault.unwrap_secret_id)
     for method in methods:
         with pytest.raises(VaultUnavailableError, match="code 503"):

@@ -22,7 +22,6 @@ from stint.jetstream import Broker, JetStreamViews
 from stint.process.environment import load
 from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
-from stint.vault.adapter import Edge
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_api.__main__ import build
@@ -54,7 +53,6 @@ class Bench:
     """A Vault that is set up, a client's token, and an API on them and on a NATS."""
 
     vault: Vault
-    edge: Edge
     root: str
     token: str
     broker: Broker
@@ -93,7 +91,7 @@ class Bench:
         assert await self.views.put(job.job_id, encode(job), revision=revision, ttl=None)
 
     async def admin(self, request: Any) -> Any:
-        return await self.edge.call(self.root, request)
+        return await self.vault.call(self.root, request)
 
     async def wrapped_secret_id(self) -> str:
         answer = await self.admin(lambda c: c.auth.approle.generate_secret_id(ROLE, wrap_ttl="600s"))
@@ -107,7 +105,7 @@ class Bench:
         """A token with something in its cubbyhole, which leaves it `uses` - 1."""
         token = await self.limited_token(uses)
         if fields is not None:
-            await self.edge.call(token, lambda c: c.adapter.post("/v1/cubbyhole/job", json=dict(fields)))
+            await self.vault.call(token, lambda c: c.adapter.post("/v1/cubbyhole/job", json=dict(fields)))
         return token
 
     async def submit(self, **fields: Any) -> httpx.Response:
@@ -143,7 +141,7 @@ async def starting_api(nats_url: str, openbao: OpenBao | BaoProcess, **settings:
         broker.start()
         stack.push_async_callback(broker.close)
         await stack.enter_async_context(parts.background.running())
-        yield Bench(vault, Edge(address), root, token, broker, parts, app, http, clock)
+        yield Bench(vault, root, token, broker, parts, app, http, clock)
 
 
 def client_of(app: FastAPI, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:

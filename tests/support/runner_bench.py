@@ -26,7 +26,6 @@ from stint.jetstream import (
 )
 from stint.ports import Delivery
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
-from stint.vault.adapter import Edge
 from stint.vault.setup import service_settings, vault_setup
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.dispatch.dispatcher import Dispatcher
@@ -55,7 +54,6 @@ class Bench:
     openbao: OpenBao
     image: str
     role_settings: dict[str, str]
-    edge: Edge
     parts: dict[str, Parts] = field(default_factory=dict)
     dispatchers: dict[str, Dispatcher] = field(default_factory=dict)
     state: Path = field(default_factory=lambda: Path(mkdtemp(prefix="stint-state-")))
@@ -67,7 +65,7 @@ class Bench:
         self.output = JetStreamOutput(self.broker)
 
     async def wrapped(self, role: str = ROLE, ttl: str = "600s") -> str:
-        answer = await self.edge.call(
+        answer = await self.vault.call(
             self.openbao.root_token, lambda client: client.auth.approle.generate_secret_id(role, wrap_ttl=ttl)
         )
         return str(answer["wrap_info"]["token"])
@@ -214,7 +212,7 @@ async def make_bench(broker: Broker, openbao: OpenBao, image: str) -> Bench:
     root = openbao.root_token
     await vault_setup(openbao.address, root, role=ROLE, kv_mount="kv")
     settings = dict(await service_settings(openbao.address, root, role=ROLE))
-    edge = Edge(openbao.address)
+    vault = Vault(openbao.address)
     secret = {"data": {"password": PASSWORD, "number": 7}}
-    await edge.call(root, lambda client: client.adapter.post("/v1/kv/data/demo", json=secret))
-    return Bench(broker, openbao, image, settings, edge)
+    await vault.call(root, lambda client: client.adapter.post("/v1/kv/data/demo", json=secret))
+    return Bench(broker, openbao, image, settings)

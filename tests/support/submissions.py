@@ -69,7 +69,7 @@ async def in_cubbyhole(bench: Bench, payload: str = SEALED) -> dict[str, Any]:
 
 async def opened(bench: Bench, job: Job, qname: str, *, compat: bool = True) -> Opened:
     """As a runner does."""
-    environ = await service_environ("", OpenBao(bench.edge.address, bench.root))
+    environ = await service_environ("", OpenBao(bench.vault.address, bench.root))
     session = AppRoleSession(bench.vault, environ["STINT_RUNNER_ROLE_ID"], environ["STINT_RUNNER_SECRET_ID"])
     opener = Opener(vault=bench.vault, session=session, role=ROLE, role_id="", compat=compat)
     payload, ticket = await stored(bench, job)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from stint.core.errors import VaultRefusedError
 from stint.vault import BUS_KEY, Vault
-from stint.vault.adapter import Edge
 from tests.support.containers import OpenBao
 
 
@@ -14,13 +13,12 @@ class Bench(NamedTuple):
     """A Vault with transit and AppRole; a key and a role `name`, whose tokens live a minute and serve three times."""
 
     vault: Vault
-    edge: Edge
     root: str
     name: str
     role_id: str
 
     async def admin(self, request: Callable[[Any], Any]) -> Any:
-        return await self.edge.call(self.root, request)
+        return await self.vault.call(self.root, request)
 
     async def token(self, **options: Any) -> str:
         answer = await self.admin(lambda client: client.auth.token.create(policies=["default"], **options))
@@ -31,19 +29,19 @@ class Bench(NamedTuple):
         return str(answer["wrap_info"]["token"])
 
 
-async def make_if_absent(edge: Edge, root: str, request: Callable[[Any], Any]) -> None:
+async def make_if_absent(vault: Vault, root: str, request: Callable[[Any], Any]) -> None:
     try:
-        await edge.call(root, request)
+        await vault.call(root, request)
     except VaultRefusedError as error:
         assert "in use" in error.sentence  # noqa: PT017 - nothing else may be wrong with it
 
 
 async def make_bench(openbao: OpenBao) -> Bench:
     """Safe on a server that others use: only names of its own, and what is there already stays."""
-    edge, root, name = Edge(openbao.address), openbao.root_token, f"test-{secrets.token_hex(4)}"
-    await make_if_absent(edge, root, lambda client: client.sys.enable_auth_method("approle"))
-    await make_if_absent(edge, root, lambda client: client.sys.enable_secrets_engine("transit"))
-    await edge.call(root, lambda client: [client.secrets.transit.create_key(key) for key in (name, BUS_KEY)])
-    await edge.call(root, lambda c: c.auth.approle.create_or_update_approle(name, token_num_uses=3, token_ttl=60))
-    answer = await edge.call(root, lambda client: client.auth.approle.read_role_id(name))
-    return Bench(Vault(openbao.address), edge, root, name, answer["data"]["role_id"])
+    vault, root, name = Vault(openbao.address), openbao.root_token, f"test-{secrets.token_hex(4)}"
+    await make_if_absent(vault, root, lambda client: client.sys.enable_auth_method("approle"))
+    await make_if_absent(vault, root, lambda client: client.sys.enable_secrets_engine("transit"))
+    await vault.call(root, lambda client: [client.secrets.transit.create_key(key) for key in (name, BUS_KEY)])
+    await vault.call(root, lambda c: c.auth.approle.create_or_update_approle(name, token_num_uses=3, token_ttl=60))
+    answer = await vault.call(root, lambda client: client.auth.approle.read_role_id(name))
+    return Bench(vault, root, name, answer["data"]["role_id"])

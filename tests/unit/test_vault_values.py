@@ -11,7 +11,7 @@ from rich.pretty import pretty_repr
 from stint.core.errors import ConfigError, VaultDeniedError, VaultRefusedError
 from stint.process.env_file import write_env_file
 from stint.vault import Login, SecretData, Ticket, Vault, check_path, error_text
-from stint.vault.adapter import check_token
+from stint.vault.hvac_adapter import check_token
 from stint.vault.policies import app_roles, policies
 
 SECRET = "s.a-wrapping-token"

@@ -15,8 +15,7 @@ from stint.client.follow import Narrator, Sink, follow
 from stint.client.options import RunOptions
 from stint.client.submission import needs, seal
 from stint.core.errors import ConfigError, StintError
-from stint.vault.adapter import Edge
-from stint.vault.client import Vault
+from stint.vault import Vault
 from stint.vault.policies import CLIENT, SEALER
 
 
@@ -72,9 +71,8 @@ async def _sealed(options: RunOptions) -> Mapping[str, str]:
     """A submission's fields."""
     where = options.endpoints
     vault = Vault(where.vault_addr, cacert=where.vault_cacert)
-    edge = Edge(where.vault_addr, cacert=where.vault_cacert)
     with needs(CLIENT, SEALER):
-        handover = await seal(vault, edge, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
+        handover = await seal(vault, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
     return {"qname": options.job.qname, **handover.fields()}
 
 

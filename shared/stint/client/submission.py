@@ -8,8 +8,8 @@ from typing import Any, Final
 from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError, VaultRefusedError
 from stint.core.payload import JobPayload
-from stint.vault.adapter import Edge, check_path
 from stint.vault.client import Vault
+from stint.vault.hvac_adapter import check_path
 
 CUBBYHOLE: Final = "cubbyhole/job"
 CUBBYHOLE_MAX_BYTES: Final = 512 * 1024
@@ -56,33 +56,33 @@ def needs(*policies: str) -> Iterator[None]:
         ) from None
 
 
-async def seal(vault: Vault, edge: Edge, token: str, job: JobPayload, *, role: str, wrap_ttl: str) -> Handover:
+async def seal(vault: Vault, token: str, job: JobPayload, *, role: str, wrap_ttl: str) -> Handover:
     """Seal a job for the runners, and store it where only Stint's API can read it, once.
 
     Raises:
         VaultError: of any kind. Nothing has been submitted.
     """
     sealed = await vault.encrypt(token, role, encode(job))
-    wrap_secret_id = await wrapped_secret_id(edge, token, role=role, wrap_ttl=wrap_ttl)
+    wrap_secret_id = await wrapped_secret_id(vault, token, role=role, wrap_ttl=wrap_ttl)
     if len(sealed) > CUBBYHOLE_MAX_BYTES:
         return Handover(wrap_secret_id, payload=sealed)
-    courier = await _courier(edge, token)
-    await edge.call(courier, lambda client: client.adapter.post(f"/v1/{CUBBYHOLE}", json={"payload": sealed}))
+    courier = await _courier(vault, token)
+    await vault.call(courier, lambda client: client.adapter.post(f"/v1/{CUBBYHOLE}", json={"payload": sealed}))
     return Handover(wrap_secret_id, cubby_token=courier)
 
 
-async def wrapped_secret_id(edge: Edge, token: str, *, role: str, wrap_ttl: str) -> str:
+async def wrapped_secret_id(vault: Vault, token: str, *, role: str, wrap_ttl: str) -> str:
     """Request a wrapping token for one secret id of the role, valid for `wrap_ttl`."""
     name = check_path(role)
-    answer = await edge.call(
+    answer = await vault.call(
         token, lambda client: client.auth.approle.generate_secret_id(role_name=name, wrap_ttl=wrap_ttl)
     )
     return _text(answer.get("wrap_info"), "token")
 
 
-async def _courier(edge: Edge, token: str) -> str:
+async def _courier(vault: Vault, token: str) -> str:
     """Create a token with two uses: one to write its cubbyhole, and one to read it."""
-    answer = await edge.call(
+    answer = await vault.call(
         token,
         lambda client: client.auth.token.create(policies=["default"], num_uses=2, ttl=_COURIER_TTL, renewable=False),
     )

@@ -1,13 +1,36 @@
 """The requests that Stint makes to Vault."""
 
+import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+import http.cookiejar
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
-from stint.vault.adapter import THREADS, Edge, check_path, check_token
+import hvac
+import requests
+from requests.adapters import HTTPAdapter
+
+from stint.core.errors import (
+    ConfigError,
+    UndecodableError,
+    VaultDeniedError,
+    VaultError,
+    VaultNotFoundError,
+    VaultRefusedError,
+    VaultUnavailableError,
+)
+from stint.vault.hvac_adapter import MappingAdapter, check_address, check_path, check_token
+
+T = TypeVar("T")
+
+THREADS: Final = 32
+"""Calls at a time, each with its own thread and connection."""
+_TURNS: Final = 3
+"""Time-outs that a call may take in total, because it may first have to wait for calls that hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +82,62 @@ class SecretData:
 class Vault:
     """A Vault or OpenBao server. It has no token of its own: every method takes the token that it uses ("" = none).
 
-    All methods raise `VaultUnavailableError` if the server cannot be reached or cannot work, `VaultDeniedError` on
-    403, `VaultRefusedError` on any other client error. After a `VaultUnavailableError` from `unwrap_secret_id` or
-    `login` it is not known whether the token or secret id was spent.
+    The calls share only a pool of connections and a pool of threads, so that name look-ups and content are not blocked
+    while Vault hangs. No cookies are kept, and neither `.netrc` nor proxies nor CA bundles are taken from the
+    environment, so a request contains only what it was given. Redirects are not followed, because they would disclose
+    the token.
+
+    All methods raise the errors of `call`. After a `VaultUnavailableError` from `unwrap_secret_id` or `login` it is not
+    known whether the token or secret id was spent.
     """
 
     def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0, threads: int = THREADS) -> None:
         """`threads`: calls at a time. Two objects for one server share nothing."""
-        self._edge = Edge(address, cacert=cacert, timeout=timeout, threads=threads)
+        self.address = check_address(address)
+        if cacert and not Path(cacert).exists():
+            raise ConfigError(f"VAULT_CACERT: {cacert} does not exist.")
+        self._timeout = timeout
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vault")
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = cacert or True
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        pool = HTTPAdapter(pool_connections=1, pool_maxsize=threads, max_retries=0)
+        self._session.mount("http://", pool)
+        self._session.mount("https://", pool)
+
+    async def call(self, token: str, request: Callable[[Any], T]) -> T:
+        """Run `request(hvac client)` in a thread. JSON bodies are returned as dicts, an empty body as {}.
+
+        Raises:
+            VaultUnavailableError: no connection, time-out, sealed, 429, a redirect, or a server error.
+            VaultDeniedError: 403, or a token that Vault cannot have issued.
+            VaultNotFoundError: 404; its `warnings` may contain details.
+            VaultRefusedError: 400 and every other client error.
+        """
+        check_token(token, self.address)
+        calling = asyncio.get_running_loop().run_in_executor(self._threads, lambda: request(self._client(token)))
+        try:
+            async with asyncio.timeout(_TURNS * self._timeout):
+                return await calling
+        except TimeoutError:  # a call that still waits for a thread is withdrawn
+            raise VaultUnavailableError(f"Vault at {self.address} is not reachable (too many calls hang).") from None
+
+    def _client(self, token: str) -> Any:
+        return hvac.Client(  # noqa: TID251 - the one factory; its token is always explicit
+            self.address,
+            token=token,
+            session=self._session,
+            verify=self._session.verify,
+            timeout=self._timeout,
+            allow_redirects=False,
+            adapter=MappingAdapter,
+        )
 
     async def health(self) -> bool:
         """Whether the server is reachable, initialised and unsealed. Never raises a Vault error."""
         try:
-            status = await self._edge.call("", lambda client: client.sys.read_seal_status())
+            status = await self.call("", lambda client: client.sys.read_seal_status())
         except VaultError:
             return False
         return bool(status.get("initialized")) and status.get("sealed") is False
@@ -82,8 +148,8 @@ class Vault:
         Raises:
             VaultDeniedError: unknown, expired or revoked. `error_text` gives the text of Vault's own client.
         """
-        answer = await self._edge.call(token, lambda client: client.auth.token.lookup_self())
-        data = _data(answer)
+        answer = await self.call(token, lambda client: client.auth.token.lookup_self())
+        data = data_of(answer)
         return Caller(
             display_name=str(data.get("display_name", "")),
             num_uses=int(data.get("num_uses") or 0),
@@ -103,8 +169,8 @@ class Vault:
         if not of:  # hvac would ask about `token` itself
             raise VaultDeniedError("Vault denied permission: no token.")
         asked = list(paths)
-        answer = await self._edge.call(token, lambda client: client.sys.get_capabilities(paths=asked, token=of))
-        data = _data(answer)
+        answer = await self.call(token, lambda client: client.sys.get_capabilities(paths=asked, token=of))
+        data = data_of(answer)
         return {path: frozenset(data.get(path) or ()) for path in asked}
 
     async def read_cubbyhole(self, token: str, path: str) -> Mapping[str, Any] | None:
@@ -119,8 +185,8 @@ class Vault:
             VaultRefusedError, VaultDeniedError: spent, expired, or not a wrapping token.
         """
         body = {"token": wrapping_token}
-        answer = await self._edge.call("", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body))
-        data = _data(answer)
+        answer = await self.call("", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body))
+        data = data_of(answer)
         try:
             created = datetime.fromisoformat(data["creation_time"]).astimezone(UTC)
             lifetime = timedelta(seconds=float(data["creation_ttl"]))
@@ -134,8 +200,8 @@ class Vault:
         Raises:
             VaultRefusedError, VaultDeniedError: spent, expired, not a wrapping token, or it wraps something else.
         """
-        answer = await self._edge.call(wrapping_token, lambda client: client.sys.unwrap())
-        secret_id = _data(answer).get("secret_id")
+        answer = await self.call(wrapping_token, lambda client: client.sys.unwrap())
+        secret_id = data_of(answer).get("secret_id")
         if not isinstance(secret_id, str):
             raise VaultRefusedError("The wrapping token does not wrap a secret id.")
         return secret_id
@@ -146,7 +212,7 @@ class Vault:
         Raises:
             VaultRefusedError: wrong or spent.
         """
-        answer = await self._edge.call(
+        answer = await self.call(
             "", lambda client: client.auth.approle.login(role_id=role_id, secret_id=secret_id, use_token=False)
         )
         auth = answer.get("auth") or {}
@@ -161,10 +227,10 @@ class Vault:
     async def encrypt(self, token: str, key: str, plaintext: bytes, *, associated_data: bytes = b"") -> str:
         """Encrypt with a transit key. The ciphertext can be decrypted only with the same associated data."""
         fields = {"plaintext": _base64(plaintext), "associated_data": _base64(associated_data) or None}
-        answer = await self._edge.call(
+        answer = await self.call(
             token, lambda client: client.secrets.transit.encrypt_data(name=check_path(key), **fields)
         )
-        ciphertext = _data(answer).get("ciphertext")
+        ciphertext = data_of(answer).get("ciphertext")
         if not isinstance(ciphertext, str):
             raise VaultRefusedError("Vault returned no ciphertext.")
         return ciphertext
@@ -177,11 +243,11 @@ class Vault:
             UndecodableError: Vault's answer is not base64.
         """
         fields = {"ciphertext": ciphertext, "associated_data": _base64(associated_data) or None}
-        answer = await self._edge.call(
+        answer = await self.call(
             token, lambda client: client.secrets.transit.decrypt_data(name=check_path(key), **fields)
         )
         try:
-            return base64.b64decode(_data(answer)["plaintext"], validate=True)
+            return base64.b64decode(data_of(answer)["plaintext"], validate=True)
         except (KeyError, TypeError, ValueError):
             raise UndecodableError("The opened ciphertext is not base64.") from None
 
@@ -193,7 +259,7 @@ class Vault:
         """
         checked = check_path(path)
         try:
-            answer = await self._edge.call(token, lambda client: client.adapter.get(f"/v1/{checked}"))
+            answer = await self.call(token, lambda client: client.adapter.get(f"/v1/{checked}"))
         except VaultNotFoundError as error:
             return SecretData(None, error.warnings) if error.warnings else None
         data = answer.get("data")
@@ -202,7 +268,7 @@ class Vault:
     async def revoke_self(self, token: str) -> None:
         """Revoke a token. Safe to repeat, also for a token that is spent, expired or already revoked."""
         try:
-            await self._edge.call(token, lambda client: client.auth.token.revoke_self())
+            await self.call(token, lambda client: client.auth.token.revoke_self())
         except VaultDeniedError:
             return
 
@@ -211,6 +277,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _data(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+def data_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `data` of an answer; empty if it has none."""
     data = answer.get("data")
     return data if isinstance(data, dict) else {}

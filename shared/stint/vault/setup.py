@@ -1,29 +1,84 @@
-"""`stint vault-setup`: creates what Stint needs in Vault, and changes existing parts only with `update`."""
+"""`stint vault-setup`: creates what Stint needs in Vault, and changes existing resources only with `update`."""
 
+import difflib
+import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
-from stint.core.errors import VaultNotFoundError
-from stint.vault.adapter import Edge
-from stint.vault.parts import Part, all_parts, data_of
-from stint.vault.policies import API, CLIENT, RUNNER
+from stint.core.errors import VaultNotFoundError, VaultRefusedError
+from stint.vault.client import Vault, data_of
+from stint.vault.hvac_adapter import check_path
+from stint.vault.policies import API, CLIENT, RUNNER, app_roles, policies
+from stint.vault.ticket import BUS_KEY
 
 _LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}
 """Prefixes of the settings for each service's AppRole."""
+_KEY: Final = {"type": "aes256-gcm96", "derived": False, "exportable": False, "allow_plaintext_backup": False}
+_RULES: Final = "policy"
+
+
+class _Resource(NamedTuple):
+    """A mount, key, policy or AppRole: its name in reports, its path, and the settings that it must have.
+
+    Settings that are not in `wanted` are ignored. Mounts and keys are not `changeable`: they are only created.
+    """
+
+    name: str
+    path: str
+    wanted: Mapping[str, Any]
+    changeable: bool = False
+
+    def read(self, client: Any) -> Mapping[str, Any]:
+        """Its settings in Vault."""
+        return data_of(client.adapter.get(f"/v1/{check_path(self.path)}"))
+
+    def write(self, client: Any) -> None:
+        """Create or change it."""
+        client.adapter.post(f"/v1/{check_path(self.path)}", json=self.wanted)
+
+    def difference(self, present: Mapping[str, Any]) -> str:
+        """The difference between the existing and the wanted settings, as a unified diff; "" if there is none."""
+        there = {name: present.get(name) for name in self.wanted}
+        names = f"{self.name}, in Vault", f"{self.name}, as wanted"
+        return "\n".join(difflib.unified_diff([*_lines(there)], [*_lines(self.wanted)], *names, lineterm=""))
+
+
+def _lines(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if name == _RULES:
+            yield from str(value).splitlines()
+        else:
+            yield f"{name} = {json.dumps(value)}"
+
+
+def _resources(role: str, secret_paths: Sequence[str], registries: str, kv_mount: str) -> Iterator[_Resource]:
+    """All resources, in the order in which they must be created."""
+    texts = policies(role, secret_paths, registries)
+    yield _Resource("auth approle", "sys/auth/approle", {"type": "approle"})
+    yield _Resource("mount transit", "sys/mounts/transit", {"type": "transit"})
+    if kv_mount:
+        yield _Resource(f"mount {kv_mount}", f"sys/mounts/{kv_mount}", {"type": "kv", "options": {"version": "2"}})
+    for name in (BUS_KEY, role):
+        yield _Resource(f"key {name}", f"transit/keys/{name}", _KEY)
+    for name, text in texts.items():
+        yield _Resource(f"policy {name}", f"sys/policies/acl/{name}", {_RULES: text}, changeable=True)
+    for name, settings in app_roles(role).items():
+        yield _Resource(f"role {name}", f"auth/approle/role/{name}", settings, changeable=True)
 
 
 @dataclass(frozen=True, slots=True)
 class SetupReport:
-    """The result for each part, such as `policy stint-api`.
+    """The result for each resource, such as `policy stint-api`.
 
     Attributes:
-        made: parts that were created.
-        found: parts that existed as wanted.
-        different: parts that differ and were not changed.
-        updated: parts that differed and were changed.
-        diffs: the differences, by the part's name.
+        made: resources that were created.
+        found: resources that existed as wanted.
+        different: resources that differ and were not changed.
+        updated: resources that differed and were changed.
+        diffs: the differences, by the resource's name.
     """
 
     made: tuple[str, ...]
@@ -57,38 +112,36 @@ async def vault_setup(
             `password`.
         cacert: a CA bundle to verify the server with.
         update: change policies and AppRoles that differ. Mounts and keys are never changed.
-        keep: further parts that are never changed.
+        keep: further resources that are never changed.
 
     Raises:
-        VaultError: of any kind; parts that were created before the error remain.
+        VaultError: of any kind; what was created before the error remains.
         ConfigError: a name or path is invalid.
     """
-    edge = Edge(vault_addr, cacert=cacert)
+    vault = Vault(vault_addr, cacert=cacert)
     outcomes: dict[str, list[str]] = {"made": [], "found": [], "different": [], "updated": []}
     diffs = {}
-    for part in all_parts(role, secret_paths, registries, kv_mount):
-        outcome, diff = await _ensure(edge, token, part, update=update and part.name not in keep)
-        outcomes[outcome].append(part.name)
+    for resource in _resources(role, secret_paths, registries, kv_mount):
+        outcome, diff = await _ensure(vault, token, resource, update=update and resource.name not in keep)
+        outcomes[outcome].append(resource.name)
         if diff:
-            diffs[part.name] = diff
+            diffs[resource.name] = diff
     if f"mount {kv_mount}" in outcomes["made"]:
         example = {"data": {"password": secrets.token_urlsafe(12)}}
-        await edge.call(token, lambda client: client.adapter.post(f"/v1/{kv_mount}/data/demo", json=example))
+        await vault.call(token, lambda client: client.adapter.post(f"/v1/{kv_mount}/data/demo", json=example))
     return SetupReport(**{outcome: tuple(names) for outcome, names in outcomes.items()}, diffs=diffs)
 
 
-async def _ensure(edge: Edge, token: str, part: Part, *, update: bool) -> tuple[str, str]:
-    """Create or check a part; returns the result and the difference."""
+async def _ensure(vault: Vault, token: str, resource: _Resource, *, update: bool) -> tuple[str, str]:
+    """Create or check a resource; returns the result and the difference."""
     try:
-        present = await edge.call(token, part.read)
-    except VaultNotFoundError:
-        present = None
-    if present is None:
-        await edge.call(token, part.make)
+        present = await vault.call(token, resource.read)
+    except (VaultNotFoundError, VaultRefusedError):  # a 400 says that nothing is mounted there
+        await vault.call(token, resource.write)
         return "made", ""
-    diff = part.difference(present)
-    if diff and update and part.changeable:
-        await edge.call(token, part.make)
+    diff = resource.difference(present)
+    if diff and update and resource.changeable:
+        await vault.call(token, resource.write)
         return "updated", diff
     return ("different" if diff else "found"), diff
 
@@ -106,14 +159,31 @@ async def service_settings(
     A secret id in `known`, the settings of an earlier call, is kept if Vault still accepts it. A new one never expires:
     see `revoke_secret_ids`.
     """
-    edge = Edge(vault_addr, cacert=cacert)
-    settings = {"STINT_ROLE": role, "STINT_ROLE_ID": await _role_id(edge, token, role)}
+    vault = Vault(vault_addr, cacert=cacert)
+
+    async def role_id(name: str) -> str:
+        return str(data_of(await vault.call(token, lambda client: client.auth.approle.read_role_id(name)))["role_id"])
+
+    async def secret_id(name: str, present: str) -> str:
+        if present and await _is_known(vault, token, name, present):
+            return present
+        answer = await vault.call(token, lambda client: client.auth.approle.generate_secret_id(name))
+        return str(data_of(answer)["secret_id"])
+
+    settings = {"STINT_ROLE": role, "STINT_ROLE_ID": await role_id(role)}
     for name, prefix in _LOGINS.items():
-        settings[f"{prefix}_ROLE_ID"] = await _role_id(edge, token, name)
-        secret_id = (known or {}).get(f"{prefix}_SECRET_ID", "")
-        good = secret_id and await _is_known(edge, token, name, secret_id)
-        settings[f"{prefix}_SECRET_ID"] = secret_id if good else await _secret_id(edge, token, name)
+        settings[f"{prefix}_ROLE_ID"] = await role_id(name)
+        settings[f"{prefix}_SECRET_ID"] = await secret_id(name, (known or {}).get(f"{prefix}_SECRET_ID", ""))
     return settings
+
+
+async def _is_known(vault: Vault, token: str, name: str, secret_id: str) -> bool:
+    """Whether Vault still knows a secret id. Checked without a login, which could spend it."""
+    try:
+        answer = await vault.call(token, lambda client: client.auth.approle.read_secret_id(name, secret_id))
+    except VaultNotFoundError:
+        return False
+    return bool(data_of(answer))
 
 
 async def revoke_secret_ids(
@@ -125,11 +195,15 @@ async def revoke_secret_ids(
     known: Mapping[str, str] | None = None,
 ) -> None:
     """Revoke the secret ids in these settings, except those in `known`, which existed before."""
-    edge = Edge(vault_addr, cacert=cacert)
+    vault = Vault(vault_addr, cacert=cacert)
     for name, prefix in _LOGINS.items():
         secret_id = settings[f"{prefix}_SECRET_ID"]
         if secret_id != (known or {}).get(f"{prefix}_SECRET_ID"):
-            await _destroy(edge, token, name, secret_id)
+            await vault.call(token, partial(_destroy, name=name, secret_id=secret_id))
+
+
+def _destroy(client: Any, name: str, secret_id: str) -> None:
+    client.auth.approle.destroy_secret_id(name, secret_id)
 
 
 async def client_token(
@@ -137,30 +211,7 @@ async def client_token(
 ) -> str:
     """Create a token for a client, with these policies and `default`. It expires with `token` at the latest."""
     wanted = ["default", *policies]
-    answer = await Edge(vault_addr, cacert=cacert).call(
+    answer = await Vault(vault_addr, cacert=cacert).call(
         token, lambda client: client.auth.token.create(policies=wanted, ttl=ttl, display_name=CLIENT)
     )
     return str(answer["auth"]["client_token"])
-
-
-async def _role_id(edge: Edge, token: str, name: str) -> str:
-    answer = await edge.call(token, lambda client: client.auth.approle.read_role_id(name))
-    return str(data_of(answer)["role_id"])
-
-
-async def _secret_id(edge: Edge, token: str, name: str) -> str:
-    answer = await edge.call(token, lambda client: client.auth.approle.generate_secret_id(name))
-    return str(data_of(answer)["secret_id"])
-
-
-async def _is_known(edge: Edge, token: str, name: str, secret_id: str) -> bool:
-    """Whether Vault still knows a secret id. Checked without a login, which could spend it."""
-    try:
-        answer: Any = await edge.call(token, lambda client: client.auth.approle.read_secret_id(name, secret_id))
-    except VaultNotFoundError:
-        return False
-    return bool(data_of(answer))
-
-
-async def _destroy(edge: Edge, token: str, name: str, secret_id: str) -> None:
-    await edge.call(token, lambda client: client.auth.approle.destroy_secret_id(name, secret_id))

@@ -1,18 +1,12 @@
-"""The only module that uses hvac: connections, time-outs, tokens, and errors mapped by HTTP status."""
+"""How hvac is used: answers are JSON objects, and errors are mapped by their HTTP status."""
 
-import asyncio
-import http.cookiejar
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-import hvac
 import hvac.adapters
 import requests
-from requests.adapters import HTTPAdapter
 
 from stint.core.errors import (
     ConfigError,
@@ -22,13 +16,6 @@ from stint.core.errors import (
     VaultRefusedError,
     VaultUnavailableError,
 )
-
-T = TypeVar("T")
-
-THREADS: Final = 32
-"""Calls at a time, each with its own thread and connection."""
-_TURNS: Final = 3
-"""Time-outs that a call may take in total, because it may first have to wait for calls that hang."""
 
 _BY_STATUS: Final[dict[int, type[VaultError]]] = {
     403: VaultDeniedError,
@@ -40,63 +27,11 @@ _BY_STATUS: Final[dict[int, type[VaultError]]] = {
 }
 
 
-class Edge:
-    """Calls Vault through hvac. It has no token: each call names the token that it uses, "" for none.
-
-    The calls share only a pool of connections and a pool of threads, so that name look-ups and content are not blocked
-    while Vault hangs. No cookies are kept, and neither `.netrc` nor proxies nor CA bundles are taken from the
-    environment, so a request contains only what it was given. Redirects are not followed, because they would disclose
-    the token.
-    """
-
-    def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0, threads: int = THREADS) -> None:
-        self.address = _check_address(address)
-        if cacert and not Path(cacert).exists():
-            raise ConfigError(f"VAULT_CACERT: {cacert} does not exist.")
-        self._verify = cacert or True
-        self._timeout = timeout
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vault")
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = self._verify
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        pool = HTTPAdapter(pool_connections=1, pool_maxsize=threads, max_retries=0)
-        self._session.mount("http://", pool)
-        self._session.mount("https://", pool)
-
-    async def call(self, token: str, request: Callable[[Any], T]) -> T:
-        """Run `request(hvac client)` in a thread. JSON bodies are returned as dicts, an empty body as {}.
-
-        Raises:
-            VaultUnavailableError: no connection, time-out, sealed, 429, a redirect, or a server error.
-            VaultDeniedError: 403, or a token that Vault cannot have issued.
-            VaultNotFoundError: 404; its `warnings` may contain details.
-            VaultRefusedError: 400 and every other client error.
-        """
-        check_token(token, self.address)
-        calling = asyncio.get_running_loop().run_in_executor(self._threads, lambda: request(self._client(token)))
-        try:
-            async with asyncio.timeout(_TURNS * self._timeout):
-                return await calling
-        except TimeoutError:  # a call that still waits for a thread is withdrawn
-            raise VaultUnavailableError(f"Vault at {self.address} is not reachable (too many calls hang).") from None
-
-    def _client(self, token: str) -> Any:
-        return hvac.Client(  # noqa: TID251 - the one factory; its token is always explicit
-            self.address,
-            token=token,
-            session=self._session,
-            verify=self._verify,
-            timeout=self._timeout,
-            allow_redirects=False,
-            adapter=_MappingAdapter,
-        )
-
-
-class _MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac ships no types
+class MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac ships no types
     """Sends hvac's requests. Answers are JSON objects; anything else is raised as one of Stint's errors."""
 
     def request(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
+        """Send a request of hvac, and return the body of the answer; {} if it is empty."""
         # Raised outside the except block: the driver's error holds the request with its token and body.
         try:
             response = hvac.adapters.RawAdapter.request(self, method, url, **{**kwargs, "raise_exception": False})
@@ -112,6 +47,22 @@ class _MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac 
         if body is None:
             raise VaultUnavailableError(f"{self.base_uri} does not answer as a Vault does.")
         return body
+
+
+def check_address(address: str) -> str:
+    """Return a server's address without a slash at its end.
+
+    Raises:
+        ConfigError: it is none, or contains credentials, a query or a fragment.
+    """
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or "@" in address or "?" in address or "#" in address:
+        raise ConfigError("VAULT_ADDR: not an http or https address without credentials.")
+    return address.rstrip("/")
 
 
 def check_token(token: str, address: str = "") -> None:
@@ -149,17 +100,6 @@ def error_text(error: VaultError) -> str:
     lines = ["Error making API request.", "", f"URL: {error.method} {urlsplit(error.url).path}"]
     lines += [f"Code: {error.code}. Errors:", "", *(f"* {line}" for line in error.errors)]
     return "\n".join(lines)
-
-
-def _check_address(address: str) -> str:
-    try:
-        parts = urlsplit(address)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or "@" in address or "?" in address or "#" in address:
-        raise ConfigError("VAULT_ADDR: not an http or https address without credentials.")
-    return address.rstrip("/")
 
 
 def _json_object(response: requests.Response) -> dict[str, Any] | None:
