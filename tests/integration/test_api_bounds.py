@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 
 from stint.vault.setup import client_token
 from tests.support.api_bench import SEALED, ApiProcess, service_environ
+from tests.support.certificates import authority, certificate
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, running
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 MIB = 1 << 20
 JOB = "/v1/api/job"
@@ -83,8 +85,8 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
             return b""
 
 
-def head(http: httpx.AsyncClient, length: int, *lines: str) -> bytes:
-    token = f"X-Auth-Token: {http.headers['X-Auth-Token']}"
+def head(http: httpx.AsyncClient, length: int, *lines: str, token: str = "") -> bytes:
+    token = f"X-Auth-Token: {token or http.headers['X-Auth-Token']}"
     return "\r\n".join(
         [f"POST {JOB} HTTP/1.1", "Host: api", token, f"Content-Length: {length}", *lines, "", ""]
     ).encode()
@@ -129,11 +131,12 @@ async def test_large_submissions_at_the_same_time_stay_within_the_bound(start: S
     assert most < 640
 
 
-async def test_bytes_count_as_they_come_and_are_given_back(start: Start) -> None:
+async def test_bytes_count_as_they_come_and_are_given_back(start: Start, openbao: OpenBao) -> None:
     piece = b'{"content": "' + b"x" * (28 * MIB)
     async with start() as (process, http), Sockets() as sockets:
         for _ in range(2):
-            await sockets.send(process, head(http, 29 * MIB), piece)
+            other = await client_token(openbao.address, openbao.root_token)
+            await sockets.send(process, head(http, 29 * MIB, token=other), piece)
         large = b'{"content": "' + b"x" * (10 * MIB)
         answer = await becomes(http, large, 503)
         assert "as many bytes of requests as it may" in answer.json()["error"]
@@ -142,6 +145,17 @@ async def test_bytes_count_as_they_come_and_are_given_back(start: Start) -> None
         assert (await http.post(JOB, json=BODY)).status_code == 200, "a small one finds room"
         await sockets.aclose()
         await becomes(http, large, 400)
+
+
+async def test_one_caller_leaves_room_for_the_largest_request_of_another(start: Start, openbao: OpenBao) -> None:
+    large = b'{"content": "' + b"x" * (28 * MIB)
+    async with start() as (process, http), Sockets() as sockets:
+        await sockets.send(process, head(http, 29 * MIB), large)
+        refused = await becomes(http, large, 503)
+        assert "as many bytes of this caller's requests as it may" in refused.json()["error"]
+        assert refused.headers["Retry-After"] == "5"
+        http.headers["X-Auth-Token"] = await client_token(openbao.address, openbao.root_token)
+        assert (await http.post(JOB, content=large)).status_code == 400
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
@@ -195,6 +209,76 @@ async def test_a_body_that_comes_too_slowly_is_not_waited_for_but_a_steady_one_i
         assert b"HTTP/1.1 408 " in await rest(slow[0])
         assert (await steady[0].readline()).startswith(b"HTTP/1.1 200 ")
         await asyncio.gather(*tasks)
+
+
+async def test_a_whole_body_has_its_time_however_steadily_it_comes(start: Start) -> None:
+    async with start(**SHORT, STINT_BODY_TIMEOUT="1.5") as (process, http), Sockets() as sockets:
+        reader, writer = await sockets.send(process, head(http, 30 * MIB))
+        answer = asyncio.create_task(rest(reader))
+        while not answer.done():
+            writer.write(bytes(10_000))
+            await asyncio.sleep(0.05)  # the pace is what is tested
+    assert b"HTTP/1.1 408 " in await answer
+    assert b"did not come in time" in await answer
+
+
+@pytest.fixture
+async def tls(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[ApiProcess]:
+    """An API that serves TLS to two connections at a time, one second each to agree on it."""
+    folder = authority(tmp_path / "certificates")
+    certificate(folder, "server-", "subjectAltName = IP:127.0.0.1")
+    environ = await service_environ(nats.url, openbao)
+    environ |= {"STINT_TLS_CERT": str(folder / "server-cert.pem"), "STINT_TLS_KEY": str(folder / "server-key.pem")}
+    environ |= {"STINT_HOST": "127.0.0.1", "STINT_REQUEST_TIMEOUT": "1", "STINT_CONNECTIONS": "2"}
+    async with running(process := ApiProcess(tmp_path / "api", environ=environ, ca=str(folder / "ca.pem"))):
+        yield process
+
+
+async def test_connections_count_and_are_timed_before_tls_is_agreed_on(tls: ApiProcess) -> None:
+    verify = ssl.create_default_context(cafile=tls.ca)
+    async with Sockets() as sockets, httpx.AsyncClient(verify=verify, base_url=tls.url, trust_env=False) as http:
+
+        async def answered() -> bool:
+            try:
+                return (await http.get("/healthz")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(answered)  # the connection that looked whether it is ready has gone
+        await http.aclose()
+        silent = [await sockets.send(tls) for _ in range(2)]
+        third, _ = await sockets.send(tls)
+        assert await rest(third) == b"", "closed at once"
+        async with asyncio.timeout(20):
+            assert [await rest(reader) for reader, _ in silent] == [b"", b""]
+    async with httpx.AsyncClient(verify=verify, base_url=tls.url, trust_env=False) as http:
+        assert (await http.get("/healthz")).status_code == 200
+
+
+# --- what is said of it ---------------------------------------------------------------------------------------------
+
+
+async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> None:
+    async with start(**SHORT, STINT_CONNECTIONS="2") as (process, http), Sockets() as sockets:
+        late, _ = await sockets.send(process, b"GET /healthz HTTP/1.1\r\nX-Half: ")
+        refused, _ = await sockets.send(process)
+        assert b"HTTP/1.1 503 " in await rest(refused)
+        assert b"HTTP/1.1 408 " in await rest(late)
+        slow, _ = await sockets.send(process, head(http, 1000), b"{")
+        assert b"HTTP/1.1 408 " in await rest(slow)
+        _, left = await sockets.send(process, head(http, 1000), b"{")
+        left.close()
+
+        def shown() -> list[tuple[str, str, int]]:
+            lines = [json.loads(line) for line in process.log.splitlines() if line.startswith("{")]
+            found = [line for line in lines if line["event"] == "request"]
+            return [
+                (line["method"], line["route"], line["status"]) for line in found if line["status"] not in {200, 503}
+            ]
+
+        await until_true(lambda: len(shown()) >= 3)
+        assert shown() == [("", "", 408), ("POST", JOB, 408), ("POST", JOB, 499)]
+        assert '"status": 503' in process.log
 
 
 async def test_the_rest_of_a_refused_body_is_not_read_for_ever(start: Start) -> None:

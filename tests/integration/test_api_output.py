@@ -11,16 +11,16 @@ import httpx
 import msgspec
 import pytest
 
-from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.subjects import queue_token
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from stint.jetstream.stream import BATCH, BATCH_BYTES
+from stint.vault.adapter import Edge
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
 from tests.integration.test_api_process import becomes, submitted
-from tests.support import events
+from tests.support import events, outputs
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
@@ -77,24 +77,19 @@ class Writer:
         self.job_id = job_id
         self.path = f"{JOBS}/{job_id}"
         self._bench = bench
-        self._number = self._offset = self._sequence = 0
+        self._output = outputs.Writer(JetStreamOutput(bench.broker), TOKEN, self.job_id)
 
     async def write(self, *pieces: tuple[str, bytes]) -> None:
-        output = JetStreamOutput(self._bench.broker)
         for stream, data in pieces:
-            self._number += 1
-            digest = f"{self._number}"
-            chunk = Chunk(number=self._number, offset=self._offset, stream=stream, digest=digest, data=data)
-            self._sequence = await output.append(TOKEN, self.job_id, chunk, after=self._sequence)
-            self._offset += len(data)
+            await self._output.write(data, stream)
 
     async def facts(self, *facts: Any) -> None:
         for fact in facts:
             await self._bench.log.append(TOKEN, self.job_id, fact)
 
     async def end(self) -> None:
-        counted = {"chunks": self._number, "output_bytes": self._offset}
-        await self.facts(msgspec.structs.replace(events.ended(), output_complete=True, **counted))
+        ended = msgspec.structs.replace(events.ended(), output_complete=True)
+        await self.facts(self._output.counted(ended))
 
     async def get(self, **params: str) -> dict[str, Any]:
         answer = await self._bench.http.get(self.path, params=params)
@@ -110,8 +105,8 @@ class Writer:
 
 
 @asynccontextmanager
-async def bench_on(nats: NatsProcess, openbao: OpenBao, folder: Path) -> AsyncIterator[Bench]:
-    environ = await service_environ(nats.url, openbao)
+async def bench_on(nats: NatsProcess, openbao: OpenBao, folder: Path, **settings: str) -> AsyncIterator[Bench]:
+    environ = await service_environ(nats.url, openbao) | settings
     headers = {"X-Auth-Token": await client_token(openbao.address, openbao.root_token)}
     async with (
         running(server := ApiProcess(folder / "api", environ=environ)),
@@ -288,9 +283,10 @@ async def listed(http: httpx.AsyncClient, total: int) -> None:
     await until(lambda: http.get(JOBS), lambda answer: answer.json()["total"] == total)
 
 
-async def keep(pieces: AsyncIterator[bytes], kept: list[bytes]) -> None:
+async def keep(pieces: AsyncIterator[bytes], kept: list[bytes], *, pause: float = 0) -> None:
     async for piece in pieces:
-        kept.append(piece)  # noqa: PERF401 - what came before the break stays
+        kept.append(piece)
+        await asyncio.sleep(pause)
 
 
 def digest(data: bytes) -> str:
@@ -342,3 +338,33 @@ async def test_an_answer_breaks_off_with_nats(nats_process: NatsProcess, openbao
         await becomes(bench.http, f"{writer.path}/output", 200)
         assert digest(await writer.raw()) == digest(b"".join(data for _, data in large_pieces(SOCKETS)))
         assert "Traceback" not in bench.server.log
+
+
+async def test_a_client_that_reads_nothing_is_cut_off(
+    nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
+) -> None:
+    settings = {"STINT_SEND_TIMEOUT": "1", "STINT_STREAMS": "1"}
+    async with bench_on(nats, openbao, tmp_path, **settings) as bench:
+        path = f"{large.path}/output"
+        async with bench.http.stream("GET", path) as answer:
+            pieces = answer.aiter_raw()
+            await anext(pieces)
+            assert (await bench.http.get(path)).status_code == 429
+            whole = await until(lambda: bench.http.get(path), lambda other: other.status_code == 200)
+            assert whole.num_bytes_downloaded == LARGE
+            with pytest.raises(httpx.RemoteProtocolError):
+                await keep(pieces, [])
+
+
+async def test_a_large_answer_breaks_off_with_its_callers_token(
+    nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
+) -> None:
+    async with bench_on(nats, openbao, tmp_path) as bench:
+        token = await client_token(openbao.address, openbao.root_token)
+        async with bench.http.stream("GET", large.path, headers={"X-Auth-Token": token}) as answer:
+            pieces = answer.aiter_raw()
+            begun = [await anext(pieces)]
+            await Edge(openbao.address).call(openbao.root_token, lambda c: c.auth.token.revoke(token))
+            with pytest.raises(httpx.RemoteProtocolError):
+                await keep(pieces, begun, pause=0.02)  # it still reads at the next check
+        assert sum(map(len, begun)) < LARGE

@@ -12,9 +12,9 @@ from stint.core.codec import encode
 from stint.core.job import TERMINAL, State
 from stint.core.view import NEVER, JobView
 from stint.ports import StoredView
-from stint.process.background import Background, Part
+from stint.process.background import Background, Part, cancel
 from stint.testing import MemoryViews
-from stint_api.read.index import Counts, ListIndex, _Views
+from stint_api.read.index import SLICE, Counts, ListIndex, _Views
 from tests.support.views import job_view
 
 RETENTION = timedelta(hours=6)
@@ -89,17 +89,42 @@ async def test_a_view_that_cannot_be_read_is_left_out_and_counted(changes: dict[
     index = ListIndex(views, connected=_at_once, retention=RETENTION, now=lambda: NOW)
     async with Background(Part(name="index", run=index.run, missing="The list.")).running():
         await index.ready.wait()
-        assert list(index.jobs()) == [good]
+        assert await index.jobs(every) == [good]
         assert index.counts() == Counts(by_status={State.QUEUED: 1}, queues=1, held=0, unreadable=1)
         await views.put(bad.job_id, encode(bad), revision=3, ttl=None)
         async with asyncio.timeout(5):
             while index.counts().unreadable:  # noqa: ASYNC110 - nobody says when a change was taken in
                 await asyncio.sleep(0)
-        assert list(index.jobs()) == [bad, good]
+        assert await index.jobs(every) == [bad, good]
+
+
+async def test_a_long_list_lets_others_have_their_turn() -> None:
+    views = MemoryViews()
+    for number in range(10 * SLICE):
+        job = msgspec.structs.replace(job_view(0), job_id=f"{number:024x}")
+        await views.put(job.job_id, encode(job), revision=0, ttl=None)
+    index, turns = ListIndex(views, connected=_at_once, retention=RETENTION, now=lambda: NOW), 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with Background(Part(name="index", run=index.run, missing="The list.")).running():
+        await index.ready.wait()
+        other = asyncio.create_task(take_turns())
+        assert len(await index.jobs(every)) == 10 * SLICE
+        await cancel(other)
+    assert turns >= 9
 
 
 async def _at_once() -> None:
     return
+
+
+def every(_job: JobView) -> bool:
+    return True
 
 
 def test_counting_takes_the_same_time_however_many_jobs_there_are() -> None:

@@ -1,26 +1,30 @@
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.msg import Msg
 from starlette.responses import Response
 from starlette.types import Message
 
-from stint.core.chain import Chunk
+from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.job import fold
 from stint.core.view import JobView, view
+from stint.jetstream import Broker
 from stint.testing import MemoryOutput
 from stint_api.errors import JsonAnswer, RefusalError
 from stint_api.read import output
 from stint_api.read.output import CHUNK_COST, KEPT, Snapshot
-from stint_api.read.runners import summary
+from stint_api.read.runners import REMEMBERED, JetStreamRunnerReports, summary
 from stint_api.routes import documents
-from stint_api.web.streaming import PIECE, WHOLE, answer
+from stint_api.web.bounds import OpenStreams
+from stint_api.web.streaming import PIECE, WHOLE, Stream, answer
 from tests.support import events
 
 ID = "0" * 24
@@ -39,12 +43,11 @@ class Store(MemoryOutput):
 
     async def write(self, *pieces: Piece) -> None:
         last = await self.last(events.TOKEN, ID)
-        number, offset, sequence = (last.number, last.offset + len(last.data), last.sequence) if last else (0, 0, 0)
+        chain, sequence = (Chain.through(last), last.sequence) if last else (Chain(), 0)
         for stream, data in pieces:
-            number += 1
-            chunk = Chunk(number=number, offset=offset, stream=stream, digest=str(number), data=data)
+            offset, chain = chain.size, chain.add(data)
+            chunk = Chunk(number=chain.chunks, offset=offset, stream=stream, digest=chain.digest, data=data)
             sequence = await self.append(events.TOKEN, ID, chunk, after=sequence)
-            offset += len(data)
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         self.reads += 1
@@ -62,6 +65,10 @@ class Store(MemoryOutput):
 
     def lose_first(self) -> None:
         del self._chunks[events.TOKEN, ID][0]
+
+    def damage(self, place: int, **changes: Any) -> None:
+        chunks = self._chunks[events.TOKEN, ID]
+        chunks[place] = msgspec.structs.replace(chunks[place], **changes)
 
     async def snapshot(self) -> Snapshot:
         return await Snapshot.take(self, events.TOKEN, ID)
@@ -250,6 +257,36 @@ async def test_passes_that_differ_are_an_error() -> None:
         await raw(snapshot)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"data": b"B"}, {"digest": "0" * 64}, {"offset": 0}, {"number": 1}],
+    ids=lambda changes: next(iter(changes)),
+)
+async def test_a_chunk_that_does_not_continue_the_chain_of_digests_is_an_error(changes: dict[str, Any]) -> None:
+    store = await stored(("stdout", b"a"), ("stdout", b"b"), ("stdout", b"c"))
+    store.damage(1, **changes)
+    with pytest.raises(RefusalError, match="does not continue the chain") as caught:
+        await body(running_job(), await store.snapshot())
+    assert caught.value.code == 500
+
+
+async def test_the_rest_of_output_that_lost_a_chunk_is_shown_as_not_complete() -> None:
+    store = await stored(("stdout", b"a"), ("stdout", b"b"), ("stdout", b"c"))
+    store.lose_first()
+    found = await body(ended_job(output_bytes=3), await store.snapshot())
+    assert (found["output"], found["output_complete"]) == ("bc", False)
+
+
+async def test_a_large_answer_gets_its_place_back_at_its_end() -> None:
+    streams = OpenStreams(1)
+    large = partial(Stream, closed=streams.enter("me"))
+    with pytest.raises(RefusalError):
+        streams.enter("me")
+    streams.enter("another")()
+    await sent(await answer(pieces_of(b"a" * WHOLE, b"b"), media_type="x/y", large=large))
+    streams.enter("me")
+
+
 # --- the answer -------------------------------------------------------------------------------------------------------
 
 
@@ -355,3 +392,26 @@ def test_an_engine_counts_once_however_many_runners_use_it() -> None:
 @pytest.mark.parametrize("junk", [None, "7", [], float("nan"), float("inf"), 1e300, {"a": 1}])
 def test_junk_in_a_report_counts_nothing(junk: object) -> None:
     assert summary([{"images": junk}, {"images": 2}])["images"] == "2"
+
+
+class RunnersOnly(Broker):
+    """A broker that only knows one runner, and counts who asks."""
+
+    def __init__(self) -> None:
+        super().__init__("nats://127.0.0.1:1")
+        self.asked = 0
+
+    async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
+        assert (stream, request["batch"]) == ("KV_runners", 1000)
+        self.asked += 1
+        await asyncio.sleep(0)
+        return [Msg(self.client, data=b'{"images": %d}' % self.asked), Msg(self.client, data=b"[]")]
+
+
+async def test_runners_are_asked_for_once_a_second_however_many_ask() -> None:
+    broker, now = RunnersOnly(), 1.0
+    reports = JetStreamRunnerReports(broker, monotonic=lambda: now)
+    assert await asyncio.gather(*(reports.read() for _ in range(9))) == [[{"images": 1}]] * 9
+    assert await reports.read() == [{"images": 1}]
+    now += REMEMBERED
+    assert await reports.read() == [{"images": 2}]

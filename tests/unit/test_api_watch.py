@@ -9,7 +9,7 @@ import pytest
 from stint.core.errors import VaultUnavailableError
 from stint_api.errors import RefusalError
 from stint_api.middleware import watch
-from stint_api.middleware.watch import while_allowed
+from stint_api.middleware.watch import unless_refused, while_allowed
 
 AWAY = VaultUnavailableError("Vault at http://10.0.0.5:8200 is not reachable.")
 REFUSAL = RefusalError(HTTPStatus.FORBIDDEN, "It may not.")
@@ -89,5 +89,16 @@ async def test_a_stream_that_nobody_watches_any_more_ends() -> None:
             await _rest(stream)
 
 
+async def test_an_answer_breaks_off_once_its_caller_was_refused() -> None:
+    answer = unless_refused(endless(asyncio.Event()), Checks(AWAY, None, REFUSAL))
+    async with asyncio.timeout(10):
+        with pytest.raises(RefusalError, match="It may not"):
+            await _rest(answer)
+
+
 async def _rest(stream: AsyncGenerator[bytes, None]) -> list[bytes]:
-    return [piece async for piece in stream]
+    found = []
+    async for piece in stream:
+        found.append(piece)
+        await asyncio.sleep(0)
+    return found

@@ -1,6 +1,5 @@
 """The API's composition root."""
 
-import ssl
 import sys
 import time
 from datetime import timedelta
@@ -9,7 +8,6 @@ from typing import Final
 
 import structlog
 
-from stint.core.errors import ConfigError
 from stint.jetstream import (
     Access,
     Broker,
@@ -26,7 +24,7 @@ from stint.vault import AppRoleSession, Vault
 from stint_api.app import Parts, create_app, utc_now
 from stint_api.read.index import ListIndex
 from stint_api.read.runners import JetStreamRunnerReports
-from stint_api.web.server import listen, serve, write_port
+from stint_api.web.server import listen, serve, tls_context, write_port
 
 log = structlog.get_logger()
 
@@ -40,7 +38,7 @@ def main() -> int:
 
 
 async def _serve(settings: ApiSettings) -> None:
-    _check_certificate(settings)
+    tls_context(settings)  # a wrong certificate is told before anything else
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.api_role_id, settings.api_secret_id.get_secret_value())
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="stint-api")
@@ -100,15 +98,6 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         ),
         monotonic=time.monotonic,
     )
-
-
-def _check_certificate(settings: ApiSettings) -> None:
-    if not settings.tls_cert:
-        return
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError):
-        raise ConfigError("STINT_TLS_CERT, STINT_TLS_KEY: not a readable certificate and its key.") from None
 
 
 if __name__ == "__main__":

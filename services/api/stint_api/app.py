@@ -32,6 +32,7 @@ from stint_api.routes.dependencies import Services
 from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.models import VaultInfoBody
 from stint_api.routes.responses import ANY_ERROR
+from stint_api.submit.body import MAX_BYTES
 from stint_api.submit.sealing import Sealer
 from stint_api.submit.storing import PATIENCE, Store
 from stint_api.submit.submitter import Submitter
@@ -150,7 +151,7 @@ def _services(parts: Parts, auth: Authenticator, metrics: Metrics) -> Services:
             now=parts.now,
             new_job_id=parts.new_job_id,
         ),
-        request_bytes=RequestBytes(parts.request_bytes),
+        request_bytes=RequestBytes(parts.request_bytes, largest=MAX_BYTES),
         streams=OpenStreams(parts.streams),
         jobs=Jobs(
             log=parts.log,

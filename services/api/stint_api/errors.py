@@ -21,6 +21,8 @@ from stint.core.errors import (
 
 INVALID_REQUEST: Final = "Invalid request."
 NO_VAULT: Final = "Vault is not reachable or does not answer."
+CLIENT_LEFT: Final = 499
+"""For the access log, where web servers use it as well: the client left before its answer. Nobody receives it."""
 _TITLES: Final[Mapping[int, str]] = {
     400: "Invalid job request.",
     403: "Permission Denied.",
@@ -30,6 +32,7 @@ _TITLES: Final[Mapping[int, str]] = {
     410: "Gone.",
     413: "Too Large.",
     429: "Too Many Requests.",
+    CLIENT_LEFT: "Client Closed Request.",
     500: "Internal Error.",
     503: "Service Unavailable.",
 }
@@ -83,6 +86,11 @@ class JsonAnswer(JSONResponse):
         """Lone surrogates, which no encoding has, become `?`."""
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return f"{text.translate(_ESCAPES)}\n".encode(errors="replace")
+
+
+def client_left() -> RefusalError:
+    """The client left while it still sent its request."""
+    return RefusalError(CLIENT_LEFT, "the body is not complete")
 
 
 def not_found() -> RefusalError:

@@ -11,8 +11,8 @@ from stint.ports import Place
 
 BATCH: Final = 256
 """Messages that one read asks for."""
-BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Bytes that one read asks for."""
+BATCH_BYTES: Final = 512 * 1024
+"""Bytes that one read asks for, and that are held while the reader waits, as for a slow client."""
 
 
 class Stream:

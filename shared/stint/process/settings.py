@@ -96,13 +96,17 @@ class ApiSettings(Settings):
     request_bytes: Annotated[Bytes, Field(ge=30 * 2**20)] = 64 * 2**20
     """Bytes of request bodies in memory at a time, at least `30m`; beyond, a submission gets a 503 (`Retry-After`)."""
     request_timeout: Seconds = 10.0
-    """Seconds within which a request's head must arrive; also the interval in which its body's rate is measured."""
+    """Seconds for a TLS handshake, and for a request's head; also the interval in which its body's rate is measured."""
+    body_timeout: Seconds = 300.0
+    """Seconds within which a request's whole body must arrive; a slower request gets a 408."""
+    send_timeout: Seconds = 60.0
+    """Interval in which it is measured how fast a client reads its answer; it is cut off below `STINT_BODY_RATE`."""
     body_rate: Annotated[float, Field(ge=0, le=10**9)] = 1000.0
     """Bytes a second with which a request's body must arrive at least; a slower request gets a 408. 0 is no limit."""
     connections: Annotated[int, Field(ge=1, le=10**6)] = 512
-    """Connections at a time; more get a 503 with `Retry-After`. The process needs about 50 more file descriptors."""
+    """Connections at a time; more get a 503, or with TLS are closed. The process needs 50 file descriptors more."""
     streams: Annotated[int, Field(ge=1, le=10**6)] = 100
-    """Event streams that one caller may have open; more get a 429 with `Retry-After`."""
+    """Event streams and answers over 1 MiB that one caller may have open; more get a 429 with `Retry-After`."""
 
     @model_validator(mode="after")
     def _both_tls_files(self) -> Self:

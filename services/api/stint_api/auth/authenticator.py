@@ -104,14 +104,15 @@ class Authenticator:
             limited=found.num_uses != 0,
         )
 
-    async def require(self, identity: Identity, action: Action, qname: str) -> None:
-        """Return if the caller may do this in this queue.
+    async def require(self, identity: Identity, action: Action, *qnames: str) -> None:
+        """Return if the caller may do this in these queues.
 
         Raises:
             RefusalError: it may not.
         """
-        if qname not in await self.allowed(identity, action, [qname]):
-            raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, qname))
+        allowed = await self.allowed(identity, action, qnames)
+        if refused := [qname for qname in qnames if qname not in allowed]:
+            raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, refused[0]))
 
     async def allowed(self, identity: Identity, action: Action, qnames: Collection[str]) -> Collection[str]:
         """Those of the queues in which the caller may do this.
@@ -127,7 +128,7 @@ class Authenticator:
             found |= await self._capabilities(identity, asked[first : first + PATHS_AT_A_TIME])
         return {qname for qname, path in paths.items() if found[path] & {action.capability, "root"}}
 
-    async def check_again(self, identity: Identity, action: Action, qname: str) -> None:
+    async def check_again(self, identity: Identity, action: Action, *qnames: str) -> None:
         """Return if the caller might still begin what it began. Costs the token no use.
 
         Raises:
@@ -135,9 +136,9 @@ class Authenticator:
             VaultUnavailableError: nobody can say.
         """
         if self._by_policy:
-            await self.require(identity, action, qname)
+            await self.require(identity, action, *qnames)
         elif identity.limited:
-            await self._capabilities(identity, [action.path(qname)])
+            await self._capabilities(identity, [action.path(qnames[0])])
         else:
             await self._lookups.fresh(identity.token)
 

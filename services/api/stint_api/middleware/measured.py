@@ -9,6 +9,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stint_api.auth.authenticator import Identity
+from stint_api.errors import CLIENT_LEFT
+from stint_api.web.connections import REFUSED
 from stint_api.web.paths import routes_at
 
 UNKNOWN_PATH: Final = "unknown"
@@ -43,7 +45,7 @@ class Measured:
         self._tell = tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, and measure the answer. An error that escapes is a 500 to the client; no answer is not told."""
+        """Hand on, and measure the answer. An error that escapes is a 500 to the client; no answer is `CLIENT_LEFT`."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -57,12 +59,12 @@ class Measured:
 
         try:
             await self._app(scope, receive, watch)
-        except Exception:
+        except BaseException:
             code = code or HTTPStatus.INTERNAL_SERVER_ERROR
             raise
         finally:
-            if code:
-                self._answered(scope, int(code), time.perf_counter() - begin)
+            code = scope.get("state", {}).get(REFUSED) or code or CLIENT_LEFT
+            self._answered(scope, int(code), time.perf_counter() - begin)
 
     def _answered(self, scope: Scope, code: int, seconds: float) -> None:
         answered = Answered(

@@ -1,4 +1,4 @@
-"""The caller of a stream is checked again for as long as the stream lasts."""
+"""The caller of a stream, or of a large answer, is checked again for as long as it lasts."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -60,6 +60,19 @@ async def while_allowed(
             yield piece
     if watch.refusal is not None:
         yield sse.event("refused", {"status": watch.refusal.title, "error": watch.refusal.sentence})
+
+
+async def unless_refused(pieces: AsyncGenerator[bytes, None], check: Check) -> AsyncGenerator[bytes, None]:
+    """The pieces of an answer, which breaks off when its caller is refused.
+
+    Raises:
+        RefusalError: the caller was refused.
+    """
+    async with _watching(check, asyncio.Event()) as watch, aclosing(pieces):
+        async for piece in pieces:
+            if watch.refusal is not None:
+                raise watch.refusal
+            yield piece
 
 
 @asynccontextmanager

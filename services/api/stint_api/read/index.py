@@ -21,6 +21,9 @@ log = structlog.get_logger()
 RETRY_PAUSE: Final = 1.0
 """Seconds between two attempts to follow the bucket."""
 
+SLICE: Final = 500
+"""Jobs that are looked at before other requests have their turn: about 0.7 ms."""
+
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -90,7 +93,9 @@ class _Views:
         )
 
     def __iter__(self) -> Iterator[JobView]:
-        return (self._by_job[job_id].job for _, job_id in self._order)
+        """As they stand now: a later change is not seen, but what was removed since is left out."""
+        found = (self._by_job.get(job_id) for _, job_id in self._order.copy())
+        return (entry.job for entry in found if entry is not None)
 
     def _put(self, job: JobView) -> None:
         entry = _Entry(-submitted_at(job).timestamp(), expires_at(job, self._retention), job)
@@ -140,13 +145,19 @@ class ListIndex:
         self._views: _Views | None = None
         self.ready = asyncio.Event()
 
-    def jobs(self) -> Iterator[JobView]:
-        """The jobs that can be seen, the last submitted first.
+    async def jobs(self, wants: Callable[[JobView], bool]) -> list[JobView]:
+        """Those of the jobs that can be seen which are wanted, the last submitted first.
 
         Raises:
             BrokerUnavailableError: the bucket was never read to its end yet.
         """
-        return iter(self._current())
+        found = list[JobView]()
+        for number, job in enumerate(self._current()):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+            if wants(job):
+                found.append(job)
+        return found
 
     def counts(self) -> Counts:
         """How the jobs stand that can be seen: takes the same time however many there are.

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-from stint.core.chain import Chunk
+import structlog
+
+from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerUnavailableError
 from stint.ports import OutputLog
 from stint_api.errors import RefusalError
+
+log = structlog.get_logger()
 
 STDOUT: Final = "stdout"
 STDERR: Final = "stderr"
@@ -30,6 +34,14 @@ def stream_of(chunk: Chunk) -> str:
     return STDERR if chunk.stream == STDERR else STDOUT
 
 
+class DamagedOutputError(RefusalError):
+    """Output that is not what the job's runner has stored."""
+
+    def __init__(self, number: int) -> None:
+        sentence = f"The stored output is damaged: chunk {number} does not continue the chain of digests."
+        super().__init__(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
+
+
 @dataclass
 class _Seen:
     """What one pass has seen."""
@@ -37,11 +49,19 @@ class _Seen:
     chunks: int = 0
     size: int = 0
     streams: set[str] = field(default_factory=set)
+    chain: Chain = field(default_factory=Chain)
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: Chunk) -> bool:
+        """Count the next chunk; false if it does not continue the chain of digests.
+
+        Behind missing chunks the chain begins anew: the rest of the output is shown, and is not complete.
+        """
+        missing = chunk.number > self.chain.chunks + 1
+        self.chain = Chain.through(chunk) if missing else self.chain.add(chunk.data)
         self.chunks += 1
         self.size += len(chunk.data)
         self.streams.add(stream_of(chunk))
+        return self.chain == Chain.through(chunk)
 
     @property
     def weight(self) -> int:
@@ -52,8 +72,9 @@ class _Seen:
 class Snapshot:
     """The chunks up to the last one there was when it was taken, in any number of passes that all give the same.
 
-    Every pass raises `BrokerUnavailableError` when NATS is away, and `RefusalError` when the output is deleted while
-    it is read. One that was deleted before anything of it was read is an empty one.
+    Every pass raises `BrokerUnavailableError` when NATS is away, `DamagedOutputError` where a chunk does not continue
+    the chain of digests, and `RefusalError` when the output is deleted while it is read. One that was deleted before
+    anything of it was read is an empty one.
     """
 
     def __init__(self, log: OutputLog, token: str, job_id: str, last: Chunk | None) -> None:
@@ -83,7 +104,9 @@ class Snapshot:
             return
         seen, kept = _Seen(), list[Chunk]()
         async for chunk in self._stored():
-            seen.add(chunk)
+            if not seen.add(chunk):
+                log.error("stored output is damaged", job=self._place[1], chunk=chunk.number)
+                raise DamagedOutputError(chunk.number)
             if seen.weight <= KEPT:
                 kept.append(chunk)
             else:

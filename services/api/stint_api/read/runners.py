@@ -1,7 +1,9 @@
 """What the runners report of themselves, from the KV bucket `runners`."""
 
+import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from stint.core.subjects import RUNNERS_BUCKET, kv_stream, kv_subject
@@ -19,6 +21,8 @@ WORDS: Final = ("architecture", "operating_system")
 
 BATCH: Final = 1000
 """Runners that are read at most."""
+REMEMBERED: Final = 1.0
+"""Seconds for which an answer counts: anybody may ask, without a token."""
 
 
 class RunnerReports(Protocol):
@@ -36,13 +40,24 @@ class RunnerReports(Protocol):
 class JetStreamRunnerReports:
     """See `RunnerReports`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._broker = broker
+        self._monotonic = monotonic
+        self._asking: asyncio.Task[Sequence[Mapping[str, Any]]] | None = None
+        self._good_until = 0.0
 
     async def read(self) -> Sequence[Mapping[str, Any]]:
-        """See `RunnerReports.read`."""
+        """See `RunnerReports.read`. Requests share one question to NATS, and its answer for `REMEMBERED` seconds."""
+        if self._asking is None or (self._asking.done() and self._monotonic() >= self._good_until):
+            self._asking = asyncio.create_task(self._ask(), name="runners")
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> Sequence[Mapping[str, Any]]:
         request = {"seq": 1, "next_by_subj": kv_subject(RUNNERS_BUCKET, ">"), "batch": BATCH}
-        messages = await self._broker.direct_get(kv_stream(RUNNERS_BUCKET), request)
+        try:
+            messages = await self._broker.direct_get(kv_stream(RUNNERS_BUCKET), request)
+        finally:
+            self._good_until = self._monotonic() + REMEMBERED
         return [report for message in messages if (report := _report(message.data)) is not None]
 
 

@@ -75,12 +75,14 @@ def idempotency_key(
     return read_key(keys or ())
 
 
-async def submission(request: Request, parts: ServicesOf) -> AsyncIterator[Submission]:
+async def submission(
+    request: Request, parts: ServicesOf, identity: Annotated[Identity, Depends(caller)]
+) -> AsyncIterator[Submission]:
     """The body. It is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds.
 
     Its bytes count towards the limit until the route returns.
     """
-    with parts.request_bytes.share() as share:
+    with parts.request_bytes.share(identity.caller) as share:
         yield parse_submission(await read_body(request, share), scanned=True)
 
 

@@ -1,6 +1,6 @@
 """The routes under /v1/api/job. Every caller of them has shown a valid token."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
@@ -9,18 +9,18 @@ from starlette.responses import Response
 
 from stint.core.subjects import queue_name, queue_token
 from stint.core.view import JobView, view
-from stint_api.auth.authenticator import READ, SUBMIT
+from stint_api.auth.authenticator import READ, SUBMIT, Identity
 from stint_api.errors import JsonAnswer
-from stint_api.middleware.watch import while_allowed
+from stint_api.middleware.watch import unless_refused, while_allowed
 from stint_api.read.live import LiveJob, Position
 from stint_api.read.output import Snapshot, stream_of
 from stint_api.routes import documents
-from stint_api.routes.dependencies import Caller, IdempotencyKey, ServicesOf, Submitted
+from stint_api.routes.dependencies import Caller, IdempotencyKey, Services, ServicesOf, Submitted
 from stint_api.routes.models import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmitBody, SubmittedBody
 from stint_api.routes.parameters import JobId, JobQuery, LastEventId, UnlessFalse
 from stint_api.routes.responses import Responses, content, errors
-from stint_api.web.bounds import CountedStream
-from stint_api.web.streaming import answer
+from stint_api.web.sse import event_stream
+from stint_api.web.streaming import Stream, answer
 
 PATH: Final = "/v1/api/job"
 _NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -73,7 +73,7 @@ async def submit(services: ServicesOf, caller: Caller, key: IdempotencyKey, subm
 @router.get("", response_model=ListBody)
 async def list_jobs(services: ServicesOf, caller: Caller, query: Annotated[JobQuery, Query()]) -> Response:
     """The jobs that the caller may read, newest first. The list may lag by a second."""
-    found = [job for job in services.index.jobs() if query.wants(job)]
+    found = await services.index.jobs(query.wants)
     readable = await services.auth.allowed(caller, READ, {job.qname for job in found})
     found = [job for job in found if job.qname in readable]
     page = found[query.skip : query.skip + query.limit]
@@ -82,7 +82,8 @@ async def list_jobs(services: ServicesOf, caller: Caller, query: Annotated[JobQu
     async def take(job: JobView) -> Snapshot | None:
         return await Snapshot.take(services.output, queue_token(job.qname), job.job_id) if query.output else None
 
-    return await _json(documents.several(page, take, rest, stdout_only=services.stdout_only))
+    document = documents.several(page, take, rest, stdout_only=services.stdout_only)
+    return await _json(document, _large(services, caller, *{job.qname for job in page}))
 
 
 @router.get("/{job_id}", response_model=JobBody, responses=_ONE)
@@ -95,10 +96,9 @@ async def get(
     """A job and its output so far; `?output=false` omits the output."""
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id)
-    if output:
-        return await _json(documents.one(view(job), stored, stdout_only=services.stdout_only))
-    shown = documents.as_stored(view(job), stored.size)
-    return await _json(documents.one(shown, None, stdout_only=services.stdout_only))
+    shown = view(job) if output else documents.as_stored(view(job), stored.size)
+    document = documents.one(shown, stored if output else None, stdout_only=services.stdout_only)
+    return await _json(document, _large(services, caller, queue_name(job.token)))
 
 
 @router.delete("/{job_id}", responses=_ONE)
@@ -134,7 +134,8 @@ async def get_output(
     """A job's output so far, as the bytes that it wrote; `?stream=stdout` or `stderr` selects one stream."""
     job = await services.jobs.find(caller, job_id)
     output = await Snapshot.take(services.output, job.token, job.job_id)
-    return await answer(_raw(output, stream), media_type=_BYTES, headers=_NOT_FOR_PAGES)
+    large = _large(services, caller, queue_name(job.token))
+    return await answer(_raw(output, stream), media_type=_BYTES, headers=_NOT_FOR_PAGES, large=large)
 
 
 @router.get("/{job_id}/events", response_class=Response, responses=_ONE | _STREAM_OF_EVENTS)
@@ -144,11 +145,21 @@ async def events(services: ServicesOf, caller: Caller, job_id: JobId, last_event
     position = Position.parse(last_event_id)
     live = LiveJob(services.jobs.log, services.output, job, position, render=documents.last_seen)
     check = partial(services.auth.check_again, caller, READ, queue_name(job.token))
-    return CountedStream(while_allowed(live.events, check, services.closing), services.streams, caller.caller)
+    return event_stream(while_allowed(live.events, check, services.closing), services.streams.enter(caller.caller))
 
 
-async def _json(pieces: AsyncGenerator[bytes, None]) -> Response:
-    return await answer(documents.line(pieces), media_type=JsonAnswer.content_type)
+def _large(services: Services, caller: Identity, *qnames: str) -> Callable[..., Stream]:
+    """Makes the stream of a large answer: one of those that a caller may have open, and for as long as it may read."""
+    check = partial(services.auth.check_again, caller, READ, *qnames)
+
+    def stream(pieces: AsyncGenerator[bytes, None], **options: Any) -> Stream:
+        return Stream(unless_refused(pieces, check), closed=services.streams.enter(caller.caller), **options)
+
+    return stream
+
+
+async def _json(pieces: AsyncGenerator[bytes, None], large: Callable[..., Stream]) -> Response:
+    return await answer(documents.line(pieces), media_type=JsonAnswer.content_type, large=large)
 
 
 async def _raw(output: Snapshot, stream: str | None) -> AsyncGenerator[bytes, None]:

@@ -46,7 +46,7 @@ KINDS: Final = (
     Kind(RefusalError(413, "The request is larger than 30 MiB."), "The request is too large."),
     Kind(
         RefusalError(429, "Vault takes no more requests at the moment: its rate limit is reached."),
-        "Vault takes no more requests for now, or the caller has too many event streams open.",
+        "Vault takes no more requests for now, or the caller has too many event streams and large answers open.",
     ),
     Kind(
         RefusalError(

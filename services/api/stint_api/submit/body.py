@@ -16,6 +16,7 @@ from stint.core.jsontext import Scanner, read_object
 from stint.core.limits import check_limits
 from stint.core.payload import MAX_CONTENT, JobPayload, convert, documented
 from stint.core.subjects import normalise_queue_name
+from stint_api.errors import client_left
 from stint_api.web.bounds import Share
 
 MAX_BYTES: Final = 30 * 1024 * 1024
@@ -106,9 +107,8 @@ async def read_body(request: Request, share: Share) -> bytes:
 
     Raises:
         TooLargeError: over the limit, as announced or as counted; the rest is left unread.
-        RefusalError: the API holds as many bytes of requests as it may.
-        UndecodableError: more complex than JSON may be here; or the client left before its end, and nobody reads the
-            answer.
+        RefusalError: the API holds as many bytes of requests as it may; or the client left.
+        UndecodableError: more complex than JSON may be here.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
@@ -124,7 +124,7 @@ async def read_body(request: Request, share: Share) -> bytes:
                 body += scanner.feed(piece[start : start + SLICE])
                 await asyncio.sleep(0)
     except ClientDisconnect:
-        raise UndecodableError("the body is not complete") from None
+        raise client_left() from None
     return bytes(body)
 
 

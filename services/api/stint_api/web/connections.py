@@ -1,10 +1,11 @@
-"""Connections that cannot be held for nothing: time limits on what clients send, and a limit on how many there are.
+"""Limits on connections: how many there are, and how long clients may take to send a request and to read its answer.
 
 Uvicorn bounds the size of a request's head, and the idle time between two requests. It waits for ever for the rest of a
-head or body that a client began to send; so the time limits are here.
+head or body that a client began to send, and for a client that does not read its answer. So those limits are here.
 """
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
@@ -27,20 +28,30 @@ LINGER: Final = 3
 """Times the request time-out for which the rest of a body is read, and thrown away, when its answer has been sent: a
 client that sends all before it reads gets its answer so."""
 
+REFUSED: Final = "refused"
+"""Key of a request's `state`: the status with which the connection itself answered it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
     """What each connection must keep to.
 
     Attributes:
-        connections: how many there may be.
-        timeout: seconds in which a request's head must come, and over which a body's rate is measured.
-        body_rate: the fewest bytes a second of a body; 0 is no limit.
+        connections: how many there may be, from the moment in which they are accepted.
+        timeout: seconds for a TLS handshake, seconds for a request's head, and the period over which a body's rate is
+            measured.
+        body_timeout: seconds for a whole body.
+        body_rate: the fewest bytes a second of a body, or of an answer that a client reads; 0 is no limit.
+        send_timeout: the period over which it is measured how much of its answer a client reads.
+        tls: of the server, None for plain HTTP.
     """
 
     connections: int
     timeout: float
+    body_timeout: float
     body_rate: float
+    send_timeout: float
+    tls: ssl.SSLContext | None = None
 
 
 def limited(limits: ConnectionLimits) -> type[H11Protocol]:
@@ -49,7 +60,7 @@ def limited(limits: ConnectionLimits) -> type[H11Protocol]:
 
 
 class _LimitedProtocol(H11Protocol):
-    """One connection. At most one of its timers runs: for a head, or for a body, that has not come whole yet."""
+    """One connection. One timer runs while a head or a body is incomplete, and another while an answer is unread."""
 
     limits: ClassVar[ConnectionLimits]
 
@@ -66,18 +77,60 @@ class _LimitedProtocol(H11Protocol):
         self._received = 0
         self._ours = False
         self._lingered = 0
+        self._body_began = self._head_began_at = 0.0
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._transports: list[asyncio.Transport] = []
+        self._early = bytearray()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Count it, and begin to wait for a request."""
+        """Count it, and begin to wait for a request, or first for TLS."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
+        # `pause_writing` is then called as soon as anything waits for the client to read it.
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._transports.append(transport)
+        full = len(self.connections) > self.limits.connections
+        if full and self.limits.tls:
+            transport.abort()  # an answer would need the handshake
+        elif full:
             sentence = "There are as many connections as there may be. Try again later."
             self._refuse(RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, sentence, retry_after=RETRY_AFTER))
+        elif self.limits.tls:
+            transport.pause_reading()
+            task = self.loop.create_task(self._start_tls(transport, self.limits.tls))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        else:
+            self._wait_for_head()
+
+    async def _start_tls(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
+        """Agree on TLS, and continue on the encrypted transport.
+
+        A listener with TLS of its own would call this protocol only after the handshake: until then nobody counts.
+        """
+        timeout = self.limits.timeout
+        encrypted: asyncio.Transport | None = None  # which it also is if the client leaves during the handshake
+        try:
+            encrypted = await self.loop.start_tls(
+                plain, self, context, server_side=True, ssl_handshake_timeout=timeout, ssl_shutdown_timeout=timeout
+            )
+        except OSError as error:
+            log.debug("no TLS connection", error=type(error).__name__)
+        if encrypted is None or plain.is_closing():
+            plain.abort()
+            self.connections.discard(self)
             return
+        super().connection_made(encrypted)
+        encrypted.set_write_buffer_limits(high=1, low=0)
+        self._transports.append(encrypted)
         self._wait_for_head()
+        if self._early:
+            self.data_received(bytes(self._early))
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent, and see what it still owes."""
+        if self.limits.tls and len(self._transports) == 1:
+            self._early += data  # it came with the end of the handshake, of which nobody has told this protocol yet
+            return
         if self.transport.is_closing():
             return
         self._received += len(data)
@@ -97,7 +150,26 @@ class _LimitedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._stop_timers()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Uvicorn's answer to what is no HTTP."""
+        if self.conn.our_state is h11.IDLE:
+            self._log_refusal(HTTPStatus.BAD_REQUEST)
+        super().send_400_response(msg)
+
+    def pause_writing(self) -> None:
+        """A part of an answer waits for its client."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """Nothing waits any more."""
+        super().resume_writing()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
@@ -108,6 +180,7 @@ class _LimitedProtocol(H11Protocol):
             self._head_timer = None
         if state is h11.SEND_BODY and self._body_timer is None:
             self._lingered = 0
+            self._body_began = self.loop.time()
             self._wait_for_body()
         elif state is not h11.SEND_BODY and self._body_timer is not None:
             self._body_timer.cancel()
@@ -120,6 +193,7 @@ class _LimitedProtocol(H11Protocol):
         self._head_timer = self._body_timer = None
 
     def _wait_for_head(self) -> None:
+        self._head_began_at = self.loop.time()
         self._head_timer = self.loop.call_later(self.limits.timeout, self._head_is_late)
 
     def _head_began(self) -> bool:
@@ -143,25 +217,50 @@ class _LimitedProtocol(H11Protocol):
 
     def _measure_body(self) -> None:
         self._body_timer = None
+        late = self.loop.time() - self._body_began > self.limits.body_timeout
         ours = self._ours or self._keeps_it_waiting()
         slow = not ours and self._received < self.limits.body_rate * self.limits.timeout
         self._lingered += self.cycle.response_complete
-        if self._lingered > LINGER or (slow and self.cycle.response_started):
+        if self._lingered > LINGER or ((late or slow) and self.cycle.response_started):
             self.transport.abort()
-        elif slow:
-            self._refuse(RefusalError(HTTPStatus.REQUEST_TIMEOUT, "The request's body comes too slowly."))
+        elif late or slow:
+            fault = "did not come in time" if late else "comes too slowly"
+            self._refuse(RefusalError(HTTPStatus.REQUEST_TIMEOUT, f"The request's body {fault}."))
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         else:
             self._wait_for_body()
 
+    def _unread(self) -> int:
+        return sum(transport.get_write_buffer_size() for transport in self._transports)
+
+    def _wait_for_reader(self) -> None:
+        self._send_timer = self.loop.call_later(self.limits.send_timeout, self._measure_reader, self._unread())
+
+    def _measure_reader(self, before: int) -> None:
+        """Nothing is written while the client is waited for, so that what is gone was read."""
+        if before - self._unread() < max(1, self.limits.body_rate * self.limits.send_timeout):
+            log.debug("connection closed", reason="The client does not read its answer.")
+            self.transport.abort()
+        else:
+            self._wait_for_reader()
+
     def _refuse(self, refusal: RefusalError) -> None:
         """Answer in the place of the application, and close."""
         log.debug("connection closed", reason=refusal.sentence)
         self._stop_timers()
+        if self.conn.our_state is h11.IDLE:
+            self._log_refusal(refusal.code)
+        else:
+            self.scope["state"][REFUSED] = refusal.code
         answer = error_answer(refusal)
         headers = [*self.server_state.default_headers, *answer.raw_headers, CLOSE_HEADER]
         head = h11.Response(status_code=refusal.code, headers=headers, reason=STATUS_PHRASES[refusal.code])
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    def _log_refusal(self, code: int) -> None:
+        """The access log's line of a request that no application sees."""
+        ms = round((self.loop.time() - self._head_began_at) * 1000, 1) if self._head_began_at else 0.0
+        log.info("request", method="", route="", status=int(code), ms=ms, who="")

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,22 @@ def listen(settings: ApiSettings) -> socket.socket:
     return listener
 
 
+def tls_context(settings: ApiSettings) -> ssl.SSLContext | None:
+    """The server's side of TLS, None if it serves plain HTTP.
+
+    Raises:
+        ConfigError: certificate or key cannot be read, or do not belong together.
+    """
+    if not settings.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError):
+        raise ConfigError("STINT_TLS_CERT, STINT_TLS_KEY: not a readable certificate and its key.") from None
+    return context
+
+
 def url_of(listener: socket.socket, settings: ApiSettings) -> str:
     """Where clients reach it."""
     host, port = listener.getsockname()[:2]
@@ -70,7 +87,12 @@ async def serve(
     `ending` ends it likewise.
     """
     limits = ConnectionLimits(
-        connections=settings.connections, timeout=settings.request_timeout, body_rate=settings.body_rate
+        connections=settings.connections,
+        timeout=settings.request_timeout,
+        body_timeout=settings.body_timeout,
+        body_rate=settings.body_rate,
+        send_timeout=settings.send_timeout,
+        tls=tls_context(settings),
     )
     config = uvicorn.Config(
         app,
@@ -80,8 +102,6 @@ async def serve(
         access_log=False,
         server_header=False,
         lifespan="on",
-        ssl_certfile=settings.tls_cert or None,
-        ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=GRACE,
     )
     server = Server(config)

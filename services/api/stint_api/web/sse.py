@@ -1,7 +1,7 @@
 """Server-Sent Events: their form, and the response that sends them."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
 from stint_api.web.streaming import Stream
@@ -16,10 +16,8 @@ def event(name: str, data: Mapping[str, Any], *, event_id: str = "") -> bytes:
     return f"event: {name}\n{ident}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
-class EventStream(Stream):
-    """Sends events as they come."""
-
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
-        # The header keeps proxies from collecting events before they pass them on.
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
+def event_stream(events: AsyncGenerator[bytes, None], closed: Callable[[], None]) -> Stream:
+    """The answer that sends events as they come. `closed` is called at its end."""
+    # The second header keeps proxies from collecting events before they pass them on.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(events, media_type="text/event-stream", headers=headers, closed=closed)

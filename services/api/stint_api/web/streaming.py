@@ -1,7 +1,7 @@
 """Answers whose body is made piece by piece, and ends with its client."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final
 
 import structlog
@@ -22,9 +22,18 @@ PIECE: Final = 64 * 1024
 class Stream(StreamingResponse):
     """Sends what a generator yields. As soon as the client is gone, the generator is closed."""
 
-    def __init__(self, pieces: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
+        closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`closed` is called when nothing more is sent."""
         super().__init__(pieces, headers=headers, media_type=media_type)
         self._pieces = pieces
+        self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Send until the generator ends or the client leaves.
@@ -39,6 +48,7 @@ class Stream(StreamingResponse):
         finally:
             await cancel(sending, leaving)
             await self._pieces.aclose()
+            self._closed()
         failure = None if sending.cancelled() else sending.exception()
         if isinstance(failure, StintError):
             log.warning("an answer broke off", error=failure.sentence)
@@ -47,14 +57,18 @@ class Stream(StreamingResponse):
 
 
 async def answer(
-    pieces: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str] | None = None
+    pieces: AsyncGenerator[bytes, None],
+    *,
+    media_type: str,
+    headers: Mapping[str, str] | None = None,
+    large: Callable[..., Stream] = Stream,
 ) -> Response:
-    """A small body as a whole, a large one as a stream. What fails before it is large is raised."""
+    """A small body as a whole, a large one as the stream that `large` makes. What fails before that is raised."""
     head = bytearray()
     async for piece in pieces:
         head += piece
         if len(head) > WHOLE:
-            return Stream(_joined(bytes(head), pieces), media_type=media_type, headers=headers or {})
+            return large(_joined(bytes(head), pieces), media_type=media_type, headers=headers or {})
     return Response(bytes(head), media_type=media_type, headers=headers)
 
 
