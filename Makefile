@@ -54,7 +54,7 @@ lint: venv ## style, types, layers; no package index named anywhere
 	scripts/check-addresses
 
 docs: venv ## write the generated references again, and build the documentation as a web site in site/
-	@for name in api_doc cli_doc settings_table state_machine; do $(BIN)/python -m scripts.$$name || exit; done
+	@$(BIN)/python -m scripts.references
 	@$(BIN)/mkdocs build --strict
 
 lock: venv ## rewrite requirements/*.txt from pyproject.toml; `make lock ARGS=--upgrade` takes newer versions

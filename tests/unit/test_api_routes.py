@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, HTTPException, Query
 from pydantic import BaseModel, Field
-from scripts.api_doc import application
+from scripts.references import application
 
 
 class Thing(BaseModel):

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts import api_doc, cli_doc
-from scripts.settings_table import settings
-from scripts.state_machine import diagram, document, events, replace_block, states
+from scripts import references
+from scripts.references import application, diagram, errors, events, fill, settings, states
 from typer import Context
 from typer.main import get_group
 
@@ -79,8 +78,8 @@ def broken_links(path: Path, text: str) -> Iterator[str]:
 # --- drawn from the code ------------------------------------------------------------------------------------------
 
 
-def test_the_state_machine_is_drawn_from_the_table_as_it_is() -> None:
-    assert document(text_of(STATE_MACHINE)) == text_of(STATE_MACHINE), "run python -m scripts.state_machine"
+def test_the_references_say_what_the_code_says() -> None:
+    assert [path.name for path, text in references.documents().items() if text_of(path) != text] == [], "run make docs"
 
 
 def test_the_diagram_holds_each_transition_once() -> None:
@@ -98,16 +97,13 @@ def test_every_state_and_event_is_explained() -> None:
 
 
 def test_the_settings_are_those_of_the_code() -> None:
-    assert replace_block(text_of(SETTINGS), "settings", settings()) == text_of(SETTINGS), (
-        "run python -m scripts.settings_table"
-    )
     names = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
     assert [name for name in sorted(names) if f"`{name}`" not in settings()] == []
 
 
 def test_a_block_without_its_marks_is_no_silent_success() -> None:
-    with pytest.raises(ValueError, match="0 blocks named other"):
-        replace_block("<!-- settings: x -->\n<!-- /settings -->", "other", "")
+    with pytest.raises(ValueError, match="other"):
+        fill("<!-- settings: x -->\n<!-- /settings -->", {"other": ""})
 
 
 def test_the_lease_times_are_those_of_the_code() -> None:
@@ -125,20 +121,12 @@ def test_the_lease_times_are_those_of_the_code() -> None:
         assert said in words
 
 
-def test_the_commands_are_described_as_they_are() -> None:
-    assert cli_doc.document() == text_of(CLI), "run python -m scripts.cli_doc"
-
-
 # --- the API ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def openapi() -> dict[str, Any]:
-    return api_doc.openapi()
-
-
-def test_the_api_is_described_as_it_is() -> None:
-    assert api_doc.document(text_of(API)) == text_of(API), "run python -m scripts.api_doc"
+    return application().openapi()
 
 
 def test_every_route_and_field_has_words(openapi: dict[str, Any]) -> None:
@@ -194,7 +182,7 @@ def test_examples_of_answers_are_whole(openapi: dict[str, Any]) -> None:
 
 def test_each_kind_of_error_has_a_row_and_an_example(openapi: dict[str, Any]) -> None:
     """A 400 is `Invalid request.` without a token, and `Invalid job request.` for what is wrong in it."""
-    rows = re.findall(r"^\| (\d{3}) \| `([^`]+)` \| (.+) \|$", api_doc.errors(openapi), re.MULTILINE)
+    rows = re.findall(r"^\| (\d{3}) \| `([^`]+)` \| (.+) \|$", errors(openapi), re.MULTILINE)
     said = {(int(code), status): when for code, status, when in rows}
     assert {status for code, status in said if code == 400} == {"Invalid request.", "Invalid job request."}
     assert "token" in said[400, "Invalid request."]
