@@ -16,7 +16,7 @@ from stint.core.subjects import queue_token
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from stint.jetstream.stream import BATCH, BATCH_BYTES
-from stint.vault.adapter import Edge
+from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
 from tests.integration.test_api_process import becomes, submitted
@@ -364,7 +364,7 @@ async def test_a_large_answer_breaks_off_with_its_callers_token(
         async with bench.http.stream("GET", large.path, headers={"X-Auth-Token": token}) as answer:
             pieces = answer.aiter_raw()
             begun = [await anext(pieces)]
-            await Edge(openbao.address).call(openbao.root_token, lambda c: c.auth.token.revoke(token))
+            await Vault(openbao.address).call(openbao.root_token, lambda c: c.auth.token.revoke(token))
             with pytest.raises(httpx.RemoteProtocolError):
                 await keep(pieces, begun, pause=0.02)  # it still reads at the next check
         assert sum(map(len, begun)) < LARGE

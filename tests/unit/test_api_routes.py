@@ -1,5 +1,8 @@
 """An ordinary route that somebody adds behaves as the others do, and stands in the document."""
 
+import base64
+import hashlib
+import re
 from typing import Annotated
 
 import httpx
@@ -7,6 +10,8 @@ import pytest
 from fastapi import APIRouter, FastAPI, HTTPException, Query
 from pydantic import BaseModel, Field
 from scripts.references import application
+
+from stint_api.routes.docs import DOCUMENT
 
 
 class Thing(BaseModel):
@@ -62,6 +67,28 @@ async def test_what_it_raises_is_the_contracts_error_body(http: httpx.AsyncClien
 async def test_another_method_is_told_its_own(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/api/things/1")
     assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "GET", b"")
+
+
+async def test_the_page_at_docs_loads_only_what_is_here(http: httpx.AsyncClient) -> None:
+    page = await http.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    loaded = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)""", page.text)
+    assert loaded == [
+        *(f"/docs/{name}" for name in ("swagger-ui.css", "favicon.png", "swagger-ui-bundle.js")),
+        DOCUMENT,
+    ]
+    for path in loaded:
+        assert (await http.get(path)).status_code == 200, path
+    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+    assert policy.pop("default-src") == "'none'"
+    script = re.findall("<script>(.*?)</script>", page.text, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in script]
+    assert policy.pop("script-src") == f"'self' 'sha256-{digests[0]}'"
+    assert len(digests) == 1
+    assert not re.search(r"https?:|\*", " ".join(policy.values()))
+    assert "://" not in page.text
+    other = await http.get("/docs/other.js")
+    assert (other.status_code, other.text) == (404, "404 page not found\n")
 
 
 async def test_it_is_measured_by_its_template(http: httpx.AsyncClient) -> None:

@@ -27,7 +27,7 @@ from stint_api.middleware.metrics import Metrics
 from stint_api.read.commands import Jobs
 from stint_api.read.index import ListIndex
 from stint_api.read.runners import RunnerReports
-from stint_api.routes import info, jobs
+from stint_api.routes import docs, info, jobs
 from stint_api.routes.dependencies import Services
 from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.models import VaultInfoBody
@@ -109,7 +109,7 @@ def create_app(parts: Parts) -> FastAPI:
         title="Stint",
         summary="Container jobs, one at a time per named queue.",
         version=stint.__version__,
-        openapi_url="/v1/api/openapi.json",
+        openapi_url=docs.DOCUMENT,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -124,6 +124,7 @@ def create_app(parts: Parts) -> FastAPI:
     add_exception_handlers(app)
     app.include_router(jobs.router)
     app.include_router(info.router)
+    app.include_router(docs.router)
     return app
 
 
