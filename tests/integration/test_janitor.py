@@ -42,9 +42,8 @@ from stint.ports import Place, StoredView
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
 from stint_projector.agenda import Agenda
-from stint_projector.facts import FactJanitor
-from stint_projector.feed import Follower
-from stint_projector.janitor import Janitor
+from stint_projector.follower import Follower
+from stint_projector.janitor import EventJanitor, Janitor
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
@@ -263,30 +262,18 @@ class House:
     def __init__(self, broker: Broker, retention: timedelta) -> None:
         self.now = datetime.now(UTC)
         self.broker = broker
-        agenda = Agenda(now=self.clock)
-        log, history = JetStreamEventLog(broker), JetStreamHistory(broker)
-        payloads, output, views = JetStreamPayloads(broker), JetStreamOutput(broker), JetStreamViews(broker)
+        history = JetStreamHistory(broker)
         self.projector = Projector(
-            log=log,
-            views=views,
-            payloads=payloads,
-            output=output,
-            agenda=agenda,
+            log=JetStreamEventLog(broker),
+            views=JetStreamViews(broker),
+            payloads=JetStreamPayloads(broker),
+            output=JetStreamOutput(broker),
+            agenda=Agenda(now=self.clock),
             retention=retention,
             now=self.clock,
         )
-        self.janitor = Janitor(
-            log=log,
-            history=history,
-            views=views,
-            payloads=payloads,
-            output=output,
-            projector=self.projector,
-            agenda=agenda,
-            retention=retention,
-            now=self.clock,
-        )
-        self.facts = FactJanitor(log=log, history=history, projector=self.projector, keep=retention, now=self.clock)
+        self.janitor = Janitor(self.projector, history)
+        self.events = EventJanitor(self.projector, history, keep=retention)
 
     def clock(self) -> datetime:
         return self.now
@@ -294,7 +281,7 @@ class House:
     async def clean(self) -> None:
         await self.janitor.sweep()
         await self.janitor.expire()
-        await self.facts.forget()
+        await self.events.forget()
 
 
 async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker) -> None:
@@ -321,7 +308,7 @@ async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker)
 
     cleaning = asyncio.create_task(clean())
     for _ in range(5):
-        await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), house.projector)
+        await rebuild(house.projector)
         assert await values(broker, JOBS) == await expected(broker, young)
     stop.set()
     assert await cleaning > 0

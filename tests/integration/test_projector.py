@@ -13,12 +13,11 @@ from stint.core.subjects import PROJECTOR_DURABLE
 from stint.core.view import JobView, view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamPayloads, JetStreamViews
 from stint.ports import StoredView
-from stint.process.background import Background, Part
+from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
 from stint_api.read.index import ListIndex
 from stint_projector.__main__ import build
-from stint_projector.agenda import Agenda
-from stint_projector.feed import TRIES, Follower
+from stint_projector.follower import TRIES, Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
@@ -30,7 +29,7 @@ JOBS = [f"{number:024x}" for number in range(30)]
 
 
 def projector(broker: Broker) -> Projector:
-    return build(ProjectorSettings.model_validate({}), broker, Agenda())
+    return build(ProjectorSettings.model_validate({}), broker)
 
 
 @asynccontextmanager
@@ -74,7 +73,7 @@ async def test_two_projectors_and_a_rebuild_give_the_same_bytes(broker: Broker) 
         wanted = await expected(broker, JOBS[1:])
         await projected(broker, wanted)
         before = await values(broker)
-        assert await rebuild(log, JetStreamViews(broker), projector(broker)) == len(JOBS)
+        assert await rebuild(projector(broker)) == len(JOBS)
         assert await values(broker) == before == wanted
 
 
@@ -94,12 +93,12 @@ async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
         ListIndex(views, connected=broker.wait_connected, retention=retention, now=lambda: datetime.now(UTC))
         for _ in range(2)
     ]
-    parts = [Part(name=f"index-{n}", run=index.run, missing="A list.") for n, index in enumerate(indexes)]
+    parts = [BackgroundTask(name=f"index-{n}", run=index.run, missing="A list.") for n, index in enumerate(indexes)]
     async with asyncio.timeout(20), Background(*parts).running():
         for index in indexes:
             await index.ready.wait()
             assert {job.job_id for job in await index.jobs(lambda _job: True)} == {ghost.job_id, *JOBS}
-        assert await rebuild(log, views, projector(broker)) == len(JOBS)
+        assert await rebuild(projector(broker)) == len(JOBS)
         for index in indexes:
             while ghost.job_id in (seen := {job.job_id for job in await index.jobs(lambda _job: True)}):
                 assert seen.issuperset(JOBS)
@@ -126,7 +125,7 @@ async def test_ended_jobs_lose_their_payload_and_their_view_in_time(broker: Brok
     await log.append(TOKEN, JOBS[0], submitted())
     await log.append(TOKEN, JOBS[0], ended("failed"))
     async with asyncio.timeout(20), views.follow() as changes:
-        await build(short, broker, Agenda()).project(JOBS[0], create=True)
+        await build(short, broker).project(JOBS[0], create=True)
         assert await payloads_left(broker) == 0
         seen = [change async for change in _until_gone(changes)]
     assert [stored.value is not None for stored in seen if stored is not None] == [True, False]

@@ -25,8 +25,7 @@ from stint.jetstream.consumers import ACK_WAIT, BATCH
 from stint.ports import EventLog
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
-from stint_projector.agenda import Agenda
-from stint_projector.feed import Follower
+from stint_projector.follower import Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
@@ -127,12 +126,12 @@ async def test_a_standby_takes_over_in_the_middle_of_a_load(
             first.resume()
             await feed_is_empty(broker)
             assert await views(broker) == wanted, "what it had in its hands does no harm"
-        assert await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), projector(broker)) == len(job_ids)
+        assert await rebuild(projector(broker)) == len(job_ids)
         assert await views(broker) == wanted
 
 
 def projector(broker: Broker) -> Projector:
-    return build(ProjectorSettings.model_validate({}), broker, Agenda())
+    return build(ProjectorSettings.model_validate({}), broker)
 
 
 async def consumer(broker: Broker) -> dict[str, Any]:
@@ -258,5 +257,5 @@ async def test_replays_gaps_and_unknown_facts_leave_the_view_right(broker: Broke
         await delete_the_consumer(broker)
         await feed_is_empty(broker)
         assert await views(broker) == wanted, "after a replay of all that is left"
-        assert await rebuild(log, JetStreamViews(broker), projector(broker)) >= len(wanted)
+        assert await rebuild(projector(broker)) >= len(wanted)
         assert await views(broker) == wanted

@@ -10,7 +10,7 @@ from stint.core.errors import EngineError, EngineUnavailableError, VaultDeniedEr
 from stint.core.events import AnyEvent, Rejected
 from stint.core.job import Job, State
 from stint.core.subjects import EVENTS, LABEL_JOB, EventAddress, event_filter, parse_event_subject, queue_token
-from stint.jetstream import Broker, JetStreamViews
+from stint.jetstream import Broker
 from stint.jetstream.stream import Stream
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
@@ -64,7 +64,7 @@ async def test_a_status_header_in_a_message_fools_nobody(bench: Bench, status: s
         assert (await bench.until(junk, "rejected")).state is State.FAILED
         assert (await bench.end(good))[0].state is State.SUCCESS
     assert [job_id async for job_id in bench.log.job_ids()] == [junk, good]
-    assert await rebuild(bench.log, JetStreamViews(bench.broker), projector(bench.broker)) == 2
+    assert await rebuild(projector(bench.broker)) == 2
 
 
 async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: Bench) -> None:

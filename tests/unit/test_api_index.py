@@ -12,7 +12,7 @@ from stint.core.codec import encode
 from stint.core.job import TERMINAL, State
 from stint.core.view import NEVER, JobView
 from stint.ports import StoredView
-from stint.process.background import Background, Part, cancel
+from stint.process.background import Background, BackgroundTask, cancel
 from stint.testing import MemoryViews
 from stint_api.read.index import SLICE, Counts, ListIndex, _Views
 from tests.support.views import job_view
@@ -87,7 +87,7 @@ async def test_a_view_that_cannot_be_read_is_left_out_and_counted(changes: dict[
     assert value is not None
     await views.put(bad.job_id, value, revision=2, ttl=None)
     index = ListIndex(views, connected=_at_once, retention=RETENTION, now=lambda: NOW)
-    async with Background(Part(name="index", run=index.run, missing="The list.")).running():
+    async with Background(BackgroundTask(name="index", run=index.run, missing="The list.")).running():
         await index.ready.wait()
         assert await index.jobs(every) == [good]
         assert index.counts() == Counts(by_status={State.QUEUED: 1}, queues=1, held=0, unreadable=1)
@@ -111,7 +111,7 @@ async def test_a_long_list_lets_others_have_their_turn() -> None:
             await asyncio.sleep(0)
             turns += 1
 
-    async with Background(Part(name="index", run=index.run, missing="The list.")).running():
+    async with Background(BackgroundTask(name="index", run=index.run, missing="The list.")).running():
         await index.ready.wait()
         other = asyncio.create_task(take_turns())
         assert len(await index.jobs(every)) == 10 * SLICE

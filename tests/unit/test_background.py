@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from stint.process import background
-from stint.process.background import RESTART_PAUSE, STEADY, Background, Part
+from stint.process.background import RESTART_PAUSE, STEADY, Background, BackgroundTask
 
 MISSING = "The list is not there."
 
@@ -23,7 +23,7 @@ class Scripted:
         await next(self._script)()
 
     def background(self, *, once: bool = False) -> Background:
-        part = Part(name="list", run=self.run, missing=MISSING, works=lambda: self.works, once=once)
+        part = BackgroundTask(name="list", run=self.run, missing=MISSING, works=lambda: self.works, once=once)
         return Background(part, monotonic=lambda: self.now)
 
 

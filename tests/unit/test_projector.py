@@ -200,7 +200,7 @@ async def test_a_rebuild_replaces_whatever_is_stored_and_removes_what_is_of_no_j
     changed = {JOBS[0]: from_elsewhere, JOBS[2]: bad_times, "f" * 24: from_elsewhere, "no job at all": from_elsewhere}
     for job_id, value in changed.items():
         await bench.store_view(job_id, value)
-    assert await rebuild(bench.log, bench.views, bench.projector) == 3
+    assert await rebuild(bench.projector) == 3
     found = {key: await bench.value(key) for key in await bench.views.job_ids()}
     assert {key: value for key, value in found.items() if value is not None} == wanted
 
@@ -329,5 +329,5 @@ async def test_replays_gaps_races_and_unknown_facts_leave_the_view_right(
                 await asyncio.sleep(0)
     wanted = house.folded()
     assert await house.shown() == wanted
-    await rebuild(house.log, house.views, house.projectors[0])
+    await rebuild(house.projectors[0])
     assert await house.shown() == wanted

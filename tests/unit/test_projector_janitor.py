@@ -15,8 +15,7 @@ from stint.core.subjects import EventAddress, queue_token
 from stint.ports import Place
 from stint.testing import MemoryHistory, MemoryOutput
 from stint_projector.agenda import Agenda
-from stint_projector.facts import FactJanitor
-from stint_projector.janitor import SWEEP_INTERVAL, TICK, Janitor, interval
+from stint_projector.janitor import SWEEP_INTERVAL, TICK, EventJanitor, Janitor, interval
 from stint_projector.rebuild import rebuild
 from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
 from tests.unit.test_projector import JOB, Bench
@@ -34,30 +33,13 @@ class House(Bench):
     def __init__(self) -> None:
         super().__init__()
         self.history = MemoryHistory(self.log)
-        self.janitor, self.facts = self.staff(self.agenda)
-
-    def staff(self, agenda: Agenda) -> tuple[Janitor, FactJanitor]:
-        janitor = Janitor(
-            log=self.log,
-            history=self.history,
-            views=self.views,
-            payloads=self.payloads,
-            output=self.output,
-            projector=self.projector,
-            agenda=agenda,
-            retention=RETENTION,
-            now=lambda: self.now,
-        )
-        facts = FactJanitor(
-            log=self.log, history=self.history, projector=self.projector, keep=KEEP, now=lambda: self.now
-        )
-        return janitor, facts
+        self.restart()
 
     def restart(self) -> None:
         """Another process, that knows nothing."""
-        self.agenda = Agenda(now=lambda: self.now)
-        self.projector._agenda = self.agenda  # noqa: SLF001 - the one part that a restart loses
-        self.janitor, self.facts = self.staff(self.agenda)
+        self.agenda = self.projector.agenda = Agenda(now=lambda: self.now)
+        self.janitor = Janitor(self.projector, self.history)
+        self.events = EventJanitor(self.projector, self.history, KEEP)
 
     async def store(self, job_id: str = JOB, token: str = TOKEN) -> None:
         await self.payloads.put(token, job_id, b"sealed")
@@ -122,7 +104,7 @@ async def test_a_view_that_came_back_goes_again(house: House, why: str) -> None:
         house.now += RETENTION if why == "expired" else KEEP + MOMENT
         await house.janitor.expire()
         house.history.taken.add(JOB)
-        await house.facts.forget()
+        await house.events.forget()
     house.restart()
     gone = await house.views.get(JOB)
     assert old is not None
@@ -168,14 +150,13 @@ async def test_a_sweep_that_fails_does_not_end_the_janitor(
             self.purged.set()
 
     monkeypatch.setattr("stint_projector.janitor.TICK", MOMENT / 100)
-    house.now = datetime.now(UTC)
-    house.output = house.projector._output = output = Refusing()  # noqa: SLF001 - the one part that differs
-    agenda = Agenda()
-    janitor, _ = house.staff(agenda)
-    janitor._now = lambda: datetime.now(UTC)  # noqa: SLF001 - time passes in this one
+    start = house.now = datetime.now(UTC)
+    house.output = house.projector.output = output = Refusing()
+    agenda = house.projector.agenda = Agenda()
+    house.projector.now = lambda: datetime.now(UTC) + (house.now - start)
     await house.print()
     await house.happen(submitted(), started(), ended())
-    running = asyncio.create_task(janitor.run())
+    running = asyncio.create_task(house.janitor.run())
     house.now += RETENTION
     async with asyncio.timeout(10):
         agenda.put(Place(TOKEN, JOB), datetime.now(UTC) + timedelta(milliseconds=10))
@@ -206,7 +187,7 @@ async def test_what_is_written_after_the_purge_goes_with_the_next_sweep(house: H
     assert await house.left() == "F"
     house.history.taken.add(JOB)
     house.now += KEEP + MOMENT
-    await house.facts.forget()
+    await house.events.forget()
     await house.print()
     await house.janitor.sweep()
     assert await house.left() == ""
@@ -228,20 +209,20 @@ async def test_facts_are_forgotten_when_all_of_them_are_old(house: House) -> Non
     house.now += timedelta(hours=1)
     await house.happen(deleted())
     house.now += KEEP
-    await house.facts.forget()
+    await house.events.forget()
     assert await house.left() == "F"
     house.now += MOMENT
-    await house.facts.forget()
+    await house.events.forget()
     assert await house.left() == ""
 
 
 async def test_facts_stay_while_the_job_is_in_work(house: House) -> None:
     await house.happen(submitted(), ended("failed"))
     house.now += 2 * KEEP
-    await house.facts.forget()
+    await house.events.forget()
     assert "F" in await house.left()
     house.history.taken.add(JOB)
-    await house.facts.forget()
+    await house.events.forget()
     assert await house.left() == ""
 
 
@@ -249,13 +230,13 @@ async def test_a_late_fact_revives_nothing_and_goes_in_its_turn(house: House) ->
     await house.happen(submitted(), ended("failed"))
     house.history.taken.add(JOB)
     house.now += KEEP + MOMENT
-    await house.facts.forget()
+    await house.events.forget()
     await house.happen(kill_requested())
     assert await house.left() == "F"
-    await house.facts.forget()
+    await house.events.forget()
     assert await house.left() == "F"
     house.now += KEEP + MOMENT
-    await house.facts.forget()
+    await house.events.forget()
     assert await house.left() == ""
 
 
@@ -264,7 +245,7 @@ async def test_what_names_no_job_is_forgotten_too(house: House) -> None:
     house.log.put(EventAddress("submitted", "MF", "junk"), b"\xff")
     house.history.taken.add("junk")
     house.now += KEEP + MOMENT
-    await house.facts.forget()
+    await house.events.forget()
     assert house.log.records == []
 
 
@@ -275,7 +256,7 @@ async def test_before_the_facts_go_all_else_has_gone(house: House) -> None:
     await house.log.append(TOKEN, JOB, ended())
     house.history.taken.add(JOB)
     house.now += KEEP + MOMENT
-    await house.facts.forget()
+    await house.events.forget()
     assert await house.left() == ""
 
 
@@ -286,7 +267,7 @@ async def test_one_job_that_cannot_be_cleaned_up_does_not_keep_the_others(house:
                 raise BrokerRefusedError
             await super().purge(token, job_id)
 
-    house.output = house.projector._output = Stubborn()  # noqa: SLF001 - the one part that differs
+    house.output = house.projector.output = Stubborn()
     house.restart()
     for job_id in (JOB, OTHER):
         await house.store(job_id)
@@ -295,7 +276,7 @@ async def test_one_job_that_cannot_be_cleaned_up_does_not_keep_the_others(house:
     house.now += KEEP + MOMENT
     await house.janitor.expire()
     assert (await house.left(), await house.left(OTHER)) == ("OF", "F")
-    await house.facts.forget()
+    await house.events.forget()
     assert (await house.left(), await house.left(OTHER)) == ("OF", "")
 
 
@@ -308,7 +289,7 @@ async def test_what_an_outage_interrupts_is_found_again(house: House) -> None:
                 raise BrokerUnavailableError
             await super().purge(token, job_id)
 
-    house.output = house.projector._output = output = Away()  # noqa: SLF001 - the one part that differs
+    house.output = house.projector.output = output = Away()
     house.restart()
     await house.store()
     await house.happen(submitted(), ended("failed"))
@@ -339,10 +320,10 @@ DEEDS: list[Callable[[House], Awaitable[object]]] = [
     lambda _: asyncio.sleep(0),
     lambda house: house.janitor.sweep(),
     lambda house: house.janitor.expire(),
-    lambda house: house.facts.forget(),
+    lambda house: house.events.forget(),
     restart,
     take,
-    lambda house: rebuild(house.log, house.views, house.projector),
+    lambda house: rebuild(house.projector),
 ]
 
 
@@ -372,8 +353,8 @@ async def test_nothing_goes_early_and_nothing_stays(steps: list[Step]) -> None:
     await take(house)
     house.now += KEEP + MOMENT
     await house.janitor.sweep()
-    await house.facts.forget()
-    await rebuild(house.log, house.views, house.projector)
+    await house.events.forget()
+    await rebuild(house.projector)
     for job_id in JOBS:
         job = await house.log.load(job_id)
         assert await house.left(job_id) == ("" if job is None else "VOPF"), "all of it or nothing"

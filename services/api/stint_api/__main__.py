@@ -18,7 +18,7 @@ from stint.jetstream import (
     declare_when_possible,
 )
 from stint.process import service
-from stint.process.background import Background, Part
+from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint_api.app import Parts, create_app, utc_now
@@ -83,13 +83,13 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         by_policy=settings.by_policy,
         compat=settings.compat == "gostint",
         background=Background(
-            Part(
+            BackgroundTask(
                 name="declaration",
                 run=lambda: declare_when_possible(broker, settings.replicas),
                 missing="The streams are not declared yet.",
                 once=True,
             ),
-            Part(
+            BackgroundTask(
                 name="index",
                 run=index.run,
                 missing="The list of jobs is not up to date.",

@@ -21,92 +21,63 @@ from stint.jetstream import (
     declare_when_possible,
 )
 from stint.process import health, service
-from stint.process.background import Background, Part
+from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
 from stint.process.signals import on_signals
 from stint.process.waiting import InterruptedByEventError, unless
 from stint_projector.agenda import Agenda
-from stint_projector.facts import FactJanitor
-from stint_projector.feed import Follower
-from stint_projector.janitor import Janitor
+from stint_projector.follower import Follower
+from stint_projector.janitor import EventJanitor, Janitor
 from stint_projector.project import Projector
 from stint_projector.sweeper import Sweeper
 
 log = structlog.get_logger()
 
 
-def build(settings: ProjectorSettings, broker: Broker, agenda: Agenda) -> Projector:
-    """A projector on this connection."""
+def build(settings: ProjectorSettings, broker: Broker) -> Projector:
+    """A projector on this connection, with an agenda of its own."""
     return Projector(
         log=JetStreamEventLog(broker),
         views=JetStreamViews(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
-        agenda=agenda,
+        agenda=Agenda(),
         retention=timedelta(seconds=settings.retention),
-    )
-
-
-def build_janitor(settings: ProjectorSettings, broker: Broker, projector: Projector, agenda: Agenda) -> Janitor:
-    """Removes views, output and payloads."""
-    return Janitor(
-        log=JetStreamEventLog(broker),
-        history=JetStreamHistory(broker),
-        views=JetStreamViews(broker),
-        payloads=JetStreamPayloads(broker),
-        output=JetStreamOutput(broker),
-        projector=projector,
-        agenda=agenda,
-        retention=timedelta(seconds=settings.retention),
-    )
-
-
-def build_fact_janitor(settings: ProjectorSettings, broker: Broker, projector: Projector) -> FactJanitor:
-    """Removes old events."""
-    return FactJanitor(
-        log=JetStreamEventLog(broker),
-        history=JetStreamHistory(broker),
-        projector=projector,
-        keep=timedelta(seconds=max(settings.history, settings.retention)),
     )
 
 
 def build_sweeper(settings: ProjectorSettings, broker: Broker) -> Sweeper:
     """Ends lost jobs."""
-    return Sweeper(
-        log=JetStreamEventLog(broker),
-        history=JetStreamHistory(broker),
-        astray_for=timedelta(seconds=2 * (settings.lease + settings.takeover)),
-    )
+    astray_for = timedelta(seconds=2 * (settings.lease + settings.takeover))
+    return Sweeper(JetStreamEventLog(broker), JetStreamHistory(broker), astray_for)
 
 
 def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
     """The tasks that update the view and the work queues, end lost jobs, and remove what is no longer kept."""
-    agenda = Agenda()
-    projector = build(settings, broker, agenda)
+    projector, history = build(settings, broker), JetStreamHistory(broker)
     follower = Follower(EventFeed(broker, PROJECTOR_DURABLE), projector)
-    janitor = build_janitor(settings, broker, projector, agenda)
-    facts = build_fact_janitor(settings, broker, projector)
+    janitor = Janitor(projector, history)
+    events = EventJanitor(projector, history, timedelta(seconds=max(settings.history, settings.retention)))
     sweeper = build_sweeper(settings, broker)
+
+    async def clean_up() -> None:
+        """Sweep again after each outage: a NATS server that was killed may have brought back what had been removed."""
+        while True:
+            await broker.wait_connected()
+            with contextlib.suppress(InterruptedByEventError):
+                await unless(broker.lost, janitor.run())
+
     return Background(
-        Part(name="follower", run=follower.run, missing="The log is not followed.", works=lambda: follower.following),
-        Part(
-            name="janitor",
-            run=lambda: _anew_after_each_outage(broker, janitor),
-            missing="Expired jobs are not removed.",
+        BackgroundTask(
+            name="follower", run=follower.run, missing="The log is not followed.", works=lambda: follower.following
         ),
-        Part(name="facts", run=facts.run, missing="Old events are not removed."),
-        Part(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
-        Part(name="sourcing", run=Sourcing(broker).run, missing="The filling of the work queues is not monitored."),
+        BackgroundTask(name="janitor", run=clean_up, missing="Expired jobs are not removed."),
+        BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
+        BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
+        BackgroundTask(
+            name="sourcing", run=Sourcing(broker).run, missing="The filling of the work queues is not monitored."
+        ),
     )
-
-
-async def _anew_after_each_outage(broker: Broker, janitor: Janitor) -> None:
-    """Sweep again after each outage: a NATS server that was killed may have brought back what had been removed."""
-    while True:
-        await broker.wait_connected()
-        with contextlib.suppress(InterruptedByEventError):
-            await unless(broker.lost, janitor.run())
 
 
 async def serve(settings: ProjectorSettings) -> None:

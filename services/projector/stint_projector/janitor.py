@@ -1,9 +1,9 @@
-"""Removes views, output and payloads that can no longer be read, or that belong to no job."""
+"""Removes views, output and payloads that nobody can read any more or that belong to no job, and old events."""
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -11,8 +11,7 @@ import structlog
 from stint.core.errors import BrokerUnavailableError
 from stint.core.subjects import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
-from stint.ports import EventLog, History, OutputLog, PayloadStore, Place, ViewStore
-from stint_projector.agenda import Agenda
+from stint.ports import History, Place
 from stint_projector.project import Projector
 
 log = structlog.get_logger()
@@ -35,7 +34,7 @@ def interval(kept: timedelta, parts: int) -> timedelta:
 
 
 class Janitor:
-    """Removes a job's data at the time that the agenda says, and sweeps for data that is not on the agenda.
+    """Removes a job's data at the time that the projector's agenda says, and sweeps for data that is not on the agenda.
 
     Any number may run concurrently. It checks the log right before it removes anything.
 
@@ -44,58 +43,42 @@ class Janitor:
     message; if that one has expired, the old one is the newest again.
     """
 
-    def __init__(
-        self,
-        *,
-        log: EventLog,
-        history: History,
-        views: ViewStore,
-        payloads: PayloadStore,
-        output: OutputLog,
-        projector: Projector,
-        agenda: Agenda,
-        retention: timedelta,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        """`projector` removes a job's data, and fills the agenda."""
-        self._log = log
-        self._history = history
-        self._views = views
-        self._payloads = payloads
-        self._output = output
+    def __init__(self, projector: Projector, history: History) -> None:
+        """`projector` removes a job's data, and fills its agenda."""
         self._projector = projector
-        self._agenda = agenda
-        self._retention = retention
-        self._now = now
+        self._history = history
 
     async def run(self) -> None:
         """Work until cancelled, through any outage."""
-        sweep_at = self._now()
+        now = self._projector.now
+        sweep_at = now()
         while True:
             try:
-                if self._now() >= sweep_at:
+                if now() >= sweep_at:
                     await self.sweep()
-                    sweep_at = self._now() + interval(self._retention, 10) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+                    jitter = random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
+                    sweep_at = now() + interval(self._projector.retention, 10) * jitter
                 await self.expire()
             except* BrokerUnavailableError:
-                sweep_at = self._now() + RETRY_PAUSE  # what was not done is found again
-            except* Exception:  # a fault here can never stop the view
+                sweep_at = now() + RETRY_PAUSE  # what was not done is found again
+            except* Exception:  # a failure here must not stop the view
                 log.exception("janitor's round failed")
-                sweep_at = self._now() + SWEEP_INTERVAL
+                sweep_at = now() + SWEEP_INTERVAL
             await asyncio.sleep(TICK.total_seconds())
-            await self._agenda.wait(sweep_at)
+            await self._projector.agenda.wait(sweep_at)
 
     async def expire(self) -> None:
         """Remove what is due."""
-        await self._look_at(self._agenda.take_due())
+        await self._look_at(self._projector.agenda.take_due())
 
     async def sweep(self) -> None:
         """Find what is stored for jobs that are over, expired, deleted or unknown, and put the others on the agenda."""
-        views = await self._views.job_ids()
+        agenda, now, retention = self._projector.agenda, self._projector.now(), self._projector.retention
+        views = await self._projector.views.job_ids()
         submitted = await self._history.submitted()  # in this order: a job is submitted before there is a view of it
         shown = {place for place in submitted if place.job_id in views}
-        with_output, with_payload = await self._output.places(), set(await self._payloads.places())
-        unknown = with_payload.union(place for place in shown.union(with_output) if place not in self._agenda)
+        with_output, with_payload = await self._projector.output.places(), set(await self._projector.payloads.places())
+        unknown = with_payload.union(place for place in shown.union(with_output) if place not in agenda)
         oldest_first = sorted(unknown, key=lambda place: place.job_id)  # the log is read in its own order
         ends = await self._history.survey(oldest_first)
         suspects: list[Place] = []
@@ -103,8 +86,8 @@ class Janitor:
             end = ends.get(place)
             if end == "":
                 continue  # the job has not ended
-            if end and place not in with_payload and (expires := parse_time(end) + self._retention) > self._now():
-                self._agenda.put(place, expires)
+            if end and place not in with_payload and (expires := parse_time(end) + retention) > now:
+                agenda.put(place, expires)
             else:
                 suspects.append(place)
         homeless = set(views).difference(place.job_id for place in submitted)
@@ -126,7 +109,7 @@ class Janitor:
                 log.exception("clean-up failed", job=place.job_id)
 
     async def _look(self, place: Place) -> None:
-        job = await self._log.load(place.job_id)
+        job = await self._projector.log.load(place.job_id)
         if job is None:
             await self._projector.remove_view(place.job_id)
         if job is not None and job.token == place.token:
@@ -136,8 +119,57 @@ class Janitor:
 
     async def _clear_orphan(self, place: Place) -> None:
         """Remove what is stored for a job that does not exist. Output is written only after a job has started."""
-        await self._output.purge(*place)
-        newest = await self._payloads.newest(*place)
-        if newest is not None and newest.time + ORPHAN_AGE <= self._now():
-            await self._payloads.purge(*place, through=newest.sequence)
+        await self._projector.output.purge(*place)
+        newest = await self._projector.payloads.newest(*place)
+        if newest is not None and newest.time + ORPHAN_AGE <= self._projector.now():
+            await self._projector.payloads.purge(*place, through=newest.sequence)
             log.info("payload without a job removed", job=place.job_id)
+
+
+class EventJanitor:
+    """Removes all events of a job once it is over, in no work queue, and all its events are old.
+
+    Old events that belong to no job are removed too. Any number may run concurrently.
+    """
+
+    def __init__(self, projector: Projector, history: History, keep: timedelta) -> None:
+        """`keep` is how long events are kept."""
+        self._projector = projector
+        self._history = history
+        self._keep = keep
+
+    async def run(self) -> None:
+        """Run until cancelled, through any outage."""
+        while True:
+            pause = interval(self._keep, 100)
+            try:
+                await self.forget()
+            except BrokerUnavailableError:
+                pause = RETRY_PAUSE
+            except Exception:  # a failure here must not stop the view
+                log.exception("removal of old events failed")
+                pause = SWEEP_INTERVAL
+            await asyncio.sleep(pause.total_seconds())
+
+    async def forget(self) -> None:
+        """Remove everything that is old enough."""
+        before = self._projector.now() - self._keep
+        waiting = None
+        async for job_id in self._history.older_than(before):
+            waiting = await self._history.in_work() if waiting is None else waiting
+            if job_id in waiting:
+                continue
+            try:
+                await self._forget(job_id, before)
+            except BrokerUnavailableError:
+                raise
+            except Exception:  # one job must not prevent the removal of others; the next round finds it again
+                log.exception("removal of a job's events failed", job=job_id)
+
+    async def _forget(self, job_id: str, before: datetime) -> None:
+        job = await self._projector.log.load(job_id)
+        if job is not None and not job.terminal:
+            return
+        if job is not None:
+            await self._projector.tidy(job)  # without its events nobody would know to whom the rest belongs
+        await self._history.forget(job_id, before=before)

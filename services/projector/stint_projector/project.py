@@ -1,6 +1,7 @@
 """Writes the view of a job from its events, and removes the data of ended and deleted jobs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -15,28 +16,22 @@ from stint_projector.agenda import Agenda
 log = structlog.get_logger()
 
 
+@dataclass(kw_only=True)
 class Projector:
-    """Computes the view from the log alone. Any number may run concurrently, and any event may be delivered twice."""
+    """Computes the view from the log alone. Any number may run concurrently, and any event may be delivered twice.
 
-    def __init__(
-        self,
-        *,
-        log: EventLog,
-        views: ViewStore,
-        payloads: PayloadStore,
-        output: OutputLog,
-        agenda: Agenda,
-        retention: timedelta,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        """`retention` is how long an ended job can be read; `agenda` gets the time at which that is over."""
-        self._log = log
-        self._views = views
-        self._payloads = payloads
-        self._output = output
-        self._agenda = agenda
-        self._retention = retention
-        self._now = now
+    Attributes:
+        agenda: gets the time at which an ended job can no longer be read.
+        retention: how long it can be read.
+    """
+
+    log: EventLog
+    views: ViewStore
+    payloads: PayloadStore
+    output: OutputLog
+    agenda: Agenda
+    retention: timedelta
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def project(self, job_id: str, *, create: bool, at_least: int = 0) -> int:
         """Update the view of a job; returns the sequence up to which the view now includes its events.
@@ -47,7 +42,7 @@ class Projector:
                 that it has expired.
             at_least: the sequence of the event that caused the update.
         """
-        job = await self._log.load(job_id, at_least=at_least)
+        job = await self.log.load(job_id, at_least=at_least)
         if job is None:
             return 0
         if not self._is_over(job) and await self._write(job, create=create):
@@ -59,63 +54,55 @@ class Projector:
     async def make_anew(self, job_id: str) -> None:
         """Replace the view by what the log says, whatever its content. Others may write it meanwhile."""
         while True:
-            stored = await self._views.get(job_id)
+            stored = await self.views.get(job_id)
             # Loaded after the view was read, and not older: of two concurrent writers the later one tries again.
-            job = await self._log.load(job_id, at_least=_sequence(stored) or 0)
+            job = await self.log.load(job_id, at_least=_sequence(stored) or 0)
             if job is None:
                 await self.remove_view(job_id)
                 return
-            if self._is_over(job) or await self._replace(stored, job):
+            # Only a view that was there is final: a writer with a newer event then finds one to update.
+            if self._is_over(job) or (await self._put(stored, job) and stored and stored.value is not None):
                 await self.tidy(job)
                 return
-
-    async def _replace(self, stored: StoredView | None, job: Job) -> bool:
-        """Whether the view was replaced, so that a writer with a newer event finds a view to update."""
-        revision = stored.revision if stored else 0
-        written = await self._views.put(job.job_id, encode(view(job)), revision=revision, ttl=self._time_to_live(job))
-        return written and stored is not None and stored.value is not None
-
-    def _time_to_live(self, job: Job) -> timedelta | None:
-        expires = expiry(job, self._retention)
-        return expires - self._now() if expires else None
 
     async def tidy(self, job: Job) -> None:
         """Remove what is no longer needed of a job; nothing if the job has not ended. Safe to repeat."""
         if not job.terminal:
             return
         place = Place(job.token, job.job_id)
-        await self._payloads.purge(job.token, job.job_id)
+        await self.payloads.purge(*place)
         if self._is_over(job):
-            await self._remove(job)
-            self._agenda.drop(place)
-        elif expires := expiry(job, self._retention):
-            self._agenda.put(place, expires)
+            await self.remove_view(job.job_id)
+            await self.output.purge(*place)
+            self.agenda.drop(place)
+        elif expires := expiry(job, self.retention):
+            self.agenda.put(place, expires)
 
     def _is_over(self, job: Job) -> bool:
         """Whether the job can no longer be read."""
-        expires = expiry(job, self._retention)
-        return job.state is State.DELETED or (expires is not None and expires <= self._now())
+        expires = expiry(job, self.retention)
+        return job.state is State.DELETED or (expires is not None and expires <= self.now())
 
     async def _write(self, job: Job, *, create: bool) -> bool:
         """Write the view; returns whether it was created."""
-        ttl, value = self._time_to_live(job), encode(view(job))
         while True:
-            stored = await self._views.get(job.job_id)
+            stored = await self.views.get(job.job_id)
             if not _is_due(stored, job, create=create):
                 return False
-            revision = stored.revision if stored else 0
-            if await self._views.put(job.job_id, value, revision=revision, ttl=ttl):
+            if await self._put(stored, job):
                 return stored is None
 
-    async def _remove(self, job: Job) -> None:
-        await self.remove_view(job.job_id)
-        await self._output.purge(job.token, job.job_id)
+    async def _put(self, stored: StoredView | None, job: Job) -> bool:
+        """Write the view if the stored one is still the same."""
+        expires = expiry(job, self.retention)
+        ttl = expires - self.now() if expires else None
+        return await self.views.put(job.job_id, encode(view(job)), revision=stored.revision if stored else 0, ttl=ttl)
 
     async def remove_view(self, job_id: str) -> None:
         """Remove the view of a job that can no longer be read. Safe to repeat."""
-        stored = await self._views.get(job_id)
+        stored = await self.views.get(job_id)
         if stored is not None and stored.value is not None:
-            await self._views.delete(job_id)
+            await self.views.delete(job_id)
 
 
 def _is_due(stored: StoredView | None, job: Job, *, create: bool) -> bool:

@@ -6,19 +6,17 @@ from typing import Final
 
 from stint.core.errors import InvalidJobIdError
 from stint.core.subjects import check_job_id
-from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamViews, declare
-from stint.ports import EventLog, ViewStore
+from stint.jetstream import Access, Broker, declare
 from stint.process import service
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
-from stint_projector.agenda import Agenda
 from stint_projector.project import Projector
 
 SIDE_BY_SIDE: Final = 16
 """Jobs that are projected at a time."""
 
 
-async def rebuild(log: EventLog, views: ViewStore, projector: Projector) -> int:
+async def rebuild(projector: Projector) -> int:
     """Compute the whole view again; returns the number of jobs. Projectors may run meanwhile.
 
     Each view is replaced or deleted. The bucket is never purged, because its followers are not told of a purge.
@@ -31,23 +29,23 @@ async def rebuild(log: EventLog, views: ViewStore, projector: Projector) -> int:
             await projector.make_anew(job_id)
 
     async with asyncio.TaskGroup() as group:
-        async for job_id in log.job_ids():
+        async for job_id in projector.log.job_ids():
             if job_id not in jobs:
                 jobs.add(job_id)
                 async with free:
                     group.create_task(make_anew(job_id))
-    for key in await views.job_ids():
+    for key in await projector.views.job_ids():
         if key not in jobs:
-            await _settle(key, views, projector)
+            await _settle(key, projector)
     return len(jobs)
 
 
-async def _settle(key: str, views: ViewStore, projector: Projector) -> None:
+async def _settle(key: str, projector: Projector) -> None:
     """Check a view whose job was not listed: the job was submitted meanwhile, no longer exists, or never existed."""
     try:
         check_job_id(key)
     except InvalidJobIdError:
-        await views.delete(key)
+        await projector.views.delete(key)
     else:
         await projector.make_anew(key)
 
@@ -59,8 +57,7 @@ async def serve(settings: ProjectorSettings) -> None:
     async def work() -> int:
         await broker.wait_connected()
         await declare(broker, settings.replicas)
-        projector = build(settings, broker, Agenda())
-        return await rebuild(JetStreamEventLog(broker), JetStreamViews(broker), projector)
+        return await rebuild(build(settings, broker))
 
     broker.start()
     try:

@@ -43,13 +43,12 @@ class Sweeper:
 
     def __init__(
         self,
-        *,
         log: EventLog,
         history: History,
         astray_for: timedelta,
+        *,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        new_event_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         """`astray_for` must be longer than any runner may take to stop a job whose lease it has lost.
 
@@ -60,7 +59,6 @@ class Sweeper:
         self._astray_for = astray_for.total_seconds()
         self._monotonic = monotonic
         self._now = now
-        self._new_event_id = new_event_id
         self.pause = self._least_pause = interval(astray_for, LOOKS).total_seconds()
         self._since: dict[tuple[Place, bool], float] = {}
         self._looked_at = 0.0
@@ -110,7 +108,7 @@ class Sweeper:
 
     async def _end(self, job: Job) -> None:
         event = Ended(
-            event_id=self._new_event_id(),
+            event_id=uuid4().hex,
             at=self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             by="projector",
             status=State.UNKNOWN,

@@ -19,7 +19,7 @@ from stint.jetstream import (
     declare_when_possible,
 )
 from stint.process import health, service
-from stint.process.background import Background, Part, cancel
+from stint.process.background import Background, BackgroundTask, cancel
 from stint.process.settings import RunnerSettings
 from stint.process.signals import on_signals
 from stint.process.waiting import InterruptedByEventError, unless
@@ -131,13 +131,13 @@ def _background(
         return announce(broker, engine, worker, runner=settings.runner_id, capacity=settings.capacity)
 
     parts = [
-        Part(name="announcement", run=announcing, missing="The runner is not on the list of runners."),
-        Part(name="leftovers", run=leftovers.run, missing="Containers that are left over are not removed."),
+        BackgroundTask(name="announcement", run=announcing, missing="The runner is not on the list of runners."),
+        BackgroundTask(name="leftovers", run=leftovers.run, missing="Containers that are left over are not removed."),
     ]
     if settings.image_retention:
         keeper = ImageKeeper(ImageRecords(broker), engine, retention=settings.image_retention)
         engine.tell_of_images(keeper.used)
-        parts.append(Part(name="images", run=keeper.run, missing="Unused images are not removed."))
+        parts.append(BackgroundTask(name="images", run=keeper.run, missing="Unused images are not removed."))
     return Background(*parts)
 
 

@@ -21,8 +21,8 @@ NATS client uses, loses a cancellation that arrives together with a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A background task.
+class BackgroundTask:
+    """A task of a service.
 
     Attributes:
         name: its name in the log.
@@ -42,15 +42,15 @@ class Part:
 class Background:
     """The background tasks of a service. A task that fails, or returns too early, is restarted."""
 
-    def __init__(self, *parts: Part, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._parts = parts
+    def __init__(self, *tasks: BackgroundTask, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._tasks = tasks
         self._monotonic = monotonic
         self._failed: dict[str, float] = {}
-        self._waiting = {part.name for part in parts}
+        self._waiting = {task.name for task in tasks}
 
     def missing(self) -> str:
         """The `missing` of the first task that does not work, "" if all work. No task works before it is started."""
-        return next((part.missing for part in self._parts if not self._works(part)), "")
+        return next((task.missing for task in self._tasks if not self._works(task)), "")
 
     async def run(self) -> None:
         """Run them until cancelled."""
@@ -60,30 +60,30 @@ class Background:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run them during the block."""
-        tasks = [asyncio.create_task(self._keep(part), name=part.name) for part in self._parts]
+        tasks = [asyncio.create_task(self._keep(task), name=task.name) for task in self._tasks]
         try:
             yield
         finally:
             await cancel(*tasks)
 
-    def _works(self, part: Part) -> bool:
-        ago = self._monotonic() - self._failed.get(part.name, -STEADY - RESTART_PAUSE)
-        return part.name not in self._waiting and ago >= RESTART_PAUSE + STEADY and part.works()
+    def _works(self, task: BackgroundTask) -> bool:
+        ago = self._monotonic() - self._failed.get(task.name, -STEADY - RESTART_PAUSE)
+        return task.name not in self._waiting and ago >= RESTART_PAUSE + STEADY and task.works()
 
-    async def _keep(self, part: Part) -> None:
+    async def _keep(self, task: BackgroundTask) -> None:
         while True:
-            if not part.once:
-                self._waiting.discard(part.name)
+            if not task.once:
+                self._waiting.discard(task.name)
             try:
-                await part.run()
+                await task.run()
             except Exception:  # the service needs this task, whatever the error
-                log.exception("background task failed, restarting it", task=part.name)
+                log.exception("background task failed, restarting it", task=task.name)
             else:
-                if part.once:
-                    self._waiting.discard(part.name)
+                if task.once:
+                    self._waiting.discard(task.name)
                     return
-                log.error("background task ended, restarting it", task=part.name)
-            self._failed[part.name] = self._monotonic()
+                log.error("background task ended, restarting it", task=task.name)
+            self._failed[task.name] = self._monotonic()
             await asyncio.sleep(RESTART_PAUSE)
 
 

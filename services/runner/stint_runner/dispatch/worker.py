@@ -10,7 +10,7 @@ import structlog
 
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.ports import WorkQueues
-from stint.process.background import Background, Part
+from stint.process.background import Background, BackgroundTask
 from stint_runner.clock import boot_time
 from stint_runner.dispatch.backlog import Backlog
 from stint_runner.dispatch.dispatcher import Dispatcher
@@ -39,8 +39,8 @@ class Worker:
         self._backlog = Backlog()
         self._draining = asyncio.Event()
         self._finders = Background(
-            Part(name="reconcile", run=self._reconcile, missing="The runner cannot list pending jobs."),
-            Part(name="hints", run=self._listen, missing="Hints of new jobs are not listened to."),
+            BackgroundTask(name="reconcile", run=self._reconcile, missing="The runner cannot list pending jobs."),
+            BackgroundTask(name="hints", run=self._listen, missing="Hints of new jobs are not listened to."),
         )
         self._unfit = False
         self.busy = 0
