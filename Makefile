@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv demo unit test soak coverage chaos docs lint lock up smoke down
+.PHONY: help setup venv demo unit test soak coverage chaos bench docs lint lock up smoke down
 
 BIN := .venv/bin
 ARGS ?=
@@ -35,6 +35,9 @@ coverage: setup ## lines and branches that unit and contract tests reach; `make 
 
 chaos: setup ## load and faults for CHAOS_SECONDS=300, then what must hold; CHAOS_SEED, _JOBS, _FAULTS, _ENGINE=scripted|docker, _SERVERS=1|3, _KEEP=folder
 	@$(BIN)/python -m tests.chaos
+
+bench: setup ## measure Stint beside the bare work; `make bench ARGS=--only=api` one group, `--write` for docs/benchmarks.md
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 up: setup ## build and start all of it in containers; `make up ARGS="--scale runner=3"`
 	@scripts/ensure-compose

@@ -1,0 +1,106 @@
+"""Requests to one API process: submissions beside what Vault and NATS alone take, and answers on kept connections."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import aiohttp
+import nats
+
+from benchmarks.measure import Goal, Measured, Row, cpu_of, timed
+from benchmarks.stack import IMAGE, Stack, stack
+
+CLIENTS = 8
+CALLS = 400
+"""Requests of one measurement, by all clients together."""
+
+
+async def rows(times: int) -> Sequence[Row]:
+    """The API without runners, so that nothing else works."""
+    async with stack(runners=0) as stint:
+        found = await _connections(stint, times)
+        found += await _submissions(stint, times)
+        return found
+
+
+async def _connections(stint: Stack, times: int) -> list[Row]:
+    url = f"{stint.env['STINT_URL']}/healthz"
+
+    async def kept() -> None:
+        await stint.call("GET", "/healthz")
+
+    async def new() -> None:
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            await answer.read()
+
+    await kept()
+    ours = [await timed(kept) for _ in range(times * 20)]
+    theirs = [await timed(new) for _ in range(times * 20)]
+    row = Row(
+        "an answer on a kept connection",
+        Measured("healthz, kept", "ms", ours),
+        Measured("healthz, new connection", "ms", theirs),
+        [Goal(1, unit="ms")],
+    )
+    return [row]
+
+
+async def _submissions(stint: Stack, times: int) -> list[Row]:
+    encrypted = await stint.vault(f"transit/encrypt/{stint.env['STINT_ROLE']}", {"plaintext": "e30="})
+    sealed = encrypted["data"]["ciphertext"]
+    plain = {"container_image": IMAGE, "run": ["true"]}
+    number = iter(range(10**9))
+
+    def post(job: Mapping[str, object]) -> Callable[[], Awaitable[object]]:
+        async def one() -> None:
+            count = next(number)
+            await stint.call("POST", "/v1/api/job", {"qname": f"q-{count % 50}", "wrap_secret_id": f"t{count}", **job})
+
+        return one
+
+    async with aiohttp.ClientSession(headers={"X-Vault-Token": stint.env["STINT_TOKEN"]}) as http:
+
+        async def lookup() -> None:
+            async with http.get(f"{stint.env['VAULT_ADDR']}/v1/auth/token/lookup-self") as answer:
+                await answer.read()
+
+        single = [await timed(post(plain)) for _ in range(times * 20)]
+        found = [Row("POST, plain, one client", Measured("Stint", "ms", single), None, [Goal(5, unit="ms")])]
+        for name, job, rate, ms in (("plain", plain, 600, 1.2), ("sealed", {"payload": sealed}, 1000, 0.8)):
+            ours, spent, theirs = [], [], []
+            for _ in range(times):
+                before = cpu_of(stint.pid("api-1"))
+                ours.append(await _rate(post(job)))
+                spent.append((cpu_of(stint.pid("api-1")) - before) / CALLS)
+                theirs.append(await _rate(lookup))
+            beside = Measured("Vault lookup-self", "/s", theirs)
+            measured = Measured("Stint", "/s", ours)
+            found += [
+                Row(f"POST, {name}, {CLIENTS} clients", measured, beside, [Goal(rate, unit="/s", at_least=True)]),
+                Row(f"API's CPU, a {name} POST", Measured("Stint", "ms", spent), None, [Goal(ms, unit="ms")]),
+            ]
+    found.append(await _publish(stint))
+    return found
+
+
+async def _publish(stint: Stack) -> Row:
+    """What NATS alone takes for a message that is acknowledged, on a stream in memory."""
+    broker = await nats.connect(stint.env["NATS_URL"])
+    stream = broker.jetstream()
+    await stream.add_stream(name="BENCH", subjects=["bench"])
+    rate = await _rate(lambda: stream.publish("bench", b"x" * 300))
+    await stream.delete_stream("BENCH")
+    await broker.close()
+    return Row(f"awaited publish to a stream, {CLIENTS} clients", Measured("NATS alone", "/s", [rate]))
+
+
+async def _rate(call: Callable[[], Awaitable[object]]) -> float:
+    """Calls a second, by as many clients as there are, each one after another."""
+
+    async def client() -> None:
+        for _ in range(CALLS // CLIENTS):
+            await call()
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return CALLS / (time.perf_counter() - start)

@@ -1,0 +1,57 @@
+"""The same containers without Stint: aiodocker's own calls, one after another."""
+
+import asyncio
+import io
+import tarfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import aiodocker
+
+from benchmarks.stack import IMAGE
+
+
+class Bare:
+    """What a job needs of the engine, and nothing else."""
+
+    def __init__(self, docker: aiodocker.Docker) -> None:
+        self._docker = docker
+        self._archives = [_archive("etc/passwd", b"root:x:0:0::/:/bin/sh\n"), _archive("secrets.yml", b"a: b\n")]
+
+    async def job(self, run: Sequence[str] = ("true",)) -> None:
+        """Create, fill, start, wait, read the output, remove."""
+        container = await self._docker.containers.create({"Image": IMAGE, "Cmd": list(run)})
+        for archive in self._archives:
+            await container.put_archive("/", archive)  # type: ignore[no-untyped-call] # aiodocker has no type for it
+        await container.start()
+        await container.wait()
+        await container.log(stdout=True, stderr=True)
+        await container.delete(v=True)
+
+    async def jobs(self, count: int, width: int) -> None:
+        """That many jobs, `width` at a time."""
+        slots = asyncio.Semaphore(width)
+
+        async def one() -> None:
+            async with slots:
+                await self.job()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(one())
+
+
+@asynccontextmanager
+async def bare() -> AsyncIterator[Bare]:
+    """A client of the engine for the duration of the block."""
+    async with aiodocker.Docker() as docker:
+        yield Bare(docker)
+
+
+def _archive(name: str, data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()

@@ -1,0 +1,86 @@
+"""Fills a stack's streams with many jobs, as if it had run for weeks; faster than running them."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+import nats
+from nats.aio.client import Client
+
+from stint.core.codec import encode
+from stint.core.events import AnyEvent, Ended, Record, Started, Submitted
+from stint.core.job import fold
+from stint.core.subjects import JOBS_BUCKET, EventAddress, kv_subject, queue_token
+from stint.core.view import view
+
+WINDOW: Final = 1000
+"""Publishes that wait for their acknowledgement at a time."""
+AT: Final = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+"""Jobs that ended long ago are not shown."""
+
+
+def job_ids(count: int) -> list[str]:
+    """Ids of jobs that never ran."""
+    return [f"{number:012x}{secrets.token_hex(6)}" for number in range(count)]
+
+
+def queue_of(number: int, queues: int) -> str:
+    """The queue of a job, one after another."""
+    return f"kept-{number % queues}"
+
+
+def life(qname: str, *, over: bool = True) -> list[AnyEvent]:
+    """The events of a job that succeeded, or that still waits."""
+    submitted = Submitted(
+        event_id=secrets.token_hex(8),
+        at=AT,
+        by="bench",
+        qname=qname,
+        ticket="vault:v1:x",
+        payload_chunks=1,
+        payload_bytes=1,
+    )
+    if not over:
+        return [submitted]
+    started = Started(event_id=secrets.token_hex(8), at=AT, by="runner-1", runner="runner-1")
+    ended = Ended(event_id=secrets.token_hex(8), at=AT, by="runner-1", status="success", output_complete=True)
+    return [submitted, started, ended]
+
+
+def stored_events(job_id: str, qname: str, *, over: bool = True) -> Iterable[tuple[str, bytes]]:
+    """Subject and body of each event of a job."""
+    token = queue_token(qname)
+    return [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in life(qname, over=over)]
+
+
+def stored_view(job_id: str, qname: str, sequence: int) -> tuple[str, bytes]:
+    """Subject and body of the view of a job that succeeded."""
+    token = queue_token(qname)
+    records = [
+        Record(sequence=sequence + step, time=AT, kind=event.kind, token=token, job_id=job_id, event=event)
+        for step, event in enumerate(life(qname))
+    ]
+    job = fold(records)
+    assert job is not None  # noqa: S101 - it was submitted
+    return kv_subject(JOBS_BUCKET, job_id), encode(view(job))
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Client]:
+    """A client of NATS, as a benchmark's own."""
+    client = await nats.connect(url, pending_size=64 * 1024 * 1024)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def publish(client: Client, messages: Iterable[tuple[str, bytes]]) -> None:
+    """Publish to streams, many at a time; returns when all are stored."""
+    waiting = iter(messages)
+    while batch := list(itertools.islice(waiting, WINDOW)):
+        await asyncio.gather(*(client.request(subject, body, timeout=60) for subject, body in batch))

@@ -1,0 +1,133 @@
+"""What the API costs when it lists many kept jobs; no answer may grow with history."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+
+from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events, stored_view
+from benchmarks.measure import Goal, Measured, Row, memory_of, timed
+from benchmarks.stack import Stack, stack
+
+COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000").split(","))
+QUEUES: Final = 50
+LOOK: Final = 0.02
+"""Seconds between two looks at something that does not say when it changes."""
+FILLED: Final = 120
+"""Seconds that the API may take to have all."""
+
+
+async def rows(times: int) -> Sequence[Row]:
+    """Lists, counts and start, with few and many kept jobs."""
+    found: list[Row] = []
+    async with stack(runners=0) as stint, projector_stopped(stint):
+        have = 0
+        for count in COUNTS:
+            await _fill(stint, have, count)
+            have = count
+            found += await _answers(stint, count, times)
+        found.append(await _start(stint, have))
+    return found
+
+
+@asynccontextmanager
+async def projector_stopped(stint: Stack) -> AsyncIterator[None]:
+    """Views of jobs that the log does not have would be removed by it."""
+    pid = stint.pid("projector-1")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def _fill(stint: Stack, have: int, count: int) -> None:
+    async with connected(stint.env["NATS_URL"]) as client:
+        ids = job_ids(count)[have:]
+        views = (stored_view(job_id, queue_of(number, QUEUES), 3 * number + 1) for number, job_id in enumerate(ids))
+        await publish(client, views)
+    await _until_listed(stint, count)
+
+
+async def _until_listed(stint: Stack, count: int) -> None:
+    async with asyncio.timeout(FILLED):
+        while (await _kept(stint)) < count:  # noqa: ASYNC110 - the API tells nobody
+            await asyncio.sleep(LOOK)
+
+
+async def _kept(stint: Stack) -> int:
+    try:
+        return int((await stint.call("GET", "/v1/api/health"))["all_jobs"])
+    except (RuntimeError, aiohttp.ClientError):  # it starts
+        return 0
+
+
+async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
+    async with connected(stint.env["NATS_URL"]) as client:
+        one = job_ids(1)[0].replace("0" * 12, "f" * 12)
+        await publish(client, stored_events(one, "one"))
+
+    def call(path: str) -> Callable[[], Awaitable[object]]:
+        return lambda: stint.call("GET", path)
+
+    found = []
+    goals = {10_000: 3, 100_000: 5}
+    listing = call("/v1/api/job?limit=50")
+    values = [await timed(listing) for _ in range(times * 10)]
+    name = f"{count:,} kept jobs: "
+    found.append(
+        Row(name + "a page of the list", Measured("Stint", "ms", values), None, [Goal(goals.get(count, 5), unit="ms")])
+    )
+    for path in ("/v1/api/health", "/v1/api/metrics"):
+        values = [await timed(call(path)) for _ in range(times * 4)]
+        found.append(Row(name + path, Measured("Stint", "ms", values), None, [Goal(3, unit="ms")]))
+    get = call(f"/v1/api/job/{one}")
+    alone = [await timed(get) for _ in range(times * 10)]
+    beside = await _while(listing, get, times * 10)
+    found.append(
+        Row(
+            name + "GET of one while somebody lists",
+            Measured("Stint", "ms", beside),
+            Measured("alone", "ms", alone),
+            [Goal(1.5)],
+        )
+    )
+    memory = memory_of(stint.pid("api-1"))
+    found.append(Row(name + "API's memory", Measured("Stint", "MB", [memory])))
+    return found
+
+
+async def _while(
+    busy: Callable[[], Awaitable[object]], wanted: Callable[[], Awaitable[object]], times: int
+) -> list[float]:
+    """Milliseconds of one call while another is made again and again."""
+
+    async def forever() -> None:
+        while True:
+            await busy()
+
+    task = asyncio.create_task(forever())
+    await asyncio.sleep(0)
+    values = [await timed(wanted) for _ in range(times)]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return values
+
+
+async def _start(stint: Stack, count: int) -> Row:
+    """The API is killed, and `stint dev` starts it again."""
+    port_file = stint.folder / "data" / "run" / "api-1.port"
+    port_file.unlink()
+    os.kill(stint.pid("api-1"), signal.SIGKILL)
+    while not port_file.exists():  # noqa: ASYNC110 - a file tells nobody
+        await asyncio.sleep(LOOK)
+    start = time.perf_counter()
+    await _until_listed(stint, count)
+    seconds = time.perf_counter() - start
+    name = f"{count:,} kept jobs: API lists all after its start"
+    return Row(name, Measured("Stint", "s", [seconds]), None, [Goal(3, unit="s")])
