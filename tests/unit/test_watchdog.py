@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
@@ -16,6 +17,7 @@ from stint.process import logs
 from stint_runner.clock import boot_id, boot_time
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, Engine
+from stint_runner.watchdog import watchdog
 from stint_runner.watchdog.deadlines import Deadline, Deadlines
 from stint_runner.watchdog.processes import incarnation
 from stint_runner.watchdog.watchdog import Watchdog
@@ -31,10 +33,8 @@ class FakeEngine(DockerEngine):
         self.faults: dict[str, list[Exception]] = {}
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
-        job_id = labels[LABEL_JOB]
-        return (
-            [ContainerInfo(container_id=job_id, labels=labels, running=True, started=True)] if self.left[job_id] else []
-        )
+        found = ContainerInfo(container_id=labels[LABEL_JOB], labels=labels, running=True, started=True)
+        return [found] if self.left[found.container_id] else []
 
     async def remove(self, container_id: str) -> None:
         await asyncio.sleep(0)
@@ -54,15 +54,8 @@ def runner() -> Iterator[subprocess.Popen[bytes]]:
 def deadlines(tmp_path: Path, runner: subprocess.Popen[bytes]) -> Deadlines:
     deadlines = Deadlines(tmp_path)
     for job_id in JOBS:
-        deadline = Deadline(
-            job_id=job_id,
-            token="me",
-            ack_subject="ack",
-            origin="then",
-            process=incarnation(runner.pid),
-            boot=boot_id(),
-            seconds=1,
-        )
+        fields = {"job_id": job_id, "token": "me", "ack_subject": "ack", "origin": "then", "seconds": 1}
+        deadline = msgspec.convert({**fields, "process": incarnation(runner.pid), "boot": boot_id()}, Deadline)
         deadlines.put(deadline, boot_time() - 2)
     return deadlines
 
@@ -70,6 +63,7 @@ def deadlines(tmp_path: Path, runner: subprocess.Popen[bytes]) -> Deadlines:
 @pytest.fixture
 def engine(runner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     monkeypatch.setattr(os, "getppid", lambda: runner.pid)
+    monkeypatch.setattr(watchdog, "TICK", 0.1)
     return FakeEngine()
 
 
