@@ -1,11 +1,8 @@
-import contextlib
 import json
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stint.core.errors import ConfigError, JobFailedError, UndecodableError
 from stint.core.limits import LimitPolicy, Limits, check_limits, parse_memory
@@ -44,12 +41,6 @@ def test_what_is_no_memory(text: str) -> None:
     assert text.strip() not in str(caught.value) or len(text) == 1
 
 
-@given(st.text())
-def test_any_text_is_memory_or_refused(text: str) -> None:
-    with contextlib.suppress(UndecodableError):
-        assert parse_memory(text) >= 0
-
-
 GOOD: list[dict[str, Any]] = [
     {},
     {"timeout": 0.5, "cpus": 0.01, "memory": "6m", "pids": 1, "network": "none", "on_lost": "hold"},
@@ -67,15 +58,10 @@ BAD = {
     "timeout": ["-1", "1e-9", "1e9", "1e308", '"60"', "true", "[1]"],
     "cpus": ["-0.5", "0.009", "10001", "1" + "0" * 400, '"1"'],
     "memory": [
-        "-1",
-        "1",
-        str(6 * 2**20 - 1),
+        *("-1", "1", str(6 * 2**20 - 1), str(2**51), "1" + "0" * 400, "1.5"),
         '"5m"',
         '"-1"',
         '"lots"',
-        str(2**51),
-        "1" + "0" * 400,
-        "1.5",
         "true",
         "[]",
     ],
@@ -99,14 +85,11 @@ def test_a_number_that_json_does_not_have_is_refused(value: str) -> None:
         parse_payload(f'{{"timeout": {value}}}'.encode())
 
 
-def test_the_job_wins_over_the_default() -> None:
+def test_the_job_wins_over_the_default_and_a_maximum_holds_for_those_who_do_not_ask() -> None:
     policy = LimitPolicy(defaults=Limits(timeout=60, cpus=1, memory=2**30, pids=100))
     assert policy.limits(JobPayload()) == policy.defaults
     asked = JobPayload(timeout=0.5, cpus=2, memory="2g", pids=200)
     assert policy.limits(asked) == Limits(timeout=0.5, cpus=2, memory=2**31, pids=200)
-
-
-def test_a_maximum_holds_for_those_who_do_not_ask() -> None:
     maxima = Limits(timeout=60, cpus=1, memory=2**30, pids=100)
     assert LimitPolicy(defaults=NOTHING, maxima=maxima).limits(JobPayload()) == maxima
     assert LimitPolicy(defaults=Limits(pids=10), maxima=maxima).limits(JobPayload()).pids == 10
@@ -140,12 +123,9 @@ def test_networks() -> None:
 # --- settings ---------------------------------------------------------------------------------------------------
 
 
-def test_settings_without_any() -> None:
+def test_no_settings_and_all_settings() -> None:
     assert settings().limits == LimitPolicy(defaults=Limits(pids=4096))
     assert settings().output_limit == 64 * 2**20
-
-
-def test_all_settings() -> None:
     given = settings(
         STINT_JOB_TIMEOUT="60", STINT_JOB_TIMEOUT_MAX="3600.5", STINT_JOB_CPUS="0.5", STINT_JOB_CPUS_MAX="2",
         STINT_JOB_MEMORY="512m", STINT_JOB_MEMORY_MAX="1g", STINT_JOB_PIDS="100", STINT_JOB_PIDS_MAX="200",

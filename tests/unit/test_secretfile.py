@@ -73,11 +73,8 @@ def test_vault_s_own_mounts(mount: str) -> None:
     assert caught.value.reason == "secrets"
 
 
-def test_the_last_of_a_variable_wins() -> None:
+def test_the_last_of_a_variable_wins_and_all_are_checked() -> None:
     assert parse_refs(["a@x/y.1", "b@x/y.2", "a@z.3"]) == [SecretRef("a", "z", "3"), SecretRef("b", "x/y", "2")]
-
-
-def test_all_references_are_checked() -> None:
     with pytest.raises(JobFailedError, match="unparseable: a@nothing"):
         parse_refs(["a@nothing", "a@x.y"])
 
@@ -117,21 +114,12 @@ def test_nothing_to_pick(data: dict[str, Any] | None, sentence: str) -> None:
     assert (str(caught.value), caught.value.reason) == (sentence, "secrets")
 
 
-def test_yaml() -> None:
-    path, data = render({"b": "two", "a": 1, "c": {"x": [True, None]}}, "")
-    assert path == "/secrets.yml"
-    assert data.decode() == HEAD + "a: 1\nb: two\nc:\n  x:\n  - true\n  - null\n"
-
-
-def test_json() -> None:
-    path, data = render({"b": "two", "a": 1, "c": {"x": [True, None]}}, "json")
-    assert path == "/secrets.json"
-    assert data == b'{"a": 1, "b": "two", "c": {"x": [true, null]}}'
-
-
-def test_nothing_to_render() -> None:
-    assert render({}, "yaml")[1].decode() == HEAD + "{}\n"
-    assert render({}, "json")[1] == b"{}"
+def test_the_file_in_either_format() -> None:
+    values = {"b": "two", "a": 1, "c": {"x": [True, None]}}
+    wanted = (HEAD + "a: 1\nb: two\nc:\n  x:\n  - true\n  - null\n").encode()
+    assert render(values, "") == ("/secrets.yml", wanted)
+    assert render(values, "json") == ("/secrets.json", b'{"a": 1, "b": "two", "c": {"x": [true, null]}}')
+    assert (render({}, "yaml")[1].decode(), render({}, "json")[1]) == (HEAD + "{}\n", b"{}")
 
 
 @pytest.mark.parametrize(
@@ -142,14 +130,10 @@ def test_text_stays_text_for_any_reader(text: str) -> None:
     assert line in {f"a: '{text}'\n", f'a: "{text}"\n'}
 
 
-def test_values_stay_on_their_line() -> None:
-    long = "word " * 100 + "end"
+def test_values_stay_on_their_line_and_shared_ones_are_written_twice() -> None:
+    long, shared = "word " * 100 + "end", ["x"]
     assert render({"a": long}, "yaml")[1].decode() == f"{HEAD}a: {long}\n"
     assert render({"a": "one\ntwo\n"}, "yaml")[1].decode() == f"{HEAD}a: |\n  one\n  two\n"
-
-
-def test_shared_values_are_written_twice() -> None:
-    shared = ["x"]
     assert b"&" not in render({"a": shared, "b": shared}, "yaml")[1]
 
 
@@ -212,14 +196,10 @@ async def test_the_values_are_read_back_from_the_file_that_was_written(file_type
     "files", [{}, {"yml": b"P: other\n"}, {"yml": b"a: &x [*x]\n"}, {"json": b'{"P": "correct horse"}'}], ids=str
 )
 async def test_a_file_that_the_job_changed_is_not_read(files: dict[str, bytes]) -> None:
-    seal = Seal.of(secrets_member(SECRETS, ""), new_key())
-    with pytest.raises(JobFailedError):
-        await read_values(Files(**files), "c", seal)
-
-
-async def test_without_a_digest_no_file_is_read() -> None:
     member = secrets_member(SECRETS, "")
     with pytest.raises(JobFailedError):
+        await read_values(Files(**files), "c", Seal.of(member, new_key()))
+    with pytest.raises(JobFailedError):  # without a digest no file is
         await read_values(Files(yml=member.data), "c", Seal(new_key()))
 
 

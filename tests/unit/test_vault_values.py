@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from stint.core.errors import ConfigError, VaultDeniedError, VaultRefusedError
+from stint.core.errors import ConfigError, InvalidQueueNameError, VaultDeniedError, VaultRefusedError
+from stint.core.subjects import normalise_queue_name
 from stint.process.env_file import write_env_file
-from stint.vault import Login, SecretData, Ticket, Vault, check_path, error_text
+from stint.vault import Login, SecretData, Ticket, Vault, check_path, queue_path, release_path
 from stint.vault.hvac_adapter import check_token
 from stint.vault.policies import app_roles, policies
 
@@ -77,40 +78,61 @@ def test_no_secret_in_a_repr(value: object) -> None:
     assert SECRET not in repr(value) + str(value) + pretty_repr(value) + pretty_repr([value])
 
 
-def test_an_error_without_an_answer_is_told_as_its_sentence() -> None:
-    assert error_text(VaultDeniedError()) == "Vault denied permission."
-
-
-def test_the_jobs_policy_grants_no_transit_and_only_reads() -> None:
-    text = policies("stint-job", ["kv/data/*"])["stint-job"]
-    assert "transit" not in text
-    assert 'path "kv/data/*" {\n  capabilities = ["read"]\n}' in text
-
-
-def test_only_the_runner_may_open() -> None:
-    assert [name for name, text in policies("stint-job", []).items() if "decrypt" in text] == ["stint-runner"]
+def test_the_jobs_policy_only_reads_and_only_the_runner_may_open() -> None:
+    found = policies("stint-job", ["kv/data/*"])
+    assert "transit" not in found["stint-job"]
+    assert 'path "kv/data/*" {\n  capabilities = ["read"]\n}' in found["stint-job"]
+    assert [name for name, text in found.items() if "decrypt" in text] == ["stint-runner"]
 
 
 def test_a_jobs_secret_id_serves_once() -> None:
-    roles = app_roles("stint-job")
-    assert {name: role["secret_id_num_uses"] for name, role in roles.items()} == {
-        "stint-api": 0,
-        "stint-runner": 0,
-        "stint-job": 1,
-    }
+    uses = {name: role["secret_id_num_uses"] for name, role in app_roles("stint-job").items()}
+    assert uses == {"stint-api": 0, "stint-runner": 0, "stint-job": 1}
 
 
-@pytest.mark.parametrize("role", ["", "a/b", "../x", 'a"', "stint-api", "stint-bus", "default", "-x"])
-def test_a_role_that_is_no_name_of_its_own_is_refused(role: str) -> None:
+ROLES = ["", "a/b", "../x", 'a"', "stint-api", "stint-bus", "default", "-x"]
+SECRET_PATHS = ['kv/"', "kv/\n", "", "kv/{{x}}"]
+
+
+@pytest.mark.parametrize(
+    ("role", "paths"), [*((role, []) for role in ROLES), *(("stint-job", [path]) for path in SECRET_PATHS)]
+)
+def test_no_name_of_a_role_and_no_path_can_write_policy(role: str, paths: list[str]) -> None:
     with pytest.raises(ConfigError):
-        policies(role, [])
+        policies(role, paths)
 
 
-@pytest.mark.parametrize("path", ['kv/"', "kv/\n", "", "kv/{{x}}"])
-def test_a_secret_path_cannot_write_policy(path: str) -> None:
-    with pytest.raises(ConfigError):
-        policies("stint-job", [path])
+# --- names of queues ------------------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize(
+    "name", ["deploys", "team/deploys", "with space", "a.b.c", "\u00fcml\u00e4ut", "a,b", "a?b#c%d", "c++"]
+)
+def test_an_ordinary_name_stands_in_its_path_as_it_is(name: str) -> None:
+    assert queue_path(name) == f"stint/queue/{name}"
+    assert release_path(name) == f"stint/release/{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("", "=_"), ("a ", "=meqa"), ("a/", "=mexq"), ("*", "=fi"), ("=_", "=hvpq"), ("=meqa", "=hvwwk4lb")],
+)
+def test_a_name_that_vault_would_read_as_another_is_its_token(name: str, place: str) -> None:
+    assert (queue_path(name), release_path(name)) == (f"stint/queue/{place}", f"stint/release/{place}")
+
+
+@given(st.text(alphabet=st.sampled_from("ab=+*/ ._-{}me\u00fc\u00a0"), max_size=6), st.text(max_size=6))
+def test_no_two_names_share_a_path(one: str, other: str) -> None:
+    paths = {}
+    for name in (one, other, queue_path(one).removeprefix("stint/queue/")):
+        try:
+            paths[normalise_queue_name(name)] = queue_path(normalise_queue_name(name))
+        except InvalidQueueNameError:
+            continue
+    assert len(set(paths.values())) == len(paths)
+
+
+# --- files of settings -----------------------------------------------------------------------------------------------
 
 VALUES = st.dictionaries(
     st.from_regex(r"STINT_[A-Z]{1,8}", fullmatch=True),
