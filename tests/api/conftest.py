@@ -26,6 +26,8 @@ ENV_FILE = os.environ.get("STINT_API_ENV", "")
 OUTPUT_LIMIT = 4000
 RETENTION = 5
 """Bytes and seconds on the second stack."""
+DRAIN = 3
+"""Seconds on the others."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) 
     """Two runners on an engine of their own, whose Docker Hub is a registry on this machine."""
     folder = tmp_path_factory.mktemp("own")
     config = docker_config(folder / "docker", registries.by_config)
-    settings = {"STINT_KILL_GRACE": "2", "STINT_DRAIN": "3", "STINT_REGISTRY_SECRETS": "kv/data/registries"}
+    settings = {"STINT_KILL_GRACE": "2", "STINT_DRAIN": str(DRAIN), "STINT_REGISTRY_SECRETS": "kv/data/registries"}
     async with (
         mirrored_engine(folder, registries.hub) as engine,
         _stack(folder, engine, DOCKER_CONFIG=str(config), **settings) as env,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from stint.core.view import parse_time
 from tests.api.client import JOB, Api, Json, new_queue, until_term
+from tests.api.conftest import DRAIN
 from tests.e2e.stack import gone
 from tests.support.waiting import until
 
@@ -35,13 +37,12 @@ async def answers(api: Api, path: str = "/readyz") -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_runner_lets_its_jobs_end_and_takes_no_more(api: Api, number: signal.Signals) -> None:
+async def test_a_runner_lets_its_jobs_end_and_takes_no_more(api: Api) -> None:
     running = await api.submit("echo ready; sleep 2; echo done")
     await api.said(running)
     runner = (await api.get(running))["node_uuid"]
     pid = api.pid(runner)
-    os.kill(pid, number)
+    os.kill(pid, signal.SIGTERM)
     others = await asyncio.gather(*(api.run() for _ in range(4)))
     ended = await api.ended(running)
     assert (ended["status"], ended["output"]) == ("success", "ready\ndone\n")
@@ -54,14 +55,16 @@ async def test_a_runner_lets_its_jobs_end_and_takes_no_more(api: Api, number: si
 
 
 async def test_a_job_past_the_drains_bound_is_ended(api: Api) -> None:
+    """SIGINT drains too: the job is not told to end before."""
     qname = new_queue()
     running = await api.submit(until_term("echo told; exit 0"), qname=qname)
     behind = await api.submit(qname=qname)
     await api.said(running)
     runner = (await api.get(running))["node_uuid"]
-    pid = api.pid(runner)
-    os.kill(pid, signal.SIGTERM)
+    pid, begun = api.pid(runner), time.monotonic()
+    os.kill(pid, signal.SIGINT)
     ended = await api.ended(running)
+    assert time.monotonic() - begun >= DRAIN
     assert ended["status"] in {"failed", "unknown"}
     assert ended["reason"] in {"killed", "lost"}
     await gone(pid)

@@ -45,12 +45,8 @@ async def test_a_queued_job(api: Api) -> None:
 async def test_a_running_job(api: Api) -> None:
     async with api.busy(new_queue()) as job_id:
         job = await api.get(job_id)
-        assert (job["status"], job["ended"], job["output"], job["kill_requested"]) == (
-            "running",
-            NEVER,
-            "ready\n",
-            False,
-        )
+        shown = (job["status"], job["ended"], job["output"], job["kill_requested"])
+        assert shown == ("running", NEVER, "ready\n", False)
         assert job["node_uuid"]
         assert re.fullmatch(r"[0-9a-f]{64}", job["container_id"])
 
@@ -61,28 +57,20 @@ async def test_an_ended_job(api: Api) -> None:
     assert (job["stdout"], job["stderr"]) == ("out\n", "err\n")
     assert (job["output_bytes"], job["output_complete"], job["output_truncated"]) == (8, True, False)
     assert job["submitted_by"]
-
-
-async def test_times(api: Api) -> None:
-    job = await api.run()
     times = [job["submitted"], job["started"], job["ended"]]
     assert all(TIME.fullmatch(time) for time in times)
     moments = [datetime.fromisoformat(time) for time in times]
     assert moments == sorted(moments)
     assert moments[0] < moments[2]
+    upper = (await api.http.get(f"{JOB}/{job['_id'].upper()}")).json()
+    assert upper == job, "ids of either case"
 
 
 async def test_a_success(api: Api) -> None:
     job = await api.run("echo hello")
     shown = {name: job[name] for name in ("status", "return_code", "output", "reason", "error", "tty")}
-    assert shown == {
-        "status": "success",
-        "return_code": 0,
-        "output": "hello\n",
-        "reason": "",
-        "error": "",
-        "tty": False,
-    }
+    wanted = {"status": "success", "return_code": 0, "output": "hello\n", "reason": "", "error": "", "tty": False}
+    assert shown == wanted
 
 
 async def test_the_image_is_shown_as_given_once_the_payload_is_open(api: Api) -> None:
@@ -94,35 +82,16 @@ async def test_the_image_is_shown_as_given_once_the_payload_is_open(api: Api) ->
     assert (await api.ended(job_id))["container_image"] == "docker.io/library/busybox"
 
 
-async def test_ids_of_either_case(api: Api) -> None:
-    job = await api.run()
-    upper = (await api.http.get(f"{JOB}/{job['_id'].upper()}")).json()
-    assert upper == job
-
-
-@pytest.mark.parametrize("job_id", ["junk", "0" * 23, "0" * 25, "g" * 24, "0" * 23 + "%20", "\u0660" * 24])
-async def test_what_is_no_id(api: Api, job_id: str) -> None:
-    for answer in (
-        await api.http.get(f"{JOB}/{job_id}"),
-        await api.http.delete(f"{JOB}/{job_id}"),
-        await api.http.post(f"{JOB}/kill/{job_id}"),
-        await api.http.post(f"{JOB}/{job_id}/release"),
-        await api.http.get(f"{JOB}/{job_id}/output"),
-        await api.http.get(f"{JOB}/{job_id}/events"),
-    ):
-        assert bad_request(answer) == "Invalid job ID (not ObjectIdHex)"
-
-
-async def test_an_unknown_id(api: Api) -> None:
-    for answer in (
-        await api.http.get(f"{JOB}/{UNKNOWN_ID}"),
-        await api.delete(UNKNOWN_ID),
-        await api.http.post(f"{JOB}/kill/{UNKNOWN_ID}"),
-        await api.http.post(f"{JOB}/{UNKNOWN_ID}/release"),
-        await api.http.get(f"{JOB}/{UNKNOWN_ID}/output"),
-        await api.http.get(f"{JOB}/{UNKNOWN_ID}/events"),
-    ):
-        assert refused(answer, 404, "Not Found.") == "not found"
+@pytest.mark.parametrize("job_id", ["junk", "0" * 23, "0" * 25, "g" * 24, "0" * 23 + "%20", "\u0660" * 24, UNKNOWN_ID])
+async def test_what_is_no_id_and_an_unknown_one(api: Api, job_id: str) -> None:
+    places = [("GET", ""), ("DELETE", ""), ("GET", "/output"), ("GET", "/events"), ("POST", "/release")]
+    urls = [(method, f"{JOB}/{job_id}{path}") for method, path in places]
+    for method, url in (*urls, ("POST", f"{JOB}/kill/{job_id}")):
+        answer = await api.http.request(method, url)
+        if job_id == UNKNOWN_ID:
+            assert refused(answer, 404, "Not Found.") == "not found"
+        else:
+            assert bad_request(answer) == "Invalid job ID (not ObjectIdHex)"
 
 
 async def test_where_nothing_ran_the_error_stands_in_the_output(api: Api) -> None:

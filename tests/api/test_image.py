@@ -1,13 +1,9 @@
 """Contract, sections 0 and 3: image references, and the documents that images and content carry."""
 
-import pytest
+import asyncio
 
 from tests.api.archive import build, targz
 from tests.api.client import Api, Json
-
-
-async def failed(api: Api, image: str, **fields: str) -> str:
-    return failure(await api.run("echo it ran", container_image=image, **fields))
 
 
 def failure(job: Json) -> str:
@@ -16,50 +12,44 @@ def failure(job: Json) -> str:
     return str(job["error"])
 
 
-@pytest.mark.parametrize("image", ["busybox", "busybox:latest", "docker.io/library/busybox", "library/busybox:latest"])
-async def test_names_of_the_same_image(api: Api, image: str) -> None:
-    job = await api.run("echo ran", container_image=image)
-    assert (job["output"], job["container_image"]) == ("ran\n", image)
+async def test_names_of_the_same_image(api: Api) -> None:
+    names = ["busybox", "busybox:latest", "docker.io/library/busybox", "library/busybox:latest"]
+    for name, job in zip(names, await side_by_side(api, *names), strict=True):
+        assert (job["output"], job["container_image"]) == ("ran\n", name)
 
 
-async def test_without_an_image(api: Api) -> None:
-    assert await failed(api, "") == "ContainerImage is empty"
+async def side_by_side(api: Api, *images: str, **fields: str) -> list[Json]:
+    """Jobs of these images, ended."""
+    return await asyncio.gather(*(api.run("echo ran", container_image=image, **fields) for image in images))
 
 
 NO_REFERENCES = ["UPPER", "a b", "../x", ":latest", "busybox:", "x@sha256:1", "-x", "a//b", "x" * 300]
 
 
-@pytest.fixture(scope="module")
-async def no_references(api: Api) -> dict[str, str]:
-    """The jobs' ids, side by side in queues of their own."""
-    return {image: await api.submit("echo it ran", container_image=image) for image in NO_REFERENCES}
+async def test_what_is_no_reference_and_no_policy(api: Api) -> None:
+    for image, job in zip(NO_REFERENCES, await side_by_side(api, *NO_REFERENCES), strict=True):
+        assert image in failure(job)
+    nothing, policy = await api.run(container_image=""), await api.run(image_pull_policy="Sometimes")
+    assert failure(nothing) == "ContainerImage is empty"
+    assert failure(policy) == "Incorrect value for image_pull_policy: Sometimes"
 
 
-@pytest.mark.parametrize("image", NO_REFERENCES, ids=range(len(NO_REFERENCES)))
-async def test_what_is_no_reference(api: Api, no_references: dict[str, str], image: str) -> None:
-    assert image in failure(await api.ended(no_references[image]))
-
-
-async def test_a_policy_that_is_none(api: Api) -> None:
-    error = await failed(api, "busybox", image_pull_policy="Sometimes")
-    assert error == "Incorrect value for image_pull_policy: Sometimes"
-
-
-@pytest.mark.parametrize("policy", ["", "IfNotPresent"])
-async def test_an_image_that_is_there_is_not_pulled(api: Api, policy: str) -> None:
+async def test_an_image_that_is_there_is_not_pulled(api: Api) -> None:
     image = await build(api.env["DOCKER_HOST"], "no-such-registry.invalid/here:1", "FROM busybox\nLABEL a=b\n")
-    assert (await api.run("echo ran", container_image=image, image_pull_policy=policy))["output"] == "ran\n"
+    for policy in ("", "IfNotPresent"):
+        assert (await api.run("echo ran", container_image=image, image_pull_policy=policy))["output"] == "ran\n"
 
 
 async def test_any_of_an_images_names_will_do(api: Api) -> None:
-    for name in ("stint-suite/one:a", "stint-suite/two:b", "stint-suite/three"):
+    names = ["stint-suite/one:a", "stint-suite/two:b", "stint-suite/three"]
+    for name in names:
         await build(api.env["DOCKER_HOST"], name, "FROM busybox\nLABEL many=tags\n")
-    for name in ("stint-suite/one:a", "stint-suite/two:b", "stint-suite/three", "stint-suite/three:latest"):
-        assert (await api.run("echo ran", container_image=name))["output"] == "ran\n"
+    for job in await side_by_side(api, *names, "stint-suite/three:latest"):
+        assert job["output"] == "ran\n"
 
 
 async def test_no_such_host_fails_at_once(api: Api) -> None:
-    error = await failed(api, "no-such-registry.invalid/x:1")
+    error = failure(await api.run(container_image="no-such-registry.invalid/x:1"))
     first, *attempts = error.splitlines()
     assert first == "All attempts fail:"
     assert [line[:3] for line in attempts] == ["#1:"]
@@ -84,23 +74,16 @@ async def test_the_document_of_an_image(api: Api) -> None:
     assert job["output"] == "ONE: from-a\nTHREE: from-c\nTWO: from-b\n"
 
 
-async def test_a_bad_document_of_an_image(api: Api) -> None:
-    image = await build(
-        api.env["DOCKER_HOST"],
-        "stint-suite/manifest:bad",
-        "FROM busybox\nCOPY gostint_image.yml /\n",
-        {"gostint_image.yml": "a: [\n"},
-    )
-    job = await api.run("echo it ran", container_image=image)
-    assert (job["status"], job["return_code"]) == ("failed", 0)
-    assert "gostint_image.yml" in job["error"]
-
-
-async def test_a_document_that_is_no_file_is_ignored(api: Api) -> None:
-    image = await build(
-        api.env["DOCKER_HOST"],
-        "stint-suite/manifest:folder",
-        "FROM busybox\nCOPY x /gostint_image.yml/x\n",
-        {"x": "secret_refs: nonsense"},
-    )
-    assert (await api.run("echo ran", container_image=image))["output"] == "ran\n"
+async def test_a_bad_document_of_an_image_and_one_that_is_no_file(api: Api) -> None:
+    """Of the second nothing is read."""
+    images = [
+        await build(api.env["DOCKER_HOST"], f"stint-suite/manifest:{name}", f"FROM busybox\nCOPY x {target}\n", files)
+        for name, target, files in (
+            ("bad", "/gostint_image.yml", {"x": "a: [\n"}),
+            ("folder", "/gostint_image.yml/x", {"x": "secret_refs: nonsense"}),
+        )
+    ]
+    bad, folder = await side_by_side(api, *images)
+    assert (bad["status"], bad["return_code"]) == ("failed", 0)
+    assert "gostint_image.yml" in bad["error"]
+    assert folder["output"] == "ran\n"

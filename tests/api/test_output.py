@@ -1,7 +1,5 @@
 """Contract, section 0: a job's output."""
 
-import pytest
-
 from tests.api.client import JOB, Api, bad_request, new_queue
 
 
@@ -14,9 +12,15 @@ async def raw(api: Api, job_id: str, **params: str) -> bytes:
 
 async def test_both_streams_in_the_order_in_which_they_came(api: Api) -> None:
     job = await api.run("for i in 1 2 3; do echo out$i; sleep 0.05; echo err$i >&2; sleep 0.05; done")
-    assert job["output"] == "out1\nerr1\nout2\nerr2\nout3\nerr3\n"
-    assert (job["stdout"], job["stderr"]) == ("out1\nout2\nout3\n", "err1\nerr2\nerr3\n")
+    whole, stdout, stderr = "out1\nerr1\nout2\nerr2\nout3\nerr3\n", "out1\nout2\nout3\n", "err1\nerr2\nerr3\n"
+    assert (job["output"], job["stdout"], job["stderr"]) == (whole, stdout, stderr)
     assert (job["output_bytes"], job["output_truncated"], job["output_complete"]) == (30, False, True)
+    for stream, text in (({}, whole), ({"stream": "stdout"}, stdout), ({"stream": "stderr"}, stderr)):
+        assert await raw(api, job["_id"], **stream) == text.encode()
+    for word in ("", "both", "STDOUT"):
+        bad_request(await api.http.get(f"{JOB}/{job['_id']}/output", params={"stream": word}))
+    without = await api.get(job["_id"], output="false")
+    assert without == {**job, "output": "", "stdout": "", "stderr": ""}
 
 
 async def test_bytes_that_are_no_text(api: Api) -> None:
@@ -26,15 +30,6 @@ async def test_bytes_that_are_no_text(api: Api) -> None:
     assert await raw(api, job["_id"], stream="stdout") == b"a\xff\0\xc3\xbcb\r\n"
     assert await raw(api, job["_id"], stream="stderr") == b"\xc2"
     assert sorted(await raw(api, job["_id"])) == sorted(b"a\xff\0\xc3\xbcb\r\n\xc2")
-
-
-async def test_the_plain_endpoint(api: Api) -> None:
-    job = await api.run("echo out; sleep 0.1; echo err >&2")
-    assert await raw(api, job["_id"]) == b"out\nerr\n"
-    assert await raw(api, job["_id"], stream="stdout") == b"out\n"
-    assert await raw(api, job["_id"], stream="stderr") == b"err\n"
-    for stream in ("", "both", "STDOUT"):
-        bad_request(await api.http.get(f"{JOB}/{job['_id']}/output", params={"stream": stream}))
 
 
 async def test_a_terminals_output_is_stdout(api: Api) -> None:
@@ -56,12 +51,6 @@ async def test_where_nothing_ran_there_is_none(api: Api) -> None:
     assert job["output"] == job["error"]
 
 
-async def test_a_get_without_output(api: Api) -> None:
-    job = await api.run("echo out; echo err >&2")
-    without = await api.get(job["_id"], output="false")
-    assert without == {**job, "output": "", "stdout": "", "stderr": ""}
-
-
 async def test_a_lot_of_it(api: Api) -> None:
     job = await api.run("seq 1 200000")
     wanted = "".join(f"{number}\n" for number in range(1, 200001))
@@ -70,11 +59,10 @@ async def test_a_lot_of_it(api: Api) -> None:
     assert await raw(api, job["_id"]) == wanted.encode()
 
 
-@pytest.mark.parametrize("script", ["true", "printf x", "printf '\\n\\n'"])
-async def test_little_of_it(api: Api, script: str) -> None:
-    job = await api.run(script)
-    assert job["output"] == {"true": "", "printf x": "x"}.get(script, "\n\n")
-    assert job["output_bytes"] == len(job["output"])
+async def test_little_of_it(api: Api) -> None:
+    for script, output in {"true": "", "printf x": "x", "printf '\\n\\n'": "\n\n"}.items():
+        job = await api.run(script)
+        assert (job["output"], job["output_bytes"]) == (output, len(output))
 
 
 async def test_the_stream_goes_on_where_it_broke(api: Api) -> None:

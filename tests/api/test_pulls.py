@@ -24,19 +24,14 @@ async def test_a_plain_name_comes_from_docker_hub(own: Own) -> None:
 
 
 async def test_a_registry_with_a_port(own: Own) -> None:
+    """`latest` is added where there is no tag."""
     hub = own.registries.hub
-    image = await hub.push_new("busybox", "team/app:1")
+    image = (await hub.push_new("busybox", "team/untagged")).removesuffix(":latest")
     await ran(own.api, image)
-    asked = len(hub.asked("team/app"))
-    assert asked
+    asked = hub.asked("team/untagged")
+    assert asked[0].reference == "latest"
     await ran(own.api, image)
-    assert len(hub.asked("team/app")) == asked
-
-
-async def test_latest_is_added_where_there_is_no_tag(own: Own) -> None:
-    await own.registries.hub.push_new("busybox", "team/untagged")
-    await ran(own.api, f"{own.registries.hub.host}/team/untagged")
-    assert own.registries.hub.asked("team/untagged")[0].reference == "latest"
+    assert hub.asked("team/untagged") == asked
 
 
 async def test_by_digest(own: Own) -> None:
@@ -69,12 +64,15 @@ async def _digests(api: Api, image: str) -> str:
         return " ".join((await engine.get(f"/images/{image}/json")).json()["RepoDigests"])
 
 
+def refused(job: Json) -> None:
+    """Its image is not asked for again."""
+    assert (job["status"], job["reason"], len(job["error"].splitlines())) == ("failed", "image", 2)
+    assert job["error"].startswith("All attempts fail:\n#1: ")
+
+
 async def test_an_image_that_no_registry_has(own: Own) -> None:
     for image in (f"{own.registries.hub.host}/team/none:1", "no-such-image-anywhere"):
-        job = await own.api.run(container_image=image)
-        assert (job["status"], job["reason"]) == ("failed", "image")
-        assert len(job["error"].splitlines()) == 2, "it is not asked for again"
-        assert job["error"].startswith("All attempts fail:\n#1: ")
+        refused(await own.api.run(container_image=image))
 
 
 @pytest.mark.parametrize("which", ["by_config", "by_vault"])
@@ -85,23 +83,17 @@ async def test_a_registry_that_wants_a_login(own: Own, which: str) -> None:
     assert "a pass:word" not in str(job)
 
 
-async def test_a_registry_that_nobody_has_a_login_for(own: Own) -> None:
-    closed = own.registries.closed
-    image = await closed.push_new("busybox", "team/private:1", auth=login(closed))
-    job = await own.api.run(container_image=image)
-    assert (job["status"], job["reason"], len(job["error"].splitlines())) == ("failed", "image", 2)
-
-
-async def test_a_login_that_is_wrong(own: Own) -> None:
+async def test_a_registry_that_nobody_has_a_login_for_or_a_wrong_one(own: Own) -> None:
     """Vault's word wins over the docker config's."""
     closed, vault = own.registries.closed, own.api.vault
     image = await closed.push_new("busybox", "team/other:1", auth=login(closed))
+    refused(await own.api.run(container_image=image))
     found = await vault.call(vault.admin, "GET", "kv/data/registries")
     wrong = {"username": "someone", "password": "quite-wrong-word"}
     await vault.put_secret("registries", {**found["data"]["data"], closed.host: wrong})
     try:
         job = await own.api.run(container_image=image)
-        assert (job["status"], job["reason"], len(job["error"].splitlines())) == ("failed", "image", 2)
+        refused(job)
         assert "quite-wrong-word" not in str(job)
         await vault.put_secret("registries", {**found["data"]["data"], closed.host: dict(login(closed))})
         await ran(own.api, image)

@@ -3,7 +3,6 @@ import pytest
 from stint.core.errors import ImageError
 from stint_runner.registry.references import (
     Reference,
-    all_attempts_failed,
     is_transient,
     matches,
     own_names,
@@ -15,27 +14,38 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize(
-    ("image", "expected", "pulled"),
+    ("image", "expected", "pulled", "registry", "listed"),
     [
-        ("busybox", Reference("busybox", "latest"), ("docker.io/library/busybox", "latest")),
-        ("busybox:1.36", Reference("busybox", "1.36"), ("docker.io/library/busybox", "1.36")),
-        ("user/app", Reference("user/app", "latest"), ("user/app", "latest")),
-        ("docker.io/library/a:b", Reference("docker.io/library/a", "b"), ("docker.io/library/a", "b")),
-        ("host:5000/app", Reference("host:5000/app", "latest"), ("host:5000/app", "latest")),
-        ("host:5000/a/b:1", Reference("host:5000/a/b", "1"), ("host:5000/a/b", "1")),
-        ("[::1]:5000/app:1", Reference("[::1]:5000/app", "1"), ("[::1]:5000/app", "1")),
-        ("HOST.example/app", Reference("HOST.example/app", "latest"), ("HOST.example/app", "latest")),
-        (f"app@{DIGEST}", Reference("app", "", DIGEST), ("docker.io/library/app", DIGEST)),
-        (f"h:1/app:t@{DIGEST}", Reference("h:1/app", "t", DIGEST), ("h:1/app", DIGEST)),
-        ("a__b/c-d.e:T_a-g.1", Reference("a__b/c-d.e", "T_a-g.1"), ("a__b/c-d.e", "T_a-g.1")),
-        ("host:5000", Reference("host", "5000"), ("docker.io/library/host", "5000")),
+        ("busybox", ("busybox", "latest"), ("docker.io/library/busybox", "latest"), "docker.io", "busybox:latest"),
+        ("user/app:1", ("user/app", "1"), ("user/app", "1"), "docker.io", "user/app:1"),
+        ("docker.io/a", ("docker.io/a", "latest"), ("docker.io/a", "latest"), "docker.io", "a:latest"),
+        ("library/a", ("library/a", "latest"), ("library/a", "latest"), "docker.io", "a:latest"),
+        ("library/t/a", ("library/t/a", "latest"), ("library/t/a", "latest"), "docker.io", "library/t/a:latest"),
+        ("h:5000/a/b:1", ("h:5000/a/b", "1"), ("h:5000/a/b", "1"), "h:5000", "h:5000/a/b:1"),
+        ("[::1]:5000/a:1", ("[::1]:5000/a", "1"), ("[::1]:5000/a", "1"), "[::1]:5000", "[::1]:5000/a:1"),
+        ("HOST.x/a:b", ("HOST.x/a", "b"), ("HOST.x/a", "b"), "host.x", "HOST.x/a:b"),
+        ("HOST/a:b", ("HOST/a", "b"), ("HOST/a", "b"), "host", "HOST/a:b"),
+        ("localhost/a:b", ("localhost/a", "b"), ("localhost/a", "b"), "localhost", "localhost/a:b"),
+        ("h.x/library/a:b", ("h.x/library/a", "b"), ("h.x/library/a", "b"), "h.x", "h.x/library/a:b"),
+        (f"app@{DIGEST}", ("app", "", DIGEST), ("docker.io/library/app", DIGEST), "docker.io", f"app@{DIGEST}"),
+        (f"h:1/a:t@{DIGEST}", ("h:1/a", "t", DIGEST), ("h:1/a", DIGEST), "h:1", f"h:1/a@{DIGEST}"),
+        ("a__b/c-d.e:T_a-g.1", ("a__b/c-d.e", "T_a-g.1"), ("a__b/c-d.e", "T_a-g.1"), "docker.io", "a__b/c-d.e:T_a-g.1"),
+        ("host:5000", ("host", "5000"), ("docker.io/library/host", "5000"), "docker.io", "host:5000"),
     ],
 )
-def test_references(image: str, expected: Reference, pulled: tuple[str, str]) -> None:
+def test_references_and_where_their_images_come_from(
+    image: str, expected: tuple[str, ...], pulled: tuple[str, str], registry: str, listed: str
+) -> None:
     reference = parse_reference(image)
-    assert reference == expected
+    assert reference == Reference(*expected)
     assert (reference.pull_name, reference.pull_tag) == pulled
+    assert (reference.registry, reference.listed) == (registry, listed)
     assert parse_reference(str(reference)) == reference
+
+
+def test_other_names_of_docker_hub_are_listed_without_them() -> None:
+    for name in ("docker.io/library/busybox", "index.docker.io/library/busybox"):
+        assert (parse_reference(name).registry, parse_reference(name).listed) == ("docker.io", "busybox:latest")
 
 
 @pytest.mark.parametrize(
@@ -48,11 +58,6 @@ def test_references(image: str, expected: Reference, pulled: tuple[str, str]) ->
 def test_what_is_not_a_reference(image: str) -> None:
     with pytest.raises(ImageError, match="invalid reference format"):
         parse_reference(image)
-
-
-def test_no_image() -> None:
-    with pytest.raises(ImageError, match=r"^ContainerImage is empty$"):
-        parse_reference("")
 
 
 @pytest.mark.parametrize(
@@ -111,34 +116,6 @@ def test_what_is_tried_again(text: str) -> None:
 )
 def test_what_is_final(text: str) -> None:
     assert not is_transient(text)
-
-
-def test_attempts_are_numbered() -> None:
-    assert all_attempts_failed(["a", "b"]) == "All attempts fail:\n#1: a\n#2: b"
-
-
-@pytest.mark.parametrize(
-    ("image", "registry", "listed"),
-    [
-        ("busybox", "docker.io", "busybox:latest"),
-        ("user/app:1", "docker.io", "user/app:1"),
-        ("docker.io/busybox", "docker.io", "busybox:latest"),
-        ("docker.io/library/busybox:1", "docker.io", "busybox:1"),
-        ("index.docker.io/library/busybox", "docker.io", "busybox:latest"),
-        ("library/busybox", "docker.io", "busybox:latest"),
-        ("library/team/app", "docker.io", "library/team/app:latest"),
-        ("localhost/app", "localhost", "localhost/app:latest"),
-        ("host:5000/app", "host:5000", "host:5000/app:latest"),
-        ("host.example/library/app", "host.example", "host.example/library/app:latest"),
-        ("HOST/app", "host", "HOST/app:latest"),
-        ("[::1]:5000/app:1", "[::1]:5000", "[::1]:5000/app:1"),
-        (f"h:1/app:t@{DIGEST}", "h:1", f"h:1/app@{DIGEST}"),
-        (f"busybox@{DIGEST}", "docker.io", f"busybox@{DIGEST}"),
-    ],
-)
-def test_where_an_image_comes_from(image: str, registry: str, listed: str) -> None:
-    reference = parse_reference(image)
-    assert (reference.registry, reference.listed) == (registry, listed)
 
 
 @pytest.mark.parametrize(

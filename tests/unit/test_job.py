@@ -42,7 +42,7 @@ def histories(draw: st.DrawFn) -> list[Record]:
         stored = record(event, sequence, token=draw(st.sampled_from([TOKEN, TOKEN, TOKEN, OTHER_TOKEN])))
         readable = draw(st.sampled_from([True, True, True, False]))
         history.append(stored if readable else msgspec.structs.replace(stored, event=None))
-    if history and draw(st.booleans()):
+    if draw(st.booleans()) and history:
         history.append(msgspec.structs.replace(history[0], sequence=len(history) + 1, kind="future", event=None))
     return history
 
