@@ -110,5 +110,5 @@ async def test_sigterm_comes_within_200_ms(api: Api) -> None:
     """The median, since a busy machine delays a single one at will; 10 ms of it are the clock's."""
     if not api.env["DOCKER_HOST"].startswith("unix://"):
         pytest.skip("the engine's machine has another clock")
-    taken = [await _milliseconds_to_sigterm(api) for _ in range(3)]
+    taken = [await _milliseconds_to_sigterm(api) for _ in range(5)]
     assert statistics.median(taken) <= 200 + 10, taken

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from stint.core.events import AnyEvent
+from stint.core.job import Job
 from stint.core.subjects import EventAddress
 from stint.jetstream import (
     Broker,
@@ -47,6 +48,12 @@ class Ports(NamedTuple):
         else:
             assert isinstance(self.history, MemoryHistory)
             self.history.taken.add(job_id)
+
+    async def job(self, job_id: str) -> Job:
+        """A job that is in the log."""
+        job = await self.log.load(job_id)
+        assert job is not None
+        return job
 
     async def must_append(self, token: str, job_id: str, *events: AnyEvent) -> None:
         for event in events:

@@ -37,8 +37,7 @@ async def test_a_survey_says_when_jobs_ended(ports: Ports) -> None:
     seen = await ports.history.survey([Place(TOKEN, job_id) for job_id in [*ids, OTHER]])
     over = {}
     for job_id, kind in ((ids[2], "ended"), (ids[3], "rejected")):
-        job = await ports.log.load(job_id)
-        assert job is not None
+        job = await ports.job(job_id)
         over[Place(TOKEN, job_id)] = job.time_of(kind)
     assert seen == {Place(TOKEN, ids[0]): "", Place(TOKEN, ids[1]): ""} | over
     assert await ports.history.survey([Place(OTHER_QUEUE, job_id) for job_id in ids]) == {}
@@ -164,8 +163,7 @@ async def test_a_job_is_forgotten_as_a_whole_and_others_are_not(ports: Ports) ->
     assert await ports.history.forget(JOB, before=everything()), "safe to repeat"
     assert await ports.log.load(JOB) is None
     assert {job_id async for job_id in ports.history.older_than(everything())} == {OTHER}
-    other = await ports.log.load(OTHER)
-    assert other is not None
+    other = await ports.job(OTHER)
     assert other.state is State.RUNNING
 
 
@@ -179,8 +177,7 @@ async def test_young_facts_are_not_forgotten(ports: Ports) -> None:
 async def test_one_young_fact_in_another_queue_keeps_them_all(ports: Ports) -> None:
     """Were the first queue's facts gone, the job would begin anew in the second."""
     await ports.must_append(TOKEN, JOB, submitted(), ended("failed"))
-    job = await ports.log.load(JOB)
-    assert job is not None
+    job = await ports.job(JOB)
     border = parse_time(job.time_of("ended")) + timedelta(microseconds=1)
     await ports.must_append(OTHER_QUEUE, JOB, submitted("other"))
     assert not await ports.history.forget(JOB, before=border)
@@ -195,6 +192,5 @@ async def test_a_forgotten_job_can_be_submitted_again_and_a_late_fact_makes_none
     await ports.must_append(TOKEN, JOB, kill_requested())
     assert await ports.log.load(JOB) is None
     await ports.must_append(TOKEN, JOB, submitted())
-    job = await ports.log.load(JOB)
-    assert job is not None
+    job = await ports.job(JOB)
     assert job.state is State.QUEUED

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import httpx
 
-from stint_runner.watchdog.watchdog import TICK
 from tests.support.runner_bench import Bench
 from tests.support.servers import ServerProcess, free_port
 
@@ -87,7 +86,3 @@ def runner_process(bench: Bench, folder: Path, name: str = "runner-1", **setting
     url = bench.broker.client.connected_url
     servers = {"STINT_NATS_URL": f"nats://{url.netloc}" if url else "", "VAULT_ADDR": bench.openbao.address}
     return RunnerProcess(folder / name, name=name, settings=bench.role_settings | servers | settings)
-
-
-NOTICED = LEASE + TICK
-"""Seconds after which a watchdog has begun to act."""

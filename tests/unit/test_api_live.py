@@ -1,7 +1,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -23,8 +23,7 @@ ID = "0" * 24
 class Log(MemoryEventLog):
     """Can keep what it accepted to itself, or be away, and counts how often it is asked."""
 
-    deaf = False
-    away = False
+    deaf = away = False
     loads = 0
 
     def __init__(self) -> None:
@@ -50,8 +49,7 @@ class Log(MemoryEventLog):
 class Output(MemoryOutput):
     """Likewise."""
 
-    deaf = False
-    away = False
+    deaf = away = False
 
     @asynccontextmanager
     async def follow(self, token: str, job_id: str) -> AsyncIterator[asyncio.Event]:
@@ -80,10 +78,23 @@ class Runner:
     async def end(self, status: str = "success", **fields: Any) -> None:
         await self.facts(self.writer.counted(events.ended(status, **fields)))
 
-    async def stream(self, position: str = "") -> "LiveJob":
+    async def stream(self, position: str = "", closing: asyncio.Event | None = None) -> AsyncGenerator[bytes, None]:
         job = await self.log.load(ID)
         assert job is not None
-        return LiveJob(self.log, self.output, job, Position.parse(position), render=documents.last_seen)
+        live = LiveJob(self.log, self.output, job, Position.parse(position), render=documents.last_seen)
+        return live.events(closing or asyncio.Event())
+
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator["Reader"]:
+        """Of a stream that has told of the submission."""
+        async with aclosing(await self.stream()) as stream:
+            reader = Reader(stream)
+            assert await reader.next() == "submitted"
+            yield reader
+
+    async def told(self, position: str = "") -> list[Any]:
+        """All of a stream that ends."""
+        return await Reader(await self.stream(position)).rest()
 
 
 @pytest.fixture
@@ -97,12 +108,12 @@ class Reader:
     """Reads encoded events one by one; pings are passed over."""
 
     def __init__(self, stream: AsyncIterator[bytes]) -> None:
-        self._stream = stream
+        self.stream = stream
         self.position = ""
 
     async def next(self) -> Any:
         while True:
-            raw = (await anext(self._stream)).decode()
+            raw = (await anext(self.stream)).decode()
             if not raw.startswith(":"):
                 break
         fields = dict(line.split(": ", 1) for line in raw.strip().split("\n"))
@@ -128,9 +139,8 @@ class Reader:
 async def test_all_so_far_and_then_what_comes(runner: Runner) -> None:
     await runner.facts(events.started())
     await runner.write(b"one")
-    async with aclosing((await runner.stream()).events(asyncio.Event())) as stream:
-        reader = Reader(stream)
-        assert [await reader.next() for _ in range(3)] == ["submitted", "started", b"one"]
+    async with runner.reader() as reader:
+        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
         await runner.write(b"\xfftwo", "stderr")
         assert await reader.next() == b"\xfftwo"
         await runner.write(b"three")
@@ -138,36 +148,26 @@ async def test_all_so_far_and_then_what_comes(runner: Runner) -> None:
         assert await reader.rest() == [b"three", "ended", ("end", "success", True)]
 
 
-async def test_an_ended_job_is_told_at_once(runner: Runner) -> None:
-    await runner.write(b"one")
-    await runner.facts(events.started())
-    await runner.end("failed", return_code=3)
-    reader = Reader((await runner.stream()).events(asyncio.Event()))
-    assert await reader.rest() == ["submitted", "started", b"one", "ended", ("end", "failed", True)]
-
-
-@pytest.mark.parametrize("cut", range(1, 6))
-async def test_a_stream_is_taken_up_where_it_broke(runner: Runner, cut: int) -> None:
+async def test_an_ended_job_is_told_at_once_and_taken_up_where_the_stream_broke(runner: Runner) -> None:
     await runner.write(b"one")
     await runner.write(b"two")
     await runner.facts(events.started())
-    await runner.end()
-    whole = await Reader((await runner.stream()).events(asyncio.Event())).rest()
-    async with aclosing((await runner.stream()).events(asyncio.Event())) as stream:
-        first = Reader(stream)
-        begun = [await first.next() for _ in range(cut)]
-    rest = await Reader((await runner.stream(first.position)).events(asyncio.Event())).rest()
-    assert begun + rest == whole
+    await runner.end("failed", return_code=3)
+    whole = await runner.told()
+    assert whole == ["submitted", "started", b"one", b"two", "ended", ("end", "failed", True)]
+    for cut in range(1, len(whole)):
+        async with aclosing(await runner.stream()) as stream:
+            first = Reader(stream)
+            begun = [await first.next() for _ in range(cut)]
+        assert begun + await runner.told(first.position) == whole
 
 
 async def test_lost_news_is_found(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "TICK", 0.01)
     runner.log.deaf = runner.output.deaf = True
-    async with aclosing((await runner.stream()).events(asyncio.Event())) as stream:
-        reader = Reader(stream)
-        assert await reader.next() == "submitted"
+    async with runner.reader() as reader:
         runner.log.away = True
-        assert (await anext(stream)).startswith(b":")  # only a ping while the log is away
+        assert (await anext(reader.stream)).startswith(b":")  # only a ping while the log is away
         await runner.write(b"last")
         await runner.facts(events.started())
         await runner.end()
@@ -176,24 +176,20 @@ async def test_lost_news_is_found(runner: Runner, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_end_waits_for_output_that_cannot_be_read_yet(runner: Runner) -> None:
-    async with aclosing((await runner.stream()).events(asyncio.Event())) as stream:
-        reader = Reader(stream)
-        assert await reader.next() == "submitted"
+    async with runner.reader() as reader:
         runner.output.away = True
         await runner.write(b"last")
         await runner.facts(events.started())
         await runner.end()
         assert await reader.next() == "started"
-        assert (await anext(stream)).startswith(b":")
+        assert (await anext(reader.stream)).startswith(b":")
         runner.output.away = False
         assert await reader.rest() == [b"last", "ended", ("end", "success", True)]
 
 
 async def test_any_number_of_live_messages_is_one_more_look(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "SOON", 60)
-    async with aclosing((await runner.stream()).events(asyncio.Event())) as stream:
-        reader = Reader(stream)
-        assert await reader.next() == "submitted"
+    async with runner.reader() as reader:
         before = runner.log.loads
         runner.log.answers.clear()
         waiting = asyncio.create_task(reader.next())
@@ -217,8 +213,7 @@ async def test_chunks_that_do_not_go_on_where_the_last_one_ended_are_left_out(ru
     assert last is not None
     await runner.output.append(events.TOKEN, ID, forged, after=last.sequence)
     await runner.end()
-    reader = Reader((await runner.stream()).events(asyncio.Event()))
-    assert await reader.rest() == ["submitted", "started", b"one", "ended", ("end", "success", True)]
+    assert await runner.told() == ["submitted", "started", b"one", "ended", ("end", "success", True)]
 
 
 async def test_output_that_is_not_what_the_end_says_is_not_whole(runner: Runner) -> None:
@@ -227,28 +222,23 @@ async def test_output_that_is_not_what_the_end_says_is_not_whole(runner: Runner)
     end = runner.writer.counted(events.ended())
     await runner.write(b"by a stranger who knows how to go on")
     await runner.facts(end)
-    reader = Reader((await runner.stream()).events(asyncio.Event()))
-    assert (await reader.rest())[-1] == ("end", "success", False)
+    assert (await runner.told())[-1] == ("end", "success", False)
 
 
 async def test_a_slow_reader_misses_nothing(runner: Runner) -> None:
-    async with aclosing((await runner.stream()).events(asyncio.Event())) as stream:
-        reader = Reader(stream)
-        assert await reader.next() == "submitted"
+    async with runner.reader() as reader:
         sent = [str(number).encode() for number in range(80)]
         for data in sent:
             await runner.write(data)
             await asyncio.sleep(0)
         await runner.facts(events.started())
         await runner.end()
-        told = await reader.rest()
-    assert [item for item in told if isinstance(item, bytes)] == sent
-    assert told[-1] == ("end", "success", True)
+        assert await reader.rest() == [*sent, "started", "ended", ("end", "success", True)]
 
 
 async def test_the_server_may_end_first(runner: Runner) -> None:
     closing = asyncio.Event()
-    async with aclosing((await runner.stream()).events(closing)) as stream:
+    async with aclosing(await runner.stream(closing=closing)) as stream:
         reader = Reader(stream)
         assert await reader.next() == "submitted"
         closing.set()
@@ -256,9 +246,7 @@ async def test_the_server_may_end_first(runner: Runner) -> None:
 
 
 async def test_a_stranger_in_another_queue_changes_nothing(runner: Runner) -> None:
-    async with aclosing((await runner.stream()).events(asyncio.Event())) as stream:
-        reader = Reader(stream)
-        assert await reader.next() == "submitted"
+    async with runner.reader() as reader:
         await runner.log.append("mfra", ID, events.ended("failed"))
         await runner.facts(events.started())
         await runner.end()
@@ -266,9 +254,6 @@ async def test_a_stranger_in_another_queue_changes_nothing(runner: Runner) -> No
 
 
 @pytest.mark.parametrize("text", ["", "x", "1-2", "1-2-3-4", "-1-2-3", "1-2-\u00b2", "1-2-" + "9" * 30])
-def test_no_position_is_the_beginning(text: str) -> None:
+def test_no_position_is_the_beginning_and_one_survives_its_text(text: str) -> None:
     assert Position.parse(text) == Position()
-
-
-def test_a_position_survives_its_text() -> None:
     assert Position.parse(str(Position(1, 22, 333))) == Position(1, 22, 333)

@@ -48,25 +48,26 @@ async def test_it_answers_as_the_contract_wants(http: httpx.AsyncClient) -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "error"),
+    ("path", "code", "status", "error"),
     [
-        ("/v1/api/things/x", "number: Input should be a valid integer, unable to parse string as an integer"),
-        ("/v1/api/things/1?size=0", "size: Input should be greater than or equal to 1"),
+        ("x", 400, "Invalid job request.", "number: Input should be a valid integer, unable to parse string as an int"),
+        ("1?size=0", 400, "Invalid job request.", "size: Input should be greater than or equal to 1"),
+        ("0", 409, "Conflict.", "There is none."),
     ],
 )
-async def test_a_bad_parameter_is_the_contracts_400(http: httpx.AsyncClient, path: str, error: str) -> None:
-    answer = await http.get(path)
-    assert (answer.status_code, answer.json()) == (400, {"status": "Invalid job request.", "error": error})
+async def test_what_is_wrong_or_raised_is_the_contracts_error_body(
+    http: httpx.AsyncClient, path: str, code: int, status: str, error: str
+) -> None:
+    answer = await http.get(f"/v1/api/things/{path}")
+    assert (answer.status_code, answer.json()) == (code, {"status": status, "error": answer.json()["error"]})
+    assert answer.json()["error"].startswith(error)
 
 
-async def test_what_it_raises_is_the_contracts_error_body(http: httpx.AsyncClient) -> None:
-    answer = await http.get("/v1/api/things/0")
-    assert (answer.status_code, answer.json()) == (409, {"status": "Conflict.", "error": "There is none."})
-
-
-async def test_another_method_is_told_its_own(http: httpx.AsyncClient) -> None:
+async def test_another_method_is_told_its_own_and_it_is_measured_by_its_template(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/api/things/1")
     assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "GET", b"")
+    await http.get("/v1/api/things/1")
+    assert 'path="/v1/api/things/{number}"' in (await http.get("/v1/api/metrics")).text
 
 
 async def test_the_page_at_docs_loads_only_what_is_here(http: httpx.AsyncClient) -> None:
@@ -89,11 +90,6 @@ async def test_the_page_at_docs_loads_only_what_is_here(http: httpx.AsyncClient)
     assert "://" not in page.text
     other = await http.get("/docs/other.js")
     assert (other.status_code, other.text) == (404, "404 page not found\n")
-
-
-async def test_it_is_measured_by_its_template(http: httpx.AsyncClient) -> None:
-    await http.get("/v1/api/things/1")
-    assert 'path="/v1/api/things/{number}"' in (await http.get("/v1/api/metrics")).text
 
 
 def test_it_stands_in_the_document_and_promises_no_422(app: FastAPI) -> None:

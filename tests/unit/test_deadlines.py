@@ -130,12 +130,8 @@ def _told(folder: Path) -> Iterator[bytes]:
                 yield (process / "environ").read_bytes()
 
 
-def _writable(folder: Path) -> None:
-    folder.chmod(0o777)
-
-
 def _of_another(folder: Path) -> None:
-    os.chown(folder, 4711, 4711)
+    os.chown(folder, 4711, 4711, follow_symlinks=False)
 
 
 def _link(folder: Path) -> None:
@@ -143,31 +139,27 @@ def _link(folder: Path) -> None:
     folder.symlink_to(folder.with_name("elsewhere"))
 
 
-def _link_of_another(folder: Path) -> None:
-    _link(folder)
-    os.chown(folder, 4711, 4711, follow_symlinks=False)
-
-
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder another user's")
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "fault"),
+    ("name", "spoils", "fault"),
     [
-        ("base/runner", _writable, "Other users may write to"),
-        ("base/runner", _link, "symbolic link"),
-        pytest.param("base/runner", _of_another, "belongs to another user", marks=root_only),
-        ("base", _writable, "Other users may write to"),
-        pytest.param("base", _of_another, "belongs to another user", marks=root_only),
-        pytest.param("base", _link_of_another, "belongs to another user", marks=root_only),
+        ("base/runner", [lambda folder: folder.chmod(0o777)], "Other users may write to"),
+        ("base/runner", [_link], "symbolic link"),
+        pytest.param("base/runner", [_of_another], "belongs to another user", marks=root_only),
+        ("base", [lambda folder: folder.chmod(0o777)], "Other users may write to"),
+        pytest.param("base", [_of_another], "belongs to another user", marks=root_only),
+        pytest.param("base", [_link, _of_another], "belongs to another user", marks=root_only),
     ],
 )
 def test_a_folder_that_others_could_change_is_refused(
-    tmp_path: Path, name: str, spoil: Callable[[Path], None], fault: str
+    tmp_path: Path, name: str, spoils: list[Callable[[Path], None]], fault: str
 ) -> None:
     folder = tmp_path / "base" / "runner"
     folder.mkdir(parents=True, mode=0o700)
-    spoil(tmp_path / name)
+    for spoil in spoils:
+        spoil(tmp_path / name)
     with pytest.raises(StateError, match=rf"STINT_STATE_DIR: .*{fault}"):
         Deadlines(folder).open()
     assert not (folder / "lock").exists()
@@ -189,12 +181,9 @@ def test_a_folder_may_lie_where_others_can_remove_nothing_or_behind_the_users_ow
     assert Deadlines(tmp_path / "link" / "another").open()
 
 
-def test_a_process_is_known_from_a_later_one_of_its_id() -> None:
+def test_a_process_is_known_from_a_later_one_of_its_id_and_none_is_killed_for_a_container_that_is_not_there() -> None:
     assert incarnation(os.getpid()) == incarnation(os.getpid())
     assert incarnation(os.getpid()).partition("-")[2] != incarnation(1).partition("-")[2]
     with pytest.raises(ProcessLookupError):
         incarnation(2**22 + 1)
-
-
-def test_no_process_is_killed_for_a_container_that_is_not_there() -> None:
     assert kill_container("f" * 64) == 0

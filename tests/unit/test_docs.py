@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +40,7 @@ GUIDES = sorted([README, OPERATIONS, *ROOT.glob("docs/guides/*.md")])
 ADRS = sorted(ROOT.glob("docs/adr/[0-9]*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
+NAMES = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -96,9 +98,8 @@ def test_every_state_and_event_is_explained() -> None:
     assert all(f"**{state}**" in text_of(STATE_MACHINE) for state in State)
 
 
-def test_the_settings_are_those_of_the_code() -> None:
-    names = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
-    assert [name for name in sorted(names) if f"`{name}`" not in settings()] == []
+def test_every_setting_is_in_the_table() -> None:
+    assert [name for name in sorted(NAMES) if f"`{name}`" not in settings()] == []
 
 
 def test_a_block_without_its_marks_is_no_silent_success() -> None:
@@ -196,13 +197,12 @@ def test_each_kind_of_error_has_a_row_and_an_example(openapi: dict[str, Any]) ->
 
 
 def test_the_migration_names_each_setting_that_is_taken_over() -> None:
-    names = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
     table = [line for line in text_of(MIGRATION).splitlines() if line.startswith("| `")]
     accepted = {name for line in table if "| accepted" in line for name in SPAN.findall(line.split("|")[1])}
     missing = {name for line in table if "| no counterpart" in line for name in SPAN.findall(line.split("|")[1])}
-    assert {name for name in names if name.startswith("GOSTINT_")} <= accepted <= names
+    assert {name for name in NAMES if name.startswith("GOSTINT_")} <= accepted <= NAMES
     assert missing
-    assert not missing & names
+    assert not missing & NAMES
 
 
 # --- what is named is there ---------------------------------------------------------------------------------------
@@ -307,3 +307,20 @@ def test_decisions_have_their_parts() -> None:
         assert text.startswith(f"# {path.name[:4]}: ")
         parts = re.findall(r"^## (.+)$", text, re.MULTILINE)
         assert parts == ["Context", "Decision", "Consequences"], path.name
+
+
+# --- the site ---------------------------------------------------------------------------------------------------------
+
+LOADED = re.compile(r'<(?:script|img|iframe)[^>]* src="?([^" >]+)|<link[^>]* href="?([^" >]+)')
+
+
+def test_the_site_builds_without_a_warning_and_a_browser_needs_no_other_host_for_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "search" / "search_index.json").is_file()
+    assert len(list(tmp_path.glob("**/index.html"))) == len(list((ROOT / "docs").glob("**/*.md")))
+    for page in tmp_path.glob("**/*.html"):
+        loaded = ["".join(found) for found in LOADED.findall(text_of(page))]
+        assert any(source.endswith("mermaid.tiny.js") for source in loaded)
+        assert [source for source in loaded if "//" in source] == []

@@ -32,6 +32,7 @@ def test_the_job_user_is_found_first(image: bytes | None, expected: bytes) -> No
 
 def test_the_file_is_root_s_and_read_only() -> None:
     member = passwd_member(ROOT)
+    assert "root" not in repr(member)
     assert (member.path, member.mode, member.owner, member.data) == ("/etc/passwd", 0o444, 0, ROOT + OURS)
 
 
@@ -46,7 +47,3 @@ def test_an_overlay_is_a_plain_tar_dated_1970() -> None:
         ("etc/passwd", 0o444, 0, 0, 0, 3, tarfile.REGTYPE),
         ("secrets.yml", 0o400, 2001, 2001, 0, 0, tarfile.REGTYPE),
     ]
-
-
-def test_a_member_does_not_show_its_bytes() -> None:
-    assert "hidden" not in repr(Member(path="x", data=b"hidden", mode=0o400, owner=0))

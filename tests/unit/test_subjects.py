@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -34,24 +36,17 @@ def test_every_allowed_name_round_trips_through_its_token(name: str) -> None:
     assert len(consumer_name(token)) < 255
 
 
-@given(st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz234567_=AB.* "), max_size=12))
-@example("mf")
-@example("mg")
-@example("ME")
-@example("me======")
-def test_only_canonical_tokens_are_accepted(token: str) -> None:
-    try:
-        name = queue_name(token)
-    except InvalidTokenError:
-        return
-    assert queue_token(name) == token
-
-
 def test_tokens_that_decode_to_the_same_name_are_refused() -> None:
     assert queue_name("me") == "a"
     for token in ("mf", "mg", "ME", "me======", "", "__", "a"):
         with pytest.raises(InvalidTokenError):
             queue_name(token)
+
+
+@given(st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz234567_=AB.* "), max_size=12))
+def test_only_canonical_tokens_are_accepted(token: str) -> None:
+    with suppress(InvalidTokenError):
+        assert queue_token(queue_name(token)) == token
 
 
 @pytest.mark.parametrize("name", ["x" * 1001, "é" * 501, "a\nb", "\x00", "\x7f", "\u0085", "\ud800"])

@@ -3,7 +3,6 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from stint.core.codec import encode
 from stint.core.events import AnyEvent
 from stint.core.job import fold
 from stint.core.view import NEVER, JobView, expiry, parse_time, view
@@ -43,16 +42,6 @@ def test_bytes_that_cannot_be_read_still_give_a_view() -> None:
     job = fold(unreadable)
     assert job is not None
     assert (view(job).status, view(job).reason, view(job).qname) == ("unknown", "internal", "deploys")
-
-
-def test_the_same_facts_give_the_same_bytes() -> None:
-    facts = records(submitted(), started(), ended())
-    whole = fold(facts)
-    in_pieces = fold(facts[2:], fold(facts[:2]))
-    assert whole is not None
-    assert in_pieces is not None
-    assert encode(view(whole)) == encode(view(in_pieces))
-    assert b'"_id":"' in encode(view(whole))
 
 
 def test_a_job_expires_after_its_end() -> None:

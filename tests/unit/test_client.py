@@ -3,17 +3,21 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from stint.cli.run_job import exit_code
 from stint.client import pack as packing
-from stint.client.api import parse_events
+from stint.client.api import Api, ApiUnreachableError, LiveEvent, parse_events
+from stint.client.follow import Narrator, OutputDiffersError, follow
 from stint.client.options import Endpoints, RunOptions, endpoints
 from stint.client.pack import pack
 from stint.client.submission import Handover
+from stint.core.chain import Chain
 from stint.core.errors import ConfigError
 from stint.core.payload import JobPayload
 
@@ -44,17 +48,11 @@ def test_a_folder_is_packed_as_root_owns_it(folder: Path) -> None:
     assert (members["./demo/link"].issym(), members["./demo/link"].linkname) == (True, "/etc/passwd")
 
 
-def test_the_same_folder_is_the_same_text(folder: Path) -> None:
-    assert pack(folder) == pack(folder)
-
-
-def test_what_is_no_file_is_left_out(folder: Path) -> None:
+def test_what_is_no_file_is_left_out_and_an_archive_is_taken_as_it_is(folder: Path) -> None:
+    before = pack(folder)
     os.mkfifo(folder / "pipe")
-    assert "./pipe" not in {member.name for member in _members(pack(folder))}
-
-
-def test_an_archive_is_taken_as_it_is(tmp_path: Path) -> None:
-    archive = tmp_path / "x.tar.gz"
+    assert pack(folder) == before
+    archive = folder / "x.tar.gz"
     archive.write_bytes(b"whatever")
     assert pack(archive) == "targz," + base64.b64encode(b"whatever").decode()
 
@@ -101,3 +99,76 @@ def test_a_repr_shows_no_secret() -> None:
     options = RunOptions(endpoints=where, job=JobPayload(env_vars=("A=hidden",)))
     assert "hidden" not in repr(options)
     assert "hidden" not in repr(Handover("hidden", "hidden", "hidden"))
+
+
+# --- following a job ------------------------------------------------------------------------------------------------
+
+JOB = {"status": "success", "return_code": 0, "reason": "", "error": "", "output_complete": True}
+
+
+class Stream(Api):
+    """An API that tells these events, and breaks where None stands."""
+
+    def __init__(self, *events: LiveEvent | None) -> None:
+        self._events = iter(events)
+
+    async def events(self, job_id: str, *, after: str = "") -> AsyncIterator[LiveEvent]:  # noqa: ARG002 - Api's
+        for event in self._events:
+            if event is None:
+                raise ApiUnreachableError("gone")
+            yield event
+
+
+class Shown:
+    def __init__(self) -> None:
+        self.data = b""
+        self.text = io.StringIO()
+
+    async def write(self, stream: str, data: bytes) -> None:  # noqa: ARG002 - Sink's
+        self.data += data
+
+    async def follow(self, *events: LiveEvent | None) -> Mapping[str, Any]:
+        narrator = Narrator(Console(file=self.text, width=200), quiet=True)
+        job = await follow(Stream(*events), "0" * 24, self, narrator)
+        narrator.end(job)
+        return job
+
+
+def output(data: bytes) -> LiveEvent:
+    return LiveEvent("output", {"stream": "stdout", "data": base64.b64encode(data).decode()}, str(data))
+
+
+def ended(*pieces: bytes, **fields: Any) -> LiveEvent:
+    chain = Chain()
+    for piece in pieces:
+        chain = chain.add(piece)
+    counted = {"output_chunks": chain.chunks, "output_bytes": chain.size, "output_digest": chain.digest}
+    return LiveEvent("fact", {"kind": "ended", **counted, **fields}, "ended")
+
+
+def end(**fields: Any) -> LiveEvent:
+    return LiveEvent("end", {**JOB, **fields}, "end")
+
+
+async def test_an_output_that_is_what_the_end_tells_of_is_taken() -> None:
+    shown = Shown()
+    job = await shown.follow(output(b"one"), None, output(b"two"), None, ended(b"one", b"two"), end())
+    assert (job, shown.data, shown.text.getvalue()) == (JOB, b"onetwo", "")
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"one"], [b"two", b"one"], [b"one", b"one", b"two"], [b"onetwo"], [b"one", b"twO"], []]
+)
+async def test_any_other_output_is_refused(pieces: list[bytes]) -> None:
+    with pytest.raises(OutputDiffersError):
+        await Shown().follow(*map(output, pieces), ended(b"one", b"two"), end())
+
+
+async def test_an_output_that_is_not_whole_is_said_to_be_so() -> None:
+    shown = Shown()
+    await shown.follow(output(b"one"), ended(b"one", b"two"), end(output_complete=False))
+    assert shown.text.getvalue() == "stint: Part of the job's output may be missing above.\n"
+
+
+async def test_a_server_that_does_not_tell_the_digest_is_believed() -> None:
+    await Shown().follow(output(b"one"), LiveEvent("fact", {"kind": "ended"}, "ended"), end())
