@@ -38,7 +38,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         timeout: seconds from its start.
-        cpus: processors' worth of time.
+        cpus: number of processors.
         memory: bytes, swap included.
         pids: processes and threads at a time.
     """

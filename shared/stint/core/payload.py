@@ -39,7 +39,7 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     env_vars: Annotated[tuple[str, ...], documented("Environment variables, each as `NAME=value`.")] = ()
     secret_refs: Annotated[
         tuple[str, ...],
-        documented("Secrets to inject, each as `variable@path.key`; paths of KV version 2 with their `data/`."),
+        documented("Secrets to inject, each as `variable@path.key`; paths of KV version 2 include `data/`."),
     ] = ()
     secret_file_type: Annotated[
         str,
@@ -56,19 +56,19 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             "Seconds that the container may run; 0 for the server's default, as with the limits below.", minimum=0
         ),
     ] = 0
-    mask_secrets: Annotated[bool, documented("Replace the values of its secrets in its output.")] = False
+    mask_secrets: Annotated[bool, documented("Mask the values of the job's secrets in its output.")] = False
     on_lost: Annotated[
         str,
         documented(
-            "What its queue does if its runner is lost. Also read from a request that carries a sealed payload.",
+            "What the queue does if the job's runner is lost. Also read from the request if the payload is sealed.",
             enum=["", "advance", "hold"],
         ),
     ] = ""
-    cpus: Annotated[float, documented("Processors' worth of time, such as 0.5.", minimum=0)] = 0
+    cpus: Annotated[float, documented("Number of processors, such as 0.5.", minimum=0)] = 0
     memory: Annotated[int | str, documented("Bytes, or a number with `k`, `m`, `g` or `t` (powers of 1024).")] = 0
     pids: Annotated[int, documented("Processes and threads at a time.", minimum=0)] = 0
-    network: Annotated[str, documented("Its container's network.", enum=["", "bridge", "none"])] = ""
-    read_only: Annotated[bool, documented("Its root file system cannot be written to.")] = False
+    network: Annotated[str, documented("The container's network.", enum=["", "bridge", "none"])] = ""
+    read_only: Annotated[bool, documented("Make the container's root file system read-only.")] = False
 
 
 _FIELDS: Final = frozenset(JobPayload.__struct_fields__)

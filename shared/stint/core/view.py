@@ -21,30 +21,30 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
 
     job_id: Annotated[str, Meta(description="The job's id.", extra_json_schema={"pattern": "^[0-9a-f]{24}$"})]
     status: Annotated[State, Meta(description="Where it stands.")]
-    node_uuid: Annotated[str, Meta(description='The runner that took it, "" until one did.')]
+    node_uuid: Annotated[str, Meta(description='The runner that claimed it, "" if none has.')]
     qname: Annotated[str, Meta(description="Its queue, lower-cased.")]
     container_image: Annotated[
-        str, Meta(description='The image as it was asked for; "" for a sealed job that was not opened yet.')
+        str, Meta(description='The image as requested; "" for a sealed job that has not been opened yet.')
     ]
     container_id: Annotated[str, Meta(description='The engine\'s id of its container, "" until it has one.')]
     submitted: Annotated[str, Meta(description="When it was accepted.")]
-    started: Annotated[str, Meta(description="When a runner took it.")]
-    ended: Annotated[str, Meta(description="When it was over.")]
+    started: Annotated[str, Meta(description="When a runner claimed it.")]
+    ended: Annotated[str, Meta(description="When it ended.")]
     return_code: Annotated[int, Meta(description="The command's exit code; 0 if none ran.")]
     tty: Annotated[bool, Meta(description="Whether it has a terminal.")]
-    kill_requested: Annotated[bool, Meta(description="Whether somebody asked for its end.")]
+    kill_requested: Annotated[bool, Meta(description="Whether a kill was requested.")]
     reason: Annotated[str, Meta(description="Why it did not succeed, in one word.")]
-    error: Annotated[str, Meta(description='The same in a sentence; "" if the command ran. Never a secret.')]
+    error: Annotated[str, Meta(description='The reason in words; "" if the command ran. Never a secret.')]
     submitted_by: Annotated[str, Meta(description="Vault's display name of the token that submitted it.")]
     output_bytes: Annotated[int, Meta(description="Size of its output so far, as it was stored.")]
     output_complete: Annotated[
         bool,
         Meta(
-            description="Whether the output is known to be whole, up to the limit. "
+            description="Whether the output is known to be complete, up to the limit. "
             "While it runs: whether nothing is missing so far."
         ),
     ]
-    output_truncated: Annotated[bool, Meta(description="Whether it wrote more than is kept.")]
+    output_truncated: Annotated[bool, Meta(description="Whether output beyond the limit was dropped.")]
     output_masked: Annotated[int, Meta(description="How many times a secret's value was replaced in its output.")] = 0
     held: Annotated[
         bool, Meta(description="Whether its runner was lost, and its queue waits for that runner or for a release.")

@@ -78,7 +78,7 @@ class ApiSettings(Settings):
     """The API's settings."""
 
     host: str = ""
-    """Address to listen on. Default: all addresses with TLS, loopback only without."""
+    """Address to listen on. Default: all addresses with TLS, otherwise loopback only."""
     port: Port = 3232
     """Port to listen on; 0 for any free port."""
     port_report: str = ""
@@ -186,7 +186,7 @@ class RunnerSettings(LeaseSettings, EngineSettings):
     job_timeout_max: Amount = 0
     """Maximum of a job's `timeout`. Without a default, jobs that ask for nothing get the maximum; also below."""
     job_cpus: Amount = 0
-    """Default for a job's `cpus`: processors' worth of time, such as 0.5."""
+    """Default for a job's `cpus`: number of processors, such as 0.5."""
     job_cpus_max: Amount = 0
     """Maximum of a job's `cpus`."""
     job_memory: Bytes = 0
