@@ -11,7 +11,6 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
-from stint.jetstream.access import Access
 from stint.jetstream.connection import Connection
 from stint.jetstream.protocol import status_of
 from stint.process.waiting import InterruptedByEventError, unless
@@ -54,24 +53,6 @@ class Broker(Connection):
     nats-py's own `JetStreamContext` waits for its time-out when the connection is lost, and has neither batches of
     direct gets nor atomic publishes.
     """
-
-    def __init__(
-        self, access: Access | str, *, prefix: str = "$JS.API", name: str = "stint", timeout: float = 5.0
-    ) -> None:
-        """Nothing is sent before `start`.
-
-        Args:
-            access: see `Connection`.
-            prefix: of the JetStream API.
-            name: see `Connection`.
-            timeout: seconds that any request may take.
-
-        Raises:
-            ConfigError: see `Connection`.
-        """
-        super().__init__(access, name=name)
-        self.prefix = prefix
-        self.timeout = timeout
 
     async def request(
         self,

@@ -44,21 +44,25 @@ class Connection:
     with `while_open` and ends the process, and a supervisor starts it again.
 
     Attributes:
+        prefix: of the JetStream API.
+        timeout: seconds that any request may take.
         connected: set while there is a connection.
         lost: set when this connection is lost. The next connection has another event.
         closed: set when the client has given up for good; not set by `close`.
     """
 
-    def __init__(self, access: Access | str, *, name: str = "stint") -> None:
+    def __init__(
+        self, access: Access | str, *, prefix: str = "$JS.API", name: str = "stint", timeout: float = 5.0
+    ) -> None:
         """Nothing is sent before `start`.
 
-        Args:
-            access: addresses and credentials of NATS, or only its servers, comma-separated.
-            name: shown in the server's connection list.
+        `access` may also be the servers alone, comma-separated. The server's list of connections shows `name`.
 
         Raises:
             ConfigError: the servers, the certificates or the credentials are invalid.
         """
+        self.prefix = prefix
+        self.timeout = timeout
         access = Access(url=access) if isinstance(access, str) else access
         self.client = access.client()
         self.connected = asyncio.Event()

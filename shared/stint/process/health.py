@@ -1,9 +1,9 @@
-"""`/healthz` and `/readyz`, for services that serve nothing else."""
+"""Uvicorn as all services use it, and `/healthz` and `/readyz` for services that serve nothing else."""
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from starlette.applications import Starlette
@@ -12,10 +12,18 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from stint.core.errors import ConfigError
-from stint.process.server import Server
 
 Readiness = Callable[[], Awaitable[str]]
 """Returns "" if the service can work, otherwise a sentence that says what is missing."""
+
+
+class Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: each service handles signals itself, and sets `should_exit`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the service."""
+        yield
 
 
 async def healthz(_request: Request) -> Response:
@@ -36,19 +44,15 @@ def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
 
 def _shared(readiness: Readiness) -> Readiness:
     """Requests that arrive during a check share its result; a caller that disconnects does not cancel it."""
-    under_way: asyncio.Task[str] | None = None
+    under_way: asyncio.Future[str] | None = None
 
     async def look() -> str:
         nonlocal under_way
         if under_way is None or under_way.done():
-            under_way = asyncio.create_task(_look(readiness), name="readiness")
+            under_way = asyncio.ensure_future(readiness())
         return await asyncio.shield(under_way)
 
     return look
-
-
-async def _look(readiness: Readiness) -> str:
-    return await readiness()
 
 
 @asynccontextmanager

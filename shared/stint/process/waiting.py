@@ -19,24 +19,6 @@ class InterruptedByEventError(StintError):
     """The event came before the work was done."""
 
 
-async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled if the event is set first.
-
-    Raises:
-        InterruptedByEventError: the event was set first, and the cancelled work has finished cleaning up.
-    """
-    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return await working
-        raise InterruptedByEventError
-    finally:
-        working.cancel()
-        waiting.cancel()
-        await asyncio.gather(working, waiting, return_exceptions=True)
-
-
 async def any_of(*events: asyncio.Event, within: float) -> bool:
     """Whether one of the events is set within so many seconds."""
     waiting = [asyncio.ensure_future(event.wait()) for event in events]
@@ -73,6 +55,16 @@ async def interrupted_by(event: asyncio.Event) -> AsyncIterator[None]:
         if not scope.expired():
             raise
         raise InterruptedByEventError from None
+
+
+async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled if the event is set first.
+
+    Raises:
+        InterruptedByEventError: see `interrupted_by`.
+    """
+    async with interrupted_by(event):
+        return await work
 
 
 async def again_and_again(

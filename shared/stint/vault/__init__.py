@@ -2,7 +2,7 @@
 
 from stint.vault.client import Caller, Login, SecretData, Vault, WrapInfo
 from stint.vault.hvac_adapter import check_path, error_text
-from stint.vault.paths import queue_path, release_path
+from stint.vault.policies import queue_path, release_path
 from stint.vault.session import AppRoleSession
 from stint.vault.ticket import BUS_KEY, Ticket, open_ticket, seal_ticket
 

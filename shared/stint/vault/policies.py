@@ -1,11 +1,14 @@
-"""The policies and AppRoles in Vault, as data."""
+"""The policies and AppRoles in Vault, as data, and the paths that represent queues in policies.
+
+A policy on a queue's path says who may do what with the queue. Nothing is ever stored there.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from stint.core.errors import ConfigError
-from stint.vault.paths import QUEUES, RELEASES
+from stint.core.subjects import queue_token
 from stint.vault.ticket import BUS_KEY
 
 API: Final = "stint-api"
@@ -17,6 +20,16 @@ SEALER: Final = "stint-sealer"
 OPERATOR: Final = "stint-operator"
 """May see all jobs, and release held ones."""
 PUBLISHER: Final = "stint-publisher"
+
+QUEUES: Final = "stint/queue/"
+RELEASES: Final = "stint/release/"
+"""Policies on these paths allow to release held jobs. A separate path, because a premature release can break the
+guarantee of one job at a time."""
+MARK: Final = "="
+"""Prefix of a queue's token in a path. No queue's name is used in a path if it begins with it."""
+
+_SPECIAL: Final = frozenset('*"\\{}$')
+"""Characters with a special meaning in a policy's path."""
 
 _TAKEN: Final = frozenset({API, RUNNER, CLIENT, SEALER, OPERATOR, PUBLISHER, BUS_KEY, "default", "root"})
 _ROLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -101,3 +114,33 @@ def _check(role: str, secret_paths: Sequence[str]) -> None:
         raise ConfigError("STINT_ROLE: not a name of its own of letters, digits, - and _.")
     if not all(_PATTERN.fullmatch(path) and ".." not in path for path in secret_paths):
         raise ConfigError("A secret path is not a Vault path.")
+
+
+def queue_path(qname: str) -> str:
+    """The path for policies on a queue; `qname` is in lower case."""
+    return QUEUES + _place(qname)
+
+
+def release_path(qname: str) -> str:
+    """The path for the policy that allows to release held jobs of this queue."""
+    return RELEASES + _place(qname)
+
+
+def _place(qname: str) -> str:
+    """The name, or its token if Vault would confuse the name with another or a policy could not contain it."""
+    return qname if _is_literal(qname) else f"{MARK}{queue_token(qname)}"
+
+
+def _is_literal(qname: str) -> bool:
+    """Whether a policy on this name means this queue and no other one.
+
+    Vault trims white space and treats `a/` like `a`; in a policy `*` and a part `+` match any text.
+    """
+    parts = qname.split("/")
+    return (
+        qname.isprintable()
+        and qname == qname.strip()
+        and not qname.startswith(MARK)
+        and not _SPECIAL.intersection(qname)
+        and all(part and part not in {".", ".."} and not part.startswith("+") for part in parts)
+    )

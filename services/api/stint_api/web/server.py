@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from stint.core.errors import ConfigError
 from stint.process.background import cancel
-from stint.process.server import Server
+from stint.process.health import Server
 from stint.process.settings import ApiSettings
 from stint.process.signals import on_signals
 from stint_api.web.connections import MAX_HEAD, ConnectionLimits, limited
