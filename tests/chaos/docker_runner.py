@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from stint.core.errors import ImageError
 from stint.process import service
-from stint.process.settings import EngineSettings, RunnerSettings
+from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.docker_client import engine_errors, tls_context
+from stint_runner.engine.docker_client import engine_errors
 from stint_runner.engine.port import ContainerSpec
 
 TRUTH_DIR: Final = "CHAOS_TRUTH_DIR"
@@ -31,16 +31,8 @@ class TruthEngine(DockerEngine):
         return container.id
 
 
-def from_settings(settings: EngineSettings) -> TruthEngine:
-    """As the runner itself would make it, without registry logins."""
-    context = tls_context(
-        settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)
-    )
-    return TruthEngine(settings.docker_host, ssl_context=context, api_version=settings.docker_api_version)
-
-
 async def run(settings: RunnerSettings) -> None:
-    await serve(settings, lambda settings, *_: from_settings(settings))
+    await serve(settings, lambda settings, *_: TruthEngine.from_settings(settings))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import msgspec
 
 from stint.core.subjects import WORK
 from stint.jetstream import JetStreamEventLog, JetStreamHistory, JetStreamOutput
-from stint_runner.waiting import patiently
+from stint_runner.retry import retry
 from tests.chaos.evidence import Pause
 from tests.chaos.schedule import Fault
 from tests.chaos.supervised import Supervised
@@ -93,7 +93,7 @@ async def _partition(world: World, fault: Fault) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _nats(world: World, fault: Fault) -> AsyncIterator[None]:
     """Of a cluster, target 0 is whoever leads the stream of events."""
-    leads = await patiently(world.leader) if len(world.nats) > 1 else 0
+    leads = await retry(world.leader) if len(world.nats) > 1 else 0
     server = world.nats[(leads + fault.target) % len(world.nats)]
     await server.kill()
     try:
@@ -114,12 +114,12 @@ async def _vault(world: World, _fault: Fault) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _consumer(world: World, fault: Fault) -> AsyncIterator[None]:
     """What holds a queue's lease is gone, and the job is delivered again while it runs."""
-    listed = await patiently(lambda: world.broker.api(f"CONSUMER.LIST.{WORK}", {"offset": 0}))
+    listed = await retry(lambda: world.broker.api(f"CONSUMER.LIST.{WORK}", {"offset": 0}))
     consumers = listed.get("consumers") or ()
     busy = sorted(info["name"] for info in consumers if info["num_ack_pending"])
     if busy:
         chosen = busy[fault.target % len(busy)]
-        await patiently(lambda: world.broker.api(f"CONSUMER.DELETE.{WORK}.{chosen}"))
+        await retry(lambda: world.broker.api(f"CONSUMER.DELETE.{WORK}.{chosen}"))
     yield
 
 
@@ -136,9 +136,9 @@ async def _consumers_come_and_go(world: World, _fault: Fault) -> AsyncIterator[N
 
 async def _delete_consumers(world: World) -> None:
     while True:
-        listed = await patiently(lambda: world.broker.api(f"CONSUMER.NAMES.{WORK}", {"offset": 0}))
+        listed = await retry(lambda: world.broker.api(f"CONSUMER.NAMES.{WORK}", {"offset": 0}))
         for name in listed.get("consumers") or ():
-            await patiently(lambda name=name: world.broker.api(f"CONSUMER.DELETE.{WORK}.{name}"))  # type: ignore[misc]
+            await retry(lambda name=name: world.broker.api(f"CONSUMER.DELETE.{WORK}.{name}"))  # type: ignore[misc]
         await asyncio.sleep(LOOK)
 
 
@@ -154,7 +154,7 @@ async def _consumer_broken(world: World, fault: Fault) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _work(world: World, _fault: Fault) -> AsyncIterator[None]:
     """The stream of pending jobs is lost, and made again from the events."""
-    await patiently(lambda: world.broker.api(f"STREAM.DELETE.{WORK}"))
+    await retry(lambda: world.broker.api(f"STREAM.DELETE.{WORK}"))
     await declare_anew(world.broker, world.plan.servers)
     yield
 

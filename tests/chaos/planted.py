@@ -30,7 +30,7 @@ from stint_runner.engine.port import Exit
 from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.parts import Parts
+from stint_runner.runner import Runner
 from tests.chaos.plan import PLANT
 from tests.chaos.scripted_engine import ScriptedEngine, from_settings
 
@@ -81,8 +81,8 @@ def _no_takeover() -> None:
     LeaseTimes.check = lambda self: None  # type: ignore[method-assign] # noqa: ARG005 - a method's
     make = Dispatcher.__init__
 
-    def without(self: Dispatcher, parts: Parts) -> None:
-        make(self, replace(parts, takeover=0.0))
+    def without(self: Dispatcher, runner: Runner) -> None:
+        make(self, replace(runner, settings=runner.settings.model_copy(update={"takeover": 0.0})))
 
     Dispatcher.__init__ = without  # type: ignore[method-assign]
 

@@ -84,7 +84,7 @@ async def test_output_comes_while_the_job_runs(bench: Bench) -> None:
             assert job.state is State.RUNNING
             launched = job.fact(Launched)
             assert launched is not None
-            engine = bench.parts["runner-1"].engine
+            engine = bench.runners["runner-1"].engine
             go = io.BytesIO()
             with tarfile.open(fileobj=go, mode="w") as archive:
                 archive.addfile(tarfile.TarInfo("tmp/go"))
@@ -322,7 +322,7 @@ async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: B
     job = await bench.log.load(job_id)
     assert job is not None
     assert job.state is State.UNKNOWN
-    queues = bench.parts["runner-1"].queues
+    queues = bench.runners["runner-1"].queues
     assert list(await queues.pending()) == [queue_token("deploys")], "its message is the other's to acknowledge"
 
 

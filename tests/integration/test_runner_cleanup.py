@@ -82,7 +82,7 @@ async def test_a_queue_does_not_wait_for_the_revocation_of_a_token(
 ) -> None:
     go, hanging = asyncio.Event(), asyncio.Event()
     async with bench.runner():
-        opener = bench.parts["runner-1"].opener
+        opener = bench.runners["runner-1"].opener
         revoke = opener.revoke
 
         async def hang(_self: object, job_token: str) -> None:
@@ -199,7 +199,7 @@ async def test_a_claim_that_is_cut_off_leaves_no_deadline_and_cleans_nothing_up(
             (leased,) = bench.dispatchers["runner-1"].jobs.values()
             leased.forfeited.set()
             await leased.processed.wait()
-        assert list(bench.parts["runner-1"].deadlines.all()) == []
+        assert list(bench.runners["runner-1"].deadlines.all()) == []
         assert not cleaned.is_set()
         await leased.lease.delivery.give_back()
         assert (await bench.end(job_id))[0].state is State.SUCCESS

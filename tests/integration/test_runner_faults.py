@@ -123,7 +123,7 @@ async def test_kills_at_any_moment_leave_no_container_and_no_token(bench: Bench)
     """Each kill comes a little later: during the login, the create, the start, the run."""
     tokens: list[str] = []
     async with bench.runner(capacity=4, kill_grace=0.1):
-        opener = bench.parts["runner-1"].opener
+        opener = bench.runners["runner-1"].opener
         log_in = opener.vault.login
 
         async def noting(role_id: str, secret_id: str) -> object:
@@ -328,7 +328,7 @@ async def test_a_job_that_makes_the_runner_itself_fail_ends_and_the_queue_goes_o
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bench.runner():
-        opener = bench.parts["runner-1"].opener
+        opener = bench.runners["runner-1"].opener
         elsewhere = await bench.submit("true", queue="another")
 
         async def failing(job: Job) -> Ticket:

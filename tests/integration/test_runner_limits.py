@@ -164,7 +164,7 @@ async def test_what_cannot_be_had_fails_before_anything_is_pulled(bench: Bench, 
 
 async def test_compat_hardens_nothing_and_yet_limits_what_it_is_asked_to(bench: Bench) -> None:
     script = f"grep NoNewPrivs /proc/self/status; {FIGURES}"
-    async with bench.runner(compat=True, limits=LimitPolicy(defaults=NO_DEFAULTS)):
+    async with bench.runner(compat="gostint", limits=LimitPolicy(defaults=NO_DEFAULTS)):
         plain = (await _run(bench, script))[2].split()
         asked = (await _run(bench, script, pids=50))[2].split()
     assert plain[:2] == asked[:2] == ["NoNewPrivs:", "0"]

@@ -19,9 +19,9 @@ from stint.jetstream import Broker
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
-from stint_runner.clock import boot_time
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo
+from stint_runner.linux import boot_time
 from tests.api.archive import targz
 from tests.support.containers import OpenBao
 from tests.support.events import AT, event_id
@@ -310,7 +310,7 @@ async def test_a_held_queue_goes_on_when_its_runner_is_back(bench: Bench, runner
 
 async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Bench) -> None:
     async with bench.runner(hold_queues="prod-*, deploys"):
-        parts = bench.parts["runner-1"]
+        runner = bench.runners["runner-1"]
         for queue, on_lost, held in [
             ("deploys", "", True),
             ("deploys", "advance", False),
@@ -319,7 +319,7 @@ async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Ben
             ("dev", "hold", True),
         ]:
             job_id = await bench.submit("true", queue=queue, on_lost=on_lost)
-            assert parts.holds(await bench.loaded(job_id)) is held, (queue, on_lost)
+            assert runner.holds(await bench.loaded(job_id)) is held, (queue, on_lost)
 
 
 # --- deliveries -------------------------------------------------------------------------------------------------

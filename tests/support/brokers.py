@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream import Broker, declare
 from stint.jetstream.topology import stream_configs
-from stint_runner.waiting import patiently
+from stint_runner.retry import retry
 
 
 @asynccontextmanager
@@ -28,4 +28,4 @@ async def connected(url: str, *, fresh: bool = False) -> AsyncIterator[Broker]:
 async def declare_anew(broker: Broker, replicas: int = 1) -> None:
     """Declare streams that may have been deleted a moment ago: once in some thousand times NATS refuses that."""
     errors = (BrokerUnavailableError, BrokerRefusedError)
-    await patiently(lambda: declare(broker, replicas), on=errors, within=30)
+    await retry(lambda: declare(broker, replicas), on=errors, within=30)

@@ -15,6 +15,7 @@ import msgspec
 from stint.core.codec import encode
 from stint.core.events import Ended, Submitted
 from stint.core.job import Job
+from stint.core.limits import LimitPolicy
 from stint.core.payload import JobPayload
 from stint.core.subjects import queue_token
 from stint.jetstream import (
@@ -25,6 +26,7 @@ from stint.jetstream import (
     JetStreamWorkQueues,
 )
 from stint.ports import Delivery
+from stint.process.settings import RunnerSettings
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
 from stint.vault.setup import service_settings, vault_setup
 from stint_runner.dispatch.adopt import Adoption
@@ -33,9 +35,10 @@ from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, Engine
 from stint_runner.housekeeping.leftovers import Leftovers
+from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.spec import labels
-from stint_runner.parts import Parts
+from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
 from tests.support.brokers import declare_anew
 from tests.support.containers import OpenBao
@@ -54,7 +57,7 @@ class Bench:
     openbao: OpenBao
     image: str
     role_settings: dict[str, str]
-    parts: dict[str, Parts] = field(default_factory=dict)
+    runners: dict[str, Runner] = field(default_factory=dict)
     dispatchers: dict[str, Dispatcher] = field(default_factory=dict)
     state: Path = field(default_factory=lambda: Path(mkdtemp(prefix="stint-state-")))
 
@@ -147,7 +150,7 @@ class Bench:
 
     def leftovers(self, runner: str) -> Leftovers:
         """What the runner removes leftovers with."""
-        return Leftovers(self.parts[runner], self.dispatchers[runner])
+        return Leftovers(self.runners[runner], self.dispatchers[runner])
 
     async def pulled(self, token: str, lease: float) -> Delivery:
         """A queue's next job, received by nobody who would run it."""
@@ -160,7 +163,7 @@ class Bench:
 
     def engine(self, runner: str = "runner-1") -> Engine:
         """The engine of a runner of this bench."""
-        return self.parts[runner].engine
+        return self.runners[runner].engine
 
     async def settled(self) -> None:
         """Until no job is pending any more."""
@@ -178,7 +181,10 @@ class Bench:
         opener = Opener(vault=self.vault, session=session, role=ROLE, role_id=settings["STINT_ROLE_ID"])
         deadlines = Deadlines(self.state / name)
         assert deadlines.open(), "another runner of this name"
-        parts = Parts(
+        limits = options.pop("limits", LimitPolicy())
+        given = RunnerSettings.model_construct(runner_id=name, vault_addr=self.openbao.address, **options)
+        runner = Runner(
+            settings=given,
             log=self.log,
             payloads=self.payloads,
             output=self.output,
@@ -186,13 +192,12 @@ class Bench:
             engine=engine,
             opener=opener,
             deadlines=deadlines,
-            runner=name,
-            vault_addr=self.openbao.address,
-            **options,
+            limits=limits,
+            memory=MemoryBudget(given.prepare_memory),
         )
-        self.parts[name] = parts
-        dispatcher = self.dispatchers[name] = Dispatcher(parts)
-        adoption = Adoption(parts, dispatcher)
+        self.runners[name] = runner
+        dispatcher = self.dispatchers[name] = Dispatcher(runner)
+        adoption = Adoption(runner, dispatcher)
         await adoption.run()
         worker = Worker(queues, dispatcher, capacity=capacity)
         working = asyncio.create_task(worker.run(adoption.adopted))

@@ -11,10 +11,9 @@ import pytest
 
 from stint.process.environment import setting_names
 from stint.process.settings import EngineSettings, RunnerSettings, Settings
-from stint_runner.clock import boot_id, boot_time
+from stint_runner.linux import boot_id, boot_time, incarnation, kill_container
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError, state_folder
 from stint_runner.watchdog.guard import environment, guarded
-from stint_runner.watchdog.processes import incarnation, kill_container
 
 JOB = "a" * 24
 DEADLINE = Deadline(

@@ -10,9 +10,9 @@ from stint.core.job import Job
 from stint.core.subjects import EventAddress
 from stint.ports import Delivery
 from stint.testing import MemoryEventLog
-from stint_runner.clock import boot_time
 from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
+from stint_runner.linux import boot_time
 from tests.support.events import TOKEN
 
 ADDRESS = EventAddress("submitted", TOKEN, "0" * 24)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from stint.core.errors import JobFailedError
@@ -7,7 +9,6 @@ from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
 from stint_runner.inputs.secretfile import SecretRef
 from stint_runner.inputs.spec import (
-    JobContext,
     container_image,
     container_spec,
     exposes_token,
@@ -18,7 +19,7 @@ from stint_runner.inputs.spec import (
 
 LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", origin="2026-01-01T00:00:00Z")
 LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
-CONTEXT = JobContext(
+CONTEXT = dict[str, Any](
     labels=LABELS,
     network="net",
     limits=LIMITS,
@@ -42,7 +43,7 @@ def test_a_whole_payload() -> None:
     payload = JobPayload(
         entrypoint=("sh",), run=("-c", "true"), working_directory="/w", env_vars=("A=1", "B", "C=x=y"), tty=True
     )
-    assert container_spec(payload, "app:1", CONTEXT) == ContainerSpec(
+    assert container_spec(payload, "app:1", **CONTEXT) == ContainerSpec(
         image="app:1", entrypoint=("sh",), command=("-c", "true"), working_directory="/w", tty=True,
         env=("A=1", "B", "C=x=y", "VAULT_ADDR=https://vault", "VAULT_CACERT=/etc/ca.pem"),
         labels=LABELS, network="net", binds={"/etc/ca.pem": "/etc/ca.pem"}, hardened=True, limits=LIMITS,
@@ -50,7 +51,7 @@ def test_a_whole_payload() -> None:
 
 
 def test_an_empty_payload() -> None:
-    spec = container_spec(JobPayload(), "app", JobContext(labels={}, vault_token="hidden"))
+    spec = container_spec(JobPayload(), "app", labels={}, limits=Limits(), vault_token="hidden")
     assert spec == ContainerSpec(image="app", env=("VAULT_ADDR=", "VAULT_CACERT="))
 
 
@@ -59,18 +60,15 @@ def test_an_empty_payload() -> None:
 )
 def test_the_token_is_passed_only_on_request(asked: bool, compat: bool, exposed: bool) -> None:
     payload = JobPayload(expose_vault_token=asked, env_vars=("VAULT_TOKEN=mine",))
-    context = JobContext(labels={}, vault_token="hidden", compat=compat)
-    spec = container_spec(payload, "app", context)
+    spec = container_spec(payload, "app", labels={}, limits=Limits(), vault_token="hidden", compat=compat)
     assert ("VAULT_TOKEN=hidden" in spec.env) is exposed
-    assert "hidden" not in repr(context)
     assert exposes_token(payload, compat=compat) is exposed
     assert spec.hardened is not compat
 
 
 @pytest.mark.parametrize("compat", [False, True])
 def test_what_a_job_asks_for_counts_in_compat_too(compat: bool) -> None:
-    context = JobContext(labels={}, limits=LIMITS, compat=compat)
-    spec = container_spec(JobPayload(read_only=True), "app", context)
+    spec = container_spec(JobPayload(read_only=True), "app", labels={}, limits=LIMITS, compat=compat)
     assert (spec.read_only, spec.limits, spec.hardened) == (True, LIMITS, not compat)
 
 
@@ -87,7 +85,7 @@ def test_what_a_job_asks_for_counts_in_compat_too(compat: bool) -> None:
 )
 def test_what_no_process_can_be_given(payload: JobPayload) -> None:
     with pytest.raises(JobFailedError, match=r"^Incorrect value in ") as caught:
-        container_spec(payload, "app", CONTEXT)
+        container_spec(payload, "app", **CONTEXT)
     assert caught.value.reason == "payload"
     assert "hid" not in str(caught.value)
 

@@ -14,12 +14,11 @@ import structlog
 
 from stint.core.subjects import LABEL_JOB
 from stint.process import logs
-from stint_runner.clock import boot_id, boot_time
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, Engine
+from stint_runner.linux import boot_id, boot_time, incarnation
 from stint_runner.watchdog import watchdog
 from stint_runner.watchdog.deadlines import Deadline, Deadlines
-from stint_runner.watchdog.processes import incarnation
 from stint_runner.watchdog.watchdog import Watchdog
 
 JOBS = [letter * 24 for letter in "abcd"]

@@ -18,6 +18,7 @@ from stint.jetstream import (
     JetStreamWorkQueues,
     declare_when_possible,
 )
+from stint.ports import WorkQueues
 from stint.process import health, service
 from stint.process.background import Background, BackgroundTask, cancel
 from stint.process.settings import RunnerSettings
@@ -28,20 +29,19 @@ from stint_runner.dispatch.adopt import Adoption
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.docker_client import tls_context
 from stint_runner.engine.port import Engine
 from stint_runner.housekeeping.image_keeper import ImageKeeper
 from stint_runner.housekeeping.image_records import ImageRecords
 from stint_runner.housekeeping.leftovers import Leftovers
 from stint_runner.housekeeping.presence import announce, withdraw
-from stint_runner.inputs.allocator import return_large_memory
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import LeaseTimes
-from stint_runner.parts import Parts
+from stint_runner.linux import return_large_memory
 from stint_runner.readiness import Readiness
 from stint_runner.registry.logins import DockerConfigLogins, FirstOf
 from stint_runner.registry.vault_logins import VaultLogins
+from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines, StateError, state_folder
 from stint_runner.watchdog.guard import WATCHDOG, Guard, guarded
 
@@ -72,6 +72,7 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.runner_role_id, settings.runner_secret_id.get_secret_value())
+    queues = JetStreamWorkQueues(broker, lease=settings.lease)
     engine = (make_engine or docker_engine)(settings, vault, session)
     stopping = asyncio.Event()
     readiness = Readiness(broker, vault, engine)
@@ -82,7 +83,8 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
             deadlines = await unless(stopping, _deadlines(settings))
             try:
                 async with guarded(deadlines, watchdog) as guard:
-                    await _work(settings, broker, vault, session, readiness, guard, deadlines, stopping)
+                    runner = _runner(settings, broker, vault, session, engine, deadlines, queues)
+                    await _work(runner, queues, broker, readiness, guard, stopping)
             finally:
                 deadlines.close()
         except InterruptedByEventError:
@@ -107,28 +109,77 @@ async def _abandon_once_closed(broker: Broker) -> None:
 
 
 def docker_engine(settings: RunnerSettings, vault: Vault, session: AppRoleSession) -> DockerEngine:
-    """The engine, as Docker's own client would find it, with registry logins from Vault before those of that client."""
+    """The engine, with registry logins from Vault before those of Docker's own client."""
     configured = DockerConfigLogins(settings.docker_config)
     configured.check()
     path = settings.registry_secrets
     logins = FirstOf(VaultLogins(vault, session, path), configured) if path else configured
-    return DockerEngine(
-        settings.docker_host,
-        ssl_context=tls_context(
-            settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)
-        ),
-        api_version=settings.docker_api_version,
-        logins=logins,
+    return DockerEngine.from_settings(settings, logins)
+
+
+def _runner(
+    settings: RunnerSettings,
+    broker: Broker,
+    vault: Vault,
+    session: AppRoleSession,
+    engine: Engine,
+    deadlines: Deadlines,
+    queues: WorkQueues,
+) -> Runner:
+    opener = Opener(
+        vault=vault, session=session, role=settings.role, role_id=settings.role_id, compat=bool(settings.compat)
+    )
+    return Runner(
+        settings=settings,
+        log=JetStreamEventLog(broker),
+        payloads=JetStreamPayloads(broker),
+        output=JetStreamOutput(broker),
+        queues=queues,
+        engine=engine,
+        opener=opener,
+        deadlines=deadlines,
+        limits=settings.limits,
+        memory=MemoryBudget(settings.prepare_memory),
     )
 
 
-def _background(
-    settings: RunnerSettings, broker: Broker, engine: Engine, worker: Worker, leftovers: Leftovers
-) -> Background:
+async def _work(
+    runner: Runner,
+    queues: JetStreamWorkQueues,
+    broker: Broker,
+    readiness: Readiness,
+    guard: Guard,
+    stopping: asyncio.Event,
+) -> None:
+    settings = runner.settings
+    await unless(stopping, declare_when_possible(broker, settings.replicas))
+    await queues.start()
+    dispatcher = Dispatcher(runner)
+    worker = Worker(queues, dispatcher, capacity=settings.capacity)
+    background = _background(runner, broker, worker, Leftovers(runner, dispatcher))
+    adoption = Adoption(runner, dispatcher)
+    with contextlib.suppress(InterruptedByEventError):  # then the drain below has the jobs that are adopted by now
+        await unless(stopping, adoption.run())
+    log.info("runner ready", runner=runner.id, capacity=settings.capacity)
+    readiness.parts = (worker.missing, guard.missing, background.missing)
+    working = asyncio.create_task(worker.run(adoption.adopted), name="worker")
+    try:
+        async with background.running():
+            await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            await _drain(settings, worker, dispatcher, working)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await withdraw(broker, runner.id)
+    log.info("runner stopped")
+
+
+def _background(runner: Runner, broker: Broker, worker: Worker, leftovers: Leftovers) -> Background:
     """What a runner does beside its jobs."""
+    settings, engine = runner.settings, runner.engine
 
     def announcing() -> Awaitable[None]:
-        return announce(broker, engine, worker, runner=settings.runner_id, capacity=settings.capacity)
+        return announce(broker, engine, worker, runner=runner.id, capacity=settings.capacity)
 
     parts = [
         BackgroundTask(name="announcement", run=announcing, missing="The runner is not on the list of runners."),
@@ -139,77 +190,6 @@ def _background(
         engine.tell_of_images(keeper.used)
         parts.append(BackgroundTask(name="images", run=keeper.run, missing="Unused images are not removed."))
     return Background(*parts)
-
-
-def _parts(
-    settings: RunnerSettings,
-    broker: Broker,
-    vault: Vault,
-    session: AppRoleSession,
-    engine: Engine,
-    deadlines: Deadlines,
-    queues: JetStreamWorkQueues,
-) -> Parts:
-    return Parts(
-        log=JetStreamEventLog(broker),
-        payloads=JetStreamPayloads(broker),
-        output=JetStreamOutput(broker),
-        queues=queues,
-        engine=engine,
-        opener=Opener(
-            vault=vault,
-            session=session,
-            role=settings.role,
-            role_id=settings.role_id,
-            compat=settings.compat == "gostint",
-        ),
-        deadlines=deadlines,
-        runner=settings.runner_id,
-        takeover=settings.takeover,
-        kill_grace=settings.kill_grace,
-        limits=settings.limits,
-        output_limit=settings.output_limit,
-        images_allow=settings.images_allow,
-        hold_queues=settings.hold_queues,
-        vault_addr=settings.vault_external_addr or settings.vault_addr,
-        vault_cacert=settings.vault_cacert,
-        compat=settings.compat == "gostint",
-        memory=MemoryBudget(settings.prepare_memory),
-    )
-
-
-async def _work(
-    settings: RunnerSettings,
-    broker: Broker,
-    vault: Vault,
-    session: AppRoleSession,
-    readiness: Readiness,
-    guard: Guard,
-    deadlines: Deadlines,
-    stopping: asyncio.Event,
-) -> None:
-    await unless(stopping, declare_when_possible(broker, settings.replicas))
-    queues = JetStreamWorkQueues(broker, lease=settings.lease)
-    await queues.start()
-    parts = _parts(settings, broker, vault, session, readiness.engine, deadlines, queues)
-    dispatcher = Dispatcher(parts)
-    worker = Worker(queues, dispatcher, capacity=settings.capacity)
-    background = _background(settings, broker, readiness.engine, worker, Leftovers(parts, dispatcher))
-    adoption = Adoption(parts, dispatcher)
-    with contextlib.suppress(InterruptedByEventError):  # then the drain below has the jobs that are adopted by now
-        await unless(stopping, adoption.run())
-    log.info("runner ready", runner=settings.runner_id, capacity=settings.capacity)
-    readiness.parts = (worker.missing, guard.missing, background.missing)
-    working = asyncio.create_task(worker.run(adoption.adopted), name="worker")
-    try:
-        async with background.running():
-            await asyncio.wait({working, asyncio.ensure_future(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
-            await _drain(settings, worker, dispatcher, working)
-    finally:
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        await withdraw(broker, settings.runner_id)
-    log.info("runner stopped")
 
 
 async def _deadlines(settings: RunnerSettings) -> Deadlines:

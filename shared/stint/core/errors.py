@@ -62,6 +62,10 @@ class LeaseLostError(StintError):
     """The lease on this delivery could not be renewed in time."""
 
 
+class UnfitError(StintError):
+    """This runner cannot run jobs now, though others may."""
+
+
 class VaultError(StintError):
     """Vault answered with an error.
 

@@ -19,15 +19,15 @@ from stint.core.subjects import (
     EventAddress,
 )
 from stint.ports import Delivery
-from stint_runner.clock import boot_time
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.removal import cleared
-from stint_runner.job.run import JobRun, Trace
+from stint_runner.job.run import JobRun
 from stint_runner.lease.lease import Lease, server_margin
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.parts import Parts
-from stint_runner.waiting import patiently
+from stint_runner.linux import boot_time
+from stint_runner.retry import retry
+from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Noted
 
 log = structlog.get_logger()
@@ -65,9 +65,9 @@ class Adoption:
         adopted: the jobs adopted so far, each under its lease already. Whoever cancels `run` still has to await them.
     """
 
-    def __init__(self, parts: Parts, dispatcher: Dispatcher) -> None:
+    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
         self.adopted: list[asyncio.Task[None]] = []
-        self._parts = parts
+        self._runner = runner
         self._dispatcher = dispatcher
 
     async def run(self) -> None:
@@ -75,7 +75,7 @@ class Adoption:
 
         Those with a deadline on disk come first, side by side, for their leases are running: no engine is asked before.
         """
-        noted = {found.deadline.job_id: found for found in self._parts.deadlines.all()}
+        noted = {found.deadline.job_id: found for found in self._runner.deadlines.all()}
         await asyncio.gather(*(self._look_at(job_id, found) for job_id, found in noted.items()))
         marked = await self._marked()
         await asyncio.gather(*(self._look_at(job_id, marked[job_id]) for job_id in marked.keys() - noted.keys()))
@@ -83,14 +83,14 @@ class Adoption:
     async def _marked(self) -> Mapping[str, ContainerInfo]:
         """This runner's containers by job."""
         try:
-            found = await patiently(self._containers, on=EngineError, within=ENGINE_PATIENCE)
+            found = await retry(self._containers, on=EngineError, within=ENGINE_PATIENCE)
         except EngineError as error:
             log.error("only jobs with a deadline adopted: the engine does not answer", error=error.sentence)  # noqa: TRY400 - a sentence says it
             found = ()
         return {container.labels.get(LABEL_JOB, ""): container for container in found}
 
     async def _containers(self, **labels: str) -> Sequence[ContainerInfo]:
-        return await self._parts.engine.find({LABEL_RUNNER: self._parts.runner} | labels)
+        return await self._runner.engine.find({LABEL_RUNNER: self._runner.id} | labels)
 
     async def _look_at(self, job_id: str, found: Noted | ContainerInfo) -> None:
         """What fails for one job touches no other; its watchdog ends it."""
@@ -101,21 +101,21 @@ class Adoption:
                 log.exception("job not adopted")
 
     async def _decide(self, job_id: str, found: Noted | ContainerInfo) -> None:
-        job = await patiently(lambda: self._parts.log.load(job_id))
+        job = await retry(lambda: self._runner.log.load(job_id))
         if job is not None and job.state is State.QUEUED:  # by a replica that may lag behind its start
-            job = await patiently(lambda: self._parts.log.load(job_id, at_least=sys.maxsize))
+            job = await retry(lambda: self._runner.log.load(job_id, at_least=sys.maxsize))
         if job is None:
             return  # of another Stint on this engine
-        ours = job.state in ACTIVE and job.runner == self._parts.runner
+        ours = job.state in ACTIVE and job.runner == self._runner.id
         delivery, asked = None, boot_time()
         if ours or job.state is State.QUEUED:
             delivery = await self._reclaim(job, found, asked)
-        if ours and (delivery or self._parts.holds(job)):
+        if ours and (delivery or self._runner.holds(job)):
             self._adopt(job, delivery, asked, found)
             return
         if delivery:  # it had been received and not claimed: nobody else need wait for its lease to end
             with contextlib.suppress(LeaseLostError):
-                await patiently(delivery.give_back)
+                await retry(delivery.give_back)
         if ours:
             log.warning("job not adopted: its lease is over")
         self._dispatcher.clean_up(self._clear(job))
@@ -130,25 +130,26 @@ class Adoption:
             ack, origin = found.labels.get(LABEL_ACK, ""), found.labels.get(LABEL_ORIGIN, "")
         if not ack or not origin:
             return None
-        return await patiently(lambda: self._parts.queues.reclaim(job.token, ack, origin))
+        return await retry(lambda: self._runner.queues.reclaim(job.token, ack, origin))
 
     def _adopt(self, job: Job, delivery: Delivery | None, asked: float, found: Noted | ContainerInfo) -> None:
         """Keep the lease from now on, and run the job to its end under it."""
         noted = found.deadline if isinstance(found, Noted) else None
         lease = Lease(
             delivery or (_NoDelivery(noted.ack_subject, noted.origin, noted.seconds) if noted else _NoDelivery()),
-            takeover=self._parts.takeover,
+            takeover=self._runner.settings.takeover,
             confirmed=asked,
         )
         lease.lost = delivery is None
-        leased = LeasedJob(self._parts.log, self._parts.queues, EventAddress("submitted", job.token, job.job_id), lease)
+        leased = LeasedJob(
+            self._runner.log, self._runner.queues, EventAddress("submitted", job.token, job.job_id), lease
+        )
         leased.see(job)
-        trace = Trace(container_id=noted.container_id, secrets_digest=noted.secrets_digest) if noted else Trace()
-        run = JobRun(self._parts, leased)
-        run.adopt(job, trace)
+        run = JobRun(self._runner, leased)
+        run.adopt(job, noted)
         log.info("job adopted", lease="lost" if lease.lost else "renewed")
         self.adopted.append(asyncio.create_task(self._dispatcher.run(run)))
 
     async def _clear(self, job: Job) -> None:
-        if await cleared(self._parts.engine, job.job_id):
-            self._parts.deadlines.drop(job.job_id)
+        if await cleared(self._runner.engine, job.job_id):
+            self._runner.deadlines.drop(job.job_id)

@@ -7,17 +7,16 @@ from typing import Any
 
 import structlog
 
-from stint.core.errors import ConfigError, InvalidJobIdError, InvalidTokenError, LeaseLostError
+from stint.core.errors import ConfigError, InvalidJobIdError, InvalidTokenError, LeaseLostError, UnfitError
 from stint.core.events import Rejected
 from stint.core.subjects import EventAddress, parse_event_subject, queue_name
 from stint.ports import Delivery
-from stint_runner.inputs.opening import UnfitError
 from stint_runner.job.run import JobRun
 from stint_runner.job.verdict import carry_out
 from stint_runner.lease.lease import Lease
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.parts import Parts
-from stint_runner.waiting import patiently
+from stint_runner.retry import retry
+from stint_runner.runner import Runner
 
 log = structlog.get_logger()
 
@@ -29,9 +28,9 @@ class Dispatcher:
         jobs: the jobs that it processes now, by address.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, runner: Runner) -> None:
         self.jobs: dict[EventAddress, LeasedJob] = {}
-        self._parts = parts
+        self._runner = runner
         self._cleaning: set[asyncio.Task[object]] = set()
 
     async def process(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
@@ -45,7 +44,7 @@ class Dispatcher:
         Raises:
             UnfitError: this runner cannot run jobs now; the delivery was given back.
         """
-        lease = Lease(delivery, takeover=self._parts.takeover, confirmed=pulled_at)
+        lease = Lease(delivery, takeover=self._runner.settings.takeover, confirmed=pulled_at)
         try:
             lease.times.check()
             address = parse_event_subject(delivery.subject)
@@ -60,8 +59,8 @@ class Dispatcher:
         with structlog.contextvars.bound_contextvars(job=address.job_id):
             known = self.jobs.get(address)
             if known is None or not await known.take_delivery(delivery, pulled_at):
-                leased = LeasedJob(self._parts.log, self._parts.queues, address, lease)
-                await self.run(JobRun(self._parts, leased))
+                leased = LeasedJob(self._runner.log, self._runner.queues, address, lease)
+                await self.run(JobRun(self._runner, leased))
 
     async def run(self, run: JobRun) -> None:
         """Run a job under its lease, settle its delivery, and then clean up, which no queue and no lease waits for.
@@ -82,7 +81,7 @@ class Dispatcher:
                     raise
                 except Exception as error:  # noqa: BLE001 - one job can never take a runner down; it is logged there
                     verdict = await run.give_up(error)
-                await carry_out(verdict, leased.lease, self._parts.takeover)
+                await carry_out(verdict, leased.lease)
         except LeaseLostError as error:
             log.warning("delivery left to others", error=error.sentence)
         finally:
@@ -117,8 +116,8 @@ class Dispatcher:
 
     async def _reject(self, lease: Lease) -> None:
         """Record what names no queue or job, outside the view, and get it out of its queue."""
-        event = self._parts.fact(Rejected, error="The subject names no queue or no job.")
+        event = self._runner.fact(Rejected, error="The subject names no queue or no job.")
         sequence = lease.delivery.sequence
-        await patiently(lambda: self._parts.log.record_rejection(sequence, event))
-        await patiently(lease.ack)
+        await retry(lambda: self._runner.log.record_rejection(sequence, event))
+        await retry(lease.ack)
         log.warning("submission rejected", sequence=sequence, error=event.error)

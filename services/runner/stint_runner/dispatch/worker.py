@@ -8,14 +8,13 @@ from typing import Final
 
 import structlog
 
-from stint.core.errors import BrokerUnavailableError, StintError
+from stint.core.errors import BrokerUnavailableError, StintError, UnfitError
 from stint.ports import WorkQueues
 from stint.process.background import Background, BackgroundTask
-from stint_runner.clock import boot_time
 from stint_runner.dispatch.backlog import Backlog
 from stint_runner.dispatch.dispatcher import Dispatcher
-from stint_runner.inputs.opening import UnfitError
 from stint_runner.lease.leased_job import PULL_WAIT
+from stint_runner.linux import boot_time
 
 log = structlog.get_logger()
 

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from ssl import SSLContext
-from typing import Final
+from typing import Final, Self
 
 from aiodocker.containers import DockerContainer
 
 from stint.core.errors import ImageError
+from stint.process.settings import EngineSettings
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import (
     ARCHIVE,
@@ -20,6 +21,7 @@ from stint_runner.engine.docker_client import (
     check_host,
     engine_errors,
     stop_limits,
+    tls_context,
 )
 from stint_runner.engine.docker_images import DockerImages
 from stint_runner.engine.docker_output import attached, logged
@@ -59,6 +61,19 @@ class DockerEngine(Engine):
         self._images = DockerImages(self._client, logins or FirstOf(), pull_patience)
         self._image_used: Callable[[ImageUse], Awaitable[None]] | None = None
         self._docker: DockerClient | None = None
+
+    @classmethod
+    def from_settings(cls, settings: EngineSettings, logins: LoginSource | None = None) -> Self:
+        """The engine as Docker's own client would find it.
+
+        Raises:
+            ConfigError: a setting is wrong.
+        """
+        context = tls_context(
+            settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)
+        )
+        version = settings.docker_api_version
+        return cls(settings.docker_host, ssl_context=context, api_version=version, logins=logins)
 
     async def ensure_image(self, image: str, *, always: bool) -> None:
         """Docker Hub is meant where the name has no `/`."""

@@ -7,7 +7,7 @@ import structlog
 from stint.core.errors import EngineError
 from stint.core.subjects import LABEL_JOB, LABEL_READ_ONLY
 from stint_runner.engine.port import Engine
-from stint_runner.waiting import patiently
+from stint_runner.retry import retry
 
 log = structlog.get_logger()
 
@@ -15,10 +15,10 @@ CLEAN_UP: Final = 30.0
 """Seconds that each step of a clean-up is tried for."""
 
 
-async def cleared(engine: Engine, job_id: str, *, image: bool = False) -> bool:
-    """Remove a job's containers as `remove_containers` does, for a while. False if the engine would not."""
+async def cleared(engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP) -> bool:
+    """Remove a job's containers as `remove_containers` does, for so many seconds. False if the engine would not."""
     try:
-        await patiently(lambda: remove_containers(engine, job_id, image=image), on=EngineError, within=CLEAN_UP)
+        await retry(lambda: remove_containers(engine, job_id, image=image), on=EngineError, within=within)
     except EngineError as error:
         log.warning("container not removed", job=job_id, error=error.sentence)
         return False

@@ -8,7 +8,7 @@ from stint.core.subjects import LABEL_JOB
 from stint.process.waiting import again_and_again
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.removal import remove_containers
-from stint_runner.parts import Parts
+from stint_runner.runner import Runner
 
 log = structlog.get_logger()
 
@@ -19,8 +19,8 @@ INTERVAL: Final = 30.0
 class Leftovers:
     """Removes them, beside the jobs that run."""
 
-    def __init__(self, parts: Parts, dispatcher: Dispatcher) -> None:
-        self._parts = parts
+    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
+        self._runner = runner
         self._dispatcher = dispatcher
 
     async def run(self) -> None:
@@ -29,10 +29,10 @@ class Leftovers:
 
     async def remove(self) -> None:
         """Look once. What belongs to no job of this log is another Stint's."""
-        found = await self._parts.engine.find({LABEL_JOB: ""})
+        found = await self._runner.engine.find({LABEL_JOB: ""})
         processed = {address.job_id for address in self._dispatcher.jobs}
         for job_id in {container.labels[LABEL_JOB] for container in found} - processed:
-            job = await self._parts.log.load(job_id)
-            if job is not None and job.terminal and await remove_containers(self._parts.engine, job_id):
+            job = await self._runner.log.load(job_id)
+            if job is not None and job.terminal and await remove_containers(self._runner.engine, job_id):
                 log.info("leftover container removed", job=job_id)
-                self._parts.deadlines.drop(job_id)
+                self._runner.deadlines.drop(job_id)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from stint.core.errors import JobFailedError, VaultError, VaultUnavailableError
-from stint_runner.waiting import patiently
+from stint_runner.retry import retry
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ async def spend(call: Callable[[], Awaitable[T]], *, there: Callable[[], Awaitab
             raise
 
     try:
-        return await patiently(once, on=VaultUnavailableError, within=within)
+        return await retry(once, on=VaultUnavailableError, within=within)
     except VaultError:
         if doubtful:
             raise JobFailedError(MAYBE_SPENT, reason="secrets") from None

@@ -11,6 +11,7 @@ from stint.core.errors import (
     JobFailedError,
     StintError,
     UndecodableError,
+    UnfitError,
     VaultDeniedError,
     VaultError,
     VaultRefusedError,
@@ -23,7 +24,7 @@ from stint.core.view import parse_time
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint_runner.inputs.one_time import spend
 from stint_runner.inputs.secretfile import SecretRef, pick
-from stint_runner.waiting import PATIENCE, patiently
+from stint_runner.retry import PATIENCE, retry
 
 T = TypeVar("T")
 
@@ -32,10 +33,6 @@ _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 
 NOT_MERGED: Final = "The payload has job fields beside it, which only runners with STINT_COMPAT=gostint take."
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
-
-
-class UnfitError(StintError):
-    """This runner cannot run jobs now, though others may."""
 
 
 class RejectedError(StintError):
@@ -83,7 +80,7 @@ class Opener:
             raise RejectedError("What was submitted is not a submission.")
 
         try:
-            return await patiently(lambda: self._open_ticket(submitted.ticket, job))
+            return await retry(lambda: self._open_ticket(submitted.ticket, job))
         except UndecodableError:
             raise RejectedError(NO_TICKET) from None
 
@@ -108,7 +105,7 @@ class Opener:
             JobFailedError: `notauthorised`: spent, expired, or made elsewhere than at the role.
         """
         try:
-            found = await patiently(lambda: self.vault.wrap_info(ticket.wrap_secret_id))
+            found = await retry(lambda: self.vault.wrap_info(ticket.wrap_secret_id))
         except VaultError as error:
             raise _not_authorised(self._why_unusable(ticket, error)) from None
         if found.creation_path != f"auth/approle/role/{self.role}/secret-id":
@@ -232,7 +229,7 @@ class Opener:
 
 
 async def _ask(call: Callable[[], Awaitable[T]]) -> T:
-    return await patiently(call, on=VaultUnavailableError, within=PATIENCE)
+    return await retry(call, on=VaultUnavailableError, within=PATIENCE)
 
 
 def _not_authorised(sentence: str) -> JobFailedError:

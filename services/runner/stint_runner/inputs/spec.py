@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from stint.core.errors import JobFailedError
 from stint.core.limits import Limits
 from stint.core.payload import JobPayload
@@ -24,31 +22,6 @@ from stint_runner.inputs.secretfile import SecretRef, parse_refs
 
 NOTHING: Final = Manifest()
 IMAGE_ID: Final = "sha256:"
-
-
-class JobContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runner, not the submitter, decides about a job's container.
-
-    Attributes:
-        labels: as `labels` makes them.
-        network: the engine's network mode.
-        limits: as `stint.limits` settles them.
-        vault_addr: the Vault server as the container reaches it.
-        vault_cacert: a CA bundle on the engine's host, "" for none.
-        vault_token: the job's own token; reaches the container only if the payload asks for it, or with `compat`.
-        compat: as GoStint does: not hardened, token exposed.
-    """
-
-    labels: Mapping[str, str]
-    network: str = "bridge"
-    limits: Limits = Limits()
-    vault_addr: str = ""
-    vault_cacert: str = ""
-    vault_token: str = ""
-    compat: bool = False
-
-    def __repr__(self) -> str:
-        return f"JobContext(labels={self.labels!r})"
 
 
 def labels(
@@ -135,35 +108,52 @@ def exposes_token(payload: JobPayload, *, compat: bool = False) -> bool:
     return payload.expose_vault_token or compat
 
 
-def container_spec(payload: JobPayload, image: str, context: JobContext) -> ContainerSpec:
-    """The container to create for a payload.
+def container_spec(
+    payload: JobPayload,
+    image: str,
+    *,
+    labels: Mapping[str, str],
+    limits: Limits,
+    network: str = "bridge",
+    vault_addr: str = "",
+    vault_cacert: str = "",
+    vault_token: str = "",
+    compat: bool = False,
+) -> ContainerSpec:
+    """The container to create for a payload. What stands behind it the runner decides, not the submitter.
+
+    Args:
+        payload: of the job.
+        image: its name.
+        labels: as `labels` makes them.
+        limits: as the runner's policy settles them.
+        network: the engine's network mode.
+        vault_addr: the Vault server as the container reaches it.
+        vault_cacert: a CA bundle on the engine's host, "" for none.
+        vault_token: the job's own token; reaches the container only if the payload asks for it, or with `compat`.
+        compat: as GoStint does: not hardened, token exposed.
 
     Raises:
         JobFailedError: a field that no process can be given. The sentence names the field, never its value.
     """
     _check(payload)
-    cacert = context.vault_cacert
+    ours = [f"VAULT_ADDR={vault_addr}", f"VAULT_CACERT={vault_cacert}"]
+    if exposes_token(payload, compat=compat):
+        ours.append(f"VAULT_TOKEN={vault_token}")
     return ContainerSpec(
         image=image,
         entrypoint=payload.entrypoint,
         command=payload.run,
         working_directory=payload.working_directory,
-        env=_environment(payload, context),
+        env=(*payload.env_vars, *ours),
         tty=payload.tty,
-        labels=context.labels,
-        network=context.network,
-        binds={cacert: cacert} if cacert else {},
-        hardened=not context.compat,
-        limits=context.limits,
+        labels=labels,
+        network=network,
+        binds={vault_cacert: vault_cacert} if vault_cacert else {},
+        hardened=not compat,
+        limits=limits,
         read_only=payload.read_only,
     )
-
-
-def _environment(payload: JobPayload, context: JobContext) -> Sequence[str]:
-    ours = [f"VAULT_ADDR={context.vault_addr}", f"VAULT_CACERT={context.vault_cacert}"]
-    if exposes_token(payload, compat=context.compat):
-        ours.append(f"VAULT_TOKEN={context.vault_token}")
-    return (*payload.env_vars, *ours)
 
 
 def _check(payload: JobPayload) -> None:

@@ -3,24 +3,29 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 
 from stint.core.errors import EngineError, EngineUnavailableError, JobFailedError
-from stint.core.subjects import LABEL_JOB
+from stint.core.subjects import LABEL_JOB, LABEL_MASKED, LABEL_TIMEOUT
+from stint.core.view import parse_time
 from stint.process.waiting import InterruptedByEventError, interrupted_by
-from stint_runner.engine.port import Exit
+from stint_runner.engine.port import ContainerInfo, Exit
 from stint_runner.engine.removal import remove_containers
 from stint_runner.inputs.secretfile import Seal, read_values
 from stint_runner.job.prepare import Prepared
 from stint_runner.output.copying import Copying
 from stint_runner.output.pump import OutputPump
-from stint_runner.parts import Parts
-from stint_runner.waiting import patiently
+from stint_runner.retry import retry
+from stint_runner.runner import Runner
 
 log = structlog.get_logger()
+
+EPSILON: Final = 0.001
+"""Seconds that are left of a time-out which is over."""
 
 
 class Phase(Enum):
@@ -51,13 +56,18 @@ class Exited(NamedTuple):
 
 
 class JobContainer:
-    """One job's container: `start` or `resume` it once. `contain` makes sure of its end, whatever became of that."""
+    """One job's container: `start` or `resume` it once. `contain` makes sure of its end, whatever became of that.
 
-    def __init__(self, parts: Parts, token: str, job_id: str) -> None:
-        self.output = OutputPump(parts.output, token, job_id, limit=parts.output_limit)
+    Attributes:
+        timeout: seconds that it may run, 0 for no limit.
+    """
+
+    def __init__(self, runner: Runner, token: str, job_id: str) -> None:
+        self.output = OutputPump(runner.output, token, job_id, limit=runner.settings.output_limit)
         self.phase = Phase.NOT_STARTED
-        self._parts = parts
-        self._engine = parts.engine
+        self.timeout = 0.0
+        self._engine = runner.engine
+        self._kill_grace = runner.settings.kill_grace
         self._job_id = job_id
         self._container_id = ""
 
@@ -72,7 +82,7 @@ class JobContainer:
         Raises:
             EngineError: it was not started, or nobody knows how it ended; `phase` tells which.
         """
-        self._container_id = prepared.container_id
+        self._container_id, self.timeout = prepared.container_id, prepared.timeout
         if prepared.payload.mask_secrets:
             self.output.mask(prepared.secrets.values())
         attached = await self._engine.attach(self._container_id, tty=prepared.payload.tty)
@@ -82,25 +92,32 @@ class JobContainer:
         async with aclosing(attached), aclosing(copying):
             check()
             await self._start(copying)
-            return await self._until_exit(killed, prepared.timeout, copying)
+            return await self._until_exit(killed, self.timeout, copying)
 
-    async def resume(self, container_id: str, killed: asyncio.Event, *, seal: Seal | None, time_left: float) -> Exited:
+    async def resume(
+        self, container: ContainerInfo, killed: asyncio.Event, *, since: str, secrets_digest: str
+    ) -> Exited:
         """Go on with one that an earlier process of this runner has started, as `start` does.
 
         Args:
-            container_id: the engine's id.
+            container: as it was found. Its labels tell its time-out, and whether its output is masked.
             killed: stops it.
-            seal: of its secrets file, None if no secrets need to be masked.
-            time_left: seconds, 0 for no limit.
+            since: the time from which its time-out counts.
+            secrets_digest: of its secrets file (see `Seal`), "" if it is not known.
 
         Raises:
             EngineError: nobody knows how it ended.
         """
-        self._container_id, self.phase = container_id, Phase.RUNNING
-        concealed = seal is not None and not await patiently(lambda: self._mask(seal), on=EngineUnavailableError)
-        copying = Copying(self._engine, self.output, container_id, None, concealed=concealed)
+        self._container_id, self.phase = container.container_id, Phase.RUNNING
+        self.timeout = float(container.labels.get(LABEL_TIMEOUT) or 0)
+        left = self.timeout - (datetime.now(UTC) - parse_time(since)).total_seconds()
+        concealed = False
+        if key := container.labels.get(LABEL_MASKED):
+            seal = Seal(key, secrets_digest)
+            concealed = not await retry(lambda: self._mask(seal), on=EngineUnavailableError)
+        copying = Copying(self._engine, self.output, self._container_id, None, concealed=concealed)
         async with aclosing(copying):
-            return await self._until_exit(killed, time_left, copying)
+            return await self._until_exit(killed, max(EPSILON, left) if self.timeout else 0, copying)
 
     @property
     def ran(self) -> bool:
@@ -113,7 +130,7 @@ class JobContainer:
         One whose start was refused is removed too: not every refusal proves that nothing runs.
         """
         if self.phase not in {Phase.NOT_STARTED, Phase.GONE}:
-            await patiently(lambda: remove_containers(self._engine, self._job_id), on=EngineError)
+            await retry(lambda: remove_containers(self._engine, self._job_id), on=EngineError)
             self.phase = Phase.GONE
 
     async def fence(self, grace: float) -> None:
@@ -130,7 +147,7 @@ class JobContainer:
         try:
             await self._engine.start(self._container_id)
         except EngineUnavailableError:
-            found = await patiently(lambda: self._engine.find({LABEL_JOB: self._job_id}), on=EngineUnavailableError)
+            found = await retry(lambda: self._engine.find({LABEL_JOB: self._job_id}), on=EngineUnavailableError)
             if not any(container.started for container in found if container.container_id == self._container_id):
                 # It may be started in a moment, or have been and be gone: it is removed now, and never tried again.
                 await copying.give_up()
@@ -154,14 +171,14 @@ class JobContainer:
 
     async def _exit(self, killed: asyncio.Event, seconds: float) -> Exited:
         """Through a restart of the engine too: its containers may have lived on, and if not, it knows their end."""
-        waiting = asyncio.create_task(patiently(self._wait, on=EngineUnavailableError))
+        waiting = asyncio.create_task(retry(self._wait, on=EngineUnavailableError))
         try:
             async with asyncio.timeout(seconds or None), interrupted_by(killed):
                 return Exited(await asyncio.shield(waiting), "")
         except (InterruptedByEventError, TimeoutError):
             reason = "killed" if killed.is_set() else "timeout"
-            signalled = await patiently(
-                lambda: self._engine.stop(self._container_id, self._parts.kill_grace), on=EngineUnavailableError
+            signalled = await retry(
+                lambda: self._engine.stop(self._container_id, self._kill_grace), on=EngineUnavailableError
             )
             return Exited(await waiting, reason if signalled else "")
         finally:

@@ -19,10 +19,11 @@ from stint.core.errors import (
     VaultError,
 )
 from stint.core.events import Launched, Submitted
+from stint.core.job import Job
 from stint.core.limits import check_limits
 from stint.core.payload import JobPayload
 from stint.core.subjects import queue_name
-from stint.ports import Outcome
+from stint.ports import Delivery
 from stint.vault import Ticket
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.engine.removal import CLEAN_UP, cleared
@@ -30,43 +31,20 @@ from stint_runner.inputs.content import Content, Manifest, check_content
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.opening import Opened
 from stint_runner.inputs.secretfile import check_file_type, new_key
-from stint_runner.inputs.spec import (
-    JobContext,
-    container_image,
-    container_spec,
-    labels,
-    pull_always,
-)
+from stint_runner.inputs.spec import container_image, container_spec, labels, pull_always
 from stint_runner.job.fill import fill
-from stint_runner.parts import Parts
 from stint_runner.registry.references import matches
-from stint_runner.waiting import append_surely, patiently
+from stint_runner.retry import append_events, retry
+from stint_runner.runner import Runner
 
 log = structlog.get_logger()
 
 TEXT_LENGTH: Final = 4096
-"""Characters of an image's name and of an error that a fact carries: a fact must fit into one message."""
+"""Characters of an image's name and of an error that an event carries: an event must fit into one message."""
 OPENING: Final = 7
 """Bytes of memory for each byte of a sealed payload while it is opened (measured): its ways to and from Vault."""
 CHUNK: Final = 512 * 1024
 """Bytes of a payload's chunk, in which its submitter may say that it is smaller."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """A job that this runner has claimed.
-
-    Attributes:
-        ack: the delivery's ack subject, kept with the container.
-        origin: of the delivery, likewise.
-    """
-
-    job_id: str
-    token: str
-    submitted: Submitted
-    ticket: Ticket
-    ack: str
-    origin: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,20 +65,25 @@ class Prepared:
 
 
 class Preparation:
-    """Makes a job's container. `run` once, then `clean_up`, whatever became of `run`.
+    """Makes the container of a job that was claimed. `run` once, then `clean_up`, whatever became of `run`.
 
     Attributes:
         image: as the payload named it, "" as long as that is not known.
     """
 
-    def __init__(self, parts: Parts, claimed: Claimed) -> None:
+    def __init__(self, runner: Runner, job: Job, ticket: Ticket, delivery: Delivery) -> None:
+        submitted = job.fact(Submitted)
+        assert submitted is not None, "its ticket was opened"  # noqa: S101 - for the type checker
         self.image = ""
-        self._parts = parts
-        self._claimed = claimed
+        self._runner = runner
+        self._job = job
+        self._submitted = submitted
+        self._ticket = ticket
+        self._delivery = delivery
         self._job_token = ""
         self._read_only = False
         self._seal_key = new_key()
-        # What a cancellation must not lose sight of: the server may finish it all the same.
+        # Kept for clean-up: Vault or Docker may complete these calls after they are cancelled.
         self._login: asyncio.Future[str] | None = None
         self._creation: asyncio.Future[str] | None = None
 
@@ -113,12 +96,12 @@ class Preparation:
             VaultError: Vault did not answer for too long.
             LeaseLostError: the job was ended by another.
         """
-        async with self._parts.memory.share(_memory(self._claimed.submitted)) as share:
+        async with self._runner.memory.share(_memory(self._submitted)) as share:
             prepared, spec = await self._filled(share)
         if spec.read_only:
-            frozen = await self._surely(self._parts.engine.freeze(prepared.container_id, spec))
+            frozen = await self._made(self._runner.engine.freeze(prepared.container_id, spec))
             prepared = replace(prepared, container_id=frozen)
-        await self._launched(prepared.container_id, prepared.payload)
+        await self._append_launched(prepared.container_id, prepared.payload)
         return prepared
 
     async def _filled(self, share: Share) -> tuple[Prepared, ContainerSpec]:
@@ -126,142 +109,134 @@ class Preparation:
         opened, content = await self._opened()
         share.shrink(len(content.archive))
         payload = opened.job
-        context = self._context(payload)
-        self.image = container_image(payload, content.manifest)
-        self._check_image()
-        check_file_type(payload.secret_file_type)
+        self._read_only = payload.read_only
+        spec = self._spec(payload, content.manifest)
         await self._pull(payload)
-        spec = container_spec(payload, self.image, context)
         container_id = await self._create(spec)
-        filled = await fill(
-            self._parts, container_id, opened, content, job_token=self._job_token, seal_key=self._seal_key
+        secrets, seal = await fill(
+            self._runner, container_id, opened, content, job_token=self._job_token, seal_key=self._seal_key
         )
         prepared = Prepared(
             container_id=container_id,
-            timeout=context.limits.timeout,
-            secrets_digest=filled.seal.digest,
+            timeout=spec.limits.timeout,
+            secrets_digest=seal.digest,
             payload=payload,
-            secrets=filled.secrets,
+            secrets=secrets,
         )
         return prepared, spec
 
+    # --- the payload --------------------------------------------------------------------------------------------------
+
     async def _opened(self) -> tuple[Opened, Content]:
         """The payload, and its content taken out of it."""
-        opened = await self._open()
-        content = await self._content(opened.job)
+        opener = self._runner.opener
+        sealed = await self._sealed()
+        opener.check_payload(sealed, self._ticket)
+        self._login = asyncio.ensure_future(opener.log_in(self._ticket))
+        self._job_token = await asyncio.shield(self._login)
+        opened = await opener.payload(sealed, self._job_token, queue_name(self._job.token))
+        content = Content(b"", Manifest())
+        if opened.job.content:
+            content = await asyncio.to_thread(check_content, opened.job.content)
         return replace(opened, job=msgspec.structs.replace(opened.job, content="")), content
 
-    async def _open(self) -> Opened:
-        claimed, opener = self._claimed, self._parts.opener
-        sealed = await self._sealed()
-        opener.check_payload(sealed, claimed.ticket)
-        self._login = asyncio.ensure_future(opener.log_in(claimed.ticket))
-        self._job_token = await asyncio.shield(self._login)
-        return await opener.payload(sealed, self._job_token, queue_name(claimed.token))
-
     async def _sealed(self) -> bytes:
-        claimed, payloads = self._claimed, self._parts.payloads
-        chunks, attempt = claimed.submitted.payload_chunks, claimed.submitted.payload_try
+        job, payloads = self._job, self._runner.payloads
+        chunks, attempt = self._submitted.payload_chunks, self._submitted.payload_try
         try:
-            return await patiently(
-                lambda: payloads.get(claimed.token, claimed.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
+            return await retry(
+                lambda: payloads.get(job.token, job.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
             )
         except StintError as error:
             raise JobFailedError(error.sentence, reason="payload") from None
 
-    @staticmethod
-    async def _content(payload: JobPayload) -> Content:
-        if not payload.content:
-            return Content(b"", Manifest())
-        return await asyncio.to_thread(check_content, payload.content)
+    # --- the container ------------------------------------------------------------------------------------------------
 
-    def _check_image(self) -> None:
-        try:
-            allowed = matches(self.image, self._parts.images_allow)
-        except ImageError as error:
-            raise JobFailedError(error.sentence, reason="image") from None
-        if not allowed:
-            raise JobFailedError(f"The image {self.image} is not among those that may run here.", reason="image")
-
-    async def _pull(self, payload: JobPayload) -> None:
-        try:
-            await self._parts.engine.ensure_image(self.image, always=pull_always(payload))
-        except EngineError as error:
-            raise JobFailedError(error.sentence, reason="image") from None
-
-    def _context(self, payload: JobPayload) -> JobContext:
-        """What this runner makes of a job; refuses what it does not give, before anything is pulled."""
-        parts, claimed = self._parts, self._claimed
+    def _spec(self, payload: JobPayload, manifest: Manifest) -> ContainerSpec:
+        """What this runner makes of a payload; refuses what it does not give, before anything is pulled."""
+        settings, policy = self._runner.settings, self._runner.limits
         try:
             check_limits(payload)
         except UndecodableError as error:
             raise JobFailedError(error.sentence, reason="payload") from None
-        limits = parts.limits.limits(payload)
-        self._read_only = payload.read_only
-        marks = labels(
-            job_id=claimed.job_id,
-            token=claimed.token,
-            runner=parts.runner,
-            ack=claimed.ack,
-            origin=claimed.origin,
-            timeout=limits.timeout,
-            seal_key=self._seal_key if payload.mask_secrets else "",
-            read_only=payload.read_only,
-        )
-        return JobContext(
-            labels=marks,
-            network=parts.limits.network_of(payload),
+        limits = policy.limits(payload)
+        network = policy.network_of(payload)
+        self.image = container_image(payload, manifest)
+        check_file_type(payload.secret_file_type)
+        return container_spec(
+            payload,
+            self.image,
+            labels=labels(
+                job_id=self._job.job_id,
+                token=self._job.token,
+                runner=self._runner.id,
+                ack=self._delivery.ack_subject,
+                origin=self._delivery.origin,
+                timeout=limits.timeout,
+                seal_key=self._seal_key if payload.mask_secrets else "",
+                read_only=payload.read_only,
+            ),
+            network=network,
             limits=limits,
-            vault_addr=parts.vault_addr,
-            vault_cacert=parts.vault_cacert,
+            vault_addr=settings.vault_external_addr or settings.vault_addr,
+            vault_cacert=settings.vault_cacert,
             vault_token=self._job_token,
-            compat=parts.compat,
+            compat=bool(settings.compat),
         )
+
+    async def _pull(self, payload: JobPayload) -> None:
+        """Get the image, if it may run here."""
+        try:
+            if not matches(self.image, self._runner.settings.images_allow):
+                raise JobFailedError(f"The image {self.image} is not among those that may run here.", reason="image")
+            await self._runner.engine.ensure_image(self.image, always=pull_always(payload))
+        except EngineError as error:
+            raise JobFailedError(error.sentence, reason="image") from None
 
     async def _create(self, spec: ContainerSpec) -> str:
         """The container to fill. Of a read-only root it is the model only, and needs no environment."""
-        engine = self._parts.engine
         if spec.read_only:
             spec = msgspec.structs.replace(spec, read_only=False, env=())
         try:
-            return await self._surely(engine.create(spec))
+            return await self._made(self._runner.engine.create(spec))
         except ImageError as error:
             raise JobFailedError(error.sentence, reason="image") from None
 
-    async def _surely(self, creation: Coroutine[Any, Any, str]) -> str:
+    async def _made(self, creation: Coroutine[Any, Any, str]) -> str:
+        """The id of a container, whose making a cancellation does not interrupt."""
         self._creation = asyncio.ensure_future(creation)
         return await asyncio.shield(self._creation)
 
-    async def _launched(self, container_id: str, payload: JobPayload) -> None:
+    async def _append_launched(self, container_id: str, payload: JobPayload) -> None:
         """Record it, but not behind an end: a runner that was frozen, or cut off, would come too late."""
-        parts, claimed = self._parts, self._claimed
-        launched = parts.fact(
-            Launched, container_id=container_id, container_image=self.image[:TEXT_LENGTH], tty=payload.tty
-        )
+        runner, job_id = self._runner, self._job.job_id
+        image = self.image[:TEXT_LENGTH]
+        launched = runner.fact(Launched, container_id=container_id, container_image=image, tty=payload.tty)
         seen = 0
         while True:
-            job = await patiently(lambda: parts.log.load(claimed.job_id))
+            job = await retry(lambda: runner.log.load(job_id))
             if job is None or job.terminal:
                 raise LeaseLostError("The job was ended by another.")
             if job.sequence == seen:
-                return  # a stranger's fact stands in its place already
+                return  # a stranger's event stands in its place already
             seen = job.sequence
-            if await append_surely(parts.log, claimed.token, claimed.job_id, launched, after=seen) is Outcome.WON:
+            if await append_events(runner.log, job.token, job_id, launched, after=seen):
                 return
+
+    # --- afterwards ---------------------------------------------------------------------------------------------------
 
     async def clean_up(self) -> bool:
         """Remove the job's containers and revoke its token. Safe to repeat. False if a container may be left."""
-        job_id, image = self._claimed.job_id, self._read_only
         if self._creation is not None:
             await asyncio.wait({self._creation})  # however large what it freezes
         if self._login is not None:
             await asyncio.wait({self._login}, timeout=CLEAN_UP)
-        gone = await cleared(self._parts.engine, job_id, image=image)
+        gone = await cleared(self._runner.engine, self._job.job_id, image=self._read_only)
         try:
             if token := _result(self._login):
-                await self._parts.opener.revoke(token)
+                await self._runner.opener.revoke(token)
         except VaultError as error:
-            log.warning("job's token not revoked, it ends by itself", job=job_id, error=error.sentence)
+            log.warning("job's token not revoked, it ends by itself", job=self._job.job_id, error=error.sentence)
         return gone
 
 

@@ -9,61 +9,56 @@ from stint.core.errors import EngineError
 from stint.core.events import Ended, Held, Launched
 from stint.core.job import Job
 from stint.ports import Delivery
-from stint_runner.engine.removal import remove_containers
+from stint_runner.engine.removal import cleared, remove_containers
 from stint_runner.job.verdict import Verdict
-from stint_runner.parts import Parts
-from stint_runner.waiting import append_surely, patiently
+from stint_runner.retry import append_events, retry
+from stint_runner.runner import Runner
 
 log = structlog.get_logger()
 
-LEFTOVERS: Final = 30.0
-"""Seconds that leftover containers may take to be removed."""
 LOST: Final = "The runner that had the job was lost."
 NO_CONTAINER: Final = "The runner stopped before the job had a container."
 
 
-async def take_over(parts: Parts, job: Job, delivery: Delivery) -> Verdict:
+async def take_over(runner: Runner, job: Job, delivery: Delivery) -> Verdict:
     """End a lost job, or hold its queue; nothing of it is ever run here."""
-    if job.runner == parts.runner:
-        return await take_over_own(parts, job)
+    if job.runner == runner.id:
+        return await take_over_own(runner, job)
     if delivery.count == 1:
         # The consumer that its holder has it from is gone: this one has delivered it for the first time. If the holder
         # lives, its renewals keep the job away from others from now on. If not, it comes again, counted.
         log.info("job of another runner was delivered by a new consumer, left to it for a lease", runner=job.runner)
         return Verdict.RETURN_LATER
-    if parts.holds(job):
+    if runner.holds(job):
         if not job.held:
-            held = parts.fact(Held, runner=job.runner)
-            await append_surely(parts.log, job.token, job.job_id, held, after=job.sequence)
+            held = runner.fact(Held, runner=job.runner)
+            await append_events(runner.log, job.token, job.job_id, held, after=job.sequence)
             log.warning("job lost, its queue waits for a release", runner=job.runner)
         return Verdict.RETURN_LATER
-    await append_surely(parts.log, job.token, job.job_id, _lost(parts))
+    await append_events(runner.log, job.token, job.job_id, _lost(runner))
     log.warning("job lost", runner=job.runner)
     # Its runner may not know yet, and still have a container: the queue continues when that must be dead.
-    await asyncio.sleep(parts.takeover)
-    try:
-        await patiently(lambda: remove_containers(parts.engine, job.job_id), on=EngineError, within=LEFTOVERS)
-    except EngineError as error:
-        log.warning("sweep for leftover containers failed", error=error.sentence)
+    await asyncio.sleep(runner.settings.takeover)
+    await cleared(runner.engine, job.job_id)
     return Verdict.ACK
 
 
-async def take_over_own(parts: Parts, job: Job) -> Verdict:
+async def take_over_own(runner: Runner, job: Job) -> Verdict:
     """A job that this runner does not know any more: whatever there is of it on this engine is removed first."""
     # For as long as it takes: while the engine does not answer, nobody knows that the job does not run.
-    leftovers = await patiently(lambda: remove_containers(parts.engine, job.job_id), on=EngineError)
-    parts.deadlines.drop(job.job_id)
+    leftovers = await retry(lambda: remove_containers(runner.engine, job.job_id), on=EngineError)
+    runner.deadlines.drop(job.job_id)
     if leftovers or Launched.kind in job.facts:
-        ended = _lost(parts)
+        ended = _lost(runner)
     else:
-        ended = parts.fact(Ended, status="failed", reason="internal", error=NO_CONTAINER, output_complete=True)
-    await append_surely(parts.log, job.token, job.job_id, ended)
+        ended = runner.fact(Ended, status="failed", reason="internal", error=NO_CONTAINER, output_complete=True)
+    await append_events(runner.log, job.token, job.job_id, ended)
     log.warning("job of an earlier process ended", reason=ended.reason)
     if not leftovers:
         # It may have one on an engine that this runner, or another of its name, has used before.
-        await asyncio.sleep(parts.takeover)
+        await asyncio.sleep(runner.settings.takeover)
     return Verdict.ACK
 
 
-def _lost(parts: Parts) -> Ended:
-    return parts.fact(Ended, status="unknown", reason="lost", error=LOST)
+def _lost(runner: Runner) -> Ended:
+    return runner.fact(Ended, status="unknown", reason="lost", error=LOST)

@@ -1,12 +1,20 @@
-"""What is to become of a delivery once its job has been processed."""
+"""How a job ended, and what is to become of its delivery once it has been processed."""
 
 import asyncio
 from enum import Enum, auto
 
-from stint.core.events import Ended, Started
+import structlog
+
+from stint.core.errors import EngineError, JobFailedError, VaultError
+from stint.core.events import Ended, Launched, Started
 from stint.core.job import Job, State
+from stint_runner.job.container import Exited, JobContainer
+from stint_runner.job.prepare import TEXT_LENGTH
 from stint_runner.lease.lease import Lease
-from stint_runner.waiting import patiently
+from stint_runner.retry import retry
+from stint_runner.runner import Runner
+
+log = structlog.get_logger()
 
 
 class Verdict(Enum):
@@ -24,27 +32,100 @@ class Verdict(Enum):
     """Another runner has it, or its queue waits for a runner that was lost: it is delivered again a lease later."""
 
 
-async def carry_out(verdict: Verdict, lease: Lease, takeover: float) -> None:
-    """Do with a delivery what the verdict says; `takeover` is T, in seconds.
+async def carry_out(verdict: Verdict, lease: Lease) -> None:
+    """Do with a delivery what the verdict says.
 
     Raises:
         LeaseLostError: the delivery is not ours any more.
     """
     match verdict:
         case Verdict.WAIT_AND_ACK:
-            await asyncio.sleep(takeover)
-            await patiently(lease.ack)
+            await asyncio.sleep(lease.times.takeover)
+            await retry(lease.ack)
         case Verdict.ACK:
-            await patiently(lease.ack)
+            await retry(lease.ack)
         case Verdict.RETURN:
             await lease.give_back()
         case Verdict.RETURN_LATER:
             await lease.give_back(lease.times.lease)
 
 
-def verdict_on_ended(job: Job) -> Verdict:
+def on_ended(job: Job) -> Verdict:
     """Whoever did not start a job but ended it may have been wrong about its runner: that one gets time to notice."""
     ended = job.fact(Ended)
     if job.state is State.DELETED or Started.kind not in job.facts or (ended and ended.by == job.runner):
         return Verdict.ACK
     return Verdict.WAIT_AND_ACK
+
+
+# --- the events that end a job, by how it ended -------------------------------------------------------------------
+
+
+def never_ran(runner: Runner, status: str, reason: str, sentence: str) -> Ended:
+    """A job that was never started has all its output."""
+    return runner.fact(Ended, status=status, reason=reason, error=sentence, output_complete=True)
+
+
+def exited(runner: Runner, container: JobContainer, image: str, how: Exited) -> Ended:
+    """A container that exited."""
+    reason = how.stopped
+    if how.exit.code and not reason:
+        reason = "oom" if how.exit.oom_killed else "exit_code"
+    error = ""
+    if how.stopped == "timeout":
+        error = f"The job ran for longer than its time-out of {container.timeout:.12g} seconds."
+    return _ended(runner, container, image, "failed" if reason else "success", reason, error, how.exit.code)
+
+
+def failed(runner: Runner, container: JobContainer, image: str, error: Exception) -> Ended:
+    """A job that could not be run to its container's exit."""
+    match error:
+        case JobFailedError():
+            return _ended(runner, container, image, error.status, error.reason, error.sentence)
+        case EngineError() if container.ran:
+            sentence = f"How the container ended is not known: {error.sentence}"
+            return _ended(runner, container, image, "unknown", "container", sentence)
+        case EngineError():
+            return _ended(runner, container, image, "failed", "container", f"Run container failed: {error.sentence}")
+        case VaultError():
+            return _ended(runner, container, image, "failed", "secrets", f"Vault did not answer: {error.sentence}")
+    log.error("internal error", exc_info=error)
+    return _ended(runner, container, image, "unknown" if container.ran else "failed", "internal", _internal(error))
+
+
+def gave_up(runner: Runner, job: Job, error: Exception) -> Ended:
+    """A job in whose processing this runner itself failed."""
+    launched = Launched.kind in job.facts
+    status = "unknown" if launched else "failed"
+    return runner.fact(Ended, status=status, reason="internal", error=_internal(error), output_complete=not launched)
+
+
+def _internal(error: Exception) -> str:
+    """A sentence about a fault of this runner's own; its text may hold a secret."""
+    return f"Internal error in the runner: {type(error).__name__}."
+
+
+def _ended(
+    runner: Runner,
+    container: JobContainer,
+    image: str,
+    status: str,
+    reason: str,
+    error: str = "",
+    return_code: int = 0,
+) -> Ended:
+    output = container.output
+    return runner.fact(
+        Ended,
+        status=status,
+        reason=reason,
+        error=error[:TEXT_LENGTH],
+        return_code=return_code,
+        container_image=image[:TEXT_LENGTH],
+        chunks=output.chunks,
+        output_bytes=output.size,
+        output_digest=output.digest,
+        output_complete=output.complete or not container.ran,
+        output_truncated=output.truncated,
+        output_masked=output.masked,
+    )

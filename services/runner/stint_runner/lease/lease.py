@@ -12,7 +12,7 @@ import msgspec
 
 from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError, StintError
 from stint.ports import Delivery
-from stint_runner.clock import boot_time
+from stint_runner.linux import boot_time
 
 KILL: Final = 5.0
 """K: seconds for a SIGKILL to have worked, 0.84 measured for 20 containers at once."""

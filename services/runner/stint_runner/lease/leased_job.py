@@ -12,8 +12,8 @@ from stint.core.job import Job
 from stint.core.subjects import EventAddress
 from stint.ports import Delivery, EventLog, WorkQueues
 from stint.process.waiting import InterruptedByEventError, again_and_again, interrupted_by
-from stint_runner.clock import boot_time
 from stint_runner.lease.lease import Lease
+from stint_runner.linux import boot_time
 
 log = structlog.get_logger()
 

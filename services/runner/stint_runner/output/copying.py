@@ -10,7 +10,7 @@ from stint.core.errors import BrokerUnavailableError, EngineError, EngineUnavail
 from stint_runner.engine.port import Engine, OutputPiece
 from stint_runner.output.pieces import FellBehindError
 from stint_runner.output.pump import OutputPump
-from stint_runner.waiting import attempts
+from stint_runner.retry import attempts
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from stint_runner.engine.port import OutputPiece
 from stint_runner.output.pieces import CHUNK_BYTES, PieceQueue
 from stint_runner.output.redact import Needles, Redactor
 from stint_runner.output.spellings import spellings
-from stint_runner.waiting import patiently
+from stint_runner.retry import retry
 
 OUTPUT_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of a job's output that are kept, if nothing else is said."""
@@ -209,7 +209,7 @@ class OutputPump:
             data=data,
         )
         # For as long as it takes: if that is too long the lease ends the job.
-        sequence = await patiently(
+        sequence = await retry(
             lambda: self._log.append(*self._place, chunk, after=self._sequence), on=BrokerUnavailableError
         )
         self._is_stored(chunk, sequence)

@@ -8,7 +8,7 @@ import msgspec
 from stint.core.errors import ConfigError, VaultError, VaultUnavailableError
 from stint.vault import AppRoleSession, Vault, check_path
 from stint_runner.registry.logins import LoginError, RegistryLogin, entry_of
-from stint_runner.waiting import PATIENCE, patiently
+from stint_runner.retry import PATIENCE, retry
 
 
 class VaultLogins:
@@ -36,7 +36,7 @@ class VaultLogins:
     async def login(self, registry: str) -> RegistryLogin | None:
         """See `LoginSource`. Waits for an unavailable Vault as long as everything else of a job."""
         try:
-            found = await patiently(
+            found = await retry(
                 lambda: self._session.call(lambda own: self._vault.read(own, self._path)),
                 on=VaultUnavailableError,
                 within=PATIENCE,

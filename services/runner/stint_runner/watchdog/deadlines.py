@@ -14,8 +14,8 @@ import msgspec
 import structlog
 
 from stint.core.codec import decode, encode
-from stint.core.errors import StintError, UndecodableError
-from stint_runner.clock import boot_id
+from stint.core.errors import UndecodableError, UnfitError
+from stint_runner.linux import boot_id
 from stint_runner.watchdog.private_folder import ForeignFolderError, make_private
 
 log = structlog.get_logger()
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 _NANOSECONDS = 10**9
 
 
-class StateError(StintError):
+class StateError(UnfitError):
     """The runner's state folder cannot be used."""
 
 
@@ -35,7 +35,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
         token: its queue's token.
         ack_subject: of its delivery.
         origin: of its delivery (see `stint.ports.Delivery`).
-        process: the runner that has it (see `stint_runner.watchdog.processes.incarnation`).
+        process: the runner that has it (see `stint_runner.linux.incarnation`).
         boot: the machine's start that the time counts from.
         seconds: W: for so long after the last confirmation it may run.
         hold: it may run on for ever; its queue waits.
@@ -63,7 +63,7 @@ class Noted(msgspec.Struct, frozen=True):
 
     @property
     def due(self) -> float:
-        """When the job must be dead, by `clock.boot_time`."""
+        """When the job must be dead, by `linux.boot_time`."""
         return self.confirmed + self.deadline.seconds
 
 

@@ -22,15 +22,13 @@ from stint.process.environment import load
 from stint.process.settings import EngineSettings
 from stint.process.signals import stopping_signals
 from stint.process.waiting import InterruptedByEventError, unless
-from stint_runner.clock import boot_time
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.docker_client import tls_context
 from stint_runner.engine.port import Engine
 from stint_runner.engine.removal import remove_containers
 from stint_runner.lease.lease import KILL
+from stint_runner.linux import boot_time, incarnation, kill_container
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, Noted
 from stint_runner.watchdog.guard import READY
-from stint_runner.watchdog.processes import incarnation, kill_container
 
 log = structlog.get_logger()
 
@@ -123,17 +121,6 @@ class Watchdog:
             return False
 
 
-def docker_engine(settings: EngineSettings) -> Engine:
-    """The runner's engine."""
-    return DockerEngine(
-        settings.docker_host,
-        ssl_context=tls_context(
-            settings.docker_host, cert_path=settings.docker_cert_path, verify=bool(settings.docker_tls_verify)
-        ),
-        api_version=settings.docker_api_version,
-    )
-
-
 async def _watch(folder: Path, runner: int, engine: Engine) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -149,7 +136,7 @@ async def _watch(folder: Path, runner: int, engine: Engine) -> None:
         await engine.close()
 
 
-def main(make_engine: Callable[[EngineSettings], Engine] = docker_engine) -> int:
+def main(make_engine: Callable[[EngineSettings], Engine] = DockerEngine.from_settings) -> int:
     """The process's exit code. The engine is Docker's if no other is given."""
     logs.configure()
     folder, runner = Path(sys.argv[1]), int(sys.argv[2])

@@ -5,16 +5,14 @@ import os
 import msgspec
 import structlog
 
-from stint.core.job import Job
-from stint_runner.clock import boot_id
 from stint_runner.lease.leased_job import LeasedJob
+from stint_runner.linux import boot_id, incarnation
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError
-from stint_runner.watchdog.processes import incarnation
 
 log = structlog.get_logger()
 
 
-class KeptDeadline:
+class JobDeadline:
     """The deadline of one job, from its claim until nothing of it runs any more."""
 
     def __init__(self, deadlines: Deadlines, leased: LeasedJob) -> None:
@@ -33,24 +31,27 @@ class KeptDeadline:
         """By which the job's secrets file is known again, "" if that is not known."""
         return self._deadline.secrets_digest if self._deadline else ""
 
-    def begin(self, job: Job, container_id: str = "", secrets_digest: str = "") -> None:
+    def begin(self, earlier: Deadline | None = None) -> None:
         """Let the watchdog watch the job, and confirm the deadline with each renewal of its lease.
+
+        Args:
+            earlier: as an earlier process of this runner left it.
 
         Raises:
             StateError: it cannot be written.
         """
-        lease = self._leased.lease
+        address, lease = self._leased.address, self._leased.lease
         deadline = Deadline(
-            job_id=job.job_id,
-            token=job.token,
+            job_id=address.job_id,
+            token=address.token,
             ack_subject=lease.delivery.ack_subject,
             origin=lease.delivery.origin,
             process=incarnation(os.getpid()),
             boot=boot_id(),
             seconds=lease.times.watchdog,
             hold=self._leased.holds,
-            container_id=container_id,
-            secrets_digest=secrets_digest,
+            container_id=earlier.container_id if earlier else "",
+            secrets_digest=earlier.secrets_digest if earlier else "",
         )
         self._deadlines.put(deadline, lease.confirmed)
         self._deadline, self._written = deadline, True

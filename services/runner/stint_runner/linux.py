@@ -1,13 +1,33 @@
-"""Processes of this machine: which one is which, and those of a container where its engine does not answer."""
+"""What only Linux tells or does: clocks, processes, and memory that goes back to it."""
 
+import ctypes
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-_PROC = Path("/proc")
-_START_TIME = 19
+_PROC: Final = Path("/proc")
+_START_TIME: Final = 19
 """Its place among the fields behind a process's name, in ticks since the machine's start (proc_pid_stat(5))."""
+_MMAP_THRESHOLD: Final = -3
+"""`M_MMAP_THRESHOLD` of mallopt(3)."""
+LARGE: Final = 256 * 1024
+"""Bytes from which on memory goes back to the system at once."""
+
+
+def boot_time() -> float:
+    """Seconds since the machine started, its sleep included: the same for all processes, and after their restarts."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """Tells one start of the machine from the next; "" where the kernel does not say."""
+    try:
+        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def incarnation(pid: int) -> str:
@@ -59,3 +79,12 @@ def _kill(pid: int, container_id: str) -> bool:
     finally:
         os.close(handle)
     return True
+
+
+def return_large_memory() -> None:
+    """Let this process shrink again when a payload is let go of. Does nothing where the C library is not glibc.
+
+    Otherwise glibc would, once it has seen one large block given back, keep such blocks for later.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_MMAP_THRESHOLD, LARGE)

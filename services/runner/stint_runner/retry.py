@@ -1,4 +1,4 @@
-"""Waiting for servers that are away."""
+"""Repeating a call while its server is unavailable."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
@@ -11,16 +11,18 @@ from stint.ports import EventLog, Outcome
 
 T = TypeVar("T")
 
+Errors = type[StintError] | tuple[type[StintError], ...]
+
 PATIENCE: Final = 120.0
 """Seconds that a started job waits for an unavailable Vault."""
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two attempts to reach an unavailable server."""
 
 
-async def patiently(
+async def retry(
     call: Callable[[], Awaitable[T]],
     *,
-    on: type[StintError] | tuple[type[StintError], ...] = (BrokerUnavailableError, VaultUnavailableError),
+    on: Errors = (BrokerUnavailableError, VaultUnavailableError),
     within: float | None = None,
 ) -> T:
     """Repeat a call while its server is unavailable: for ever, or for `within` seconds; then raise its error."""
@@ -30,22 +32,23 @@ async def patiently(
     raise AssertionError  # pragma: no cover - the loop returns or raises
 
 
-def attempts(
-    *, on: type[StintError] | tuple[type[StintError], ...], within: float | None = None
-) -> AsyncIterator[stamina.Attempt]:
+def attempts(*, on: Errors, within: float | None = None) -> AsyncIterator[stamina.Attempt]:
     """Attempts with growing, jittered pauses."""
     return stamina.retry_context(
         on=on, attempts=None, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
     ).__aiter__()
 
 
-async def append_surely(log: EventLog, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
-    """Append, and repeat the very same facts until the outcome is known: `WON` or `LOST`."""
+async def append_events(log: EventLog, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> bool:
+    """Append, and repeat the very same events until it is known whether they are in the log; returns whether they are.
 
-    async def once() -> Outcome:
+    They are not if other events came first.
+    """
+
+    async def once() -> bool:
         outcome = await log.append(token, job_id, *events, after=after)
         if outcome is Outcome.UNKNOWN:
             raise BrokerUnavailableError
-        return outcome
+        return outcome is Outcome.WON
 
-    return await patiently(once, on=BrokerUnavailableError)
+    return await retry(once, on=BrokerUnavailableError)

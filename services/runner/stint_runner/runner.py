@@ -1,0 +1,59 @@
+"""What a runner works with. Its composition root builds one; everything else is handed it."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from stint.core.events import Event, Submitted
+from stint.core.job import Job
+from stint.core.limits import HOLD, ON_LOST, LimitPolicy
+from stint.core.subjects import queue_name
+from stint.ports import EventLog, OutputLog, PayloadStore, WorkQueues
+from stint.process.settings import RunnerSettings
+from stint_runner.engine.port import Engine
+from stint_runner.inputs.memory import MemoryBudget
+from stint_runner.inputs.opening import Opener
+from stint_runner.watchdog.deadlines import Deadlines
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """A runner's settings and ports.
+
+    Attributes:
+        deadlines: until when its jobs may run, for the watchdog.
+        limits: what jobs get and may ask for, their network too.
+        memory: what payloads and content of all jobs may take while their containers are made.
+    """
+
+    settings: RunnerSettings
+    log: EventLog
+    payloads: PayloadStore
+    output: OutputLog
+    queues: WorkQueues
+    engine: Engine
+    opener: Opener
+    deadlines: Deadlines
+    limits: LimitPolicy
+    memory: MemoryBudget
+
+    @property
+    def id(self) -> str:
+        """The runner's name."""
+        return self.settings.runner_id
+
+    def holds(self, job: Job) -> bool:
+        """Whether the job's queue waits when its runner is lost: as the job says, else as its queue's name says."""
+        submitted = job.fact(Submitted)
+        if submitted and submitted.on_lost in ON_LOST:
+            return submitted.on_lost == HOLD
+        name, patterns = queue_name(job.token), self.settings.hold_queues.split(",")
+        return any(fnmatchcase(name, pattern.strip().lower()) for pattern in patterns if pattern)
+
+    def fact(self, shape: type[E], **fields: Any) -> E:
+        """An event that this runner is about to append."""
+        return shape(event_id=secrets.token_hex(16), at=datetime.now(UTC).isoformat(), by=self.id, **fields)
