@@ -48,8 +48,8 @@ LONGEST = (
 """Tests that take minutes, longest first: who starts on them last would be waited for."""
 
 API_STACKS = (
-    {"test_compat", "test_retention"},
-    {"test_authentication", "test_container", "test_drain", "test_kill", "test_limits", "test_order", "test_pulls"},
+    {"test_compat"},
+    {"test_authentication", "test_container", "test_drain", "test_kill", "test_limits", "test_pulls"},
 )
 """Modules of `tests/api` that have a stack of their own: those about compatibility, and about half of the others."""
 

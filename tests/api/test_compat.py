@@ -1,12 +1,13 @@
-"""Contract, section 0: what STINT_COMPAT=gostint restores, each row marked (c); and a lowered cap on output."""
+"""Contract, section 0: what STINT_COMPAT=gostint restores (rows marked (c)), a cap on output, and a short retention."""
 
 import json
 
 import yaml
 
 from tests.api.archive import targz
-from tests.api.client import JOB, Api, Json, new_queue, shell, until_term
-from tests.api.conftest import OUTPUT_LIMIT
+from tests.api.client import JOB, Api, Json, new_queue, refused, shell, until_term
+from tests.api.conftest import OUTPUT_LIMIT, RETENTION
+from tests.support.waiting import until
 
 
 def env(output: str) -> Json:
@@ -120,3 +121,25 @@ async def test_gostints_way_any_valid_token_may_do_everything(compat: Api) -> No
         submitted = await http.post(JOB, json=await compat.plain("echo mine"))
     assert (await compat.ended(running))["reason"] == "killed"
     assert (await compat.ended(submitted.json()["_id"]))["output"] == "mine\n"
+
+
+async def test_an_ended_job_goes_after_its_time(compat: Api) -> None:
+    qname = new_queue()
+    jobs = [
+        await compat.run("echo out", qname=qname),
+        await compat.run(qname=qname, wrap_secret_id="junk"),
+        await compat.run(qname=qname, container_image=""),
+    ]
+    async with compat.busy(new_queue()) as running:
+        await until(
+            lambda: compat.http.get(f"{JOB}/{jobs[-1]['_id']}"),
+            lambda answer: answer.status_code != 200,
+            seconds=RETENTION + 10,
+        )
+        for job in jobs:
+            for path in ("", "/output", "/events"):
+                assert refused(await compat.http.get(f"{JOB}/{job['_id']}{path}"), 404, "Not Found.") == "not found"
+            refused(await compat.delete(job["_id"]), 404, "Not Found.")
+            refused(await compat.http.post(f"{JOB}/kill/{job['_id']}"), 404, "Not Found.")
+        await compat.listed(0, qname=qname)
+        assert await compat.status(running) == "running", "what has not ended stays"

@@ -7,15 +7,7 @@ from stint.core.limits import Limits
 from stint.core.payload import JobPayload
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
-from stint_runner.inputs.secretfile import SecretRef
-from stint_runner.inputs.spec import (
-    container_image,
-    container_spec,
-    exposes_token,
-    labels,
-    pull_always,
-    secret_refs,
-)
+from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels
 
 LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", origin="2026-01-01T00:00:00Z")
 LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
@@ -90,14 +82,6 @@ def test_what_no_process_can_be_given(payload: JobPayload) -> None:
     assert "hid" not in str(caught.value)
 
 
-def test_the_payload_s_image_wins_and_there_must_be_one() -> None:
-    assert container_image(JobPayload(container_image="a"), Manifest(container_image="b")) == "a"
-    assert container_image(JobPayload(), Manifest(container_image="b")) == "b"
-    with pytest.raises(JobFailedError) as caught:
-        container_image(JobPayload(), Manifest(container_image=""))
-    assert (str(caught.value), caught.value.reason) == ("ContainerImage is empty", "image")
-
-
 @pytest.mark.parametrize("image", ["sha256:9", "sha256:" + "a" * 64])
 def test_an_image_s_id_is_no_name(image: str) -> None:
     """Docker takes any beginning of an id: one could be guessed, and be that of another job's files."""
@@ -106,21 +90,3 @@ def test_an_image_s_id_is_no_name(image: str) -> None:
             container_image(payload, content)
         assert caught.value.reason == "image"
     assert container_image(JobPayload(container_image=f"app@sha256:{'a' * 64}")).startswith("app@")
-
-
-def test_pull_policy() -> None:
-    assert [pull_always(JobPayload(image_pull_policy=word)) for word in ("", "IfNotPresent", "Always")] == [0, 0, 1]
-    for word in ("always", "Never", " "):
-        with pytest.raises(JobFailedError) as caught:
-            pull_always(JobPayload(image_pull_policy=word))
-        assert (str(caught.value), caught.value.reason) == (f"Incorrect value for image_pull_policy: {word}", "image")
-
-
-def test_references_of_the_image_then_the_content_then_the_payload() -> None:
-    refs = secret_refs(
-        JobPayload(secret_refs=("c@payload.k",)),
-        Manifest(secret_refs=("b@content.k", "c@content.k")),
-        Manifest(secret_refs=("a@image.k", "b@image.k", "c@image.k")),
-    )
-    assert refs == [SecretRef("a", "image", "k"), SecretRef("b", "content", "k"), SecretRef("c", "payload", "k")]
-    assert secret_refs(JobPayload()) == []
