@@ -18,7 +18,6 @@ log = structlog.get_logger()
 
 STDOUT: Final = "stdout"
 STDERR: Final = "stderr"
-STREAMS: Final = (STDOUT, STDERR)
 
 KEPT: Final = 1024 * 1024
 """Bytes of output that are kept in memory, so that a second pass over a small output asks NATS nothing."""
