@@ -13,6 +13,7 @@ from stint.core.job import Job
 from stint.testing import MemoryEventLog, MemoryOutput
 from stint_api.read import live
 from stint_api.read.live import LiveJob, Position
+from stint_api.read.output import SETTLE_TRIES
 from stint_api.routes import documents
 from tests.support import events
 from tests.support.outputs import Writer
@@ -47,9 +48,10 @@ class Log(MemoryEventLog):
 
 
 class Output(MemoryOutput):
-    """Likewise."""
+    """Likewise. A replica can lag behind by the last chunk, for as many reads."""
 
     deaf = away = False
+    lags = 0
 
     @asynccontextmanager
     async def follow(self, token: str, job_id: str) -> AsyncIterator[asyncio.Event]:
@@ -59,8 +61,12 @@ class Output(MemoryOutput):
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         if self.away:
             raise BrokerUnavailableError
+        last = await self.last(token, job_id)
+        behind = self.lags > 0
+        self.lags -= behind
         async for chunk in super().read(token, job_id, after=after):
-            yield chunk
+            if not (behind and chunk == last):
+                yield chunk
 
 
 class Runner:
@@ -185,6 +191,18 @@ async def test_the_end_waits_for_output_that_cannot_be_read_yet(runner: Runner) 
         assert (await anext(reader.stream)).startswith(b":")
         runner.output.away = False
         assert await reader.rest() == [b"last", "ended", ("end", "success", True)]
+
+
+async def test_the_end_waits_for_a_replica_that_lags(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SETTLE_PAUSE", 0)
+    monkeypatch.setattr(live, "TICK", 0.01)
+    for data in (b"one", b"last"):
+        await runner.write(data)
+    await runner.facts(events.started())
+    await runner.end()
+    runner.output.lags = SETTLE_TRIES + 3
+    assert await runner.told() == ["submitted", "started", b"one", b"last", "ended", ("end", "success", True)]
+    assert runner.output.lags == 0
 
 
 async def test_any_number_of_live_messages_is_one_more_look(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,18 @@ def test_only_fields_of_these_names_are_read_without_regard_to_case() -> None:
     assert read_object(data, {"a", "b", "run"}) == {"a": [1]}
 
 
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b" \n", "EOF"), (b"[]", "not a JSON object"), (b"1", "not a JSON object"), (b"{", "not JSON"),
+        (b"\xff", "not JSON"), (b'{"a": 1e999999}', "not JSON"), (b'{"a": "\xff"}', "not UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_is_no_object(data: bytes, error: str) -> None:
+    with pytest.raises(UndecodableError, match=f"^{error}$"):
+        read_object(data, {"a"})
+
+
 FEW = 2000
 """Tokens, escapes, or bytes outside of strings, which are too many in these tests."""
 BOMBS = [part * FEW for part in (b"[],", b"{}", b'"",', b'"":1,', b"1,1,", b'""')]

@@ -122,14 +122,25 @@ async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
     with pytest.raises(LeaseLostError):
         await lease.keep(nothing)
     assert TIMES.fence <= boot_time() - begun < TIMES.lease
-    with pytest.raises(LeaseLostError):
-        await lease.ack()
 
 
-async def test_a_late_answer_is_no_proof_of_a_lease() -> None:
-    """The server answers renewals of leases that are over."""
+@pytest.mark.parametrize("slept", ["before the renewal", "until its answer"])
+async def test_a_late_answer_is_no_proof_of_a_lease(slept: str) -> None:
+    """The server answers renewals of leases that are over, and a machine can sleep in between."""
+
+    def asleep(_renewal: int) -> None:
+        if slept == "until its answer":
+            lease.confirmed -= TIMES.lease
+
+    delivery = FakeDelivery(asleep)
+    lease = delivery.leased(since=TIMES.lease if slept == "before the renewal" else 0)
     with pytest.raises(LeaseLostError):
-        await FakeDelivery().leased(since=TIMES.lease).keep(nothing)
+        await lease.keep(nothing)
+    assert delivery.renewals == (slept == "until its answer")
+    for late in (lease.ack, lease.give_back):
+        with pytest.raises(LeaseLostError):
+            await late()
+    assert not delivery.given_back.is_set()
 
 
 async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:

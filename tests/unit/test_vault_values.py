@@ -1,5 +1,4 @@
 import os
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from rich.pretty import pretty_repr
 
 from stint.core.errors import ConfigError, InvalidQueueNameError, VaultDeniedError, VaultRefusedError
 from stint.core.subjects import normalise_queue_name
-from stint.process.env_file import write_env_file
+from stint.process.env_file import read_env_file, write_env_file
 from stint.vault import Login, SecretData, Ticket, Vault, check_path, queue_path, release_path
 from stint.vault.hvac_adapter import check_token
 from stint.vault.policies import app_roles, policies
@@ -145,8 +144,13 @@ VALUES = st.dictionaries(
 def test_an_env_file_reads_back(values: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("env") / "stint.env"
     write_env_file(path, values)
-    lines = [line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert {name: "".join(shlex.split(value)) for name, value in lines} == values
+    assert read_env_file(path) == values
+    assert read_env_file(path.with_name("missing")) == {}
+    path.write_bytes(path.read_bytes() + b"# a comment\nno assignment\n1=2\n'open\n")
+    assert read_env_file(path) == values, "lines of other forms are passed over"
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_env_file(path)
 
 
 def test_a_shell_reads_an_env_file(tmp_path: Path) -> None:
