@@ -59,7 +59,7 @@ async def test_a_part_that_ends_is_missing_and_started_again(first: Callable[[],
         assert parts.missing() == MISSING
 
 
-async def test_a_part_that_fails_each_time_never_counts_as_working() -> None:
+async def test_a_part_that_fails_each_time_never_counts_as_working_and_ends_with_the_block() -> None:
     scripted = Scripted(die, die, die, live)
     parts = scripted.background()
     async with parts.running(), asyncio.timeout(5):
@@ -67,6 +67,8 @@ async def test_a_part_that_fails_each_time_never_counts_as_working() -> None:
             await scripted.started.get()
             assert parts.missing() == MISSING
             scripted.now += STEADY / 2
+        await scripted.started.get()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "list"]
 
 
 async def test_a_part_that_is_done_once_works_from_then_on() -> None:
@@ -80,10 +82,3 @@ async def test_a_part_that_is_done_once_works_from_then_on() -> None:
         await asyncio.sleep(0)  # its end
         assert parts.missing() == ""
     assert scripted.started.empty(), "not started again"
-
-
-async def test_the_end_of_the_block_ends_the_parts() -> None:
-    scripted = Scripted(live)
-    async with scripted.background().running():
-        await scripted.started.get()
-    assert not [task for task in asyncio.all_tasks() if task.get_name() == "list"]

@@ -38,7 +38,7 @@ async def test_who_comes_first_is_served_first() -> None:
 
 async def test_what_is_not_needed_any_more_serves_others() -> None:
     budget, order, until = MemoryBudget(10), list[int](), asyncio.Event()
-    async with budget.share(10) as share:
+    async with budget.share(11) as share:  # more than there is means all of it
         waiting = asyncio.create_task(hold(budget, 7, order, until))
         await settled()
         share.shrink(4)
@@ -50,13 +50,6 @@ async def test_what_is_not_needed_any_more_serves_others() -> None:
         assert (order, budget.free) == ([7], 0)
     until.set()
     await waiting
-    assert budget.free == 10
-
-
-async def test_more_than_there_is_means_all_of_it() -> None:
-    budget = MemoryBudget(10)
-    async with budget.share(11):
-        assert budget.free == 0
     assert budget.free == 10
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import secrets
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
@@ -158,12 +157,6 @@ async def test_what_was_held_back_goes_in_chunks_that_fit_into_a_message() -> No
     assert max(len(chunk.data) for chunk in chunks) <= 2 * CHUNK_BYTES
 
 
-async def test_pieces_of_a_very_long_secret_are_masked_too() -> None:
-    secret = secrets.token_hex(LONGEST)
-    _, chunks = await _copied(_stdout(secret[: LONGEST + 9].encode()), mask=[secret])
-    assert _text(chunks) == b"***" + secret[LONGEST : LONGEST + 9].encode()
-
-
 async def test_no_empty_chunk_is_stored() -> None:
     _, chunks = await _copied(_stdout(b"corr", b"", b"ect", b" horse"), mask=[SECRET])
     assert [chunk.data for chunk in chunks] == [b"***"]
@@ -308,18 +301,17 @@ async def test_another_writer_is_noticed() -> None:
 # --- what is known to be whole ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [0, 4, 3])
-async def test_what_was_attached_to_is_complete_up_to_the_limit(limit: int) -> None:
+@pytest.mark.parametrize(
+    ("attached", "limit", "complete"),
+    [(True, 0, True), (True, 4, True), (True, 3, True), (False, 4, True), (False, 3, False)],
+)
+async def test_what_was_attached_to_is_complete_up_to_the_limit_and_a_log_at_its_end(
+    attached: bool, limit: int, complete: bool
+) -> None:
+    """Where a log was cut, what comes first in it may not be what was written first."""
     pump = OutputPump(MemoryOutput(), TOKEN, JOB, limit=limit)
-    await pump.copy(_stdout(b"one\n"), attached=True)
-    assert (pump.complete, pump.truncated) == (True, limit == 3)
-
-
-async def test_a_log_is_complete_if_it_was_read_to_its_end() -> None:
-    """Where it was cut, what comes first in it may not be what was written first."""
-    for limit, complete in ((4, True), (3, False)):
-        pump, _ = await _copied(_stdout(b"one\n"), limit=limit)
-        assert pump.complete is complete
+    await pump.copy(_stdout(b"one\n"), attached=attached)
+    assert (pump.complete, pump.truncated) == (complete, limit == 3)
 
 
 async def test_a_log_that_may_have_rotated_is_not_complete() -> None:

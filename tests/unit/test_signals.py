@@ -18,17 +18,16 @@ def hang_up() -> Iterator[Callable[[signal.Handlers], object]]:
     signal.signal(signal.SIGHUP, before)
 
 
-async def test_a_hang_up_stops_a_service(hang_up: Callable[[signal.Handlers], object]) -> None:
+async def test_a_hang_up_stops_a_service_and_one_that_is_ignored_stays_ignored(
+    hang_up: Callable[[signal.Handlers], object],
+) -> None:
     hang_up(signal.SIG_DFL)
     stopping = asyncio.Event()
     async with on_signals(stopping.set), asyncio.timeout(10):
         os.kill(os.getpid(), signal.SIGHUP)
         await stopping.wait()
-
-
-async def test_a_hang_up_that_is_ignored_stays_ignored(hang_up: Callable[[signal.Handlers], object]) -> None:
     hang_up(signal.SIG_IGN)
-    stopping = asyncio.Event()
+    stopping.clear()
     async with on_signals(stopping.set), asyncio.timeout(10):
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
