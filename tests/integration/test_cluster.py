@@ -207,7 +207,7 @@ async def test_a_leader_that_is_well_stays(cluster: Cluster, broker: Broker) -> 
     await until(lambda: broker.api(f"STREAM.INFO.{WORK}"), lambda info: silence(info) < SILENCE, seconds=SOURCED)
     leader, sourcing = await cluster.leader(broker, WORK), Sourcing(broker)
     for _ in range(5):
-        await sourcing.look()
+        await sourcing.check()
     assert await cluster.leader(broker, WORK) == leader
 
 

@@ -167,8 +167,8 @@ class Counting(EventFeed):
         self.kept: Counter[str] = Counter()
         self.long = asyncio.Event()
 
-    async def keep(self, message: Msg) -> None:
-        await super().keep(message)
+    async def heartbeat(self, message: Msg) -> None:
+        await super().heartbeat(message)
         self.kept[message.reply] += 1
         if len(self.kept) >= BATCH and min(self.kept.values()) > 12:
             self.long.set()

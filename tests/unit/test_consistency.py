@@ -75,5 +75,5 @@ async def test_a_leader_of_work_that_is_silent_twice_is_asked_to_step_down(
     sourcing = Sourcing(server)
     for info in looks:
         server.info = info
-        await sourcing.look()
+        await sourcing.check()
     assert len(server.stepped_down) == asked

@@ -17,11 +17,11 @@ log = structlog.get_logger()
 
 LANES: Final = 16
 """Jobs that are processed concurrently. The events of one job stay in one lane, in order."""
-KEEPS: Final = 3
+HEARTBEATS: Final = 3
 """Heartbeats within the feed's `ack_wait` for events that wait here."""
-COVERED: Final = 1000
+REMEMBERED: Final = 1000
 """Jobs for which a lane remembers up to which sequence they have been projected."""
-TRIES: Final = 10
+DELIVERIES: Final = 10
 """Deliveries after which an event that cannot be projected is skipped."""
 RECONNECT_PAUSE: Final = 0.5
 """Seconds before a request to an unavailable server is repeated."""
@@ -50,33 +50,32 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled, through any outage."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep())
+            group.create_task(self._send_heartbeats())
             for lane in self._lanes:
-                group.create_task(self._work(lane))
+                group.create_task(self._project(lane))
             while True:
                 try:
                     await self._feed.declare()
                     self.following = True
                     async for message in self._feed.pull():
-                        await self._sort(message)
-                except BrokerUnavailableError:
-                    self.following = False
-                    await asyncio.sleep(RECONNECT_PAUSE)
-                except BrokerRefusedError as error:  # as when the consumer is deleted while another makes it
-                    log.warning("feed refused, retrying", error=error.sentence)
+                        await self._dispatch(message)
+                except (BrokerUnavailableError, BrokerRefusedError) as error:
+                    # Refused, for example, when the consumer is deleted while another projector creates it.
+                    if isinstance(error, BrokerRefusedError):
+                        log.warning("feed refused, retrying", error=error.sentence)
                     self.following = False
                     await asyncio.sleep(RECONNECT_PAUSE)
 
-    async def _keep(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
-            await asyncio.sleep(self._feed.ack_wait / KEEPS)
+            await asyncio.sleep(self._feed.ack_wait / HEARTBEATS)
             try:
                 for message in list(self._held.values()):
-                    await self._feed.keep(message)
+                    await self._feed.heartbeat(message)
             except BrokerUnavailableError:
                 continue  # without a heartbeat the events are delivered again
 
-    async def _sort(self, message: Msg) -> None:
+    async def _dispatch(self, message: Msg) -> None:
         try:
             address = parse_event_subject(message.subject)
         except (InvalidTokenError, InvalidJobIdError):
@@ -89,14 +88,14 @@ class Follower:
         if not waiting:
             self._lanes[hash(address.job_id) % LANES].put_nowait((address, sequence))
 
-    async def _work(self, lane: Lane) -> None:
-        covered: dict[str, int] = {}
+    async def _project(self, lane: Lane) -> None:
+        projected: dict[str, int] = {}
         while True:
             address, sequence = await lane.get()
             try:
                 create = address.kind == Submitted.kind
-                if create or sequence > covered.get(address.job_id, 0):
-                    covered[address.job_id] = await self._projector.project(
+                if create or sequence > projected.get(address.job_id, 0):
+                    projected[address.job_id] = await self._projector.project(
                         address.job_id, create=create, at_least=sequence
                     )
                 await self._feed.ack(self._held[sequence])
@@ -107,12 +106,12 @@ class Follower:
                 await self._give_up(sequence)
             finally:
                 del self._held[sequence]
-            if lane.empty() or len(covered) > COVERED:
-                covered.clear()
+            if lane.empty() or len(projected) > REMEMBERED:
+                projected.clear()
 
     async def _give_up(self, sequence: int) -> None:
         """Skip an event that has failed too often, so that it does not block others. A rebuild processes it again."""
         message = self._held[sequence]
-        if message.metadata.num_delivered >= TRIES:
+        if message.metadata.num_delivered >= DELIVERIES:
             with contextlib.suppress(BrokerUnavailableError):
                 await self._feed.ack(message)

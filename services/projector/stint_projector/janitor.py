@@ -24,7 +24,7 @@ RETRY_PAUSE: Final = timedelta(seconds=5)
 """The time before a request to an unavailable server is repeated."""
 ORPHAN_AGE: Final = timedelta(hours=1)
 """How long a payload may be without a job: it is stored before its job is submitted."""
-SIDE_BY_SIDE: Final = 8
+CONCURRENCY: Final = 8
 """Jobs that are processed at a time."""
 
 
@@ -69,7 +69,7 @@ class Janitor:
 
     async def expire(self) -> None:
         """Remove what is due."""
-        await self._look_at(self._projector.agenda.take_due())
+        await self._clean_up_all(self._projector.agenda.take_due())
 
     async def sweep(self) -> None:
         """Find what is stored for jobs that are over, expired, deleted or unknown, and put the others on the agenda."""
@@ -90,34 +90,34 @@ class Janitor:
                 agenda.put(place, expires)
             else:
                 suspects.append(place)
-        homeless = set(views).difference(place.job_id for place in submitted)
-        await self._look_at([*suspects, *(Place(BAD_QUEUE_TOKEN, job_id) for job_id in homeless)])
+        unsubmitted = set(views).difference(place.job_id for place in submitted)
+        await self._clean_up_all([*suspects, *(Place(BAD_QUEUE_TOKEN, job_id) for job_id in unsubmitted)])
 
-    async def _look_at(self, places: Iterable[Place]) -> None:
+    async def _clean_up_all(self, places: Iterable[Place]) -> None:
         rest = iter(places)
         async with asyncio.TaskGroup() as group:
-            for _ in range(SIDE_BY_SIDE):
-                group.create_task(self._work_off(rest))
+            for _ in range(CONCURRENCY):
+                group.create_task(self._clean_up_each(rest))
 
-    async def _work_off(self, rest: Iterator[Place]) -> None:
+    async def _clean_up_each(self, rest: Iterator[Place]) -> None:
         for place in rest:
             try:
-                await self._look(place)
+                await self._clean_up(place)
             except BrokerUnavailableError:
                 raise
             except Exception:  # one job must not prevent the removal of others; the next sweep finds it again
                 log.exception("clean-up failed", job=place.job_id)
 
-    async def _look(self, place: Place) -> None:
+    async def _clean_up(self, place: Place) -> None:
         job = await self._projector.log.load(place.job_id)
         if job is None:
             await self._projector.remove_view(place.job_id)
         if job is not None and job.token == place.token:
             await self._projector.tidy(job)
         else:
-            await self._clear_orphan(place)
+            await self._remove_orphan(place)
 
-    async def _clear_orphan(self, place: Place) -> None:
+    async def _remove_orphan(self, place: Place) -> None:
         """Remove what is stored for a job that does not exist. Output is written only after a job has started."""
         await self._projector.output.purge(*place)
         newest = await self._projector.payloads.newest(*place)

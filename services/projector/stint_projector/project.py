@@ -51,7 +51,7 @@ class Projector:
         await self.tidy(job)
         return job.sequence
 
-    async def make_anew(self, job_id: str) -> None:
+    async def rebuild(self, job_id: str) -> None:
         """Replace the view by what the log says, whatever its content. Others may write it meanwhile."""
         while True:
             stored = await self.views.get(job_id)

@@ -12,7 +12,7 @@ from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
 from stint_projector.project import Projector
 
-SIDE_BY_SIDE: Final = 16
+CONCURRENCY: Final = 16
 """Jobs that are projected at a time."""
 
 
@@ -22,32 +22,26 @@ async def rebuild(projector: Projector) -> int:
     Each view is replaced or deleted. The bucket is never purged, because its followers are not told of a purge.
     """
     jobs: set[str] = set()
-    free = asyncio.Semaphore(SIDE_BY_SIDE)
+    free = asyncio.Semaphore(CONCURRENCY)
 
-    async def make_anew(job_id: str) -> None:
+    async def rebuild_one(job_id: str) -> None:
         async with free:
-            await projector.make_anew(job_id)
+            await projector.rebuild(job_id)
 
     async with asyncio.TaskGroup() as group:
         async for job_id in projector.log.job_ids():
             if job_id not in jobs:
                 jobs.add(job_id)
                 async with free:
-                    group.create_task(make_anew(job_id))
-    for key in await projector.views.job_ids():
-        if key not in jobs:
-            await _settle(key, projector)
+                    group.create_task(rebuild_one(job_id))
+    # The jobs of other views were submitted meanwhile, no longer exist, or never existed.
+    for key in set(await projector.views.job_ids()) - jobs:
+        try:
+            check_job_id(key)
+            await projector.rebuild(key)
+        except InvalidJobIdError:
+            await projector.views.delete(key)
     return len(jobs)
-
-
-async def _settle(key: str, projector: Projector) -> None:
-    """Check a view whose job was not listed: the job was submitted meanwhile, no longer exists, or never existed."""
-    try:
-        check_job_id(key)
-    except InvalidJobIdError:
-        await projector.views.delete(key)
-    else:
-        await projector.make_anew(key)
 
 
 async def serve(settings: ProjectorSettings) -> None:

@@ -17,7 +17,7 @@ from stint_projector.janitor import interval
 
 log = structlog.get_logger()
 
-LOOKS: Final = 6
+SWEEPS: Final = 6
 """Sweeps within the time for which a job must be astray before it is ended."""
 SHARE: Final = 20
 """A sweep may take one part of this many of the time: with very many jobs there are fewer sweeps."""
@@ -59,7 +59,7 @@ class Sweeper:
         self._astray_for = astray_for.total_seconds()
         self._monotonic = monotonic
         self._now = now
-        self.pause = self._least_pause = interval(astray_for, LOOKS).total_seconds()
+        self.pause = self._least_pause = interval(astray_for, SWEEPS).total_seconds()
         self._since: dict[tuple[Place, bool], float] = {}
         self._looked_at = 0.0
 
@@ -68,16 +68,16 @@ class Sweeper:
         await again_and_again(self.sweep, lambda: self.pause, failed="sweep failed")
 
     async def sweep(self) -> None:
-        """Look once for stray jobs, and settle those that have been astray for long enough."""
+        """Find stray jobs once, and repair those that have been astray for long enough."""
         for stray in await self._overdue():
             self._since[stray] = self._monotonic()  # even if this fails, the others come first
             place, over = stray
             try:
-                await self._settle(place, over=over)
+                await self._repair(place, over=over)
             except BrokerUnavailableError:
                 raise
-            except Exception:  # one job must not prevent the others from being settled
-                log.exception("settling a stray job failed", job=place.job_id)
+            except Exception:  # one job must not prevent the others from being repaired
+                log.exception("repair of a stray job failed", job=place.job_id)
 
     async def _overdue(self) -> list[tuple[Place, bool]]:
         """The jobs that are due, each with whether it is over."""
@@ -94,7 +94,7 @@ class Sweeper:
         self._looked_at = now
         return [stray for stray, since in self._since.items() if now - since >= self._astray_for]
 
-    async def _settle(self, place: Place, *, over: bool) -> None:
+    async def _repair(self, place: Place, *, over: bool) -> None:
         job = await self._log.load(place.job_id)
         if job is None or job.token != place.token or job.terminal != over:
             return

@@ -1,4 +1,4 @@
-"""Stint's ports on NATS JetStream."""
+"""Stint's ports, implemented with NATS JetStream. Only this package uses nats-py; it decides nothing about jobs."""
 
 from stint.jetstream.access import Access
 from stint.jetstream.broker import Broker

@@ -19,7 +19,7 @@ CONNECT_WAIT: Final = 2.0
 """Seconds between two attempts to connect."""
 PING_INTERVAL: Final = 4
 """Seconds. After two unanswered pings a frozen server is left, within 12 s: before a runner would fence."""
-SAY_AGAIN: Final = 30.0
+LOG_AGAIN: Final = 30.0
 """Seconds after which the same reason for a failure is logged again if it has not occurred meanwhile. Attempts are 2 s
 apart, and several servers may fail in turns, each for its own reason."""
 
@@ -71,7 +71,7 @@ class Connection:
         self._servers, self._options = access.servers, access.options()
         self._name = name
         self._connecting: asyncio.Task[None] | None = None
-        self._heard: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
         self._failure = ""
         self._closing = False
 
@@ -152,7 +152,7 @@ class Connection:
         self.connected.set()
         url = self.client.connected_url
         log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
-        self._heard.clear()
+        self._logged.clear()
 
     async def _on_disconnect(self) -> None:
         self.connected.clear()
@@ -162,11 +162,11 @@ class Connection:
             reconnecting.add_done_callback(self._on_connect_done)
 
     async def _on_error(self, error: Exception) -> None:
-        """Log each reason once, and again if it returns after `SAY_AGAIN` seconds."""
+        """Log each reason once, and again if it returns after `LOG_AGAIN` seconds."""
         reason, now = reason_of(error), asyncio.get_running_loop().time()
-        before = self._heard.get(reason, -SAY_AGAIN)
-        self._heard[reason] = now
-        if now - before >= SAY_AGAIN:
+        before = self._logged.get(reason, -LOG_AGAIN)
+        self._logged[reason] = now
+        if now - before >= LOG_AGAIN:
             said = "nats reported an error" if self.connected.is_set() else "nats not reachable, retrying"
             log.warning(said, error=reason)
 

@@ -1,4 +1,4 @@
-"""What keeps NATS' answers true while leaders of a cluster change: repeated writes, proofs, and sourcing."""
+"""Keeps answers true while a cluster elects leaders: repeats writes, proves absence, monitors how WORK is filled."""
 
 import asyncio
 import math
@@ -105,9 +105,9 @@ class Sourcing:
 
     async def run(self) -> None:
         """Check regularly until cancelled, through any outage."""
-        await again_and_again(self.look, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")
+        await again_and_again(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Ask the leader to step down if it was silent at the last two checks and EVENTS has a leader."""
         found = await Stream(self._broker, WORK).info()
         cluster = found.get("cluster") or {}
@@ -116,5 +116,5 @@ class Sourcing:
         if silent and silent == before:
             await Stream(self._broker, EVENTS).info()  # only its leader answers
             check(await self._broker.api(f"STREAM.LEADER.STEPDOWN.{WORK}"))
-            log.info("work was not filled, its leader was asked to step down", leader=silent)
+            log.info("the leader of WORK receives nothing from EVENTS, asked it to step down", leader=silent)
             self._silent = ""

@@ -147,7 +147,7 @@ class EventFeed:
             log.warning("consumer has other settings", stream=EVENTS, consumer=self._name, error=code)
 
     async def pull(self, wait: float = PULL_WAIT) -> AsyncIterator[Msg]:
-        """Events as they arrive, for about `wait` seconds. Acknowledge each with `ack`, and call `keep` until then."""
+        """Events as they arrive, for about `wait` seconds. Each needs `heartbeat`s until its `ack`."""
         inbox = self._broker.client.new_inbox()
         async with self._broker.subscribe(inbox) as subscription:
             await request_messages(self._broker, EVENTS, self._name, batch=BATCH, wait=wait, inbox=inbox)
@@ -160,8 +160,8 @@ class EventFeed:
                     return
                 yield message
 
-    async def keep(self, message: Msg) -> None:
-        """Heartbeat: the event is still being processed, and is not delivered again for another `ack_wait`."""
+    async def heartbeat(self, message: Msg) -> None:
+        """The event is still being processed: do not deliver it again for another `ack_wait`."""
         await self._broker.send(message.reply, Msg.Ack.Progress)
 
     async def ack(self, message: Msg) -> None:

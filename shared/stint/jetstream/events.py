@@ -29,7 +29,7 @@ from stint.ports import Outcome
 
 T = TypeVar("T")
 
-LOOKS: Final = 3
+READS: Final = 3
 """Attempts to read a message on which two answers disagree."""
 
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -59,7 +59,7 @@ class JetStreamEventLog:
         try:
             return await across_elections(self._broker, once)
         except NoAnswerError:
-            return await self._last_look(token, job_id, events)
+            return await self._after_no_answer(token, job_id, events)
 
     async def _publish(self, messages: Sequence[tuple[str, bytes]], headers: dict[str, str]) -> dict[str, Any]:
         """Publish one message, or an atomic batch whose first message contains the condition."""
@@ -75,7 +75,7 @@ class JetStreamEventLog:
             raise BrokerUnavailableError
         return answer
 
-    async def _last_look(self, token: str, job_id: str, events: Sequence[AnyEvent]) -> Outcome:
+    async def _after_no_answer(self, token: str, job_id: str, events: Sequence[AnyEvent]) -> Outcome:
         """After no answer the events may still be in transit: only stored events prove anything."""
         try:
             return await self._who_won(token, job_id, events)
@@ -134,11 +134,11 @@ class JetStreamEventLog:
         return fold(records([*messages, last]))
 
     async def _found(
-        self, look: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
+        self, read: Callable[[], Awaitable[T | None]], subject: str, counts: Callable[[str], bool] = lambda _: True
     ) -> T | None:
-        """The result of `look` at these subjects; None only if it is proven that there is nothing."""
-        for _ in range(LOOKS):
-            if (found := await look()) is not None:
+        """The result of `read` on these subjects; None only if it is proven that there is nothing."""
+        for _ in range(READS):
+            if (found := await read()) is not None:
                 return found
             if await is_absent(self._events, subject, counts=counts):
                 return None

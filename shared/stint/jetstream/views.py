@@ -26,7 +26,7 @@ from stint.process.waiting import any_of
 
 CATCH_UP_INTERVAL: Final = 0.5
 """Seconds between two reads if no trigger came: half of what a list may lag."""
-LOOK_INTERVAL: Final = 2.0
+CHECK_INTERVAL: Final = 2.0
 """Seconds between two checks whether the bucket is still the same, because a purge is not announced."""
 
 _OPERATION: Final = "KV-Operation"
@@ -74,35 +74,35 @@ class JetStreamViews:
             yield self._changes(changed)
 
     async def _changes(self, changed: asyncio.Event) -> AsyncIterator[StoredView | None]:
-        told, caught_up, look_at = _Told(await self._bucket.info()), False, 0.0
+        received, caught_up, check_at = _Received(await self._bucket.info()), False, 0.0
         while True:
             changed.clear()
-            messages = await self._bucket.page(kv_subject(JOBS_BUCKET, ">"), after=told.sequence)
+            messages = await self._bucket.page(kv_subject(JOBS_BUCKET, ">"), after=received.sequence)
             for message in messages:
                 stored = _stored(message)
                 yield stored
-                told.add(stored)
+                received.add(stored)
             if messages:
                 continue
             if not caught_up:
                 caught_up = True
                 yield None
-            if time.monotonic() >= look_at:
-                if not told.agrees_with(await self._bucket.info()):
+            if time.monotonic() >= check_at:
+                if not received.agrees_with(await self._bucket.info()):
                     return
-                look_at = time.monotonic() + LOOK_INTERVAL
+                check_at = time.monotonic() + CHECK_INTERVAL
             await any_of(changed, within=CATCH_UP_INTERVAL)
 
 
-class _Told:
-    """What a follower was told.
+class _Received:
+    """The views that a follower has received.
 
     Attributes:
         sequence: of the last message.
     """
 
     def __init__(self, info: Mapping[str, Any]) -> None:
-        """`info` is the stream's before anything was told."""
+        """`info` is the stream's before anything was received."""
         self.sequence = 0
         self._created = info["created"]
         self._views: dict[str, int] = {}

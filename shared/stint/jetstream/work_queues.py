@@ -83,7 +83,7 @@ class JetStreamWorkQueues:
         self._lease = lease
         self._waiting: dict[str, _Pull] = {}
         self._pulled_at: dict[str, float] = {}
-        self._refusing: set[asyncio.Task[None]] = set()
+        self._given_back: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
         self._inbox = broker.client.new_inbox()
         self._subscription: Subscription | None = None
@@ -157,7 +157,7 @@ class JetStreamWorkQueues:
             return answer.result() if answer.done() else None
         except asyncio.CancelledError:
             if answer.done():
-                self._refuse(answer.result())
+                self._give_back_later(answer.result())
             raise
         finally:
             if self._waiting.get(consumer) == _Pull(inbox, answer):
@@ -180,14 +180,14 @@ class JetStreamWorkQueues:
         if pull is not None and not pull.answer.done():
             pull.answer.set_result(message)
         else:
-            self._refuse(message)
+            self._give_back_later(message)
 
-    def _refuse(self, message: Msg) -> None:
+    def _give_back_later(self, message: Msg) -> None:
         """Give back a delivery that nobody waits for any more; otherwise it would block its queue for a lease."""
         if not status_of(message):
             task = asyncio.create_task(self._give_back_if_last(message, self._last_pull(message)))
-            self._refusing.add(task)
-            task.add_done_callback(self._refusing.discard)
+            self._given_back.add(task)
+            task.add_done_callback(self._given_back.discard)
 
     async def _give_back_if_last(self, message: Msg, pulled_at: float) -> None:
         try:

@@ -28,7 +28,7 @@ def configure() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(_NeverRaises(sys.stderr)),  # type: ignore[arg-type] # it only writes and flushes
     )
-    stamina.instrumentation.set_on_retry_hooks([_say_once])
+    stamina.instrumentation.set_on_retry_hooks([_log_first_retry])
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
 
 
@@ -51,7 +51,7 @@ class _NeverRaises:
             self._stream.flush()
 
 
-def _say_once(details: stamina.instrumentation.RetryDetails) -> None:
+def _log_first_retry(details: stamina.instrumentation.RetryDetails) -> None:
     """Log only the first retry; stamina's own hook would log each."""
     if details.retry_num == 1:
         log = structlog.get_logger()

@@ -3,16 +3,18 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
+from msgspec import structs
+
 from stint.core.chain import Chunk
 from stint.core.codec import encode, to_record
-from stint.core.errors import InvalidJobIdError, InvalidTokenError, LogGapError, UndecodableError
+from stint.core.errors import LogGapError, UndecodableError
 from stint.core.events import AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
-from stint.core.subjects import WORK, EventAddress, parse_event_subject, payload_subject, unreadable_submission
+from stint.core.subjects import WORK, EventAddress, names_job, payload_subject, unreadable_submission
 from stint.ports import Outcome, Place, Stamp, StoredView
 
 T = TypeVar("T")
@@ -57,7 +59,8 @@ class MemoryEventLog:
     async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
         addresses = [EventAddress(event.kind, token, job_id) for event in events]
         if any(address.subject in self.stored for address in addresses):
-            mine = all(self._is_stored(address, event) for address, event in zip(addresses, events, strict=True))
+            pairs = zip(addresses, events, strict=True)
+            mine = all(self.stored.get(address.subject) == encode(event) for address, event in pairs)
             return Outcome.WON if mine else Outcome.LOST
         if after is not None and after != self._last_sequence(token, job_id):
             return Outcome.LOST
@@ -73,15 +76,13 @@ class MemoryEventLog:
         self.records.append(record)
         self._live.fire(address.job_id)
 
-    def _is_stored(self, address: EventAddress, event: AnyEvent) -> bool:
-        return self.stored.get(address.subject) == encode(event)
-
     def _last_sequence(self, token: str, job_id: str) -> int:
         mine = (record.sequence for record in self.records if (record.token, record.job_id) == (token, job_id))
         return max(mine, default=0)
 
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:  # noqa: ARG002 - never behind
-        return fold(record for record in self.records if record.job_id == job_id and _names_a_job(record))
+        mine = (record for record in self.records if record.job_id == job_id)
+        return fold(record for record in mine if names_job(EventAddress(record.kind, record.token, job_id).subject))
 
     async def job_ids(self) -> AsyncIterator[str]:
         for record in list(self.records):
@@ -92,18 +93,8 @@ class MemoryEventLog:
         address = unreadable_submission(WORK, stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    @asynccontextmanager
-    async def follow(self, job_id: str) -> AsyncIterator[asyncio.Event]:
-        async with self._live.listen(job_id) as changed:
-            yield changed
-
-
-def _names_a_job(record: Record) -> bool:
-    try:
-        parse_event_subject(EventAddress(record.kind, record.token, record.job_id).subject)
-    except (InvalidTokenError, InvalidJobIdError):
-        return False
-    return True
+    def follow(self, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        return self._live.listen(job_id)
 
 
 class MemoryPayloads:
@@ -165,15 +156,7 @@ class MemoryOutput:
         if after != (last.sequence if last else 0):
             raise LogGapError
         self._sequence += 1
-        stored = Chunk(
-            number=chunk.number,
-            offset=chunk.offset,
-            stream=chunk.stream,
-            digest=chunk.digest,
-            data=chunk.data,
-            sequence=self._sequence,
-        )
-        chunks.append(stored)
+        chunks.append(structs.replace(chunk, sequence=self._sequence))
         self._live.fire((token, job_id))
         return self._sequence
 
@@ -186,10 +169,8 @@ class MemoryOutput:
             if chunk.sequence > after:
                 yield chunk
 
-    @asynccontextmanager
-    async def follow(self, token: str, job_id: str) -> AsyncIterator[asyncio.Event]:
-        async with self._live.listen((token, job_id)) as changed:
-            yield changed
+    def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        return self._live.listen((token, job_id))
 
     async def purge(self, token: str, job_id: str) -> None:
         self._chunks.pop((token, job_id), None)

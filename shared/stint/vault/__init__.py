@@ -1,4 +1,4 @@
-"""Everything that talks to Vault."""
+"""Everything that talks to Vault. Only this package uses hvac; who may do what is decided by Vault's policies."""
 
 from stint.vault.client import Caller, Login, SecretData, Vault, WrapInfo
 from stint.vault.hvac_adapter import check_path, error_text
