@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stint.core.errors import JobFailedError
@@ -189,7 +189,6 @@ SEED = make_tar([("gostint.yml", b"a: b"), ("é" * 80, b"x" * 600)]) + make_tar(
 )
 
 
-@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(SEED) - 1), st.binary(min_size=1, max_size=12)), min_size=1, max_size=6))
 def test_mutilated_tars_are_taken_or_refused(changes: list[tuple[int, bytes]]) -> None:
     mutilated = bytearray(SEED)
@@ -316,7 +315,7 @@ def test_yaml(data: bytes, document: object) -> None:
         (b"{[a]: hidden}: b", "line 1, column 2"),
         (b"a: \xff\xfehidden", "malformed"),
         (b"a: hid\0den", "malformed"),
-        (b"[" * 100_000, "malformed"),
+        (b"[" * 2_000, "malformed"),
         (b"#" * (2**20 + 1), "malformed"),
     ],
     ids=short,

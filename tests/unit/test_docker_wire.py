@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from stint.core.errors import EngineError
 from stint.core.limits import Limits
+from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_output import FrameParser, LogMeter
 from stint_runner.engine.docker_output import merged as merged_pieces
-from stint_runner.engine.docker_wire import LOG_FILE
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
 
@@ -167,6 +167,15 @@ def read(meter: LogMeter, *sizes: int) -> bool:
     return meter.may_have_rotated
 
 
+LOG_FILE = 10**6
+
+
+@pytest.fixture
+def _short_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_output, "LOG_FILE", LOG_FILE)
+
+
+@pytest.mark.usefixtures("_short_logs")
 def test_a_log_that_is_shorter_than_a_file_is_whole() -> None:
     assert not read(LogMeter())
     assert not read(LogMeter(), LOG_FILE - 128 - 1)
@@ -174,6 +183,7 @@ def test_a_log_that_is_shorter_than_a_file_is_whole() -> None:
     assert read(LogMeter(), LOG_FILE // 2, LOG_FILE // 2)
 
 
+@pytest.mark.usefixtures("_short_logs")
 def test_short_lines_take_more_of_the_log_than_their_bytes() -> None:
     lines = LOG_FILE // 130 + 1
     assert not read(LogMeter(), *[2] * (lines - 1))

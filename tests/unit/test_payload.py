@@ -42,16 +42,17 @@ def test_a_payload_is_an_object_of_known_shape() -> None:
             parse_payload(bad)
 
 
-def test_content_is_measured_without_being_decoded() -> None:
-    for size in (MAX_CONTENT - 1, MAX_CONTENT):
-        encoded = "A" * (4 * (size // 3)) + ("", "AA==", "AAA=")[size % 3]
-        check_content(f"targz,{encoded}")
-        lines = "\r\n".join(encoded[start : start + 76] for start in range(0, len(encoded), 76))
-        check_content(f"targz,{lines}")
-    with pytest.raises(TooLargeError, match="16 MiB"):
-        check_content("targz," + "A" * (4 * (MAX_CONTENT // 3) + 4))
-    check_content("")
+def test_content_is_measured_without_being_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 4 * MAX_CONTENT // 3 < MAX_BYTES
+    monkeypatch.setattr("stint_api.submit.body.MAX_CONTENT", most := 2**20)
+    for size in (most - 1, most):
+        encoded = "A" * (4 * (size // 3)) + ("", "AA==", "AAA=")[size % 3]
+        lines = "\r\n".join(encoded[start : start + 76] for start in range(0, len(encoded), 76))
+        for text in (encoded, lines):
+            check_content(f"targz,{text}")
+    with pytest.raises(TooLargeError, match="1 MiB"):
+        check_content("targz," + "A" * (4 * (most // 3) + 4))
+    check_content("")
 
 
 SUBMISSION = b'{"qname": "Deploys", "wrap_secret_id": "w", "run": ["a", "b"], "timeout": 2}'

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stint.core.chain import Chunk
@@ -308,7 +308,6 @@ HAPPENINGS = st.builds(
 )
 
 
-@settings(max_examples=200)
 @given(
     happenings=st.lists(HAPPENINGS, max_size=25, unique_by=lambda happening: happening.address),
     seed=st.integers(0, 1000),

@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stint.core.errors import JobFailedError
@@ -129,6 +129,7 @@ def test_values_stay_on_their_line_and_shared_ones_are_written_twice() -> None:
     assert b"&" not in render({"a": shared, "b": shared}, "yaml")[1]
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_]+", fullmatch=True), JSON, max_size=5))
 def test_every_value_comes_back(values: dict[str, Any]) -> None:
     assert json.loads(render(values, "json")[1]) == values

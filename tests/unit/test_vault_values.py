@@ -3,7 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
@@ -140,6 +140,7 @@ VALUES = st.dictionaries(
 )
 
 
+@settings(max_examples=25)
 @given(values=VALUES)
 def test_an_env_file_reads_back(values: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("env") / "stint.env"
