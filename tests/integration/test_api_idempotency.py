@@ -18,7 +18,7 @@ from stint.ports import Outcome
 from stint_api.app import utc_now
 from stint_api.auth.authenticator import Identity
 from stint_api.submit.body import parse_submission
-from stint_api.submit.idempotency import mark
+from stint_api.submit.submitter import mark
 from tests.support import events
 from tests.support.api_bench import SEALED, Bench, secret
 from tests.support.submissions import Client, in_cubbyhole, messages, stored, submitted

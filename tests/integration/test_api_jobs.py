@@ -29,9 +29,10 @@ async def stranger(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_vault_info_says_where_clients_reach_vault(bench: Bench) -> None:
-    async with bench.another(vault_external_addr="https://vault.example") as http:
+    settings = bench.parts.settings.model_copy(update={"vault_external_addr": "https://vault.example"})
+    async with bench.another(settings=settings) as http:
         answer = (await http.get("/v1/api/vault/info")).json()
-    assert answer == {"vault_addr": bench.parts.vault_addr, "vault_external_addr": "https://vault.example"}
+    assert answer == {"vault_addr": settings.vault_addr, "vault_external_addr": "https://vault.example"}
 
 
 async def test_health_says_when_the_api_is_about_to_end(bench: Bench) -> None:

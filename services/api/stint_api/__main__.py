@@ -1,7 +1,6 @@
 """The API's composition root."""
 
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -65,6 +64,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     retention = timedelta(seconds=settings.retention)
     index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
     return Parts(
+        settings=settings,
         log=JetStreamEventLog(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
@@ -74,14 +74,6 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, threads=LOOKUPS),
         session=session,
         broker_up=broker.connected.is_set,
-        role=settings.role,
-        retention=retention,
-        request_bytes=settings.request_bytes,
-        streams=settings.streams,
-        vault_addr=settings.vault_addr,
-        vault_external_addr=settings.vault_external_addr,
-        by_policy=settings.by_policy,
-        compat=settings.compat == "gostint",
         background=Background(
             BackgroundTask(
                 name="declaration",
@@ -96,7 +88,6 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
                 works=index.ready.is_set,
             ),
         ),
-        monotonic=time.monotonic,
     )
 
 

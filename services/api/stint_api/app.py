@@ -16,17 +16,16 @@ from stint.core.subjects import new_job_id
 from stint.ports import EventLog, OutputLog, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
+from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint_api.auth.authenticator import Authenticator
 from stint_api.auth.tokens import Lookups
 from stint_api.errors import JsonAnswer
-from stint_api.middleware.access import write_line
 from stint_api.middleware.gate import Gate
-from stint_api.middleware.measured import Measured
-from stint_api.middleware.metrics import Metrics
+from stint_api.middleware.telemetry import Metrics, Telemetry
 from stint_api.read.commands import Jobs
 from stint_api.read.index import ListIndex
-from stint_api.read.runners import RunnerReports
+from stint_api.read.runners import JetStreamRunnerReports
 from stint_api.routes import docs, info, jobs
 from stint_api.routes.dependencies import Services
 from stint_api.routes.exceptions import add_exception_handlers
@@ -62,48 +61,39 @@ class Parts:
         lookup_vault: the same server, asked about callers' tokens only: a flood of bad ones holds up nothing else.
         broker_up: whether NATS is connected at this moment.
         background: runs for as long as the application does.
-        role: the transit key that seals payloads.
-        retention: how long an ended job can be seen.
-        by_policy: Vault's policies decide who may do what.
-        compat: behave as GoStint does where Stint differs: `output` is stdout only, job fields beside a sealed payload
-            count.
-        request_bytes: how many bytes of request bodies may be held at a time.
-        streams: how many event streams a caller may have open.
         patience: see `stint_api.submit.storing.PATIENCE`.
         closing: set when the server is about to end.
         now, monotonic, new_job_id, new_event_id: clocks and sources of ids.
     """
 
+    settings: ApiSettings
     log: EventLog
     payloads: PayloadStore
     output: OutputLog
     index: ListIndex
-    runners: RunnerReports
+    runners: JetStreamRunnerReports
     vault: Vault
     lookup_vault: Vault
     session: AppRoleSession
     broker_up: Callable[[], bool]
-    role: str
-    retention: timedelta
-    request_bytes: int
-    streams: int
-    vault_addr: str
-    vault_external_addr: str = ""
-    by_policy: bool = True
-    compat: bool = False
+    background: Background
     patience: float = PATIENCE
-    background: Background = field(default_factory=Background)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     now: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
     new_job_id: Callable[[], str] = random_job_id
     new_event_id: Callable[[], str] = random_event_id
 
+    @property
+    def retention(self) -> timedelta:
+        """How long an ended job can be seen."""
+        return timedelta(seconds=self.settings.retention)
+
 
 def create_app(parts: Parts) -> FastAPI:
     """The whole API. Its background tasks run between the app's start-up and shut-down."""
     lookups = Lookups(parts.lookup_vault, monotonic=parts.monotonic)
-    auth = Authenticator(lookups, parts.vault, parts.session, by_policy=parts.by_policy)
+    auth = Authenticator(lookups, parts.vault, parts.session, by_policy=parts.settings.by_policy)
     metrics = Metrics(parts.index.counts)
     app = FastAPI(
         title="Stint",
@@ -120,7 +110,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.services = _services(parts, auth, metrics)
     app.add_middleware(Gate, prefix=jobs.PATH, identify=auth.identify)
-    app.add_middleware(Measured, tell=(metrics.count, write_line))  # the last one is the outermost
+    app.add_middleware(Telemetry, metrics=metrics)  # the last one is the outermost
     add_exception_handlers(app)
     app.include_router(jobs.router)
     app.include_router(info.router)
@@ -142,18 +132,28 @@ async def readiness(parts: Parts) -> str:
 
 
 def _services(parts: Parts, auth: Authenticator, metrics: Metrics) -> Services:
+    settings, compat = parts.settings, parts.settings.compat == "gostint"
+    sealer = Sealer(vault=parts.vault, session=parts.session, role=settings.role, compat=compat)
+    store = Store(
+        vault=parts.vault,
+        session=parts.session,
+        log=parts.log,
+        payloads=parts.payloads,
+        sealer=sealer,
+        now=parts.now,
+        new_event_id=parts.new_event_id,
+        patience=parts.patience,
+    )
     return Services(
         submitter=Submitter(
             log=parts.log,
             payloads=parts.payloads,
-            store=_store(parts),
+            store=store,
             broker_up=parts.broker_up,
             retention=parts.retention,
             now=parts.now,
             new_job_id=parts.new_job_id,
         ),
-        request_bytes=RequestBytes(parts.request_bytes, largest=MAX_BYTES),
-        streams=OpenStreams(parts.streams),
         jobs=Jobs(
             log=parts.log,
             payloads=parts.payloads,
@@ -163,6 +163,8 @@ def _services(parts: Parts, auth: Authenticator, metrics: Metrics) -> Services:
             now=parts.now,
             new_event_id=parts.new_event_id,
         ),
+        request_bytes=RequestBytes(settings.request_bytes, largest=MAX_BYTES),
+        streams=OpenStreams(settings.streams),
         index=parts.index,
         output=parts.output,
         auth=auth,
@@ -170,21 +172,8 @@ def _services(parts: Parts, auth: Authenticator, metrics: Metrics) -> Services:
         metrics=metrics,
         readyz=readyz(lambda: readiness(parts)),
         vault_info=VaultInfoBody(
-            vault_addr=parts.vault_addr, vault_external_addr=parts.vault_external_addr or parts.vault_addr
+            vault_addr=settings.vault_addr, vault_external_addr=settings.vault_external_addr or settings.vault_addr
         ),
         closing=parts.closing,
-        stdout_only=parts.compat,
-    )
-
-
-def _store(parts: Parts) -> Store:
-    return Store(
-        vault=parts.vault,
-        session=parts.session,
-        log=parts.log,
-        payloads=parts.payloads,
-        sealer=Sealer(vault=parts.vault, session=parts.session, role=parts.role, compat=parts.compat),
-        now=parts.now,
-        new_event_id=parts.new_event_id,
-        patience=parts.patience,
+        stdout_only=compat,
     )

@@ -21,6 +21,8 @@ from stint.core.errors import (
 
 INVALID_REQUEST: Final = "Invalid request."
 NO_VAULT: Final = "Vault is not reachable or does not answer."
+RETRY_AFTER: Final = 5
+"""Seconds after which a client that was refused for a limit of the API may try again."""
 CLIENT_LEFT: Final = 499
 """For the access log, where web servers use it as well: the client left before its answer. Nobody receives it."""
 _TITLES: Final[Mapping[int, str]] = {

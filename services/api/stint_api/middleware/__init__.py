@@ -1,1 +1,1 @@
-"""What stands around every route: the gate, the access log, metrics, and the watch over streams."""
+"""What stands around every route: the gate, metrics and access log, and the watch over streams."""

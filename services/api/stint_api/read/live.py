@@ -15,7 +15,7 @@ from stint.core.job import Job, State, evolve
 from stint.ports import EventLog, OutputLog
 from stint.process.waiting import any_of
 from stint_api.read.output import SETTLE_PAUSE, SETTLE_TRIES
-from stint_api.web import sse
+from stint_api.web import streaming
 
 log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ class LiveJob:
                 news = await any_of(facts, chunks, closing, within=wait)
                 wait = SOON if news else min(2 * wait, TICK)
                 if not news:
-                    yield sse.PING
+                    yield streaming.PING
 
     async def _catch_up(self) -> AsyncIterator[bytes]:
         """All that is new in the log and the output. While NATS is unavailable there is nothing new."""
@@ -170,7 +170,7 @@ class LiveJob:
 
     def _event(self, name: str, data: Mapping[str, Any]) -> bytes:
         position = Position(self._fact, self._sequence, self._chain.chunks)
-        return sse.event(name, data, event_id=str(position))
+        return streaming.event(name, data, event_id=str(position))
 
 
 def fact(record: Record, state: State) -> dict[str, Any]:

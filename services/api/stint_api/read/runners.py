@@ -4,19 +4,13 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from stint.core.subjects import RUNNERS_BUCKET, kv_stream, kv_subject
 from stint.jetstream import Broker
 
-NUMBERS: Final = (
-    "containers",
-    "containers_running",
-    "containers_paused",
-    "containers_stopped",
-    "images",
-    "mem_total",
-)
+_STATES: Final = ("containers_running", "containers_paused", "containers_stopped")
+NUMBERS: Final = ("containers", *_STATES, "images", "mem_total")
 WORDS: Final = ("architecture", "operating_system")
 
 BATCH: Final = 1000
@@ -25,20 +19,8 @@ REMEMBERED: Final = 1.0
 """Seconds for which an answer counts: anybody may ask, without a token."""
 
 
-class RunnerReports(Protocol):
-    """Where the runners' reports are."""
-
-    async def read(self) -> Sequence[Mapping[str, Any]]:
-        """The reports of the runners that are alive.
-
-        Raises:
-            BrokerUnavailableError: NATS cannot be reached.
-        """
-        ...
-
-
 class JetStreamRunnerReports:
-    """See `RunnerReports`."""
+    """Reads them. Requests share one question to NATS, and its answer for `REMEMBERED` seconds."""
 
     def __init__(self, broker: Broker, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._broker = broker
@@ -47,7 +29,11 @@ class JetStreamRunnerReports:
         self._good_until = 0.0
 
     async def read(self) -> Sequence[Mapping[str, Any]]:
-        """See `RunnerReports.read`. Requests share one question to NATS, and its answer for `REMEMBERED` seconds."""
+        """The reports of the runners that are alive.
+
+        Raises:
+            BrokerUnavailableError: NATS cannot be reached.
+        """
         if self._asking is None or (self._asking.done() and self._monotonic() >= self._good_until):
             self._asking = asyncio.create_task(self._ask(), name="runners")
         return await asyncio.shield(self._asking)

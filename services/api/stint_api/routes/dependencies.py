@@ -12,14 +12,13 @@ from starlette.responses import Response
 
 from stint.ports import OutputLog
 from stint_api.auth.authenticator import Authenticator, Identity
-from stint_api.middleware.metrics import Metrics
+from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
 from stint_api.read.index import ListIndex
-from stint_api.read.runners import RunnerReports
+from stint_api.read.runners import JetStreamRunnerReports
 from stint_api.routes.models import VaultInfoBody
 from stint_api.submit.body import Submission, parse_submission, read_body
-from stint_api.submit.idempotency import HEADER, read_key
-from stint_api.submit.submitter import Submitter
+from stint_api.submit.submitter import HEADER, Submitter, read_key
 from stint_api.web.bounds import OpenStreams, RequestBytes
 
 
@@ -40,7 +39,7 @@ class Services:
     index: ListIndex
     output: OutputLog
     auth: Authenticator
-    runners: RunnerReports
+    runners: JetStreamRunnerReports
     metrics: Metrics
     readyz: Callable[[Request], Awaitable[Response]]
     vault_info: VaultInfoBody

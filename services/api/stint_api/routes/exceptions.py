@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from stint.core.errors import StintError, UndecodableError
 from stint_api.errors import RefusalError, error_answer, unknown_path
-from stint_api.web.paths import routes_at
+from stint_api.middleware.telemetry import routes_at
 
 
 def add_exception_handlers(app: FastAPI) -> None:

@@ -19,8 +19,7 @@ from stint_api.routes.dependencies import Caller, IdempotencyKey, Services, Serv
 from stint_api.routes.models import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmitBody, SubmittedBody
 from stint_api.routes.parameters import JobId, JobQuery, LastEventId, UnlessFalse
 from stint_api.routes.responses import Responses, content, errors
-from stint_api.web.sse import event_stream
-from stint_api.web.streaming import Stream, answer
+from stint_api.web.streaming import Stream, answer, event_stream
 
 PATH: Final = "/v1/api/job"
 _NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -66,8 +65,8 @@ _ONE: Final[Responses] = errors(404)
 async def submit(services: ServicesOf, caller: Caller, key: IdempotencyKey, submission: Submitted) -> SubmittedBody:
     """Submit a job."""
     await services.auth.require(caller, SUBMIT, submission.qname)
-    accepted = await services.submitter.submit(caller, submission, key)
-    return SubmittedBody(_id=accepted.job_id, status="queued", qname=accepted.qname)
+    job_id = await services.submitter.submit(caller, submission, key)
+    return SubmittedBody(_id=job_id, status="queued", qname=submission.qname)
 
 
 @router.get("", response_model=ListBody)

@@ -1,14 +1,14 @@
-"""Storing a job: seal it, put its payload away, and only then say so in the log.
+"""Storing a job: seal it, store its payload, and only then append it to the log.
 
-Once a cubbyhole is read, what it held is nowhere but here. So all that can fail before that is done before, what can be
-tried again after it is tried again, and what fails all the same is remembered: whoever repeats the request is told, and
-gets no alarm about a reading that was ours.
+Once a cubbyhole is read, what it held is nowhere but here. So everything that can fail before that is done before; what
+can be tried again after it is tried again; and a failure all the same is remembered: a caller that repeats the request
+is told of it, and gets no alarm about a reading that was ours.
 """
 
 import asyncio
 import hashlib
-import secrets
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -22,6 +22,7 @@ from stint.core.subjects import queue_token
 from stint.ports import EventLog, Outcome, PayloadStore
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
 from stint_api.auth.authenticator import Identity
+from stint_api.auth.tokens import Memory
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.submit.body import Envelope, Submission, check_sealed
 from stint_api.submit.sealing import Sealed, Sealer
@@ -29,9 +30,9 @@ from stint_api.submit.sealing import Sealed, Sealer
 PATIENCE: Final = 10.0
 """Seconds for which a job whose cubbyhole was read is stored again and again while NATS or Vault is away."""
 CUBBYHOLES_AT_A_TIME: Final = 4
-"""How much lies in one only Vault knows, up to its own bound on requests."""
-REMEMBERED: Final = 1000
-"""Cubbyholes that were read for nothing, of which it is known why."""
+"""How much lies in one only Vault knows, up to its own limit on requests."""
+REMEMBERED: Final = 24 * 3600.0
+"""Seconds for which the reason is known why a cubbyhole was read in vain."""
 
 _NOT_DONE: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """With these Vault says that it did nothing: over its rate limit, or sealed."""
@@ -45,29 +46,6 @@ _DOUBT: Final = (
 )
 
 
-class SpentCubbyholes:
-    """Why cubbyholes were read for nothing, by caller and cubbyhole. It keeps no token."""
-
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
-        self._known: dict[bytes, RefusalError] = {}
-
-    def remember(self, identity: Identity, envelope: Envelope, refusal: RefusalError) -> None:
-        """What this caller is to be told when it comes again. The oldest are forgotten."""
-        while len(self._known) >= REMEMBERED:
-            del self._known[next(iter(self._known))]
-        self._known[self._digest(identity, envelope)] = refusal.again()
-
-    def why(self, identity: Identity, envelope: Envelope) -> RefusalError | None:
-        """None if it was not for us that it cannot be read any more."""
-        known = self._known.get(self._digest(identity, envelope))
-        return known.again() if known else None
-
-    def _digest(self, identity: Identity, envelope: Envelope) -> bytes:
-        parts = (identity.caller, envelope.cubby_token, envelope.cubby_path)
-        return hashlib.blake2b("\0".join(parts).encode(errors="surrogatepass"), key=self._key).digest()
-
-
 class UnknownOutcomeError(RefusalError):
     """Nobody can say yet whether the job was taken: a 503 that carries the job's id, so that the caller can look."""
 
@@ -77,12 +55,8 @@ class UnknownOutcomeError(RefusalError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """What is to be stored.
-
-    Attributes:
-        event_id: of the fact; the same in each attempt, by which the log knows them for one.
-    """
+class _Draft:
+    """What is to be stored. `event_id` is the same in each attempt, by which the log knows them for one."""
 
     identity: Identity
     submission: Submission
@@ -105,13 +79,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Puts jobs where runners find them.
-
-    Attributes:
-        now: aware, UTC.
-        new_event_id: source of ids.
-        patience: see `PATIENCE`.
-    """
+    """Puts jobs where runners find them. `now` is aware and in UTC; `patience` as `PATIENCE`."""
 
     vault: Vault
     session: AppRoleSession
@@ -121,21 +89,21 @@ class Store:
     now: Callable[[], datetime]
     new_event_id: Callable[[], str]
     patience: float = PATIENCE
-    spent: SpentCubbyholes = field(default_factory=SpentCubbyholes)
     cubbyholes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CUBBYHOLES_AT_A_TIME))
+    _spent: Memory[RefusalError] = field(default_factory=lambda: Memory(time.monotonic))
 
     async def put(
         self, identity: Identity, submission: Submission, job_id: str, digest: str = ""
     ) -> tuple[Submitted, Outcome]:
-        """Store a job. With a digest its payload is one of several tries'. The outcome is `WON` or `LOST`.
+        """Store a job. With a digest its payload is one of several attempts'. The outcome is `WON` or `LOST`.
 
         Raises:
-            CubbyholeError: the cubbyhole cannot be read; `spent` may know why.
+            CubbyholeError: the cubbyhole cannot be read; `why_spent` may know why.
             UnknownOutcomeError: nobody can say yet whether the job was taken.
             RefusalError: the cubbyhole was read, and the job could not be stored.
             StintError: see `stint_api.errors`.
         """
-        draft = Draft(
+        draft = _Draft(
             identity=identity,
             submission=submission,
             job_id=job_id,
@@ -149,24 +117,32 @@ class Store:
         own = await self.sealer.own_fields(submission)
         async with self.cubbyholes:
             await self.log.load(job_id)  # NATS answers: else nothing is spent
-            payload = await self._read(draft)
+            try:
+                payload = await self.sealer.read_cubbyhole(submission.envelope)
+            except VaultUnavailableError as error:
+                if error.code not in _NOT_DONE:
+                    self._remember(draft, RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, _DOUBT))
+                raise
             return await self._write_spent(draft, payload, own)
 
-    async def _read(self, draft: Draft) -> str:
-        try:
-            return await self.sealer.read_cubbyhole(draft.submission.envelope)
-        except VaultUnavailableError as error:
-            if error.code not in _NOT_DONE:
-                doubt = RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, _DOUBT)
-                self.spent.remember(draft.identity, draft.submission.envelope, doubt)
-            raise
+    def why_spent(self, identity: Identity, envelope: Envelope) -> RefusalError | None:
+        """What to tell this caller whose cubbyhole was read in vain before; None if it was not read by us."""
+        known = self._spent.get(_key(identity, envelope))
+        return known.again() if known else None
 
-    async def _write_spent(self, draft: Draft, payload: str, own: bytes) -> tuple[Submitted, Outcome]:
+    def _remember(self, draft: _Draft, refusal: RefusalError) -> None:
+        self._spent.put(_key(draft.identity, draft.submission.envelope), refusal.again(), REMEMBERED)
+
+    async def _write_spent(self, draft: _Draft, payload: str, own: bytes) -> tuple[Submitted, Outcome]:
         """Write what cannot be read again. A failure is remembered for the caller's next try."""
+        away = (BrokerUnavailableError, VaultUnavailableError, UnknownOutcomeError)
+        attempts = stamina.retry_context(
+            on=away, attempts=None, timeout=self.patience, wait_initial=0.05, wait_max=1.0, wait_jitter=0.2
+        )
         doubt: UnknownOutcomeError | None = None
         try:
             sealed = Sealed(check_sealed(payload) + own)
-            async for attempt in _attempts(self.patience):
+            async for attempt in attempts:
                 with attempt:
                     try:
                         return await self._write(draft, sealed)
@@ -174,19 +150,30 @@ class Store:
                         doubt = error
                         raise
             raise AssertionError  # pragma: no cover - the loop returns or raises
+        except (BrokerUnavailableError, VaultUnavailableError) as error:
+            # No 503: sent again, the same request could not succeed.
+            sentence = f"{_SPENT}{refusal_of(error).sentence}"
+            refusal = doubt or RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
         except StintError as error:
-            refusal = doubt or _after_reading(error)
-        self.spent.remember(draft.identity, draft.submission.envelope, refusal)
+            refusal = doubt or refusal_of(error)
+        self._remember(draft, refusal)
         raise refusal
 
-    async def _write(self, draft: Draft, sealed: Sealed) -> tuple[Submitted, Outcome]:
+    async def _write(self, draft: _Draft, sealed: Sealed) -> tuple[Submitted, Outcome]:
         """Safe to repeat with the same arguments."""
+        ticket = Ticket(
+            wrap_secret_id=draft.submission.envelope.wrap_secret_id,
+            payload_sha256=hashlib.sha256(sealed.payload).hexdigest(),
+            wrap_expires_at=draft.wrap_expires_at,
+        )
         submitted = Submitted(
             event_id=draft.event_id,
             at=draft.at,
             **draft.identity.signature,
             qname=draft.submission.qname,
-            ticket=await self._ticket(draft, sealed.payload),
+            ticket=await self.session.call(
+                lambda own: seal_ticket(self.vault, own, ticket, queue_token=draft.token, job_id=draft.job_id)
+            ),
             payload_chunks=await self.payloads.put(draft.token, draft.job_id, sealed.payload, attempt=draft.attempt),
             payload_bytes=len(sealed.payload),
             payload_try=draft.attempt,
@@ -200,39 +187,18 @@ class Store:
             raise UnknownOutcomeError(draft.job_id)
         return submitted, outcome
 
-    async def _ticket(self, draft: Draft, payload: bytes) -> str:
-        ticket = Ticket(
-            wrap_secret_id=draft.submission.envelope.wrap_secret_id,
-            payload_sha256=hashlib.sha256(payload).hexdigest(),
-            wrap_expires_at=draft.wrap_expires_at,
-        )
-        return await self.session.call(
-            lambda own: seal_ticket(self.vault, own, ticket, queue_token=draft.token, job_id=draft.job_id)
-        )
-
     async def _wrap_expiry(self, wrap_secret_id: str) -> str:
         """Until when the wrapped secret id is good, "" if Vault does not know it: the job then ends when it runs."""
         try:
-            info = await self.vault.wrap_info(wrap_secret_id)
+            return rfc3339((await self.vault.wrap_info(wrap_secret_id)).expires_at)
         except VaultUnavailableError:
             raise
         except VaultError:
             return ""
-        return rfc3339(info.expires_at)
 
 
-def _attempts(patience: float) -> AsyncIterator[stamina.Attempt]:
-    away = (BrokerUnavailableError, VaultUnavailableError, UnknownOutcomeError)
-    return stamina.retry_context(
-        on=away, attempts=None, timeout=patience, wait_initial=0.05, wait_max=1.0, wait_jitter=0.2
-    ).__aiter__()
-
-
-def _after_reading(error: StintError) -> RefusalError:
-    """No 503: sent again, the same request could not succeed."""
-    if isinstance(error, BrokerUnavailableError | VaultUnavailableError):
-        return RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, f"{_SPENT}{refusal_of(error).sentence}")
-    return refusal_of(error)
+def _key(identity: Identity, envelope: Envelope) -> str:
+    return f"{identity.caller}\0{envelope.cubby_token}\0{envelope.cubby_path}"
 
 
 def rfc3339(moment: datetime) -> str:

@@ -1,7 +1,12 @@
-"""Submitting a job: once, however often the same request comes."""
+"""Submitting a job: once, however often the same request comes.
+
+With an `Idempotency-Key` the same caller, key and request are the same job.
+"""
 
 import asyncio
-from collections.abc import Callable
+import hashlib
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -18,22 +23,42 @@ from stint.ports import EventLog, Outcome, PayloadStore
 from stint_api.auth.authenticator import Identity
 from stint_api.errors import RefusalError
 from stint_api.submit.body import Submission
-from stint_api.submit.idempotency import HEADER, Mark, mark
 from stint_api.submit.sealing import CubbyholeError
 from stint_api.submit.storing import Store, UnknownOutcomeError
 
 log = structlog.get_logger()
 
+HEADER: Final = "Idempotency-Key"
 TWIN: Final = 2.0
 """Seconds that a request whose cubbyhole was read waits for a twin of itself that may have read it."""
+_KEY: Final = re.compile(r"[ -~]{1,255}")
+
+
+def read_key(keys: Sequence[str]) -> str | None:
+    """The request's key, None without one. `keys` are all that it brought.
+
+    Raises:
+        UndecodableError: not 1 to 255 printable ASCII characters, or more than one key.
+    """
+    if not keys:
+        return None
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        raise UndecodableError(f"The {HEADER} is not 1 to 255 printable ASCII characters.")
+    return keys[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """A job that is in the log."""
+class Mark:
+    """What a request is known by: the id of its job, and with a key the digest that no other request has."""
 
     job_id: str
-    qname: str
+    digest: str
+
+
+def mark(identity: Identity, key: str, submission: Submission) -> Mark:
+    """The job's id from caller and key, in the place of a new one."""
+    framed = f"{len(identity.caller)} {identity.caller} {key}".encode()
+    return Mark(hashlib.sha256(framed).hexdigest()[:24], submission.digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +80,8 @@ class Submitter:
     now: Callable[[], datetime]
     new_job_id: Callable[[], str]
 
-    async def submit(self, identity: Identity, submission: Submission, key: str | None = None) -> Accepted:
-        """Put a job into its queue; with an idempotency key, only if it is not there.
+    async def submit(self, identity: Identity, submission: Submission, key: str | None = None) -> str:
+        """Put a job into its queue; with an idempotency key, only if it is not there. Returns its id.
 
         Raises:
             RefusalError: the request lacks something, the cubbyhole cannot be read, or was read in vain, the key
@@ -68,33 +93,20 @@ class Submitter:
             raise UndecodableError("AppRole SecretID's Wrapping Token must be present in the job request")
         if not self.broker_up():  # a cubbyhole token serves once: do not spend it on a job that cannot be stored
             raise BrokerUnavailableError
+        known = Mark(self.new_job_id(), "") if key is None else mark(identity, key, submission)
+        if known.digest and await self._is_there(known):  # asked first: a repeat's cubbyhole token is spent
+            return known.job_id
         try:
-            if key is not None:
-                return await self._submit_once(identity, submission, mark(identity, key, submission))
-            return await self._submit(identity, submission, self.new_job_id())
+            submitted, outcome = await self.store.put(identity, submission, known.job_id, known.digest)
         except CubbyholeError as error:
-            raise self.store.spent.why(identity, submission.envelope) or error from None
-
-    async def _submit(self, identity: Identity, submission: Submission, job_id: str) -> Accepted:
-        _, outcome = await self.store.put(identity, submission, job_id)
-        check_outcome(outcome, job_id)
-        return Accepted(job_id, submission.qname)
-
-    # --- with a key -------------------------------------------------------------------------------------------------
-
-    async def _submit_once(self, identity: Identity, submission: Submission, known: Mark) -> Accepted:
-        """The log is asked first: a repeat's cubbyhole token is spent."""
-        accepted = Accepted(known.job_id, submission.qname)
-        if await self._is_there(known):
-            return accepted
-        try:
-            submitted, _ = await self.store.put(identity, submission, known.job_id, known.digest)
-        except CubbyholeError:
-            if await self._comes(known):
-                return accepted
-            raise
-        await self._settle(known, submitted)
-        return accepted
+            if known.digest and await self._comes(known):
+                return known.job_id
+            raise self.store.why_spent(identity, submission.envelope) or error from None
+        if known.digest:
+            await self._settle(known, submitted)
+        else:
+            check_outcome(outcome, known.job_id)
+        return known.job_id
 
     async def _is_there(self, known: Mark) -> bool:
         job = await self.log.load(known.job_id)
@@ -108,7 +120,9 @@ class Submitter:
         Raises:
             RefusalError: another one did, or it is gone: what a repeat must not revive is not called queued either.
         """
-        known.check(job)
+        submitted = job.fact(Submitted)
+        if submitted is None or submitted.request_digest != known.digest:
+            raise RefusalError(HTTPStatus.CONFLICT, f"The {HEADER} was used for another request.")
         if not visible(job, self.retention, self.now()):
             fate = "was deleted" if job.state is State.DELETED else "is over, and no longer kept"
             sentence = f"The job of this {HEADER}, {job.job_id}, {fate}."
@@ -116,17 +130,15 @@ class Submitter:
 
     async def _comes(self, known: Mark) -> bool:
         """Whether the same request, sent twice at the same time, is taken."""
-        deadline = asyncio.get_running_loop().time() + TWIN
         async with self.log.follow(known.job_id) as changed:
-            while True:
-                changed.clear()
-                if await self._is_there(known):
-                    return True
-                try:
-                    async with asyncio.timeout_at(deadline):
+            try:
+                async with asyncio.timeout(TWIN):
+                    while not await self._is_there(known):
                         await changed.wait()
-                except TimeoutError:
-                    return False
+                        changed.clear()
+            except TimeoutError:
+                return await self._is_there(known)
+        return True
 
     async def _settle(self, known: Mark, submitted: Submitted) -> None:
         """See whose the job is. Facts are written once a queue: of two requests for two queues the first counts."""
@@ -152,12 +164,7 @@ class Submitter:
 
 
 def check_outcome(outcome: Outcome, job_id: str) -> None:
-    """Return if the append was won.
-
-    Raises:
-        UnknownOutcomeError: nobody can say yet.
-        StintError: lost.
-    """
+    """Raise UnknownOutcomeError if nobody can say whether the append was won, and StintError if it was lost."""
     if outcome is Outcome.UNKNOWN:
         raise UnknownOutcomeError(job_id)
     if outcome is Outcome.LOST:

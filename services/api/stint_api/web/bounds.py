@@ -3,14 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from http import HTTPStatus
-from typing import Final
 
-from stint_api.errors import RefusalError
-
-RETRY_AFTER: Final = 5
-"""Seconds after which a client that was refused may try again."""
+from stint_api.errors import RETRY_AFTER, RefusalError
 
 
 class RequestBytes:
@@ -18,10 +13,10 @@ class RequestBytes:
 
     def __init__(self, limit: int, *, largest: int) -> None:
         """`limit` is in bytes; no body is larger than `largest`."""
-        self._limit = limit
-        # However much one caller sends, the largest request of another finds room.
-        self._limit_of_one = max(limit - largest, largest)
-        self._held: Counter[str] = Counter()
+        self.limit = limit
+        self.limit_of_one = max(limit - largest, largest)
+        """However much one caller sends, the largest request of another finds room."""
+        self.held: Counter[str] = Counter()
 
     @contextmanager
     def share(self, caller: str) -> Iterator["Share"]:
@@ -30,32 +25,9 @@ class RequestBytes:
         try:
             yield share
         finally:
-            self._held[caller] -= share.size
-            if not self._held[caller]:
-                del self._held[caller]
-
-    def check(self, caller: str, size: int) -> None:
-        """Return if there is room for that many bytes more of this caller.
-
-        Raises:
-            RefusalError: there is not, for the moment.
-        """
-        if self._held[caller] + size > self._limit_of_one:
-            sentence = "The API holds as many bytes of this caller's requests as it may. Try again later."
-        elif self._held.total() + size > self._limit:
-            sentence = "The API holds as many bytes of requests as it may. Try again later."
-        else:
-            return
-        raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, sentence, retry_after=RETRY_AFTER)
-
-    def take(self, caller: str, size: int) -> None:
-        """Count bytes that have come.
-
-        Raises:
-            RefusalError: there is no room for them.
-        """
-        self.check(caller, size)
-        self._held[caller] += size
+            self.held[caller] -= share.size
+            if not self.held[caller]:
+                del self.held[caller]
 
 
 class Share:
@@ -67,13 +39,21 @@ class Share:
         self.size = 0
 
     def check(self, size: int) -> None:
-        """See `RequestBytes.check`. Nothing is kept: a client that only announces bytes holds none."""
-        self._whole.check(self._caller, size)
+        """Raise RefusalError if there is no room for that many bytes more. A client that only announces holds none."""
+        if self._whole.held[self._caller] + size > self._whole.limit_of_one:
+            whose = "this caller's requests"
+        elif self._whole.held.total() + size > self._whole.limit:
+            whose = "requests"
+        else:
+            return
+        sentence = f"The API holds as many bytes of {whose} as it may. Try again later."
+        raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, sentence, retry_after=RETRY_AFTER)
 
     def take(self, size: int) -> None:
-        """See `RequestBytes.take`."""
-        self._whole.take(self._caller, size)
+        """Count bytes that have come, or raise as `check` does."""
+        self.check(size)
         self.size += size
+        self._whole.held[self._caller] += size
 
 
 class OpenStreams:
@@ -85,7 +65,7 @@ class OpenStreams:
         self._open: Counter[str] = Counter()
 
     def enter(self, caller: str) -> Callable[[], None]:
-        """Count one more, up to the call of the function that is returned.
+        """Count one more, until the returned function is called.
 
         Raises:
             RefusalError: the caller has as many as it may.
@@ -94,9 +74,10 @@ class OpenStreams:
             sentence = f"There are {self._limit} open event streams and large answers of this caller already."
             raise RefusalError(HTTPStatus.TOO_MANY_REQUESTS, sentence, retry_after=RETRY_AFTER)
         self._open[caller] += 1
-        return partial(self._leave, caller)
 
-    def _leave(self, caller: str) -> None:
-        self._open[caller] -= 1
-        if not self._open[caller]:
-            del self._open[caller]
+        def leave() -> None:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
+
+        return leave

@@ -1,12 +1,11 @@
 """Limits on connections: how many there are, and how long clients may take to send a request and to read its answer.
 
-Uvicorn bounds the size of a request's head, and the idle time between two requests. It waits for ever for the rest of a
+Uvicorn limits the size of a request's head, and the idle time between two requests. It waits for ever for the rest of a
 head or body that a client began to send, and for a client that does not read its answer. So those limits are here.
 """
 
 import asyncio
 import ssl
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -17,52 +16,28 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
-from stint_api.errors import RefusalError, error_answer
-from stint_api.web.bounds import RETRY_AFTER
+from stint.process.settings import ApiSettings
+from stint_api.errors import RETRY_AFTER, RefusalError, error_answer
 
 log = structlog.get_logger()
 
-MAX_HEAD: Final = 64 * 1024
-"""Bytes of a request's line and headers."""
 LINGER: Final = 3
-"""Times the request time-out for which the rest of a body is read, and thrown away, when its answer has been sent: a
-client that sends all before it reads gets its answer so."""
-
+"""Times the request time-out for which the rest of a body is read, and dropped, after its answer was sent: a client
+that sends everything before it reads gets its answer so."""
 REFUSED: Final = "refused"
 """Key of a request's `state`: the status with which the connection itself answered it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
-    """What each connection must keep to.
-
-    Attributes:
-        connections: how many there may be, from the moment in which they are accepted.
-        timeout: seconds for a TLS handshake, seconds for a request's head, and the period over which a body's rate is
-            measured.
-        body_timeout: seconds for a whole body.
-        body_rate: the fewest bytes a second of a body, or of an answer that a client reads; 0 is no limit.
-        send_timeout: the period over which it is measured how much of its answer a client reads.
-        tls: of the server, None for plain HTTP.
-    """
-
-    connections: int
-    timeout: float
-    body_timeout: float
-    body_rate: float
-    send_timeout: float
-    tls: ssl.SSLContext | None = None
-
-
-def limited(limits: ConnectionLimits) -> type[H11Protocol]:
-    """A protocol for uvicorn, with these limits."""
-    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits})
+def limited(settings: ApiSettings, tls: ssl.SSLContext | None) -> type[H11Protocol]:
+    """A protocol for uvicorn with these limits, which starts TLS itself: see `_start_tls`."""
+    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": settings, "tls": tls})
 
 
 class _LimitedProtocol(H11Protocol):
     """One connection. One timer runs while a head or a body is incomplete, and another while an answer is unread."""
 
-    limits: ClassVar[ConnectionLimits]
+    limits: ClassVar[ApiSettings]
+    tls: ClassVar[ssl.SSLContext | None]
 
     def __init__(
         self,
@@ -72,84 +47,59 @@ class _LimitedProtocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._body_timer: asyncio.TimerHandle | None = None
+        self._transports: list[asyncio.Transport] = []
+        self._early = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed: object = h11.IDLE
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._began = 0.0
         self._received = 0
         self._ours = False
         self._lingered = 0
-        self._body_began = self._head_began_at = 0.0
-        self._send_timer: asyncio.TimerHandle | None = None
-        self._transports: list[asyncio.Transport] = []
-        self._early = bytearray()
+
+    # --- what asyncio and uvicorn call ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Count it, and begin to wait for a request, or first for TLS."""
-        super().connection_made(transport)
-        # `pause_writing` is then called as soon as anything waits for the client to read it.
-        transport.set_write_buffer_limits(high=1, low=0)
-        self._transports.append(transport)
+        self._attach(transport)
         full = len(self.connections) > self.limits.connections
-        if full and self.limits.tls:
+        if full and self.tls:
             transport.abort()  # an answer would need the handshake
         elif full:
             sentence = "There are as many connections as there may be. Try again later."
             self._refuse(RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, sentence, retry_after=RETRY_AFTER))
-        elif self.limits.tls:
+        elif self.tls:
             transport.pause_reading()
-            task = self.loop.create_task(self._start_tls(transport, self.limits.tls))
+            task = self.loop.create_task(self._start_tls(transport, self.tls))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
         else:
             self._wait_for_head()
 
-    async def _start_tls(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
-        """Agree on TLS, and continue on the encrypted transport.
-
-        A listener with TLS of its own would call this protocol only after the handshake: until then nobody counts.
-        """
-        timeout = self.limits.timeout
-        encrypted: asyncio.Transport | None = None  # which it also is if the client leaves during the handshake
-        try:
-            encrypted = await self.loop.start_tls(
-                plain, self, context, server_side=True, ssl_handshake_timeout=timeout, ssl_shutdown_timeout=timeout
-            )
-        except OSError as error:
-            log.debug("no TLS connection", error=type(error).__name__)
-        if encrypted is None or plain.is_closing():
-            plain.abort()
-            self.connections.discard(self)
-            return
-        super().connection_made(encrypted)
-        encrypted.set_write_buffer_limits(high=1, low=0)
-        self._transports.append(encrypted)
-        self._wait_for_head()
-        if self._early:
-            self.data_received(bytes(self._early))
-
     def data_received(self, data: bytes) -> None:
         """Take what the client sent, and see what it still owes."""
-        if self.limits.tls and len(self._transports) == 1:
+        if self.tls and len(self._transports) == 1:
             self._early += data  # it came with the end of the handshake, of which nobody has told this protocol yet
             return
         if self.transport.is_closing():
             return
         self._received += len(data)
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE and self._head_timer is None:
+        if self.conn.their_state is h11.IDLE and self._timer is None:
             self._wait_for_head()
         self._look()
 
     def on_response_complete(self) -> None:
-        """Uvicorn waits for the next request then; but that may have begun, or this one may not have come whole."""
+        """Uvicorn waits for the next request then; but that may have begun, or this one may be incomplete."""
         super().on_response_complete()
-        if self._head_began() and self._head_timer is None:
+        if self._head_began() and self._timer is None:
             self._unset_keepalive_if_required()
             self._wait_for_head()
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
-        self._stop_timers()
+        self._stop_timer()
         self.resume_writing()
         super().connection_lost(exc)
 
@@ -171,55 +121,77 @@ class _LimitedProtocol(H11Protocol):
             self._send_timer.cancel()
             self._send_timer = None
 
-    # --- timers -----------------------------------------------------------------------------------------------------
+    # --- TLS --------------------------------------------------------------------------------------------------------
+
+    def _attach(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        # `pause_writing` is then called as soon as anything waits for the client to read it.
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._transports.append(transport)
+
+    async def _start_tls(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
+        """Agree on TLS. A listener with TLS calls its protocol only after the handshake: until then nobody counts."""
+        timeout = self.limits.request_timeout
+        encrypted: asyncio.Transport | None = None  # which it also is if the client leaves during the handshake
+        try:
+            encrypted = await self.loop.start_tls(
+                plain, self, context, server_side=True, ssl_handshake_timeout=timeout, ssl_shutdown_timeout=timeout
+            )
+        except OSError as error:
+            log.debug("no TLS connection", error=type(error).__name__)
+        if encrypted is None or plain.is_closing():
+            plain.abort()
+            self.connections.discard(self)
+            return
+        self._attach(encrypted)
+        self._wait_for_head()
+        if self._early:
+            self.data_received(bytes(self._early))
+
+    # --- requests ---------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
+        """Stop a timer whose head or body is complete, and begin to wait for a body."""
         state = self.conn.their_state
-        if state is not h11.IDLE and self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-        if state is h11.SEND_BODY and self._body_timer is None:
+        if self._timed is not state:
+            self._stop_timer()
+        if state is h11.SEND_BODY and self._timer is None:
             self._lingered = 0
-            self._body_began = self.loop.time()
+            self._began = self.loop.time()
             self._wait_for_body()
-        elif state is not h11.SEND_BODY and self._body_timer is not None:
-            self._body_timer.cancel()
-            self._body_timer = None
 
-    def _stop_timers(self) -> None:
-        for timer in (self._head_timer, self._body_timer):
-            if timer is not None:
-                timer.cancel()
-        self._head_timer = self._body_timer = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _wait_for_head(self) -> None:
-        self._head_began_at = self.loop.time()
-        self._head_timer = self.loop.call_later(self.limits.timeout, self._head_is_late)
+        self._timed, self._began = h11.IDLE, self.loop.time()
+        self._timer = self.loop.call_later(self.limits.request_timeout, self._head_is_late)
 
     def _head_began(self) -> bool:
         return self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
 
     def _head_is_late(self) -> None:
-        self._head_timer = None
+        self._timer = None
         if self._head_began() and not self.transport.is_closing():
             self._refuse(RefusalError(HTTPStatus.REQUEST_TIMEOUT, "The request's head did not come in time."))
         else:
             self.transport.close()
 
     def _wait_for_body(self) -> None:
-        self._received = 0
-        self._ours = self._keeps_it_waiting()
-        self._body_timer = self.loop.call_later(self.limits.timeout, self._measure_body)
+        self._timed, self._received, self._ours = h11.SEND_BODY, 0, self._keeps_it_waiting()
+        self._timer = self.loop.call_later(self.limits.request_timeout, self._measure_body)
 
     def _keeps_it_waiting(self) -> bool:
         """Whether it is this server that does not read, or has not said yet that it will."""
         return self.flow.read_paused or self.cycle.waiting_for_100_continue
 
     def _measure_body(self) -> None:
-        self._body_timer = None
-        late = self.loop.time() - self._body_began > self.limits.body_timeout
+        self._timer = None
+        late = self.loop.time() - self._began > self.limits.body_timeout
         ours = self._ours or self._keeps_it_waiting()
-        slow = not ours and self._received < self.limits.body_rate * self.limits.timeout
+        slow = not ours and self._received < self.limits.body_rate * self.limits.request_timeout
         self._lingered += self.cycle.response_complete
         if self._lingered > LINGER or ((late or slow) and self.cycle.response_started):
             self.transport.abort()
@@ -230,6 +202,8 @@ class _LimitedProtocol(H11Protocol):
             self.cycle.message_event.set()
         else:
             self._wait_for_body()
+
+    # --- answers ----------------------------------------------------------------------------------------------------
 
     def _unread(self) -> int:
         return sum(transport.get_write_buffer_size() for transport in self._transports)
@@ -247,8 +221,7 @@ class _LimitedProtocol(H11Protocol):
 
     def _refuse(self, refusal: RefusalError) -> None:
         """Answer in the place of the application, and close."""
-        log.debug("connection closed", reason=refusal.sentence)
-        self._stop_timers()
+        self._stop_timer()
         if self.conn.our_state is h11.IDLE:
             self._log_refusal(refusal.code)
         else:
@@ -261,6 +234,6 @@ class _LimitedProtocol(H11Protocol):
         self.transport.close()
 
     def _log_refusal(self, code: int) -> None:
-        """The access log's line of a request that no application sees."""
-        ms = round((self.loop.time() - self._head_began_at) * 1000, 1) if self._head_began_at else 0.0
+        """The access log's line of a request that the application does not see."""
+        ms = round((self.loop.time() - self._began) * 1000, 1) if self._began else 0.0
         log.info("request", method="", route="", status=int(code), ms=ms, who="")

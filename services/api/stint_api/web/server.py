@@ -15,7 +15,7 @@ from stint.process.background import cancel
 from stint.process.health import Server
 from stint.process.settings import ApiSettings
 from stint.process.signals import on_signals
-from stint_api.web.connections import MAX_HEAD, ConnectionLimits, limited
+from stint_api.web.connections import limited
 
 log = structlog.get_logger()
 
@@ -86,18 +86,10 @@ async def serve(
 
     `ending` ends it likewise.
     """
-    limits = ConnectionLimits(
-        connections=settings.connections,
-        timeout=settings.request_timeout,
-        body_timeout=settings.body_timeout,
-        body_rate=settings.body_rate,
-        send_timeout=settings.send_timeout,
-        tls=tls_context(settings),
-    )
     config = uvicorn.Config(
         app,
-        http=limited(limits),
-        h11_max_incomplete_event_size=MAX_HEAD,
+        http=limited(settings, tls_context(settings)),
+        h11_max_incomplete_event_size=64 * 1024,  # a request's line and headers,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,8 +1,9 @@
-"""Answers whose body is made piece by piece, and ends with its client."""
+"""Answers whose body is made piece by piece, and ends with its client; Server-Sent Events among them."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from starlette.responses import Response, StreamingResponse
@@ -17,6 +18,8 @@ WHOLE: Final = 1024 * 1024
 """Bytes up to which a body is sent as a whole, with its length."""
 PIECE: Final = 64 * 1024
 """Bytes that are sent at a time, or more: output may come in pieces of a few bytes."""
+PING: Final = b": ping\n\n"
+"""An event that keeps idle connections open; clients ignore it."""
 
 
 class Stream(StreamingResponse):
@@ -82,3 +85,16 @@ async def _joined(head: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGene
             yield bytes(waiting)
             waiting.clear()
     yield bytes(waiting)
+
+
+def event(name: str, data: Mapping[str, Any], *, event_id: str = "") -> bytes:
+    """One event; without an id the client keeps the last one. ASCII only: clients disagree about the ends of lines."""
+    ident = f"id: {event_id}\n" if event_id else ""
+    return f"event: {name}\n{ident}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+
+
+def event_stream(events: AsyncGenerator[bytes, None], closed: Callable[[], None]) -> Stream:
+    """The answer that sends events as they come. `closed` is called at its end."""
+    # The second header keeps proxies from collecting events before they pass them on.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(events, media_type="text/event-stream", headers=headers, closed=closed)

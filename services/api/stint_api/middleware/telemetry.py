@@ -1,0 +1,126 @@
+"""Every answer is measured once, for Prometheus and for the access log. No line holds anything that a client wrote."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from fastapi.routing import RouteContext, iter_route_contexts
+from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stint.core.errors import BrokerUnavailableError
+from stint.core.job import State
+from stint_api.errors import CLIENT_LEFT
+from stint_api.read.index import Counts
+from stint_api.web.connections import REFUSED
+
+log = structlog.get_logger()
+
+SERVICE: Final = "gostint"
+"""The value of the label `service`: dashboards made for GoStint keep working."""
+BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds: Prometheus' own defaults, as GoStint has them. The Python library's are others."""
+UNKNOWN_PATH: Final = "unknown"
+"""The path of all requests that fit no route: clients cannot make label values."""
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""Any other method counts as `other`, for the same reason."""
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""Asked every few seconds by whoever supervises the process: logged only when they fail."""
+
+
+class Metrics:
+    """One application's own registry."""
+
+    def __init__(self, counts: Callable[[], Counts]) -> None:
+        """`counts` tells how many jobs there are, or raises BrokerUnavailableError while nobody knows."""
+        self._registry = CollectorRegistry()
+        self.durations = Histogram(
+            "gostint_request_duration_seconds",
+            "Time from a request's head to the end of its answer.",
+            ("service", "code", "method", "path"),
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._registry.register(_JobGauges(counts))
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    async def endpoint(self) -> Response:
+        """All figures of this process, in Prometheus' text format."""
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class _JobGauges(Collector):
+    """Made when they are read. Left out while the list of jobs is not known: no figure is better than a wrong one."""
+
+    def __init__(self, counts: Callable[[], Counts]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            counts = self._counts()
+        except BrokerUnavailableError:
+            return
+        by_status = GaugeMetricFamily("stint_jobs", "Jobs that can be seen.", labels=("status",))
+        for state in State:
+            if state is not State.DELETED:
+                by_status.add_metric((state.value,), counts.by_status.get(state, 0))
+        yield by_status
+        for name, words, value in (
+            ("stint_queues", "Queues with jobs that are not over.", counts.queues),
+            ("stint_held_jobs", "Jobs whose queue waits for a lost runner or a release.", counts.held),
+            ("stint_unreadable_views", "Views that cannot be read, left out of lists and counts.", counts.unreadable),
+        ):
+            yield GaugeMetricFamily(name, words, value=value)
+
+
+class Telemetry:
+    """Measures every answer, also those that no route gives. An answer that is streamed counts when it ends."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, and measure. An error that escapes is a 500 to the client; without an answer it is `CLIENT_LEFT`."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin, code = time.perf_counter(), 0
+
+        async def watch(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except BaseException:
+            code = code or HTTPStatus.INTERNAL_SERVER_ERROR
+            raise
+        finally:
+            code = scope.get("state", {}).get(REFUSED) or code or CLIENT_LEFT
+            self._tell(scope, int(code), time.perf_counter() - begin)
+
+    def _tell(self, scope: Scope, code: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        path = next((str(route.path_format) for route in routes_at(scope["app"].routes, scope["path"])), UNKNOWN_PATH)
+        self._metrics.durations.labels(SERVICE, str(code), method, path).observe(seconds)
+        if path in PROBES and code == HTTPStatus.OK:
+            return
+        caller = scope.get("state", {}).get("caller")
+        who = {"who": caller.name, "entity": caller.entity, "accessor": caller.accessor} if caller else {"who": ""}
+        log.info("request", method=method, route=path, status=code, ms=round(seconds * 1000, 1), **who)
+
+
+def routes_at(routes: Sequence[BaseRoute], path: str) -> Iterator[RouteContext]:
+    """The routes, also those of routers, whose template fits the path, whatever the method."""
+    return (route for route in iter_route_contexts(routes) if route.path_regex.match(path))
