@@ -25,7 +25,8 @@ from stint.vault import AppRoleSession, Vault
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_api.__main__ import build
-from stint_api.app import Parts, create_app
+from stint_api.app import create_app
+from stint_api.services import Services
 from tests.support.containers import OpenBao
 from tests.support.servers import BaoProcess, ServerProcess, running
 from tests.support.waiting import until
@@ -56,7 +57,7 @@ class Bench:
     root: str
     token: str
     broker: Broker
-    parts: Parts
+    parts: Services
     app: FastAPI
     http: httpx.AsyncClient
     clock: Clock

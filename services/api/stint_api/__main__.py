@@ -20,9 +20,10 @@ from stint.process import service
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
-from stint_api.app import Parts, create_app, utc_now
+from stint_api.app import create_app
 from stint_api.read.index import ListIndex
 from stint_api.read.runners import JetStreamRunnerReports
+from stint_api.services import Services, utc_now
 from stint_api.web.server import listen, serve, tls_context, write_port
 
 log = structlog.get_logger()
@@ -41,7 +42,7 @@ async def _serve(settings: ApiSettings) -> None:
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.api_role_id, settings.api_secret_id.get_secret_value())
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name="stint-api")
-    parts = build(settings, broker, vault, session)
+    services = build(settings, broker, vault, session)
     with listen(settings) as listener:
         if settings.port_report:
             write_port(Path(settings.port_report), listener)
@@ -52,18 +53,18 @@ async def _serve(settings: ApiSettings) -> None:
             )
         broker.start()
         try:
-            await serve(create_app(parts), listener, settings, parts.closing, ending=broker.closed)
+            await serve(create_app(services), listener, settings, services.closing, ending=broker.closed)
             broker.check_open()
         finally:
             await broker.close()
             await session.close()
 
 
-def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleSession) -> Parts:
+def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleSession) -> Services:
     """The parts, on real servers. Nothing is sent yet."""
     retention = timedelta(seconds=settings.retention)
     index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
-    return Parts(
+    return Services(
         settings=settings,
         log=JetStreamEventLog(broker),
         payloads=JetStreamPayloads(broker),

@@ -90,16 +90,6 @@ class JsonAnswer(JSONResponse):
         return f"{text.translate(_ESCAPES)}\n".encode(errors="replace")
 
 
-def client_left() -> RefusalError:
-    """The client left while it still sent its request."""
-    return RefusalError(CLIENT_LEFT, "the body is not complete")
-
-
-def not_found() -> RefusalError:
-    """No such job."""
-    return RefusalError(HTTPStatus.NOT_FOUND, "not found")
-
-
 def error_answer(error: StintError) -> Response:
     """Any error of Stint as the contract's error body."""
     refusal = refusal_of(error)

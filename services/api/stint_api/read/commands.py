@@ -15,7 +15,7 @@ from stint.core.job import Job, State
 from stint.core.subjects import check_job_id, queue_name
 from stint.ports import EventLog, Outcome, OutputLog, PayloadStore
 from stint_api.auth.authenticator import DELETE, KILL, READ, RELEASE, Action, Authenticator, Identity
-from stint_api.errors import RefusalError, not_found
+from stint_api.errors import RefusalError
 from stint_api.submit.storing import rfc3339
 from stint_api.submit.submitter import check_outcome, visible
 
@@ -56,7 +56,7 @@ class Jobs:
         """
         job = await self.log.load(check_job_id(job_id))
         if job is None or not visible(job, self.retention, self.now()):
-            raise not_found()
+            raise RefusalError(HTTPStatus.NOT_FOUND, "not found")
         await self.auth.require(identity, action, queue_name(job.token))
         return job
 

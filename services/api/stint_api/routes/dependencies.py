@@ -1,50 +1,16 @@
-"""The dependencies of routes: the caller, the services, and a submission whose size is bounded."""
+"""The dependencies of routes: the caller, the services, and a submission whose size is limited."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import APIKeyHeader
 from pydantic import WithJsonSchema
-from starlette.responses import Response
 
-from stint.ports import OutputLog
-from stint_api.auth.authenticator import Authenticator, Identity
-from stint_api.middleware.telemetry import Metrics
-from stint_api.read.commands import Jobs
-from stint_api.read.index import ListIndex
-from stint_api.read.runners import JetStreamRunnerReports
-from stint_api.routes.models import VaultInfoBody
+from stint_api.auth.authenticator import Identity
+from stint_api.services import Services
 from stint_api.submit.body import Submission, parse_submission, read_body
-from stint_api.submit.submitter import HEADER, Submitter, read_key
-from stint_api.web.bounds import OpenStreams, RequestBytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """The objects that do the work of the routes. Each application keeps its own in `app.state.services`.
-
-    Attributes:
-        readyz: answers whether the API can do its work.
-        closing: set when the server is shutting down; live streams then end.
-        stdout_only: a job's `output` is stdout only, as GoStint has it.
-    """
-
-    submitter: Submitter
-    request_bytes: RequestBytes
-    streams: OpenStreams
-    jobs: Jobs
-    index: ListIndex
-    output: OutputLog
-    auth: Authenticator
-    runners: JetStreamRunnerReports
-    metrics: Metrics
-    readyz: Callable[[Request], Awaitable[Response]]
-    vault_info: VaultInfoBody
-    closing: asyncio.Event
-    stdout_only: bool
+from stint_api.submit.submitter import HEADER, read_key
 
 
 def services(request: Request) -> Services:

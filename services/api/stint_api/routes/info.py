@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from stint.process.health import healthz
 from stint_api.errors import INVALID_REQUEST, RefusalError
 from stint_api.read.runners import summary
-from stint_api.routes.dependencies import Services, ServicesOf
+from stint_api.routes.dependencies import ServicesOf
 from stint_api.routes.models import SHOWN, HealthBody, VaultInfoBody
 from stint_api.routes.responses import BAD_HEALTH_KEY, Responses, content, described, errors
 
@@ -35,7 +35,13 @@ async def health(
     k: Annotated[str | None, Query(description="Only the value of this key, as plain text.")] = None,
 ) -> Mapping[str, str] | Response:
     """Counts of jobs and figures of the runners' engines, all as text; `k` selects one value."""
-    figures = await _figures(services)
+    counts = services.index.counts().by_status
+    figures = {
+        "state": "draining" if services.closing.is_set() else "active",
+        "all_jobs": str(sum(counts.values())),
+        **{f"{state}_jobs": str(counts.get(state, 0)) for state in SHOWN},
+        **summary(await services.runners.read()),
+    }
     if k is None:
         return figures
     if k not in figures:
@@ -46,7 +52,9 @@ async def health(
 @router.get("/v1/api/vault/info")
 async def vault_info(services: ServicesOf) -> VaultInfoBody:
     """The address of Vault, for clients."""
-    return services.vault_info
+    settings = services.settings
+    external = settings.vault_external_addr or settings.vault_addr
+    return VaultInfoBody(vault_addr=settings.vault_addr, vault_external_addr=external)
 
 
 @router.get("/v1/api/metrics", response_class=Response, responses=content(CONTENT_TYPE_PLAIN_0_0_4, ""))
@@ -68,13 +76,3 @@ async def login() -> Response:
 
 
 router.get("/healthz", response_class=Response, responses=content("text/plain", "ok\n"))(healthz)
-
-
-async def _figures(services: Services) -> dict[str, str]:
-    counts = services.index.counts().by_status
-    return {
-        "state": "draining" if services.closing.is_set() else "active",
-        "all_jobs": str(sum(counts.values())),
-        **{f"{state}_jobs": str(counts.get(state, 0)) for state in SHOWN},
-        **summary(await services.runners.read()),
-    }

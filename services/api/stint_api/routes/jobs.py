@@ -15,10 +15,11 @@ from stint_api.middleware.watch import unless_refused, while_allowed
 from stint_api.read.live import LiveJob, Position
 from stint_api.read.output import Snapshot, stream_of
 from stint_api.routes import documents
-from stint_api.routes.dependencies import Caller, IdempotencyKey, Services, ServicesOf, Submitted
+from stint_api.routes.dependencies import Caller, IdempotencyKey, ServicesOf, Submitted
 from stint_api.routes.models import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmitBody, SubmittedBody
 from stint_api.routes.parameters import JobId, JobQuery, LastEventId, UnlessFalse
 from stint_api.routes.responses import Responses, content, errors
+from stint_api.services import Services
 from stint_api.web.streaming import Stream, answer, event_stream
 
 PATH: Final = "/v1/api/job"
@@ -81,7 +82,7 @@ async def list_jobs(services: ServicesOf, caller: Caller, query: Annotated[JobQu
     async def take(job: JobView) -> Snapshot | None:
         return await Snapshot.take(services.output, queue_token(job.qname), job.job_id) if query.output else None
 
-    document = documents.several(page, take, rest, stdout_only=services.stdout_only)
+    document = documents.several(page, take, rest, stdout_only=services.compat)
     return await _json(document, _large(services, caller, *{job.qname for job in page}))
 
 
@@ -96,7 +97,7 @@ async def get(
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id)
     shown = view(job) if output else documents.as_stored(view(job), stored.size)
-    document = documents.one(shown, stored if output else None, stdout_only=services.stdout_only)
+    document = documents.one(shown, stored if output else None, stdout_only=services.compat)
     return await _json(document, _large(services, caller, queue_name(job.token)))
 
 
@@ -142,7 +143,7 @@ async def events(services: ServicesOf, caller: Caller, job_id: JobId, last_event
     """A job's events and output as Server-Sent Events: `fact`, `output`, and finally `end` (or `refused`)."""
     job = await services.jobs.find(caller, job_id)
     position = Position.parse(last_event_id)
-    live = LiveJob(services.jobs.log, services.output, job, position, render=documents.last_seen)
+    live = LiveJob(services.log, services.output, job, position, render=documents.last_seen)
     check = partial(services.auth.check_again, caller, READ, queue_name(job.token))
     return event_stream(while_allowed(live.events, check, services.closing), services.streams.enter(caller.caller))
 

@@ -16,7 +16,7 @@ from stint.core.jsontext import Scanner, read_object
 from stint.core.limits import check_limits
 from stint.core.payload import MAX_CONTENT, JobPayload, convert, documented
 from stint.core.subjects import normalise_queue_name
-from stint_api.errors import client_left
+from stint_api.errors import CLIENT_LEFT, RefusalError
 from stint_api.web.bounds import Share
 
 MAX_BYTES: Final = 30 * 1024 * 1024
@@ -26,8 +26,6 @@ SLICE: Final = 4 * 1024
 """Bytes of a body that are scanned at a time, before others have their turn: 3 ms if all of them are brackets."""
 
 _CIPHERTEXT: Final = re.compile(r"vault:v[0-9]+:[A-Za-z0-9+/]+={0,2}", re.ASCII)
-
-_TOO_LARGE: Final = f"The request is larger than {MAX_BYTES // 1024 // 1024} MiB."
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,13 +122,13 @@ async def read_body(request: Request, share: Share) -> bytes:
                 body += scanner.feed(piece[start : start + SLICE])
                 await asyncio.sleep(0)
     except ClientDisconnect:
-        raise client_left() from None
+        raise RefusalError(CLIENT_LEFT, "the body is not complete") from None
     return bytes(body)
 
 
 def _check_size(size: int) -> None:
     if size > MAX_BYTES:
-        raise TooLargeError(_TOO_LARGE)
+        raise TooLargeError(f"The request is larger than {MAX_BYTES // 1024 // 1024} MiB.")
 
 
 def parse_submission(body: bytes, *, scanned: bool = False) -> Submission:
@@ -147,11 +145,7 @@ def parse_submission(body: bytes, *, scanned: bool = False) -> Submission:
 
 
 def check_content(content: str) -> None:
-    """Refuse content that no runner takes, without decoding it. Whether it is base64 is for the runner to say.
-
-    Raises:
-        TooLargeError: over the limit.
-    """
+    """Raise TooLargeError for content that no runner takes. Whether it is base64 is for the runner to say."""
     encoded = len(content) - content.find(",") - 1 - sum(content.count(mark) for mark in "\r\n=")
     if encoded * 3 // 4 > MAX_CONTENT:
         raise TooLargeError(f"The content is larger than {MAX_CONTENT // 1024 // 1024} MiB compressed.")
@@ -166,6 +160,5 @@ def check_sealed(payload: Any) -> bytes:
     """
     if not isinstance(payload, str) or not _CIPHERTEXT.fullmatch(payload):
         raise UndecodableError("The payload is not a transit ciphertext.")
-    if len(payload) > MAX_BYTES:
-        raise TooLargeError(_TOO_LARGE)
+    _check_size(len(payload))
     return payload.encode()

@@ -21,14 +21,13 @@ LARGE: Final = 1024 * 1024
 LARGE_AT_A_TIME: Final = 1
 """While the largest one is sealed, the API holds it about ten times over."""
 
-_INTERCEPTED = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: "
-
 
 class CubbyholeError(RefusalError):
     """The cubbyhole gives no payload: somebody else has read it, or there never was one."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(HTTPStatus.INTERNAL_SERVER_ERROR, _INTERCEPTED + why)
+        alert = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: "
+        super().__init__(HTTPStatus.INTERNAL_SERVER_ERROR, alert + why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +77,14 @@ class Sealer:
         """What lies in a cubbyhole as the payload, whatever it is. Spends a use of the cubbyhole's token.
 
         Raises:
+            UndecodableError: `cubby_path` is not a path.
             CubbyholeError: it could not be read.
             VaultUnavailableError: Vault did not answer: it may have been read, or not.
-            StintError: see `stint_api.errors`.
         """
-        path = _checked(envelope.cubby_path)
+        try:
+            path = check_path(envelope.cubby_path)
+        except VaultRefusedError:
+            raise UndecodableError("The cubby_path is not a Vault path.") from None
         try:
             found = await self.vault.read_cubbyhole(envelope.cubby_token, path)
         except VaultUnavailableError:
@@ -106,10 +108,3 @@ class Sealer:
                     raise TooLargeError("The job is larger than Vault takes.") from None
                 raise
         return sealed.encode()
-
-
-def _checked(path: str) -> str:
-    try:
-        return check_path(path)
-    except VaultRefusedError:
-        raise UndecodableError("The cubby_path is not a Vault path.") from None

@@ -1,0 +1,153 @@
+"""What the application is made of."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stint.core.errors import VaultError
+from stint.core.subjects import new_job_id
+from stint.ports import EventLog, OutputLog, PayloadStore
+from stint.process.background import Background
+from stint.process.health import readyz
+from stint.process.settings import ApiSettings
+from stint.vault import AppRoleSession, Vault
+from stint_api.auth.authenticator import Authenticator
+from stint_api.auth.tokens import Lookups
+from stint_api.middleware.telemetry import Metrics
+from stint_api.read.commands import Jobs
+from stint_api.read.index import ListIndex
+from stint_api.read.runners import JetStreamRunnerReports
+from stint_api.submit.body import MAX_BYTES
+from stint_api.submit.sealing import Sealer
+from stint_api.submit.storing import PATIENCE, Store
+from stint_api.submit.submitter import Submitter
+from stint_api.web.bounds import OpenStreams, RequestBytes
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The parts of one application: those that it is given, and those that it makes of them when they are first used.
+
+    Attributes:
+        lookup_vault: the same server, asked about callers' tokens only: a flood of bad ones holds up nothing else.
+        broker_up: whether NATS is connected at this moment.
+        background: runs for as long as the application does.
+        patience: see `stint_api.submit.storing.PATIENCE`.
+        closing: set when the server is about to end; live streams then end.
+        now, monotonic, new_job_id, new_event_id: clocks and sources of ids.
+    """
+
+    settings: ApiSettings
+    log: EventLog
+    payloads: PayloadStore
+    output: OutputLog
+    index: ListIndex
+    runners: JetStreamRunnerReports
+    vault: Vault
+    lookup_vault: Vault
+    session: AppRoleSession
+    broker_up: Callable[[], bool]
+    background: Background
+    patience: float = PATIENCE
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    now: Callable[[], datetime] = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    new_job_id: Callable[[], str] = lambda: new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
+    new_event_id: Callable[[], str] = lambda: uuid4().hex
+
+    @property
+    def retention(self) -> timedelta:
+        """How long an ended job can be seen."""
+        return timedelta(seconds=self.settings.retention)
+
+    @property
+    def compat(self) -> bool:
+        """Behave as GoStint: `output` is stdout only, and job fields beside a sealed payload count."""
+        return self.settings.compat == "gostint"
+
+    @cached_property
+    def auth(self) -> Authenticator:
+        """Who may do what."""
+        lookups = Lookups(self.lookup_vault, monotonic=self.monotonic)
+        return Authenticator(lookups, self.vault, self.session, by_policy=self.settings.by_policy)
+
+    @cached_property
+    def submitter(self) -> Submitter:
+        """Takes jobs in."""
+        store = Store(
+            vault=self.vault,
+            session=self.session,
+            log=self.log,
+            payloads=self.payloads,
+            sealer=Sealer(vault=self.vault, session=self.session, role=self.settings.role, compat=self.compat),
+            now=self.now,
+            new_event_id=self.new_event_id,
+            patience=self.patience,
+        )
+        return Submitter(
+            log=self.log,
+            payloads=self.payloads,
+            store=store,
+            broker_up=self.broker_up,
+            retention=self.retention,
+            now=self.now,
+            new_job_id=self.new_job_id,
+        )
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Finds and changes jobs."""
+        return Jobs(
+            log=self.log,
+            payloads=self.payloads,
+            output=self.output,
+            auth=self.auth,
+            retention=self.retention,
+            now=self.now,
+            new_event_id=self.new_event_id,
+        )
+
+    @cached_property
+    def request_bytes(self) -> RequestBytes:
+        """The bytes of request bodies."""
+        return RequestBytes(self.settings.request_bytes, largest=MAX_BYTES)
+
+    @cached_property
+    def streams(self) -> OpenStreams:
+        """The callers' open streams."""
+        return OpenStreams(self.settings.streams)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What Prometheus reads."""
+        return Metrics(self.index.counts)
+
+    @cached_property
+    def readyz(self) -> Callable[[Request], Awaitable[Response]]:
+        """Answers whether the API can do its work."""
+        return readyz(self._missing)
+
+    async def _missing(self) -> str:
+        """What is missing for that, "" if nothing is."""
+        if not self.broker_up():
+            return "NATS is not reachable."
+        if not await self.vault.health():
+            return "Vault is not reachable, not initialised or sealed."
+        try:
+            await self.session.token()
+        except VaultError:
+            return "The API cannot log in to Vault."
+        return self.background.missing()
