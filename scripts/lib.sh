@@ -15,7 +15,7 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
-# Whether packages can be installed here: Debian or a relative, as root or with a sudo that asks nothing.
+# Whether packages can be installed here: Debian or a relative, with root or passwordless sudo.
 can_install() {
   command -v apt-get >/dev/null || return 1
   [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }
@@ -42,6 +42,11 @@ apt_install() {
   done
   apt_get install --no-install-recommends --yes "${wanted[@]}"
 }
+
+has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# Fails where no registry can be reached. Says nothing.
+pull() { timeout 600 docker pull "$1" >/dev/null 2>&1; }
 
 # One set-up at a time in this folder, where the system has flock. The children that stay must close 9.
 one_at_a_time() {

@@ -144,12 +144,11 @@ def events() -> str:
 
 def settings() -> str:
     """A table of the settings, each with its docstring."""
-    rows = [
-        (_code(names_of(field)), reader, default_of(name, field), member_docs(shape)[name])
-        for reader, shape in READERS.items()
-        for name, field in shape.model_fields.items()
-        if name in shape.__annotations__
-    ]
+    rows = []
+    for reader, shape in READERS.items():
+        for name, text in member_docs(shape).items():
+            field = shape.model_fields[name]
+            rows.append((_code(names_of(field)), reader, default_of(name, field), text))
     return table(("setting", "read by", "default", "meaning"), rows)
 
 

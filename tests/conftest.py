@@ -4,26 +4,20 @@ No test finds a token or a server that it was not given: HOME is empty, and VAUL
 """
 
 import os
-import secrets
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-
-os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # its image cannot be had everywhere; this is read at import
 
 import hypothesis
 import pytest
 import structlog
-from scripts.server_images import nats_image, openbao_image
-from testcontainers.core.container import DockerContainer
-from testcontainers.core.docker_client import get_docker_host
-from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from stint.cli.dev.demo_image import ensure_image
 from stint.jetstream import Broker
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao, started, sweep
+from tests.support.containers import OpenBao
 from tests.support.servers import BaoProcess, NatsProcess, running
 
 # Every test has a time-out; a deadline of its own an example would miss on a busy machine.
@@ -83,7 +77,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _nothing_found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Take away what a client could find by itself; the engine stays the one it was."""
     with pytest.MonkeyPatch.context() as patch:
-        if host := get_docker_host():
+        if shutil.which("docker"):
+            inspect = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+            host = subprocess.run(inspect, check=True, capture_output=True, text=True).stdout.strip()
             patch.setenv("DOCKER_HOST", host)
         for name in [name for name in os.environ if name.startswith(_FOUND)]:
             patch.delenv(name)
@@ -92,28 +88,17 @@ def _nothing_found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-async def _swept() -> None:
-    await sweep()
+async def nats_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A NATS server with JetStream, which does not sync each write; every test of the session shares it."""
+    async with running(server := NatsProcess(tmp_path_factory.mktemp("nats"), sync_interval="2m")):
+        yield server.url
 
 
 @pytest.fixture(scope="session")
-async def nats_url(_swept: None) -> AsyncIterator[str]:
-    """A NATS server with JetStream in a container, with its defaults; every test of the session shares it."""
-    container = DockerContainer(await nats_image()).with_command("--jetstream")
-    container.waiting_for(LogMessageWaitStrategy("Server is ready"))
-    async with started(container, 4222) as place:
-        yield f"nats://{place}"
-
-
-@pytest.fixture(scope="session")
-async def openbao(_swept: None) -> AsyncIterator[OpenBao]:
-    """An OpenBao in dev mode in a container; every test of the session shares it."""
-    token = secrets.token_hex(16)
-    container = DockerContainer(await openbao_image()).with_command("server -dev -dev-no-store-token")
-    container.with_envs(BAO_DEV_ROOT_TOKEN_ID=token, BAO_DEV_LISTEN_ADDRESS="0.0.0.0:8200")
-    container.waiting_for(HttpWaitStrategy(8200, "/v1/sys/health").for_status_code(200))
-    async with started(container, 8200) as place:
-        yield OpenBao(address=f"http://{place}", root_token=token)
+async def openbao(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpenBao]:
+    """An OpenBao in dev mode; every test of the session shares it."""
+    async with running(server := BaoProcess(tmp_path_factory.mktemp("openbao"))):
+        yield OpenBao(address=server.address, root_token=server.root_token)
 
 
 @pytest.fixture
@@ -145,6 +130,6 @@ async def bao_process(tmp_path: Path) -> AsyncIterator[BaoProcess]:
 
 
 @pytest.fixture(scope="session")
-async def busybox() -> str:
-    """The reference of a busybox image that is on the engine."""
-    return await ensure_image()
+def busybox() -> str:
+    """The reference of the busybox image, which `make setup` puts on the engine."""
+    return "busybox:latest"

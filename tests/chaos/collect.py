@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import aiodocker
 import httpx
 from nats.aio.msg import Msg
 
-from stint.cli.dev.demo_image import connect
 from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.events import Ended, Started
@@ -140,7 +140,7 @@ async def _containers(world: World) -> list[str]:
     if world.engines:
         found = await asyncio.gather(*(engine.find({LABEL_JOB: ""}) for engine in world.engines))
         return [container.container_id for containers in found for container in containers]
-    async with connect() as docker:
+    async with aiodocker.Docker() as docker:
         listed = await docker.containers.list(all=True, filters={"label": [LABEL_JOB]})
     return [container.id for container in listed if container["Labels"].get(LABEL_RUNNER) in world.runner_ids]
 

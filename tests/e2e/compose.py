@@ -1,6 +1,7 @@
 """compose.yaml as a stack of the test's own: a project name and ports that nobody else has."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -8,18 +9,17 @@ import pwd
 import re
 import secrets
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.compose import docker, known
-from scripts.smoke import Run, submitted
-
-from stint.cli.dev.demo_image import BUSYBOX
-from stint.client.api import Api, connect
-from stint.client.options import endpoints
+from stint.cli.run_job import submit
+from stint.client.api import Api, LiveEvent, connect
+from stint.client.options import Endpoints, RunOptions
+from stint.core.payload import JobPayload
 from tests.e2e.stack import Result, alive
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,26 @@ LEFT = {
 }
 
 
+async def run(*command: str | Path, **env: str) -> Result:
+    """A command in the repository, with its user's HOME, where pip and Docker are configured."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        env={**os.environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir, **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+async def docker(*arguments: str) -> str:
+    """Standard output of a `docker` command, which must succeed."""
+    result = await run("docker", *arguments)
+    assert result.code == 0, result
+    return result.out
+
+
 def still_ports() -> Iterator[str]:
     """Ports that are free, and stay so while images are built: no system hands them out to outgoing connections."""
     while True:
@@ -43,43 +63,71 @@ def still_ports() -> Iterator[str]:
 
 
 @dataclass
+class Run:
+    """A job that was submitted, and its live stream, which is read once."""
+
+    api: Api
+    job_id: str
+    events: AsyncIterator[LiveEvent]
+    output: bytes = b""
+
+    async def until_output(self) -> None:
+        """Read its first output."""
+        await self._read("output")
+        assert self.output
+
+    async def until_end(self, **wanted: object) -> None:
+        """Follow it to its end, which must be as wanted."""
+        await self._read("end")
+        await self.expect(**wanted)
+
+    async def expect(self, **wanted: object) -> None:
+        job = await self.api.get(self.job_id)
+        assert {name: job[name] for name in wanted} == wanted, job
+
+    async def _read(self, last: str) -> None:
+        async for event in self.events:
+            if event.name == "output":
+                self.output += base64.b64decode(event.data["data"])
+            if event.name == last:
+                return
+
+
+@dataclass
 class Compose:
-    """A stack that `make up` may start, and what it is given: its own names, ports and files.
+    """A stack that `docker compose up` may start, with its own names and ports."""
 
-    Attributes:
-        said: by `make up`, when it was done.
-    """
-
-    folder: Path
     project: str = field(default_factory=lambda: f"{PREFIX}-{os.getpid()}-{secrets.token_hex(3)}")
     ports: Mapping[str, str] = field(
         default_factory=lambda: dict(zip(("STINT_PORT", "VAULT_PORT", "NATS_PORT"), still_ports(), strict=False))
     )
-    said: str = ""
+    endpoints: Endpoints | None = None
 
     @property
-    def env_file(self) -> Path:
-        return self.folder / f"{self.project}.env"
+    def nats_url(self) -> str:
+        return f"nats://127.0.0.1:{self.ports['NATS_PORT']}"
 
-    @property
-    def env(self) -> dict[str, str]:
-        """What `make up` wrote."""
-        return known(self.env_file)
+    async def up(self, *options: str, **env: str) -> Result:
+        """Build and start it, as `make up` does."""
+        made = await run("scripts/ensure-python-image")
+        conf = await run(sys.executable, "-m", "scripts.pip_conf")
+        given = {
+            "PYTHON_IMAGE": made.out.strip(),
+            "PIP_CONF": conf.out,
+            "DOCKER_GID": str(Path("/var/run/docker.sock").stat().st_gid),  # noqa: ASYNC240 - a moment
+        }
+        result = await self.compose("up", "--build", "--wait", *options, **given, **env)
+        if result.code == 0:
+            root = await self.compose("exec", "-T", "openbao", "cat", "/run/openbao/root-token")
+            url, vault = (f"http://127.0.0.1:{self.ports[name]}" for name in ("STINT_PORT", "VAULT_PORT"))
+            self.endpoints = Endpoints(url=url, vault_addr=vault, token=root.out)
+        return result
 
-    async def make(self, target: str, arguments: str = "", **env: str) -> Result:
-        """A target of the Makefile, as its user calls it: with his HOME, where pip and Docker are configured."""
-        home = {"HOME": pwd.getpwuid(os.getuid()).pw_dir}
-        own = {"COMPOSE_PROJECT_NAME": self.project, **self.ports, **env}
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        process = await asyncio.create_subprocess_exec(
-            *("make", target, f"ARGS=--env-file {self.env_file} {arguments}"),
-            cwd=ROOT,
-            env={**inherited, **home, **own},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        return Result(process.returncode or 0, out.decode(), err.decode())
+    async def down(self) -> Result:
+        return await self.compose("down", "--volumes", "--remove-orphans", "--rmi", "local")
+
+    async def compose(self, *arguments: str, **env: str) -> Result:
+        return await run("docker", "compose", *arguments, COMPOSE_PROJECT_NAME=self.project, **self.ports, **env)
 
     async def containers(self, service: str = "") -> Sequence[Mapping[str, Any]]:
         """As `docker inspect` tells of them."""
@@ -96,33 +144,33 @@ class Compose:
         return {kind: ids for kind, ids in found.items() if ids}
 
     @asynccontextmanager
-    async def api(self) -> AsyncIterator[Api]:
-        async with connect(endpoints(self.env)) as api:
-            yield api
-
-    async def submit(self, api: Api, queue: str, script: str, *, image: str = BUSYBOX) -> Run:
-        return await submitted(api, self.env, queue, script, image=image)
+    async def submitted(self, queue: str, script: str, *refs: str) -> AsyncIterator[Run]:
+        """A sealed job, and a client of the API that follows it."""
+        assert self.endpoints
+        job = JobPayload(qname=queue, container_image="busybox", run=("sh", "-c", script), secret_refs=refs)
+        async with asyncio.timeout(60), connect(self.endpoints) as api:
+            job_id = await submit(RunOptions(endpoints=self.endpoints, job=job), api)
+            yield Run(api, job_id, api.events(job_id))
 
 
 @asynccontextmanager
-async def composed(folder: Path) -> AsyncIterator[Compose]:
+async def composed() -> AsyncIterator[Compose]:
     """A stack, up and healthy; down whatever happens."""
-    stack = Compose(folder)
+    stack = Compose()
     try:
-        result = await stack.make("up")
+        result = await stack.up()
         assert result.code == 0, result
-        stack.said = result.out
         yield stack
     finally:
-        result = await stack.make("down")
+        result = await stack.down()
     assert result.code == 0, result
 
 
-async def sweep(folder: Path) -> None:
+async def sweep() -> None:
     """Take down what killed test runs of this machine left."""
     label = "com.docker.compose.project"
     names = await docker("ps", "--all", f"--filter=label={label}", "--format", f'{{{{.Label "{label}"}}}}')
     for name in sorted({*names.split()}):
         match = re.fullmatch(rf"{PREFIX}-(\d+)-[0-9a-f]+", name)
         if match and not alive([int(match[1])]):
-            await Compose(folder, project=name).make("down")
+            await Compose(project=name).down()

@@ -1,64 +1,107 @@
-"""All of Stint in containers, by the three commands that its user knows."""
+"""All of Stint in containers, by the commands that its user knows."""
 
 import asyncio
+import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from scripts.compose import docker
-from scripts.smoke import UNTIL_TOLD, now, until_logged
 
 from stint.core.subjects import LABEL_JOB
+from stint.vault import Vault
 from stint_api.read.runners import JetStreamRunnerReports
-from tests.e2e.compose import Compose, composed, sweep
+from tests.e2e.compose import Compose, composed, docker, sweep
 from tests.support.brokers import connected
-from tests.support.registry import Registry
-from tests.support.servers import running
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]  # the first one builds
 
 SERVICES = ("api", "projector", "runner")
+TELL_SECRET = """sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum"""
+UNTIL_KILLED = "trap 'exit 0' TERM; echo first; while :; do sleep 0.1; done"
+UNTIL_TOLD = "echo first; until [ -e /tmp/go ]; do sleep 0.1; done; echo last"
 
 
 @pytest.fixture(scope="module")
-async def _swept(tmp_path_factory: pytest.TempPathFactory) -> None:
-    await sweep(tmp_path_factory.mktemp("swept"))
-
-
-@pytest.fixture(scope="module")
-async def stack(_swept: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Compose]:
-    async with composed(tmp_path_factory.mktemp("compose")) as stack:
+async def stack() -> AsyncIterator[Compose]:
+    await sweep()
+    async with composed() as stack:
         yield stack
 
 
-async def test_up_says_what_it_did_and_tells_only_its_user_how_to_get_in(stack: Compose) -> None:
-    said = stack.said.splitlines()[-1]
-    assert said.startswith("up: ")
-    assert "DEV MODE" in said
-    assert f"http://127.0.0.1:{stack.ports['STINT_PORT']}" in said
-    assert stack.env_file.stat().st_mode & 0o777 == 0o600
+def now() -> str:
+    """As `docker logs --since` takes it."""
+    return datetime.now(UTC).isoformat()
 
 
-async def test_three_runners_and_the_smoke(stack: Compose) -> None:
-    assert (await stack.make("up", "--scale runner=3")).code == 0
+async def until_logged(container: str, event: str, *, since: str) -> Mapping[str, Any]:
+    """Wait until a service has logged this; returns the line."""
+    following = await asyncio.create_subprocess_exec(
+        *("docker", "logs", "--follow", "--since", since, container),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert following.stderr
+    try:
+        async with asyncio.timeout(60):
+            async for line in following.stderr:
+                said: Mapping[str, Any] = json.loads(line) if line.startswith(b"{") else {}
+                if said.get("event") == event:
+                    return said
+    finally:
+        if following.returncode is None:
+            following.kill()
+        await following.wait()
+    pytest.fail(f"{container} ended without logging {event!r}")
+
+
+async def test_a_sealed_job_reads_its_secret(stack: Compose) -> None:
+    async with stack.submitted("sealed", TELL_SECRET, "PASSWORD@kv/data/demo.password") as run:
+        await run.until_end(status="success", return_code=0, output_complete=True)
+    assert stack.endpoints
+    kept = await Vault(stack.endpoints.vault_addr).read(stack.endpoints.token, "kv/data/demo")
+    assert kept
+    assert kept.data
+    assert hashlib.sha256(kept.data["data"]["password"].encode()).hexdigest() == run.output.split()[0].decode()
+
+
+async def test_a_job_is_killed(stack: Compose) -> None:
+    async with stack.submitted("killed", UNTIL_KILLED) as run:
+        await run.until_output()
+        await run.api.kill(run.job_id)
+        await run.until_end(status="failed", reason="killed", kill_requested=True)
+
+
+async def test_a_job_ends_by_itself_while_its_runner_is_stopped(stack: Compose) -> None:
+    async with stack.submitted("stopped", UNTIL_TOLD) as run:
+        await run.until_output()
+        runner = (await run.api.get(run.job_id))["node_uuid"]
+        began = now()
+        stopping = asyncio.create_task(docker("stop", runner))
+        try:
+            await until_logged(runner, "draining", since=began)
+            (job,) = (await docker("ps", "--quiet", "--filter", f"label={LABEL_JOB}={run.job_id}")).split()
+            await docker("exec", job, "touch", "/tmp/go")  # noqa: S108 - in the container
+            await run.until_end(status="success", output="first\nlast\n", output_complete=True, node_uuid=runner)
+        finally:
+            await asyncio.gather(stopping, return_exceptions=True)
+            code = await docker("inspect", "--format", "{{.State.ExitCode}}", runner)
+            began = now()
+            await docker("start", runner)
+    assert code.strip() == "0"
+    assert (await until_logged(runner, "runner ready", since=began))["runner"] == runner, "it keeps its name"
+
+
+async def test_three_runners(stack: Compose) -> None:
+    assert (await stack.up("--scale", "runner=3")).code == 0
     names = {container["Config"]["Hostname"] for container in await stack.containers("runner")}
     assert len(names) == 3
-    async with asyncio.timeout(30), connected(stack.env["NATS_URL"]) as broker:
+    async with asyncio.timeout(30), connected(stack.nats_url) as broker:
         reports = JetStreamRunnerReports(broker)
-        await until(reports.read, lambda found: names == {report["runner"] for report in found})
-    result = await stack.make("smoke")
-    assert result.out.splitlines()[-1].startswith("smoke: a sealed job read its secret"), result
-
-
-async def test_a_runner_keeps_its_name_when_its_container_is_started_again(stack: Compose) -> None:
-    runner = (await stack.containers("runner"))[0]["Config"]["Hostname"]
-    began = now()
-    await docker("restart", runner)
-    async with asyncio.timeout(60):
-        ready = await until_logged(runner, "runner ready", since=began)
-    assert ready["runner"] == runner
+        await until(reports.read, lambda found: names <= {report["runner"] for report in found})
 
 
 async def test_services_are_confined(stack: Compose) -> None:
@@ -82,11 +125,12 @@ async def test_no_secret_can_be_inspected(stack: Compose) -> None:
         secret = await docker("exec", container, "cat", path)
         assert secret
         assert secret not in shown
-        assert (await docker("exec", container, "stat", "-c", "%a %u", path)).split() == ["400", "10001"]
+        assert (await docker("exec", container, "stat", "-c", "%a %u", path)).split() == ["600", "10001"]
         assert sorted(await names_in(container, "/run/stint")) == sorted(FILES[service])
-    assert stack.env["VAULT_TOKEN"] not in shown
+    assert stack.endpoints
+    assert stack.endpoints.token not in shown
     for container in containers:
-        assert stack.env["VAULT_TOKEN"] not in await docker("logs", container["Id"])
+        assert stack.endpoints.token not in await docker("logs", container["Id"])
 
 
 FILES = {
@@ -145,17 +189,17 @@ async def test_a_wrong_setting_stops_the_service_with_a_sentence(
     assert "Traceback" not in err.decode()
 
 
-@pytest.mark.usefixtures("_swept")
-async def test_up_fails_with_that_sentence(tmp_path: Path) -> None:
+async def test_up_fails_and_the_log_says_why(tmp_path: Path) -> None:
     settings = tmp_path / "compose.env"
     settings.write_text("STINT_RETENTION=soon\n")
-    stack = Compose(tmp_path)
+    stack = Compose()
     try:
-        result = await stack.make("up", STINT_SETTINGS=str(settings))
+        result = await stack.up(STINT_SETTINGS=str(settings))
         assert result.code
-        assert "does not start: stint: STINT_RETENTION" in result.out.splitlines()[-1]
+        assert f"container {stack.project}-" in result.err.splitlines()[-1]
+        assert "stint: STINT_RETENTION: " in (await stack.compose("logs", "api")).out
     finally:
-        await stack.make("down")
+        await stack.down()
     assert await stack.left() == {}
 
 
@@ -168,21 +212,12 @@ async def test_services_end_on_sigterm_by_themselves(stack: Compose) -> None:
         assert code.strip() == "0", service
 
 
-@pytest.mark.usefixtures("_swept")
-async def test_down_leaves_nothing_even_of_a_runner_that_was_killed(tmp_path: Path) -> None:
-    async with running(registry := Registry(tmp_path / "registry")):
-        image = await registry.push_new("busybox", "team/job:1")
-        async with composed(tmp_path) as stack:
-            async with stack.api() as api:
-                run = await stack.submit(api, "left-behind", UNTIL_TOLD, image=image)
-                await run.until_output()
-                job = await api.get(run.job_id)
-            await docker("kill", job["node_uuid"])
-            of_job = f"--filter=label={LABEL_JOB}={run.job_id}"
-            assert len((await docker("ps", "--quiet", of_job)).split()) == 1
-            assert set(await stack.left()) == {"containers", "networks", "volumes", "images"}
-        assert await stack.left() == {}
+async def test_down_leaves_nothing_even_of_a_running_job() -> None:
+    async with composed() as stack:
+        async with stack.submitted("left-behind", UNTIL_TOLD) as run:
+            await run.until_output()
+        of_job = f"--filter=label={LABEL_JOB}={run.job_id}"
+        assert len((await docker("ps", "--quiet", of_job)).split()) == 1
+        assert set(await stack.left()) == {"containers", "networks", "volumes", "images"}
+    assert await stack.left() == {}
     assert await docker("ps", "--all", "--quiet", of_job) == ""
-    assert await docker("image", "ls", "--all", "--quiet", of_job) == ""
-    assert await docker("image", "ls", "--quiet", image) == ""
-    assert not stack.env_file.exists()

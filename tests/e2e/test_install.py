@@ -43,8 +43,7 @@ import importlib, pkgutil, sys, stint
 for package in ("core", "ports", "vault", "client", "cli"):
     room = importlib.import_module(f"stint.{package}")
     for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
-        if not module.name.endswith(".demo_image"):
-            importlib.import_module(module.name)
+        importlib.import_module(module.name)
 import stint.process.settings, stint.process.env_file, stint.process.logs
 """
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from stint.cli.dev.demo_image import ensure_image
 from stint.core.events import Ended
 from stint.core.job import Job, State
 from stint.core.subjects import queue_token
@@ -33,7 +32,8 @@ async def working(
 ) -> AsyncIterator[tuple[EngineProcess, Bench]]:
     """A runner on an engine of its own."""
     async with second_engine(folder, *options) as engine:
-        bench = await make_bench(broker, openbao, await ensure_image(docker_host=engine.host))
+        await engine.load("busybox:latest")
+        bench = await make_bench(broker, openbao, "busybox:latest")
         async with bench.runner(engine=DockerEngine(engine.host)):
             yield engine, bench
 

@@ -1,17 +1,13 @@
 import asyncio
 import os
-import socket
 from pathlib import Path
 
-import aiodocker
 import httpx
 import pytest
 from nats.aio.client import Client
 
-from stint.cli.dev.demo_image import BUSYBOX, build, connect, ensure_image
-from stint.core.errors import EngineUnavailableError, ImageError
-from tests.support.containers import LABEL, OWNER, OpenBao, sweep
-from tests.support.servers import BaoProcess, NatsProcess, free_port
+from tests.support.containers import OpenBao
+from tests.support.servers import BaoProcess, NatsProcess
 
 
 async def _client(url: str) -> Client:
@@ -98,43 +94,3 @@ async def test_a_server_that_ends_by_itself_shows_its_log(tmp_path: Path) -> Non
 async def test_nothing_is_left_to_find() -> None:
     assert not list(Path.home().iterdir())
     assert "VAULT_TOKEN" not in os.environ
-
-
-async def test_busybox_is_there_and_is_made_once(busybox: str) -> None:
-    assert busybox == BUSYBOX
-    async with connect() as docker:
-        before = (await docker.images.inspect(busybox))["Id"]
-        assert await ensure_image("busybox") == BUSYBOX
-        assert (await docker.images.inspect(busybox))["Id"] == before
-
-
-async def test_an_image_that_nobody_has_is_an_error() -> None:
-    with pytest.raises(ImageError, match=r"127\.0\.0\.1:1/none:latest"):
-        await ensure_image("127.0.0.1:1/none")
-
-
-async def test_a_build_that_fails_is_an_error() -> None:
-    async with connect() as docker:
-        with pytest.raises(ImageError, match="stint-test/bad:1"):
-            await build(docker, "stint-test/bad:1", {}, "FROM scratch\nCOPY missing /\n")
-        with pytest.raises(aiodocker.DockerError):
-            await docker.images.inspect("stint-test/bad:1")
-
-
-async def test_no_engine_is_an_error() -> None:
-    with pytest.raises(EngineUnavailableError):
-        await ensure_image(docker_host=f"tcp://127.0.0.1:{free_port()}")
-
-
-async def test_containers_of_a_killed_run_are_removed(busybox: str) -> None:
-    ended = await asyncio.create_subprocess_exec("true")
-    await ended.wait()
-    owners = {f"{socket.gethostname()}/{ended.pid}": False, OWNER: True, f"elsewhere/{ended.pid}": True}
-    async with connect() as docker:
-        made = {owner: await docker.containers.create({"Image": busybox, "Labels": {LABEL: owner}}) for owner in owners}
-        await sweep()
-        left = {container.id for container in await docker.containers.list(all=True)}
-        for owner, stays in owners.items():
-            assert (made[owner].id in left) == stays
-            if stays:
-                await made[owner].delete()

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
-from stint.cli.dev.demo_image import ensure_image
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, OutputPiece
 
@@ -18,7 +17,7 @@ WRITTEN = b"x\n"
 
 async def count(containers: int, at_a_time: int) -> Counter[str]:
     """Lost outputs by where they were read, and `containers`."""
-    spec = ContainerSpec(image=await ensure_image(), command=("echo", "x"), network="none")
+    spec = ContainerSpec(image="busybox:latest", command=("echo", "x"), network="none")
     engine, counts = DockerEngine(), Counter[str]()
     try:
         left = iter(range(containers))

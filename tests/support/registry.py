@@ -1,22 +1,23 @@
 """A real image registry (Debian's `docker-registry`) as a process, and an engine that has it as Docker Hub's mirror."""
 
 import contextlib
+import io
 import json
 import os
 import re
 import secrets
 import shutil
 import subprocess
+import tarfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiodocker
 import httpx
 import stamina
 
-from stint.cli.dev.demo_image import build, connect
-from stint.core.errors import ImageError
 from tests.support.second_engine import second_engine
 from tests.support.servers import ServerProcess, free_port, running
 
@@ -67,7 +68,7 @@ class Registry(ServerProcess):
         """
         path, _, wanted = name.partition(":")
         repository, tag = f"{self.host}/{path}", f"pushed-{secrets.token_hex(8)}"
-        async with connect() as docker:
+        async with aiodocker.Docker() as docker:
             await docker.images.tag(image, repository, tag=tag)
             try:
                 async for line in docker.images.push(repository, tag=tag, auth=_login(auth), stream=True):
@@ -81,11 +82,11 @@ class Registry(ServerProcess):
     async def push_new(self, base: str, name: str, *, auth: Auth | None = None) -> str:
         """Push an image that no engine has: `base` with a label of its own. Returns the full reference."""
         made = f"stint-test/{secrets.token_hex(8)}"
-        async with connect() as docker:
+        async with aiodocker.Docker() as docker:
             # An engine can lose what it has just built while others build, delete and prune beside it.
-            async for attempt in stamina.retry_context(on=ImageError, attempts=3):
+            async for attempt in stamina.retry_context(on=aiodocker.DockerError, attempts=3):
                 with attempt:
-                    await build(docker, made, {}, f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n")
+                    await docker.images.build(fileobj=_labelled(base), tag=made, encoding="identity")
             try:
                 return await self.push(made, name, auth=auth)
             finally:
@@ -171,6 +172,17 @@ async def mirrored_engine(folder: Path, mirror: Registry) -> AsyncIterator[str]:
     """
     async with second_engine(folder, "--registry-mirror", mirror.url) as engine:
         yield engine.host
+
+
+def _labelled(base: str) -> io.BytesIO:
+    """The context of a build."""
+    dockerfile = f"FROM {base}\nLABEL stint.test.nonce={secrets.token_hex(8)}\n".encode()
+    context, member = io.BytesIO(), tarfile.TarInfo("Dockerfile")
+    member.size = len(dockerfile)
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        tar.addfile(member, io.BytesIO(dockerfile))
+    context.seek(0)
+    return context
 
 
 def _login(auth: Auth | None) -> dict[str, str] | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import grp
+import io
 import os
 import secrets
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import aiodocker
 import httpx
 
 from tests.support.servers import ServerProcess
@@ -45,6 +47,14 @@ class EngineProcess(ServerProcess):
     def host(self) -> str:
         """Its DOCKER_HOST."""
         return f"unix://{self.run_dir / 'docker.sock'}"
+
+    async def load(self, image: str) -> None:
+        """Copy an image from this machine's engine to it."""
+        async with aiodocker.Docker() as ours, aiodocker.Docker(url=self.host) as its_own:
+            async with ours.images.export_image(image) as exported:
+                content = await exported.read()
+            async for _ in its_own.images.import_image(io.BytesIO(content), stream=True):
+                pass
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         arguments = {

