@@ -62,7 +62,7 @@ class Follower:
                 except (BrokerUnavailableError, BrokerRefusedError) as error:
                     # Refused, for example, when the consumer is deleted while another projector creates it.
                     if isinstance(error, BrokerRefusedError):
-                        log.warning("feed refused, retrying", error=error.sentence)
+                        log.warning("event feed refused, retrying", error=error.sentence)
                     self.following = False
                     await asyncio.sleep(RECONNECT_PAUSE)
 
@@ -81,7 +81,7 @@ class Follower:
         except (InvalidTokenError, InvalidJobIdError):
             address = None
         if address is None or address.token == BAD_QUEUE_TOKEN:
-            await self._feed.ack(message)  # names no job: outside the view
+            await self._feed.ack(message)  # it names no job, so there is no view of it
             return
         sequence = message.metadata.sequence.stream
         waiting, self._held[sequence] = sequence in self._held, message

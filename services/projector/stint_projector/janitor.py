@@ -62,13 +62,13 @@ class Janitor:
             except* BrokerUnavailableError:
                 sweep_at = now() + RETRY_PAUSE  # what was not done is found again
             except* Exception:  # a failure here must not stop the view
-                log.exception("janitor's round failed")
+                log.exception("janitor failed, retrying later")
                 sweep_at = now() + SWEEP_INTERVAL
             await asyncio.sleep(TICK.total_seconds())
             await self._projector.agenda.wait(sweep_at)
 
     async def expire(self) -> None:
-        """Remove what is due."""
+        """Remove the data of all jobs whose time has come."""
         await self._clean_up_all(self._projector.agenda.take_due())
 
     async def sweep(self) -> None:
@@ -171,5 +171,5 @@ class EventJanitor:
         if job is not None and not job.terminal:
             return
         if job is not None:
-            await self._projector.tidy(job)  # without its events nobody would know to whom the rest belongs
+            await self._projector.tidy(job)  # its other data could not be found without its events
         await self._history.forget(job_id, before=before)

@@ -19,7 +19,7 @@ CONCURRENCY: Final = 16
 async def rebuild(projector: Projector) -> int:
     """Compute the whole view again; returns the number of jobs. Projectors may run meanwhile.
 
-    Each view is replaced or deleted. The bucket is never purged, because its followers are not told of a purge.
+    Each view is replaced or deleted. The bucket is never purged, because NATS does not notify its followers of a purge.
     """
     jobs: set[str] = set()
     free = asyncio.Semaphore(CONCURRENCY)

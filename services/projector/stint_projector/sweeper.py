@@ -22,7 +22,7 @@ SWEEPS: Final = 6
 SHARE: Final = 20
 """A sweep may take one part of this many of the time: with very many jobs there are fewer sweeps."""
 STALE: Final = 3
-"""Pauses after which the last sweep no longer counts: a job that it found astray may have been well meanwhile."""
+"""Pauses after which the last sweep no longer counts: a stray job may have been in its queue meanwhile."""
 MISSING: Final = "No queue and no runner had the job any more."
 """The error of such a job."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import nats.errors
 from nats.aio.client import Client, RawCredentials
@@ -14,13 +14,9 @@ from nats.aio.client import Client, RawCredentials
 from stint.core.errors import ConfigError
 from stint.process.settings import Settings
 
-SECURE: Final = frozenset({"tls", "wss"})
-"""Schemes that require TLS."""
-WEB_SOCKETS: Final = frozenset({"ws", "wss"})
-"""Schemes of WebSockets, for which nats-py needs aiohttp."""
-SCHEMES: Final = frozenset({"nats"}) | SECURE | WEB_SOCKETS
-"""What an address may begin with."""
-
+_SECURE: Final = frozenset({"tls", "wss"})
+_WEB_SOCKETS: Final = frozenset({"ws", "wss"})
+_SCHEMES: Final = frozenset({"nats"}) | _SECURE | _WEB_SOCKETS
 _CREDS: Final = re.compile(
     r"-BEGIN NATS USER JWT-+\s+\S+\s+-+END NATS USER JWT-.*-BEGIN USER NKEY SEED-+\s+SU[A-Z2-7]{56}\s+-+END", re.DOTALL
 )
@@ -34,8 +30,8 @@ class PlaintextError(nats.errors.Error):
 class TlsClient(Client):
     """A client that connects with TLS or not at all, like NATS clients in other languages.
 
-    nats-py itself uses TLS only if the server asks for it. A server that does not ask, or somebody in between who
-    removes that from the greeting, would get the credentials unencrypted.
+    nats-py itself uses TLS only if the server asks for it. A server that does not ask, or an attacker in between
+    who removes that from the greeting, would get the credentials unencrypted.
     """
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -73,15 +69,15 @@ class Access:
 
     def __post_init__(self) -> None:
         schemes = self._schemes
-        if schemes & WEB_SOCKETS and (schemes - WEB_SOCKETS):
+        if schemes & _WEB_SOCKETS and schemes - _WEB_SOCKETS:
             raise ConfigError("STINT_NATS_URL, NATS_URL: WebSocket addresses cannot be mixed with others.")
-        if schemes & WEB_SOCKETS and not find_spec("aiohttp"):
+        if schemes & _WEB_SOCKETS and not find_spec("aiohttp"):
             raise ConfigError("STINT_NATS_URL, NATS_URL: WebSocket addresses need the package aiohttp.")
         if self.key and not self.cert:
             raise ConfigError("STINT_NATS_KEY needs STINT_NATS_CERT.")
         # With any other text nats-py would search for its end for ever.
         if self.creds and not _CREDS.search(self.creds):
-            raise ConfigError("STINT_NATS_CREDS: not a credentials file of NATS.")
+            raise ConfigError("STINT_NATS_CREDS: not a NATS credentials file.")
         if self.nkey and not _SEED.fullmatch(self.nkey):
             raise ConfigError("STINT_NATS_NKEY: not the seed of a NATS user.")
 
@@ -99,17 +95,17 @@ class Access:
 
     @property
     def servers(self) -> list[str]:
-        """The addresses."""
+        """Its addresses."""
         return [server.strip() for server in self.url.split(",")]
 
     @property
     def _schemes(self) -> set[str]:
-        return {_parse(server).scheme for server in self.servers}
+        return {_scheme(server) for server in self.servers}
 
     @property
     def secure(self) -> bool:
         """Whether TLS is required."""
-        return bool(self._schemes & SECURE or self.cacert or self.cert)
+        return bool(self._schemes & _SECURE or self.cacert or self.cert)
 
     def client(self) -> Client:
         """A client that is not connected yet; it connects to `servers` with `options`."""
@@ -129,13 +125,13 @@ class Access:
     def _context(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.cacert or None)
-        except (OSError, ssl.SSLError):
+        except OSError:  # also the base of errors of TLS
             raise ConfigError("STINT_NATS_CACERT: not a readable CA bundle.") from None
-        if self.cert:
-            try:
+        try:
+            if self.cert:
                 context.load_cert_chain(self.cert, self.key or None, password=_no_password)
-            except (OSError, ssl.SSLError, ValueError):
-                raise ConfigError("STINT_NATS_CERT, STINT_NATS_KEY: not a readable certificate and its key.") from None
+        except (OSError, ValueError):
+            raise ConfigError("STINT_NATS_CERT, STINT_NATS_KEY: not a readable certificate and its key.") from None
         return context
 
 
@@ -144,12 +140,12 @@ def _no_password() -> str:
     raise ValueError("The key is encrypted.")
 
 
-def _parse(server: str) -> SplitResult:
-    """An address with its scheme, which is `nats` if none is given."""
+def _scheme(server: str) -> str:
+    """The scheme of a valid address, `nats` if it has none."""
     try:
         parts = urlsplit(server if "://" in server else f"nats://{server}")
-        if parts.hostname and parts.port != 0 and parts.scheme in SCHEMES:
-            return parts
+        if parts.hostname and parts.port != 0 and parts.scheme in _SCHEMES:
+            return parts.scheme
     except ValueError:
         pass
     raise ConfigError("STINT_NATS_URL, NATS_URL: not the address of a NATS server.")

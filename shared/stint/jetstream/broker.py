@@ -207,7 +207,7 @@ async def _collect(subscription: Subscription, wait: float) -> list[Msg]:
             case "503":
                 raise BrokerUnavailableError
             case status:
-                raise BrokerRefusedError(f"NATS refused to read: {status}.")
+                raise BrokerRefusedError(f"NATS refused a read: {status}.")
 
 
 async def _cancellable(work: Awaitable[T]) -> T:

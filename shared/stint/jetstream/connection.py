@@ -114,7 +114,7 @@ class Connection:
         try:
             await self.client.close()
         except OSError as error:  # it flushes first, and NATS may be gone
-            log.debug("nats was unavailable at the end", error=type(error).__name__)
+            log.debug("nats unavailable while closing the connection", error=type(error).__name__)
 
     async def connected_within(self, seconds: float) -> bool:
         """Whether there is a connection, now or within so many seconds."""

@@ -26,7 +26,7 @@ PAUSE: Final = 0.1
 FOLLOWED: Final = 3.0
 """Seconds since a replica last answered its leader. Less than 4, after which replicas may elect another one; a replica
 answers once a second, and up to 1.4 were measured in an idle stream."""
-UNPROVEN: Final = "NATS has no leader that can say what is not there. Try again."
+UNPROVEN: Final = "NATS cannot prove at the moment that nothing is stored under this id. Try again."
 
 SILENCE: Final = 5.0
 """Seconds without a message from EVENTS after which WORK may lag. There is a heartbeat every second."""

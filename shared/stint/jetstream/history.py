@@ -96,7 +96,7 @@ class JetStreamHistory:
         subject = event_filter("*", "*", job_id)
         try:
             return await self._events.last_of_each([subject])
-        except BrokerRefusedError:  # more subjects than one answer holds: strangers' kinds
+        except BrokerRefusedError:  # more subjects than one answer can hold, published by strangers
             return [message async for messages in self._events.pages(subject) for message in messages]
 
 

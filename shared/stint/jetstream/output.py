@@ -72,7 +72,7 @@ class JetStreamOutput:
 
 
 def _chunk(message: Stored) -> Chunk | None:
-    """None for what a stranger has published there."""
+    """The chunk in a message; None if it is no chunk, because anybody may publish there."""
     headers = message.headers or {}
     try:
         return Chunk(

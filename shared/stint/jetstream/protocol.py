@@ -29,7 +29,7 @@ SEQUENCE: Final = "Nats-Sequence"
 
 
 class ErrorCode(IntEnum):
-    """JetStream's error numbers that are told apart. The HTTP-like code beside them is too coarse."""
+    """JetStream's error numbers that Stint distinguishes. The HTTP-like code beside them is too coarse."""
 
     CREATE_FAILED = 10012  # of a consumer; for ever, if it has lost its directory but still works
     CONSUMER_NOT_FOUND = 10014

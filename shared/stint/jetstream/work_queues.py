@@ -56,7 +56,7 @@ class JetStreamDelivery:
 
     async def _answer(self, answer: bytes) -> None:
         if not await self.is_last():
-            raise LeaseLostError("The queue's last delivery is another one.")
+            raise LeaseLostError("A later delivery of the queue has replaced this one.")
         await self._broker.request(self.ack_subject, answer)
 
     async def is_last(self, *, pending: bool = False) -> bool:

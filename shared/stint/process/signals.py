@@ -21,18 +21,18 @@ def stopping_signals() -> list[signal.Signals]:
 async def on_signals(callback: Callable[[], object]) -> AsyncIterator[None]:
     """Call `callback` for each of the `stopping_signals` during the block."""
     loop = asyncio.get_running_loop()
-    heeded = stopping_signals()
+    handled = stopping_signals()
 
     def handle() -> None:
         _drop_closed_output()
         callback()
 
-    for number in heeded:
+    for number in handled:
         loop.add_signal_handler(number, handle)
     try:
         yield
     finally:
-        for number in heeded:
+        for number in handled:
             loop.remove_signal_handler(number)
 
 

@@ -64,7 +64,7 @@ class WrapInfo:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token from a login. `ttl` is in seconds, 0 for a token that does not expire."""
+    """A token from a login. `ttl` is in seconds, 0 if it does not expire."""
 
     token: str = field(repr=False)
     ttl: float
@@ -121,7 +121,9 @@ class Vault:
             async with asyncio.timeout(_TURNS * self._timeout):
                 return await calling
         except TimeoutError:  # a call that still waits for a thread is withdrawn
-            raise VaultUnavailableError(f"Vault at {self.address} is not reachable (too many calls hang).") from None
+            raise VaultUnavailableError(
+                f"Vault at {self.address} is not reachable (too many calls are waiting)."
+            ) from None
 
     def _client(self, token: str) -> Any:
         return hvac.Client(  # noqa: TID251 - the one factory; its token is always explicit
@@ -249,7 +251,7 @@ class Vault:
         try:
             return base64.b64decode(data_of(answer)["plaintext"], validate=True)
         except (KeyError, TypeError, ValueError):
-            raise UndecodableError("The opened ciphertext is not base64.") from None
+            raise UndecodableError("Vault did not return the plaintext in base64.") from None
 
     async def read(self, token: str, path: str) -> SecretData | None:
         """Read a path; None if there is nothing and Vault returns no warnings. Takes one use.

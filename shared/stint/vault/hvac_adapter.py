@@ -45,7 +45,7 @@ class MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac s
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             raise _refusal(method, response.status_code, f"{self.base_uri}{url}", body or {})
         if body is None:
-            raise VaultUnavailableError(f"{self.base_uri} does not answer as a Vault does.")
+            raise VaultUnavailableError(f"{self.base_uri} does not answer like a Vault server.")
         return body
 
 
@@ -93,7 +93,7 @@ def check_path(path: str) -> str:
 def error_text(error: VaultError) -> str:
     """The error as Vault's own client prints it, in several lines; only the sentence if Vault did not answer.
 
-    It contains only the path of the URL, so that callers do not learn at which address the services reach Vault.
+    It shows only the path of the URL, so that callers do not learn at which address the services reach Vault.
     """
     if not error.code:
         return error.sentence

@@ -111,9 +111,11 @@ def _wrapped(path: str) -> str:
 
 def _check(role: str, secret_paths: Sequence[str]) -> None:
     if not _ROLE.fullmatch(role) or role in _TAKEN:
-        raise ConfigError("STINT_ROLE: not a name of its own of letters, digits, - and _.")
+        raise ConfigError(
+            "STINT_ROLE: must consist of letters, digits, - and _, and must not be a name that Stint itself uses."
+        )
     if not all(_PATTERN.fullmatch(path) and ".." not in path for path in secret_paths):
-        raise ConfigError("A secret path is not a Vault path.")
+        raise ConfigError("A secret path contains characters that are not allowed in a Vault path.")
 
 
 def queue_path(qname: str) -> str:
