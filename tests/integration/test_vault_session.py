@@ -26,7 +26,7 @@ class CountingVault(Vault):
     async def login(self, role_id: str, secret_id: str) -> Login:
         login = await super().login(role_id, secret_id)
         self.logins.append(login)
-        return login if self._ttl is None else Login(login.token, self._ttl, login.renewable)
+        return login if self._ttl is None else Login(login.token, self._ttl)
 
 
 async def session_for(bench: Bench, vault: Vault) -> AppRoleSession:

@@ -69,7 +69,7 @@ def test_a_missing_ca_bundle_is_refused() -> None:
     "value",
     [
         Ticket(wrap_secret_id=SECRET, payload_sha256="ab"),
-        Login(token=SECRET, ttl=1.0, renewable=True),
+        Login(token=SECRET, ttl=1.0),
         SecretData({"password": SECRET}),
     ],
 )

@@ -12,7 +12,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Ended
 from stint.core.job import Job, State
 from stint.ports import EventLog, History, Outcome, Place
-from stint.process.waiting import again_and_again
+from stint.process.waiting import repeat
 from stint_projector.janitor import interval
 
 log = structlog.get_logger()
@@ -65,7 +65,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Run until cancelled, through any outage."""
-        await again_and_again(self.sweep, lambda: self.pause, failed="sweep failed")
+        await repeat(self.sweep, lambda: self.pause, failed="sweep failed")
 
     async def sweep(self) -> None:
         """Find stray jobs once, and repair those that have been astray for long enough."""

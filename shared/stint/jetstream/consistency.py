@@ -12,7 +12,7 @@ from stint.core.subjects import EVENTS, WORK
 from stint.jetstream.broker import RECONNECT, Broker, NoAnswerError
 from stint.jetstream.protocol import NANOSECONDS, check
 from stint.jetstream.stream import Stream
-from stint.process.waiting import again_and_again
+from stint.process.waiting import repeat
 
 log = structlog.get_logger()
 
@@ -105,7 +105,7 @@ class Sourcing:
 
     async def run(self) -> None:
         """Check regularly until cancelled, through any outage."""
-        await again_and_again(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")
+        await repeat(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")
 
     async def check(self) -> None:
         """Ask the leader to step down if it was silent at the last two checks and EVENTS has a leader."""

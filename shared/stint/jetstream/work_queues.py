@@ -62,9 +62,10 @@ class JetStreamDelivery:
     async def is_last(self, *, pending: bool = False) -> bool:
         """Whether this is still the last delivery of this very consumer; with `pending`, also not acknowledged."""
         found = await consumer_info(self._broker, self._consumer)
-        return found is not None and self._is_last_of(found) and (found.pending or not pending)
+        return found is not None and self.is_last_of(found) and (found.pending or not pending)
 
-    def _is_last_of(self, found: ConsumerInfo) -> bool:
+    def is_last_of(self, found: ConsumerInfo) -> bool:
+        """Whether this is the last delivery of the consumer that was found."""
         last = (found.created, found.consumer_sequence, found.stream_sequence)
         return last == (self.origin, self._number, self.sequence)
 
@@ -124,8 +125,7 @@ class JetStreamWorkQueues:
         if found is None:
             return None
         delivery = JetStreamDelivery(self._broker, message, origin=found.created, lease=found.lease)
-        last = (found.consumer_sequence, found.stream_sequence)
-        return delivery if last == (message.metadata.sequence.consumer, message.metadata.sequence.stream) else None
+        return delivery if delivery.is_last_of(found) else None
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
         message = Msg(self._broker.client, subject=event_filter("submitted", token), reply=ack_subject)

@@ -67,9 +67,7 @@ async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
         return await work
 
 
-async def again_and_again(
-    call: Callable[[], Awaitable[object]], pause: Callable[[], float], *, failed: str
-) -> NoReturn:
+async def repeat(call: Callable[[], Awaitable[object]], pause: Callable[[], float], *, failed: str) -> NoReturn:
     """Repeat a call until cancelled, whether it fails or not.
 
     Args:

@@ -68,7 +68,6 @@ class Login:
 
     token: str = field(repr=False)
     ttl: float
-    renewable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +219,7 @@ class Vault:
         auth = answer.get("auth") or {}
         if not isinstance(auth.get("client_token"), str):
             raise VaultRefusedError("The login returned no token.")
-        return Login(
-            token=auth["client_token"],
-            ttl=float(auth.get("lease_duration") or 0),
-            renewable=bool(auth.get("renewable")),
-        )
+        return Login(token=auth["client_token"], ttl=float(auth.get("lease_duration") or 0))
 
     async def encrypt(self, token: str, key: str, plaintext: bytes, *, associated_data: bytes = b"") -> str:
         """Encrypt with a transit key. The ciphertext can be decrypted only with the same associated data."""

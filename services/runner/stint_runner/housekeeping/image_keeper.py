@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, EngineError, EngineUnavailableError
-from stint.process.waiting import again_and_again
+from stint.process.waiting import repeat
 from stint_runner.engine.port import Engine, ImageUse
 from stint_runner.housekeeping.image_records import ImageRecord, ImageRecords
 
@@ -58,7 +58,7 @@ class ImageKeeper:
     async def run(self) -> None:
         """Sweep again and again, until cancelled."""
         pause = min(INTERVAL, self._retention / 4)
-        await again_and_again(self.sweep, lambda: pause, failed="images not looked through")
+        await repeat(self.sweep, lambda: pause, failed="images not looked through")
 
     async def sweep(self) -> list[str]:
         """Remove what has not been used for long enough; returns the ids of what was removed.

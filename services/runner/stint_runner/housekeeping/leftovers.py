@@ -5,7 +5,7 @@ from typing import Final
 import structlog
 
 from stint.core.subjects import LABEL_JOB
-from stint.process.waiting import again_and_again
+from stint.process.waiting import repeat
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.removal import remove_containers
 from stint_runner.runner import Runner
@@ -25,7 +25,7 @@ class Leftovers:
 
     async def run(self) -> None:
         """Look now and then until cancelled, through any outage."""
-        await again_and_again(self.remove, lambda: INTERVAL, failed="sweep for leftover containers failed")
+        await repeat(self.remove, lambda: INTERVAL, failed="sweep for leftover containers failed")
 
     async def remove(self) -> None:
         """Look once. What belongs to no job of this log is another Stint's."""

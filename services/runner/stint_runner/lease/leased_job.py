@@ -11,7 +11,7 @@ from stint.core.errors import LeaseLostError
 from stint.core.job import Job
 from stint.core.subjects import EventAddress
 from stint.ports import Delivery, EventLog, WorkQueues
-from stint.process.waiting import InterruptedByEventError, again_and_again, interrupted_by
+from stint.process.waiting import InterruptedByEventError, interrupted_by, repeat
 from stint_runner.lease.lease import Lease
 from stint_runner.linux import boot_time
 
@@ -58,7 +58,7 @@ class LeasedJob:
         """
         keeping = asyncio.create_task(self._keep())
         following = asyncio.create_task(
-            again_and_again(self._follow, lambda: self.lease.times.heartbeat / 5, failed="live facts not followed")
+            repeat(self._follow, lambda: self.lease.times.heartbeat / 5, failed="live facts not followed")
         )
         try:
             async with interrupted_by(self.forfeited):
