@@ -36,8 +36,6 @@ from stint.jetstream import (
     JetStreamViews,
     JetStreamWorkQueues,
 )
-from stint.jetstream import views as jetstream_views
-from stint.jetstream.protocol import lifetime
 from stint.ports import Place, StoredView
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
@@ -215,7 +213,7 @@ async def test_what_a_killed_server_brings_back_goes_again(
 ) -> None:
     """It remembers what was superseded only every two minutes. What follows makes it forget what superseded it."""
     monkeypatch.setattr("stint.jetstream.topology.MARKER_TTL", 1)
-    monkeypatch.setattr("stint.jetstream.views.DELETED", jetstream_views.DELETED | lifetime(1))
+    monkeypatch.setattr("stint.jetstream.stream.MARKER_TTL", 1)
     others, more = JOBS[1:11], JOBS[11:]
 
     async with connected(nats_process.url) as broker:

@@ -8,6 +8,7 @@ from stint.jetstream.events import JetStreamEventLog
 from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.payloads import JetStreamPayloads
+from stint.jetstream.stream import Bucket
 from stint.jetstream.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
 from stint.jetstream.work_queues import JetStreamWorkQueues
@@ -15,6 +16,7 @@ from stint.jetstream.work_queues import JetStreamWorkQueues
 __all__ = [
     "Access",
     "Broker",
+    "Bucket",
     "EventFeed",
     "JetStreamEventLog",
     "JetStreamHistory",

@@ -1,22 +1,39 @@
-"""Reads and purges one stream."""
+"""One stream, and one KV bucket: reading, writing and purging."""
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 
+from stint.core.subjects import kv_stream, kv_subject
 from stint.jetstream.broker import Broker
-from stint.jetstream.protocol import ErrorCode, RawMessage, check, error_code, raw_message, sequence_of
+from stint.jetstream.protocol import (
+    EXPECTED_SEQUENCE,
+    ErrorCode,
+    RawMessage,
+    Stored,
+    check,
+    error_code,
+    lifetime,
+    raw_message,
+    sequence_of,
+    subject_of,
+)
 from stint.ports import Place
 
 BATCH: Final = 256
 """Messages that one read asks for."""
 BATCH_BYTES: Final = 512 * 1024
 """Bytes that one read asks for, and that are held while the reader waits, as for a slow client."""
+MARKER_TTL: Final = 60
+"""Seconds for which the marker of a deleted or expired key is kept, for those who follow the bucket."""
+
+_OPERATION: Final = "KV-Operation"
+_MARKER: Final = "Nats-Marker-Reason"
 
 
 class Stream:
-    """One stream, or a KV bucket's. nats-py reads one message at a time, and cannot list subjects page by page."""
+    """One stream. nats-py reads one message at a time, and cannot list subjects page by page."""
 
     def __init__(self, broker: Broker, name: str) -> None:
         self._broker = broker
@@ -77,6 +94,55 @@ class Stream:
         if through is not None:
             request["seq"] = through + 1
         check(await self._broker.api(f"STREAM.PURGE.{self._name}", request))
+
+
+class Entry(NamedTuple):
+    """A key's last value and revision. `value` is None if the key was deleted or has expired."""
+
+    key: str
+    revision: int
+    value: bytes | None
+
+
+class Bucket(Stream):
+    """One KV bucket. nats-py's `KeyValue` reads from any replica, and its watch does not notice a purge."""
+
+    def __init__(self, broker: Broker, name: str) -> None:
+        super().__init__(broker, kv_stream(name))
+        self._prefix = kv_subject(name, "")
+
+    async def read(self, key: str) -> Entry | None:
+        """A key's entry, from the leader; None if there is none."""
+        message = await self.last(self._prefix + key)
+        return self._entry(message) if message else None
+
+    async def entries(self, keys: str = ">", *, after: int = 0) -> AsyncIterator[Entry]:
+        """The entries with a revision above `after`, from any replica. `keys` may contain wildcards."""
+        async for messages in self.pages(self._prefix + keys, after=after):
+            for message in messages:
+                yield self._entry(message)
+
+    async def write(self, key: str, value: bytes, *, revision: int | None = None, ttl: float | None = None) -> bool:
+        """Write a value that expires after `ttl` seconds, unless the key is no longer at `revision`: then False."""
+        return await self._publish(key, value, revision, {} if ttl is None else lifetime(ttl))
+
+    async def delete(self, key: str, *, revision: int | None = None) -> bool:
+        """Delete a key, unless it is no longer at `revision`: then False. Leaves a marker for `MARKER_TTL`."""
+        return await self._publish(key, b"", revision, {_OPERATION: "DEL", **lifetime(MARKER_TTL)})
+
+    async def _publish(self, key: str, value: bytes, revision: int | None, headers: dict[str, str]) -> bool:
+        if revision is not None:
+            headers[EXPECTED_SEQUENCE] = str(revision)
+        answer = await self._broker.publish(self._prefix + key, value, headers)
+        if error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE:
+            return False
+        check(answer)
+        return True
+
+    def _entry(self, message: Stored) -> Entry:
+        gone = not {_OPERATION, _MARKER}.isdisjoint(message.headers or {})
+        key = subject_of(message).removeprefix(self._prefix)
+        return Entry(key, sequence_of(message), None if gone else message.data)
 
 
 def is_literal(*tokens: str) -> bool:

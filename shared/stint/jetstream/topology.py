@@ -26,6 +26,7 @@ from stint.core.subjects import (
 )
 from stint.jetstream.broker import Broker
 from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code
+from stint.jetstream.stream import MARKER_TTL
 
 log = structlog.get_logger()
 
@@ -33,9 +34,6 @@ DUPLICATE_WINDOW: Final = 0.1
 """Seconds, the minimum. Stint uses no message ids: with a stranger's id the broker could discard a submission."""
 MAX_QUEUE_CONSUMERS: Final = 100_000
 """Queues with a consumer at a time. It must be explicit: the server's own limit is 1000, and -1 does not lift it."""
-MARKER_TTL: Final = 60
-"""Seconds for which the marker of an expired key is kept, for those who follow the bucket."""
-
 DECLARE_PAUSE: Final = 2.0
 """Seconds between two attempts to declare the streams."""
 

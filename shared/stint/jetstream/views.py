@@ -7,20 +7,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-from stint.core.subjects import JOBS_BUCKET, kv_stream, kv_subject
+from stint.core.subjects import JOBS_BUCKET, kv_subject
 from stint.jetstream.broker import Broker
-from stint.jetstream.protocol import (
-    EXPECTED_SEQUENCE,
-    ErrorCode,
-    Stored,
-    check,
-    error_code,
-    lifetime,
-    sequence_of,
-    subject_of,
-)
-from stint.jetstream.stream import Stream, is_literal
-from stint.jetstream.topology import MARKER_TTL
+from stint.jetstream.stream import Bucket, is_literal
 from stint.ports import StoredView
 from stint.process.waiting import any_of
 
@@ -29,38 +18,24 @@ CATCH_UP_INTERVAL: Final = 0.5
 CHECK_INTERVAL: Final = 2.0
 """Seconds between two checks whether the bucket is still the same, because a purge is not announced."""
 
-_OPERATION: Final = "KV-Operation"
-_MARKER: Final = "Nats-Marker-Reason"
-DELETED: Final = {_OPERATION: "DEL", **lifetime(MARKER_TTL)}
-"""Headers of a deletion marker, which followers read and which then expires."""
-
 
 class JetStreamViews:
-    """See `stint.ports.ViewStore`.
-
-    nats-py's `KeyValue` is not used: it reads from any replica, and its watch does not notice a purge.
-    """
+    """See `stint.ports.ViewStore`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._bucket = Stream(broker, kv_stream(JOBS_BUCKET))
+        self._bucket = Bucket(broker, JOBS_BUCKET)
 
     async def get(self, job_id: str) -> StoredView | None:
-        message = await self._bucket.last(kv_subject(JOBS_BUCKET, job_id))
-        return _stored(message) if message else None
+        entry = await self._bucket.read(job_id)
+        return StoredView(*entry) if entry else None
 
     async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:
-        headers = {EXPECTED_SEQUENCE: str(revision)}
-        if ttl is not None:
-            headers |= lifetime(ttl.total_seconds())
-        answer = await self._broker.publish(kv_subject(JOBS_BUCKET, job_id), value, headers)
-        if error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE:
-            return False
-        check(answer)
-        return True
+        seconds = None if ttl is None else ttl.total_seconds()
+        return await self._bucket.write(job_id, value, revision=revision, ttl=seconds)
 
     async def delete(self, job_id: str) -> None:
-        check(await self._broker.publish(kv_subject(JOBS_BUCKET, job_id), b"", DELETED))
+        await self._bucket.delete(job_id)
 
     async def job_ids(self) -> frozenset[str]:
         held = self._bucket.subjects(kv_subject(JOBS_BUCKET, "*"))
@@ -77,13 +52,10 @@ class JetStreamViews:
         received, caught_up, check_at = _Received(await self._bucket.info()), False, 0.0
         while True:
             changed.clear()
-            messages = await self._bucket.page(kv_subject(JOBS_BUCKET, ">"), after=received.sequence)
-            for message in messages:
-                stored = _stored(message)
+            async for entry in self._bucket.entries(after=received.sequence):
+                stored = StoredView(*entry)
                 yield stored
                 received.add(stored)
-            if messages:
-                continue
             if not caught_up:
                 caught_up = True
                 yield None
@@ -121,13 +93,3 @@ class _Received:
             return False
         oldest = next(iter(self._views.values()), first)
         return oldest >= first or last > self.sequence
-
-
-def _stored(message: Stored) -> StoredView:
-    headers = message.headers or {}
-    gone = _OPERATION in headers or _MARKER in headers
-    return StoredView(
-        job_id=subject_of(message).rpartition(".")[2],
-        revision=sequence_of(message),
-        value=None if gone else message.data,
-    )

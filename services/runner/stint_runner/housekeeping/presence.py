@@ -2,16 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import structlog
 
 from stint import __version__
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, EngineError
-from stint.core.subjects import RUNNERS_BUCKET, kv_subject
-from stint.jetstream import Broker
-from stint.jetstream.protocol import lifetime
-from stint.jetstream.views import DELETED
+from stint.core.subjects import RUNNERS_BUCKET
+from stint.jetstream import Broker, Bucket
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Engine
 
@@ -28,13 +27,13 @@ async def announce(broker: Broker, engine: Engine, worker: Worker, *, runner: st
     while True:
         value = {"runner": runner, "version": __version__, "capacity": capacity, "busy": worker.busy}
         body = json.dumps(value | await _figures(engine)).encode()
-        await _put(broker, kv_subject(RUNNERS_BUCKET, runner), body, lifetime(TIME_TO_LIVE))
+        await _reported(Bucket(broker, RUNNERS_BUCKET).write(runner, body, ttl=TIME_TO_LIVE))
         await asyncio.sleep(INTERVAL)
 
 
 async def withdraw(broker: Broker, runner: str) -> None:
     """Take the runner off the list."""
-    await _put(broker, kv_subject(RUNNERS_BUCKET, runner), b"", DELETED)
+    await _reported(Bucket(broker, RUNNERS_BUCKET).delete(runner))
 
 
 async def _figures(engine: Engine) -> dict[str, Any]:
@@ -45,9 +44,9 @@ async def _figures(engine: Engine) -> dict[str, Any]:
         return {}
 
 
-async def _put(broker: Broker, subject: str, body: bytes, headers: dict[str, str]) -> None:
+async def _reported(writing: Awaitable[bool]) -> None:
     try:
-        await broker.publish(subject, body, headers)
+        await writing
     except BrokerUnavailableError:
         return  # the entry expires; the next one comes with the connection
     except BrokerRefusedError as error:
