@@ -53,19 +53,12 @@ async def test_ten_a_page_of_all_jobs(api: Api, five: list[Json]) -> None:
     assert len(every["data"]) == min(100, every["total"])
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        *[{"limit": text} for text in ("0", "101", "-1", "x", "", "1.5", "9" * 30)],
-        *[{"skip": text} for text in ("-1", "x", "", "1.5", "9" * 30)],
-        {"status": "nonsense"},
-        {"submitted_after": "yesterday"},
-        {"submitted_before": ""},
-        {"qname": "x" * 1001},
-    ],
-)
-async def test_parameters_that_make_no_sense(api: Api, params: Json) -> None:
-    assert bad_request(await api.http.get("/v1/api/job", params=params))
+async def test_parameters_that_make_no_sense(api: Api) -> None:
+    wrong: list[Json] = [{"limit": text} for text in ("0", "101", "-1", "x", "", "1.5", "9" * 30)]
+    wrong += [{"skip": text} for text in ("-1", "x", "", "1.5", "9" * 30)]
+    wrong += [{"status": "nonsense"}, {"submitted_after": "yesterday"}, {"submitted_before": ""}, {"qname": "x" * 1001}]
+    for params in wrong:
+        assert bad_request(await api.http.get("/v1/api/job", params=params)), params
 
 
 async def test_the_bounds_of_limit_and_no_job(api: Api) -> None:

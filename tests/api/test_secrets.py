@@ -37,26 +37,17 @@ async def _secrets(api: Api) -> None:
     await api.vault.put_secret("suite", {"first-key": "1", "second_key": "2"})
 
 
-def refs(path: str = "kv/data/suite/types") -> list[str]:
-    return [f"V_{name}@{path}.{name}" for name in VALUES]
-
-
-async def test_values_of_every_type_as_yaml(api: Api) -> None:
-    job = await api.run("cat /secrets.yml; test ! -e /secrets.json", secret_refs=refs())
+async def test_values_of_every_type(api: Api) -> None:
+    refs = [f"V_{name}@kv/data/suite/types.{name}" for name in VALUES]
+    wanted = {f"V_{name}": value for name, value in VALUES.items()}
+    job = await api.run("cat /secrets.yml; test ! -e /secrets.json", secret_refs=refs)
     lines = job["output"].splitlines()
     assert lines[:2] == ["---", "# gostint vault secrets injected:"]
-    assert yaml.safe_load(job["output"]) == {f"V_{name}": value for name, value in VALUES.items()}
-    keys = [line.partition(":")[0] for line in lines if line.startswith("V_")]
-    assert keys == sorted(keys)
-    assert job["status"] == "success"
-
-
-async def test_values_of_every_type_as_json(api: Api) -> None:
-    job = await api.run("cat /secrets.json; test ! -e /secrets.yml", secret_refs=refs(), secret_file_type="json")
+    assert (job["status"], yaml.safe_load(job["output"])) == ("success", wanted)
+    assert [line.partition(":")[0] for line in lines if line.startswith("V_")] == sorted(wanted)
+    job = await api.run("cat /secrets.json; test ! -e /secrets.yml", secret_refs=refs, secret_file_type="json")
     found = json.loads(job["output"])
-    assert found == {f"V_{name}": value for name, value in VALUES.items()}
-    assert list(found) == sorted(found)
-    assert job["status"] == "success"
+    assert (job["status"], found, list(found)) == ("success", wanted, sorted(found))
 
 
 async def test_the_file_is_the_jobs_own_and_empty_without_references(api: Api) -> None:

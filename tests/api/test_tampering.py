@@ -124,11 +124,12 @@ async def test_a_ticket_of_another_queue_or_job_and_a_wrapping_token_in_its_plac
         nothing_ran(await api.ended(await bus.publish(body, ticket=ticket)), "failed", "rejected")
 
 
-@pytest.mark.parametrize("fact", [b"", b"junk", b"{}", b'{"type": "submitted"}', b"\xff", b'{"type": "ended"}'])
-async def test_junk_on_the_bus_is_rejected_and_its_queue_goes_on(api: Api, bus: Publisher, fact: bytes) -> None:
-    qname, job_id = new_queue(), secrets.token_hex(12)
-    await bus.submitted(qname, job_id, fact)
-    nothing_ran(await api.ended(job_id), "failed", "rejected")
+async def test_junk_on_the_bus_is_rejected_and_its_queue_goes_on(api: Api, bus: Publisher) -> None:
+    qname = new_queue()
+    for fact in (b"", b"junk", b"{}", b'{"type": "submitted"}', b"\xff", b'{"type": "ended"}'):
+        job_id = secrets.token_hex(12)
+        await bus.submitted(qname, job_id, fact)
+        nothing_ran(await api.ended(job_id), "failed", "rejected")
     assert (await api.run(qname=qname))["status"] == "success"
 
 

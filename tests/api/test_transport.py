@@ -7,15 +7,11 @@ import pytest
 
 from tests.api.client import JOB, UNKNOWN_ID, Api, bad_request, refused
 
-OPEN = ["/v1/api/health", "/v1/api/vault/info", "/v1/api/metrics", "/login"]
 
-
-@pytest.mark.parametrize(
-    "content_type", ["application/x-www-form-urlencoded", "text/xml", "multipart/form-data; boundary=x", "", "nonsense"]
-)
-async def test_the_content_type_is_ignored(api: Api, content_type: str) -> None:
-    answer = await api.post(await api.plain(), content_type=content_type, accept="text/html")
-    assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+async def test_the_content_type_is_ignored(api: Api) -> None:
+    for kind in ("application/x-www-form-urlencoded", "text/xml", "multipart/form-data; boundary=x", "", "nonsense"):
+        answer = await api.post(await api.plain(container_image=""), content_type=kind, accept="text/html")
+        assert (answer.status_code, answer.json()["status"]) == (200, "queued")
 
 
 async def test_an_answer_is_one_json_object_and_a_newline(api: Api) -> None:
@@ -38,20 +34,14 @@ async def test_angle_brackets_and_ampersands_are_escaped(api: Api) -> None:
     assert not set("<>&") & set(got.text)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", JOB),
-        ("POST", JOB),
-        ("PUT", JOB),
-        ("DELETE", f"{JOB}/{UNKNOWN_ID}"),
-        ("POST", f"{JOB}/kill/{UNKNOWN_ID}"),
-        ("POST", f"{JOB}/{UNKNOWN_ID}/release"),
-        *(("GET", path) for path in OPEN),
-    ],
-)
+SLASHES = [("GET", JOB), ("POST", JOB), ("PUT", JOB), ("DELETE", f"{JOB}/{UNKNOWN_ID}")]
+SLASHES += [("POST", f"{JOB}/kill/{UNKNOWN_ID}"), ("POST", f"{JOB}/{UNKNOWN_ID}/release")]
+SLASHES += [("GET", path) for path in ("/v1/api/health", "/v1/api/vault/info", "/v1/api/metrics", "/login")]
+
+
+@pytest.mark.parametrize(("method", "path"), SLASHES)
 async def test_one_trailing_slash_is_a_301(api: Api, method: str, path: str) -> None:
-    """Each path once; the other pairs of method and path are asked of the app alone (`test_api_info.py`)."""
+    """Each path once; the other pairs of method and path are asked of the app alone (`test_api_jobs.py`)."""
     answer = await api.http.request(method, f"{path}/?skip=1&x=a%20b")
     assert answer.status_code == 301
     location = httpx.URL(api.env["STINT_URL"]).join(answer.headers["location"])
@@ -60,28 +50,17 @@ async def test_one_trailing_slash_is_a_301(api: Api, method: str, path: str) -> 
     assert httpx.URL(api.env["STINT_URL"]).join(bare.headers["location"]).raw_path == path.encode()
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/api/jobs", f"{JOB}/a/b/c", f"{JOB}/kill/{UNKNOWN_ID}/x"])
-async def test_an_unknown_path_is_a_404_in_plain_text(api: Api, path: str) -> None:
-    answer = await api.http.get(path)
-    assert (answer.status_code, answer.text.rstrip("\n")) == (404, "404 page not found")
-    assert answer.headers["content-type"].startswith("text/plain")
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("PUT", JOB),
-        ("PATCH", f"{JOB}/{UNKNOWN_ID}"),
-        ("GET", f"{JOB}/kill/{UNKNOWN_ID}"),
-        ("OPTIONS", JOB),
-        ("POST", "/v1/api/health"),
-        ("DELETE", "/v1/api/vault/info"),
-        ("POST", "/v1/api/metrics"),
-    ],
-)
-async def test_a_wrong_method_is_a_405_with_an_empty_body(api: Api, method: str, path: str) -> None:
-    answer = await api.http.request(method, path)
-    assert (answer.status_code, answer.content) == (405, b"")
+async def test_an_unknown_path_is_a_404_in_plain_text_and_a_wrong_method_a_405_with_an_empty_body(api: Api) -> None:
+    for path in ("/nothing", "/v1", "/v1/api/jobs", f"{JOB}/a/b/c", f"{JOB}/kill/{UNKNOWN_ID}/x"):
+        answer = await api.http.get(path)
+        assert (answer.status_code, answer.text.rstrip("\n")) == (404, "404 page not found")
+        assert answer.headers["content-type"].startswith("text/plain")
+    job, kill = f"{JOB}/{UNKNOWN_ID}", f"{JOB}/kill/{UNKNOWN_ID}"
+    wrong = [("PUT", JOB), ("OPTIONS", JOB), ("PATCH", job), ("GET", kill)]
+    open_ones = [("POST", "/v1/api/health"), ("DELETE", "/v1/api/vault/info"), ("POST", "/v1/api/metrics")]
+    for method, path in wrong + open_ones:
+        answer = await api.http.request(method, path)
+        assert (answer.status_code, answer.content) == (405, b""), (method, path)
 
 
 async def test_the_token_comes_first_then_the_id_then_the_body(api: Api) -> None:

@@ -67,15 +67,11 @@ def test_what_is_dropped_is_gone_and_may_be_dropped_again(deadlines: Deadlines) 
     assert deadlines.get(JOB) is None
 
 
-def test_deadlines_of_another_start_of_the_machine_count_for_nothing(deadlines: Deadlines) -> None:
-    deadlines.put(msgspec.structs.replace(DEADLINE, boot="another"), boot_time())
-    assert list(deadlines.all()) == []
-
-
-def test_junk_in_the_folder_is_passed_over(deadlines: Deadlines) -> None:
+def test_junk_and_deadlines_of_another_start_of_the_machine_count_for_nothing(deadlines: Deadlines) -> None:
     for name in ("lock", "x.json", f"{JOB}.new"):
         (deadlines.folder / name).write_bytes(b"\xff{")
     deadlines.put(DEADLINE, 1.0)
+    deadlines.put(msgspec.structs.replace(DEADLINE, job_id="b" * 24, boot="another"), boot_time())
     assert [noted.deadline.job_id for noted in deadlines.all()] == [JOB]
 
 

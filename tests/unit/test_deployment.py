@@ -48,11 +48,6 @@ def environment(unit: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def runner() -> tuple[Mapping[str, Sequence[str]], RunnerSettings]:
-    unit = read(ROOT / "deploy" / "systemd" / "stint-runner.service")
-    return unit, load(RunnerSettings, environment(unit) | LOGIN)
-
-
 @by_unit
 def test_it_starts_a_service_and_sets_what_that_reads(path: Path) -> None:
     unit = read(path)
@@ -86,22 +81,15 @@ def test_systemd_takes_it(path: Path, tmp_path: Path) -> None:
     assert path.name not in said.stderr
 
 
-def test_the_watchdog_outlives_its_runner() -> None:
-    unit, _ = runner()
+def test_a_runner_has_the_time_to_drain_and_keeps_its_name_its_deadlines_and_its_watchdog() -> None:
+    """It is back within its lease; its watchdog outlives it."""
+    unit = read(ROOT / "deploy" / "systemd" / "stint-runner.service")
+    settings = load(RunnerSettings, environment(unit) | LOGIN)
     assert (unit["KillMode"], unit["OOMPolicy"]) == (["process"], ["continue"])
     assert "CAP_KILL" in unit["AmbientCapabilities"]
-    assert not unit["ProtectProc"]
-    assert not unit["PrivatePIDs"]
-
-
-def test_a_runner_has_the_time_to_drain_and_is_back_within_its_lease() -> None:
-    unit, settings = runner()
+    assert (unit["ProtectProc"], unit["PrivatePIDs"]) == ([], [])
     assert int(unit["TimeoutStopSec"][0]) > settings.drain + settings.kill_grace + CLEAN_UP
     assert int(unit["RestartSec"][0]) < settings.lease / 2
-
-
-def test_a_runner_keeps_its_name_and_its_deadlines() -> None:
-    unit, settings = runner()
     assert settings.runner_id == f"host-{SPECIFIERS['%m']}"
     assert settings.state_dir == f"/var/lib/{unit['StateDirectory'][0]}"
     assert unit["StateDirectoryMode"] == ["0700"]

@@ -252,27 +252,17 @@ def test_commands_and_options_exist() -> None:
 def test_options_on_their_own_exist() -> None:
     every = set().union(*options_by_command().values())
     guides = (text_of(ROOT / "docs" / "guides" / "cli.md"), text_of(OPERATIONS))
-    alone = {
-        span
-        for text in guides
-        for span in SPAN.findall(FENCE.sub("", text))
-        if span.startswith("--") and not span.startswith("--kill-whom")  # systemctl's
-    }
+    spans = {span for text in guides for span in SPAN.findall(FENCE.sub("", text)) if span.startswith("--")}
+    alone = {span for span in spans if not span.startswith("--kill-whom")}  # systemctl's
     assert alone
     assert alone <= every
 
 
 def test_modules_that_the_architecture_names_exist() -> None:
-    files = [
-        f"/{path.relative_to(ROOT)}"
-        for folder in ("services", "shared", "tests")
-        for path in ROOT.glob(f"{folder}/**/*")
-    ]
-    named = {
-        span
-        for span in SPAN.findall(text_of(ARCHITECTURE))
-        if re.fullmatch(r"[\w/]+\.py|(?:services|shared)/\S+", span)
-    }
+    found = (path for folder in ("services", "shared", "tests") for path in ROOT.glob(f"{folder}/**/*"))
+    files = [f"/{path.relative_to(ROOT)}" for path in found]
+    module = re.compile(r"[\w/]+\.py|(?:services|shared)/\S+")
+    named = {span for span in SPAN.findall(text_of(ARCHITECTURE)) if module.fullmatch(span)}
     assert named
     assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in files)] == []
 
@@ -296,18 +286,14 @@ def test_python_blocks_compile_and_import_what_there_is() -> None:
 # --- decisions ------------------------------------------------------------------------------------------------------
 
 
-def test_decisions_are_numbered_and_listed() -> None:
+def test_decisions_are_numbered_and_listed_and_have_their_parts() -> None:
     listed = LINK.findall(text_of(ROOT / "docs" / "adr" / "README.md"))
     assert listed == [path.name for path in ADRS]
     assert [int(path.name[:4]) for path in ADRS] == list(range(1, len(ADRS) + 1))
-
-
-def test_decisions_have_their_parts() -> None:
     for path in ADRS:
         text = text_of(path)
         assert text.startswith(f"# {path.name[:4]}: ")
-        parts = re.findall(r"^## (.+)$", text, re.MULTILINE)
-        assert parts == ["Context", "Decision", "Consequences"], path.name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], path.name
 
 
 # --- the site ---------------------------------------------------------------------------------------------------------

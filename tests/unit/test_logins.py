@@ -107,9 +107,6 @@ async def test_a_configuration_that_nobody_named_stops_nobody(tmp_path: Path, mo
     assert [entry["event"] for entry in logs] == ["no registry logins"]
     with pytest.raises(LoginError):
         await logins.login("host")
-
-
-async def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
     with pytest.raises(ConfigError, match=r"cannot be read \(IsADirectoryError\)"):
         DockerConfigLogins(str(tmp_path)).check()
@@ -189,19 +186,13 @@ async def test_the_first_source_wins() -> None:
     assert [await sources.login(name) for name in ("one", "two", "three")] == [LOGIN, other, None]
 
 
-def test_a_login_shows_itself_to_nobody() -> None:
+def test_a_login_shows_itself_to_the_engine_and_to_nobody_else() -> None:
     login = RegistryLogin(username="user", password=PASSWORD, identitytoken="identity", registrytoken="registry")
     shown = f"{login!r} {login} {pretty_repr(login)}"
     assert not any(secret in shown for secret in (PASSWORD, "identity", "registry"))
-
-
-def test_what_the_engine_is_sent() -> None:
     sent = json.loads(base64.urlsafe_b64decode(LOGIN.header("host:5000")))
     assert sent == {"username": "user", "password": PASSWORD, "serveraddress": "host:5000"}
-
-
-def test_what_a_registry_says_is_told_without_the_login() -> None:
-    said = f"denied: Basic {AUTH} {PASSWORD}"
+    said = f"denied: Basic {AUTH} {PASSWORD}"  # by a registry
     assert LOGIN.hidden_in(said) == "denied: Basic *** ***"
     assert RegistryLogin().hidden_in(said) == said
 
