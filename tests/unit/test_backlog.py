@@ -16,22 +16,22 @@ from tests.support.events import TOKEN, started, submitted
 async def test_queues_come_in_turn_and_once() -> None:
     backlog = Backlog()
     for token in ("a", "b", "a", "c", "b"):
-        await backlog.add(token)
+        backlog.add(token)
     assert [await backlog.take() for _ in range(3)] == ["a", "b", "c"]
     assert len(backlog) == 0
 
 
 async def test_a_queue_that_is_taken_comes_back_after_its_release() -> None:
     backlog = Backlog()
-    await backlog.add("a")
+    backlog.add("a")
     assert await backlog.take() == "a"
-    await backlog.add("a")
+    backlog.add("a")
     assert len(backlog) == 0, "one slot a queue"
-    await backlog.add("b")
-    await backlog.release("a", again=False)
+    backlog.add("b")
+    backlog.release("a", again=False)
     assert [await backlog.take(), await backlog.take()] == ["b", "a"]
-    await backlog.release("a", again=False)
-    await backlog.release("b", again=True)
+    backlog.release("a", again=False)
+    backlog.release("b", again=True)
     assert await backlog.take() == "b"
     assert len(backlog) == 0
 
@@ -39,8 +39,8 @@ async def test_a_queue_that_is_taken_comes_back_after_its_release() -> None:
 async def test_whoever_waits_is_woken() -> None:
     backlog = Backlog()
     taking = [asyncio.create_task(backlog.take()) for _ in range(2)]
-    await backlog.add("a")
-    await backlog.add("b")
+    backlog.add("a")
+    backlog.add("b")
     assert sorted(await asyncio.gather(*taking)) == ["a", "b"]
 
 

@@ -8,8 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stint_runner.inputs.secretfile import render
-from stint_runner.output.redact import LONGEST, Needles, Redactor
-from stint_runner.output.spellings import spellings
+from stint_runner.output.redact import LONGEST, Needles, Redactor, spellings
 
 Span = tuple[int, int]
 

@@ -48,11 +48,11 @@ from stint_runner.watchdog.guard import WATCHDOG, Guard, guarded
 log = structlog.get_logger()
 
 CLEAN_UP: Final = 15.0
-"""Seconds beyond the kill grace that jobs may take to end once the drain's bound is over."""
+"""Seconds beyond the kill grace that killed jobs may take to end after the drain."""
 
 
 NAME_PAUSE: Final = 0.5
-"""Seconds between two looks whether another runner of this name has ended."""
+"""Seconds between two checks whether another runner of this name has ended."""
 
 MakeEngine = Callable[[RunnerSettings, Vault, AppRoleSession], Engine]
 
@@ -97,9 +97,9 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
 
 
 async def _abandon_once_closed(broker: Broker) -> None:
-    """Leave the jobs to whoever adopts them: without NATS nothing that is known of them could be recorded.
+    """Exit without draining once the connection to NATS is closed for good: nothing could be recorded any more.
 
-    A runner that is started again at once adopts them. Draining would use up the time for that.
+    A runner that is started again at once adopts the jobs. Draining would use up the time for that.
     """
     await broker.closed.wait()
     try:
@@ -175,7 +175,7 @@ async def _work(
 
 
 def _background(runner: Runner, broker: Broker, worker: Worker, leftovers: Leftovers) -> Background:
-    """What a runner does beside its jobs."""
+    """What a runner does besides its jobs."""
     settings, engine = runner.settings, runner.engine
 
     def announcing() -> Awaitable[None]:
@@ -193,7 +193,7 @@ def _background(runner: Runner, broker: Broker, worker: Worker, leftovers: Lefto
 
 
 async def _deadlines(settings: RunnerSettings) -> Deadlines:
-    """The runner's own, once no other process of its name has them."""
+    """The runner's deadlines, once no other process of its name uses them."""
     deadlines = Deadlines(state_folder(settings.state_dir, settings.runner_id))
     said = False
     try:
@@ -210,7 +210,7 @@ async def _deadlines(settings: RunnerSettings) -> Deadlines:
 async def _drain(
     settings: RunnerSettings, worker: Worker, dispatcher: Dispatcher, working: "asyncio.Task[None]"
 ) -> None:
-    """Let the running jobs continue up to the bound, then kill them, and leave nothing behind."""
+    """Let the running jobs continue for `STINT_DRAIN` seconds, then kill them, and wait for their clean-up."""
     log.info("draining", jobs=worker.busy)
     worker.drain()
     _, running = await asyncio.wait({working}, timeout=settings.drain)

@@ -1,4 +1,4 @@
-"""What only Linux tells or does: clocks, processes, and memory that goes back to it."""
+"""What depends on Linux: clocks, processes, and the return of memory to the system."""
 
 import ctypes
 import os
@@ -14,16 +14,16 @@ _START_TIME: Final = 19
 _MMAP_THRESHOLD: Final = -3
 """`M_MMAP_THRESHOLD` of mallopt(3)."""
 LARGE: Final = 256 * 1024
-"""Bytes from which on memory goes back to the system at once."""
+"""Bytes from which on a block is returned at once."""
 
 
 def boot_time() -> float:
-    """Seconds since the machine started, its sleep included: the same for all processes, and after their restarts."""
+    """Seconds since the machine started, including its sleep: the same for all processes, and after their restarts."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot_id() -> str:
-    """Tells one start of the machine from the next; "" where the kernel does not say."""
+    """Identifies this start of the machine; "" if the kernel does not tell."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -31,7 +31,7 @@ def boot_id() -> str:
 
 
 def incarnation(pid: int) -> str:
-    """A name for a process that no later one of the same id has: in a container ids come again after a restart.
+    """A name for a process that no later process has: in a container the same ids return after a restart.
 
     Raises:
         ProcessLookupError: there is no such process.
@@ -65,7 +65,7 @@ def _is_of(pid: int, container_id: str) -> bool:
 
 
 def _kill(pid: int, container_id: str) -> bool:
-    """Through a handle, and looked at again with it in hand: a process id may be another's by now."""
+    """Check again with a handle on the process: by now the id may be another's."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:
@@ -82,9 +82,9 @@ def _kill(pid: int, container_id: str) -> bool:
 
 
 def return_large_memory() -> None:
-    """Let this process shrink again when a payload is let go of. Does nothing where the C library is not glibc.
+    """Return the memory of payloads to the system when they are freed. Does nothing if the C library is not glibc.
 
-    Otherwise glibc would, once it has seen one large block given back, keep such blocks for later.
+    By default glibc keeps large blocks after the first one has been freed.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, LARGE)

@@ -17,7 +17,7 @@ class Readiness:
     """What `/readyz` says.
 
     Attributes:
-        parts: each says why it does not work, "" if it does; empty until the runner takes jobs.
+        parts: each says why it does not work, "" if it does.
     """
 
     broker: Broker

@@ -1,4 +1,4 @@
-"""What a runner works with. Its composition root builds one; everything else is handed it."""
+"""A runner's settings and ports. The composition root makes one, and passes it to everything else."""
 
 import secrets
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Runner:
 
     Attributes:
         deadlines: until when its jobs may run, for the watchdog.
-        limits: what jobs get and may ask for, their network too.
-        memory: what payloads and content of all jobs may take while their containers are made.
+        limits: what jobs get and may ask for, including their network.
+        memory: for payloads and content of all jobs while their containers are prepared.
     """
 
     settings: RunnerSettings

@@ -28,17 +28,17 @@ from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.linux import boot_time
 from stint_runner.retry import retry
 from stint_runner.runner import Runner
-from stint_runner.watchdog.deadlines import Noted
+from stint_runner.watchdog.deadlines import StoredDeadline
 
 log = structlog.get_logger()
 
 ENGINE_PATIENCE: Final = 20.0
-"""Seconds that a starting runner waits for its engine. Without it nothing is adopted."""
+"""Seconds that a starting runner waits for its engine to list containers whose deadlines are missing."""
 
 
 @dataclass(frozen=True)
 class _NoDelivery:
-    """Stands for a delivery that is another's by now, where the queue waits all the same."""
+    """Replaces a delivery that this runner has lost, if the queue waits for this runner."""
 
     ack_subject: str = ""
     origin: str = ""
@@ -59,7 +59,7 @@ class _NoDelivery:
 
 
 class Adoption:
-    """Looks through what an earlier process of this runner left. `run` once, before anything is pulled.
+    """Finds the jobs that an earlier process of this runner left. `run` once, before anything is pulled.
 
     Attributes:
         adopted: the jobs adopted so far, each under its lease already. Whoever cancels `run` still has to await them.
@@ -71,9 +71,9 @@ class Adoption:
         self._dispatcher = dispatcher
 
     async def run(self) -> None:
-        """Adopt what can be adopted. All other jobs are cleaned up, or left to their receivers.
+        """Adopt the jobs whose leases can be renewed, and clean up after the others.
 
-        Those with a deadline on disk come first, side by side, for their leases are running: no engine is asked before.
+        Jobs with a deadline on disk come first, concurrently and without the engine, because their leases are running.
         """
         noted = {found.deadline.job_id: found for found in self._runner.deadlines.all()}
         await asyncio.gather(*(self._look_at(job_id, found) for job_id, found in noted.items()))
@@ -81,7 +81,7 @@ class Adoption:
         await asyncio.gather(*(self._look_at(job_id, marked[job_id]) for job_id in marked.keys() - noted.keys()))
 
     async def _marked(self) -> Mapping[str, ContainerInfo]:
-        """This runner's containers by job."""
+        """This runner's containers, by job."""
         try:
             found = await retry(self._containers, on=EngineError, within=ENGINE_PATIENCE)
         except EngineError as error:
@@ -92,17 +92,17 @@ class Adoption:
     async def _containers(self, **labels: str) -> Sequence[ContainerInfo]:
         return await self._runner.engine.find({LABEL_RUNNER: self._runner.id} | labels)
 
-    async def _look_at(self, job_id: str, found: Noted | ContainerInfo) -> None:
-        """What fails for one job touches no other; its watchdog ends it."""
+    async def _look_at(self, job_id: str, found: StoredDeadline | ContainerInfo) -> None:
+        """A failure affects no other job; the watchdog ends this one."""
         with structlog.contextvars.bound_contextvars(job=job_id):
             try:
                 await self._decide(job_id, found)
             except Exception:
                 log.exception("job not adopted")
 
-    async def _decide(self, job_id: str, found: Noted | ContainerInfo) -> None:
+    async def _decide(self, job_id: str, found: StoredDeadline | ContainerInfo) -> None:
         job = await retry(lambda: self._runner.log.load(job_id))
-        if job is not None and job.state is State.QUEUED:  # by a replica that may lag behind its start
+        if job is not None and job.state is State.QUEUED:  # perhaps read from a replica that lags behind
             job = await retry(lambda: self._runner.log.load(job_id, at_least=sys.maxsize))
         if job is None:
             return  # of another Stint on this engine
@@ -113,16 +113,16 @@ class Adoption:
         if ours and (delivery or self._runner.holds(job)):
             self._adopt(job, delivery, asked, found)
             return
-        if delivery:  # it had been received and not claimed: nobody else need wait for its lease to end
+        if delivery:  # it was received and not claimed: give it back before its lease ends
             with contextlib.suppress(LeaseLostError):
                 await retry(delivery.give_back)
         if ours:
             log.warning("job not adopted: its lease is over")
         self._dispatcher.clean_up(self._clear(job))
 
-    async def _reclaim(self, job: Job, found: Noted | ContainerInfo, asked: float) -> Delivery | None:
-        """Its delivery, leased anew, if it is not another's by now."""
-        if isinstance(found, Noted):
+    async def _reclaim(self, job: Job, found: StoredDeadline | ContainerInfo, asked: float) -> Delivery | None:
+        """Renew its delivery; None if another runner may have it by now."""
+        if isinstance(found, StoredDeadline):
             ack, origin = found.deadline.ack_subject, found.deadline.origin
             if found.due - server_margin(found.deadline.seconds) < asked:
                 return None
@@ -132,9 +132,9 @@ class Adoption:
             return None
         return await retry(lambda: self._runner.queues.reclaim(job.token, ack, origin))
 
-    def _adopt(self, job: Job, delivery: Delivery | None, asked: float, found: Noted | ContainerInfo) -> None:
-        """Keep the lease from now on, and run the job to its end under it."""
-        noted = found.deadline if isinstance(found, Noted) else None
+    def _adopt(self, job: Job, delivery: Delivery | None, asked: float, found: StoredDeadline | ContainerInfo) -> None:
+        """Hold the lease from now on, and run the job to its end."""
+        noted = found.deadline if isinstance(found, StoredDeadline) else None
         lease = Lease(
             delivery or (_NoDelivery(noted.ack_subject, noted.origin, noted.seconds) if noted else _NoDelivery()),
             takeover=self._runner.settings.takeover,

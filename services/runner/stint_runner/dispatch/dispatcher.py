@@ -1,4 +1,4 @@
-"""What a runner does with its deliveries, any number at a time."""
+"""Processes a runner's deliveries, any number at a time."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from stint.core.events import Rejected
 from stint.core.subjects import EventAddress, parse_event_subject, queue_name
 from stint.ports import Delivery
 from stint_runner.job.run import JobRun
-from stint_runner.job.verdict import carry_out
+from stint_runner.job.verdict import settle
 from stint_runner.lease.lease import Lease
 from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.retry import retry
@@ -81,7 +81,7 @@ class Dispatcher:
                     raise
                 except Exception as error:  # noqa: BLE001 - one job can never take a runner down; it is logged there
                     verdict = await run.give_up(error)
-                await carry_out(verdict, leased.lease)
+                await settle(verdict, leased.lease)
         except LeaseLostError as error:
             log.warning("delivery left to others", error=error.sentence)
         finally:
@@ -90,23 +90,23 @@ class Dispatcher:
                 self.clean_up(run.clean_up())
 
     def drain(self) -> None:
-        """Give back what has not been claimed yet."""
+        """Give back the jobs that have not been claimed yet."""
         for leased in self.jobs.values():
             leased.unwanted.set()
 
     def kill_all(self) -> None:
-        """End all jobs that run here, as a kill would."""
+        """Kill all jobs that run here."""
         for leased in self.jobs.values():
             leased.killed.set()
 
     def clean_up(self, work: Coroutine[Any, Any, object]) -> None:
-        """Do this beside the jobs: no queue and no lease waits for it."""
+        """Do this in the background: no queue and no lease waits for it."""
         task = asyncio.create_task(work)
         self._cleaning.add(task)
         task.add_done_callback(self._cleaning.discard)
 
     async def clean_ups_below(self, number: int) -> None:
-        """Wait until fewer than `number` jobs are being cleaned up after: an engine that hangs gets no more of them."""
+        """Wait until fewer than `number` clean-ups are running: an engine that hangs gets no more of them."""
         while len(self._cleaning) >= number:
             await asyncio.wait(self._cleaning, return_when=asyncio.FIRST_COMPLETED)
 
@@ -115,7 +115,7 @@ class Dispatcher:
         await self.clean_ups_below(1)
 
     async def _reject(self, lease: Lease) -> None:
-        """Record what names no queue or job, outside the view, and get it out of its queue."""
+        """Record a submission whose subject names no queue or job, outside the view, and remove it from WORK."""
         event = self._runner.fact(Rejected, error="The subject names no queue or no job.")
         sequence = lease.delivery.sequence
         await retry(lambda: self._runner.log.record_rejection(sequence, event))

@@ -1,4 +1,4 @@
-"""Finds work and hands it to the dispatcher, as many jobs at a time as there are slots."""
+"""Finds queues with work and passes their jobs to the dispatcher, as many at a time as there are slots."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ import structlog
 from stint.core.errors import BrokerUnavailableError, StintError, UnfitError
 from stint.ports import WorkQueues
 from stint.process.background import Background, BackgroundTask
+from stint.process.waiting import InterruptedByEventError, unless
 from stint_runner.dispatch.backlog import Backlog
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.lease.leased_job import PULL_WAIT
@@ -19,7 +20,7 @@ from stint_runner.linux import boot_time
 log = structlog.get_logger()
 
 RECONCILE: Final = 5.0
-"""Seconds between two looks at what is pending, for hints that were lost; jittered by half."""
+"""Seconds between two listings of pending queues, in case hints were lost; jittered by half."""
 
 PAUSE: Final = 1.0
 """Seconds between two attempts while the broker is unavailable."""
@@ -28,7 +29,7 @@ PAUSE: Final = 1.0
 class Worker:
     """Runs jobs until told to stop.
 
-    A slot is taken before a queue is pulled, so that no delivery waits in a runner that has no room for it.
+    A slot is taken before a queue is pulled, so that no delivery waits in a runner without a free slot.
     """
 
     def __init__(self, queues: WorkQueues, dispatcher: Dispatcher, *, capacity: int) -> None:
@@ -43,7 +44,7 @@ class Worker:
         )
         self._unfit = False
         self.busy = 0
-        """Jobs that run here now."""
+        """Jobs that are processed here now."""
 
     def drain(self) -> None:
         """Take no more jobs; `run` returns when those that are running have ended."""
@@ -55,7 +56,7 @@ class Worker:
         return self._finders.missing()
 
     async def run(self, adopted: Sequence[asyncio.Task[None]] = ()) -> None:
-        """Work until drained; adopted jobs take slots. Cancelling it ends the running jobs' containers."""
+        """Work until drained. Adopted jobs occupy slots. A cancellation stops the running jobs' containers."""
         try:
             async with self._finders.running(), asyncio.TaskGroup() as slots:
                 for number in range(max(self._capacity, len(adopted))):
@@ -81,7 +82,7 @@ class Worker:
                 log.exception("queue not served")
                 again = False  # the next reconcile brings it back
             finally:
-                await self._backlog.release(token, again=again)
+                self._backlog.release(token, again=again)
             await self._dispatcher.clean_ups_below(self._capacity)
 
     async def _finish_adopted(self, adopted: asyncio.Task[None]) -> None:
@@ -94,7 +95,7 @@ class Worker:
             self.busy -= 1
 
     async def _step_back(self, token: str, error: UnfitError) -> None:
-        """Let the others have the job, and keep this slot out of the way for a while."""
+        """Let other runners have the job, and pause this slot for a while."""
         if not self._unfit:
             log.error("this runner cannot run jobs, retrying", error=error.sentence)
         self._unfit = True
@@ -105,19 +106,15 @@ class Worker:
                 await self._draining.wait()
 
     async def _next(self) -> str | None:
-        """The next queue to look at, None once draining."""
-        taking = asyncio.ensure_future(self._backlog.take())
-        draining = asyncio.ensure_future(self._draining.wait())
+        """The next queue to pull, None once draining."""
         try:
-            await asyncio.wait({taking, draining}, return_when=asyncio.FIRST_COMPLETED)
-            return None if self._draining.is_set() or not taking.done() else taking.result()
-        finally:
-            for waiter in (taking, draining):
-                waiter.cancel()
-            await asyncio.gather(taking, draining, return_exceptions=True)
+            token = await unless(self._draining, self._backlog.take())
+        except InterruptedByEventError:
+            return None
+        return None if self._draining.is_set() else token
 
     async def _serve(self, token: str) -> bool:
-        """Process the queue's next job, if it has one for us. Returns whether another look is worth it at once."""
+        """Process the queue's next job, if there is one. Returns whether to pull the queue again at once."""
         pulled_at = boot_time()
         delivery = await self._queues.pull(token, PULL_WAIT)
         if delivery is None:
@@ -130,14 +127,14 @@ class Worker:
         self._unfit = False
         if self._backlog or self._draining.is_set():
             with contextlib.suppress(BrokerUnavailableError):
-                await self._queues.hint(token)  # another runner may have a slot sooner
+                await self._queues.hint(token)  # another runner may have a free slot sooner
         return True
 
     async def _reconcile(self) -> None:
         while True:
             try:
                 for token in await self._queues.pending():
-                    await self._backlog.add(token)
+                    self._backlog.add(token)
             except BrokerUnavailableError:
                 await asyncio.sleep(PAUSE)
                 continue
@@ -150,5 +147,5 @@ class Worker:
             with contextlib.suppress(BrokerUnavailableError):
                 async with self._queues.hints() as hints:
                     async for token in hints:
-                        await self._backlog.add(token)
+                        self._backlog.add(token)
             await asyncio.sleep(PAUSE)

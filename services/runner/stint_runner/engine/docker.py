@@ -29,7 +29,7 @@ from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, Exit,
 from stint_runner.registry.logins import FirstOf, LoginSource
 
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
-"""Docker answers these where a path leads nowhere, 500 where it leads through a file."""
+"""Docker's answers if a path does not exist; 500 if it leads through a file."""
 _NOT_RUNNING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
@@ -42,7 +42,7 @@ class DockerEngine(Engine):
         ssl_context: for `tcp://` with TLS, and `https://`.
         api_version: of the engine's API, such as `1.43`; "" asks the engine.
         logins: for image registries.
-        pull_patience: seconds for which a pull is tried again.
+        pull_patience: seconds for which a pull is retried.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class DockerEngine(Engine):
             return exited
 
     async def stop(self, container_id: str, grace: float) -> bool:
-        """A process that exits within the milliseconds before the signal counts as signalled."""
+        """A process that exits in the milliseconds before the signal counts as signalled."""
         seconds = wire.stop_seconds(grace)
         container = self._container(container_id)
         running = False
@@ -202,7 +202,7 @@ class DockerEngine(Engine):
             return str((await self._client().system.info()).get("ID") or "")
 
     async def close(self) -> None:
-        """The next call would connect again."""
+        """A further call would connect again."""
         docker, self._docker = self._docker, None
         if docker is not None:
             await docker.close()

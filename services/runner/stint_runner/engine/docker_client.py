@@ -17,19 +17,19 @@ from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 
 SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
-"""For what the engine answers in a second (a start: 0.13 s), with room for a loaded machine."""
+"""For calls that take up to a second (a start: 0.13 s), with a margin for a loaded machine."""
 ARCHIVE: Final = aiohttp.ClientTimeout(total=600, sock_connect=10)
 """For up to 1 GiB of content."""
 ENDLESS: Final = aiohttp.ClientTimeout(sock_connect=10)
 PULL: Final = aiohttp.ClientTimeout(sock_connect=10, sock_read=120)
-"""No word of progress for two minutes counts as a time-out."""
+"""Two minutes without progress count as a time-out."""
 STEP: Final = 64 * 1024
 """Bytes read or sent at a time."""
 
 KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
-"""Seconds of silence, then seconds between tries, and how many: without answer the peer is gone."""
+"""Seconds of silence, seconds between probes, and their number: a peer that answers none is gone."""
 UNHEARD: Final = 30_000
-"""Milliseconds after which the same goes for what was sent and not acknowledged."""
+"""Milliseconds after which a peer that does not acknowledge what was sent is gone, too."""
 
 _SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
 _STOP_MARGIN: Final = 30.0
@@ -39,12 +39,12 @@ _NO_CONNECTION: Final = 900
 _UNAVAILABLE: Final = frozenset(
     {_NO_CONNECTION, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
-"""500 is not among them: it is Docker's answer to much that a job gets wrong, such as a working directory that is a
-file, or content that puts a file where a folder is."""
+"""500 is not among them: Docker answers it to many faults of a job, such as a working directory that is a file, or
+content that puts a file where a folder is."""
 
 
 def check_host(host: str) -> None:
-    """Refuse an engine's address that this client cannot use.
+    """Refuse the address of an engine that this client cannot use.
 
     Raises:
         ConfigError: an unknown scheme.
@@ -54,10 +54,10 @@ def check_host(host: str) -> None:
 
 
 def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLContext | None:
-    """TLS to an engine on the network if one of the two is given, as Docker's client library reads its settings.
+    """TLS to an engine on the network, if one of the two is given; the files are those of Docker's client.
 
-    Unlike that library this one always verifies the engine: its certificate must be `ca.pem`'s, for the address in
-    DOCKER_HOST.
+    Unlike that client, this one always verifies the engine: `ca.pem` must have signed its certificate, for the address
+    in DOCKER_HOST.
 
     Args:
         host: DOCKER_HOST.
@@ -65,7 +65,7 @@ def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLC
         verify: whether DOCKER_TLS_VERIFY is set.
 
     Raises:
-        ConfigError: a file is missing or is something else.
+        ConfigError: a file is missing or unusable.
     """
     if not host.startswith(("tcp://", "https://")) or not (cert_path or verify):
         return None
@@ -83,7 +83,7 @@ def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLC
 
 
 def stop_limits(grace: float) -> aiohttp.ClientTimeout:
-    """For a stop, which the engine answers when the container has exited."""
+    """For a stop: the engine answers once the container has exited."""
     return aiohttp.ClientTimeout(total=grace + _STOP_MARGIN, sock_connect=10)
 
 
@@ -119,7 +119,7 @@ class DockerClient(Docker):
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.StreamReader]:
-        """The raw body of an answer, where aiodocker would decode it, keep it all, or take a broken one for complete.
+        """The raw body of an answer. aiodocker would decode it, keep it whole, or take a broken one for complete.
 
         Raises:
             aiodocker.DockerError: the engine refused.
@@ -149,10 +149,10 @@ def _kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
 
 @contextmanager
 def engine_errors(*, done: Collection[int] = (), missing: type[EngineError] = EngineError) -> Iterator[None]:
-    """Map what aiodocker and its connection raise.
+    """Map the errors of aiodocker and its connection.
 
     Args:
-        done: statuses that say that there is nothing left to do.
+        done: statuses that mean that nothing is left to do.
         missing: the class for 404.
 
     Raises:

@@ -22,7 +22,7 @@ _STAYS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
 class _PullError(Exception):
-    """One attempt at a pull failed; the text is the engine's, without any login in it."""
+    """One attempt at a pull failed; the text is the engine's, without the login."""
 
 
 class DockerImages:
@@ -30,8 +30,8 @@ class DockerImages:
 
     Args:
         client: the connection.
-        logins: for registries; the engine itself has none.
-        patience: seconds for which a pull is tried again.
+        logins: for registries.
+        patience: seconds for which a pull is retried.
     """
 
     def __init__(self, client: Callable[[], DockerClient], logins: LoginSource, patience: float) -> None:
@@ -40,7 +40,7 @@ class DockerImages:
         self._patience = patience
 
     async def ensure(self, image: str, *, always: bool) -> ImageUse:
-        """See `Engine.ensure_image`. Returns what is known about the image by now."""
+        """See `Engine.ensure_image`."""
         reference = parse_reference(image)
         found = await self._id(str(reference))
         if found and not always:
@@ -106,7 +106,7 @@ class DockerImages:
             raise ImageError(all_attempts_failed(errors, *remarks)) from None
 
     async def _login(self, registry: str) -> tuple[RegistryLogin | None, list[str]]:
-        """The login, and what there is to say about it should the pull fail: many images need none."""
+        """The login, and remarks on it for the error of a pull that fails: many images need no login."""
         try:
             return await self._logins.login(registry), []
         except LoginError as error:
@@ -114,7 +114,7 @@ class DockerImages:
             return None, [f"Pulled without a login: {error.sentence}"]
 
     async def _attempt(self, reference: Reference, login: RegistryLogin | None, errors: list[str]) -> None:
-        """One attempt. What went wrong is appended to `errors` and raised."""
+        """Pull once. An error is appended to `errors` and raised."""
         try:
             await self._pull_once(reference, login)
         except EngineUnavailableError:
@@ -124,6 +124,7 @@ class DockerImages:
             raise _PullError(errors[-1]) from None
 
     async def _pull_once(self, reference: Reference, login: RegistryLogin | None) -> None:
+        """Aiodocker's own pull takes a connection that breaks for the end."""
         parameters = {"fromImage": reference.pull_name, "tag": reference.pull_tag}
         headers = {"X-Registry-Auth": login.header(reference.registry)} if login else {}
         with engine_errors():

@@ -1,4 +1,4 @@
-"""Between Stint's words and Docker's: conversion only, no input or output."""
+"""Translates between Stint's terms and Docker's: no input or output."""
 
 import io
 import json
@@ -73,9 +73,9 @@ def create_config(spec: ContainerSpec) -> dict[str, Any]:
 
 
 def frozen_config(spec: ContainerSpec, *, image_id: str, model: str) -> dict[str, Any]:
-    """The body that creates a container with the files of another, `model`, which were made the image `image_id`.
+    """The body that creates a container from the image `image_id`, which was made of the container `model`.
 
-    The files of the model's anonymous volumes are not in that image: the new container takes the volumes themselves.
+    Files in the model's anonymous volumes are not in that image: the new container takes over the volumes.
     """
     config = create_config(spec)
     host = {**config["HostConfig"], "VolumesFrom": [model]}
@@ -124,7 +124,7 @@ def frozen_images(labels: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _labels(labels: Mapping[str, str]) -> list[str]:
-    """As the engine's filters have them: a name alone is the label with any value."""
+    """As the engine's filters write them: a name alone matches any value."""
     return [f"{name}={value}" if value else name for name, value in labels.items()]
 
 
@@ -137,7 +137,7 @@ def container_info(container_id: str, labels: Mapping[str, str] | None, state: s
 
 
 def figures(info: Mapping[str, Any]) -> dict[str, str | int]:
-    """The part of `GET /info` that the port promises; what an engine leaves out is missing here too."""
+    """The part of `GET /info` that the port promises, as far as the engine tells it."""
     return {ours: info[theirs] for ours, theirs in _FIGURES.items() if theirs in info}
 
 
@@ -148,13 +148,13 @@ def exit_of(waited: Mapping[str, Any], inspected: Mapping[str, Any]) -> Exit:
 
 
 def may_be_oom(exited: Exit, inspected: Mapping[str, Any]) -> bool:
-    """Whether the kernel may have killed it for its memory although the engine does not say so."""
+    """Whether it may have run out of memory although the engine does not say so."""
     limited = bool(inspected["HostConfig"].get("Memory"))
     return limited and exited.code == _SIGKILLED and not exited.oom_killed
 
 
 def oom_filter(container_id: str, inspected: Mapping[str, Any]) -> dict[str, str]:
-    """For `GET /events`: of an ended container, up to `OOM_DELAY` seconds after its end, by the engine's clock."""
+    """The query of `GET /events` for memory kills of a container, up to `OOM_DELAY` seconds after its end."""
     state = inspected["State"]
     start, end = (parse_time(state[name]).timestamp() for name in ("StartedAt", "FinishedAt"))
     filters = {"container": [container_id], "event": ["oom"]}
@@ -162,7 +162,7 @@ def oom_filter(container_id: str, inspected: Mapping[str, Any]) -> dict[str, str
 
 
 def pull_error(line: bytes) -> str:
-    """The error in a line of a pull's progress, "" if it has none."""
+    """The error in a line of a pull's progress, "" if there is none."""
     try:
         progress = json.loads(line)
     except ValueError:

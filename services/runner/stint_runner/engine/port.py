@@ -12,7 +12,7 @@ USER_ID: Final = 2001
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A container to create, in Stint's own words; `stint_runner.engine.docker` turns it into Docker's.
+    """A container to create, in Stint's terms; `stint_runner.engine.docker_wire` translates it for Docker.
 
     Attributes:
         image: as the payload named it.
@@ -20,11 +20,11 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         working_directory: replaces the image's where not "".
         env: `NAME=value`, the last of a name wins.
         tty: a terminal, and one output stream.
-        labels: how the container is found again.
+        labels: by which the container is found.
         network: the engine's network mode.
         binds: host path to container path, mounted read-only.
         hardened: no new privileges, no capabilities.
-        limits: of time and of memory, and how many processes. Its time-out is not the engine's to keep.
+        limits: of memory, processors and processes. The engine does not enforce the time-out.
         read_only: the root file system cannot be written to.
     """
 
@@ -43,14 +43,14 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputPiece(msgspec.Struct, frozen=True):
-    """Bytes as the container wrote them; `stream` is `stdout`, `stderr`, or `tty`."""
+    """Bytes that the container wrote; `stream` is `stdout`, `stderr`, or `tty`."""
 
     stream: str
     data: bytes
 
 
 class Exit(msgspec.Struct, frozen=True):
-    """How a container ended: its exit status, and whether the engine saw it run out of memory."""
+    """How a container ended: its exit status, and whether it ran out of memory."""
 
     code: int
     oom_killed: bool = False
@@ -70,7 +70,7 @@ class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         image_id: the engine's.
-        name: the reference by which it was had, as the engine lists it.
+        name: the reference by which it was pulled or found, as the engine lists it.
         is_new: the engine did not have this image before: it was pulled just now.
         is_new_name: the name did not mean this image before.
     """
@@ -88,15 +88,15 @@ class Engine(Protocol):
     `attach`, `start`, `wait` while the output is read, `remove`. `stop`, `kill` and `remove` may come at any moment,
     twice, and on a container that has exited or is gone: they then do nothing.
 
-    Everything raises `EngineUnavailableError` when the engine cannot be reached or a gateway before it says so (502 to
-    504), and `EngineError` with the engine's own words when it refuses: Docker answers 500 to faults of the job itself.
+    Every method raises `EngineUnavailableError` if the engine cannot be reached or a gateway before it answers 502 to
+    504, and `EngineError` with the engine's words if it refuses: Docker answers 500 to faults of the job itself.
     """
 
     async def ensure_image(self, image: str, *, always: bool) -> None:
-        """Make sure that the image is there; pull it if it is not, or always.
+        """Make sure that the image is there: pull it if it is missing, or always.
 
         Raises:
-            ImageError: it cannot be had. Says what was tried; "not found" fails at once, time-outs are retried 25 s.
+            ImageError: it cannot be pulled. Lists the attempts; "not found" is final, time-outs are retried for 25 s.
         """
         ...
 
@@ -119,9 +119,8 @@ class Engine(Protocol):
     async def create(self, spec: ContainerSpec) -> str:
         """Create a container, returns its id. It runs as 2001:2001 and does not start yet.
 
-        An image that was removed since `ensure_image` is had again.
-
-        If this call is cancelled, a container that the engine made all the same can be found by its labels.
+        An image that was removed since `ensure_image` is pulled again. If this call is cancelled, the engine may create
+        the container all the same: it can be found by its labels.
 
         Raises:
             ImageError: the image is not there.
@@ -129,41 +128,40 @@ class Engine(Protocol):
         ...
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:
-        """A regular file of at most 1 MiB out of a created container, None if there is none such."""
+        """Read a regular file of at most 1 MiB from a created container; None if there is no such file."""
         ...
 
     async def put_archive(self, container_id: str, archive: bytes) -> None:
-        """Unpack a tar, plain or gzipped, over `/` of a created container, owners and modes as in the archive."""
+        """Unpack a tar, plain or gzipped, at `/` of a created container, with the archive's owners and modes."""
         ...
 
     async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
-        """Put a container as `spec` says, with the files of a created one, in that one's place; returns its id.
+        """Replace a created container by one with the same files and `spec`; returns its id.
 
-        For a read-only root, into which nothing can be put any more. If this call fails or is cancelled, whatever it
-        made can be found by the labels: containers, and what `discard` removes.
+        For a read-only root, into which files cannot be put. If this call fails or is cancelled, what it created can
+        be found by the labels: containers, and what `discard` removes.
         """
         ...
 
     async def discard(self, labels: Mapping[str, str]) -> None:
-        """Remove what `freeze` needed beside the containers with these labels, once they are gone. Safe to repeat."""
+        """Remove what `freeze` created besides containers with these labels, once they are gone. Safe to repeat."""
         ...
 
     async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:
         """The output of a container that is not started yet: all of it, as it comes, until it has exited.
 
-        Whoever does not read it holds the container up; whoever closes it lets the container go. `tty` is as in the
-        container's spec.
+        A container whose output is not read blocks, until this is closed. `tty` is as in the container's spec.
         """
         ...
 
     async def start(self, container_id: str) -> None:
-        """Start it. If this raises `EngineUnavailableError` it may have been started, or will be in a moment."""
+        """Start it. If this raises `EngineUnavailableError`, it may have been started, or be started in a moment."""
         ...
 
     def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
         """The output of a started container from its beginning, as it comes, until it has exited.
 
-        It comes out of the engine's log: reading slowly does not slow the container down.
+        It is read from the engine's log: reading slowly does not slow the container down.
 
         Raises:
             LogRotatedError: at its end, if the log may not have kept all of it.
@@ -190,7 +188,7 @@ class Engine(Protocol):
         ...
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
-        """All containers, running or not, with these labels; "" as a value is any."""
+        """List all containers, running or not, with these labels; the value "" matches any."""
         ...
 
     async def info(self) -> Mapping[str, str | int]:
@@ -206,5 +204,5 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         ...

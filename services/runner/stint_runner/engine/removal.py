@@ -1,4 +1,4 @@
-"""The end of a job's containers, by whoever comes to it: its own runner, another on the same engine, the watchdog."""
+"""Removes a job's containers: for its runner, for another runner on the same engine, and for the watchdog."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ from stint_runner.retry import retry
 log = structlog.get_logger()
 
 CLEAN_UP: Final = 30.0
-"""Seconds that each step of a clean-up is tried for."""
+"""Seconds for which each step of a clean-up is retried."""
 
 
 async def cleared(engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP) -> bool:
@@ -26,10 +26,10 @@ async def cleared(engine: Engine, job_id: str, *, image: bool = False, within: f
 
 
 async def remove_containers(engine: Engine, job_id: str, *, image: bool = False) -> int:
-    """Remove whatever containers a job has on this engine; returns how many there were.
+    """Remove all containers of a job from this engine; returns how many there were.
 
-    The image beside read-only ones goes before them, so that as long as it is there a container tells of it. With
-    `image` it is looked for in any case.
+    The image of a read-only container is removed before it: while the image exists, a container shows that it does.
+    With `image` it is looked for in any case.
     """
     labels = {LABEL_JOB: job_id}
     found = await engine.find(labels)

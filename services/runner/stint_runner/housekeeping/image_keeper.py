@@ -1,4 +1,4 @@
-"""Removes images that runners pulled and that no job has used for a while; never anybody else's."""
+"""Removes images that runners pulled and that no job has used for a while, and no others."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,16 +19,15 @@ INTERVAL: Final = 3600.0
 FORGOTTEN_AFTER: Final = 30 * 24 * 3600.0
 """Seconds beyond the retention after which the records of an engine that is gone are dropped."""
 _TRIES: Final = 5
-"""How often a record is written again when another runner changed it at the same time."""
+"""Attempts to write a record that other runners change at the same time."""
 _BROKER: Final = (BrokerUnavailableError, BrokerRefusedError)
 
 
 class ImageKeeper:
     """Keeps records of pulled images in NATS, where all runners of an engine find them.
 
-    Only an image that the engine did not have before the pull gets a record, and only an image with a record is ever
-    removed. An image that is in use, or to which somebody else gave a name, stays. For an engine without an id
-    nothing is recorded or removed.
+    An image gets a record only if the engine did not have it before the pull, and only images with a record are
+    removed. An image that is in use, or that somebody else named, stays. For an engine without an id nothing is done.
 
     Args:
         records: where.
@@ -48,7 +47,7 @@ class ImageKeeper:
         self._untold: list[ImageUse] = []
 
     async def used(self, use: ImageUse) -> None:
-        """A job is about to use an image. Never fails: what NATS does not take now is told with the next sweep."""
+        """Record that a job will use an image. Never fails: what NATS refuses is recorded with the next sweep."""
         try:
             await self._note(use)
         except (*_BROKER, EngineError) as error:
@@ -56,12 +55,12 @@ class ImageKeeper:
             self._untold.append(use)
 
     async def run(self) -> None:
-        """Sweep again and again, until cancelled."""
+        """Sweep until cancelled."""
         pause = min(INTERVAL, self._retention / 4)
-        await repeat(self.sweep, lambda: pause, failed="images not looked through")
+        await repeat(self.sweep, lambda: pause, failed="sweep for unused images failed")
 
     async def sweep(self) -> list[str]:
-        """Remove what has not been used for long enough; returns the ids of what was removed.
+        """Remove images that were not used for long enough; returns their ids.
 
         Raises:
             EngineError: the engine does not answer.

@@ -1,4 +1,4 @@
-"""Containers of jobs that are over, whoever left them on this engine."""
+"""Removes containers of jobs that are over from this engine, whichever runner left them."""
 
 from typing import Final
 
@@ -13,22 +13,22 @@ from stint_runner.runner import Runner
 log = structlog.get_logger()
 
 INTERVAL: Final = 30.0
-"""Seconds between two looks, more or less."""
+"""Seconds between two sweeps."""
 
 
 class Leftovers:
-    """Removes them, beside the jobs that run."""
+    """The sweep."""
 
     def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
         self._runner = runner
         self._dispatcher = dispatcher
 
     async def run(self) -> None:
-        """Look now and then until cancelled, through any outage."""
+        """Sweep until cancelled, through any outage."""
         await repeat(self.remove, lambda: INTERVAL, failed="sweep for leftover containers failed")
 
     async def remove(self) -> None:
-        """Look once. What belongs to no job of this log is another Stint's."""
+        """Sweep once. A container of a job that is not in this log belongs to another Stint."""
         found = await self._runner.engine.find({LABEL_JOB: ""})
         processed = {address.job_id for address in self._dispatcher.jobs}
         for job_id in {container.labels[LABEL_JOB] for container in found} - processed:

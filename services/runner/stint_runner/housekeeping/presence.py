@@ -1,4 +1,4 @@
-"""Says in the KV bucket `runners` who is alive, and what its engine has."""
+"""Announces the runner and its engine's figures in the KV bucket `runners`."""
 
 import asyncio
 import json
@@ -17,9 +17,9 @@ from stint_runner.engine.port import Engine
 log = structlog.get_logger()
 
 INTERVAL: Final = 10.0
-"""Seconds between two signs of life."""
+"""Seconds between two announcements."""
 TIME_TO_LIVE: Final = 30
-"""Seconds after which a silent runner is not listed any more."""
+"""Seconds after which a silent runner is no longer listed."""
 
 
 async def announce(broker: Broker, engine: Engine, worker: Worker, *, runner: str, capacity: int) -> None:

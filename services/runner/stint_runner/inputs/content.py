@@ -1,4 +1,4 @@
-"""The submission's `content` field: a gzipped tar in base64, and the YAML documents that images and content carry."""
+"""The payload's `content` field, a gzipped tar in base64, and the YAML documents in content and images."""
 
 import base64
 import binascii
@@ -25,11 +25,11 @@ MAX_DOCUMENT: Final = 2**20
 _DOCUMENT_NAMES: Final = frozenset({"gostint.yml", "./gostint.yml"})
 _STEP: Final = 64 * 1024
 _TAR_ERRORS: Final = (tarfile.TarError, ValueError, OverflowError, IndexError)
-"""What tarfile was seen to raise on mutilated headers."""
+"""What tarfile raises on mutilated headers."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What counts of `gostint.yml` (both fields) and `/gostint_image.yml` (only `secret_refs`)."""
+    """The fields of `gostint.yml`, and of `/gostint_image.yml`, of which only `secret_refs` counts."""
 
     container_image: str | None = None
     secret_refs: tuple[str, ...] | None = None
@@ -39,7 +39,7 @@ class Content(msgspec.Struct, frozen=True):
     """Content that was checked.
 
     Attributes:
-        archive: the gzipped tar as it was submitted, which `Engine.put_archive` takes.
+        archive: the gzipped tar as submitted, for `Engine.put_archive`.
         manifest: its `gostint.yml`, empty if it has none.
     """
 
@@ -51,12 +51,12 @@ class Content(msgspec.Struct, frozen=True):
 
 
 def check_content(content: str) -> Content:
-    """Look through the tar of `targz,<base64>`, of which no more than a piece is unpacked at a time.
+    """Check the tar of `targz,<base64>`, unpacking a piece at a time.
 
-    Members are not judged: the engine confines them. It unpacks what was checked: the gzip is whole, with nothing but
-    zeros behind it, and `stint_runner.inputs.tarball` takes no header in which the engine might read something else.
+    The engine confines the members' paths. It unpacks what was checked: the gzip is whole, followed by nothing but
+    zeros, and `stint_runner.inputs.tarball` refuses headers that the engine might read differently.
 
-    Takes seconds of processor for hundreds of megabytes: run it in a thread.
+    Hundreds of megabytes take seconds of processor time: run it in a thread.
 
     Raises:
         JobFailedError: malformed, over 16 MiB packed, over 1 GiB unpacked, over 50,000 members, or a bad `gostint.yml`.
@@ -120,7 +120,7 @@ def _decoded(content: str) -> bytes:
 
 
 class _Plain:
-    """The plain bytes of a gzip. Faults of the gzip are raised as what they are for the job."""
+    """The plain bytes of a gzip, whose faults are raised as the job's."""
 
     def __init__(self, packed: bytes) -> None:
         if not packed:
@@ -129,7 +129,7 @@ class _Plain:
         self._size = 0
 
     def read(self, size: int) -> bytes:
-        """So many bytes, fewer only at the end."""
+        """Read so many bytes, fewer only at the end."""
         try:
             data = self._file.read(size)
         except EOFError:
@@ -148,12 +148,12 @@ class _Plain:
 
 
 def _checked(packed: bytes) -> bytes | None:
-    """Check gzip and tar; returns its last `gostint.yml`, which is the one the engine leaves there."""
+    """Check gzip and tar; returns the last `gostint.yml`, which is the one that the engine keeps."""
     plain = _Plain(packed)
     try:
         document = _last_document(Tarball(plain))
     except _TAR_ERRORS as error:
-        plain.drain()  # where the gzip is broken too, that is the fault
+        plain.drain()  # if the gzip is broken, too, report that
         raise _failed(f"Failed content tar: {_fault(error)}") from None
     plain.drain()
     return document
@@ -184,7 +184,7 @@ class _AliasError(yaml.YAMLError):
 
 
 class _Loader(yaml.BaseLoader):
-    """Scalars as text, null as None, and no aliases: those blow a small file up to any size."""
+    """Scalars as text, null as None, and no aliases, which can expand a small file to any size."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -1,4 +1,4 @@
-"""Calls that Vault carries out once: the unwrapping of a secret id, and the login with it."""
+"""Calls that Vault accepts only once: the unwrapping of a secret id, and the login with it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -16,17 +16,17 @@ _NOT_CARRIED_OUT: Final = frozenset({412, 429, 503})
 async def spend(call: Callable[[], Awaitable[T]], *, there: Callable[[], Awaitable[object]], within: float) -> T:
     """Make such a call, and repeat it while Vault is unavailable.
 
-    A frozen Vault carries the call out when it resumes, although its caller has given up. So the call is repeated only
-    once Vault answers `there` again: an earlier repeat would queue behind the first call and be refused for it.
+    A frozen Vault executes the call when it resumes, although its caller has given up. So the call is repeated only
+    after Vault has answered `there`: an earlier repetition would queue behind the first call, and be refused.
 
     Args:
         call: the call.
         there: spends nothing, and raises a VaultError where the call cannot be made.
-        within: seconds that Vault may be away.
+        within: seconds for which Vault may be unavailable.
 
     Raises:
-        VaultUnavailableError: Vault is away, and nothing was spent.
-        JobFailedError: it is not known whether an unanswered call was carried out.
+        VaultUnavailableError: Vault is unavailable, and nothing was spent.
+        JobFailedError: it is not known whether Vault executed an unanswered call.
         VaultError: Vault refused, and there is no earlier call to blame for it.
     """
     doubtful = False

@@ -1,8 +1,9 @@
-"""What the runner asks Vault for a job: is it genuine, what does it say, and what are its secrets."""
+"""What the runner asks Vault about a job: whether it is genuine, what it says, and its secrets."""
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -29,14 +30,12 @@ from stint_runner.retry import PATIENCE, retry
 T = TypeVar("T")
 
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
-
-
 NOT_MERGED: Final = "The payload has job fields beside it, which only runners with STINT_COMPAT=gostint take."
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
 
 
 class RejectedError(StintError):
-    """What was submitted is no submission that could ever run."""
+    """What was submitted could never run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Opener:
     compat: bool = False
 
     async def ticket(self, job: Job) -> Ticket:
-        """The ticket of a submission. Waits for ever while Vault is unavailable: nothing has happened yet.
+        """Open the ticket of a submission. Waits for ever while Vault is unavailable: nothing has happened yet.
 
         Raises:
             RejectedError: not a submission, not a ticket, or one of another queue or job.
@@ -78,14 +77,13 @@ class Opener:
         submitted = job.fact(Submitted)
         if submitted is None:
             raise RejectedError("What was submitted is not a submission.")
-
         try:
             return await retry(lambda: self._open_ticket(submitted.ticket, job))
         except UndecodableError:
             raise RejectedError(NO_TICKET) from None
 
     async def _open_ticket(self, sealed: str, job: Job) -> Ticket:
-        """Only Vault's word that this is no ticket of this job counts against the job; all else is our own trouble."""
+        """Rejects the job only if Vault says that this is no ticket of it. Other refusals are this runner's fault."""
         try:
             await self.session.token()
             return await self.session.call(
@@ -126,24 +124,17 @@ class Opener:
         Raises:
             JobFailedError: `notauthorised`; `failed` where Vault did not say whether it had carried a call out.
         """
-        try:
+        with _refused(lambda error: _not_authorised(self._why_unusable(ticket, error))):
             secret_id = await spend(
                 lambda: self.vault.unwrap_secret_id(ticket.wrap_secret_id),
                 there=lambda: self.vault.wrap_info(ticket.wrap_secret_id),
                 within=PATIENCE,
             )
-        except VaultUnavailableError:
-            raise
-        except VaultError as error:
-            raise _not_authorised(self._why_unusable(ticket, error)) from None
-        try:
+        failed = "Request failed AppRole authentication with vault"
+        with _refused(lambda error: _not_authorised(f"{failed}: {error.sentence}")):
             login = await spend(
                 lambda: self.vault.login(self.role_id, secret_id), there=self._vault_answers, within=PATIENCE
             )
-        except VaultUnavailableError:
-            raise
-        except VaultError as error:
-            raise _not_authorised(f"Request failed AppRole authentication with vault: {error.sentence}") from None
         return login.token
 
     async def _vault_answers(self) -> None:
@@ -169,16 +160,14 @@ class Opener:
         lines = sealed.rstrip().split(b"\n")
         if len(lines) > 1 + self.compat:
             raise _bad_payload(NOT_MERGED)
+        failed = "Failed to decrypt payload via vault"
         try:
-            payload, *request = [await self._read_payload(line, job_token) for line in lines]
-        except VaultUnavailableError:
-            raise
-        except VaultError as error:
-            raise _bad_payload(f"Failed to decrypt payload via vault: {error.sentence}") from None
+            with _refused(lambda error: _bad_payload(f"{failed}: {error.sentence}")):
+                payload, *request = [await self._read_payload(line, job_token) for line in lines]
         except UndecodableError as error:
             raise _bad_payload(f"Failed unmarshaling json from payload: {error.sentence}") from None
         except UnicodeDecodeError:
-            raise _bad_payload("Failed to decrypt payload via vault: not a ciphertext.") from None
+            raise _bad_payload(f"{failed}: not a ciphertext.") from None
         if payload.qname.lower() != qname:
             raise _bad_payload(
                 f"payload qname and job request qname do not match: '{payload.qname.lower()}' != '{qname}'"
@@ -190,7 +179,7 @@ class Opener:
         return await asyncio.to_thread(parse_payload, await self._decrypt(sealed.decode(), job_token))
 
     async def _decrypt(self, ciphertext: str, job_token: str) -> bytes:
-        """With the runner's own token; where that may not, with the job's, as existing GoStint set-ups allow it."""
+        """With the runner's token; if its policy forbids that, with the job's, as existing GoStint set-ups allow."""
         try:
             return await _ask(lambda: self.session.call(lambda own: self.vault.decrypt(own, self.role, ciphertext)))
         except VaultDeniedError:
@@ -211,25 +200,33 @@ class Opener:
         return values
 
     async def _read(self, path: str, job_token: str, *, cont_on_warnings: bool) -> SecretData:
-        try:
+        failed = f"Failed to retrieve secret {path} from vault"
+        with _refused(lambda error: _no_secret(f"{failed} err: {error.sentence}")):
             found = await _ask(lambda: self.vault.read(job_token, path))
-        except VaultUnavailableError:
-            raise
-        except VaultError as error:
-            raise _no_secret(f"Failed to retrieve secret {path} from vault err: {error.sentence}") from None
         if found is None:
-            raise _no_secret(f"Failed to retrieve secret {path} from vault: response is nil")
+            raise _no_secret(f"{failed}: response is nil")
         if found.warnings and not cont_on_warnings:
             raise _no_secret(f"FailOnWarnings from vault path {path} lookups: {list(found.warnings)}")
         return found
 
     async def revoke(self, job_token: str) -> None:
-        """End the job's token. Safe to repeat; where Vault is away, the token ends by its own time to live."""
+        """Revoke the job's token. Safe to repeat; if Vault is unavailable, the token expires by itself."""
         await self.vault.revoke_self(job_token)
 
 
 async def _ask(call: Callable[[], Awaitable[T]]) -> T:
     return await retry(call, on=VaultUnavailableError, within=PATIENCE)
+
+
+@contextmanager
+def _refused(explain: Callable[[VaultError], JobFailedError]) -> Iterator[None]:
+    """Turn Vault's refusals into the job's end. A Vault that is unavailable refuses nothing."""
+    try:
+        yield
+    except VaultUnavailableError:
+        raise
+    except VaultError as error:
+        raise explain(error) from None
 
 
 def _not_authorised(sentence: str) -> JobFailedError:

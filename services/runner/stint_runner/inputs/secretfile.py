@@ -19,13 +19,13 @@ from stint_runner.inputs.files import Member
 
 _REFERENCE: Final = re.compile(r"(\w+)@([\w\-_/]+)\.([\w\-_]+)", re.ASCII)
 _FORBIDDEN_MOUNTS: Final = frozenset({"auth", "sys", "cubbyhole", "identity"})
-"""Vault's own: what stands there would hand out the job's token, or tell about it."""
+"""Vault's own mounts, which would reveal the job's token or facts about it."""
 
 _YAML_HEAD: Final = "---\n# gostint vault secrets injected:\n"
 _YAML_12_NUMBER: Final = re.compile(r"[-+]?(0o[0-7]+|0x[0-9a-fA-F]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)$")
 
 _OTHER_BREAKS: Final = re.compile(r"[\r\x85\u2028\u2029]")
-"""YAML 1.1 ends a line at these too, 1.2 does not."""
+"""YAML 1.1 ends a line at these, too, 1.2 does not."""
 
 
 class SecretRef(msgspec.Struct, frozen=True):
@@ -120,10 +120,10 @@ def secrets_member(values: Mapping[str, Any], file_type: str, *, compat: bool = 
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """By what a runner knows after a restart that a secrets file is still the one that it wrote.
+    """Shows after a restart whether a secrets file is still the one that the runner wrote.
 
-    The file is the job's, who may change it or ship another. Neither half tells anything of the secrets: the key is
-    random, and without it the digest cannot be compared with guesses.
+    The job may change the file, or contain another. Neither half reveals anything about the secrets: the key is random,
+    and without it the digest cannot be compared with guesses.
 
     Attributes:
         key: hex, a label of the container, which the job cannot change. Who can read it can read the file as well.
@@ -163,7 +163,7 @@ async def read_values(engine: Engine, container_id: str, seal: Seal) -> Sequence
 
 
 class _Dumper(yaml.SafeDumper):
-    """Each value on its own, readable alike by YAML 1.1 and 1.2: text that either takes for a number is quoted."""
+    """Readable by YAML 1.1 and 1.2 alike, without aliases: text that either takes for a number is quoted."""
 
     def ignore_aliases(self, data: Any) -> bool:
         del data

@@ -1,4 +1,4 @@
-"""From a submission to a container: how payload, content, and image are merged. Payload wins over content."""
+"""Makes a container's specification from payload, content and image. The payload takes precedence over content."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -41,11 +41,10 @@ def labels(
         job_id: the job's id.
         token: the queue's subject token.
         runner: the runner's id.
-        ack: the reply subject of the delivery.
+        ack: the delivery's ack subject.
         origin: of the delivery: an ack subject must not be used on any other consumer.
         timeout: seconds that the container may run, for whoever takes it up after its runner.
-        seal_key: by which its secrets file is known again (see `inputs.secretfile.Seal`), if the secret values
-            are to be replaced in its output.
+        seal_key: of its secrets file (see `inputs.secretfile.Seal`), if secrets are masked in its output.
         read_only: whether an image of the job may have to be removed with it.
     """
     always = {
@@ -66,8 +65,8 @@ def labels(
 def container_image(payload: JobPayload, content: Manifest = NOTHING) -> str:
     """The image to run.
 
-    An id is no name. Docker takes any beginning of one, which a job could guess: it could then run in what was made
-    of another job that is just running, and read its secrets.
+    An id is not a name: Docker accepts any prefix of one, so a job could guess that of the image of a running job with
+    a read-only root, and read its secrets.
 
     Raises:
         JobFailedError: none is named, or an id.
@@ -120,7 +119,7 @@ def container_spec(
     vault_token: str = "",
     compat: bool = False,
 ) -> ContainerSpec:
-    """The container to create for a payload. What stands behind it the runner decides, not the submitter.
+    """The container to create for a payload. The further arguments are the runner's decisions.
 
     Args:
         payload: of the job.
@@ -157,7 +156,7 @@ def container_spec(
 
 
 def _check(payload: JobPayload) -> None:
-    """Refuse here what the engine would refuse by quoting it: a variable's value can be a secret."""
+    """Refuse what the engine would refuse with an error that quotes it: a variable's value can be a secret."""
     texts = {
         "entrypoint": payload.entrypoint,
         "run": payload.run,

@@ -1,7 +1,7 @@
-"""Reads a tar in one pass, with little memory, and so strictly that the engine's reader finds the same members in it.
+"""Reads a tar in one pass, with little memory, and so strictly that the engine finds the same members in it.
 
 Python's `tarfile` keeps headers of any size, takes what others refuse, and lays extended headers out differently from
-Go's `archive/tar`, which Docker reads with. Here every header that the two would take differently is refused.
+Go's `archive/tar`, which Docker reads with. Every header that the two would read differently is refused here.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 BLOCK: Final = tarfile.BLOCKSIZE
 MAX_EXTENSION: Final = 2**20
-"""Bytes of a header that holds a long name or attributes; Docker takes no more either."""
+"""Bytes of a header with a long name or attributes; also Docker's limit."""
 MAX_GLOBAL: Final = 100
 """Global headers, and attributes in them."""
 
@@ -24,7 +24,7 @@ _EXTENSIONS: Final = frozenset({tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfi
 _WITHOUT_DATA: Final = frozenset(
     {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE}
 )
-"""Kinds of members whose size counts for nothing."""
+"""Kinds of members whose size does not count."""
 _REGULAR: Final = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
 _LENGTH: Final = re.compile(rb"([0-9]{1,7}) ")
 _PAX_SIZE: Final = re.compile(rb"[0-9]{1,18}")
@@ -105,7 +105,7 @@ class Tarball:
         size = _pax_size(records[b"size"]) if b"size" in records else header.size
         folder = kind == tarfile.AREGTYPE and name.endswith("/")
         if folder and size:
-            raise tarfile.HeaderError("invalid header")  # with data to some, without to others
+            raise tarfile.HeaderError("invalid header")  # readers differ on whether it has data
         self._left = 0 if kind in _WITHOUT_DATA else _padded(size)
         return Entry(name, kind in _REGULAR and not folder, size)
 
@@ -147,7 +147,7 @@ def _name(
         return _text(long_name)
     if records.get(b"path"):
         return _text(records[b"path"])
-    cut = kind == tarfile.AREGTYPE and header.isdir()  # the slash that says so is gone
+    cut = kind == tarfile.AREGTYPE and header.isdir()  # frombuf removed the slash
     return f"{header.name}/" if cut else header.name
 
 

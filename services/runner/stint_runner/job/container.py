@@ -1,4 +1,4 @@
-"""A job's container, from right before its start to its exit, with its output on the way into the log."""
+"""A job's container, from its start to its exit, while its output is copied into the log."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ EPSILON: Final = 0.001
 
 
 class Phase(Enum):
-    """How far a container is, as far as it is known."""
+    """What is known of a container."""
 
     NOT_STARTED = auto()
     """Its command has not run."""
@@ -38,7 +38,7 @@ class Phase(Enum):
     REFUSED = auto()
     """The engine was asked to start it, and refused."""
     RUNNING = auto()
-    """Its command runs, or has ended without the engine's having said so."""
+    """Its command runs, or has ended and the engine has not said so yet."""
     GONE = auto()
     """Its command has ended, or it was removed."""
 
@@ -97,7 +97,7 @@ class JobContainer:
     async def resume(
         self, container: ContainerInfo, killed: asyncio.Event, *, since: str, secrets_digest: str
     ) -> Exited:
-        """Go on with one that an earlier process of this runner has started, as `start` does.
+        """Continue with a container that an earlier process of this runner started, as `start` does.
 
         Args:
             container: as it was found. Its labels tell its time-out, and whether its output is masked.
@@ -125,7 +125,7 @@ class JobContainer:
         return self.phase not in {Phase.NOT_STARTED, Phase.REFUSED}
 
     async def contain(self) -> None:
-        """Make sure that no container of the job runs any more, for however long the engine does not answer.
+        """Make sure that no container of the job runs any more, however long the engine does not answer.
 
         One whose start was refused is removed too: not every refusal proves that nothing runs.
         """
@@ -142,7 +142,7 @@ class JobContainer:
                 log.warning("container not stopped", job=self._job_id, error=error.sentence)
 
     async def _start(self, copying: Copying) -> None:
-        """Start it once. Where the engine's answer is lost it is asked what became of it."""
+        """Start it once. If the engine's answer is lost, ask the engine whether it was started."""
         self.phase = Phase.UNCERTAIN
         try:
             await self._engine.start(self._container_id)
@@ -170,7 +170,7 @@ class JobContainer:
         return exited
 
     async def _exit(self, killed: asyncio.Event, seconds: float) -> Exited:
-        """Through a restart of the engine too: its containers may have lived on, and if not, it knows their end."""
+        """Survives a restart of the engine: its containers may live on, and if not, it knows how they ended."""
         waiting = asyncio.create_task(retry(self._wait, on=EngineUnavailableError))
         try:
             async with asyncio.timeout(seconds or None), interrupted_by(killed):
@@ -193,7 +193,7 @@ class JobContainer:
             raise
 
     async def _mask(self, seal: Seal) -> bool:
-        """Learn the values to mask. Without them the job continues, but its output is not shown."""
+        """Read the values to mask. Without them the job continues, but its output is not stored."""
         try:
             self.output.mask(await read_values(self._engine, self._container_id, seal))
         except JobFailedError as error:

@@ -1,4 +1,4 @@
-"""The files that stand in a job's container before it starts."""
+"""The files that are put into a job's container before it starts."""
 
 import asyncio
 from collections.abc import Mapping

@@ -88,10 +88,10 @@ class Preparation:
         self._creation: asyncio.Future[str] | None = None
 
     async def run(self) -> Prepared:
-        """Open, pull, create, fill, and freeze where the root is to be read-only.
+        """Open, pull, create, fill, and freeze if the root is to be read-only.
 
         Raises:
-            JobFailedError: through a fault in the submission.
+            JobFailedError: the submission is at fault.
             EngineError: the engine refused.
             VaultError: Vault did not answer for too long.
             LeaseLostError: the job was ended by another.
@@ -105,7 +105,7 @@ class Preparation:
         return prepared
 
     async def _filled(self, share: Share) -> tuple[Prepared, ContainerSpec]:
-        """A container with all its files. The content is let go of with this call's end."""
+        """A container with all its files. The content's memory is free when this returns."""
         opened, content = await self._opened()
         share.shrink(len(content.archive))
         payload = opened.job
@@ -153,7 +153,7 @@ class Preparation:
     # --- the container ------------------------------------------------------------------------------------------------
 
     def _spec(self, payload: JobPayload, manifest: Manifest) -> ContainerSpec:
-        """What this runner makes of a payload; refuses what it does not give, before anything is pulled."""
+        """The container for a payload. What this runner does not offer is refused before anything is pulled."""
         settings, policy = self._runner.settings, self._runner.limits
         try:
             check_limits(payload)
@@ -194,7 +194,7 @@ class Preparation:
             raise JobFailedError(error.sentence, reason="image") from None
 
     async def _create(self, spec: ContainerSpec) -> str:
-        """The container to fill. Of a read-only root it is the model only, and needs no environment."""
+        """The container to fill. For a read-only root it is only the model, which needs no environment."""
         if spec.read_only:
             spec = msgspec.structs.replace(spec, read_only=False, env=())
         try:
@@ -203,12 +203,12 @@ class Preparation:
             raise JobFailedError(error.sentence, reason="image") from None
 
     async def _made(self, creation: Coroutine[Any, Any, str]) -> str:
-        """The id of a container, whose making a cancellation does not interrupt."""
+        """The new container's id. A cancellation does not interrupt its creation."""
         self._creation = asyncio.ensure_future(creation)
         return await asyncio.shield(self._creation)
 
     async def _append_launched(self, container_id: str, payload: JobPayload) -> None:
-        """Record it, but not behind an end: a runner that was frozen, or cut off, would come too late."""
+        """Append `launched`, but not after an end: a runner that was frozen or cut off would come too late."""
         runner, job_id = self._runner, self._job.job_id
         image = self.image[:TEXT_LENGTH]
         launched = runner.fact(Launched, container_id=container_id, container_image=image, tty=payload.tty)

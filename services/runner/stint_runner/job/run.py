@@ -30,9 +30,9 @@ log = structlog.get_logger()
 
 BARRED: Final = "An event of this job came before its submission."
 LOOK_AGAIN_PAUSE: Final = 0.2
-"""Seconds between two looks at a job that somebody else is at."""
+"""Seconds between two reads of a job to which another process is appending."""
 ENGINE_PATIENCE: Final = 5.0
-"""Seconds that a container engine may be away before the job is left to other runners."""
+"""Seconds for which the engine may be unavailable before the job is left to other runners."""
 
 
 class UnstartedError(StintError):
@@ -74,14 +74,14 @@ class JobRun:
         self._deadline.begin(earlier)
 
     async def verdict(self) -> Verdict:
-        """Do what the log says is to be done for the job; returns what is to become of its delivery.
+        """Do for the job what the log says; returns what becomes of its delivery.
 
         Raises:
             UnfitError: this runner cannot run jobs now.
             LeaseLostError: the job belongs to somebody else by now.
         """
         if self._adopted:
-            # By what adoption saw: what has happened since, the lease's keeper hears, and it interrupts the run.
+            # As adoption found it. Of later events the lease's keeper hears, and interrupts the run.
             return await self._resume(self._adopted)
         seen = 0
         while True:
@@ -194,7 +194,7 @@ class JobRun:
         self._deadline.add_container(prepared.container_id, prepared.secrets_digest)
 
     async def _resume(self, job: Job) -> Verdict:
-        """Go on with an adopted job. Its queue waits while the engine does not answer what became of it."""
+        """Continue an adopted job. Its queue waits until the engine says what became of the container."""
         engine, labels = self._runner.engine, {LABEL_RUNNER: self._runner.id, LABEL_JOB: job.job_id}
         found = await retry(lambda: engine.find(labels), on=EngineError)
         if container := next((container for container in found if container.started), None):
@@ -203,7 +203,7 @@ class JobRun:
         return await take_over_own(self._runner, job)
 
     def _image(self, job: Job) -> str:
-        """As the payload named it, as far as that is known."""
+        """As the payload named it, "" if that is not known."""
         launched = job.fact(Launched)
         return self._preparation.image if self._preparation else launched.container_image if launched else ""
 
@@ -241,7 +241,7 @@ class JobRun:
         return touched or self._deadline.is_kept
 
     async def clean_up(self) -> None:
-        """End what runs on without a lease, remove the job's containers, and revoke its token."""
+        """Stop a container that lost its lease, remove the job's containers, and revoke its token."""
         if self.leased.forfeited.is_set():
             await self._container.fence(self.leased.lease.times.fence_grace)
         preparation, engine = self._preparation, self._runner.engine

@@ -21,7 +21,7 @@ NO_CONTAINER: Final = "The runner stopped before the job had a container."
 
 
 async def take_over(runner: Runner, job: Job, delivery: Delivery) -> Verdict:
-    """End a lost job, or hold its queue; nothing of it is ever run here."""
+    """End a lost job, or hold its queue. It is never run here."""
     if job.runner == runner.id:
         return await take_over_own(runner, job)
     if delivery.count == 1:
@@ -44,7 +44,7 @@ async def take_over(runner: Runner, job: Job, delivery: Delivery) -> Verdict:
 
 
 async def take_over_own(runner: Runner, job: Job) -> Verdict:
-    """A job that this runner does not know any more: whatever there is of it on this engine is removed first."""
+    """End a job that an earlier process of this runner started and left without a container that could be continued."""
     # For as long as it takes: while the engine does not answer, nobody knows that the job does not run.
     leftovers = await retry(lambda: remove_containers(runner.engine, job.job_id), on=EngineError)
     runner.deadlines.drop(job.job_id)

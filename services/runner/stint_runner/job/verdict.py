@@ -1,4 +1,4 @@
-"""How a job ended, and what is to become of its delivery once it has been processed."""
+"""How a job ended, and what becomes of its delivery then."""
 
 import asyncio
 from enum import Enum, auto
@@ -18,22 +18,22 @@ log = structlog.get_logger()
 
 
 class Verdict(Enum):
-    """What is to become of a delivery."""
+    """What becomes of a delivery once it has been processed."""
 
     ACK = auto()
     """The job is over: its queue continues."""
     WAIT_AND_ACK = auto()
-    """It was ended by another than its starter, who may not know yet: its queue continues T later."""
+    """Another process than its runner ended it, and the runner may not know yet: its queue continues T later."""
     LEAVE = auto()
-    """It belongs to somebody else by now: it is not touched any more."""
+    """It belongs to another runner by now: it is left alone."""
     RETURN = auto()
-    """It is not run here after all: another runner may have it at once."""
+    """It is not run here: another runner may have it at once."""
     RETURN_LATER = auto()
     """Another runner has it, or its queue waits for a runner that was lost: it is delivered again a lease later."""
 
 
-async def carry_out(verdict: Verdict, lease: Lease) -> None:
-    """Do with a delivery what the verdict says.
+async def settle(verdict: Verdict, lease: Lease) -> None:
+    """Acknowledge a delivery, give it back or leave it, as the verdict says.
 
     Raises:
         LeaseLostError: the delivery is not ours any more.
@@ -51,7 +51,7 @@ async def carry_out(verdict: Verdict, lease: Lease) -> None:
 
 
 def on_ended(job: Job) -> Verdict:
-    """Whoever did not start a job but ended it may have been wrong about its runner: that one gets time to notice."""
+    """If another process than its runner ended the job, that runner gets time to notice."""
     ended = job.fact(Ended)
     if job.state is State.DELETED or Started.kind not in job.facts or (ended and ended.by == job.runner):
         return Verdict.ACK

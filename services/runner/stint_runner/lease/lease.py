@@ -1,6 +1,6 @@
-"""How long a runner may believe that a job is its own.
+"""How long a runner may assume that a job is its own.
 
-JetStream does not fence: it answers renewals of leases that are over and takes late acks. So the runner itself decides,
+JetStream does not fence: it answers renewals of expired leases and accepts late acks. So the runner itself decides,
 by its own clock, from the moment it sent its last confirmed renewal.
 """
 
@@ -15,7 +15,7 @@ from stint.ports import Delivery
 from stint_runner.linux import boot_time
 
 KILL: Final = 5.0
-"""K: seconds for a SIGKILL to have worked, 0.84 measured for 20 containers at once."""
+"""K: seconds that a SIGKILL may take; 0.84 were measured for 20 containers at once."""
 CLOCK_SKEW: Final = 1.0
 """δ: seconds for clocks that run at different speeds, and for scheduling."""
 SERVER_MARGIN: Final = 2.0
@@ -31,8 +31,8 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The times of a lease, in seconds, all derived from two.
 
     Attributes:
-        lease: L, how long the server leaves a delivery to its holder after a renewal.
-        takeover: T, how long a successor waits after the holder is given up.
+        lease: L, for how long a delivery is its holder's after a renewal.
+        takeover: T, how long a runner that takes a job over waits before the queue continues.
     """
 
     lease: float
@@ -60,7 +60,7 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def watchdog(self) -> float:
-        """W: after this long a watchdog kills a runner that hangs. One that does not is done by F + G_f + K."""
+        """W: after this long a watchdog kills a runner that hangs. Any other has stopped the job by F + G_f + K."""
         return self.lease
 
     @property
@@ -69,7 +69,7 @@ class LeaseTimes(msgspec.Struct, frozen=True, kw_only=True):
         return server_margin(self.lease)
 
     def check(self) -> None:
-        """The inequalities on which the promise of one job at a time rests.
+        """Check the inequalities on which "one job at a time" depends.
 
         Raises:
             ConfigError: one does not hold; its sentence spells out the sum.
@@ -96,7 +96,7 @@ class Lease:
     Attributes:
         delivery: the newest delivery of the job.
         confirmed: when the newest renewal was sent that was confirmed in time, by `boot_time`.
-        lost: it must be taken for another's.
+        lost: the job may be another runner's.
         on_confirmed: called with `confirmed` at each confirmation.
     """
 
@@ -111,14 +111,14 @@ class Lease:
     async def keep(
         self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]] | None = None
     ) -> None:
-        """Renew until cancelled.
+        """Renew the lease until cancelled.
 
         Args:
             after_each: called after each renewal.
-            pull_again: called when the consumer is gone; may `take_delivery` of the job from another one.
+            pull_again: called if the consumer is gone; may call `take_delivery` with a delivery of a new one.
 
         Raises:
-            LeaseLostError: the lease must be taken for lost. Nothing may be renewed or acknowledged any more.
+            LeaseLostError: the lease is lost. Nothing may be renewed or acknowledged any more.
         """
         pause = self.times.heartbeat
         while True:
@@ -132,14 +132,14 @@ class Lease:
                 pause = self.times.heartbeat / 5
 
     def take_delivery(self, delivery: Delivery, confirmed: float) -> None:
-        """The same job was delivered to this runner again: that delivery counts from now on."""
+        """The job was delivered to this runner again: that delivery counts from now on."""
         self.delivery = delivery
         self.times = msgspec.structs.replace(self.times, lease=delivery.lease)
         self.lost = False
         self._confirm(confirmed)
 
     def check(self) -> None:
-        """Return if the lease is good by the clock, whether or not anyone has looked since the process was frozen.
+        """Check the lease by the clock, in case this process was frozen since the last heartbeat.
 
         Raises:
             LeaseLostError: it is not.
@@ -151,7 +151,7 @@ class Lease:
         return max(0.0, self.confirmed + self.times.fence - boot_time())
 
     async def _renew(self, pull_again: Callable[[], Awaitable[None]] | None = None) -> bool:
-        """Whether a renewal was confirmed. An answer that comes too late is no proof of a lease."""
+        """Whether a renewal was confirmed. A late answer proves nothing."""
         sent, delivery = boot_time(), self.delivery
         try:
             async with asyncio.timeout(self.times.request_timeout):
@@ -178,19 +178,19 @@ class Lease:
         self.on_confirmed(sent)
 
     async def look(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Call back within the bound of a renewal, whatever comes of it."""
+        """Call, within the time of a renewal, and ignore a failure."""
         try:
             async with asyncio.timeout(self.times.request_timeout):
                 await call()
         except (StintError, TimeoutError):
-            return  # not to know is no loss of the lease; the next heartbeat asks again
+            return  # the next heartbeat calls again
 
     def _lose(self, sentence: str) -> NoReturn:
         self.lost = True
         raise LeaseLostError(f"The lease is lost: {sentence}")
 
     async def ack(self) -> None:
-        """The job has ended: its queue continues.
+        """Acknowledge: the job has ended, and its queue continues.
 
         Raises:
             LeaseLostError: the delivery is not ours any more.
@@ -199,7 +199,7 @@ class Lease:
         await self.delivery.ack()
 
     async def give_back(self, delay: float = 0) -> None:
-        """Leave the job to another runner, after `delay` seconds.
+        """Let another runner have the job, after `delay` seconds.
 
         Raises:
             LeaseLostError: it is another's already.

@@ -1,4 +1,4 @@
-"""A job whose lease this runner keeps: renewed by heartbeats, its facts followed in the log."""
+"""A job whose lease this runner holds: it sends heartbeats, and follows the job's events in the log."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,20 +18,20 @@ from stint_runner.linux import boot_time
 log = structlog.get_logger()
 
 PULL_WAIT: Final = 0.1
-"""Seconds that a pull waits where the queue turns out to be empty or busy."""
+"""Seconds that a pull waits if the queue is empty or busy."""
 
 
 class LeasedJob:
     """One job, for as long as this runner processes it.
 
     Attributes:
-        address: where its submission stands.
+        address: of its submission.
         lease: of its newest delivery.
-        killed: set when somebody asks for its end.
+        killed: set when a kill was requested.
         ended_by_another: set when its end is in the log, and this runner did not write it.
-        unwanted: set when it is to be given back unless it has been claimed.
-        forfeited: set when the lease was lost, and whatever is done for the job must end.
-        processed: set when nothing is done for it here any more.
+        unwanted: set when it must be given back unless it has been claimed.
+        forfeited: set when the lease was lost: everything done for the job must stop.
+        processed: set when this runner is done with it.
         holds: its queue waits for this runner, so it may continue without a lease.
         ending: its end is being written by this runner.
     """
@@ -51,7 +51,7 @@ class LeasedJob:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Keep the lease and follow the log during the block, which is cancelled when the lease is forfeited.
+        """Renew the lease and follow the log during the block, which is cancelled if the lease is lost.
 
         Raises:
             LeaseLostError: it was.
@@ -72,7 +72,7 @@ class LeasedJob:
             self.processed.set()
 
     async def take_delivery(self, delivery: Delivery, pulled_at: float) -> bool:
-        """Take a newer delivery of the same job. False, once it is not processed any more, if that came too late."""
+        """Take a newer delivery of the same job. If it came too late, return False once the job is processed."""
         if not self.forfeited.is_set():
             log.info("job delivered again to its own runner")
             self.lease.take_delivery(delivery, pulled_at)
@@ -81,7 +81,7 @@ class LeasedJob:
         return False
 
     def check(self) -> None:
-        """Return if the job may be started by the clock.
+        """Check by the clock that the job may be started.
 
         Raises:
             LeaseLostError: it may not.
@@ -90,7 +90,7 @@ class LeasedJob:
             self.lease.check()
 
     def see(self, job: Job | None) -> None:
-        """Take note of the job's newest facts."""
+        """React to the job's newest events."""
         if job is None or (job.terminal and not self.ending):
             self.ended_by_another.set()
             self.unwanted.set()
@@ -98,7 +98,7 @@ class LeasedJob:
             self.killed.set()
 
     async def _keep(self) -> None:
-        """Send heartbeats until cancelled. However else it ends, the lease is forfeited: nobody renews it any more."""
+        """Send heartbeats until cancelled. If this ends in any other way, the lease is lost: nobody renews it."""
         try:
             while True:
                 await self._keep_until_lost()
@@ -116,15 +116,15 @@ class LeasedJob:
             if not self.holds:
                 raise
             log.warning("lease lost, its queue waits for this runner", error=error.sentence)
-        while self.lease.lost:  # the queue waits for this runner all the same
+        while self.lease.lost:  # the queue waits for this runner nevertheless
             await asyncio.sleep(self.lease.times.heartbeat)
             await self.lease.look(self._look)
 
     async def _pull_again(self) -> None:
         """The job's consumer is gone, so a new one delivers it next: the job is still the first of its queue.
 
-        If another runner has pulled it before, it gives it back, and the old delivery renews that one: the server knows
-        deliveries by the consumer's name and the message's number alone.
+        If another runner was faster, it gives the job back, and the old delivery renews that lease: the server
+        identifies deliveries only by the consumer's name and the message's number.
         """
         pulled_at = boot_time()
         delivery = await self._queues.pull(self.address.token, PULL_WAIT)
@@ -140,7 +140,7 @@ class LeasedJob:
         self.see(await self._events.load(self.address.job_id))
 
     async def _follow(self) -> None:
-        """A live fact is only a trigger; what counts is read from the log. One that is missed, a heartbeat finds."""
+        """A live event is only a trigger: the log is read. Events that were missed are found by the next heartbeat."""
         async with self._events.follow(self.address.job_id) as changed:
             while True:
                 changed.clear()

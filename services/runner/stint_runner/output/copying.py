@@ -1,4 +1,4 @@
-"""A running container's output on its way into the log: from where it comes, and when it is given up."""
+"""Copies a running container's output into the log: decides where to read it, and when to stop."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -15,12 +15,12 @@ from stint_runner.retry import attempts
 log = structlog.get_logger()
 
 OUTPUT_END: Final = 30.0
-"""Seconds after a container's exit in which at least one more chunk of its output must have come."""
+"""Seconds after a container's exit, and after each further chunk, in which the next chunk must arrive."""
 AGAIN: Final = (EngineUnavailableError, BrokerUnavailableError, LogGapError, FellBehindError)
 
 
 class Copying:
-    """Copies one container's output from now on. `finish` or `give_up` once, and `aclose` in any case."""
+    """Copies one container's output from now on. Call `finish` or `give_up` once, and `aclose` in any case."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Copying:
         *,
         concealed: bool = False,
     ) -> None:
-        """`attached` is the output if it was attached to; `concealed` output must not be seen by anybody."""
+        """Read `attached` first, if it is given; `concealed` output must not be stored."""
         self._engine = engine
         self._pump = pump
         self._container_id = container_id
@@ -46,12 +46,12 @@ class Copying:
                 await (self._pump.copy(pieces, attached=True) if pieces else self._copy_log())
 
     async def _copy_log(self) -> None:
-        """Go on behind what is stored: the engine gives it again from its beginning."""
+        """Continue after what is stored: the engine's log begins with the first byte again."""
         await self._pump.resume()
         await self._pump.copy(self._engine.output(self._container_id))
 
     async def finish(self) -> None:
-        """Wait for the rest of the output after the container's exit, if the engine still gives it."""
+        """Wait for the rest of the output after the container's exit, as long as more arrives."""
         seen = -1
         while not self._task.done() and self._pump.chunks != seen:
             seen = self._pump.chunks
@@ -60,7 +60,7 @@ class Copying:
             await self.give_up()
 
     async def give_up(self) -> None:
-        """Store what has come. The task is not cancelled: a chunk, or a search for secrets, may be under way."""
+        """Store what has arrived. The task is not cancelled: a chunk or a search for secrets may be under way."""
         self._pump.break_off()
         await asyncio.wait({self._task})
         if fault := self._task.exception():
@@ -68,6 +68,6 @@ class Copying:
             await self._pump.flush(broken=True)
 
     async def aclose(self) -> None:
-        """Stop at once, whatever is under way."""
+        """Stop at once."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Between the engine and the log: pieces of output that wait to be stored."""
+"""Pieces of output that were read from the engine and are not stored yet."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,51 +14,38 @@ PIECES_WAITING: Final = 64
 
 _NOTHING_YET: Final = OutputPiece("", b"")
 
+PieceQueue = asyncio.Queue[OutputPiece | None]
+"""At most `PIECES_WAITING` pieces; None is the end."""
+
 
 class FellBehindError(StintError):
-    """The output was not stored fast enough, and its container was let go."""
+    """The output could not be stored fast enough, and the container is no longer blocked by it."""
 
 
-class PieceQueue:
-    """A bounded queue of pieces, and the end of it, for which there is always room."""
+async def put(queue: PieceQueue, piece: OutputPiece, patience: float | None) -> None:
+    """Add a piece, once there is room for it.
 
-    def __init__(self) -> None:
-        self._pieces: asyncio.Queue[OutputPiece | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(PIECES_WAITING)
+    Raises:
+        FellBehindError: there was none for `patience` seconds.
+    """
+    if not queue.full():
+        queue.put_nowait(piece)
+        return
+    try:
+        async with asyncio.timeout(patience):
+            await queue.put(piece)
+    except TimeoutError:
+        raise FellBehindError from None
 
-    async def put(self, piece: OutputPiece, patience: float | None) -> None:
-        """Add a piece, once there is room for it.
 
-        Raises:
-            FellBehindError: there was none for `patience` seconds.
-        """
-        if self._room.locked():
-            try:
-                async with asyncio.timeout(patience):
-                    await self._room.acquire()
-            except TimeoutError:
-                raise FellBehindError from None
-        else:
-            await self._room.acquire()
-        self._pieces.put_nowait(piece)
-
-    def end(self) -> None:
-        """Nothing comes any more."""
-        self._pieces.put_nowait(None)
-
-    async def gathered(self) -> AsyncGenerator[tuple[str, bytes], None]:
-        """What has come in one stream until now, in order, about a chunk at a time."""
-        piece = await self._taken()
-        while piece is not None:
-            stream, data = piece.stream, bytearray()
-            while piece is not None and piece.stream == stream and len(data) < CHUNK_BYTES:
-                data += piece.data
-                piece = _NOTHING_YET if self._pieces.empty() else await self._taken()
-            yield stream, bytes(data)
-            if piece is _NOTHING_YET:
-                piece = await self._taken()
-
-    async def _taken(self) -> OutputPiece | None:
-        piece = await self._pieces.get()
-        self._room.release()
-        return piece
+async def gathered(queue: PieceQueue) -> AsyncGenerator[tuple[str, bytes], None]:
+    """What has arrived in one stream so far, in order, about a chunk at a time, until the end."""
+    piece = await queue.get()
+    while piece is not None:
+        stream, data = piece.stream, bytearray()
+        while piece is not None and piece.stream == stream and len(data) < CHUNK_BYTES:
+            data += piece.data
+            piece = _NOTHING_YET if queue.empty() else queue.get_nowait()
+        yield stream, bytes(data)
+        if piece is _NOTHING_YET:
+            piece = await queue.get()

@@ -10,19 +10,18 @@ from stint.core.chain import Chunk
 from stint.core.errors import BrokerUnavailableError, EngineUnavailableError, LogRotatedError, StintError
 from stint.ports import OutputLog
 from stint_runner.engine.port import OutputPiece
-from stint_runner.output.pieces import CHUNK_BYTES, PieceQueue
-from stint_runner.output.redact import Needles, Redactor
-from stint_runner.output.spellings import spellings
+from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, PieceQueue, gathered, put
+from stint_runner.output.redact import Needles, Redactor, spellings
 from stint_runner.retry import retry
 
 OUTPUT_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes of a job's output that are kept, if nothing else is said."""
+"""Bytes of a job's output that are kept by default."""
 BEHIND: Final = 1.0
-"""Seconds that an attached container may be held up because the pieces that wait here are not stored."""
+"""Seconds for which an attached container may be blocked because its output cannot be stored."""
 
 
 class BrokenOffError(StintError):
-    """The output was given up."""
+    """Reading of the output was stopped."""
 
 
 class OutputPump:
@@ -78,7 +77,7 @@ class OutputPump:
         self._needles = Needles(spellings(values))
 
     async def resume(self) -> None:
-        """Go on behind what is stored. The pieces of the next `copy` must begin at the container's first byte again.
+        """Continue after what is stored. The pieces of the next `copy` must begin at the container's first byte again.
 
         Raises:
             BrokerUnavailableError: what is stored cannot be read to its end.
@@ -97,27 +96,27 @@ class OutputPump:
         self.truncated = 0 < self._limit < self.size
 
     async def copy(self, pieces: AsyncIterator[OutputPiece], *, attached: bool = False) -> None:
-        """Store everything up to the limit, and return when the output has ended or the limit was passed.
+        """Store everything up to the limit. Returns when the output has ended, or exceeded the limit.
 
-        In the second case nothing reads the pieces any more, and they are closed.
+        In the second case the pieces are closed, and no more are read.
 
         Args:
             pieces: the output from its first byte on, as far as the engine still has it.
-            attached: the pieces are `Engine.attach`'s: certain to begin with the first byte, and nothing to be slow at.
+            attached: the pieces come from `Engine.attach`: they begin with the first byte, and block a slowly read job.
 
         Raises:
-            StintError: the output broke off. What had come of it is stored, but for what `flush` would give.
+            StintError: the output broke off. What had arrived is stored, except for what `flush` would return.
             LogGapError: another writer stored output of this job.
-            FellBehindError: nothing could be stored for too long. Go on with `resume` and the engine's log.
+            FellBehindError: nothing could be stored for too long. Continue with `resume` and the engine's log.
             BrokenOffError: after `break_off`.
         """
         if 0 < self._limit < self.size:  # it was truncated before this was resumed
             return
-        waiting = PieceQueue()
+        waiting: PieceQueue = asyncio.Queue(PIECES_WAITING)
         reading = self._reading = asyncio.create_task(self._read(pieces, waiting, BEHIND if attached else None))
         try:
-            async with aclosing(waiting.gathered()) as gathered:
-                async for stream, data in gathered:
+            async with aclosing(gathered(waiting)) as chunks:
+                async for stream, data in chunks:
                     await self._keep(stream, await self._redacted(stream, data))
                     if self.truncated:
                         self._whole = attached
@@ -133,7 +132,7 @@ class OutputPump:
         self._whole = True
 
     def break_off(self) -> None:
-        """Let `copy` read nothing more: it stores what has come, and raises `BrokenOffError`."""
+        """Let `copy` read no more: it stores what has arrived, and raises `BrokenOffError`."""
         self._broken_off = True
         if self._reading is not None:
             self._reading.cancel()
@@ -150,7 +149,7 @@ class OutputPump:
         try:
             self._check()
             async for piece in pieces:
-                await waiting.put(piece, patience)
+                await put(waiting, piece, patience)
         except asyncio.CancelledError:
             if not self._broken_off:
                 raise
@@ -161,11 +160,11 @@ class OutputPump:
         finally:
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()
-        waiting.end()
+        await waiting.put(None)
         return fault
 
     async def flush(self, *, broken: bool = False) -> None:
-        """Store what a secret value may begin with; masked if the output broke off there. No copy may follow."""
+        """Store what was held back for a secret that may begin there, masked if the output broke off. Call it last."""
         for stream, redactor in self._redactors.items():
             await self._keep(stream, redactor.flush(broken=broken))
 
@@ -177,7 +176,7 @@ class OutputPump:
         return await asyncio.to_thread(redactor.feed, data)
 
     async def _keep(self, stream: str, data: bytes) -> None:
-        """Store what the limit leaves of it, in chunks that fit into a message whatever had been held back."""
+        """Store what is within the limit, in chunks that fit into a message however much had been held back."""
         data = self._unseen(stream, data)
         if self.truncated or not data:
             return
@@ -190,7 +189,7 @@ class OutputPump:
             await self._store(stream, b"\n[output truncated at %d bytes]\n" % self._limit)
 
     def _unseen(self, stream: str, data: bytes) -> bytes:
-        """What of it is not stored yet."""
+        """The part of it that is not stored yet."""
         replay = self._replays.get(stream)
         if replay is None:
             return data
@@ -220,10 +219,10 @@ class OutputPump:
 
 
 class _Replay:
-    """One stream's output that is stored already, and comes from the engine once more.
+    """One stream's output that is stored already, and that the engine sends again.
 
     Attributes:
-        left: bytes of it that have not come yet.
+        left: bytes of it that have not arrived yet.
     """
 
     def __init__(self) -> None:
@@ -232,12 +231,12 @@ class _Replay:
         self._come = hashlib.sha256()
 
     def expect(self, data: bytes) -> None:
-        """This is stored behind the rest."""
+        """Add bytes that are stored."""
         self._stored.update(data)
         self.left += len(data)
 
     def skip(self, data: bytes) -> bytes:
-        """What of the next bytes is not stored."""
+        """The part of the next bytes that is not stored."""
         known = data[: self.left]
         self._come.update(known)
         self.left -= len(known)
@@ -245,5 +244,5 @@ class _Replay:
 
     @property
     def agrees(self) -> bool:
-        """Whether the bytes that came were those that are stored."""
+        """Whether the bytes that arrived equal those that are stored."""
         return self._come.digest() == self._stored.digest()

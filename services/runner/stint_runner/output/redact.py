@@ -1,21 +1,21 @@
-"""Masking: secret values that are found in a stream of bytes, however it is cut, become `***`."""
+"""Replaces secret values in a stream of bytes, however it is cut, by `***`."""
 
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from typing import Final
-
-from stint_runner.output.spellings import SHORTEST
+from typing import Any, Final
 
 MASK: Final = b"***"
+SHORTEST: Final = 4
+"""Characters: shorter values occur everywhere by chance, and are not masked."""
 LONGEST: Final = 4096
-"""Bytes of a value that are compared at a time. A longer value is looked for in pieces of this length, each of which
-overlaps the next one by a byte at least: together they become one `***`. It bounds what is held back, and the work for
-each byte of output, whatever the values and the output are."""
+"""Bytes of a value that are compared at a time. A longer value is searched for in overlapping pieces of this length,
+which together become one `***`. This limits what is held back, and the work for each byte of output."""
 
 
 class Needles:
-    """Values that are looked for together, each of at least 4 bytes. Any number of redactors can share them."""
+    """Values to search for together, each of at least 4 bytes. Any number of redactors can share them."""
 
     def __init__(self, values: Iterable[bytes]) -> None:
         self._values = sorted({piece for value in values for piece in _pieces(value)})
@@ -33,9 +33,9 @@ class Needles:
         return bool(self._values)
 
     def search(self, text: bytes) -> tuple[list[tuple[int, int]], int]:
-        """Where values stand in the text, by their beginnings, and from where on one may begin that the text cuts off.
+        """The values in the text as (start, end), and from where on a value may begin that the text cuts off.
 
-        Of values that begin at the same place only the longest is told.
+        Of values that begin at the same place only the longest is found.
         """
         found, cut_off = list[tuple[int, int]](), len(text)
         for start in self._candidates(text):
@@ -90,22 +90,22 @@ class Redactor:
     Held back is only what an occurrence may begin with: less than the longest value, and than `LONGEST`.
 
     Attributes:
-        count: the `***` that were put in.
+        count: of occurrences that were replaced.
     """
 
     def __init__(self, needles: Needles) -> None:
         self.count = 0
         self._needles = needles
         self._held = b""
-        self._covered = 0  # bytes of what is held back that a `***` which was given out stands for
+        self._covered = 0  # bytes held back that are part of a `***` already returned
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes, and give what is certain by now."""
+        """Take the next bytes, and return what is certain by now."""
         text = self._held + data
         return self._release(text, *self._needles.search(text))
 
     def flush(self, *, broken: bool = False) -> bytes:
-        """The rest. If the stream broke off, 4 bytes or more that an occurrence may begin with are masked as well."""
+        """Return the rest. If the stream broke off, 4 bytes or more with which a value may begin are masked as well."""
         text = self._held
         found, _ = self._needles.search(text)
         if broken and len(text) - self._covered >= SHORTEST:
@@ -113,7 +113,7 @@ class Redactor:
         return self._release(text, found, len(text))
 
     def _release(self, text: bytes, found: Iterable[tuple[int, int]], until: int) -> bytes:
-        """Give out the text up to there, which no unknown occurrence can begin before."""
+        """Return the text up to there, before which no unknown occurrence can begin."""
         given, covered = bytearray(), self._covered
         for start, end in found:
             if start > until:
@@ -125,3 +125,44 @@ class Redactor:
         given += text[covered:until]
         self._held, self._covered = text[until:], max(covered - until, 0)
         return bytes(given)
+
+
+# --- what a job's secrets may look like in its output ---------------------------------------------------------------
+
+
+def spellings(values: Iterable[Any]) -> set[bytes]:
+    r"""What to search for to find these JSON values: each text and number in them of 4 characters or more.
+
+    Besides itself: as the secrets file spells it (in JSON, and in YAML at the file's first level), without the line
+    breaks at its end, which shells drop, and with `\r\n` for each line break, as terminals print it.
+    """
+    leaves = (leaf for leaf in _leaves(values) if len(str(leaf)) >= SHORTEST)
+    forms = {form for leaf in leaves for form in _spelt(leaf) if len(form) >= SHORTEST}
+    forms |= {form.replace("\n", "\r\n") for form in forms}
+    return {form.encode(errors="surrogatepass") for form in forms}
+
+
+def _leaves(values: Iterable[Any]) -> Iterator[str | float]:
+    left = list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            left.extend(value)
+        elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            yield value
+
+
+def _spelt(leaf: str | float) -> Iterator[str]:
+    if isinstance(leaf, str):
+        body = leaf.rstrip("\r\n")
+        yield from (leaf, body)
+        yield from (json.dumps(body)[1:-1], json.dumps(body, ensure_ascii=False)[1:-1])
+        yield body.replace("'", "''")  # between YAML's single quotes
+        yield re.sub(r"\n(?!\n)", "\n  ", body)  # YAML's block of lines
+    else:
+        number = json.dumps(leaf)
+        yield number
+        if "." not in number:
+            yield number.replace("e", ".0e")  # YAML's way with exponents

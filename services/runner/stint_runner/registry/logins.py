@@ -27,20 +27,20 @@ _HUB_ADDRESS: Final = "https://index.docker.io/v1/"
 """How Docker's client calls Docker Hub before a credential helper."""
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OWN_SETTINGS: Final = ("STINT_", "GOSTINT_", "VAULT_", "NATS_")
-"""A helper has no business with the runner's own secrets. All else it gets: its own login may stand there."""
+"""A helper does not get the runner's own secrets, but everything else: its own login may be there."""
 _TOKEN_USER: Final = "<token>"
 
 
 class LoginError(StintError):
-    """It is not known whether there is a login for this registry."""
+    """Whether there is a login for this registry cannot be found out."""
 
 
 class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
-    """A login for one registry: user name and password, or one of the tokens that stand for them.
+    """A login for one registry: user name and password, or a token.
 
     Attributes:
-        identitytoken: with which the engine gets a token of the registry.
-        registrytoken: such a token.
+        identitytoken: the engine exchanges it for a token of the registry.
+        registrytoken: a token of the registry.
     """
 
     username: str = ""
@@ -52,7 +52,7 @@ class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
         return "RegistryLogin()"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """What rich shows, in place of msgspec's own, which shows every field."""
+        """For rich, which would otherwise show every field."""
         return []
 
     def __bool__(self) -> bool:
@@ -64,7 +64,7 @@ class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
         return base64.urlsafe_b64encode(json.dumps(fields | {"serveraddress": registry}).encode()).decode()
 
     def hidden_in(self, text: str) -> str:
-        """The text without this login, should a registry repeat what it was sent."""
+        """The text without this login, in case a registry repeats what it was sent."""
         basic = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         for secret in (basic, self.password, self.identitytoken, self.registrytoken):
             text = text.replace(secret, "***") if secret else text
@@ -72,7 +72,7 @@ class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoginSource(Protocol):
-    """Where logins are kept."""
+    """A place that has logins."""
 
     async def login(self, registry: str) -> RegistryLogin | None:
         """The login for a registry, None if there is none.
@@ -101,7 +101,7 @@ class FirstOf:
 
 
 def entry_of(entries: Mapping[str, Any], registry: str) -> Any:
-    """The entry of a registry, under its very name or another way to write it; None if there is none."""
+    """The entry of a registry, by its own name first, then by another spelling; None if there is none."""
     if registry in entries:
         return entries[registry]
     return next((entry for name, entry in entries.items() if registry_name(name) == registry), None)
@@ -144,10 +144,10 @@ class DockerConfigLogins:
         self._timeout = timeout
 
     def check(self) -> None:
-        """Look whether the file can be read now. One that nobody named is only warned about.
+        """Check whether the file can be read now. If nobody named it, a fault is only logged.
 
         Raises:
-            ConfigError: it is there, and cannot be read or is something else.
+            ConfigError: it cannot be read, or is no such file.
         """
         try:
             self._read()
@@ -176,7 +176,7 @@ class DockerConfigLogins:
             raise LoginError(f"{self._path} is not a configuration of Docker's client.") from None
 
     async def _ask_helper(self, helper: str, registry: str) -> RegistryLogin | None:
-        """What `docker-credential-<helper> get` says; that it ends with an error means that it has no login."""
+        """The answer of `docker-credential-<helper> get`; if that fails, it has no login."""
         if not _HELPER_NAME.fullmatch(helper):
             raise LoginError(f"{self._path} names a credential helper that cannot be one.")
         program = f"docker-credential-{helper}"
@@ -206,7 +206,7 @@ class DockerConfigLogins:
             async with asyncio.timeout(self._timeout):
                 answer, _ = await process.communicate(server.encode())
         finally:
-            with contextlib.suppress(ProcessLookupError):  # with all that it may have started
+            with contextlib.suppress(ProcessLookupError):  # with its children
                 os.killpg(process.pid, signal.SIGKILL)
             code = await process.wait()
         return code, answer
@@ -225,7 +225,7 @@ def _from_helper(answer: bytes, program: str) -> RegistryLogin | None:
 
 
 def _login(entry: _Entry, registry: str) -> RegistryLogin | None:
-    """None for the empty entry that `docker login` leaves where a helper keeps the login."""
+    """None for the empty entry that `docker login` writes if a helper keeps the login."""
     fields = msgspec.structs.asdict(entry)
     if auth := fields.pop("auth"):
         fields["username"], fields["password"] = _decoded(auth, registry)

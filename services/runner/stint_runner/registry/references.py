@@ -1,4 +1,4 @@
-"""Image references: their grammar, what the engine is asked for, and which may run."""
+"""Image references: their grammar, what to pull for them, and which may run."""
 
 import fnmatch
 import re
@@ -22,7 +22,7 @@ _REFERENCE: Final = re.compile(
 _NAME_MAX: Final = 255
 
 HUB: Final = "docker.io"
-"""The registry of names without one."""
+"""The registry of names without a host."""
 _HUB_OLD_NAME: Final = "index.docker.io"
 
 _TRANSIENT: Final = re.compile(
@@ -84,7 +84,7 @@ def parse_reference(image: str) -> Reference:
 
 
 def own_names(tags: Sequence[str], digests: Sequence[str], ours: Collection[str]) -> list[str] | None:
-    """The names of an image that have to go before it can, None if somebody else named it too.
+    """The names to remove before an image can be removed, None if somebody else gave it a name.
 
     Args:
         tags: `name:tag` for each tag.
@@ -99,7 +99,7 @@ def own_names(tags: Sequence[str], digests: Sequence[str], ours: Collection[str]
 
 
 def registry_name(address: str) -> str:
-    """The registry that an address means, as configuration files have it: `host:5000`, `https://index.docker.io/v1/`."""
+    """The registry of an address in a configuration file, such as `host:5000` or `https://index.docker.io/v1/`."""
     host = address.strip().partition("://")[2] or address.strip()
     host = host.partition("/")[0].lower()
     return HUB if host == _HUB_OLD_NAME else host
@@ -122,16 +122,15 @@ def matches(image: str, patterns: str) -> bool:
 
 
 def is_transient(pull_error: str) -> bool:
-    """Whether a failed pull is worth another try: time-outs, a registry's 5xx, a connection that broke.
+    """Whether to retry a pull that failed: after time-outs, a registry's 5xx, and broken connections.
 
-    The one place where an engine's text is looked at: Docker 26 answers 500 alike for "no such host", a time-out, and
-    a registry's 404, 429 or 503, and the same again in words inside a stream of status 200. What is not recognised
-    counts as final, so a new wording costs a retry, not 25 seconds.
+    The only place that matches an engine's text: Docker 26 answers 500 to all of "no such host", a time-out, and a
+    registry's 404, 429 or 503, or reports them in a stream with status 200. An unknown text counts as final.
     """
     return "no such host" not in pull_error and _TRANSIENT.search(pull_error) is not None
 
 
 def all_attempts_failed(errors: list[str], *remarks: str) -> str:
-    """The sentence of an image that cannot be had: one numbered line per attempt, then the remarks."""
+    """The error of a pull: one numbered line per attempt, then the remarks."""
     numbered = (f"#{number}: {error}" for number, error in enumerate(errors, 1))
     return "\n".join(["All attempts fail:", *numbered, *remarks])

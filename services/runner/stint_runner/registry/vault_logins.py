@@ -1,4 +1,4 @@
-"""Logins for image registries that Vault keeps. Apart from the others: a watchdog needs no Vault."""
+"""Logins for image registries in Vault. In a module of their own, because a watchdog does not import Vault."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ class VaultLogins:
         path: with `data/` where it is KV v2.
 
     Raises:
-        ConfigError: it cannot be a path.
+        ConfigError: this is not a path.
     """
 
     def __init__(self, vault: Vault, session: AppRoleSession, path: str) -> None:
@@ -34,7 +34,7 @@ class VaultLogins:
         self._session = session
 
     async def login(self, registry: str) -> RegistryLogin | None:
-        """See `LoginSource`. Waits for an unavailable Vault as long as everything else of a job."""
+        """See `LoginSource`. An unavailable Vault is waited for as in the rest of a job."""
         try:
             found = await retry(
                 lambda: self._session.call(lambda own: self._vault.read(own, self._path)),

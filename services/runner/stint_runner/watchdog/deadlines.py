@@ -1,11 +1,12 @@
-"""Until when each job of a runner may run, on disk: for its watchdog, and for the runner itself after a restart.
+"""The deadlines of a runner's jobs, on disk: for its watchdog, and for the runner itself after a restart.
 
-One file a job. When its lease was last confirmed is the file's modification time, in seconds since the machine started:
-to set it needs no room on the disk.
+One file for each job. The time of the lease's last confirmation is the file's modification time, in seconds since the
+machine started: setting it needs no space on the disk.
 """
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,6 @@ import structlog
 from stint.core.codec import decode, encode
 from stint.core.errors import UndecodableError, UnfitError
 from stint_runner.linux import boot_id
-from stint_runner.watchdog.private_folder import ForeignFolderError, make_private
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ class StateError(UnfitError):
 
 
 class Deadline(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a job that was claimed.
+    """The deadline of a job that was claimed, and what its runner needs to adopt the job after a restart.
 
     Attributes:
         job_id: 24 hex digits.
@@ -38,7 +38,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
         process: the runner that has it (see `stint_runner.linux.incarnation`).
         boot: the machine's start that the time counts from.
         seconds: W: for so long after the last confirmation it may run.
-        hold: it may run on for ever; its queue waits.
+        hold: it may run for ever, because its queue waits.
         container_id: the engine's id, "" until it has a container.
         secrets_digest: of its secrets file (see `stint_runner.inputs.secretfile.Seal`), "" until it has a container.
     """
@@ -55,8 +55,8 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
     secrets_digest: str = ""
 
 
-class Noted(msgspec.Struct, frozen=True):
-    """A deadline as it stands on disk, and the moment at which its lease was last confirmed."""
+class StoredDeadline(msgspec.Struct, frozen=True):
+    """A deadline as found on disk, and when its lease was last confirmed."""
 
     deadline: Deadline
     confirmed: float
@@ -77,22 +77,20 @@ class Deadlines:
 
     @property
     def folder(self) -> Path:
-        """Where they are."""
+        """The folder."""
         return self._folder
 
     def open(self) -> bool:
-        """Make the folder and take it. False if another runner of this name has it.
+        """Create the folder and lock it. False if another runner of this name has it.
 
         Raises:
             StateError: it cannot be made, or another user could change what is in it.
         """
         try:
-            make_private(self._folder)
+            _make_private(self._folder)
             descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(f"STINT_STATE_DIR: {self._folder} cannot be used: {error.strerror}.") from None
-        except ForeignFolderError as error:
-            raise StateError(f"STINT_STATE_DIR: {error.sentence}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -102,13 +100,13 @@ class Deadlines:
         return True
 
     def close(self) -> None:
-        """Leave the folder to others."""
+        """Unlock the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def put(self, deadline: Deadline, confirmed: float) -> None:
-        """Note a deadline, or another state of it.
+        """Write a deadline.
 
         Raises:
             StateError: it cannot be written.
@@ -126,14 +124,14 @@ class Deadlines:
         """The job's lease was confirmed."""
         try:
             _stamp(self._path(job_id), confirmed)
-        except OSError as error:  # the watchdog will end the job: it must not run unwatched
+        except OSError as error:  # the watchdog will end the job, which must not run unwatched
             log.error("deadline not written", job=job_id, error=error.strerror)  # noqa: TRY400 - a sentence says it
 
     def drop(self, job_id: str) -> None:
         """The job has no container any more. Safe to repeat."""
         self._path(job_id).unlink(missing_ok=True)
 
-    def get(self, job_id: str) -> Noted | None:
+    def get(self, job_id: str) -> StoredDeadline | None:
         """A job's deadline, None if there is none, or of another start of the machine."""
         path = self._path(job_id)
         try:
@@ -141,9 +139,9 @@ class Deadlines:
             deadline = decode(path.read_bytes(), Deadline)
         except (OSError, UndecodableError):
             return None
-        return Noted(deadline, confirmed) if deadline.boot == self._boot else None
+        return StoredDeadline(deadline, confirmed) if deadline.boot == self._boot else None
 
-    def all(self) -> Iterator[Noted]:
+    def all(self) -> Iterator[StoredDeadline]:
         """All of them."""
         for path in sorted(self._folder.glob("*.json")):
             if noted := self.get(path.stem):
@@ -167,3 +165,34 @@ def state_folder(setting: str, runner: str) -> Path:
     if os.access("/run", os.W_OK):
         return Path("/run/stint") / runner
     return Path(tempfile.gettempdir()) / f"stint-{os.getuid()}" / runner
+
+
+def _make_private(folder: Path) -> None:
+    """Create the folder and its parents for this user only. An existing one must be safe, and so must its parent.
+
+    Whoever may write to the parent can replace the folder.
+
+    Raises:
+        StateError: it is another user's, others may write to it, or it is a symbolic link.
+        OSError: it cannot be made.
+    """
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_above(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise StateError(f"STINT_STATE_DIR: {folder} is a symbolic link.")
+    if found.st_uid != os.geteuid():
+        raise StateError(f"STINT_STATE_DIR: {folder} belongs to another user (id {found.st_uid}).")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StateError(f"STINT_STATE_DIR: Other users may write to {folder}.")
+
+
+def _check_above(folder: Path) -> None:
+    """It, and a link to it, must be this user's or root's; if others may write to it, it must be sticky."""
+    for found in (folder.lstat(), folder.stat()):
+        if found.st_uid not in {0, os.geteuid()}:
+            raise StateError(f"STINT_STATE_DIR: {folder} belongs to another user (id {found.st_uid}).")
+    mode = folder.stat().st_mode
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        raise StateError(f"STINT_STATE_DIR: Other users may write to {folder}.")

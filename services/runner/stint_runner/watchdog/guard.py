@@ -22,14 +22,14 @@ log = structlog.get_logger()
 WATCHDOG: Final = "stint_runner.watchdog"
 """The module that is run."""
 READY: Final = b"watching\n"
-"""What it says once it does."""
+"""What it writes once it watches."""
 READY_WITHIN: Final = 30.0
-"""Seconds that it may take until then."""
+"""Seconds within which it must have written that."""
 RESTART_PAUSE: Final = 1.0
 """Seconds before one that died is started again."""
 
 _NEEDED: Final = re.compile(r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|PYTHON[A-Z]+")
-"""What a process needs from the environment to run at all."""
+"""What any process needs from the environment."""
 
 
 class WatchdogError(StintError):
@@ -37,7 +37,7 @@ class WatchdogError(StintError):
 
 
 class _Process:
-    """A watchdog. Not asyncio's own: that kills its children when it goes, and this one may have to stay."""
+    """A watchdog. Not a subprocess of asyncio's, which would be killed along with the loop: this one may have to stay."""
 
     def __init__(self, folder: Path, module: str) -> None:
         self._popen = subprocess.Popen(
@@ -45,7 +45,7 @@ class _Process:
             env=environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # what stops the runner must not stop it
+            start_new_session=True,  # signals for the runner must not reach it
         )
         self._handle = os.pidfd_open(self._popen.pid)
         self._ended = asyncio.Event()
@@ -80,7 +80,7 @@ class _Process:
         self.leave()
 
     def leave(self) -> None:
-        """Let go of it, running or not."""
+        """Stop waiting for it, whether it runs or not."""
         if not self._ended.is_set():
             self._loop.remove_reader(self._handle)
             os.close(self._handle)
@@ -90,9 +90,9 @@ class _Process:
 
 @asynccontextmanager
 async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> "AsyncIterator[Guard]":
-    """A watchdog over these deadlines for the duration of the block. One that dies is started again.
+    """Run a watchdog over these deadlines during the block. If it dies, another is started.
 
-    If a deadline is left at the end, so is the watchdog, until the job is dead.
+    If a deadline is left at the end, the watchdog continues until the job is dead.
 
     Raises:
         WatchdogError: it does not start.
@@ -108,7 +108,7 @@ async def guarded(deadlines: Deadlines, module: str = WATCHDOG) -> "AsyncIterato
 
 
 class Guard:
-    """The watchdog that there is now."""
+    """The current watchdog."""
 
     def __init__(self, process: _Process, deadlines: Deadlines, module: str) -> None:
         self._process = process
@@ -121,17 +121,22 @@ class Guard:
         return "" if self._watching else "The watchdog does not run."
 
     async def keep(self) -> None:
-        """Start another one whenever it dies."""
+        """Start another whenever it dies."""
         while True:
             code = await self._process.wait()
             self._watching = False
             log.error("watchdog died, starting another", code=code)
             self._process.leave()
-            self._process = await _restart(self._deadlines.folder, self._module)
-            self._watching = True
+            while not self._watching:
+                await asyncio.sleep(RESTART_PAUSE)
+                try:
+                    self._process = await _start(self._deadlines.folder, self._module)
+                    self._watching = True
+                except Exception:  # a runner must not be without one for good
+                    log.exception("the watchdog does not start, retrying")
 
     async def end(self) -> None:
-        """Stop it, or leave it where a job may still run."""
+        """Stop it, or leave it if a job may still run."""
         if any(self._deadlines.all()):
             self._process.leave()
         else:
@@ -151,18 +156,7 @@ async def _start(folder: Path, module: str) -> _Process:
     return process
 
 
-async def _restart(folder: Path, module: str) -> _Process:
-    while True:
-        await asyncio.sleep(RESTART_PAUSE)
-        try:
-            return await _start(folder, module)
-        except WatchdogError:
-            log.error("the watchdog does not start, retrying")  # noqa: TRY400 - a sentence says it
-        except Exception:  # a runner must not be without one for good
-            log.exception("the watchdog does not start, retrying")
-
-
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """What a watchdog is told of the runner's environment: where the engine is. No secret, whoever it may be for."""
+    """The part of the runner's environment that a watchdog gets: where the engine is, and no secrets."""
     engine = {name for setting in setting_names(EngineSettings) for name in (setting, f"{setting}_FILE")}
     return {name: value for name, value in own.items() if name in engine or _NEEDED.fullmatch(name)}

@@ -1,4 +1,4 @@
-"""A job's deadline on disk, kept up with its lease."""
+"""A job's deadline on disk, renewed along with its lease."""
 
 import os
 
@@ -28,11 +28,11 @@ class JobDeadline:
 
     @property
     def secrets_digest(self) -> str:
-        """By which the job's secrets file is known again, "" if that is not known."""
+        """Identifies the job's secrets file (see `Seal`), "" if it is not known."""
         return self._deadline.secrets_digest if self._deadline else ""
 
     def begin(self, earlier: Deadline | None = None) -> None:
-        """Let the watchdog watch the job, and confirm the deadline with each renewal of its lease.
+        """Let the watchdog watch the job, and extend the deadline with each renewal of its lease.
 
         Args:
             earlier: as an earlier process of this runner left it.

@@ -1,8 +1,8 @@
-"""Ends what a runner cannot end itself: `python -m stint_runner.watchdog FOLDER PID`, started by the runner PID.
+"""Ends jobs that their runner cannot end: `python -m stint_runner.watchdog FOLDER PID`, started by the runner PID.
 
 A runner that is frozen, or whose engine hangs, does not stop its containers when their leases are over. This process
-does: at a job's deadline it kills the runner, then the job's containers. If the runner dies it stays until no deadline
-of that runner is left: another process of the same runner may start and adopt the jobs.
+kills the job's containers and the runner at the job's deadline. If the runner dies, it stays until no deadline of that
+runner is left: another process of the same runner may start and adopt the jobs.
 """
 
 import asyncio
@@ -27,17 +27,17 @@ from stint_runner.engine.port import Engine
 from stint_runner.engine.removal import remove_containers
 from stint_runner.lease.lease import KILL
 from stint_runner.linux import boot_time, incarnation, kill_container
-from stint_runner.watchdog.deadlines import Deadline, Deadlines, Noted
+from stint_runner.watchdog.deadlines import Deadline, Deadlines, StoredDeadline
 from stint_runner.watchdog.guard import READY
 
 log = structlog.get_logger()
 
 TICK: Final = 1.0
-"""Seconds between two looks at the folder, at most. A new deadline is further away than that."""
+"""The longest pause between two reads of the folder, in seconds. A new deadline is further away than that."""
 RETRY: Final = 0.1
-"""Seconds between two looks, at least."""
+"""The shortest pause, in seconds."""
 ENGINE_WITHIN: Final = KILL / 2
-"""Seconds for an engine to remove a container, before its processes are killed without it."""
+"""Seconds for the engine to remove a container, before its processes are killed without the engine."""
 
 
 class Watchdog:
@@ -68,21 +68,21 @@ class Watchdog:
         loop.remove_reader(self._handle)
         self._dead.set()
 
-    def _is_left(self, found: Noted) -> bool:
+    def _is_left(self, found: StoredDeadline) -> bool:
         return found.deadline.process == self._runner and not found.deadline.hold
 
-    def _is_overdue(self, found: Noted) -> bool:
+    def _is_overdue(self, found: StoredDeadline) -> bool:
         return not found.deadline.hold and found.due <= boot_time()
 
     def _pause(self) -> float:
         due = (found.due for found in self._deadlines.all() if not found.deadline.hold)
         return min(TICK, max(RETRY, min(due, default=boot_time() + TICK) - boot_time()))
 
-    async def _end(self, overdue: Sequence[Noted]) -> None:
-        """End these jobs side by side. What fails for one is tried again with the next look, and touches no other.
+    async def _end(self, overdue: Sequence[StoredDeadline]) -> None:
+        """End these jobs concurrently. A failure affects no other job, and is retried after the pause.
 
-        The runner is frozen first and killed last: a container whose first process it is ends with it, and this
-        process too.
+        The runner is frozen first and killed last: if it is its container's first process, that container ends with it,
+        and so does this process.
         """
         own = [found.deadline.job_id for found in overdue if found.deadline.process == self._runner]
         if own:
@@ -96,7 +96,7 @@ class Watchdog:
             self._signal_runner(signal.SIGKILL)
 
     def _signal_runner(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended, and its parent has noticed
+        with contextlib.suppress(ProcessLookupError):  # it has ended
             signal.pidfd_send_signal(self._handle, number)
 
     async def _end_job(self, deadline: Deadline) -> None:
@@ -105,12 +105,12 @@ class Watchdog:
             self._deadlines.drop(job_id)
             log.warning("job's containers ended", job=job_id)
         elif deadline.container_id:
-            # Without the engine at least the processes; the container is tried again with the next look.
+            # Kill at least the processes; the removal of the container is retried.
             killed = kill_container(deadline.container_id)
             log.warning("processes of a container killed", job=job_id, processes=killed)
 
     async def _removed(self, job_id: str) -> bool:
-        """Whether the engine says that there is none of the job's containers any more."""
+        """Whether the engine confirms that the job has no containers any more."""
         try:
             async with asyncio.timeout(ENGINE_WITHIN):
                 while await remove_containers(self._engine, job_id):
