@@ -37,7 +37,7 @@ class WatchdogError(StintError):
 
 
 class _Process:
-    """A watchdog. Not a subprocess of asyncio's, which would be killed along with the loop: this one may have to stay."""
+    """A watchdog. Not a subprocess of asyncio's, which is killed along with the loop: this one may have to stay."""
 
     def __init__(self, folder: Path, module: str) -> None:
         self._popen = subprocess.Popen(
