@@ -13,7 +13,7 @@ from stint.core.view import parse_time
 from tests.api.client import JOB, Api, Json, new_queue, until_term
 from tests.api.conftest import DRAIN
 from tests.e2e.stack import gone
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,12 +22,21 @@ def _processes(api: Api) -> None:
         pytest.skip("the stack's processes are elsewhere")
 
 
-async def back(api: Api, runner: str) -> None:
-    """Return when it takes jobs again."""
-    await until(
-        lambda: asyncio.gather(*(api.run() for _ in range(3))),
-        lambda jobs: runner in {job["node_uuid"] for job in jobs},
-    )
+class Runner:
+    """The one that has a job, and how often it was ready before it is signalled."""
+
+    def __init__(self, api: Api, name: str) -> None:
+        self.name, self.pid = name, api.pid(name)
+        self._log = Path(api.env["STINT_DATA_DIR"]) / "log" / f"{name}.log"
+        self._starts = self._ready()
+
+    def _ready(self) -> int:
+        return self._log.read_text(encoding="utf-8").count("runner ready")
+
+    async def back(self) -> None:
+        """Return when its process is another that takes jobs."""
+        await gone(self.pid)
+        await until_true(lambda: self._ready() > self._starts)
 
 
 async def answers(api: Api, path: str = "/readyz") -> bool:
@@ -40,18 +49,16 @@ async def answers(api: Api, path: str = "/readyz") -> bool:
 async def test_a_runner_lets_its_jobs_end_and_takes_no_more(api: Api) -> None:
     running = await api.submit("echo ready; sleep 2; echo done")
     await api.said(running)
-    runner = (await api.get(running))["node_uuid"]
-    pid = api.pid(runner)
-    os.kill(pid, signal.SIGTERM)
+    runner = Runner(api, (await api.get(running))["node_uuid"])
+    os.kill(runner.pid, signal.SIGTERM)
     others = await asyncio.gather(*(api.run() for _ in range(4)))
     ended = await api.ended(running)
     assert (ended["status"], ended["output"]) == ("success", "ready\ndone\n")
     assert {job["status"] for job in others} == {"success"}
     meanwhile = {job["node_uuid"] for job in others if parse_time(job["started"]) < parse_time(ended["ended"])}
     assert meanwhile
-    assert runner not in meanwhile
-    await gone(pid)
-    await back(api, runner)
+    assert runner.name not in meanwhile
+    await runner.back()
 
 
 async def test_a_job_past_the_drains_bound_is_ended(api: Api) -> None:
@@ -60,16 +67,14 @@ async def test_a_job_past_the_drains_bound_is_ended(api: Api) -> None:
     running = await api.submit(until_term("echo told; exit 0"), qname=qname)
     behind = await api.submit(qname=qname)
     await api.said(running)
-    runner = (await api.get(running))["node_uuid"]
-    pid, begun = api.pid(runner), time.monotonic()
-    os.kill(pid, signal.SIGINT)
+    runner, begun = Runner(api, (await api.get(running))["node_uuid"]), time.monotonic()
+    os.kill(runner.pid, signal.SIGINT)
     ended = await api.ended(running)
     assert time.monotonic() - begun >= DRAIN
     assert ended["status"] in {"failed", "unknown"}
     assert ended["reason"] in {"killed", "lost"}
-    await gone(pid)
     assert (await api.ended(behind))["status"] == "success"
-    await back(api, runner)
+    await runner.back()
 
 
 async def test_the_api_finishes_what_it_has_begun(api: Api) -> None:

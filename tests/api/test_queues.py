@@ -61,14 +61,12 @@ NAMES += ["\u00fcml\u00e4ut", "\u4e2d\u6587", "\U0001f680", "e\u0301", "x" * 100
 
 
 async def test_any_name_is_kept_and_its_jobs_run(api: Api) -> None:
-    async def runs(qname: str) -> None:
-        answer = await api.post(await api.plain("echo there", qname=qname))
+    answers = [await api.post(await api.plain("echo there", qname=qname)) for qname in NAMES]
+    for qname, answer in zip(NAMES, answers, strict=True):
         assert (answer.status_code, answer.json()["qname"]) == (200, qname)
         ended = await api.ended(answer.json()["_id"])
         assert (ended["qname"], ended["output"]) == (qname, "there\n")
         await api.appears(ended["_id"], qname=qname)
-
-    await asyncio.gather(*map(runs, NAMES))
 
 
 async def test_names_are_compared_lower_cased(api: Api) -> None:
