@@ -225,37 +225,24 @@ class Delivery(Protocol):
 
     JetStream does not fence: it answers renewals and accepts acks even if another runner has the message by then. So
     these calls only prove that the broker answered; `stint_runner.lease.lease` judges whether the lease still holds.
+
+    Attributes:
+        subject: `ev.submitted.<token>.<job_id>`, or another subject that somebody published on.
+        sequence: of the message in WORK.
+        ack_subject: the subject for renewals and the ack. Another process can use it too.
+        origin: identifies the consumer that delivered it, and differs from that of a later consumer with the same name.
+            A work queue that was lost and created again counts from 1, where an old ack would remove another job.
+        lease: in seconds, as the consumer has it, which may differ from this runner's own setting.
+        count: how often this consumer has delivered the job, from 1. If a started job has count 1, the consumer was
+            created anew; its runner need not be lost.
     """
 
-    @property
-    def subject(self) -> str:
-        """`ev.submitted.<token>.<job_id>`, or another subject that somebody published on."""
-
-    @property
-    def sequence(self) -> int:
-        """The message's sequence in WORK."""
-
-    @property
-    def ack_subject(self) -> str:
-        """The subject for renewals and the ack. Another process can use it too."""
-
-    @property
-    def origin(self) -> str:
-        """Identifies the consumer that delivered it, and differs from that of a later consumer with the same name.
-
-        A work queue that was lost and created again counts from 1, where an old ack would remove another job.
-        """
-
-    @property
-    def lease(self) -> float:
-        """The lease in seconds as the consumer has it, which may differ from this runner's own setting."""
-
-    @property
-    def count(self) -> int:
-        """How often this consumer has delivered the job, from 1.
-
-        If a started job has count 1, the consumer was created anew; its runner need not be lost.
-        """
+    subject: str
+    sequence: int
+    ack_subject: str
+    origin: str
+    lease: float
+    count: int
 
     async def renew(self) -> None:
         """Request another full lease; returns once the broker has answered.

@@ -143,7 +143,7 @@ async def test_errors_are_told_apart_by_status(status: int, shape: type[VaultErr
 @pytest.mark.parametrize("body", ["<html>", "[]", '"text"', "{"])
 async def test_a_server_that_is_no_vault_is_unavailable(body: str) -> None:
     async with scripted(answer(200, body)) as script:
-        with pytest.raises(VaultUnavailableError, match="does not answer as a Vault"):
+        with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):
             await Vault(script.address).lookup_self(TOKEN)
         assert not await Vault(script.address).health()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import http.cookiejar
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import hvac
-import requests
-from requests.adapters import HTTPAdapter
 
 from stint.core.errors import (
     ConfigError,
@@ -23,7 +20,7 @@ from stint.core.errors import (
     VaultRefusedError,
     VaultUnavailableError,
 )
-from stint.vault.hvac_adapter import MappingAdapter, check_address, check_path, check_token
+from stint.vault.hvac_adapter import MappingAdapter, check_address, check_path, check_token, new_session
 
 T = TypeVar("T")
 
@@ -82,9 +79,7 @@ class Vault:
     """A Vault or OpenBao server. It has no token of its own: every method takes the token that it uses ("" = none).
 
     The calls share only a pool of connections and a pool of threads, so that name look-ups and content are not blocked
-    while Vault hangs. No cookies are kept, and neither `.netrc` nor proxies nor CA bundles are taken from the
-    environment, so a request contains only what it was given. Redirects are not followed, because they would disclose
-    the token.
+    while Vault hangs. Redirects are not followed, because they would disclose the token.
 
     All methods raise the errors of `call`. After a `VaultUnavailableError` from `unwrap_secret_id` or `login` it is not
     known whether the token or secret id was spent.
@@ -97,13 +92,7 @@ class Vault:
             raise ConfigError(f"VAULT_CACERT: {cacert} does not exist.")
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vault")
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = cacert or True
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        pool = HTTPAdapter(pool_connections=1, pool_maxsize=threads, max_retries=0)
-        self._session.mount("http://", pool)
-        self._session.mount("https://", pool)
+        self._session = new_session(cacert, threads)
 
     async def call(self, token: str, request: Callable[[Any], T]) -> T:
         """Run `request(hvac client)` in a thread. JSON bodies are returned as dicts, an empty body as {}.

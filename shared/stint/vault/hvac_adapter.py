@@ -1,5 +1,6 @@
 """How hvac is used: answers are JSON objects, and errors are mapped by their HTTP status."""
 
+import http.cookiejar
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -7,6 +8,7 @@ from urllib.parse import urlsplit
 
 import hvac.adapters
 import requests
+from requests.adapters import HTTPAdapter
 
 from stint.core.errors import (
     ConfigError,
@@ -25,6 +27,21 @@ _BY_STATUS: Final[dict[int, type[VaultError]]] = {
     412: VaultUnavailableError,
     429: VaultUnavailableError,
 }
+
+
+def new_session(cacert: str, connections: int) -> requests.Session:
+    """A session whose requests contain only what they were given.
+
+    It keeps no cookies, and takes neither `.netrc` nor proxies nor CA bundles from the environment.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = cacert or True
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    pool = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
+    session.mount("http://", pool)
+    session.mount("https://", pool)
+    return session
 
 
 class MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac ships no types

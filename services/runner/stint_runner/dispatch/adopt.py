@@ -36,7 +36,7 @@ ENGINE_PATIENCE: Final = 20.0
 """Seconds that a starting runner waits for its engine to list containers whose deadlines are missing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _NoDelivery:
     """Replaces a delivery that this runner has lost, if the queue waits for this runner."""
 
