@@ -189,7 +189,7 @@ def test_each_kind_of_error_has_a_row_and_an_example(openapi: dict[str, Any]) ->
     assert {status for code, status in said if code == 400} == {"Invalid request.", "Invalid job request."}
     assert "token" in said[400, "Invalid request."]
     assert "token" not in said[400, "Invalid job request."]
-    assert {code for code, _ in said} == {kind.example.code for kind in KINDS}
+    assert {code for code, _ in said} == {kind.code for kind in KINDS}
     for path, methods in openapi["paths"].items():
         for operation in methods.values():
             examples = operation["responses"].get("400", {}).get("content", {}).get("application/json", {})

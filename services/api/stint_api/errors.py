@@ -1,4 +1,4 @@
-"""Answers as the contract wants them, and the one place where errors become HTTP statuses."""
+"""Answers in the form of the API's contract, and the one place where errors become HTTP statuses."""
 
 import json
 from collections.abc import Mapping
@@ -59,8 +59,8 @@ class RefusalError(StintError):
     Attributes:
         code: the HTTP status.
         title: the error body's `status`; by default the contract's text for `code`.
-        retry_after: seconds after which the same request may be sent again; 0 where nobody can say.
-        fields: what else the body holds.
+        retry_after: seconds after which the same request may be sent again; 0 if that is not known.
+        fields: further fields of the body.
     """
 
     def __init__(self, code: int, sentence: str, *, title: str = "", retry_after: int = 0, **fields: str) -> None:
@@ -106,14 +106,10 @@ def refusal_of(error: StintError) -> RefusalError:
         return RefusalError(error.code, "Vault takes no more requests at the moment: its rate limit is reached.")
     if isinstance(error, VaultUnavailableError) and not error.code:  # its sentence says at which address
         return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_VAULT)
-    return RefusalError(_status(error), error.sentence)
-
-
-def _status(error: StintError) -> int:
     found = (status for shape, status in _STATUSES.items() if isinstance(error, shape))
-    return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return RefusalError(next(found, HTTPStatus.INTERNAL_SERVER_ERROR), error.sentence)
 
 
 def unknown_path() -> Response:
-    """404 for a path that nothing stands at."""
+    """404 for a path without a route."""
     return PlainTextResponse("404 page not found\n", status_code=HTTPStatus.NOT_FOUND)

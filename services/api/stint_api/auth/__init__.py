@@ -1,1 +1,1 @@
-"""Who a caller is and what he may do, as Vault says."""
+"""Who a caller is and what it may do, according to Vault."""

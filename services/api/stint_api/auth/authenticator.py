@@ -1,4 +1,4 @@
-"""Who is calling, and what they may do: both are Vault's to say."""
+"""Who is calling, and what they may do: Vault decides both."""
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,14 +17,13 @@ log = structlog.get_logger()
 
 PATHS_AT_A_TIME: Final = 200
 """In one question to Vault, which refuses some thousand."""
-NO_LOGIN: Final = "The API cannot log in to Vault."
 ENDED: Final = "Vault does not know the token any more: it has ended, or this request was its last use."
 """Policies can only be asked about as long as there is a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What somebody may do in a queue: whoever has the capability on the queue's path.
+    """What a caller may do in a queue if it has the capability on the queue's path.
 
     Attributes:
         words: what it is, as part of a sentence.
@@ -43,7 +42,7 @@ RELEASE: Final = Action("release held jobs of", "update", release_path)
 
 
 class Signature(TypedDict):
-    """The fields of `stint.core.events.Event` that say whose doing a fact is."""
+    """The fields of `stint.core.events.Event` that say who caused an event."""
 
     by: str
     by_entity: str
@@ -55,8 +54,8 @@ class Identity:
     """A caller that Vault knows.
 
     Attributes:
-        name: Vault's display name of the token; what facts show. Not unique.
-        caller: who it is, unlike any other: the same over all tokens of an identity, else one token.
+        name: Vault's display name of the token, which events show. Not unique.
+        caller: unique, and the same for all tokens of an identity; without an identity it stands for one token.
         entity: id of the identity behind the token, "" if there is none.
         accessor: names the token and cannot be used as one, "" for batch tokens.
         limited: the token has a limited number of uses.
@@ -71,7 +70,7 @@ class Identity:
 
     @property
     def signature(self) -> Signature:
-        """What facts say about their writer."""
+        """What events say about who caused them."""
         return {"by": self.name, "by_entity": self.entity, "by_accessor": self.accessor}
 
 
@@ -89,8 +88,8 @@ class Authenticator:
         """Who this token belongs to. Costs a use-limited token one use.
 
         Raises:
-            RefusalError: no token, or one that Vault does not take.
-            VaultUnavailableError: nobody can say.
+            RefusalError: there is no token, or Vault refuses it.
+            VaultUnavailableError: Vault did not answer.
         """
         if token is None:
             raise RefusalError(HTTPStatus.BAD_REQUEST, "Missing X-Auth-Token", title=INVALID_REQUEST)
@@ -105,11 +104,7 @@ class Authenticator:
         )
 
     async def require(self, identity: Identity, action: Action, *qnames: str) -> None:
-        """Return if the caller may do this in these queues.
-
-        Raises:
-            RefusalError: it may not.
-        """
+        """Raise RefusalError if the caller may not do this in one of these queues."""
         allowed = await self.allowed(identity, action, qnames)
         if refused := [qname for qname in qnames if qname not in allowed]:
             raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, refused[0]))
@@ -133,7 +128,7 @@ class Authenticator:
 
         Raises:
             RefusalError: the token has ended, or may not do this any more.
-            VaultUnavailableError: nobody can say.
+            VaultUnavailableError: Vault did not answer.
         """
         if self._by_policy:
             await self.require(identity, action, *qnames)
@@ -147,7 +142,7 @@ class Authenticator:
             await self._session.token()
         except VaultRefusedError as error:  # our own fault, of which the caller's token knows nothing
             log.error("the API cannot log in to Vault", error=error.sentence)  # noqa: TRY400 - a sentence says it
-            raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_LOGIN) from None
+            raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The API cannot log in to Vault.") from None
         try:
             return await self._session.call(lambda own: self._vault.capabilities(own, identity.token, paths))
         except VaultRefusedError:

@@ -1,4 +1,4 @@
-"""What Vault said about tokens, remembered for a moment."""
+"""What Vault said about tokens, cached for a moment."""
 
 import hashlib
 import secrets
@@ -14,15 +14,15 @@ from stint_api.errors import INVALID_REQUEST, RefusalError
 V = TypeVar("V")
 
 CACHE_SECONDS: Final = 5.0
-"""How long a lookup counts: as long may a revoked token still be taken."""
+"""How long a lookup is cached, and a revoked token may still be accepted."""
 REFUSED_SECONDS: Final = 2.0
-"""How long a refusal counts: whoever repeats a bad token asks Vault about it this rarely."""
+"""How long a refusal is cached: a bad token that is repeated costs Vault one call in this time."""
 CACHE_SIZE: Final = 10_000
 """Tokens remembered at a time, of those that are good and of those that are not."""
 
 
 class Memory(Generic[V]):
-    """Something about each of the last `CACHE_SIZE` tokens. Tokens themselves are not kept, only keyed hashes."""
+    """A value for each of the last `CACHE_SIZE` tokens, of which it keeps only keyed hashes."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -30,12 +30,12 @@ class Memory(Generic[V]):
         self._known: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
 
     def get(self, token: str) -> V | None:
-        """What was put there, None if nothing was or its time is over."""
+        """What was stored, None if nothing was or it has expired."""
         found = self._known.get(self._digest(token))
         return found[0] if found and self._monotonic() < found[1] else None
 
     def put(self, token: str, value: V, seconds: float) -> None:
-        """Remember this for so long. The oldest makes room."""
+        """Store a value for so many seconds. The oldest makes room for it."""
         digest = self._digest(token)
         self._known.pop(digest, None)
         now = self._monotonic()
@@ -48,7 +48,7 @@ class Memory(Generic[V]):
 
 
 class Lookups:
-    """Asks Vault who tokens belong to, on connections of its own: any stranger can make it ask."""
+    """Asks Vault who tokens belong to, on connections of its own: anybody can cause these calls."""
 
     def __init__(self, vault: Vault, *, monotonic: Callable[[], float]) -> None:
         self._vault = vault
@@ -59,13 +59,13 @@ class Lookups:
         """Who this token belongs to. Costs a use-limited token one use.
 
         Raises:
-            RefusalError: Vault does not take it.
-            VaultUnavailableError: nobody can say.
+            RefusalError: Vault refuses it.
+            VaultUnavailableError: Vault did not answer.
         """
         return self._callers.get(token) or await self.fresh(token)
 
     async def fresh(self, token: str) -> Caller:
-        """Likewise, but that it was good a moment ago counts for nothing."""
+        """Likewise, without the cache of good tokens."""
         if refusal := self._refusals.get(token):
             raise refusal.again()
         try:

@@ -1,4 +1,4 @@
-"""What happens to every request before it is routed."""
+"""Redirects and token checks, before a request is routed."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -15,7 +15,7 @@ Identify = Callable[[str | None], Awaitable[Identity]]
 
 
 class Gate:
-    """Takes a trailing slash away, and asks for a token on the job routes and on everything that is below them."""
+    """Redirects a path with a trailing slash, and requires a token on the job routes and on every path below them."""
 
     def __init__(self, app: ASGIApp, *, prefix: str, identify: Identify) -> None:
         """`identify` gets the token header's text, None if it is absent."""
@@ -24,7 +24,7 @@ class Gate:
         self._identify = identify
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on with `state.caller` set."""
+        """Answer, or pass the request on with `state.caller` set."""
         answer = await self._stop(scope) if scope["type"] == "http" else None
         await (answer or self._app)(scope, receive, send)
 
@@ -33,7 +33,7 @@ class Gate:
         if path != "/" and path.endswith("/"):
             return _without_slash(scope)
         if path.startswith(self._prefix) and not path.isprintable():
-            return unknown_path()  # a route's pattern would take a path with the end of a line behind it
+            return unknown_path()  # a route's pattern would match a path that ends in a newline
         if path != self._prefix and not path.startswith(f"{self._prefix}/"):
             return None
         try:
@@ -44,7 +44,7 @@ class Gate:
 
 
 def _without_slash(scope: Scope) -> Response:
-    """As the client wrote it, and on this host: a path that begins with two slashes would be another host's name."""
+    """Redirect to the path as the client wrote it: one that begins with two slashes would name another host."""
     path: bytes = scope["raw_path"]
     if not path.startswith(b"/") or path.startswith(b"//") or not path.endswith(b"/") or b"\\" in path:
         return unknown_path()

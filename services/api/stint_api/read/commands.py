@@ -1,4 +1,4 @@
-"""Killing, releasing and deleting: decided on the job's own facts, and again if another writer was faster."""
+"""Killing, releasing and deleting: decided on the job's own events, and again if another writer was faster."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 E = TypeVar("E", bound=AnyEvent)
 
 ATTEMPTS: Final = 5
-"""A job has fewer facts than that: who loses this often has another fault."""
+"""A job has fewer events than that: a command that loses this often has another fault."""
 RELEASED: Final = "Released by an operator: its runner was lost."
 """What a released job shows as its error."""
 
@@ -61,8 +61,20 @@ class Jobs:
         return job
 
     async def kill(self, identity: Identity, job_id: str) -> Job:
-        """Ask for the job's end; a queued one ends at once. Returns the job as it was before."""
-        return await self._carry_out(identity, KILL, job_id, lambda job: self._kill(identity, job))
+        """Request the job's end; a queued one ends at once. Returns the job as it was before."""
+
+        def decide(job: Job) -> commands.Events:
+            ended = self._event(
+                Ended,
+                identity,
+                status=State.FAILED,
+                reason="killed",
+                error="job killed",
+                output_complete=True,  # appended only where the job never ran
+            )
+            return commands.kill(job, self._event(KillRequested, identity), ended)
+
+        return await self._carry_out(identity, KILL, job_id, decide)
 
     async def release(self, identity: Identity, job_id: str) -> Job:
         """Give up the lost runner of a held job, which ends; its queue continues. Returns the job as it was before.
@@ -70,7 +82,12 @@ class Jobs:
         Raises:
             IllegalCommandError: it is not held, and never was released.
         """
-        return await self._carry_out(identity, RELEASE, job_id, lambda job: self._release(identity, job))
+
+        def decide(job: Job) -> commands.Events:
+            ended = self._event(Ended, identity, status=State.UNKNOWN, reason="lost", error=RELEASED)
+            return commands.release(job, self._event(Released, identity), ended)
+
+        return await self._carry_out(identity, RELEASE, job_id, decide)
 
     async def delete(self, identity: Identity, job_id: str) -> Job:
         """Remove the job. A queued one never runs.
@@ -78,11 +95,13 @@ class Jobs:
         Raises:
             IllegalCommandError: it is running or stopping.
         """
-        job = await self._carry_out(identity, DELETE, job_id, lambda job: self._delete(identity, job))
+        job = await self._carry_out(
+            identity, DELETE, job_id, lambda job: commands.delete(job, self._event(Deleted, identity))
+        )
         try:
             await self.payloads.purge(job.token, job.job_id)
             await self.output.purge(job.token, job.job_id)
-        except StintError as error:  # deleted it is; the janitor will find what it leaves
+        except StintError as error:  # the job is deleted; the janitor removes the rest
             log.warning("a deleted job's data is still there", job=job.job_id, error=error.sentence)
         return job
 
@@ -99,24 +118,6 @@ class Jobs:
                 check_outcome(outcome, job.job_id)
                 return job
         raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The job is changing too fast. Try again.")
-
-    def _kill(self, identity: Identity, job: Job) -> commands.Events:
-        ended = self._event(
-            Ended,
-            identity,
-            status=State.FAILED,
-            reason="killed",
-            error="job killed",
-            output_complete=True,  # appended only where the job never ran
-        )
-        return commands.kill(job, self._event(KillRequested, identity), ended)
-
-    def _release(self, identity: Identity, job: Job) -> commands.Events:
-        ended = self._event(Ended, identity, status=State.UNKNOWN, reason="lost", error=RELEASED)
-        return commands.release(job, self._event(Released, identity), ended)
-
-    def _delete(self, identity: Identity, job: Job) -> commands.Events:
-        return commands.delete(job, self._event(Deleted, identity))
 
     def _event(self, shape: type[E], identity: Identity, **details: Any) -> E:
         return shape(event_id=self.new_event_id(), at=rfc3339(self.now()), **identity.signature, **details)

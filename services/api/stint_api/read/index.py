@@ -29,7 +29,7 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How the jobs stand.
+    """How many jobs there are.
 
     Attributes:
         by_status: jobs that can be seen.
@@ -51,7 +51,7 @@ class _Entry(NamedTuple):
 
 
 class _Views:
-    """Views by job, their order, the last submitted first, and their counts. All of it is kept, none reckoned anew."""
+    """Views by job, their order, the last submitted first, and their counts, which are kept and not computed anew."""
 
     def __init__(self, retention: timedelta) -> None:
         self._retention = retention
@@ -64,7 +64,7 @@ class _Views:
         self._unreadable: set[str] = set()
 
     def apply(self, stored: StoredView) -> None:
-        """Take a change in. What cannot be read is left out, and so is what stood there before."""
+        """Apply a change. A view that cannot be read is left out, and so is the one before it."""
         self._remove(stored.job_id)
         self._unreadable.discard(stored.job_id)
         if stored.value is None:
@@ -123,7 +123,8 @@ class _Views:
 class ListIndex:
     """What the list and the counts are made from; at most about a second old while NATS answers.
 
-    While NATS is unavailable it does not change. It is never empty merely because it is not ready: then it raises.
+    While NATS is unavailable it does not change. Until the bucket was read to its end for the first time, `jobs` and
+    `counts` raise BrokerUnavailableError.
 
     Attributes:
         ready: set while it is kept up to date.
@@ -146,11 +147,7 @@ class ListIndex:
         self.ready = asyncio.Event()
 
     async def jobs(self, wants: Callable[[JobView], bool]) -> list[JobView]:
-        """Those of the jobs that can be seen which are wanted, the last submitted first.
-
-        Raises:
-            BrokerUnavailableError: the bucket was never read to its end yet.
-        """
+        """The jobs that can be seen and are wanted, the last submitted first."""
         found = list[JobView]()
         for number, job in enumerate(self._current()):
             if number % SLICE == 0:
@@ -160,11 +157,7 @@ class ListIndex:
         return found
 
     def counts(self) -> Counts:
-        """How the jobs stand that can be seen: takes the same time however many there are.
-
-        Raises:
-            BrokerUnavailableError: the bucket was never read to its end yet.
-        """
+        """How many jobs can be seen. Takes the same time however many there are."""
         return self._current().counts()
 
     def _current(self) -> _Views:

@@ -1,4 +1,4 @@
-"""A job's facts and output: all so far, then as they come, without gap or repeat."""
+"""A job's events and output: all so far, then as they come, without gap or repeat."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ SOON: Final = 0.1
 """Seconds from news to the next look without any, then twice as long each time up to `TICK`: it may have come from a
 stream's leader while the replica that was read lags behind."""
 GAP: Final = 0.02
-"""Seconds between two looks at least: whatever is published, a client's stream asks NATS no more than that."""
+"""Seconds between two looks at least, so that no flood of messages makes a client's stream ask NATS more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> "Position":
-        """From the beginning, if this is no position."""
+        """Any other text is the beginning."""
         parts = text.split("-")
         good = len(parts) == 3 and all(part.isascii() and part.isdecimal() and len(part) < 20 for part in parts)  # noqa: PLR2004 - three numbers of 64 bits
         return cls(*map(int, parts)) if good else cls()
@@ -131,7 +131,7 @@ class LiveJob:
         raise BrokerUnavailableError("A replica of NATS lags behind.")
 
     def _recognise(self, last: Chunk | None) -> None:
-        """Of a stream that was taken up behind the last chunk only its number was known."""
+        """Complete the chain of a stream that was resumed behind the last chunk, whose number alone was known."""
         if last is not None and last.sequence == self._sequence:
             self._chain = Chain.through(last)
 
@@ -146,7 +146,7 @@ class LiveJob:
 
     def _continues(self, chunk: Chunk) -> bool:
         if self._chain.chunks and not self._chain.digest:
-            # Taken up where it broke: the position has the last chunk's number alone.
+            # The stream was resumed: the position has only the last chunk's number.
             return chunk.number == self._chain.chunks + 1
         return Chain.through(chunk) == self._chain.add(chunk.data)
 
@@ -174,7 +174,7 @@ class LiveJob:
 
 
 def fact(record: Record, state: State) -> dict[str, Any]:
-    """A fact as clients see it: when the stream took it, what the job was then, and a few words of its own."""
+    """An event as clients see it: when it was stored, the job's status then, and some of its own fields."""
     event = record.event
     own: dict[str, Any] = {}
     match event:
@@ -183,7 +183,16 @@ def fact(record: Record, state: State) -> dict[str, Any]:
         case Launched():
             own = {"container_id": event.container_id, "container_image": event.container_image}
         case Ended():
-            own = {"reason": event.reason, "error": event.error, "return_code": event.return_code, **_output_of(event)}
+            own = {
+                "reason": event.reason,
+                "error": event.error,
+                "return_code": event.return_code,
+                # By which a client can tell whether the output that it was given is whole.
+                "output_chunks": event.chunks,
+                "output_bytes": event.output_bytes,
+                "output_digest": event.output_digest,
+                "output_complete": event.output_complete,
+            }
     return {
         "kind": record.kind,
         "at": record.time,
@@ -193,14 +202,4 @@ def fact(record: Record, state: State) -> dict[str, Any]:
         "by_entity": event.by_entity if event else "",
         "by_accessor": event.by_accessor if event else "",
         **own,
-    }
-
-
-def _output_of(ended: Ended) -> dict[str, Any]:
-    """By which a client can tell whether what it was given is the whole output."""
-    return {
-        "output_chunks": ended.chunks,
-        "output_bytes": ended.output_bytes,
-        "output_digest": ended.output_digest,
-        "output_complete": ended.output_complete,
     }

@@ -1,4 +1,4 @@
-"""A job's output as it stood at one moment: the stored chunks, and the text made of them, within a bound on memory."""
+"""A job's output at one moment: the stored chunks, and the text made of them, in limited memory."""
 
 import asyncio
 import codecs

@@ -1,4 +1,4 @@
-"""Jobs as JSON, piece by piece: a job's output stands in its answer three times, and is never held in memory whole."""
+"""Jobs as JSON, piece by piece: an answer contains a job's output three times, and memory never holds all of it."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -26,9 +26,9 @@ def fields(job: JobView) -> dict[str, Any]:
 
 
 def as_stored(job: JobView, size: int) -> JobView:
-    """The view with what is said of the output corrected by what is there of it: `size` bytes.
+    """The view, with its output's size and completeness corrected by the `size` in bytes that is stored.
 
-    While a job runs that is what there is so far. Once it has ended it must be what its runner counted.
+    While a job runs that is the output so far. Once it has ended the size must be what its runner counted.
     """
     whole = job.ended == NEVER or size == job.output_bytes
     return msgspec.structs.replace(
@@ -37,17 +37,14 @@ def as_stored(job: JobView, size: int) -> JobView:
 
 
 def last_seen(job: Job, output: Chain) -> dict[str, Any]:
-    """A job that is over as its live stream tells it at last, where `output` is what the client was told."""
+    """A job that is over, for the last event of its live stream, which sent the client this `output`."""
     shown = as_stored(view(job), output.size)
     whole = shown.output_complete and output == Chain.recorded(job.fact(Ended))
     return fields(msgspec.structs.replace(shown, output_complete=whole))
 
 
 async def one(job: JobView, output: Snapshot | None, *, stdout_only: bool) -> AsyncGenerator[bytes, None]:
-    """A job, without its output if there is none given.
-
-    What one pass over the output finds out, such as its size, comes behind the output.
-    """
+    """A job, with its output if that is given. The output's size follows it, because it is counted on the way."""
     if output is None:
         yield _object({**fields(job), "output": "", "stdout": "", "stderr": ""})
         return

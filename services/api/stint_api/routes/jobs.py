@@ -15,9 +15,17 @@ from stint_api.middleware.watch import unless_refused, while_allowed
 from stint_api.read.live import LiveJob, Position
 from stint_api.read.output import Snapshot, stream_of
 from stint_api.routes import documents
-from stint_api.routes.dependencies import Caller, IdempotencyKey, ServicesOf, Submitted
 from stint_api.routes.models import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmitBody, SubmittedBody
-from stint_api.routes.parameters import JobId, JobQuery, LastEventId, UnlessFalse
+from stint_api.routes.parameters import (
+    Caller,
+    IdempotencyKey,
+    JobId,
+    JobQuery,
+    LastEventId,
+    ServicesOf,
+    Submitted,
+    UnlessFalse,
+)
 from stint_api.routes.responses import Responses, content, errors
 from stint_api.services import Services
 from stint_api.web.streaming import Stream, answer, event_stream
@@ -29,7 +37,7 @@ _NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "
 _BODY: Final = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": SubmitBody.model_json_schema()}}}
 }
-"""Described here because FastAPI does not read the body: `dependencies.submission` does."""
+"""Described here because FastAPI does not read the body: `parameters.submission` does."""
 _EVENT: Final[dict[str, Any]] = {
     "description": "Each event of the stream.",
     "type": "object",

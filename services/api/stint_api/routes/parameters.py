@@ -1,20 +1,75 @@
-"""The parameters of routes: how they are parsed, checked and documented."""
+"""What routes take: the caller, the services, a submission whose size is limited, and parameters."""
 
 import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from fastapi import Header, Path
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import Depends, Header, Path, Request, Security
+from fastapi.security import APIKeyHeader
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from stint.core.errors import UndecodableError
 from stint.core.subjects import normalise_queue_name
 from stint.core.view import JobView
+from stint_api.auth.authenticator import Identity
 from stint_api.read.index import submitted_at
 from stint_api.routes.models import JOB_ID, Status
+from stint_api.services import Services
+from stint_api.submit.body import Submission, parse_submission, read_body
+from stint_api.submit.submitter import HEADER
 
 DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 100
+_KEY: Final = re.compile(r"[ -~]{1,255}")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
+
+
+def services(request: Request) -> Services:
+    """The services of the application that received the request."""
+    found: Services = request.app.state.services
+    return found
+
+
+ServicesOf = Annotated[Services, Depends(services)]
+TOKEN = APIKeyHeader(name="X-Auth-Token", scheme_name="VaultToken", description="A Vault token.", auto_error=False)
+
+
+def caller(request: Request, _token: Annotated[str | None, Security(TOKEN)]) -> Identity:
+    """The caller. `Gate` has already checked the token with Vault, before the route was looked up."""
+    identity: Identity = request.state.caller
+    return identity
+
+
+def idempotency_key(
+    keys: Annotated[
+        list[str] | None,
+        Header(alias=HEADER, description="A repeat with the same caller, key and body returns the same job."),
+        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}),
+    ] = None,
+) -> str | None:
+    """The request's key, None without one. All headers of this name are read, because a second one is an error."""
+    if not keys:
+        return None
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        raise UndecodableError(f"The {HEADER} is not 1 to 255 printable ASCII characters.")
+    return keys[0]
+
+
+async def submission(
+    request: Request, parts: ServicesOf, identity: Annotated[Identity, Depends(caller)]
+) -> AsyncIterator[Submission]:
+    """The body. It is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds.
+
+    Its bytes count towards the limit until the route returns.
+    """
+    with parts.request_bytes.share(identity.caller) as share:
+        yield parse_submission(await read_body(request, share), scanned=True)
+
+
+Caller = Annotated[Identity, Depends(caller)]
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
+Submitted = Annotated[Submission, Depends(submission, scope="function")]
 
 JobId = Annotated[
     str, Path(description="The job's id.", examples=[JOB_ID], json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})

@@ -22,65 +22,62 @@ _TEMPORARY: Final = (429, 503)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of error: its HTTP status, its body's `status`, and when it is answered."""
+    """One kind of error: its HTTP status, an example of its sentence, and when it is answered."""
 
-    example: RefusalError
+    code: int
+    sentence: str
     when: str
+    title: str = ""
 
 
 NO_TOKEN: Final = "No token is shown, Vault answers oddly to it, or the health key is wrong."
+_ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: permission denied"
+_RATE: Final = "Vault takes no more requests at the moment: its rate limit is reached."
+_GONE: Final = "The job of this Idempotency-Key, 65f0c2a19b3e4d5f6a7b8c9d, was deleted."
+_OTHER: Final = "The Idempotency-Key was used for another request."
 KINDS: Final = (
-    Kind(RefusalError(400, "Missing X-Auth-Token", title=INVALID_REQUEST), NO_TOKEN),
-    Kind(RefusalError(400, "Invalid job ID (not ObjectIdHex)."), "The request is wrong in any other way."),
-    Kind(RefusalError(403, refusal_text(SUBMIT, "deploys")), "Vault does not take the token, or it may not do this."),
-    Kind(RefusalError(404, "not found"), "There is no such job."),
-    Kind(RefusalError(408, "The request's body comes too slowly."), "The request does not come, or comes too slowly."),
+    Kind(400, "Missing X-Auth-Token", NO_TOKEN, INVALID_REQUEST),
+    Kind(400, "Invalid job ID (not ObjectIdHex).", "The request is wrong in any other way."),
+    Kind(403, refusal_text(SUBMIT, "deploys"), "Vault does not take the token, or it may not do this."),
+    Kind(404, "not found", "There is no such job."),
+    Kind(408, "The request's body comes too slowly.", "The request does not come, or comes too slowly."),
+    Kind(409, _OTHER, _OTHER),
+    Kind(410, _GONE, "The job of the Idempotency-Key was deleted, or is over and no longer kept."),
+    Kind(413, "The request is larger than 30 MiB.", "The request is too large."),
     Kind(
-        RefusalError(409, "The Idempotency-Key was used for another request."),
-        "The Idempotency-Key was used for another request.",
-    ),
-    Kind(
-        RefusalError(410, "The job of this Idempotency-Key, 65f0c2a19b3e4d5f6a7b8c9d, was deleted."),
-        "The job of the Idempotency-Key was deleted, or is over and no longer kept.",
-    ),
-    Kind(RefusalError(413, "The request is larger than 30 MiB."), "The request is too large."),
-    Kind(
-        RefusalError(429, "Vault takes no more requests at the moment: its rate limit is reached."),
+        429,
+        _RATE,
         "Vault takes no more requests for now, or the caller has too many event streams and large answers open.",
     ),
+    Kind(500, _ALERT, "Something in Stint failed, or the cubbyhole cannot be read."),
     Kind(
-        RefusalError(
-            500,
-            "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: permission denied",
-        ),
-        "Something in Stint failed, or the cubbyhole cannot be read.",
-    ),
-    Kind(
-        RefusalError(503, "NATS is not reachable or does not answer."),
+        503,
+        "NATS is not reachable or does not answer.",
         "NATS or Vault cannot be reached, or the API has too many requests or connections.",
     ),
 )
 """Every kind of error, each with an example."""
-BAD_HEALTH_KEY: Final = Kind(RefusalError(400, "Invalid health metric key", title=INVALID_REQUEST), NO_TOKEN)
+BAD_HEALTH_KEY: Final = Kind(400, "Invalid health metric key", NO_TOKEN, INVALID_REQUEST)
 ANY_ERROR: Final[Responses] = {"default": {"model": ErrorBody, "description": "Any other error."}}
 """For the whole application. Without it FastAPI would document a 422, which is never answered."""
 
 
 def errors(*codes: int) -> Responses:
     """The errors of these statuses, for a route's `responses`."""
-    return described(kind for kind in KINDS if kind.example.code in codes)
+    return described(kind for kind in KINDS if kind.code in codes)
 
 
 def described(kinds: Iterable[Kind]) -> Responses:
     """The errors of these kinds; a status may have several."""
     found: Responses = {}
     for kind in kinds:
-        answer = found.setdefault(kind.example.code, {"model": ErrorBody, "description": "", "content": {}})
+        example = RefusalError(kind.code, kind.sentence, title=kind.title)
+        answer = found.setdefault(kind.code, {"model": ErrorBody, "description": "", "content": {}})
         answer["description"] = f"{answer['description']} {kind.when}".strip()
         examples = answer["content"].setdefault("application/json", {}).setdefault("examples", {})
-        body = json.loads(bytes(error_answer(kind.example).body))
-        examples[kind.example.title] = {"summary": kind.when, "value": body}
-        if kind.example.code in _TEMPORARY:
+        body = json.loads(bytes(error_answer(example).body))
+        examples[example.title] = {"summary": kind.when, "value": body}
+        if kind.code in _TEMPORARY:
             answer["headers"] = _RETRY_AFTER
     return found
 

@@ -1,1 +1,1 @@
-"""How a submission is taken: its body read, its payload sealed, its facts appended."""
+"""How a submission is accepted: its body is read, its payload sealed, its event appended."""

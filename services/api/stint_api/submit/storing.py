@@ -8,12 +8,14 @@ is told of it, and gets no alarm about a reading that was ours.
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
 import stamina
 
 from stint.core.errors import BrokerUnavailableError, StintError, VaultError, VaultUnavailableError
@@ -34,6 +36,8 @@ CUBBYHOLES_AT_A_TIME: Final = 4
 REMEMBERED: Final = 24 * 3600.0
 """Seconds for which the reason is known why a cubbyhole was read in vain."""
 
+Write = Callable[[Sealed], Awaitable[tuple[Submitted, Outcome]]]
+
 _NOT_DONE: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """With these Vault says that it did nothing: over its rate limit, or sealed."""
 _SPENT: Final = (
@@ -52,29 +56,6 @@ class UnknownOutcomeError(RefusalError):
     def __init__(self, job_id: str) -> None:
         sentence = "NATS did not answer: it is not known yet whether this was taken. Look again later."
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, sentence, _id=job_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Draft:
-    """What is to be stored. `event_id` is the same in each attempt, by which the log knows them for one."""
-
-    identity: Identity
-    submission: Submission
-    job_id: str
-    digest: str
-    event_id: str
-    at: str
-    wrap_expires_at: str
-
-    @property
-    def token(self) -> str:
-        """The queue's."""
-        return queue_token(self.submission.qname)
-
-    @property
-    def attempt(self) -> str:
-        """Only a request with a digest can come again, and then has a payload of its own."""
-        return f"{self.event_id[:8]}-" if self.digest else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,38 +84,47 @@ class Store:
             RefusalError: the cubbyhole was read, and the job could not be stored.
             StintError: see `stint_api.errors`.
         """
-        draft = _Draft(
-            identity=identity,
-            submission=submission,
-            job_id=job_id,
-            digest=digest,
-            event_id=self.new_event_id(),
+        event_id, envelope = self.new_event_id(), submission.envelope
+        draft = Submitted(
+            event_id=event_id,  # the same in each attempt, by which the log knows them for one
             at=rfc3339(self.now()),
-            wrap_expires_at=await self._wrap_expiry(submission.envelope.wrap_secret_id),
+            **identity.signature,
+            qname=submission.qname,
+            ticket="",
+            payload_chunks=0,
+            payload_bytes=0,
+            payload_try=f"{event_id[:8]}-" if digest else "",  # only a request with a digest can come again
+            request_digest=digest,
+            on_lost=submission.job.on_lost,
         )
-        if not submission.envelope.in_cubbyhole:
-            return await self._write(draft, await self.sealer.seal(submission))
+        expiry = await self._wrap_expiry(envelope.wrap_secret_id)
+        ticket = Ticket(wrap_secret_id=envelope.wrap_secret_id, payload_sha256="", wrap_expires_at=expiry)
+        write = partial(self._write, job_id, draft, ticket)
+        if not envelope.in_cubbyhole:
+            return await write(await self.sealer.seal(submission))
         own = await self.sealer.own_fields(submission)
         async with self.cubbyholes:
             await self.log.load(job_id)  # NATS answers: else nothing is spent
+            key = _key(identity, envelope)
             try:
-                payload = await self.sealer.read_cubbyhole(submission.envelope)
+                payload = await self.sealer.read_cubbyhole(envelope)
             except VaultUnavailableError as error:
                 if error.code not in _NOT_DONE:
-                    self._remember(draft, RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, _DOUBT))
+                    self._spent.put(key, RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, _DOUBT), REMEMBERED)
                 raise
-            return await self._write_spent(draft, payload, own)
+            try:
+                return await self._write_spent(write, payload, own)
+            except RefusalError as refusal:
+                self._spent.put(key, refusal.again(), REMEMBERED)
+                raise
 
     def why_spent(self, identity: Identity, envelope: Envelope) -> RefusalError | None:
         """What to tell this caller whose cubbyhole was read in vain before; None if it was not read by us."""
         known = self._spent.get(_key(identity, envelope))
         return known.again() if known else None
 
-    def _remember(self, draft: _Draft, refusal: RefusalError) -> None:
-        self._spent.put(_key(draft.identity, draft.submission.envelope), refusal.again(), REMEMBERED)
-
-    async def _write_spent(self, draft: _Draft, payload: str, own: bytes) -> tuple[Submitted, Outcome]:
-        """Write what cannot be read again. A failure is remembered for the caller's next try."""
+    async def _write_spent(self, write: Write, payload: str, own: bytes) -> tuple[Submitted, Outcome]:
+        """Write what cannot be read again. Every failure is a RefusalError, for the caller's next try too."""
         away = (BrokerUnavailableError, VaultUnavailableError, UnknownOutcomeError)
         attempts = stamina.retry_context(
             on=away, attempts=None, timeout=self.patience, wait_initial=0.05, wait_max=1.0, wait_jitter=0.2
@@ -145,7 +135,7 @@ class Store:
             async for attempt in attempts:
                 with attempt:
                     try:
-                        return await self._write(draft, sealed)
+                        return await write(sealed)
                     except UnknownOutcomeError as error:
                         doubt = error
                         raise
@@ -156,35 +146,25 @@ class Store:
             refusal = doubt or RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
         except StintError as error:
             refusal = doubt or refusal_of(error)
-        self._remember(draft, refusal)
         raise refusal
 
-    async def _write(self, draft: _Draft, sealed: Sealed) -> tuple[Submitted, Outcome]:
+    async def _write(self, job_id: str, draft: Submitted, ticket: Ticket, sealed: Sealed) -> tuple[Submitted, Outcome]:
         """Safe to repeat with the same arguments."""
-        ticket = Ticket(
-            wrap_secret_id=draft.submission.envelope.wrap_secret_id,
-            payload_sha256=hashlib.sha256(sealed.payload).hexdigest(),
-            wrap_expires_at=draft.wrap_expires_at,
-        )
-        submitted = Submitted(
-            event_id=draft.event_id,
-            at=draft.at,
-            **draft.identity.signature,
-            qname=draft.submission.qname,
+        token = queue_token(draft.qname)
+        ticket = msgspec.structs.replace(ticket, payload_sha256=hashlib.sha256(sealed.payload).hexdigest())
+        submitted = msgspec.structs.replace(
+            draft,
             ticket=await self.session.call(
-                lambda own: seal_ticket(self.vault, own, ticket, queue_token=draft.token, job_id=draft.job_id)
+                lambda own: seal_ticket(self.vault, own, ticket, queue_token=token, job_id=job_id)
             ),
-            payload_chunks=await self.payloads.put(draft.token, draft.job_id, sealed.payload, attempt=draft.attempt),
+            payload_chunks=await self.payloads.put(token, job_id, sealed.payload, attempt=draft.payload_try),
             payload_bytes=len(sealed.payload),
-            payload_try=draft.attempt,
             container_image=sealed.container_image,
             tty=sealed.tty,
-            request_digest=draft.digest,
-            on_lost=draft.submission.job.on_lost,
         )
-        outcome = await self.log.append(draft.token, draft.job_id, submitted)
+        outcome = await self.log.append(token, job_id, submitted)
         if outcome is Outcome.UNKNOWN:
-            raise UnknownOutcomeError(draft.job_id)
+            raise UnknownOutcomeError(job_id)
         return submitted, outcome
 
     async def _wrap_expiry(self, wrap_secret_id: str) -> str:

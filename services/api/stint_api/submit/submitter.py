@@ -5,8 +5,7 @@ With an `Idempotency-Key` the same caller, key and request are the same job.
 
 import asyncio
 import hashlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -31,20 +30,6 @@ log = structlog.get_logger()
 HEADER: Final = "Idempotency-Key"
 TWIN: Final = 2.0
 """Seconds that a request whose cubbyhole was read waits for a twin of itself that may have read it."""
-_KEY: Final = re.compile(r"[ -~]{1,255}")
-
-
-def read_key(keys: Sequence[str]) -> str | None:
-    """The request's key, None without one. `keys` are all that it brought.
-
-    Raises:
-        UndecodableError: not 1 to 255 printable ASCII characters, or more than one key.
-    """
-    if not keys:
-        return None
-    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
-        raise UndecodableError(f"The {HEADER} is not 1 to 255 printable ASCII characters.")
-    return keys[0]
 
 
 @dataclass(frozen=True, slots=True)

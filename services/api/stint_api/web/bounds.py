@@ -1,4 +1,4 @@
-"""What one API process holds at a time for its clients: bytes of requests, and open streams."""
+"""Limits on what one API process holds at a time for its clients: bytes of requests, and open streams."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -27,7 +27,7 @@ def listen(settings: ApiSettings) -> socket.socket:
     """Bind the address, so that its port is known before anything is served.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: the address is not available.
     """
     host = settings.listen_host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -58,15 +58,8 @@ def tls_context(settings: ApiSettings) -> ssl.SSLContext | None:
     return context
 
 
-def url_of(listener: socket.socket, settings: ApiSettings) -> str:
-    """Where clients reach it."""
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if settings.tls_cert else 'http'}://{shown}:{port}"
-
-
 def write_port(path: Path, listener: socket.socket) -> None:
-    """Say which port it became, to whoever started this process. The file appears with all of its content.
+    """Tell the port to whoever started this process. The file appears with all of its content.
 
     Raises:
         ConfigError: it cannot be written.
@@ -108,7 +101,9 @@ async def serve(
         stop()
 
     stopping = asyncio.create_task(stop_at_ending(), name="ending")
-    log.info("api listening", url=url_of(listener, settings))
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    log.info("api listening", url=f"{'https' if settings.tls_cert else 'http'}://{shown}:{port}")
     try:
         async with on_signals(stop):
             await server.serve(sockets=[listener])

@@ -49,9 +49,9 @@ class Stream(StreamingResponse):
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._closed()
             await cancel(sending, leaving)
             await self._pieces.aclose()
-            self._closed()
         failure = None if sending.cancelled() else sending.exception()
         if isinstance(failure, StintError):
             log.warning("an answer broke off", error=failure.sentence)
