@@ -17,8 +17,7 @@ from stint.jetstream import Broker
 from stint.jetstream.protocol import raw_message
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec
-from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper
-from stint_runner.housekeeping.image_records import ImageRecord, ImageRecords
+from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper, ImageRecord, ImageRecords
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.registry import Registry, mirrored_engine, registry
@@ -71,7 +70,8 @@ class House:
         return await self.keeper.sweep()
 
     async def record(self, image_id: str) -> ImageRecord | None:
-        return (await self.records.get(await self.engine.engine_id(), image_id)).record
+        _, record = await self.records.get(await self.engine.engine_id(), image_id)
+        return record
 
 
 def docker() -> Docker:

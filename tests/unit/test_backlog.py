@@ -8,7 +8,7 @@ from stint.core.events import AnyEvent
 from stint.ports import Outcome
 from stint.process.waiting import InterruptedByEventError, unless
 from stint.testing import MemoryEventLog
-from stint_runner.dispatch.backlog import Backlog
+from stint_runner.dispatch.worker import Backlog
 from stint_runner.retry import append_events
 from tests.support.events import TOKEN, started, submitted
 

@@ -30,8 +30,7 @@ from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import Engine
-from stint_runner.housekeeping.image_keeper import ImageKeeper
-from stint_runner.housekeeping.image_records import ImageRecords
+from stint_runner.housekeeping.image_keeper import ImageKeeper, ImageRecords
 from stint_runner.housekeeping.leftovers import Leftovers
 from stint_runner.housekeeping.presence import announce, withdraw
 from stint_runner.inputs.memory import MemoryBudget

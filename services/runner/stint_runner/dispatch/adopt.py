@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,14 +83,12 @@ class Adoption:
     async def _marked(self) -> Mapping[str, ContainerInfo]:
         """This runner's containers, by job."""
         try:
-            found = await retry(self._containers, on=EngineError, within=ENGINE_PATIENCE)
+            labels = {LABEL_RUNNER: self._runner.id}
+            found = await retry(lambda: self._runner.engine.find(labels), on=EngineError, within=ENGINE_PATIENCE)
         except EngineError as error:
             log.error("only jobs with a deadline adopted: the engine does not answer", error=error.sentence)  # noqa: TRY400 - a sentence says it
-            found = ()
+            return {}
         return {container.labels.get(LABEL_JOB, ""): container for container in found}
-
-    async def _containers(self, **labels: str) -> Sequence[ContainerInfo]:
-        return await self._runner.engine.find({LABEL_RUNNER: self._runner.id} | labels)
 
     async def _look_at(self, job_id: str, found: StoredDeadline | ContainerInfo) -> None:
         """A failure affects no other job; the watchdog ends this one."""

@@ -7,20 +7,21 @@ from ssl import SSLContext
 from typing import Final, Self
 
 from aiodocker.containers import DockerContainer
+from aiohttp import ClientTimeout
 
-from stint.core.errors import ImageError
+from stint.core.errors import ConfigError, ImageError
 from stint.process.settings import EngineSettings
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import (
     ARCHIVE,
     DEFAULT_HOST,
     ENDLESS,
+    SCHEMES,
     SHORT,
     STEP,
+    STOP_MARGIN,
     DockerClient,
-    check_host,
     engine_errors,
-    stop_limits,
     tls_context,
 )
 from stint_runner.engine.docker_images import DockerImages
@@ -43,6 +44,9 @@ class DockerEngine(Engine):
         api_version: of the engine's API, such as `1.43`; "" asks the engine.
         logins: for image registries.
         pull_patience: seconds for which a pull is retried.
+
+    Raises:
+        ConfigError: an address with an unknown scheme.
     """
 
     def __init__(
@@ -55,7 +59,8 @@ class DockerEngine(Engine):
         pull_patience: float = 25.0,
     ) -> None:
         self._host = docker_host or DEFAULT_HOST
-        check_host(self._host)
+        if not self._host.startswith(SCHEMES):
+            raise ConfigError(f"DOCKER_HOST starts with one of {', '.join(SCHEMES)}")
         self._ssl_context = ssl_context
         self._api_version = f"v{api_version.removeprefix('v')}" if api_version else "auto"
         self._images = DockerImages(self._client, logins or FirstOf(), pull_patience)
@@ -176,7 +181,8 @@ class DockerEngine(Engine):
         with engine_errors(done=_NOT_RUNNING):
             running = bool((await container.show())["State"]["Running"])
             if running:
-                await container.stop(t=seconds, timeout=stop_limits(seconds))
+                limits = ClientTimeout(total=seconds + STOP_MARGIN, sock_connect=10)
+                await container.stop(t=seconds, timeout=limits)
         return running
 
     async def kill(self, container_id: str) -> None:

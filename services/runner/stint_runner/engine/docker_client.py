@@ -31,8 +31,9 @@ KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TC
 UNHEARD: Final = 30_000
 """Milliseconds after which a peer that does not acknowledge what was sent is gone, too."""
 
-_SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
-_STOP_MARGIN: Final = 30.0
+SCHEMES: Final = ("unix://", "tcp://", "http://", "https://")
+STOP_MARGIN: Final = 30.0
+"""Seconds beyond the grace within which the engine must answer a stop, which it does when the container has exited."""
 
 _NO_CONNECTION: Final = 900
 """aiodocker's own status."""
@@ -41,16 +42,6 @@ _UNAVAILABLE: Final = frozenset(
 )
 """500 is not among them: Docker answers it to many faults of a job, such as a working directory that is a file, or
 content that puts a file where a folder is."""
-
-
-def check_host(host: str) -> None:
-    """Refuse the address of an engine that this client cannot use.
-
-    Raises:
-        ConfigError: an unknown scheme.
-    """
-    if not host.startswith(_SCHEMES):
-        raise ConfigError(f"DOCKER_HOST starts with one of {', '.join(_SCHEMES)}")
 
 
 def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLContext | None:
@@ -80,11 +71,6 @@ def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLC
     except OSError as error:  # also the base of SSLError
         raise ConfigError(f"DOCKER_CERT_PATH: no usable ca.pem, cert.pem and key.pem in {folder}: {error}.") from None
     return context
-
-
-def stop_limits(grace: float) -> aiohttp.ClientTimeout:
-    """For a stop: the engine answers once the container has exited."""
-    return aiohttp.ClientTimeout(total=grace + _STOP_MARGIN, sock_connect=10)
 
 
 class DockerClient(Docker):

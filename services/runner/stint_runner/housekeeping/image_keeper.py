@@ -1,16 +1,24 @@
 """Removes images that runners pulled and that no job has used for a while, and no others."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 import msgspec
 import structlog
 
-from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, EngineError, EngineUnavailableError
+from stint.core.codec import decode, encode
+from stint.core.errors import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    EngineError,
+    EngineUnavailableError,
+    UndecodableError,
+)
+from stint.core.subjects import IMAGES_BUCKET, image_key, images_of
+from stint.jetstream import Broker, Bucket
 from stint.process.waiting import repeat
 from stint_runner.engine.port import Engine, ImageUse
-from stint_runner.housekeeping.image_records import ImageRecord, ImageRecords
 
 log = structlog.get_logger()
 
@@ -21,6 +29,56 @@ FORGOTTEN_AFTER: Final = 30 * 24 * 3600.0
 _TRIES: Final = 5
 """Attempts to write a record that other runners change at the same time."""
 _BROKER: Final = (BrokerUnavailableError, BrokerRefusedError)
+
+
+class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that a runner pulled onto an engine that did not have it.
+
+    Attributes:
+        engine_id, image_id: the engine's own ids.
+        names: all by which runners pulled it.
+        used: when a job last used it, in Unix seconds.
+    """
+
+    engine_id: str
+    image_id: str
+    names: tuple[str, ...]
+    used: float
+
+
+class ImageRecords:
+    """The KV bucket `images`. Every method raises `BrokerUnavailableError` and `BrokerRefusedError`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._bucket = Bucket(broker, IMAGES_BUCKET)
+
+    async def get(self, engine_id: str, image_id: str) -> tuple[int, ImageRecord | None]:
+        """A key's revision, 0 if it never was; and its value, None if it was deleted or never was."""
+        entry = await self._bucket.read(image_key(engine_id, image_id))
+        return (entry.revision, _record(entry.value)) if entry else (0, None)
+
+    async def put(self, record: ImageRecord, *, revision: int, keep: float) -> bool:
+        """Write a record for `keep` seconds, unless it has changed since `revision`. Returns whether it was written."""
+        key = image_key(record.engine_id, record.image_id)
+        return await self._bucket.write(key, encode(record), revision=revision, ttl=keep)
+
+    async def delete(self, record: ImageRecord, *, revision: int) -> bool:
+        """Delete a record, unless it has changed since `revision`. Returns whether it was deleted."""
+        return await self._bucket.delete(image_key(record.engine_id, record.image_id), revision=revision)
+
+    async def of_engine(self, engine_id: str) -> AsyncIterator[tuple[int, ImageRecord]]:
+        """All of an engine's records, with their revisions. What is written meanwhile comes again."""
+        async for entry in self._bucket.entries(images_of(engine_id)):
+            if record := _record(entry.value):
+                yield entry.revision, record
+
+
+def _record(value: bytes | None) -> ImageRecord | None:
+    """None for a deletion, an expired key's marker, and what is no record."""
+    try:
+        return decode(value or b"", ImageRecord)
+    except UndecodableError:
+        return None
 
 
 class ImageKeeper:
@@ -98,8 +156,6 @@ class ImageKeeper:
         log.info("unused image removed" if removed else "unused image stays", image=record.names)
         return removed
 
-    # --- records ----------------------------------------------------------------------------------------------------
-
     async def _tell(self) -> None:
         untold, self._untold = self._untold, []
         for use in untold:
@@ -111,9 +167,9 @@ class ImageKeeper:
         if not self._engine_id:
             return
         for _ in range(_TRIES):
-            stored = await self._records.get(self._engine_id, use.image_id)
-            record = self._updated(stored.record, use)
-            if record is None or await self._put(record, stored.revision):
+            revision, stored = await self._records.get(self._engine_id, use.image_id)
+            record = self._updated(stored, use)
+            if record is None or await self._put(record, revision):
                 return
         self._untold.append(use)
 

@@ -106,7 +106,7 @@ class Lease:
         self.times = LeaseTimes(lease=delivery.lease, takeover=takeover)
         self.confirmed = confirmed
         self.lost = False
-        self.on_confirmed: Callable[[float], None] = _nobody
+        self.on_confirmed: Callable[[float], object] = lambda _confirmed: None
 
     async def keep(
         self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]] | None = None
@@ -210,7 +210,3 @@ class Lease:
     def _check_end(self) -> None:
         if self.lost or boot_time() >= self._end:
             self._lose("It was over before the job was done.")
-
-
-def _nobody(_confirmed: float) -> None:
-    return

@@ -67,10 +67,8 @@ class JobDeadline:
         self._deadlines.drop(self._leased.address.job_id)
 
     def _confirm(self, confirmed: float) -> None:
-        if self._deadline is None:
-            return
         delivery = self._leased.lease.delivery
-        if delivery.ack_subject == self._deadline.ack_subject and self._written:
+        if self._deadline and delivery.ack_subject == self._deadline.ack_subject and self._written:
             self._deadlines.confirm(self._deadline.job_id, confirmed)
         else:
             self._change(ack_subject=delivery.ack_subject, origin=delivery.origin, seconds=delivery.lease)
