@@ -75,12 +75,14 @@ class Adoption:
 
         Jobs with a deadline on disk come first, concurrently and without the engine, because their leases are running.
         """
-        noted = {found.deadline.job_id: found for found in self._runner.deadlines.all()}
-        await asyncio.gather(*(self._look_at(job_id, found) for job_id, found in noted.items()))
-        marked = await self._marked()
-        await asyncio.gather(*(self._look_at(job_id, marked[job_id]) for job_id in marked.keys() - noted.keys()))
+        deadlines = {found.deadline.job_id: found for found in self._runner.deadlines.all()}
+        await asyncio.gather(*(self._adopt_or_clear(job_id, found) for job_id, found in deadlines.items()))
+        others = await self._containers()
+        await asyncio.gather(
+            *(self._adopt_or_clear(job_id, others[job_id]) for job_id in others.keys() - deadlines.keys())
+        )
 
-    async def _marked(self) -> Mapping[str, ContainerInfo]:
+    async def _containers(self) -> Mapping[str, ContainerInfo]:
         """This runner's containers, by job."""
         try:
             labels = {LABEL_RUNNER: self._runner.id}
@@ -90,7 +92,7 @@ class Adoption:
             return {}
         return {container.labels.get(LABEL_JOB, ""): container for container in found}
 
-    async def _look_at(self, job_id: str, found: StoredDeadline | ContainerInfo) -> None:
+    async def _adopt_or_clear(self, job_id: str, found: StoredDeadline | ContainerInfo) -> None:
         """A failure affects no other job; the watchdog ends this one."""
         with structlog.contextvars.bound_contextvars(job=job_id):
             try:
@@ -132,9 +134,10 @@ class Adoption:
 
     def _adopt(self, job: Job, delivery: Delivery | None, asked: float, found: StoredDeadline | ContainerInfo) -> None:
         """Hold the lease from now on, and run the job to its end."""
-        noted = found.deadline if isinstance(found, StoredDeadline) else None
+        earlier = found.deadline if isinstance(found, StoredDeadline) else None
         lease = Lease(
-            delivery or (_NoDelivery(noted.ack_subject, noted.origin, noted.seconds) if noted else _NoDelivery()),
+            delivery
+            or (_NoDelivery(earlier.ack_subject, earlier.origin, earlier.seconds) if earlier else _NoDelivery()),
             takeover=self._runner.settings.takeover,
             confirmed=asked,
         )
@@ -144,7 +147,7 @@ class Adoption:
         )
         leased.see(job)
         run = JobRun(self._runner, leased)
-        run.adopt(job, noted)
+        run.adopt(job, earlier)
         log.info("job adopted", lease="lost" if lease.lost else "renewed")
         self.adopted.append(asyncio.create_task(self._dispatcher.run(run)))
 

@@ -58,9 +58,9 @@ class Watchdog:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._handle, self._on_death, loop)
         while True:
-            noted = list(self._deadlines.all())
-            await self._end([found for found in noted if self._is_overdue(found)])
-            if self._dead.is_set() and not any(self._is_left(found) for found in noted):
+            deadlines = list(self._deadlines.all())
+            await self._end([found for found in deadlines if self._is_overdue(found)])
+            if self._dead.is_set() and not any(self._is_left(found) for found in deadlines):
                 return
             await asyncio.sleep(self._pause())
 
