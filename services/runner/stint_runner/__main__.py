@@ -59,10 +59,7 @@ MakeEngine = Callable[[RunnerSettings, Vault, AppRoleSession], Engine]
 async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None, *, watchdog: str = WATCHDOG) -> None:
     """Run jobs until SIGTERM or SIGINT, then drain.
 
-    Args:
-        settings: the runner's.
-        make_engine: makes another engine than Docker's.
-        watchdog: the module that is the watchdog's process, with the same engine.
+    `make_engine` makes another engine than Docker's; `watchdog` is the module of a watchdog with the same engine.
 
     Raises:
         ConfigError: a setting is wrong.

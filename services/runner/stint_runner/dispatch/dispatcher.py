@@ -36,10 +36,7 @@ class Dispatcher:
     async def process(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
         """Process a delivery to its end: run the job, or record why it cannot run.
 
-        Args:
-            token: the queue's token.
-            delivery: as pulled.
-            pulled_at: `boot_time` when the pull was sent.
+        `pulled_at` is the `boot_time` at which the pull was sent.
 
         Raises:
             UnfitError: this runner cannot run jobs now; the delivery was given back.

@@ -19,10 +19,8 @@ async def spend(call: Callable[[], Awaitable[T]], *, there: Callable[[], Awaitab
     A frozen Vault executes the call when it resumes, although its caller has given up. So the call is repeated only
     after Vault has answered `there`: an earlier repetition would queue behind the first call, and be refused.
 
-    Args:
-        call: the call.
-        there: spends nothing, and raises a VaultError where the call cannot be made.
-        within: seconds for which Vault may be unavailable.
+    `there` must spend nothing, and raise a VaultError if the call cannot be made. Vault may be unavailable for `within`
+    seconds.
 
     Raises:
         VaultUnavailableError: Vault is unavailable, and nothing was spent.

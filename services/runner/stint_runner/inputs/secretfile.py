@@ -66,11 +66,7 @@ def parse_refs(texts: Iterable[str]) -> list[SecretRef]:
 
 
 def pick(ref: SecretRef, data: Mapping[str, Any] | None) -> Any:
-    """The referenced value.
-
-    Args:
-        ref: what is looked for.
-        data: the `data` of Vault's answer. If it holds a mapping named `data` in turn, it is KV v2's.
+    """The referenced value. `data` is that of Vault's answer; if it contains another `data`, it is KV v2's.
 
     Raises:
         JobFailedError: no data, or no such key.
@@ -97,10 +93,6 @@ def check_file_type(file_type: str) -> str:
 
 def render(values: Mapping[str, Any], file_type: str) -> tuple[str, bytes]:
     """Path and bytes of the secrets file: `/secrets.yml` or `/secrets.json`, sorted by variable.
-
-    Args:
-        values: any JSON value per variable.
-        file_type: `yaml`, `json`, or "" for `yaml`.
 
     Raises:
         JobFailedError: another file type.

@@ -39,7 +39,7 @@ def labels(
 
     Args:
         job_id: the job's id.
-        token: the queue's subject token.
+        token: the queue's.
         runner: the runner's id.
         ack: the delivery's ack subject.
         origin: of the delivery: an ack subject must not be used on any other consumer.

@@ -74,10 +74,7 @@ class JobContainer:
     async def start(self, prepared: Prepared, killed: asyncio.Event, *, check: Callable[[], None]) -> Exited:
         """Start it, and return when it has exited and its output is stored.
 
-        Args:
-            prepared: the container.
-            killed: stops it.
-            check: called right before the start; may raise LeaseLostError.
+        `killed` stops it; `check` is called right before the start, and may raise LeaseLostError.
 
         Raises:
             EngineError: it was not started, or nobody knows how it ended; `phase` tells which.
@@ -100,7 +97,7 @@ class JobContainer:
         """Continue with a container that an earlier process of this runner started, as `start` does.
 
         Args:
-            container: as it was found. Its labels tell its time-out, and whether its output is masked.
+            container: its labels tell its time-out, and whether its output is masked.
             killed: stops it.
             since: the time from which its time-out counts.
             secrets_digest: of its secrets file (see `Seal`), "" if it is not known.

@@ -30,19 +30,15 @@ class OutputPump:
     While one chunk is on its way to the log the next one gathers, so that a slow trickle arrives at once and a flood
     in full chunks.
 
-    Args:
-        log: where it goes.
-        token: the queue's token.
-        job_id: the job's id.
-        limit: bytes that are kept, after masking; 0 for all.
+    Up to `limit` bytes are kept, after masking; 0 keeps all.
 
     Attributes:
         chunks: how many are stored.
         size: bytes stored.
         digest: hex digest of the last one.
         truncated: there was more than the limit. The last chunk is a line that says so, and counts in `size`.
-        gap: some of it may be missing: after a resumption the engine did not give again what is stored, its log may
-            have rotated, or the engine was interrupted.
+        gap: some of it may be missing: after a resumption the engine's log did not begin with what is stored, the log
+            may have rotated, or the engine was interrupted.
     """
 
     def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = OUTPUT_LIMIT) -> None:

@@ -16,10 +16,7 @@ class VaultLogins:
 
     Each key is a registry; its value is `user:password`, or an object with `username` and `password`.
 
-    Args:
-        vault: the server.
-        session: the runner's login.
-        path: with `data/` where it is KV v2.
+    `path` includes `data/` for KV v2.
 
     Raises:
         ConfigError: this is not a path.

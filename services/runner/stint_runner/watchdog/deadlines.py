@@ -144,8 +144,8 @@ class Deadlines:
     def all(self) -> Iterator[StoredDeadline]:
         """All of them."""
         for path in sorted(self._folder.glob("*.json")):
-            if noted := self.get(path.stem):
-                yield noted
+            if found := self.get(path.stem):
+                yield found
 
     def _path(self, job_id: str) -> Path:
         return self._folder / f"{job_id}.json"
