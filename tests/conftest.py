@@ -34,10 +34,10 @@ structlog.configure(
 LONGEST = (
     "tests/api",
     "tests/integration/test_cluster",
-    "tests/integration/test_runner_lost",
+    "tests/integration/runner/test_runner_lost",
     "tests/chaos/test_planted",
     "tests/e2e",
-    "tests/integration/test_engine_restart",
+    "tests/integration/runner/test_engine_restart",
 )
 """Tests that take minutes, longest first: who starts on them last would be waited for."""
 

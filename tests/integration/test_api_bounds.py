@@ -4,15 +4,15 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from stint.vault.setup import client_token
-from tests.support.api_bench import SEALED, ApiProcess, service_environ
+from tests.support.api_bench import BODY, ApiProcess, api_process, service_environ, submitted
 from tests.support.certificates import authority, certificate
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, running
@@ -20,30 +20,25 @@ from tests.support.waiting import until, until_true
 
 MIB = 1 << 20
 JOB = "/v1/api/job"
-BODY = {"wrap_secret_id": "not-looked-at", "payload": SEALED}
 
 Api = tuple[ApiProcess, httpx.AsyncClient]
-Start = Callable[..., AbstractAsyncContextManager[Api]]
+Start = Callable[..., Awaitable[Api]]
 
 
-@pytest.fixture
-def start(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
-    """Starts an API process with these settings."""
+@pytest.fixture(scope="module")
+async def start(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Start]:
+    """An API process with these settings, and a client of it; who has the same settings shares them."""
+    made: dict[frozenset[tuple[str, str]], Api] = {}
+    async with AsyncExitStack() as stack:
 
-    @asynccontextmanager
-    async def started(**settings: str) -> AsyncIterator[Api]:
-        environ = await service_environ(nats.url, openbao)
-        token = await client_token(openbao.address, openbao.root_token)
-        async with (
-            running(process := ApiProcess(tmp_path / "api", environ=environ | settings)),
-            httpx.AsyncClient(
-                base_url=process.url, headers={"X-Auth-Token": token}, trust_env=False, timeout=100
-            ) as http,
-        ):
-            await becomes(http, json.dumps(BODY).encode(), 200)  # the streams may still be in the making
-            yield process, http
+        async def started(**settings: str) -> Api:
+            key = frozenset(settings.items())
+            if key not in made:
+                starting = api_process(tmp_path_factory.mktemp("api"), nats.url, openbao, **settings)
+                made[key] = await stack.enter_async_context(starting)
+            return made[key]
 
-    return started
+        yield started
 
 
 async def becomes(http: httpx.AsyncClient, body: bytes, code: int) -> httpx.Response:
@@ -51,8 +46,17 @@ async def becomes(http: httpx.AsyncClient, body: bytes, code: int) -> httpx.Resp
     return await until(lambda: http.post(JOB, content=body), lambda answer: answer.status_code == code)
 
 
-def resident(process: ApiProcess, which: str = "VmRSS") -> int:
-    """MiB of memory; with `VmHWM` the most there ever was."""
+def resident(process: ApiProcess) -> int:
+    """MiB of memory. The most there ever is counts from now on."""
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
+    return _memory(process, "VmRSS")
+
+
+def most(process: ApiProcess) -> int:
+    return _memory(process, "VmHWM")
+
+
+def _memory(process: ApiProcess, which: str) -> int:
     found = re.search(rf"^{which}:\s+(\d+) kB$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) // 1024
@@ -85,11 +89,11 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
             return b""
 
 
-def head(http: httpx.AsyncClient, length: int, *lines: str, token: str = "") -> bytes:
+def head(http: httpx.AsyncClient, length: int | None, *lines: str, token: str = "") -> bytes:
+    """Of a submission of so many bytes, None if it comes in chunks."""
     token = f"X-Auth-Token: {token or http.headers['X-Auth-Token']}"
-    return "\r\n".join(
-        [f"POST {JOB} HTTP/1.1", "Host: api", token, f"Content-Length: {length}", *lines, "", ""]
-    ).encode()
+    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    return "\r\n".join([f"POST {JOB} HTTP/1.1", "Host: api", token, size, *lines, "", ""]).encode()
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
@@ -108,32 +112,35 @@ def head(http: httpx.AsyncClient, length: int, *lines: str, token: str = "") -> 
     ids=["arrays", "strings", "fields", "depth", "escapes", "spaces"],
 )
 async def test_a_json_bomb_costs_little(start: Start, bomb: bytes, code: int) -> None:
-    async with start() as (process, http):
-        before = resident(process)
-        answer = await http.post(JOB, content=bomb)
-        assert (answer.status_code, answer.json()["error"].startswith("JSON with more than")) == (code, True)
-        assert resident(process, "VmHWM") - before < 30
+    process, http = await start()
+    before = resident(process)
+    answer = await http.post(JOB, content=bomb)
+    assert (answer.status_code, answer.json()["error"].startswith("JSON with more than")) == (code, True)
+    assert most(process) - before < 30
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("letter", ["x", "\U0001f600"], ids=["ascii", "wide"])
-async def test_large_submissions_at_the_same_time_stay_within_the_bound(start: Start, letter: str) -> None:
+async def test_large_submissions_at_the_same_time_stay_within_the_bound(
+    nats: NatsProcess, openbao: OpenBao, tmp_path: Path, letter: str
+) -> None:
     """A string with one character outside of ASCII takes four times its bytes."""
     body = {"wrap_secret_id": "x", "container_image": "busybox", "env_vars": [f"A={letter}{'x' * 20 * MIB}"]}
-    async with start() as (process, http):
+    async with api_process(tmp_path, nats.url, openbao) as (process, http):
         answers = await asyncio.gather(*(http.post(JOB, json=body) for _ in range(12)))
-        most = resident(process, "VmHWM")
+        highest = most(process)
         refused = [answer for answer in answers if answer.status_code == 503]
         assert {answer.status_code for answer in answers} == {200, 503}
         assert {answer.headers["Retry-After"] for answer in refused} == {"5"}
         assert {answer.json()["status"] for answer in refused} == {"Service Unavailable."}
         assert (await http.post(JOB, json=body)).status_code == 200, "all of it was given back"
-    assert most < 640
+    assert highest < 640
 
 
 async def test_bytes_count_as_they_come_and_are_given_back(start: Start, openbao: OpenBao) -> None:
     piece = b'{"content": "' + b"x" * (28 * MIB)
-    async with start() as (process, http), Sockets() as sockets:
+    process, http = await start()
+    async with Sockets() as sockets:
         for _ in range(2):
             other = await client_token(openbao.address, openbao.root_token)
             await sockets.send(process, head(http, 29 * MIB, token=other), piece)
@@ -148,14 +155,36 @@ async def test_bytes_count_as_they_come_and_are_given_back(start: Start, openbao
 
 
 async def test_one_caller_leaves_room_for_the_largest_request_of_another(start: Start, openbao: OpenBao) -> None:
+    process, http = await start()
     large = b'{"content": "' + b"x" * (28 * MIB)
-    async with start() as (process, http), Sockets() as sockets:
+    async with Sockets() as sockets:
         await sockets.send(process, head(http, 29 * MIB), large)
         refused = await becomes(http, large, 503)
         assert "as many bytes of this caller's requests as it may" in refused.json()["error"]
         assert refused.headers["Retry-After"] == "5"
-        http.headers["X-Auth-Token"] = await client_token(openbao.address, openbao.root_token)
-        assert (await http.post(JOB, content=large)).status_code == 400
+        other = {"X-Auth-Token": await client_token(openbao.address, openbao.root_token)}
+        assert (await http.post(JOB, content=large, headers=other)).status_code == 400
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_client_that_sends_all_before_it_reads_gets_the_413(start: Start, chunked: bool) -> None:
+    process, http = await start()
+    if chunked:
+        pieces = [head(http, None), *[b"%x\r\n%b\r\n" % (MIB, bytes(MIB))] * 40, b"0\r\n\r\n"]
+    else:
+        pieces = [head(http, 40 * MIB), *[bytes(MIB)] * 40]
+    async with Sockets() as sockets:
+        reader, _ = await sockets.send(process, *pieces)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+        assert b"content-type: application/json" in await reader.readuntil(b"\r\n\r\n")
+        assert json.loads(await reader.readline())["status"] == "Too Large."
+
+
+async def test_who_waits_for_a_100_gets_the_413_in_its_place(start: Start) -> None:
+    process, http = await start()
+    async with Sockets() as sockets:
+        reader, _ = await sockets.send(process, head(http, 31 * MIB, "Expect: 100-continue"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
@@ -165,7 +194,8 @@ SHORT = {"STINT_REQUEST_TIMEOUT": "0.5"}
 
 
 async def test_half_a_head_is_not_waited_for(start: Start) -> None:
-    async with start(**SHORT) as (process, http), Sockets() as sockets:
+    process, http = await start(**SHORT)
+    async with Sockets() as sockets:
         halves = [
             await sockets.send(process, b"GET /healthz HTTP/1.1\r\nX-Half: "),
             await sockets.send(process, b"G"),
@@ -182,7 +212,8 @@ async def test_half_a_head_is_not_waited_for(start: Start) -> None:
 
 @pytest.mark.parametrize("expect", [False, True])
 async def test_half_a_body_is_not_waited_for(start: Start, expect: bool) -> None:
-    async with start(**SHORT) as (process, http), Sockets() as sockets:
+    process, http = await start(**SHORT)
+    async with Sockets() as sockets:
         lines = ("Expect: 100-continue",) if expect else ()
         reader, writer = await sockets.send(process, head(http, 1000, *lines))
         if expect:
@@ -195,7 +226,8 @@ async def test_a_body_that_comes_too_slowly_is_not_waited_for_but_a_steady_one_i
     start: Start,
 ) -> None:
     body = b'{"wrap_secret_id": "x", "payload": "vault:v1:%b"}' % (b"A" * 4000)
-    async with start(STINT_REQUEST_TIMEOUT="1", STINT_BODY_RATE="200") as (process, http), Sockets() as sockets:
+    process, http = await start(STINT_REQUEST_TIMEOUT="1", STINT_BODY_RATE="200")
+    async with Sockets() as sockets:
         steady, slow = [await sockets.send(process, head(http, len(body))) for _ in range(2)]
 
         async def trickle(writer: asyncio.StreamWriter, size: int) -> None:
@@ -212,7 +244,8 @@ async def test_a_body_that_comes_too_slowly_is_not_waited_for_but_a_steady_one_i
 
 
 async def test_a_whole_body_has_its_time_however_steadily_it_comes(start: Start) -> None:
-    async with start(**SHORT, STINT_BODY_TIMEOUT="1.5") as (process, http), Sockets() as sockets:
+    process, http = await start(**SHORT, STINT_BODY_TIMEOUT="1.5")
+    async with Sockets() as sockets:
         reader, writer = await sockets.send(process, head(http, 30 * MIB))
         answer = asyncio.create_task(rest(reader))
         while not answer.done():
@@ -255,11 +288,94 @@ async def test_connections_count_and_are_timed_before_tls_is_agreed_on(tls: ApiP
         assert (await http.get("/healthz")).status_code == 200
 
 
+async def test_the_rest_of_a_refused_body_is_not_read_for_ever(start: Start) -> None:
+    """It comes at a good pace, but has no end."""
+    process, http = await start(**SHORT)
+    async with Sockets() as sockets:
+        reader, writer = await sockets.send(process, head(http, 1 << 40))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+
+        async def endless() -> None:
+            try:
+                while True:
+                    writer.write(bytes(10_000))
+                    await writer.drain()
+                    await asyncio.sleep(0.05)  # the pace is what is tested
+            except ConnectionError:
+                pass
+
+        async with asyncio.timeout(30):
+            await asyncio.gather(endless(), rest(reader))
+
+
+async def test_a_client_of_a_silent_stream_is_not_cut_off(start: Start) -> None:
+    """It has sent all that it owes."""
+    _, http = await start(**SHORT)
+    job_id = await submitted(http)
+    async with http.stream("GET", f"{JOB}/{job_id}/events") as answer:
+        lines = answer.aiter_lines()
+        while not (await anext(lines)).startswith("data: "):
+            pass
+        rest_of_it = asyncio.create_task(_all(lines))
+        done, _ = await asyncio.wait({rest_of_it}, timeout=4 * float(SHORT["STINT_REQUEST_TIMEOUT"]))
+        assert not done
+        assert (await http.post(f"{JOB}/kill/{job_id}")).status_code == 200
+        assert "event: end" in await rest_of_it
+
+
+async def _all(lines: AsyncIterator[str]) -> list[str]:
+    return [line async for line in lines]
+
+
+# --- how many -------------------------------------------------------------------------------------------------------
+
+
+async def test_there_are_only_so_many_connections(start: Start) -> None:
+    process, http = await start(STINT_CONNECTIONS="5")
+    async with Sockets() as sockets:
+        for _ in range(4):  # and that of `http`
+            reader, _ = await sockets.send(process, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"ok\n")
+        reader, _ = await sockets.send(process)
+        answer = await rest(reader)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5\r\n" in answer.lower()
+        assert (await http.get("/healthz")).status_code == 200, "those that are there go on"
+        await sockets.aclose()
+
+        async def status() -> bytes:
+            closing = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            return (await rest((await sockets.send(process, closing))[0]))[:12]
+
+        await until(status, lambda found: found == b"HTTP/1.1 200")
+
+
+async def test_a_caller_has_only_so_many_streams(start: Start, openbao: OpenBao) -> None:
+    _, http = await start(STINT_STREAMS="2")
+    events = f"{JOB}/{await submitted(http)}/events"
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(http.stream("GET", events)) for _ in range(2)]
+        assert [answer.status_code for answer in opened] == [200, 200]
+        more = await http.get(events)
+        assert (more.status_code, more.json()["status"]) == (429, "Too Many Requests.")
+        assert more.headers["Retry-After"] == "5"
+        other = {"X-Auth-Token": await client_token(openbao.address, openbao.root_token)}
+        async with http.stream("GET", events, headers=other) as answer:
+            assert answer.status_code == 200
+
+    async def status() -> int:
+        async with http.stream("GET", events) as answer:
+            return answer.status_code
+
+    await until(status, lambda code: code == 200)
+
+
 # --- what is said of it ---------------------------------------------------------------------------------------------
 
 
 async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> None:
-    async with start(**SHORT, STINT_CONNECTIONS="2") as (process, http), Sockets() as sockets:
+    process, http = await start(**SHORT, STINT_CONNECTIONS="2")
+    async with Sockets() as sockets:
         late, _ = await sockets.send(process, b"GET /healthz HTTP/1.1\r\nX-Half: ")
         refused, _ = await sockets.send(process)
         assert b"HTTP/1.1 503 " in await rest(refused)
@@ -279,78 +395,3 @@ async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> No
         await until_true(lambda: len(shown()) >= 3)
         assert shown() == [("", "", 408), ("POST", JOB, 408), ("POST", JOB, 499)]
         assert '"status": 503' in process.log
-
-
-async def test_the_rest_of_a_refused_body_is_not_read_for_ever(start: Start) -> None:
-    """It comes at a good pace, but has no end."""
-    async with start(**SHORT) as (process, http), Sockets() as sockets:
-        reader, writer = await sockets.send(process, head(http, 1 << 40))
-        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
-
-        async def endless() -> None:
-            try:
-                while True:
-                    writer.write(bytes(10_000))
-                    await writer.drain()
-                    await asyncio.sleep(0.05)  # the pace is what is tested
-            except ConnectionError:
-                pass
-
-        async with asyncio.timeout(30):
-            await asyncio.gather(endless(), rest(reader))
-
-
-async def test_a_client_of_a_silent_stream_is_not_cut_off(start: Start) -> None:
-    """It has sent all that it owes."""
-    async with start(**SHORT) as (_, http):
-        job_id = (await http.post(JOB, json=BODY)).json()["_id"]
-        async with http.stream("GET", f"{JOB}/{job_id}/events") as answer:
-            lines = answer.aiter_lines()
-            while await anext(lines) != ": ping":  # ten seconds without news
-                pass
-            assert (await http.post(f"{JOB}/kill/{job_id}")).status_code == 200
-            assert "event: end" in [line async for line in lines]
-
-
-# --- how many -------------------------------------------------------------------------------------------------------
-
-
-async def test_there_are_only_so_many_connections(start: Start) -> None:
-    async with start(STINT_CONNECTIONS="5") as (process, http), Sockets() as sockets:
-        for _ in range(4):  # and that of `http`
-            reader, _ = await sockets.send(process, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            await reader.readuntil(b"ok\n")
-        reader, _ = await sockets.send(process)
-        answer = await rest(reader)
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"retry-after: 5\r\n" in answer.lower()
-        assert (await http.get("/healthz")).status_code == 200, "those that are there go on"
-        await sockets.aclose()
-        async with asyncio.timeout(30):
-            while True:
-                reader, _ = await sockets.send(
-                    process, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-                )
-                status = (await rest(reader))[:12]
-                if status == b"HTTP/1.1 200":
-                    return
-
-
-async def test_a_caller_has_only_so_many_streams(start: Start, openbao: OpenBao) -> None:
-    async with start(STINT_STREAMS="2") as (_, http), AsyncExitStack() as stack:
-        job_id = (await http.post(JOB, json=BODY)).json()["_id"]
-        events = f"{JOB}/{job_id}/events"
-        opened = [await stack.enter_async_context(http.stream("GET", events)) for _ in range(2)]
-        assert [answer.status_code for answer in opened] == [200, 200]
-        more = await http.get(events)
-        assert (more.status_code, more.json()["status"]) == (429, "Too Many Requests.")
-        assert more.headers["Retry-After"] == "5"
-        other = {"X-Auth-Token": await client_token(openbao.address, openbao.root_token)}
-        async with http.stream("GET", events, headers=other) as answer:
-            assert answer.status_code == 200
-        await stack.aclose()
-        async with asyncio.timeout(30):
-            while True:
-                async with http.stream("GET", events) as answer:
-                    if answer.status_code == 200:
-                        return

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from stint.core.subjects import EVENTS, WORK
-from stint.jetstream import Broker
+from stint.jetstream import Broker, consistency
 from stint.vault.setup import client_token
-from tests.support.api_bench import SEALED, ApiProcess, Bench, api, service_environ
+from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess, running
@@ -22,7 +22,6 @@ from tests.support.waiting import until
 
 SUBMISSION = b"PUB ev.submitted."
 PAYLOAD = b"PUB pl."
-BODY = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED}
 
 
 @dataclass
@@ -141,8 +140,9 @@ async def test_a_killed_apis_client_finds_its_one_job_anywhere(
 
 @pytest.mark.parametrize(("at", "through"), [(SUBMISSION, True), (SUBMISSION, False), (PAYLOAD, True)])
 async def test_an_answer_that_never_comes_is_a_503_that_says_what_is_known(
-    nats_process: NatsProcess, openbao: OpenBao, at: bytes, through: bool
+    nats_process: NatsProcess, openbao: OpenBao, at: bytes, through: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(consistency, "ELECTION", 1.0)
     async with (
         line(nats_process) as broken,
         connected(nats_process.url) as broker,
@@ -150,6 +150,7 @@ async def test_an_answer_that_never_comes_is_a_503_that_says_what_is_known(
     ):
         await bench.parts.index.ready.wait()
         broken.at, broken.through = at, through
+        bench.broker.timeout = 1.0
         async with asyncio.timeout(30):
             answer = await bench.submit()
         assert answer.status_code == 503
@@ -194,7 +195,7 @@ async def test_what_was_said_not_to_be_taken_never_comes(nats_process: NatsProce
         load = Load(bench)
         writers = [asyncio.create_task(load.write()) for _ in range(8)]
         async with asyncio.timeout(100):
-            for _ in range(4):
+            for _ in range(2):
                 await load.goes_on()
                 await nats_process.restart()
             await load.goes_on()

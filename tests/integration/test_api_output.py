@@ -19,12 +19,11 @@ from stint.jetstream.stream import BATCH, BATCH_BYTES
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE
-from tests.integration.test_api_process import becomes, submitted
 from tests.support import events, outputs
-from tests.support.api_bench import ApiProcess, service_environ
+from tests.support.api_bench import ApiProcess, api_process, becomes, submitted
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess, running
+from tests.support.servers import NatsProcess
 from tests.support.waiting import until
 
 TOKEN = queue_token("deploys")
@@ -106,14 +105,10 @@ class Writer:
 
 @asynccontextmanager
 async def bench_on(nats: NatsProcess, openbao: OpenBao, folder: Path, **settings: str) -> AsyncIterator[Bench]:
-    environ = await service_environ(nats.url, openbao) | settings
-    headers = {"X-Auth-Token": await client_token(openbao.address, openbao.root_token)}
     async with (
-        running(server := ApiProcess(folder / "api", environ=environ)),
-        httpx.AsyncClient(base_url=server.url, headers=headers, trust_env=False, timeout=60) as http,
+        api_process(folder / "api", nats.url, openbao, **settings) as (server, http),
         connected(nats.url) as broker,
     ):
-        await becomes(http, "/readyz", 200)
         yield Bench(server, http, broker)
 
 
@@ -162,12 +157,6 @@ async def test_bytes_are_exact_and_text_is_replaced_where_it_is_none(bench: Benc
     assert (found["output_bytes"], found["output_complete"], found["output_truncated"]) == (26, True, False)
 
 
-async def test_a_terminal_counts_as_stdout(bench: Bench) -> None:
-    writer = await bench.job(("tty", b"a\r\n"))
-    assert (await writer.raw(stream="stdout"), await writer.raw(stream="stderr")) == (b"a\r\n", b"")
-    assert [(await writer.get())[name] for name in ("output", "stdout", "stderr")] == ["a\r\n", "a\r\n", ""]
-
-
 async def test_output_of_a_running_job_is_what_there_is_so_far(bench: Bench) -> None:
     writer = await bench.job()
     assert (await writer.raw(), (await writer.get())["output"]) == (b"", "")
@@ -179,37 +168,12 @@ async def test_output_of_a_running_job_is_what_there_is_so_far(bench: Bench) -> 
     assert (await writer.get())["output_complete"] is True
 
 
-async def test_without_output_there_are_its_figures(bench: Bench) -> None:
-    writer = await bench.job(("stdout", b"one"), ("stderr", b"two"))
-    await writer.end()
-    whole, without = await writer.get(), await writer.get(output="false")
-    assert without == {**whole, "output": "", "stdout": "", "stderr": ""}
-    assert (whole["output"], without["output_bytes"], without["output_complete"]) == ("onetwo", 6, True)
-
-
 async def test_raw_output_is_no_page_and_has_no_charset(bench: Bench) -> None:
     writer = await bench.job(("stdout", b"<script>"))
     answer = await bench.http.get(f"{writer.path.upper().replace('/V1/API/JOB', '/v1/api/job')}/output")
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-length"] == "8"
-
-
-async def test_what_is_refused(bench: Bench) -> None:
-    writer = await bench.job(("stdout", b"one"))
-    for path, status in [
-        *((f"{writer.path}/output?stream={name}", 400) for name in ("tty", "", "STDOUT", "stdout,stderr", "%00")),
-        *((f"/v1/api/job/{job_id}/output", 400) for job_id in ("x", "0" * 23, "g" * 24)),
-        (f"/v1/api/job/{'0' * 24}/output", 404),
-    ]:
-        answer = await bench.http.get(path)
-        assert (answer.status_code, sorted(answer.json())) == (status, ["error", "status"]), path
-    assert (await bench.http.get(f"{writer.path}/output", headers={"X-Auth-Token": "no"})).status_code == 403
-    assert (await bench.http.post(f"{writer.path}/output")).status_code == 405
-    assert (await bench.http.delete(writer.path)).status_code == 400
-    await writer.end()
-    assert (await bench.http.delete(writer.path)).status_code == 200
-    assert (await bench.http.get(f"{writer.path}/output")).status_code == 404
 
 
 @pytest.mark.parametrize("chunks", [BATCH - 1, BATCH, BATCH + 1, 2 * BATCH])
@@ -232,16 +196,6 @@ async def test_batches_of_bytes_join_without_a_seam(bench: Bench, size: int) -> 
     assert found["output"].encode() == whole
     assert len(found["stdout"]) + len(found["stderr"]) == found["output_bytes"] == size
     assert found["output_complete"] is True
-
-
-async def test_lost_chunks_are_not_complete(bench: Bench) -> None:
-    writer = await bench.job(("stdout", b"one"), ("stdout", b"two"))
-    await writer.end()
-    await JetStreamOutput(bench.broker).purge(TOKEN, writer.job_id)
-    found = await writer.get()
-    assert (found["output_complete"], found["output_bytes"], found["output"]) == (False, 6, "")
-    assert (await writer.get(output="false"))["output_complete"] is False
-    assert await writer.raw() == b""
 
 
 @pytest.mark.soak
@@ -269,18 +223,13 @@ async def test_a_page_of_large_jobs_takes_little_memory(fresh: Bench, large: Wri
         job = await fresh.log.load(writer.job_id)
         assert job is not None
         assert await JetStreamViews(fresh.broker).put(writer.job_id, encode(view(job)), revision=0, ttl=None)
-    await listed(fresh.http, 2)
+    await until(lambda: fresh.http.get(JOBS), lambda answer: answer.json()["total"] == 2)
     before = fresh.memory().now
     page = (await fresh.http.get(JOBS, params={"output": "true"})).json()
     assert fresh.memory().peak - before < GROWTH
     assert [(job["_id"], job["output_bytes"]) for job in page["data"]] == [(small.job_id, 7), (large.job_id, LARGE)]
     assert (page["data"][0]["output"], len(page["data"][1]["output"])) == ("<small>", LARGE)
     assert all(job["output_complete"] for job in page["data"])
-
-
-async def listed(http: httpx.AsyncClient, total: int) -> None:
-    """The list lags by design: wait for it."""
-    await until(lambda: http.get(JOBS), lambda answer: answer.json()["total"] == total)
 
 
 async def keep(pieces: AsyncIterator[bytes], kept: list[bytes], *, pause: float = 0) -> None:

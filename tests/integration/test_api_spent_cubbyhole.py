@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -14,7 +13,6 @@ from stint.jetstream import JetStreamEventLog
 from stint.ports import Outcome
 from stint.vault import Vault
 from stint.vault.setup import client_token
-from stint_api.app import create_app
 from tests.support.api_bench import SEALED, Bench, api
 from tests.support.containers import OpenBao
 from tests.support.servers import BaoProcess, NatsProcess
@@ -44,7 +42,8 @@ class UnsureLog(JetStreamEventLog):
 
 
 @pytest.fixture
-async def bench(nats_process: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
+async def breakable(nats_process: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
+    """On a NATS of the test's own."""
     async with api(nats_process.url, openbao) as bench:
         yield bench
 
@@ -56,58 +55,55 @@ async def failing(
     """A client of an API on the same servers, where `then` happens after each reading."""
     vault = Watched(bench.vault.address)
     vault.then = then
-    app = create_app(replace(bench.parts, vault=vault, patience=patience, **parts))
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://api", headers=bench.http.headers
-    ) as http:
+    async with bench.another(vault=vault, patience=patience, **parts) as http:
         yield http
 
 
 @pytest.mark.parametrize("keyed", [True, False])
 async def test_the_caller_is_told_that_the_cubbyhole_is_spent_now_and_later(
-    bench: Bench, nats_process: NatsProcess, keyed: bool
+    breakable: Bench, nats_process: NatsProcess, keyed: bool
 ) -> None:
-    client, fields = Client(bench), await in_cubbyhole(bench)
+    client, fields = Client(breakable), await in_cubbyhole(breakable)
     body = {"qname": client.qname, "wrap_secret_id": "not-looked-at", **fields}
     headers = {"Idempotency-Key": client.key} if keyed else {}
-    async with failing(bench, nats_process.kill) as http:
+    async with failing(breakable, nats_process.kill) as http:
         first = await http.post("/v1/api/job", json=body, headers=headers)
         await nats_process.start()
-        await bench.broker.wait_connected()
+        await breakable.broker.wait_connected()
         again = await http.post("/v1/api/job", json=body, headers=headers)
         for answer in (first, again):
             assert (answer.status_code, answer.json()["status"]) == (500, "Internal Error.")
             assert answer.json()["error"].startswith(SPENT)
             assert "NATS" in answer.json()["error"]
             assert "_id" not in answer.json()
-        stranger = {**headers, "X-Auth-Token": await client_token(bench.vault.address, bench.root)}
+        stranger = {**headers, "X-Auth-Token": await client_token(breakable.vault.address, breakable.root)}
         other = await http.post("/v1/api/job", json=body, headers=stranger)
         assert other.json()["error"].startswith(ALERT), "who did not send it before has no part in it"
     assert await client.pending() == 0
 
 
-async def test_a_short_outage_is_waited_out(bench: Bench, nats_process: NatsProcess) -> None:
-    client, fields = Client(bench), await in_cubbyhole(bench)
+async def test_a_short_outage_is_waited_out(breakable: Bench, nats_process: NatsProcess) -> None:
+    client, fields = Client(breakable), await in_cubbyhole(breakable)
 
     async def away_for_a_moment() -> None:
         await nats_process.kill()
         await nats_process.start()
 
-    async with failing(bench, away_for_a_moment, patience=30) as http:
+    async with failing(breakable, away_for_a_moment, patience=30) as http:
         job_id = await client.take(http, **fields)
-    assert (await stored(bench, await client.job(job_id)))[0] == SEALED.encode()
+    assert (await stored(breakable, await client.job(job_id)))[0] == SEALED.encode()
 
 
-async def test_nothing_is_spent_while_nats_does_not_answer(bench: Bench, nats_process: NatsProcess) -> None:
-    client, fields = Client(bench), await in_cubbyhole(bench)
+async def test_nothing_is_spent_while_nats_does_not_answer(breakable: Bench, nats_process: NatsProcess) -> None:
+    client, fields = Client(breakable), await in_cubbyhole(breakable)
     nats_process.pause()
     try:
-        assert bench.broker.connected.is_set()
-        answer = await bench.submit(**fields)
+        assert breakable.broker.connected.is_set()
+        answer = await breakable.submit(**fields)
         assert answer.status_code == 503
     finally:
         nats_process.resume()
-    await bench.broker.wait_connected()
+    await breakable.broker.wait_connected()
     assert await client.take(**fields)
 
 

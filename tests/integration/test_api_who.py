@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,20 +9,20 @@ import pytest
 
 from stint.core.events import Deleted, Ended, KillRequested, Submitted
 from stint.vault import Vault
-from stint.vault.setup import client_token
 from stint_api.read.live import fact
-from tests.integration.test_api_process import becomes, submitted
-from tests.support.api_bench import ApiProcess, Bench, secret, service_environ
+from tests.support.api_bench import ApiProcess, Bench, api_process, secret, submitted
 from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess, running
+from tests.support.servers import NatsProcess
 from tests.support.waiting import until_true
 
 
-@pytest.fixture
-async def process(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[ApiProcess]:
-    environ = await service_environ(nats.url, openbao) | {"STINT_COMPAT": "gostint"}
-    async with running(server := ApiProcess(tmp_path / "api", environ=environ)):
-        yield server
+@pytest.fixture(scope="module")
+async def own(
+    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[ApiProcess, httpx.AsyncClient]]:
+    folder = tmp_path_factory.mktemp("api")
+    async with api_process(folder, nats.url, openbao, STINT_COMPAT="gostint") as own:
+        yield own
 
 
 async def logged_in(bench: Bench) -> str:
@@ -41,12 +40,10 @@ async def test_facts_tell_apart_who_has_the_same_display_name(bench: Bench) -> N
         token = await logged_in(bench)
         caller = await bench.vault.lookup_self(token)
         async with bench.client({"X-Auth-Token": token}) as http:
-            body = {"qname": "who", "wrap_secret_id": "x", "payload": "vault:v1:c2VhbGVk"}
-            job_id = (await http.post("/v1/api/job", json=body)).json()["_id"]
+            job_id = await submitted(http)
             await http.post(f"/v1/api/job/kill/{job_id}")
             await http.delete(f"/v1/api/job/{job_id}")
-        job = await bench.parts.log.load(job_id)
-        assert job is not None
+        job = await bench.load(job_id)
         facts = [job.fact(shape) for shape in (Submitted, KillRequested, Ended, Deleted)]
         wanted = ("approle", caller.entity_id, caller.accessor)
         assert [(one.by, one.by_entity, one.by_accessor) for one in facts if one] == [wanted] * 4
@@ -68,24 +65,23 @@ async def logged(process: ApiProcess, wanted: int) -> list[dict[str, Any]]:
     return requests_in(process)
 
 
-async def test_each_request_is_one_line_without_what_a_client_wrote(process: ApiProcess, openbao: OpenBao) -> None:
-    token = await client_token(openbao.address, openbao.root_token)
+async def test_each_request_is_one_line_without_what_a_client_wrote(
+    own: tuple[ApiProcess, httpx.AsyncClient], openbao: OpenBao
+) -> None:
+    process, http = own
+    token = http.headers["X-Auth-Token"]
     accessor = (await Vault(openbao.address).call(token, lambda c: c.auth.token.lookup_self()))["data"]["accessor"]
     hidden = [token, secret(), secret(), secret()]
+    job_id = await submitted(http)
+    before = len(await logged(process, 1))
+    await http.get(f"/v1/api/job/{job_id}", params={"x": hidden[1]})
+    await http.get("/v1/api/job", headers={"X-Auth-Token": hidden[2]})
+    await http.get(f"/{hidden[3]}")
+    await http.get("/v1/api/health/")
+    await http.get("/healthz")
     async with httpx.AsyncClient(base_url=process.url, trust_env=False) as stranger:
-        await becomes(stranger, "/readyz", 200)
-        good = {"X-Auth-Token": token}
-        stranger.headers.update(good)
-        job_id = await submitted(stranger)
-        before = len(await logged(process, 1))
-        await stranger.get(f"/v1/api/job/{job_id}", params={"x": hidden[1]})
-        await stranger.get("/v1/api/job", headers={"X-Auth-Token": hidden[2]})
-        await stranger.get(f"/{hidden[3]}")
-        await stranger.get("/v1/api/health/")
-        await stranger.get("/healthz")
-        del stranger.headers["X-Auth-Token"]
         await stranger.get("/v1/api/health")
-        found = (await logged(process, before + 5))[before:]
+    found = (await logged(process, before + 5))[before:]
     shown = [(line["method"], line["route"], line["status"], line["who"]) for line in found]
     assert shown == [
         ("GET", "/v1/api/job/{job_id}", 200, "token-stint-client"),
@@ -99,6 +95,9 @@ async def test_each_request_is_one_line_without_what_a_client_wrote(process: Api
     assert [text for text in hidden if text in process.log] == []
 
 
-async def test_that_any_token_may_do_everything_is_said_and_who_asked_for_it(process: ApiProcess) -> None:
+async def test_that_any_token_may_do_everything_is_said_and_who_asked_for_it(
+    own: tuple[ApiProcess, httpx.AsyncClient],
+) -> None:
+    process, _ = own
     said = [json.loads(line) for line in process.log.splitlines() if "may do everything" in line]
     assert [(line["level"], line["asked_by"]) for line in said] == [("warning", "STINT_COMPAT=gostint")]

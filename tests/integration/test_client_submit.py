@@ -10,11 +10,9 @@ import pytest
 from stint.client import Endpoints
 from stint.client import api as client_api
 from stint.client.api import ApiRefusedError, ApiUnreachableError, connect
-from stint.vault.setup import client_token
-from tests.support.api_bench import SEALED, ApiProcess, secret, service_environ
+from tests.support.api_bench import BODY, api_process, secret
 from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess, free_port, running
-from tests.support.waiting import until
+from tests.support.servers import NatsProcess, free_port
 
 
 @dataclass
@@ -64,32 +62,21 @@ class Proxy:
 
 
 @pytest.fixture(scope="module")
-async def server(
+async def endpoints(
     nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ApiProcess]:
-    environ = await service_environ(nats.url, openbao)
-    token = await client_token(openbao.address, openbao.root_token)
-    async with running(server := ApiProcess(tmp_path_factory.mktemp("api"), environ=environ)):
-        await takes_jobs(server, token)
-        yield server
-
-
-async def takes_jobs(server: ApiProcess, token: str) -> None:
-    """It listens before its streams are made."""
-    headers = {"X-Auth-Token": token}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers, trust_env=False) as http:
-        await until(lambda: http.post("/v1/api/job", json=job()), lambda answer: answer.is_success)
+) -> AsyncIterator[Endpoints]:
+    async with api_process(tmp_path_factory.mktemp("api"), nats.url, openbao) as (server, http):
+        yield Endpoints(url=server.url, vault_addr=openbao.address, token=http.headers["X-Auth-Token"])
 
 
 @pytest.fixture
-async def where(server: ApiProcess, openbao: OpenBao, monkeypatch: pytest.MonkeyPatch) -> Endpoints:
+def where(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> Endpoints:
     monkeypatch.setattr(client_api, "PAUSES", (0.01,) * 5)
-    token = await client_token(openbao.address, openbao.root_token)
-    return Endpoints(url=server.url, vault_addr=openbao.address, token=token)
+    return endpoints
 
 
 def job() -> dict[str, str]:
-    return {"qname": secret(), "wrap_secret_id": "not-looked-at", "payload": SEALED}
+    return {**BODY, "qname": secret()}
 
 
 async def submit(where: Endpoints, fields: dict[str, str]) -> str:
@@ -98,11 +85,9 @@ async def submit(where: Endpoints, fields: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("plan", [[], ["cut"], ["swallow"], ["cut", "swallow", "swallow"], ["swallow"] * 5, [503]])
-async def test_a_job_is_sent_until_it_is_taken_and_taken_once(
-    server: ApiProcess, where: Endpoints, plan: list[str | int]
-) -> None:
+async def test_a_job_is_sent_until_it_is_taken_and_taken_once(where: Endpoints, plan: list[str | int]) -> None:
     fields, tries = job(), len(plan) + 1
-    async with Proxy(server.url, plan, {"error": "who knows", "_id": "0" * 24}).running() as proxy:
+    async with Proxy(where.url, plan, {"error": "who knows", "_id": "0" * 24}).running() as proxy:
         async with connect(replace(where, url=proxy.url)) as api:
             job_id = await api.submit(fields)
         async with connect(where) as api:
@@ -113,25 +98,25 @@ async def test_a_job_is_sent_until_it_is_taken_and_taken_once(
     assert set(proxy.answers) == {200}
 
 
-async def test_each_submission_has_a_key_of_its_own(server: ApiProcess, where: Endpoints) -> None:
+async def test_each_submission_has_a_key_of_its_own(where: Endpoints) -> None:
     fields = job()
-    async with Proxy(server.url, []).running() as proxy, connect(replace(where, url=proxy.url)) as api:
+    async with Proxy(where.url, []).running() as proxy, connect(replace(where, url=proxy.url)) as api:
         assert await api.submit(fields) != await api.submit(fields)
     assert len(set(proxy.keys)) == 2
 
 
-async def test_at_last_it_gives_up(server: ApiProcess, where: Endpoints) -> None:
-    async with Proxy(server.url, ["cut"] * 9).running() as proxy, connect(replace(where, url=proxy.url)) as api:
+async def test_at_last_it_gives_up(where: Endpoints) -> None:
+    async with Proxy(where.url, ["cut"] * 9).running() as proxy, connect(replace(where, url=proxy.url)) as api:
         with pytest.raises(ApiUnreachableError):
             await api.submit(job())
     assert len(proxy.keys) == 6
 
 
 async def test_once_it_may_have_arrived_an_api_that_is_gone_is_waited_for(
-    server: ApiProcess, where: Endpoints, monkeypatch: pytest.MonkeyPatch
+    where: Endpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_api, "PAUSES", (0.1,) * 50)
-    before, after = Proxy(server.url, ["swallow"]), Proxy(server.url, [])
+    before, after = Proxy(where.url, ["swallow"]), Proxy(where.url, [])
     async with before.running():
         submitting = asyncio.create_task(submit(replace(where, url=before.url), job()))
         await before.done.wait()
@@ -142,21 +127,21 @@ async def test_once_it_may_have_arrived_an_api_that_is_gone_is_waited_for(
 
 
 @pytest.mark.parametrize("code", [400, 403, 409, 413, 429, 500, 503])
-async def test_a_clear_answer_is_one(server: ApiProcess, where: Endpoints, code: int) -> None:
-    async with Proxy(server.url, [code], {"error": "no"}).running() as proxy:
+async def test_a_clear_answer_is_one(where: Endpoints, code: int) -> None:
+    async with Proxy(where.url, [code], {"error": "no"}).running() as proxy:
         with pytest.raises(ApiRefusedError, match=rf"Stint refused \({code}\): no$"):
             await submit(replace(where, url=proxy.url), job())
     assert len(proxy.keys) == 1
 
 
-async def test_who_was_in_doubt_before_is_told_so(server: ApiProcess, where: Endpoints) -> None:
-    async with Proxy(server.url, ["cut", 500], {"error": "ALERT"}).running() as proxy:
+async def test_who_was_in_doubt_before_is_told_so(where: Endpoints) -> None:
+    async with Proxy(where.url, ["cut", 500], {"error": "ALERT"}).running() as proxy:
         with pytest.raises(ApiRefusedError, match="ALERT\nAn earlier attempt had no answer"):
             await submit(replace(where, url=proxy.url), job())
 
 
-async def test_the_id_of_a_job_that_stays_in_doubt_is_told(server: ApiProcess, where: Endpoints) -> None:
-    async with Proxy(server.url, [503] * 6, {"error": "who knows", "_id": "0" * 24}).running() as proxy:
+async def test_the_id_of_a_job_that_stays_in_doubt_is_told(where: Endpoints) -> None:
+    async with Proxy(where.url, [503] * 6, {"error": "who knows", "_id": "0" * 24}).running() as proxy:
         with pytest.raises(ApiRefusedError, match=rf"who knows \(job {'0' * 24}\)"):
             await submit(replace(where, url=proxy.url), job())
     assert len(proxy.keys) == 6

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,10 @@ import msgspec
 
 from stint.core.codec import encode
 from stint.core.events import Ended, Submitted
-from stint.core.job import Job
+from stint.core.job import Job, State
 from stint.core.limits import LimitPolicy
 from stint.core.payload import JobPayload
-from stint.core.subjects import queue_token
+from stint.core.subjects import LABEL_JOB, queue_token
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
@@ -33,7 +33,7 @@ from stint_runner.dispatch.adopt import Adoption
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.port import ContainerSpec, Engine
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine
 from stint_runner.housekeeping.leftovers import Leftovers
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
@@ -42,7 +42,8 @@ from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
 from tests.support.brokers import declare_anew
 from tests.support.containers import OpenBao
-from tests.support.events import AT, kill_requested
+from tests.support.events import AT, QUEUE, kill_requested
+from tests.support.outputs import written
 from tests.support.waiting import until
 
 ROLE = "stint-job"
@@ -77,7 +78,7 @@ class Bench:
         self,
         run: str = "true",
         *,
-        queue: str = "deploys",
+        queue: str = QUEUE,
         job_id: str = "",
         payload: dict[str, Any] | None = None,
         tamper: bool = False,
@@ -110,6 +111,33 @@ class Bench:
         )
         assert (await self.log.append(token, job_id, fact)).value == "won"
         return job_id
+
+    async def running(self, script: str, *, queue: str = QUEUE, **options: Any) -> str:
+        """A job that has written its first piece of output."""
+        job_id = secrets.token_hex(12)
+        async with written(self.output, queue_token(queue), job_id) as tail, asyncio.timeout(60):
+            await self.submit(script, queue=queue, job_id=job_id, **options)
+            await anext(tail)
+        return job_id
+
+    async def ended(self, script: str, **payload: Any) -> tuple[Job, Ended, str]:
+        """A job from its submission to its end, and its output."""
+        job, end = await self.end(await self.submit(script, payload=payload))
+        return job, end, await self.text(job)
+
+    async def ends_well(self, *job_ids: str) -> None:
+        """These jobs succeed."""
+        for job_id in job_ids:
+            job, end = await self.end(job_id)
+            assert job.state is State.SUCCESS, end.error
+
+    async def containers(self, job_id: str) -> Sequence[ContainerInfo]:
+        """A job's containers on this machine's engine."""
+        engine = DockerEngine()
+        try:
+            return await engine.find({LABEL_JOB: job_id})
+        finally:
+            await engine.close()
 
     async def until(self, job_id: str, *kinds: str) -> Job:
         """The job once one of these facts has happened."""

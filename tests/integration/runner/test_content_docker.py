@@ -4,7 +4,6 @@ import base64
 import gzip
 import io
 import tarfile
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -41,13 +40,6 @@ PACKED = {
     "another tar behind": gzip.compress(PLAIN) + gzip.compress(header("d/c", size=b"1") + padded(b"x") + END),
     "zeros behind": gzip.compress(PLAIN) + bytes(5000),
 }  # fmt: skip
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[DockerEngine]:
-    engine = DockerEngine()
-    yield engine
-    await engine.close()
 
 
 def seen(packed: bytes) -> dict[str, bytes]:

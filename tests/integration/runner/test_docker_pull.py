@@ -1,6 +1,7 @@
 """Pulls on a real Docker engine, from a real registry, and from one whose answers the test writes."""
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import json
@@ -12,21 +13,18 @@ from typing import NoReturn
 
 import pytest
 import stamina
-from aiodocker import Docker
+from aiodocker import Docker, DockerError
 from aiohttp import web
 
 from stint.core.errors import EngineUnavailableError, ImageError
 from stint.core.job import State
-from stint.jetstream import Broker
 from stint_runner.engine import docker_images
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.files import Member, overlay
 from stint_runner.registry.references import is_transient
 from tests.support import registry as real
-from tests.support.containers import OpenBao
-from tests.support.events import TOKEN, kill_requested
-from tests.support.runner_bench import make_bench
+from tests.support.runner_bench import Bench
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -105,15 +103,10 @@ async def registry() -> AsyncIterator[tuple[Registry, str]]:
     runner = web.AppRunner(application, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield registry, f"127.0.0.1:{runner.addresses[0][1]}/stint/{uuid.uuid4().hex}"
+    name = f"127.0.0.1:{runner.addresses[0][1]}/stint/{uuid.uuid4().hex}"
+    yield registry, name
     await runner.cleanup()
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[DockerEngine]:
-    engine = DockerEngine(HOST)
-    yield engine
-    await engine.close()
+    await forget(name, f"{name}@{digest(registry.manifest)}")
 
 
 @pytest.fixture(autouse=True)
@@ -122,43 +115,37 @@ def _no_pauses() -> Iterator[None]:
         yield
 
 
-async def forget(image: str) -> None:
+async def forget(*images: str) -> None:
+    """Remove those of them that are there."""
     async with Docker(HOST or "unix:///var/run/docker.sock") as docker:
-        await docker.images.delete(image, force=True)
+        for image in images:
+            with contextlib.suppress(DockerError):
+                await docker.images.delete(image, force=True)
 
 
 async def test_pulled_once_and_always(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
     served, image = registry
-    try:
-        await engine.ensure_image(image, always=False)
-        assert served.pulls == 1
-        await engine.ensure_image(f"{image}:latest", always=False)
-        assert served.pulls == 1
-        await engine.ensure_image(image, always=True)
-        assert served.pulls == 2
-    finally:
-        await forget(image)
+    await engine.ensure_image(image, always=False)
+    assert served.pulls == 1
+    await engine.ensure_image(f"{image}:latest", always=False)
+    assert served.pulls == 1
+    await engine.ensure_image(image, always=True)
+    assert served.pulls == 2
 
 
 async def test_by_digest(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
     served, image = registry
     pinned = f"{image}:other@{digest(served.manifest)}"
-    try:
-        await engine.ensure_image(pinned, always=False)
-        await engine.ensure_image(pinned, always=False)
-        assert served.pulls == 1
-    finally:
-        await forget(f"{image}@{digest(served.manifest)}")
+    await engine.ensure_image(pinned, always=False)
+    await engine.ensure_image(pinned, always=False)
+    assert served.pulls == 1
 
 
 async def test_a_registry_that_is_busy_is_asked_again(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
     served, image = registry
     served.failures = [(503, ""), (502, "")]
-    try:
-        await engine.ensure_image(image, always=False)
-        assert served.pulls == 3
-    finally:
-        await forget(image)
+    await engine.ensure_image(image, always=False)
+    assert served.pulls == 3
 
 
 async def test_each_attempt_is_told(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
@@ -238,16 +225,13 @@ async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(
         await engine.ensure_image(image, always=False)
 
 
-async def test_a_kill_in_the_middle_of_a_pull(
-    broker: Broker, openbao: OpenBao, busybox: str, registry: tuple[Registry, str]
-) -> None:
+async def test_a_kill_in_the_middle_of_a_pull(bench: Bench, registry: tuple[Registry, str]) -> None:
     served, image = registry
     served.slow = True
-    bench = await make_bench(broker, openbao, busybox)
     async with bench.runner(), asyncio.timeout(30):
         job_id = await bench.submit("true", payload={"container_image": image})
         await served.asked.wait()
-        await bench.log.append(TOKEN, job_id, kill_requested())
+        await bench.append_kill(job_id)
         job, end = await bench.end(job_id)
         await served.dropped.wait()
     assert (job.state, end.reason, end.error) == (State.FAILED, "killed", "job killed")
@@ -260,11 +244,8 @@ async def test_an_image_that_is_removed_before_the_container_is_made(
     await engine.ensure_image(image, always=False)
     await forget(image)
     container = await engine.create(ContainerSpec(image=image, command=["/file"]))
-    try:
-        assert served.pulls == 2
-    finally:
-        await engine.remove(container)
-        await forget(image)
+    await engine.remove(container)
+    assert served.pulls == 2
 
 
 # --- a real registry ------------------------------------------------------------------------------------------------
@@ -293,49 +274,6 @@ async def test_a_tag_that_was_pushed_again(engine: DockerEngine, shelf: real.Reg
     assert len(shelf.asked("team/moving")) > asked
     await forget(first)
     await forget(image)
-
-
-async def test_always_asks_even_if_nothing_is_new(engine: DockerEngine, shelf: real.Registry, busybox: str) -> None:
-    image = await shelf.push(busybox, "team/same:1")
-    await engine.ensure_image(image, always=False)
-    asked = len(shelf.asked("team/same"))
-    await engine.ensure_image(image, always=True)
-    assert len(shelf.asked("team/same")) == asked + 1
-    assert await image_id(image) == await image_id(busybox)
-    await forget(image)
-
-
-async def test_an_image_with_several_tags(engine: DockerEngine, shelf: real.Registry, busybox: str) -> None:
-    one = await shelf.push(busybox, "team/tags:one")
-    two = await shelf.push(busybox, "team/tags:two")
-    await engine.ensure_image(one, always=False)
-    await engine.ensure_image(two, always=False)
-    asked = len(shelf.asked("team/tags"))
-    for image in (one, two, busybox):
-        await engine.ensure_image(image, always=False)
-    assert len(shelf.asked("team/tags")) == asked
-    assert await image_id(one) == await image_id(two)
-    await forget(one)
-    await forget(two)
-
-
-async def test_a_digest_of_a_real_image(engine: DockerEngine, shelf: real.Registry, busybox: str) -> None:
-    pinned = await shelf.push_new(busybox, "team/pinned:1")
-    wanted = await shelf.digest("team/pinned:1")
-    await shelf.push_new(busybox, "team/pinned:1")
-    image = f"{pinned.removesuffix(':1')}@{wanted}"
-    await engine.ensure_image(image, always=False)
-    asked = len(shelf.asked("team/pinned"))
-    await engine.ensure_image(image, always=False)
-    assert len(shelf.asked("team/pinned")) == asked
-    await forget(image)
-
-
-async def test_what_the_registry_does_not_have_fails_at_once(engine: DockerEngine, shelf: real.Registry) -> None:
-    for image in (f"{shelf.host}/team/none", f"{shelf.host}/team/none@sha256:{'0' * 64}"):
-        with pytest.raises(ImageError, match=r"All attempts fail:\n#1: .*(not found|unknown)") as caught:
-            await engine.ensure_image(image, always=False)
-        assert len(str(caught.value).splitlines()) == 2
 
 
 async def test_a_registry_that_comes_back_in_time(

@@ -10,25 +10,16 @@ from stint.core.errors import EngineError, EngineUnavailableError, VaultDeniedEr
 from stint.core.events import AnyEvent, Rejected
 from stint.core.job import Job, State
 from stint.core.subjects import EVENTS, LABEL_JOB, EventAddress, event_filter, parse_event_subject, queue_token
-from stint.jetstream import Broker
 from stint.jetstream.stream import Stream
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
+from stint_runner.dispatch import adopt
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, Exit, OutputPiece
 from stint_runner.output import copying
 from tests.integration.test_projector import projector
-from tests.support.containers import OpenBao
-from tests.support.events import ended, kill_requested, started
-from tests.support.outputs import written
-from tests.support.runner_bench import Bench, make_bench
-
-TOKEN = queue_token("deploys")
-
-
-@pytest.fixture
-async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
-    return await make_bench(broker, openbao, busybox)
+from tests.support.events import TOKEN, ended, kill_requested, started
+from tests.support.runner_bench import Bench
 
 
 async def test_a_runner_that_may_not_open_tickets_leaves_the_job_to_others(bench: Bench) -> None:
@@ -42,7 +33,11 @@ async def test_a_runner_that_may_not_open_tickets_leaves_the_job_to_others(bench
     assert (job.state, job.runner) == (State.SUCCESS, "good")
 
 
-async def test_a_runner_without_an_engine_leaves_the_job_to_others(bench: Bench) -> None:
+async def test_a_runner_without_an_engine_leaves_the_job_to_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopt, "ENGINE_PATIENCE", 0.5)
+
     class Down(DockerEngine):
         async def find(self, _labels: object) -> list[object]:  # type: ignore[override]
             raise EngineUnavailableError
@@ -62,16 +57,14 @@ async def test_a_status_header_in_a_message_fools_nobody(bench: Bench, status: s
         good = await bench.submit("true")
         await bench.broker.publish(EventAddress("from_elsewhere", TOKEN, good).subject, b"{}", {"Status": status})
         assert (await bench.until(junk, "rejected")).state is State.FAILED
-        assert (await bench.end(good))[0].state is State.SUCCESS
+        await bench.ends_well(good)
     assert [job_id async for job_id in bench.log.job_ids()] == [junk, good]
     assert await rebuild(projector(bench.broker)) == 2
 
 
 async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: Bench) -> None:
     async with bench.runner(lease=3.0):
-        job_id = await bench.submit("echo up; sleep 4; echo done")
-        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
-            await anext(tail)
+        job_id = await bench.running("echo up; sleep 4; echo done")
         elsewhere = EventAddress("submitted", queue_token("other"), job_id).subject
         await bench.broker.publish(elsewhere, b'{"type":"submitted"}')
         job, _ = await bench.end(job_id)
@@ -86,7 +79,7 @@ async def test_a_fact_that_came_before_its_submission_blocks_no_queue(bench: Ben
         await bench.submit("echo it ran", job_id=job_id)
         good = await bench.submit("true")
         job = await bench.until(job_id, "rejected")
-        assert (await bench.end(good))[0].state is State.SUCCESS
+        await bench.ends_well(good)
     rejected = job.fact(Rejected)
     assert rejected is not None
     assert "before its submission" in rejected.error
@@ -97,7 +90,7 @@ async def test_a_flood_of_strange_facts_does_not_hide_a_job(bench: Bench) -> Non
     for number in range(1100):
         await bench.broker.publish(EventAddress(f"strange{number}", TOKEN, job_id).subject, b"{}")
     async with bench.runner():
-        assert (await bench.end(job_id))[0].state is State.SUCCESS
+        await bench.ends_well(job_id)
 
 
 async def test_a_huge_image_name_still_ends_the_job(bench: Bench) -> None:
@@ -111,9 +104,7 @@ async def test_a_huge_image_name_still_ends_the_job(bench: Bench) -> None:
 
 async def test_a_stream_that_is_gone_does_not_end_a_runner(bench: Bench) -> None:
     async with bench.runner():
-        job_id = await bench.submit("echo up; sleep 1")
-        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
-            await anext(tail)
+        job_id = await bench.running("echo up; sleep 1")
         await bench.broker.api("STREAM.DELETE.WORK")
         job, _ = await bench.end(job_id)
     assert job.state is State.SUCCESS
@@ -161,12 +152,10 @@ async def test_an_engine_that_loses_a_container_holds_the_queue_until_the_contai
             raise EngineError
 
     async with bench.runner(engine=Breaking()):
-        job_id = await bench.submit("echo up; sleep 600")
-        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
-            await anext(tail)
+        job_id = await bench.running("echo up; sleep 600")
         broken.set()
         _, end = await bench.end(job_id)
-        assert len(await bench.engine().find({LABEL_JOB: job_id})) == 0, "gone before its end is told"
+        assert not await bench.containers(job_id), "gone before its end is told"
     assert (end.status, end.reason, end.output_complete) == ("unknown", "container", False)
     assert (end.chunks, end.output_bytes) == (1, 3)
 
@@ -195,7 +184,7 @@ async def test_a_job_of_which_the_engine_does_not_say_whether_it_was_started_is_
     async with bench.runner(engine=Silent()):
         job_id = await bench.submit("echo up")
         job, end = await bench.end(job_id)
-        assert len(await bench.engine().find({LABEL_JOB: job_id})) == 0, "it never starts after its end"
+        assert not await bench.containers(job_id), "it never starts after its end"
     assert (job.state, end.reason, end.output_complete) == (State.UNKNOWN, "container", False)
 
 
@@ -214,12 +203,10 @@ async def test_an_internal_error_while_the_job_runs_says_what_is_known(bench: Be
             raise ZeroDivisionError
 
     async with bench.runner(engine=Breaking()):
-        job_id = await bench.submit("echo up; sleep 600")
-        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
-            await anext(tail)
+        job_id = await bench.running("echo up; sleep 600")
         broken.set()
         job, end = await bench.end(job_id)
-        assert len(await bench.engine().find({LABEL_JOB: job_id})) == 0
+        assert not await bench.containers(job_id)
     assert (job.state, end.reason, end.output_complete) == (State.UNKNOWN, "internal", False)
     assert (end.chunks, end.output_bytes) == (1, 3)
 
@@ -315,9 +302,7 @@ async def test_an_engine_that_is_away_for_a_moment_costs_a_job_nothing(bench: Be
             return breaking()
 
     async with bench.runner(engine=Breaking()):
-        job_id = await bench.submit("echo one; sleep 1; echo two; echo three >&2; sleep 1; echo four")
-        async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(30):
-            await anext(tail)
+        job_id = await bench.running("echo one; sleep 1; echo two; echo three >&2; sleep 1; echo four")
         broken.set()
         job, end = await bench.end(job_id)
     assert (job.state, end.output_complete, waits) == (State.SUCCESS, False, 2)
@@ -344,5 +329,5 @@ async def test_a_job_that_makes_the_runner_itself_fail_ends_and_the_queue_goes_o
         assert (job.state, ended.reason) == (State.FAILED, "internal")
         assert ended.error == "Internal error in the runner: ZeroDivisionError."
         for each in (good, elsewhere):
-            assert (await bench.end(each))[0].state is State.SUCCESS
+            await bench.ends_well(each)
         await bench.settled()

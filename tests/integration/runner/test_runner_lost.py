@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import secrets
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,8 +13,7 @@ from stint.core import commands
 from stint.core.chain import Chunk
 from stint.core.events import Ended, Held, Released
 from stint.core.job import Job, State
-from stint.core.subjects import LABEL_JOB, LABEL_RUNNER, queue_token
-from stint.jetstream import Broker
+from stint.core.subjects import LABEL_JOB, LABEL_RUNNER
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
@@ -23,26 +21,17 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.linux import boot_time
 from tests.api.archive import targz
-from tests.support.containers import OpenBao
-from tests.support.events import AT, event_id
-from tests.support.outputs import written
-from tests.support.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.events import AT, TOKEN, event_id
+from tests.support.runner_bench import PASSWORD, Bench
 from tests.support.runner_process import LEASE, RunnerProcess, runner_process
 from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak
 
-QUEUE = "deploys"
-TOKEN = queue_token(QUEUE)
 COUNT = "for n in 1 2 3 4 5 6 7 8; do echo $n; echo e$n >&2; sleep 0.5; done"
 COUNTED = [*"12345678"]
 LONG_LEASE = 30.0
 """Seconds, enough for a restart on a busy machine."""
-
-
-@pytest.fixture
-async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
-    return await make_bench(broker, openbao, busybox)
 
 
 @asynccontextmanager
@@ -66,22 +55,6 @@ async def runner(bench: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
 async def adopter(bench: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
     async with _process(bench, tmp_path, STINT_LEASE=str(LONG_LEASE), STINT_TAKEOVER="15") as runner:
         yield runner
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[DockerEngine]:
-    engine = DockerEngine()
-    yield engine
-    await engine.close()
-
-
-async def _running(bench: Bench, script: str = COUNT, **options: object) -> str:
-    """A job that has written its first line."""
-    job_id = secrets.token_hex(12)
-    async with written(bench.output, TOKEN, job_id) as tail, asyncio.timeout(60):
-        await bench.submit(script, job_id=job_id, **options)  # type: ignore[arg-type] # as `Bench.submit` has them
-        await anext(tail)
-    return job_id
 
 
 async def _chunks(bench: Bench, job: Job) -> list[Chunk]:
@@ -119,7 +92,7 @@ async def _exited(engine: DockerEngine, job_id: str) -> ContainerInfo:
 async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_been(
     bench: Bench, adopter: RunnerProcess, engine: DockerEngine
 ) -> None:
-    job_id = await _running(bench, f"{COUNT}; exit 7")
+    job_id = await bench.running(f"{COUNT}; exit 7")
     await adopter.kill()
     await adopter.start()
     job, ended = await bench.end(job_id)
@@ -129,7 +102,7 @@ async def test_a_runner_that_dies_and_comes_back_ends_its_job_as_if_nothing_had_
     await _check_output(bench, job)
     await bench.settled()
     assert len(adopter.said("job adopted")) == 1
-    assert (await bench.end(await bench.submit("true")))[0].state is State.SUCCESS
+    await bench.ends_well(await bench.submit("true"))
     assert not await engine.find({LABEL_JOB: job_id})
 
 
@@ -147,7 +120,7 @@ async def test_a_runner_that_is_stopped_while_it_adopts_drains_what_it_has_adopt
                 await asyncio.Event().wait()
             return await super().find(labels)
 
-    job_id = await _running(bench)
+    job_id = await bench.running(COUNT)
     await adopter.kill()
     serving = asyncio.create_task(serve(load(RunnerSettings, adopter.environment), lambda *_: Silent()))
     async with asyncio.timeout(60):
@@ -162,7 +135,7 @@ async def test_a_runner_that_is_stopped_while_it_adopts_drains_what_it_has_adopt
 async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(
     bench: Bench, adopter: RunnerProcess, engine: DockerEngine
 ) -> None:
-    job_id = await _running(bench, "echo one; sleep 1; echo two; exit 3")
+    job_id = await bench.running("echo one; sleep 1; echo two; exit 3")
     await adopter.kill()
     await _exited(engine, job_id)
     await adopter.start()
@@ -174,8 +147,7 @@ async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(
 async def test_a_kill_reaches_an_adopted_job_and_secrets_stay_masked(bench: Bench, adopter: RunnerProcess) -> None:
     payload = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"]}
     script = "cat /secrets.yml; trap 'cat /secrets.yml; exit 9' TERM; while true; do sleep 0.1; done"
-    payload |= {"run": ["sh", "-c", script]}
-    job_id = await _running(bench, payload=payload)
+    job_id = await bench.running(script, payload=payload)
     await adopter.kill()
     await adopter.start()
     await bench.append_kill(job_id)
@@ -192,7 +164,7 @@ async def test_what_the_content_ships_is_not_taken_for_the_secrets_of_an_adopted
     payload = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"], "secret_file_type": "json"}
     payload |= {"content": targz({"secrets.yml": "P: planted\n"})}
     script = "cat /secrets.json; trap 'cat /secrets.json; exit 9' TERM; while true; do sleep 0.1; done"
-    job_id = await _running(bench, payload={**payload, "run": ["sh", "-c", script]})
+    job_id = await bench.running(script, payload=payload)
     await adopter.kill()
     await adopter.start()
     await bench.append_kill(job_id)
@@ -210,7 +182,7 @@ async def test_output_of_an_adopted_job_that_changed_its_secrets_file_is_not_sho
         "P=$(cat /secrets.yml); chmod 600 /secrets.yml; printf 'a: &x [*x]' > /secrets.yml; echo up;"
         "trap 'echo \"$P\"; exit 9' TERM; while true; do sleep 0.1; done"
     )
-    job_id = await _running(bench, payload={**payload, "run": ["sh", "-c", script]})
+    job_id = await bench.running(script, payload=payload)
     await adopter.kill()
     await adopter.start()
     await bench.append_kill(job_id)
@@ -238,7 +210,7 @@ async def test_a_job_that_was_claimed_and_had_no_container_ends_at_once_and_neve
 async def test_a_frozen_runner_is_killed_with_its_container_before_the_queue_goes_on(
     bench: Bench, runner: RunnerProcess, engine: DockerEngine
 ) -> None:
-    job_id = await _running(bench, "echo up; sleep 600")
+    job_id = await bench.running("echo up; sleep 600")
     runner.pause()
     async with bench.runner("other", lease=LEASE, takeover=8.0):
         following = await bench.submit("true")
@@ -246,7 +218,7 @@ async def test_a_frozen_runner_is_killed_with_its_container_before_the_queue_goe
         assert not await engine.find({LABEL_JOB: job_id})
         job, ended = await bench.end(job_id)
         assert (job.state, ended.reason, ended.by) == (State.UNKNOWN, "lost", "other")
-        assert (await bench.end(following))[0].state is State.SUCCESS
+        await bench.ends_well(following)
     await until_true(lambda: not runner.running)
     assert list(runner.state.glob("*.json")) == []
 
@@ -254,7 +226,7 @@ async def test_a_frozen_runner_is_killed_with_its_container_before_the_queue_goe
 async def test_a_runner_that_comes_back_after_its_lease_does_not_take_up_its_job(
     bench: Bench, runner: RunnerProcess, engine: DockerEngine
 ) -> None:
-    job_id = await _running(bench, "echo up; sleep 600")
+    job_id = await bench.running("echo up; sleep 600")
     await runner.kill()
     await _removed(engine, job_id)  # by the dead runner's watchdog
     await runner.start()
@@ -278,7 +250,7 @@ async def test_a_watchdog_that_dies_is_started_again_and_ends_with_its_runner(ru
 
 
 async def test_a_held_queue_waits_for_a_release(bench: Bench, runner: RunnerProcess, engine: DockerEngine) -> None:
-    job_id = await _running(bench, "echo up; sleep 600", on_lost="hold")
+    job_id = await bench.running("echo up; sleep 600", on_lost="hold")
     following = await bench.submit("true")
     await runner.kill()
     async with bench.runner("other", lease=LEASE, takeover=8.0):
@@ -289,14 +261,14 @@ async def test_a_held_queue_waits_for_a_release(bench: Bench, runner: RunnerProc
         lost = Ended(event_id=event_id(), at=AT, by="operator", status="unknown", reason="lost")
         released = commands.release(job, Released(event_id=event_id(), at=AT), lost)
         await bench.log.append(job.token, job_id, *released, after=job.sequence)
-        assert (await bench.end(following))[0].state is State.SUCCESS
+        await bench.ends_well(following)
         assert [found.kind for found in (await bench.loaded(job_id)).facts.values()][-2:] == ["released", "ended"]
         await bench.leftovers("other").remove()
         assert not await engine.find({LABEL_JOB: job_id})
 
 
 async def test_a_held_queue_goes_on_when_its_runner_is_back(bench: Bench, runner: RunnerProcess) -> None:
-    job_id = await _running(bench, f"{COUNT}; sleep 12; echo 9", on_lost="hold")
+    job_id = await bench.running(f"{COUNT}; sleep 12; echo 9", on_lost="hold")
     following = await bench.submit("true")
     await runner.kill()
     async with bench.runner("other", lease=LEASE, takeover=8.0):
@@ -305,7 +277,7 @@ async def test_a_held_queue_goes_on_when_its_runner_is_back(bench: Bench, runner
         job, ended = await bench.end(job_id)
         assert (job.state, ended.by, await _lines(bench, job)) == (State.SUCCESS, "runner-1", [*COUNTED, "9"])
         await _check_output(bench, job)
-        assert (await bench.end(following))[0].state is State.SUCCESS
+        await bench.ends_well(following)
 
 
 async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Bench) -> None:
@@ -327,7 +299,7 @@ async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Ben
 
 async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_again(bench: Bench) -> None:
     async with bench.runner(lease=LEASE):
-        job_id = await _running(bench)
+        job_id = await bench.running(COUNT)
         (leased,) = bench.dispatchers["runner-1"].jobs.values()
         first = leased.lease.delivery
         await first.give_back()
@@ -343,13 +315,13 @@ async def test_a_runner_goes_on_with_its_own_job_when_it_is_delivered_to_it_agai
 async def test_an_ack_of_another_consumer_is_not_used(bench: Bench) -> None:
     """A work queue that was lost and made again counts anew: the old ack subject is a later job's there."""
     async with bench.runner(lease=LEASE):
-        job_id = await _running(bench, "echo up; sleep 1")
+        job_id = await bench.running("echo up; sleep 1")
         await bench.broker.api("STREAM.DELETE.WORK")
         await bench.declare()
-        assert (await bench.end(job_id))[0].state is State.SUCCESS
+        await bench.ends_well(job_id)
         following = [await bench.submit("true") for _ in range(3)]
         for each in following:
-            assert (await bench.end(each))[0].state is State.SUCCESS
+            await bench.ends_well(each)
         await bench.settled()
 
 

@@ -13,22 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from stint.core.subjects import queue_token
-from stint.jetstream import Broker
-from tests.support.containers import OpenBao
-from tests.support.outputs import written
-from tests.support.runner_bench import Bench, make_bench
+from tests.support.runner_bench import Bench
 from tests.support.runner_process import RunnerProcess, runner_process
 
 MEBIBYTE = 2**20
 JOBS = 4
 BUDGET = 128
 """MiB: for one payload at a time with the content below."""
-
-
-@pytest.fixture
-async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
-    return await make_bench(broker, openbao, busybox)
 
 
 @pytest.fixture
@@ -65,18 +56,13 @@ def resident(runner: RunnerProcess, which: str) -> float:
     return int(kilobytes) / 1024
 
 
-async def started(bench: Bench, queue: str, packed: str, size: int) -> str:
-    """A job that has its content, and waits."""
-    job_id = secrets.token_hex(12)
-    async with written(bench.output, queue_token(queue), job_id) as tail, asyncio.timeout(180):
-        script = "wc -c </file; exec sleep 600"
-        await bench.submit(script, queue=queue, job_id=job_id, payload={"content": packed})
-        assert (await anext(tail)).data == b"%d\n" % size
-    return job_id
-
-
 async def all_started(bench: Bench, packed: str, size: int) -> list[str]:
-    return await asyncio.gather(*(started(bench, f"queue-{number}", packed, size) for number in range(JOBS)))
+    """Jobs that have their content, and wait."""
+    script = f"test $(wc -c </file) = {size} && echo has it; exec sleep 600"
+    running = (bench.running(script, queue=f"queue-{n}", payload={"content": packed}) for n in range(JOBS))
+    job_ids = await asyncio.gather(*running)
+    assert {await bench.text(await bench.loaded(job_id)) for job_id in job_ids} == {"has it\n"}
+    return job_ids
 
 
 async def test_content_is_never_unpacked_in_memory(bench: Bench, runner: RunnerProcess) -> None:

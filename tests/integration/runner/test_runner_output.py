@@ -2,29 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from stint.core.events import Ended
 from stint.core.job import Job, State
-from stint.jetstream import Broker
-from tests.support.containers import OpenBao
-from tests.support.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.runner_bench import Bench
 
 MIB = 2**20
 REFS = ["PASSWORD@kv/data/demo.password", "NUMBER@kv/data/demo.number"]
 PRINT = "P=$(sed -n 's/^PASSWORD: //p' /secrets.yml); "
-
-
-@pytest.fixture
-async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
-    return await make_bench(broker, openbao, busybox)
-
-
-async def _ended(bench: Bench, run: str, payload: dict[str, Any], **options: Any) -> tuple[Job, Ended]:
-    async with bench.runner(**options):
-        return await bench.end(await bench.submit(run, payload=payload))
 
 
 async def _streams(bench: Bench, job: Job) -> dict[str, str]:
@@ -38,7 +22,8 @@ async def test_secrets_are_masked_in_both_streams_even_when_printed_in_parts(ben
     run = PRINT + (
         'cat /secrets.yml; echo "<$P$P>"; echo $P >&2; printf %s "${P%staple}"; sleep 0.2; echo staple; printf \'corr\''
     )
-    job, end = await _ended(bench, run, {"secret_refs": REFS, "mask_secrets": True})
+    async with bench.runner():
+        job, end, _ = await bench.ended(run, secret_refs=REFS, mask_secrets=True)
     texts = await _streams(bench, job)
     assert texts["stdout"].endswith("PASSWORD: ***\n<******>\n***\ncorr")
     assert "NUMBER: 7\n" in texts["stdout"]
@@ -53,34 +38,29 @@ async def test_secrets_of_several_lines_are_masked_on_a_terminal(bench: Bench) -
     await bench.vault.call(root, lambda client: client.adapter.post("/v1/kv/data/lines", json=secret))
     refs = ["KEY@kv/data/lines.key", "PIN@kv/data/lines.pin"]
     run = r"printf -- '-----BEGIN-----\nAAAA\n-----END-----\n'; cat /secrets.yml"
-    job, end = await _ended(bench, run, {"secret_refs": refs, "mask_secrets": True, "tty": True})
-    text = await bench.text(job)
+    async with bench.runner():
+        _, end, text = await bench.ended(run, secret_refs=refs, mask_secrets=True, tty=True)
     assert re.fullmatch(r"\*\*\*---\r\n# [^\r]+\r\nKEY: \|\r\n  \*\*\*\r\nPIN: \*\*\*\r\n", text)
     assert end.output_masked == 3
-
-
-async def test_nothing_is_masked_unless_the_payload_says_so(bench: Bench) -> None:
-    job, end = await _ended(bench, PRINT + "echo $P", {"secret_refs": REFS})
-    assert await bench.text(job) == f"{PASSWORD}\n"
-    assert end.output_masked == 0
 
 
 async def test_a_job_goes_on_when_its_output_is_cut(bench: Bench) -> None:
     """Far past the limit, with more than any pipe on the way holds; and the reader is gone by then."""
     line = "0123456789" * 10
     run = f"yes {line} | head -c {8 * MIB}; echo end >&2; exit 3"
-    job, end = await _ended(bench, run, {}, output_limit=100_001)
+    async with bench.runner(output_limit=100_001):
+        job, end, text = await bench.ended(run)
     marker = "\n[output truncated at 100001 bytes]\n"
-    assert await bench.text(job) == f"{line}\n" * 990 + line[:11] + marker
+    assert text == f"{line}\n" * 990 + line[:11] + marker
     assert (job.state, end.reason, end.return_code) == (State.FAILED, "exit_code", 3)
     assert (end.output_truncated, end.output_complete, end.output_bytes) == (True, True, 100_001 + len(marker))
 
 
 async def test_output_does_not_stay_in_memory(bench: Bench) -> None:
     async with bench.runner(output_limit=0):
-        await bench.end(await bench.submit("echo warm", payload={"secret_refs": REFS}))
-        run = f"yes $(cat /secrets.yml) | head -c {48 * MIB}"
+        await bench.ended("echo warm", secret_refs=REFS)
         before = _memory_from_now()
+        run = f"yes $(cat /secrets.yml) | head -c {48 * MIB}"
         _, end = await bench.end(await bench.submit(run, payload={"secret_refs": REFS, "mask_secrets": True}))
     assert _peak() - before < 24 * MIB
     assert (end.return_code, end.output_truncated, end.output_complete) == (0, False, True)

@@ -42,11 +42,20 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Reg
         yield served
 
 
+@pytest.fixture(scope="module")
+async def pushed(guarded: Registry, busybox: str) -> str:
+    """The name of an image that nobody gets without a login."""
+    return await guarded.push_new(busybox, f"team/{secrets.token_hex(6)}:1", auth=AUTH)
+
+
 @pytest.fixture
-async def image(guarded: Registry, busybox: str) -> AsyncIterator[str]:
-    """The name of an image that no engine has and nobody gets without a login."""
-    name = await guarded.push_new(busybox, f"team/{secrets.token_hex(6)}:1", auth=AUTH)
-    yield name
+async def image(pushed: str) -> AsyncIterator[str]:
+    """The same, on no engine."""
+    yield pushed
+    await forget(pushed)
+
+
+async def forget(name: str) -> None:
     async with Docker(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")) as docker:
         if any(name in (image["RepoTags"] or ()) for image in await docker.images.list()):
             await docker.images.delete(name)
@@ -105,8 +114,7 @@ async def test_a_broken_configuration_fails_only_what_needs_it(image: str, busyb
     async with registry(tmp_path) as free:
         name = await free.push_new(busybox, "free/app")
         await pull(name, logins)
-        async with Docker(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")) as docker:
-            await docker.images.delete(name)
+        await forget(name)
 
 
 # --- Vault ----------------------------------------------------------------------------------------------------------
@@ -171,15 +179,22 @@ async def test_a_login_changed_in_vault_is_the_next_pulls(vault: Shelf) -> None:
         assert await logins.login("host:1") == RegistryLogin(username="user", password=password)
 
 
-@pytest.mark.parametrize(
-    "entry", ["no-colon-s3cret", 5, {"username": 5, "password": "s3cret"}, ["s3cret"], {"pass": "s3cret"}, {}]
-)
-async def test_what_is_no_login_is_named_and_not_shown(vault: Shelf, image: str, entry: object) -> None:
+async def test_what_is_no_login_is_named_and_not_shown(vault: Shelf, image: str) -> None:
     host = image.partition("/")[0]
-    await vault.put(**{host: entry})
-    with pytest.raises(ImageError, match=f"Pulled without a login: What Vault holds for {host} at {PATH}") as caught:
-        await pull(image, vault.logins())
-    assert "s3cret" not in str(caught.value)
+    entries: list[object] = [
+        "no-colon-s3cret",
+        5,
+        {"username": 5, "password": "s3cret"},
+        ["s3cret"],
+        {"pass": "s3cret"},
+    ]
+    for entry in entries:
+        await vault.put(**{host: entry})
+        with pytest.raises(
+            ImageError, match=f"Pulled without a login: What Vault holds for {host} at {PATH}"
+        ) as caught:
+            await pull(image, vault.logins())
+        assert "s3cret" not in str(caught.value)
 
 
 async def test_a_path_that_the_runner_may_not_read(vault: Shelf, image: str) -> None:
@@ -187,7 +202,7 @@ async def test_a_path_that_the_runner_may_not_read(vault: Shelf, image: str) -> 
         await pull(image, vault.logins("kv/data/others"))
 
 
-@pytest.mark.parametrize("path", ["", "kv/../sys", "kv?x", "kv#x", "kv/%2e"])
+@pytest.mark.parametrize("path", ["", "kv/../sys"])
 async def test_what_is_no_path(path: str) -> None:
     vault = Vault("http://127.0.0.1:1")
     with pytest.raises(ConfigError, match=r"^STINT_REGISTRY_SECRETS: "):

@@ -1,7 +1,6 @@
 """What a queue does not wait for, and what one job does not do to another of its runner."""
 
 import asyncio
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,22 +10,12 @@ import pytest
 from stint.core.events import AnyEvent, Started
 from stint.core.job import Job, State
 from stint.core.subjects import LABEL_JOB, WORK, consumer_name, queue_token
-from stint.jetstream import Broker
 from stint.ports import Outcome
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.job.run import JobRun
-from tests.support.containers import OpenBao
-from tests.support.events import ended
-from tests.support.outputs import written
-from tests.support.runner_bench import Bench, make_bench
+from tests.support.events import TOKEN, ended
+from tests.support.runner_bench import Bench
 from tests.support.runner_process import runner_process
-
-TOKEN = queue_token("deploys")
-
-
-@pytest.fixture
-async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
-    return await make_bench(broker, openbao, busybox)
 
 
 class SlowRemoval(DockerEngine):
@@ -58,21 +47,12 @@ def slow() -> SlowRemoval:
     return SlowRemoval()
 
 
-async def _running(bench: Bench, script: str, queue: str = "deploys") -> str:
-    """A job that has written its first line."""
-    job_id = secrets.token_hex(12)
-    async with written(bench.output, queue_token(queue), job_id) as tail, asyncio.timeout(60):
-        await bench.submit(script, queue=queue, job_id=job_id)
-        await anext(tail)
-    return job_id
-
-
 async def test_a_queue_does_not_wait_for_the_clean_up_of_an_ended_job(bench: Bench, slow: SlowRemoval) -> None:
     async with bench.runner(engine=slow):
         with slow.told_at_last():
             first, second = await bench.submit("true"), await bench.submit("true")
-            assert (await bench.end(first))[0].state is State.SUCCESS
-            assert (await bench.end(second))[0].state is State.SUCCESS
+            await bench.ends_well(first)
+            await bench.ends_well(second)
             left = await slow.find({LABEL_JOB: first})
             assert [container.running for container in left] == [False], "it ended, and waits for its removal"
 
@@ -93,9 +73,9 @@ async def test_a_queue_does_not_wait_for_the_revocation_of_a_token(
         monkeypatch.setattr(type(opener), "revoke", hang)
         try:
             first, second = await bench.submit("true"), await bench.submit("true")
-            assert (await bench.end(first))[0].state is State.SUCCESS
+            await bench.ends_well(first)
             await hanging.wait()
-            assert (await bench.end(second))[0].state is State.SUCCESS
+            await bench.ends_well(second)
         finally:
             go.set()
 
@@ -115,7 +95,7 @@ async def test_an_engine_that_does_not_remove_gets_no_more_jobs_than_its_runner_
             assert len(dispatcher.jobs) <= 2
         await waiting
         for job_id in jobs:
-            assert (await bench.end(job_id))[0].state is State.SUCCESS
+            await bench.ends_well(job_id)
 
 
 async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
@@ -124,9 +104,9 @@ async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
     earlier = runner_process(bench, tmp_path, STINT_LEASE="30", STINT_TAKEOVER="15")
     bench.state = earlier.state.parent
     await earlier.start()
-    over = await _running(bench, "echo up; sleep 600", "over")
+    over = await bench.running("echo up; sleep 600", queue="over")
     (container,) = await slow.find({LABEL_JOB: over})
-    healthy = [await _running(bench, "echo up; sleep 12; echo done", f"healthy {number}") for number in range(3)]
+    healthy = [await bench.running("echo up; sleep 12; echo done", queue=f"healthy {number}") for number in range(3)]
     await earlier.kill()
     await bench.log.append(queue_token("over"), over, ended("unknown"))
     async with bench.runner(engine=slow):
@@ -141,13 +121,13 @@ async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
 async def test_a_job_outlives_the_loss_of_its_consumer(bench: Bench) -> None:
     """Whether its own runner or another one makes the next."""
     async with bench.runner("runner-1", lease=3.0, capacity=1):
-        job_id = await _running(bench, "echo up; sleep 12; echo done")
+        job_id = await bench.running("echo up; sleep 12; echo done")
         following = await bench.submit("true")
         async with bench.runner("runner-2", lease=3.0):
             await bench.broker.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(TOKEN)}")
             job, end = await bench.end(job_id)
             assert (job.state, end.by, await bench.text(job)) == (State.SUCCESS, "runner-1", "up\ndone\n")
-            assert (await bench.end(following))[0].state is State.SUCCESS
+            await bench.ends_well(following)
 
 
 async def test_an_adopted_job_that_another_ends_meanwhile_is_stopped_at_once(
@@ -157,7 +137,7 @@ async def test_an_adopted_job_that_another_ends_meanwhile_is_stopped_at_once(
     earlier = runner_process(bench, tmp_path, STINT_LEASE="30", STINT_TAKEOVER="15")
     bench.state = earlier.state.parent
     await earlier.start()
-    job_id = await _running(bench, "echo up; sleep 600")
+    job_id = await bench.running("echo up; sleep 600")
     await earlier.kill()
     load, looked = bench.log.load, asyncio.Event()
 
@@ -202,4 +182,4 @@ async def test_a_claim_that_is_cut_off_leaves_no_deadline_and_cleans_nothing_up(
         assert list(bench.runners["runner-1"].deadlines.all()) == []
         assert not cleaned.is_set()
         await leased.lease.delivery.give_back()
-        assert (await bench.end(job_id))[0].state is State.SUCCESS
+        await bench.ends_well(job_id)

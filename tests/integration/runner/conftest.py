@@ -1,0 +1,24 @@
+"""Runners in this process, on the real NATS, OpenBao and Docker that all share."""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from stint.jetstream import Broker
+from stint_runner.engine.docker import DockerEngine
+from tests.support.containers import OpenBao
+from tests.support.runner_bench import Bench, make_bench
+
+
+@pytest.fixture
+async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
+    return await make_bench(broker, openbao, busybox)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[DockerEngine]:
+    """This machine's."""
+    engine = DockerEngine(os.environ.get("DOCKER_HOST", ""))
+    yield engine
+    await engine.close()

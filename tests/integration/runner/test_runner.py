@@ -1,0 +1,175 @@
+"""Runners: queues, killed jobs, lost runners, and what the streams have of it. What jobs see stands in `tests/api`."""
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+
+from stint.core.errors import VaultDeniedError
+from stint.core.events import Ended
+from stint.core.job import Job, State
+from stint.core.subjects import EVENTS, unreadable_submission
+from stint_runner.lease.lease import LeaseTimes
+from tests.api.archive import targz
+from tests.support.brokers import connected
+from tests.support.containers import OpenBao
+from tests.support.events import TOKEN, event_id, started
+from tests.support.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.servers import NatsProcess
+from tests.support.waiting import until
+
+LEASE, TAKEOVER = 3.0, 7.0
+"""Seconds: a short lease, and as short a T as its times allow."""
+
+
+def _time(job: Job, kind: str) -> datetime:
+    return datetime.fromisoformat(job.facts[kind].time[:26].rstrip("Z")).replace(tzinfo=UTC)
+
+
+async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:
+    async with bench.runner():
+        job, end, text = await bench.ended(
+            "id -u; cat /secrets.yml /demo.txt; echo $A; echo oops >&2; exit 3",
+            secret_refs=["PASSWORD@kv/data/demo.password", "NUMBER@kv/data/demo.number"],
+            content=targz({"demo.txt": "hello from content\n"}),
+            env_vars=["A=from env"],
+        )
+    assert (job.state, end.reason, end.return_code, end.error) == (State.FAILED, "exit_code", 3, "")
+    for part in ("2001\n", f"PASSWORD: {PASSWORD}\n", "NUMBER: 7\n", "hello from content\n", "from env\n", "oops\n"):
+        assert part in text
+    assert list(job.facts) == ["submitted", "started", "launched", "ended"]
+    assert (end.output_bytes, end.output_complete) == (len(text), True)
+    last = await bench.output.last(job.token, job.job_id)
+    assert last is not None
+    assert (last.number, last.digest) == (end.chunks, end.output_digest)
+    assert not await bench.containers(job.job_id)
+    await bench.settled()
+
+
+async def test_the_jobs_token_is_revoked(bench: Bench) -> None:
+    async with bench.runner():
+        _, _, text = await bench.ended("echo $VAULT_TOKEN", expose_vault_token=True)
+    assert len(text.strip()) > 20
+    with pytest.raises(VaultDeniedError):
+        await bench.vault.lookup_self(text.strip())
+
+
+async def test_a_queue_is_serial_across_runners_and_queues_are_independent(bench: Bench) -> None:
+    ids = [await bench.submit("sleep 0.1", queue=f"queue {number % 3}") for number in range(9)]
+    async with bench.runner("runner-1", capacity=2), bench.runner("runner-2", capacity=2):
+        jobs = [(await bench.end(job_id))[0] for job_id in ids]
+    for queue in range(3):
+        own = jobs[queue::3]
+        starts = [_time(job, "started") for job in own]
+        assert starts == sorted(starts), "in the order of their submission"
+        for earlier, later in pairwise(own):
+            assert _time(earlier, "ended") <= _time(later, "started"), "one at a time"
+    assert {job.state for job in jobs} == {State.SUCCESS}
+    assert {job.runner for job in jobs} == {"runner-1", "runner-2"}
+    await bench.settled()
+
+
+async def test_capacity_bounds_the_jobs_at_a_time(bench: Bench) -> None:
+    ids = [await bench.submit("sleep 0.2", queue=f"own {number}") for number in range(4)]
+    async with bench.runner(capacity=2):
+        jobs = [(await bench.end(job_id))[0] for job_id in ids]
+    moments = sorted([(_time(job, "started"), 1) for job in jobs] + [(_time(job, "ended"), -1) for job in jobs])
+    running = peak = 0
+    for _, change in moments:
+        running += change
+        peak = max(peak, running)
+    assert peak == 2
+
+
+async def test_junk_subjects_are_recorded_outside_the_view(bench: Bench) -> None:
+    for address in ("ev.submitted.MF.xyz", "ev.submitted.mf." + "a" * 24, "ev.submitted._.short"):
+        await bench.broker.publish(address, b"junk")
+    async with bench.runner():
+        await bench.ends_well(await bench.submit("true"))
+        await bench.settled()
+    for sequence in (1, 2, 3):
+        place = unreadable_submission("WORK", sequence).subject
+        answer = await bench.broker.api(f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": place})
+        assert answer["message"]["subject"] == place
+
+
+async def test_a_runner_that_stops_ends_its_jobs(bench: Bench) -> None:
+    async with bench.runner(kill_grace=0.2) as worker:
+        job_id = await bench.running("echo up; sleep 600")
+        worker.drain()
+        worker._dispatcher.kill_all()  # noqa: SLF001 - what the composition root does after the drain's bound
+        job, end = await bench.end(job_id)
+    assert (job.state, end.reason) == (State.FAILED, "killed")
+    await bench.settled()
+
+
+# --- lost runners ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_job_of_a_lost_runner_ends_unknown_and_its_queue_goes_on(bench: Bench) -> None:
+    lost, good = await bench.submit("true"), await bench.submit("true")
+    await bench.log.append(TOKEN, lost, started("runner-that-is-gone"))
+    async with bench.runner(lease=LEASE, takeover=TAKEOVER):
+        job, end = await bench.end(lost)
+        after, _ = await bench.end(good)
+    assert (job.state, end.reason, end.by) == (State.UNKNOWN, "lost", "runner-1")
+    assert after.state is State.SUCCESS
+    assert (_time(after, "started") - _time(job, "ended")).total_seconds() >= TAKEOVER
+    waited = (_time(job, "ended") - _time(job, "started")).total_seconds()
+    assert waited >= LEASE, "its runner had a lease's time to renew"
+
+
+async def test_a_restarted_runner_does_not_run_its_own_job_again(bench: Bench) -> None:
+    mine = await bench.submit("echo again")
+    await bench.log.append(TOKEN, mine, started("runner-1"))
+    async with bench.runner("runner-1", lease=LEASE, takeover=TAKEOVER):
+        job, end = await bench.end(mine)
+        await bench.settled()
+    assert (job.state, end.reason) == (State.FAILED, "internal")
+    assert await bench.text(job) == ""
+
+
+async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: Bench) -> None:
+    async with bench.runner():
+        job_id = await bench.running("echo up; sleep 600")
+        theirs = Ended(event_id=event_id(), at="", by="runner-2", status="unknown", reason="lost")
+        assert (await bench.log.append(TOKEN, job_id, theirs)).value == "won"
+        await until(lambda: bench.containers(job_id), lambda found: not found, seconds=10)
+    assert (await bench.loaded(job_id)).state is State.UNKNOWN
+    pending = await bench.runners["runner-1"].queues.pending()
+    assert list(pending) == [TOKEN], "its message is the other's to acknowledge"
+
+
+async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_on(
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str
+) -> None:
+    async with connected(nats_process.url) as broker:
+        bench = await make_bench(broker, openbao, busybox)
+        async with bench.runner(lease=LEASE, takeover=TAKEOVER):
+            job_id = await bench.running("echo up; sleep 600")
+            good = await bench.submit("true")
+            await nats_process.kill()
+            times = LeaseTimes(lease=LEASE, takeover=TAKEOVER)
+            await until(  # before a successor runs; its removal may take a busy engine longer
+                lambda: bench.containers(job_id),
+                lambda found: not any(container.running for container in found),
+                seconds=times.lease - times.margin + times.takeover,
+            )
+            await nats_process.start()
+            await broker.wait_connected()
+            job, end = await bench.end(job_id)
+            assert (job.state, end.reason) == (State.UNKNOWN, "lost")
+            await bench.ends_well(good)
+
+
+async def test_a_short_outage_goes_unnoticed_by_the_job(
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str
+) -> None:
+    async with connected(nats_process.url) as broker:
+        bench = await make_bench(broker, openbao, busybox)
+        async with bench.runner():
+            job_id = await bench.running("echo up; sleep 2.5; echo still up")
+            await nats_process.restart()
+            await broker.wait_connected()
+            await bench.ends_well(job_id)
+            assert await bench.text(await bench.loaded(job_id)) == "up\nstill up\n"
