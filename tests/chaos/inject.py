@@ -80,7 +80,7 @@ async def _partition(world: World, fault: Fault) -> AsyncIterator[None]:
     proxies = world.proxies[fault.target]
     for proxy in proxies:
         if fault.kind == "partition drop":
-            proxy.cut()
+            proxy.drop()
         else:
             proxy.stall()
     try:

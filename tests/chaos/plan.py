@@ -32,10 +32,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         queues: how many, beside one whose jobs are held.
         lease, takeover: L and T: the shortest that fit each other.
         kinds: of faults, () for all.
-        runner: module that runs a runner, "" for the engine's own.
         keep: folder for the evidence, "" for none.
-        plant: what `tests.chaos.planted` and `tests.chaos.planted_projector` are to break.
-        projector: module that runs a projector.
+        plant: what `tests.chaos.planted` and `tests.chaos.projector` are to break, names with commas.
         steady: seconds that the first job lasts, and ten times what the others do; all are published and none is
             killed or deleted. 0 for a mix.
         slow: seconds that the scripted engine's kills take.
@@ -58,9 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     lease: float = 6.0
     takeover: float = 7.5
     kinds: tuple[str, ...] = ()
-    runner: str = ""
     keep: str = ""
-    projector: str = "stint_projector"
     plant: str = ""
     steady: float = 0.0
     slow: float = 0.0
@@ -112,7 +108,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def runner_module(self) -> str:
-        return self.runner or f"tests.chaos.{self.engine}_runner"
+        return f"tests.chaos.{self.engine}_runner"
 
 
 ROOT: Final = Path(__file__).parents[2]

@@ -1,12 +1,7 @@
-"""Runners with a fault planted, for the checker to find: `python -m tests.chaos.planted`.
-
-Which one it is comes in `CHAOS_PLANT`. `tests.chaos.planted_projector` is the same for projectors.
-"""
+"""Faults for the checker to find, planted in a runner. `tests.chaos.projector` has those of projectors."""
 
 import asyncio
 import contextlib
-import os
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -20,9 +15,6 @@ from stint.core.job import Job, State
 from stint.core.subjects import WORK
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
 from stint.jetstream.work_queues import JetStreamDelivery
-from stint.process import service
-from stint.process.settings import RunnerSettings
-from stint_runner.__main__ import serve
 from stint_runner.dispatch import worker
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
@@ -31,13 +23,34 @@ from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.runner import Runner
-from tests.chaos.plan import PLANT
-from tests.chaos.scripted_engine import ScriptedEngine, from_settings
+from tests.chaos.scripted_engine import ScriptedEngine
 
+PLANTS: Final[dict[str, Callable[[], None]]] = {"no watchdog": lambda: None}
+"""What breaks a runner, by its name in the setting."""
+UNWATCHED: Final = frozenset({"no fence", "no watchdog"})
+"""With these the watchdog is blind: it would see to what the runner does not."""
 LATE: Final = 15.0
 """Seconds that a late acknowledgement waits at most for what it is to hit."""
 
 
+def plant(names: str) -> bool:
+    """Break this process in these ways, in this order, names with commas; whether its watchdog is to see."""
+    wanted = names.split(",")
+    for name in wanted:
+        if name in PLANTS:  # others are the projector's
+            PLANTS[name]()
+    return UNWATCHED.isdisjoint(wanted)
+
+
+def _plant(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    def named(break_it: Callable[[], None]) -> Callable[[], None]:
+        PLANTS[name] = break_it
+        return break_it
+
+    return named
+
+
+@_plant("no fence")
 def _no_fence() -> None:
     """A lease is never taken for lost."""
 
@@ -52,6 +65,7 @@ def _no_fence() -> None:
     Lease._lose = lambda *_: None  # type: ignore[assignment, method-assign]  # noqa: SLF001 - what a fault breaks is inside
 
 
+@_plant("heartbeats believed")
 def _heartbeats_believed() -> None:
     """An answered heartbeat is taken for a lease, and the log is not asked."""
 
@@ -65,6 +79,7 @@ def _heartbeats_believed() -> None:
     LeasedJob._pull_again = pull_again  # type: ignore[method-assign]  # noqa: SLF001 - what a fault breaks is inside
 
 
+@_plant("taken at once")
 def _taken_at_once() -> None:
     """A job that another has started is taken over, although its consumer has never delivered it before."""
     make = JetStreamDelivery.__init__
@@ -76,6 +91,7 @@ def _taken_at_once() -> None:
     JetStreamDelivery.__init__ = counted  # type: ignore[method-assign]
 
 
+@_plant("no takeover")
 def _no_takeover() -> None:
     """T is 0."""
     LeaseTimes.check = lambda self: None  # type: ignore[method-assign] # noqa: ARG005 - a method's
@@ -87,11 +103,13 @@ def _no_takeover() -> None:
     Dispatcher.__init__ = without  # type: ignore[method-assign]
 
 
+@_plant("eager")
 def _eager() -> None:
     """No fault: what is pending is found at once, so that nothing but T lies between a lease and the next."""
     worker.RECONCILE = 0.3  # type: ignore[misc]
 
 
+@_plant("early ack")
 def _early_ack() -> None:
     """The queue is let go when the job has started."""
     start = ScriptedEngine.start
@@ -111,6 +129,7 @@ def _early_ack() -> None:
     ScriptedEngine.start = start_and_ack  # type: ignore[method-assign]
 
 
+@_plant("unchecked ack")
 def _unchecked_ack() -> None:
     """Whether the delivery is the queue's last is not asked."""
 
@@ -120,6 +139,7 @@ def _unchecked_ack() -> None:
     JetStreamDelivery.ack = ack  # type: ignore[method-assign]
 
 
+@_plant("late ack")
 def _late_ack() -> None:
     """No fault: the second job's acknowledgement comes when its number is that of another delivery."""
     ack = JetStreamDelivery.ack
@@ -144,6 +164,7 @@ async def _delivered_again(delivery: JetStreamDelivery) -> None:
         await asyncio.sleep(0.05)
 
 
+@_plant("double run")
 def _double_run() -> None:
     """A command that has ended is run once more."""
     create, wait = ScriptedEngine.create, ScriptedEngine.wait
@@ -166,6 +187,7 @@ def _double_run() -> None:
     ScriptedEngine.wait = wait_and_repeat  # type: ignore[method-assign]
 
 
+@_plant("dropped chunk")
 def _dropped_chunk() -> None:
     """The second chunk is said to be stored and is not."""
     append = JetStreamOutput.append
@@ -176,6 +198,7 @@ def _dropped_chunk() -> None:
     JetStreamOutput.append = append_most  # type: ignore[method-assign]
 
 
+@_plant("lost piece")
 def _lost_piece() -> None:
     """Part of the output never reaches the pump."""
     output = ScriptedEngine.output
@@ -190,6 +213,7 @@ def _lost_piece() -> None:
     ScriptedEngine.output = most  # type: ignore[method-assign]
 
 
+@_plant("token kept")
 def _token_kept() -> None:
     """Jobs' tokens are not revoked."""
 
@@ -199,6 +223,7 @@ def _token_kept() -> None:
     Opener.revoke = revoke  # type: ignore[method-assign]
 
 
+@_plant("container kept")
 def _container_kept() -> None:
     """Containers are stopped and stay."""
 
@@ -208,6 +233,7 @@ def _container_kept() -> None:
     ScriptedEngine.remove = remove  # type: ignore[method-assign]
 
 
+@_plant("wide consumer")
 def _wide_consumer() -> None:
     """A queue's consumer gives out more than one job at a time."""
     api = Broker.api
@@ -222,6 +248,7 @@ def _wide_consumer() -> None:
     Broker.api = widened  # type: ignore[method-assign]
 
 
+@_plant("deaf")
 def _deaf() -> None:
     """One queue is never looked at."""
     serve_queue = Worker._serve  # noqa: SLF001 - likewise
@@ -232,6 +259,7 @@ def _deaf() -> None:
     Worker._serve = serve_others  # type: ignore[method-assign]  # noqa: SLF001 - likewise
 
 
+@_plant("runs deleted")
 def _runs_deleted() -> None:
     """A deleted job is run all the same."""
     load = JetStreamEventLog.load
@@ -243,40 +271,3 @@ def _runs_deleted() -> None:
         return job
 
     JetStreamEventLog.load = revived  # type: ignore[method-assign]
-
-
-PLANTS: Final[Mapping[str, Callable[[], None]]] = {  # by the name in the setting, which can be several with commas
-    "no fence": _no_fence,
-    "no watchdog": lambda: None,
-    "heartbeats believed": _heartbeats_believed,
-    "taken at once": _taken_at_once,
-    "no takeover": _no_takeover,
-    "eager": _eager,
-    "early ack": _early_ack,
-    "unchecked ack": _unchecked_ack,
-    "late ack": _late_ack,
-    "double run": _double_run,
-    "dropped chunk": _dropped_chunk,
-    "lost piece": _lost_piece,
-    "token kept": _token_kept,
-    "container kept": _container_kept,
-    "wide consumer": _wide_consumer,
-    "deaf": _deaf,
-    "runs deleted": _runs_deleted,
-}
-
-
-UNWATCHED: Final = frozenset({"no fence", "no watchdog"})
-"""With these the watchdog is blind: it would see to what the runner does not."""
-
-
-async def run(settings: RunnerSettings) -> None:
-    names = os.environ[PLANT].split(",")
-    for name in names:
-        PLANTS[name]()
-    watchdog = "tests.chaos.planted_watchdog" if UNWATCHED.intersection(names) else "tests.chaos.scripted_watchdog"
-    await serve(settings, lambda settings, *_: from_settings(settings), watchdog=watchdog)
-
-
-if __name__ == "__main__":
-    sys.exit(service.run(RunnerSettings, run))

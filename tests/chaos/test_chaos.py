@@ -79,7 +79,7 @@ async def test_a_proxy_stalls_without_closing_and_cuts() -> None:
                 await reader.readexactly(1)
         proxy.heal()
         assert await reader.readexactly(1) == b"b"
-        proxy.cut()
+        proxy.drop()
         with pytest.raises(ConnectionError):
             await reader.readexactly(1)
         writer.close()

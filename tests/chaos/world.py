@@ -100,7 +100,8 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
         stack.push_async_callback(broker.close)
         await broker.wait_connected()
         await _declared(broker, plan.servers)
-        environ = {**await service_environ("", bao), PLANT: plan.plant}
+        environ = {**await service_environ("", bao), PLANT: plan.plant, "STINT_REPLICAS": str(plan.servers)}
+        environ |= {"STINT_LEASE": str(plan.lease), "STINT_TAKEOVER": str(plan.takeover)}
         token = await client_token(bao.address, bao.root_token, policies=(CLIENT, OPERATOR))
         made = World(plan=plan, folder=folder, nats=nats, bao=bao, broker=broker, token=token)
         made.truth.mkdir()
@@ -158,19 +159,13 @@ async def _engines(made: World, environ: dict[str, str], stack: AsyncExitStack) 
 
 
 async def _services(made: World, environ: dict[str, str], stack: AsyncExitStack) -> None:
-    shared = {
-        **environ,
-        "NATS_URL": made.nats_url,
-        "STINT_REPLICAS": str(made.plan.servers),
-        "STINT_LEASE": str(made.plan.lease),
-        "STINT_TAKEOVER": str(made.plan.takeover),
-    }
+    shared = {**environ, "NATS_URL": made.nats_url}
     for number in range(made.plan.sizes["api"]):
         port = free_port()
         made.api_urls.append(f"http://127.0.0.1:{port}")
         made.apis.append(_service(made, f"api-{number}", "stint_api", {**shared, "STINT_PORT": str(port)}))
     for number in range(made.plan.sizes["projector"]):
-        made.projectors.append(_service(made, f"projector-{number}", made.plan.projector, shared))
+        made.projectors.append(_service(made, f"projector-{number}", "tests.chaos.projector", shared))
     for service in (*made.apis, *made.projectors):
         await stack.enter_async_context(service.running())
 
@@ -184,9 +179,6 @@ async def _runners(made: World, environ: dict[str, str], stack: AsyncExitStack) 
         own = {
             **environ,
             "NATS_URL": ",".join(f"nats://127.0.0.1:{proxy.port}" for proxy in proxies),
-            "STINT_REPLICAS": str(made.plan.servers),
-            "STINT_LEASE": str(made.plan.lease),
-            "STINT_TAKEOVER": str(made.plan.takeover),
             "STINT_RUNNER_ID": made.runner_ids[number],
             "STINT_CAPACITY": str(made.plan.capacity),
             "STINT_KILL_GRACE": "1",

@@ -11,14 +11,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
-import nats
 import pytest
 from dotenv import dotenv_values
-from examples.publish import publish
 
-from stint.core.payload import JobPayload
-from stint.core.subjects import EventAddress, queue_token
-from stint.jetstream import Access
 from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
@@ -59,52 +54,6 @@ async def test_stint_run_shows_the_output_and_ends_as_the_job_does(stack: Stack,
     assert "err\n" in result.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
-    [
-        (["--image", "no-such-registry.invalid/x:1"], 1, "All attempts fail"),
-        (["--image", "busybox", "--secret", "nonsense"], 2, "--secret"),
-        (["--image", "busybox", "--url", "http://127.0.0.1:1"], 125, "not reachable"),
-        ([], 2, "--image"),
-    ],
-)
-async def test_stint_run_says_what_is_wrong(stack: Stack, arguments: list[str], code: int, sentence: str) -> None:
-    result = await stack.run("run", *arguments, "--", "true")
-    assert result.code == code
-    assert sentence in result.err
-    assert "Traceback" not in result.err
-
-
-async def test_stint_run_without_a_good_token(stack: Stack) -> None:
-    result = await stack.run("run", "--image", "busybox", "--", "true", STINT_TOKEN="made-up")
-    assert result.code == 125
-    assert "denied" in result.err
-
-
-async def test_a_direct_publisher(stack: Stack) -> None:
-    vault = Vault(stack.env["VAULT_ADDR"])
-    made = await vault.call(
-        stack.env["VAULT_TOKEN"], lambda client: client.auth.token.create(policies=["stint-publisher"], ttl="5m")
-    )
-    job = JobPayload(qname="direct", container_image="busybox", run=("sh", "-c", "echo direct"))
-    token = made["auth"]["client_token"]
-    job_id = await publish(
-        Access(url=stack.env["NATS_URL"]), stack.env["VAULT_ADDR"], token, job, stack.env["STINT_ROLE"]
-    )
-    ended = await stack.end(job_id)
-    assert (ended["status"], ended["output"], ended["qname"]) == ("success", "direct\n", "direct")
-
-
-async def test_junk_on_the_bus_is_shown_as_rejected(stack: Stack) -> None:
-    connection = await nats.connect(stack.env["NATS_URL"])
-    job_id = secrets.token_hex(12)
-    await connection.jetstream().publish(EventAddress("submitted", queue_token("e2e"), job_id).subject, b"junk")
-    await connection.close()
-    ended = await stack.end(job_id)
-    assert (ended["status"], ended["reason"]) == ("failed", "rejected")
-    assert (await stack.end(await stack.submit("true")))["status"] == "success"
-
-
 async def test_a_job_is_found_right_after_its_submission_with_the_projector_stopped(stack: Stack) -> None:
     pid = stack.pid("projector-1")
     os.kill(pid, signal.SIGSTOP)
@@ -114,18 +63,6 @@ async def test_a_job_is_found_right_after_its_submission_with_the_projector_stop
         assert (await stack.end(ids[-1]))["status"] == "success"
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-async def test_a_kill_over_rest(stack: Stack) -> None:
-    first, second = await stack.submit("trap 'exit 9' TERM; while :; do sleep 0.05; done"), await stack.submit("true")
-    async with stack.http() as http:
-        queued = await http.post(f"/v1/api/job/kill/{second}")
-        assert (queued.json()["status"], queued.json()["kill_requested"]) == ("queued", True)
-        assert (await stack.end(second))["reason"] == "killed"
-        await until(lambda: stack.get(first), lambda job: job["container_id"])
-        await http.post(f"/v1/api/job/kill/{first}")
-    ended = await stack.end(first)
-    assert (ended["status"], ended["reason"], ended["kill_requested"]) == ("failed", "killed", True)
 
 
 async def test_nats_away_and_back(stack: Stack) -> None:

@@ -1,8 +1,7 @@
 """What strangers' tokens cost: Vault is asked rarely about the same one, and never in others' place."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +13,7 @@ from stint_api.auth.tokens import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Lo
 from stint_api.errors import RefusalError
 from tests.support.api_bench import Clock, api
 from tests.support.containers import OpenBao
+from tests.support.relay import Relay
 from tests.support.servers import BaoProcess, NatsProcess
 from tests.support.vault_bench import make_bench
 
@@ -30,44 +30,21 @@ class CountingVault(Vault):
         return await super().lookup_self(token)
 
 
-class Tarpit:
+class Tarpit(Relay):
     """In front of Vault: a request with a bogus token is never answered, any other one goes on to it."""
 
     def __init__(self, address: str) -> None:
-        self._target = urlsplit(address)
+        super().__init__(urlsplit(address).port or 0)
         self._held = 0
         self.full = asyncio.Event()
-        self._end = asyncio.Event()
 
-    @asynccontextmanager
-    async def address(self) -> AsyncIterator[str]:
-        async with await asyncio.start_server(self._serve, "127.0.0.1") as server:
-            try:
-                yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            finally:
-                self._end.set()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
-        answers = asyncio.create_task(_pipe(there, writer))
-        with suppress(ConnectionError):
-            while data := await reader.read(65536):
-                if BOGUS.encode() in data:
-                    self._held += 1
-                    if self._held >= LOOKUPS:
-                        self.full.set()
-                    await self._end.wait()
-                    break
-                back.write(data)
-        back.close()
-        writer.close()
-        await answers
-
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
+    async def sent(self, data: bytes) -> bytes:
+        if BOGUS.encode() in data:
+            self._held += 1
+            if self._held >= LOOKUPS:
+                self.full.set()
+            await asyncio.Event().wait()
+        return data
 
 
 @pytest.fixture
@@ -131,7 +108,8 @@ async def test_nobody_is_told_where_the_services_reach_vault(nats: NatsProcess, 
 async def test_while_bogus_tokens_wait_for_vault_others_go_on(nats: NatsProcess, openbao: OpenBao) -> None:
     async with AsyncExitStack() as stack:
         tarpit = Tarpit(openbao.address)
-        slow = OpenBao(await stack.enter_async_context(tarpit.address()), openbao.root_token)
+        port = await stack.enter_async_context(tarpit.listening())
+        slow = OpenBao(f"http://127.0.0.1:{port}", openbao.root_token)
         bench = await stack.enter_async_context(api(nats.url, slow))
         await bench.submitted()
         asking = [asyncio.create_task(bench.status_with(f"{BOGUS}-{number}")) for number in range(100)]

@@ -10,7 +10,7 @@ import struct
 import sys
 import termios
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from tests.support.api_bench import ROLE, ApiProcess, api_process, secret
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.outputs import Writer
+from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, free_port
 from tests.support.waiting import until, until_true
 
@@ -369,39 +370,27 @@ async def test_a_reader_that_leaves_is_no_traceback(bench: Bench, tmp_path: Path
 # --- signals ----------------------------------------------------------------------------------------------------
 
 
+class Held(Relay):
+    """Keeps a server's answers back until it is told to let them go."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(int(url.rpartition(":")[2]))
+        self.asked, self.free = asyncio.Event(), asyncio.Event()
+
+    async def sent(self, data: bytes) -> bytes:
+        self.asked.set()
+        return data
+
+    async def answered(self, data: bytes) -> bytes:
+        await self.free.wait()
+        return data
+
+
 @contextlib.asynccontextmanager
 async def held_up(url: str) -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
     """Stands in front of a server: its address, whether a request came, and what lets the answers through."""
-    asked, free = asyncio.Event(), asyncio.Event()
-    serving: set[asyncio.Task[Any]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if task := asyncio.current_task():
-            serving.add(task)
-        there, back = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_pump(reader, back, asked.set))
-                await free.wait()
-                group.create_task(_pump(there, writer))
-        finally:
-            back.close()
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked, free
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: Callable[[], None] = lambda: None
-) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        passing()
+    async with (held := Held(url)).listening() as port:
+        yield f"http://127.0.0.1:{port}", held.asked, held.free
 
 
 async def said(process: Process, words: bytes) -> None:

@@ -14,6 +14,7 @@ from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream import connection as connection_module
 from tests.support.certificates import authority, certificate, openssl
+from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, free_port, running
 from tests.support.waiting import until_true
 
@@ -76,34 +77,14 @@ async def said(logs: list[Any], words: str, times: int = 1) -> str:
     return _errors(logs, words)[-1]
 
 
-class Relay:
-    """Passes everything on to a port, and keeps what clients sent."""
+class Eavesdropper(Relay):
+    """Keeps what clients sent."""
 
-    def __init__(self, port: int) -> None:
-        self.seen = b""
-        self._port = port
+    seen = b""
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[int]:
-        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as listener:
-            yield listener.sockets[0].getsockname()[1]
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up, down = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
-            await asyncio.gather(self._pass(reader, down, keep=True), self._pass(up, writer, keep=False))
-        except OSError:
-            pass
-        finally:
-            down.close()
-            writer.close()
-
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, keep: bool) -> None:
-        while data := await source.read(65536):
-            self.seen += data if keep else b""
-            sink.write(data)
-            await sink.drain()
-        sink.close()
+    async def sent(self, data: bytes) -> bytes:
+        self.seen += data
+        return data
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------
@@ -113,7 +94,7 @@ class Relay:
 async def test_nothing_goes_to_a_server_without_tls(
     tmp_path: Path, certificates: Path, logs: list[Any], form: str
 ) -> None:
-    async with server(tmp_path, users(me=PASSWORD)) as nats, (relay := Relay(nats.port)).running() as port:
+    async with server(tmp_path, users(me=PASSWORD)) as nats, (relay := Eavesdropper(nats.port)).listening() as port:
         url = f"{'tls' if form == 'tls' else 'nats'}://me:{PASSWORD}@127.0.0.1:{port}"
         cacert = "" if form == "tls" else str(certificates / "ca.pem")
         async with started(Access(url=url, cacert=cacert)) as broker:
@@ -147,7 +128,7 @@ async def test_certificates_open_a_server(tmp_path: Path, certificates: Path, op
 
 async def test_tls_is_taken_where_the_server_leaves_it_to_the_client(tmp_path: Path, certificates: Path) -> None:
     settings = f"{tls(certificates)}\nallow_non_tls: true\n{users(me=PASSWORD)}"
-    async with server(tmp_path, settings) as nats, (relay := Relay(nats.port)).running() as port:
+    async with server(tmp_path, settings) as nats, (relay := Eavesdropper(nats.port)).listening() as port:
         url = f"tls://me:{PASSWORD}@127.0.0.1:{port}"
         async with started(Access(url=url, cacert=str(certificates / "ca.pem"))) as broker, asyncio.timeout(30):
             await broker.wait_connected()

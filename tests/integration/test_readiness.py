@@ -17,6 +17,7 @@ from stint.core.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
 from stint.ports import StoredView
 from stint.process import background
+from stint_runner.dispatch import worker as worker_module
 from tests.integration.test_nats_closed import ProjectorProcess, readyz
 from tests.support.api_bench import Bench, api, starting_api
 from tests.support.brokers import connected
@@ -131,6 +132,7 @@ async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
     nats_process: NatsProcess, openbao: OpenBao, busybox: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "STEADY", 0.5)
+    monkeypatch.setattr(worker_module, "RECONCILE", 0.5)
     pending, failed = JetStreamWorkQueues.pending, asyncio.Event()
 
     async def fail_once(queues: JetStreamWorkQueues) -> Sequence[str]:
@@ -142,7 +144,7 @@ async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
     async with connected(nats_process.url) as broker:
         bench = await make_bench(broker, openbao, busybox)
         async with bench.runner() as worker:
-            job_id = await bench.submit("sleep 8")
+            job_id = await bench.submit("sleep 5")
             await bench.until(job_id, "launched")
             assert worker.missing() == ""
             monkeypatch.setattr(JetStreamWorkQueues, "pending", fail_once)

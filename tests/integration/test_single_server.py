@@ -13,9 +13,9 @@ from tests.support import events
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess
 
-KILLS = 5
+KILLS = 3
 WRITERS = 8
-BETWEEN = 60
+BETWEEN = 40
 """Jobs from one kill to the next."""
 
 

@@ -15,13 +15,9 @@ from tests.support.waiting import until
 TICKET = Ticket(wrap_secret_id="s.wrapping-token", payload_sha256="ab" * 32, wrap_expires_at="2026-01-02T03:04:05Z")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def bench(openbao: OpenBao) -> Bench:
     return await make_bench(openbao)
-
-
-async def test_a_working_server_is_healthy(bench: Bench) -> None:
-    assert await bench.vault.health()
 
 
 async def test_a_caller_is_looked_up(bench: Bench) -> None:
@@ -128,13 +124,14 @@ async def test_an_expired_wrapping_token_is_refused(bench: Bench) -> None:
         await bench.vault.unwrap_secret_id(wrapping)
 
 
-@pytest.mark.parametrize(
-    "token", ["", ".", "..", "hvs.x", "a b", "ünïcode", "日本", "a\nb", "\0", "x" * 9000, "eyJhbGciOiJFUzUxMiJ9.e30.AA"]
-)
-async def test_junk_in_place_of_a_wrapping_token_is_never_an_outage(bench: Bench, token: str) -> None:
-    for spend in (bench.vault.wrap_info, bench.vault.unwrap_secret_id):
-        with pytest.raises((VaultRefusedError, VaultDeniedError)):
-            await spend(token)
+JUNK = ["", ".", "..", "hvs.x", "a b", "ünïcode", "日本", "a\nb", "\0", "x" * 9000, "eyJhbGciOiJFUzUxMiJ9.e30.AA"]
+
+
+async def test_junk_in_place_of_a_wrapping_token_is_never_an_outage(bench: Bench) -> None:
+    for token in JUNK:
+        for spend in (bench.vault.wrap_info, bench.vault.unwrap_secret_id):
+            with pytest.raises((VaultRefusedError, VaultDeniedError)):
+                await spend(token)
 
 
 async def test_a_wrong_secret_id_is_refused(bench: Bench) -> None:

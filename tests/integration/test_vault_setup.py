@@ -1,14 +1,14 @@
 """`vault-setup` and what each of its roles can and cannot do, on a server of its own: the names are fixed ones."""
 
 import asyncio
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
+from stint.cli.app import app
 from stint.cli.vault_setup import FILES
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
@@ -211,14 +211,13 @@ async def test_what_differs_is_changed_where_that_is_asked_for(bao_process: BaoP
 # --- the command ------------------------------------------------------------------------------------------------
 
 
-async def command(server: BaoProcess, *options: str | Path, **environ: str) -> tuple[int | None, str, str]:
+async def command(server: BaoProcess, *options: str | Path, **environ: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of `stint vault-setup`."""
     settings = {"VAULT_ADDR": server.address, "VAULT_TOKEN": server.root_token, **environ}
-    code = "from stint.cli import main; main()"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code, "vault-setup", *options), env=settings, stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+    arguments = ["vault-setup", *map(str, options)]
+    ended = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=settings, prog_name="stint")
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return ended.exit_code, ended.stdout, ended.stderr
 
 
 async def accessors(server: BaoProcess, role: str) -> int:
@@ -276,26 +275,24 @@ async def test_what_cannot_be_written_leaves_no_login_behind(bao_process: BaoPro
         await accessors(bao_process, "stint-api")
 
 
-@pytest.mark.parametrize(
-    ("options", "environ", "code"),
-    [
-        (("--role", "stint-api"), {}, 2),
-        (("--role", "a/b"), {}, 2),
-        (("--secrets", "kv/../x"), {}, 2),
-        ((), {"VAULT_ADDR": "nonsense"}, 2),
-        ((), {"VAULT_TOKEN": ""}, 2),
-        ((), {"VAULT_TOKEN": "no-such-token"}, 125),
-        ((), {"VAULT_ADDR": "http://127.0.0.1:9"}, 125),
-    ],
-)
-async def test_what_ends_the_command(
-    bao_process: BaoProcess, options: tuple[str, ...], environ: dict[str, str], code: int
-) -> None:
-    found, out, err = await command(bao_process, *options, **environ)
-    assert (found, out) == (code, "")
-    assert err.startswith("stint vault-setup: ")
-    assert err.count("\n") == 1
-    assert "no-such-token" not in err
+ENDS: list[tuple[tuple[str, ...], dict[str, str], int]] = [
+    (("--role", "stint-api"), {}, 2),
+    (("--role", "a/b"), {}, 2),
+    (("--secrets", "kv/../x"), {}, 2),
+    ((), {"VAULT_ADDR": "nonsense"}, 2),
+    ((), {"VAULT_TOKEN": ""}, 2),
+    ((), {"VAULT_TOKEN": "no-such-token"}, 125),
+    ((), {"VAULT_ADDR": "http://127.0.0.1:9"}, 125),
+]
+
+
+async def test_what_ends_the_command(bao_process: BaoProcess) -> None:
+    for options, environ, code in ENDS:
+        found, out, err = await command(bao_process, *options, **environ)
+        assert (found, out) == (code, ""), (options, environ)
+        assert err.startswith("stint vault-setup: ")
+        assert err.count("\n") == 1
+        assert "no-such-token" not in err
 
 
 async def test_a_token_that_may_not_set_up_is_denied(stack: Stack) -> None:

@@ -7,9 +7,8 @@ import socket
 import tarfile
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +22,7 @@ from stint_runner.engine.port import ContainerSpec, Engine, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay, passwd_member
 from stint_runner.inputs.secretfile import secrets_member
 from tests.support.memory_kills import until_told
+from tests.support.relay import Relay
 
 MEBIBYTE = 2**20
 
@@ -197,58 +197,20 @@ async def test_an_attached_reader_holds_the_container_up_until_it_lets_go(engine
 async def test_attached_output_that_ends_while_the_container_runs_broke_off(engine: DockerEngine, shell: Shell) -> None:
     """As when the engine is stopped, and its containers live on."""
     container = await engine.create(shell("echo ready; sleep 60"))
-    async with cut_short(DEFAULT_HOST.removeprefix("unix://")) as (host, cut):
-        other = DockerEngine(host)
+    async with (relay := relay_of_engine()).listening() as port:
+        other = DockerEngine(f"tcp://127.0.0.1:{port}")
         output = await other.attach(container, tty=False)
         await engine.start(container)
         assert (await anext(output)).data == b"ready\n"
-        cut.set()
+        relay.end()
         with pytest.raises(EngineUnavailableError):
             await anext(output)
         await other.close()
 
 
-async def test_attached_output_that_ends_before_the_start_broke_off(engine: DockerEngine, shell: Shell) -> None:
-    container = await engine.create(shell("echo up"))
-    async with cut_short(DEFAULT_HOST.removeprefix("unix://")) as (host, cut):
-        other = DockerEngine(host)
-        output = await other.attach(container, tty=False)
-        cut.set()
-        with pytest.raises(EngineUnavailableError):
-            await anext(output)
-        with pytest.raises(EngineUnavailableError):
-            await anext(aiter(other.output(container)))
-        await other.close()
-
-
-@asynccontextmanager
-async def cut_short(path: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """An engine's address whose connections end, as if in order, when the event is set; new ones are served."""
-    cut = asyncio.Event()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(2**16):
-            writer.write(data)
-            await writer.drain()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind_reader, behind = await asyncio.open_unix_connection(path)
-        fresh = not cut.is_set()
-        ways = {asyncio.create_task(forward(reader, behind)), asyncio.create_task(forward(behind_reader, writer))}
-        ways |= {asyncio.create_task(cut.wait())} if fresh else set()  # type: ignore[arg-type] # its result is not used
-        tasks.update(ways)
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        writer.close()
-        behind.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        yield f"tcp://127.0.0.1:{port}", cut
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+def relay_of_engine() -> Relay:
+    address = urlsplit(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+    return Relay(address.path if address.scheme == "unix" else address.port or 0)
 
 
 async def test_many_followers_at_once(engine: DockerEngine, shell: Shell) -> None:
@@ -428,52 +390,11 @@ async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
         await engine.close()
 
 
-class Relay:
-    """A socket in front of the engine whose connections can be cut."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        self.cut()
-        self._server.close()
-        await self._server.wait_closed()
-
-    def cut(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream, downstream = await self._connect()
-        self._writers += [writer, downstream]
-        await asyncio.gather(self._copy(reader, downstream), self._copy(upstream, writer))
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        address = urlsplit(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
-        if address.scheme == "unix":
-            return await asyncio.open_unix_connection(address.path)
-        return await asyncio.open_connection(address.hostname, address.port)
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-        except ConnectionError:
-            return
-        finally:
-            writer.transport.abort()
-
-
-async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
+async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell) -> None:
     container = await engine.create(shell("echo ready; sleep 60"))
     await engine.start(container)
-    async with Relay(tmp_path / "relay.sock") as relay:
-        through = DockerEngine(f"unix://{relay.path}")
+    async with (relay := relay_of_engine()).listening() as port:
+        through = DockerEngine(f"tcp://127.0.0.1:{port}")
         output = through.output(container)
         assert (await anext(output)).data == b"ready\n"
         waiting = asyncio.create_task(through.wait(container))

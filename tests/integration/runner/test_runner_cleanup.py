@@ -106,7 +106,9 @@ async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
     await earlier.start()
     over = await bench.running("echo up; sleep 600", queue="over")
     (container,) = await slow.find({LABEL_JOB: over})
-    healthy = [await bench.running("echo up; sleep 12; echo done", queue=f"healthy {number}") for number in range(3)]
+    healthy = await asyncio.gather(
+        *(bench.running("echo up; sleep 9; echo done", queue=f"healthy {number}") for number in range(3))
+    )
     await earlier.kill()
     await bench.log.append(queue_token("over"), over, ended("unknown"))
     async with bench.runner(engine=slow):
@@ -121,7 +123,7 @@ async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
 async def test_a_job_outlives_the_loss_of_its_consumer(bench: Bench) -> None:
     """Whether its own runner or another one makes the next."""
     async with bench.runner("runner-1", lease=3.0, capacity=1):
-        job_id = await bench.running("echo up; sleep 12; echo done")
+        job_id = await bench.running("echo up; sleep 10; echo done")
         following = await bench.submit("true")
         async with bench.runner("runner-2", lease=3.0):
             await bench.broker.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(TOKEN)}")

@@ -1,4 +1,4 @@
-"""Projectors with a fault planted: `python -m tests.chaos.planted_projector`."""
+"""A projector, with the fault that `CHAOS_PLANT` names if it is one of these."""
 
 import os
 import sys
@@ -38,7 +38,8 @@ PLANTS: Final[Mapping[str, Callable[[], None]]] = {"event skipped": _event_skipp
 
 
 async def run(settings: ProjectorSettings) -> None:
-    PLANTS[os.environ[PLANT]]()
+    if break_it := PLANTS.get(os.environ[PLANT]):
+        break_it()
     await serve(settings)
 
 

@@ -1,0 +1,109 @@
+"""A relay on loopback, in front of a server: it passes bytes on, and can look at them, hold them back, or break off."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+_STEP = 64 * 1024
+
+
+class Relay:
+    """In front of a TCP port of loopback, or of a Unix socket.
+
+    Attributes:
+        port: where it listens itself.
+        refusing: whether new connections are reset at once.
+    """
+
+    def __init__(self, target: int | str) -> None:
+        self.port = 0
+        self.refusing = False
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def sent(self, data: bytes) -> bytes:
+        """What goes on of a client's bytes, once this returns."""
+        return data
+
+    async def answered(self, data: bytes) -> bytes:
+        """The same of the server's."""
+        return data
+
+    def end(self) -> None:
+        """Close all connections, as if in order."""
+        for writer in self._writers:
+            writer.close()
+
+    def cut(self) -> None:
+        """Reset all connections."""
+        for writer in self._writers:
+            _reset(writer)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        """Its port, for the duration of the block."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self.port
+        finally:
+            server.close()
+            self.cut()
+            for serving in self._serving:
+                serving.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.ensure_future(self._serve(reader, writer))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sides = {writer}
+        self._writers.add(writer)
+        try:
+            if self.refusing:
+                return
+            back, out = await self._connect()
+            sides.add(out)
+            self._writers.add(out)
+            pumps = [
+                asyncio.create_task(_pump(reader, out, self.sent)),
+                asyncio.create_task(_pump(back, writer, self.answered)),
+            ]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+        except OSError:
+            return
+        finally:
+            for side in sides:
+                _reset(side) if self.refusing else side.close()
+            self._writers -= sides
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, int):
+            return await asyncio.open_connection("127.0.0.1", self._target)
+        return await asyncio.open_unix_connection(self._target)
+
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[bytes], Awaitable[bytes]]
+) -> None:
+    while data := await reader.read(_STEP):
+        writer.write(await passed(data))
+        await writer.drain()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close without a farewell: the other end's next read fails."""
+    end: socket.socket | None = writer.get_extra_info("socket")
+    if end is not None and not writer.is_closing() and end.family != socket.AF_UNIX:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
