@@ -32,26 +32,22 @@ class Publisher:
         binding = f"stint1.{queue_token(qname)}.{job_id}"
         return await self.api.vault.encrypt(json.dumps(fields).encode(), key="stint-bus", binding=binding)
 
-    async def publish(
-        self, job: Json, *, sealed: str = "", stored: str = "", ticket: str = "", wrapped: str = "", qname: str = ""
-    ) -> str:
+    async def publish(self, job: Json, *, stored: str = "", ticket: str = "", wrapped: str = "") -> str:
         """Submit a job; returns its id. `stored` goes to the bus in place of what the ticket speaks of."""
-        job_id, qname = secrets.token_hex(12), qname or job["qname"]
-        sealed = sealed or await self.api.vault.sealed(job)
+        job_id, qname = secrets.token_hex(12), job["qname"]
+        sealed = await self.api.vault.sealed(job)
         digest = hashlib.sha256(sealed.encode()).hexdigest()
         wrapped = wrapped or await self.api.vault.wrapped()
         payload = (stored or sealed).encode()
         await self.stream.publish(f"pl.{queue_token(qname)}.{job_id}.0", payload)
-        fact = {
+        ticket = ticket or await self.ticket(qname, job_id, wrap_secret_id=wrapped, payload_sha256=digest)
+        fact: Json = {
             "type": "submitted",
             "event_id": secrets.token_hex(16),
             "at": "2026-01-01T00:00:00Z",
             "by": "suite",
-            "qname": qname,
-            "ticket": ticket or await self.ticket(qname, job_id, wrap_secret_id=wrapped, payload_sha256=digest),
-            "payload_chunks": 1,
-            "payload_bytes": len(payload),
         }
+        fact |= {"qname": qname, "ticket": ticket, "payload_chunks": 1, "payload_bytes": len(payload)}
         await self.submitted(qname, job_id, json.dumps(fact).encode())
         return job_id
 

@@ -40,12 +40,9 @@ def shell(script: str) -> list[str]:
     return ["sh", "-c", script]
 
 
-ON_TERM = "trap '{}' TERM; echo ready; sleep 600 & while :; do wait; done"
-
-
 def until_term(action: str = "exit 0") -> str:
     """A script that says `ready`, and does `action` on SIGTERM."""
-    return ON_TERM.format(action)
+    return f"trap '{action}' TERM; echo ready; sleep 600 & while :; do wait; done"
 
 
 def new_queue() -> str:

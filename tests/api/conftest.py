@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -52,13 +53,11 @@ class Own:
 
 @asynccontextmanager
 async def connected(env: Mapping[str, str]) -> AsyncIterator[Api]:
-    headers = {"X-Auth-Token": env["STINT_TOKEN"]}
-    limits = httpx.Limits(max_connections=None)
+    headers, limits = {"X-Auth-Token": env["STINT_TOKEN"]}, httpx.Limits(max_connections=None)
+    client = partial(httpx.AsyncClient, timeout=WAIT, limits=limits, trust_env=False)
     async with (
-        httpx.AsyncClient(
-            base_url=env["STINT_URL"], headers=headers, timeout=WAIT, limits=limits, trust_env=False
-        ) as http,
-        httpx.AsyncClient(base_url=env["VAULT_ADDR"], timeout=WAIT, trust_env=False) as vault,
+        client(base_url=env["STINT_URL"], headers=headers) as http,
+        client(base_url=env["VAULT_ADDR"]) as vault,
     ):
         api = Api(env, http, Vault(vault, env["STINT_ROLE"], env["STINT_TOKEN"], env["VAULT_TOKEN"]))
         await api.vault.mount_v1()

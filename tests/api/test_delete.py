@@ -1,6 +1,6 @@
 """Contract, section 2: delete, at every moment of a job's life."""
 
-from tests.api.client import JOB, Api, bad_request, new_queue, refused
+from tests.api.client import JOB, Api, bad_request, new_queue, refused, until_term
 
 RUNNING = "Cannot delete a running/stopping job"
 
@@ -30,7 +30,7 @@ async def test_a_running_job_is_not_deleted(api: Api) -> None:
 
 
 async def test_a_stopping_job_is_not_deleted(api: Api) -> None:
-    job_id = await api.submit("trap '' TERM; echo ready; sleep 600 & while :; do wait; done")
+    job_id = await api.submit(until_term(""))
     await api.said(job_id)
     await api.kill(job_id)
     assert await api.status(job_id) == "stopping"

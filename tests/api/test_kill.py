@@ -10,7 +10,6 @@ from tests.api.client import NEVER, Api, Json, new_queue, until_term
 
 GRACE = 15
 """Seconds: the default. The suite's own stacks have less."""
-STUBBORN = "trap '' TERM; echo ready; sleep 600 & while :; do wait; done"
 
 
 async def test_the_answer(api: Api) -> None:
@@ -59,7 +58,7 @@ async def test_a_running_job_that_ends_on_sigterm(api: Api) -> None:
 
 async def test_a_job_that_ignores_sigterm_is_stopping_for_the_grace_and_then_137(api: Api) -> None:
     qname = new_queue()
-    job_id = await api.submit(STUBBORN, qname=qname)
+    job_id = await api.submit(until_term(""), qname=qname)
     behind = await api.submit(qname=qname)
     await api.said(job_id)
     await api.kill(job_id)

@@ -16,7 +16,7 @@ async def test_a_job_past_its_timeout(api: Api) -> None:
 
 
 async def test_a_job_past_its_timeout_that_ignores_sigterm(api: Api) -> None:
-    job = await api.run("trap '' TERM; sleep 600 & while :; do wait; done", timeout=0.3)
+    job = await api.run(until_term(""), timeout=0.3)
     assert (job["status"], job["reason"], job["return_code"]) == ("failed", "timeout", 137)
 
 
