@@ -64,10 +64,16 @@ async def test_submissions_are_listed(ports: Ports) -> None:
 
 async def test_jobs_in_work_are_known_until_they_are_taken(ports: Ports) -> None:
     assert list(await ports.history.in_work()) == []
+    assert not await ports.history.is_in_work(Place(TOKEN, JOB))
     await ports.must_append(TOKEN, JOB, submitted())
     await ports.must_append(TOKEN, OTHER, submitted())
+    await strays(ports)
+    assert await ports.history.is_in_work(Place(TOKEN, JOB))
+    assert not await ports.history.is_in_work(Place(OTHER_QUEUE, JOB))
+    assert not await ports.history.is_in_work(Place(TOKEN, "a" * 24))
     await ports.take_from_work(TOKEN, JOB)
     assert set(await ports.history.in_work()) == {OTHER}
+    assert not await ports.history.is_in_work(Place(TOKEN, JOB))
 
 
 async def strays(ports: Ports) -> Strays:
@@ -91,6 +97,8 @@ async def test_jobs_are_missing_once_they_were_taken_and_until_they_end(ports: P
     for job_id, end in zip(ids, ends, strict=True):
         await ports.must_append(TOKEN, job_id, started(), kill_requested(), end)
     assert set((await strays(ports)).missing) == {Place(TOKEN, JOB)}
+    await ports.must_append(OTHER_QUEUE, JOB, ended())  # it is another job's
+    assert set((await strays(ports)).missing) == {Place(TOKEN, JOB)}
     await ports.history.forget(JOB, before=everything())
     assert set((await strays(ports)).missing) == set()
 
@@ -111,24 +119,6 @@ async def test_what_is_over_is_astray_in_work_until_it_is_taken_from_it(ports: P
         assert not await ports.history.is_in_work(place)
     assert await strays(ports) == (set(), set())
     assert set(await ports.history.in_work()) == {JOB}
-
-
-async def test_an_end_in_another_queue_is_another_jobs(ports: Ports) -> None:
-    await ports.must_append(TOKEN, JOB, submitted())
-    await ports.must_append(OTHER_QUEUE, JOB, ended())
-    await ports.take_from_work(TOKEN, JOB)
-    assert set((await strays(ports)).missing) == {Place(TOKEN, JOB)}
-
-
-async def test_whether_one_job_is_in_work(ports: Ports) -> None:
-    assert not await ports.history.is_in_work(Place(TOKEN, JOB))
-    await ports.must_append(TOKEN, JOB, submitted())
-    await strays(ports)
-    assert await ports.history.is_in_work(Place(TOKEN, JOB))
-    assert not await ports.history.is_in_work(Place(OTHER_QUEUE, JOB))
-    assert not await ports.history.is_in_work(Place(TOKEN, OTHER))
-    await ports.take_from_work(TOKEN, JOB)
-    assert not await ports.history.is_in_work(Place(TOKEN, JOB))
 
 
 async def test_old_facts_are_found_whatever_they_are(ports: Ports) -> None:
@@ -167,17 +157,12 @@ async def test_a_job_is_forgotten_as_a_whole_and_others_are_not(ports: Ports) ->
     assert other.state is State.RUNNING
 
 
-async def test_young_facts_are_not_forgotten(ports: Ports) -> None:
-    await ports.must_append(TOKEN, JOB, submitted(), ended("failed"))
-    before = await ports.log.load(JOB)
-    assert not await ports.history.forget(JOB, before=nothing())
-    assert await ports.log.load(JOB) == before
-
-
 async def test_one_young_fact_in_another_queue_keeps_them_all(ports: Ports) -> None:
     """Were the first queue's facts gone, the job would begin anew in the second."""
     await ports.must_append(TOKEN, JOB, submitted(), ended("failed"))
     job = await ports.job(JOB)
+    assert not await ports.history.forget(JOB, before=nothing())
+    assert await ports.log.load(JOB) == job
     border = parse_time(job.time_of("ended")) + timedelta(microseconds=1)
     await ports.must_append(OTHER_QUEUE, JOB, submitted("other"))
     assert not await ports.history.forget(JOB, before=border)
@@ -192,5 +177,4 @@ async def test_a_forgotten_job_can_be_submitted_again_and_a_late_fact_makes_none
     await ports.must_append(TOKEN, JOB, kill_requested())
     assert await ports.log.load(JOB) is None
     await ports.must_append(TOKEN, JOB, submitted())
-    job = await ports.job(JOB)
-    assert job.state is State.QUEUED
+    assert (await ports.job(JOB)).state is State.QUEUED

@@ -31,12 +31,6 @@ async def test_payloads_come_back_whole(ports: Ports, size: int) -> None:
     assert await ports.payloads.put(TOKEN, JOB, sealed) == chunks, "safe to repeat"
 
 
-async def test_payloads_are_written_once(ports: Ports) -> None:
-    await ports.payloads.put(TOKEN, JOB, b"first")
-    await ports.payloads.put(TOKEN, JOB, b"second")
-    assert await ports.payloads.get(TOKEN, JOB, 1) == b"first"
-
-
 async def test_tries_at_one_payload_are_kept_apart(ports: Ports) -> None:
     first, second = b"1" * 600_000, b"2" * 600_000
     for attempt, sealed in (("a-", first), ("b-", second)):
@@ -50,20 +44,12 @@ async def test_tries_at_one_payload_are_kept_apart(ports: Ports) -> None:
         await ports.payloads.get(TOKEN, JOB, 2, attempt="a-")
 
 
-async def test_a_payload_with_a_chunk_missing_is_refused(ports: Ports) -> None:
-    await ports.payloads.put(TOKEN, JOB, b"x")
+async def test_a_payload_is_written_once_and_refused_with_a_chunk_missing(ports: Ports) -> None:
+    for sealed in (b"x", b"second"):
+        await ports.payloads.put(TOKEN, JOB, sealed)
+    assert await ports.payloads.get(TOKEN, JOB, 1) == b"x"
     with pytest.raises(UndecodableError, match="1 of its 2 chunks"):
         await ports.payloads.get(TOKEN, JOB, 2)
-
-
-async def test_a_purged_payload_is_gone_and_others_stay(ports: Ports) -> None:
-    await ports.payloads.put(TOKEN, JOB, b"x")
-    await ports.payloads.put(TOKEN, OTHER, b"y")
-    await ports.payloads.purge(TOKEN, JOB)
-    await ports.payloads.purge(TOKEN, JOB)
-    with pytest.raises(UndecodableError):
-        await ports.payloads.get(TOKEN, JOB, 1)
-    assert await ports.payloads.get(TOKEN, OTHER, 1) == b"y"
 
 
 async def test_a_purge_up_to_a_chunk_leaves_later_ones(ports: Ports) -> None:
@@ -86,24 +72,25 @@ async def test_a_purge_up_to_a_chunk_leaves_later_ones(ports: Ports) -> None:
     assert await ports.payloads.get(TOKEN, OTHER, 1) == b"other"
 
 
-async def test_the_places_of_payloads_are_listed(ports: Ports) -> None:
-    assert await ports.payloads.places() == set()
-    await ports.payloads.put(TOKEN, JOB, b"1" * 600_000)
-    await ports.payloads.put("_", OTHER, b"x", attempt="a-")
-    assert await ports.payloads.places() == {Place(TOKEN, JOB), Place("_", OTHER)}
-    await ports.payloads.purge(TOKEN, JOB)
-    assert await ports.payloads.places() == {Place("_", OTHER)}
-
-
-async def test_the_places_of_output_are_listed(ports: Ports) -> None:
-    assert await ports.output.places() == set()
-    after = await ports.output.append(TOKEN, JOB, _chunk(1), after=0)
-    await ports.output.append(TOKEN, JOB, _chunk(2), after=after)
-    await ports.output.append("_", OTHER, _chunk(1), after=0)
+async def test_the_places_of_payloads_and_of_output_are_listed_until_they_are_purged(ports: Ports) -> None:
+    here, elsewhere = Place(TOKEN, JOB), Place("_", OTHER)
+    assert await ports.payloads.places() == await ports.output.places() == set()
+    await ports.payloads.put(*here, b"1" * 600_000)
+    await ports.payloads.put(*elsewhere, b"y", attempt="a-")
+    after = await ports.output.append(*here, _chunk(1), after=0)
+    await ports.output.append(*here, _chunk(2), after=after)
+    await ports.output.append(*elsewhere, _chunk(1), after=0)
     assert await ports.output.last("_", JOB) is None
-    assert await ports.output.places() == {Place(TOKEN, JOB), Place("_", OTHER)}
-    await ports.output.purge(TOKEN, JOB)
-    assert await ports.output.places() == {Place("_", OTHER)}
+    assert await ports.payloads.places() == await ports.output.places() == {here, elsewhere}
+    for _ in range(2):
+        await ports.payloads.purge(*here)
+        await ports.output.purge(*here)
+    assert await ports.payloads.places() == await ports.output.places() == {elsewhere}
+    with pytest.raises(UndecodableError):
+        await ports.payloads.get(*here, 2)
+    assert await ports.payloads.get(*elsewhere, 1, attempt="a-") == b"y"
+    assert [chunk async for chunk in ports.output.read(*here)] == []
+    assert [chunk.number async for chunk in ports.output.read(*elsewhere)] == [1]
 
 
 async def test_output_is_read_in_order_with_its_raw_bytes(ports: Ports) -> None:
@@ -146,14 +133,6 @@ async def _set(event: asyncio.Event) -> None:
         await event.wait()
 
 
-async def test_output_is_purged(ports: Ports) -> None:
-    for job_id in (JOB, OTHER):
-        await ports.output.append(TOKEN, job_id, _chunk(1), after=0)
-    await ports.output.purge(TOKEN, JOB)
-    assert [chunk async for chunk in ports.output.read(TOKEN, JOB)] == []
-    assert [chunk.number async for chunk in ports.output.read(TOKEN, OTHER)] == [1]
-
-
 async def test_views_are_written_by_compare_and_swap(ports: Ports) -> None:
     assert await ports.views.get(JOB) is None
     assert await ports.views.put(JOB, b"1", revision=0, ttl=None)
@@ -171,22 +150,17 @@ async def test_views_are_written_by_compare_and_swap(ports: Ports) -> None:
     assert await ports.views.put(JOB, b"4", revision=gone.revision, ttl=None)
 
 
-async def test_the_jobs_with_a_view_are_listed(ports: Ports) -> None:
-    assert list(await ports.views.job_ids()) == []
-    for job_id in (JOB, OTHER):
-        await ports.views.put(job_id, b"1", revision=0, ttl=None)
-    assert set(await ports.views.job_ids()) == {JOB, OTHER}
-
-
-async def test_views_are_followed(ports: Ports) -> None:
+async def test_views_are_listed_and_followed(ports: Ports) -> None:
     def told(stored: StoredView | None) -> tuple[str, bytes | None] | None:
         return (stored.job_id, stored.value) if stored else None
 
+    assert list(await ports.views.job_ids()) == []
     await ports.views.put(JOB, b"1", revision=0, ttl=None)
     async with ports.views.follow() as changes:
         assert told(await anext(changes)) == (JOB, b"1")
         assert await anext(changes) is None, "all that was there is told"
         await ports.views.put(OTHER, b"2", revision=0, ttl=None)
         assert told(await anext(changes)) == (OTHER, b"2")
+        assert set(await ports.views.job_ids()) == {JOB, OTHER}
         await ports.views.delete(JOB)
         assert told(await anext(changes)) == (JOB, None)
