@@ -54,7 +54,7 @@ async def test_the_file_is_the_jobs_own_and_empty_without_references(api: Api) -
     for kind, path in (("yaml", "/secrets.yml"), ("json", "/secrets.json")):
         job = await api.run(f"stat -c '%u:%g %a %F' {path} >&2; cat {path}", secret_file_type=kind)
         assert job["stderr"] == "2001:2001 400 regular file\n"
-        assert yaml.safe_load(job["stdout"]) in (None, {})
+        assert yaml.safe_load(job["stdout"]) in ((None, {}) if kind == "yaml" else ({},))
 
 
 async def test_kv_version_1_two_keys_of_a_path_and_the_last_of_a_name(api: Api) -> None:
