@@ -13,7 +13,7 @@ import typer
 
 from benchmarks.measure import Row
 
-GROUPS: Final = ("api", "jobs", "fleet", "kept", "projector", "streams")
+GROUPS: Final = ("api", "jobs", "fleet", "live", "kept", "projector", "streams")
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 MARKS: Final = re.compile("(<!-- table -->\n).*?(<!-- /table -->)", re.DOTALL)
 

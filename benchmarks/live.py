@@ -1,0 +1,140 @@
+"""A job's output and its end as they happen, beside what Docker's own commands take."""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiodocker
+import msgspec
+from aiodocker.containers import DockerContainer
+
+from benchmarks.measure import Goal, Measured, Row, memory_of
+from benchmarks.stack import IMAGE, Stack, stack
+
+CLOCK: Final = 'while :; do cut -d" " -f1 /proc/uptime; sleep 0.2; done'
+"""Writes the machine's uptime, which containers share, five times a second."""
+LINES: Final = 20
+FOLLOWERS: Final = 50
+MEGABYTES: Final = 100
+BIG: Final = f"head -c {MEGABYTES * 1024 * 1024} /dev/zero | tr '\\0' x | fold -w 99"
+TRAP: Final = "trap 'cut -d\" \" -f1 /proc/uptime; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
+"""Writes the uptime when SIGTERM comes; the shell sees it at most 10 ms later."""
+
+
+async def rows(times: int) -> Sequence[Row]:
+    """Kills, lines, followers, and much output."""
+    async with stack() as stint, aiodocker.Docker() as docker:
+        return [
+            await _kill(stint, docker, times),
+            await _lines(stint, docker, 1),
+            await _lines(stint, docker, FOLLOWERS),
+            *await _much(stint),
+        ]
+
+
+async def _output(stint: Stack, job_id: str) -> AsyncIterator[str]:
+    """Lines of a job's output as its event stream has them."""
+    async with stint.http.get(f"{stint.env['STINT_URL']}/v1/api/job/{job_id}/events") as answer:
+        name = b""
+        async for line in answer.content:
+            if line.startswith(b"event: "):
+                name = line[7:].strip()
+            elif line.startswith(b"data: ") and name == b"output":
+                for text in base64.b64decode(msgspec.json.decode(line[6:])["data"]).decode().splitlines():
+                    yield text
+            elif name == b"end":
+                return
+
+
+@asynccontextmanager
+async def _container(docker: aiodocker.Docker, script: str) -> AsyncIterator[DockerContainer]:
+    config = {"Image": IMAGE, "Cmd": ["sh", "-c", script]}
+    container = await docker.containers.create(config)
+    try:
+        await container.start()
+        yield container
+    finally:
+        await container.delete(force=True)
+
+
+def _uptime_ms(text: str, now: float) -> float:
+    return (now - float(text)) * 1000
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def _kill(stint: Stack, docker: aiodocker.Docker, times: int) -> Row:
+    ours, theirs = [], []
+    for ticket in await stint.tickets(times):
+        job_id = await stint.submit(ticket, queue="kill", run=("sh", "-c", TRAP))
+        asked = 0.0
+        async for line in _output(stint, job_id):
+            if line == "ready":
+                asked = _now()
+                await stint.call("POST", f"/v1/api/job/kill/{job_id}")
+            else:
+                ours.append(-_uptime_ms(line, asked))
+        async with _container(docker, TRAP) as container:
+            async for line in container.log(stdout=True, follow=True):
+                if line.strip() == "ready":
+                    asked = _now()
+                    await container.stop()
+                else:
+                    theirs.append(-_uptime_ms(line, asked))
+                    break
+    return Row("kill to SIGTERM", Measured("Stint", "ms", ours), Measured("docker stop", "ms", theirs))
+
+
+async def _lines(stint: Stack, docker: aiodocker.Docker, followers: int) -> Row:
+    (ticket,) = await stint.tickets(1)
+    job_id = await stint.submit(ticket, queue="lines", run=("sh", "-c", CLOCK))
+    delays: list[float] = []
+
+    async def follow() -> None:
+        seen = 0
+        async for line in _output(stint, job_id):
+            delays.append(_uptime_ms(line, _now()))
+            seen += 1
+            if seen == LINES:
+                return
+
+    await asyncio.gather(*(follow() for _ in range(followers)))
+    await stint.call("POST", f"/v1/api/job/kill/{job_id}")
+    beside: list[float] = []
+    async with _container(docker, CLOCK) as container:
+        async for line in container.log(stdout=True, follow=True):
+            beside.append(_uptime_ms(line, _now()))
+            if len(beside) == LINES:
+                break
+    return Row(
+        f"a line written to the line at {followers} follower{'s' if followers > 1 else ''}",
+        Measured("Stint", "ms", delays),
+        Measured("docker logs -f", "ms", beside),
+    )
+
+
+async def _much(stint: Stack) -> list[Row]:
+    (ticket,) = await stint.tickets(1)
+    runner = stint.pid("runner-1")
+    memory, start = memory_of(runner), time.perf_counter()
+    job_id = await stint.submit(ticket, queue="much", run=("sh", "-c", BIG))
+    await stint.end(job_id)
+    ours, memory = time.perf_counter() - start, memory_of(runner) - memory
+    start = time.perf_counter()
+    command = ("docker", "run", "--rm", IMAGE, "sh", "-c", BIG)
+    await (await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)).wait()
+    theirs = time.perf_counter() - start
+    return [
+        Row(
+            f"{MEGABYTES} MB of output, POST to end",
+            Measured("Stint", "s", [ours]),
+            Measured("docker run", "s", [theirs]),
+            [Goal(1.0)],
+        ),
+        Row(f"{MEGABYTES} MB of output: runner's memory grows by", Measured("Stint", "MB", [memory])),
+    ]
