@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from stint.cli.dev import children
-from stint.cli.dev.children import Child, ChildError
-from stint.cli.dev.datadir import DataDir, claim
-from stint.cli.dev.stack import Options, Stack, runner_stop
+from stint.cli.dev.children import Child, ChildError, DataDir, claim
+from stint.cli.dev.stack import Stack, runner_stop
 from stint.core.errors import ConfigError
 from stint_runner.__main__ import CLEAN_UP
 from tests.e2e.stack import gone
@@ -105,13 +104,11 @@ async def test_a_stop_while_it_is_started_again_leaves_no_process(
     monkeypatch.setattr(children, "RESTART_PAUSE", 0)
     child = _child(data_dir)
     await child.start()
-    watching = asyncio.create_task(child.watch())
     gate.closed = True
     gate.started[0].kill()
     await gate.held.wait()
     await gate.open_during(child.stop())
     assert gate.left() == []
-    await watching
     assert not child.pid_path.exists()
 
 
@@ -124,11 +121,11 @@ async def test_a_stopped_child_is_not_started_again(data_dir: DataDir, gate: Gat
 
 
 async def test_a_part_that_fails_leaves_none_that_was_still_coming_up(data_dir: DataDir, gate: Gate) -> None:
-    stack = Stack(data_dir, Options())
+    stack = Stack(data_dir)
     failing = _child(data_dir, "/bin/sh", "-c", "echo no luck >&2; exit 3", name="failing-1", ready=_no)
     gate.closed = True
     with pytest.raises(ChildError, match="failing-1 ended at once: no luck"):
-        await stack._start(failing, _child(data_dir))  # noqa: SLF001 - `start` brings up what cannot be held up
+        await stack._start([failing, _child(data_dir)])  # noqa: SLF001 - `start` brings up what cannot be held up
     await gate.open_during(stack.stop())
     assert len(gate.started) == 2
     assert gate.left() == []
@@ -152,8 +149,7 @@ PARENT = """
 import asyncio, sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from stint.cli.dev.children import Child
-from stint.cli.dev.datadir import claim
+from stint.cli.dev.children import Child, claim
 
 async def main() -> None:
     async def ready() -> bool: return True

@@ -1,20 +1,24 @@
-"""Child processes of `stint dev`: starts them, restarts them when they die, and stops them in order."""
+"""The data directory of `stint dev`, and its child processes: started, restarted when they die, and stopped."""
 
 import asyncio
-import os
+import fcntl
+import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from os import getpid
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from stint.cli.dev.datadir import DataDir
-from stint.cli.dev.tether import tethered
-from stint.core.errors import StintError
+from stint.core.errors import ConfigError, StintError
+from stint.process.env_file import write_private
 
 log = structlog.get_logger()
 
+LOCK: Final = "dev.lock"
+"""In `run`: locked while anything of a stack lives. Contains the process id of its `stint dev`."""
 READY_WITHIN: Final = 30.0
 """Seconds within which a child must be ready."""
 POLL: Final = 0.05
@@ -27,6 +31,52 @@ LOG_TAIL: Final = 2000
 
 class ChildError(StintError):
     """A part of the embedded stack did not start."""
+
+
+@dataclass(frozen=True)
+class DataDir:
+    """A data directory that only this process and its children use.
+
+    Attributes:
+        path: the directory of `run/`, `log/` and the servers' data.
+        lock: a descriptor that children inherit: the directory is locked until the last process that has it ends.
+    """
+
+    path: Path
+    lock: int
+
+    @property
+    def run(self) -> Path:
+        """The folder for process ids."""
+        return self.path / "run"
+
+
+def claim(path: Path, resources: AsyncExitStack) -> DataDir:
+    """Create the data directory and lock it, until `resources` is closed and no child lives.
+
+    Raises:
+        ConfigError: it cannot be created, or processes of another `stint dev` use it.
+    """
+    run = path / "run"
+    try:
+        for folder in (run, path / "log"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = resources.enter_context((run / LOCK).open("a", encoding="ascii"))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for stale in run.glob("*.pid"):
+            stale.unlink()
+        lock.truncate(0)
+        lock.write(f"{getpid()}\n")
+        lock.flush()
+    except BlockingIOError:
+        parent = (run / LOCK).read_text(encoding="ascii").strip() or "starting"
+        raise ConfigError(
+            f"Another `stint dev` (process {parent}) uses {path}. "
+            f"If it was killed, end the processes that it left: their ids are in {run}."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be used: {error.strerror}.") from None
+    return DataDir(path, lock.fileno())
 
 
 @dataclass
@@ -53,6 +103,7 @@ class Child:
     restart: bool = True
     keep_output: bool = True
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _watching: "asyncio.Task[None] | None" = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
     _spawning: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
@@ -67,7 +118,7 @@ class Child:
         return self.data_dir.run / f"{self.name}.pid"
 
     async def start(self) -> None:
-        """Start it and wait until it is ready.
+        """Start it, wait until it is ready, and restart it whenever it dies.
 
         Raises:
             ChildError: it exited, was not ready in time, or was stopped before. The message shows the end of its log.
@@ -83,40 +134,32 @@ class Child:
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise ChildError(f"{self.name} did not answer within {READY_WITHIN:g} s: {self._log_tail()}") from None
+        self._watching = asyncio.create_task(self._watch(self._process), name=self.name)
 
     async def _spawn(self) -> None:
         """Start the process, unless it is being stopped. `stop` waits for this, so that no process starts after it."""
         async with self._spawning:
-            if not self._stopping:
-                await self._spawn_now()
-
-    async def _spawn_now(self) -> None:
-        with self.log_path.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *tethered(self.command),
-                env=dict(self.environment),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output if self.keep_output else asyncio.subprocess.DEVNULL,
-                stderr=output,
-                # Ctrl-C in the terminal must reach only the parent, which stops its children in order.
-                start_new_session=True,
-                pass_fds=(self.data_dir.lock,),
-            )
-        self._sign(self._process.pid)
-
-    def _sign(self, pid: int) -> None:
-        """Write the pid file atomically, so that nobody reads an incomplete one."""
-        unfinished = self.pid_path.with_suffix(".tmp")
-        unfinished.write_text(f"{pid}\n", encoding="utf-8")
-        unfinished.replace(self.pid_path)
+            if self._stopping:
+                return
+            with self.log_path.open("ab") as output:
+                self._process = await asyncio.create_subprocess_exec(
+                    *_tethered(self.command),
+                    env=dict(self.environment),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output if self.keep_output else asyncio.subprocess.DEVNULL,
+                    stderr=output,
+                    # Ctrl-C in the terminal must reach only the parent, which stops its children in order.
+                    start_new_session=True,
+                    pass_fds=(self.data_dir.lock,),
+                )
+            write_private(self.pid_path, f"{self._process.pid}\n")
 
     def _log_tail(self) -> str:
         return self.log_path.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip() or "it logged nothing"
 
-    async def watch(self) -> None:
-        """Restart it whenever it dies, until it is stopped."""
-        while self._process is not None:
-            code = await self._process.wait()
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        while True:
+            code = await process.wait()
             if self._stopping:
                 return
             self.pid_path.unlink(missing_ok=True)
@@ -125,12 +168,15 @@ class Child:
                 return
             await asyncio.sleep(RESTART_PAUSE)
             await self._spawn()
+            process = self._process or process
 
     async def stop(self) -> None:
         """Send SIGTERM, and SIGKILL after `stop_within`. Returns when the process has exited; it is not restarted."""
         self._stopping = True
         async with self._spawning:
             process = self._process
+        if self._watching:
+            self._watching.cancel()
         if process is None:
             return
         if process.returncode is None:
@@ -145,6 +191,10 @@ class Child:
         self.pid_path.unlink(missing_ok=True)
 
 
-def inherited_environment() -> dict[str, str]:
-    """This process's environment without the tokens of its own Vault client."""
-    return {name: value for name, value in os.environ.items() if name not in {"VAULT_TOKEN", "STINT_TOKEN"}}
+def _tethered(command: Sequence[str]) -> Sequence[str]:
+    """The command, run so that it gets a SIGTERM when this process dies: util-linux's setpriv asks the kernel for that.
+
+    The thread that starts it must live as long as this process.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else command

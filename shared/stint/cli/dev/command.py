@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stint.cli.dev.datadir import claim
-from stint.cli.dev.stack import Options, Stack
+from stint.cli.dev.children import claim
+from stint.cli.dev.stack import Stack
 from stint.cli.errors import MissingExtraError, reported, require
 from stint.process import logs
 from stint.process.env_file import write_env_file
@@ -49,7 +49,7 @@ def dev(
         _say_ready(stack.settings["STINT_URL"], path, folder / "log")
         await asyncio.Event().wait()
 
-    run_stack("stint dev", folder, Options(port=port, runners=runners), until_stopped, stopped=0)
+    run_stack("stint dev", folder, until_stopped, port=port, runners=runners, stopped=0)
 
 
 def _say_ready(url: str, env_file: Path, logs_folder: Path) -> None:
@@ -64,7 +64,7 @@ In another shell:
 Logs are in {logs_folder}. Ctrl-C stops everything.""")
 
 
-def run_stack(command: str, data_dir: Path, options: Options, work: Work, *, stopped: int) -> None:
+def run_stack(command: str, data_dir: Path, work: Work, *, port: int = 0, runners: int = 1, stopped: int) -> None:
     """Start a stack, do `work` with it, and stop it.
 
     Exits with 2 if the extra `dev` is not installed, with 1 if a part does not start or the work fails, and with
@@ -75,14 +75,14 @@ def run_stack(command: str, data_dir: Path, options: Options, work: Work, *, sto
     os.umask(0o077)
     with reported(command, usage=MissingExtraError, code=1):
         require("dev", "nats", "uvicorn", "fastapi", "aiodocker", "yaml")
-        if not asyncio.run(_run(data_dir, options, work)):
+        if not asyncio.run(_run(data_dir, port, runners, work)):
             raise typer.Exit(stopped)
 
 
-async def _run(data_dir: Path, options: Options, work: Work) -> bool:
+async def _run(data_dir: Path, port: int, runners: int, work: Work) -> bool:
     """Returns False if a signal ended the work."""
     async with AsyncExitStack() as resources:
-        stack = Stack(claim(data_dir, resources), options)
+        stack = Stack(claim(data_dir, resources), port, runners)
         working = asyncio.create_task(_start_and_work(stack, work))
         await resources.enter_async_context(on_signals(working.cancel))
         resources.push_async_callback(stack.stop)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from stint.cli.dev.command import run_stack
-from stint.cli.dev.stack import Options, Stack
+from stint.cli.dev.stack import Stack
 from stint.cli.run_job import Terminal, submit
 from stint.client.api import connect
 from stint.client.follow import Narrator, follow
@@ -48,7 +48,7 @@ def demo() -> None:
     with tempfile.TemporaryDirectory(prefix="stint-demo-") as folder:
         # Packed before `run_stack` makes new files private: the job's user must be able to read them.
         work = partial(_run_job, _content(Path(folder, "content")))
-        run_stack("demo: failed", Path(folder, "data"), Options(), work, stopped=130)
+        run_stack("demo: failed", Path(folder, "data"), work, stopped=130)
     _say("success")
 
 

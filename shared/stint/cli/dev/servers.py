@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from stint.cli.dev.children import Child
-from stint.cli.dev.datadir import DataDir
+from stint.cli.dev.children import Child, DataDir
 from stint.cli.errors import MissingExtraError
 from stint.vault import Vault
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -12,8 +12,7 @@ from typing import Final
 import httpx
 import structlog
 
-from stint.cli.dev.children import Child, inherited_environment
-from stint.cli.dev.datadir import DataDir
+from stint.cli.dev.children import Child, DataDir
 from stint.cli.dev.servers import free_port, nats, openbao
 from stint.core.errors import VaultError
 from stint.process.environment import load
@@ -27,6 +26,8 @@ NATS_ACCESS: Final = tuple(
     f"STINT_NATS_{name}{form}" for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY") for form in ("", "_FILE")
 )
 """Settings for access to NATS, besides its address."""
+NOT_INHERITED: Final = {"VAULT_TOKEN", "STINT_TOKEN", *NATS_ACCESS}
+"""What services do not get from this process's environment."""
 DRAIN: Final = "3"
 """Seconds that running jobs may continue when the stack is stopped."""
 SERVICE_STOP: Final = 15.0
@@ -37,12 +38,7 @@ RUNNER_MARGIN: Final = 10.0
 """Further seconds for closing its connections to NATS, Vault and the engine."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of `stint dev`. `port` 0 means any free port."""
-
-    port: int = 0
-    runners: int = 1
+Ready = Callable[[], Awaitable[bool]]
 
 
 @dataclass
@@ -51,17 +47,17 @@ class Stack:
 
     Attributes:
         data_dir: the directory for its data.
-        options: the options that were given.
+        port: the API's port; 0 means any free one.
+        runners: the number of runners.
         settings: what `--env-file` writes: the servers' addresses, and a token to use them with.
-        children: in the order of their start.
     """
 
     data_dir: DataDir
-    options: Options
+    port: int = 0
+    runners: int = 1
     settings: dict[str, str] = field(default_factory=dict)
-    children: list[Child] = field(default_factory=list)
-    _watchers: list["asyncio.Task[None]"] = field(default_factory=list)
-    _revoke: Callable[[], Awaitable[None]] | None = None
+    _stages: list[Sequence[Child]] = field(default_factory=list, init=False)
+    _revoke: Callable[[], Awaitable[None]] | None = field(default=None, init=False)
 
     async def start(self) -> None:
         """Start everything; returns when everything is ready.
@@ -73,25 +69,15 @@ class Stack:
         vault_addr, root_token = await self._vault()
         role = os.environ.get("STINT_ROLE") or os.environ.get("GOSTINT_ROLENAME") or "stint-job"
         cacert = os.environ.get("VAULT_CACERT", "")
-        report = await vault_setup(
-            vault_addr,
-            root_token,
-            role=role,
-            kv_mount="kv",
-            cacert=cacert,
-            registries=os.environ.get("STINT_REGISTRY_SECRETS", ""),
-        )
-        for name in report.different:
-            log.warning("differs in Vault and was not changed: see stint vault-setup --update", name=name)
-        shared = await service_settings(vault_addr, root_token, role=role, cacert=cacert)
-        self._revoke = partial(revoke_secret_ids, vault_addr, root_token, shared, cacert=cacert)
-        environment = {name: value for name, value in inherited_environment().items() if name not in NATS_ACCESS}
-        environment |= nats_access | {"STINT_NATS_URL": nats_url, "VAULT_ADDR": vault_addr} | dict(shared)
-        await self._services(environment)
+        logins = await self._logins(vault_addr, root_token, role, cacert)
+        inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        servers = {"STINT_NATS_URL": nats_url, **nats_access, "VAULT_ADDR": vault_addr}
+        url = await self._services({**inherited, **servers, **logins})
         self.settings |= {
+            "STINT_URL": url,
             "STINT_TOKEN": await client_token(vault_addr, root_token, policies=(CLIENT, OPERATOR), cacert=cacert),
             "STINT_ROLE": role,
-            "STINT_ROLE_ID": shared["STINT_ROLE_ID"],
+            "STINT_ROLE_ID": logins["STINT_ROLE_ID"],
             "VAULT_ADDR": vault_addr,
             "VAULT_TOKEN": root_token,
             "NATS_URL": nats_url,
@@ -102,16 +88,9 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop everything: first the processes that accept jobs, last the ones that store them."""
-        api = [child for child in self.children if child.name.startswith("api")]
-        await asyncio.gather(*(child.stop() for child in api))
-        runners = [child for child in self.children if child.name.startswith("runner")]
-        await asyncio.gather(*(child.stop() for child in runners))
-        for child in reversed(self.children):
-            await child.stop()
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
-        if self._revoke and not any(child.name.startswith("openbao") for child in self.children):
+        for stage in reversed(self._stages):
+            await asyncio.gather(*(child.stop() for child in stage))
+        if self._revoke:
             try:
                 await self._revoke()
             except VaultError as error:
@@ -119,17 +98,17 @@ class Stack:
 
     # --- the parts --------------------------------------------------------------------------------------------------
 
-    async def _start(self, *children: Child) -> None:
-        self.children += children
-        await asyncio.gather(*(child.start() for child in children))
-        self._watchers += [asyncio.create_task(child.watch(), name=child.name) for child in children]
+    async def _start(self, *stages: Sequence[Child]) -> None:
+        """Start all of them at the same time; `stop` stops one stage after the other, the last one first."""
+        self._stages += stages
+        await asyncio.gather(*(child.start() for stage in stages for child in stage))
 
     async def _nats(self) -> tuple[str, dict[str, str]]:
         """The address of NATS, and the settings for access to it; the embedded server needs none."""
         if given := os.environ.get("STINT_NATS_URL") or os.environ.get("NATS_URL"):
             return given, {name: os.environ[name] for name in NATS_ACCESS if os.environ.get(name)}
         port = free_port()
-        await self._start(nats(self.data_dir, port))
+        await self._start([nats(self.data_dir, port)])
         return f"nats://127.0.0.1:{port}", {}
 
     async def _vault(self) -> tuple[str, str]:
@@ -138,14 +117,25 @@ class Stack:
         if address and token:
             return address, token
         port, token = free_port(), secrets.token_hex(16)
-        await self._start(openbao(self.data_dir, port, token))
+        await self._start([openbao(self.data_dir, port, token)])
         return f"http://127.0.0.1:{port}", token
 
-    async def _services(self, environment: dict[str, str]) -> None:
-        port = self.options.port or free_port()
-        tls = bool(environment.get("STINT_TLS_CERT") or environment.get("GOSTINT_SSL_CERT"))
+    async def _logins(self, vault_addr: str, token: str, role: str, cacert: str) -> Mapping[str, str]:
+        """Set up Vault, and return the services' logins. In a Vault that goes on they are revoked by `stop`."""
+        registries = os.environ.get("STINT_REGISTRY_SECRETS", "")
+        report = await vault_setup(vault_addr, token, role=role, kv_mount="kv", cacert=cacert, registries=registries)
+        for name in report.different:
+            log.warning("differs in Vault and was not changed: see stint vault-setup --update", name=name)
+        logins = await service_settings(vault_addr, token, role=role, cacert=cacert)
+        if vault_addr == os.environ.get("VAULT_ADDR"):
+            self._revoke = partial(revoke_secret_ids, vault_addr, token, logins, cacert=cacert)
+        return logins
+
+    async def _services(self, environment: Mapping[str, str]) -> str:
+        """Start the services; returns the API's URL."""
+        port = self.port or free_port()
+        tls = environment.get("STINT_TLS_CERT") or environment.get("GOSTINT_SSL_CERT")
         url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
-        self.settings["STINT_URL"] = url
         port_file = self.data_dir.run / "api-1.port"
         port_file.unlink(missing_ok=True)
         listening = {"STINT_PORT": str(port), "STINT_PORT_REPORT": str(port_file)}
@@ -154,23 +144,20 @@ class Stack:
             # Check its file first: another server may already use the port and answer.
             return port_file.exists() and await _answers(f"{url}/readyz")
 
-        services = [
-            self._service("api", 1, environment | listening, api_ready),
-            self._service("projector", 1, environment),
-        ]
-        for number in range(1, self.options.runners + 1):
+        runners = []
+        for number in range(1, self.runners + 1):
             # A fixed name, so that a restarted runner recognises its jobs.
             own = {
                 "STINT_RUNNER_ID": f"runner-{number}",
                 "STINT_STATE_DIR": environment.get("STINT_STATE_DIR") or str(self.data_dir.path / "state"),
                 "STINT_DRAIN": environment.get("STINT_DRAIN") or DRAIN,
             }
-            services.append(self._service("runner", number, environment | own))
-        await self._start(*services)
+            runners.append(self._service("runner", number, {**environment, **own}))
+        api = self._service("api", 1, {**environment, **listening}, api_ready)
+        await self._start([self._service("projector", 1, environment)], runners, [api])
+        return url
 
-    def _service(
-        self, service: str, number: int, environment: dict[str, str], ready: Callable[[], Awaitable[bool]] | None = None
-    ) -> Child:
+    def _service(self, service: str, number: int, environment: Mapping[str, str], ready: Ready | None = None) -> Child:
         """One service. Without `ready`, its health port is asked for `/readyz`."""
         health_port = free_port()
 
