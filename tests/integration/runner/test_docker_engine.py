@@ -208,6 +208,19 @@ async def test_attached_output_that_ends_while_the_container_runs_broke_off(engi
         await other.close()
 
 
+async def test_attached_output_that_ends_before_the_start_broke_off(engine: DockerEngine, shell: Shell) -> None:
+    container = await engine.create(shell("echo up"))
+    async with (relay := relay_of_engine()).listening() as port:
+        other = DockerEngine(f"tcp://127.0.0.1:{port}")
+        output = await other.attach(container, tty=False)
+        relay.end()
+        with pytest.raises(EngineUnavailableError):
+            await anext(output)
+        with pytest.raises(EngineUnavailableError):
+            await anext(aiter(engine.output(container)))
+        await other.close()
+
+
 def relay_of_engine() -> Relay:
     address = urlsplit(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
     return Relay(address.path if address.scheme == "unix" else address.port or 0)
