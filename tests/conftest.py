@@ -38,8 +38,11 @@ LONGEST = (
     "tests/chaos/test_planted",
     "tests/e2e",
     "tests/integration/runner/test_engine_restart",
+    "tests/integration/runner",
+    "tests/integration/test_client_run",
+    "tests/integration/test_vault_sealed",
 )
-"""Tests that take minutes, longest first: who starts on them last would be waited for."""
+"""Tests that take long, longest first: who starts on them last would be waited for."""
 
 API_STACKS = (
     {"test_compat"},

@@ -164,31 +164,6 @@ async def test_an_image_holds_its_services_extra_and_nothing_to_build_with(
     assert set(found.split()) == extra
 
 
-@pytest.mark.parametrize(
-    ("service", "name", "value"),
-    [
-        ("api", "STINT_PORT", "eighty"),
-        ("api", "STINT_API_SECRET_ID", ""),
-        ("runner", "STINT_LEASE", "-1"),
-        ("runner", "STINT_ROLE_ID_FILE", "/nowhere"),
-        ("projector", "STINT_RETENTION", "soon"),
-    ],
-)
-async def test_a_wrong_setting_stops_the_service_with_a_sentence(
-    stack: Compose, service: str, name: str, value: str
-) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *("docker", "run", "--rm", "--network=none", "--env", f"{name}={value}", f"{stack.project}-{service}"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, err = await process.communicate()
-    assert process.returncode == 2
-    assert err.decode().startswith("stint: ")
-    assert name in err.decode()
-    assert "Traceback" not in err.decode()
-
-
 async def test_up_fails_and_the_log_says_why(tmp_path: Path) -> None:
     settings = tmp_path / "compose.env"
     settings.write_text("STINT_RETENTION=soon\n")

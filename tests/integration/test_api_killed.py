@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from stint.vault.setup import client_token
 from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
+from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, running
 from tests.support.waiting import until
 
@@ -24,60 +24,38 @@ SUBMISSION = b"PUB ev.submitted."
 PAYLOAD = b"PUB pl."
 
 
-@dataclass
-class Line:
+class Line(Relay):
     """A line to NATS that breaks when a client's bytes hold `at`: they get through or not, and no answer comes."""
 
-    port: int
-    at: bytes = b"\0"
-    through: bool = True
-    url: str = ""
-    broken: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    ends: list[asyncio.StreamWriter] = field(default_factory=list)
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.broken = asyncio.Event()
+        self.mend()
 
-    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self.port)
-        self.ends += writer, back
-        silent = asyncio.Event()
-        self.tasks |= {
-            asyncio.create_task(self._forward(reader, back, silent)),
-            asyncio.create_task(self._back(there, writer, silent)),
-        }
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: asyncio.Event) -> None:
-        while data := await reader.read(1 << 16):
-            if self.at in data:
-                silent.set()
-                self.broken.set()
-            if self.through or not silent.is_set():
-                writer.write(data)
-                await writer.drain()
-        writer.close()
+    def break_at(self, at: bytes, *, through: bool) -> None:
+        self._at, self._through = at, through
 
-    @staticmethod
-    async def _back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: asyncio.Event) -> None:
-        while data := await reader.read(1 << 16):
-            if not silent.is_set():
-                writer.write(data)
-        writer.close()
+    def mend(self) -> None:
+        self.break_at(b"\0", through=True)
+        self.broken.clear()
+
+    async def sent(self, data: bytes) -> bytes:
+        if self._at in data:
+            self.broken.set()
+        return data if self._through or not self.broken.is_set() else b""
+
+    async def answered(self, data: bytes) -> bytes:
+        return b"" if self.broken.is_set() else data
 
 
 @contextlib.asynccontextmanager
 async def line(nats: NatsProcess) -> AsyncIterator[Line]:
-    line = Line(nats.port)
-    server = await asyncio.start_server(line.connect, "127.0.0.1", 0)
-    line.url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with (line := Line(nats.port)).listening():
         yield line
-    finally:
-        server.close()
-        for task in line.tasks:
-            task.cancel()
-        await asyncio.gather(*line.tasks, return_exceptions=True)
-        for end in line.ends:
-            end.close()
-        await asyncio.gather(*(end.wait_closed() for end in line.ends), return_exceptions=True)
 
 
 async def submissions(broker: Broker, stream: str = EVENTS) -> set[str]:
@@ -118,7 +96,8 @@ async def test_a_killed_apis_client_finds_its_one_job_anywhere(
             await taken(http, first.url, "before")
             await taken(http, second.url, "before")
             assert len(await submissions(broker)) == 1
-            broken.at, broken.through, key = SUBMISSION, stored, secrets.token_hex(8)
+            key = secrets.token_hex(8)
+            broken.break_at(SUBMISSION, through=stored)
             async with broker.subscribe("live.submitted.>") as accepted:
                 asking = asyncio.create_task(post(http, first.url, key))
                 await broken.broken.wait()
@@ -128,7 +107,7 @@ async def test_a_killed_apis_client_finds_its_one_job_anywhere(
             with pytest.raises(httpx.TransportError):
                 await asking
             assert len(await submissions(broker)) == 1 + stored
-            broken.at = b"\0"
+            broken.mend()
             await first.start()
             ids = await asyncio.gather(*(taken(http, api.url, key) for api in (second, first) * 2))
             assert len(set(ids)) == 1
@@ -149,7 +128,7 @@ async def test_an_answer_that_never_comes_is_a_503_that_says_what_is_known(
         api(broken.url, openbao) as bench,
     ):
         await bench.parts.index.ready.wait()
-        broken.at, broken.through = at, through
+        broken.break_at(at, through=through)
         bench.broker.timeout = 1.0
         async with asyncio.timeout(30):
             answer = await bench.submit()

@@ -167,35 +167,6 @@ async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broke
         assert output_gone - ended_at >= 2, "not before its time"
 
 
-async def test_what_expired_while_none_ran_goes_at_the_start(broker: Broker) -> None:
-    for job_id in JOBS:
-        await store(broker, job_id)
-        await happen(broker, job_id, submitted(), ended("failed"))
-
-    async def gone() -> bool:
-        return await held(broker, LOGS) == await held(broker, PAYLOADS) == 0
-
-    async with working(broker, STINT_RETENTION="0.001"):
-        await until_purged(broker, gone)
-    assert await held(broker, EVENTS) == 2 * len(JOBS), "they stay for thirty days"
-
-
-async def test_a_server_that_is_away_at_the_moment_is_waited_for(nats_process: NatsProcess) -> None:
-    async with connected(nats_process.url) as broker:
-        output = JetStreamOutput(broker)
-
-        async def gone() -> bool:
-            return not await output.places()
-
-        async with working(broker, STINT_RETENTION="1"):
-            await happen(broker, JOBS[0], submitted())
-            await store(broker, JOBS[0])
-            await happen(broker, JOBS[0], ended("failed"))
-            await nats_process.restart()
-            await broker.wait_connected()
-            await until_purged(broker, gone)
-
-
 async def until_none_is_shown(broker: Broker) -> None:
     async with asyncio.timeout(30), JetStreamViews(broker).follow() as changes:
         shown: set[str] = set()

@@ -7,8 +7,7 @@ from datetime import timedelta
 import pytest
 from nats.aio.msg import Msg
 
-from stint.core.codec import encode
-from stint.core.errors import BrokerUnavailableError, ConfigError, TooLargeError
+from stint.core.errors import TooLargeError
 from stint.core.events import Record, Submitted
 from stint.core.job import State
 from stint.core.subjects import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, EventAddress, kv_stream, log_subject
@@ -16,7 +15,6 @@ from stint.jetstream import (
     Broker,
     JetStreamEventLog,
     JetStreamOutput,
-    JetStreamPayloads,
     JetStreamViews,
     consistency,
     declare,
@@ -25,9 +23,8 @@ from stint.jetstream.broker import NoAnswerError
 from stint.jetstream.protocol import ErrorCode, error_code
 from stint.jetstream.topology import stream_configs
 from stint.ports import Outcome
-from tests.support.brokers import connected, declare_anew
+from tests.support.brokers import declare_anew
 from tests.support.events import TOKEN, ended, started, submitted
-from tests.support.servers import NatsProcess
 from tests.support.waiting import until
 
 JOB = "0123456789abcdef01234567"
@@ -125,12 +122,6 @@ async def test_what_is_submitted_while_its_absence_is_proven_is_found(
     assert job.state is State.QUEUED
 
 
-@pytest.mark.parametrize("url", ["nats://host:notaport", "nats://", "nats://:4222", ""])
-def test_an_address_that_is_none_is_a_wrong_setting(url: str) -> None:
-    with pytest.raises(ConfigError, match="NATS_URL"):
-        Broker(url)
-
-
 async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker stores the fact but all answers are lost: the outcome is read from the log."""
     monkeypatch.setattr(consistency, "ELECTION", 0.5)
@@ -149,47 +140,6 @@ async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: py
     assert await log.append(TOKEN, JOB, submitted()) is Outcome.LOST
     monkeypatch.setattr(broker, "publish", lose_the_request)
     assert await log.append(TOKEN, JOB, started()) is Outcome.UNKNOWN
-
-
-async def _until_it_fails(log: JetStreamEventLog) -> None:
-    """The client notices a moment after its server is gone."""
-    while True:
-        await log.load(JOB)
-
-
-async def test_server_gone_and_back(nats_process: NatsProcess) -> None:
-    async with connected(nats_process.url) as broker:
-        log, payloads = JetStreamEventLog(broker), JetStreamPayloads(broker)
-        assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON
-        await nats_process.kill()
-        with pytest.raises(BrokerUnavailableError):
-            await _until_it_fails(log)
-        with pytest.raises(BrokerUnavailableError):
-            await payloads.put(TOKEN, JOB, b"x")
-        await nats_process.start()
-        await broker.wait_connected()
-        job = await log.load(JOB)
-        assert job is not None
-        assert await log.append(TOKEN, JOB, started(), after=job.sequence) is Outcome.WON
-
-
-async def test_a_broker_that_starts_before_its_server(nats_process: NatsProcess) -> None:
-    await nats_process.kill()
-    broker = Broker(nats_process.url)
-    broker.start()
-    with pytest.raises(BrokerUnavailableError):
-        await JetStreamEventLog(broker).load(JOB)
-    await nats_process.start()
-    await broker.wait_connected()
-    await declare(broker)
-    assert await JetStreamEventLog(broker).load(JOB) is None
-    await broker.close()
-
-
-async def test_a_wrong_expectation_has_its_own_number(broker: Broker) -> None:
-    subject = EventAddress("submitted", TOKEN, JOB).subject
-    answer = await broker.publish(subject, encode(submitted()), {"Nats-Expected-Last-Subject-Sequence": "5"})
-    assert error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
 
 
 async def test_views_expire(broker: Broker) -> None:

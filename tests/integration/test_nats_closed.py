@@ -1,12 +1,9 @@
 """Services whose password in NATS is changed under them."""
 
 import asyncio
-import os
 import secrets
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +19,7 @@ from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
-from tests.support.runner_process import RunnerProcess, runner_process
+from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, ServerProcess, free_port, running
 from tests.support.waiting import until
 
@@ -54,7 +51,7 @@ def change_password(nats: NatsProcess) -> None:
 class ProjectorProcess(ServerProcess):
     """A projector that is ready when `/readyz` says so."""
 
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: dict[str, str] = field(default_factory=dict)
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         self.port = self.port or free_port()
@@ -78,25 +75,18 @@ async def ended(server: ServerProcess) -> int:
         return await server.exit_code()
 
 
-async def test_a_projector_ends_with_a_sentence(nats: NatsProcess, tmp_path: Path) -> None:
-    environ = {"STINT_NATS_URL": url(nats, "service", OLD)}
-    async with running(projector := ProjectorProcess(tmp_path / "projector", environ=environ)):
-        change_password(nats)
-        assert await ended(projector) == BROKER_CLOSED
-    assert SENTENCE in projector.log
-    assert "Traceback" not in projector.log
-    assert OLD not in projector.log
-
-
-async def test_an_api_ends_with_a_sentence(nats: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [ApiProcess, ProjectorProcess])
+async def test_a_service_ends_with_a_sentence(
+    nats: NatsProcess, openbao: OpenBao, tmp_path: Path, shape: type[ApiProcess | ProjectorProcess]
+) -> None:
     environ = await service_environ(url(nats, "service", OLD), openbao)
-    async with running(api := ApiProcess(tmp_path / "api", environ=environ)):
-        await until(lambda: readyz(api.port), lambda text: text == "ready\n")
+    async with running(server := shape(tmp_path / "service", environ=environ)):
+        await until(lambda: readyz(server.port), lambda text: text == "ready\n")
         change_password(nats)
-        assert await ended(api) == BROKER_CLOSED
-    assert SENTENCE in api.log
-    assert "Traceback" not in api.log
-    assert OLD not in api.log
+        assert await ended(server) == BROKER_CLOSED
+    assert SENTENCE in server.log
+    assert "Traceback" not in server.log
+    assert OLD not in server.log
 
 
 async def _babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,14 +107,6 @@ async def test_a_server_that_is_another_ends_a_rebuild_with_a_sentence() -> None
     assert said.decode().splitlines()[-1] == "stint: The connection to NATS was closed for good: ValueError."
 
 
-@asynccontextmanager
-async def stopped(runner: RunnerProcess) -> AsyncIterator[RunnerProcess]:
-    yield runner
-    await runner.stop()
-    for pid in runner.watchdogs:
-        os.kill(pid, signal.SIGKILL)
-
-
 async def test_a_runner_ends_at_once_and_its_jobs_are_adopted(
     nats: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
 ) -> None:
@@ -133,7 +115,7 @@ async def test_a_runner_ends_at_once_and_its_jobs_are_adopted(
     async with connected(url(nats, "test", "test")) as broker:
         bench = await make_bench(broker, openbao, busybox)
         own = settings | {"STINT_NATS_URL": url(nats, "service", OLD)}
-        async with stopped(runner_process(bench, tmp_path, **own)) as runner:
+        async with ended_at_last(runner_process(bench, tmp_path, **own)) as runner:
             await runner.start()
             async with written(bench.output, token, job_id) as tail, asyncio.timeout(60):
                 await bench.submit("echo one; sleep 10; exit 7", job_id=job_id)

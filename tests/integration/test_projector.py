@@ -11,8 +11,7 @@ import msgspec
 from stint.core.codec import encode
 from stint.core.subjects import PROJECTOR_DURABLE
 from stint.core.view import JobView, view
-from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamPayloads, JetStreamViews
-from stint.ports import StoredView
+from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
 from stint_api.read.index import ListIndex
@@ -116,30 +115,6 @@ async def test_a_projector_that_was_away_catches_up(broker: Broker) -> None:
     await log.append(TOKEN, JOBS[0], started())
     async with following(broker):
         await projected(broker, await expected(broker, JOBS))
-
-
-async def test_ended_jobs_lose_their_payload_and_their_view_in_time(broker: Broker) -> None:
-    log, payloads, views = JetStreamEventLog(broker), JetStreamPayloads(broker), JetStreamViews(broker)
-    short = ProjectorSettings.model_validate({"STINT_RETENTION": "1.5"})
-    await payloads.put(TOKEN, JOBS[0], b"sealed")
-    await log.append(TOKEN, JOBS[0], submitted())
-    await log.append(TOKEN, JOBS[0], ended("failed"))
-    async with asyncio.timeout(20), views.follow() as changes:
-        await build(short, broker).project(JOBS[0], create=True)
-        assert await payloads_left(broker) == 0
-        seen = [change async for change in _until_gone(changes)]
-    assert [stored.value is not None for stored in seen if stored is not None] == [True, False]
-
-
-async def _until_gone(changes: AsyncIterator[StoredView | None]) -> AsyncIterator[StoredView | None]:
-    async for change in changes:
-        yield change
-        if change is not None and change.value is None:
-            return
-
-
-async def payloads_left(broker: Broker) -> int:
-    return int((await broker.api("STREAM.INFO.PAYLOADS"))["state"]["messages"])
 
 
 async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) -> None:

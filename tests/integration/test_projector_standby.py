@@ -3,12 +3,10 @@
 import asyncio
 import json
 import random
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,28 +26,16 @@ from stint_projector.__main__ import build
 from stint_projector.follower import Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
+from tests.integration.test_nats_closed import ProjectorProcess
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
-from tests.support.servers import NatsProcess, ServerProcess, running
+from tests.support.servers import NatsProcess, running
 from tests.support.waiting import until
 
 TAKEOVER = 10.0
 """Seconds in which a view must be whole again."""
 SHORT = 0.5
 """Seconds of `ack_wait`, where a test waits for it."""
-
-
-@dataclass
-class ProjectorProcess(ServerProcess):
-    """A projector as its own command runs it."""
-
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        return [sys.executable, "-m", "stint_projector"], self.environ
-
-    async def _ready(self) -> bool:
-        return "projector ready" in self.log
 
 
 async def views(broker: Broker) -> dict[str, bytes]:

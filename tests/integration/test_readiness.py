@@ -23,7 +23,7 @@ from tests.support.api_bench import Bench, api, starting_api
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.runner_bench import make_bench
-from tests.support.runner_process import RunnerProcess, runner_process
+from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, free_port, running
 from tests.support.waiting import until, until_true
 
@@ -120,14 +120,6 @@ async def test_a_health_port_that_is_taken_is_one_sentence_and_2(nats_process: N
 # --- the runner -------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def stopped(runner: RunnerProcess) -> AsyncIterator[RunnerProcess]:
-    yield runner
-    await runner.stop()
-    for pid in runner.watchdogs:
-        os.kill(pid, signal.SIGKILL)
-
-
 async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
     nats_process: NatsProcess, openbao: OpenBao, busybox: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +153,7 @@ async def test_a_runner_is_not_ready_before_it_takes_jobs_and_without_its_watchd
 ) -> None:
     async with connected(nats_process.url) as broker:
         bench = await make_bench(broker, openbao, busybox)
-        async with stopped(runner_process(bench, tmp_path)) as runner:
+        async with ended_at_last(runner_process(bench, tmp_path)) as runner:
             await runner.start()
             (watchdog,) = runner.watchdogs
             os.kill(watchdog, signal.SIGKILL)

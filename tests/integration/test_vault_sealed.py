@@ -10,16 +10,14 @@ import pytest
 from stint.core.errors import VaultUnavailableError
 from stint.core.events import Started
 from stint.core.job import State
-from stint.core.subjects import queue_token
 from stint.jetstream import Broker
 from stint.vault import Vault
 from stint.vault.client import Login
 from stint_runner.inputs import opening
 from stint_runner.inputs.one_time import MAYBE_SPENT
 from tests.support.containers import OpenBao
-from tests.support.outputs import written
 from tests.support.runner_bench import PASSWORD, Bench, make_bench
-from tests.support.servers import BaoProcess
+from tests.support.servers import BaoProcess, running
 
 T = TypeVar("T")
 TIMEOUT = 1.0
@@ -78,23 +76,29 @@ class Outage:
             self._server.resume()
 
 
-@pytest.fixture
-async def vault(bao_process: BaoProcess) -> WatchedVault:
-    return WatchedVault(bao_process.address)
+@pytest.fixture(scope="module")
+async def bao(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BaoProcess]:
+    async with running(server := BaoProcess(tmp_path_factory.mktemp("bao"))):
+        yield server
 
 
 @pytest.fixture
-async def bench(broker: Broker, bao_process: BaoProcess, vault: WatchedVault, busybox: str) -> Bench:
-    bench = await make_bench(broker, OpenBao(bao_process.address, bao_process.root_token), busybox)
+async def vault(bao: BaoProcess) -> WatchedVault:
+    return WatchedVault(bao.address)
+
+
+@pytest.fixture
+async def bench(broker: Broker, bao: BaoProcess, vault: WatchedVault, busybox: str) -> Bench:
+    bench = await make_bench(broker, OpenBao(bao.address, bao.root_token), busybox)
     bench.vault = vault
     return bench
 
 
 @pytest.fixture(params=["sealed", "still"])
-async def outage(request: pytest.FixtureRequest, bao_process: BaoProcess) -> AsyncIterator[Outage]:
-    yield Outage(bao_process, request.param)
-    if bao_process.running:
-        bao_process.resume()
+async def outage(request: pytest.FixtureRequest, bao: BaoProcess) -> AsyncIterator[Outage]:
+    outage = Outage(bao, request.param)
+    yield outage
+    await outage.end()
 
 
 async def with_secret(bench: Bench) -> str:
@@ -107,13 +111,10 @@ async def test_before_its_login_a_job_waits_in_its_queue(bench: Bench, vault: Wa
     await outage.begin()
     async with bench.runner():
         await vault.missed.wait()
-        job = await bench.log.load(job_id)
-        assert job is not None
-        assert job.state is State.QUEUED
+        assert (await bench.loaded(job_id)).state is State.QUEUED
         await outage.end()
-        job, _ = await bench.end(job_id)
-        assert job.state is State.SUCCESS
-        assert PASSWORD in await bench.text(job)
+        await bench.ends_well(job_id)
+        assert PASSWORD in await bench.text(await bench.loaded(job_id))
 
 
 async def test_a_runner_can_leave_while_its_job_waits_for_vault(
@@ -124,12 +125,10 @@ async def test_a_runner_can_leave_while_its_job_waits_for_vault(
     async with asyncio.timeout(60):
         async with bench.runner():
             await vault.missed.wait()
-        job = await bench.log.load(job_id)
-        assert job is not None
-        assert job.state is State.QUEUED
+        assert (await bench.loaded(job_id)).state is State.QUEUED
         await outage.end()
         async with bench.runner("runner-2"):
-            assert (await bench.end(job_id))[0].state is State.SUCCESS
+            await bench.ends_well(job_id)
 
 
 @pytest.mark.parametrize("call", ["unwrap", "login"])
@@ -163,7 +162,7 @@ async def test_a_job_that_has_started_fails_when_vault_stays_away(
         assert (job.state, end.reason) == (State.FAILED, "secrets")
         assert "Vault" in end.error
         await outage.end()
-        assert (await bench.end(await bench.submit("true")))[0].state is State.SUCCESS
+        await bench.ends_well(await bench.submit("true"))
 
 
 @asynccontextmanager
@@ -188,16 +187,14 @@ async def test_a_running_job_does_not_need_vault_and_its_end_does_not_wait(
     bench: Bench, vault: WatchedVault, outage: Outage
 ) -> None:
     async with bench.runner(), asyncio.timeout(60):
-        job_id = await bench.submit("echo up; sleep 1; echo still up")
-        async with written(bench.output, queue_token("deploys"), job_id) as tail:
-            await anext(tail)
+        job_id = await bench.running("echo up; sleep 1; echo still up")
         await outage.begin()
         job, end = await bench.end(job_id)
         assert (job.state, end.return_code) == (State.SUCCESS, 0)
         assert await bench.text(job) == "up\nstill up\n"
         await vault.missed.wait()  # its token could not be revoked, and ends by itself
         await outage.end()
-        assert (await bench.end(await bench.submit("true")))[0].state is State.SUCCESS
+        await bench.ends_well(await bench.submit("true"))
 
 
 @pytest.mark.parametrize("call", ["unwrap", "login"])

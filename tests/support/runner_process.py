@@ -1,8 +1,11 @@
 """A runner as a process of its own, which a test may kill, freeze and start again."""
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,3 +89,14 @@ def runner_process(bench: Bench, folder: Path, name: str = "runner-1", **setting
     url = bench.broker.client.connected_url
     servers = {"STINT_NATS_URL": f"nats://{url.netloc}" if url else "", "VAULT_ADDR": bench.openbao.address}
     return RunnerProcess(folder / name, name=name, settings=bench.role_settings | servers | settings)
+
+
+@asynccontextmanager
+async def ended_at_last(runner: RunnerProcess) -> AsyncIterator[RunnerProcess]:
+    """However often it is started in the block: neither it nor a watchdog of its is left behind."""
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+        for pid in runner.watchdogs:
+            os.kill(pid, signal.SIGKILL)

@@ -3,10 +3,8 @@
 import asyncio
 import base64
 import io
-import os
 import re
 import secrets
-import signal
 import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.runner_bench import Bench
-from tests.support.runner_process import RunnerProcess, runner_process
+from tests.support.runner_process import RunnerProcess, ended_at_last, runner_process
 
 MEBIBYTE = 2**20
 JOBS = 4
@@ -32,11 +30,8 @@ async def runner(bench: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
         "STINT_DRAIN": "0",
     }
     runner = runner_process(bench, tmp_path, **settings, STINT_PREPARE_MEMORY=str(BUDGET * MEBIBYTE))
-    await runner.start()
-    yield runner
-    await runner.stop()
-    for pid in runner.watchdogs:
-        os.kill(pid, signal.SIGKILL)
+    async with ended_at_last(runner):
+        yield await runner.start()
 
 
 def content(size: int, *, random: bool = False) -> str:

@@ -19,8 +19,7 @@ from stint_runner.engine import docker_wire
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST
 from stint_runner.engine.port import ContainerSpec, Engine, Exit, OutputPiece
-from stint_runner.inputs.files import Member, overlay, passwd_member
-from stint_runner.inputs.secretfile import secrets_member
+from stint_runner.inputs.files import Member, overlay
 from tests.support.memory_kills import until_told
 from tests.support.relay import Relay
 
@@ -90,30 +89,6 @@ async def until(engine: Engine, container: str, text: bytes) -> None:
     pytest.fail(f"the container ended before it said {text!r}")
 
 
-async def test_the_whole_life_of_a_job(engine: DockerEngine, shell: Shell) -> None:
-    await engine.ensure_image("busybox", always=False)
-    script = (
-        "id -u; id -g; whoami; echo $HOME; cat /secrets.yml; stat -c '%a %u %g %Y' /secrets.yml; cat /demo/file;"
-        "grep -E 'Cap(Eff|Bnd)|NoNewPrivs' /proc/self/status; echo warned >&2; exit 7"
-    )
-    container = await engine.create(shell(script, env=["A=1"]))
-    passwd = await engine.read_file(container, "/etc/passwd")
-    assert passwd is not None
-    content = overlay(Member(path="demo/file", data=b"from content\n", mode=0o644, owner=0))
-    await engine.put_archive(container, content)
-    await engine.put_archive(container, overlay(secrets_member({"PASSWORD": "s3"}, ""), passwd_member(passwd)))
-    await engine.start(container)
-    pieces, ended = await asyncio.gather(collect(engine, container), engine.wait(container))
-    assert ended == Exit(7, oom_killed=False)
-    assert joined(pieces, "stderr") == b"warned\n"
-    assert joined(pieces, "stdout").decode().splitlines() == [
-        "2001", "2001", "gostint", "/tmp",  # noqa: S108 - the home that is promised
-        "---", "# gostint vault secrets injected:", "PASSWORD: s3",
-        "400 2001 2001 0", "from content",
-        "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1",
-    ]  # fmt: skip
-
-
 async def test_a_kill_for_memory_is_known_when_its_flag_is_late(
     engine: DockerEngine, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,12 +105,6 @@ async def test_a_kill_for_memory_is_known_when_its_flag_is_late(
     assert other == Exit(137)
 
 
-async def test_the_secrets_file_is_the_job_users_alone(engine: DockerEngine, shell: Shell) -> None:
-    others = Member(path="secrets.yml", data=b"x", mode=0o400, owner=2002)
-    _, pieces = await run(engine, shell("cat /secrets.yml"), overlay(others))
-    assert (joined(pieces, "stdout"), b"Permission denied" in joined(pieces, "stderr")) == (b"", True)
-
-
 async def test_output_is_exact_and_in_order(engine: DockerEngine, shell: Shell) -> None:
     noise = random.Random(7).randbytes(300_000)  # noqa: S311 - any bytes do, the same ones each time
     archive = overlay(Member(path="noise", data=noise, mode=0o444, owner=0))
@@ -144,19 +113,6 @@ async def test_output_is_exact_and_in_order(engine: DockerEngine, shell: Shell) 
     assert joined(pieces, "stdout") == noise + b"no newline at the end"
     assert joined(pieces, "stderr") == noise
     assert max(len(piece.data) for piece in pieces) <= 64 * 1024
-
-
-async def test_a_terminal_is_one_raw_stream(engine: DockerEngine, shell: Shell) -> None:
-    _, pieces = await run(engine, shell("tty; echo err >&2; printf '\\377'", tty=True))
-    assert {piece.stream for piece in pieces} == {"tty"}
-    assert joined(pieces) == b"/dev/pts/0\r\nerr\r\n\xff"
-
-
-async def test_output_of_an_exited_container(engine: DockerEngine, shell: Shell) -> None:
-    container = await engine.create(shell("echo late"))
-    await engine.start(container)
-    await engine.wait(container)
-    assert joined(await collect(engine, container)) == b"late\n"
 
 
 async def test_a_slow_reader_does_not_hold_the_container_up(engine: DockerEngine, shell: Shell) -> None:
@@ -235,13 +191,6 @@ async def test_many_followers_at_once(engine: DockerEngine, shell: Shell) -> Non
     await engine.kill(container)
     for output in outputs:
         assert [piece async for piece in output] == []
-
-
-async def test_environment_entrypoint_and_working_directory(engine: DockerEngine, shell: Shell) -> None:
-    spec = shell("", entrypoint=["sh", "-c"], command=["pwd; echo $A $B"], working_directory="/made/here",
-                 env=["A=1", "B=2", "A=3"])  # fmt: skip
-    _, pieces = await run(engine, spec)
-    assert joined(pieces) == b"/made/here\n3 2\n"
 
 
 async def test_a_bind_is_read_only(engine: DockerEngine, shell: Shell, tmp_path: Path) -> None:
@@ -323,15 +272,6 @@ async def test_find_sees_only_its_labels(engine: DockerEngine, shell: Shell, lab
     assert found[created].labels.items() >= {**label, "which": "1"}.items()
     assert [info.container_id for info in await engine.find({**label, "which": "1"})] == [created]
     assert await engine.find({**label, "which": "2"}) == []
-
-
-async def test_info(engine: DockerEngine) -> None:
-    info = await engine.info()
-    assert info.keys() == {
-        "containers", "containers_running", "containers_paused", "containers_stopped",
-        "images", "mem_total", "architecture", "operating_system",
-    }  # fmt: skip
-    assert int(info["mem_total"]) > MEBIBYTE
 
 
 @pytest.mark.parametrize("command", [["nosuch"], ["/etc"], [""]])

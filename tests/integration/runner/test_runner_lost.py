@@ -23,7 +23,7 @@ from stint_runner.linux import boot_time
 from tests.api.archive import targz
 from tests.support.events import AT, TOKEN, event_id
 from tests.support.runner_bench import PASSWORD, Bench
-from tests.support.runner_process import LEASE, RunnerProcess, runner_process
+from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
 from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak
@@ -37,12 +37,8 @@ LONG_LEASE = 30.0
 @asynccontextmanager
 async def _process(bench: Bench, folder: Path, **settings: str) -> AsyncIterator[RunnerProcess]:
     """A runner process, its watchdogs gone with it."""
-    runner = runner_process(bench, folder, **settings)
-    await runner.start()
-    yield runner
-    await runner.stop()
-    for pid in runner.watchdogs:
-        os.kill(pid, signal.SIGKILL)
+    async with ended_at_last(runner_process(bench, folder, **settings)) as runner:
+        yield await runner.start()
 
 
 @pytest.fixture
