@@ -90,7 +90,8 @@ async def test_a_stream_that_nobody_watches_any_more_ends() -> None:
 
 
 async def test_an_answer_breaks_off_once_its_caller_was_refused() -> None:
-    answer = unless_refused(endless(asyncio.Event()), Checks(AWAY, None, REFUSAL))
+    over = asyncio.Event()
+    answer = unless_refused(endless(over), Checks(AWAY, None, REFUSAL), asyncio.Event(), over)
     async with asyncio.timeout(10):
         with pytest.raises(RefusalError, match="It may not"):
             await _rest(answer)

@@ -31,32 +31,31 @@ async def while_allowed(
     `events` gets an event that tells it to end: the caller was refused, or the server is about to end.
     """
     over = asyncio.Event()
-    watching = asyncio.create_task(_watch(check, closing, over))
     try:
-        async with aclosing(events(over)) as pieces:
+        async with aclosing(unless_refused(events(over), check, closing, over)) as pieces:
             async for piece in pieces:
-                if watching.done() and watching.result():
-                    break
                 yield piece
-        if watching.done() and (refusal := watching.result()):
-            yield event("refused", {"status": refusal.title, "error": refusal.sentence})
-    finally:
-        await cancel(watching)
+    except RefusalError as refusal:
+        yield event("refused", {"status": refusal.title, "error": refusal.sentence})
 
 
-async def unless_refused(pieces: AsyncGenerator[bytes, None], check: Check) -> AsyncGenerator[bytes, None]:
-    """The pieces of an answer, which breaks off when its caller is refused.
+async def unless_refused(
+    pieces: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, over: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of an answer, which breaks off when its caller is refused. `over` is set then, or by `closing`.
 
     Raises:
         RefusalError: the caller was refused.
     """
-    watching = asyncio.create_task(_watch(check, asyncio.Event(), asyncio.Event()))
+    watching = asyncio.create_task(_watch(check, closing, over))
     try:
         async with aclosing(pieces):
             async for piece in pieces:
                 if watching.done() and (refusal := watching.result()):
                     raise refusal
                 yield piece
+        if watching.done() and (refusal := watching.result()):
+            raise refusal
     finally:
         await cancel(watching)
 

@@ -33,14 +33,6 @@ def stream_of(chunk: Chunk) -> str:
     return STDERR if chunk.stream == STDERR else STDOUT
 
 
-class DamagedOutputError(RefusalError):
-    """Output that is not what the job's runner has stored."""
-
-    def __init__(self, number: int) -> None:
-        sentence = f"The stored output is damaged: chunk {number} does not continue the chain of digests."
-        super().__init__(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
-
-
 @dataclass
 class _Seen:
     """What one pass has seen."""
@@ -71,9 +63,9 @@ class _Seen:
 class Snapshot:
     """The chunks up to the last one there was when it was taken, in any number of passes that all give the same.
 
-    Every pass raises `BrokerUnavailableError` when NATS is away, `DamagedOutputError` where a chunk does not continue
-    the chain of digests, and `RefusalError` when the output is deleted while it is read. One that was deleted before
-    anything of it was read is an empty one.
+    Every pass raises `BrokerUnavailableError` when NATS is unavailable, and `RefusalError` at a chunk that does not
+    continue the chain of digests, or when the output is deleted while it is read. Output that was deleted before any of
+    it was read is empty.
     """
 
     def __init__(self, log: OutputLog, token: str, job_id: str, last: Chunk | None) -> None:
@@ -105,7 +97,8 @@ class Snapshot:
         async for chunk in self._stored():
             if not seen.add(chunk):
                 log.error("stored output is damaged", job=self._place[1], chunk=chunk.number)
-                raise DamagedOutputError(chunk.number)
+                sentence = f"The stored output is damaged: chunk {chunk.number} does not continue the chain of digests."
+                raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
             if seen.weight <= KEPT:
                 kept.append(chunk)
             else:

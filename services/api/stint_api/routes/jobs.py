@@ -1,5 +1,6 @@
 """The routes under /v1/api/job. Every caller of them has shown a valid token."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -161,7 +162,8 @@ def _large(services: Services, caller: Identity, *qnames: str) -> Callable[..., 
     check = partial(services.auth.check_again, caller, READ, *qnames)
 
     def stream(pieces: AsyncGenerator[bytes, None], **options: Any) -> Stream:
-        return Stream(unless_refused(pieces, check), closed=services.streams.enter(caller.caller), **options)
+        closed = services.streams.enter(caller.caller)
+        return Stream(unless_refused(pieces, check, services.closing, asyncio.Event()), closed=closed, **options)
 
     return stream
 
