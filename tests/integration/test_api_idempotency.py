@@ -15,7 +15,7 @@ from stint.core.events import AnyEvent
 from stint.core.subjects import PAYLOADS, queue_token
 from stint.jetstream import JetStreamEventLog
 from stint.ports import Outcome
-from stint_api.auth.authenticator import Identity
+from stint_api.auth import Identity
 from stint_api.services import utc_now
 from stint_api.submit.body import parse_submission
 from stint_api.submit.submitter import mark

@@ -5,8 +5,7 @@ import time
 import pytest
 
 from stint.vault.setup import client_token
-from stint_api.auth.authenticator import READ, Authenticator
-from stint_api.auth.tokens import Lookups
+from stint_api.auth import READ, Authenticator, Lookups
 from tests.support.api_bench import BODY, ROLE, Bench, api
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess

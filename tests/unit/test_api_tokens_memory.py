@@ -5,7 +5,7 @@ from http import HTTPStatus
 import pytest
 
 from stint.core.errors import VaultDeniedError
-from stint_api.auth.tokens import Lookups, Memory
+from stint_api.auth import Lookups, Memory
 from stint_api.errors import RefusalError
 
 

@@ -19,8 +19,7 @@ from stint.process.background import Background
 from stint.process.health import readyz
 from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
-from stint_api.auth.authenticator import Authenticator
-from stint_api.auth.tokens import Lookups
+from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
 from stint_api.read.index import ListIndex

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stint.core.errors import StintError
-from stint_api.auth.authenticator import Identity
+from stint_api.auth import Identity
 from stint_api.errors import error_answer, unknown_path
 
 Identify = Callable[[str | None], Awaitable[Identity]]

@@ -10,7 +10,7 @@ import structlog
 from stint.core.errors import StintError, VaultUnavailableError
 from stint.process.background import cancel
 from stint.process.waiting import InterruptedByEventError, any_of, unless
-from stint_api.auth.tokens import CACHE_SECONDS
+from stint_api.auth import CACHE_SECONDS
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.web.streaming import event
 

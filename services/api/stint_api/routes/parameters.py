@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from stint.core.errors import UndecodableError
 from stint.core.subjects import normalise_queue_name
 from stint.core.view import JobView
-from stint_api.auth.authenticator import Identity
+from stint_api.auth import Identity
 from stint_api.read.index import submitted_at
 from stint_api.routes.models import JOB_ID, Status
 from stint_api.services import Services

@@ -23,8 +23,7 @@ from stint.core.events import Submitted
 from stint.core.subjects import queue_token
 from stint.ports import EventLog, Outcome, PayloadStore
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
-from stint_api.auth.authenticator import Identity
-from stint_api.auth.tokens import Memory
+from stint_api.auth import Identity, Memory
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.submit.body import Envelope, Submission, check_sealed
 from stint_api.submit.sealing import Sealed, Sealer

@@ -19,7 +19,7 @@ from stint.core.job import Job, State
 from stint.core.subjects import queue_token
 from stint.core.view import expiry
 from stint.ports import EventLog, Outcome, PayloadStore
-from stint_api.auth.authenticator import Identity
+from stint_api.auth import Identity
 from stint_api.errors import RefusalError
 from stint_api.submit.body import Submission
 from stint_api.submit.sealing import CubbyholeError
