@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from stint.ports import Place
+from stint.process.waiting import any_of
 
 
 class Agenda:
@@ -50,8 +51,4 @@ class Agenda:
         """Return when a job is due, or at `until`."""
         while (moment := min(self._heap[0][0] if self._heap else until, until)) > (now := self._now()):
             self._new_head.clear()
-            try:
-                async with asyncio.timeout((moment - now).total_seconds()):
-                    await self._new_head.wait()
-            except TimeoutError:
-                continue
+            await any_of(self._new_head, within=(moment - now).total_seconds())

@@ -11,7 +11,7 @@ import structlog
 
 from stint.core.errors import BrokerClosedError
 from stint.jetstream.access import Access, PlaintextError
-from stint.process.waiting import InterruptedByEventError, unless
+from stint.process.waiting import InterruptedByEventError, any_of, unless
 
 log = structlog.get_logger()
 
@@ -118,12 +118,7 @@ class Connection:
 
     async def connected_within(self, seconds: float) -> bool:
         """Whether there is a connection, now or within so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.connected.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await any_of(self.connected, within=seconds)
 
     async def _connect(self) -> None:
         await self.client.connect(
