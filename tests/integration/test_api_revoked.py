@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from io import StringIO
 from typing import Any
 
 import httpx
 import pytest
-from rich.console import Console
 
 from stint.client.api import Api, ApiRefusedError, LiveEvent
-from stint.client.follow import Narrator, follow
+from stint.client.follow import follow
 from stint.vault import Vault
 from tests.support.api_bench import api_process, submitted
 from tests.support.containers import OpenBao
@@ -43,11 +41,10 @@ class Stream:
         return (await self.events)[-1]
 
 
-class Listener(Narrator):
+class Listener:
     """Hears that a job is followed, and takes its output."""
 
     def __init__(self) -> None:
-        super().__init__(Console(file=StringIO()), quiet=True)
         self.begun = asyncio.Event()
 
     def fact(self, fact: Mapping[str, Any]) -> None:
@@ -61,7 +58,7 @@ class Listener(Narrator):
 async def following(http: httpx.AsyncClient, job_id: str, heard: Listener) -> None:
     """As `stint run` does: it tries its stream again, and takes no for an answer."""
     with pytest.raises(ApiRefusedError, match="permission denied") as caught:
-        await follow(Api(http), job_id, heard, heard)
+        await follow(Api(http), job_id, heard.write, heard.fact)
     assert caught.value.code == httpx.codes.FORBIDDEN
 
 

@@ -139,7 +139,7 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
 async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> None:
     value, shown = secret(), Shown()
     options = bench.asking(run=("echo", value), secret_refs=("PASSWORD@kv/data/demo.password",))
-    going = asyncio.create_task(run(options, shown.console, shown))
+    going = asyncio.create_task(run(options, shown.console, shown.write))
     job = await bench.runner.take(options.job.qname)
     payload, secret_id = await bench.runner.open(job)
     assert payload == options.job
@@ -158,7 +158,7 @@ async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> 
 async def test_a_large_payload_is_sent_along(bench: Bench) -> None:
     options = bench.asking(content="targz," + "x" * (1 << 20))
     shown = Shown()
-    assert await run(replace(options, detach=True), shown.console, shown) == 0
+    assert await run(replace(options, detach=True), shown.console, shown.write) == 0
     job = await bench.runner.take(options.job.qname)
     assert shown.chunks == [("stdout", f"{job.job_id}\n".encode())]
     assert (await bench.runner.open(job))[0] == options.job
@@ -166,7 +166,7 @@ async def test_a_large_payload_is_sent_along(bench: Bench) -> None:
 
 async def test_a_job_that_ran_no_command_is_1(bench: Bench) -> None:
     options, shown = replace(bench.asking(), quiet=True), Shown()
-    going = asyncio.create_task(run(options, shown.console, shown))
+    going = asyncio.create_task(run(options, shown.console, shown.write))
     job = await bench.runner.take(options.job.qname)
     await bench.runner.facts(job, events.started(), events.ended("notauthorised"))
     assert await going == 1
@@ -177,7 +177,7 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path
     async with api_process(tmp_path / "api", bench.nats.url, bench.openbao) as (server, _):
         where = replace(bench.options.endpoints, url=server.url)
         options, shown = replace(bench.asking(), endpoints=where), Shown()
-        going = asyncio.create_task(run(options, shown.console, shown))
+        going = asyncio.create_task(run(options, shown.console, shown.write))
         job = await bench.runner.take(options.job.qname)
         await bench.runner.facts(job, events.started())
         await bench.runner.write(job, ("stdout", b"before"))
@@ -195,7 +195,7 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path
 async def test_what_a_stranger_says_live_is_not_believed(bench: Bench) -> None:
     """An end that is not in the log, output that is not stored, and places in the stream that are none."""
     options, shown = bench.asking(), Shown()
-    going = asyncio.create_task(run(options, shown.console, shown))
+    going = asyncio.create_task(run(options, shown.console, shown.write))
     job = await bench.runner.take(options.job.qname)
     await bench.runner.facts(job, events.started())
     await bench.runner.write(job, ("stdout", b"first"))
@@ -221,7 +221,7 @@ async def test_unreachable_or_refusing_is_125_and_one_sentence(bench: Bench, wha
     shown = Shown()
     nowhere = f"http://127.0.0.1:{free_port()}"
     where = replace(bench.options.endpoints, **{what: "no-such-token" if what == "token" else nowhere})
-    assert await run(replace(bench.asking(), endpoints=where), shown.console, shown) == 125
+    assert await run(replace(bench.asking(), endpoints=where), shown.console, shown.write) == 125
     said = shown.text.getvalue()
     assert said.startswith("stint: ")
     assert said.count("\n") == 1
@@ -232,7 +232,7 @@ async def test_a_token_without_the_policy_is_told_which_one_it_lacks(bench: Benc
     token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=[])
     shown = Shown()
     where = replace(bench.options.endpoints, token=token)
-    assert await run(replace(bench.asking(), endpoints=where), shown.console, shown) == 125
+    assert await run(replace(bench.asking(), endpoints=where), shown.console, shown.write) == 125
     said = " ".join(shown.text.getvalue().split())
     assert f"POST /v1/transit/encrypt/{ROLE}" in said
     assert said.endswith("does not have the policy stint-client or stint-sealer.")
@@ -513,7 +513,7 @@ async def release(bench: Bench, home: Path, job_id: str, **settings: str) -> tup
 
 async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path) -> None:
     options, shown = bench.asking(), Shown()
-    going = asyncio.create_task(run(options, shown.console, shown))
+    going = asyncio.create_task(run(options, shown.console, shown.write))
     job = await bench.runner.take(options.job.qname)
     assert (await release(bench, tmp_path, job.job_id))[0] == 125
     await bench.runner.facts(job, events.started(), events.held())

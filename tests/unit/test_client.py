@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stint.cli.run_job import exit_code
+from stint.cli.run_job import Narrator, exit_code
 from stint.client import pack as packing
 from stint.client.api import Api, ApiUnreachableError, LiveEvent, parse_events
-from stint.client.follow import Narrator, OutputDiffersError, follow
+from stint.client.follow import OutputDiffersError, follow
 from stint.client.options import Endpoints, RunOptions, endpoints
 from stint.client.pack import pack
 from stint.client.submission import Handover
@@ -124,12 +124,12 @@ class Shown:
         self.data = b""
         self.text = io.StringIO()
 
-    async def write(self, stream: str, data: bytes) -> None:  # noqa: ARG002 - Sink's
+    async def write(self, stream: str, data: bytes) -> None:  # noqa: ARG002 - one stream is enough here
         self.data += data
 
     async def follow(self, *events: LiveEvent | None) -> Mapping[str, Any]:
         narrator = Narrator(Console(file=self.text, width=200), quiet=True)
-        job = await follow(Stream(*events), "0" * 24, self, narrator)
+        job = await follow(Stream(*events), "0" * 24, self.write, narrator.fact)
         narrator.end(job)
         return job
 

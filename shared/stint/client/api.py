@@ -27,40 +27,32 @@ _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1",
 """A proxy from the environment cannot reach this machine's own loopback."""
 
 
-class ApiUnreachableError(StintError):
-    """Stint's API is not reachable.
+class ApiError(StintError):
+    """Stint's API is not reachable, or refused the request.
 
     Attributes:
-        doubtful: the request may have arrived, and may have been carried out.
+        doubtful: it is not known whether the request was carried out.
+        temporary: the same request may succeed later. Ask this only for requests that are safe to repeat.
     """
+
+    temporary = True
 
     def __init__(self, sentence: str, *, doubtful: bool = False) -> None:
         super().__init__(sentence)
         self.doubtful = doubtful
 
 
-class ApiRefusedError(StintError):
-    """Stint's API refused the request.
+class ApiUnreachableError(ApiError):
+    """Stint's API is not reachable."""
 
-    Attributes:
-        code: the HTTP status.
-        doubtful: the API itself does not know whether the job was accepted.
-    """
+
+class ApiRefusedError(ApiError):
+    """Stint's API refused the request. `code` is the HTTP status."""
 
     def __init__(self, sentence: str, code: int, *, doubtful: bool = False) -> None:
-        super().__init__(sentence)
+        super().__init__(sentence, doubtful=doubtful)
         self.code = code
-        self.doubtful = doubtful
-
-    @property
-    def temporary(self) -> bool:
-        """Whether the same request may succeed later."""
-        return self.code >= httpx.codes.INTERNAL_SERVER_ERROR or self.code == httpx.codes.TOO_MANY_REQUESTS
-
-
-def is_temporary(error: Exception) -> bool:
-    """Whether the request may succeed later. Ask this only for requests that are safe to repeat."""
-    return isinstance(error, ApiUnreachableError) or (isinstance(error, ApiRefusedError) and error.temporary)
+        self.temporary = code >= httpx.codes.INTERNAL_SERVER_ERROR or code == httpx.codes.TOO_MANY_REQUESTS
 
 
 class LiveEvent(msgspec.Struct, frozen=True):
@@ -140,7 +132,7 @@ class Api:
             answer = await self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise _unreachable(self._http, error) from None
-        body = _object(answer)
+        body = _parse(answer.text)
         if not answer.is_success or body is None:
             raise _refused(answer)
         return body
@@ -188,10 +180,6 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncIterator[LiveEvent]:
             fields[name] = value.removeprefix(" ")
 
 
-def _object(answer: httpx.Response) -> dict[str, Any] | None:
-    return _parse(answer.text)
-
-
 def _parse(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
@@ -201,7 +189,7 @@ def _parse(text: str) -> dict[str, Any] | None:
 
 
 def _refused(answer: httpx.Response) -> ApiRefusedError:
-    body = _object(answer) or {}
+    body = _parse(answer.text) or {}
     error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
     job = f" (job {body['_id']})" if "_id" in body else ""
     doubtful = "_id" in body and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE

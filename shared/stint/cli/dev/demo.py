@@ -11,9 +11,9 @@ from rich.console import Console
 
 from stint.cli.dev.command import run_stack
 from stint.cli.dev.stack import Stack
-from stint.cli.run_job import Terminal, submit
+from stint.cli.run_job import Narrator, submit, to_terminal
 from stint.client.api import connect
-from stint.client.follow import Narrator, follow
+from stint.client.follow import follow
 from stint.client.options import RunOptions, endpoints
 from stint.client.pack import pack
 from stint.core.errors import StintError
@@ -67,7 +67,7 @@ async def _run_job(content: str, stack: Stack) -> None:
     try:
         async with asyncio.timeout(JOB_WITHIN), connect(options.endpoints) as api:
             job_id = await submit(options, api)
-            job = await follow(api, job_id, Terminal(), Narrator(Console(stderr=True), quiet=False))
+            job = await follow(api, job_id, to_terminal, Narrator(Console(stderr=True), quiet=False).fact)
             _say("its events")
             async for event in api.events(job_id):
                 if event.name == "fact":
