@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import httpx
@@ -59,7 +59,7 @@ async def test_a_runner_lets_its_jobs_end_and_takes_no_more(api: Api) -> None:
     await runner.back()
 
 
-def assert_run_by_another(jobs: Iterable[Json], runner: Runner, last: Json) -> None:
+def assert_run_by_another(jobs: Collection[Json], runner: Runner, last: Json) -> None:
     """As far as they started before the end of the runner's last job."""
     assert {job["status"] for job in jobs} == {"success"}
     meanwhile = {job["node_uuid"] for job in jobs if parse_time(job["started"]) < parse_time(last["ended"])}

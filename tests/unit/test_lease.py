@@ -130,10 +130,10 @@ async def test_a_late_answer_is_no_proof_of_a_lease(slept: str) -> None:
 
     def asleep(_renewal: int) -> None:
         if slept == "until its answer":
-            lease.confirmed -= TIMES.lease
+            lease.confirmed -= delivery.lease
 
-    delivery = FakeDelivery(asleep)
-    lease = delivery.leased(since=TIMES.lease if slept == "before the renewal" else 0)
+    delivery = FakeDelivery(asleep, lease=1.2)
+    lease = delivery.leased(since=delivery.lease if slept == "before the renewal" else 0)
     with pytest.raises(LeaseLostError):
         await lease.keep(nothing)
     assert delivery.renewals == (slept == "until its answer")
@@ -144,7 +144,7 @@ async def test_a_late_answer_is_no_proof_of_a_lease(slept: str) -> None:
 
 
 async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:
-    delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n > 3 else None)
+    delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n > 3 else None, lease=0.6)
 
     async def look() -> None:
         raise BrokerUnavailableError

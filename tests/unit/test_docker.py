@@ -1,5 +1,8 @@
+import asyncio
 import itertools
 import json
+import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from stint.core.errors import EngineError
 from stint.core.limits import Limits
 from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
+from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient
 from stint_runner.engine.docker_output import FrameParser, LogMeter
 from stint_runner.engine.docker_output import merged as merged_pieces
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
@@ -193,3 +197,35 @@ def test_short_lines_take_more_of_the_log_than_their_bytes() -> None:
     assert not meter.may_have_rotated
     meter.terminal(b"\r\n" * (lines // 10))
     assert meter.may_have_rotated
+
+
+# --- the connection to an engine on the network ----------------------------------------------------------------------
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    await reader.read()
+    writer.close()
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "http"])
+async def test_a_peer_that_is_gone_is_noticed(port: int, scheme: str) -> None:
+    client = DockerClient(f"{scheme}://127.0.0.1:{port}")
+    try:
+        async with client.session.get(f"http://127.0.0.1:{port}/") as waiting:
+            assert waiting.connection is not None
+            assert waiting.connection.transport is not None
+            connection = waiting.connection.transport.get_extra_info("socket")
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            set_here = {option: connection.getsockopt(socket.IPPROTO_TCP, option) for option in KEEP_ALIVE}
+            assert set_here == KEEP_ALIVE
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNHEARD
+    finally:
+        await client.close()
