@@ -135,7 +135,7 @@ async def test_a_late_answer_is_no_proof_of_a_lease(slept: str) -> None:
     delivery = FakeDelivery(asleep, lease=1.2)
     lease = delivery.leased(since=delivery.lease if slept == "before the renewal" else 0)
     with pytest.raises(LeaseLostError):
-        await lease.keep(nothing)
+        await asyncio.wait_for(lease.keep(nothing), 10)
     assert delivery.renewals == (slept == "until its answer")
     for late in (lease.ack, lease.give_back):
         with pytest.raises(LeaseLostError):
