@@ -32,27 +32,20 @@ async def healthz(_request: Request) -> Response:
 
 
 def readyz(readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """Whether the service can work; otherwise a 503 that says what is missing. There is only one check at a time."""
-    look = _shared(readiness)
+    """Whether the service can work; otherwise a 503 that says what is missing.
+
+    Requests that arrive during a check share its result; a caller that disconnects does not cancel it.
+    """
+    checking: asyncio.Future[str] | None = None
 
     async def endpoint(_request: Request) -> Response:
-        missing = await look()
+        nonlocal checking
+        if checking is None or checking.done():
+            checking = asyncio.ensure_future(readiness())
+        missing = await asyncio.shield(checking)
         return PlainTextResponse(f"{missing or 'ready'}\n", status_code=503 if missing else 200)
 
     return endpoint
-
-
-def _shared(readiness: Readiness) -> Readiness:
-    """Requests that arrive during a check share its result; a caller that disconnects does not cancel it."""
-    under_way: asyncio.Future[str] | None = None
-
-    async def look() -> str:
-        nonlocal under_way
-        if under_way is None or under_way.done():
-            under_way = asyncio.ensure_future(readiness())
-        return await asyncio.shield(under_way)
-
-    return look
 
 
 @asynccontextmanager
