@@ -38,7 +38,7 @@ from stint.jetstream.protocol import sequence_of, subject_of
 from tests.chaos.evidence import Pause, Sight
 from tests.chaos.plan import ROOT
 from tests.chaos.world import World
-from tests.support.api_bench import ROLE
+from tests.support.vault_bench import ROLE
 
 LOOK: Final = 0.5
 _BATCH: Final = 200

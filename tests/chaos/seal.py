@@ -13,7 +13,7 @@ from stint.core.codec import encode
 from stint.core.payload import JobPayload
 from stint.core.subjects import queue_token
 from stint.vault import BUS_KEY, Ticket
-from tests.support.api_bench import ROLE
+from tests.support.vault_bench import ROLE
 
 WRAP_TTL: Final = "7200s"
 """Longer than any run: nothing is to expire in a queue."""

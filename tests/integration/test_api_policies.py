@@ -6,9 +6,10 @@ import pytest
 
 from stint.vault.setup import client_token
 from stint_api.auth import READ, Authenticator, Lookups
-from tests.support.api_bench import BODY, ROLE, Bench, api
+from tests.support.api_bench import BODY, Bench, api
 from tests.support.containers import OpenBao
 from tests.support.servers import NatsProcess
+from tests.support.vault_bench import ROLE
 
 
 async def token_with(bench: Bench, name: str, *rules: str, uses: int = 0) -> str:

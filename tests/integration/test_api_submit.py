@@ -15,9 +15,10 @@ from stint.core.codec import encode
 from stint.core.errors import JobFailedError, VaultError
 from stint.core.payload import JobPayload
 from stint_runner.inputs.opening import Opened, Opener
-from tests.support.api_bench import ROLE, SEALED, Bench, api
+from tests.support.api_bench import SEALED, Bench, api
 from tests.support.servers import BaoProcess, NatsProcess
 from tests.support.submissions import Client, in_cubbyhole, opened, stored, submitted
+from tests.support.vault_bench import ROLE
 
 MIB = 1 << 20
 PLAIN: dict[str, Any] = {"payload": "", "container_image": "busybox"}

@@ -1,13 +1,10 @@
 """Several projectors on a real NATS server: slow, frozen, killed, and with a feed that has gaps and repeats."""
 
 import asyncio
-import json
-import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,9 @@ import pytest
 from nats.aio.msg import Msg
 
 from stint.core.codec import encode
-from stint.core.events import AnyEvent
-from stint.core.subjects import EVENTS, PROJECTOR_DURABLE, EventAddress, event_filter
+from stint.core.subjects import EVENTS, PROJECTOR_DURABLE
 from stint.core.view import view
-from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamHistory, JetStreamViews
+from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.jetstream.consumers import ACK_WAIT, BATCH
 from stint.ports import EventLog
 from stint.process.settings import ProjectorSettings
@@ -28,7 +24,7 @@ from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.integration.test_nats_closed import ProjectorProcess
 from tests.support.brokers import connected
-from tests.support.events import TOKEN, deleted, ended, held, kill_requested, launched, released, started, submitted
+from tests.support.events import TOKEN, ended, held, kill_requested, launched, released, started, submitted
 from tests.support.servers import NatsProcess, running
 from tests.support.waiting import until
 
@@ -197,51 +193,3 @@ async def test_a_consumer_of_an_older_version_is_brought_up_to_date(broker: Brok
         await EventFeed(broker, PROJECTOR_DURABLE).declare()
         assert (await consumer(broker))["config"]["ack_wait"] == ACK_WAIT * 10**9
     assert (await consumer(broker))["num_pending"] == 1
-
-
-async def put_from_the_future(broker: Broker, number: int, job_id: str) -> None:
-    """Kinds and fields that this version does not know."""
-    if number % 3 == 0:
-        await broker.publish(EventAddress("future", TOKEN, job_id).subject, b'{"event_id":"x","more":[1]}')
-    event: AnyEvent = started("runner-9")
-    body = {**json.loads(encode(event)), "from_a_newer_version": {"x": 1}}
-    if number % 4 == 1:
-        await broker.publish(EventAddress("started", TOKEN, job_id).subject, json.dumps(body).encode())
-
-
-async def delete_the_consumer(broker: Broker) -> None:
-    await broker.api(f"CONSUMER.DELETE.{EVENTS}.{PROJECTOR_DURABLE}")
-
-
-async def test_replays_gaps_and_unknown_facts_leave_the_view_right(broker: Broker) -> None:
-    """View, fold and a rebuilt view are the same bytes."""
-    log, history = JetStreamEventLog(broker), JetStreamHistory(broker)
-    dice = random.Random(7)  # noqa: S311 - the same each time
-    job_ids = [f"{number:024x}" for number in range(150)]
-    for job_id in job_ids[:30]:
-        await live(broker, job_id, (submitted, started))
-    for number in range(20):  # gone before anybody saw it: one fact of a life, or all of it
-        filters = [event_filter("started", TOKEN, job_ids[number]), event_filter("*", TOKEN, job_ids[number])]
-        await broker.api(f"STREAM.PURGE.{EVENTS}", {"filter": filters[number % 2]})
-    feeds = [EventFeed(broker, PROJECTOR_DURABLE, ack_wait=SHORT) for _ in range(2)]
-    async with following(*(Follower(feed, projector(broker)) for feed in feeds)):
-        for number, job_id in enumerate(job_ids[30:]):
-            await live(broker, job_id, (submitted,))
-            await put_from_the_future(broker, number, job_id)
-            await live(broker, job_id, dice.choice(LIVES)[1:])
-            if number % 10 == 5:
-                await live(broker, job_id, (lambda: ended("failed"), deleted))
-            if number % 40 == 20:
-                await delete_the_consumer(broker)
-        wanted = await folded(log, job_ids)
-        assert len(wanted) == 150 - 10 - 12
-        await whole(broker, wanted, 30)
-        await feed_is_empty(broker)
-        gone = [job_id for job_id in job_ids if job_id not in wanted]
-        for job_id in gone:
-            await history.forget(job_id, before=datetime.now(UTC) + timedelta(minutes=1))
-        await delete_the_consumer(broker)
-        await feed_is_empty(broker)
-        assert await views(broker) == wanted, "after a replay of all that is left"
-        assert await rebuild(projector(broker)) >= len(wanted)
-        assert await views(broker) == wanted

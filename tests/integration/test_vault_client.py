@@ -150,12 +150,6 @@ async def test_what_is_sealed_opens_with_the_same_associated_data_only(bench: Be
         assert "plain" not in caught.value.sentence
 
 
-async def test_nothing_at_all_can_be_sealed(bench: Bench) -> None:
-    assert (
-        await bench.vault.decrypt(bench.root, bench.name, await bench.vault.encrypt(bench.root, bench.name, b"")) == b""
-    )
-
-
 async def test_a_payload_of_28_megabytes_of_base64_is_sealed_and_one_over_vaults_limit_refused(bench: Bench) -> None:
     plaintext = os.urandom(21 << 20)
     sealed = await bench.vault.encrypt(bench.root, bench.name, plaintext)
@@ -163,11 +157,6 @@ async def test_a_payload_of_28_megabytes_of_base64_is_sealed_and_one_over_vaults
     with pytest.raises(VaultRefusedError) as caught:
         await bench.vault.encrypt(bench.root, bench.name, bytes(24 << 20))
     assert vars(caught.value)["code"] == 413
-
-
-async def test_a_missing_key_of_a_limited_token_is_denied_by_status(bench: Bench) -> None:
-    with pytest.raises(VaultDeniedError):
-        await bench.vault.encrypt(await bench.token(), "no-such-key", b"x")
 
 
 async def test_a_ticket_opens_for_its_own_job_and_queue_only(bench: Bench) -> None:
@@ -185,28 +174,6 @@ async def test_a_bare_wrapping_token_is_no_ticket_and_a_sealed_one_neither(bench
     sealed = await bench.vault.encrypt(bench.root, BUS_KEY, b'{"wrap_secret_id":7}', associated_data=b"stint1.me.a")
     with pytest.raises(UndecodableError):
         await open_ticket(bench.vault, bench.root, sealed, queue_token="me", job_id="a")
-
-
-async def test_reading_a_secret(bench: Bench) -> None:
-    await bench.admin(lambda client: client.sys.enable_secrets_engine("kv", path=bench.name, options={"version": "1"}))
-    await bench.admin(lambda client: client.write_data(f"{bench.name}/demo", data={"password": "hush", "port": 5432}))
-    found = await bench.vault.read(bench.root, f"{bench.name}/demo")
-    assert found is not None
-    assert (found.data, found.warnings) == ({"password": "hush", "port": 5432}, ())
-    assert await bench.vault.read(bench.root, f"{bench.name}/none") is None
-    with pytest.raises(VaultDeniedError) as caught:
-        await bench.vault.read(await bench.token(), f"{bench.name}/demo")
-    assert f"/v1/{bench.name}/demo" in caught.value.sentence
-
-
-async def test_a_token_with_a_use_limit_ends_with_its_last_use(bench: Bench) -> None:
-    answer = await bench.admin(lambda client: client.auth.approle.generate_secret_id(bench.name))
-    login = await bench.vault.login(bench.role_id, answer["data"]["secret_id"])
-    for _ in range(3):
-        await bench.vault.lookup_self(login.token)
-    with pytest.raises(VaultDeniedError):
-        await bench.vault.lookup_self(login.token)
-    await bench.vault.revoke_self(login.token)
 
 
 async def test_a_revoked_token_is_gone_and_revoking_it_again_is_fine(bench: Bench) -> None:

@@ -16,22 +16,21 @@ from fastapi import FastAPI
 
 from stint.core.codec import encode
 from stint.core.job import Job
-from stint.core.subjects import RUNNERS_BUCKET, kv_subject
 from stint.core.view import JobView
 from stint.jetstream import Broker, JetStreamViews
 from stint.process.environment import load
 from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint.vault.policies import CLIENT, OPERATOR
-from stint.vault.setup import client_token, service_settings, vault_setup
+from stint.vault.setup import client_token
 from stint_api.__main__ import build
 from stint_api.app import create_app
 from stint_api.services import Services
 from tests.support.containers import OpenBao
 from tests.support.servers import BaoProcess, ServerProcess, running
+from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until
 
-ROLE = "stint-job"
 SEALED = "vault:v1:c2VhbGVk"
 BODY = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED}
 
@@ -78,9 +77,6 @@ class Bench:
 
     async def status_with(self, token: str) -> int:
         return (await self.http.get("/v1/api/job", headers={"X-Auth-Token": token})).status_code
-
-    async def put_runner(self, runner_id: str, report: bytes) -> None:
-        await self.broker.publish(kv_subject(RUNNERS_BUCKET, runner_id), report)
 
     @property
     def views(self) -> JetStreamViews:
@@ -208,9 +204,7 @@ async def submitted(http: httpx.AsyncClient) -> str:
 
 async def service_environ(nats_url: str, openbao: OpenBao | BaoProcess) -> dict[str, str]:
     """The settings of a service, on a Vault that is set up."""
-    await vault_setup(openbao.address, openbao.root_token, role=ROLE)
-    settings = await service_settings(openbao.address, openbao.root_token, role=ROLE)
-    return {"NATS_URL": nats_url, "VAULT_ADDR": openbao.address, **settings}
+    return {"NATS_URL": nats_url, "VAULT_ADDR": openbao.address, **await set_up(openbao)}
 
 
 def secret() -> str:

@@ -28,7 +28,6 @@ from stint.jetstream import (
 from stint.ports import Delivery
 from stint.process.settings import RunnerSettings
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
-from stint.vault.setup import service_settings, vault_setup
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
@@ -44,10 +43,8 @@ from tests.support.brokers import declare_anew
 from tests.support.containers import OpenBao
 from tests.support.events import AT, QUEUE, kill_requested
 from tests.support.outputs import written
+from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until
-
-ROLE = "stint-job"
-PASSWORD = "correct horse battery staple"
 
 
 @dataclass
@@ -242,10 +239,4 @@ class Bench:
 
 
 async def make_bench(broker: Broker, openbao: OpenBao, image: str) -> Bench:
-    root = openbao.root_token
-    await vault_setup(openbao.address, root, role=ROLE, kv_mount="kv")
-    settings = dict(await service_settings(openbao.address, root, role=ROLE))
-    vault = Vault(openbao.address)
-    secret = {"data": {"password": PASSWORD, "number": 7}}
-    await vault.call(root, lambda client: client.adapter.post("/v1/kv/data/demo", json=secret))
-    return Bench(broker, openbao, image, settings)
+    return Bench(broker, openbao, image, dict(await set_up(openbao)))

@@ -1,12 +1,14 @@
 """What the tests of Vault share."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from stint.core.errors import VaultRefusedError
 from stint.vault import BUS_KEY, Vault
+from stint.vault.setup import service_settings, vault_setup
 from tests.support.containers import OpenBao
+from tests.support.servers import BaoProcess
 
 
 class Bench(NamedTuple):
@@ -27,6 +29,24 @@ class Bench(NamedTuple):
     async def wrapped_secret_id(self, wrap_ttl: str = "60s") -> str:
         answer = await self.admin(lambda c: c.auth.approle.generate_secret_id(self.name, wrap_ttl=wrap_ttl))
         return str(answer["wrap_info"]["token"])
+
+
+ROLE = "stint-job"
+PASSWORD = "correct horse battery staple"
+
+_SETTINGS: dict[tuple[str, str], Mapping[str, str]] = {}
+"""By a Vault's address and root token. A Vault that was started again would have forgotten all."""
+
+
+async def set_up(openbao: OpenBao | BaoProcess) -> Mapping[str, str]:
+    """The settings with which services log in, on a Vault that is set up the first time, with secrets at `kv/demo`."""
+    address, root = openbao.address, openbao.root_token
+    if (address, root) not in _SETTINGS:
+        await vault_setup(address, root, role=ROLE, kv_mount="kv")
+        secret = {"data": {"password": PASSWORD, "number": 7}}
+        await Vault(address).call(root, lambda client: client.adapter.post("/v1/kv/data/demo", json=secret))
+        _SETTINGS[address, root] = await service_settings(address, root, role=ROLE)
+    return _SETTINGS[address, root]
 
 
 async def make_if_absent(vault: Vault, root: str, request: Callable[[Any], Any]) -> None:

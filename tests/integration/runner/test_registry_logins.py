@@ -159,18 +159,6 @@ async def test_from_vault(guarded: Registry, image: str, vault: Shelf, form: obj
     await pull(image, vault.logins())
 
 
-async def test_vault_comes_before_the_configuration(
-    guarded: Registry, image: str, vault: Shelf, tmp_path: Path
-) -> None:
-    configured = write_config(tmp_path, guarded.host, {"username": USER, "password": "stale"})
-    both = FirstOf(vault.logins(), configured)
-    await vault.put(**{"host.example": AUTH})
-    with pytest.raises(ImageError):
-        await pull(image, both)
-    await vault.put(**{guarded.host: AUTH})
-    await pull(image, both)
-
-
 async def test_a_login_changed_in_vault_is_the_next_pulls(vault: Shelf) -> None:
     logins = vault.logins()
     assert await logins.login("host:1") is None

@@ -14,8 +14,9 @@ from tests.api.archive import targz
 from tests.support.brokers import connected
 from tests.support.containers import OpenBao
 from tests.support.events import TOKEN, event_id, started
-from tests.support.runner_bench import PASSWORD, Bench, make_bench
+from tests.support.runner_bench import Bench, make_bench
 from tests.support.servers import NatsProcess
+from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until
 
 LEASE, TAKEOVER = 3.0, 7.0

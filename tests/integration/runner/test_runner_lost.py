@@ -22,8 +22,9 @@ from stint_runner.engine.port import ContainerInfo
 from stint_runner.linux import boot_time
 from tests.api.archive import targz
 from tests.support.events import AT, TOKEN, event_id
-from tests.support.runner_bench import PASSWORD, Bench
+from tests.support.runner_bench import Bench
 from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
+from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak
