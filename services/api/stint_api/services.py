@@ -85,7 +85,7 @@ class Services:
 
     @cached_property
     def submitter(self) -> Submitter:
-        """Takes jobs in."""
+        """Accepts submissions."""
         store = Store(
             vault=self.vault,
             session=self.session,

@@ -18,13 +18,13 @@ REASONS: Final = {
     "killed": "A kill stopped it, or was asked for before it started.",
     "timeout": "It ran for longer than it may, and was stopped.",
     "oom": "It used more memory than it may, and the kernel killed it.",
-    "image": "The image cannot be had, is not allowed, or lacks what the job needs.",
+    "image": "The image cannot be obtained, is not allowed, or lacks what the job needs.",
     "content": "The content cannot be unpacked.",
-    "secrets": "The wrapped secret id or a secret cannot be had; `error` says which.",
-    "payload": "The payload cannot be opened, or asks for what cannot be.",
+    "secrets": "The wrapped secret id or a secret cannot be obtained; `error` says which.",
+    "payload": "The payload cannot be opened, or asks for something impossible.",
     "container": "The container could not be made or started, or its engine failed.",
-    "rejected": "What was submitted straight to NATS is no submission.",
-    "lost": "Its runner was lost; nobody can say how it ended.",
+    "rejected": "A malformed submission was published to NATS directly.",
+    "lost": "Its runner was lost; it is not known how the job ended.",
     "internal": "Stint failed.",
 }
 """Each word that a job's `reason` can be, and its meaning."""
@@ -140,7 +140,7 @@ class JobBody(body_of(JobView, leave_out={"sequence"}, required={"held", "output
     reason: Reason
     """Why it did not succeed, in one word."""
     output: str
-    """What it wrote, both streams as they came; what went wrong, where nothing ran."""
+    """Both output streams, in the order in which they were written; the error, if nothing ran."""
     stdout: str
     """What it wrote to standard output."""
     stderr: str
@@ -159,11 +159,11 @@ class ListBody(Body):
     data: list[JobBody]
     """The jobs of this page."""
     skip: int
-    """How many were left out before them."""
+    """How many jobs were skipped before them."""
     limit: int
-    """How many a page may hold."""
+    """How many jobs a page may have."""
     total: int
-    """How many jobs there are in all that the filters let through."""
+    """How many jobs pass the filters."""
 
 
 class DeletedBody(Body):

@@ -30,7 +30,7 @@ class Kind:
     title: str = ""
 
 
-NO_TOKEN: Final = "No token is shown, Vault answers oddly to it, or the health key is wrong."
+NO_TOKEN: Final = "The token is missing, Vault's answer about it is unexpected, or the health key is wrong."
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: permission denied"
 _RATE: Final = "Vault takes no more requests at the moment: its rate limit is reached."
 _GONE: Final = "The job of this Idempotency-Key, 65f0c2a19b3e4d5f6a7b8c9d, was deleted."
@@ -38,9 +38,9 @@ _OTHER: Final = "The Idempotency-Key was used for another request."
 KINDS: Final = (
     Kind(400, "Missing X-Auth-Token", NO_TOKEN, INVALID_REQUEST),
     Kind(400, "Invalid job ID (not ObjectIdHex).", "The request is wrong in any other way."),
-    Kind(403, refusal_text(SUBMIT, "deploys"), "Vault does not take the token, or it may not do this."),
+    Kind(403, refusal_text(SUBMIT, "deploys"), "Vault refuses the token, or the token may not do this."),
     Kind(404, "not found", "There is no such job."),
-    Kind(408, "The request's body comes too slowly.", "The request does not come, or comes too slowly."),
+    Kind(408, "The request's body comes too slowly.", "The request does not arrive in time, or too slowly."),
     Kind(409, _OTHER, _OTHER),
     Kind(410, _GONE, "The job of the Idempotency-Key was deleted, or is over and no longer kept."),
     Kind(413, "The request is larger than 30 MiB.", "The request is too large."),

@@ -31,7 +31,7 @@ from stint_api.submit.sealing import Sealed, Sealer
 PATIENCE: Final = 10.0
 """Seconds for which a job whose cubbyhole was read is stored again and again while NATS or Vault is away."""
 CUBBYHOLES_AT_A_TIME: Final = 4
-"""How much lies in one only Vault knows, up to its own limit on requests."""
+"""Only Vault knows how much one contains, up to its own limit on requests."""
 REMEMBERED: Final = 24 * 3600.0
 """Seconds for which the reason is known why a cubbyhole was read in vain."""
 
@@ -59,7 +59,7 @@ class UnknownOutcomeError(RefusalError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Puts jobs where runners find them. `now` is aware and in UTC; `patience` as `PATIENCE`."""
+    """Stores jobs where runners find them. `now` is aware and in UTC; `patience` as `PATIENCE`."""
 
     vault: Vault
     session: AppRoleSession

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 HEADER: Final = "Idempotency-Key"
 TWIN: Final = 2.0
-"""Seconds that a request whose cubbyhole was read waits for a twin of itself that may have read it."""
+"""Seconds for which a request waits for its twin, sent at the same time, which may have read its cubbyhole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def mark(identity: Identity, key: str, submission: Submission) -> Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
-    """Takes jobs in.
+    """Accepts submissions.
 
     Attributes:
         broker_up: whether NATS is connected; asked before anything is spent.
@@ -79,12 +79,12 @@ class Submitter:
         if not self.broker_up():  # a cubbyhole token serves once: do not spend it on a job that cannot be stored
             raise BrokerUnavailableError
         known = Mark(self.new_job_id(), "") if key is None else mark(identity, key, submission)
-        if known.digest and await self._is_there(known):  # asked first: a repeat's cubbyhole token is spent
+        if known.digest and await self._is_stored(known):  # asked first: a repeat's cubbyhole token is spent
             return known.job_id
         try:
             submitted, outcome = await self.store.put(identity, submission, known.job_id, known.digest)
         except CubbyholeError as error:
-            if known.digest and await self._comes(known):
+            if known.digest and await self._twin_is_stored(known):
                 return known.job_id
             raise self.store.why_spent(identity, submission.envelope) or error from None
         if known.digest:
@@ -93,7 +93,7 @@ class Submitter:
             check_outcome(outcome, known.job_id)
         return known.job_id
 
-    async def _is_there(self, known: Mark) -> bool:
+    async def _is_stored(self, known: Mark) -> bool:
         job = await self.log.load(known.job_id)
         if job is not None:
             self._check(known, job)
@@ -113,20 +113,20 @@ class Submitter:
             sentence = f"The job of this {HEADER}, {job.job_id}, {fate}."
             raise RefusalError(HTTPStatus.GONE, sentence, _id=job.job_id)
 
-    async def _comes(self, known: Mark) -> bool:
+    async def _twin_is_stored(self, known: Mark) -> bool:
         """Whether the same request, sent twice at the same time, is taken."""
         async with self.log.follow(known.job_id) as changed:
             try:
                 async with asyncio.timeout(TWIN):
-                    while not await self._is_there(known):
+                    while not await self._is_stored(known):
                         await changed.wait()
                         changed.clear()
             except TimeoutError:
-                return await self._is_there(known)
+                return await self._is_stored(known)
         return True
 
     async def _settle(self, known: Mark, submitted: Submitted) -> None:
-        """See whose the job is. Facts are written once a queue: of two requests for two queues the first counts."""
+        """Check who won: events are unique per queue, and of two requests for two queues the first counts."""
         try:
             job = await self.log.load(known.job_id)
         except BrokerUnavailableError:
@@ -139,13 +139,13 @@ class Submitter:
         self._check(known, job)
 
     async def _discard(self, job: Job, token: str) -> None:
-        """Remove this attempt's payload, if no other can be meant. A running job's is removed at its end."""
+        """Remove the payload of this attempt, unless the job may need it. A running job's is removed at its end."""
         if job.token == token and not job.terminal:
             return
         try:
             await self.payloads.purge(token, job.job_id)
         except StintError as error:
-            log.warning("the payload of a try that came second is still there", job=job.job_id, error=error.sentence)
+            log.warning("cannot remove the payload of an attempt that lost", job=job.job_id, error=error.sentence)
 
 
 def check_outcome(outcome: Outcome, job_id: str) -> None:
