@@ -305,6 +305,21 @@ async def test_a_client_that_reads_nothing_is_cut_off(
                 await keep(pieces, [])
 
 
+async def test_a_client_that_reads_slowly_is_not_cut_off(
+    nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
+) -> None:
+    """It reads 50 times slower than the kernel asks for more."""
+    async with bench_on(nats, openbao, tmp_path, STINT_SEND_TIMEOUT="1") as bench:
+        async with bench.http.stream("GET", f"{large.path}/output") as answer:
+            pieces = answer.aiter_raw(CHUNK)
+            for _ in range(50):
+                await anext(pieces)
+                await asyncio.sleep(0.05)  # the pace is what is tested
+            kept: list[bytes] = []
+            await keep(pieces, kept)
+        assert 50 * CHUNK + sum(map(len, kept)) == LARGE
+
+
 async def test_a_large_answer_breaks_off_with_its_callers_token(
     nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
 ) -> None:

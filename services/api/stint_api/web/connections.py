@@ -5,7 +5,11 @@ head or body that a client began to send, and for a client that does not read it
 """
 
 import asyncio
+import fcntl
 import ssl
+import sys
+import termios
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -206,7 +210,12 @@ class _LimitedProtocol(H11Protocol):
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def _unread(self) -> int:
-        return sum(transport.get_write_buffer_size() for transport in self._transports)
+        """Bytes that the client has not acknowledged: those in the kernel too, which asks for more in large steps."""
+        queued = bytearray(4)
+        with suppress(OSError):  # not every system tells
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        waiting = sum(transport.get_write_buffer_size() for transport in self._transports)
+        return waiting + int.from_bytes(queued, sys.byteorder)
 
     def _wait_for_reader(self) -> None:
         self._send_timer = self.loop.call_later(self.limits.send_timeout, self._measure_reader, self._unread())
