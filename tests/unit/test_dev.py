@@ -62,18 +62,15 @@ class Gate:
     def left(self) -> list[int]:
         return [process.pid for process in self.started if process.returncode is None]
 
-    async def kill_all(self) -> None:
-        for process in self.started:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
 
 @pytest.fixture
 async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
     gate = Gate(monkeypatch)
     yield gate
-    await gate.kill_all()
+    for process in gate.started:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def _yes() -> bool:

@@ -153,13 +153,6 @@ async def test_a_job_that_is_over_is_left_alone(bench: Bench, end: AnyEvent) -> 
     assert len(bench.log.records) == 2
 
 
-async def test_a_job_that_is_in_a_queue_or_runs_is_left_alone(bench: Bench) -> None:
-    await bench.happen(submitted(), started())
-    await bench.happen(submitted(), job_id=OTHER)
-    await bench.look(1000)
-    assert (await bench.state(), await bench.state(OTHER)) == (State.RUNNING, State.QUEUED)
-
-
 @pytest.mark.parametrize("why", ["it was there once", "nobody looked for long", "another process looks"])
 async def test_the_time_begins_anew(bench: Bench, why: str) -> None:
     """A process that was frozen must not take the time that it slept through for an absence it saw."""
@@ -248,7 +241,7 @@ async def test_one_jobs_fault_does_not_stop_the_others(bench: Bench, error: Exce
     assert await bench.state() is State.UNKNOWN
 
 
-async def test_what_names_no_job_does_no_harm(bench: Bench) -> None:
+async def test_a_job_that_runs_is_left_alone_and_what_names_no_job_does_no_harm(bench: Bench) -> None:
     """A second submission in another queue, and subjects that are none."""
     other = queue_token("other")
     bench.log.put(EventAddress("submitted", TOKEN, JOB), b"{}")
@@ -256,6 +249,7 @@ async def test_what_names_no_job_does_no_harm(bench: Bench) -> None:
     bench.log.put(EventAddress("submitted", "MF", "junk"), b"{}")
     await bench.happen(started(), ended())
     bench.history.taken |= {JOB, "junk"}
+    await bench.happen(submitted(), started(), job_id=OTHER)  # it runs
     facts = len(bench.log.records)
     await bench.look(1000)
     assert len(bench.log.records) == facts
