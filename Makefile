@@ -28,6 +28,7 @@ test: setup lint ## lint, types, and all tests that are not marked `soak`; `make
 soak: setup ## the tests that are long by nature: whole stacks, clusters, restarted engines, planted faults
 	@scripts/ensure-registry
 	@scripts/ensure-compose
+	@scripts/ensure-python-image >/dev/null
 	$(BIN)/pytest -n 3 -m soak $(ARGS)
 
 coverage: setup ## lines and branches that unit and contract tests reach; `make coverage ARGS=tests/integration` for others

@@ -17,7 +17,7 @@ from tests.e2e.compose import Compose, composed, docker, sweep
 from tests.support.brokers import connected
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]  # the first one builds
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]  # the first one builds
 
 SERVICES = ("api", "projector", "runner")
 TELL_SECRET = """sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum"""

@@ -42,7 +42,7 @@ IMPORT = """\
 import importlib, pkgutil, sys, stint
 for package in ("core", "ports", "vault", "client", "cli"):
     room = importlib.import_module(f"stint.{package}")
-    for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+    for module in pkgutil.walk_packages(getattr(room, "__path__", ()), f"{room.__name__}."):
         importlib.import_module(module.name)
 import stint.process.settings, stint.process.env_file, stint.process.logs
 """

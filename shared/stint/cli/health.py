@@ -6,9 +6,8 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -22,16 +21,12 @@ WITHIN: Final = 5.0
 app = typer.Typer(add_completion=False)
 
 
-class Service(StrEnum):
-    """A service that can be asked."""
-
-    API = "api"
-    RUNNER = "runner"
-    PROJECTOR = "projector"
-
-
 @app.command()
-def health(service: Annotated[Service, typer.Argument(help="The service, which has this environment too.")]) -> None:
+def health(
+    service: Annotated[
+        Literal["api", "runner", "projector"], typer.Argument(help="The service whose settings are in the environment.")
+    ],
+) -> None:
     """Exit with 0 if a service on this machine is ready. Otherwise say what is missing, and exit with 1."""
     # The service's certificate names the host that clients see, and no proxy leads to this machine. Not httpx: it
     # would make this start half as slow again.
@@ -56,7 +51,7 @@ def url(service: str, environ: Mapping[str, str]) -> str:
     Raises:
         ConfigError: a setting is wrong, or the port is not known.
     """
-    if service == Service.API:
+    if service == "api":
         settings = load(ApiSettings, environ)
         scheme = "https" if settings.tls_cert else "http"
         return f"{scheme}://{_reachable(settings.listen_host)}:{_api_port(settings)}/readyz"
