@@ -104,23 +104,28 @@ class Store:
         own = await self.sealer.own_fields(submission)
         async with self.cubbyholes:
             await self.log.load(job_id)  # NATS answers: else nothing is spent
-            key = _key(identity, envelope)
-            try:
-                payload = await self.sealer.read_cubbyhole(envelope)
-            except VaultUnavailableError as error:
-                if error.code not in _NOT_DONE:
-                    self._spent.put(key, RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, _DOUBT), REMEMBERED)
-                raise
-            try:
-                return await self._write_spent(write, payload, own)
-            except RefusalError as refusal:
-                self._spent.put(key, refusal.again(), REMEMBERED)
-                raise
+            return await self._write_cubbyhole(write, envelope, own, key=_key(identity, envelope))
 
     def why_spent(self, identity: Identity, envelope: Envelope) -> RefusalError | None:
         """What to tell this caller whose cubbyhole was read in vain before; None if it was not read by us."""
         known = self._spent.get(_key(identity, envelope))
         return known.again() if known else None
+
+    async def _write_cubbyhole(
+        self, write: Write, envelope: Envelope, own: bytes, *, key: str
+    ) -> tuple[Submitted, Outcome]:
+        """Read the cubbyhole and write what it held. A failure after the reading is remembered under the key."""
+        try:
+            payload = await self.sealer.read_cubbyhole(envelope)
+        except VaultUnavailableError as error:
+            if error.code not in _NOT_DONE:
+                self._spent.put(key, RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, _DOUBT), REMEMBERED)
+            raise
+        try:
+            return await self._write_spent(write, payload, own)
+        except RefusalError as refusal:
+            self._spent.put(key, refusal.again(), REMEMBERED)
+            raise
 
     async def _write_spent(self, write: Write, payload: str, own: bytes) -> tuple[Submitted, Outcome]:
         """Write what cannot be read again. Every failure is a RefusalError, for the caller's next try too."""
