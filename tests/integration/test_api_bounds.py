@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import resource
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -395,3 +396,46 @@ async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> No
         await until_true(lambda: len(shown()) >= 3)
         assert shown() == [("", "", 408), ("POST", JOB, 408), ("POST", JOB, 499)]
         assert '"status": 503' in process.log
+
+
+CHUNKED = b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_what_is_not_http_costs_no_traceback(start: Start) -> None:
+    """Before an answer it is refused, with one line in the access log. Behind one the connection just ends."""
+    process, http = await start(STINT_REQUEST_TIMEOUT="20")
+    token = f"X-Auth-Token: {http.headers['X-Auth-Token']}\r\n".encode()
+    events = f"{JOB}/{await submitted(http)}/events".encode()
+    async with Sockets() as sockets:
+        for request in (b"ZZZ\r\n\r\n", b"GET /healthz HTTP/1.1\r\n" + CHUNKED + b"ZZZ\r\n"):
+            reader, _ = await sockets.send(process, request)
+            assert (await rest(reader)).startswith(b"HTTP/1.1 400 ")
+        reader, writer = await sockets.send(process, b"POST " + JOB.encode() + b" HTTP/1.1\r\n" + token + CHUNKED)
+        writer.write(b"ZZZ\r\n")
+        assert (await rest(reader)).startswith(b"HTTP/1.1 400 ")
+        for path, sign in ((b"/healthz", b"ok\n"), (events, b"event: ")):
+            reader, writer = await sockets.send(process, b"GET " + path + b" HTTP/1.1\r\n" + token + CHUNKED)
+            await reader.readuntil(sign)
+            writer.write(b"ZZZ\r\n")
+            await rest(reader)
+        upgrade = b"Connection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+        reader, _ = await sockets.send(process, b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + upgrade)
+        assert (await rest(reader)).startswith(b"HTTP/1.1 200 ")
+
+    def refused() -> list[str]:
+        return [line for line in process.log.splitlines() if '"status": 400' in line]
+
+    await until_true(lambda: len(refused()) >= 3)
+    assert len(refused()) == 3
+    assert "Traceback" not in process.log
+    assert "websocket" not in process.log.lower()
+
+
+async def test_a_burst_of_connections_does_not_use_up_file_descriptors(start: Start) -> None:
+    process, http = await start(STINT_CONNECTIONS="100")
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (220, 220))
+    async with Sockets() as sockets:
+        await asyncio.gather(*(sockets.send(process) for _ in range(600)))
+        assert (await http.get("/healthz")).status_code == 200
+    assert "Too many open files" not in process.log
+    assert "Traceback" not in process.log

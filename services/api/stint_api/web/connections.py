@@ -108,10 +108,11 @@ class _LimitedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Uvicorn's answer to what is no HTTP."""
-        if self.conn.our_state is h11.IDLE:
-            self._log_refusal(HTTPStatus.BAD_REQUEST)
-        super().send_400_response(msg)
+        """Refuse what is not HTTP. If an answer has begun, nothing can be said behind it."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self._refuse(RefusalError(HTTPStatus.BAD_REQUEST, msg))
+        else:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         """A part of an answer waits for its client."""
@@ -135,11 +136,15 @@ class _LimitedProtocol(H11Protocol):
 
     async def _start_tls(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
         """Agree on TLS. A listener with TLS calls its protocol only after the handshake: until then nobody counts."""
-        timeout = self.limits.request_timeout
         encrypted: asyncio.Transport | None = None  # which it also is if the client leaves during the handshake
         try:
             encrypted = await self.loop.start_tls(
-                plain, self, context, server_side=True, ssl_handshake_timeout=timeout, ssl_shutdown_timeout=timeout
+                plain,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=self.limits.request_timeout,
+                ssl_shutdown_timeout=self.limits.send_timeout,  # the end of an answer may be unread until then
             )
         except OSError as error:
             log.debug("no TLS connection", error=type(error).__name__)
@@ -181,7 +186,7 @@ class _LimitedProtocol(H11Protocol):
         if self._head_began() and not self.transport.is_closing():
             self._refuse(RefusalError(HTTPStatus.REQUEST_TIMEOUT, "The request's head did not come in time."))
         else:
-            self.transport.close()
+            self.transport.abort()
 
     def _wait_for_body(self) -> None:
         self._timed, self._received, self._ours = h11.SEND_BODY, 0, self._keeps_it_waiting()
@@ -202,8 +207,6 @@ class _LimitedProtocol(H11Protocol):
         elif late or slow:
             fault = "did not come in time" if late else "comes too slowly"
             self._refuse(RefusalError(HTTPStatus.REQUEST_TIMEOUT, f"The request's body {fault}."))
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
         else:
             self._wait_for_body()
 
@@ -235,6 +238,8 @@ class _LimitedProtocol(H11Protocol):
             self._log_refusal(refusal.code)
         else:
             self.scope["state"][REFUSED] = refusal.code
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         answer = error_answer(refusal)
         headers = [*self.server_state.default_headers, *answer.raw_headers, CLOSE_HEADER]
         head = h11.Response(status_code=refusal.code, headers=headers, reason=STATUS_PHRASES[refusal.code])

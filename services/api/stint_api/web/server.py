@@ -19,6 +19,10 @@ from stint_api.web.connections import limited
 
 log = structlog.get_logger()
 
+BACKLOG: Final = 1024
+"""Connections that the kernel keeps for us until they are accepted."""
+ACCEPTED_AT_A_TIME: Final = 32
+"""Connections that are accepted before those beyond `STINT_CONNECTIONS` are closed; each takes a file descriptor."""
 GRACE: Final = 10
 """Seconds that requests have to finish in once the server is about to end."""
 
@@ -32,7 +36,7 @@ def listen(settings: ApiSettings) -> socket.socket:
     host = settings.listen_host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, settings.port), family=family, backlog=1024)
+        listener = socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "not a port"
         raise ConfigError(f"STINT_HOST, STINT_PORT: cannot listen on {host} port {settings.port}: {reason}.") from None
@@ -72,6 +76,14 @@ def write_port(path: Path, listener: socket.socket) -> None:
         raise ConfigError(f"STINT_PORT_REPORT: {path} cannot be written: {error.strerror}.") from None
 
 
+class _Server(Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. For asyncio the kernel's backlog is also how many connections it accepts at a time."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)
+
+
 async def serve(
     app: FastAPI, listener: socket.socket, settings: ApiSettings, closing: asyncio.Event, *, ending: asyncio.Event
 ) -> None:
@@ -84,12 +96,15 @@ async def serve(
         http=limited(settings, tls_context(settings)),
         h11_max_incomplete_event_size=64 * 1024,  # a request's line and headers,
         log_config=None,
+        log_level="error",  # its warnings repeat what clients send
         access_log=False,
         server_header=False,
         lifespan="on",
+        ws="none",
+        backlog=ACCEPTED_AT_A_TIME,
         timeout_graceful_shutdown=GRACE,
     )
-    server = Server(config)
+    server = _Server(config)
 
     def stop() -> None:
         server.force_exit = closing.is_set()
