@@ -1,5 +1,5 @@
-# The services of Stint, a target for each: `docker build --target runner .`. The targets `nats`, `openbao` and `setup` are
-# the other parts of compose.yaml.
+# A target for each service: `docker build --target runner .`. The targets `nats`, `openbao` and `setup` are the
+# other parts of compose.yaml.
 #
 # The build may be given two secrets, which stay out of every layer: `pip`, a pip.conf, and `ca`, a bundle of
 # certificates. No `syntax` line: the engine's own front end is enough.
@@ -10,7 +10,7 @@ ARG PYTHON_IMAGE=python:3.13-slim
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_CONFIG_FILE=/run/secrets/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-# pip stands in a venv of its own, so that the one which is copied has none.
+# pip is in a venv of its own, so that the venv that is copied has none.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/stint && printf '%s\n' \
       '#!/bin/sh' \
       '[ ! -s /run/secrets/ca ] || export PIP_CERT=/run/secrets/ca' \
@@ -29,8 +29,8 @@ RUN /opt/build/bin/python3 -m hatchling build --target wheel --directory /wheel
 FROM build AS client-venv
 RUN --mount=from=wheel,source=/wheel,target=/wheel pip --python /opt/stint install --no-deps /wheel/*.whl
 
-# What all services need is projector.txt. nkeys alone has no wheel: it is built, from an archive of the hash that is
-# written down.
+# What all services need is projector.txt. Only nkeys has no wheel: it is built from an archive whose hash is
+# checked.
 FROM build AS service-build
 COPY requirements/projector.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
