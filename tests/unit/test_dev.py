@@ -17,6 +17,7 @@ from stint.cli.dev.stack import Stack, runner_stop
 from stint.core.errors import ConfigError
 from stint_runner.__main__ import CLEAN_UP
 from tests.e2e.stack import gone
+from tests.support.waiting import until_true
 
 Process = asyncio.subprocess.Process
 
@@ -176,6 +177,8 @@ async def test_a_child_that_outlives_a_killed_parent_keeps_the_data_directory(tm
     try:
         assert await _refusal(folder) == refusal
         os.kill(sleeper, signal.SIGSTOP)
+        status = Path(f"/proc/{sleeper}/status")
+        await until_true(lambda: "\nState:\tT" in status.read_text())  # else it may see its SIGTERM first
         parent.kill()
         await parent.wait()
         assert await _refusal(folder) == refusal
