@@ -14,8 +14,6 @@ from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, PieceQueue, 
 from stint_runner.output.redact import Needles, Redactor, spellings
 from stint_runner.retry import retry
 
-OUTPUT_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes of a job's output that are kept by default."""
 BEHIND: Final = 1.0
 """Seconds for which an attached container may be blocked because its output cannot be stored."""
 
@@ -41,7 +39,7 @@ class OutputPump:
             may have rotated, or the engine was interrupted.
     """
 
-    def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = OUTPUT_LIMIT) -> None:
+    def __init__(self, log: OutputLog, token: str, job_id: str, *, limit: int = 0) -> None:
         self.chunks = 0
         self.size = 0
         self.digest = ""
