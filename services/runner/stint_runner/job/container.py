@@ -1,7 +1,7 @@
 """A job's container, from its start to its exit, while its output is copied into the log."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -13,7 +13,7 @@ from stint.core.errors import EngineError, EngineUnavailableError, JobFailedErro
 from stint.core.subjects import LABEL_JOB, LABEL_MASKED, LABEL_TIMEOUT
 from stint.core.view import parse_time
 from stint.process.waiting import InterruptedByEventError, interrupted_by
-from stint_runner.engine.port import ContainerInfo, Exit
+from stint_runner.engine.port import ContainerInfo, Exit, OutputPiece
 from stint_runner.engine.removal import remove_containers
 from stint_runner.inputs.secretfile import Seal, read_values
 from stint_runner.job.prepare import Prepared
@@ -83,12 +83,14 @@ class JobContainer:
         if prepared.payload.mask_secrets:
             self.output.mask(prepared.secrets.values())
         attached = await self._engine.attach(self._container_id, tty=prepared.payload.tty)
+        started = asyncio.Event()
         # Reading begins before the start: otherwise a connection that broke before it would be taken, once the
         # container has exited, for the end of its output.
-        copying = Copying(self._engine, self.output, self._container_id, attached)
+        copying = Copying(self._engine, self.output, self._container_id, _held_until(started, attached))
         async with aclosing(attached), aclosing(copying):
             check()
             await self._start(copying)
+            started.set()
             return await self._until_exit(killed, self.timeout, copying)
 
     async def resume(
@@ -197,3 +199,13 @@ class JobContainer:
             log.warning("output not shown", job=self._job_id, error=error.sentence)
             return False
         return True
+
+
+async def _held_until(
+    started: asyncio.Event, pieces: AsyncGenerator[OutputPiece, None]
+) -> AsyncGenerator[OutputPiece, None]:
+    """Output is stored only once the engine has answered the start; a connection that breaks is noticed at once."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            await started.wait()
+            yield piece
