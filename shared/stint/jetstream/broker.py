@@ -93,7 +93,7 @@ class Broker(Connection):
     async def _unless_lost(self, answer: Awaitable[T]) -> T:
         """The answer, unless the connection of the request is lost first."""
         try:
-            return await unless(self.lost, answer)
+            return await unless(self.lost, _cancellable(answer))
         except InterruptedByEventError:
             raise NoAnswerError from None
 
