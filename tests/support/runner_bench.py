@@ -223,7 +223,7 @@ class Bench:
         self.runners[name] = runner
         dispatcher = self.dispatchers[name] = Dispatcher(runner)
         adoption = Adoption(runner, dispatcher)
-        await adoption.run()
+        await adoption.run(asyncio.Event())
         worker = Worker(queues, dispatcher, capacity=capacity)
         working = asyncio.create_task(worker.run(adoption.adopted))
         try:

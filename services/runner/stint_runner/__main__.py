@@ -1,7 +1,6 @@
 """Runs a runner: `python -m stint_runner` or `stint runner`."""
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -154,8 +153,7 @@ async def _work(
     worker = Worker(queues, dispatcher, capacity=settings.capacity)
     background = _background(runner, broker, worker, Leftovers(runner, dispatcher))
     adoption = Adoption(runner, dispatcher)
-    with contextlib.suppress(InterruptedByEventError):  # then the drain below has the jobs that are adopted by now
-        await unless(stopping, adoption.run())
+    await adoption.run(stopping)  # if it is stopped, the drain below has the jobs that are adopted by then
     log.info("runner ready", runner=runner.id, capacity=settings.capacity)
     readiness.parts = (worker.missing, guard.missing, background.missing)
     working = asyncio.create_task(worker.run(adoption.adopted), name="worker")

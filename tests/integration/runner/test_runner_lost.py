@@ -17,9 +17,11 @@ from stint.core.subjects import LABEL_JOB, LABEL_RUNNER
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
+from stint_runner.dispatch.adopt import Adoption
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.linux import boot_time
+from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
 from tests.support.events import AT, TOKEN, event_id
 from tests.support.runner_bench import Bench
@@ -127,6 +129,40 @@ async def test_a_runner_that_is_stopped_while_it_adopts_drains_what_it_has_adopt
     job = await bench.loaded(job_id)
     assert job.state is State.SUCCESS
     await _check_output(bench, job)
+
+
+async def test_a_runner_that_is_stopped_while_it_adopts_goes_on_to_adopt_what_no_other_process_can(
+    bench: Bench, adopter: RunnerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that is adopted keeps the runner's name, and the other's lease would run out."""
+    jobs = [await bench.running(COUNT, queue=name) for name in ("first", "second")]
+    await adopter.kill()
+    adopted, stopped = asyncio.Event(), asyncio.Event()
+    decide, run = Adoption._decide, Adoption.run  # noqa: SLF001 - made slow for one job
+
+    async def slow_for_the_second(self: Adoption, job_id: str, found: StoredDeadline) -> None:
+        if job_id == jobs[1]:
+            await stopped.wait()
+        await decide(self, job_id, found)
+        adopted.set()
+
+    async def told(self: Adoption, stopping: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run(self, stopping))
+            await stopping.wait()
+            stopped.set()
+
+    monkeypatch.setattr(Adoption, "_decide", slow_for_the_second)
+    monkeypatch.setattr(Adoption, "run", told)
+    serving = asyncio.create_task(serve(load(RunnerSettings, adopter.environment), lambda *_: DockerEngine()))
+    async with asyncio.timeout(60):
+        await adopted.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+    for job_id in jobs:
+        job = await bench.loaded(job_id)
+        assert job.state is State.SUCCESS
+        await _check_output(bench, job)
 
 
 async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,8 @@ from stint.core.subjects import (
     EventAddress,
 )
 from stint.ports import Delivery
+from stint.process.background import cancel
+from stint.process.waiting import InterruptedByEventError, interrupted_by
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.removal import cleared
@@ -70,17 +72,29 @@ class Adoption:
         self._runner = runner
         self._dispatcher = dispatcher
 
-    async def run(self) -> None:
+    async def run(self, stopping: asyncio.Event) -> None:
         """Adopt the jobs whose leases can be renewed, and clean up after the others.
 
         Jobs with a deadline on disk come first, concurrently and without the engine, because their leases are running.
+        A stop ends this at once, for the runner's next process to do, unless a job is adopted already. That job keeps
+        this process and with it the runner's name, so the others are looked at for as long as a lease lasts.
         """
         deadlines = {found.deadline.job_id: found for found in self._runner.deadlines.all()}
-        await asyncio.gather(*(self._adopt_or_clear(job_id, found) for job_id, found in deadlines.items()))
-        others = await self._containers()
-        await asyncio.gather(
-            *(self._adopt_or_clear(job_id, others[job_id]) for job_id in others.keys() - deadlines.keys())
-        )
+        looking = self._look_at(deadlines)
+        try:
+            async with interrupted_by(stopping):
+                await _done(looking)
+                others = await self._containers()
+                looking += self._look_at({job_id: others[job_id] for job_id in others.keys() - deadlines.keys()})
+                await _done(looking)
+        except InterruptedByEventError:
+            if self.adopted:
+                await _done(looking, within=self._runner.settings.lease)
+        finally:
+            await cancel(*looking)
+
+    def _look_at(self, jobs: Mapping[str, StoredDeadline | ContainerInfo]) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self._adopt_or_clear(job_id, found)) for job_id, found in jobs.items()]
 
     async def _containers(self) -> Mapping[str, ContainerInfo]:
         """This runner's containers, by job."""
@@ -154,3 +168,9 @@ class Adoption:
     async def _clear(self, job: Job) -> None:
         if await cleared(self._runner.engine, job.job_id):
             self._runner.deadlines.drop(job.job_id)
+
+
+async def _done(tasks: Sequence[asyncio.Task[None]], within: float | None = None) -> None:
+    """Wait for all of them; they continue if this is cancelled, or if the seconds are over."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=within)
