@@ -3,9 +3,9 @@
 import asyncio
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiodocker
 import httpx
@@ -35,26 +35,22 @@ from stint.core.subjects import (
 from stint.core.view import parse_time, view
 from stint.jetstream import Broker
 from stint.jetstream.protocol import sequence_of, subject_of
+from stint.jetstream.stream import Stream
 from tests.chaos.evidence import Pause, Sight
 from tests.chaos.plan import ROOT
 from tests.chaos.world import World
 from tests.support.vault_bench import ROLE
 
+T = TypeVar("T")
+
 LOOK: Final = 0.5
-_BATCH: Final = 200
-_BATCH_BYTES: Final = 4 * 2**20
+"""Seconds between two looks."""
 
 
-async def _all(broker: Broker, stream: str, subject: str) -> AsyncIterator[Msg]:
-    sequence = 0
-    while True:
-        request = {"seq": sequence + 1, "next_by_subj": subject, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
-        messages = await broker.direct_get(stream, request)
-        if not messages:
-            return
-        for message in messages:
+async def _all(broker: Broker, stream: str, pattern: str) -> AsyncIterator[Msg]:
+    async for page in Stream(broker, stream).pages(pattern):
+        for message in page:
             yield message
-        sequence = sequence_of(messages[-1])
 
 
 async def views(broker: Broker) -> dict[str, bytes]:
@@ -72,9 +68,13 @@ async def views(broker: Broker) -> dict[str, bytes]:
 async def settled_views(world: World, jobs: Mapping[str, Job]) -> dict[str, bytes]:
     """The view's values once they are what the facts say, or after the plan's `settle`."""
     wanted = {job_id: encode(view(job)) for job_id, job in jobs.items() if job.state is not State.DELETED}
+    return await _settled(world, lambda: views(world.broker), lambda found: found == wanted)
+
+
+async def _settled(world: World, look: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
     loop = asyncio.get_running_loop()
     until = loop.time() + world.plan.settle
-    while (found := await views(world.broker)) != wanted and loop.time() < until:  # noqa: ASYNC110
+    while not good(found := await look()) and loop.time() < until:  # noqa: ASYNC110 - no event tells of all this
         await asyncio.sleep(LOOK)
     return found
 
@@ -117,13 +117,7 @@ async def rebuild(world: World) -> None:
 
 async def settled(world: World, excused: int) -> list[tuple[str, str]]:
     """What is left behind once nothing changes any more, or after the plan's `settle`."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + world.plan.settle
-    left = await _left(world, excused)
-    while left and loop.time() < until:
-        await asyncio.sleep(LOOK)
-        left = await _left(world, excused)
-    return left
+    return await _settled(world, lambda: _left(world, excused), lambda left: not left)
 
 
 async def _left(world: World, excused: int) -> list[tuple[str, str]]:
@@ -146,8 +140,7 @@ async def _containers(world: World) -> list[str]:
 
 
 async def _subjects(broker: Broker, stream: str) -> list[str]:
-    info = await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
-    return sorted(info["state"].get("subjects") or {})
+    return sorted([subject async for subject in Stream(broker, stream).subjects(">")])
 
 
 async def _consumers(broker: Broker) -> list[str]:

@@ -11,13 +11,13 @@ from stint.core.subjects import EVENTS, event_filter
 from stint.core.view import ended_time
 from stint.jetstream import Broker
 from stint.jetstream.protocol import records, sequence_of
+from stint.jetstream.stream import Stream
 from tests.chaos.load import Load
 
 LOOK: Final = 1.0
 """Seconds between two looks."""
 OPERATOR: Final = 10
 """Looks after which an operator releases a held job."""
-BATCH: Final = 256
 
 
 class Follower:
@@ -37,16 +37,12 @@ class Follower:
         Raises:
             StintError: NATS is away, or does not lead.
         """
-        while True:
-            request = {"seq": self._sequence + 1, "next_by_subj": event_filter(), "batch": BATCH}
-            messages = await self._broker.direct_get(EVENTS, request)
-            if not messages:
-                return
-            for record in records(messages):
+        async for page in Stream(self._broker, EVENTS).pages(event_filter(), after=self._sequence):
+            for record in records(page):
                 if record.sequence > self._sequence:  # two may be reading
                     self._see(record)
                     self._sequence = record.sequence
-            self._sequence = max(self._sequence, sequence_of(messages[-1]))
+            self._sequence = max(self._sequence, sequence_of(page[-1]))
 
     def _see(self, record: Record) -> None:
         self.records.append(record)

@@ -81,22 +81,6 @@ async def test_nats_away_and_back(stack: Stack) -> None:
     assert (await stack.end(await stack.submit("true")))["status"] == "success"
 
 
-async def test_vault_away_and_back(stack: Stack) -> None:
-    """What waits in its queue goes on waiting: it has spent nothing yet."""
-    running = await stack.submit("echo up; sleep 10")
-    waiting = await stack.submit("true", wrap_secret_id=await stack.wrapped())
-    await stack.writes(running)
-    os.kill(stack.pid("openbao-1"), signal.SIGSTOP)
-    try:
-        async with stack.http() as http:
-            answer = await http.get(f"/v1/api/job/{waiting}", headers={"X-Auth-Token": "new"})
-        assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-        assert "Vault" in answer.json()["error"]
-    finally:
-        os.kill(stack.pid("openbao-1"), signal.SIGCONT)
-    assert (await stack.end(waiting))["status"] == "success"
-
-
 async def test_a_killed_service_is_started_again(stack: Stack) -> None:
     for name in ("api-1", "projector-1"):
         os.kill(stack.pid(name), signal.SIGKILL)
