@@ -96,7 +96,7 @@ async def test_a_job_ends_by_itself_while_its_runner_is_stopped(stack: Compose) 
 
 
 async def test_three_runners(stack: Compose) -> None:
-    assert (await stack.up("--scale", "runner=3")).code == 0
+    assert (await stack.compose("up", "--wait", "--scale", "runner=3")).code == 0
     names = {container["Config"]["Hostname"] for container in await stack.containers("runner")}
     assert len(names) == 3
     async with asyncio.timeout(30), connected(stack.nats_url) as broker:
@@ -169,7 +169,7 @@ async def test_up_fails_and_the_log_says_why(tmp_path: Path) -> None:
     settings.write_text("STINT_RETENTION=soon\n")
     stack = Compose()
     try:
-        result = await stack.up(STINT_SETTINGS=str(settings))
+        result = await stack.compose("up", "--build", "--wait", STINT_SETTINGS=str(settings))
         assert result.code
         assert f"container {stack.project}-" in result.err.splitlines()[-1]
         assert "stint: STINT_RETENTION: " in (await stack.compose("logs", "api")).out
