@@ -385,6 +385,8 @@ async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> No
         assert b"HTTP/1.1 408 " in await rest(slow)
         _, left = await sockets.send(process, head(http, 1000), b"{")
         left.close()
+        async with http.stream("GET", f"{JOB}/{await submitted(http)}/events") as answer:
+            await anext(answer.aiter_raw())
 
         def shown() -> list[tuple[str, str, int]]:
             lines = [json.loads(line) for line in process.log.splitlines() if line.startswith("{")]
@@ -396,6 +398,7 @@ async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> No
         await until_true(lambda: len(shown()) >= 3)
         assert shown() == [("", "", 408), ("POST", JOB, 408), ("POST", JOB, 499)]
         assert '"status": 503' in process.log
+        await until_true(lambda: '"complete": false' in process.log)
 
 
 CHUNKED = b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n"

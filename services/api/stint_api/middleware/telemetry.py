@@ -1,7 +1,7 @@
 """Every answer is measured once, for Prometheus and for the access log. No line holds anything that a client wrote."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -93,13 +93,14 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin, code = time.perf_counter(), 0
+        begin, code, whole = time.perf_counter(), 0, False
 
         async def watch(message: Message) -> None:
-            nonlocal code
+            nonlocal code, whole
             if message["type"] == "http.response.start":
                 code = message["status"]
             await send(message)
+            whole = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
             await self._app(scope, receive, watch)
@@ -107,10 +108,11 @@ class Telemetry:
             code = code or HTTPStatus.INTERNAL_SERVER_ERROR
             raise
         finally:
-            code = scope.get("state", {}).get(REFUSED) or code or CLIENT_LEFT
-            self._tell(scope, int(code), time.perf_counter() - begin)
+            refused = scope.get("state", {}).get(REFUSED)
+            cut_off = {"complete": False} if code and not whole and not refused else {}
+            self._tell(scope, int(refused or code or CLIENT_LEFT), time.perf_counter() - begin, cut_off)
 
-    def _tell(self, scope: Scope, code: int, seconds: float) -> None:
+    def _tell(self, scope: Scope, code: int, seconds: float, cut_off: Mapping[str, bool]) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"
         path = next((str(route.path_format) for route in routes_at(scope["app"].routes, scope["path"])), UNKNOWN_PATH)
         self._metrics.durations.labels(SERVICE, str(code), method, path).observe(seconds)
@@ -118,7 +120,7 @@ class Telemetry:
             return
         caller = scope.get("state", {}).get("caller")
         who = {"who": caller.name, "entity": caller.entity, "accessor": caller.accessor} if caller else {"who": ""}
-        log.info("request", method=method, route=path, status=code, ms=round(seconds * 1000, 1), **who)
+        log.info("request", method=method, route=path, status=code, ms=round(seconds * 1000, 1), **who, **cut_off)
 
 
 def routes_at(routes: Sequence[BaseRoute], path: str) -> Iterator[RouteContext]:

@@ -4,8 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Final
 
 from stint_api.errors import RETRY_AFTER, RefusalError
+
+SMALL: Final = 16 * 1024
+"""Bytes of a request for which there is always room, so that large ones shut nobody out: 8 MiB with 512 connections."""
 
 
 class RequestBytes:
@@ -40,6 +44,8 @@ class Share:
 
     def check(self, size: int) -> None:
         """Raise RefusalError if there is no room for that many bytes more. A client that only announces holds none."""
+        if self.size + size <= SMALL:
+            return
         if self._whole.held[self._caller] + size > self._whole.limit_of_one:
             whose = "this caller's requests"
         elif self._whole.held.total() + size > self._whole.limit:

@@ -1,7 +1,11 @@
 import socket
 
+import pytest
+
 from stint.process.environment import load
 from stint.process.settings import ApiSettings
+from stint_api.errors import RefusalError
+from stint_api.web.bounds import SMALL, RequestBytes
 from stint_api.web.server import listen
 
 
@@ -12,3 +16,14 @@ def test_answers_do_not_wait_for_the_acknowledgement_of_their_first_part() -> No
         connection, _ = listener.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_large_requests_leave_room_for_small_ones() -> None:
+    held = RequestBytes(10 * SMALL, largest=10 * SMALL)
+    with held.share("large") as large, held.share("small") as small:
+        large.take(10 * SMALL)
+        small.take(SMALL)
+        with pytest.raises(RefusalError, match="as many bytes of requests"):
+            small.take(1)
+    with held.share("large") as large:
+        large.take(10 * SMALL)
