@@ -148,10 +148,10 @@ class OutputLog(Protocol):
         """
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
-        """The last chunk, None if there is none."""
+        """The last message, None if there is none. Its number is 0 if it is no chunk: anybody may write there."""
 
     def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
-        """The chunks with a sequence above `after`, in order, up to the current last one."""
+        """The messages with a sequence above `after`, in order, up to the current last one; see `last`."""
 
     def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
         """An event that is set whenever there may be a new chunk. Read after entering, so that none is missed."""

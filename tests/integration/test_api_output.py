@@ -11,8 +11,9 @@ import httpx
 import msgspec
 import pytest
 
+from stint.core.chain import Chain, Chunk
 from stint.core.codec import encode
-from stint.core.subjects import queue_token
+from stint.core.subjects import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM, log_subject, queue_token
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from stint.jetstream.stream import BATCH, BATCH_BYTES
@@ -89,6 +90,23 @@ class Writer:
     async def end(self) -> None:
         ended = msgspec.structs.replace(events.ended(), output_complete=True)
         await self.facts(self._output.counted(ended))
+
+    async def stranger_writes(self, data: bytes, **headers: str) -> None:
+        """A message of somebody else among the output, a chunk or not."""
+        await self._bench.broker.publish(log_subject(TOKEN, self.job_id), data, headers)
+
+    async def stranger_replaces(self, data: bytes, number: int) -> None:
+        """All of the output, by one chunk of the same size."""
+        await JetStreamOutput(self._bench.broker).purge(TOKEN, self.job_id)
+        offset = self._output.chain.size - len(data)
+        chunk = Chunk(number=number, offset=offset, stream="stdout", digest=Chain().add(data).digest, data=data)
+        await JetStreamOutput(self._bench.broker).append(TOKEN, self.job_id, chunk, after=0)
+
+    async def listed(self) -> None:
+        """Put it on the list, as a projector does."""
+        job = await self._bench.log.load(self.job_id)
+        assert job is not None
+        assert await JetStreamViews(self._bench.broker).put(self.job_id, encode(view(job)), revision=0, ttl=None)
 
     async def get(self, **params: str) -> dict[str, Any]:
         answer = await self._bench.http.get(self.path, params=params)
@@ -220,9 +238,7 @@ async def test_large_output_is_whole_and_takes_little_memory(fresh: Bench, large
 async def test_a_page_of_large_jobs_takes_little_memory(fresh: Bench, large: Writer) -> None:
     small = await fresh.job(("stdout", b"<small>"))
     for writer in (large, small):
-        job = await fresh.log.load(writer.job_id)
-        assert job is not None
-        assert await JetStreamViews(fresh.broker).put(writer.job_id, encode(view(job)), revision=0, ttl=None)
+        await writer.listed()
     await until(lambda: fresh.http.get(JOBS), lambda answer: answer.json()["total"] == 2)
     before = fresh.memory().now
     page = (await fresh.http.get(JOBS, params={"output": "true"})).json()
@@ -230,6 +246,50 @@ async def test_a_page_of_large_jobs_takes_little_memory(fresh: Bench, large: Wri
     assert [(job["_id"], job["output_bytes"]) for job in page["data"]] == [(small.job_id, 7), (large.job_id, LARGE)]
     assert (page["data"][0]["output"], len(page["data"][1]["output"])) == ("<small>", LARGE)
     assert all(job["output_complete"] for job in page["data"])
+
+
+@pytest.mark.parametrize(("data", "number"), [(b"pwned\n", 1), (b"evil!\n", 3)])
+async def test_what_a_stranger_put_in_the_place_of_output_is_not_complete(
+    bench: Bench, data: bytes, number: int
+) -> None:
+    writer = await bench.job(("stdout", b"he"), ("stdout", b"ll"), ("stdout", b"o\n"))
+    await writer.end()
+    await writer.stranger_replaces(data, number)
+    await writer.listed()
+    found = await writer.get()
+    assert (found["output"].encode(), found["output_bytes"], found["output_complete"]) == (data, 6, False)
+    assert (await writer.get(output="false"))["output_complete"] is False
+    page = await until(
+        lambda: bench.http.get(JOBS, params={"output": "true"}),
+        lambda answer: any(job["_id"] == writer.job_id for job in answer.json()["data"]),
+    )
+    listed = next(job for job in page.json()["data"] if job["_id"] == writer.job_id)
+    assert listed == found
+
+
+async def test_a_strangers_message_hides_nothing(bench: Bench) -> None:
+    writer = await bench.job(("stdout", b"hello\n"))
+    await writer.end()
+    await writer.stranger_writes(b"no chunk")
+    found = await writer.get()
+    assert (found["output"], found["output_complete"]) == ("hello\n", True)
+    assert await writer.raw() == b"hello\n"
+
+
+async def test_a_damaged_job_does_not_take_its_page_with_it(bench: Bench) -> None:
+    writer = await bench.job(("stdout", b"hello\n"))
+    await writer.end()
+    forged = {CHUNK_NUMBER: "2", CHUNK_OFFSET: "6", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}
+    await writer.stranger_writes(b"more\n", **forged)
+    await writer.listed()
+    assert (await bench.http.get(writer.path)).status_code == 500
+    page = await until(
+        lambda: bench.http.get(JOBS, params={"output": "true"}),
+        lambda answer: answer.is_error or any(job["_id"] == writer.job_id for job in answer.json()["data"]),
+    )
+    listed = next(job for job in page.json()["data"] if job["_id"] == writer.job_id)
+    assert (listed["output"], listed["output_complete"]) == ("hello\n", False)
+    assert "chunk 2 does not continue the chain" in listed["error"]
 
 
 async def keep(pieces: AsyncIterator[bytes], kept: list[bytes], *, pause: float = 0) -> None:

@@ -7,10 +7,23 @@ from datetime import timedelta
 import pytest
 from nats.aio.msg import Msg
 
+from stint.core.chain import Chunk
 from stint.core.errors import TooLargeError
 from stint.core.events import Record, Submitted
 from stint.core.job import State
-from stint.core.subjects import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, EventAddress, kv_stream, log_subject
+from stint.core.subjects import (
+    CHUNK_DIGEST,
+    CHUNK_NUMBER,
+    CHUNK_OFFSET,
+    CHUNK_STREAM,
+    EVENTS,
+    JOBS_BUCKET,
+    PAYLOADS,
+    WORK,
+    EventAddress,
+    kv_stream,
+    log_subject,
+)
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
@@ -185,9 +198,21 @@ async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) ->
     assert job.fact(Submitted) == fact
 
 
-@pytest.mark.parametrize("headers", [{}, {"Stint-Chunk": "x"}])
-async def test_what_a_stranger_writes_among_the_output_is_passed_over(broker: Broker, headers: dict[str, str]) -> None:
+_HEADERS = {CHUNK_NUMBER: "1", CHUNK_OFFSET: "0", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {CHUNK_NUMBER: "1"},
+        *(_HEADERS | {CHUNK_NUMBER: number} for number in ("x", "0", "-1", "9" * 20, "9" * 5000)),
+        *(_HEADERS | {CHUNK_OFFSET: offset} for offset in ("-1", "9" * 4000)),
+    ],
+)
+async def test_what_a_stranger_writes_among_the_output_is_no_chunk(broker: Broker, headers: dict[str, str]) -> None:
     output = JetStreamOutput(broker)
     await broker.publish(log_subject(TOKEN, JOB), b"not a chunk", headers)
-    assert [chunk async for chunk in output.read(TOKEN, JOB)] == []
-    assert await output.last(TOKEN, JOB) is None
+    none = Chunk(number=0, offset=0, stream="", digest="", data=b"", sequence=1)
+    assert [chunk async for chunk in output.read(TOKEN, JOB)] == [none]
+    assert await output.last(TOKEN, JOB) == none

@@ -39,11 +39,12 @@ class Store(MemoryOutput):
         super().__init__()
         self.reads = 0
         self.lags: list[int] = []
-        self.away_after = self.purged_after = 0
+        self.away_after = self.purged_after = -1
 
     async def write(self, *pieces: Piece) -> None:
-        last = await self.last(events.TOKEN, ID)
-        chain, sequence = (Chain.through(last), last.sequence) if last else (Chain(), 0)
+        chain, sequence = Chain(), 0
+        async for chunk in super().read(events.TOKEN, ID):
+            chain, sequence = Chain.through(chunk) if chunk.number else chain, chunk.sequence
         for stream, data in pieces:
             offset, chain = chain.size, chain.add(data)
             chunk = Chunk(number=chain.chunks, offset=offset, stream=stream, digest=chain.digest, data=data)
@@ -70,8 +71,14 @@ class Store(MemoryOutput):
         chunks = self._chunks[events.TOKEN, ID]
         chunks[place] = msgspec.structs.replace(chunks[place], **changes)
 
-    async def snapshot(self) -> Snapshot:
-        return await Snapshot.take(self, events.TOKEN, ID)
+    async def stranger_writes(self, number: int = 0, data: bytes = b"") -> None:
+        """Without a number it is no chunk."""
+        last = await self.last(events.TOKEN, ID)
+        chunk = Chunk(number=number, offset=0, stream="stdout", digest="0" * 64, data=data)
+        await self.append(events.TOKEN, ID, chunk, after=last.sequence if last else 0)
+
+    async def snapshot(self, recorded: Chain | None = None, *, lenient: bool = False) -> Snapshot:
+        return await Snapshot.take(self, events.TOKEN, ID, recorded=recorded, lenient=lenient)
 
 
 async def stored(*pieces: Piece) -> Store:
@@ -159,7 +166,7 @@ async def test_what_is_missing_in_the_log_is_not_complete(job: JobView, size: in
     store = await stored(("stdout", b"abc"), ("stderr", b"de"))
     found = await body(job, await store.snapshot())
     assert (found["output_bytes"], found["output_complete"]) == (size, complete)
-    announced = documents.as_stored(job, (await store.snapshot()).size)
+    announced = documents.as_stored(job, (await store.snapshot()).size, whole=True)
     assert (announced.output_bytes, announced.output_complete) == (size, complete)
 
 
@@ -259,6 +266,47 @@ async def test_the_rest_of_output_that_lost_a_chunk_is_shown_as_not_complete() -
     store.lose_first()
     found = await body(ended_job(output_bytes=3), await store.snapshot())
     assert (found["output"], found["output_complete"]) == ("bc", False)
+
+
+async def test_output_of_the_same_size_that_is_not_the_runners_is_not_complete() -> None:
+    recorded = Chain().add(b"hello\n")
+    for data, complete in [(b"hello\n", True), (b"pwned\n", False)]:
+        store = await stored(("stdout", data))
+        job = ended_job(output_bytes=6)
+        assert (await store.snapshot(recorded)).whole is complete, "as its last chunk says"
+        found = await body(job, await store.snapshot(recorded))
+        assert (found["output"].encode(), found["output_complete"]) == (data, complete)
+
+
+@pytest.mark.parametrize("job", [running_job(), ended_job(output_bytes=7)])
+async def test_output_behind_missing_chunks_is_not_complete(job: JobView) -> None:
+    store = await stored(("stdout", b"a"))
+    await store.stranger_writes(3, b"FORGED")
+    found = await body(job, await store.snapshot())
+    assert (found["output"], found["output_complete"]) == ("aFORGED", False)
+
+
+async def test_what_is_no_chunk_is_skipped() -> None:
+    store = await stored(("stdout", b"a"))
+    await store.stranger_writes()
+    await store.write(("stdout", b"b"))
+    await store.stranger_writes()
+    found = await body(ended_job(output_bytes=2), await store.snapshot(Chain().add(b"a").add(b"b")))
+    assert (found["output"], found["output_complete"]) == ("ab", True)
+
+
+async def test_a_damaged_job_on_a_page_says_so_and_the_others_are_shown() -> None:
+    good, bad = await stored(("stdout", b"good")), await stored(("stdout", b"a"), ("stdout", b"b"))
+    bad.damage(1, data=b"B")
+    job = ended_job(output_bytes=2, error="It timed out.")
+    stores = iter([bad, good])
+    page = documents.several(
+        [job, running_job()], lambda _: next(stores).snapshot(lenient=True), {"total": 2}, stdout_only=False
+    )
+    first, second = json.loads(b"".join([piece async for piece in page]))["data"]
+    assert (first["output"], first["stdout"], first["output_complete"]) == ("a", "a", False)
+    assert first["error"].startswith("It timed out. The stored output is damaged: chunk 2 ")
+    assert (second["output"], second["output_complete"], second["error"]) == ("good", True, "")
 
 
 async def test_a_large_answer_gets_its_place_back_at_its_end() -> None:

@@ -284,6 +284,20 @@ async def test_output_that_was_cut_off_stays_cut_off() -> None:
     assert (pump.truncated, pump.gap, await _stored(log)) == (True, False, before)
 
 
+async def test_what_is_no_chunk_is_passed_over() -> None:
+    log = MemoryOutput()
+    pump = OutputPump(log, TOKEN, JOB)
+    await pump.copy(_stdout(b"one\n"))
+    await log.append(TOKEN, JOB, Chunk(number=0, offset=0, stream="", digest="", data=b""), after=1)
+    with pytest.raises(LogGapError):
+        await pump.copy(_stdout(b"two\n"))
+    await pump.resume()
+    await pump.copy(_stdout(b"one\n", b"two\n"))
+    written = [chunk async for chunk in log.read(TOKEN, JOB) if chunk.number]
+    assert [(chunk.number, chunk.data) for chunk in written] == [(1, b"one\n"), (2, b"two\n")]
+    assert not pump.gap
+
+
 async def test_another_writer_is_noticed() -> None:
     log = MemoryOutput()
     first = OutputPump(log, TOKEN, JOB)

@@ -11,7 +11,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a job's output.
 
     Attributes:
-        number: from 1, without gaps.
+        number: from 1, without gaps; 0 for a stranger's message that is no chunk, and has only a sequence.
         offset: bytes of output before it.
         stream: `stdout`, `stderr` or `tty`.
         digest: hex SHA-256 of the previous chunk's digest (hex, "" for the first) followed by `data`.

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from stint.core.chain import Chunk
 from stint.core.errors import LogGapError
@@ -19,6 +20,9 @@ from stint.jetstream.broker import Broker, NoAnswerError
 from stint.jetstream.protocol import EXPECTED_SEQUENCE, ErrorCode, Stored, check, error_code, sequence_of
 from stint.jetstream.stream import Stream
 from stint.ports import Place
+
+_TOO_LARGE: Final = 1 << 63
+"""For a number or an offset."""
 
 
 class JetStreamOutput:
@@ -58,8 +62,7 @@ class JetStreamOutput:
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         async for messages in self._logs.pages(log_subject(token, job_id), after=after):
             for message in messages:
-                if chunk := _chunk(message):
-                    yield chunk
+                yield _chunk(message)
 
     def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
         return self._broker.triggered(tail_subject(token, job_id))
@@ -71,17 +74,19 @@ class JetStreamOutput:
         return await self._logs.places(log_subject("*", "*"))
 
 
-def _chunk(message: Stored) -> Chunk | None:
-    """The chunk in a message; None if it is no chunk, because anybody may publish there."""
-    headers = message.headers or {}
+def _chunk(message: Stored) -> Chunk:
+    """The chunk in a message; number 0 if it is no chunk, because anybody may publish there."""
+    headers, sequence = message.headers or {}, sequence_of(message)
+    none = Chunk(number=0, offset=0, stream="", digest="", data=b"", sequence=sequence)
     try:
-        return Chunk(
+        chunk = Chunk(
             number=int(headers[CHUNK_NUMBER]),
             offset=int(headers[CHUNK_OFFSET]),
             stream=headers[CHUNK_STREAM],
             digest=headers[CHUNK_DIGEST],
             data=message.data,
-            sequence=sequence_of(message),
+            sequence=sequence,
         )
     except (KeyError, ValueError):
-        return None
+        return none
+    return chunk if 0 < chunk.number < _TOO_LARGE and 0 <= chunk.offset < _TOO_LARGE else none

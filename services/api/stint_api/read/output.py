@@ -41,18 +41,22 @@ class _Seen:
     size: int = 0
     streams: set[str] = field(default_factory=set)
     chain: Chain = field(default_factory=Chain)
+    gap: bool = False
 
     def add(self, chunk: Chunk) -> bool:
-        """Count the next chunk; false if it does not continue the chain of digests.
+        """Count the next chunk; false, and nothing is counted, if it does not continue the chain of digests.
 
         Behind missing chunks the chain begins anew: the rest of the output is shown, and is not complete.
         """
-        missing = chunk.number > self.chain.chunks + 1
-        self.chain = Chain.through(chunk) if missing else self.chain.add(chunk.data)
+        claimed, missing = Chain.through(chunk), chunk.number > self.chain.chunks + 1
+        if not missing and claimed != self.chain.add(chunk.data):
+            return False
+        self.chain = claimed
+        self.gap |= missing
         self.chunks += 1
         self.size += len(chunk.data)
         self.streams.add(stream_of(chunk))
-        return self.chain == Chain.through(chunk)
+        return True
 
     @property
     def weight(self) -> int:
@@ -63,29 +67,54 @@ class _Seen:
 class Snapshot:
     """The chunks up to the last one there was when it was taken, in any number of passes that all give the same.
 
-    Every pass raises `BrokerUnavailableError` when NATS is unavailable, and `RefusalError` at a chunk that does not
-    continue the chain of digests, or when the output is deleted while it is read. Output that was deleted before any of
+    Every pass raises `BrokerUnavailableError` when NATS is unavailable, and `RefusalError` when the output is deleted
+    while it is read, or at a chunk that does not continue the chain of digests. Output that was deleted before any of
     it was read is empty.
+
+    Attributes:
+        damage: what is wrong with the output, "" if nothing is or no pass has found it yet.
     """
 
-    def __init__(self, log: OutputLog, token: str, job_id: str, last: Chunk | None) -> None:
-        """`last` is the output's last chunk."""
+    def __init__(
+        self, log: OutputLog, token: str, job_id: str, last: Chunk | None, *, recorded: Chain | None, lenient: bool
+    ) -> None:
+        """`last` is the output's last message."""
         self._log = log
         self._place = (token, job_id)
         self._until = last.sequence if last else 0
-        self._announced = last.offset + len(last.data) if last else 0
+        self._announced = Chain.through(last) if last else Chain()
+        self._recorded = recorded
+        self._lenient = lenient
         self._first: _Seen | None = None
         self._kept: list[Chunk] | None = None
+        self.damage = ""
 
     @classmethod
-    async def take(cls, log: OutputLog, token: str, job_id: str) -> "Snapshot":
-        """The output as it stands now."""
-        return cls(log, token, job_id, await log.last(token, job_id))
+    async def take(
+        cls, log: OutputLog, token: str, job_id: str, *, recorded: Chain | None = None, lenient: bool = False
+    ) -> "Snapshot":
+        """The output as it stands now.
+
+        Args:
+            log: where it is stored.
+            token: of the job's queue.
+            job_id: the job.
+            recorded: the whole output, as the job's end says; None while it runs.
+            lenient: a pass ends before a chunk that does not continue the chain, and raises nothing.
+        """
+        return cls(log, token, job_id, await log.last(token, job_id), recorded=recorded, lenient=lenient)
 
     @property
     def size(self) -> int:
         """Bytes: counted by the first pass, and before it as the last chunk tells."""
-        return self._first.size if self._first else self._announced
+        return self._first.size if self._first else self._announced.size
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing: as the first pass found, and before it as the last chunk tells."""
+        if self.damage or (self._first and self._first.gap):
+            return False
+        return self._recorded in (None, self._first.chain if self._first else self._announced)
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """One pass."""
@@ -97,8 +126,11 @@ class Snapshot:
         async for chunk in self._stored():
             if not seen.add(chunk):
                 log.error("stored output is damaged", job=self._place[1], chunk=chunk.number)
-                sentence = f"The stored output is damaged: chunk {chunk.number} does not continue the chain of digests."
-                raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
+                broken = f"chunk {chunk.number} does not continue the chain of digests"
+                self.damage = f"The stored output is damaged: {broken}."
+                if self._lenient:
+                    break
+                raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, self.damage)
             if seen.weight <= KEPT:
                 kept.append(chunk)
             else:
@@ -134,8 +166,9 @@ class Snapshot:
             async for chunk in self._log.read(*self._place, after=after):
                 if chunk.sequence > self._until:
                     return
-                yield chunk
                 after, tries = chunk.sequence, 0
+                if chunk.number:  # otherwise it is a stranger's
+                    yield chunk
                 if after == self._until:
                     return
             if not await self._settle(after, tries):

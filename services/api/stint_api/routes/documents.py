@@ -25,12 +25,12 @@ def fields(job: JobView) -> dict[str, Any]:
     return shown
 
 
-def as_stored(job: JobView, size: int) -> JobView:
-    """The view, with its output's size and completeness corrected by the `size` in bytes that is stored.
+def as_stored(job: JobView, size: int, *, whole: bool) -> JobView:
+    """The view, with its output's size and completeness corrected: `size` bytes are stored, and seem `whole` or not.
 
     While a job runs that is the output so far. Once it has ended the size must be what its runner counted.
     """
-    whole = job.ended == NEVER or size == job.output_bytes
+    whole = whole and (job.ended == NEVER or size == job.output_bytes)
     return msgspec.structs.replace(
         job, output_bytes=max(job.output_bytes, size), output_complete=job.output_complete and whole
     )
@@ -38,18 +38,21 @@ def as_stored(job: JobView, size: int) -> JobView:
 
 def last_seen(job: Job, output: Chain) -> dict[str, Any]:
     """A job that is over, for the last event of its live stream, which sent the client this `output`."""
-    shown = as_stored(view(job), output.size)
-    whole = shown.output_complete and output == Chain.recorded(job.fact(Ended))
-    return fields(msgspec.structs.replace(shown, output_complete=whole))
+    return fields(as_stored(view(job), output.size, whole=output == recorded(job)))
+
+
+def recorded(job: Job | None) -> Chain | None:
+    """The whole output, as the job's end says; None if it has not ended."""
+    return Chain.recorded(job.fact(Ended)) if job and job.terminal else None
 
 
 async def one(job: JobView, output: Snapshot | None, *, stdout_only: bool) -> AsyncGenerator[bytes, None]:
-    """A job, with its output if that is given. The output's size follows it, because it is counted on the way."""
+    """A job, with its output if that is given. What is found out while the output is read follows it."""
     if output is None:
         yield _object({**fields(job), "output": "", "stdout": "", "stderr": ""})
         return
     known = fields(job)
-    counted = {name: known.pop(name) for name in ("output_bytes", "output_complete")}
+    counted = {name: known.pop(name) for name in ("error", "output_bytes", "output_complete")}
     yield _object(known)[:-1]
     yield b',"output":"'
     async for piece in _escaped(output.text(STDOUT if stdout_only else "")):
@@ -61,7 +64,8 @@ async def one(job: JobView, output: Snapshot | None, *, stdout_only: bool) -> As
         yield f'","{stream}":"'.encode()
         async for piece in _escaped(output.text(stream)):
             yield piece
-    found = fields(as_stored(job, output.size))
+    error = " ".join(filter(None, (job.error, output.damage)))
+    found = fields(as_stored(msgspec.structs.replace(job, error=error), output.size, whole=output.whole))
     yield b'",' + _object({name: found[name] for name in counted})[1:]
 
 

@@ -88,8 +88,12 @@ async def list_jobs(services: ServicesOf, caller: Caller, query: Annotated[JobQu
     page = found[query.skip : query.skip + query.limit]
     rest = {"skip": query.skip, "limit": query.limit, "total": len(found)}
 
-    async def take(job: JobView) -> Snapshot | None:
-        return await Snapshot.take(services.output, queue_token(job.qname), job.job_id) if query.output else None
+    async def take(shown: JobView) -> Snapshot | None:
+        if not query.output:
+            return None
+        recorded = documents.recorded(await services.log.load(shown.job_id, at_least=shown.sequence))
+        place = (queue_token(shown.qname), shown.job_id)
+        return await Snapshot.take(services.output, *place, recorded=recorded, lenient=True)
 
     document = documents.several(page, take, rest, stdout_only=services.compat)
     return await _json(document, _large(services, caller, *{job.qname for job in page}))
@@ -104,8 +108,8 @@ async def get(
 ) -> Response:
     """A job and its output so far; `?output=false` omits the output."""
     job = await services.jobs.find(caller, job_id)
-    stored = await Snapshot.take(services.output, job.token, job.job_id)
-    shown = view(job) if output else documents.as_stored(view(job), stored.size)
+    stored = await Snapshot.take(services.output, job.token, job.job_id, recorded=documents.recorded(job))
+    shown = view(job) if output else documents.as_stored(view(job), stored.size, whole=stored.whole)
     document = documents.one(shown, stored if output else None, stdout_only=services.compat)
     return await _json(document, _large(services, caller, queue_name(job.token)))
 

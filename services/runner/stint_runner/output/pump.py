@@ -80,8 +80,10 @@ class OutputPump:
         replays: dict[str, _Replay] = {}
         chunks, size, digest, sequence = 0, 0, "", 0
         async for chunk in self._log.read(*self._place):
-            replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
-            chunks, size, digest, sequence = chunk.number, size + len(chunk.data), chunk.digest, chunk.sequence
+            sequence = chunk.sequence
+            if chunk.number:  # otherwise it is a stranger's
+                replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
+                chunks, size, digest = chunk.number, size + len(chunk.data), chunk.digest
         if last is not None and sequence < last.sequence:
             raise BrokerUnavailableError("A replica of NATS lags behind.")
         self._redactors.clear()
