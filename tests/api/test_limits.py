@@ -69,9 +69,9 @@ async def test_network(api: Api) -> None:
     none, bridge, default = await asyncio.gather(
         api.run(script, network="none"), api.run(script, network="bridge"), api.run(script)
     )
-    assert none["stdout"].split() == ["lo"]
-    assert "eth0" in bridge["stdout"].split()
-    assert "eth0" in default["stdout"].split()
+    assert none["stdout"].split() == ["lo"], none
+    assert "eth0" in bridge["stdout"].split(), bridge
+    assert "eth0" in default["stdout"].split(), default
 
 
 async def test_a_root_that_cannot_be_written(api: Api) -> None:

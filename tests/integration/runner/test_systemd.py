@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SYSTEMD = Path("/usr/lib/systemd/systemd")
-UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "stint-runner.service"
+UNIT = Path(__file__).parents[3] / "deploy" / "systemd" / "stint-runner.service"
 WATCHDOG = "sleep 471100"
 DROP_IN = f"""[Service]
 User=root
