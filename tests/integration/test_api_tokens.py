@@ -85,7 +85,7 @@ async def test_refusals_make_no_room_among_good_tokens(
 
 
 def test_no_more_is_remembered_than_fits() -> None:
-    memory = Memory[int](Clock())
+    memory = Memory[int](Clock(), CACHE_SIZE)
     for number in range(CACHE_SIZE + 10):
         memory.put(str(number), number, 1.0)
     known = [number for number in range(CACHE_SIZE + 10) if memory.get(str(number)) is not None]

@@ -1,15 +1,35 @@
-"""What is remembered of a refusal holds nothing of the request that it was for."""
+"""What is remembered of tokens: of a refusal nothing of the request that it was for, and what a token may list."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from typing import TypeVar
 
 import pytest
 
 from stint.core.errors import VaultDeniedError
-from stint_api.auth import Lookups, Memory
+from stint_api.auth import CACHE_SECONDS, LIST_QUESTIONS, PATHS_AT_A_TIME, Authenticator, Identity, Lookups, Memory
 from stint_api.errors import RefusalError
+
+R = TypeVar("R")
+
+QUEUES = [f"q{number}" for number in range(3 * PATHS_AT_A_TIME)]
 
 
 class FakeVault:
+    """Refuses tokens, lets those that nobody looks up read q0, and counts the questions, in all and at a time."""
+
+    def __init__(self) -> None:
+        self.asked = self._now = self.at_most = 0
+
+    async def capabilities(self, _own: str, _token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        self.asked += 1
+        self._now += 1
+        self.at_most = max(self.at_most, self._now)
+        await asyncio.sleep(0)
+        self._now -= 1
+        return {path: frozenset({"read"} if path.endswith("/q0") else {"deny"}) for path in paths}
+
     async def lookup_self(self, token: str) -> None:
         raise VaultDeniedError(f"no {len(token)}")
 
@@ -27,9 +47,55 @@ async def test_a_remembered_refusal_holds_no_frame() -> None:
 
 def test_what_is_over_is_forgotten() -> None:
     now = 0.0
-    memory = Memory[int](lambda: now)
+    memory = Memory[int](lambda: now, 1000)
     for number in range(100):
         memory.put(f"token {number}", number, 2)
     now = 3.0
     memory.put("another", 1, 2)
     assert len(memory._known) == 1  # noqa: SLF001 - likewise
+
+
+class FakeSession:
+    async def token(self) -> str:
+        return "own"
+
+    async def call(self, request: Callable[[str], Awaitable[R]]) -> R:
+        return await request("own")
+
+
+class Lister:
+    """Lists all queues with any token, on a clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.vault, self.now = FakeVault(), 0.0
+        parts = (Lookups(self.vault, monotonic=self.clock), self.vault, FakeSession())  # type: ignore[arg-type] # fakes
+        self._auth = Authenticator(*parts, by_policy=True, monotonic=self.clock)  # type: ignore[arg-type] # likewise
+
+    def clock(self) -> float:
+        return self.now
+
+    async def list(self, token: str, caller: str = "", queues: Sequence[str] = QUEUES) -> set[str]:
+        identity = Identity(name="", token=token, caller=caller or token)
+        return set(await self._auth.readable(identity, queues))
+
+
+async def test_what_a_token_may_list_is_remembered_for_a_moment() -> None:
+    lister = Lister()
+    for _ in range(3):
+        assert await lister.list("one") == {"q0"}
+    assert lister.vault.asked == 3
+    assert await lister.list("one", queues=["q0", "new"]) == {"q0"}
+    assert lister.vault.asked == 4
+    assert await lister.list("two", caller="one") == {"q0"}
+    assert lister.vault.asked == 7, "another token of the same identity may have other policies"
+    lister.now += CACHE_SECONDS
+    assert await lister.list("one") == {"q0"}
+    assert lister.vault.asked == 10
+
+
+async def test_a_callers_lists_ask_one_question_at_a_time_and_all_lists_a_few() -> None:
+    lister = Lister()
+    await asyncio.gather(*(lister.list("one") for _ in range(5)))
+    assert (lister.vault.asked, lister.vault.at_most) == (3, 1)
+    await asyncio.gather(*(lister.list(f"other {number}") for number in range(5)))
+    assert (lister.vault.asked, lister.vault.at_most) == (18, LIST_QUESTIONS)

@@ -1,5 +1,6 @@
 """Who is calling, and what they may do: Vault decides both. What it says about tokens is cached for a moment."""
 
+import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
@@ -7,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, Generic, TypedDict, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -23,9 +25,13 @@ CACHE_SECONDS: Final = 5.0
 REFUSED_SECONDS: Final = 2.0
 """How long a refusal is cached: a bad token that is repeated costs Vault one call in this time."""
 CACHE_SIZE: Final = 10_000
-"""Tokens remembered at a time, of those that are good and of those that are not."""
+"""Tokens remembered at a time, of those that are good, of those that are not, and of those that are spent."""
 PATHS_AT_A_TIME: Final = 200
 """In one question to Vault, which refuses some thousand."""
+LIST_QUESTIONS: Final = 2
+"""Questions to Vault that lists ask at a time, so that other requests' questions do not wait behind them."""
+LISTS_REMEMBERED: Final = 20
+"""Tokens for which it is remembered which queues they may list: about 100 bytes for each queue."""
 ENDED: Final = "Vault does not know the token any more: it has ended, or this request was its last use."
 """Policies can only be asked about as long as there is a token."""
 
@@ -84,10 +90,11 @@ class Identity:
 
 
 class Memory(Generic[V]):
-    """A value for each of the last `CACHE_SIZE` tokens, of which it keeps only keyed hashes."""
+    """A value for each of the last `size` tokens, of which it keeps only keyed hashes."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], size: int) -> None:
         self._monotonic = monotonic
+        self._size = size
         self._key = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
 
@@ -101,7 +108,7 @@ class Memory(Generic[V]):
         digest = self._digest(token)
         self._known.pop(digest, None)
         now = self._monotonic()
-        while self._known and (len(self._known) >= CACHE_SIZE or next(iter(self._known.values()))[1] <= now):
+        while self._known and (len(self._known) >= self._size or next(iter(self._known.values()))[1] <= now):
             self._known.popitem(last=False)
         self._known[digest] = (value, now + seconds)
 
@@ -114,8 +121,8 @@ class Lookups:
 
     def __init__(self, vault: Vault, *, monotonic: Callable[[], float]) -> None:
         self._vault = vault
-        self._callers = Memory[Caller](monotonic)
-        self._refusals = Memory[RefusalError](monotonic)
+        self._callers = Memory[Caller](monotonic, CACHE_SIZE)
+        self._refusals = Memory[RefusalError](monotonic, CACHE_SIZE)
 
     async def caller(self, token: str) -> Caller:
         """Who this token belongs to. Costs a use-limited token one use.
@@ -153,12 +160,23 @@ def _refusal(token: str, error: VaultError) -> RefusalError:
 class Authenticator:
     """Asks Vault about tokens."""
 
-    def __init__(self, lookups: Lookups, vault: Vault, session: AppRoleSession, *, by_policy: bool) -> None:
+    def __init__(
+        self,
+        lookups: Lookups,
+        vault: Vault,
+        session: AppRoleSession,
+        *,
+        by_policy: bool,
+        monotonic: Callable[[], float],
+    ) -> None:
         """With `by_policy` Vault's policies decide; without it any valid token may do everything."""
         self._lookups = lookups
         self._vault = vault
         self._session = session
         self._by_policy = by_policy
+        self._readable = Memory[dict[str, bool]](monotonic, LISTS_REMEMBERED)
+        self._listing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._list_questions = asyncio.Semaphore(LIST_QUESTIONS)
 
     async def identify(self, token: str | None) -> Identity:
         """Who this token belongs to. Costs a use-limited token one use.
@@ -181,22 +199,40 @@ class Authenticator:
 
     async def require(self, identity: Identity, action: Action, *qnames: str) -> None:
         """Raise RefusalError if the caller may not do this in one of these queues."""
-        allowed = await self.allowed(identity, action, qnames)
+        allowed = await self._allowed(identity, action, qnames)
         if refused := [qname for qname in qnames if qname not in allowed]:
             raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, refused[0]))
 
-    async def allowed(self, identity: Identity, action: Action, qnames: Collection[str]) -> Collection[str]:
-        """Those of the queues in which the caller may do this.
+    async def readable(self, identity: Identity, qnames: Collection[str]) -> Collection[str]:
+        """Those of the queues, however many, that the caller may read. What Vault says is cached.
+
+        A caller's lists wait for each other, and the questions of all lists share `LIST_QUESTIONS` places.
 
         Raises:
             RefusalError: the token has ended since it was looked up.
         """
+        if not self._by_policy:
+            return qnames
+        lock = self._listing.setdefault(identity.caller, asyncio.Lock())
+        async with lock:
+            cached = self._readable.get(identity.token)
+            known = {} if cached is None else cached
+            unknown = [qname for qname in qnames if qname not in known]
+            for first in range(0, len(unknown), PATHS_AT_A_TIME):
+                asked = unknown[first : first + PATHS_AT_A_TIME]
+                async with self._list_questions:
+                    allowed = await self._allowed(identity, READ, asked)
+                known.update((qname, qname in allowed) for qname in asked)
+            if cached is None:
+                self._readable.put(identity.token, known, CACHE_SECONDS)
+        return {qname for qname in qnames if known[qname]}
+
+    async def _allowed(self, identity: Identity, action: Action, qnames: Collection[str]) -> Collection[str]:
+        """Those of the queues, at most `PATHS_AT_A_TIME`, in which the caller may do this."""
         if not self._by_policy or not qnames:
             return qnames
         paths = {qname: action.path(qname) for qname in qnames}
-        asked, found = list(paths.values()), dict[str, frozenset[str]]()
-        for first in range(0, len(asked), PATHS_AT_A_TIME):
-            found |= await self._capabilities(identity, asked[first : first + PATHS_AT_A_TIME])
+        found = await self._capabilities(identity, list(paths.values()))
         return {qname for qname, path in paths.items() if found[path] & {action.capability, "root"}}
 
     async def check_again(self, identity: Identity, action: Action, *qnames: str) -> None:

@@ -81,7 +81,9 @@ class Services:
     def auth(self) -> Authenticator:
         """Who may do what."""
         lookups = Lookups(self.lookup_vault, monotonic=self.monotonic)
-        return Authenticator(lookups, self.vault, self.session, by_policy=self.settings.by_policy)
+        return Authenticator(
+            lookups, self.vault, self.session, by_policy=self.settings.by_policy, monotonic=self.monotonic
+        )
 
     @cached_property
     def submitter(self) -> Submitter:

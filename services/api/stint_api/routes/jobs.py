@@ -83,7 +83,7 @@ async def submit(services: ServicesOf, caller: Caller, key: IdempotencyKey, subm
 async def list_jobs(services: ServicesOf, caller: Caller, query: Annotated[JobQuery, Query()]) -> Response:
     """The jobs that the caller may read, newest first. The list may lag by a second."""
     found = await services.index.jobs(query.wants)
-    readable = await services.auth.allowed(caller, READ, {job.qname for job in found})
+    readable = await services.auth.readable(caller, {job.qname for job in found})
     found = [job for job in found if job.qname in readable]
     page = found[query.skip : query.skip + query.limit]
     rest = {"skip": query.skip, "limit": query.limit, "total": len(found)}

@@ -23,7 +23,7 @@ from stint.core.events import Submitted
 from stint.core.subjects import queue_token
 from stint.ports import EventLog, Outcome, PayloadStore
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
-from stint_api.auth import Identity, Memory
+from stint_api.auth import CACHE_SIZE, Identity, Memory
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.submit.body import Envelope, Submission, check_sealed
 from stint_api.submit.sealing import Sealed, Sealer
@@ -70,7 +70,7 @@ class Store:
     new_event_id: Callable[[], str]
     patience: float = PATIENCE
     cubbyholes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CUBBYHOLES_AT_A_TIME))
-    _spent: Memory[RefusalError] = field(default_factory=lambda: Memory(time.monotonic))
+    _spent: Memory[RefusalError] = field(default_factory=lambda: Memory(time.monotonic, CACHE_SIZE))
 
     async def put(
         self, identity: Identity, submission: Submission, job_id: str, digest: str = ""
