@@ -380,6 +380,14 @@ async def test_a_client_that_reads_slowly_is_not_cut_off(
         assert 50 * CHUNK + sum(map(len, kept)) == LARGE
 
 
+async def test_a_stream_of_little_in_much_output_counts_as_a_large_answer(bench: Bench) -> None:
+    writer = await bench.job(("stderr", b"little"), *[("stdout", b"x" * CHUNK)] * (2 * WHOLE // CHUNK))
+    async with bench.http.stream("GET", f"{writer.path}/output", params={"stream": "stderr"}) as answer:
+        assert "content-length" not in answer.headers
+        assert await answer.aread() == b"little"
+    assert await writer.raw(stream="stdout") == b"x" * 2 * WHOLE
+
+
 async def test_a_large_answer_breaks_off_with_its_callers_token(
     nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from stint.core.chain import Chain, Chunk
-from stint.core.errors import BrokerUnavailableError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.job import fold
 from stint.core.view import JobView, view
 from stint.jetstream import Broker
@@ -358,6 +359,11 @@ async def test_a_small_answer_has_a_length_and_a_large_one_comes_in_pieces_that_
     assert not end["more_body"]
 
 
+async def test_an_answer_for_which_much_was_read_is_a_large_one() -> None:
+    start, *_ = await sent(await answer(pieces_of(b"a", b"", b"b"), media_type="x/y"))
+    assert b"content-length" not in dict(start["headers"])
+
+
 async def test_what_fails_early_is_an_error_and_what_fails_late_has_no_end() -> None:
     with pytest.raises(BrokerUnavailableError):
         await answer(pieces_of(b"a" * WHOLE, error=BrokerUnavailableError()), media_type="x/y")
@@ -418,11 +424,14 @@ class RunnersOnly(Broker):
     def __init__(self) -> None:
         super().__init__("nats://127.0.0.1:1")
         self.asked = 0
+        self.refused: BrokerRefusedError | None = None
 
     async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         assert (stream, request["batch"]) == ("KV_runners", 1000)
         self.asked += 1
         await asyncio.sleep(0)
+        if self.refused:
+            raise self.refused
         return [Msg(self.client, data=b'{"images": %d}' % self.asked), Msg(self.client, data=b"[]")]
 
 
@@ -433,3 +442,14 @@ async def test_runners_are_asked_for_once_a_second_however_many_ask() -> None:
     assert await reports.read() == [{"images": 1}]
     now += REMEMBERED
     assert await reports.read() == [{"images": 2}]
+
+
+async def test_a_kept_refusal_holds_no_request() -> None:
+    broker = RunnersOnly()
+    broker.refused = BrokerRefusedError("No.")
+    reports = JetStreamRunnerReports(broker, monotonic=lambda: 1.0)
+    raised = await asyncio.gather(*(reports.read() for _ in range(9)), return_exceptions=True)
+    assert {(type(error), str(error)) for error in raised} == {(BrokerRefusedError, "No.")}
+    assert broker.asked == 1
+    frames = {frame.f_code.co_name for frame, _ in traceback.walk_tb(broker.refused.__traceback__)}
+    assert frames == {"_ask", "direct_get"}

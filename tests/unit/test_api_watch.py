@@ -5,11 +5,14 @@ from collections.abc import AsyncGenerator, Iterator
 from http import HTTPStatus
 
 import pytest
+from starlette.types import Message
 
 from stint.core.errors import VaultUnavailableError
 from stint_api.errors import RefusalError
 from stint_api.middleware import watch
 from stint_api.middleware.watch import unless_refused, while_allowed
+from stint_api.web import streaming
+from stint_api.web.streaming import Stream
 
 AWAY = VaultUnavailableError("Vault at http://10.0.0.5:8200 is not reachable.")
 REFUSAL = RefusalError(HTTPStatus.FORBIDDEN, "It may not.")
@@ -52,7 +55,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_stream_goes_on_while_nobody_can_say_and_ends_with_the_refusal() -> None:
     checks = Checks(None, AWAY, AWAY, None, REFUSAL)
-    first, last = [piece async for piece in while_allowed(until, checks, asyncio.Event())]
+    first, last = [piece async for piece in while_allowed(until, checks, asyncio.Event(), asyncio.Event())]
     assert (first, last) == (
         b"piece",
         b'event: refused\ndata: {"status":"Permission Denied.","error":"It may not."}\n\n',
@@ -61,7 +64,7 @@ async def test_a_stream_goes_on_while_nobody_can_say_and_ends_with_the_refusal()
 
 async def test_nothing_more_is_sent_once_the_caller_was_refused() -> None:
     """A slow reader has more to come: it gets no more of it."""
-    stream = while_allowed(endless, Checks(REFUSAL), asyncio.Event())
+    stream = while_allowed(endless, Checks(REFUSAL), asyncio.Event(), asyncio.Event())
     told = [await anext(stream)]
     async with asyncio.timeout(10):
         while not told[-1].startswith(b"event: refused"):
@@ -73,7 +76,7 @@ async def test_nothing_more_is_sent_once_the_caller_was_refused() -> None:
 
 async def test_a_server_that_ends_is_no_refusal_and_waits_for_no_check() -> None:
     closing, checks = asyncio.Event(), Checks()
-    stream = while_allowed(until, checks, closing)
+    stream = while_allowed(until, checks, closing, asyncio.Event())
     assert await anext(stream) == b"piece"
     await checks.used_up.wait()
     rest = asyncio.create_task(_rest(stream))
@@ -83,7 +86,7 @@ async def test_a_server_that_ends_is_no_refusal_and_waits_for_no_check() -> None
 
 
 async def test_a_stream_that_nobody_watches_any_more_ends() -> None:
-    stream = while_allowed(until, Checks(ArithmeticError("a fault of ours")), asyncio.Event())
+    stream = while_allowed(until, Checks(ArithmeticError("a fault of ours")), asyncio.Event(), asyncio.Event())
     async with asyncio.timeout(10):
         with pytest.raises(ArithmeticError):
             await _rest(stream)
@@ -91,10 +94,33 @@ async def test_a_stream_that_nobody_watches_any_more_ends() -> None:
 
 async def test_an_answer_breaks_off_once_its_caller_was_refused() -> None:
     over = asyncio.Event()
-    answer = unless_refused(endless(over), Checks(AWAY, None, REFUSAL), asyncio.Event(), over)
+    answer = unless_refused(endless(over), Checks(AWAY, None, REFUSAL), asyncio.Event(), asyncio.Event(), over)
     async with asyncio.timeout(10):
         with pytest.raises(RefusalError, match="It may not"):
             await _rest(answer)
+
+
+@pytest.mark.parametrize("large", [True, False])
+async def test_who_does_not_read_that_it_was_refused_is_cut_off(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "LAST", 0.01)
+    checks, closing, refused = Checks(None, REFUSAL), asyncio.Event(), asyncio.Event()
+    pieces = (
+        unless_refused(endless(closing), checks, closing, refused, asyncio.Event())
+        if large
+        else while_allowed(endless, checks, closing, refused)
+    )
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()  # the client reads nothing
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        return {}
+
+    async with asyncio.timeout(10):
+        await Stream(pieces, media_type="x/y", headers={}, refused=refused)({"type": "http"}, receive, send)
+    assert refused.is_set()
 
 
 async def _rest(stream: AsyncGenerator[bytes, None]) -> list[bytes]:

@@ -24,15 +24,19 @@ PERIOD: Final = CACHE_SECONDS
 
 
 async def while_allowed(
-    events: Callable[[asyncio.Event], AsyncGenerator[bytes, None]], check: Check, closing: asyncio.Event
+    events: Callable[[asyncio.Event], AsyncGenerator[bytes, None]],
+    check: Check,
+    closing: asyncio.Event,
+    refused: asyncio.Event,
 ) -> AsyncGenerator[bytes, None]:
     """The events of a stream, up to its end; or up to `refused`, which says why the caller was refused.
 
-    `events` gets an event that tells it to end: the caller was refused, or the server is about to end.
+    `events` gets an event that tells it to end: the caller was refused, or the server is about to end. `refused` is set
+    in the first case only.
     """
     over = asyncio.Event()
     try:
-        async with aclosing(unless_refused(events(over), check, closing, over)) as pieces:
+        async with aclosing(unless_refused(events(over), check, closing, refused, over)) as pieces:
             async for piece in pieces:
                 yield piece
     except RefusalError as refusal:
@@ -40,14 +44,20 @@ async def while_allowed(
 
 
 async def unless_refused(
-    pieces: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, over: asyncio.Event
+    pieces: AsyncGenerator[bytes, None],
+    check: Check,
+    closing: asyncio.Event,
+    refused: asyncio.Event,
+    over: asyncio.Event,
 ) -> AsyncGenerator[bytes, None]:
-    """The pieces of an answer, which breaks off when its caller is refused. `over` is set then, or by `closing`.
+    """The pieces of an answer, which breaks off when its caller is refused; `refused` and `over` are set then.
+
+    `over` is also set when the server is about to end: large answers go on, and event streams end.
 
     Raises:
         RefusalError: the caller was refused.
     """
-    watching = asyncio.create_task(_watch(check, closing, over))
+    watching = asyncio.create_task(_watch(check, closing, refused, over))
     try:
         async with aclosing(pieces):
             async for piece in pieces:
@@ -60,7 +70,9 @@ async def unless_refused(
         await cancel(watching)
 
 
-async def _watch(check: Check, closing: asyncio.Event, over: asyncio.Event) -> RefusalError | None:
+async def _watch(
+    check: Check, closing: asyncio.Event, refused: asyncio.Event, over: asyncio.Event
+) -> RefusalError | None:
     """Check until the caller is refused, and return why; or until the server is about to end. Then set `over`.
 
     While Vault is unavailable the stream continues. However this ends, the stream ends with it.
@@ -74,6 +86,7 @@ async def _watch(check: Check, closing: asyncio.Event, over: asyncio.Event) -> R
             except VaultUnavailableError as error:
                 log.debug("a stream's caller cannot be checked, the stream continues", error=error.sentence)
             except StintError as error:
+                refused.set()
                 return refusal_of(error)
         return None
     finally:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any, Final
 
 from stint.core.subjects import RUNNERS_BUCKET, kv_stream, kv_subject
@@ -36,7 +37,11 @@ class JetStreamRunnerReports:
         """
         if self._asking is None or (self._asking.done() and self._monotonic() >= self._good_until):
             self._asking = asyncio.create_task(self._ask(), name="runners")
-        return await asyncio.shield(self._asking)
+        asking = self._asking
+        await asyncio.wait({asking})
+        if error := asking.exception():
+            raise copy(error)  # the error itself is kept, and would keep the frames of each request that it passed
+        return asking.result()
 
     async def _ask(self) -> Sequence[Mapping[str, Any]]:
         request = {"seq": 1, "next_by_subj": kv_subject(RUNNERS_BUCKET, ">"), "batch": BATCH}

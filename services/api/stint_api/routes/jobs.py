@@ -29,7 +29,7 @@ from stint_api.routes.parameters import (
 )
 from stint_api.routes.responses import Responses, content, errors
 from stint_api.services import Services
-from stint_api.web.streaming import Stream, answer, event_stream
+from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
 
 PATH: Final = "/v1/api/job"
 _NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -158,7 +158,9 @@ async def events(services: ServicesOf, caller: Caller, job_id: JobId, last_event
     position = Position.parse(last_event_id)
     live = LiveJob(services.log, services.output, job, position, render=documents.last_seen)
     check = partial(services.auth.check_again, caller, READ, queue_name(job.token))
-    return event_stream(while_allowed(live.events, check, services.closing), services.streams.enter(caller.caller))
+    refused = asyncio.Event()
+    told = while_allowed(live.events, check, services.closing, refused)
+    return event_stream(told, refused, services.streams.enter(caller.caller))
 
 
 def _large(services: Services, caller: Identity, *qnames: str) -> Callable[..., Stream]:
@@ -166,8 +168,9 @@ def _large(services: Services, caller: Identity, *qnames: str) -> Callable[..., 
     check = partial(services.auth.check_again, caller, READ, *qnames)
 
     def stream(pieces: AsyncGenerator[bytes, None], **options: Any) -> Stream:
-        closed = services.streams.enter(caller.caller)
-        return Stream(unless_refused(pieces, check, services.closing, asyncio.Event()), closed=closed, **options)
+        closed, refused = services.streams.enter(caller.caller), asyncio.Event()
+        watched = unless_refused(pieces, check, services.closing, refused, asyncio.Event())
+        return Stream(watched, refused=refused, closed=closed, **options)
 
     return stream
 
@@ -177,6 +180,12 @@ async def _json(pieces: AsyncGenerator[bytes, None], large: Callable[..., Stream
 
 
 async def _raw(output: Snapshot, stream: str | None) -> AsyncGenerator[bytes, None]:
+    """One stream's bytes, or all. Much that is left out makes it a large answer, because it is read nevertheless."""
+    left_out = 0
     async for chunk in output.chunks():
         if stream is None or stream == stream_of(chunk):
             yield chunk.data
+        else:
+            left_out += len(chunk.data)
+            if left_out > WHOLE:
+                yield b""

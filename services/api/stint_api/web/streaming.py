@@ -18,6 +18,8 @@ WHOLE: Final = 1024 * 1024
 """Bytes up to which a body is sent as a whole, with its length."""
 PIECE: Final = 64 * 1024
 """Bytes that are sent at a time, or more: output may come in pieces of a few bytes."""
+LAST: Final = 1.0
+"""Seconds for what is still sent to a caller that was refused: the last event of a stream."""
 PING: Final = b": ping\n\n"
 """An event that keeps idle connections open; clients ignore it."""
 
@@ -31,26 +33,31 @@ class Stream(StreamingResponse):
         *,
         media_type: str,
         headers: Mapping[str, str],
+        refused: asyncio.Event | None = None,
         closed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`closed` is called when nothing more is sent."""
+        """`refused` is set when the caller may have no more of it; `closed` is called when nothing more is sent."""
         super().__init__(pieces, headers=headers, media_type=media_type)
         self._pieces = pieces
+        self._refused = refused or asyncio.Event()
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        """Send until the generator ends or the client leaves.
+        """Send until the generator ends, the client leaves, or it does not read that it was refused.
 
         When the generator fails the body is left without its end: the server then breaks the connection, which tells
         the client that what it has is not all.
         """
         sending = asyncio.create_task(self.stream_response(send))
         leaving = asyncio.create_task(self.listen_for_disconnect(receive))
+        refusing = asyncio.create_task(self._refused.wait())
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, leaving, refusing}, return_when=asyncio.FIRST_COMPLETED)
+            if refusing.done():
+                await asyncio.wait({sending, leaving}, timeout=LAST, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._closed()
-            await cancel(sending, leaving)
+            await cancel(sending, leaving, refusing)
             await self._pieces.aclose()
         failure = None if sending.cancelled() else sending.exception()
         if isinstance(failure, StintError):
@@ -66,11 +73,14 @@ async def answer(
     headers: Mapping[str, str] | None = None,
     large: Callable[..., Stream] = Stream,
 ) -> Response:
-    """A small body as a whole, a large one as the stream that `large` makes. What fails before that is raised."""
+    """A small body as a whole, a large one as the stream that `large` makes. What fails before that is raised.
+
+    An empty piece makes it a large one: much was read that is not in the body.
+    """
     head = bytearray()
     async for piece in pieces:
         head += piece
-        if len(head) > WHOLE:
+        if len(head) > WHOLE or not piece:
             return large(_joined(bytes(head), pieces), media_type=media_type, headers=headers or {})
     return Response(bytes(head), media_type=media_type, headers=headers)
 
@@ -93,8 +103,8 @@ def event(name: str, data: Mapping[str, Any], *, event_id: str = "") -> bytes:
     return f"event: {name}\n{ident}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
-def event_stream(events: AsyncGenerator[bytes, None], closed: Callable[[], None]) -> Stream:
-    """The answer that sends events as they come. `closed` is called at its end."""
+def event_stream(events: AsyncGenerator[bytes, None], refused: asyncio.Event, closed: Callable[[], None]) -> Stream:
+    """The answer that sends events as they come. See `Stream`."""
     # The second header keeps proxies from collecting events before they pass them on.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(events, media_type="text/event-stream", headers=headers, closed=closed)
+    return Stream(events, media_type="text/event-stream", headers=headers, refused=refused, closed=closed)
