@@ -82,12 +82,13 @@ class Sockets(AsyncExitStack):
 
 
 async def rest(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the server closes the connection."""
+    """What comes until the server closes the connection; a client that still sends may see that as a reset."""
+    found = b""
     async with asyncio.timeout(60):
-        try:
-            return await reader.read()
-        except ConnectionResetError:
-            return b""
+        with suppress(ConnectionResetError):
+            while piece := await reader.read(MIB):
+                found += piece
+    return found
 
 
 def head(http: httpx.AsyncClient, length: int | None, *lines: str, token: str = "") -> bytes:
