@@ -33,12 +33,18 @@ def main(
         rows = asyncio.run(import_module(f"benchmarks.{group}").rows(times))
         typer.echo(table(rows))
         found += rows
-    if output:
-        output.write_bytes(msgspec.json.format(msgspec.json.encode({"machine": machine(), "rows": found}), indent=2))
-    if write:
-        text = f"Measured on {machine()}: medians, with the 10th and the 90th percentile.\n\n{table(found)}\n"
-        document = DOCUMENT.read_text(encoding="utf-8")
-        DOCUMENT.write_text(MARKS.sub(lambda marks: f"{marks[1]}{text}{marks[2]}", document), encoding="utf-8")
+        if output:
+            output.write_bytes(
+                msgspec.json.format(msgspec.json.encode({"machine": machine(), "rows": found}), indent=2)
+            )
+        if write:
+            _write(found)
+
+
+def _write(found: Sequence[Row]) -> None:
+    text = f"Measured on {machine()}: medians, with the 10th and the 90th percentile.\n\n{table(found)}\n"
+    document = DOCUMENT.read_text(encoding="utf-8")
+    DOCUMENT.write_text(MARKS.sub(lambda marks: f"{marks[1]}{text}{marks[2]}", document), encoding="utf-8")
 
 
 def machine() -> str:

@@ -37,8 +37,12 @@ class Measured:
 
     def __str__(self) -> str:
         if len(self.values) == 1:
-            return f"{self.median:.3g} {self.unit}"
-        return f"{self.median:.3g} {self.unit} ({self.percentile(10):.3g} to {self.percentile(90):.3g})"
+            return f"{_shown(self.median)} {self.unit}"
+        return f"{_shown(self.median)} {self.unit} ({_shown(self.percentile(10))} to {_shown(self.percentile(90))})"
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
 
 
 @dataclass(frozen=True)
