@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import aiohttp
+from tests.support.waiting import until, until_true
 
 from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events, stored_view
 from benchmarks.measure import Goal, Measured, Row, memory_of, timed
@@ -16,8 +17,6 @@ from benchmarks.stack import Stack, stack
 
 COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000").split(","))
 QUEUES: Final = 50
-LOOK: Final = 0.02
-"""Seconds between two looks at something that does not say when it changes."""
 FILLED: Final = 120
 """Seconds that the API may take to have all."""
 
@@ -55,9 +54,7 @@ async def _fill(stint: Stack, have: int, count: int) -> None:
 
 
 async def _until_listed(stint: Stack, count: int) -> None:
-    async with asyncio.timeout(FILLED):
-        while (await _kept(stint)) < count:  # noqa: ASYNC110 - the API tells nobody
-            await asyncio.sleep(LOOK)
+    await until(lambda: _kept(stint), lambda kept: kept >= count, seconds=FILLED)
 
 
 async def _kept(stint: Stack) -> int:
@@ -124,8 +121,7 @@ async def _start(stint: Stack, count: int) -> Row:
     port_file = stint.folder / "data" / "run" / "api-1.port"
     port_file.unlink()
     os.kill(stint.pid("api-1"), signal.SIGKILL)
-    while not port_file.exists():  # noqa: ASYNC110 - a file tells nobody
-        await asyncio.sleep(LOOK)
+    await until_true(port_file.exists)
     start = time.perf_counter()
     await _until_listed(stint, count)
     seconds = time.perf_counter() - start

@@ -1,6 +1,5 @@
 """How fast the projector catches up, beside reading and acknowledging the same messages."""
 
-import asyncio
 import os
 import signal
 import time
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from tests.support.waiting import until
 
 from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events
 from benchmarks.measure import Goal, Measured, Row
@@ -35,11 +35,10 @@ async def rows(times: int) -> Sequence[Row]:
             finally:
                 os.kill(pid, signal.SIGCONT)
             start = time.perf_counter()
-            while True:
-                info = await stream.consumer_info(EVENTS, PROJECTOR_DURABLE)
-                if info.num_pending == 0 and info.num_ack_pending == 0:
-                    break
-                await asyncio.sleep(0.02)
+            await until(
+                lambda: stream.consumer_info(EVENTS, PROJECTOR_DURABLE),
+                lambda info: not info.num_pending and not info.num_ack_pending,
+            )
             ours.append(JOBS * 3 / (time.perf_counter() - start))
             config = ConsumerConfig(
                 ack_policy=AckPolicy.EXPLICIT, deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=before + 1

@@ -17,8 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from stint.jetstream import Broker
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao
-from tests.support.servers import BaoProcess, NatsProcess, running
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 
 # Every test has a time-out; a deadline of its own an example would miss on a busy machine.
 hypothesis.settings.register_profile("stint", deadline=None)

@@ -19,8 +19,7 @@ from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
 from tests.e2e.stack import STINT, Stack, alive, dev, gone, on_a_terminal, serving, stint
-from tests.support.containers import OpenBao
-from tests.support.servers import BaoProcess, NatsProcess, free_port
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.api_bench import Bench, api
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ import pytest
 from stint.vault.setup import client_token
 from tests.support.api_bench import BODY, ApiProcess, api_process, service_environ, submitted
 from tests.support.certificates import authority, certificate
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess, running
+from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until, until_true
 
 MIB = 1 << 20

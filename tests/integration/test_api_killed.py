@@ -15,9 +15,8 @@ from stint.jetstream import Broker, consistency
 from stint.vault.setup import client_token
 from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao
 from tests.support.relay import Relay
-from tests.support.servers import NatsProcess, running
+from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
 SUBMISSION = b"PUB ev.submitted."

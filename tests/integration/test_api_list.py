@@ -9,8 +9,7 @@ import pytest
 
 from stint.core.codec import encode
 from tests.support.api_bench import Bench, api
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
 from tests.support.waiting import until
 

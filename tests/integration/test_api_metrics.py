@@ -10,8 +10,7 @@ from starlette.types import Message
 from stint_api.app import create_app
 from stint_api.read.index import ListIndex
 from tests.support.api_bench import BODY, Bench, api, secret
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
 
 DURATION = "gostint_request_duration_seconds"

@@ -23,8 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from scripts.references import application
 
 from tests.support.api_bench import BODY, api_process
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 
 JOBS = "/v1/api/job"
 Case = schemathesis.Case[Any]

@@ -23,8 +23,7 @@ from stint_api.web.streaming import WHOLE
 from tests.support import events, outputs
 from tests.support.api_bench import ApiProcess, api_process, becomes, submitted
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until
 
 TOKEN = queue_token("deploys")

@@ -7,8 +7,7 @@ import pytest
 from stint.vault.setup import client_token
 from stint_api.auth import Authenticator, Lookups
 from tests.support.api_bench import BODY, Bench, api
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE
 
 

@@ -20,8 +20,7 @@ from tests.support.api_bench import (
     starting_api,
     submitted,
 )
-from tests.support.containers import OpenBao
-from tests.support.servers import BaoProcess, NatsProcess, free_port, running
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, free_port, running
 from tests.support.waiting import until
 
 Api = tuple[ApiProcess, httpx.AsyncClient]

@@ -9,9 +9,8 @@ from stint.core.events import AnyEvent, Ended, Released
 from stint.ports import Outcome
 from stint_api.read.commands import RELEASED
 from tests.support.api_bench import Bench, api
-from tests.support.containers import OpenBao
 from tests.support.events import ended, held, kill_requested, started
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 
 
 async def happened(bench: Bench, *facts: AnyEvent) -> str:

@@ -12,8 +12,7 @@ from stint.client.api import Api, ApiRefusedError, LiveEvent
 from stint.client.follow import follow
 from stint.vault import Vault
 from tests.support.api_bench import api_process, submitted
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 
 WITHIN = 20
 """Seconds that an end may take: a check each five, and a busy machine."""

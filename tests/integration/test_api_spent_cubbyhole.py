@@ -14,8 +14,7 @@ from stint.ports import Outcome
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.support.api_bench import SEALED, Bench, api
-from tests.support.containers import OpenBao
-from tests.support.servers import BaoProcess, NatsProcess
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.submissions import Client, in_cubbyhole, stored
 
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"

@@ -12,9 +12,8 @@ from stint_api.__main__ import LOOKUPS
 from stint_api.auth import CACHE_SECONDS, CACHE_SIZE, REFUSED_SECONDS, Lookups, Memory
 from stint_api.errors import RefusalError
 from tests.support.api_bench import Clock, api
-from tests.support.containers import OpenBao
 from tests.support.relay import Relay
-from tests.support.servers import BaoProcess, NatsProcess
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.vault_bench import make_bench
 
 BOGUS = "bogus-token"

@@ -42,10 +42,9 @@ from stint.vault.setup import client_token
 from tests.support import events
 from tests.support.api_bench import ApiProcess, api_process, secret
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao
 from tests.support.outputs import Writer
 from tests.support.relay import Relay
-from tests.support.servers import NatsProcess, free_port
+from tests.support.servers import NatsProcess, OpenBao, free_port
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until, until_true
 

@@ -11,8 +11,7 @@ from stint.client import Endpoints
 from stint.client import api as client_api
 from stint.client.api import ApiRefusedError, ApiUnreachableError, connect
 from tests.support.api_bench import BODY, api_process, secret
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess, free_port
+from tests.support.servers import NatsProcess, OpenBao, free_port
 
 
 @dataclass

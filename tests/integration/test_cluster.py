@@ -31,10 +31,9 @@ from stint_projector.__main__ import build_background
 from tests.support import events
 from tests.support.api_bench import SEALED, api
 from tests.support.cluster import SIZE, Cluster, clustered, connected_to
-from tests.support.containers import OpenBao
 from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until
 
 WRITERS = 8

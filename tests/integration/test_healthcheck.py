@@ -10,8 +10,7 @@ import pytest
 
 from stint.cli.health import url
 from tests.support.api_bench import ApiProcess, service_environ
-from tests.support.containers import OpenBao
-from tests.support.servers import NatsProcess, free_port, running
+from tests.support.servers import NatsProcess, OpenBao, free_port, running
 from tests.support.waiting import until
 
 GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}

@@ -16,11 +16,10 @@ from stint.process.service import BROKER_CLOSED
 from stint_runner.engine.docker import DockerEngine
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao
 from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
-from tests.support.servers import NatsProcess, ServerProcess, free_port, running
+from tests.support.servers import NatsProcess, OpenBao, ServerProcess, free_port, running
 from tests.support.waiting import until
 
 SENTENCE = "stint: The connection to NATS was closed for good: NATS refuses the user, password"

@@ -21,10 +21,9 @@ from stint_runner.dispatch import worker as worker_module
 from tests.integration.test_nats_closed import ProjectorProcess, readyz
 from tests.support.api_bench import Bench, api, starting_api
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
-from tests.support.servers import NatsProcess, free_port, running
+from tests.support.servers import NatsProcess, OpenBao, free_port, running
 from tests.support.waiting import until, until_true
 
 

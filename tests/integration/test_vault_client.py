@@ -8,7 +8,7 @@ import pytest
 
 from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
 from stint.vault import BUS_KEY, Ticket, Vault, error_text, open_ticket, seal_ticket
-from tests.support.containers import OpenBao
+from tests.support.servers import OpenBao
 from tests.support.vault_bench import Bench, make_bench
 from tests.support.waiting import until
 

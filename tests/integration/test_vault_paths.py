@@ -7,7 +7,7 @@ import secrets
 import pytest
 
 from stint.vault import queue_path, release_path
-from tests.support.containers import OpenBao
+from tests.support.servers import OpenBao
 from tests.support.vault_bench import Bench, make_bench
 
 NAMES = [

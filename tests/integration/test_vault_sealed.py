@@ -15,9 +15,8 @@ from stint.vault import Vault
 from stint.vault.client import Login
 from stint_runner.inputs import opening
 from stint_runner.inputs.one_time import MAYBE_SPENT
-from tests.support.containers import OpenBao
 from tests.support.runner_bench import Bench, make_bench
-from tests.support.servers import BaoProcess, running
+from tests.support.servers import BaoProcess, OpenBao, running
 from tests.support.vault_bench import PASSWORD
 
 T = TypeVar("T")

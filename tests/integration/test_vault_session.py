@@ -6,7 +6,7 @@ import pytest
 
 from stint.core.errors import VaultDeniedError, VaultRefusedError
 from stint.vault import AppRoleSession, Login, Vault
-from tests.support.containers import OpenBao
+from tests.support.servers import OpenBao
 from tests.support.vault_bench import Bench, make_bench
 
 

@@ -26,8 +26,7 @@ from stint.vault.setup import client_token
 from stint_api.__main__ import build
 from stint_api.app import create_app
 from stint_api.services import Services
-from tests.support.containers import OpenBao
-from tests.support.servers import BaoProcess, ServerProcess, running
+from tests.support.servers import BaoProcess, OpenBao, ServerProcess, running
 from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until
 

@@ -40,9 +40,9 @@ from stint_runner.inputs.spec import labels
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
 from tests.support.brokers import declare_anew
-from tests.support.containers import OpenBao
 from tests.support.events import AT, QUEUE, kill_requested
 from tests.support.outputs import written
+from tests.support.servers import OpenBao
 from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until
 

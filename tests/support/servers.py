@@ -132,6 +132,14 @@ class ServerProcess:
             await process.wait()
 
 
+@dataclass(frozen=True)
+class OpenBao:
+    """A running server that tests share: take paths and role names of your own."""
+
+    address: str
+    root_token: str = field(repr=False)
+
+
 @dataclass
 class NatsProcess(ServerProcess):
     """A nats-server with JetStream on disk, each write synced. `settings` is added to its configuration file."""

@@ -12,7 +12,7 @@ from stint.core.subjects import WORK, queue_token
 from stint.vault import AppRoleSession, Ticket, open_ticket
 from stint_runner.inputs.opening import Opened, Opener
 from tests.support.api_bench import SEALED, Bench, secret, service_environ
-from tests.support.containers import OpenBao
+from tests.support.servers import OpenBao
 from tests.support.vault_bench import ROLE
 
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from stint.core.errors import VaultRefusedError
 from stint.vault import BUS_KEY, Vault
 from stint.vault.setup import service_settings, vault_setup
-from tests.support.containers import OpenBao
-from tests.support.servers import BaoProcess
+from tests.support.servers import BaoProcess, OpenBao
 
 
 class Bench(NamedTuple):

@@ -55,7 +55,8 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_stream_goes_on_while_nobody_can_say_and_ends_with_the_refusal() -> None:
     checks = Checks(None, AWAY, AWAY, None, REFUSAL)
-    first, last = [piece async for piece in while_allowed(until, checks, asyncio.Event(), asyncio.Event())]
+    refused = asyncio.Event()
+    first, last = [piece async for piece in while_allowed(until(refused), checks, asyncio.Event(), refused)]
     assert (first, last) == (
         b"piece",
         b'event: refused\ndata: {"status":"Permission Denied.","error":"It may not."}\n\n',
@@ -64,7 +65,8 @@ async def test_a_stream_goes_on_while_nobody_can_say_and_ends_with_the_refusal()
 
 async def test_nothing_more_is_sent_once_the_caller_was_refused() -> None:
     """A slow reader has more to come: it gets no more of it."""
-    stream = while_allowed(endless, Checks(REFUSAL), asyncio.Event(), asyncio.Event())
+    refused = asyncio.Event()
+    stream = while_allowed(endless(refused), Checks(REFUSAL), asyncio.Event(), refused)
     told = [await anext(stream)]
     async with asyncio.timeout(10):
         while not told[-1].startswith(b"event: refused"):
@@ -76,7 +78,7 @@ async def test_nothing_more_is_sent_once_the_caller_was_refused() -> None:
 
 async def test_a_server_that_ends_is_no_refusal_and_waits_for_no_check() -> None:
     closing, checks = asyncio.Event(), Checks()
-    stream = while_allowed(until, checks, closing, asyncio.Event())
+    stream = while_allowed(until(closing), checks, closing, asyncio.Event())
     assert await anext(stream) == b"piece"
     await checks.used_up.wait()
     rest = asyncio.create_task(_rest(stream))
@@ -86,15 +88,16 @@ async def test_a_server_that_ends_is_no_refusal_and_waits_for_no_check() -> None
 
 
 async def test_a_stream_that_nobody_watches_any_more_ends() -> None:
-    stream = while_allowed(until, Checks(ArithmeticError("a fault of ours")), asyncio.Event(), asyncio.Event())
+    refused = asyncio.Event()
+    stream = while_allowed(until(refused), Checks(ArithmeticError("a fault of ours")), asyncio.Event(), refused)
     async with asyncio.timeout(10):
         with pytest.raises(ArithmeticError):
             await _rest(stream)
 
 
 async def test_an_answer_breaks_off_once_its_caller_was_refused() -> None:
-    over = asyncio.Event()
-    answer = unless_refused(endless(over), Checks(AWAY, None, REFUSAL), asyncio.Event(), asyncio.Event(), over)
+    refused = asyncio.Event()
+    answer = unless_refused(endless(refused), Checks(AWAY, None, REFUSAL), asyncio.Event(), refused)
     async with asyncio.timeout(10):
         with pytest.raises(RefusalError, match="It may not"):
             await _rest(answer)
@@ -104,11 +107,8 @@ async def test_an_answer_breaks_off_once_its_caller_was_refused() -> None:
 async def test_who_does_not_read_that_it_was_refused_is_cut_off(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "LAST", 0.01)
     checks, closing, refused = Checks(None, REFUSAL), asyncio.Event(), asyncio.Event()
-    pieces = (
-        unless_refused(endless(closing), checks, closing, refused, asyncio.Event())
-        if large
-        else while_allowed(endless, checks, closing, refused)
-    )
+    watched = unless_refused if large else while_allowed
+    pieces = watched(endless(refused), checks, closing, refused)
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.body":

@@ -48,7 +48,6 @@ log = structlog.get_logger()
 CLEAN_UP: Final = 15.0
 """Seconds beyond the kill grace that killed jobs may take to end after the drain."""
 
-
 NAME_PAUSE: Final = 0.5
 """Seconds between two checks whether another runner of this name has ended."""
 

@@ -7,8 +7,8 @@ import pytest
 
 from stint.jetstream import Broker
 from stint_runner.engine.docker import DockerEngine
-from tests.support.containers import OpenBao
 from tests.support.runner_bench import Bench, make_bench
+from tests.support.servers import OpenBao
 
 
 @pytest.fixture

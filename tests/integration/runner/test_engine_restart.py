@@ -11,10 +11,10 @@ from stint.core.job import Job, State
 from stint.core.subjects import queue_token
 from stint.jetstream import Broker
 from stint_runner.engine.docker import DockerEngine
-from tests.support.containers import OpenBao
 from tests.support.outputs import written
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.second_engine import EngineProcess, second_engine
+from tests.support.servers import OpenBao
 
 pytestmark = pytest.mark.soak
 

@@ -19,10 +19,9 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper, ImageRecord, ImageRecords
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao
 from tests.support.registry import Registry, mirrored_engine, registry
 from tests.support.runner_bench import make_bench
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 
 HOST = os.environ.get("DOCKER_HOST", "")
 DAY = 24 * 3600.0

@@ -12,10 +12,9 @@ from stint.core.subjects import EVENTS, unreadable_submission
 from stint_runner.lease.lease import LeaseTimes
 from tests.api.archive import targz
 from tests.support.brokers import connected
-from tests.support.containers import OpenBao
 from tests.support.events import TOKEN, event_id, started
 from tests.support.runner_bench import Bench, make_bench
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until
 

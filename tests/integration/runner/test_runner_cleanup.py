@@ -16,6 +16,7 @@ from stint_runner.job.run import JobRun
 from tests.support.events import TOKEN, ended
 from tests.support.runner_bench import Bench
 from tests.support.runner_process import runner_process
+from tests.support.waiting import until
 
 
 class SlowRemoval(DockerEngine):
@@ -152,9 +153,8 @@ async def test_an_adopted_job_that_another_ends_meanwhile_is_stopped_at_once(
 
     monkeypatch.setattr(bench.log, "load", overtaken)
     engine = DockerEngine()
-    async with bench.runner(engine=engine), asyncio.timeout(10):  # less than T, after which the queue would continue
-        while await engine.find({LABEL_JOB: job_id}):  # noqa: ASYNC110 - an engine tells nobody
-            await asyncio.sleep(0.05)
+    async with bench.runner(engine=engine):  # within less than T, after which the queue would continue
+        await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found, seconds=10)
 
 
 async def test_a_claim_that_is_cut_off_leaves_no_deadline_and_cleans_nothing_up(

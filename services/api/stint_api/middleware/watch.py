@@ -24,19 +24,14 @@ PERIOD: Final = CACHE_SECONDS
 
 
 async def while_allowed(
-    events: Callable[[asyncio.Event], AsyncGenerator[bytes, None]],
-    check: Check,
-    closing: asyncio.Event,
-    refused: asyncio.Event,
+    events: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, refused: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
-    """The events of a stream, up to its end; or up to `refused`, which says why the caller was refused.
+    """The events of a stream, which must end when `closing` or `refused` is set.
 
-    `events` gets an event that tells it to end: the caller was refused, or the server is about to end. `refused` is set
-    in the first case only.
+    If the caller was refused, the last event is `refused`, which says why.
     """
-    over = asyncio.Event()
     try:
-        async with aclosing(unless_refused(events(over), check, closing, refused, over)) as pieces:
+        async with aclosing(unless_refused(events, check, closing, refused)) as pieces:
             async for piece in pieces:
                 yield piece
     except RefusalError as refusal:
@@ -44,20 +39,14 @@ async def while_allowed(
 
 
 async def unless_refused(
-    pieces: AsyncGenerator[bytes, None],
-    check: Check,
-    closing: asyncio.Event,
-    refused: asyncio.Event,
-    over: asyncio.Event,
+    pieces: AsyncGenerator[bytes, None], check: Check, closing: asyncio.Event, refused: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
-    """The pieces of an answer, which breaks off when its caller is refused; `refused` and `over` are set then.
-
-    `over` is also set when the server is about to end: large answers go on, and event streams end.
+    """The pieces of an answer, which breaks off when its caller is refused; `refused` is set then.
 
     Raises:
         RefusalError: the caller was refused.
     """
-    watching = asyncio.create_task(_watch(check, closing, refused, over))
+    watching = asyncio.create_task(_watch(check, closing, refused))
     try:
         async with aclosing(pieces):
             async for piece in pieces:
@@ -70,12 +59,10 @@ async def unless_refused(
         await cancel(watching)
 
 
-async def _watch(
-    check: Check, closing: asyncio.Event, refused: asyncio.Event, over: asyncio.Event
-) -> RefusalError | None:
-    """Check until the caller is refused, and return why; or until the server is about to end. Then set `over`.
+async def _watch(check: Check, closing: asyncio.Event, refused: asyncio.Event) -> RefusalError | None:
+    """Check until the caller is refused, and return why; or until the server is about to end.
 
-    While Vault is unavailable the stream continues. However this ends, the stream ends with it.
+    While Vault is unavailable the stream continues. If this fails, the stream ends: nobody watches it any more.
     """
     try:
         while not await any_of(closing, within=PERIOD):
@@ -88,6 +75,7 @@ async def _watch(
             except StintError as error:
                 refused.set()
                 return refusal_of(error)
-        return None
-    finally:
-        over.set()
+    except Exception:
+        refused.set()
+        raise
+    return None

@@ -75,13 +75,13 @@ class LiveJob:
         self._read_to = position.output
         self._over = False
 
-    async def events(self, closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
-        """Encoded events, up to `end`; or up to the server's own end, without one."""
+    async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
+        """Encoded events, up to `end`; without one if one of `ends` is set before."""
         place = (self._job.token, self._job.job_id)
         # Listening begins before reading, so that nothing falls in between.
         async with self._log.follow(self._job.job_id) as facts, self._output.follow(*place) as chunks:
             wait = SOON
-            while not closing.is_set():
+            while not any(end.is_set() for end in ends):
                 facts.clear()
                 chunks.clear()
                 async for item in self._catch_up():
@@ -90,7 +90,7 @@ class LiveJob:
                     yield self._event("end", self._render(self._job, self._chain))
                     return
                 await asyncio.sleep(GAP)
-                news = await any_of(facts, chunks, closing, within=wait)
+                news = await any_of(facts, chunks, *ends, within=wait)
                 wait = SOON if news else min(2 * wait, TICK)
                 if not news:
                     yield streaming.PING

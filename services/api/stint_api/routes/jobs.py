@@ -62,7 +62,6 @@ data: {"number":1,"offset":0,"stream":"stdout","data":"aGVsbG8K"}
 """
 _STREAM_OF_EVENTS: Final[Responses] = content("text/event-stream", _EVENTS, **_EVENT)
 
-
 _BYTES: Final = "application/octet-stream"
 """Not text: output is in no encoding that anybody could name, and may be an archive."""
 _OUTPUT: Final[Responses] = content(_BYTES, "hello\n", type="string", format="binary")
@@ -159,7 +158,7 @@ async def events(services: ServicesOf, caller: Caller, job_id: JobId, last_event
     live = LiveJob(services.log, services.output, job, position, render=documents.last_seen)
     check = partial(services.auth.check_again, caller, READ, queue_name(job.token))
     refused = asyncio.Event()
-    told = while_allowed(live.events, check, services.closing, refused)
+    told = while_allowed(live.events(refused, services.closing), check, services.closing, refused)
     return event_stream(told, refused, services.streams.enter(caller.caller))
 
 
@@ -169,7 +168,7 @@ def _large(services: Services, caller: Identity, *qnames: str) -> Callable[..., 
 
     def stream(pieces: AsyncGenerator[bytes, None], **options: Any) -> Stream:
         closed, refused = services.streams.enter(caller.caller), asyncio.Event()
-        watched = unless_refused(pieces, check, services.closing, refused, asyncio.Event())
+        watched = unless_refused(pieces, check, services.closing, refused)
         return Stream(watched, refused=refused, closed=closed, **options)
 
     return stream
