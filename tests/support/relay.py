@@ -21,6 +21,7 @@ class Relay:
         self.port = 0
         self.refusing = False
         self._target = target
+        self._listening = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -46,24 +47,29 @@ class Relay:
     async def listening(self) -> AsyncIterator[int]:
         """Its port, for the duration of the block."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self.port, self._listening = server.sockets[0].getsockname()[1], True
         try:
             yield self.port
         finally:
+            self._listening = False
             server.close()
             self.cut()
             for serving in self._serving:
                 serving.cancel()
             await asyncio.gather(*self._serving, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Note the connection before anything can cancel what serves it: one that nobody closes fails a later test."""
+        if not self._listening:
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
         serving = asyncio.ensure_future(self._serve(reader, writer))
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sides = {writer}
-        self._writers.add(writer)
         try:
             if self.refusing:
                 return
