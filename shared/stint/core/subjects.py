@@ -159,6 +159,11 @@ def live_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
     return f"live.{kind}.{token}.{job_id}"
 
 
+def barrier_subject(name: str) -> str:
+    """A subject of EVENTS for a message that proves what its leader knows, and is removed again. `name` may be `*`."""
+    return f"barrier.{name}"
+
+
 def unreadable_submission(stream: str, sequence: int) -> EventAddress:
     """The address that records a message whose subject names no queue or job, once for each stored message."""
     digest = hashlib.sha256(f"{stream}:{sequence}".encode()).hexdigest()[:24]

@@ -3,12 +3,14 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from secrets import token_hex
 from typing import Any, Final, TypeVar
 
 import structlog
 
-from stint.core.errors import BrokerUnavailableError
-from stint.core.subjects import EVENTS, WORK
+from stint.core.errors import BrokerUnavailableError, StintError
+from stint.core.subjects import EVENTS, WORK, barrier_subject
 from stint.jetstream.broker import RECONNECT, Broker, NoAnswerError
 from stint.jetstream.protocol import NANOSECONDS, check
 from stint.jetstream.stream import Stream
@@ -23,9 +25,6 @@ ANSWER: Final = 2.5
 PAUSE: Final = 0.1
 """Seconds between attempts: without a leader each is refused at once."""
 
-FOLLOWED: Final = 3.0
-"""Seconds since a replica last answered its leader. Less than 4, after which replicas may elect another one; a replica
-answers once a second, and up to 1.4 were measured in an idle stream."""
 UNPROVEN: Final = "NATS cannot prove at the moment that nothing is stored under this id. Try again."
 
 SILENCE: Final = 5.0
@@ -62,27 +61,24 @@ async def across_elections(broker: Broker, write: Callable[[], Awaitable[T]]) ->
 async def is_absent(stream: Stream, pattern: str, *, counts: Callable[[str], bool] = lambda _: True) -> bool:
     """Whether it is proven that the stream has no message on these subjects, except on those that do not count.
 
-    Only a leader that a majority currently follows can say so. A server that was frozen may believe for a moment that
-    it still leads after another was elected, and not know what that one has acknowledged. Therefore the count and the
-    proof of leadership must come from one answer.
+    A server that was frozen may believe for a moment that it still leads after another was elected, and not know what
+    that one has acknowledged; nothing that it says of its followers is evidence. A message that is stored now is: only
+    a majority acknowledges it, and a server that has it has all that was acknowledged before.
 
     Raises:
         BrokerUnavailableError: it cannot be proven.
     """
-    info = await stream.info({"subjects_filter": pattern}, FOLLOWED)
+    info, barrier = await stream.info({"subjects_filter": pattern}, ANSWER), 0
+    if (info.get("cluster") or {}).get("replicas"):
+        barrier = await stream.store(barrier_subject(token_hex(8)), ANSWER)
+        info = await stream.info({"subjects_filter": pattern}, ANSWER)
+        with suppress(StintError):  # the next one removes it
+            await stream.purge(barrier_subject("*"))
     if any(map(counts, info["state"].get("subjects") or ())):
         return False
-    if not _is_followed(info.get("cluster") or {}):
+    if info["state"]["last_seq"] < barrier:
         raise BrokerUnavailableError(UNPROVEN)
     return True
-
-
-def _is_followed(cluster: Mapping[str, Any]) -> bool:
-    """Whether a majority has answered recently. A single server is its own majority."""
-    replicas = cluster.get("replicas") or []
-    since_answers: list[int] = [replica.get("active", 0) for replica in replicas]  # 0: never heard of
-    following = sum(0 < since < FOLLOWED * NANOSECONDS for since in since_answers)
-    return 1 + following > (1 + len(replicas)) / 2
 
 
 def silence(work: Mapping[str, Any]) -> float:

@@ -135,7 +135,7 @@ class EventFeed:
         A consumer that has the right settings is not touched. If a server created it while still removing the files of
         an older one with the same name, it refuses to write it again, although the consumer works.
         """
-        config = _config(self._name, self.ack_wait) | {"max_ack_pending": BATCH}
+        config = _config(self._name, self.ack_wait) | {"filter_subject": event_filter(), "max_ack_pending": BATCH}
         found = await self._broker.api(f"CONSUMER.INFO.{EVENTS}.{self._name}")
         if config.items() <= found.get("config", {}).items():
             return

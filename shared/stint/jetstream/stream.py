@@ -48,6 +48,11 @@ class Stream:
         answer = await self._broker.api(f"STREAM.MSG.GET.{self._name}", request, wait)
         return None if error_code(answer) == ErrorCode.NO_MESSAGE else raw_message(check(answer)["message"])
 
+    async def store(self, subject: str, wait: float | None = None) -> int:
+        """Store an empty message on one of the stream's subjects. Returns its sequence once a majority has it."""
+        sequence: int = check(await self._broker.publish(subject, b"", wait=wait))["seq"]
+        return sequence
+
     async def last(self, pattern: str, wait: float | None = None) -> RawMessage | None:
         """The last message on these subjects, from the leader."""
         return await self.get({"last_by_subj": pattern}, wait)

@@ -15,6 +15,7 @@ from stint.core.subjects import (
     PAYLOADS,
     RUNNERS_BUCKET,
     WORK,
+    barrier_subject,
     event_filter,
     hint_subject,
     kv_stream,
@@ -61,7 +62,7 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
     return [
         {
             "name": EVENTS,
-            "subjects": [event_filter()],
+            "subjects": [event_filter(), barrier_subject("*")],
             **_WRITE_ONCE,
             "allow_atomic": True,
             "republish": {"src": event_filter(), "dest": live_filter(*_WILDCARDS)},
