@@ -227,7 +227,7 @@ class Delivery(Protocol):
     these calls only prove that the broker answered; `stint_runner.lease.lease` judges whether the lease still holds.
 
     Attributes:
-        subject: `ev.submitted.<token>.<job_id>`, or another subject that somebody published on.
+        subject: `ev.<job_id>.<token>.submitted`, or another subject that somebody published on.
         sequence: of the message in WORK.
         ack_subject: the subject for renewals and the ack. Another process can use it too.
         origin: identifies the consumer that delivered it, and differs from that of a later consumer with the same name.

@@ -52,7 +52,7 @@ class Publisher:
         return job_id
 
     async def submitted(self, qname: str, job_id: str, fact: bytes) -> None:
-        await self.stream.publish(f"ev.submitted.{queue_token(qname)}.{job_id}", fact)
+        await self.stream.publish(f"ev.{job_id}.{queue_token(qname)}.submitted", fact)
 
 
 @asynccontextmanager

@@ -126,7 +126,7 @@ async def test_one_who_was_there_first_is_a_conflict(bench: Bench, body: bytes) 
     submission = parse_submission(b'{"qname": "%b", "wrap_secret_id": "x"}' % client.qname.encode())
     caller = await bench.vault.lookup_self(bench.token)
     known = mark(Identity("", "", f"accessor {caller.accessor}"), client.key, submission)
-    await bench.broker.publish(f"ev.submitted.{queue_token(client.qname)}.{known.job_id}", body)
+    await bench.broker.publish(f"ev.{known.job_id}.{queue_token(client.qname)}.submitted", body)
     assert (await client.post()).status_code == 409
     assert await messages(bench, PAYLOADS, f"pl.*.{known.job_id}.*") == 0
 

@@ -32,6 +32,7 @@ from stint.core.subjects import (
     CHUNK_OFFSET,
     CHUNK_STREAM,
     EventAddress,
+    event_address,
     live_filter,
     queue_token,
     tail_subject,
@@ -81,7 +82,7 @@ class Runner:
             while delivery is None:
                 delivery = await self.work.pull(queue_token(queue), 1.0)
         await delivery.ack()
-        job = await self.log.load(delivery.subject.rpartition(".")[2])
+        job = await self.log.load(event_address(delivery.subject).job_id)
         assert job is not None
         return job
 

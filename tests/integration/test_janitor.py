@@ -87,7 +87,7 @@ async def take_all(broker: Broker, but: str) -> None:
     queues = JetStreamWorkQueues(broker, lease=30)
     await queues.start()
     while delivery := await queues.pull(TOKEN, 10):
-        if delivery.subject.endswith(but):
+        if f".{but}." in delivery.subject:
             return
         await delivery.ack()
 
@@ -127,7 +127,7 @@ async def test_two_projectors_remove_all_that_is_over_and_nothing_else(broker: B
         await happen(broker, DELETED, ended("failed"), deleted())
         await happen(broker, GOES_ON, started(), kill_requested())
         await JetStreamEventLog(broker).record_rejection(7, rejected())
-        await broker.publish("ev.from_the_future.MF.junk", b"\xff")
+        await broker.publish("ev.junk.MF.from_the_future", b"\xff")
         await take_all(broker, but=QUEUED)
         alive = [Place(TOKEN, GOES_ON), Place(TOKEN, QUEUED)]
 

@@ -8,7 +8,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from stint.core.chain import Chunk
-from stint.core.errors import TooLargeError
+from stint.core.errors import BrokerClosedError, OtherLayoutError, TooLargeError
 from stint.core.events import Record, Submitted
 from stint.core.job import State
 from stint.core.subjects import (
@@ -31,9 +31,10 @@ from stint.jetstream import (
     JetStreamViews,
     consistency,
     declare,
+    declare_when_possible,
 )
 from stint.jetstream.broker import NoAnswerError
-from stint.jetstream.protocol import ErrorCode, error_code
+from stint.jetstream.protocol import ErrorCode, check, error_code, origin_of, raw_message
 from stint.jetstream.topology import stream_configs
 from stint.ports import Outcome
 from tests.support.brokers import declare_anew
@@ -63,6 +64,17 @@ async def test_other_settings_are_left_alone_and_said(broker: Broker, capsys: py
     info = await broker.api(f"STREAM.INFO.{PAYLOADS}")
     assert info["config"]["deny_delete"] is False
     assert "deny_delete" in capsys.readouterr().out
+
+
+async def test_streams_of_another_layout_end_the_process_with_a_sentence(broker: Broker) -> None:
+    """A job that is appended to them would never reach its queue."""
+    theirs = next(config for config in stream_configs(1) if config["name"] == WORK)
+    await broker.api(f"STREAM.DELETE.{WORK}")
+    check(await broker.api(f"STREAM.CREATE.{WORK}", theirs | {"metadata": {"stint.layout": "1"}}))
+    with pytest.raises(OtherLayoutError):
+        await declare_when_possible(broker)
+    with pytest.raises(BrokerClosedError, match=r"The stream WORK was made by another version of Stint"):
+        broker.check_open()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +204,7 @@ async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) ->
     await JetStreamEventLog(broker).append(TOKEN, JOB, ended("failed"))
     await until(lambda: broker.api(f"STREAM.INFO.{WORK}"), lambda info: info["state"]["messages"], seconds=5)
     answer = await broker.api(f"STREAM.MSG.GET.{WORK}", {"seq": 1})
-    assert answer["message"]["subject"] == EventAddress("submitted", TOKEN, JOB).subject
+    assert origin_of(raw_message(answer["message"])).subject == EventAddress("submitted", TOKEN, JOB).subject
     job = await JetStreamEventLog(broker).load(JOB)
     assert job is not None
     assert job.fact(Submitted) == fact

@@ -111,7 +111,7 @@ async def test_a_projector_that_was_away_catches_up(broker: Broker) -> None:
         await projected(broker, await expected(broker, JOBS[:1]))
     for job_id in JOBS[1:]:
         await log.append(TOKEN, job_id, submitted())
-    await broker.publish("ev.submitted.MF.junk", b"junk")
+    await broker.publish("ev.junk.MF.submitted", b"junk")
     await log.append(TOKEN, JOBS[0], started())
     async with following(broker):
         await projected(broker, await expected(broker, JOBS))

@@ -71,7 +71,7 @@ async def test_what_is_acknowledged_survives_every_kill(nats_process: NatsProces
         assert len(load.claims) >= (KILLS + 1) * BETWEEN
         for job_id in load.claims:
             await _check(load, job_id)
-        for stream, subject in ((EVENTS, "ev.*.*.*"), (WORK, "ev.submitted.*.*")):
+        for stream, subject in ((EVENTS, "ev.*.*.*"), (WORK, "work.*")):
             info = await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
             assert set(info["state"]["subjects"].values()) == {1}
     counted = Counter(outcome for claims in load.claims.values() for _, outcome in claims)

@@ -44,7 +44,7 @@ async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: 
         assert await queues.pull(TOKEN, 0.05) is None, "busy"
         await delivery.renew()
         await delivery.ack()
-        seen.append(delivery.subject.rpartition(".")[2])
+        seen.append(delivery.subject.split(".")[1])
     assert seen == [job_id(number) for number in range(3)]
     assert await queues.pull(TOKEN, 0.05) is None
     assert await queues.pending() == []
@@ -85,7 +85,7 @@ async def test_an_abandoned_pull_does_not_block_its_queue(broker: Broker, queues
         delivery = None
         while delivery is None:
             delivery = await queues.pull(TOKEN, 0.2)
-    assert delivery.subject.endswith(JOB)
+    assert f".{JOB}." in delivery.subject
 
 
 async def test_a_late_delivery_is_not_given_back(broker: Broker, queues: JetStreamWorkQueues) -> None:

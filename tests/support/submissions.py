@@ -8,7 +8,7 @@ import httpx
 
 from stint.core.events import Submitted
 from stint.core.job import Job
-from stint.core.subjects import WORK, queue_token
+from stint.core.subjects import WORK, queue_token, work_subject
 from stint.vault import AppRoleSession, Ticket, open_ticket
 from stint_runner.inputs.opening import Opened, Opener
 from tests.support.api_bench import SEALED, Bench, secret, service_environ
@@ -39,7 +39,7 @@ class Client:
 
     async def pending(self) -> int:
         """Jobs that wait in the queue."""
-        return await messages(self.bench, WORK, f"ev.submitted.{queue_token(self.qname)}.>")
+        return await messages(self.bench, WORK, work_subject(queue_token(self.qname)))
 
 
 async def messages(bench: Bench, stream: str, subject: str) -> int:

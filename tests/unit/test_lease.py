@@ -193,7 +193,7 @@ async def test_a_job_whose_consumer_is_gone_is_pulled_again() -> None:
 
 
 async def test_another_job_that_comes_instead_is_given_back_and_the_lease_ends() -> None:
-    stranger = FakeDelivery(subject="ev.submitted.me.1")
+    stranger = FakeDelivery(subject="ev.1.me.submitted")
     job = leased_job(FakeDelivery(gone), stranger)
     async with asyncio.timeout(10):
         with pytest.raises(LeaseLostError):

@@ -72,7 +72,7 @@ def test_job_ids_order_by_time() -> None:
 
 @pytest.mark.parametrize(
     "subject",
-    ["ev.submitted.ME.000000000000000000000000", "ev.submitted.me.xyz", "ev.submitted.me", "pl.a.b.c", "ev.a.me.0.0"],
+    ["ev.000000000000000000000000.ME.submitted", "ev.xyz.me.submitted", "ev.me.submitted", "pl.a.b.c", "ev.0.0.me.a"],
 )
 def test_junk_subjects_are_refused(subject: str) -> None:
     with pytest.raises((InvalidTokenError, InvalidJobIdError)):

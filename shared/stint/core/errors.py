@@ -46,6 +46,10 @@ class BrokerClosedError(BrokerUnavailableError):
     """The connection to NATS was closed for good."""
 
 
+class OtherLayoutError(StintError):
+    """The streams have the layout of another version of Stint."""
+
+
 class BrokerRefusedError(StintError):
     """NATS refused the request; a repeat will be refused too."""
 

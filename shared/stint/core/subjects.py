@@ -46,7 +46,7 @@ _JOB_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
 
 
 class EventAddress(NamedTuple):
-    """The parts of an event's subject, `ev.<kind>.<token>.<job_id>`."""
+    """The parts of an event's subject, `ev.<job_id>.<token>.<kind>`."""
 
     kind: str
     token: str
@@ -55,7 +55,7 @@ class EventAddress(NamedTuple):
     @property
     def subject(self) -> str:
         """The subject in EVENTS."""
-        return f"ev.{self.kind}.{self.token}.{self.job_id}"
+        return f"ev.{self.job_id}.{self.token}.{self.kind}"
 
 
 def normalise_queue_name(name: str) -> str:
@@ -122,7 +122,7 @@ def new_job_id(milliseconds: int, randomness: bytes) -> str:
 
 
 def parse_event_subject(subject: str) -> EventAddress:
-    """Parse `ev.<kind>.<token>.<job_id>`.
+    """Parse `ev.<job_id>.<token>.<kind>`.
 
     Raises:
         InvalidTokenError: not four tokens, or the queue token is not canonical.
@@ -131,13 +131,19 @@ def parse_event_subject(subject: str) -> EventAddress:
     parts = subject.split(".")
     if len(parts) != 4 or parts[0] not in {"ev", "live"}:  # noqa: PLR2004 - the four tokens of the docstring
         raise InvalidTokenError
-    address = EventAddress(*parts[1:])
+    address = event_address(subject)
     if address.token == BAD_QUEUE_TOKEN:
         return address
     queue_name(address.token)
     if check_job_id(address.job_id) != address.job_id:
         raise InvalidJobIdError
     return address
+
+
+def event_address(subject: str) -> EventAddress:
+    """The parts of a subject that `event_filter` matches; they need not name a queue or a job."""
+    _, job_id, token, kind = subject.split(".")
+    return EventAddress(kind, token, job_id)
 
 
 def names_job(subject: str) -> bool:
@@ -151,12 +157,12 @@ def names_job(subject: str) -> bool:
 
 def event_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
     """A filter over EVENTS."""
-    return f"ev.{kind}.{token}.{job_id}"
+    return f"ev.{job_id}.{token}.{kind}"
 
 
 def live_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
     """A filter over what EVENTS republishes: the messages that the stream accepted, never a refused attempt."""
-    return f"live.{kind}.{token}.{job_id}"
+    return f"live.{job_id}.{token}.{kind}"
 
 
 def barrier_subject(name: str) -> str:
@@ -185,12 +191,17 @@ def tail_subject(token: str, job_id: str) -> str:
     return f"tail.{token}.{job_id}"
 
 
-def hint_subject(token: str, job_id: str = "again") -> str:
+def work_subject(token: str) -> str:
+    """The subject in WORK of a queue's submissions, or a filter over all of them with `*`."""
+    return f"work.{token}"
+
+
+def hint_subject(token: str) -> str:
     """The subject of a hint that a queue has work. Hints can be lost; runners also check all queues regularly."""
-    return f"hint.{token}.{job_id}"
+    return f"hint.{token}"
 
 
-HINTS: Final = "hint.*.*"
+HINTS: Final = "hint.*"
 
 
 def hinted_token(subject: str) -> str:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import nats.errors
 import structlog
 
-from stint.core.errors import BrokerClosedError
+from stint.core.errors import BrokerClosedError, StintError
 from stint.jetstream.access import Access, PlaintextError
 from stint.process.waiting import InterruptedByEventError, any_of, unless
 
@@ -140,7 +140,7 @@ class Connection:
     def _on_connect_done(self, task: "asyncio.Task[None]") -> None:
         """Attempts are unlimited, so an error that ends them is one that another attempt would not repair."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._give_up(error)
+            self.give_up(error)
 
     async def _on_connect(self) -> None:
         self.lost = asyncio.Event()
@@ -167,9 +167,10 @@ class Connection:
 
     async def _on_closed(self) -> None:
         if not self._closing:
-            self._give_up(self.client.last_error)
+            self.give_up(self.client.last_error)
 
-    def _give_up(self, error: BaseException | None) -> None:
+    def give_up(self, error: BaseException | None) -> None:
+        """Count the connection as closed for good: the process ends, with this reason."""
         self._failure = reason_of(error)
         self.connected.clear()
         self.closed.set()
@@ -178,6 +179,8 @@ class Connection:
 def reason_of(error: BaseException | None) -> str:
     """The reason for the failure of a connection or a request, as a sentence."""
     match error:
+        case StintError():
+            return error.sentence
         case PlaintextError():
             return str(PlaintextError.__doc__)
         case nats.errors.UnexpectedEOF():

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 from nats.aio.msg import Msg
 
-from stint.core.subjects import EVENTS, WORK, consumer_name, event_filter
+from stint.core.subjects import EVENTS, WORK, consumer_name, event_filter, work_subject
 from stint.jetstream.broker import Broker, NoAnswerError, next_message
 from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code, status_of
 
@@ -81,7 +81,7 @@ async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bo
         await asyncio.sleep(random.uniform(*DELETION_PAUSE))  # noqa: S311 - jitter. The server does not say when it is done
     name = consumer_name(token)
     config = _config(name, lease) | {
-        "filter_subject": event_filter("submitted", token),
+        "filter_subject": work_subject(token),
         "max_ack_pending": 1,
         "inactive_threshold": INACTIVE_THRESHOLD * NANOSECONDS,
     }

@@ -25,6 +25,7 @@ EXPECTED_SEQUENCE: Final = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
 SUBJECT: Final = "Nats-Subject"
 TIME: Final = "Nats-Time-Stamp"
 SEQUENCE: Final = "Nats-Sequence"
+SOURCE: Final = "Nats-Stream-Source"
 """Set by the server on messages that it reads from a stream; it overwrites a publisher's own header."""
 
 
@@ -34,6 +35,7 @@ class ErrorCode(IntEnum):
     CREATE_FAILED = 10012  # of a consumer; for ever, if it has lost its directory but still works
     CONSUMER_NOT_FOUND = 10014
     NO_MESSAGE = 10037
+    DELETE_FAILED = 10057  # there is no such message any more
     STREAM_NOT_FOUND = 10059
     WRONG_LAST_SEQUENCE = 10071
     SUBJECT_TAKEN = 10077  # the subject already has its one message
@@ -101,6 +103,19 @@ def raw_message(answer: Mapping[str, Any]) -> RawMessage:
     own = dict(BytesHeaderParser().parsebytes(raw.partition(b"\r\n")[2]).items())
     place = {SUBJECT: answer["subject"], SEQUENCE: str(answer["seq"]), TIME: answer["time"]}
     return RawMessage(base64.b64decode(answer.get("data", "")), own | place)
+
+
+class Origin(NamedTuple):
+    """The message of another stream that one was copied from: its sequence and subject. 0 and "" if from none."""
+
+    sequence: int
+    subject: str
+
+
+def origin_of(message: Stored) -> Origin:
+    """Where the stream copied the message from. The server refuses a message that has the header already."""
+    parts = (message.headers or {}).get(SOURCE, "").split(" ")
+    return Origin(int(parts[1]), parts[4]) if len(parts) > 4 else Origin(0, "")  # noqa: PLR2004 - stream, sequence, filter, transform, subject
 
 
 def sequence_of(message: Stored) -> int:

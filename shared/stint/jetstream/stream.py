@@ -100,6 +100,12 @@ class Stream:
             request["seq"] = through + 1
         check(await self._broker.api(f"STREAM.PURGE.{self._name}", request))
 
+    async def delete_message(self, sequence: int) -> None:
+        """Remove one message. Safe to repeat."""
+        answer = await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": sequence})
+        if error_code(answer) != ErrorCode.DELETE_FAILED:
+            check(answer)
+
 
 class Entry(NamedTuple):
     """A key's last value and revision. `value` is None if the key was deleted or has expired."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import structlog
 
-from stint.core.errors import StintError
+from stint.core.errors import OtherLayoutError, StintError
 from stint.core.subjects import (
     EVENTS,
     IMAGES_BUCKET,
@@ -24,6 +24,7 @@ from stint.core.subjects import (
     log_subject,
     payload_subject,
     tail_subject,
+    work_subject,
 )
 from stint.jetstream.broker import Broker
 from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code
@@ -35,6 +36,8 @@ DUPLICATE_WINDOW: Final = 0.1
 """Seconds, the minimum. Stint uses no message ids: with a stranger's id the broker could discard a submission."""
 MAX_QUEUE_CONSUMERS: Final = 100_000
 """Queues with a consumer at a time. It must be explicit: the server's own limit is 1000, and -1 does not lift it."""
+LAYOUT: Final = {"stint.layout": "2"}
+"""Metadata of every stream: the version of the subjects. Layout 1 had `ev.<event>.<queue>.<job>`."""
 DECLARE_PAUSE: Final = 2.0
 """Seconds between two attempts to declare the streams."""
 
@@ -58,27 +61,34 @@ _WRITE_ONCE: Final[Mapping[str, Any]] = {
 
 def stream_configs(replicas: int) -> list[dict[str, Any]]:
     """The streams that `declare` creates, in the form of the JetStream API (durations in nanoseconds)."""
-    common = {"storage": "file", "num_replicas": replicas}
+    common = {"storage": "file", "num_replicas": replicas, "metadata": LAYOUT}
     return [
         {
             "name": EVENTS,
             "subjects": [event_filter(), barrier_subject("*")],
             **_WRITE_ONCE,
             "allow_atomic": True,
-            "republish": {"src": event_filter(), "dest": live_filter(*_WILDCARDS)},
+            "republish": {"src": event_filter(), "dest": live_filter(*reversed(_WILDCARDS))},
             **common,
         },
         {"name": PAYLOADS, "subjects": [payload_subject("*", "*", "*")], **_WRITE_ONCE, **common},
         {
             "name": WORK,
-            "sources": [{"name": EVENTS, "filter_subject": event_filter("submitted")}],
+            "sources": [
+                {
+                    "name": EVENTS,
+                    "subject_transforms": [
+                        {"src": event_filter("submitted"), "dest": work_subject("{{wildcard(2)}}")},
+                    ],
+                }
+            ],
             "retention": "workqueue",
             "discard": "new",
             "max_consumers": MAX_QUEUE_CONSUMERS,
             "allow_direct": True,
             "republish": {
-                "src": event_filter("submitted"),
-                "dest": hint_subject(*_WILDCARDS[:2]),
+                "src": work_subject("*"),
+                "dest": hint_subject("{{wildcard(1)}}"),
                 "headers_only": True,
             },
             **common,
@@ -121,24 +131,35 @@ async def declare(broker: Broker, replicas: int = 1) -> None:
     Raises:
         BrokerUnavailableError: the server does not answer, or has no JetStream.
         BrokerRefusedError: it refuses a stream.
+        OtherLayoutError: a stream has the subjects of another version of Stint. Nothing was written to it.
     """
     for config in stream_configs(replicas):
         answer = await broker.api(f"STREAM.INFO.{config['name']}")
         if error_code(answer) == ErrorCode.STREAM_NOT_FOUND:
             check(await broker.api(f"STREAM.CREATE.{config['name']}", config))
             continue
-        differing = _differences(config, check(answer)["config"])
+        found = check(answer)["config"]
+        if not LAYOUT.items() <= found.get("metadata", {}).items():
+            raise OtherLayoutError(f"The stream {config['name']} was made by another version of Stint, or by hand.")
+        differing = _differences(config, found)
         if differing:
             log.warning("stream has other settings", stream=config["name"], settings=", ".join(differing))
 
 
 async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
-    """Declare the streams as soon as NATS accepts them, and log each new reason for a failure."""
+    """Declare the streams as soon as NATS accepts them, and log each new reason for a failure.
+
+    Raises:
+        OtherLayoutError: see `declare`. The connection is given up, which ends the process.
+    """
     said = ""
     while True:
         await broker.wait_connected()
         try:
             return await declare(broker, replicas)
+        except OtherLayoutError as error:
+            broker.give_up(error)
+            raise
         except StintError as error:
             if error.sentence != said:
                 log.warning("the streams cannot be declared yet, retrying", error=error.sentence)
@@ -148,4 +169,5 @@ async def declare_when_possible(broker: Broker, replicas: int = 1) -> None:
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ. The server omits settings that are false or empty."""
-    return [name for name, value in wanted.items() if (found.get(name) or None) != (value or None)]
+    of_our_own = {name: value for name, value in wanted.items() if name != "metadata"}  # the server adds to that
+    return [name for name, value in of_our_own.items() if (found.get(name) or None) != (value or None)]

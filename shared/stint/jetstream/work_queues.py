@@ -14,11 +14,11 @@ from nats.aio.subscription import Subscription
 from nats.errors import NotJSMessageError
 
 from stint.core.errors import ConsumerGoneError, LeaseLostError, StintError
-from stint.core.subjects import HINTS, WORK, consumer_name, event_filter, hint_subject, hinted_token
+from stint.core.subjects import HINTS, WORK, consumer_name, hint_subject, hinted_token, work_subject
 from stint.jetstream.broker import Broker, NoRespondersError
 from stint.jetstream.consumers import ANSWER_MARGIN, ConsumerInfo, consumer_info, make_consumer, request_messages
-from stint.jetstream.protocol import NANOSECONDS, status_of
-from stint.jetstream.stream import Stream
+from stint.jetstream.protocol import NANOSECONDS, origin_of, status_of
+from stint.jetstream.stream import Stream, is_literal
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class JetStreamDelivery:
         self._number = message.metadata.sequence.consumer
         self.origin = origin
         self.lease = lease
-        self.subject = message.subject
+        self.subject = origin_of(message).subject
         self.ack_subject = message.reply
         self.sequence = message.metadata.sequence.stream
         self.count = message.metadata.num_delivered
@@ -128,7 +128,7 @@ class JetStreamWorkQueues:
         return delivery if delivery.is_last_of(found) else None
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
-        message = Msg(self._broker.client, subject=event_filter("submitted", token), reply=ack_subject)
+        message = Msg(self._broker.client, subject=work_subject(token), reply=ack_subject)
         try:
             consumer = message.metadata.consumer
             found = await consumer_info(self._broker, consumer) if consumer == consumer_name(token) else None
@@ -208,8 +208,9 @@ class JetStreamWorkQueues:
         return self._pulled_at.get(message.metadata.consumer, -math.inf)
 
     async def pending(self) -> Sequence[str]:
-        held = Stream(self._broker, WORK).subjects(event_filter("submitted"))
-        return sorted({subject.split(".")[2] async for subject in held})
+        held = Stream(self._broker, WORK).subjects(work_subject("*"))
+        tokens = [subject.partition(".")[2] async for subject in held]
+        return sorted(filter(is_literal, tokens))
 
     @asynccontextmanager
     async def hints(self) -> AsyncIterator[AsyncIterator[str]]:
