@@ -182,6 +182,9 @@ class PayloadStore(Protocol):
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
         """Remove the payload; with `through` only chunks up to that sequence. Safe to repeat."""
 
+    async def purge_all(self, places: Collection[Place]) -> None:
+        """Remove the payloads of these places, which may be many. Safe to repeat."""
+
     async def places(self) -> Collection[Place]:
         """The places with payloads, complete or not. Changes during the call may or may not be included."""
 
@@ -197,14 +200,29 @@ class StoredView(NamedTuple):
     value: bytes | None
 
 
+class ViewPut(NamedTuple):
+    """A view to be written if the key is still at `revision`; 0: the key does not exist. It expires after `ttl`."""
+
+    job_id: str
+    value: bytes
+    revision: int
+    ttl: timedelta | None
+
+
 class ViewStore(Protocol):
     """The KV bucket of views."""
 
     async def get(self, job_id: str) -> StoredView | None:
         """The stored view, None if there is none."""
 
-    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:
-        """Write a view if the key is still at `revision` (0: the key does not exist). False if it is not."""
+    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> int:
+        """Write a view if the key is still at `revision`; returns its new revision, 0 if it is not. See `ViewPut`."""
+
+    async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
+        """Write up to 1000 views of different jobs; returns their revisions.
+
+        If one key is no longer at its revision, none is written, and the result is empty.
+        """
 
     async def delete(self, job_id: str) -> None:
         """Remove a view. Safe to repeat."""

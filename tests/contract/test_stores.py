@@ -8,7 +8,7 @@ import pytest
 
 from stint.core.chain import Chunk
 from stint.core.errors import LogGapError, UndecodableError
-from stint.ports import Place, StoredView
+from stint.ports import Place, StoredView, ViewPut
 from tests.contract.conftest import Ports
 from tests.support.events import TOKEN
 
@@ -93,6 +93,16 @@ async def test_the_places_of_payloads_and_of_output_are_listed_until_they_are_pu
     assert [chunk.number async for chunk in ports.output.read(*elsewhere)] == [1]
 
 
+async def test_the_payloads_of_many_places_are_purged(ports: Ports) -> None:
+    places = [Place(TOKEN, f"{number:024x}") for number in range(40)]
+    for count in (3, 40):
+        for place in [*places[:count:2], Place(TOKEN, OTHER)]:
+            await ports.payloads.put(*place, b"x")
+        await ports.payloads.purge_all(places[:count])
+        assert await ports.payloads.places() == {Place(TOKEN, OTHER)}
+    await ports.payloads.purge_all([])
+
+
 async def test_output_is_read_in_order_with_its_raw_bytes(ports: Ports) -> None:
     chunks = [_chunk(1, b"\xff\x00"), _chunk(2), _chunk(3)]
     after = 0
@@ -148,6 +158,23 @@ async def test_views_are_written_by_compare_and_swap(ports: Ports) -> None:
     assert gone is not None
     assert gone.value is None
     assert await ports.views.put(JOB, b"4", revision=gone.revision, ttl=None)
+
+
+async def test_many_views_are_written_all_or_none(ports: Ports) -> None:
+    ids = [f"{number:024x}" for number in range(1000)]
+    revisions = await ports.views.put_all([ViewPut(job_id, b"1", 0, timedelta(hours=1)) for job_id in ids])
+    for job_id, revision in zip(ids[:3] + ids[-3:], [*revisions[:3], *revisions[-3:]], strict=True):
+        assert await ports.views.get(job_id) == (job_id, revision, b"1")
+    current = dict(zip(ids, revisions, strict=True))
+    current[ids[500]] = await ports.views.put(ids[500], b"2", revision=current[ids[500]], ttl=None)
+    stale = [ViewPut(job_id, b"3", revision, None) for job_id, revision in zip(ids, revisions, strict=True)]
+    for views in (stale, [ViewPut(job_id, b"3", 0, None) for job_id in ids], stale[500:501]):
+        assert list(await ports.views.put_all(views)) == []
+    assert await ports.views.get(ids[0]) == (ids[0], current[ids[0]], b"1")
+    for few in (1, 2, 1000):
+        views = [ViewPut(job_id, b"4", current[job_id], None) for job_id in ids[:few]]
+        current |= dict(zip(ids, await ports.views.put_all(views), strict=False))
+    assert await ports.views.get(ids[500]) == (ids[500], current[ids[500]], b"4")
 
 
 async def test_views_are_listed_and_followed(ports: Ports) -> None:

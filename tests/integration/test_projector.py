@@ -1,7 +1,7 @@
 """The projector on a real NATS server, as a process would run it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -17,7 +17,7 @@ from stint.process.settings import ProjectorSettings
 from stint_api.read.index import ListIndex
 from stint_projector.__main__ import build
 from stint_projector.follower import DELIVERIES, Follower
-from stint_projector.project import Projector
+from stint_projector.project import Projected, Projector
 from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, deleted, ended, started, submitted
@@ -81,7 +81,7 @@ async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
     log, views = JetStreamEventLog(broker), JetStreamViews(broker)
     for job_id in JOBS:
         await log.append(TOKEN, job_id, submitted())
-        await projector(broker).project(job_id, create=True)
+        await projector(broker).project(job_id)
     stored = await views.get(JOBS[0])
     assert stored is not None
     assert stored.value is not None
@@ -137,10 +137,13 @@ async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Bro
     attempts = 0
 
     class Failing:
-        async def project(self, job_id: str, *, create: bool, at_least: int = 0) -> int:
+        async def project(self, job_id: str, *, at_least: int = 0) -> None:
             nonlocal attempts
             attempts += 1
-            raise ZeroDivisionError(job_id, create, at_least)
+            raise ZeroDivisionError(job_id, at_least)
+
+        async def project_all(self, changed: Sequence[Projected]) -> None:
+            raise ZeroDivisionError(changed)
 
     await JetStreamEventLog(broker).append(TOKEN, JOBS[0], submitted())
     feed = EventFeed(broker, "failing", ack_wait=0.1)

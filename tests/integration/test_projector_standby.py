@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.aio.msg import Msg
 
 from stint.core.codec import encode
 from stint.core.subjects import EVENTS, PROJECTOR_DURABLE
 from stint.core.view import view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
-from stint.jetstream.consumers import ACK_WAIT, BATCH
+from stint.jetstream.feed import ACK_WAIT, BATCH
 from stint.ports import EventLog
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
-from stint_projector.follower import Follower
-from stint_projector.project import Projector
+from stint_projector.follower import HEARTBEATS, Follower
+from stint_projector.project import Projected, Projector
 from stint_projector.rebuild import rebuild
 from tests.integration.test_nats_closed import ProjectorProcess
 from tests.support.brokers import connected
@@ -133,26 +132,31 @@ class Slow(Projector):
     def __init__(self, inner: Projector) -> None:
         self.inner = inner
         self.may = asyncio.Event()
-        self.asked: Counter[int] = Counter()
+        self.asked: Counter[str] = Counter()
 
-    async def project(self, job_id: str, *, create: bool, at_least: int = 0) -> int:
-        self.asked[at_least] += 1
+    async def project(self, job_id: str, *, at_least: int = 0) -> Projected | None:
+        self.asked[job_id] += 1
         await self.may.wait()
-        return await self.inner.project(job_id, create=create, at_least=at_least)
+        return await self.inner.project(job_id, at_least=at_least)
+
+    async def project_all(self, changed: Sequence[Projected]) -> Sequence[Projected] | None:
+        self.asked.update(known.job.job_id for known in changed)
+        await self.may.wait()
+        return await self.inner.project_all(changed)
 
 
 class Counting(EventFeed):
-    """Tells when it has kept its events for longer than `ack_wait` several times over."""
+    """Tells when it has kept its events for four times as long as `ack_wait`."""
 
     def __init__(self, broker: Broker) -> None:
         super().__init__(broker, PROJECTOR_DURABLE, ack_wait=SHORT)
-        self.kept: Counter[str] = Counter()
+        self.rounds = 0
         self.long = asyncio.Event()
 
-    async def heartbeat(self, message: Msg) -> None:
-        await super().heartbeat(message)
-        self.kept[message.reply] += 1
-        if len(self.kept) >= BATCH and min(self.kept.values()) > 12:
+    async def heartbeat(self) -> None:
+        await super().heartbeat()
+        self.rounds += len(self._held) >= BATCH
+        if self.rounds > 4 * HEARTBEATS:
             self.long.set()
 
 

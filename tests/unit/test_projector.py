@@ -3,9 +3,10 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pytest
@@ -15,13 +16,15 @@ from hypothesis import strategies as st
 from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.errors import UndecodableError
-from stint.core.events import AnyEvent, Submitted
+from stint.core.events import AnyEvent, Record
 from stint.core.job import Job, State, fold
 from stint.core.subjects import EventAddress, queue_token
 from stint.core.view import JobView, view
-from stint.ports import StoredView
+from stint.jetstream import Delivered, EventFeed
+from stint.ports import StoredView, ViewPut
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
 from stint_projector.agenda import Agenda
+from stint_projector.follower import Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.support.events import (
@@ -63,7 +66,7 @@ class Bench:
     async def happen(self, *events: AnyEvent, job_id: str = JOB) -> None:
         for event in events:
             assert (await self.log.append(TOKEN, job_id, event)).value == "won"
-            await self.projector.project(job_id, create=event.kind == "submitted")
+            await self.projector.project(job_id)
 
     async def print(self, job_id: str = JOB, token: str = TOKEN) -> None:
         chunk = Chunk(number=1, offset=0, stream="stdout", digest="d", data=b"x")
@@ -92,25 +95,30 @@ def bench() -> Bench:
 async def test_a_view_that_is_up_to_date_is_not_written_again(bench: Bench) -> None:
     await bench.happen(submitted(), started(), ended())
     before = await bench.views.get(JOB)
-    for create in (False, True, False):
-        await bench.projector.project(JOB, create=create)
+    await bench.projector.project(JOB)
     assert await bench.views.get(JOB) == before
 
 
-async def test_only_a_submission_makes_a_view(bench: Bench) -> None:
+async def test_any_event_of_a_job_that_has_no_view_makes_one(bench: Bench) -> None:
+    """Whoever has its submission may be slow, or dead."""
     await bench.log.append(TOKEN, JOB, submitted())
     await bench.log.append(TOKEN, JOB, started())
-    await bench.projector.project(JOB, create=False)
-    assert await bench.value() is None
-    await bench.projector.project(JOB, create=True)
+    await bench.projector.project(JOB)
     assert await bench.value() == await bench.expected()
+
+
+async def test_a_view_that_was_removed_is_not_written_again(bench: Bench) -> None:
+    await bench.happen(submitted(), ended())
+    await bench.views.delete(JOB)
+    assert await bench.projector.project(JOB) is None
+    assert await bench.value() is None
 
 
 async def test_an_expired_view_is_not_brought_back(bench: Bench) -> None:
     await bench.happen(submitted(), ended("failed"))
     bench.views.expire(JOB)
     bench.now += timedelta(hours=7)
-    await bench.projector.project(JOB, create=True)
+    await bench.projector.project(JOB)
     assert await bench.views.get(JOB) is None, "not even for a moment"
 
 
@@ -119,7 +127,7 @@ async def test_a_view_that_has_missed_the_end_goes_with_it(bench: Bench) -> None
     await bench.happen(submitted(), started())
     await bench.log.append(TOKEN, JOB, ended())
     bench.now += timedelta(hours=7)
-    await bench.projector.project(JOB, create=False)
+    await bench.projector.project(JOB)
     assert await bench.value() is None
 
 
@@ -128,7 +136,7 @@ async def test_a_deleted_job_leaves_nothing_behind(bench: Bench) -> None:
     await bench.happen(submitted(), ended("failed"), deleted())
     assert await bench.value() is None
     assert await bench.output.places() == set()
-    await bench.projector.project(JOB, create=True)
+    await bench.projector.project(JOB)
     assert await bench.value() is None, "never revived"
 
 
@@ -152,12 +160,11 @@ async def test_an_aggregate_older_than_the_event_is_not_believed(bench: Bench) -
 
     bench.log = Lagging()
     await bench.log.append(TOKEN, JOB, submitted())
-    await bench.another().project(JOB, create=True, at_least=1)
+    await bench.another().project(JOB, at_least=1)
     assert set(asked) == {1}
 
 
 async def test_a_fact_that_comes_while_the_view_is_being_made_is_in_it(bench: Bench) -> None:
-    """Its own projection has found no view, and as it is no submission it has made none."""
     later: list[AnyEvent] = [started(), ended()]
 
     class Moving(MemoryEventLog):
@@ -170,8 +177,8 @@ async def test_a_fact_that_comes_while_the_view_is_being_made_is_in_it(bench: Be
     bench.log = Moving()
     await bench.log.append(TOKEN, JOB, submitted())
     projector = bench.another()
-    for create in (True, False):
-        await projector.project(JOB, create=create)
+    for _ in range(3):
+        await projector.project(JOB)
     assert await bench.value() == await bench.expected()
 
 
@@ -185,7 +192,7 @@ async def test_a_view_that_cannot_be_read_is_written_anew(bench: Bench) -> None:
     wanted = await bench.expected()
     for bad in (b"from another world", await shown_with(bench, JOB, ended="yesterday")):
         await bench.store_view(JOB, bad)
-        await bench.projector.project(JOB, create=False)
+        await bench.projector.project(JOB)
         assert await bench.value() == wanted
 
 
@@ -256,9 +263,45 @@ class Views(MemoryViews):
         await self.step()
         return stored
 
-    async def put(self, job_id: str, value: bytes, **options: Any) -> bool:
+    async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
         await self.step()
-        return await super().put(job_id, value, **options)
+        return await super().put_all(views)
+
+
+class Feed:
+    """One reader's side of a feed."""
+
+    ack_wait = 5.0
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[Delivered] = asyncio.Queue()
+
+    def deliver(self, event: Delivered) -> None:
+        self._events.put_nowait(event)
+
+    async def declare(self) -> None:
+        pass
+
+    async def batches(self) -> AsyncGenerator[list[Delivered], None]:
+        batch = [await self._events.get()]
+        while True:
+            following = None if self._events.empty() else self._events.get_nowait()
+            if following and following.number == batch[-1].number + 1:
+                batch.append(following)
+                continue
+            yield batch
+            batch = [following or await self._events.get()]
+
+    async def ack(self, events: Iterable[Delivered]) -> None:
+        for _ in events:
+            self._events.task_done()
+
+    async def leave(self) -> None:
+        pass
+
+    async def empty(self) -> None:
+        """Return once everything is acknowledged."""
+        await self._events.join()
 
 
 class Racing(Bench):
@@ -268,17 +311,35 @@ class Racing(Bench):
         super().__init__()
         self.log, self.views = Log(now=lambda: self.now), Views()
         self.log.step = self.views.step = Yielding(seed)
-        self.projectors = [self.another() for _ in range(2)]
+        self.feeds = [Feed(), Feed()]
+        self._deliveries = 0
 
-    async def deliver(self, sequence: int, which: int, delay: int) -> None:
-        """As a follower does."""
-        for _ in range(delay):
-            await asyncio.sleep(0)
-        for record in self.log.records:
-            if record.sequence == sequence:
-                create = record.kind == Submitted.kind
-                await self.projectors[which].project(record.job_id, create=create, at_least=sequence)
-                return
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        followers = [Follower(cast("EventFeed", feed), self.another()) for feed in self.feeds]
+        tasks = [asyncio.create_task(follower.run()) for follower in followers]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def deliver(self, record: Record, data: bytes, deliveries: list[tuple[int, int]]) -> None:
+        """The first time at once, in the order of the log; again after so many steps."""
+        for number, (delay, which) in enumerate(deliveries, start=1):
+            for _ in range(delay if number > 1 else 0):
+                await asyncio.sleep(0)
+            self._deliveries += 1
+            event = Delivered(
+                subject=EventAddress(record.kind, record.token, record.job_id).subject,
+                data=data,
+                sequence=record.sequence,
+                time=record.time,
+                number=self._deliveries,
+                deliveries=number,
+                first=number == 1,
+                ack_subject="",
+            )
+            self.feeds[which].deliver(event)
 
     async def shown(self) -> dict[str, bytes]:
         found = {job_id: await self.value(job_id) for job_id in JOBS}
@@ -290,7 +351,7 @@ class Racing(Bench):
 
 
 class Happening(NamedTuple):
-    """A message, and when it comes to whom: once or twice, after so many steps each time."""
+    """A message, and to whom it comes: once or twice, the second time after so many steps."""
 
     address: EventAddress
     body: bytes
@@ -315,18 +376,22 @@ HAPPENINGS = st.builds(
 async def test_replays_gaps_races_and_unknown_facts_leave_the_view_right(
     happenings: list[Happening], seed: int
 ) -> None:
-    """Some facts are gone before anybody saw them; the others come at least once, in any order, to either projector."""
+    """Some facts are gone before anybody saw them; the others come at least once, to either projector."""
     house = Racing(seed)
-    async with asyncio.TaskGroup() as group:
-        for sequence, happening in enumerate(happenings, start=1):
-            house.log.put(happening.address, happening.body)
-            if happening.lost:
-                house.log.records.pop()
-            for delay, which in happening.deliveries:
-                group.create_task(house.deliver(sequence, which, delay))
-            for _ in range(happening.gap):
-                await asyncio.sleep(0)
+    async with house.following():
+        async with asyncio.TaskGroup() as group:
+            for happening in happenings:
+                house.log.put(happening.address, happening.body)
+                if happening.lost:
+                    house.log.records.pop()
+                else:
+                    deliver = house.deliver(house.log.records[-1], happening.body, happening.deliveries)
+                    group.create_task(deliver)
+                for _ in range(happening.gap):
+                    await asyncio.sleep(0)
+        for feed in house.feeds:
+            await feed.empty()
     wanted = house.folded()
     assert await house.shown() == wanted
-    await rebuild(house.projectors[0])
+    await rebuild(house.projector)
     assert await house.shown() == wanted

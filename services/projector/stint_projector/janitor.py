@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,6 +12,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.subjects import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
 from stint.ports import History, Place
+from stint.process.waiting import for_each
 from stint_projector.project import Projector
 
 log = structlog.get_logger()
@@ -59,9 +60,9 @@ class Janitor:
                     jitter = random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
                     sweep_at = now() + interval(self._projector.retention, 10) * jitter
                 await self.expire()
-            except* BrokerUnavailableError:
+            except BrokerUnavailableError:
                 sweep_at = now() + RETRY_PAUSE  # what was not done is found again
-            except* Exception:  # a failure here must not stop the view
+            except Exception:  # a failure here must not stop the view
                 log.exception("janitor failed, retrying later")
                 sweep_at = now() + SWEEP_INTERVAL
             await asyncio.sleep(TICK.total_seconds())
@@ -94,19 +95,15 @@ class Janitor:
         await self._clean_up_all([*suspects, *(Place(BAD_QUEUE_TOKEN, job_id) for job_id in unsubmitted)])
 
     async def _clean_up_all(self, places: Iterable[Place]) -> None:
-        rest = iter(places)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CONCURRENCY):
-                group.create_task(self._clean_up_each(rest))
+        await for_each(places, self._try_to_clean_up, at_once=CONCURRENCY)
 
-    async def _clean_up_each(self, rest: Iterator[Place]) -> None:
-        for place in rest:
-            try:
-                await self._clean_up(place)
-            except BrokerUnavailableError:
-                raise
-            except Exception:  # one job must not prevent the removal of others; the next sweep finds it again
-                log.exception("clean-up failed", job=place.job_id)
+    async def _try_to_clean_up(self, place: Place) -> None:
+        try:
+            await self._clean_up(place)
+        except BrokerUnavailableError:
+            raise
+        except Exception:  # one job must not prevent the removal of others; the next sweep finds it again
+            log.exception("clean-up failed", job=place.job_id)
 
     async def _clean_up(self, place: Place) -> None:
         job = await self._projector.log.load(place.job_id)

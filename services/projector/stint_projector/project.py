@@ -1,8 +1,9 @@
 """Writes the view of a job from its events, and removes the data of ended and deleted jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -10,10 +11,21 @@ from stint.core.codec import encode
 from stint.core.errors import UndecodableError
 from stint.core.job import Job, State
 from stint.core.view import expiry, read_view, view
-from stint.ports import EventLog, OutputLog, PayloadStore, Place, StoredView, ViewStore
+from stint.ports import EventLog, OutputLog, PayloadStore, Place, StoredView, ViewPut, ViewStore
+from stint.process.waiting import for_each
 from stint_projector.agenda import Agenda
 
 log = structlog.get_logger()
+
+CONCURRENCY: Final = 16
+"""Ended jobs whose data is removed at a time."""
+
+
+class Projected(NamedTuple):
+    """A job, and the revision of its view; 0 if it has none."""
+
+    job: Job
+    revision: int
 
 
 @dataclass(kw_only=True)
@@ -33,23 +45,31 @@ class Projector:
     retention: timedelta
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    async def project(self, job_id: str, *, create: bool, at_least: int = 0) -> int:
-        """Update the view of a job; returns the sequence up to which the view now includes its events.
+    async def project(self, job_id: str, *, at_least: int = 0) -> Projected | None:
+        """Update the view of a job from the log. None if the job has no view, or one that is newer than the log read.
 
-        Args:
-            job_id: the job's id.
-            create: create the view if there is none. Only for a `submitted`: for a later event a missing view means
-                that it has expired.
-            at_least: the sequence of the event that caused the update.
+        `at_least` is the sequence of the event that caused the update.
         """
         job = await self.log.load(job_id, at_least=at_least)
         if job is None:
-            return 0
-        if not self._is_over(job) and await self._write(job, create=create):
-            # An event that came while the view was being created has found none: update it again.
-            return await self.project(job_id, create=False, at_least=at_least)
+            return None
+        revision = 0 if self._is_over(job) else await self._write(job)
         await self.tidy(job)
-        return job.sequence
+        return Projected(job, revision) if revision else None
+
+    async def project_all(self, changed: Sequence[Projected]) -> Sequence[Projected] | None:
+        """Write the views of these jobs, all or none; returns the jobs that have a view, with its new revision.
+
+        None, and nothing is written, if one of the views is no longer at the revision that is given with its job.
+        """
+        shown = [known for known in changed if not self._is_over(known.job)]
+        revisions = await self.views.put_all([self._put(*known) for known in shown]) if shown else []
+        if len(revisions) < len(shown):
+            return None
+        terminal = [known.job for known in changed if known.job.terminal]
+        await self.payloads.purge_all([Place(job.token, job.job_id) for job in terminal])
+        await for_each(terminal, self._expire, at_once=CONCURRENCY)
+        return [Projected(known.job, revision) for known, revision in zip(shown, revisions, strict=True)]
 
     async def rebuild(self, job_id: str) -> None:
         """Replace the view by what the log says, whatever its content. Others may write it meanwhile."""
@@ -60,17 +80,19 @@ class Projector:
             if job is None:
                 await self.remove_view(job_id)
                 return
-            # Only a view that was there is final: a writer with a newer event then finds one to update.
-            if self._is_over(job) or (await self._put(stored, job) and stored and stored.value is not None):
+            if self._is_over(job) or (await self.views.put_all([self._put(job, stored.revision if stored else 0)])):
                 await self.tidy(job)
                 return
 
     async def tidy(self, job: Job) -> None:
         """Remove what is no longer needed of a job; nothing if the job has not ended. Safe to repeat."""
-        if not job.terminal:
-            return
+        if job.terminal:
+            await self.payloads.purge(job.token, job.job_id)
+            await self._expire(job)
+
+    async def _expire(self, job: Job) -> None:
+        """Remove the view and the output of a job that has ended, or note when to do so."""
         place = Place(job.token, job.job_id)
-        await self.payloads.purge(*place)
         if self._is_over(job):
             await self.remove_view(job.job_id)
             await self.output.purge(*place)
@@ -83,38 +105,34 @@ class Projector:
         expires = expiry(job, self.retention)
         return job.state is State.DELETED or (expires is not None and expires <= self.now())
 
-    async def _write(self, job: Job, *, create: bool) -> bool:
-        """Write the view; returns whether it was created."""
+    async def _write(self, job: Job) -> int:
+        """Write the view if the stored one is older; returns the revision of the one that shows this very job, or 0.
+
+        A view that was deleted or has expired is not written again, as long as it leaves a trace.
+        """
         while True:
             stored = await self.views.get(job.job_id)
-            if not _is_due(stored, job, create=create):
-                return False
-            if await self._put(stored, job):
-                return stored is None
+            if stored is not None and stored.value is None:
+                return 0
+            known = _sequence(stored)
+            if stored is not None and known is None:
+                log.warning("view is unreadable, replacing it", job=job.job_id)
+            if stored is not None and known is not None and known >= job.sequence:
+                return stored.revision if known == job.sequence else 0
+            put = self._put(job, stored.revision if stored else 0)
+            if revisions := await self.views.put_all([put]):
+                return revisions[0]
 
-    async def _put(self, stored: StoredView | None, job: Job) -> bool:
-        """Write the view if the stored one is still the same."""
+    def _put(self, job: Job, revision: int) -> ViewPut:
+        """The view, to be written if the stored one is still at `revision`."""
         expires = expiry(job, self.retention)
-        ttl = expires - self.now() if expires else None
-        return await self.views.put(job.job_id, encode(view(job)), revision=stored.revision if stored else 0, ttl=ttl)
+        return ViewPut(job.job_id, encode(view(job)), revision, expires - self.now() if expires else None)
 
     async def remove_view(self, job_id: str) -> None:
         """Remove the view of a job that can no longer be read. Safe to repeat."""
         stored = await self.views.get(job_id)
         if stored is not None and stored.value is not None:
             await self.views.delete(job_id)
-
-
-def _is_due(stored: StoredView | None, job: Job, *, create: bool) -> bool:
-    """Whether the stored view is out of date. A view that expired or was deleted is never written again."""
-    if stored is None:
-        return create
-    if stored.value is None:
-        return False
-    known = _sequence(stored)
-    if known is None:
-        log.warning("view is unreadable, replacing it", job=job.job_id)
-    return known is None or known < job.sequence
 
 
 def _sequence(stored: StoredView | None) -> int | None:

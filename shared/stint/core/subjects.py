@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
@@ -86,6 +87,7 @@ def queue_token(name: str) -> str:
     return base64.b32encode(encoded).decode().rstrip("=").lower() or EMPTY_QUEUE_TOKEN
 
 
+@lru_cache(4096)
 def queue_name(token: str) -> str:
     """The queue name of a token.
 

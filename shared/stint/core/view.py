@@ -1,6 +1,7 @@
 """The queryable view of a job: what a GET shows, without its output."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
@@ -115,6 +116,7 @@ def expiry(job: Job, retention: timedelta) -> datetime | None:
     return parse_time(ended) + retention if ended else None
 
 
+@lru_cache(1024)
 def parse_time(text: str) -> datetime:
     """An RFC 3339 time. Digits beyond microseconds are dropped.
 

@@ -3,8 +3,8 @@
 from stint.jetstream.access import Access
 from stint.jetstream.broker import Broker
 from stint.jetstream.consistency import Sourcing
-from stint.jetstream.consumers import EventFeed
 from stint.jetstream.events import JetStreamEventLog
+from stint.jetstream.feed import Delivered, EventFeed
 from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.payloads import JetStreamPayloads
@@ -17,6 +17,7 @@ __all__ = [
     "Access",
     "Broker",
     "Bucket",
+    "Delivered",
     "EventFeed",
     "JetStreamEventLog",
     "JetStreamHistory",

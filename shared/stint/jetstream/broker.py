@@ -142,7 +142,9 @@ class Broker(Connection):
                 )
                 return await self._unless_lost(answers.collect(min(self.timeout, REPLICA_WAIT)))
 
-    async def send(self, subject: str, data: bytes = b"", *, reply: str = "") -> None:
+    async def send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         """Publish without waiting for an answer.
 
         Raises:
@@ -151,7 +153,7 @@ class Broker(Connection):
         if not self.client.is_connected:
             raise BrokerUnavailableError
         with _mapped():
-            await self.client.publish(subject, data, reply=reply)
+            await self.client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
 
     @asynccontextmanager
     async def subscribe(self, subject: str, **options: Any) -> AsyncIterator[Subscription]:

@@ -1,17 +1,15 @@
-"""The durable consumers: one per queue on WORK, and the projectors' on EVENTS."""
+"""The durable consumers: one per queue on WORK. `feed.py` has the one on EVENTS."""
 
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
 from typing import Any, Final, NamedTuple
 
 import structlog
-from nats.aio.msg import Msg
 
-from stint.core.subjects import EVENTS, WORK, consumer_name, event_filter, work_subject
-from stint.jetstream.broker import Broker, NoAnswerError, next_message
-from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code, status_of
+from stint.core.subjects import WORK, consumer_name, work_subject
+from stint.jetstream.broker import Broker
+from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code
 
 log = structlog.get_logger()
 
@@ -22,14 +20,6 @@ INACTIVE_THRESHOLD: Final = 300
 DELETION_PAUSE: Final = (0.05, 0.1)
 """Minimum and maximum of the seconds before a consumer is created whose deletion may be in progress: a deletion that
 is concurrent with a create of the same name removes the new consumer's directory."""
-
-BATCH: Final = 256
-"""Events per pull, and events that may be unacknowledged at a time."""
-ACK_WAIT: Final = 5.0
-"""Seconds after which an event without an ack or heartbeat is delivered to another reader."""
-PULL_WAIT: Final = 2.0
-"""Seconds that a pull stays open. A pull that is open during a server's restart stalls, and one of a frozen reader
-receives events that nobody processes: together with `ACK_WAIT` this must stay well below 10 s."""
 
 
 class ConsumerInfo(NamedTuple):
@@ -80,12 +70,12 @@ async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bo
     if deleted:
         await asyncio.sleep(random.uniform(*DELETION_PAUSE))  # noqa: S311 - jitter. The server does not say when it is done
     name = consumer_name(token)
-    config = _config(name, lease) | {
+    config = consumer_config(name, lease) | {
         "filter_subject": work_subject(token),
         "max_ack_pending": 1,
         "inactive_threshold": INACTIVE_THRESHOLD * NANOSECONDS,
     }
-    answer = await _write(broker, WORK, config, "create")  # never an update, see `lease`
+    answer = await write_consumer(broker, WORK, config, "create")  # never an update, see `lease`
     if error_code(answer) == ErrorCode.CONSUMER_EXISTS:
         return
     if error_code(answer) == ErrorCode.CREATE_FAILED and await consumer_info(broker, name):
@@ -94,7 +84,8 @@ async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bo
     check(answer)
 
 
-def _config(name: str, ack_wait: float) -> dict[str, Any]:
+def consumer_config(name: str, ack_wait: float) -> dict[str, Any]:
+    """The settings that all durable consumers have; `ack_wait` is in seconds."""
     return {
         "durable_name": name,
         "name": name,
@@ -104,7 +95,8 @@ def _config(name: str, ack_wait: float) -> dict[str, Any]:
     }
 
 
-async def _write(broker: Broker, stream: str, config: dict[str, Any], action: str) -> dict[str, Any]:
+async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], action: str) -> dict[str, Any]:
+    """Create or update a consumer; returns the server's answer."""
     request = {"stream_name": stream, "config": config, "action": action}
     return await broker.api(f"CONSUMER.CREATE.{stream}.{config['name']}", request)
 
@@ -115,55 +107,3 @@ async def request_messages(broker: Broker, stream: str, consumer: str, *, batch:
     await broker.send(
         f"{broker.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}", json.dumps(request).encode(), reply=inbox
     )
-
-
-class EventFeed:
-    """The durable consumer `name` on EVENTS. Each event is delivered at least once, and nearly in order.
-
-    It remembers its position. Several readers can share it; each event goes to one of them.
-    """
-
-    def __init__(self, broker: Broker, name: str, *, ack_wait: float = ACK_WAIT) -> None:
-        """`ack_wait` is in seconds; the last one to declare the consumer sets it."""
-        self._broker = broker
-        self._name = name
-        self.ack_wait = ack_wait
-
-    async def declare(self) -> None:
-        """Create the consumer, starting at the first event, or update one with other settings.
-
-        A consumer that has the right settings is not touched. If a server created it while still removing the files of
-        an older one with the same name, it refuses to write it again, although the consumer works.
-        """
-        config = _config(self._name, self.ack_wait) | {"filter_subject": event_filter(), "max_ack_pending": BATCH}
-        found = await self._broker.api(f"CONSUMER.INFO.{EVENTS}.{self._name}")
-        if config.items() <= found.get("config", {}).items():
-            return
-        answer = await _write(self._broker, EVENTS, config, "create")
-        if error_code(answer) != ErrorCode.CONSUMER_EXISTS:
-            check(answer)
-            return
-        if code := error_code(await _write(self._broker, EVENTS, config, "update")):
-            log.warning("consumer has other settings", stream=EVENTS, consumer=self._name, error=code)
-
-    async def pull(self, wait: float = PULL_WAIT) -> AsyncIterator[Msg]:
-        """Events as they arrive, for about `wait` seconds. Each needs `heartbeat`s until its `ack`."""
-        inbox = self._broker.client.new_inbox()
-        async with self._broker.subscribe(inbox) as subscription:
-            await request_messages(self._broker, EVENTS, self._name, batch=BATCH, wait=wait, inbox=inbox)
-            for _ in range(BATCH):
-                try:
-                    message = await next_message(subscription, wait + ANSWER_MARGIN)
-                except NoAnswerError:
-                    return
-                if status_of(message):
-                    return
-                yield message
-
-    async def heartbeat(self, message: Msg) -> None:
-        """The event is still being processed: do not deliver it again for another `ack_wait`."""
-        await self._broker.send(message.reply, Msg.Ack.Progress)
-
-    async def ack(self, message: Msg) -> None:
-        """Acknowledge an event that has been processed. If the ack is lost, the event is delivered again."""
-        await self._broker.send(message.reply, Msg.Ack.Ack)

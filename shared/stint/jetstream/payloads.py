@@ -1,5 +1,6 @@
 """Sealed payloads in the PAYLOADS stream."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -10,11 +11,19 @@ from stint.jetstream.consistency import ANSWER, across_elections
 from stint.jetstream.protocol import ErrorCode, check, error_code, sequence_of, subject_of, time_of
 from stint.jetstream.stream import Stream
 from stint.ports import Place, Stamp
+from stint.process.waiting import for_each
 
 CHUNK_BYTES: Final = 512 * 1024
 """A chunk's size: half of what a NATS server takes by default."""
 MAX_CHUNKS: Final = 128
 """Of a payload: 64 MiB, twice what Vault takes."""
+
+MANY: Final = 16
+"""Places for which it pays to look first which of them have a payload: a projector may see events again."""
+LISTED: Final = 50
+"""Stored chunks that can be listed in the time of one purge of nothing."""
+CONCURRENCY: Final = 16
+"""Purges at a time."""
 
 
 class JetStreamPayloads:
@@ -54,6 +63,13 @@ class JetStreamPayloads:
 
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
         await self._payloads.purge(payload_subject(token, job_id, "*"), through=through)
+
+    async def purge_all(self, places: Collection[Place]) -> None:
+        if len(places) >= MANY:
+            stored = (await self._payloads.info())["state"].get("num_subjects", 0)
+            if stored <= LISTED * len(places):
+                places = set(places) & await self.places()
+        await for_each(places, lambda place: self.purge(*place), at_once=CONCURRENCY)
 
     async def places(self) -> set[Place]:
         return await self._payloads.places(payload_subject("*", "*", "*"))

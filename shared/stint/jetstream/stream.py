@@ -1,9 +1,11 @@
 """One stream, and one KV bucket: reading, writing and purging."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
 from nats.aio.msg import Msg
+from nats.js.api import Header
 
 from stint.core.subjects import kv_stream, kv_subject
 from stint.jetstream.broker import Broker
@@ -115,6 +117,15 @@ class Entry(NamedTuple):
     value: bytes | None
 
 
+class Write(NamedTuple):
+    """A value to be written under a key that is still at `revision`, for `ttl` seconds."""
+
+    key: str
+    value: bytes
+    revision: int
+    ttl: float | None
+
+
 class Bucket(Stream):
     """One KV bucket. nats-py's `KeyValue` reads from any replica, and its watch does not notice a purge."""
 
@@ -133,27 +144,54 @@ class Bucket(Stream):
             for message in messages:
                 yield self._entry(message)
 
-    async def write(self, key: str, value: bytes, *, revision: int | None = None, ttl: float | None = None) -> bool:
-        """Write a value that expires after `ttl` seconds, unless the key is no longer at `revision`: then False."""
-        return await self._publish(key, value, revision, {} if ttl is None else lifetime(ttl))
+    async def write(self, key: str, value: bytes, *, revision: int | None = None, ttl: float | None = None) -> int:
+        """Write a value that expires after `ttl` seconds; returns its revision.
+
+        If the key is no longer at `revision`, nothing is written, and the result is 0.
+        """
+        return await self._publish(self._prefix + key, value, _condition(revision, ttl))
+
+    async def write_all(self, writes: Sequence[Write]) -> Sequence[int]:
+        """Write up to 1000 values, each under a key of its own, all or none; returns their revisions.
+
+        If one of the keys is no longer at its revision, nothing is written, and the result is empty.
+        """
+        batch = uuid4().hex
+        messages = [
+            (
+                self._prefix + write.key,
+                write.value,
+                _condition(write.revision, write.ttl)
+                | {Header.BATCH_ID.value: batch, Header.BATCH_SEQUENCE.value: str(number)},
+            )
+            for number, write in enumerate(writes, start=1)
+        ]
+        *others, (subject, value, headers) = messages
+        for other, body, conditions in others:
+            await self._broker.send(other, body, headers=conditions)
+        revision = await self._publish(subject, value, headers | {Header.BATCH_COMMIT.value: "1"})
+        return range(revision - len(others), revision + 1) if revision else ()
 
     async def delete(self, key: str, *, revision: int | None = None) -> bool:
         """Delete a key, unless it is no longer at `revision`: then False. Leaves a marker for `MARKER_TTL`."""
-        return await self._publish(key, b"", revision, {_OPERATION: "DEL", **lifetime(MARKER_TTL)})
+        headers = _condition(revision, MARKER_TTL) | {_OPERATION: "DEL"}
+        return bool(await self._publish(self._prefix + key, b"", headers))
 
-    async def _publish(self, key: str, value: bytes, revision: int | None, headers: dict[str, str]) -> bool:
-        if revision is not None:
-            headers[EXPECTED_SEQUENCE] = str(revision)
-        answer = await self._broker.publish(self._prefix + key, value, headers)
+    async def _publish(self, subject: str, value: bytes, headers: Mapping[str, str]) -> int:
+        answer = await self._broker.publish(subject, value, headers)
         if error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE:
-            return False
-        check(answer)
-        return True
+            return 0
+        return int(check(answer)["seq"])
 
     def _entry(self, message: Stored) -> Entry:
         gone = not {_OPERATION, _MARKER}.isdisjoint(message.headers or {})
         key = subject_of(message).removeprefix(self._prefix)
         return Entry(key, sequence_of(message), None if gone else message.data)
+
+
+def _condition(revision: int | None, ttl: float | None) -> dict[str, str]:
+    headers = {} if ttl is None else lifetime(ttl)
+    return headers if revision is None else headers | {EXPECTED_SEQUENCE: str(revision)}
 
 
 def is_literal(*tokens: str) -> bool:

@@ -119,6 +119,7 @@ def _bucket(name: str) -> dict[str, Any]:
         "deny_delete": True,
         "allow_rollup_hdrs": True,
         "allow_direct": True,
+        "allow_atomic": True,
         "allow_msg_ttl": True,
         "subject_delete_marker_ttl": MARKER_TTL * NANOSECONDS,
         "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 from stint.core.subjects import JOBS_BUCKET, kv_subject
 from stint.jetstream.broker import Broker
-from stint.jetstream.stream import Bucket, is_literal
-from stint.ports import StoredView
+from stint.jetstream.stream import Bucket, Write, is_literal
+from stint.ports import StoredView, ViewPut
 from stint.process.waiting import any_of
 
 CATCH_UP_INTERVAL: Final = 0.5
@@ -30,9 +30,16 @@ class JetStreamViews:
         entry = await self._bucket.read(job_id)
         return StoredView(*entry) if entry else None
 
-    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:
-        seconds = None if ttl is None else ttl.total_seconds()
-        return await self._bucket.write(job_id, value, revision=revision, ttl=seconds)
+    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> int:
+        return await self._bucket.write(job_id, value, revision=revision, ttl=_seconds(ttl))
+
+    async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
+        if len(views) == 1:
+            revision = await self.put(views[0].job_id, views[0].value, revision=views[0].revision, ttl=views[0].ttl)
+            return [revision] if revision else []
+        return await self._bucket.write_all(
+            [Write(view.job_id, view.value, view.revision, _seconds(view.ttl)) for view in views]
+        )
 
     async def delete(self, job_id: str) -> None:
         await self._bucket.delete(job_id)
@@ -93,3 +100,7 @@ class _Received:
             return False
         oldest = next(iter(self._views.values()), first)
         return oldest >= first or last > self.sequence
+
+
+def _seconds(ttl: timedelta | None) -> float | None:
+    return None if ttl is None else ttl.total_seconds()

@@ -1,8 +1,8 @@
-"""Waiting for one of several things, and repeating a call."""
+"""Waiting for one of several things, doing several at a time, and repeating a call."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import NoReturn, TypeVar
 
@@ -29,6 +29,22 @@ async def any_of(*events: asyncio.Event, within: float) -> bool:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], *, at_once: int) -> None:
+    """Do the work for each item, `at_once` of them at a time. The first error cancels the rest, and is raised."""
+    rest = iter(items)
+
+    async def some() -> None:
+        for item in rest:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(some())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
@@ -15,7 +15,7 @@ from stint.core.errors import LogGapError, UndecodableError
 from stint.core.events import AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.subjects import WORK, EventAddress, names_job, payload_subject, unreadable_submission
-from stint.ports import Outcome, Place, Stamp, StoredView
+from stint.ports import Outcome, Place, Stamp, StoredView, ViewPut
 
 T = TypeVar("T")
 
@@ -129,6 +129,10 @@ class MemoryPayloads:
             if through is None or stamp.sequence <= through:
                 del self._chunks[subject], self._stamps[subject]
 
+    async def purge_all(self, places: Collection[Place]) -> None:
+        for place in places:
+            await self.purge(*place)
+
     async def places(self) -> set[Place]:
         return {Place(*subject.split(".")[1:3]) for subject in self._chunks}
 
@@ -190,12 +194,17 @@ class MemoryViews:
     async def get(self, job_id: str) -> StoredView | None:
         return self._views.get(job_id)
 
-    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> bool:  # noqa: ARG002 - nothing expires here
+    async def put(self, job_id: str, value: bytes, *, revision: int, ttl: timedelta | None) -> int:  # noqa: ARG002 - nothing expires here
+        return self._write(job_id, value) if self._is_at(job_id, revision) else 0
+
+    async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
+        if not all(self._is_at(view.job_id, view.revision) for view in views):
+            return []
+        return [self._write(view.job_id, view.value) for view in views]
+
+    def _is_at(self, job_id: str, revision: int) -> bool:
         current = self._views.get(job_id)
-        if revision != (current.revision if current else 0):
-            return False
-        self._write(job_id, value)
-        return True
+        return revision == (current.revision if current else 0)
 
     async def delete(self, job_id: str) -> None:
         self._write(job_id, None)
@@ -204,11 +213,12 @@ class MemoryViews:
         """Forget a key, as when its time and that of its deletion's marker are over."""
         self._views.pop(job_id, None)
 
-    def _write(self, job_id: str, value: bytes | None) -> None:
+    def _write(self, job_id: str, value: bytes | None) -> int:
         self._revision += 1
         self._views[job_id] = StoredView(job_id=job_id, revision=self._revision, value=value)
         for changes in self._followers:
             changes.put_nowait(self._views[job_id])
+        return self._revision
 
     async def job_ids(self) -> frozenset[str]:
         return frozenset(self._views)

@@ -60,7 +60,7 @@ class ImageRecords:
     async def put(self, record: ImageRecord, *, revision: int, keep: float) -> bool:
         """Write a record for `keep` seconds, unless it has changed since `revision`. Returns whether it was written."""
         key = image_key(record.engine_id, record.image_id)
-        return await self._bucket.write(key, encode(record), revision=revision, ttl=keep)
+        return bool(await self._bucket.write(key, encode(record), revision=revision, ttl=keep))
 
     async def delete(self, record: ImageRecord, *, revision: int) -> bool:
         """Delete a record, unless it has changed since `revision`. Returns whether it was deleted."""

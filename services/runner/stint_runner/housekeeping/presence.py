@@ -44,7 +44,7 @@ async def _figures(engine: Engine) -> dict[str, Any]:
         return {}
 
 
-async def _reported(writing: Awaitable[bool]) -> None:
+async def _reported(writing: Awaitable[object]) -> None:
     try:
         await writing
     except BrokerUnavailableError:

@@ -1,0 +1,241 @@
+"""The projectors' feed: a durable consumer on EVENTS, of which one reader at a time receives everything."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import structlog
+from nats.aio.msg import Msg
+
+from stint.core.subjects import EVENTS, event_filter
+from stint.core.view import parse_time
+from stint.jetstream.broker import Broker
+from stint.jetstream.consumers import ANSWER_MARGIN, consumer_config, write_consumer
+from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code, status_of
+from stint.jetstream.stream import MARKER_TTL
+from stint.process.waiting import any_of
+
+log = structlog.get_logger()
+
+BATCH: Final = 500
+"""Events per pull. An atomic batch has at most 1000 messages."""
+MAX_PENDING: Final = 4 * BATCH
+"""Events that may be unacknowledged at a time: being projected, waiting, and with a reader that died."""
+ACK_WAIT: Final = 5.0
+"""Seconds after which an event without an ack or heartbeat is delivered to another reader."""
+PULL_WAIT: Final = 2.0
+"""Seconds that a pull stays open. A pull that is open during a server's restart stalls, and one of a frozen reader
+receives events that nobody processes: together with `ACK_WAIT` this must stay well below 10 s."""
+TURN: Final = 4.0
+"""Seconds after the last pull of the reader whose turn it is until another one may have its turn."""
+LINGER: Final = 0.03
+"""Seconds for which further events are awaited after one has come: they cost less together."""
+RECENT: Final = MARKER_TTL / 2
+"""Seconds after a pull within which no view of its events' jobs can have been deleted without a trace."""
+
+_GROUP: Final = "projectors"
+_PIN: Final = "Nats-Pin-Id"
+_EXPIRED: Final = "408"
+
+
+class Delivered(NamedTuple):
+    """A delivered event.
+
+    Attributes:
+        subject: on which it was published, by whomever.
+        data: its body.
+        sequence: in EVENTS.
+        time: when EVENTS stored it, RFC 3339.
+        number: of the delivery, counted by the consumer over all readers. Without a gap there was no other reader.
+        deliveries: how often the consumer has delivered the event.
+        first: whether nobody else can have received it from the feed, so that any view of it would still leave a trace.
+        ack_subject: for heartbeats and the ack.
+    """
+
+    subject: str
+    data: bytes
+    sequence: int
+    time: str
+    number: int
+    deliveries: int
+    first: bool
+    ack_subject: str
+
+
+class EventFeed:
+    """The durable consumer `name` on EVENTS. Each event is delivered at least once, and nearly in order.
+
+    It remembers its position. Several readers can share it: the server gives all events to one of them, as long as
+    that one keeps asking. Nobody may rely on that, because a reader that was frozen still has what it received.
+    """
+
+    def __init__(self, broker: Broker, name: str, *, ack_wait: float = ACK_WAIT) -> None:
+        """`ack_wait` is in seconds; the last one to declare the consumer sets it."""
+        self._broker = broker
+        self._name = name
+        self.ack_wait = ack_wait
+        self._created = 0
+        self._pin = ""
+        self._held: set[str] = set()
+
+    async def declare(self) -> None:
+        """Create the consumer, starting at the first event, or update one with other settings.
+
+        A consumer that has the right settings is not touched. If a server created it while still removing the files of
+        an older one with the same name, it refuses to write it again, although the consumer works.
+        """
+        config = consumer_config(self._name, self.ack_wait) | {
+            "filter_subject": event_filter(),
+            "max_ack_pending": MAX_PENDING,
+            "priority_groups": [_GROUP],
+            "priority_policy": "pinned_client",
+            "priority_timeout": int(TURN * NANOSECONDS),
+        }
+        found = await self._broker.api(f"CONSUMER.INFO.{EVENTS}.{self._name}")
+        if not config.items() <= found.get("config", {}).items():
+            answer = await write_consumer(self._broker, EVENTS, config, "create")
+            if error_code(answer) == ErrorCode.CONSUMER_EXISTS:
+                answer = await write_consumer(self._broker, EVENTS, config, "update")
+                if code := error_code(answer):
+                    log.warning("consumer has other settings", stream=EVENTS, consumer=self._name, error=code)
+                    answer = found
+            found = answer
+        created = _nanoseconds(check(found)["created"])
+        if created != self._created:
+            self._created, self._pin = created, ""
+
+    async def batches(self) -> AsyncGenerator[Sequence[Delivered], None]:
+        """Events as they arrive, at most `BATCH` at a time, until the consumer has to be declared again.
+
+        The numbers of a batch have no gap. The events of a batch are held until the next one is asked for.
+        """
+        self._held.clear()
+        inbox, lost = _Inbox(self._held), self._broker.lost
+        async with self._broker.subscribe(self._broker.client.new_inbox(), cb=inbox.receive) as subscription:
+            await self._pull(subscription.subject)
+            asked_at = _now()
+            while await any_of(inbox.some, lost, within=PULL_WAIT + ANSWER_MARGIN) and not lost.is_set():
+                await any_of(inbox.complete, within=LINGER)
+                messages, answered, status = inbox.take()
+                pulled_at = asked_at
+                if answered and status in {"", _EXPIRED}:
+                    await self._pull(subscription.subject)  # before the batch is processed
+                    asked_at = _now()
+                for batch in self._batches(messages, recent=_now() - pulled_at < RECENT):
+                    yield batch
+                    self._held.difference_update(event.ack_subject for event in batch)
+                if status not in {"", _EXPIRED}:
+                    self._pin = ""
+                    return
+
+    async def _pull(self, inbox: str) -> None:
+        """Ask for the next events. Without `expires` the server would keep the request for ever."""
+        request = {"batch": BATCH, "expires": int(PULL_WAIT * NANOSECONDS), "group": _GROUP}
+        if self._pin:
+            request["id"] = self._pin
+        subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}"
+        await self._broker.send(subject, json.dumps(request).encode(), reply=inbox)
+
+    def _batches(self, messages: Iterable[Msg], *, recent: bool) -> Iterable[list[Delivered]]:
+        batch: list[Delivered] = []
+        for message in messages:
+            self._pin = (message.headers or {}).get(_PIN, self._pin)
+            event = _delivered(message, since=self._created, recent=recent)
+            if event is None:
+                continue
+            if batch and event.number != batch[-1].number + 1:
+                yield batch
+                batch = []
+            batch.append(event)
+        if batch:
+            yield batch
+
+    async def heartbeat(self) -> None:
+        """All events that were received are still being processed: do not deliver them again for another `ack_wait`."""
+        for ack_subject in list(self._held):
+            await self._broker.send(ack_subject, Msg.Ack.Progress)
+
+    async def ack(self, events: Iterable[Delivered]) -> None:
+        """Acknowledge events that have been processed. If an ack is lost, the event is delivered again."""
+        for event in events:
+            await self._broker.send(event.ack_subject, Msg.Ack.Ack)
+
+    async def leave(self) -> None:
+        """End this reader's turn, if it has it, so that another one need not wait."""
+        if self._pin:
+            self._pin = ""
+            await self._broker.api(f"CONSUMER.UNPIN.{EVENTS}.{self._name}", {"group": _GROUP})
+
+
+class _Inbox:
+    """What has arrived, and has not been taken yet.
+
+    Attributes:
+        some: set when there is something.
+        complete: set when the pull will bring nothing more.
+    """
+
+    def __init__(self, held: set[str]) -> None:
+        """`held` gets the ack subjects."""
+        self.some, self.complete = asyncio.Event(), asyncio.Event()
+        self._held = held
+        self._messages: list[Msg] = []
+        self._status = ""
+        self._received = 0
+
+    async def receive(self, message: Msg) -> None:
+        """Take in an event, or a status that ends the pull."""
+        if status := status_of(message):
+            self._status = status
+        else:
+            self._messages.append(message)
+            self._held.add(message.reply)
+            self._received += 1
+        self.some.set()
+        if status or self._received == BATCH:
+            self.complete.set()
+
+    def take(self) -> tuple[list[Msg], bool, str]:
+        """The events that have arrived, whether the pull is over, and its status if it has one."""
+        taken = self._messages, self.complete.is_set(), self._status
+        self._messages, self._status = [], ""
+        if self.complete.is_set():
+            self._received = 0
+        self.some.clear()
+        self.complete.clear()
+        return taken
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _delivered(message: Msg, *, since: int, recent: bool) -> Delivered | None:
+    """The event in a message, by its ack subject. None if that is none."""
+    parts = message.reply.split(".")
+    if parts[:2] != ["$JS", "ACK"] or len(parts) < 9:  # noqa: PLR2004 - $JS.ACK.<stream>.<consumer>, and what follows
+        return None
+    count, sequence, number, stored = (int(part) for part in (parts[4:] if len(parts) == 9 else parts[6:])[:4])  # noqa: PLR2004
+    seconds, nanoseconds = divmod(stored, NANOSECONDS)
+    return Delivered(
+        subject=message.subject,
+        data=message.data,
+        sequence=sequence,
+        time=f"{_second(seconds)}.{nanoseconds:09d}Z",
+        number=number,
+        deliveries=count,
+        first=recent and count == 1 and stored >= since,
+        ack_subject=message.reply,
+    )
+
+
+@lru_cache(64)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def _nanoseconds(text: str) -> int:
+    return int(parse_time(text).timestamp() * NANOSECONDS)

@@ -1,0 +1,87 @@
+"""The projectors' feed on a real NATS server: order, turns, repeats."""
+
+import asyncio
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+from stint.core.subjects import EVENTS
+from stint.core.view import parse_time
+from stint.jetstream import Broker, Delivered, EventFeed
+from stint.jetstream.feed import BATCH
+from stint.jetstream.stream import Stream
+from stint_projector.folder import job_of
+from tests.integration.test_janitor import happen
+from tests.support.brokers import connected
+from tests.support.events import submitted
+from tests.support.servers import NatsProcess
+
+JOBS = [f"{number:024x}" for number in range(BATCH + 100)]
+
+
+async def submit(broker: Broker, jobs: list[str]) -> None:
+    for start in range(0, len(jobs), 100):
+        await asyncio.gather(*(happen(broker, job_id, submitted()) for job_id in jobs[start : start + 100]))
+
+
+async def receive(feed: EventFeed, count: int) -> list[Delivered]:
+    """So many events, acknowledged."""
+    await feed.declare()
+    events: list[Delivered] = []
+    async with asyncio.timeout(20), aclosing(feed.batches()) as batches:
+        while len(events) < count:
+            batch = await anext(batches)
+            await feed.ack(batch)
+            events += batch
+    return events
+
+
+async def test_events_come_in_order_with_the_streams_time_and_numbers_without_a_gap(broker: Broker) -> None:
+    feed = EventFeed(broker, "feed")
+    await feed.declare()
+    await submit(broker, JOBS)
+    events = await receive(feed, len(JOBS))
+    assert [event.sequence for event in events] == [event.number for event in events] == list(range(1, len(JOBS) + 1))
+    assert {job_of(event) for event in events} == set(JOBS)
+    assert all(event.first and event.deliveries == 1 for event in events)
+    stored = await Stream(broker, EVENTS).get({"seq": events[0].sequence})
+    assert stored is not None
+    assert parse_time(stored.headers["Nats-Time-Stamp"]) == parse_time(events[0].time) < datetime.now(UTC)
+
+
+async def test_what_was_not_acknowledged_comes_again_and_is_not_taken_for_new(broker: Broker) -> None:
+    feed = EventFeed(broker, "feed", ack_wait=0.5)
+    await feed.declare()
+    await submit(broker, JOBS[:1])
+    async with aclosing(feed.batches()) as batches:
+        assert [event.first for event in await anext(batches)] == [True]
+    (again,) = await receive(EventFeed(broker, "feed", ack_wait=0.5), 1)
+    assert (again.sequence, again.first, again.deliveries > 1) == (1, False, True)
+
+
+async def test_a_feed_that_was_lost_starts_over_and_takes_nothing_for_new(broker: Broker) -> None:
+    feed = EventFeed(broker, "feed")
+    await feed.declare()
+    await submit(broker, JOBS[:3])
+    await receive(feed, 3)
+    await broker.api(f"CONSUMER.DELETE.{EVENTS}.feed")
+    assert [event.first for event in await receive(feed, 3)] == [False] * 3
+    await submit(broker, JOBS[3:4])
+    assert [event.first for event in await receive(feed, 1)] == [True]
+
+
+async def test_one_reader_has_everything_until_it_leaves(nats_process: NatsProcess) -> None:
+    async with connected(nats_process.url) as one, connected(nats_process.url) as other:
+        first, second = EventFeed(one, "feed"), EventFeed(other, "feed")
+        await submit(one, JOBS[:1])
+        await receive(first, 1)
+        await second.declare()
+        async with aclosing(second.batches()) as batches:
+            waiting = asyncio.ensure_future(anext(batches))
+            for number in range(1, 4):
+                await submit(one, JOBS[number : number + 1])
+                assert [event.number for event in await receive(first, 1)] == [number + 1]
+            await submit(one, JOBS[4:5])
+            assert not waiting.done()
+            await first.leave()
+            async with asyncio.timeout(3):
+                assert [job_of(event) for event in await waiting] == JOBS[4:5]

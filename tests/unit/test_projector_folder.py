@@ -1,0 +1,98 @@
+"""Which jobs are folded in memory, and which must be loaded."""
+
+from stint.core.codec import encode
+from stint.core.events import AnyEvent
+from stint.core.job import State
+from stint.core.subjects import EventAddress
+from stint.jetstream import Delivered
+from stint_projector.folder import KEPT, Folder
+from stint_projector.project import Projected
+from tests.support.events import TOKEN, ended, started, submitted
+from tests.unit.test_projector import JOB
+
+OTHER = "f" * 24
+
+
+def delivered(
+    number: int, event: AnyEvent, *, job_id: str = JOB, sequence: int = 0, deliveries: int = 1, first: bool = True
+) -> Delivered:
+    return Delivered(
+        subject=EventAddress(event.kind, TOKEN, job_id).subject,
+        data=encode(event),
+        sequence=sequence or number,
+        time="2026-01-02T00:00:00Z",
+        number=number,
+        deliveries=deliveries,
+        first=first,
+        ack_subject="",
+    )
+
+
+def projected(folder: Folder, *events: Delivered) -> list[Projected]:
+    """The jobs that these events change, which are then stored as revision 7."""
+    changes = folder.fold(events)
+    assert changes.unknown == {}
+    folder.remember([Projected(known.job, 7) for known in changes.folded])
+    return list(changes.folded)
+
+
+def test_a_job_is_followed_from_its_submission_to_its_end() -> None:
+    folder = Folder()
+    (new,) = projected(folder, delivered(1, submitted()))
+    assert (new.job.state, new.revision) == (State.QUEUED, 0)
+    (running,) = projected(folder, delivered(2, started(), sequence=9))
+    assert (running.job.state, running.job.sequence, running.revision) == (State.RUNNING, 9, 7)
+    (over,) = projected(folder, delivered(3, ended(), sequence=10))
+    assert (over.job.state, over.revision) == (State.SUCCESS, 7)
+    assert folder.fold([delivered(4, ended(), sequence=11)]).unknown == {JOB: 11}, "a job that has ended is forgotten"
+
+
+def test_what_the_view_shows_already_changes_nothing() -> None:
+    folder = Folder()
+    projected(folder, delivered(1, submitted()), delivered(2, started()))
+    assert projected(folder, delivered(3, started(), sequence=2, deliveries=2)) == []
+    (over,) = projected(folder, delivered(4, ended()))
+    assert over.job.state is State.SUCCESS
+
+
+def test_after_a_gap_every_job_is_loaded() -> None:
+    folder = Folder()
+    projected(folder, delivered(1, submitted()))
+    changes = folder.fold([delivered(3, ended())])
+    assert (changes.folded, changes.unknown) == ([], {JOB: 3})
+
+
+def test_an_event_that_others_may_have_seen_begins_no_job() -> None:
+    for event in (delivered(1, submitted(), deliveries=2, first=False), delivered(1, submitted(), first=False)):
+        changes = Folder().fold([event, delivered(2, started())])
+        assert (changes.folded, changes.unknown) == ([], {JOB: 2})
+
+
+def test_a_new_event_that_was_delivered_before_is_loaded() -> None:
+    folder = Folder()
+    projected(folder, delivered(1, submitted()), delivered(2, submitted(), job_id=OTHER))
+    changes = folder.fold([delivered(3, started()), delivered(4, ended(), deliveries=2)])
+    assert (changes.folded, changes.unknown) == ([], {JOB: 4})
+    (other,) = projected(folder, delivered(5, started(), job_id=OTHER))
+    assert other.job.state is State.RUNNING
+
+
+def test_what_was_not_projected_is_loaded_the_next_time() -> None:
+    folder = Folder()
+    assert len(folder.fold([delivered(1, submitted())]).folded) == 1
+    assert folder.fold([delivered(2, started())]).unknown == {JOB: 2}
+
+
+def test_what_names_no_job_is_left_out() -> None:
+    event = delivered(1, submitted(), job_id="junk")
+    assert Folder().fold([event, event._replace(number=2, subject="ev.junk")]) == ([], {})
+
+
+def test_only_so_many_jobs_are_remembered_and_those_that_changed_last() -> None:
+    folder = Folder()
+    ids = [f"{number:024x}" for number in range(KEPT + 1)]
+    projected(folder, *(delivered(number, submitted(), job_id=job_id) for number, job_id in enumerate(ids[:-1], 1)))
+    projected(folder, delivered(KEPT + 1, started(), job_id=ids[0]))
+    projected(folder, delivered(KEPT + 2, submitted(), job_id=ids[-1]))
+    projected(folder, delivered(KEPT + 3, ended(), job_id=ids[0]))
+    assert folder.fold([delivered(KEPT + 4, ended(), job_id=ids[1])]).unknown == {ids[1]: KEPT + 4}
