@@ -61,8 +61,8 @@ async def following(http: httpx.AsyncClient, job_id: str, heard: Listener) -> No
     assert caught.value.code == httpx.codes.FORBIDDEN
 
 
-def _revoke(token: str, client: Any) -> None:
-    client.auth.token.revoke(token)
+async def _revoke(token: str, client: Any) -> None:
+    await client.auth.token.revoke(token)
 
 
 @pytest.fixture(scope="module", params=["vault", "any"])

@@ -1,7 +1,7 @@
 """What becomes of a call when the server is gone, stuck, or no Vault at all. The servers here speak HTTP by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -11,11 +11,15 @@ from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, 
 from stint.vault import SecretData, Vault, error_text
 
 TOKEN = "s.secret-token"
+HANG_UP = "hang up"
 
 
 @dataclass
 class Script:
-    """A server that gives each request the next of these answers, and the last one for ever; "" means none."""
+    """A server that gives each request the next of these answers, and the last one for ever; "" means none.
+
+    At `HANG_UP` it closes the connection.
+    """
 
     answers: Sequence[str]
     address: str = ""
@@ -28,6 +32,8 @@ class Script:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 self.requests.append(head.decode())
                 answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+                if answer == HANG_UP:
+                    break
                 writer.write(answer.encode())
                 await writer.drain()
         except asyncio.IncompleteReadError:
@@ -67,23 +73,81 @@ async def test_a_server_that_is_not_there_is_unavailable_at_once() -> None:
 
 async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -> None:
     async with scripted("") as script, asyncio.timeout(5):
-        with pytest.raises(VaultUnavailableError, match="ReadTimeout"):
+        with pytest.raises(VaultUnavailableError, match="SocketTimeoutError"):
             await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
 
 
 async def test_a_hundred_calls_that_hang_end_and_hold_up_nothing_else() -> None:
-    async with scripted("") as script, scripted(answer(200, "{}")) as another:
-        vault = Vault(script.address, timeout=0.5)
+    async with (
+        scripted("") as script,
+        scripted(answer(200, "{}")) as another,
+        Vault(script.address, timeout=0.5, connections=32) as vault,
+    ):
         calls = [asyncio.create_task(vault.lookup_self(TOKEN)) for _ in range(100)]
         await asyncio.sleep(0)  # they begin
         async with asyncio.timeout(0.4):
-            assert await asyncio.to_thread(len, "the look-up of names runs here") == 30
             await Vault(another.address).lookup_self(TOKEN)
         async with asyncio.timeout(5):
             ends = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(end) for end in ends} == {VaultUnavailableError}
         script.answers = [answer(200, '{"data": {"display_name": "x"}}')]
         assert (await vault.lookup_self(TOKEN)).display_name == "x"
+
+
+async def test_connections_are_kept_in_a_block_and_closed_behind_it() -> None:
+    async with scripted(answer(200, "{}")) as script:
+        async with Vault(script.address) as vault:
+            for _ in range(3):
+                await vault.lookup_self(TOKEN)
+        assert len(script.connections) == 1
+        await script.connections[0].wait_closed()
+        for _ in range(2):
+            await vault.lookup_self(TOKEN)
+        assert len(script.connections) == 3
+
+
+REPEATABLE: dict[str, Callable[[Vault], Awaitable[object]]] = {
+    "encrypt": lambda vault: vault.encrypt(TOKEN, "key", b""),
+    "decrypt": lambda vault: vault.decrypt(TOKEN, "key", ""),
+    "wrap_info": lambda vault: vault.wrap_info(TOKEN),
+    "capabilities": lambda vault: vault.capabilities(TOKEN, TOKEN, ["a"]),
+    "revoke_self": lambda vault: vault.revoke_self(TOKEN),
+}
+ONCE: dict[str, Callable[[Vault], Awaitable[object]]] = {
+    "lookup_self": lambda vault: vault.lookup_self(TOKEN),
+    "unwrap": lambda vault: vault.unwrap_secret_id(TOKEN),
+    "login": lambda vault: vault.login("role", "secret"),
+    "read": lambda vault: vault.read(TOKEN, "kv/demo"),
+    "read_cubbyhole": lambda vault: vault.read_cubbyhole(TOKEN, "cubbyhole/job"),
+}
+KEPT = '{"data": {"ciphertext": "x", "plaintext": "", "creation_time": "2026-01-02T03:04:05Z", "creation_ttl": 1,\
+ "creation_path": "x", "a": []}}'
+
+
+@pytest.mark.parametrize("call", REPEATABLE)
+async def test_a_repeatable_call_is_made_again_when_vault_closed_its_connection(call: str) -> None:
+    async with scripted(answer(200, KEPT), HANG_UP, answer(200, KEPT)) as script, Vault(script.address) as vault:
+        await vault.health()
+        await REPEATABLE[call](vault)
+    assert len(script.requests) == 3
+    assert script.requests[1] == script.requests[2]
+
+
+async def test_a_repeatable_call_is_made_again_only_once() -> None:
+    async with scripted(HANG_UP) as script, Vault(script.address) as vault:
+        with pytest.raises(VaultUnavailableError, match="closed the connection") as caught:
+            await vault.wrap_info(TOKEN)
+    assert len(script.requests) == 2
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("call", ONCE)
+async def test_a_call_that_spends_something_is_never_made_again(call: str) -> None:
+    async with scripted(answer(200, "{}"), HANG_UP, answer(200, "{}")) as script, Vault(script.address) as vault:
+        await vault.health()
+        with pytest.raises(VaultUnavailableError, match="closed the connection"):
+            await ONCE[call](vault)
+    assert len(script.requests) == 2
 
 
 async def test_an_answer_cut_short_is_unavailable() -> None:
@@ -104,8 +168,8 @@ async def test_a_token_does_not_follow_a_redirect() -> None:
 
 
 async def test_no_cookie_is_carried_to_the_next_request() -> None:
-    async with scripted(answer(200, '{"data": {}}', "Set-Cookie: a=b; Path=/")) as script:
-        vault = Vault(script.address)
+    cookie = "Set-Cookie: a=b; Path=/"
+    async with scripted(answer(200, '{"data": {}}', cookie)) as script, Vault(script.address) as vault:
         await vault.lookup_self(TOKEN)
         await vault.lookup_self("")
     assert TOKEN in script.requests[0]

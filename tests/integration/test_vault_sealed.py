@@ -32,9 +32,9 @@ class WatchedVault(Vault):
         self.missed = asyncio.Event()
         self.behind: Mapping[str, Callable[[], Awaitable[None]]] = {}
 
-    async def call(self, token: str, request: Callable[[Any], T]) -> T:
+    async def call(self, token: str, request: Callable[[Any], Awaitable[T]], *, repeatable: bool = False) -> T:
         try:
-            return await super().call(token, request)
+            return await super().call(token, request, repeatable=repeatable)
         except VaultUnavailableError:
             self.missed.set()
             raise

@@ -332,10 +332,10 @@ async def test_a_frozen_server_is_unavailable_and_usable_again(bao_process: BaoP
 
 
 async def test_a_restarted_server_is_reached_through_the_same_vault(bao_process: BaoProcess) -> None:
-    vault = Vault(bao_process.address)
-    await vault.lookup_self(bao_process.root_token)
-    await bao_process.restart()
-    await vault.lookup_self(bao_process.root_token)
+    async with Vault(bao_process.address) as vault:
+        await vault.lookup_self(bao_process.root_token)
+        await bao_process.restart()
+        await vault.lookup_self(bao_process.root_token)
 
 
 def contents(folder: Path) -> dict[Path, str]:

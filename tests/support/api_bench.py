@@ -136,6 +136,8 @@ async def starting_api(nats_url: str, openbao: OpenBao | BaoProcess, **settings:
         http = await stack.enter_async_context(client_of(app, {"X-Auth-Token": token}))
         broker.start()
         stack.push_async_callback(broker.close)
+        await stack.enter_async_context(vault)
+        await stack.enter_async_context(parts.lookup_vault)
         await stack.enter_async_context(parts.background.running())
         yield Bench(vault, root, token, broker, parts, app, http, clock)
 

@@ -33,8 +33,11 @@ LOOKUPS: Final = 16
 
 
 def main() -> int:
-    """Serve until a signal comes. 0 then, 2 if a setting is missing or wrong."""
-    return service.run(ApiSettings, _serve)
+    """Serve until a signal comes. 0 then, 2 if a setting is missing or wrong.
+
+    On uvloop a connection's first bytes can be read before `LimitedProtocol` begins TLS, and are lost then.
+    """
+    return service.run(ApiSettings, _serve, on_asyncio=lambda settings: bool(settings.tls_cert))
 
 
 async def _serve(settings: ApiSettings) -> None:
@@ -52,12 +55,13 @@ async def _serve(settings: ApiSettings) -> None:
                 "every valid Vault token may do everything; STINT_AUTHZ=vault lets policies decide", asked_by=asked_by
             )
         broker.start()
-        try:
-            await serve(create_app(services), listener, settings, services.closing, ending=broker.closed)
-            broker.check_open()
-        finally:
-            await broker.close()
-            await session.close()
+        async with vault, services.lookup_vault:
+            try:
+                await serve(create_app(services), listener, settings, services.closing, ending=broker.closed)
+                broker.check_open()
+            finally:
+                await broker.close()
+                await session.close()
 
 
 def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleSession) -> Services:
@@ -72,7 +76,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         index=index,
         runners=JetStreamRunnerReports(broker),
         vault=vault,
-        lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, threads=LOOKUPS),
+        lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),
         session=session,
         broker_up=broker.connected.is_set,
         background=Background(

@@ -70,7 +70,7 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
     engine = (make_engine or docker_engine)(settings, vault, session)
     stopping = asyncio.Event()
     readiness = Readiness(broker, vault, engine)
-    async with on_signals(stopping.set), health.serve(settings.health_port, readiness.missing):
+    async with on_signals(stopping.set), health.serve(settings.health_port, readiness.missing), vault:
         broker.start()
         abandoning = asyncio.create_task(_abandon_once_closed(broker), name="abandon")
         try:

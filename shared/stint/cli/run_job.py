@@ -102,9 +102,9 @@ async def submit(options: RunOptions, api: Api) -> str:
 async def _sealed(options: RunOptions) -> Mapping[str, str]:
     """A submission's fields."""
     where = options.endpoints
-    vault = Vault(where.vault_addr, cacert=where.vault_cacert)
-    with needs(CLIENT, SEALER):
-        handover = await seal(vault, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
+    async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
+        with needs(CLIENT, SEALER):
+            handover = await seal(vault, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
     return {"qname": options.job.qname, **handover.fields()}
 
 

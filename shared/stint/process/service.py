@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, TypeVar
 
+import uvloop
+
 from stint.core.errors import BrokerClosedError, ConfigError
 from stint.process import logs
 from stint.process.environment import load
@@ -18,16 +20,26 @@ USAGE_ERROR: Final = 2
 BROKER_CLOSED: Final = 69
 """Exit code if the connection to NATS is closed for good: `EX_UNAVAILABLE` of sysexits.h."""
 THREADS: Final = 32
-"""For content, masking and name look-ups. The default on a small machine is a handful, which a few jobs with large
-content would fill, so that a reconnect would wait for its look-up. Vault's calls have threads of their own."""
+"""For content and masking. The default on a small machine is a handful, which a few jobs with large content would
+fill."""
 
 
-def run(shape: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> int:
-    """Read the settings from the environment and serve until a signal stops it; returns the process's exit code."""
+def run(
+    shape: type[S],
+    serve: Callable[[S], Coroutine[Any, Any, None]],
+    *,
+    on_asyncio: Callable[[S], bool] = lambda _settings: False,
+) -> int:
+    """Read the settings from the environment and serve until a signal stops it; returns the process's exit code.
+
+    The event loop is uvloop's, unless `on_asyncio` says that these settings need asyncio's own.
+    """
     logs.configure()
     try:
         settings = load(shape, os.environ)
-        asyncio.run(_with_threads(serve(settings)))
+        loop_factory = asyncio.new_event_loop if on_asyncio(settings) else uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_with_threads(serve(settings)))
     except ConfigError as error:
         sys.stderr.write(f"stint: {error.sentence}\n")
         return USAGE_ERROR

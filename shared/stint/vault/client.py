@@ -1,33 +1,27 @@
 """The requests that Stint makes to Vault."""
 
-import asyncio
 import base64
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final, TypeVar
-
-import hvac
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 from stint.core.errors import (
-    ConfigError,
     UndecodableError,
     VaultDeniedError,
     VaultError,
     VaultNotFoundError,
     VaultRefusedError,
-    VaultUnavailableError,
 )
-from stint.vault.hvac_adapter import MappingAdapter, check_address, check_path, check_token, new_session
+from stint.vault.connections import ConnectionLostError, Connections
+from stint.vault.hvac_adapter import as_token, check_address, check_path, check_token, new_client
 
 T = TypeVar("T")
 
-THREADS: Final = 32
-"""Calls at a time, each with its own thread and connection."""
-_TURNS: Final = 3
-"""Time-outs that a call may take in total, because it may first have to wait for calls that hang."""
+CONNECTIONS: Final = 32
+"""Calls at a time, each on a connection of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +72,37 @@ class SecretData:
 class Vault:
     """A Vault or OpenBao server. It has no token of its own: every method takes the token that it uses ("" = none).
 
-    The calls share only a pool of connections and a pool of threads, so that name look-ups and content are not blocked
-    while Vault hangs. Redirects are not followed, because they would disclose the token.
+    Within `async with` connections are kept; otherwise each call has a connection of its own. Redirects are not
+    followed, because they would disclose the token.
 
     All methods raise the errors of `call`. After a `VaultUnavailableError` from `unwrap_secret_id` or `login` it is not
     known whether the token or secret id was spent.
     """
 
-    def __init__(self, address: str, *, cacert: str = "", timeout: float = 10.0, threads: int = THREADS) -> None:
-        """`threads`: calls at a time. Two objects for one server share nothing."""
+    def __init__(
+        self, address: str, *, cacert: str = "", timeout: float = 10.0, connections: int = CONNECTIONS
+    ) -> None:
+        """`connections`: calls at a time. Two objects for one server share nothing."""
         self.address = check_address(address)
-        if cacert and not Path(cacert).exists():
-            raise ConfigError(f"VAULT_CACERT: {cacert} does not exist.")
-        self._timeout = timeout
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vault")
-        self._session = new_session(cacert, threads)
+        self._connections = Connections(self.address, cacert=cacert, timeout=timeout, limit=connections)
+        self._client = new_client(self._connections)
 
-    async def call(self, token: str, request: Callable[[Any], T]) -> T:
-        """Run `request(hvac client)` in a thread. JSON bodies are returned as dicts, an empty body as {}.
+    async def __aenter__(self) -> Self:
+        await self._connections.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._connections.__aexit__(kind, error, traceback)
+
+    async def call(self, token: str, request: Callable[[Any], Awaitable[T]], *, repeatable: bool = False) -> T:
+        """Await `request(hvac client)`. JSON bodies are returned as dicts, an empty body as {}.
+
+        Args:
+            token: sent with the requests.
+            request: hvac's methods return awaitables here.
+            repeatable: Vault may carry it out twice. It is then made again if Vault closed its connection.
 
         Raises:
             VaultUnavailableError: no connection, time-out, sealed, 429, a redirect, or a server error.
@@ -104,30 +111,16 @@ class Vault:
             VaultRefusedError: 400 and every other client error.
         """
         check_token(token, self.address)
-        calling = asyncio.get_running_loop().run_in_executor(self._threads, lambda: request(self._client(token)))
-        try:
-            async with asyncio.timeout(_TURNS * self._timeout):
-                return await calling
-        except TimeoutError:  # a call that still waits for a thread is withdrawn
-            raise VaultUnavailableError(
-                f"Vault at {self.address} is not reachable (too many calls are waiting)."
-            ) from None
-
-    def _client(self, token: str) -> Any:
-        return hvac.Client(  # noqa: TID251 - the one factory; its token is always explicit
-            self.address,
-            token=token,
-            session=self._session,
-            verify=self._session.verify,
-            timeout=self._timeout,
-            allow_redirects=False,
-            adapter=MappingAdapter,
-        )
+        with as_token(token):
+            if repeatable:
+                with suppress(ConnectionLostError):
+                    return await request(self._client)
+            return await request(self._client)
 
     async def health(self) -> bool:
         """Whether the server is reachable, initialised and unsealed. Never raises a Vault error."""
         try:
-            status = await self.call("", lambda client: client.sys.read_seal_status())
+            status = await self.call("", lambda client: client.sys.read_seal_status(), repeatable=True)
         except VaultError:
             return False
         return bool(status.get("initialized")) and status.get("sealed") is False
@@ -159,7 +152,9 @@ class Vault:
         if not of:  # hvac would ask about `token` itself
             raise VaultDeniedError("Vault denied permission: no token.")
         asked = list(paths)
-        answer = await self.call(token, lambda client: client.sys.get_capabilities(paths=asked, token=of))
+        answer = await self.call(
+            token, lambda client: client.sys.get_capabilities(paths=asked, token=of), repeatable=True
+        )
         data = data_of(answer)
         return {path: frozenset(data.get(path) or ()) for path in asked}
 
@@ -175,7 +170,9 @@ class Vault:
             VaultRefusedError, VaultDeniedError: spent, expired, or not a wrapping token.
         """
         body = {"token": wrapping_token}
-        answer = await self.call("", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body))
+        answer = await self.call(
+            "", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body), repeatable=True
+        )
         data = data_of(answer)
         try:
             created = datetime.fromisoformat(data["creation_time"]).astimezone(UTC)
@@ -214,7 +211,9 @@ class Vault:
         """Encrypt with a transit key. The ciphertext can be decrypted only with the same associated data."""
         fields = {"plaintext": _base64(plaintext), "associated_data": _base64(associated_data) or None}
         answer = await self.call(
-            token, lambda client: client.secrets.transit.encrypt_data(name=check_path(key), **fields)
+            token,
+            lambda client: client.secrets.transit.encrypt_data(name=check_path(key), **fields),
+            repeatable=True,
         )
         ciphertext = data_of(answer).get("ciphertext")
         if not isinstance(ciphertext, str):
@@ -230,7 +229,9 @@ class Vault:
         """
         fields = {"ciphertext": ciphertext, "associated_data": _base64(associated_data) or None}
         answer = await self.call(
-            token, lambda client: client.secrets.transit.decrypt_data(name=check_path(key), **fields)
+            token,
+            lambda client: client.secrets.transit.decrypt_data(name=check_path(key), **fields),
+            repeatable=True,
         )
         try:
             return base64.b64decode(data_of(answer)["plaintext"], validate=True)
@@ -254,7 +255,7 @@ class Vault:
     async def revoke_self(self, token: str) -> None:
         """Revoke a token. Safe to repeat, also for a token that is spent, expired or already revoked."""
         try:
-            await self.call(token, lambda client: client.auth.token.revoke_self())
+            await self.call(token, lambda client: client.auth.token.revoke_self(), repeatable=True)
         except VaultDeniedError:
             return
 

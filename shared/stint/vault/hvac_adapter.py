@@ -1,14 +1,15 @@
 """How hvac is used: answers are JSON objects, and errors are mapped by their HTTP status."""
 
-import http.cookiejar
-from collections.abc import Sequence
+import json
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import hvac
 import hvac.adapters
-import requests
-from requests.adapters import HTTPAdapter
 
 from stint.core.errors import (
     ConfigError,
@@ -18,6 +19,7 @@ from stint.core.errors import (
     VaultRefusedError,
     VaultUnavailableError,
 )
+from stint.vault.connections import Connections, Request
 
 _BY_STATUS: Final[dict[int, type[VaultError]]] = {
     403: VaultDeniedError,
@@ -29,41 +31,46 @@ _BY_STATUS: Final[dict[int, type[VaultError]]] = {
 }
 
 
-def new_session(cacert: str, connections: int) -> requests.Session:
-    """A session whose requests contain only what they were given.
+_token: Final[ContextVar[str]] = ContextVar("token")
 
-    It keeps no cookies, and takes neither `.netrc` nor proxies nor CA bundles from the environment.
+
+@contextmanager
+def as_token(token: str) -> Iterator[None]:
+    """Send the requests of the block with this token."""
+    before = _token.set(token)
+    try:
+        yield
+    finally:
+        _token.reset(before)
+
+
+class AsyncAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac ships no types
+    """Lets hvac make requests, and sends them on the event loop: what hvac's methods return has to be awaited.
+
+    Answers are JSON objects; anything else is raised as one of Stint's errors. The token is always that of `as_token`.
     """
-    session = requests.Session()
-    session.trust_env = False
-    session.verify = cacert or True
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    pool = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
-    session.mount("http://", pool)
-    session.mount("https://", pool)
-    return session
 
+    def request(self, method: str, url: str, **kwargs: Any) -> Coroutine[Any, Any, dict[str, Any]]:
+        """The body of the answer to a request of hvac; {} if it is empty."""
+        self.token = _token.get()  # read by the next line, which waits for nothing
+        request: Request = hvac.adapters.RawAdapter.request(self, method, url, **kwargs)
+        return self._answer(request)
 
-class MappingAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac ships no types
-    """Sends hvac's requests. Answers are JSON objects; anything else is raised as one of Stint's errors."""
-
-    def request(self, method: str, url: str, **kwargs: Any) -> dict[str, Any]:
-        """Send a request of hvac, and return the body of the answer; {} if it is empty."""
-        # Raised outside the except block: the driver's error holds the request with its token and body.
-        try:
-            response = hvac.adapters.RawAdapter.request(self, method, url, **{**kwargs, "raise_exception": False})
-        except OSError as error:  # the base of all of requests' errors
-            response, failure = None, type(error).__name__
-        else:
-            failure = ""
-        if response is None:
-            raise VaultUnavailableError(f"Vault at {self.base_uri} is not reachable ({failure}).")
-        body = _json_object(response)
-        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
-            raise _refusal(method, response.status_code, f"{self.base_uri}{url}", body or {})
+    async def _answer(self, request: Request) -> dict[str, Any]:
+        answer = await self.session.send(request)
+        body = _json_object(answer.body)
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise _refusal(request.method, answer.status, request.url, body or {})
         if body is None:
             raise VaultUnavailableError(f"{self.base_uri} does not answer like a Vault server.")
         return body
+
+
+def new_client(connections: Connections) -> Any:
+    """An hvac client whose methods return awaitables."""
+    return hvac.Client(  # noqa: TID251 - the one factory; its token is always explicit
+        connections.address, token="", session=connections, allow_redirects=False, adapter=AsyncAdapter
+    )
 
 
 def check_address(address: str) -> str:
@@ -88,7 +95,7 @@ def check_token(token: str, address: str = "") -> None:
     Raises:
         VaultDeniedError: it contains white space, control or non-ASCII characters.
     """
-    if any(not "!" <= char <= "~" for char in token):
+    if not (token.isascii() and token.isprintable()) or " " in token:
         url = f"{address}/v1/auth/token/lookup-self"
         raise _refusal("get", HTTPStatus.FORBIDDEN, url, {"errors": ["permission denied"]})
 
@@ -119,12 +126,10 @@ def error_text(error: VaultError) -> str:
     return "\n".join(lines)
 
 
-def _json_object(response: requests.Response) -> dict[str, Any] | None:
+def _json_object(text: bytes) -> dict[str, Any] | None:
     """The body, {} if it is empty, None if it is anything but a JSON object."""
-    if not response.content:
-        return {}
     try:
-        body = response.json()
+        body = json.loads(text) if text else {}
     except ValueError:
         return None
     return body if isinstance(body, dict) else None

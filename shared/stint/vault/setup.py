@@ -31,13 +31,13 @@ class _Resource(NamedTuple):
     wanted: Mapping[str, Any]
     changeable: bool = False
 
-    def read(self, client: Any) -> Mapping[str, Any]:
+    async def read(self, client: Any) -> Mapping[str, Any]:
         """Its settings in Vault."""
-        return data_of(client.adapter.get(f"/v1/{check_path(self.path)}"))
+        return data_of(await client.adapter.get(f"/v1/{check_path(self.path)}"))
 
-    def write(self, client: Any) -> None:
+    async def write(self, client: Any) -> None:
         """Create or change it."""
-        client.adapter.post(f"/v1/{check_path(self.path)}", json=self.wanted)
+        await client.adapter.post(f"/v1/{check_path(self.path)}", json=self.wanted)
 
     def difference(self, present: Mapping[str, Any]) -> str:
         """The difference between the existing and the wanted settings, as a unified diff; "" if there is none."""
@@ -118,17 +118,17 @@ async def vault_setup(
         VaultError: of any kind; what was created before the error remains.
         ConfigError: a name or path is invalid.
     """
-    vault = Vault(vault_addr, cacert=cacert)
     outcomes: dict[str, list[str]] = {"made": [], "found": [], "different": [], "updated": []}
     diffs = {}
-    for resource in _resources(role, secret_paths, registries, kv_mount):
-        outcome, diff = await _ensure(vault, token, resource, update=update and resource.name not in keep)
-        outcomes[outcome].append(resource.name)
-        if diff:
-            diffs[resource.name] = diff
-    if f"mount {kv_mount}" in outcomes["made"]:
-        example = {"data": {"password": secrets.token_urlsafe(12)}}
-        await vault.call(token, lambda client: client.adapter.post(f"/v1/{kv_mount}/data/demo", json=example))
+    async with Vault(vault_addr, cacert=cacert) as vault:
+        for resource in _resources(role, secret_paths, registries, kv_mount):
+            outcome, diff = await _ensure(vault, token, resource, update=update and resource.name not in keep)
+            outcomes[outcome].append(resource.name)
+            if diff:
+                diffs[resource.name] = diff
+        if f"mount {kv_mount}" in outcomes["made"]:
+            example = {"data": {"password": secrets.token_urlsafe(12)}}
+            await vault.call(token, lambda client: client.adapter.post(f"/v1/{kv_mount}/data/demo", json=example))
     return SetupReport(**{outcome: tuple(names) for outcome, names in outcomes.items()}, diffs=diffs)
 
 
@@ -202,8 +202,8 @@ async def revoke_secret_ids(
             await vault.call(token, partial(_destroy, name=name, secret_id=secret_id))
 
 
-def _destroy(client: Any, name: str, secret_id: str) -> None:
-    client.auth.approle.destroy_secret_id(name, secret_id)
+async def _destroy(client: Any, name: str, secret_id: str) -> None:
+    await client.auth.approle.destroy_secret_id(name, secret_id)
 
 
 async def client_token(

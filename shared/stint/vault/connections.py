@@ -1,0 +1,172 @@
+"""HTTP connections to one Vault server, on the event loop."""
+
+import io
+import json
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+import aiohttp
+import certifi
+from hvac.constants.client import VAULT_CLIENT_CERT, VAULT_CLIENT_KEY
+
+from stint.core.errors import ConfigError, VaultUnavailableError
+
+KEEP: Final = 15.0
+"""Seconds for which an idle connection is kept: less than any server or proxy would, so that none closes it in use."""
+LARGE: Final = 256 * 1024
+"""Bytes of a request that are sent at a time; others have their turn in between."""
+_TURNS: Final = 3
+"""Time-outs that a call may take in total, because it may first have to wait for calls that hang."""
+_UNUSED: Final = ("Accept", "Accept-Encoding", "User-Agent")
+"""Headers that aiohttp would add, and Vault ignores."""
+
+
+class ConnectionLostError(VaultUnavailableError):
+    """Vault closed the connection and did not answer. It may have carried out the request."""
+
+
+class Answer(NamedTuple):
+    """The status and the body of an answer."""
+
+    status: int
+    body: bytes
+
+
+class Request(NamedTuple):
+    """A request as hvac made it, with the whole URL. `ok` tells hvac that there is no error to raise yet."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    params: Mapping[str, Any] | None
+    body: Any
+    ok: bool = True
+
+
+class Connections:
+    """Connections that are kept within `async with`; otherwise each request has a connection of its own.
+
+    A request contains only what it was given: no cookies, and neither `.netrc` nor proxies from the environment.
+    Redirects are not followed, because they would disclose the token. Nothing is ever sent twice.
+
+    In place of the session of requests that hvac expects, this one only takes its requests down; see `send`.
+    """
+
+    verify = cert = proxies = None
+    """What hvac asks such a session for."""
+
+    def __init__(self, address: str, *, cacert: str, timeout: float, limit: int) -> None:
+        """`limit`: connections at a time; further requests wait for one. `timeout`: seconds for each step.
+
+        Raises:
+            ConfigError: the CA bundle or the client certificate cannot be read.
+        """
+        self.address = address
+        self._ssl = _context(cacert or certifi.where()) if address.startswith("https:") else True
+        self._timeout = aiohttp.ClientTimeout(total=_TURNS * timeout, sock_connect=timeout, sock_read=timeout)
+        self._limit = limit
+        self._kept: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._kept = self._session()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept.close()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        **_options: Any,
+    ) -> Request:
+        """What hvac calls to send a request: describes it."""
+        kind = {} if json is None else {"Content-Type": "application/json"}
+        return Request(method, url, {**headers, **kind}, params, json)
+
+    async def send(self, request: Request) -> Answer:
+        """Send a request, and read the whole answer.
+
+        Raises:
+            ConnectionLostError: the connection was lost before Vault answered.
+            VaultUnavailableError: no connection, a time-out, or an answer that is not HTTP.
+        """
+        if self._kept is not None:
+            return await self._exchange(self._kept, request)
+        async with self._session() as session:
+            return await self._exchange(session, request)
+
+    async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> Answer:
+        # Raised outside the except block: the driver's error holds the request with its token and body.
+        failure: VaultUnavailableError
+        try:
+            async with session.request(
+                request.method,
+                request.url,
+                params=request.params,
+                data=_encoded(request.body),
+                headers=request.headers,
+                allow_redirects=False,
+            ) as answer:
+                return Answer(answer.status, await answer.read())
+        except _LostError:
+            failure = ConnectionLostError(f"Vault at {self.address} closed the connection and did not answer.")
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            failure = VaultUnavailableError(f"Vault at {self.address} is not reachable ({type(error).__name__}).")
+        raise failure
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEP, ssl=self._ssl),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_UNUSED,
+            timeout=self._timeout,
+            middlewares=(_once,),
+        )
+
+
+class _LostError(aiohttp.ClientError):
+    """The connection was lost before an answer."""
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a GET again: Vault may have carried it out, and counts the uses of a token."""
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectorError, TimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        raise _LostError from None
+
+
+def _encoded(body: Any) -> bytes | io.BytesIO | None:
+    """A JSON body."""
+    if body is None:
+        return None
+    text = json.dumps(body).encode()
+    return text if len(text) < LARGE else io.BytesIO(text)
+
+
+def _context(cacert: str) -> ssl.SSLContext:
+    """Verifies a server by a bundle or folder of CAs, and shows it the client certificate that hvac knows, if any."""
+    folder = Path(cacert).is_dir()
+    try:
+        context = ssl.create_default_context(capath=cacert) if folder else ssl.create_default_context(cafile=cacert)
+    except OSError:
+        raise ConfigError(f"VAULT_CACERT: {cacert} does not exist or is not a CA bundle.") from None
+    if VAULT_CLIENT_CERT:
+        try:
+            context.load_cert_chain(VAULT_CLIENT_CERT, VAULT_CLIENT_KEY)
+        except OSError:
+            raise ConfigError("VAULT_CLIENT_CERT, VAULT_CLIENT_KEY: not a readable certificate and its key.") from None
+    return context
