@@ -37,7 +37,7 @@ coverage: setup ## lines and branches that unit and contract tests reach; `make 
 chaos: setup ## load and faults for CHAOS_SECONDS=300, then what must hold; CHAOS_SEED, _JOBS, _FAULTS, _ENGINE=scripted|docker, _SERVERS=1|3, _KEEP=folder
 	@$(BIN)/python -m tests.chaos
 
-bench: setup ## measure Stint beside the bare work; `make bench ARGS=--only=api` one group, `--write` for docs/benchmarks.md
+bench: setup ## measure Stint beside the bare work; `make bench ARGS=--only=api` one group, `--write after` for docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 up: setup ## build and start all of it in containers; `make up ARGS="--scale runner=3"`

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import aiohttp
 import nats
 
+from benchmarks.bare import IMAGE
 from benchmarks.measure import Goal, Measured, Row, cpu_of, timed
-from benchmarks.stack import IMAGE, Stack, stack
+from benchmarks.stack import Stack, stack
 
 CLIENTS = 8
 CALLS = 400

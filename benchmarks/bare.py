@@ -5,10 +5,11 @@ import io
 import tarfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 import aiodocker
 
-from benchmarks.stack import IMAGE
+IMAGE: Final = "busybox"
 
 
 class Bare:
@@ -16,7 +17,7 @@ class Bare:
 
     def __init__(self, docker: aiodocker.Docker) -> None:
         self._docker = docker
-        self._archives = [_archive("etc/passwd", b"root:x:0:0::/:/bin/sh\n"), _archive("secrets.yml", b"a: b\n")]
+        self._archives = archives()
 
     async def job(self, run: Sequence[str] = ("true",)) -> None:
         """Create, fill, start, wait, read the output, remove."""
@@ -46,6 +47,11 @@ async def bare() -> AsyncIterator[Bare]:
     """A client of the engine for the duration of the block."""
     async with aiodocker.Docker() as docker:
         yield Bare(docker)
+
+
+def archives() -> list[bytes]:
+    """What is put into each container, as Stint puts a user and secrets."""
+    return [_archive("etc/passwd", b"root:x:0:0::/:/bin/sh\n"), _archive("secrets.yml", b"a: b\n")]
 
 
 def _archive(name: str, data: bytes) -> bytes:

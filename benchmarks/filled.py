@@ -3,22 +3,26 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import nats
 from nats.aio.client import Client
+from nats.js.api import Header
+from tests.support.waiting import until
 
 from stint.core.codec import encode
 from stint.core.events import AnyEvent, Ended, Record, Started, Submitted
 from stint.core.job import fold
-from stint.core.subjects import JOBS_BUCKET, EventAddress, kv_subject, queue_token
+from stint.core.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, EventAddress, kv_subject, queue_token
 from stint.core.view import view
 
 WINDOW: Final = 1000
-"""Publishes that wait for their acknowledgement at a time."""
+"""Messages that are published at a time: as many as an atomic batch may have."""
+PATIENCE: Final = 120
+"""Seconds that NATS may take for an answer."""
 AT: Final = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 """Jobs that ended long ago are not shown."""
 
@@ -54,7 +58,10 @@ def life(qname: str, *, over: bool = True) -> list[AnyEvent]:
 def stored_events(job_id: str, qname: str, *, over: bool = True) -> Iterable[tuple[str, bytes]]:
     """Subject and body of each event of a job."""
     token = queue_token(qname)
-    return [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in life(qname, over=over)]
+    return [
+        (EventAddress(kind=event.kind, token=token, job_id=job_id).subject, encode(event))
+        for event in life(qname, over=over)
+    ]
 
 
 def stored_view(job_id: str, qname: str, sequence: int) -> tuple[str, bytes]:
@@ -70,17 +77,49 @@ def stored_view(job_id: str, qname: str, sequence: int) -> tuple[str, bytes]:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
-    """A client of NATS, as a benchmark's own."""
-    client = await nats.connect(url, pending_size=64 * 1024 * 1024)
+async def connected(url: str, **options: Any) -> AsyncIterator[Client]:
+    """A client of NATS, as a benchmark's own, that says nothing of connections that it loses."""
+
+    async def ignored(_error: Exception) -> None: ...
+
+    client = await nats.connect(url, pending_size=64 * 1024 * 1024, error_cb=ignored, **options)
     try:
         yield client
     finally:
         await client.close()
 
 
-async def publish(client: Client, messages: Iterable[tuple[str, bytes]]) -> None:
-    """Publish to streams, many at a time; returns when all are stored."""
+async def publish(client: Client, stream: str, messages: Iterable[tuple[str, bytes]]) -> None:
+    """Publish to a stream, many at a time; returns when all are stored."""
+    info = await client.jetstream().stream_info(stream)
+    store = _store_batch if info.config.allow_atomic else _store_each
     waiting = iter(messages)
     while batch := list(itertools.islice(waiting, WINDOW)):
-        await asyncio.gather(*(client.request(subject, body, timeout=60) for subject, body in batch))
+        await store(client, batch)
+
+
+async def _store_each(client: Client, batch: Sequence[tuple[str, bytes]]) -> None:
+    await asyncio.gather(*(client.request(subject, body, timeout=PATIENCE) for subject, body in batch))
+
+
+async def _store_batch(client: Client, batch: Sequence[tuple[str, bytes]]) -> None:
+    """Atomically, because the server then writes to the disk once."""
+    name, last = secrets.token_hex(8), len(batch)
+    for number, (subject, body) in enumerate(batch, 1):
+        headers = {Header.BATCH_ID.value: name, Header.BATCH_SEQUENCE.value: str(number)}
+        if number < last:
+            await client.publish(subject, body, headers=headers)
+        else:
+            headers[Header.BATCH_COMMIT.value] = "1"
+            answer = await client.request(subject, body, headers=headers, timeout=PATIENCE)
+            if b'"error"' in answer.data:
+                raise RuntimeError(f"NATS refused a batch: {answer.data.decode()}")
+
+
+async def caught_up(client: Client, seconds: float) -> None:
+    """Wait until the projector has processed all events."""
+    await until(
+        lambda: client.jetstream().consumer_info(EVENTS, PROJECTOR_DURABLE),
+        lambda info: not info.num_pending and not info.num_ack_pending,
+        seconds=seconds,
+    )

@@ -1,99 +1,55 @@
-"""Runners on an engine that costs next to nothing, so that what remains is Stint: rates, waiting times, CPU.
-
-The engine is the one of the chaos tests: its containers are plain processes.
-"""
+"""Rates, CPU and waiting times of runners whose engine costs next to nothing."""
 
 import asyncio
 import os
-import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 
-from tests.chaos.scripted_engine import SCHEME, scripted_engine
-
-from benchmarks.measure import Goal, Measured, Row, cpu_of
-from benchmarks.stack import Stack, stack
-from stint.vault.setup import service_settings
+from benchmarks.measure import Goal, Measured, Row, children_of, cpu_of, machine_cpu, memory_of, sized
+from benchmarks.scripted import Fleet, fleet
 from stint_runner.engine.port import ContainerSpec, Engine
 
 JOBS: Final = 200
 QUEUES: Final = 50
-BUSY: Final = int(os.environ.get("BENCH_BUSY", "300"))
-FREE: Final = 4
-NEW: Final = 40
+RUNNERS: Final = (1, 2, 4, 8)
+CORES: Final = os.cpu_count() or 1
+BUSY: Final = tuple(int(n) for n in os.environ.get("BENCH_BUSY", "100,300").split(","))
+FREE: Final = (4, 1)
+NEW: Final = 100
 """New queues whose first job's start is timed."""
-MANY: Final = 16
-IDLE: Final = 100
-"""Jobs, one after another, that an idle fleet is given."""
+IDLE: Final = (1, 16)
+"""Runners of a fleet that has almost nothing to do."""
+FEW: Final = 100
+"""Jobs, one after another, that such a fleet is given."""
 
 
 async def rows(times: int) -> Sequence[Row]:
-    """Rates of one runner, CPU of fleets, and waiting times beside busy queues."""
-    async with stack(runners=0, STINT_AUTHZ="any") as stint, scripted_engine(stint.folder / "engine") as engine:
-        settings = await service_settings(
-            stint.env["VAULT_ADDR"], stint.env["VAULT_TOKEN"], role=stint.env["STINT_ROLE"]
-        )
-        fleet = Fleet(stint, dict(settings))
+    """Rates of one runner and of several, CPU of idle fleets, and waiting times beside busy queues."""
+    async with fleet() as runners:
         return [
-            *await _rates(fleet, engine, times),
-            await _submissions(fleet),
-            *await _starts(fleet),
+            *await _rates(runners, times),
+            *await _several(runners, max(2, times // 2)),
+            *await _idle(runners, max(2, times // 2)),
+            *await _starts(runners),
         ]
 
 
-class Fleet:
-    """Starts runners on the stack's scripted engine."""
-
-    def __init__(self, stint: Stack, settings: dict[str, str]) -> None:
-        self.stint = stint
-        self._settings = settings
-
-    @asynccontextmanager
-    async def runners(self, count: int, capacity: int) -> AsyncIterator[list[int]]:
-        """That many runners, ready, for the duration of the block; their process ids."""
-        async with AsyncExitStack() as started:
-            yield [await started.enter_async_context(self._runner(number, capacity)) for number in range(count)]
-
-    @asynccontextmanager
-    async def _runner(self, number: int, capacity: int) -> AsyncIterator[int]:
-        env = {
-            **self._settings,
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-            "NATS_URL": self.stint.env["NATS_URL"],
-            "VAULT_ADDR": self.stint.env["VAULT_ADDR"],
-            "STINT_RUNNER_ID": f"bench-{number}",
-            "STINT_CAPACITY": str(capacity),
-            "STINT_STATE_DIR": str(self.stint.folder / f"state-{number}"),
-            "STINT_DRAIN": "0",
-            "STINT_KILL_GRACE": "1",
-            "DOCKER_HOST": f"{SCHEME}{self.stint.folder}/engine",
-        }
-        log = (self.stint.folder / f"runner-{number}.log").open("ab")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.chaos.scripted_runner", env=env, stdout=log, stderr=log
-        )
-        try:
-            yield process.pid
-        finally:
-            process.terminate()
-            await process.wait()
-            log.close()
+def _spread(name: str) -> list[str]:
+    """The queue of each job of a rate."""
+    return [f"{name}-{number % QUEUES}" for number in range(JOBS)]
 
 
-async def _rates(fleet: Fleet, engine: Engine, times: int) -> list[Row]:
+async def _rates(fleet: Fleet, times: int) -> list[Row]:
     stint, ours, theirs, cpu = fleet.stint, [], [], []
     async with fleet.runners(1, 8) as (runner,):
-        await _run_all(stint, 8, "warm")
+        await fleet.run(_spread("rate"))
         parts = {"runner": runner, "NATS": stint.pid("nats-1"), "projector": stint.pid("projector-1")}
         for _ in range(times):
             before = {name: cpu_of(pid) for name, pid in parts.items()}
-            ours.append(await _run_all(stint, JOBS, "rate"))
+            ours.append(await fleet.run(_spread("rate")))
             cpu.append({name: (cpu_of(pid) - before[name]) / JOBS for name, pid in parts.items()})
-            theirs.append(await _alone(engine, JOBS, 8))
+            theirs.append(await _alone(fleet.engine, JOBS, 8))
     rate = Row(
         "an engine that costs nothing, one runner",
         Measured("Stint", "jobs/s", ours),
@@ -115,17 +71,6 @@ async def _rates(fleet: Fleet, engine: Engine, times: int) -> list[Row]:
     ]
 
 
-async def _run_all(stint: Stack, count: int, name: str) -> float:
-    """Jobs a second, from the first POST to the last end."""
-    tickets = await stint.tickets(count)
-    start = time.perf_counter()
-    ids = await asyncio.gather(
-        *(stint.submit(ticket, queue=f"{name}-{number % QUEUES}") for number, ticket in enumerate(tickets))
-    )
-    await asyncio.gather(*(stint.end(job_id) for job_id in ids))
-    return count / (time.perf_counter() - start)
-
-
 async def _alone(engine: Engine, count: int, width: int) -> float:
     slots = asyncio.Semaphore(width)
 
@@ -141,69 +86,104 @@ async def _alone(engine: Engine, count: int, width: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-async def _submissions(fleet: Fleet) -> Row:
-    """CPU of runners and NATS for a job, of a fleet that is otherwise idle."""
-    found = {count: await _idle(fleet, count) for count in (1, MANY)}
-    return Row(
-        f"CPU of runners and NATS, a job, {MANY} idle runners",
-        Measured("Stint", "ms", [found[MANY]]),
-        Measured("one runner", "ms", [found[1]]),
-        [Goal(1.2)],
-    )
+async def _several(fleet: Fleet, times: int) -> list[Row]:
+    """Rates of several runners, beside so many times one runner's, as far as there are cores for that.
+
+    What one runner's jobs leave of the machine's cores, of which the servers and this client take their part too, says
+    how much faster any number of runners can be.
+    """
+    rates: dict[int, list[float]] = {}
+    linear: dict[int, list[float]] = {}
+    for _ in range(times):
+        room = 1.0
+        for count in RUNNERS:
+            async with fleet.runners(count, 8):
+                await fleet.run([f"warm-{number}" for number in range(count)])
+                before, start = machine_cpu(), time.perf_counter()
+                rates.setdefault(count, []).append(await fleet.run(_spread("several")))
+                busy = (machine_cpu() - before) / (time.perf_counter() - start) / 1000
+            if count == 1:
+                room = max(1.0, CORES / busy)
+            linear.setdefault(count, []).append(rates[1][-1] * min(count, room))
+    return [
+        Row(
+            f"{count} runners",
+            Measured("Stint", "jobs/s", rates[count]),
+            Measured(f"{count} times one, as far as {CORES} cores allow", "jobs/s", linear[count]),
+            [Goal(0.8, at_least=True)],
+        )
+        for count in RUNNERS[1:]
+    ]
 
 
-async def _idle(fleet: Fleet, count: int) -> float:
-    stint = fleet.stint
+async def _idle(fleet: Fleet, times: int) -> list[Row]:
+    """CPU of runners and NATS for a job, and what they use, and hold, without one."""
+    found = {count: await _few_jobs(fleet, count, times) for count in IDLE}
+    few, many = IDLE
+    return [
+        Row(
+            f"CPU of runners and NATS, a job, {many} idle runners",
+            Measured("Stint", "ms", [job for job, _, _ in found[many]]),
+            Measured("one runner", "ms", [job for job, _, _ in found[few]]),
+            [Goal(1.2)],
+        ),
+        *(
+            sized("idle CPU of runners and NATS", "% of a core", [r[1] for r in found[n]], n, "idle runners")
+            for n in IDLE
+        ),
+        *(sized("memory of runners and watchdogs", "MB", [r[2] for r in found[n]], n, "idle runners") for n in IDLE),
+    ]
+
+
+async def _few_jobs(fleet: Fleet, count: int, times: int) -> list[tuple[float, float, float]]:
+    """Milliseconds a job more than without jobs; per cent of a core without; MB."""
+    stint, found = fleet.stint, []
     async with fleet.runners(count, 2) as pids:
-        await _run_all(stint, count, "warm")
-        tickets = await stint.tickets(IDLE)
+        await fleet.run([f"warm-{number}" for number in range(count)])
         watched = [*pids, stint.pid("nats-1")]
-        before = cpu_of(*watched)
-        start = time.perf_counter()
-        for number, ticket in enumerate(tickets):
-            await stint.end(await stint.submit(ticket, queue=f"idle-{count}-{number}"))
-        busy, seconds = cpu_of(*watched) - before, time.perf_counter() - start
-        before = cpu_of(*watched)
-        await asyncio.sleep(seconds)  # what the fleet uses in as long without a job
-        return (busy - (cpu_of(*watched) - before)) / IDLE
+        for turn in range(times):
+            tickets = await stint.tickets(FEW)
+            before, start = cpu_of(*watched), time.perf_counter()
+            for number, ticket in enumerate(tickets):
+                await stint.end(await stint.submit(ticket, queue=f"idle-{count}-{turn}-{number}"))
+            busy, seconds = cpu_of(*watched) - before, time.perf_counter() - start
+            before = cpu_of(*watched)
+            await asyncio.sleep(seconds)  # what the fleet uses in as long without a job
+            idle = cpu_of(*watched) - before
+            memory = sum(memory_of(pid) for runner in pids for pid in (runner, *children_of(runner)))
+            found.append(((busy - idle) / FEW, idle / seconds / 10, memory))
+    return found
 
 
 async def _starts(fleet: Fleet) -> list[Row]:
     """How soon a new queue's job starts while other queues are busy and have more to do."""
-    async with fleet.runners(1, FREE):
-        alone = await _start_times(fleet.stint, "alone")
-    capacity = (BUSY + FREE) // 4
-    async with fleet.runners(4, capacity):
-        tickets = await fleet.stint.tickets(2 * BUSY)
-        running = [
-            await fleet.stint.submit(ticket, queue=f"busy-{number % BUSY}", run=("sleep", "3600"))
-            for number, ticket in enumerate(tickets)
-        ]
-        await asyncio.gather(*(_started(fleet.stint, job_id) for job_id in running[:BUSY]))
-        beside = await _start_times(fleet.stint, "beside")
-        for job_id in reversed(running):
-            await fleet.stint.call("POST", f"/v1/api/job/kill/{job_id}")
-    name = f"a new queue's job starts, {BUSY} other queues busy, {FREE} slots free"
-    p99 = sorted(beside)[int(len(beside) * 0.99)]
-    return [
-        Row(name, Measured("Stint", "ms", beside), Measured("no other queue", "ms", alone)),
-        Row(f"{name}, slowest of 100", Measured("Stint", "ms", [p99]), None, [Goal(30, unit="ms")]),
-    ]
-
-
-async def _start_times(stint: Stack, name: str) -> list[float]:
-    found = []
-    for number, ticket in enumerate(await stint.tickets(NEW)):
-        start = time.perf_counter()
-        job_id = await stint.submit(ticket, queue=f"{name}-{number}")
-        await _started(stint, job_id)
-        found.append((time.perf_counter() - start) * 1000)
-        await stint.end(job_id)
+    async with fleet.runners(1, max(FREE)):
+        alone = await fleet.start_times("alone", NEW)
+    found: list[Row] = []
+    for busy in BUSY:
+        async with fleet.runners(4, (busy + max(FREE)) // 4):
+            found += await _beside(fleet, busy, alone)
     return found
 
 
-async def _started(stint: Stack, job_id: str) -> None:
-    async with stint.http.get(f"{stint.env['STINT_URL']}/v1/api/job/{job_id}/events") as answer:
-        async for line in answer.content:
-            if b'"started"' in line:
-                return
+async def _beside(fleet: Fleet, busy: int, alone: Sequence[float]) -> list[Row]:
+    stint, found = fleet.stint, list[Row]()
+    running: list[str] = []
+    for free in FREE:
+        queues = [f"busy-{busy}-{number}" for number in range(len(running), busy + max(FREE) - free)]
+        fresh = [
+            await stint.submit(ticket, queue=queue, run=("sleep", "3600"))
+            for queue, ticket in zip(queues * 2, await stint.tickets(2 * len(queues)), strict=True)
+        ]
+        await asyncio.gather(*(fleet.started(job_id) for job_id in fresh[: len(queues)]))
+        running += fresh
+        values = await fleet.start_times(f"beside-{busy}-{free}", NEW)
+        name = f"a new queue's job starts, {busy} other queues busy, {free} slots free"
+        worst = Measured("Stint", "ms", [max(values)])
+        found += [
+            Row(name, Measured("Stint", "ms", values), Measured("no other queue", "ms", alone)),
+            Row(f"{name}, slowest of {NEW}", worst, None, [Goal(30, unit="ms")]),
+        ]
+    for job_id in reversed(running):
+        await stint.call("POST", f"/v1/api/job/kill/{job_id}")
+    return found

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from benchmarks.bare import Bare, bare
-from benchmarks.measure import Goal, Measured, Row, alternately, cpu_of, timed
+from benchmarks.measure import Goal, Measured, Row, alternately, cpu_of
 from benchmarks.stack import Stack, stack
 
 QUEUES = 8
@@ -17,26 +17,33 @@ async def rows(times: int) -> Sequence[Row]:
     """One job, one queue back to back, and many queues at once."""
     async with stack() as stint, bare() as engine:
         return [
-            await _one(stint, engine, times * 4),
+            await one_job(
+                stint, "one job, POST to end at the client", engine.job, "bare aiodocker", times * 4, Goal(1.0)
+            ),
             await _serial(stint, engine, times),
-            await _wide(stint, engine, times),
-            await _runner_cpu(stint, engine),
+            await wide(
+                stint,
+                f"{JOBS} jobs over {QUEUES} queues, one runner",
+                lambda: engine.jobs(JOBS, QUEUES),
+                "bare, 8 at a time",
+                times,
+                Goal(0.95, at_least=True),
+            ),
+            await _runner_cpu(stint, engine, times),
         ]
 
 
-async def _one(stint: Stack, engine: Bare, times: int) -> Row:
+async def one_job(
+    stint: Stack, name: str, beside: Callable[[], Awaitable[object]], what: str, times: int, *goals: Goal
+) -> Row:
+    """A job from its POST to its end, alternately with the same work of another kind."""
     tickets = iter(await stint.tickets(times + 1))
 
     async def one() -> None:
         await stint.end(await stint.submit(next(tickets)))
 
-    ours, theirs = await alternately(one, engine.job, times)
-    return Row(
-        "one job, POST to end at the client",
-        Measured("Stint", "ms", ours),
-        Measured("bare aiodocker", "ms", theirs),
-        [Goal(1.0)],
-    )
+    ours, theirs = await alternately(one, beside, times)
+    return Row(name, Measured("Stint", "ms", ours), Measured(what, "ms", theirs), goals)
 
 
 async def _serial(stint: Stack, engine: Bare, times: int) -> Row:
@@ -58,38 +65,43 @@ async def _serial(stint: Stack, engine: Bare, times: int) -> Row:
     )
 
 
-async def _wide(stint: Stack, engine: Bare, times: int) -> Row:
+async def wide(
+    stint: Stack, name: str, beside: Callable[[], Awaitable[object]], what: str, times: int, *goals: Goal
+) -> Row:
+    """Many jobs over several queues, alternately with the same work of another kind."""
     tickets = iter(await stint.tickets((times + 1) * JOBS))
 
-    async def wide() -> None:
-        submitted = [stint.submit(next(tickets), queue=f"wide-{number % QUEUES}") for number in range(JOBS)]
-        ids = await asyncio.gather(*submitted)
-        await asyncio.gather(*(stint.end(job_id) for job_id in ids))
+    async def ours() -> None:
+        await _all(stint, "wide", [next(tickets) for _ in range(JOBS)])
 
-    async def alone() -> None:
-        await engine.jobs(JOBS, QUEUES)
-
-    ours, theirs = await alternately(wide, alone, times)
+    taken, theirs = await alternately(ours, beside, times)
     return Row(
-        f"{JOBS} jobs over {QUEUES} queues, one runner",
-        Measured("Stint", "jobs/s", [JOBS * 1000 / value for value in ours]),
-        Measured("bare, 8 at a time", "jobs/s", [JOBS * 1000 / value for value in theirs]),
-        [Goal(0.95, at_least=True)],
+        name,
+        Measured("Stint", "jobs/s", [JOBS * 1000 / value for value in taken]),
+        Measured(what, "jobs/s", [JOBS * 1000 / value for value in theirs]),
+        goals,
     )
 
 
-async def _runner_cpu(stint: Stack, engine: Bare) -> Row:
-    tickets = await stint.tickets(JOBS)
-    pid = stint.pid("runner-1")
-    before = cpu_of(pid)
-    await asyncio.gather(*[stint.end(await stint.submit(t, queue=f"cpu-{n % QUEUES}")) for n, t in enumerate(tickets)])
-    ours = (cpu_of(pid) - before) / JOBS
-    start = time.process_time()
-    await timed(lambda: engine.jobs(JOBS, QUEUES))
-    theirs = (time.process_time() - start) * 1000 / JOBS
+async def _all(stint: Stack, queue: str, tickets: Sequence[str]) -> None:
+    """A job for each ticket, until all have ended."""
+    submitted = [stint.submit(ticket, queue=f"{queue}-{n % QUEUES}") for n, ticket in enumerate(tickets)]
+    await asyncio.gather(*(stint.end(job_id) for job_id in await asyncio.gather(*submitted)))
+
+
+async def _runner_cpu(stint: Stack, engine: Bare, times: int) -> Row:
+    pid, ours, theirs = stint.pid("runner-1"), [], []
+    for _ in range(times):
+        tickets = await stint.tickets(JOBS)
+        before = cpu_of(pid)
+        await _all(stint, "cpu", tickets)
+        ours.append((cpu_of(pid) - before) / JOBS)
+        start = time.process_time()
+        await engine.jobs(JOBS, QUEUES)
+        theirs.append((time.process_time() - start) * 1000 / JOBS)
     return Row(
         "runner's CPU, a Docker job",
-        Measured("Stint's runner", "ms", [ours]),
-        Measured("bare aiodocker", "ms", [theirs]),
+        Measured("Stint's runner", "ms", ours),
+        Measured("bare aiodocker", "ms", theirs),
         [Goal(10, unit="ms")],
     )

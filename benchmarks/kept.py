@@ -12,12 +12,13 @@ import aiohttp
 from tests.support.waiting import until, until_true
 
 from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events, stored_view
-from benchmarks.measure import Goal, Measured, Row, memory_of, timed
+from benchmarks.measure import Goal, Measured, Row, memory_of, sized, timed
 from benchmarks.stack import Stack, stack
+from stint.core.subjects import EVENTS, JOBS_BUCKET, kv_stream
 
 COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000").split(","))
 QUEUES: Final = 50
-FILLED: Final = 120
+FILLED: Final = 300
 """Seconds that the API may take to have all."""
 
 
@@ -49,12 +50,13 @@ async def _fill(stint: Stack, have: int, count: int) -> None:
     async with connected(stint.env["NATS_URL"]) as client:
         ids = job_ids(count)[have:]
         views = (stored_view(job_id, queue_of(number, QUEUES), 3 * number + 1) for number, job_id in enumerate(ids))
-        await publish(client, views)
-    await _until_listed(stint, count)
+        await publish(client, kv_stream(JOBS_BUCKET), views)
+    await until_listed(stint, count)
 
 
-async def _until_listed(stint: Stack, count: int) -> None:
-    await until(lambda: _kept(stint), lambda kept: kept >= count, seconds=FILLED)
+async def until_listed(stint: Stack, count: int, seconds: float = FILLED) -> None:
+    """Wait until the API lists so many jobs."""
+    await until(lambda: _kept(stint), lambda kept: kept >= count, seconds=seconds)
 
 
 async def _kept(stint: Stack) -> int:
@@ -67,7 +69,7 @@ async def _kept(stint: Stack) -> int:
 async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
     async with connected(stint.env["NATS_URL"]) as client:
         one = job_ids(1)[0].replace("0" * 12, "f" * 12)
-        await publish(client, stored_events(one, "one"))
+        await publish(client, EVENTS, stored_events(one, "one"))
 
     def call(path: str) -> Callable[[], Awaitable[object]]:
         return lambda: stint.call("GET", path)
@@ -94,8 +96,7 @@ async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
             [Goal(1.5)],
         )
     )
-    memory = memory_of(stint.pid("api-1"))
-    found.append(Row(name + "API's memory", Measured("Stint", "MB", [memory])))
+    found.append(sized("memory of API", "MB", [memory_of(stint.pid("api-1"))], count, "kept jobs"))
     return found
 
 
@@ -123,7 +124,7 @@ async def _start(stint: Stack, count: int) -> Row:
     os.kill(stint.pid("api-1"), signal.SIGKILL)
     await until_true(port_file.exists)
     start = time.perf_counter()
-    await _until_listed(stint, count)
+    await until_listed(stint, count)
     seconds = time.perf_counter() - start
     name = f"{count:,} kept jobs: API lists all after its start"
     return Row(name, Measured("Stint", "s", [seconds]), None, [Goal(3, unit="s")])

@@ -11,8 +11,9 @@ import aiodocker
 import msgspec
 from aiodocker.containers import DockerContainer
 
+from benchmarks.bare import IMAGE
 from benchmarks.measure import Goal, Measured, Row, memory_of
-from benchmarks.stack import IMAGE, Stack, stack
+from benchmarks.stack import Stack, stack
 
 CLOCK: Final = 'while :; do cut -d" " -f1 /proc/uptime; sleep 0.2; done'
 """Writes the machine's uptime, which containers share, five times a second."""

@@ -11,6 +11,10 @@ from typing import Final
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
+class NotMeasuredError(Exception):
+    """A group cannot be measured on this machine; the message is a sentence that says why."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """One thing, measured several times.
@@ -37,12 +41,13 @@ class Measured:
 
     def __str__(self) -> str:
         if len(self.values) == 1:
-            return f"{_shown(self.median)} {self.unit}"
-        return f"{_shown(self.median)} {self.unit} ({_shown(self.percentile(10))} to {_shown(self.percentile(90))})"
+            return f"{shown(self.median)} {self.unit}"
+        return f"{shown(self.median)} {self.unit} ({shown(self.percentile(10))} to {shown(self.percentile(90))})"
 
 
-def _shown(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
+def shown(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,15 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Size:
+    """What a row was measured with. Rows of one resource with different counts are what the model is made of."""
+
+    resource: str
+    thing: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table: what Stint takes, beside what the same work takes without it."""
 
@@ -70,11 +84,21 @@ class Row:
     measured: Measured
     beside: Measured | None = None
     goals: Sequence[Goal] = field(default=())
+    size: Size | None = None
 
     @property
     def ratio(self) -> float:
         """Measured by beside; not a number without anything beside it."""
         return self.measured.median / self.beside.median if self.beside else float("nan")
+
+
+def sized(resource: str, unit: str, values: Sequence[float], count: int, thing: str) -> Row:
+    """A row for the model: what so many of a thing cost."""
+    return Row(
+        f"{resource}, {count:,} {thing}",
+        Measured("Stint", unit, values),
+        size=Size(f"{resource}, {unit}", thing, count),
+    )
 
 
 async def timed(work: Callable[[], Awaitable[object]]) -> float:
@@ -101,7 +125,26 @@ def cpu_of(*pids: int) -> float:
     return total * 1000 / TICKS
 
 
+def machine_cpu() -> float:
+    """Milliseconds of CPU that everything on this machine has used, on all cores together."""
+    with Path("/proc/stat").open(encoding="ascii") as file:
+        user, nice, system, _idle, _waiting, *interrupts = (int(ticks) for ticks in file.readline().split()[1:8])
+    return (user + nice + system + sum(interrupts)) * 1000 / TICKS
+
+
 def memory_of(pid: int) -> float:
     """MB of memory that the process holds now."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that this one has started."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+def disk_of(folder: Path) -> float:
+    """MB that the files in a folder take on the disk."""
+    return sum(path.stat().st_blocks for path in folder.rglob("*") if path.is_file()) / 2048

@@ -14,7 +14,9 @@ import aiohttp
 import msgspec
 from dotenv import dotenv_values
 
-IMAGE: Final = "busybox"
+from benchmarks.bare import IMAGE
+from stint.jetstream import Broker
+
 START: Final = 120
 """Seconds that the stack may take to start."""
 
@@ -75,6 +77,18 @@ class Stack:
                 elif line.startswith(b"data: ") and name == b"end":
                     return dict(msgspec.json.decode(line[6:]))
         raise RuntimeError(f"the stream of job {job_id} ended before the job")
+
+
+@asynccontextmanager
+async def opened(stint: Stack) -> AsyncIterator[Broker]:
+    """A connection of Stint's own to the stack's NATS, for the duration of the block."""
+    broker = Broker(stint.env["NATS_URL"], name="bench")
+    broker.start()
+    await broker.wait_connected()
+    try:
+        yield broker
+    finally:
+        await broker.close()
 
 
 @asynccontextmanager

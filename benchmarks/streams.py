@@ -1,53 +1,154 @@
-"""What questions to the streams cost when there are many jobs and queues."""
+"""What questions to the streams cost when there are many jobs and queues, and what the servers need to hold them."""
 
-from collections.abc import Sequence
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events
-from benchmarks.kept import projector_stopped
-from benchmarks.measure import Goal, Measured, Row, timed
-from benchmarks.stack import stack
-from stint.core.subjects import EVENTS, event_filter, queue_token
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
+import nats.errors
+from nats.aio.client import Client
+from nats.js.api import StreamState
+from tests.support.waiting import until, until_true
 
+from benchmarks.filled import caught_up, connected, job_ids, publish, queue_of, stored_events
+from benchmarks.kept import until_listed
+from benchmarks.measure import Goal, Measured, Row, cpu_of, disk_of, memory_of, sized, timed
+from benchmarks.stack import Stack, opened, stack
+from stint.core.subjects import EVENTS, WORK, event_filter, queue_token
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamWorkQueues
+from stint.process.environment import load
+from stint.process.settings import ProjectorSettings
+from stint_projector.__main__ import build, build_sweeper
+from stint_projector.janitor import Janitor
+
+SIZES: Final = tuple(int(n) for n in os.environ.get("BENCH_JOBS", "10000,200000").split(","))
+"""Jobs that have ended. In the end as many wait as the most of them."""
 QUEUES: Final = 10_000
-JOBS: Final = 50_000
-WAITING: Final = 50_000
+SAMPLE: Final = 50
+"""Jobs that are loaded."""
+LOOKS: Final = 3
+WATCHED: Final = 30
+"""Seconds: two sweeps."""
+PATIENCE: Final = 1200
+"""Seconds that a busy machine may take to fill the streams and the view."""
 
 
 async def rows(times: int) -> Sequence[Row]:
-    """Loads and the pending list, on a store of ended and waiting jobs."""
-    async with stack(runners=0) as stint, projector_stopped(stint):
-        ids = job_ids(JOBS)
-        async with connected(stint.env["NATS_URL"]) as client:
-            for start in range(0, JOBS, 1000):
-                chunk = [stored_events(ids[n], queue_of(n, QUEUES)) for n in range(start, start + 1000)]
-                await publish(client, (event for job in chunk for event in job))
-            waiting = job_ids(WAITING)
-            await publish(
-                client,
-                (e for n, job_id in enumerate(waiting) for e in stored_events(job_id, queue_of(n, QUEUES), over=False)),
-            )
-        broker = Broker(stint.env["NATS_URL"], name="bench")
-        broker.start()
-        await broker.wait_connected()
-        log, queues = JetStreamEventLog(broker), JetStreamWorkQueues(broker, lease=30.0)
-        known = {ids[n]: queue_token(queue_of(n, QUEUES)) for n in range(0, JOBS, 997)}
-        unnamed = [await timed(lambda job_id=job_id: log.load(job_id)) for job_id in known]  # type: ignore[misc]
-        filters = [event_filter("*", token, job_id) for job_id, token in known.items()]
-        named = [
-            await timed(lambda asked=asked: broker.direct_get(EVENTS, {"multi_last": [asked]}))  # type: ignore[misc]
-            for asked in filters
-        ]
-        pending = [await timed(queues.pending) for _ in range(times)]
-        await broker.close()
-    name = f"{JOBS:,} jobs in {QUEUES:,} queues: "
-    return [
-        Row(
-            name + "load by id",
-            Measured("Stint", "ms", unnamed),
-            Measured("one direct get that names its queue", "ms", named),
-            [Goal(0.6, unit="ms")],
-        ),
-        Row(f"{WAITING:,} waiting jobs in {QUEUES:,} queues: queues with work", Measured("Stint", "ms", pending)),
-    ]
+    """The same questions with few and with many jobs."""
+    found: list[Row] = []
+    ended: list[str] = []
+    restarts: dict[int, Measured] = {}
+    async with stack(runners=0) as stint, connected(stint.env["NATS_URL"]) as client:
+        for size in SIZES:
+            added = job_ids(size - len(ended))
+            await _fill(client, added)
+            ended += added
+            await until_listed(stint, size, PATIENCE)
+            restarts[size] = Measured(f"{size * 3:,} facts", "s", [await _restart(stint, client)])
+            found += _needed(stint, size)
+            async with opened(stint) as broker:
+                found += [await _load(broker, ended), *await _looks(stint, broker, size)]
+        await publish(client, EVENTS, _events(job_ids(len(ended)), over=False))
+        await _in_work(client, lambda state: state.messages >= len(ended))
+        async with opened(stint) as broker:
+            found.append(await _pending(broker, len(ended), times))
+    few, *more = restarts.values()
+    return [*found, *(Row(f"{many.what}: NATS restarted, first submission to WORK", many, few) for many in more)]
+
+
+def _events(ids: Sequence[str], *, over: bool) -> Iterator[tuple[str, bytes]]:
+    for number, job_id in enumerate(ids):
+        yield from stored_events(job_id, queue_of(number, QUEUES), over=over)
+
+
+async def _fill(client: Client, ids: Sequence[str]) -> None:
+    """Jobs that have ended, of which nothing is left in their queues, in the log and in the view."""
+    before = (await client.jetstream().stream_info(WORK)).state.last_seq
+    await publish(client, EVENTS, _events(ids, over=True))
+    await _in_work(client, lambda state: state.last_seq >= before + len(ids))
+    await client.jetstream().purge_stream(WORK)
+    await caught_up(client, PATIENCE)
+
+
+async def _in_work(client: Client, good: Callable[[StreamState], bool]) -> None:
+    """Wait until the server has passed on submissions."""
+
+    async def look() -> StreamState:
+        return (await client.jetstream().stream_info(WORK)).state
+
+    await until(look, good, seconds=PATIENCE)
+
+
+async def _restart(stint: Stack, client: Client) -> float:
+    """Seconds from the first submission that NATS stores after a restart until it is in its queue."""
+    before = (await client.jetstream().stream_info(WORK)).state.last_seq
+    os.kill(stint.pid("nats-1"), signal.SIGTERM)  # `stint dev` starts it again
+    await until_true(lambda: not client.is_connected, seconds=PATIENCE)
+    subject, body = next(iter(_events(job_ids(1), over=False)))
+    stored = await until(lambda: _stored(stint, subject, body), seconds=PATIENCE)
+    await until_true(lambda: client.is_connected, seconds=PATIENCE)
+    await _in_work(client, lambda state: state.last_seq > before)
+    seconds = time.perf_counter() - stored
+    await client.jetstream().purge_stream(WORK)
+    return seconds
+
+
+async def _stored(stint: Stack, subject: str, body: bytes) -> float:
+    """When NATS stored an event, 0 if it is still starting."""
+    try:
+        async with connected(stint.env["NATS_URL"], allow_reconnect=False) as client:
+            await client.jetstream().publish(subject, body, stream=EVENTS)
+    except (nats.errors.Error, OSError):
+        return 0
+    return time.perf_counter()
+
+
+def _needed(stint: Stack, size: int) -> list[Row]:
+    """What holds these jobs, of which NATS has just been started."""
+    disk = disk_of(stint.folder / "data" / "nats")
+    parts = {"NATS": "nats-1", "API": "api-1", "projector": "projector-1"}
+    memory = {f"memory of {name}": memory_of(stint.pid(part)) for name, part in parts.items()}
+    name = "kept jobs with their facts"
+    return [sized(what, "MB", [value], size, name) for what, value in {**memory, "disk of NATS": disk}.items()]
+
+
+async def _load(broker: Broker, ids: Sequence[str]) -> Row:
+    log = JetStreamEventLog(broker)
+    known = {ids[n]: queue_token(queue_of(n, QUEUES)) for n in range(0, len(ids), max(1, len(ids) // SAMPLE))}
+    filters = [event_filter(token=token, job_id=job_id) for job_id, token in known.items()]
+    unnamed, named = [], []
+    for job_id, asked in zip(known, filters, strict=True):
+        unnamed.append(await timed(lambda job_id=job_id: log.load(job_id)))  # type: ignore[misc]
+        named.append(await timed(lambda asked=asked: broker.direct_get(EVENTS, {"multi_last": [asked]})))  # type: ignore[misc]
+    return Row(
+        f"{len(ids):,} jobs in {QUEUES:,} queues: load by id",
+        Measured("Stint", "ms", unnamed),
+        Measured("one direct get that names its queue", "ms", named),
+        [Goal(0.6, unit="ms")],
+    )
+
+
+async def _looks(stint: Stack, broker: Broker, size: int) -> list[Row]:
+    """What the projector does now and then, done here; and what its own process uses meanwhile."""
+    settings = load(ProjectorSettings, {"STINT_NATS_URL": stint.env["NATS_URL"]})
+    janitor = Janitor(build(settings, broker), JetStreamHistory(broker))
+    sweeper = build_sweeper(settings, broker)
+    looks = {"sweeper": sweeper.sweep, "janitor": janitor.sweep}
+    first = {name: await timed(look) for name, look in looks.items()}
+    found = []
+    for name, look in looks.items():
+        later = Measured("Stint", "ms", [await timed(look) for _ in range(LOOKS)])
+        found.append(Row(f"{size:,} jobs: a look of the {name}", later, Measured("the first one", "ms", [first[name]])))
+    pids = stint.pid("projector-1"), stint.pid("nats-1")
+    before = cpu_of(*pids)
+    await asyncio.sleep(WATCHED)
+    used = (cpu_of(*pids) - before) / WATCHED / 10
+    return [*found, sized("idle CPU of projector and NATS", "% of a core", [used], size, "kept jobs with their facts")]
+
+
+async def _pending(broker: Broker, waiting: int, times: int) -> Row:
+    queues = JetStreamWorkQueues(broker, lease=30.0)
+    name = f"{waiting:,} waiting jobs in {QUEUES:,} queues: queues with work"
+    return Row(name, Measured("Stint", "ms", [await timed(queues.pending) for _ in range(times)]))

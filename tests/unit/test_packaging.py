@@ -75,6 +75,8 @@ def test_requirements_agree_with_each_other() -> None:
     newest = _pins("test", "3.12")
     for path in (ROOT / "requirements").glob("*.txt"):
         pins = _pins(path.stem, "3.12")
+        if path.stem == "peers":  # in an environment of their own, but Stint's packages are the same there
+            pins = {name: version for name, version in pins.items() if name in newest}
         assert pins
         assert pins.items() <= newest.items(), path.name
 

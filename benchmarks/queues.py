@@ -1,0 +1,90 @@
+"""What many queues that had work cost: rates, waiting times, memory, and CPU without a job."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from benchmarks.measure import Goal, Measured, Row, cpu_of, memory_of, sized
+from benchmarks.scripted import Fleet, fleet
+
+SIZES: Final = tuple(int(n) for n in os.environ.get("BENCH_QUEUES", "50,5000,10000").split(","))
+"""The fewest are as many as keep one runner busy."""
+JOBS: Final = 200
+NEW: Final = 100
+"""New queues whose first job's start is timed."""
+SECONDS: Final = 10
+"""For which the idle stack is watched, three times."""
+
+
+class _Found(NamedTuple):
+    rates: list[float]
+    starts: list[float]
+    memory: dict[str, float]
+    idle: dict[str, list[float]]
+
+
+async def rows(times: int) -> Sequence[Row]:
+    """One runner with ever more queues, each of which had a job."""
+    async with fleet() as runners, runners.runners(1, 8) as (runner,):
+        pids = {"runner": runner} | {
+            name: runners.stint.pid(f"{name.lower()}-1") for name in ("NATS", "projector", "API")
+        }
+        await runners.run(["warm"])
+        found: dict[int, _Found] = {}
+        for size in SIZES:
+            await runners.run([f"queue-{number}" for number in range(max(found, default=0), size)])
+            found[size] = await _look(runners, size, pids, times)
+    few, *larger = found
+    return [
+        *(row for size in larger for row in _compared(few, found[few], size, found[size])),
+        *(
+            sized(f"memory of {name}", "MB", [found[size].memory[name]], size, "queues")
+            for name in pids
+            for size in SIZES
+        ),
+        *(
+            sized(f"idle CPU of {name}", "% of a core", found[size].idle[name], size, "queues")
+            for name in pids
+            for size in SIZES
+        ),
+    ]
+
+
+async def _look(runners: Fleet, size: int, pids: dict[str, int], times: int) -> _Found:
+    used = [f"queue-{number * size // JOBS}" for number in range(JOBS)]
+    rates = [await runners.run(used) for _ in range(times)]
+    starts = await runners.start_times(f"new-{size}", NEW)
+    idle: dict[str, list[float]] = {name: [] for name in pids}
+    for _ in range(3):
+        before = {name: cpu_of(pid) for name, pid in pids.items()}
+        await asyncio.sleep(SECONDS)
+        for name, pid in pids.items():
+            idle[name].append((cpu_of(pid) - before[name]) / SECONDS / 10)
+    return _Found(rates, starts, {name: memory_of(pid) for name, pid in pids.items()}, idle)
+
+
+def _compared(few: int, before: _Found, many: int, after: _Found) -> list[Row]:
+    """What more queues change."""
+    beside, name = f"{few:,} queues", f"{many:,} queues that had work"
+    each = (after.memory["NATS"] - before.memory["NATS"]) * 1024 / (many - few)
+    return [
+        Row(
+            f"{name}: an engine that costs nothing, one runner",
+            Measured("Stint", "jobs/s", after.rates),
+            Measured(beside, "jobs/s", before.rates),
+            [Goal(0.8, at_least=True)],
+        ),
+        Row(
+            f"{name}: a new job's start",
+            Measured("Stint", "ms", after.starts),
+            Measured(beside, "ms", before.starts),
+        ),
+        Row(
+            f"{name}: a new job's start, slowest of {NEW}",
+            Measured("Stint", "ms", [max(after.starts)]),
+            Measured(beside, "ms", [max(before.starts)]),
+            [Goal(100, unit="ms")],
+        ),
+        Row(f"{name}: memory of NATS, a queue", Measured("Stint", "KB", [each]), None, [Goal(60, unit="KB")]),
+    ]

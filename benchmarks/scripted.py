@@ -1,0 +1,105 @@
+"""Runners on an engine that costs next to nothing, so that what remains is Stint.
+
+The engine is the one of the chaos tests: its containers are plain processes.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.chaos.scripted_engine import SCHEME, scripted_engine
+
+from benchmarks.stack import Stack, stack
+from stint.vault.setup import service_settings
+from stint_runner.engine.port import Engine
+
+AT_ONCE: Final = 200
+"""Jobs that are submitted and followed at the same time; an API takes a few hundred connections."""
+
+
+@asynccontextmanager
+async def fleet() -> AsyncIterator["Fleet"]:
+    """A stack whose runners are still to be started."""
+    async with stack(runners=0, STINT_AUTHZ="any") as stint, scripted_engine(stint.folder / "engine") as engine:
+        settings = await service_settings(
+            stint.env["VAULT_ADDR"], stint.env["VAULT_TOKEN"], role=stint.env["STINT_ROLE"]
+        )
+        yield Fleet(stint, engine, dict(settings))
+
+
+class Fleet:
+    """Starts runners on the stack's scripted engine."""
+
+    def __init__(self, stint: Stack, engine: Engine, settings: dict[str, str]) -> None:
+        self.stint = stint
+        self.engine = engine
+        self._settings = settings
+
+    @asynccontextmanager
+    async def runners(self, count: int, capacity: int) -> AsyncIterator[list[int]]:
+        """That many runners, ready, for the duration of the block; their process ids."""
+        async with AsyncExitStack() as started:
+            yield [await started.enter_async_context(self._runner(number, capacity)) for number in range(count)]
+
+    @asynccontextmanager
+    async def _runner(self, number: int, capacity: int) -> AsyncIterator[int]:
+        env = {
+            **self._settings,
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "NATS_URL": self.stint.env["NATS_URL"],
+            "VAULT_ADDR": self.stint.env["VAULT_ADDR"],
+            "STINT_RUNNER_ID": f"bench-{number}",
+            "STINT_CAPACITY": str(capacity),
+            "STINT_STATE_DIR": str(self.stint.folder / f"state-{number}"),
+            "STINT_DRAIN": "0",
+            "STINT_KILL_GRACE": "1",
+            "DOCKER_HOST": f"{SCHEME}{self.stint.folder}/engine",
+        }
+        log = (self.stint.folder / f"runner-{number}.log").open("ab")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.chaos.scripted_runner", env=env, stdout=log, stderr=log
+        )
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            await process.wait()
+            log.close()
+
+    async def run(self, queues: Sequence[str]) -> float:
+        """A job in each of these queues, which may be named more than once.
+
+        Returns:
+            Jobs a second, from the first POST to the last end.
+        """
+        tickets = await self.stint.tickets(len(queues))
+        start = time.perf_counter()
+        for first in range(0, len(queues), AT_ONCE):
+            chosen = zip(tickets[first : first + AT_ONCE], queues[first:], strict=False)
+            ids = await asyncio.gather(*(self.stint.submit(ticket, queue=queue) for ticket, queue in chosen))
+            await asyncio.gather(*(self.stint.end(job_id) for job_id in ids))
+        return len(queues) / (time.perf_counter() - start)
+
+    async def start_times(self, name: str, count: int) -> list[float]:
+        """Milliseconds from the POST to the start of a job in each of so many new queues, one after another."""
+        found = []
+        for number, ticket in enumerate(await self.stint.tickets(count)):
+            start = time.perf_counter()
+            job_id = await self.stint.submit(ticket, queue=f"{name}-{number}")
+            await self.started(job_id)
+            found.append((time.perf_counter() - start) * 1000)
+            await self.stint.end(job_id)
+        return found
+
+    async def started(self, job_id: str) -> None:
+        """Wait for a job's start."""
+        async with self.stint.http.get(f"{self.stint.env['STINT_URL']}/v1/api/job/{job_id}/events") as answer:
+            async for line in answer.content:
+                if b'"started"' in line:
+                    return
