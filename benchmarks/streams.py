@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import nats.errors
@@ -25,6 +26,7 @@ from stint_projector.janitor import Janitor
 
 SIZES: Final = tuple(int(n) for n in os.environ.get("BENCH_JOBS", "10000,200000").split(","))
 """Jobs that have ended. In the end as many wait as the most of them."""
+KEPT: Final = "kept jobs with their facts"
 QUEUES: Final = 10_000
 SAMPLE: Final = 50
 """Jobs that are loaded."""
@@ -39,23 +41,29 @@ async def rows(times: int) -> Sequence[Row]:
     """The same questions with few and with many jobs."""
     found: list[Row] = []
     ended: list[str] = []
-    restarts: dict[int, Measured] = {}
+    looks: dict[int, list[Measured]] = {}
     async with stack(runners=0) as stint, connected(stint.env["NATS_URL"]) as client:
         for size in SIZES:
             added = job_ids(size - len(ended))
             await _fill(client, added)
             ended += added
             await until_listed(stint, size, PATIENCE)
-            restarts[size] = Measured(f"{size * 3:,} facts", "s", [await _restart(stint, client)])
+            restart = Measured("first submission to WORK after a restart of NATS", "s", [await _restart(stint, client)])
             found += _needed(stint, size)
             async with opened(stint) as broker:
-                found += [await _load(broker, ended), *await _looks(stint, broker, size)]
+                found.append(await _load(broker, ended))
+                looks[size] = [restart, *await _looks(stint, broker)]
+            found.append(sized("idle CPU of projector and NATS", "% of a core", await _idle(stint), size, KEPT))
         await publish(client, EVENTS, _events(job_ids(len(ended)), over=False))
         await _in_work(client, lambda state: state.messages >= len(ended))
         async with opened(stint) as broker:
             found.append(await _pending(broker, len(ended), times))
-    few, *more = restarts.values()
-    return [*found, *(Row(f"{many.what}: NATS restarted, first submission to WORK", many, few) for many in more)]
+    for many in SIZES[1:]:
+        found += [
+            Row(f"{many:,} jobs: {ours.what}", ours, replace(theirs, what=f"{SIZES[0]:,} jobs"))
+            for ours, theirs in zip(looks[many], looks[SIZES[0]], strict=True)
+        ]
+    return found
 
 
 def _events(ids: Sequence[str], *, over: bool) -> Iterator[tuple[str, bytes]]:
@@ -110,8 +118,7 @@ def _needed(stint: Stack, size: int) -> list[Row]:
     disk = disk_of(stint.folder / "data" / "nats")
     parts = {"NATS": "nats-1", "API": "api-1", "projector": "projector-1"}
     memory = {f"memory of {name}": memory_of(stint.pid(part)) for name, part in parts.items()}
-    name = "kept jobs with their facts"
-    return [sized(what, "MB", [value], size, name) for what, value in {**memory, "disk of NATS": disk}.items()]
+    return [sized(what, "MB", [value], size, KEPT) for what, value in {**memory, "disk of NATS": disk}.items()]
 
 
 async def _load(broker: Broker, ids: Sequence[str]) -> Row:
@@ -130,22 +137,24 @@ async def _load(broker: Broker, ids: Sequence[str]) -> Row:
     )
 
 
-async def _looks(stint: Stack, broker: Broker, size: int) -> list[Row]:
-    """What the projector does now and then, done here; and what its own process uses meanwhile."""
+async def _looks(stint: Stack, broker: Broker) -> list[Measured]:
+    """What the projector does now and then, done here."""
     settings = load(ProjectorSettings, {"STINT_NATS_URL": stint.env["NATS_URL"]})
     janitor = Janitor(build(settings, broker), JetStreamHistory(broker))
     sweeper = build_sweeper(settings, broker)
-    looks = {"sweeper": sweeper.sweep, "janitor": janitor.sweep}
-    first = {name: await timed(look) for name, look in looks.items()}
     found = []
-    for name, look in looks.items():
-        later = Measured("Stint", "ms", [await timed(look) for _ in range(LOOKS)])
-        found.append(Row(f"{size:,} jobs: a look of the {name}", later, Measured("the first one", "ms", [first[name]])))
+    for name, look in {"sweeper": sweeper.sweep, "janitor": janitor.sweep}.items():
+        first, *later = [await timed(look) for _ in range(1 + LOOKS)]
+        found += [Measured(f"first look of the {name}", "ms", [first]), Measured(f"look of the {name}", "ms", later)]
+    return found
+
+
+async def _idle(stint: Stack) -> list[float]:
+    """What the projector's process and NATS use, looks included, in per cent of a core."""
     pids = stint.pid("projector-1"), stint.pid("nats-1")
     before = cpu_of(*pids)
     await asyncio.sleep(WATCHED)
-    used = (cpu_of(*pids) - before) / WATCHED / 10
-    return [*found, sized("idle CPU of projector and NATS", "% of a core", [used], size, "kept jobs with their facts")]
+    return [(cpu_of(*pids) - before) / WATCHED / 10]
 
 
 async def _pending(broker: Broker, waiting: int, times: int) -> Row:
