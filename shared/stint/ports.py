@@ -238,6 +238,39 @@ class ViewStore(Protocol):
         """
 
 
+class Turn(Enum):
+    """What a queue can deliver."""
+
+    FREE = "free"
+    """It has a job that nobody holds, or whose holder's lease may be over. Or it was never pulled."""
+    HELD = "held"
+    """Its next job was delivered. Also if that was given back without a delay, until the lease would have been over."""
+    EMPTY = "empty"
+    """It has no job, as far as the broker knows: a job that was submitted a moment ago may not count yet."""
+
+
+class Look(NamedTuple):
+    """A queue as it was a moment ago. With it, `pull` needs one request less. `consumer` is the broker's own matter."""
+
+    turn: Turn
+    consumer: object = None
+
+
+class Hint(NamedTuple):
+    """A message that a queue has work.
+
+    Attributes:
+        passed: how many runners have passed it on.
+        returned: whether the queue's next job was given back.
+        ours: whether this runner itself sent it, or was the last to pass it on.
+    """
+
+    token: str
+    passed: int = 0
+    returned: bool = False
+    ours: bool = False
+
+
 class Delivery(Protocol):
     """A pending job, leased to the runner that received it.
 
@@ -253,6 +286,7 @@ class Delivery(Protocol):
         lease: in seconds, as the consumer has it, which may differ from this runner's own setting.
         count: how often this consumer has delivered the job, from 1. If a started job has count 1, the consumer was
             created anew; its runner need not be lost.
+        left: the queue as `ack` left it, if it has more jobs.
     """
 
     subject: str
@@ -261,6 +295,7 @@ class Delivery(Protocol):
     origin: str
     lease: float
     count: int
+    left: Look | None
 
     async def renew(self) -> None:
         """Request another full lease; returns once the broker has answered.
@@ -287,11 +322,14 @@ class Delivery(Protocol):
 class WorkQueues(Protocol):
     """Pending jobs by queue. Each queue delivers one at a time."""
 
-    async def pull(self, token: str, wait: float) -> Delivery | None:
+    async def look(self, token: str) -> Look:
+        """What the queue can deliver. Costs less than a pull in vain, and takes no time if there is nothing."""
+
+    async def pull(self, token: str, wait: float, look: Look | None = None) -> Delivery | None:
         """The queue's next job, None if it has none or another job has its turn. Waits about `wait` seconds at most.
 
         Creates the queue's consumer if there is none. If the broker fails during the pull, a delivery that cannot be
-        returned is given back.
+        returned is given back. `look` must be of a moment ago.
         """
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
@@ -300,11 +338,14 @@ class WorkQueues(Protocol):
         None if it is no longer the queue's last one: then another runner has the job, or none has.
         """
 
-    async def pending(self) -> Sequence[str]:
-        """Tokens of the queues that have jobs, in any order."""
+    async def pending(self) -> Mapping[str, int]:
+        """Tokens of the queues that have jobs, and how many, including those that are held."""
 
-    def hints(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """Tokens of queues as jobs are submitted, from now on. It may miss some; `pending` does not."""
+    def hints(self) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
+        """Hints of jobs as they are submitted or given back, each to one of those who listen.
 
-    async def hint(self, token: str) -> None:
-        """Tell all runners that this queue has work."""
+        Some may be missed; `pending` misses nothing.
+        """
+
+    async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:
+        """Tell one of the runners that this queue has work; see `Hint`."""

@@ -13,9 +13,11 @@ from stint.core.chain import Chunk
 from stint.core.events import Started
 from stint.core.job import Job, State
 from stint.core.subjects import WORK
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
-from stint.jetstream.work_queues import JetStreamDelivery
-from stint_runner.dispatch import worker
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamWorkQueues
+from stint.jetstream.delivery import JetStreamDelivery
+from stint.ports import Look, Turn
+from stint_runner.dispatch import finder
+from stint_runner.dispatch.backlog import Lead
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Exit
@@ -106,7 +108,7 @@ def _no_takeover() -> None:
 @_plant("eager")
 def _eager() -> None:
     """No fault: what is pending is found at once, so that nothing but T lies between a lease and the next."""
-    worker.RECONCILE = 0.3  # type: ignore[misc]
+    finder.RECONCILE = finder.LOOK = 0.3  # type: ignore[misc]
 
 
 @_plant("early ack")
@@ -245,7 +247,13 @@ def _wide_consumer() -> None:
             request = {**request, "config": {**request["config"], "max_ack_pending": 10}}
         return await api(self, subject, request, *arguments, **options)
 
+    look = JetStreamWorkQueues.look
+
+    async def look_free(self: JetStreamWorkQueues, token: str) -> Look:
+        return (await look(self, token))._replace(turn=Turn.FREE)
+
     Broker.api = widened  # type: ignore[method-assign]
+    JetStreamWorkQueues.look = look_free  # type: ignore[method-assign]
 
 
 @_plant("deaf")
@@ -253,8 +261,8 @@ def _deaf() -> None:
     """One queue is never looked at."""
     serve_queue = Worker._serve  # noqa: SLF001 - likewise
 
-    async def serve_others(self: Worker, token: str) -> bool:
-        return False if token.endswith("a") else await serve_queue(self, token)
+    async def serve_others(self: Worker, lead: Lead) -> bool:
+        return False if lead.token.endswith("a") else await serve_queue(self, lead)
 
     Worker._serve = serve_others  # type: ignore[method-assign]  # noqa: SLF001 - likewise
 

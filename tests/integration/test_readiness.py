@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from stint.core.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
 from stint.ports import StoredView
 from stint.process import background
-from stint_runner.dispatch import worker as worker_module
+from stint_runner.dispatch import finder
 from tests.integration.test_nats_closed import ProjectorProcess, readyz
 from tests.support.api_bench import Bench, api, starting_api
 from tests.support.brokers import connected
@@ -123,10 +123,10 @@ async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
     nats_process: NatsProcess, openbao: OpenBao, busybox: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "STEADY", 0.5)
-    monkeypatch.setattr(worker_module, "RECONCILE", 0.5)
+    monkeypatch.setattr(finder, "RECONCILE", 0.5)
     pending, failed = JetStreamWorkQueues.pending, asyncio.Event()
 
-    async def fail_once(queues: JetStreamWorkQueues) -> Sequence[str]:
+    async def fail_once(queues: JetStreamWorkQueues) -> Mapping[str, int]:
         if not failed.is_set():
             failed.set()
             raise ZeroDivisionError

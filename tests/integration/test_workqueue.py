@@ -11,8 +11,10 @@ from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLo
 from stint.core.subjects import WORK, consumer_name, queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, declare
 from stint.jetstream.consumers import make_consumer
+from stint.jetstream.delivery import JetStreamDelivery
 from stint.jetstream.protocol import error_code
-from stint.jetstream.work_queues import JetStreamDelivery
+from stint.ports import Hint, Turn
+from stint.process.background import cancel
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, submitted
 from tests.support.servers import NatsProcess
@@ -47,7 +49,7 @@ async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: 
         seen.append(delivery.subject.split(".")[1])
     assert seen == [job_id(number) for number in range(3)]
     assert await queues.pull(TOKEN, 0.05) is None
-    assert await queues.pending() == []
+    assert await queues.pending() == {}
 
 
 async def test_queues_are_independent(broker: Broker, queues: JetStreamWorkQueues) -> None:
@@ -103,13 +105,87 @@ async def test_a_late_delivery_is_not_given_back(broker: Broker, queues: JetStre
     assert await queues.pull(TOKEN, 1) is not None
 
 
-async def test_hints_name_the_queue_and_carry_no_payload(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    async with queues.hints() as hints:
+async def test_hints_name_the_queue_and_reach_one_of_those_who_listen(
+    broker: Broker, queues: JetStreamWorkQueues
+) -> None:
+    async with queues.hints() as hints, queues.hints() as others:
+        heard = [asyncio.ensure_future(anext(hints)), asyncio.ensure_future(anext(others))]
         await broker.client.flush()
         await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-        assert await anext(hints) == TOKEN
+        done, waiting = await asyncio.wait(heard, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        assert [task.result() for task in done] == [Hint(TOKEN)]
+        await broker.client.flush()
+        assert [task.done() for task in waiting] == [False]
+        await cancel(*waiting)
+
+
+async def test_hints_say_who_passed_them_on_and_why(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    other = await another(broker)
+    async with queues.hints() as hints:
         await queues.hint("me")
-        assert await anext(hints) == "me"
+        await queues.hint("me", passed=1, returned=True)
+        await other.hint("me", passed=2)
+        found = [await anext(hints) for _ in range(3)]
+    assert found == [Hint("me", ours=True), Hint("me", passed=1, returned=True, ours=True), Hint("me", passed=2)]
+
+
+async def test_a_look_says_what_a_pull_would_bring(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    queues = await another(broker, lease=1)
+    assert (await queues.look(TOKEN)).turn is Turn.FREE, "never pulled"
+    assert await queues.pull(TOKEN, 0.02) is None
+    assert (await queues.look(TOKEN)).turn is Turn.EMPTY
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    look = await until(lambda: queues.look(TOKEN), lambda found: found.turn is Turn.FREE)
+    delivery = await queues.pull(TOKEN, 1, look)
+    assert delivery is not None
+    for _ in range(3):
+        assert (await queues.look(TOKEN)).turn is Turn.HELD
+        assert await queues.pull(TOKEN, 0.5) is None
+        await delivery.renew()
+    await until(lambda: queues.look(TOKEN), lambda found: found.turn is Turn.FREE)  # the lease is over
+    again = await queues.pull(TOKEN, 1, await queues.look(TOKEN))
+    assert again is not None
+    assert (again.count, again.origin) == (2, delivery.origin)
+    await again.ack()
+    assert (await queues.look(TOKEN)).turn is Turn.EMPTY
+
+
+async def test_an_ack_says_whether_the_queue_has_more(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    for number in range(2):
+        await JetStreamEventLog(broker).append(TOKEN, job_id(number), submitted())
+    first = await delivered(queues)
+    await until(lambda: broker.api(f"CONSUMER.INFO.{WORK}.{CONSUMER}"), lambda info: info["num_pending"] == 1)
+    await first.ack()
+    assert first.left is not None
+    second = await queues.pull(TOKEN, 1, first.left)
+    assert second is not None
+    assert job_id(1) in second.subject
+    await second.ack()
+    assert second.left is None
+
+
+async def test_a_look_that_is_out_of_date_does_no_harm(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    """The queue's consumer was deleted and made again since, and has delivered before."""
+    log = JetStreamEventLog(broker)
+    await log.append(TOKEN, JOB, submitted())
+    await (await delivered(queues)).ack()
+    await log.append(TOKEN, job_id(1), submitted())
+    old = await until(lambda: queues.look(TOKEN), lambda found: found.turn is Turn.FREE)
+    await delete_consumer(broker)
+    delivery = await queues.pull(TOKEN, 1, old)
+    assert delivery is not None
+    await delivery.ack()
+
+
+async def test_a_job_that_is_given_back_is_hinted_at(broker: Broker, queues: JetStreamWorkQueues) -> None:
+    await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    delivery = await delivered(queues)
+    async with queues.hints() as hints:
+        await broker.client.flush()
+        await delivery.give_back()
+        assert await anext(hints) == Hint(TOKEN, returned=True)
+    assert (await queues.look(TOKEN)).turn is Turn.HELD, "the server does not say that it was given back"
+    assert (await delivered(queues)).count == 2
 
 
 @pytest.mark.soak
@@ -183,6 +259,7 @@ async def test_a_delivery_that_cannot_be_looked_at_is_given_back(
             raise failures.pop()
         return await api(subject, *arguments, **options)
 
+    assert await queues.pull(TOKEN, 0.02) is None
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
     monkeypatch.setattr(broker, "api", failing)
     with pytest.raises(BrokerUnavailableError):

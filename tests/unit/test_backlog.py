@@ -8,40 +8,71 @@ from stint.core.events import AnyEvent
 from stint.ports import Outcome
 from stint.process.waiting import InterruptedByEventError, unless
 from stint.testing import MemoryEventLog
-from stint_runner.dispatch.worker import Backlog
+from stint_runner.dispatch.backlog import Backlog, Lead
 from stint_runner.retry import append_events
 from tests.support.events import TOKEN, started, submitted
 
 
+def add(backlog: Backlog, *tokens: str) -> None:
+    for token in tokens:
+        backlog.add(Lead(token))
+
+
+async def taken(backlog: Backlog, count: int = 1) -> list[str]:
+    return [(await backlog.take()).token for _ in range(count)]
+
+
 async def test_queues_come_in_turn_and_once() -> None:
     backlog = Backlog()
-    for token in ("a", "b", "a", "c", "b"):
-        backlog.add(token)
-    assert [await backlog.take() for _ in range(3)] == ["a", "b", "c"]
+    add(backlog, "a", "b", "a", "c", "b")
+    assert await taken(backlog, 3) == ["a", "b", "c"]
     assert len(backlog) == 0
 
 
 async def test_a_queue_that_is_taken_comes_back_after_its_release() -> None:
     backlog = Backlog()
-    backlog.add("a")
-    assert await backlog.take() == "a"
-    backlog.add("a")
+    add(backlog, "a")
+    assert await taken(backlog) == ["a"]
+    add(backlog, "a")
     assert len(backlog) == 0, "one slot a queue"
-    backlog.add("b")
+    add(backlog, "b")
     backlog.release("a", again=False)
-    assert [await backlog.take(), await backlog.take()] == ["b", "a"]
+    assert await taken(backlog, 2) == ["b", "a"]
     backlog.release("a", again=False)
     backlog.release("b", again=True)
-    assert await backlog.take() == "b"
+    assert await taken(backlog) == ["b"]
     assert len(backlog) == 0
+
+
+async def test_fresh_queues_come_first_whether_they_wait_already_or_not() -> None:
+    backlog = Backlog()
+    add(backlog, "a", "b", "c")
+    backlog.add(Lead("d", fresh=True))
+    backlog.add(Lead("c", fresh=True))
+    add(backlog, "d")
+    assert (backlog.fresh, len(backlog)) == (2, 4)
+    assert [await backlog.take(), await backlog.take()] == [Lead("d", fresh=True), Lead("c", fresh=True)]
+    assert await taken(backlog, 2) == ["a", "b"]
+
+
+async def test_a_job_that_was_given_back_is_not_forgotten() -> None:
+    backlog = Backlog()
+    backlog.add(Lead("a", returned=True))
+    add(backlog, "a")
+    assert await backlog.take() == Lead("a", returned=True)
+    add(backlog, "a")
+    backlog.add(Lead("a", returned=True))
+    backlog.release("a", again=False)
+    assert await backlog.take() == Lead("a", returned=True)
+    backlog.release("a", again=True)
+    assert await backlog.take() == Lead("a")
 
 
 async def test_whoever_waits_is_woken() -> None:
     backlog = Backlog()
     taking = [asyncio.create_task(backlog.take()) for _ in range(2)]
-    backlog.add("a")
-    backlog.add("b")
-    assert sorted(await asyncio.gather(*taking)) == ["a", "b"]
+    add(backlog, "a", "b")
+    assert sorted(lead.token for lead in await asyncio.gather(*taking)) == ["a", "b"]
 
 
 async def test_work_that_is_done_first_wins() -> None:

@@ -8,7 +8,7 @@ import pytest
 from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError
 from stint.core.job import Job
 from stint.core.subjects import EventAddress
-from stint.ports import Delivery
+from stint.ports import Delivery, Look
 from stint.testing import MemoryEventLog
 from stint_runner.lease.lease import Lease, LeaseTimes
 from stint_runner.lease.leased_job import LeasedJob
@@ -24,6 +24,7 @@ class FakeDelivery:
     sequence = count = 1
     ack_subject = "ack"
     origin = "consumer"
+    left: Look | None = None
 
     def __init__(
         self,

@@ -204,6 +204,8 @@ def hint_subject(token: str) -> str:
 
 
 HINTS: Final = "hint.*"
+HINT_GROUP: Final = "runners"
+"""The queue group in which runners listen to hints, so that each reaches one of them."""
 
 
 def hinted_token(subject: str) -> str:

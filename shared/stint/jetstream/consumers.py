@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import math
 import random
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import structlog
 
 from stint.core.subjects import WORK, consumer_name, work_subject
+from stint.core.view import parse_time
 from stint.jetstream.broker import Broker
 from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code
 
@@ -31,6 +34,8 @@ class ConsumerInfo(NamedTuple):
         consumer_sequence: number of its last delivery.
         stream_sequence: of that delivery's message.
         pending: whether a delivery is not acknowledged yet.
+        expired: whether the lease of that delivery may be over.
+        waiting: messages that were never delivered.
     """
 
     created: str
@@ -38,25 +43,40 @@ class ConsumerInfo(NamedTuple):
     consumer_sequence: int
     stream_sequence: int
     pending: bool
+    expired: bool
+    waiting: int
 
 
-async def consumer_info(broker: Broker, name: str) -> ConsumerInfo | None:
-    """The consumer with this name, None if there is none."""
-    answer = await broker.api(f"CONSUMER.INFO.{WORK}.{name}")
+async def consumer_info(broker: Broker, name: str, wait: float | None = None) -> ConsumerInfo | None:
+    """The consumer with this name, None if there is none. `wait` as in `Broker.request`."""
+    answer = await broker.api(f"CONSUMER.INFO.{WORK}.{name}", wait=wait)
     if error_code(answer) in {ErrorCode.CONSUMER_NOT_FOUND, ErrorCode.STREAM_NOT_FOUND}:
         return None
-    found = check(answer)
+    return _info(check(answer))
+
+
+def _info(found: Mapping[str, Any]) -> ConsumerInfo:
+    lease, pending = float(found["config"]["ack_wait"]) / NANOSECONDS, found["num_ack_pending"] > 0
     return ConsumerInfo(
         created=found["created"],
-        lease=float(found["config"]["ack_wait"]) / NANOSECONDS,
+        lease=lease,
         consumer_sequence=found["delivered"]["consumer_seq"],
         stream_sequence=found["delivered"]["stream_seq"],
-        pending=found["num_ack_pending"] > 0,
+        pending=pending,
+        expired=pending and _age(found) >= lease,
+        waiting=found["num_pending"],
     )
 
 
-async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bool = False) -> None:
-    """Create a queue's consumer with this lease; an existing one is not changed.
+def _age(found: Mapping[str, Any]) -> float:
+    """Seconds since the last delivery or renewal, by the server's clock. A server that was restarted has forgotten."""
+    if not (last := found["delivered"].get("last_active")):
+        return math.inf
+    return (parse_time(found["ts"]) - parse_time(last)).total_seconds()
+
+
+async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bool = False) -> ConsumerInfo | None:
+    """Create a queue's consumer with this lease; an existing one is not changed. Returns it if it has just this lease.
 
     Args:
         broker: the connection.
@@ -77,11 +97,11 @@ async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bo
     }
     answer = await write_consumer(broker, WORK, config, "create")  # never an update, see `lease`
     if error_code(answer) == ErrorCode.CONSUMER_EXISTS:
-        return
-    if error_code(answer) == ErrorCode.CREATE_FAILED and await consumer_info(broker, name):
+        return None
+    if error_code(answer) == ErrorCode.CREATE_FAILED and (found := await consumer_info(broker, name)):
         log.warning("consumer has lost its directory but still works", consumer=name)
-        return
-    check(answer)
+        return found
+    return _info(check(answer))
 
 
 def consumer_config(name: str, ack_wait: float) -> dict[str, Any]:

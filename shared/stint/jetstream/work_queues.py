@@ -2,9 +2,8 @@
 
 import asyncio
 import itertools
-import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -13,61 +12,24 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import NotJSMessageError
 
-from stint.core.errors import ConsumerGoneError, LeaseLostError, StintError
-from stint.core.subjects import HINTS, WORK, consumer_name, hint_subject, hinted_token, work_subject
-from stint.jetstream.broker import Broker, NoRespondersError
+from stint.core.errors import StintError
+from stint.core.subjects import HINT_GROUP, HINTS, WORK, consumer_name, hint_subject, hinted_token, work_subject
+from stint.jetstream.broker import Broker
 from stint.jetstream.consumers import ANSWER_MARGIN, ConsumerInfo, consumer_info, make_consumer, request_messages
-from stint.jetstream.protocol import NANOSECONDS, origin_of, status_of
+from stint.jetstream.delivery import RETURNED, JetStreamDelivery
+from stint.jetstream.protocol import status_of
 from stint.jetstream.stream import Stream, is_literal
+from stint.ports import Hint, Look, Turn
 
 log = structlog.get_logger()
 
 PULLS: Final = 3
 """Pulls from a queue in a row: from a consumer that is being deleted, without a consumer, and from a new one."""
+LOOK_WAIT: Final = 1.0
+"""Seconds for a look at a queue: a consumer without a leader does not answer."""
 
-
-class JetStreamDelivery:
-    """See `stint.ports.Delivery`."""
-
-    def __init__(self, broker: Broker, message: Msg, *, origin: str, lease: float) -> None:
-        """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
-        self._broker = broker
-        self._consumer = message.metadata.consumer
-        self._number = message.metadata.sequence.consumer
-        self.origin = origin
-        self.lease = lease
-        self.subject = origin_of(message).subject
-        self.ack_subject = message.reply
-        self.sequence = message.metadata.sequence.stream
-        self.count = message.metadata.num_delivered
-
-    async def renew(self) -> None:
-        try:
-            await self._broker.request(self.ack_subject, Msg.Ack.Progress)
-        except NoRespondersError:
-            raise ConsumerGoneError from None
-
-    async def ack(self) -> None:
-        await self._answer(Msg.Ack.Ack)
-
-    async def give_back(self, delay: float = 0) -> None:
-        after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
-        await self._answer(Msg.Ack.Nak + after)
-
-    async def _answer(self, answer: bytes) -> None:
-        if not await self.is_last():
-            raise LeaseLostError("A later delivery of the queue has replaced this one.")
-        await self._broker.request(self.ack_subject, answer)
-
-    async def is_last(self, *, pending: bool = False) -> bool:
-        """Whether this is still the last delivery of this very consumer; with `pending`, also not acknowledged."""
-        found = await consumer_info(self._broker, self._consumer)
-        return found is not None and self.is_last_of(found) and (found.pending or not pending)
-
-    def is_last_of(self, found: ConsumerInfo) -> bool:
-        """Whether this is the last delivery of the consumer that was found."""
-        last = (found.created, found.consumer_sequence, found.stream_sequence)
-        return last == (self.origin, self._number, self.sequence)
+_PASSED: Final = "+"
+"""A mark in a hint's body for each runner that passed it on; see also `RETURNED`. `WORK`'s own hints have no body."""
 
 
 class _Pull(NamedTuple):
@@ -93,38 +55,54 @@ class JetStreamWorkQueues:
         """Listen for deliveries. Needs a connection."""
         self._subscription = await self._broker.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
 
-    async def pull(self, token: str, wait: float) -> JetStreamDelivery | None:
+    async def look(self, token: str) -> Look:
+        found = await consumer_info(self._broker, consumer_name(token), LOOK_WAIT)
+        if found is None or found.expired:
+            return Look(Turn.FREE, found)
+        return Look(Turn.HELD if found.pending else Turn.FREE if found.waiting else Turn.EMPTY, found)
+
+    async def pull(self, token: str, wait: float, look: Look | None = None) -> JetStreamDelivery | None:
         known = consumer_name(token) in self._pulled_at
+        found = look.consumer if look else None
+        if look and not found:
+            found = await make_consumer(self._broker, token, self._lease, deleted=known)
         for _ in range(PULLS):
             message = await self._next(token, wait)
             if message is None:
                 return None
             match status_of(message):
                 case "":
-                    if delivery := await self._delivered(message):
+                    if delivery := await self._delivered(token, message, found):
                         return delivery
+                    found = None
                 case "409" | "503" as status:  # the consumer was deleted meanwhile, or there is none
-                    await make_consumer(self._broker, token, self._lease, deleted=known or status == "409")
+                    found = await make_consumer(self._broker, token, self._lease, deleted=known or status == "409")
                 case _:
                     return None
             known = True
         return None
 
-    async def _delivered(self, message: Msg) -> JetStreamDelivery | None:
+    async def _delivered(self, token: str, message: Msg, before: object = None) -> JetStreamDelivery | None:
         """The delivery, with the consumer's lease. None if it is not its consumer's last one.
 
         A consumer that is being deleted can still deliver; the next one with its name delivers the message again.
+
+        `before` is the consumer as it was before the pull. It is not asked again if this delivery is its next one.
         """
+        if isinstance(before, ConsumerInfo):
+            delivery = JetStreamDelivery(self._broker, token, message, origin=before.created, lease=before.lease)
+            if delivery.is_next_of(before):
+                return delivery
         pulled_at = self._last_pull(message)
         try:
             found = await consumer_info(self._broker, message.metadata.consumer)
         except BaseException:
             # It will not be processed here, and its queue must not wait for the end of the lease.
-            await self._give_back(message, pulled_at, self._lease)
+            await self._give_back(token, message, pulled_at, self._lease)
             raise
         if found is None:
             return None
-        delivery = JetStreamDelivery(self._broker, message, origin=found.created, lease=found.lease)
+        delivery = JetStreamDelivery(self._broker, token, message, origin=found.created, lease=found.lease)
         return delivery if delivery.is_last_of(found) else None
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
@@ -134,7 +112,7 @@ class JetStreamWorkQueues:
             found = await consumer_info(self._broker, consumer) if consumer == consumer_name(token) else None
             if found is None:
                 return None
-            delivery = JetStreamDelivery(self._broker, message, origin=origin, lease=found.lease)
+            delivery = JetStreamDelivery(self._broker, token, message, origin=origin, lease=found.lease)
         except (NotJSMessageError, ValueError, IndexError):
             return None
         if not await delivery.is_last():
@@ -185,37 +163,50 @@ class JetStreamWorkQueues:
     def _give_back_later(self, message: Msg) -> None:
         """Give back a delivery that nobody waits for any more; otherwise it would block its queue for a lease."""
         if not status_of(message):
-            task = asyncio.create_task(self._give_back_if_last(message, self._last_pull(message)))
+            token = _token_of(message.subject)
+            task = asyncio.create_task(self._give_back_if_last(token, message, self._last_pull(message)))
             self._given_back.add(task)
             task.add_done_callback(self._given_back.discard)
 
-    async def _give_back_if_last(self, message: Msg, pulled_at: float) -> None:
+    async def _give_back_if_last(self, token: str, message: Msg, pulled_at: float) -> None:
         try:
-            if delivery := await self._delivered(message):
-                await self._give_back(message, pulled_at, delivery.lease)
+            if delivery := await self._delivered(token, message):
+                await self._give_back(token, message, pulled_at, delivery.lease)
         except StintError as error:
             log.warning("delivery could not be given back, its lease will expire", error=error.sentence)
 
-    async def _give_back(self, message: Msg, pulled_at: float, lease: float) -> None:
+    async def _give_back(self, token: str, message: Msg, pulled_at: float, lease: float) -> None:
         """Give a delivery back, unless it was pulled so long ago that another runner may have the job by now.
 
         The server would accept that nak too, and take the job away from the other runner.
         """
         if asyncio.get_running_loop().time() - pulled_at < lease / 2 and self._broker.client.is_connected:
             await self._broker.send(message.reply, Msg.Ack.Nak)
+            await self.hint(token, returned=True)
 
     def _last_pull(self, message: Msg) -> float:
         return self._pulled_at.get(message.metadata.consumer, -math.inf)
 
-    async def pending(self) -> Sequence[str]:
-        held = Stream(self._broker, WORK).subjects(work_subject("*"))
-        tokens = [subject.partition(".")[2] async for subject in held]
-        return sorted(filter(is_literal, tokens))
+    async def pending(self) -> Mapping[str, int]:
+        jobs = Stream(self._broker, WORK).counts(work_subject("*"))
+        found = {_token_of(subject): count async for subject, count in jobs}
+        return {token: count for token, count in found.items() if is_literal(token)}
 
     @asynccontextmanager
-    async def hints(self) -> AsyncIterator[AsyncIterator[str]]:
-        async with self._broker.subscribe(HINTS) as subscription:
-            yield (hinted_token(message.subject) async for message in subscription.messages)
+    async def hints(self) -> AsyncIterator[AsyncIterator[Hint]]:
+        async with self._broker.subscribe(HINTS, queue=HINT_GROUP) as subscription:
+            yield (self._hint(message) async for message in subscription.messages)
 
-    async def hint(self, token: str) -> None:
-        await self._broker.send(hint_subject(token))
+    def _hint(self, message: Msg) -> Hint:
+        marks, _, sender = message.data.decode(errors="replace").partition(" ")
+        returned, ours = RETURNED in marks, sender == self._inbox
+        return Hint(hinted_token(message.subject), marks.count(_PASSED), returned=returned, ours=ours)
+
+    async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:
+        marks = _PASSED * passed + RETURNED * returned
+        await self._broker.send(hint_subject(token), f"{marks} {self._inbox}".encode())
+
+
+def _token_of(subject: str) -> str:
+    """The queue token of a message of WORK."""
+    return subject.partition(".")[2]

@@ -18,7 +18,7 @@ from stint.core.subjects import (
     LABEL_RUNNER,
     EventAddress,
 )
-from stint.ports import Delivery
+from stint.ports import Delivery, Look
 from stint.process.background import cancel
 from stint.process.waiting import InterruptedByEventError, interrupted_by
 from stint_runner.dispatch.dispatcher import Dispatcher
@@ -48,6 +48,7 @@ class _NoDelivery:
     subject: str = ""
     sequence: int = 0
     count: int = 0
+    left: Look | None = None
 
     async def renew(self) -> None:
         raise LeaseLostError

@@ -1,34 +1,31 @@
-"""Finds queues with work and passes their jobs to the dispatcher, as many at a time as there are slots."""
+"""Passes the jobs of queues with work to the dispatcher, as many at a time as there are slots."""
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import structlog
 
-from stint.core.errors import BrokerUnavailableError, StintError, UnfitError
-from stint.ports import WorkQueues
-from stint.process.background import Background, BackgroundTask
-from stint.process.waiting import InterruptedByEventError, unless
+from stint.core.errors import BrokerUnavailableError, UnfitError
+from stint.ports import Delivery, Turn, WorkQueues
+from stint.process.waiting import InterruptedByEventError, any_of, unless
+from stint_runner.dispatch.backlog import Backlog, Lead
 from stint_runner.dispatch.dispatcher import Dispatcher
-from stint_runner.lease.leased_job import PULL_WAIT
+from stint_runner.dispatch.finder import PAUSE, RECONCILE, Finder
 from stint_runner.linux import boot_time
 
 log = structlog.get_logger()
 
-RECONCILE: Final = 5.0
-"""Seconds between two listings of pending queues, in case hints were lost; jittered by half."""
-
-PAUSE: Final = 1.0
-"""Seconds between two attempts while the broker is unavailable."""
+PULL_WAIT: Final = 0.05
+"""Seconds that a pull holds a slot if another runner was faster. A loaded cluster needs up to 0.03 s to deliver."""
 
 
 class Worker:
     """Runs jobs until told to stop.
 
-    A slot is taken before a queue is pulled, so that no delivery waits in a runner without a free slot.
+    A slot is taken before a queue is pulled, so that no delivery waits in a runner without a free slot. A queue is
+    looked at before it is pulled, so that no slot waits for a queue that has nothing to deliver.
     """
 
     def __init__(self, queues: WorkQueues, dispatcher: Dispatcher, *, capacity: int) -> None:
@@ -36,12 +33,11 @@ class Worker:
         self._dispatcher = dispatcher
         self._capacity = capacity
         self._backlog = Backlog()
+        self._finder = Finder(queues, self._backlog, self._has_room)
         self._draining = asyncio.Event()
-        self._finders = Background(
-            BackgroundTask(name="reconcile", run=self._reconcile, missing="The runner cannot list pending jobs."),
-            BackgroundTask(name="hints", run=self._listen, missing="Hints of new jobs are not listened to."),
-        )
         self._unfit = False
+        self._trying = 0
+        """Slots that try a fresh lead now."""
         self.busy = 0
         """Jobs that are processed here now."""
 
@@ -52,14 +48,22 @@ class Worker:
 
     def missing(self) -> str:
         """Why this runner cannot find jobs, "" if it can."""
-        return self._finders.missing()
+        return self._finder.missing()
+
+    def _has_room(self) -> bool:
+        """Whether a slot would try one more fresh lead at once."""
+        if self._unfit or self._draining.is_set():
+            return False
+        return self.busy + self._trying + self._backlog.fresh < self._capacity
 
     async def run(self, adopted: Sequence[asyncio.Task[None]] = ()) -> None:
         """Work until drained. Adopted jobs occupy slots. A cancellation stops the running jobs' containers."""
         try:
-            async with self._finders.running(), asyncio.TaskGroup() as slots:
+            async with asyncio.TaskGroup() as slots:
                 for number in range(max(self._capacity, len(adopted))):
                     slots.create_task(self._slot(number, adopted), name=f"slot-{number}")
+                async with self._finder.running():
+                    await self._draining.wait()
         finally:
             await self._dispatcher.close()
 
@@ -68,124 +72,86 @@ class Worker:
             await self._finish_adopted(adopted[number])
         if number >= self._capacity:
             return
-        while token := await self._next():
-            again = True
+        while lead := await self._next():
+            again = False
             try:
-                again = await self._serve(token)
+                again = await self._serve(lead)
             except BrokerUnavailableError:
                 await asyncio.sleep(PAUSE)
             except UnfitError as error:
-                await self._step_back(token, error)
-                again = False
+                await self._step_back(error)
             except Exception:  # one job can never take a runner down
                 log.exception("queue not served")
-                again = False  # the next reconcile brings it back
             finally:
-                self._backlog.release(token, again=again)
-            await self._dispatcher.clean_ups_below(self._capacity)
+                self._backlog.release(lead.token, again=again)
 
     async def _finish_adopted(self, adopted: asyncio.Task[None]) -> None:
-        self.busy += 1
-        try:
-            await adopted
-        except Exception:  # one job can never take a runner down
-            log.exception("adopted job not processed to its end")
-        finally:
-            self.busy -= 1
+        with self._occupied():
+            try:
+                await adopted
+            except Exception:  # one job can never take a runner down
+                log.exception("adopted job not processed to its end")
 
-    async def _step_back(self, token: str, error: UnfitError) -> None:
-        """Let other runners have the job, and pause this slot for a while."""
+    async def _step_back(self, error: UnfitError) -> None:
+        """Pause this slot for a while. Other runners were told of the job when it was given back."""
         if not self._unfit:
             log.error("this runner cannot run jobs, retrying", error=error.sentence)
         self._unfit = True
-        with contextlib.suppress(BrokerUnavailableError):
-            await self._queues.hint(token)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RECONCILE):
-                await self._draining.wait()
+        await any_of(self._draining, within=RECONCILE)
 
-    async def _next(self) -> str | None:
-        """The next queue to pull, None once draining."""
+    async def _next(self) -> Lead | None:
+        """The next queue to try, None once draining."""
         try:
-            token = await unless(self._draining, self._backlog.take())
+            lead = await unless(self._draining, self._backlog.take())
         except InterruptedByEventError:
             return None
-        return None if self._draining.is_set() else token
+        return None if self._draining.is_set() else lead
 
-    async def _serve(self, token: str) -> bool:
-        """Process the queue's next job, if there is one. Returns whether to pull the queue again at once."""
+    async def _serve(self, lead: Lead) -> bool:
+        """Run the queue's next job, and those after it while no other queue waits. Returns whether it has more."""
+        self._trying += lead.fresh
         pulled_at = boot_time()
-        delivery = await self._queues.pull(token, PULL_WAIT)
-        if delivery is None:
-            return False
-        self.busy += 1
         try:
-            await self._dispatcher.process(token, delivery, pulled_at=pulled_at)
+            delivery = await self._find(lead)
         finally:
-            self.busy -= 1
+            self._trying -= lead.fresh
+        while delivery:
+            await self._process(lead.token, delivery, pulled_at)
+            look = delivery.left or await self._queues.look(lead.token)
+            if look.turn is not Turn.FREE:
+                return False
+            if self._backlog or self._draining.is_set():
+                await self._queues.hint(lead.token)  # another runner may have a free slot sooner
+                return True
+            pulled_at = boot_time()
+            delivery = await self._queues.pull(lead.token, PULL_WAIT, look)
+        return False
+
+    async def _find(self, lead: Lead) -> Delivery | None:
+        """The queue's next job, None if it has none, or if another runner has it.
+
+        A queue that a fresh hint is about is pulled even if it seems to be empty: the look may have come too early. So
+        is one whose job was given back, although it seems to be held.
+        """
+        look = await self._queues.look(lead.token)
+        seems = {Turn.EMPTY: lead.fresh, Turn.HELD: lead.returned, Turn.FREE: True}
+        return await self._queues.pull(lead.token, PULL_WAIT, look) if seems[look.turn] else None
+
+    async def _process(self, token: str, delivery: Delivery, pulled_at: float) -> None:
+        with self._occupied():
+            await self._dispatcher.process(token, delivery, pulled_at=pulled_at)
         self._unfit = False
-        if self._backlog or self._draining.is_set():
-            with contextlib.suppress(BrokerUnavailableError):
-                await self._queues.hint(token)  # another runner may have a free slot sooner
-        return True
+        await self._dispatcher.clean_ups_below(self._capacity)
 
-    async def _reconcile(self) -> None:
-        while True:
-            try:
-                for token in await self._queues.pending():
-                    self._backlog.add(token)
-            except BrokerUnavailableError:
-                await asyncio.sleep(PAUSE)
-                continue
-            except StintError as error:
-                log.error("pending jobs cannot be listed", error=error.sentence)  # noqa: TRY400 - a sentence says it
-            await asyncio.sleep(RECONCILE * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-
-    async def _listen(self) -> None:
-        while True:
-            with contextlib.suppress(BrokerUnavailableError):
-                async with self._queues.hints() as hints:
-                    async for token in hints:
-                        self._backlog.add(token)
-            await asyncio.sleep(PAUSE)
-
-
-class Backlog:
-    """The queues that this runner should pull next, each at most once, in turn.
-
-    A queue that is taken is not handed out again before it is released; if it was added meanwhile it comes back then.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, None] = {}  # in their order
-        self._taken: set[str] = set()
-        self._added: set[str] = set()
-        self._some = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def add(self, token: str) -> None:
-        """This queue may have work."""
-        if token in self._taken:
-            self._added.add(token)
-        else:
-            self._waiting[token] = None
-            self._some.set()
-
-    async def take(self) -> str:
-        """The queue that has waited longest."""
-        while not self._waiting:
-            self._some.clear()
-            await self._some.wait()
-        token = next(iter(self._waiting))
-        del self._waiting[token]
-        self._taken.add(token)
-        return token
-
-    def release(self, token: str, *, again: bool) -> None:
-        """Done with a queue for now; `again` puts it at the end of the line."""
-        self._taken.discard(token)
-        if again or token in self._added:
-            self.add(token)
-        self._added.discard(token)
+    @contextlib.contextmanager
+    def _occupied(self) -> Iterator[None]:
+        """A slot has a job during the block."""
+        self.busy += 1
+        if self.busy == self._capacity:
+            self._finder.full()
+        try:
+            yield
+        finally:
+            if self.busy == self._capacity:
+                self._finder.freed()
+            self.busy -= 1

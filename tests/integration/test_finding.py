@@ -1,0 +1,214 @@
+"""How runners find queues with work: hints, who gets them, and looks. Their jobs are not run."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from stint.core.subjects import queue_token
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
+from stint.jetstream.delivery import JetStreamDelivery
+from stint.ports import Delivery, Hint, Look
+from stint.process.background import cancel
+from stint_runner.dispatch import finder
+from stint_runner.dispatch.worker import Worker
+from tests.support.events import submitted
+from tests.support.waiting import until, until_true
+
+HOUR = 3600.0
+
+
+class HoldingDispatcher:
+    """Holds the jobs it gets until they are let go, and acknowledges them then."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, asyncio.Event] = {}
+        self.got: asyncio.Queue[str] = asyncio.Queue()
+        self.ended = 0
+
+    async def process(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
+        del pulled_at
+        self.held[token] = asyncio.Event()
+        self.got.put_nowait(token)
+        await self.held[token].wait()
+        await delivery.ack()
+        self.ended += 1
+
+    def drain(self) -> None:
+        for held in self.held.values():
+            held.set()
+
+    async def clean_ups_below(self, number: int) -> None:
+        del number
+
+    async def close(self) -> None:
+        pass
+
+
+class Runner:
+    """A worker whose jobs are held."""
+
+    def __init__(self, queues: JetStreamWorkQueues, capacity: int) -> None:
+        self.dispatcher = HoldingDispatcher()
+        self.worker = Worker(queues, self.dispatcher, capacity=capacity)  # type: ignore[arg-type] # all that it calls
+
+    async def got(self) -> str:
+        async with asyncio.timeout(30):
+            return await self.dispatcher.got.get()
+
+    def end(self, token: str) -> None:
+        self.dispatcher.held[token].set()
+
+
+async def work_queues(broker: Broker) -> JetStreamWorkQueues:
+    queues = JetStreamWorkQueues(broker, lease=30)
+    await queues.start()
+    return queues
+
+
+@asynccontextmanager
+async def runner(broker: Broker, capacity: int = 1) -> AsyncIterator[Runner]:
+    """A runner that listens to hints already."""
+    made = Runner(await work_queues(broker), capacity)
+    working = asyncio.create_task(made.worker.run())
+    try:
+        await until_true(lambda: not made.worker.missing())
+        await broker.client.flush()
+        yield made
+    finally:
+        made.worker.drain()
+        await asyncio.wait({working}, timeout=30)
+        await cancel(working)
+
+
+async def submit(broker: Broker, *queues: str) -> list[str]:
+    """A job in each of these queues; their tokens."""
+    log, tokens = JetStreamEventLog(broker), [queue_token(queue) for queue in queues]
+    for token in tokens:
+        submit.count += 1  # type: ignore[attr-defined]
+        await log.append(token, f"{submit.count:024x}", submitted())  # type: ignore[attr-defined]
+    return tokens
+
+
+submit.count = 0  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def _hints_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks around."""
+
+    async def nothing(queues: JetStreamWorkQueues) -> Mapping[str, int]:
+        del queues
+        return {}
+
+    monkeypatch.setattr(JetStreamWorkQueues, "pending", nothing)
+
+
+@pytest.fixture
+def pulls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The queues that are pulled, in order."""
+    pull, pulled = JetStreamWorkQueues.pull, []
+
+    async def noting(
+        queues: JetStreamWorkQueues, token: str, wait: float, look: Look | None = None
+    ) -> JetStreamDelivery | None:
+        pulled.append(token)
+        return await pull(queues, token, wait, look)
+
+    monkeypatch.setattr(JetStreamWorkQueues, "pull", noting)
+    return pulled
+
+
+async def test_queues_that_others_have_are_looked_at_and_not_pulled(broker: Broker, pulls: list[str]) -> None:
+    others = await work_queues(broker)
+    names = [f"busy {number}" for number in range(20)]
+    busy = await submit(broker, *names, *names)
+    await until(others.pending, lambda found: list(found.values()) == [2] * 20)
+    deliveries = [await others.pull(token, 5) for token in busy[:20]]
+    assert all(deliveries)
+    pulls.clear()
+    async with runner(broker) as one:
+        (token,) = await submit(broker, "new")
+        assert await one.got() == token
+        one.end(token)
+        (token,) = await submit(broker, "newer")
+        assert await one.got() == token
+    assert set(pulls) == {queue_token("new"), queue_token("newer")}
+
+
+@pytest.mark.usefixtures("_hints_alone")
+async def test_a_full_runner_passes_hints_on(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finder, "LEAVE", HOUR)
+    others = await work_queues(broker)
+    async with runner(broker) as full:
+        await submit(broker, "long")
+        await full.got()
+        async with others.hints() as hints, asyncio.timeout(30):
+            for _ in range(100):  # a quarter of them is passed from one to the other
+                await others.hint(queue_token("other"))
+            while not (hint := await anext(hints)).passed:
+                pass
+    assert hint == Hint(queue_token("other"), passed=1)
+
+
+@pytest.mark.usefixtures("_hints_alone")
+async def test_a_runner_that_stays_full_leaves_hints_to_others(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finder, "LEAVE", 0.0)
+    consider, considered = finder.Finder._consider, []  # noqa: SLF001 - which runner gets a hint is inside
+
+    async def noting(self: finder.Finder, hint: Hint) -> None:
+        considered.append(self)
+        await consider(self, hint)
+
+    async with runner(broker) as full:
+        await submit(broker, "long")
+        await full.got()
+        await until_true(lambda: not full.worker._finder._listens.is_set())  # noqa: SLF001 - likewise
+        async with runner(broker, capacity=20) as free:
+            await broker.client.flush()
+            monkeypatch.setattr(finder.Finder, "_consider", noting)
+            for number in range(20):
+                (token,) = await submit(broker, f"short {number}")
+                assert await free.got() == token
+            assert set(considered) == {free.worker._finder}  # noqa: SLF001 - likewise
+
+
+@pytest.mark.usefixtures("_hints_alone")
+async def test_a_runner_that_is_alone_keeps_hints_that_it_has_no_slot_for(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "LEAVE", HOUR)
+    async with runner(broker) as alone:
+        tokens = await submit(broker, "a", "b", "c")
+        for token in tokens:
+            assert await alone.got() == token
+            alone.end(token)
+
+
+async def test_a_lost_hint_and_a_runner_that_comes_later_cost_no_job(broker: Broker) -> None:
+    tokens = await submit(broker, *(f"queue {number}" for number in range(30)))
+    async with runner(broker, capacity=4) as late:
+        found = set()
+        for _ in tokens:
+            token = await late.got()
+            found.add(token)
+            late.end(token)
+        assert found == set(tokens)
+
+
+@pytest.mark.usefixtures("_hints_alone")
+async def test_a_queue_that_has_more_goes_on_without_a_hint_and_takes_its_turn(broker: Broker) -> None:
+    async with runner(broker) as one:
+        first, *_ = await submit(broker, "a", "a", "a")
+        assert await one.got() == first
+        (other,) = await submit(broker, "b")
+        await until_true(lambda: one.worker._backlog)  # noqa: SLF001 - what waits is inside
+        one.end(first)
+        assert await one.got() == other, "the queue that waits is next"
+        one.end(other)
+        for _ in range(2):
+            assert await one.got() == first
+            one.end(first)
+        await until_true(lambda: one.dispatcher.ended == 4)
+    assert one.worker.busy == 0
