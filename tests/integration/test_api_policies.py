@@ -1,11 +1,15 @@
 """Who may do what: Vault's policies say, unless somebody asked for the opposite."""
 
+import asyncio
 import time
+from collections.abc import Mapping, Sequence
 
 import pytest
 
+from stint.vault import Vault
 from stint.vault.setup import client_token
-from stint_api.auth import Authenticator, Lookups
+from stint_api.auth import SUBMIT, Authenticator, Lookups
+from stint_api.errors import RefusalError
 from tests.support.api_bench import BODY, Bench, api
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE
@@ -130,3 +134,33 @@ async def test_any_number_of_queues_can_be_asked_about(bench: Bench) -> None:
 async def test_a_path_with_an_end_of_line_is_no_route(bench: Bench) -> None:
     async with bench.client({}) as http:
         assert (await http.get("/v1/api/job%0A")).status_code == 404
+
+
+class CountingVault(Vault):
+    """Counts questions about policies."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.asked: list[list[str]] = []
+
+    async def capabilities(self, token: str, of: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        self.asked.append([*paths])
+        return await super().capabilities(token, of, paths)
+
+
+async def test_requests_at_the_same_time_share_a_question_and_each_gets_its_answer(
+    bench: Bench, openbao: OpenBao
+) -> None:
+    token = await token_with(bench, "some-of-many", 'path "stint/queue/some*" { capabilities = ["create"] }')
+    other = await bench.limited_token(0)
+    vault, parts = CountingVault(openbao.address), bench.parts
+    lookups = Lookups(vault, monotonic=time.monotonic)
+    auth = Authenticator(lookups, vault, parts.session, by_policy=True, monotonic=time.monotonic)
+    mine, theirs = await auth.identify(token), await auth.identify(other)
+    asked = [(mine, f"some {n}") for n in range(5)] + [(mine, "some 1"), (mine, "none"), (theirs, "some 1")]
+    ends = await asyncio.gather(*(auth.require(who, SUBMIT, qname) for who, qname in asked), return_exceptions=True)
+    assert [type(end) for end in ends] == [type(None)] * 6 + [RefusalError] * 2
+    assert sorted(map(len, vault.asked)) == [1, 6]
+    await bench.admin(lambda client: client.sys.delete_policy("some-of-many"))
+    with pytest.raises(RefusalError):
+        await auth.require(mine, SUBMIT, "some 1")

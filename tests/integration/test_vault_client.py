@@ -191,3 +191,15 @@ async def test_an_error_keeps_nothing_of_the_request(bench: Bench) -> None:
     assert isinstance(error, VaultError)
     assert error.__context__ is None
     assert all(secret not in repr(vars(error)) + str(error) for secret in ("hush", bench.root))
+
+
+async def test_what_is_encrypted_together_opens_one_by_one(bench: Bench) -> None:
+    texts = [(b"one", b"a"), (b"", b""), (b"three", b"")]
+    sealed = await bench.vault.encrypt_all(bench.root, bench.name, texts)
+    opened = [
+        await bench.vault.decrypt(bench.root, bench.name, ciphertext, associated_data=data)
+        for ciphertext, (_, data) in zip(sealed, texts, strict=True)
+    ]
+    assert opened == [text for text, _ in texts]
+    with pytest.raises(VaultRefusedError):
+        await bench.vault.decrypt(bench.root, bench.name, sealed[0])

@@ -1,13 +1,15 @@
 """A service's own login, on a real server."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from stint.core.errors import VaultDeniedError, VaultRefusedError
-from stint.vault import AppRoleSession, Login, Vault
+from stint.vault import AppRoleSession, Encryptor, Login, Vault
+from stint.vault.encryptor import SMALL
 from tests.support.servers import OpenBao
-from tests.support.vault_bench import Bench, make_bench
+from tests.support.vault_bench import ROLE, Bench, make_bench, set_up
 
 
 @pytest.fixture
@@ -73,3 +75,36 @@ async def test_a_wrong_secret_id_of_a_service_is_refused_without_being_named(ben
     with pytest.raises(VaultRefusedError) as caught:
         await AppRoleSession(bench.vault, bench.role_id, "wrong-secret-id").token()
     assert "wrong-secret-id" not in caught.value.sentence
+
+
+class WatchedVault(CountingVault):
+    """Counts calls that encrypt, and what they encrypt."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.sizes: list[int] = []
+        self.begun = asyncio.Event()
+
+    async def encrypt(self, token: str, key: str, plaintext: bytes, *, associated_data: bytes = b"") -> str:
+        self.sizes.append(1)
+        self.begun.set()
+        return await super().encrypt(token, key, plaintext, associated_data=associated_data)
+
+    async def encrypt_all(self, token: str, key: str, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
+        self.sizes.append(len(texts))
+        return await super().encrypt_all(token, key, texts)
+
+
+async def test_what_is_asked_for_during_a_call_is_encrypted_by_the_next_one(openbao: OpenBao) -> None:
+    settings = await set_up(openbao)
+    vault = WatchedVault(openbao.address)
+    session = AppRoleSession(vault, settings["STINT_API_ROLE_ID"], settings["STINT_API_SECRET_ID"])
+    encryptor = Encryptor(vault, session, ROLE)
+    texts = [f"text {number}".encode() for number in range(10)] + [bytes(SMALL + 1)]
+    first = asyncio.create_task(encryptor.encrypt(texts[0], associated_data=b"0"))
+    await vault.begun.wait()
+    rest = (encryptor.encrypt(text, associated_data=b"0") for text in texts[1:])
+    sealed = [await first, *await asyncio.gather(*rest)]
+    assert sorted(vault.sizes) == [1, 1, 9]
+    opened = [await vault.decrypt(openbao.root_token, ROLE, one, associated_data=b"0") for one in sealed]
+    assert opened == texts

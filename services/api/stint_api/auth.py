@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
+from stint.process.batches import Batches
 from stint.vault import AppRoleSession, Caller, Vault, error_text, queue_path, release_path
 from stint_api.errors import INVALID_REQUEST, RefusalError
 
@@ -177,6 +178,7 @@ class Authenticator:
         self._readable = Memory[dict[str, bool]](monotonic, LISTS_REMEMBERED)
         self._listing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._list_questions = asyncio.Semaphore(LIST_QUESTIONS)
+        self._questions: WeakValueDictionary[str, Batches[str, frozenset[str]]] = WeakValueDictionary()
 
     async def identify(self, token: str | None) -> Identity:
         """Who this token belongs to. Costs a use-limited token one use.
@@ -256,11 +258,25 @@ class Authenticator:
             log.error("the API cannot log in to Vault", error=error.sentence)  # noqa: TRY400 - a sentence says it
             raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The API cannot log in to Vault.") from None
         try:
-            return await self._session.call(lambda own: self._vault.capabilities(own, identity.token, paths))
+            if len(paths) == 1:
+                return {paths[0]: await self._questions_about(identity.token).ask(paths[0])}
+            return await self._ask(identity.token, paths)
         except VaultRefusedError:
             if not identity.limited:
                 await self._lookups.fresh(identity.token)  # raises what Vault itself says of a token that has ended
             raise RefusalError(HTTPStatus.FORBIDDEN, ENDED) from None
+
+    def _questions_about(self, token: str) -> Batches[str, frozenset[str]]:
+        """Joins the questions of requests with the same token that come at the same time."""
+
+        async def ask(paths: Sequence[str]) -> Sequence[frozenset[str]]:
+            found = await self._ask(token, list(dict.fromkeys(paths)))
+            return [found[path] for path in paths]
+
+        return self._questions.setdefault(token, Batches(ask, alone=VaultRefusedError))
+
+    async def _ask(self, token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        return await self._session.call(lambda own: self._vault.capabilities(own, token, paths))
 
 
 def refusal_text(action: Action, qname: str) -> str:

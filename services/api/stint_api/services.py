@@ -18,7 +18,7 @@ from stint.ports import EventLog, OutputLog, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
 from stint.process.settings import ApiSettings
-from stint.vault import AppRoleSession, Vault
+from stint.vault import BUS_KEY, AppRoleSession, Encryptor, Vault
 from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
@@ -90,10 +90,14 @@ class Services:
         """Accepts submissions."""
         store = Store(
             vault=self.vault,
-            session=self.session,
+            tickets=Encryptor(self.vault, self.session, BUS_KEY),
             log=self.log,
             payloads=self.payloads,
-            sealer=Sealer(vault=self.vault, session=self.session, role=self.settings.role, compat=self.compat),
+            sealer=Sealer(
+                vault=self.vault,
+                payloads=Encryptor(self.vault, self.session, self.settings.role),
+                compat=self.compat,
+            ),
             now=self.now,
             new_event_id=self.new_event_id,
             patience=self.patience,

@@ -1,11 +1,11 @@
 """Requests to NATS and JetStream, whose errors are mapped to Stint's."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
+import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -13,7 +13,6 @@ from nats.aio.subscription import Subscription
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.connection import Connection
 from stint.jetstream.protocol import status_of
-from stint.process.waiting import InterruptedByEventError, unless
 
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
@@ -92,10 +91,17 @@ class Broker(Connection):
 
     async def _unless_lost(self, answer: Awaitable[T]) -> T:
         """The answer, unless the connection of the request is lost first."""
+        waiting = asyncio.timeout(0 if self.lost.is_set() else None)
         try:
-            return await unless(self.lost, _cancellable(answer))
-        except InterruptedByEventError:
-            raise NoAnswerError from None
+            async with waiting:
+                self.waiting.add(waiting)
+                return await _cancellable(answer)
+        except TimeoutError:
+            if waiting.expired():
+                raise NoAnswerError from None
+            raise
+        finally:
+            self.waiting.discard(waiting)
 
     async def api(
         self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None
@@ -107,8 +113,9 @@ class Broker(Connection):
             request: the JSON body.
             wait: see `request`.
         """
-        body = json.dumps(request).encode() if request is not None else b""
-        answer: dict[str, Any] = json.loads((await self.request(f"{self.prefix}.{subject}", body, wait=wait)).data)
+        body = msgspec.json.encode(request) if request is not None else b""
+        message = await self.request(f"{self.prefix}.{subject}", body, wait=wait)
+        answer: dict[str, Any] = msgspec.json.decode(message.data)
         return answer
 
     async def publish(
@@ -116,7 +123,7 @@ class Broker(Connection):
     ) -> dict[str, Any]:
         """Publish to a stream and wait for its acknowledgement, which may contain an `error`."""
         answer = await self.request(subject, data, headers=headers, wait=wait)
-        parsed: dict[str, Any] = json.loads(answer.data) if answer.data else {}
+        parsed: dict[str, Any] = msgspec.json.decode(answer.data) if answer.data else {}
         return parsed
 
     async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
@@ -138,7 +145,7 @@ class Broker(Connection):
         async with self.subscribe(self.client.new_inbox(), cb=answers.add) as subscription:
             with _mapped():
                 await self.client.publish(
-                    f"{self.prefix}.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=subscription.subject
+                    f"{self.prefix}.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=subscription.subject
                 )
                 return await self._unless_lost(answers.collect(min(self.timeout, REPLICA_WAIT)))
 

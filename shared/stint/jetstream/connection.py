@@ -48,6 +48,7 @@ class Connection:
         timeout: seconds that any request may take.
         connected: set while there is a connection.
         lost: set when this connection is lost. The next connection has another event.
+        waiting: requests without an answer. They time out when the connection is lost.
         closed: set when the client has given up for good; not set by `close`.
     """
 
@@ -67,6 +68,7 @@ class Connection:
         self.client = access.client()
         self.connected = asyncio.Event()
         self.lost = asyncio.Event()
+        self.waiting: set[asyncio.Timeout] = set()
         self.closed = asyncio.Event()
         self._servers, self._options = access.servers, access.options()
         self._name = name
@@ -152,6 +154,9 @@ class Connection:
     async def _on_disconnect(self) -> None:
         self.connected.clear()
         self.lost.set()
+        for request in self.waiting:
+            if request.when() is None:
+                request.reschedule(asyncio.get_running_loop().time())
         reconnecting = asyncio.current_task()
         if self.client.is_reconnecting and reconnecting:  # in the calling task, whose result nobody else checks
             reconnecting.add_done_callback(self._on_connect_done)

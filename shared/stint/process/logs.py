@@ -27,6 +27,7 @@ def configure() -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(_NeverRaises(sys.stderr)),  # type: ignore[arg-type] # it only writes and flushes
+        cache_logger_on_first_use=True,
     )
     stamina.instrumentation.set_on_retry_hooks([_log_first_retry])
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")

@@ -2,9 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 
@@ -13,6 +13,7 @@ from stint.core.errors import BrokerUnavailableError, StintError
 log = structlog.get_logger()
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class InterruptedByEventError(StintError):
@@ -45,6 +46,17 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], *
                 group.create_task(some())
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
+
+
+async def both(work: Awaitable[T], beside: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """The results of both, which are done at the same time. An error of one cancels the other, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            second = group.create_task(beside)
+            first = await work
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return first, second.result()
 
 
 @asynccontextmanager

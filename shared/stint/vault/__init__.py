@@ -1,6 +1,7 @@
 """Everything that talks to Vault. Only this package uses hvac; who may do what is decided by Vault's policies."""
 
 from stint.vault.client import Caller, Login, SecretData, Vault, WrapInfo
+from stint.vault.encryptor import Encryptor
 from stint.vault.hvac_adapter import check_path, error_text
 from stint.vault.policies import queue_path, release_path
 from stint.vault.session import AppRoleSession
@@ -10,6 +11,7 @@ __all__ = [
     "BUS_KEY",
     "AppRoleSession",
     "Caller",
+    "Encryptor",
     "Login",
     "SecretData",
     "Ticket",

@@ -220,6 +220,22 @@ class Vault:
             raise VaultRefusedError("Vault returned no ciphertext.")
         return ciphertext
 
+    async def encrypt_all(self, token: str, key: str, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
+        """Encrypt many plaintexts, each with its associated data, in one call. Either all are encrypted or none."""
+        batch = [
+            {"plaintext": _base64(plaintext), "associated_data": _base64(associated_data)}
+            for plaintext, associated_data in texts
+        ]
+        answer = await self.call(
+            token,
+            lambda client: client.secrets.transit.encrypt_data(name=check_path(key), batch_input=batch),
+            repeatable=True,
+        )
+        found = [result.get("ciphertext") for result in data_of(answer).get("batch_results") or ()]
+        if len(found) != len(batch) or not all(isinstance(ciphertext, str) for ciphertext in found):
+            raise VaultRefusedError("Vault returned no ciphertext.")
+        return found
+
     async def decrypt(self, token: str, key: str, ciphertext: str, *, associated_data: bytes = b"") -> bytes:
         """Decrypt a ciphertext of `encrypt`.
 

@@ -37,7 +37,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
 async def seal_ticket(vault: Vault, token: str, ticket: Ticket, *, queue_token: str, job_id: str) -> str:
     """Seal a ticket for this queue and job."""
-    return await vault.encrypt(token, BUS_KEY, encode(ticket), associated_data=_binding(queue_token, job_id))
+    return await vault.encrypt(token, BUS_KEY, encode(ticket), associated_data=binding(queue_token, job_id))
 
 
 async def open_ticket(vault: Vault, token: str, sealed: str, *, queue_token: str, job_id: str) -> Ticket:
@@ -47,9 +47,10 @@ async def open_ticket(vault: Vault, token: str, sealed: str, *, queue_token: str
         VaultRefusedError: it is not sealed, or was sealed for another queue or job.
         UndecodableError: the sealed text is not a ticket.
     """
-    opened = await vault.decrypt(token, BUS_KEY, sealed, associated_data=_binding(queue_token, job_id))
+    opened = await vault.decrypt(token, BUS_KEY, sealed, associated_data=binding(queue_token, job_id))
     return decode(opened, Ticket)
 
 
-def _binding(queue_token: str, job_id: str) -> bytes:
+def binding(queue_token: str, job_id: str) -> bytes:
+    """The associated data of a job's ticket."""
     return f"stint1.{queue_token}.{job_id}".encode()

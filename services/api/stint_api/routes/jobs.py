@@ -70,12 +70,12 @@ router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 5
 _ONE: Final[Responses] = errors(404)
 
 
-@router.post("", responses=errors(408, 409, 410, 413), openapi_extra=_BODY)
-async def submit(services: ServicesOf, caller: Caller, key: IdempotencyKey, submission: Submitted) -> SubmittedBody:
+@router.post("", response_model=SubmittedBody, responses=errors(408, 409, 410, 413), openapi_extra=_BODY)
+async def submit(services: ServicesOf, caller: Caller, key: IdempotencyKey, submission: Submitted) -> Response:
     """Submit a job."""
     await services.auth.require(caller, SUBMIT, submission.qname)
     job_id = await services.submitter.submit(caller, submission, key)
-    return SubmittedBody(_id=job_id, status="queued", qname=submission.qname)
+    return JsonAnswer({"_id": job_id, "status": "queued", "qname": submission.qname})
 
 
 @router.get("", response_model=ListBody)

@@ -25,8 +25,8 @@ _KEY: Final = re.compile(r"[ -~]{1,255}")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 
 
-def services(request: Request) -> Services:
-    """The services of the application that received the request."""
+async def services(request: Request) -> Services:
+    """The services of the application that received the request. Not `def`, which FastAPI would run in a thread."""
     found: Services = request.app.state.services
     return found
 
@@ -35,13 +35,13 @@ ServicesOf = Annotated[Services, Depends(services)]
 TOKEN = APIKeyHeader(name="X-Auth-Token", scheme_name="VaultToken", description="A Vault token.", auto_error=False)
 
 
-def caller(request: Request, _token: Annotated[str | None, Security(TOKEN)]) -> Identity:
+async def caller(request: Request, _token: Annotated[str | None, Security(TOKEN)]) -> Identity:
     """The caller. `Gate` has already checked the token with Vault, before the route was looked up."""
     identity: Identity = request.state.caller
     return identity
 
 
-def idempotency_key(
+async def idempotency_key(
     keys: Annotated[
         list[str] | None,
         Header(alias=HEADER, description="A repeat with the same caller, key and body returns the same job."),

@@ -119,8 +119,9 @@ async def read_body(request: Request, share: Share) -> bytes:
             _check_size(size)
             share.take(len(piece))
             for start in range(0, len(piece), SLICE):
+                if start:
+                    await asyncio.sleep(0)
                 body += scanner.feed(piece[start : start + SLICE])
-                await asyncio.sleep(0)
     except ClientDisconnect:
         raise RefusalError(CLIENT_LEFT, "the body is not complete") from None
     return bytes(body)

@@ -12,7 +12,7 @@ from stint.core.codec import encode
 from stint.core.errors import TooLargeError, UndecodableError, VaultError, VaultRefusedError, VaultUnavailableError
 from stint.core.limits import check_limits
 from stint.core.payload import JobPayload
-from stint.vault import AppRoleSession, Vault, check_path, error_text
+from stint.vault import Encryptor, Vault, check_path, error_text
 from stint_api.errors import RefusalError
 from stint_api.submit.body import Envelope, Submission, check_content, check_sealed
 
@@ -44,14 +44,13 @@ class Sealer:
     """Gets or makes the sealed payload of a submission.
 
     Attributes:
-        role: the transit key that seals payloads.
+        payloads: seals them.
         compat: job fields beside a sealed payload count, as GoStint has it: they are sealed too, as a second line.
         large: lets few of the large ones be sealed at a time.
     """
 
     vault: Vault
-    session: AppRoleSession
-    role: str
+    payloads: Encryptor
     compat: bool = False
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_A_TIME))
 
@@ -102,7 +101,7 @@ class Sealer:
         async with self.large if size > LARGE else nullcontext():
             plain = encode(job)
             try:
-                sealed = await self.session.call(lambda own: self.vault.encrypt(own, self.role, plain))
+                sealed = await self.payloads.encrypt(plain)
             except VaultRefusedError as error:
                 if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                     raise TooLargeError("The job is larger than Vault takes.") from None

@@ -18,11 +18,14 @@ from typing import Final
 import msgspec
 import stamina
 
+from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError, StintError, VaultError, VaultUnavailableError
 from stint.core.events import Submitted
 from stint.core.subjects import queue_token
 from stint.ports import EventLog, Outcome, PayloadStore
-from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
+from stint.process.waiting import both
+from stint.vault import Encryptor, Ticket, Vault
+from stint.vault.ticket import binding
 from stint_api.auth import CACHE_SIZE, Identity, Memory
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.submit.body import Envelope, Submission, check_sealed
@@ -62,7 +65,7 @@ class Store:
     """Stores jobs where runners find them. `now` is aware and in UTC; `patience` as `PATIENCE`."""
 
     vault: Vault
-    session: AppRoleSession
+    tickets: Encryptor
     log: EventLog
     payloads: PayloadStore
     sealer: Sealer
@@ -96,20 +99,25 @@ class Store:
             request_digest=digest,
             on_lost=submission.job.on_lost,
         )
-        expiry = await self._wrap_expiry(envelope.wrap_secret_id)
+        expiry, sealed = await both(self._wrap_expiry(envelope.wrap_secret_id), self._sealed(submission))
         ticket = Ticket(wrap_secret_id=envelope.wrap_secret_id, payload_sha256="", wrap_expires_at=expiry)
         write = partial(self._write, job_id, draft, ticket)
         if not envelope.in_cubbyhole:
-            return await write(await self.sealer.seal(submission))
-        own = await self.sealer.own_fields(submission)
+            return await write(sealed)
         async with self.cubbyholes:
             await self.log.load(job_id)  # NATS answers: else nothing is spent
-            return await self._write_cubbyhole(write, envelope, own, key=_key(identity, envelope))
+            return await self._write_cubbyhole(write, envelope, sealed.payload, key=_key(identity, envelope))
 
     def why_spent(self, identity: Identity, envelope: Envelope) -> RefusalError | None:
         """What to tell this caller whose cubbyhole was read in vain before; None if it was not read by us."""
         known = self._spent.get(_key(identity, envelope))
         return known.again() if known else None
+
+    async def _sealed(self, submission: Submission) -> Sealed:
+        """The payload; with a cubbyhole only what belongs behind that of the cubbyhole."""
+        if submission.envelope.in_cubbyhole:
+            return Sealed(await self.sealer.own_fields(submission))
+        return await self.sealer.seal(submission)
 
     async def _write_cubbyhole(
         self, write: Write, envelope: Envelope, own: bytes, *, key: str
@@ -156,12 +164,14 @@ class Store:
         """Safe to repeat with the same arguments."""
         token = queue_token(draft.qname)
         ticket = msgspec.structs.replace(ticket, payload_sha256=hashlib.sha256(sealed.payload).hexdigest())
+        ciphertext, chunks = await both(
+            self.tickets.encrypt(encode(ticket), associated_data=binding(token, job_id)),
+            self.payloads.put(token, job_id, sealed.payload, attempt=draft.payload_try),
+        )
         submitted = msgspec.structs.replace(
             draft,
-            ticket=await self.session.call(
-                lambda own: seal_ticket(self.vault, own, ticket, queue_token=token, job_id=job_id)
-            ),
-            payload_chunks=await self.payloads.put(token, job_id, sealed.payload, attempt=draft.payload_try),
+            ticket=ciphertext,
+            payload_chunks=chunks,
             payload_bytes=len(sealed.payload),
             container_image=sealed.container_image,
             tty=sealed.tty,

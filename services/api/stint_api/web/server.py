@@ -99,6 +99,7 @@ async def serve(
         log_level="error",  # its warnings repeat what clients send
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the client or the scheme is
         lifespan="on",
         ws="none",
         backlog=ACCEPTED_AT_A_TIME,

@@ -1,0 +1,85 @@
+"""One call for what many callers ask for at the same time."""
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from stint.core.errors import StintError
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+LARGEST: Final = 64
+"""Questions in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Q, A]):
+    """A question, and the future of its answer. Its caller may have been cancelled."""
+
+    question: Q
+    answer: asyncio.Future[A]
+
+    def succeed(self, answer: A) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        """Each has its own error: one that is raised holds the frames through which it went."""
+        if not self.answer.done():
+            self.answer.set_exception(copy.copy(error))
+
+
+class Batches(Generic[Q, A]):
+    """Asks one question at once; those that come during the call are asked together by the next one.
+
+    So each question is asked after it came, there is no timer, and who is alone does not wait.
+    """
+
+    def __init__(self, ask: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], *, alone: type[StintError]) -> None:
+        """`ask` returns one answer for each question. If it raises `alone`, each question is asked on its own."""
+        self._ask = ask
+        self._alone = alone
+        self._waiting: list[_Waiting[Q, A]] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    async def ask(self, question: Q) -> A:
+        """The answer. A caller that is cancelled takes its question back, unless it has been asked.
+
+        Raises:
+            StintError: what `ask` raises.
+        """
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(question, answer))
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all())
+        return await answer
+
+    async def _ask_all(self) -> None:
+        try:
+            while batch := self._next():
+                await self._answer(batch)
+        finally:
+            self._asking = None
+
+    def _next(self) -> Sequence[_Waiting[Q, A]]:
+        """The next questions whose callers still wait."""
+        waiting = [one for one in self._waiting if not one.answer.done()]
+        batch, self._waiting = waiting[:LARGEST], waiting[LARGEST:]
+        return batch
+
+    async def _answer(self, batch: Sequence[_Waiting[Q, A]]) -> None:
+        try:
+            answers = await self._ask([one.question for one in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must learn of it
+            if isinstance(error, self._alone) and len(batch) > 1:
+                for one in batch:
+                    await self._answer([one])
+                return
+            for one in batch:
+                one.fail(error)
+        else:
+            for one, answer in zip(batch, answers, strict=True):
+                one.succeed(answer)

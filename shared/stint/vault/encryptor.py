@@ -1,0 +1,40 @@
+"""Encryption with a service's own token."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from stint.core.errors import VaultRefusedError
+from stint.process.batches import Batches
+from stint.vault.client import Vault
+from stint.vault.session import AppRoleSession
+
+SMALL: Final = 64 * 1024
+"""Bytes of a plaintext up to which it is encrypted together with others, so that none waits for a large one."""
+
+
+class Encryptor:
+    """Encrypts with one transit key. Small plaintexts that come during a call are encrypted together by the next."""
+
+    def __init__(self, vault: Vault, session: AppRoleSession, key: str) -> None:
+        self._vault = vault
+        self._session = session
+        self._key = key
+        self._batches = Batches(self._encrypt_all, alone=VaultRefusedError)
+
+    async def encrypt(self, plaintext: bytes, *, associated_data: bytes = b"") -> str:
+        """See `Vault.encrypt`."""
+        if len(plaintext) <= SMALL:
+            return await self._batches.ask((plaintext, associated_data))
+        return await self._session.call(
+            lambda own: self._vault.encrypt(own, self._key, plaintext, associated_data=associated_data)
+        )
+
+    async def _encrypt_all(self, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
+        if len(texts) > 1:
+            return await self._session.call(lambda own: self._vault.encrypt_all(own, self._key, texts))
+        ((plaintext, associated_data),) = texts
+        return [
+            await self._session.call(
+                lambda own: self._vault.encrypt(own, self._key, plaintext, associated_data=associated_data)
+            )
+        ]

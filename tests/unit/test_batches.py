@@ -1,0 +1,118 @@
+"""One call for what many ask for at the same time; and two things at a time."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from stint.core.errors import VaultDeniedError, VaultRefusedError
+from stint.process.batches import LARGEST, Batches
+from stint.process.waiting import both
+
+
+class Asked:
+    """Answers each question with its double; waits until it may. A negative number refuses its whole call."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls: list[list[int]] = []
+        self.begun = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.error = error
+
+    async def __call__(self, questions: Sequence[int]) -> Sequence[int]:
+        self.calls.append([*questions])
+        self.begun.set()
+        await self.may_answer.wait()
+        if self.error:
+            raise self.error
+        if min(questions) < 0:
+            raise VaultRefusedError(f"refused {min(questions)}")
+        return [2 * question for question in questions]
+
+
+async def test_what_comes_during_a_call_is_asked_by_the_next_one() -> None:
+    asked = Asked()
+    batches = Batches(asked, alone=VaultRefusedError)
+    first = asyncio.create_task(batches.ask(1))
+    await asked.begun.wait()
+    rest = [asyncio.create_task(batches.ask(number)) for number in (2, 3, 4)]
+    await asyncio.sleep(0)
+    asked.may_answer.set()
+    assert [await first, *await asyncio.gather(*rest)] == [2, 4, 6, 8]
+    assert asked.calls == [[1], [2, 3, 4]]
+    assert await batches.ask(5) == 10
+
+
+async def test_a_refused_batch_is_asked_one_by_one() -> None:
+    asked = Asked()
+    asked.may_answer.set()
+    batches = Batches(asked, alone=VaultRefusedError)
+    ends = await asyncio.gather(*(batches.ask(number) for number in (1, -2, 3)), return_exceptions=True)
+    assert [ends[0], ends[2]] == [2, 6]
+    assert str(ends[1]) == "refused -2"
+    assert asked.calls == [[1, -2, 3], [1], [-2], [3]]
+
+
+async def test_any_other_error_is_everybodys_own() -> None:
+    for error in (VaultDeniedError("no"), ValueError("a fault")):
+        error.code = 403  # type: ignore[union-attr]
+        asked = Asked(error)
+        asked.may_answer.set()
+        batches = Batches(asked, alone=VaultRefusedError)
+        ends = await asyncio.gather(batches.ask(1), batches.ask(2), return_exceptions=True)
+        assert asked.calls == [[1, 2]]
+        assert [(type(end), str(end), vars(end)["code"]) for end in ends] == [(type(error), str(error), 403)] * 2
+        assert ends[0] is not ends[1]
+
+
+async def test_a_caller_that_leaves_takes_its_question_back() -> None:
+    asked = Asked()
+    batches = Batches(asked, alone=VaultRefusedError)
+    first = asyncio.create_task(batches.ask(1))
+    await asked.begun.wait()
+    leaving, staying = asyncio.create_task(batches.ask(2)), asyncio.create_task(batches.ask(3))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    first.cancel()
+    await asyncio.wait({leaving, first})
+    asked.may_answer.set()
+    assert await staying == 6
+    assert asked.calls == [[1], [3]]
+
+
+async def test_a_batch_has_a_largest_size() -> None:
+    asked = Asked()
+    asked.may_answer.set()
+    batches = Batches(asked, alone=VaultRefusedError)
+    await asyncio.gather(*(batches.ask(number) for number in range(LARGEST + 1)))
+    assert [len(call) for call in asked.calls] == [LARGEST, 1]
+
+
+async def test_both_are_done_at_the_same_time() -> None:
+    begun = asyncio.Event()
+
+    async def second() -> str:
+        begun.set()
+        return "b"
+
+    assert await both(begun.wait(), second()) == (True, "b")
+
+
+@pytest.mark.parametrize("fails_first", [True, False])
+async def test_an_error_of_one_cancels_the_other(*, fails_first: bool) -> None:
+    ended = asyncio.Event()
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise VaultDeniedError
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(VaultDeniedError):
+            await (both(fail(), wait()) if fails_first else both(wait(), fail()))
+    assert ended.is_set()
