@@ -221,7 +221,7 @@ class ViewStore(Protocol):
     async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
         """Write up to 1000 views of different jobs; returns their revisions.
 
-        If one key is no longer at its revision, none is written, and the result is empty.
+        If one key is no longer at its revision, the result is empty, and the others are written or not.
         """
 
     async def delete(self, job_id: str) -> None:

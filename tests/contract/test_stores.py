@@ -160,7 +160,7 @@ async def test_views_are_written_by_compare_and_swap(ports: Ports) -> None:
     assert await ports.views.put(JOB, b"4", revision=gone.revision, ttl=None)
 
 
-async def test_many_views_are_written_all_or_none(ports: Ports) -> None:
+async def test_many_views_are_written_at_once(ports: Ports) -> None:
     ids = [f"{number:024x}" for number in range(1000)]
     revisions = await ports.views.put_all([ViewPut(job_id, b"1", 0, timedelta(hours=1)) for job_id in ids])
     for job_id, revision in zip(ids[:3] + ids[-3:], [*revisions[:3], *revisions[-3:]], strict=True):

@@ -58,9 +58,9 @@ class Projector:
         return Projected(job, revision) if revision else None
 
     async def project_all(self, changed: Sequence[Projected]) -> Sequence[Projected] | None:
-        """Write the views of these jobs, all or none; returns the jobs that have a view, with its new revision.
+        """Write the views of these jobs; returns the jobs that have a view, with its new revision.
 
-        None, and nothing is written, if one of the views is no longer at the revision that is given with its job.
+        None if one of the views is no longer at the revision that is given with its job. Then some may be written.
         """
         shown = [known for known in changed if not self._is_over(known.job)]
         revisions = await self.views.put_all([self._put(*known) for known in shown]) if shown else []

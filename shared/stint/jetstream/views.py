@@ -17,6 +17,9 @@ CATCH_UP_INTERVAL: Final = 0.5
 """Seconds between two reads if no trigger came: half of what a list may lag."""
 CHECK_INTERVAL: Final = 2.0
 """Seconds between two checks whether the bucket is still the same, because a purge is not announced."""
+BATCH_PAYS: Final = 16
+"""Views from which on an atomic batch costs the server less than so many puts: a single server makes a directory with
+files for each batch, 2.4 ms of CPU."""
 
 
 class JetStreamViews:
@@ -34,9 +37,10 @@ class JetStreamViews:
         return await self._bucket.write(job_id, value, revision=revision, ttl=_seconds(ttl))
 
     async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
-        if len(views) == 1:
-            revision = await self.put(views[0].job_id, views[0].value, revision=views[0].revision, ttl=views[0].ttl)
-            return [revision] if revision else []
+        if len(views) < BATCH_PAYS:
+            puts = (self.put(view.job_id, view.value, revision=view.revision, ttl=view.ttl) for view in views)
+            revisions = await asyncio.gather(*puts)
+            return revisions if all(revisions) else []
         return await self._bucket.write_all(
             [Write(view.job_id, view.value, view.revision, _seconds(view.ttl)) for view in views]
         )
