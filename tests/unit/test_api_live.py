@@ -33,8 +33,8 @@ class Log(MemoryEventLog):
         self.answers.set()
 
     @asynccontextmanager
-    async def follow(self, job_id: str) -> AsyncIterator[asyncio.Event]:
-        async with super().follow(job_id) as changed:
+    async def follow(self, job_id: str, *kinds: str) -> AsyncIterator[asyncio.Event]:
+        async with super().follow(job_id, *kinds) as changed:
             self.changed = changed
             yield asyncio.Event() if self.deaf else changed
 

@@ -1,7 +1,7 @@
 """Requests to NATS and JetStream, whose errors are mapped to Stint's."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -175,17 +175,20 @@ class Broker(Connection):
                 await subscription.unsubscribe()
 
     @asynccontextmanager
-    async def triggered(self, subject: str) -> AsyncIterator[asyncio.Event]:
-        """An event that each message on the subject sets, during the block.
+    async def triggered(
+        self, pattern: str, counts: Callable[[str], bool] = lambda _: True
+    ) -> AsyncIterator[asyncio.Event]:
+        """An event that each message sets whose subject matches and counts, during the block.
 
         Anybody may publish there, so the content of messages is ignored.
         """
         event = asyncio.Event()
 
-        async def on_message(_message: Msg) -> None:
-            event.set()
+        async def on_message(message: Msg) -> None:
+            if counts(message.subject):
+                event.set()
 
-        async with self.subscribe(subject, cb=on_message):
+        async with self.subscribe(pattern, cb=on_message):
             yield event
 
 

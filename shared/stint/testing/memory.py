@@ -24,17 +24,17 @@ class _Triggers(Generic[T]):
     """Sets the events of everyone who listens for this."""
 
     def __init__(self) -> None:
-        self._listeners: dict[asyncio.Event, T] = {}
+        self._listeners: dict[asyncio.Event, tuple[T, Collection[str]]] = {}
 
-    def fire(self, about: T) -> None:
-        for event, wanted in self._listeners.items():
-            if wanted == about:
+    def fire(self, about: T, kind: str = "") -> None:
+        for event, (wanted, kinds) in self._listeners.items():
+            if wanted == about and (not kinds or kind in kinds):
                 event.set()
 
     @asynccontextmanager
-    async def listen(self, about: T) -> AsyncIterator[asyncio.Event]:
+    async def listen(self, about: T, kinds: Collection[str] = ()) -> AsyncIterator[asyncio.Event]:
         event = asyncio.Event()
-        self._listeners[event] = about
+        self._listeners[event] = (about, kinds)
         try:
             yield event
         finally:
@@ -74,7 +74,7 @@ class MemoryEventLog:
         record = to_record(address, body, sequence=self._sequence, time=self._now().isoformat())
         self.stored[address.subject] = body
         self.records.append(record)
-        self._live.fire(address.job_id)
+        self._live.fire(address.job_id, address.kind)
 
     def _last_sequence(self, token: str, job_id: str) -> int:
         mine = (record.sequence for record in self.records if (record.token, record.job_id) == (token, job_id))
@@ -93,8 +93,8 @@ class MemoryEventLog:
         address = unreadable_submission(WORK, stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    def follow(self, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
-        return self._live.listen(job_id)
+    def follow(self, job_id: str, *kinds: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        return self._live.listen(job_id, kinds)
 
 
 class MemoryPayloads:

@@ -165,6 +165,8 @@ class DockerEngine(Engine):
         container = self._container(container_id)
         with engine_errors():
             waited = await container.wait(timeout=ENDLESS)
+            if not waited["StatusCode"]:
+                return Exit(code=0)
             shown = await container.show()
             exited = wire.exit_of(waited, shown)
             if wire.may_be_oom(exited, shown):

@@ -65,7 +65,7 @@ class JobRun:
         Raises:
             StateError: the watchdog cannot be told.
         """
-        self._adopted = job
+        self._adopted, self.leased.claimed = job, True
         self._watch(job, deadline)
 
     def _watch(self, job: Job, earlier: Deadline | None = None) -> None:
@@ -152,6 +152,7 @@ class JobRun:
                 self._deadline.drop()
         if not won:
             raise OvertakenError
+        self.leased.claimed = True
         log.info("job started")
 
     # --- once it is claimed -----------------------------------------------------------------------------------------

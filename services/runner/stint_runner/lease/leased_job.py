@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from stint.core.errors import LeaseLostError
+from stint.core.events import Deleted, Ended, KillRequested, Rejected
 from stint.core.job import Job
 from stint.core.subjects import EventAddress
 from stint.ports import Delivery, EventLog, WorkQueues
@@ -19,6 +20,8 @@ log = structlog.get_logger()
 
 PULL_WAIT: Final = 0.1
 """Seconds that a pull waits if the queue is empty or busy."""
+FOLLOWED: Final = (KillRequested.kind, Ended.kind, Rejected.kind, Deleted.kind)
+"""Events of other processes that concern a job's runner."""
 
 
 class LeasedJob:
@@ -32,6 +35,7 @@ class LeasedJob:
         unwanted: set when it must be given back unless it has been claimed.
         forfeited: set when the lease was lost: everything done for the job must stop.
         processed: set when this runner is done with it.
+        claimed: this runner has claimed it, now or in an earlier process.
         holds: its queue waits for this runner, so it may continue without a lease.
         ending: its end is being written by this runner.
     """
@@ -44,6 +48,7 @@ class LeasedJob:
         self.unwanted = asyncio.Event()
         self.forfeited = asyncio.Event()
         self.processed = asyncio.Event()
+        self.claimed = False
         self.holds = False
         self.ending = False
         self._events = events
@@ -140,9 +145,15 @@ class LeasedJob:
         self.see(await self._events.load(self.address.job_id))
 
     async def _follow(self) -> None:
-        """A live event is only a trigger: the log is read. Events that were missed are found by the next heartbeat."""
-        async with self._events.follow(self.address.job_id) as changed:
-            while True:
-                changed.clear()
+        """A live event is only a trigger: the log is read. Events that were missed are found by the next heartbeat.
+
+        Before the claim nothing needs to be read at first: the claim is refused if an event was missed.
+        """
+        async with self._events.follow(self.address.job_id, *FOLLOWED) as changed:
+            if self.claimed:
                 await self._look()
+            while True:
                 await changed.wait()
+                changed.clear()
+                if not self.ending:
+                    await self._look()
