@@ -137,7 +137,7 @@ async def test_nobody_else_adds_a_line(compat: Bench, bench: Bench) -> None:
     three = "\n".join([await sealed(compat, qname="deploys")] * 3).encode()
     opener = Opener(vault=compat.vault, session=compat.parts.session, role=ROLE, role_id="", compat=True)
     with pytest.raises(JobFailedError):
-        await opener.payload(three, "", "deploys")
+        await opener.payload(three, "deploys")
 
 
 # --- Vault's rate limit ---------------------------------------------------------------------------------------------

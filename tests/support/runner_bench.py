@@ -34,6 +34,7 @@ from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine
 from stint_runner.housekeeping.leftovers import Leftovers
+from stint_runner.inputs.image_files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.spec import labels
@@ -219,6 +220,7 @@ class Bench:
             deadlines=deadlines,
             limits=limits,
             memory=MemoryBudget(given.prepare_memory),
+            images=ImageLibrary(engine),
         )
         self.runners[name] = runner
         dispatcher = self.dispatchers[name] = Dispatcher(runner)

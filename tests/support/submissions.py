@@ -76,6 +76,8 @@ async def opened(bench: Bench, job: Job, qname: str, *, compat: bool = True) -> 
     payload, ticket = await stored(bench, job)
     opener.check_payload(payload, ticket)
     try:
-        return await opener.payload(payload, "", qname)
+        opened = await opener.payload(payload, qname)
     finally:
         await session.close()
+    assert opened is not None, "the runner's own token decrypts it"
+    return opened

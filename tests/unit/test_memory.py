@@ -14,7 +14,8 @@ async def settled() -> None:
 
 
 async def hold(budget: MemoryBudget, size: int, order: list[int], until: asyncio.Event) -> None:
-    async with budget.share(size):
+    with budget.share() as share:
+        await share.take(size)
         order.append(size)
         await until.wait()
 
@@ -38,7 +39,8 @@ async def test_who_comes_first_is_served_first() -> None:
 
 async def test_what_is_not_needed_any_more_serves_others() -> None:
     budget, order, until = MemoryBudget(10), list[int](), asyncio.Event()
-    async with budget.share(11) as share:  # more than there is means all of it
+    with budget.share() as share:
+        await share.take(11)  # more than there is means all of it
         waiting = asyncio.create_task(hold(budget, 7, order, until))
         await settled()
         share.shrink(4)
@@ -56,7 +58,8 @@ async def test_what_is_not_needed_any_more_serves_others() -> None:
 @pytest.mark.parametrize("at", ["waiting", "granted"])
 async def test_a_cancelled_job_leaves_nothing_behind(at: str) -> None:
     budget, order, until = MemoryBudget(10), list[int](), asyncio.Event()
-    async with budget.share(10) as share:
+    with budget.share() as share:
+        await share.take(10)
         leaving = asyncio.create_task(hold(budget, 9, order, until))
         behind = asyncio.create_task(hold(budget, 2, order, until))
         await settled()

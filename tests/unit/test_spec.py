@@ -7,7 +7,7 @@ from stint.core.limits import Limits
 from stint.core.payload import JobPayload
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
-from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels
+from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels, with_token
 
 LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", origin="2026-01-01T00:00:00Z")
 LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
@@ -17,7 +17,6 @@ CONTEXT = dict[str, Any](
     limits=LIMITS,
     vault_addr="https://vault",
     vault_cacert="/etc/ca.pem",
-    vault_token="hidden",
 )
 
 
@@ -43,7 +42,7 @@ def test_a_whole_payload() -> None:
 
 
 def test_an_empty_payload() -> None:
-    spec = container_spec(JobPayload(), "app", labels={}, limits=Limits(), vault_token="hidden")
+    spec = container_spec(JobPayload(), "app", labels={}, limits=Limits())
     assert spec == ContainerSpec(image="app", env=("VAULT_ADDR=", "VAULT_CACERT="))
 
 
@@ -52,8 +51,9 @@ def test_an_empty_payload() -> None:
 )
 def test_the_token_is_passed_only_on_request(asked: bool, compat: bool, exposed: bool) -> None:
     payload = JobPayload(expose_vault_token=asked, env_vars=("VAULT_TOKEN=mine",))
-    spec = container_spec(payload, "app", labels={}, limits=Limits(), vault_token="hidden", compat=compat)
-    assert ("VAULT_TOKEN=hidden" in spec.env) is exposed
+    spec = container_spec(payload, "app", labels={}, limits=Limits(), compat=compat)
+    assert spec.env[0] == "VAULT_TOKEN=mine"
+    assert with_token(spec, "hidden").env == (*spec.env, "VAULT_TOKEN=hidden"), "the last of a name wins"
     assert exposes_token(payload, compat=compat) is exposed
     assert spec.hardened is not compat
 

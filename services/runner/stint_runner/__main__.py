@@ -32,6 +32,7 @@ from stint_runner.engine.port import Engine
 from stint_runner.housekeeping.image_keeper import ImageKeeper, ImageRecords
 from stint_runner.housekeeping.leftovers import Leftovers
 from stint_runner.housekeeping.presence import announce, withdraw
+from stint_runner.inputs.image_files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import LeaseTimes
@@ -134,6 +135,7 @@ def _runner(
         deadlines=deadlines,
         limits=settings.limits,
         memory=MemoryBudget(settings.prepare_memory),
+        images=ImageLibrary(engine),
     )
 
 

@@ -13,6 +13,7 @@ from stint.core.subjects import queue_name
 from stint.ports import EventLog, OutputLog, PayloadStore, WorkQueues
 from stint.process.settings import RunnerSettings
 from stint_runner.engine.port import Engine
+from stint_runner.inputs.image_files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.watchdog.deadlines import Deadlines
@@ -27,6 +28,7 @@ class Runner:
     Attributes:
         deadlines: until when its jobs may run, for the watchdog.
         limits: what jobs get and may ask for, including their network.
+        images: the files of the engine's images.
         memory: for payloads and content of all jobs while their containers are prepared.
     """
 
@@ -40,6 +42,7 @@ class Runner:
     deadlines: Deadlines
     limits: LimitPolicy
     memory: MemoryBudget
+    images: ImageLibrary
 
     @property
     def id(self) -> str:

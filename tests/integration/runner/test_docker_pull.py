@@ -20,7 +20,7 @@ from stint.core.errors import EngineUnavailableError, ImageError
 from stint.core.job import State
 from stint_runner.engine import docker_images
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.port import ContainerSpec
+from stint_runner.engine.port import ContainerSpec, ImageUse
 from stint_runner.inputs.files import Member, overlay
 from stint_runner.registry.references import is_transient
 from tests.support import registry as real
@@ -237,15 +237,25 @@ async def test_a_kill_in_the_middle_of_a_pull(bench: Bench, registry: tuple[Regi
     assert (job.state, end.reason, end.error) == (State.FAILED, "killed", "job killed")
 
 
-async def test_an_image_that_is_removed_before_the_container_is_made(
+async def test_a_container_is_of_the_image_that_its_name_means_now(
     engine: DockerEngine, registry: tuple[Registry, str]
 ) -> None:
-    served, image = registry
+    _, image = registry
+    spec = ContainerSpec(image=image, command=["/file"])
+    with pytest.raises(ImageError):
+        await engine.create(spec)
+    uses: list[ImageUse] = []
+
+    async def used(use: ImageUse) -> None:
+        uses.append(use)
+
+    engine.tell_of_images(used)
     await engine.ensure_image(image, always=False)
-    await forget(image)
-    container = await engine.create(ContainerSpec(image=image, command=["/file"]))
+    container = await engine.create(spec)
+    assert await engine.image_of(container) == await image_id(image)
     await engine.remove(container)
-    assert served.pulls == 2
+    (pulled, made) = uses
+    assert made == ImageUse(image_id=pulled.image_id, name=pulled.name)
 
 
 # --- a real registry ------------------------------------------------------------------------------------------------

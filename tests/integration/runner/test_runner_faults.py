@@ -316,13 +316,13 @@ async def test_a_job_that_makes_the_runner_itself_fail_ends_and_the_queue_goes_o
         opener = bench.runners["runner-1"].opener
         elsewhere = await bench.submit("true", queue="another")
 
-        async def failing(job: Job) -> Ticket:
+        async def failing(sealed: str, job: Job) -> Ticket:
             if job.job_id == poison_id:
                 raise ZeroDivisionError
-            return await ticket(job)
+            return await ticket(sealed, job)
 
         ticket, poison_id = opener.ticket, "e" * 24
-        monkeypatch.setattr(type(opener), "ticket", lambda _self, job: failing(job))
+        monkeypatch.setattr(type(opener), "ticket", lambda _self, sealed, job: failing(sealed, job))
         await bench.submit("true", job_id=poison_id)
         good = await bench.submit("true")
         job, ended = await bench.end(poison_id)

@@ -96,16 +96,17 @@ class DockerEngine(Engine):
         return await self._images.remove(image_id, names)
 
     async def create(self, spec: ContainerSpec) -> str:
-        try:
-            return await self._create(spec)
-        except ImageError:
-            await self.ensure_image(spec.image, always=False)
-            return await self._create(spec)
-
-    async def _create(self, spec: ContainerSpec) -> str:
         with engine_errors(missing=ImageError):
             container = await self._client().containers.create(wire.create_config(spec))
         return container.id
+
+    async def image_of(self, container_id: str) -> str:
+        with engine_errors():
+            shown = await self._container(container_id).show()
+        use = wire.image_use(shown)
+        if self._image_used:
+            await self._image_used(use)
+        return use.image_id
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:
         archive = bytearray()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from stint.core.limits import Limits
 from stint.core.view import parse_time
-from stint_runner.engine.port import USER_ID, ContainerInfo, ContainerSpec, Exit
+from stint_runner.engine.port import USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse
 from stint_runner.registry.references import parse_reference
 
 MAX_FILE: Final = 2**20
@@ -139,6 +139,12 @@ def container_info(container_id: str, labels: Mapping[str, str] | None, state: s
 def figures(info: Mapping[str, Any]) -> dict[str, str | int]:
     """The part of `GET /info` that the port promises, as far as the engine tells it."""
     return {ours: info[theirs] for ours, theirs in _FIGURES.items() if theirs in info}
+
+
+def image_use(inspected: Mapping[str, Any]) -> ImageUse:
+    """The image of a container, from an `inspect` of the container."""
+    name = parse_reference(inspected["Config"]["Image"]).listed
+    return ImageUse(image_id=str(inspected["Image"]), name=name)
 
 
 def exit_of(waited: Mapping[str, Any], inspected: Mapping[str, Any]) -> Exit:

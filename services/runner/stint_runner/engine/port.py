@@ -84,9 +84,9 @@ class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
 class Engine(Protocol):
     """A container engine.
 
-    A container's life is `ensure_image`, `create`, any number of `read_file` and `put_archive`, perhaps `freeze`,
-    `attach`, `start`, `wait` while the output is read, `remove`. `stop`, `kill` and `remove` may come at any moment,
-    twice, and on a container that has exited or is gone: they then do nothing.
+    A container's life is `create` (and `ensure_image`, where the image is missing or old), any number of `read_file`
+    and `put_archive`, perhaps `freeze`, `attach`, `start`, `wait` while the output is read, `remove`. `stop`, `kill`
+    and `remove` may come at any moment, twice, and on a container that has exited or is gone: they then do nothing.
 
     Every method raises `EngineUnavailableError` if the engine cannot be reached or a gateway before it answers 502 to
     504, and `EngineError` with the engine's words if it refuses: Docker answers 500 to faults of the job itself.
@@ -119,12 +119,15 @@ class Engine(Protocol):
     async def create(self, spec: ContainerSpec) -> str:
         """Create a container, returns its id. It runs as 2001:2001 and does not start yet.
 
-        An image that was removed since `ensure_image` is pulled again. If this call is cancelled, the engine may create
-        the container all the same: it can be found by its labels.
+        If this call is cancelled, the engine may create the container all the same: it can be found by its labels.
 
         Raises:
             ImageError: the image is not there.
         """
+        ...
+
+    async def image_of(self, container_id: str) -> str:
+        """The id of the image that a container was created from, which counts as a use; "" if images have no ids."""
         ...
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:

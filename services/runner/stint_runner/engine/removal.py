@@ -1,5 +1,6 @@
 """Removes a job's containers: for its runner, for another runner on the same engine, and for the watchdog."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -17,10 +18,19 @@ CLEAN_UP: Final = 30.0
 
 async def cleared(engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP) -> bool:
     """Remove a job's containers as `remove_containers` does, for so many seconds. False if the engine would not."""
+    return await _done(lambda: remove_containers(engine, job_id, image=image), within)
+
+
+async def is_removed(engine: Engine, container_id: str) -> bool:
+    """Remove a container; False if the engine would not."""
+    return await _done(lambda: engine.remove(container_id), CLEAN_UP)
+
+
+async def _done(removal: Callable[[], Awaitable[object]], within: float) -> bool:
     try:
-        await retry(lambda: remove_containers(engine, job_id, image=image), on=EngineError, within=within)
+        await retry(removal, on=EngineError, within=within)
     except EngineError as error:
-        log.warning("container not removed", job=job_id, error=error.sentence)
+        log.warning("container not removed", error=error.sentence)
         return False
     return True
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from math import inf
 from typing import Final
 
 import msgspec
@@ -26,6 +27,8 @@ INTERVAL: Final = 3600.0
 """Seconds between two sweeps at most; a quarter of the retention where that is shorter."""
 FORGOTTEN_AFTER: Final = 30 * 24 * 3600.0
 """Seconds beyond the retention after which the records of an engine that is gone are dropped."""
+NOTED_EVERY: Final = 60.0
+"""Seconds that pass at least between two records of an image's use here; at most a tenth of the retention."""
 _TRIES: Final = 5
 """Attempts to write a record that other runners change at the same time."""
 _BROKER: Final = (BrokerUnavailableError, BrokerRefusedError)
@@ -103,9 +106,17 @@ class ImageKeeper:
         self._now = now
         self._engine_id = ""
         self._untold: list[ImageUse] = []
+        self._noted: dict[str, float] = {}
 
     async def used(self, use: ImageUse) -> None:
-        """Record that a job will use an image. Never fails: what NATS refuses is recorded with the next sweep."""
+        """Record that a job will use an image. Never fails: what NATS refuses is recorded with the next sweep.
+
+        Of further uses within `NOTED_EVERY` seconds nothing is recorded.
+        """
+        again = self._noted.get(use.image_id, -inf) + min(NOTED_EVERY, self._retention / 10)
+        if not use.is_new and not use.is_new_name and self._now() < again:
+            return
+        self._noted[use.image_id] = self._now()
         try:
             await self._note(use)
         except (*_BROKER, EngineError) as error:
@@ -129,6 +140,7 @@ class ImageKeeper:
             return []
         await self._tell()
         images = await self._engine.images()
+        self._noted = {image_id: noted for image_id, noted in self._noted.items() if image_id in images}
         records = [found async for found in self._records.of_engine(self._engine_id)]
         return [record.image_id for revision, record in records if await self._is_removed(record, revision, images)]
 

@@ -1,8 +1,8 @@
 """The memory that all jobs of a runner share while their containers are prepared."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -22,9 +22,17 @@ class MemoryBudget:
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
 
-    @asynccontextmanager
-    async def share(self, wanted: int) -> AsyncIterator["Share"]:
-        """Reserve so many bytes during the block, or all there are, if that is less."""
+    @contextmanager
+    def share(self) -> Iterator["Share"]:
+        """A share during the block, empty at first."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            share.shrink(0)
+
+    async def take(self, wanted: int) -> int:
+        """Wait for so many bytes, or for all there are, if that is less; returns how many."""
         granted = min(wanted, self._size)
         async with self._turn:
             if granted > self.free:
@@ -33,11 +41,7 @@ class MemoryBudget:
                 self._freed.clear()
                 await self._freed.wait()
             self.free -= granted
-        share = Share(self, granted)
-        try:
-            yield share
-        finally:
-            share.shrink(0)
+        return granted
 
     def give_back(self, size: int) -> None:
         """Free so many bytes for others."""
@@ -48,9 +52,13 @@ class MemoryBudget:
 class Share:
     """What one job has of a budget."""
 
-    def __init__(self, budget: MemoryBudget, size: int) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self._size = size
+        self._size = 0
+
+    async def take(self, wanted: int) -> None:
+        """Reserve so many bytes, once they are free."""
+        self._size += await self._budget.take(wanted)
 
     def shrink(self, size: int) -> None:
         """Keep at most so many bytes."""

@@ -18,7 +18,6 @@ from stint.core.errors import (
     VaultRefusedError,
     VaultUnavailableError,
 )
-from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.payload import JobPayload, merge, parse_payload
 from stint.core.view import parse_time
@@ -26,11 +25,15 @@ from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint_runner.inputs.one_time import spend
 from stint_runner.inputs.secretfile import SecretRef, pick
 from stint_runner.retry import PATIENCE, retry
+from stint_runner.together import side_by_side
 
 T = TypeVar("T")
 
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
+SMALL: Final = 64 * 1024
+"""Bytes of a payload that take less than a millisecond to read."""
 NOT_MERGED: Final = "The payload has job fields beside it, which only runners with STINT_COMPAT=gostint take."
+NOT_DECRYPTED: Final = "Failed to decrypt payload via vault"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
 
 
@@ -67,18 +70,15 @@ class Opener:
     role_id: str
     compat: bool = False
 
-    async def ticket(self, job: Job) -> Ticket:
+    async def ticket(self, sealed: str, job: Job) -> Ticket:
         """Open the ticket of a submission. Waits for ever while Vault is unavailable: nothing has happened yet.
 
         Raises:
-            RejectedError: not a submission, not a ticket, or one of another queue or job.
+            RejectedError: not a ticket, or one of another queue or job.
             UnfitError: this runner cannot log in, or may not decrypt.
         """
-        submitted = job.fact(Submitted)
-        if submitted is None:
-            raise RejectedError("What was submitted is not a submission.")
         try:
-            return await retry(lambda: self._open_ticket(submitted.ticket, job))
+            return await retry(lambda: self._open_ticket(sealed, job))
         except UndecodableError:
             raise RejectedError(NO_TICKET) from None
 
@@ -151,53 +151,71 @@ class Opener:
         if hashlib.sha256(sealed).hexdigest() != ticket.payload_sha256:
             raise _bad_payload(f"{_ALERT}: The payload is not the one that was submitted.")
 
-    async def payload(self, sealed: bytes, job_token: str, qname: str) -> Opened:
-        """Decrypt and read a payload. On a second line the API seals the job fields that stood beside it.
+    async def payload(self, sealed: bytes, qname: str) -> Opened | None:
+        """Decrypt and read a payload with the runner's own token; None if that may not decrypt it.
+
+        On a second line the API seals the job fields that stood beside the payload. Waits for ever while Vault is
+        unavailable: nothing has happened yet.
 
         Raises:
             JobFailedError: it cannot be opened, or does not say what it should.
         """
+
+        async def decrypt(line: str) -> bytes:
+            return await retry(lambda: self.session.call(lambda own: self.vault.decrypt(own, self.role, line)))
+
+        try:
+            return await self._payload(sealed, qname, decrypt)
+        except VaultDeniedError:
+            return None
+
+    async def payload_for(self, job_token: str, sealed: bytes, qname: str) -> Opened:
+        """Decrypt a payload with the job's own token, as existing GoStint set-ups allow; otherwise as `payload`.
+
+        Raises:
+            JobFailedError: as `payload`, and if that token may not decrypt it either.
+            VaultUnavailableError: Vault did not answer for too long.
+        """
+        decrypt = self.vault.decrypt
+        try:
+            return await self._payload(sealed, qname, lambda line: _ask(lambda: decrypt(job_token, self.role, line)))
+        except VaultDeniedError as error:
+            raise _bad_payload(f"{NOT_DECRYPTED}: {error.sentence}") from None
+
+    async def _payload(self, sealed: bytes, qname: str, decrypt: Callable[[str], Awaitable[bytes]]) -> Opened:
         lines = sealed.rstrip().split(b"\n")
         if len(lines) > 1 + self.compat:
             raise _bad_payload(NOT_MERGED)
-        failed = "Failed to decrypt payload via vault"
         try:
-            with _refused(lambda error: _bad_payload(f"{failed}: {error.sentence}")):
-                payload, *request = [await self._read_payload(line, job_token) for line in lines]
+            opened = [await _parsed(await decrypt(line.decode())) for line in lines]
+        except (VaultDeniedError, VaultUnavailableError):
+            raise
+        except VaultError as error:
+            raise _bad_payload(f"{NOT_DECRYPTED}: {error.sentence}") from None
         except UndecodableError as error:
             raise _bad_payload(f"Failed unmarshaling json from payload: {error.sentence}") from None
         except UnicodeDecodeError:
-            raise _bad_payload(f"{failed}: not a ciphertext.") from None
+            raise _bad_payload(f"{NOT_DECRYPTED}: not a ciphertext.") from None
+        payload, *request = opened
         if payload.qname.lower() != qname:
             raise _bad_payload(
                 f"payload qname and job request qname do not match: '{payload.qname.lower()}' != '{qname}'"
             )
         return Opened(merge(payload, request[0]), request[0].secret_refs) if request else Opened(payload)
 
-    async def _read_payload(self, sealed: bytes, job_token: str) -> JobPayload:
-        """In a thread, so that a large one does not hold up the heartbeats of other jobs."""
-        return await asyncio.to_thread(parse_payload, await self._decrypt(sealed.decode(), job_token))
-
-    async def _decrypt(self, ciphertext: str, job_token: str) -> bytes:
-        """With the runner's token; if its policy forbids that, with the job's, as existing GoStint set-ups allow."""
-        try:
-            return await _ask(lambda: self.session.call(lambda own: self.vault.decrypt(own, self.role, ciphertext)))
-        except VaultDeniedError:
-            return await _ask(lambda: self.vault.decrypt(job_token, self.role, ciphertext))
-
     async def secrets(self, refs: Iterable[SecretRef], job_token: str, *, cont_on_warnings: bool) -> Mapping[str, Any]:
         """The values of a job's references, by variable. Each path is read once: the token's uses are counted.
+
+        The paths are read at the same time.
 
         Raises:
             JobFailedError: one cannot be had.
         """
-        read: dict[str, SecretData] = {}
-        values: dict[str, Any] = {}
-        for ref in refs:
-            if ref.path not in read:
-                read[ref.path] = await self._read(ref.path, job_token, cont_on_warnings=cont_on_warnings)
-            values[ref.variable] = pick(ref, read[ref.path].data)
-        return values
+        wanted = list(refs)
+        paths = list(dict.fromkeys(ref.path for ref in wanted))
+        reads = (self._read(path, job_token, cont_on_warnings=cont_on_warnings) for path in paths)
+        found = dict(zip(paths, await side_by_side(*reads), strict=True))
+        return {ref.variable: pick(ref, found[ref.path].data) for ref in wanted}
 
     async def _read(self, path: str, job_token: str, *, cont_on_warnings: bool) -> SecretData:
         failed = f"Failed to retrieve secret {path} from vault"
@@ -212,6 +230,11 @@ class Opener:
     async def revoke(self, job_token: str) -> None:
         """Revoke the job's token. Safe to repeat; if Vault is unavailable, the token expires by itself."""
         await self.vault.revoke_self(job_token)
+
+
+async def _parsed(payload: bytes) -> JobPayload:
+    """A large one is read in a thread, so that it does not hold up the heartbeats of other jobs."""
+    return parse_payload(payload) if len(payload) <= SMALL else await asyncio.to_thread(parse_payload, payload)
 
 
 async def _ask(call: Callable[[], Awaitable[T]]) -> T:

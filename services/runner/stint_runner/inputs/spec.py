@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from stint.core.errors import JobFailedError
 from stint.core.limits import Limits
 from stint.core.payload import JobPayload
@@ -116,7 +118,6 @@ def container_spec(
     network: str = "bridge",
     vault_addr: str = "",
     vault_cacert: str = "",
-    vault_token: str = "",
     compat: bool = False,
 ) -> ContainerSpec:
     """The container to create for a payload. The further arguments are the runner's decisions.
@@ -129,16 +130,13 @@ def container_spec(
         network: the engine's network mode.
         vault_addr: the Vault server as the container reaches it.
         vault_cacert: a CA bundle on the engine's host, "" for none.
-        vault_token: the job's own token; reaches the container only if the payload asks for it, or with `compat`.
-        compat: as GoStint does: not hardened, token exposed.
+        compat: as GoStint does: not hardened.
 
     Raises:
         JobFailedError: a field that no process can be given. The sentence names the field, never its value.
     """
     _check(payload)
     ours = [f"VAULT_ADDR={vault_addr}", f"VAULT_CACERT={vault_cacert}"]
-    if exposes_token(payload, compat=compat):
-        ours.append(f"VAULT_TOKEN={vault_token}")
     return ContainerSpec(
         image=image,
         entrypoint=payload.entrypoint,
@@ -153,6 +151,11 @@ def container_spec(
         limits=limits,
         read_only=payload.read_only,
     )
+
+
+def with_token(spec: ContainerSpec, token: str) -> ContainerSpec:
+    """The container with the job's own Vault token, for jobs whose payload `exposes_token`."""
+    return msgspec.structs.replace(spec, env=(*spec.env, f"VAULT_TOKEN={token}"))
 
 
 def _check(payload: JobPayload) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -9,42 +10,39 @@ import msgspec
 import structlog
 
 from stint.core.errors import (
-    BrokerUnavailableError,
     EngineError,
     ImageError,
     JobFailedError,
     LeaseLostError,
-    StintError,
     UndecodableError,
     VaultError,
 )
-from stint.core.events import Launched, Submitted
+from stint.core.events import Launched
 from stint.core.job import Job
 from stint.core.limits import check_limits
 from stint.core.payload import JobPayload
 from stint.core.subjects import queue_name
 from stint.ports import Delivery
-from stint.vault import Ticket
 from stint_runner.engine.port import ContainerSpec
-from stint_runner.engine.removal import CLEAN_UP, cleared
+from stint_runner.engine.removal import CLEAN_UP, cleared, is_removed
 from stint_runner.inputs.content import Content, Manifest, check_content
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.opening import Opened
-from stint_runner.inputs.secretfile import check_file_type, new_key
-from stint_runner.inputs.spec import container_image, container_spec, labels, pull_always
-from stint_runner.job.fill import fill
+from stint_runner.inputs.secretfile import Seal, check_file_type, new_key
+from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels, pull_always, with_token
+from stint_runner.job.examine import Examined
+from stint_runner.job.fill import fill, secrets_of
 from stint_runner.registry.references import matches
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
+from stint_runner.together import side_by_side
 
 log = structlog.get_logger()
 
 TEXT_LENGTH: Final = 4096
 """Characters of an image's name and of an error that an event carries: an event must fit into one message."""
-OPENING: Final = 7
-"""Bytes of memory for each byte of a sealed payload while it is opened (measured): its ways to and from Vault."""
-CHUNK: Final = 512 * 1024
-"""Bytes of a payload's chunk, in which its submitter may say that it is smaller."""
+PULLS: Final = 2
+"""Pulls of a missing image: the first one's may be removed as unused before it has a container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +69,14 @@ class Preparation:
         image: as the payload named it, "" as long as that is not known.
     """
 
-    def __init__(self, runner: Runner, job: Job, ticket: Ticket, delivery: Delivery) -> None:
-        submitted = job.fact(Submitted)
-        assert submitted is not None, "its ticket was opened"  # noqa: S101 - for the type checker
+    def __init__(self, runner: Runner, job: Job, examined: Examined, delivery: Delivery, share: Share) -> None:
+        """`share` has the memory of the payload; it is free when the container has its files."""
         self.image = ""
         self._runner = runner
         self._job = job
-        self._submitted = submitted
-        self._ticket = ticket
+        self._examined = examined
         self._delivery = delivery
-        self._job_token = ""
+        self._share = share
         self._read_only = False
         self._seal_key = new_key()
         # Kept for clean-up: Vault or Docker may complete these calls after they are cancelled.
@@ -88,7 +84,7 @@ class Preparation:
         self._creation: asyncio.Future[str] | None = None
 
     async def run(self) -> Prepared:
-        """Open, pull, create, fill, and freeze if the root is to be read-only.
+        """Log in, pull, create, fill, and freeze if the root is to be read-only.
 
         Raises:
             JobFailedError: the submission is at fault.
@@ -96,64 +92,59 @@ class Preparation:
             VaultError: Vault did not answer for too long.
             LeaseLostError: the job was ended by another.
         """
-        async with self._runner.memory.share(_memory(self._submitted)) as share:
-            prepared, spec = await self._filled(share)
-        if spec.read_only:
-            frozen = await self._made(self._runner.engine.freeze(prepared.container_id, spec))
-            prepared = replace(prepared, container_id=frozen)
-        await self._append_launched(prepared.container_id, prepared.payload)
-        return prepared
-
-    async def _filled(self, share: Share) -> tuple[Prepared, ContainerSpec]:
-        """A container with all its files. The content's memory is free when this returns."""
         opened, content = await self._opened()
-        share.shrink(len(content.archive))
-        payload = opened.job
-        self._read_only = payload.read_only
-        spec = self._spec(payload, content.manifest)
-        await self._pull(payload)
-        container_id = await self._create(spec)
-        secrets, seal = await fill(
-            self._runner, container_id, opened, content, job_token=self._job_token, seal_key=self._seal_key
-        )
-        prepared = Prepared(
+        self._share.shrink(len(content.archive))
+        payload, spec = opened.job, self._spec(opened.job, content.manifest)
+        self._log_in()  # while the container is created
+        if exposes_token(payload, compat=bool(self._runner.settings.compat)):
+            spec = with_token(spec, await self._token())
+        container_id = await self._create(spec, payload)
+        image = await self._runner.images.files(container_id)
+        secrets, file = await secrets_of(self._runner, opened, content.manifest, image, await self._token())
+        filling = fill(self._runner.engine, container_id, content, image, file)
+        if spec.read_only:
+            await filling
+            container_id = await self._made(self._runner.engine.freeze(container_id, spec))
+            await self._append_launched(container_id, payload)
+        else:
+            await side_by_side(filling, self._append_launched(container_id, payload))
+        self._share.shrink(0)
+        return Prepared(
             container_id=container_id,
             timeout=spec.limits.timeout,
-            secrets_digest=seal.digest,
+            secrets_digest=Seal.of(file, self._seal_key).digest,
             payload=payload,
             secrets=secrets,
         )
-        return prepared, spec
 
     # --- the payload --------------------------------------------------------------------------------------------------
 
     async def _opened(self) -> tuple[Opened, Content]:
         """The payload, and its content taken out of it."""
-        opener = self._runner.opener
-        sealed = await self._sealed()
-        opener.check_payload(sealed, self._ticket)
-        self._login = asyncio.ensure_future(opener.log_in(self._ticket))
-        self._job_token = await asyncio.shield(self._login)
-        opened = await opener.payload(sealed, self._job_token, queue_name(self._job.token))
+        examined, opener = self._examined, self._runner.opener
+        opened = examined.opened or await opener.payload_for(
+            await self._token(), examined.sealed, queue_name(self._job.token)
+        )
+        self._examined = replace(examined, opened=None, sealed=b"")  # its memory is free from now on
         content = Content(b"", Manifest())
         if opened.job.content:
             content = await asyncio.to_thread(check_content, opened.job.content)
         return replace(opened, job=msgspec.structs.replace(opened.job, content="")), content
 
-    async def _sealed(self) -> bytes:
-        job, payloads = self._job, self._runner.payloads
-        chunks, attempt = self._submitted.payload_chunks, self._submitted.payload_try
-        try:
-            return await retry(
-                lambda: payloads.get(job.token, job.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
-            )
-        except StintError as error:
-            raise JobFailedError(error.sentence, reason="payload") from None
+    def _log_in(self) -> "asyncio.Future[str]":
+        """The login that spends the wrapping token, begun with the first call."""
+        if self._login is None:
+            self._login = asyncio.ensure_future(self._runner.opener.log_in(self._examined.ticket))
+        return self._login
+
+    async def _token(self) -> str:
+        """The job's own Vault token."""
+        return await asyncio.shield(self._log_in())
 
     # --- the container ------------------------------------------------------------------------------------------------
 
     def _spec(self, payload: JobPayload, manifest: Manifest) -> ContainerSpec:
-        """The container for a payload. What this runner does not offer is refused before anything is pulled."""
+        """The container for a payload. What this runner does not offer is refused before anything is spent."""
         settings, policy = self._runner.settings, self._runner.limits
         try:
             check_limits(payload)
@@ -161,8 +152,9 @@ class Preparation:
             raise JobFailedError(error.sentence, reason="payload") from None
         limits = policy.limits(payload)
         network = policy.network_of(payload)
-        self.image = container_image(payload, manifest)
+        self.image, self._read_only = container_image(payload, manifest), payload.read_only
         check_file_type(payload.secret_file_type)
+        self._check_image()
         return container_spec(
             payload,
             self.image,
@@ -180,26 +172,37 @@ class Preparation:
             limits=limits,
             vault_addr=settings.vault_external_addr or settings.vault_addr,
             vault_cacert=settings.vault_cacert,
-            vault_token=self._job_token,
             compat=bool(settings.compat),
         )
 
-    async def _pull(self, payload: JobPayload) -> None:
-        """Get the image, if it may run here."""
+    def _check_image(self) -> None:
         try:
-            if not matches(self.image, self._runner.settings.images_allow):
-                raise JobFailedError(f"The image {self.image} is not among those that may run here.", reason="image")
-            await self._runner.engine.ensure_image(self.image, always=pull_always(payload))
-        except EngineError as error:
+            allowed = matches(self.image, self._runner.settings.images_allow)
+        except ImageError as error:
             raise JobFailedError(error.sentence, reason="image") from None
+        if not allowed:
+            raise JobFailedError(f"The image {self.image} is not among those that may run here.", reason="image")
 
-    async def _create(self, spec: ContainerSpec) -> str:
+    async def _create(self, spec: ContainerSpec, payload: JobPayload) -> str:
         """The container to fill. For a read-only root it is only the model, which needs no environment."""
         if spec.read_only:
             spec = msgspec.structs.replace(spec, read_only=False, env=())
+        engine = self._runner.engine
+        if pull_always(payload):
+            await self._pull(always=True)
+        for _ in range(PULLS):
+            with suppress(ImageError):  # most images are there
+                return await self._made(engine.create(spec))
+            await self._pull(always=False)
         try:
-            return await self._made(self._runner.engine.create(spec))
+            return await self._made(engine.create(spec))
         except ImageError as error:
+            raise JobFailedError(error.sentence, reason="image") from None
+
+    async def _pull(self, *, always: bool) -> None:
+        try:
+            await self._runner.engine.ensure_image(self.image, always=always)
+        except EngineError as error:
             raise JobFailedError(error.sentence, reason="image") from None
 
     async def _made(self, creation: Coroutine[Any, Any, str]) -> str:
@@ -231,7 +234,7 @@ class Preparation:
             await asyncio.wait({self._creation})  # however large what it freezes
         if self._login is not None:
             await asyncio.wait({self._login}, timeout=CLEAN_UP)
-        gone = await cleared(self._runner.engine, self._job.job_id, image=self._read_only)
+        gone = await self._removed()
         try:
             if token := _result(self._login):
                 await self._runner.opener.revoke(token)
@@ -239,10 +242,12 @@ class Preparation:
             log.warning("job's token not revoked, it ends by itself", job=self._job.job_id, error=error.sentence)
         return gone
 
-
-def _memory(submitted: Submitted) -> int:
-    """Bytes that opening a payload takes. The submission is not believed to be smaller than its chunks allow."""
-    return OPENING * max(submitted.payload_bytes, submitted.payload_chunks * CHUNK)
+    async def _removed(self) -> bool:
+        """Whether nothing of the job is left on the engine. Where that is not one known container, it is looked for."""
+        engine, container_id = self._runner.engine, _result(self._creation)
+        if self._read_only or not container_id:
+            return await cleared(engine, self._job.job_id, image=self._read_only)
+        return await is_removed(engine, container_id)
 
 
 def _result(future: "asyncio.Future[str] | None") -> str:

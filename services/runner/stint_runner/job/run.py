@@ -6,17 +6,18 @@ from typing import Final
 import structlog
 
 from stint.core import commands
-from stint.core.errors import EngineError, JobFailedError, LeaseLostError, StintError, UnfitError
+from stint.core.errors import EngineError, JobFailedError, LeaseLostError, StintError
 from stint.core.events import AnyEvent, Ended, Launched, Rejected, Started
 from stint.core.job import ACTIVE, Job
 from stint.core.subjects import LABEL_JOB, LABEL_RUNNER
 from stint.process.waiting import InterruptedByEventError, interrupted_by
-from stint.vault import Ticket
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.removal import cleared
+from stint_runner.inputs.memory import Share
 from stint_runner.inputs.opening import RejectedError
 from stint_runner.job import verdict
 from stint_runner.job.container import JobContainer, Phase
+from stint_runner.job.examine import examine
 from stint_runner.job.prepare import Preparation, Prepared
 from stint_runner.job.takeover import take_over, take_over_own
 from stint_runner.job.verdict import Verdict
@@ -31,8 +32,6 @@ log = structlog.get_logger()
 BARRED: Final = "An event of this job came before its submission."
 LOOK_AGAIN_PAUSE: Final = 0.2
 """Seconds between two reads of a job to which another process is appending."""
-ENGINE_PATIENCE: Final = 5.0
-"""Seconds for which the engine may be unavailable before the job is left to other runners."""
 
 
 class UnstartedError(StintError):
@@ -107,32 +106,30 @@ class JobRun:
             return await take_over(self._runner, job, self.leased.lease.delivery)
         if barred:  # nobody came first, and yet nothing can be appended: a stranger's event stands in its place already
             raise UnstartedError(self._runner.fact(Rejected, error=BARRED))
-        ticket = await self._examine(job)
-        if ticket is None:
-            return Verdict.RETURN
-        self._watch(job)
-        await self._claim(job)
-        return await self._run(job, ticket)
+        if job.kill_requested:
+            raise UnstartedError(verdict.never_ran(self._runner, "failed", "killed", "job killed"))
+        with self._runner.memory.share() as share:
+            preparation = await self._examine(job, share)
+            if preparation is None:
+                return Verdict.RETURN
+            self._watch(job)
+            await self._claim(job)
+            self._preparation = preparation
+            return await self._run(job, preparation)
 
     # --- before it is claimed ---------------------------------------------------------------------------------------
 
-    async def _examine(self, job: Job) -> Ticket | None:
-        """Checks that spend nothing. Returns the job's ticket, None if this runner must not claim it any more.
+    async def _examine(self, job: Job, share: Share) -> Preparation | None:
+        """What prepares the job once it is claimed, None if this runner must not claim it any more.
 
         Raises:
             UnstartedError: the job can never run.
             OvertakenError: it was ended meanwhile.
             UnfitError: this runner cannot run it.
         """
-        if job.kill_requested:
-            raise UnstartedError(verdict.never_ran(self._runner, "failed", "killed", "job killed"))
         try:
             async with interrupted_by(self.leased.unwanted):
-                ticket = await self._runner.opener.ticket(job)
-                await self._runner.opener.check_wrapping(ticket)
-                # No container may bear the job's label when it is claimed.
-                if not await cleared(self._runner.engine, job.job_id, within=ENGINE_PATIENCE):
-                    raise UnfitError("The container engine does not answer.")
+                examined = await examine(self._runner, job, share)
         except InterruptedByEventError:
             if self.leased.ended_by_another.is_set():
                 raise OvertakenError from None
@@ -141,7 +138,7 @@ class JobRun:
             raise UnstartedError(self._runner.fact(Rejected, error=error.sentence)) from None
         except JobFailedError as error:
             raise UnstartedError(verdict.never_ran(self._runner, error.status, error.reason, error.sentence)) from None
-        return ticket
+        return Preparation(self._runner, job, examined, self.leased.lease.delivery, share)
 
     async def _claim(self, job: Job) -> None:
         claim, won = commands.claim(job, self._runner.fact(Started, runner=self._runner.id)), False
@@ -157,13 +154,13 @@ class JobRun:
 
     # --- once it is claimed -----------------------------------------------------------------------------------------
 
-    async def _run(self, job: Job, what: Ticket | ContainerInfo) -> Verdict:
+    async def _run(self, job: Job, what: Preparation | ContainerInfo) -> Verdict:
         """Run the container to its exit, whether it is to be made or was started earlier, and record the job's end."""
         killed = self.leased.killed
         try:
             async with interrupted_by(self.leased.ended_by_another):
-                if isinstance(what, Ticket):
-                    prepared = await self._prepare(job, what)
+                if isinstance(what, Preparation):
+                    prepared = await self._prepare(what)
                     how = await self._container.start(prepared, killed, check=lambda: self._before_start(prepared))
                 else:
                     since, digest = job.time_of(Launched.kind, Started.kind), self._deadline.secrets_digest
@@ -179,11 +176,10 @@ class JobRun:
         await self._container.contain()
         return await self._end(ended)
 
-    async def _prepare(self, job: Job, ticket: Ticket) -> Prepared:
-        self._preparation = Preparation(self._runner, job, ticket, self.leased.lease.delivery)
+    async def _prepare(self, preparation: Preparation) -> Prepared:
         try:
             async with interrupted_by(self.leased.killed):
-                return await self._preparation.run()
+                return await preparation.run()
         except InterruptedByEventError:
             raise JobFailedError("job killed", reason="killed") from None
 

@@ -1,0 +1,59 @@
+"""Files of images that jobs need, remembered by image: many jobs use few images."""
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from stint_runner.engine.port import Engine
+from stint_runner.inputs.files import PASSWD
+from stint_runner.together import side_by_side
+
+IMAGE_MANIFEST: Final = "/gostint_image.yml"
+REMEMBERED: Final = 256
+"""Images whose files are remembered."""
+SMALL: Final = 16 * 1024
+"""Bytes up to which an image's files are remembered."""
+
+
+class ImageFiles(msgspec.Struct, frozen=True):
+    """What an image has of these files; None for a file that it does not have.
+
+    Attributes:
+        manifest: `/gostint_image.yml`.
+        passwd: `/etc/passwd`.
+    """
+
+    manifest: bytes | None
+    passwd: bytes | None
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.manifest or b"") + len(self.passwd or b"")
+
+
+class ImageLibrary:
+    """The files of the images on an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: OrderedDict[str, ImageFiles] = OrderedDict()
+
+    async def files(self, container_id: str) -> ImageFiles:
+        """The files of the image that a container was just created from.
+
+        Raises:
+            EngineError: the engine refused.
+        """
+        image_id = await self._engine.image_of(container_id)
+        if image_id in self._known:
+            self._known.move_to_end(image_id)
+            return self._known[image_id]
+        read = self._engine.read_file
+        found = ImageFiles(*await side_by_side(read(container_id, IMAGE_MANIFEST), read(container_id, PASSWD)))
+        if image_id and found.size <= SMALL:
+            self._known[image_id] = found
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return found

@@ -1,0 +1,83 @@
+"""What is looked at before a job is claimed. Nothing is spent and nothing is changed by it."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from stint.core.errors import BrokerUnavailableError, JobFailedError, StintError, UnfitError
+from stint.core.events import Submitted
+from stint.core.job import Job
+from stint.core.subjects import queue_name
+from stint.vault import Ticket
+from stint_runner.engine.removal import cleared
+from stint_runner.inputs.memory import Share
+from stint_runner.inputs.opening import Opened, RejectedError
+from stint_runner.retry import retry
+from stint_runner.runner import Runner
+from stint_runner.together import side_by_side
+
+ENGINE_PATIENCE: Final = 5.0
+"""Seconds for which the engine may be unavailable before the job is left to other runners."""
+OPENING: Final = 7
+"""Bytes of memory for each byte of a sealed payload while it is opened (measured): its ways to and from Vault."""
+CHUNK: Final = 512 * 1024
+"""Bytes of a payload's chunk, in which its submitter may say that it is smaller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """A job that can be claimed.
+
+    Attributes:
+        opened: its payload, None if only the job's own token may open it.
+        sealed: its payload in that case.
+    """
+
+    ticket: Ticket
+    opened: Opened | None = field(repr=False)
+    sealed: bytes = field(default=b"", repr=False)
+
+
+async def examine(runner: Runner, job: Job, share: Share) -> Examined:
+    """Open the ticket and the payload, and look at the wrapping token, which is not spent.
+
+    If several of these fail, the first error of this order counts.
+
+    Raises:
+        RejectedError: not a submission, or its ticket is not one of this job.
+        JobFailedError: the job can never run.
+        UnfitError: this runner cannot run it.
+    """
+    submitted = job.fact(Submitted)
+    if submitted is None:
+        raise RejectedError("What was submitted is not a submission.")
+    await share.take(_memory(submitted))
+    ticket, sealed, engine_is_clear = await side_by_side(
+        runner.opener.ticket(submitted.ticket, job),
+        _sealed(runner, job, submitted),
+        # No container may bear the job's label when it is claimed.
+        cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE),
+    )
+    if not engine_is_clear:
+        raise UnfitError("The container engine does not answer.")
+    _, opened = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, sealed))
+    return Examined(ticket=ticket, opened=opened, sealed=b"" if opened else sealed)
+
+
+async def _sealed(runner: Runner, job: Job, submitted: Submitted) -> bytes:
+    chunks, attempt = submitted.payload_chunks, submitted.payload_try
+    try:
+        return await retry(
+            lambda: runner.payloads.get(job.token, job.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
+        )
+    except StintError as error:
+        raise JobFailedError(error.sentence, reason="payload") from None
+
+
+async def _opened(runner: Runner, job: Job, ticket: Ticket, sealed: bytes) -> Opened | None:
+    runner.opener.check_payload(sealed, ticket)
+    return await runner.opener.payload(sealed, queue_name(job.token))
+
+
+def _memory(submitted: Submitted) -> int:
+    """Bytes that opening a payload takes. The submission is not believed to be smaller than its chunks allow."""
+    return OPENING * max(submitted.payload_bytes, submitted.payload_chunks * CHUNK)

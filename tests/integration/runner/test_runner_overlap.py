@@ -1,0 +1,121 @@
+"""What a runner does at the same time for one job, and what is left if one of it fails."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from stint.core.errors import EngineError, JobFailedError, VaultDeniedError
+from stint.core.events import Launched, Started
+from stint.core.job import State
+from stint.core.subjects import LABEL_JOB
+from stint.vault import Ticket
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.engine.port import ContainerSpec
+from stint_runner.inputs.opening import Opener
+from tests.support.runner_bench import Bench
+from tests.support.waiting import until
+
+
+class Watched(DockerEngine):
+    """Tells when it has created a container. With `refuses` it creates none, once the job has logged in."""
+
+    def __init__(self, refuses: asyncio.Event | None = None) -> None:
+        super().__init__()
+        self.created = asyncio.Event()
+        self._refuses = refuses
+
+    async def create(self, spec: ContainerSpec) -> str:
+        if self._refuses:
+            await self._refuses.wait()
+            raise EngineError("No room.")
+        container_id = await super().create(spec)
+        self.created.set()
+        return container_id
+
+
+@dataclass
+class Login:
+    """A job's login, which waits for `go` and tells when it is `done`."""
+
+    go: asyncio.Event
+    fails: bool = False
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    token: str = ""
+
+    def put_into(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        log_in = Opener.log_in
+
+        async def waiting(opener: Opener, ticket: Ticket) -> str:
+            await self.go.wait()
+            if self.fails:
+                raise JobFailedError("No.", reason="secrets", status="notauthorised")
+            self.token = await log_in(opener, ticket)
+            self.done.set()
+            return self.token
+
+        monkeypatch.setattr(Opener, "log_in", waiting)
+
+    async def is_revoked(self, bench: Bench) -> bool:
+        try:
+            await bench.vault.lookup_self(self.token)
+        except VaultDeniedError:
+            return True
+        return False
+
+
+def revoked(is_revoked: bool) -> bool:
+    return is_revoked
+
+
+async def test_the_container_is_made_while_the_job_logs_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Watched()
+    Login(go=engine.created).put_into(monkeypatch)
+    async with bench.runner(engine=engine):
+        await bench.ends_well(await bench.submit("true"))
+
+
+async def test_a_container_is_removed_if_the_login_beside_it_fails(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Watched()
+    Login(go=engine.created, fails=True).put_into(monkeypatch)
+    async with bench.runner(engine=engine):
+        job, end = await bench.end(job_id := await bench.submit("true"))
+        assert (job.state, end.reason, Launched.kind in job.facts) == (State.NOTAUTHORISED, "secrets", False)
+        await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
+
+
+async def test_a_login_is_revoked_if_the_creation_beside_it_fails(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = Login(go=asyncio.Event())
+    login.go.set()
+    login.put_into(monkeypatch)
+    async with bench.runner(engine=Watched(refuses=login.done)):
+        job, end = await bench.end(await bench.submit("true"))
+        assert (job.state, end.reason, end.error) == (State.FAILED, "container", "Run container failed: No room.")
+        await until(lambda: login.is_revoked(bench), revoked)
+
+
+async def test_a_kill_during_both_leaves_neither(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, login = Watched(), Login(go=asyncio.Event())
+    login.put_into(monkeypatch)
+    async with bench.runner(engine=engine):
+        job_id = await bench.submit("true")
+        await engine.created.wait()
+        await bench.append_kill(job_id)
+        job, end = await bench.end(job_id)  # at once, whatever Vault is still at
+        assert (job.state, end.reason, Launched.kind in job.facts) == (State.FAILED, "killed", False)
+        login.go.set()
+        await login.done.wait()
+        await until(lambda: login.is_revoked(bench), revoked)
+        await until(lambda: engine.find({LABEL_JOB: job_id}), lambda found: not found)
+
+
+async def test_a_payload_that_was_not_submitted_spends_nothing(bench: Bench) -> None:
+    wrapped = await bench.wrapped()
+    async with bench.runner():
+        job, end = await bench.end(await bench.submit("true", tamper=True, wrap_secret_id=wrapped))
+        assert (job.state, end.reason, Started.kind in job.facts) == (State.FAILED, "payload", False)
+        assert (await bench.vault.wrap_info(wrapped)).creation_path
