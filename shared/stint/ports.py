@@ -212,8 +212,28 @@ class ViewPut(NamedTuple):
     ttl: timedelta | None
 
 
+class BucketState(NamedTuple):
+    """A bucket at one moment.
+
+    Attributes:
+        created: differs from that of a bucket that is made anew.
+        first: revision of the oldest entry, or of the next one if there is none.
+        last: revision of the newest entry there ever was.
+    """
+
+    created: str
+    first: int
+    last: int
+
+
 class ViewStore(Protocol):
-    """The KV bucket of views."""
+    """The KV bucket of views.
+
+    Attributes:
+        deletions_kept: seconds for which the deletion or expiry of a key can be followed afterwards.
+    """
+
+    deletions_kept: float
 
     async def get(self, job_id: str) -> StoredView | None:
         """The stored view, None if there is none."""
@@ -233,11 +253,14 @@ class ViewStore(Protocol):
     async def job_ids(self) -> Collection[str]:
         """The ids of the jobs that have a view, or had one a moment ago."""
 
-    def follow(self) -> AbstractAsyncContextManager[AsyncIterator[StoredView | None]]:
-        """Every existing view, then None once, then every change.
+    async def state(self) -> BucketState:
+        """By which a follower notices that views disappeared without a message: by a purge, or with the bucket."""
 
-        Ends if views may have disappeared without a message, as when the bucket was purged or created anew. Then follow
-        again.
+    def follow(self, *, after: int = 0) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StoredView]]]:
+        """The entries with a revision above `after`, page by page, and then every change.
+
+        A page is empty whenever all that there is has been given; with NATS there is one at least once in a second. The
+        iterator raises `BrokerUnavailableError` when it cannot continue. Then follow again, after the last revision.
         """
 
 

@@ -11,6 +11,7 @@ from stint.core.errors import LogGapError, UndecodableError
 from stint.ports import Place, StoredView, ViewPut
 from tests.contract.conftest import Ports
 from tests.support.events import TOKEN
+from tests.support.views import followed
 
 JOB = "0123456789abcdef01234567"
 OTHER = "f" * 24
@@ -183,7 +184,7 @@ async def test_views_are_listed_and_followed(ports: Ports) -> None:
 
     assert list(await ports.views.job_ids()) == []
     await ports.views.put(JOB, b"1", revision=0, ttl=None)
-    async with ports.views.follow() as changes:
+    async with followed(ports.views) as changes:
         assert told(await anext(changes)) == (JOB, b"1")
         assert await anext(changes) is None, "all that was there is told"
         await ports.views.put(OTHER, b"2", revision=0, ttl=None)

@@ -49,6 +49,20 @@ async def test_the_newest_come_first_and_expired_ones_are_gone(bench: Bench) -> 
     assert _numbers(await _list(bench, skip=20, limit=100)) == [5, 4, 3, 2, 1, 0]
 
 
+async def test_links_lead_through_the_pages_while_jobs_come(bench: Bench) -> None:
+    answer = await bench.http.get("/v1/api/job", params={"qname": "b", "limit": "4", "skip": "1"})
+    seen = _numbers(answer.json())
+    await bench.put_view(job_view(50, qname="b"))
+    await _seen(bench, 27)
+    while "next" in answer.links:
+        answer = await bench.http.get(answer.url.join(answer.links["next"]["url"]))
+        assert (answer.json()["skip"], answer.json()["limit"], answer.json()["total"]) == (0, 4, 14)
+        seen += _numbers(answer.json())
+    assert seen == [23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1]
+    await bench.views.delete(f"{50:024x}")
+    await _seen(bench, 26)
+
+
 async def test_filters(bench: Bench) -> None:
     assert _numbers(await _list(bench, qname="B", limit=2)) == [25, 23]
     within = await _list(bench, submitted_after="2026-01-01T00:00:03.5Z", submitted_before="2026-01-01T01:00:06+01:00")
@@ -63,7 +77,9 @@ async def test_filters(bench: Bench) -> None:
     await _seen(bench, 26)
 
 
-@pytest.mark.parametrize("query", ["held=", "held=1", "held=True", "skip=%C2%B2", f"skip={'9' * 5000}", "qname=%00"])
+@pytest.mark.parametrize(
+    "query", ["held=", "cursor=", "cursor=1-x", "held=1", "held=True", "skip=%C2%B2", f"skip={'9' * 5000}", "qname=%00"]
+)
 async def test_bad_queries(bench: Bench, query: str) -> None:
     answer = await bench.http.get(f"/v1/api/job?{query}")
     assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")

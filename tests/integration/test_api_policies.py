@@ -124,7 +124,6 @@ async def test_any_number_of_queues_can_be_asked_about(bench: Bench) -> None:
         parts.vault,
         parts.session,
         by_policy=True,
-        monotonic=time.monotonic,
     )
     identity = await auth.identify(token)
     names = [f"many {number}" for number in range(1500)]
@@ -155,7 +154,7 @@ async def test_requests_at_the_same_time_share_a_question_and_each_gets_its_answ
     other = await bench.limited_token(0)
     vault, parts = CountingVault(openbao.address), bench.parts
     lookups = Lookups(vault, monotonic=time.monotonic)
-    auth = Authenticator(lookups, vault, parts.session, by_policy=True, monotonic=time.monotonic)
+    auth = Authenticator(lookups, vault, parts.session, by_policy=True)
     mine, theirs = await auth.identify(token), await auth.identify(other)
     asked = [(mine, f"some {n}") for n in range(5)] + [(mine, "some 1"), (mine, "none"), (theirs, "some 1")]
     ends = await asyncio.gather(*(auth.require(who, SUBMIT, qname) for who, qname in asked), return_exceptions=True)

@@ -34,6 +34,7 @@ from tests.support.cluster import SIZE, Cluster, clustered, connected_to
 from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.views import followed
 from tests.support.waiting import until
 
 WRITERS = 8
@@ -358,7 +359,7 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
         await cluster.whole(broker, WORK)
         for job_id in queued:
             assert await _ended(bench.log, job_id) is State.SUCCESS
-        async with asyncio.timeout(60), JetStreamViews(broker).follow() as changes:
+        async with asyncio.timeout(60), followed(JetStreamViews(broker)) as changes:
             seen: dict[str, bytes] = {}
             while not all(b'"success"' in seen.get(job_id, b"") for job_id in queued):
                 change = await anext(changes)

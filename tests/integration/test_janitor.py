@@ -47,6 +47,7 @@ from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
 from tests.support.servers import NatsProcess
+from tests.support.views import followed
 from tests.support.waiting import until
 
 JOBS = [f"{number:024x}" for number in range(20)]
@@ -154,7 +155,7 @@ async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broke
                 break
         return asyncio.get_running_loop().time()
 
-    async with JetStreamViews(broker).follow() as changes, working(broker, STINT_RETENTION="2"):
+    async with followed(JetStreamViews(broker)) as changes, working(broker, STINT_RETENTION="2"):
         watching = asyncio.create_task(view_gone(changes))
         await happen(broker, JOBS[0], submitted())
         await store(broker, JOBS[0])
@@ -168,7 +169,7 @@ async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broke
 
 
 async def until_none_is_shown(broker: Broker) -> None:
-    async with asyncio.timeout(30), JetStreamViews(broker).follow() as changes:
+    async with asyncio.timeout(30), followed(JetStreamViews(broker)) as changes:
         shown: set[str] = set()
         told = False
         async for change in changes:
@@ -335,7 +336,7 @@ async def test_a_feed_goes_on_behind_facts_that_were_forgotten(broker: Broker) -
         assert await history.forget(job_id, before=datetime.now(UTC) + timedelta(minutes=1))
     house = House(broker, timedelta(hours=6))
     following = asyncio.create_task(Follower(feed, house.projector).run())
-    async with asyncio.timeout(20), JetStreamViews(broker).follow() as changes:
+    async with asyncio.timeout(20), followed(JetStreamViews(broker)) as changes:
         await happen(broker, GOES_ON, submitted())
         async for change in changes:
             if change is not None and change.job_id == GOES_ON:

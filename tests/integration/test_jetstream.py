@@ -1,14 +1,14 @@
 """What only a real server can show."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 
 import pytest
 from nats.aio.msg import Msg
 
 from stint.core.chain import Chunk
-from stint.core.errors import BrokerClosedError, OtherLayoutError, TooLargeError
+from stint.core.errors import BrokerClosedError, BrokerUnavailableError, OtherLayoutError, TooLargeError
 from stint.core.events import Record, Submitted
 from stint.core.job import State
 from stint.core.subjects import (
@@ -32,13 +32,14 @@ from stint.jetstream import (
     consistency,
     declare,
     declare_when_possible,
+    following,
 )
 from stint.jetstream.broker import NoAnswerError
 from stint.jetstream.protocol import ErrorCode, check, error_code, origin_of, raw_message
 from stint.jetstream.topology import stream_configs
-from stint.ports import Outcome
-from tests.support.brokers import declare_anew
+from stint.ports import Outcome, StoredView
 from tests.support.events import TOKEN, ended, started, submitted
+from tests.support.views import followed
 from tests.support.waiting import until
 
 JOB = "0123456789abcdef01234567"
@@ -169,7 +170,7 @@ async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: py
 
 async def test_views_expire(broker: Broker) -> None:
     views = JetStreamViews(broker)
-    async with views.follow() as changes:
+    async with followed(views) as changes:
         assert await anext(changes) is None
         await views.put(JOB, b"1", revision=0, ttl=timedelta(seconds=1))
         stored, marker = await anext(changes), await anext(changes)
@@ -179,23 +180,44 @@ async def test_views_expire(broker: Broker) -> None:
     assert (marker.job_id, marker.value) == (JOB, None)
 
 
-@pytest.mark.parametrize("how", ["PURGE", "DELETE"])
-async def test_who_follows_views_is_told_to_begin_anew_when_the_bucket_is_emptied(broker: Broker, how: str) -> None:
-    """Of a purge no message comes; a bucket that was made anew counts from 1 again."""
+async def test_a_follower_continues_behind_what_it_knows(broker: Broker) -> None:
     views = JetStreamViews(broker)
     for number in range(3):
         await views.put(job_id(number), b"1", revision=0, ttl=None)
-    async with views.follow() as changes, asyncio.timeout(20):
-        assert [stored.job_id if stored else None for stored in [await anext(changes) for _ in range(4)]] == [
-            *map(job_id, range(3)),
-            None,
-        ]
-        await broker.api(f"STREAM.{how}.{kv_stream(JOBS_BUCKET)}")
-        await declare_anew(broker)
+    async with views.follow(after=2) as pages:
+        assert await anext(pages) == [StoredView(job_id(2), 3, b"1")]
+        assert await anext(pages) == []
         await views.put(job_id(3), b"1", revision=0, ttl=None)
-        async for stored in changes:
-            assert stored is not None
-            assert stored.job_id == job_id(3)
+        await views.delete(job_id(0))
+        told = [stored async for stored in _told(pages, 2)]
+    assert [(stored.job_id, stored.value) for stored in told] == [(job_id(3), b"1"), (job_id(0), None)]
+
+
+async def _told(pages: AsyncIterator[list[StoredView]], count: int) -> AsyncIterator[StoredView]:
+    async for page in pages:
+        for stored in page:
+            yield stored
+        count -= len(page)
+        if not count:
+            return
+
+
+async def test_more_than_one_page_is_followed(broker: Broker) -> None:
+    views, count = JetStreamViews(broker), 2 * following.BATCH + 1
+    await asyncio.gather(*(views.put(job_id(number), b"1", revision=0, ttl=None) for number in range(count)))
+    async with views.follow() as pages:
+        told = [stored async for stored in _told(pages, count)]
+        assert [stored.revision for stored in told] == list(range(1, count + 1))
+        assert await anext(pages) == []
+
+
+async def test_a_follower_is_told_when_its_consumer_is_gone(broker: Broker) -> None:
+    async with JetStreamViews(broker).follow() as pages:
+        assert await anext(pages) == []
+        (name,) = (await broker.api(f"CONSUMER.NAMES.{kv_stream(JOBS_BUCKET)}"))["consumers"]
+        await broker.api(f"CONSUMER.DELETE.{kv_stream(JOBS_BUCKET)}.{name}")
+        with pytest.raises(BrokerUnavailableError):
+            await anext(_told(pages, 1))
 
 
 async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) -> None:

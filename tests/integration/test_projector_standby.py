@@ -25,6 +25,7 @@ from tests.integration.test_nats_closed import ProjectorProcess
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, ended, held, kill_requested, launched, released, started, submitted
 from tests.support.servers import NatsProcess, running
+from tests.support.views import followed
 from tests.support.waiting import until
 
 TAKEOVER = 10.0
@@ -36,7 +37,7 @@ SHORT = 0.5
 async def views(broker: Broker) -> dict[str, bytes]:
     """All there are."""
     found: dict[str, bytes] = {}
-    async with JetStreamViews(broker).follow() as changes:
+    async with followed(JetStreamViews(broker)) as changes:
         async for change in changes:
             if change is None:
                 return found
@@ -53,7 +54,7 @@ async def folded(log: EventLog, job_ids: Sequence[str]) -> dict[str, bytes]:
 
 async def whole(broker: Broker, wanted: dict[str, bytes], seconds: float) -> None:
     """Return once the views are these."""
-    async with asyncio.timeout(seconds), JetStreamViews(broker).follow() as changes:
+    async with asyncio.timeout(seconds), followed(JetStreamViews(broker)) as changes:
         found: dict[str, bytes] = {}
         async for change in changes:
             if change is not None and change.value is not None:

@@ -58,12 +58,12 @@ async def test_an_api_starts_its_index_again(bench: Bench, monkeypatch: pytest.M
     follow, failed = JetStreamViews.follow, asyncio.Event()
 
     @asynccontextmanager
-    async def fail_once(views: JetStreamViews) -> AsyncIterator[AsyncIterator[StoredView | None]]:
+    async def fail_once(views: JetStreamViews, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
         if not failed.is_set():
             failed.set()
             raise ZeroDivisionError
-        async with follow(views) as changes:
-            yield changes
+        async with follow(views, after=after) as pages:
+            yield pages
 
     monkeypatch.setattr(JetStreamViews, "follow", fail_once)
     await bench.broker.client.force_reconnect()

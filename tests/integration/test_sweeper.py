@@ -16,6 +16,7 @@ from tests.integration.test_janitor import happen, working
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, ended, held, started, submitted
 from tests.support.servers import NatsProcess
+from tests.support.views import followed
 from tests.support.waiting import until
 
 LOST, HELD, QUEUED, RUNNING, ENDED = (f"{number:024x}" for number in range(5))
@@ -41,7 +42,7 @@ async def states(broker: Broker) -> dict[str, State]:
 async def over(broker: Broker, *job_ids: str) -> list[Job]:
     """These jobs, once their views say that they are over."""
     left = set(job_ids)
-    async with asyncio.timeout(30), JetStreamViews(broker).follow() as changes:
+    async with asyncio.timeout(30), followed(JetStreamViews(broker)) as changes:
         async for change in changes:
             if change is not None and change.value is not None and b'"reason":"lost"' in change.value:
                 left.discard(change.job_id)

@@ -1,7 +1,11 @@
 """Views for tests."""
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
 from stint.core.job import State
 from stint.core.view import NEVER, JobView
+from stint.ports import StoredView, ViewStore
 
 
 def job_view(
@@ -30,3 +34,20 @@ def job_view(
         held=held,
         sequence=number,
     )
+
+
+@asynccontextmanager
+async def followed(views: ViewStore) -> AsyncIterator[AsyncIterator[StoredView | None]]:
+    """What a follower is told, one by one, and None once it knows all there was."""
+    async with views.follow() as pages:
+        yield _one_by_one(pages)
+
+
+async def _one_by_one(pages: AsyncIterator[Sequence[StoredView]]) -> AsyncIterator[StoredView | None]:
+    complete = False
+    async for page in pages:
+        for stored in page:
+            yield stored
+        if not page and not complete:
+            complete = True
+            yield None

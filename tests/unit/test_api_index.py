@@ -1,6 +1,7 @@
 import asyncio
-import time
 from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -9,16 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stint.core.codec import encode
+from stint.core.errors import BrokerUnavailableError
 from stint.core.job import TERMINAL, State
-from stint.core.view import NEVER, JobView
-from stint.ports import StoredView
-from stint.process.background import Background, BackgroundTask, cancel
+from stint.core.view import NEVER, JobView, parse_time
+from stint.ports import BucketState, StoredView
+from stint.process.background import Background, BackgroundTask
 from stint.testing import MemoryViews
-from stint_api.read.index import SLICE, Counts, ListIndex, _Views
+from stint_api.read import table as table_module
+from stint_api.read.index import ListIndex
+from stint_api.read.query import Counts, Found, Page, Queues, Wanted
+from stint_api.read.table import Table
 from tests.support.views import job_view
+from tests.support.waiting import until
 
 RETENTION = timedelta(hours=6)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+ALL = Page(limit=1000)
 
 
 def stored(job: JobView, **changes: object) -> StoredView:
@@ -26,15 +33,26 @@ def stored(job: JobView, **changes: object) -> StoredView:
     return StoredView(job_id=job.job_id, revision=1, value=value)
 
 
-def walked(views: _Views) -> Counts:
-    """What a walk over all of them finds."""
-    jobs = list(views)
-    return Counts(
-        by_status=Counter(job.status for job in jobs),
-        queues=len({job.qname for job in jobs if job.status not in TERMINAL}),
-        held=sum(job.held for job in jobs),
-        unreadable=views.counts().unreadable,
-    )
+def filled(*jobs: JobView) -> Table:
+    table = Table(RETENTION)
+    table.apply([stored(job) for job in jobs])
+    return table
+
+
+def selected(jobs: Sequence[JobView], page: Page, readable: str) -> list[JobView]:
+    """The whole list of which the page is a part, as a walk over all jobs finds it."""
+    wanted = page.wanted
+    found = [
+        job
+        for job in jobs
+        if job.qname in readable
+        and wanted.qname in {None, job.qname}
+        and wanted.status in {None, job.status}
+        and wanted.held in {None, job.held}
+        and (wanted.submitted_after is None or parse_time(job.submitted) > wanted.submitted_after)
+        and (wanted.submitted_before is None or parse_time(job.submitted) < wanted.submitted_before)
+    ]
+    return sorted(found, key=lambda job: (job.submitted, job.job_id), reverse=True)
 
 
 _CHANGES = st.lists(
@@ -48,23 +66,105 @@ _CHANGES = st.lists(
 )
 
 
-@given(_CHANGES)
-def test_the_counts_are_what_a_walk_finds(changes: list[tuple[int, str, str, bool, int]]) -> None:
-    views, junk = _Views(RETENTION), set()
-    for number, status, qname, held, hours in changes:
-        junk.discard(number)
-        if status in {"gone", "junk"}:
-            value = b"junk" if status == "junk" else None
-            views.apply(StoredView(job_id=f"{number:024x}", revision=1, value=value))
-            if value:
-                junk.add(number)
-            continue
-        ended = (NOW + timedelta(hours=hours)).isoformat() if status == "failed" else NEVER
-        views.apply(stored(job_view(number, qname=qname, status=status, ended=ended, held=held)))
-    views.expire(NOW)
-    assert views.counts() == walked(views)
-    assert views.counts().unreadable == len(junk)
-    assert all(job.ended == NEVER or datetime.fromisoformat(job.ended) + RETENTION > NOW for job in views)
+@given(st.lists(_CHANGES, max_size=3))
+def test_the_counts_are_what_a_walk_finds(pages: list[list[tuple[int, str, str, bool, int]]]) -> None:
+    table, junk = Table(RETENTION), set()
+    for changes in filter(None, pages):
+        entries = []
+        for number, status, qname, held, hours in changes:
+            junk.discard(number)
+            if status in {"gone", "junk"}:
+                value = b"junk" if status == "junk" else None
+                entries.append(StoredView(job_id=f"{number:024x}", revision=1, value=value))
+                if value:
+                    junk.add(number)
+                continue
+            ended = (NOW + timedelta(hours=hours)).isoformat() if status == "failed" else NEVER
+            entries.append(stored(job_view(number, qname=qname, status=status, ended=ended, held=held)))
+        table.apply(entries)
+    table.expire(NOW)
+    jobs = table.find(ALL).jobs
+    assert table.counts() == Counts(
+        by_status=Counter(job.status for job in jobs),
+        queues=len({job.qname for job in jobs if job.status not in TERMINAL}),
+        held=sum(job.held for job in jobs),
+        unreadable=len(junk),
+    )
+    assert {name for _, name in table.queues(0)} == {job.qname for job in jobs}
+    assert all(job.ended == NEVER or datetime.fromisoformat(job.ended) + RETENTION > NOW for job in jobs)
+    table.close()
+
+
+_JOBS = st.lists(
+    st.builds(
+        job_view,
+        st.integers(0, 30),
+        qname=st.sampled_from("abc"),
+        status=st.sampled_from(["queued", "failed", "success"]),
+        held=st.booleans(),
+    ),
+    max_size=20,
+    unique_by=lambda job: job.job_id,
+)
+_TIMES = st.none() | st.integers(0, 30).map(lambda number: datetime(2026, 1, 1, 0, 0, number, 500_000, UTC))
+_WANTED = st.builds(
+    Wanted,
+    qname=st.none() | st.sampled_from("abcd"),
+    status=st.none() | st.sampled_from([State.QUEUED, State.FAILED]),
+    held=st.none() | st.booleans(),
+    submitted_after=_TIMES,
+    submitted_before=_TIMES,
+)
+
+
+@given(
+    _JOBS, _WANTED, st.sets(st.sampled_from("abc")), st.sampled_from(["hidden", "shown"]), st.sampled_from([0, 1000])
+)
+def test_pages_are_what_a_walk_finds(
+    jobs: list[JobView], wanted: Wanted, readable: set[str], how: str, few: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_module, "FEW", few)
+        table = Table(RETENTION)
+        if jobs:
+            table.apply([stored(msgspec.structs.replace(job, submitted=job.submitted[:19] + "Z")) for job in jobs])
+        numbers = [number for number, name in table.queues(0) if (name in readable) == (how == "shown")]
+        queues = Queues(through=table.last_queue, **{how: msgspec.json.encode(numbers).decode()})
+        whole = selected(table.find(ALL).jobs, Page(wanted=wanted, limit=1), "".join(readable))
+        found = list[JobView]()
+        part = table.find(Page(wanted=wanted, queues=queues, limit=3))
+        while part.next:
+            found += part.jobs
+            assert part.total == len(whole)
+            part = table.find(Page(wanted=wanted, queues=queues, limit=3, behind=part.next))
+        found += part.jobs
+        assert part.total == len(whole)
+        assert found == whole
+        assert list(table.find(Page(wanted=wanted, queues=queues, limit=5, skip=2)).jobs) == whole[2:7]
+        table.close()
+
+
+def test_a_queue_that_came_after_the_answer_is_not_shown() -> None:
+    table = filled(job_view(1, qname="a"))
+    queues = Queues(through=table.last_queue, hidden="[]")
+    table.apply([stored(job_view(2, qname="b"))])
+    found = table.find(Page(queues=queues, limit=10))
+    assert (found.total, [job.qname for job in found.jobs]) == (1, ["a"])
+    table.close()
+
+
+def test_a_queue_without_jobs_is_forgotten_and_its_number_not_used_again() -> None:
+    table = filled(job_view(1, qname="a"), job_view(2, qname="b"))
+    assert table.queues(0) == [(1, "a"), (2, "b")]
+    table.apply([StoredView(f"{number:024x}", 2, None) for number in (1, 2)])
+    assert table.queues(0) == []
+    table.apply([stored(job_view(3, qname="b"))])
+    assert table.queues(0) == [(3, "b")]
+    later = Table(RETENTION, after=table)
+    later.apply([stored(job_view(3, qname="b"))])
+    assert later.queues(0) == [(4, "b")]
+    table.close()
+    later.close()
 
 
 @pytest.mark.parametrize(
@@ -86,59 +186,89 @@ async def test_a_view_that_cannot_be_read_is_left_out_and_counted(changes: dict[
     value = stored(bad, **changes).value
     assert value is not None
     await views.put(bad.job_id, value, revision=2, ttl=None)
+    async with indexed(views) as index:
+        assert list((await index.find(ALL)).jobs) == [good]
+        assert await index.counts() == Counts(by_status={State.QUEUED: 1}, queues=1, held=0, unreadable=1)
+        await views.put(bad.job_id, encode(bad), revision=3, ttl=None)
+        await until(index.counts, lambda counts: not counts.unreadable)
+        assert list((await index.find(ALL)).jobs) == [bad, good]
+
+
+@asynccontextmanager
+async def indexed(views: MemoryViews) -> AsyncIterator[ListIndex]:
     index = ListIndex(views, connected=_at_once, retention=RETENTION, now=lambda: NOW)
     async with Background(BackgroundTask(name="index", run=index.run, missing="The list.")).running():
         await index.ready.wait()
-        assert await index.jobs(every) == [good]
-        assert index.counts() == Counts(by_status={State.QUEUED: 1}, queues=1, held=0, unreadable=1)
-        await views.put(bad.job_id, encode(bad), revision=3, ttl=None)
-        async with asyncio.timeout(5):
-            while index.counts().unreadable:  # noqa: ASYNC110 - nobody says when a change was taken in
-                await asyncio.sleep(0)
-        assert await index.jobs(every) == [bad, good]
-
-
-async def test_a_long_list_lets_others_have_their_turn() -> None:
-    views = MemoryViews()
-    for number in range(10 * SLICE):
-        job = msgspec.structs.replace(job_view(0), job_id=f"{number:024x}")
-        await views.put(job.job_id, encode(job), revision=0, ttl=None)
-    index, turns = ListIndex(views, connected=_at_once, retention=RETENTION, now=lambda: NOW), 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    async with Background(BackgroundTask(name="index", run=index.run, missing="The list.")).running():
-        await index.ready.wait()
-        other = asyncio.create_task(take_turns())
-        assert len(await index.jobs(every)) == 10 * SLICE
-        await cancel(other)
-    assert turns >= 9
+        yield index
 
 
 async def _at_once() -> None:
     return
 
 
-def every(_job: JobView) -> bool:
-    return True
+class Broken(MemoryViews):
+    """Every follower can be broken off; where each began is noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began_after: list[int] = []
+        self.broken = asyncio.Event()
+
+    @asynccontextmanager
+    async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
+        self.began_after.append(after)
+        async with super().follow(after=after) as pages:
+            yield self._until_broken(pages)
+
+    async def _until_broken(self, pages: AsyncIterator[list[StoredView]]) -> AsyncIterator[list[StoredView]]:
+        async for page in pages:
+            yield page
+            if not page:
+                await self.broken.wait()
+                self.broken.clear()
+                raise BrokerUnavailableError
 
 
-def test_counting_takes_the_same_time_however_many_jobs_there_are() -> None:
-    def seconds(jobs: int) -> float:
-        views = _Views(RETENTION)
-        for number in range(jobs):
-            job = msgspec.structs.replace(job_view(0), job_id=f"{number:024x}")
-            views.apply(stored(job))
-        best = float("inf")
-        for _ in range(50):
-            begin = time.perf_counter()
-            views.expire(NOW)
-            views.counts()
-            best = min(best, time.perf_counter() - begin)
-        return best
+async def _listed(index: ListIndex) -> Found:
+    return await index.find(ALL)
 
-    assert seconds(5000) < 10 * seconds(50)
+
+async def test_after_an_outage_it_continues_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint_api.read.index.RETRY_PAUSE", 0)
+    views = Broken()
+    await views.put(job_view(1).job_id, encode(job_view(1)), revision=0, ttl=None)
+    async with indexed(views) as index:
+        await views.put(job_view(2).job_id, encode(job_view(2)), revision=0, ttl=None)
+        views.broken.set()
+        await until(lambda: _listed(index), lambda found: found.total == 2)
+        assert views.began_after == [0, 1]
+        views.deletions_kept = 0.0
+        views.expire(job_view(1).job_id)
+        views.broken.set()
+        await until(lambda: _listed(index), lambda found: found.total == 1)
+        assert views.began_after == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("state", "whole"),
+    [
+        (BucketState("", 5, 9), True),
+        (BucketState("", 5, 20), True),
+        (BucketState("", 6, 9), False),
+        (BucketState("", 6, 20), True),
+        (BucketState("", 1, 8), False),
+    ],
+)
+def test_views_that_disappear_without_a_message_are_noticed(state: BucketState, whole: bool) -> None:
+    table = Table(RETENTION)
+    table.apply([stored(job_view(number))._replace(revision=number) for number in (5, 9)])
+    assert table.is_whole(state) is whole
+    table.close()
+
+
+async def test_without_a_complete_table_nothing_is_answered() -> None:
+    index = ListIndex(MemoryViews(), connected=_at_once, retention=RETENTION, now=lambda: NOW)
+    with pytest.raises(BrokerUnavailableError):
+        await index.find(ALL)
+    with pytest.raises(BrokerUnavailableError):
+        await index.counts()

@@ -2,7 +2,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,7 +11,8 @@ from stint.core.chain import Chunk
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import Job
 from stint.testing import MemoryEventLog, MemoryOutput
-from stint_api.read import live
+from stint_api.read import followed, live
+from stint_api.read.followed import FollowedJobs
 from stint_api.read.live import LiveJob, Position
 from stint_api.read.output import SETTLE_TRIES
 from stint_api.routes import documents
@@ -51,7 +52,7 @@ class Output(MemoryOutput):
     """Likewise. A replica can lag behind by the last chunk, for as many reads."""
 
     deaf = away = False
-    lags = 0
+    lags = reads = 0
 
     @asynccontextmanager
     async def follow(self, token: str, job_id: str) -> AsyncIterator[asyncio.Event]:
@@ -59,6 +60,7 @@ class Output(MemoryOutput):
             yield asyncio.Event() if self.deaf else changed
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
+        self.reads += 1
         if self.away:
             raise BrokerUnavailableError
         last = await self.last(token, job_id)
@@ -74,6 +76,7 @@ class Runner:
 
     def __init__(self) -> None:
         self.log, self.output = Log(), Output()
+        self.followed = FollowedJobs(self.log, self.output)
         self.writer = Writer(self.output, events.TOKEN, ID)
         self.write = self.writer.write
 
@@ -87,7 +90,7 @@ class Runner:
     async def stream(self, position: str = "", closing: asyncio.Event | None = None) -> AsyncGenerator[bytes, None]:
         job = await self.log.load(ID)
         assert job is not None
-        live = LiveJob(self.log, self.output, job, Position.parse(position), render=documents.last_seen)
+        live = LiveJob(self.followed, self.output, job, Position.parse(position), render=documents.last_seen)
         return live.events(closing or asyncio.Event())
 
     @asynccontextmanager
@@ -169,7 +172,7 @@ async def test_an_ended_job_is_told_at_once_and_taken_up_where_the_stream_broke(
 
 
 async def test_lost_news_is_found(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "TICK", 0.01)
+    monkeypatch.setattr(followed, "TICK", 0.01)
     runner.log.deaf = runner.output.deaf = True
     async with runner.reader() as reader:
         runner.log.away = True
@@ -195,7 +198,7 @@ async def test_the_end_waits_for_output_that_cannot_be_read_yet(runner: Runner) 
 
 async def test_the_end_waits_for_a_replica_that_lags(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "SETTLE_PAUSE", 0)
-    monkeypatch.setattr(live, "TICK", 0.01)
+    monkeypatch.setattr(followed, "TICK", 0.01)
     for data in (b"one", b"last"):
         await runner.write(data)
     await runner.facts(events.started())
@@ -206,7 +209,7 @@ async def test_the_end_waits_for_a_replica_that_lags(runner: Runner, monkeypatch
 
 
 async def test_any_number_of_live_messages_is_one_more_look(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "SOON", 60)
+    monkeypatch.setattr(followed, "SOON", 60)
     async with runner.reader() as reader:
         before = runner.log.loads
         runner.log.answers.clear()
@@ -241,6 +244,55 @@ async def test_output_that_is_not_what_the_end_says_is_not_whole(runner: Runner)
     await runner.write(b"by a stranger who knows how to go on")
     await runner.facts(end)
     assert (await runner.told())[-1] == ("end", "success", False)
+
+
+async def test_all_who_follow_a_job_share_what_is_read(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followed, "SOON", 60)
+    await runner.facts(events.started())
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(runner.reader()) for _ in range(10)]
+        await runner.write(b"first")
+        for reader in readers:
+            assert [await reader.next() for _ in range(2)] == ["started", b"first"]
+        waiting = [asyncio.create_task(reader.next()) for reader in readers]
+        before = runner.output.reads
+        for data in (b"one", b"two", b"three"):
+            await runner.write(data)
+            assert await asyncio.gather(*waiting) == [data] * 10
+            waiting = [asyncio.create_task(reader.next()) for reader in readers]
+        assert runner.output.reads - before < 10, "three lines cost less than a read each"
+        before = runner.log.loads
+        await runner.end()
+        assert await asyncio.gather(*waiting) == ["ended"] * 10
+        assert runner.log.loads - before < 10
+        for reader in readers:
+            assert await reader.rest() == [("end", "success", True)]
+
+
+async def test_who_comes_later_begins_at_the_beginning(runner: Runner) -> None:
+    await runner.facts(events.started())
+    await runner.write(b"one")
+    async with runner.reader() as first:
+        assert [await first.next() for _ in range(2)] == ["started", b"one"]
+        await runner.write(b"two")
+        assert await first.next() == b"two"
+        async with runner.reader() as second:
+            assert [await second.next() for _ in range(3)] == ["started", b"one", b"two"]
+            await runner.write(b"three")
+            assert [await first.next(), await second.next()] == [b"three"] * 2
+
+
+async def test_a_subscription_that_fails_fails_all(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_job_id: str) -> None:
+        raise BrokerUnavailableError
+
+    monkeypatch.setattr(runner.log, "follow", fail)
+    for result in await asyncio.gather(*(runner.told() for _ in range(2)), return_exceptions=True):
+        assert isinstance(result, BrokerUnavailableError)
+    monkeypatch.undo()
+    await runner.facts(events.started())
+    await runner.end()
+    assert (await runner.told())[0] == "submitted"
 
 
 async def test_a_slow_reader_misses_nothing(runner: Runner) -> None:

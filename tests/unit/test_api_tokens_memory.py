@@ -1,15 +1,24 @@
 """What is remembered of tokens: of a refusal nothing of the request that it was for, and what a token may list."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from http import HTTPStatus
 from typing import TypeVar
 
+import msgspec
 import pytest
 
+from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError
+from stint.ports import StoredView
 from stint_api.auth import CACHE_SECONDS, LIST_QUESTIONS, PATHS_AT_A_TIME, Authenticator, Identity, Lookups, Memory
 from stint_api.errors import RefusalError
+from stint_api.read.lists import Lists
+from stint_api.read.query import Found, Page, Wanted
+from stint_api.read.table import Table
+from tests.support.views import job_view
 
 R = TypeVar("R")
 
@@ -63,34 +72,68 @@ class FakeSession:
         return await request("own")
 
 
+class Index:
+    """A table of jobs, one in each queue."""
+
+    def __init__(self) -> None:
+        self.table = Table(timedelta(hours=1))
+        self.add(*QUEUES)
+
+    def add(self, *qnames: str) -> None:
+        jobs = [job_view(0, qname=qname) for qname in qnames]
+        ids = (f"{secrets.randbits(96):024x}" for _ in jobs)
+        found = [msgspec.structs.replace(job, job_id=job_id) for job, job_id in zip(jobs, ids, strict=True)]
+        self.table.apply([StoredView(job.job_id, 1, encode(job)) for job in found])
+
+    async def queues(self, after: int) -> Sequence[tuple[int, str]]:
+        return self.table.queues(after)
+
+    async def find(self, page: Page) -> Found:
+        return self.table.find(page)
+
+    async def find_unless_new(self, page: Page) -> Found | None:
+        assert page.queues is not None
+        return None if self.table.queues(page.queues.through) else self.table.find(page)
+
+
 class Lister:
     """Lists all queues with any token, on a clock that a test moves."""
 
     def __init__(self) -> None:
-        self.vault, self.now = FakeVault(), 0.0
+        self.vault, self.index, self.now = FakeVault(), Index(), 0.0
         parts = (Lookups(self.vault, monotonic=self.clock), self.vault, FakeSession())  # type: ignore[arg-type] # fakes
-        self._auth = Authenticator(*parts, by_policy=True, monotonic=self.clock)  # type: ignore[arg-type] # likewise
+        auth = Authenticator(*parts, by_policy=True)  # type: ignore[arg-type] # likewise
+        self._lists = Lists(self.index, auth, monotonic=self.clock)  # type: ignore[arg-type] # likewise
 
     def clock(self) -> float:
         return self.now
 
-    async def list(self, token: str, caller: str = "", queues: Sequence[str] = QUEUES) -> set[str]:
+    async def list(self, token: str, caller: str = "", **wanted: str) -> list[str]:
         identity = Identity(name="", token=token, caller=caller or token)
-        return set(await self._auth.readable(identity, queues))
+        found = await self._lists.find(identity, Page(wanted=Wanted(**wanted), limit=100))  # type: ignore[arg-type] # names of queues only
+        assert found.total == len(found.jobs)
+        return [job.qname for job in found.jobs]
 
 
 async def test_what_a_token_may_list_is_remembered_for_a_moment() -> None:
     lister = Lister()
     for _ in range(3):
-        assert await lister.list("one") == {"q0"}
+        assert await lister.list("one") == ["q0"]
     assert lister.vault.asked == 3
-    assert await lister.list("one", queues=["q0", "new"]) == {"q0"}
+    lister.index.add("new", "newer")
+    assert await lister.list("one") == ["q0"]
+    assert lister.vault.asked == 4, "only about queues that are new"
+    assert await lister.list("one", qname="q1") == []
+    assert await lister.list("one", qname="q0") == ["q0"]
     assert lister.vault.asked == 4
-    assert await lister.list("two", caller="one") == {"q0"}
-    assert lister.vault.asked == 7, "another token of the same identity may have other policies"
+    assert await lister.list("two", caller="one") == ["q0"]
+    assert lister.vault.asked == 8, "another token of the same identity may have other policies"
     lister.now += CACHE_SECONDS
-    assert await lister.list("one") == {"q0"}
-    assert lister.vault.asked == 10
+    assert await lister.list("one") == ["q0"]
+    assert lister.vault.asked == 12
+    lister.now += CACHE_SECONDS
+    assert await lister.list("one", qname="q0") == ["q0"]
+    assert lister.vault.asked == 13
 
 
 async def test_a_callers_lists_ask_one_question_at_a_time_and_all_lists_a_few() -> None:

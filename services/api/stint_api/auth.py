@@ -31,8 +31,6 @@ PATHS_AT_A_TIME: Final = 200
 """In one question to Vault, which refuses some thousand."""
 LIST_QUESTIONS: Final = 2
 """Questions to Vault that lists ask at a time, so that other requests' questions do not wait behind them."""
-LISTS_REMEMBERED: Final = 20
-"""Tokens for which it is remembered which queues they may list: about 100 bytes for each queue."""
 ENDED: Final = "Vault does not know the token any more: it has ended, or this request was its last use."
 """Policies can only be asked about as long as there is a token."""
 
@@ -159,7 +157,11 @@ def _refusal(token: str, error: VaultError) -> RefusalError:
 
 
 class Authenticator:
-    """Asks Vault about tokens."""
+    """Asks Vault about tokens.
+
+    Attributes:
+        by_policy: whether Vault's policies decide. Without it any valid token may do everything.
+    """
 
     def __init__(
         self,
@@ -168,15 +170,12 @@ class Authenticator:
         session: AppRoleSession,
         *,
         by_policy: bool,
-        monotonic: Callable[[], float],
     ) -> None:
         """With `by_policy` Vault's policies decide; without it any valid token may do everything."""
         self._lookups = lookups
         self._vault = vault
         self._session = session
-        self._by_policy = by_policy
-        self._readable = Memory[dict[str, bool]](monotonic, LISTS_REMEMBERED)
-        self._listing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.by_policy = by_policy
         self._list_questions = asyncio.Semaphore(LIST_QUESTIONS)
         self._questions: WeakValueDictionary[str, Batches[str, frozenset[str]]] = WeakValueDictionary()
 
@@ -206,32 +205,23 @@ class Authenticator:
             raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, refused[0]))
 
     async def readable(self, identity: Identity, qnames: Collection[str]) -> Collection[str]:
-        """Those of the queues, however many, that the caller may read. What Vault says is cached.
+        """Those of the queues, however many, that the caller may read, now.
 
-        A caller's lists wait for each other, and the questions of all lists share `LIST_QUESTIONS` places.
+        The questions of all lists share `LIST_QUESTIONS` places.
 
         Raises:
             RefusalError: the token has ended since it was looked up.
         """
-        if not self._by_policy:
-            return qnames
-        lock = self._listing.setdefault(identity.caller, asyncio.Lock())
-        async with lock:
-            cached = self._readable.get(identity.token)
-            known = {} if cached is None else cached
-            unknown = [qname for qname in qnames if qname not in known]
-            for first in range(0, len(unknown), PATHS_AT_A_TIME):
-                asked = unknown[first : first + PATHS_AT_A_TIME]
-                async with self._list_questions:
-                    allowed = await self._allowed(identity, READ, asked)
-                known.update((qname, qname in allowed) for qname in asked)
-            if cached is None:
-                self._readable.put(identity.token, known, CACHE_SECONDS)
-        return {qname for qname in qnames if known[qname]}
+        found: set[str] = set()
+        several = list(qnames)
+        for first in range(0, len(several), PATHS_AT_A_TIME):
+            async with self._list_questions:
+                found.update(await self._allowed(identity, READ, several[first : first + PATHS_AT_A_TIME]))
+        return found
 
     async def _allowed(self, identity: Identity, action: Action, qnames: Collection[str]) -> Collection[str]:
         """Those of the queues, at most `PATHS_AT_A_TIME`, in which the caller may do this."""
-        if not self._by_policy or not qnames:
+        if not self.by_policy or not qnames:
             return qnames
         paths = {qname: action.path(qname) for qname in qnames}
         found = await self._capabilities(identity, list(paths.values()))
@@ -244,7 +234,7 @@ class Authenticator:
             RefusalError: the token has ended, or may not do this any more.
             VaultUnavailableError: Vault did not answer.
         """
-        if self._by_policy:
+        if self.by_policy:
             await self.require(identity, action, *qnames)
         elif identity.limited:
             await self._capabilities(identity, [action.path(qnames[0])])

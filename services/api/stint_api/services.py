@@ -22,7 +22,9 @@ from stint.vault import BUS_KEY, AppRoleSession, Encryptor, Vault
 from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
+from stint_api.read.followed import FollowedJobs
 from stint_api.read.index import ListIndex
+from stint_api.read.lists import Lists
 from stint_api.read.runners import JetStreamRunnerReports
 from stint_api.submit.body import MAX_BYTES
 from stint_api.submit.sealing import Sealer
@@ -81,9 +83,17 @@ class Services:
     def auth(self) -> Authenticator:
         """Who may do what."""
         lookups = Lookups(self.lookup_vault, monotonic=self.monotonic)
-        return Authenticator(
-            lookups, self.vault, self.session, by_policy=self.settings.by_policy, monotonic=self.monotonic
-        )
+        return Authenticator(lookups, self.vault, self.session, by_policy=self.settings.by_policy)
+
+    @cached_property
+    def lists(self) -> Lists:
+        """Lists jobs."""
+        return Lists(self.index, self.auth, monotonic=self.monotonic)
+
+    @cached_property
+    def followed(self) -> FollowedJobs:
+        """The jobs that somebody follows."""
+        return FollowedJobs(self.log, self.output)
 
     @cached_property
     def submitter(self) -> Submitter:

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from stint.core.codec import decode
-from stint.core.errors import InvalidQueueNameError, UndecodableError
+from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, UndecodableError
 from stint.core.events import Ended, KillRequested, Launched, Rejected, Started, Submitted
 from stint.core.job import Job, State
-from stint.core.subjects import queue_name, queue_token
+from stint.core.subjects import check_job_id, queue_name, queue_token
 
 NEVER: Final = "0001-01-01T00:00:00Z"
 """How GoStint writes the time of something that has not happened yet."""
@@ -63,12 +63,17 @@ def read_view(job_id: str, stored: bytes) -> JobView:
     try:
         for moment in (shown.submitted, shown.started, shown.ended):
             parse_time(moment)
-        queue_token(shown.qname)
-    except (ValueError, InvalidQueueNameError):
-        raise UndecodableError("Not a JobView: a time or the queue's name is wrong.") from None
-    if shown.job_id != job_id:
+        _check_queue_name(shown.qname)
+        own_id = check_job_id(shown.job_id)
+    except (ValueError, InvalidQueueNameError, InvalidJobIdError):
+        raise UndecodableError("Not a JobView: the id, a time or the queue's name is wrong.") from None
+    if shown.job_id != job_id or own_id != job_id:
         raise UndecodableError("Not a JobView of this job.")
     return shown
+
+
+_check_queue_name = lru_cache(1024)(queue_token)
+"""Many views are of the same few queues."""
 
 
 def view(job: Job) -> JobView:
@@ -118,16 +123,13 @@ def expiry(job: Job, retention: timedelta) -> datetime | None:
 
 @lru_cache(1024)
 def parse_time(text: str) -> datetime:
-    """An RFC 3339 time. Digits beyond microseconds are dropped.
+    """An RFC 3339 time; one without a zone is UTC. Digits beyond microseconds are dropped.
 
     Raises:
         ValueError: not such a time.
     """
-    head, dot, tail = text.partition(".")
-    if dot:
-        digits = tail.rstrip("Z")
-        text = f"{head}.{digits[:6]:0<6}"
-    return datetime.fromisoformat(text.rstrip("Z")).replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _end_without_words(job: Job, rejected: Rejected | None) -> Ended:

@@ -15,6 +15,7 @@ from stint.jetstream.protocol import (
     RawMessage,
     Stored,
     check,
+    delivered,
     error_code,
     lifetime,
     raw_message,
@@ -189,9 +190,16 @@ class Bucket(Stream):
         return int(check(answer)["seq"])
 
     def _entry(self, message: Stored) -> Entry:
-        gone = not {_OPERATION, _MARKER}.isdisjoint(message.headers or {})
         key = subject_of(message).removeprefix(self._prefix)
-        return Entry(key, sequence_of(message), None if gone else message.data)
+        return Entry(key, sequence_of(message), _value(message))
+
+    def followed(self, message: Msg) -> Entry:
+        """The entry in a message that a consumer delivered."""
+        return Entry(message.subject.removeprefix(self._prefix), delivered(message).sequence, _value(message))
+
+
+def _value(message: Stored) -> bytes | None:
+    return message.data if {_OPERATION, _MARKER}.isdisjoint(message.headers or ()) else None
 
 
 def _condition(revision: int | None, ttl: float | None) -> dict[str, str]:

@@ -1,22 +1,19 @@
 """The KV bucket `jobs`."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from stint.core.subjects import JOBS_BUCKET, kv_subject
+from nats.aio.msg import Msg
+
+from stint.core.subjects import JOBS_BUCKET, kv_stream, kv_subject
 from stint.jetstream.broker import Broker
-from stint.jetstream.stream import Bucket, Write, is_literal
-from stint.ports import StoredView, ViewPut
-from stint.process.waiting import any_of
+from stint.jetstream.following import following
+from stint.jetstream.stream import MARKER_TTL, Bucket, Write, is_literal
+from stint.ports import BucketState, StoredView, ViewPut
 
-CATCH_UP_INTERVAL: Final = 0.5
-"""Seconds between two reads if no trigger came: half of what a list may lag."""
-CHECK_INTERVAL: Final = 2.0
-"""Seconds between two checks whether the bucket is still the same, because a purge is not announced."""
 BATCH_PAYS: Final = 16
 """Views from which on an atomic batch costs the server less than so many puts: a single server makes a directory with
 files for each batch, 2.4 ms of CPU."""
@@ -24,6 +21,8 @@ files for each batch, 2.4 ms of CPU."""
 
 class JetStreamViews:
     """See `stint.ports.ViewStore`."""
+
+    deletions_kept = float(MARKER_TTL)
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -53,57 +52,19 @@ class JetStreamViews:
         keys = [subject.rpartition(".")[2] async for subject in held]
         return frozenset(key for key in keys if is_literal(key))
 
+    async def state(self) -> BucketState:
+        found = await self._bucket.info()
+        return BucketState(found["created"], int(found["state"]["first_seq"]), int(found["state"]["last_seq"]))
+
     @asynccontextmanager
-    async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:
-        # A message published there may have been refused by the stream, so it is only a trigger for a read.
-        async with self._broker.triggered(kv_subject(JOBS_BUCKET, ">")) as changed:
-            yield self._changes(changed)
+    async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
+        pattern = kv_subject(JOBS_BUCKET, ">")
+        async with following(self._broker, kv_stream(JOBS_BUCKET), pattern, after=after) as pages:
+            yield self._views(pages)
 
-    async def _changes(self, changed: asyncio.Event) -> AsyncIterator[StoredView | None]:
-        received, caught_up, check_at = _Received(await self._bucket.info()), False, 0.0
-        while True:
-            changed.clear()
-            async for entry in self._bucket.entries(after=received.sequence):
-                stored = StoredView(*entry)
-                yield stored
-                received.add(stored)
-            if not caught_up:
-                caught_up = True
-                yield None
-            if time.monotonic() >= check_at:
-                if not received.agrees_with(await self._bucket.info()):
-                    return
-                check_at = time.monotonic() + CHECK_INTERVAL
-            await any_of(changed, within=CATCH_UP_INTERVAL)
-
-
-class _Received:
-    """The views that a follower has received.
-
-    Attributes:
-        sequence: of the last message.
-    """
-
-    def __init__(self, info: Mapping[str, Any]) -> None:
-        """`info` is the stream's before anything was received."""
-        self.sequence = 0
-        self._created = info["created"]
-        self._views: dict[str, int] = {}
-
-    def add(self, stored: StoredView) -> None:
-        """The oldest view stays the first one."""
-        self.sequence = stored.revision
-        self._views.pop(stored.job_id, None)
-        if stored.value is not None:
-            self._views[stored.job_id] = stored.revision
-
-    def agrees_with(self, info: Mapping[str, Any]) -> bool:
-        """False if views disappeared without a message: the bucket was created anew, or it was purged."""
-        first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
-        if info["created"] != self._created or last < self.sequence:
-            return False
-        oldest = next(iter(self._views.values()), first)
-        return oldest >= first or last > self.sequence
+    async def _views(self, pages: AsyncIterator[list[Msg]]) -> AsyncIterator[list[StoredView]]:
+        async for messages in pages:
+            yield [StoredView(*self._bucket.followed(message)) for message in messages]
 
 
 def _seconds(ttl: timedelta | None) -> float | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
@@ -15,7 +15,7 @@ from stint.core.errors import LogGapError, UndecodableError
 from stint.core.events import AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.subjects import WORK, EventAddress, names_job, payload_subject, unreadable_submission
-from stint.ports import Outcome, Place, Stamp, StoredView, ViewPut
+from stint.ports import BucketState, Outcome, Place, Stamp, StoredView, ViewPut
 
 T = TypeVar("T")
 
@@ -186,6 +186,8 @@ class MemoryOutput:
 class MemoryViews:
     """See `stint.ports.ViewStore`. Keys expire when they are told to."""
 
+    deletions_kept = float("inf")
+
     def __init__(self) -> None:
         self._views: dict[str, StoredView] = {}
         self._revision = 0
@@ -223,19 +225,24 @@ class MemoryViews:
     async def job_ids(self) -> frozenset[str]:
         return frozenset(self._views)
 
+    async def state(self) -> BucketState:
+        revisions = [stored.revision for stored in self._views.values()]
+        return BucketState("", min(revisions, default=self._revision + 1), self._revision)
+
     @asynccontextmanager
-    async def follow(self) -> AsyncIterator[AsyncIterator[StoredView | None]]:
+    async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
         changes: asyncio.Queue[StoredView] = asyncio.Queue()
         self._followers.append(changes)
         try:
-            yield _then(list(self._views.values()), changes)
+            known = sorted(self._views.values(), key=lambda stored: stored.revision)
+            yield _then([stored for stored in known if stored.revision > after], changes)
         finally:
             self._followers.remove(changes)
 
 
-async def _then(known: Iterable[StoredView], changes: "asyncio.Queue[StoredView]") -> AsyncIterator[StoredView | None]:
-    for stored in known:
-        yield stored
-    yield None
+async def _then(known: list[StoredView], changes: "asyncio.Queue[StoredView]") -> AsyncIterator[list[StoredView]]:
+    if known:
+        yield known
     while True:
-        yield await changes.get()
+        yield []
+        yield [await changes.get()]

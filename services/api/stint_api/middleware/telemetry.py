@@ -1,7 +1,7 @@
 """Every answer is measured once, for Prometheus and for the access log. No line holds anything that a client wrote."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import State
 from stint_api.errors import CLIENT_LEFT
-from stint_api.read.index import Counts
+from stint_api.read.query import Counts
 from stint_api.web.connections import REFUSED
 
 log = structlog.get_logger()
@@ -38,8 +38,9 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})
 class Metrics:
     """One application's own registry."""
 
-    def __init__(self, counts: Callable[[], Counts]) -> None:
+    def __init__(self, counts: Callable[[], Awaitable[Counts]]) -> None:
         """`counts` tells how many jobs there are, or raises BrokerUnavailableError while nobody knows."""
+        self._counts = counts
         self._registry = CollectorRegistry()
         self.durations = Histogram(
             "gostint_request_duration_seconds",
@@ -48,25 +49,28 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._registry.register(_JobGauges(counts))
+        self._gauges = _JobGauges()
+        self._registry.register(self._gauges)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
 
     async def endpoint(self) -> Response:
         """All figures of this process, in Prometheus' text format."""
+        try:
+            self._gauges.counts = await self._counts()
+        except BrokerUnavailableError:
+            self._gauges.counts = None
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 class _JobGauges(Collector):
     """Made when they are read. Left out while the list of jobs is not known: no figure is better than a wrong one."""
 
-    def __init__(self, counts: Callable[[], Counts]) -> None:
-        self._counts = counts
+    counts: Counts | None = None
 
     def collect(self) -> Iterator[Metric]:
-        try:
-            counts = self._counts()
-        except BrokerUnavailableError:
+        counts = self.counts
+        if counts is None:
             return
         by_status = GaugeMetricFamily("stint_jobs", "Jobs that can be seen.", labels=("status",))
         for state in State:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -12,20 +12,13 @@ from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Ended, Launched, Record, Started
 from stint.core.job import Job, State, evolve
-from stint.ports import EventLog, OutputLog
+from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
+from stint_api.read.followed import TICK, FollowedJob, FollowedJobs
 from stint_api.read.output import SETTLE_PAUSE, SETTLE_TRIES
 from stint_api.web import streaming
 
 log = structlog.get_logger()
-
-TICK: Final = 10.0
-"""Seconds without news after which a ping is sent, and the streams are read again: a live message can be lost."""
-SOON: Final = 0.1
-"""Seconds from news to the next look without any, then twice as long each time up to `TICK`: it may have come from a
-stream's leader while the replica that was read lags behind."""
-GAP: Final = 0.02
-"""Seconds between two looks at least, so that no flood of messages makes a client's stream ask NATS more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class LiveJob:
 
     def __init__(
         self,
-        log: EventLog,
+        jobs: FollowedJobs,
         output: OutputLog,
         job: Job,
         position: Position,
@@ -66,42 +59,37 @@ class LiveJob:
         render: Callable[[Job, Chain], Mapping[str, Any]],
     ) -> None:
         """`render` gives the job's view for the final event, from the job and the output that was told."""
-        self._log = log
+        self._jobs = jobs
         self._output = output
         self._job = job
         self._render = render
         self._fact, self._sequence = position.fact, position.output
         self._chain = Chain(chunks=position.number)
         self._read_to = position.output
+        self._loaded_at = 0
         self._over = False
 
     async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
         """Encoded events, up to `end`; without one if one of `ends` is set before."""
-        place = (self._job.token, self._job.job_id)
-        # Listening begins before reading, so that nothing falls in between.
-        async with self._log.follow(self._job.job_id) as facts, self._output.follow(*place) as chunks:
-            wait = SOON
+        async with self._jobs.follow(Place(self._job.token, self._job.job_id)) as followed:
             while not any(end.is_set() for end in ends):
-                facts.clear()
-                chunks.clear()
-                async for item in self._catch_up():
+                next_look = followed.next_look
+                async for item in self._catch_up(followed):
                     yield item
                 if self._over:
                     yield self._event("end", self._render(self._job, self._chain))
                     return
-                await asyncio.sleep(GAP)
-                news = await any_of(facts, chunks, *ends, within=wait)
-                wait = SOON if news else min(2 * wait, TICK)
-                if not news:
+                await any_of(next_look, *ends, within=2 * TICK)
+                if not followed.news:
                     yield streaming.PING
 
-    async def _catch_up(self) -> AsyncIterator[bytes]:
+    async def _catch_up(self, followed: FollowedJob) -> AsyncIterator[bytes]:
         """All that is new in the log and the output. While NATS is unavailable there is nothing new."""
         try:
-            await self._reload()
+            await self._reload(followed)
             for item in self._new_facts(ended=False):
                 yield item
-            async for chunk in self._new_chunks():
+            async for chunk in self._new_chunks(followed):
                 yield self._chunk(chunk)
         except BrokerUnavailableError as error:
             log.debug("the live stream waits for NATS", job=self._job.job_id, error=error.sentence)
@@ -110,13 +98,17 @@ class LiveJob:
             yield item
         self._over = self._job.terminal
 
-    async def _reload(self) -> None:
-        loaded = await self._log.load(self._job.job_id, at_least=self._job.sequence)
+    async def _reload(self, followed: FollowedJob) -> None:
+        look = followed.look
+        if self._loaded_at >= followed.facts_look:
+            return
+        loaded = await followed.load()
         if loaded is not None and loaded.sequence >= self._job.sequence:
             self._job = loaded
+        self._loaded_at = look
 
-    async def _new_chunks(self) -> AsyncIterator[Chunk]:
-        async for chunk in self._read():
+    async def _new_chunks(self, followed: FollowedJob) -> AsyncIterator[Chunk]:
+        async for chunk in self._new(followed.chunks(self._read_to)):
             yield chunk
         if not self._job.terminal:
             return
@@ -126,7 +118,8 @@ class LiveJob:
                 self._recognise(last)
                 return
             await asyncio.sleep(SETTLE_PAUSE)
-            async for chunk in self._read():
+            behind = self._output.read(self._job.token, self._job.job_id, after=self._read_to)
+            async for chunk in self._new(behind):
                 yield chunk
         raise BrokerUnavailableError("A replica of NATS lags behind.")
 
@@ -135,9 +128,9 @@ class LiveJob:
         if last is not None and last.sequence == self._sequence:
             self._chain = Chain.through(last)
 
-    async def _read(self) -> AsyncIterator[Chunk]:
-        """New chunks that continue the chain. Others were written by a stranger, and are left out."""
-        async for chunk in self._output.read(self._job.token, self._job.job_id, after=self._read_to):
+    async def _new(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+        """Those that continue the chain. Others were written by a stranger, and are left out."""
+        async for chunk in chunks:
             self._read_to = chunk.sequence
             if self._continues(chunk):
                 yield chunk

@@ -35,7 +35,7 @@ async def health(
     k: Annotated[str | None, Query(description="Only the value of this key, as plain text.")] = None,
 ) -> Mapping[str, str] | Response:
     """Counts of jobs and figures of the runners' engines, all as text; `k` selects one value."""
-    counts = services.index.counts().by_status
+    counts = (await services.index.counts()).by_status
     figures = {
         "state": "draining" if services.closing.is_set() else "active",
         "all_jobs": str(sum(counts.values())),

@@ -1,11 +1,13 @@
 """The routes under /v1/api/job. Every caller of them has shown a valid token."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from stint.core.subjects import queue_name, queue_token
@@ -15,6 +17,7 @@ from stint_api.errors import JsonAnswer
 from stint_api.middleware.watch import unless_refused, while_allowed
 from stint_api.read.live import LiveJob, Position
 from stint_api.read.output import Snapshot, stream_of
+from stint_api.read.query import Place
 from stint_api.routes import documents
 from stint_api.routes.models import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmitBody, SubmittedBody
 from stint_api.routes.parameters import (
@@ -26,8 +29,9 @@ from stint_api.routes.parameters import (
     ServicesOf,
     Submitted,
     UnlessFalse,
+    cursor,
 )
-from stint_api.routes.responses import Responses, content, errors
+from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors
 from stint_api.services import Services
 from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
 
@@ -78,24 +82,22 @@ async def submit(services: ServicesOf, caller: Caller, key: IdempotencyKey, subm
     return JsonAnswer({"_id": job_id, "status": "queued", "qname": submission.qname})
 
 
-@router.get("", response_model=ListBody)
-async def list_jobs(services: ServicesOf, caller: Caller, query: Annotated[JobQuery, Query()]) -> Response:
+@router.get("", response_model=ListBody, responses={200: {"headers": NEXT_PAGE}})
+async def list_jobs(
+    services: ServicesOf, request: Request, caller: Caller, query: Annotated[JobQuery, Query()]
+) -> Response:
     """The jobs that the caller may read, newest first. The list may lag by a second."""
-    found = await services.index.jobs(query.wants)
-    readable = await services.auth.readable(caller, {job.qname for job in found})
-    found = [job for job in found if job.qname in readable]
-    page = found[query.skip : query.skip + query.limit]
-    rest = {"skip": query.skip, "limit": query.limit, "total": len(found)}
+    found = await services.lists.find(caller, query.page)
+    rest = {"skip": query.skip, "limit": query.limit, "total": found.total}
 
-    async def take(shown: JobView) -> Snapshot | None:
-        if not query.output:
-            return None
+    async def take(shown: JobView) -> Snapshot:
         recorded = documents.recorded(await services.log.load(shown.job_id, at_least=shown.sequence))
         place = (queue_token(shown.qname), shown.job_id)
         return await Snapshot.take(services.output, *place, recorded=recorded, lenient=True)
 
-    document = documents.several(page, take, rest, stdout_only=services.compat)
-    return await _json(document, _large(services, caller, *{job.qname for job in page}))
+    document = documents.several(found.jobs, take if query.output else None, rest, stdout_only=services.compat)
+    large = _large(services, caller, *{job.qname for job in found.jobs})
+    return await _json(document, large, _next_page(request.query_params, found.next))
 
 
 @router.get("/{job_id}", response_model=JobBody, responses=_ONE)
@@ -155,7 +157,7 @@ async def events(services: ServicesOf, caller: Caller, job_id: JobId, last_event
     """A job's events and output as Server-Sent Events: `fact`, `output`, and finally `end` (or `refused`)."""
     job = await services.jobs.find(caller, job_id)
     position = Position.parse(last_event_id)
-    live = LiveJob(services.log, services.output, job, position, render=documents.last_seen)
+    live = LiveJob(services.followed, services.output, job, position, render=documents.last_seen)
     check = partial(services.auth.check_again, caller, READ, queue_name(job.token))
     refused = asyncio.Event()
     told = while_allowed(live.events(refused, services.closing), check, services.closing, refused)
@@ -174,8 +176,18 @@ def _large(services: Services, caller: Identity, *qnames: str) -> Callable[..., 
     return stream
 
 
-async def _json(pieces: AsyncGenerator[bytes, None], large: Callable[..., Stream]) -> Response:
-    return await answer(documents.line(pieces), media_type=JsonAnswer.content_type, large=large)
+async def _json(
+    pieces: AsyncGenerator[bytes, None], large: Callable[..., Stream], headers: Mapping[str, str] | None = None
+) -> Response:
+    return await answer(documents.line(pieces), media_type=JsonAnswer.content_type, large=large, headers=headers)
+
+
+def _next_page(query: QueryParams, place: Place | None) -> dict[str, str]:
+    """The header that leads to the next page of a list, by a cursor in place of `skip`."""
+    if place is None:
+        return {}
+    kept = [(name, value) for name, value in query.multi_items() if name not in {"skip", "cursor"}]
+    return {"Link": f'<?{urlencode([*kept, ("cursor", cursor(place))])}>; rel="next"'}
 
 
 async def _raw(output: Snapshot, stream: str | None) -> AsyncGenerator[bytes, None]:

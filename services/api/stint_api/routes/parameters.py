@@ -10,10 +10,10 @@ from fastapi.security import APIKeyHeader
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from stint.core.errors import UndecodableError
+from stint.core.job import State
 from stint.core.subjects import normalise_queue_name
-from stint.core.view import JobView
 from stint_api.auth import Identity
-from stint_api.read.index import submitted_at
+from stint_api.read.query import Page, Place, Wanted
 from stint_api.routes.models import JOB_ID, Status
 from stint_api.services import Services
 from stint_api.submit.body import Submission, parse_submission, read_body
@@ -23,6 +23,7 @@ DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 100
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
+_CURSOR: Final = re.compile(r"(-?[0-9]{1,18})-([0-9a-f]{24})")
 
 
 async def services(request: Request) -> Services:
@@ -104,6 +105,17 @@ def _time(value: object) -> object:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _cursor(value: str) -> str:
+    if not _CURSOR.fullmatch(value):
+        raise ValueError("must be from the Link of another page")
+    return value
+
+
+def cursor(place: Place) -> str:
+    """The text of a place, for the parameter `cursor`."""
+    return f"{place.submitted}-{place.job_id}"
+
+
 Decimal = Annotated[int, BeforeValidator(_decimal)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 # Any other text leaves the default.
@@ -133,16 +145,19 @@ class JobQuery(BaseModel):
     output: OnlyIfTrue = False
     """`true` includes each job's output."""
 
-    def wants(self, job: JobView) -> bool:
-        """Whether the job passes the filters."""
-        if self.qname is not None and job.qname != self.qname:
-            return False
-        if self.status is not None and job.status != self.status:
-            return False
-        if self.held is not None and job.held is not self.held:
-            return False
-        return self._in_time(submitted_at(job)) if self.submitted_after or self.submitted_before else True
+    cursor: Annotated[str, AfterValidator(_cursor)] | None = None
+    """Only jobs behind this place. Follow `Link` from page to page: no job is repeated or left out as others come."""
 
-    def _in_time(self, moment: datetime) -> bool:
-        after, before = self.submitted_after, self.submitted_before
-        return (after is None or moment > after) and (before is None or moment < before)
+    @property
+    def page(self) -> Page:
+        """The page that it asks for."""
+        wanted = Wanted(
+            qname=self.qname,
+            status=State(self.status) if self.status else None,
+            held=self.held,
+            submitted_after=self.submitted_after,
+            submitted_before=self.submitted_before,
+        )
+        found = _CURSOR.fullmatch(self.cursor or "")
+        behind = Place(int(found[1]), found[2]) if found else None
+        return Page(wanted=wanted, skip=self.skip, limit=self.limit, behind=behind)

@@ -17,6 +17,12 @@ _RETRY_AFTER: Final = {
         "schema": {"type": "integer"},
     }
 }
+NEXT_PAGE: Final = {
+    "Link": {
+        "description": 'The next page, if there is one: `<?...>; rel="next"`, relative to the request\'s own address.',
+        "schema": {"type": "string"},
+    }
+}
 _TEMPORARY: Final = (429, 503)
 
 

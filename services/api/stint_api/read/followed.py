@@ -1,0 +1,161 @@
+"""One job for all who follow it in this process: one subscription, and one read of the streams for each news."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from copy import copy
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from stint.core.chain import Chunk
+from stint.core.job import Job
+from stint.ports import EventLog, OutputLog, Place
+from stint.process.background import cancel
+from stint.process.waiting import any_of
+from stint_api.read.output import CHUNK_COST
+
+TICK: Final = 10.0
+"""Seconds without news after which the streams are read again: a live message can be lost."""
+SOON: Final = 0.1
+"""Seconds from news to the next look without any, then twice as long each time up to `TICK`: it may have come from a
+stream's leader while the replica that was read lags behind."""
+GAP: Final = 0.02
+"""Seconds between two looks at least, so that no flood of messages makes a job's followers ask NATS more often."""
+SHARED: Final = 512 * 1024
+"""Bytes of output that are read for all at a time."""
+
+T = TypeVar("T")
+
+
+class FollowedJob:
+    """Says when to look, and reads once for all who look at the same place.
+
+    Attributes:
+        look: number of the present look; what is read in it was stored before or after it began, but no news is missed.
+        facts_look: the last look for which there may have been new facts.
+        news: whether live messages were the reason for the present look, not time.
+        next_look: set when there is another one, which has another event.
+        followers: how many there are.
+    """
+
+    def __init__(self, log: EventLog, output: OutputLog, place: Place) -> None:
+        self._log = log
+        self._output = output
+        self._place = place
+        self._sequence = 0
+        self._end = -1
+        self._reads: dict[object, asyncio.Task[Any]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+        self._listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.look = self.facts_look = 1
+        self.news = True
+        self.next_look = asyncio.Event()
+        self.followers = 0
+        self._start(self._watch())
+
+    async def listening(self) -> None:
+        """Return once no news can be missed."""
+        await asyncio.shield(self._listening)
+
+    async def close(self) -> None:
+        """End the subscription and what is being read."""
+        await cancel(*self._running)
+
+    async def load(self) -> Job | None:
+        """The job, from its events."""
+        job = await self._shared("job", partial(self._log.load, self._place.job_id, at_least=self._sequence))
+        self._sequence = max(self._sequence, job.sequence if job else 0)
+        return job
+
+    async def chunks(self, after: int) -> AsyncIterator[Chunk]:
+        """The output behind this sequence. Where somebody has read to the end before, it is read once for all."""
+        if not 0 <= self._end <= after:
+            async for chunk in self._output.read(*self._place, after=after):
+                yield chunk
+                after = chunk.sequence
+        else:
+            complete = False
+            while not complete:
+                found, complete = await self._shared(after, partial(self._some, after))
+                for chunk in found:
+                    yield chunk
+                    after = chunk.sequence
+        self._end = max(self._end, after)
+
+    async def _some(self, after: int) -> tuple[list[Chunk], bool]:
+        """Chunks, and whether there are no more."""
+        found, size = list[Chunk](), 0
+        async for chunk in self._output.read(*self._place, after=after):
+            found.append(chunk)
+            size += len(chunk.data) + CHUNK_COST
+            if size >= SHARED:
+                return found, False
+        return found, True
+
+    async def _shared(self, what: object, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        reading: asyncio.Task[T] | None = self._reads.get(what)
+        if reading is None:
+            reading = self._reads[what] = self._start(read())
+        await asyncio.wait({reading})
+        if error := reading.exception():
+            raise copy(error)  # the error itself would keep the frames of each follower that it passed
+        return reading.result()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error and not self._listening.done():
+            self._listening.set_exception(error)
+
+    async def _watch(self) -> None:
+        """Begin a look whenever there is news, or may be some that got lost."""
+        # Listening begins before reading, so that nothing falls in between.
+        async with self._log.follow(self._place.job_id) as facts, self._output.follow(*self._place) as chunks:
+            self._listening.set_result(None)
+            wait = SOON
+            while True:
+                self.news = await any_of(facts, chunks, within=wait)
+                wait = SOON if self.news else min(2 * wait, TICK)
+                self._begin(facts=facts.is_set() or not self.news)
+                facts.clear()
+                chunks.clear()
+                await asyncio.sleep(GAP)
+
+    def _begin(self, *, facts: bool) -> None:
+        self.look += 1
+        if facts:
+            self.facts_look = self.look
+        self._reads = {}
+        this, self.next_look = self.next_look, asyncio.Event()
+        this.set()
+
+
+class FollowedJobs:
+    """The jobs that somebody follows."""
+
+    def __init__(self, log: EventLog, output: OutputLog) -> None:
+        self._log = log
+        self._output = output
+        self._jobs: dict[Place, FollowedJob] = {}
+
+    @asynccontextmanager
+    async def follow(self, place: Place) -> AsyncIterator[FollowedJob]:
+        """The job, for one more follower."""
+        job = self._jobs.get(place)
+        if job is None:
+            job = self._jobs[place] = FollowedJob(self._log, self._output, place)
+        job.followers += 1
+        try:
+            await job.listening()
+            yield job
+        finally:
+            job.followers -= 1
+            if not job.followers:
+                del self._jobs[place]
+                await job.close()

@@ -1,0 +1,95 @@
+"""Lists of jobs, as one caller may see them."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from stint_api.auth import CACHE_SECONDS, Authenticator, Identity, Memory
+from stint_api.read.index import ListIndex
+from stint_api.read.query import Found, Page, Queues
+
+REMEMBERED: Final = 20
+"""Tokens for which it is remembered which queues they may read: about 200 bytes for each queue."""
+
+_NONE: Final = Queues(through=0, shown="[]")
+
+
+@dataclass
+class _Readable:
+    """What Vault said of one token: which queues it may read, and the same by their numbers in the index."""
+
+    names: dict[str, bool] = field(default_factory=dict)
+    hidden: list[int] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+
+    queues: Queues = _NONE
+
+    def add(self, queues: Sequence[tuple[int, str]]) -> None:
+        """The numbers of further queues, in order, whose names are known."""
+        for number, name in queues:
+            (self.shown if self.names[name] else self.hidden).append(number)
+        through = max(self.queues.through, *(number for number, _ in queues))
+        if len(self.hidden) <= len(self.shown):
+            self.queues = Queues(through=through, hidden=_json(self.hidden))
+        else:
+            self.queues = Queues(through=through, shown=_json(self.shown))
+
+
+class Lists:
+    """Pages of jobs. What Vault says of a token is remembered as long as who it belongs to.
+
+    Vault is asked about all queues that have jobs, since a list says how many jobs it has. A caller's lists wait for
+    each other meanwhile.
+    """
+
+    def __init__(self, index: ListIndex, auth: Authenticator, *, monotonic: Callable[[], float]) -> None:
+        self._index = index
+        self._auth = auth
+        self._monotonic = monotonic
+        self._readable = Memory[_Readable](monotonic, REMEMBERED)
+        self._listing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def find(self, identity: Identity, page: Page) -> Found:
+        """The page, without the jobs that the caller may not read.
+
+        Raises:
+            RefusalError: the token has ended since it was looked up.
+            BrokerUnavailableError: the jobs are not known yet.
+        """
+        if not self._auth.by_policy:
+            return await self._index.find(page)
+        async with self._listing.setdefault(identity.caller, asyncio.Lock()):
+            known = self._readable.get(identity.token)
+            until = self._monotonic() + CACHE_SECONDS
+            readable = known or _Readable()
+            ask = self._ask_about_all if page.wanted.qname is None else self._ask_about_one
+            found = await ask(identity, readable, page)
+            if known is None:
+                self._readable.put(identity.token, readable, until - self._monotonic())
+        return found
+
+    async def _ask_about_all(self, identity: Identity, readable: _Readable, page: Page) -> Found:
+        if found := await self._index.find_unless_new(replace(page, queues=readable.queues)):
+            return found
+        if new := await self._index.queues(readable.queues.through):
+            await self._ask(identity, readable, (name for _, name in new))
+            readable.add(new)
+        return await self._index.find(replace(page, queues=readable.queues))
+
+    async def _ask_about_one(self, identity: Identity, readable: _Readable, page: Page) -> Found:
+        qname = page.wanted.qname or ""
+        await self._ask(identity, readable, [qname])
+        return await self._index.find(page) if readable.names[qname] else Found(jobs=(), total=0, next=None)
+
+    async def _ask(self, identity: Identity, readable: _Readable, qnames: Iterable[str]) -> None:
+        if unknown := [qname for qname in qnames if qname not in readable.names]:
+            allowed = await self._auth.readable(identity, unknown)
+            readable.names.update((qname, qname in allowed) for qname in unknown)
+
+
+def _json(numbers: list[int]) -> str:
+    return msgspec.json.encode(numbers).decode()

@@ -1,0 +1,217 @@
+"""The views as a table: SQLite in memory, with what lists select and sort by in columns of their own.
+
+Whatever could take long is one step of SQLite, during which other threads run: a thread that asks for its turn between
+two rows can wait 5 ms for each.
+"""
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence, Sized
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from stint.core.errors import UndecodableError
+from stint.core.job import TERMINAL, State
+from stint.core.view import NEVER, JobView, parse_time, read_view
+from stint.ports import BucketState, StoredView
+from stint_api.read.query import (
+    MICROSECOND,
+    STATES,
+    Counts,
+    Found,
+    Page,
+    Place,
+    in_columns,
+    in_time,
+    microseconds,
+    parameters,
+    where,
+)
+
+log = structlog.get_logger()
+
+FEW: Final = 1000
+"""Jobs that can be found by their queues and sorted in less time than others are passed by."""
+AT_ONCE: Final = 64
+"""Jobs in one statement: with 500 each takes twice as long, and alone each waits for the thread's turn."""
+
+_SCHEMA: Final = """
+CREATE TABLE queue (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+CREATE TABLE job (
+    id BLOB NOT NULL UNIQUE,
+    queue INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    submitted INTEGER NOT NULL,
+    expires INTEGER,
+    revision INTEGER NOT NULL,
+    view TEXT NOT NULL
+);
+CREATE INDEX by_time ON job (submitted, id, queue, status, held);
+CREATE INDEX by_queue ON job (queue, submitted, id, status, held);
+CREATE INDEX by_status ON job (status, submitted, id, queue, held);
+CREATE INDEX by_hold ON job (submitted, id, queue, status) WHERE held = 1;
+CREATE INDEX by_expiry ON job (expires) WHERE expires IS NOT NULL;
+CREATE INDEX by_revision ON job (revision);
+
+CREATE TABLE tally (
+    queue INTEGER, status INTEGER, held INTEGER, jobs INTEGER NOT NULL, PRIMARY KEY (queue, status, held)
+) WITHOUT ROWID;
+CREATE INDEX empty ON tally (jobs) WHERE jobs = 0;
+
+CREATE TRIGGER added AFTER INSERT ON job BEGIN
+    INSERT INTO tally VALUES (new.queue, new.status, new.held, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+END;
+CREATE TRIGGER removed AFTER DELETE ON job BEGIN
+    UPDATE tally SET jobs = jobs - 1 WHERE (queue, status, held) = (old.queue, old.status, old.held);
+END;
+CREATE TRIGGER moved AFTER UPDATE ON job
+WHEN (old.queue, old.status, old.held) IS NOT (new.queue, new.status, new.held) BEGIN
+    UPDATE tally SET jobs = jobs - 1 WHERE (queue, status, held) = (old.queue, old.status, old.held);
+    INSERT INTO tally VALUES (new.queue, new.status, new.held, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+END;
+CREATE TRIGGER forgotten AFTER DELETE ON tally
+WHEN NOT EXISTS (SELECT 1 FROM tally WHERE queue = old.queue) BEGIN
+    DELETE FROM queue WHERE number = old.queue;
+END;
+"""
+_ROW: Final = "(?, (SELECT number FROM queue WHERE name = ?), ?, ?, ?, ?, ?, ?)"
+_REPLACE: Final = """
+ON CONFLICT (id) DO UPDATE SET queue = excluded.queue, status = excluded.status, held = excluded.held,
+submitted = excluded.submitted, expires = excluded.expires, revision = excluded.revision, view = excluded.view
+"""
+_JOB_ID: Final = re.compile("[0-9a-f]{24}")
+_TIDY: Final = "DELETE FROM tally WHERE jobs = 0"
+_OPEN: Final = ", ".join(str(STATES.index(state)) for state in State if state not in TERMINAL)
+
+
+class _Stored(JobView, frozen=True, kw_only=True, array_like=True):
+    """A view as the table has it: half as long without the names of its fields."""
+
+
+class Table:
+    """All views, in memory. One thread at a time may use it.
+
+    Attributes:
+        sequence: revision of the last entry that was applied.
+    """
+
+    def __init__(self, retention: timedelta, *, after: "Table | None" = None) -> None:
+        """Ended jobs are shown for `retention`. No queue gets a number that one in the table `after` had."""
+        self.sequence = 0
+        self._retention = retention // MICROSECOND
+        self._unreadable: dict[str, int] = {}
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.executescript(_SCHEMA)
+        self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after.last_queue if after else 0,))
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._db.close()
+
+    def apply(self, entries: Sequence[StoredView]) -> None:
+        """Apply changes. A view that cannot be read is left out, and so is the one before it."""
+        rows = {stored.job_id: self._row(stored) for stored in entries}
+        self._db.execute("BEGIN")
+        self._remove(job_id for job_id, row in rows.items() if row is None)
+        self._put([row for row in rows.values() if row is not None])
+        self._db.execute(_TIDY)
+        self._db.execute("COMMIT")
+        self.sequence = max(self.sequence, *(stored.revision for stored in entries))
+
+    def expire(self, now: datetime) -> None:
+        """Forget what nobody may see any more."""
+        if self._db.execute("DELETE FROM job WHERE expires <= ?", (microseconds(now),)).rowcount:
+            self._db.execute(_TIDY)
+
+    def is_whole(self, state: BucketState) -> bool:
+        """False if views disappeared without a message: the bucket counts from 1 again, or it was purged."""
+        revisions = [self._one("SELECT min(revision) FROM job"), *self._unreadable.values()]
+        oldest = min((revision for revision in revisions if revision is not None), default=state.first)
+        return state.last > self.sequence or (state.last == self.sequence and oldest >= state.first)
+
+    def find(self, page: Page) -> Found:
+        """The jobs of a page, as they stand now, the last submitted first."""
+        columns, times, values = [*in_columns(page)], [*in_time(page)], parameters(page)
+        counted = f"count(*) FROM job {where(*columns, *times)}" if times else f"sum(jobs) FROM tally {where(*columns)}"
+        total = self._one(f"SELECT {counted}", values) or 0
+        few = total <= FEW and page.queues is not None and page.queues.shown is not None
+        behind = ["(submitted, id) < (:behind, :behind_id)"] if page.behind else []
+        rows = f"""SELECT view FROM job {"INDEXED BY by_queue" if few else ""}
+            {where(*([text.replace("+queue IN", "queue IN") for text in columns] if few else columns), *times, *behind)}
+            ORDER BY submitted DESC, id DESC LIMIT :limit OFFSET :skip"""
+        found = self._one(f"SELECT '[' || coalesce(group_concat(view), '') || ']' FROM ({rows})", values)
+        stored = msgspec.json.decode(found, type=list[_Stored])
+        jobs = [JobView(**msgspec.structs.asdict(job)) for job in stored[: page.limit]]
+        more = len(stored) > page.limit
+        return Found(jobs=jobs, total=total, next=_place(jobs[-1]) if more else None)
+
+    def queues(self, after: int) -> Sequence[tuple[int, str]]:
+        """The number and name of each queue with a number above `after`, in order."""
+        found = self._one("SELECT json_group_array(json_array(number, name)) FROM queue WHERE number > ?", (after,))
+        return sorted(msgspec.json.decode(found, type=list[tuple[int, str]]))
+
+    @property
+    def last_queue(self) -> int:
+        """The highest number that a queue has had."""
+        return int(self._one("SELECT seq FROM sqlite_sequence"))
+
+    def counts(self) -> Counts:
+        """As they stand now."""
+        by_status: Counter[State] = Counter()
+        for status, jobs in self._db.execute("SELECT status, sum(jobs) FROM tally GROUP BY status").fetchall():
+            by_status[STATES[status]] = jobs
+        return Counts(
+            by_status=by_status,
+            queues=self._one(f"SELECT count(DISTINCT queue) FROM tally WHERE status IN ({_OPEN})"),
+            held=self._one("SELECT sum(jobs) FROM tally WHERE held = 1") or 0,
+            unreadable=len(self._unreadable),
+        )
+
+    def _row(self, stored: StoredView) -> tuple[Any, ...] | None:
+        self._unreadable.pop(stored.job_id, None)
+        if stored.value is None:
+            return None
+        try:
+            job = read_view(stored.job_id, stored.value)
+        except UndecodableError as error:
+            self._unreadable[stored.job_id] = stored.revision
+            log.warning("view cannot be read, left out", job=stored.job_id, error=error.sentence)
+            return None
+        return (
+            bytes.fromhex(job.job_id),
+            job.qname,
+            STATES.index(job.status),
+            job.held,
+            microseconds(parse_time(job.submitted)),
+            None if job.ended == NEVER else microseconds(parse_time(job.ended)) + self._retention,
+            stored.revision,
+            msgspec.json.encode(msgspec.structs.astuple(job)).decode(),
+        )
+
+    def _remove(self, job_ids: Iterable[str]) -> None:
+        keys = [bytes.fromhex(job_id) for job_id in job_ids if _JOB_ID.fullmatch(job_id)]
+        self._db.execute(f"DELETE FROM job WHERE id IN ({_marks('?', keys)})", keys)
+
+    def _put(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        for first in range(0, len(rows), AT_ONCE):
+            some = rows[first : first + AT_ONCE]
+            names = list(dict.fromkeys(row[1] for row in some))
+            self._db.execute(f"INSERT INTO queue (name) VALUES {_marks('(?)', names)} ON CONFLICT DO NOTHING", names)
+            self._db.execute(f"INSERT INTO job VALUES {_marks(_ROW, some)} {_REPLACE}", [*chain.from_iterable(some)])
+
+    def _one(self, sql: str, values: Any = ()) -> Any:
+        return self._db.execute(sql, values).fetchone()[0]
+
+
+def _marks(mark: str, for_each: Sized) -> str:
+    return ", ".join([mark] * len(for_each))
+
+
+def _place(job: JobView) -> Place:
+    return Place(microseconds(parse_time(job.submitted)), job.job_id)
