@@ -34,8 +34,7 @@ from stint.jetstream import (
     declare_when_possible,
     following,
 )
-from stint.jetstream.broker import NoAnswerError
-from stint.jetstream.protocol import ErrorCode, check, error_code, origin_of, raw_message
+from stint.jetstream.protocol import ErrorCode, NoAnswerError, check, error_code, origin_of, raw_message
 from stint.jetstream.topology import stream_configs
 from stint.ports import Outcome, StoredView
 from tests.support.events import TOKEN, ended, started, submitted

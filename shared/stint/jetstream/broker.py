@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -10,9 +11,10 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
+from stint.core.errors import BrokerUnavailableError, TooLargeError
 from stint.jetstream.connection import Connection
-from stint.jetstream.protocol import status_of
+from stint.jetstream.protocol import NoAnswerError
+from stint.jetstream.reads import Reads
 
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
@@ -23,10 +25,6 @@ REPLICA_WAIT: Final = 2.0
 """Seconds for each message of a direct get. Its replica may be frozen; then the leader is asked."""
 
 T = TypeVar("T")
-
-
-class NoAnswerError(BrokerUnavailableError):
-    """NATS did not answer, and may have received the request."""
 
 
 class NoRespondersError(BrokerUnavailableError):
@@ -141,13 +139,17 @@ class Broker(Connection):
             return await self._direct_get(stream, request)
 
     async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
-        answers = _Answers()
-        async with self.subscribe(self.client.new_inbox(), cb=answers.add) as subscription:
-            with _mapped():
-                await self.client.publish(
-                    f"{self.prefix}.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=subscription.subject
-                )
+        await self._ready()
+        with _mapped():
+            await self._reads.subscribe()
+            with self._reads.answers() as (inbox, answers):
+                body = msgspec.json.encode(request)
+                await self.client.publish(f"{self.prefix}.DIRECT.GET.{stream}", body, reply=inbox)
                 return await self._unless_lost(answers.collect(min(self.timeout, REPLICA_WAIT)))
+
+    @cached_property
+    def _reads(self) -> Reads:
+        return Reads(self.client)
 
     async def send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
@@ -201,43 +203,6 @@ async def next_message(subscription: Subscription, timeout: float) -> Msg:  # no
     """
     with _mapped():
         return await _cancellable(subscription.next_msg(timeout=timeout))
-
-
-class _Answers:
-    """The answers of a direct get. nats-py's `next_msg` would take three times as long for each message."""
-
-    def __init__(self) -> None:
-        self._messages: list[Msg] = []
-        self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    async def add(self, message: Msg) -> None:
-        """The next one; the last has a status."""
-        status = status_of(message)
-        if not status:
-            self._messages.append(message)
-        elif not self._end.done():
-            self._end.set_result(status)
-
-    async def collect(self, wait: float) -> list[Msg]:
-        """All up to the server's end mark; waits at most `wait` seconds without a message.
-
-        Raises:
-            NoAnswerError: none came in that time.
-            BrokerRefusedError: the stream refused the request.
-        """
-        received = -1
-        while not self._end.done():
-            if received == len(self._messages):
-                raise NoAnswerError
-            received = len(self._messages)
-            await asyncio.wait({self._end}, timeout=wait)
-        match self._end.result():
-            case "204" | "404":
-                return self._messages
-            case "503":
-                raise BrokerUnavailableError
-            case status:
-                raise BrokerRefusedError(f"NATS refused a read: {status}.")
 
 
 async def _cancellable(work: Awaitable[T]) -> T:

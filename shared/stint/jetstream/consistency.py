@@ -11,8 +11,8 @@ import structlog
 
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.subjects import EVENTS, WORK, barrier_subject
-from stint.jetstream.broker import RECONNECT, Broker, NoAnswerError
-from stint.jetstream.protocol import NANOSECONDS, check
+from stint.jetstream.broker import RECONNECT, Broker
+from stint.jetstream.protocol import NANOSECONDS, NoAnswerError, check
 from stint.jetstream.stream import Stream
 from stint.process.waiting import repeat
 

@@ -13,11 +13,12 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
-from stint.jetstream.broker import Broker, NoAnswerError
+from stint.jetstream.broker import Broker
 from stint.jetstream.consistency import ANSWER, UNPROVEN, across_elections, is_absent
 from stint.jetstream.protocol import (
     EXPECTED_SEQUENCE,
     ErrorCode,
+    NoAnswerError,
     RawMessage,
     check,
     error_code,

@@ -8,9 +8,9 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerUnavailableError
-from stint.jetstream.broker import Broker, NoAnswerError
+from stint.jetstream.broker import Broker
 from stint.jetstream.consumers import request_messages
-from stint.jetstream.protocol import NANOSECONDS, check, delivered, status_of
+from stint.jetstream.protocol import NANOSECONDS, NoAnswerError, check, delivered, status_of
 from stint.process.waiting import any_of
 
 BATCH: Final = 500

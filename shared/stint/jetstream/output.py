@@ -16,8 +16,8 @@ from stint.core.subjects import (
     log_subject,
     tail_subject,
 )
-from stint.jetstream.broker import Broker, NoAnswerError
-from stint.jetstream.protocol import EXPECTED_SEQUENCE, ErrorCode, Stored, check, error_code, sequence_of
+from stint.jetstream.broker import Broker
+from stint.jetstream.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, Stored, check, error_code, sequence_of
 from stint.jetstream.stream import Stream
 from stint.ports import Place
 

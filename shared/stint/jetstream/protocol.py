@@ -29,6 +29,10 @@ SOURCE: Final = "Nats-Stream-Source"
 """Set by the server on messages that it reads from a stream; it overwrites a publisher's own header."""
 
 
+class NoAnswerError(BrokerUnavailableError):
+    """NATS did not answer, and may have received the request."""
+
+
 class ErrorCode(IntEnum):
     """JetStream's error numbers that Stint distinguishes. The HTTP-like code beside them is too coarse."""
 
