@@ -188,6 +188,33 @@ async def test_who_waits_for_a_100_gets_the_413_in_its_place(start: Start) -> No
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
 
 
+async def test_a_head_without_an_end_is_refused(start: Start) -> None:
+    process, _ = await start()
+    async with Sockets() as sockets:
+        for begin in (b"GET /healthz HTTP/1.1\r\nX-Long: ", b"GET /healthz?"):
+            reader, _ = await sockets.send(process, begin + b"a" * 65_536)
+            assert (await rest(reader)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_few_requests_may_come_ahead_of_their_answers_but_not_any_number(start: Start) -> None:
+    process, http = await start()
+    async with Sockets() as sockets:
+        get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        post = head(http, 2) + b"{}"
+        reader, _ = await sockets.send(
+            process, get + post + get * 10 + get.replace(b"Host", b"Connection: close\r\nHost")
+        )
+        found = await rest(reader)
+        assert re.findall(rb"HTTP/1.1 (\d+) ", found) == [b"200", b"400", *[b"200"] * 11]
+        reader, _ = await sockets.send(process, get * 10_000)
+        assert (await rest(reader)).count(b"HTTP/1.1 ") < 10_000
+        reader, _ = await sockets.send(
+            process, head(http, None), b"2\r\n{}\r\n0\r\n", b"X-Trailer: a\r\n" * 1000, b"\r\n" + get
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+        await reader.readuntil(b"ok\n")
+
+
 # --- time -----------------------------------------------------------------------------------------------------------
 
 

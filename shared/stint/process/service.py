@@ -1,6 +1,7 @@
 """What all services' composition roots share: settings, logging, and exit codes with a message."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -37,6 +38,7 @@ def run(
     logs.configure()
     try:
         settings = load(shape, os.environ)
+        gc.freeze()  # what was imported is never garbage: the collector need not look at it again and again
         loop_factory = asyncio.new_event_loop if on_asyncio(settings) else uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_with_threads(serve(settings)))

@@ -27,12 +27,12 @@ from stint_api.routes.parameters import (
     JobQuery,
     LastEventId,
     ServicesOf,
-    Submitted,
     UnlessFalse,
     cursor,
 )
 from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors
 from stint_api.services import Services
+from stint_api.submit.body import parse_submission, read_body
 from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
 
 PATH: Final = "/v1/api/job"
@@ -42,7 +42,7 @@ _NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "
 _BODY: Final = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": SubmitBody.model_json_schema()}}}
 }
-"""Described here because FastAPI does not read the body: `parameters.submission` does."""
+"""Described here because FastAPI does not read the body: `submit` does."""
 _EVENT: Final[dict[str, Any]] = {
     "description": "Each event of the stream.",
     "type": "object",
@@ -75,10 +75,13 @@ _ONE: Final[Responses] = errors(404)
 
 
 @router.post("", response_model=SubmittedBody, responses=errors(408, 409, 410, 413), openapi_extra=_BODY)
-async def submit(services: ServicesOf, caller: Caller, key: IdempotencyKey, submission: Submitted) -> Response:
+async def submit(request: Request, services: ServicesOf, caller: Caller, key: IdempotencyKey) -> Response:
     """Submit a job."""
-    await services.auth.require(caller, SUBMIT, submission.qname)
-    job_id = await services.submitter.submit(caller, submission, key)
+    # The body is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds until it is stored.
+    with services.request_bytes.share(caller.caller) as share:
+        submission = parse_submission(await read_body(request, share), scanned=True)
+        await services.auth.require(caller, SUBMIT, submission.qname)
+        job_id = await services.submitter.submit(caller, submission, key)
     return JsonAnswer({"_id": job_id, "status": "queued", "qname": submission.qname})
 
 

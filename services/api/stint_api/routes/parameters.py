@@ -1,7 +1,6 @@
-"""What routes take: the caller, the services, a submission whose size is limited, and parameters."""
+"""What routes take: the caller, the services, and parameters."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -16,7 +15,6 @@ from stint_api.auth import Identity
 from stint_api.read.query import Page, Place, Wanted
 from stint_api.routes.models import JOB_ID, Status
 from stint_api.services import Services
-from stint_api.submit.body import Submission, parse_submission, read_body
 from stint_api.submit.submitter import HEADER
 
 DEFAULT_LIMIT: Final = 10
@@ -57,20 +55,8 @@ async def idempotency_key(
     return keys[0]
 
 
-async def submission(
-    request: Request, parts: ServicesOf, identity: Annotated[Identity, Depends(caller)]
-) -> AsyncIterator[Submission]:
-    """The body. It is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds.
-
-    Its bytes count towards the limit until the route returns.
-    """
-    with parts.request_bytes.share(identity.caller) as share:
-        yield parse_submission(await read_body(request, share), scanned=True)
-
-
 Caller = Annotated[Identity, Depends(caller)]
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
-Submitted = Annotated[Submission, Depends(submission, scope="function")]
 
 JobId = Annotated[
     str, Path(description="The job's id.", examples=[JOB_ID], json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})

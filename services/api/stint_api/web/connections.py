@@ -1,7 +1,7 @@
 """Limits on connections: how many there are, and how long clients may take to send a request and to read its answer.
 
-Uvicorn limits the size of a request's head, and the idle time between two requests. It waits for ever for the rest of a
-head or body that a client began to send, and for a client that does not read its answer. So those limits are here.
+Uvicorn limits the idle time between two requests. It waits for ever for the rest of a head or body that a client began
+to send, and for a client that does not read its answer. So those limits are here.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
-import h11
 import structlog
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from stint.process.settings import ApiSettings
 from stint_api.errors import RETRY_AFTER, RefusalError, error_answer
+from stint_api.web.protocol import Part, TrackedProtocol
 
 log = structlog.get_logger()
 
@@ -32,12 +32,12 @@ REFUSED: Final = "refused"
 """Key of a request's `state`: the status with which the connection itself answered it."""
 
 
-def limited(settings: ApiSettings, tls: ssl.SSLContext | None) -> type[H11Protocol]:
+def limited(settings: ApiSettings, tls: ssl.SSLContext | None) -> type[TrackedProtocol]:
     """A protocol for uvicorn with these limits, which starts TLS itself: see `_start_tls`."""
     return type("LimitedProtocol", (_LimitedProtocol,), {"limits": settings, "tls": tls})
 
 
-class _LimitedProtocol(H11Protocol):
+class _LimitedProtocol(TrackedProtocol):
     """One connection. One timer runs while a head or a body is incomplete, and another while an answer is unread."""
 
     limits: ClassVar[ApiSettings]
@@ -54,7 +54,6 @@ class _LimitedProtocol(H11Protocol):
         self._transports: list[asyncio.Transport] = []
         self._early = bytearray()
         self._timer: asyncio.TimerHandle | None = None
-        self._timed: object = h11.IDLE
         self._send_timer: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._received = 0
@@ -89,16 +88,15 @@ class _LimitedProtocol(H11Protocol):
             return
         self._received += len(data)
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE and self._timer is None:
-            self._wait_for_head()
         self._look()
+
+    def part_complete(self) -> None:
+        """Wait for it no longer."""
+        self._stop_timer()
 
     def on_response_complete(self) -> None:
         """Uvicorn waits for the next request then; but that may have begun, or this one may be incomplete."""
         super().on_response_complete()
-        if self._head_began() and self._timer is None:
-            self._unset_keepalive_if_required()
-            self._wait_for_head()
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -108,8 +106,8 @@ class _LimitedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP. If an answer has begun, nothing can be said behind it."""
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+        """Refuse what is not HTTP."""
+        if self.can_refuse():
             self._refuse(RefusalError(HTTPStatus.BAD_REQUEST, msg))
         else:
             self.transport.abort()
@@ -160,14 +158,16 @@ class _LimitedProtocol(H11Protocol):
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Stop a timer whose head or body is complete, and begin to wait for a body."""
-        state = self.conn.their_state
-        if self._timed is not state:
-            self._stop_timer()
-        if state is h11.SEND_BODY and self._timer is None:
+        """Begin to wait for a body, or for a head that has begun; one behind a request has time until that's answer."""
+        if self._timer is not None or self.transport.is_closing():
+            return
+        if self.owed is Part.BODY:
             self._lingered = 0
             self._began = self.loop.time()
             self._wait_for_body()
+        elif self.head_began and not self.answering():
+            self._unset_keepalive_if_required()
+            self._wait_for_head()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -175,21 +175,18 @@ class _LimitedProtocol(H11Protocol):
             self._timer = None
 
     def _wait_for_head(self) -> None:
-        self._timed, self._began = h11.IDLE, self.loop.time()
+        self._began = self.loop.time()
         self._timer = self.loop.call_later(self.limits.request_timeout, self._head_is_late)
-
-    def _head_began(self) -> bool:
-        return self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
 
     def _head_is_late(self) -> None:
         self._timer = None
-        if self._head_began() and not self.transport.is_closing():
+        if self.head_began and not self.transport.is_closing():
             self._refuse(RefusalError(HTTPStatus.REQUEST_TIMEOUT, "The request's head did not come in time."))
         else:
             self.transport.abort()
 
     def _wait_for_body(self) -> None:
-        self._timed, self._received, self._ours = h11.SEND_BODY, 0, self._keeps_it_waiting()
+        self._received, self._ours = 0, self._keeps_it_waiting()
         self._timer = self.loop.call_later(self.limits.request_timeout, self._measure_body)
 
     def _keeps_it_waiting(self) -> bool:
@@ -202,7 +199,7 @@ class _LimitedProtocol(H11Protocol):
         ours = self._ours or self._keeps_it_waiting()
         slow = not ours and self._received < self.limits.body_rate * self.limits.request_timeout
         self._lingered += self.cycle.response_complete
-        if self._lingered > LINGER or ((late or slow) and self.cycle.response_started):
+        if self._lingered > LINGER or ((late or slow) and not self.can_refuse()):
             self.transport.abort()
         elif late or slow:
             fault = "did not come in time" if late else "comes too slowly"
@@ -234,7 +231,7 @@ class _LimitedProtocol(H11Protocol):
     def _refuse(self, refusal: RefusalError) -> None:
         """Answer in the place of the application, and close."""
         self._stop_timer()
-        if self.conn.our_state is h11.IDLE:
+        if not self.answering():
             self._log_refusal(refusal.code)
         else:
             self.scope["state"][REFUSED] = refusal.code
@@ -242,9 +239,8 @@ class _LimitedProtocol(H11Protocol):
             self.cycle.message_event.set()
         answer = error_answer(refusal)
         headers = [*self.server_state.default_headers, *answer.raw_headers, CLOSE_HEADER]
-        head = h11.Response(status_code=refusal.code, headers=headers, reason=STATUS_PHRASES[refusal.code])
-        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[refusal.code] + lines + b"\r\n" + bytes(answer.body))
         self.transport.close()
 
     def _log_refusal(self, code: int) -> None:

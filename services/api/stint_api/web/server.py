@@ -94,7 +94,6 @@ async def serve(
     config = uvicorn.Config(
         app,
         http=limited(settings, tls_context(settings)),
-        h11_max_incomplete_event_size=64 * 1024,  # a request's line and headers
         log_config=None,
         log_level="error",  # its warnings repeat what clients send
         access_log=False,

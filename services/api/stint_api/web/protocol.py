@@ -1,0 +1,91 @@
+"""Uvicorn's protocol on httptools, which says how far the client's requests and their answers have come.
+
+Uvicorn itself takes heads of any size, and any number of requests ahead of their answers.
+"""
+
+import asyncio
+from enum import Enum, auto
+from typing import Any, Final
+
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+HEAD_BYTES: Final = 64 * 1024
+"""Of a request's line and headers, in a head that comes in pieces."""
+AHEAD: Final = 16
+"""Requests that a client may send ahead of the answer to an earlier one."""
+
+
+class Part(Enum):
+    """What the client owes next."""
+
+    HEAD = auto()
+    BODY = auto()
+    NOTHING = auto()
+
+
+class TrackedProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Attributes:
+        owed: what the client has to send next.
+        head_began: whether it has sent a part of a head.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.owed = Part.HEAD
+        self.head_began = False
+        self._head_size = 0
+
+    def part_complete(self) -> None:
+        """Called when a head or a whole request is complete."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what the client sent."""
+        super().data_received(data)
+        if self.head_began:
+            self._head_size += len(data)
+            if self._head_size > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The request's head is too large.")
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self.owed, self.head_began, self._head_size = Part.HEAD, True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; those behind a body, of which there may be any number, are of no use."""
+        if self.owed is Part.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, or let the request wait for the answers to earlier ones."""
+        super().on_headers_complete()
+        self.part_complete()
+        self.owed, self.head_began = Part.BODY, False
+        if len(self.pipeline) > AHEAD:
+            raise ValueError  # the parser stops, and uvicorn calls `send_400_response`
+
+    def on_message_complete(self) -> None:
+        """The client has sent all of a request."""
+        super().on_message_complete()
+        self.part_complete()
+        self.owed = Part.NOTHING
+
+    def answering(self) -> bool:
+        """Whether a request waits for the end of its answer."""
+        return bool(self.cycle) and not self.cycle.response_complete
+
+    def can_refuse(self) -> bool:
+        """Whether an answer can be given now: it would not stand in or behind that to the same request."""
+        if self.answering():
+            return self.owed is Part.BODY and not self.cycle.response_started and not self.pipeline
+        return self.owed is not Part.BODY
