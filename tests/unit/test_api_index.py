@@ -33,8 +33,14 @@ def stored(job: JobView, **changes: object) -> StoredView:
     return StoredView(job_id=job.job_id, revision=1, value=value)
 
 
+def empty(after: Table | None = None) -> Table:
+    table = Table(RETENTION, after=after)
+    table.complete()
+    return table
+
+
 def filled(*jobs: JobView) -> Table:
-    table = Table(RETENTION)
+    table = empty()
     table.apply([stored(job) for job in jobs])
     return table
 
@@ -66,22 +72,25 @@ _CHANGES = st.lists(
 )
 
 
-@given(st.lists(_CHANGES, max_size=3))
-def test_the_counts_are_what_a_walk_finds(pages: list[list[tuple[int, str, str, bool, int]]]) -> None:
-    table, junk = Table(RETENTION), set()
-    for changes in filter(None, pages):
-        entries = []
-        for number, status, qname, held, hours in changes:
-            junk.discard(number)
+@given(st.lists(_CHANGES, max_size=3), st.integers(0, 2))
+def test_the_counts_are_what_a_walk_finds(pages: list[list[tuple[int, str, str, bool, int]]], complete_at: int) -> None:
+    table, junk = Table(RETENTION), set[int]()
+    for number, changes in enumerate([*pages, [], [], []][:3]):
+        if number == complete_at:
+            table.complete()
+        entries = list[StoredView]()
+        for job, status, qname, held, hours in changes:
+            junk.discard(job)
             if status in {"gone", "junk"}:
                 value = b"junk" if status == "junk" else None
-                entries.append(StoredView(job_id=f"{number:024x}", revision=1, value=value))
+                entries.append(StoredView(job_id=f"{job:024x}", revision=1, value=value))
                 if value:
-                    junk.add(number)
+                    junk.add(job)
                 continue
             ended = (NOW + timedelta(hours=hours)).isoformat() if status == "failed" else NEVER
-            entries.append(stored(job_view(number, qname=qname, status=status, ended=ended, held=held)))
-        table.apply(entries)
+            entries.append(stored(job_view(job, qname=qname, status=status, ended=ended, held=held)))
+        if entries:
+            table.apply(entries)
     table.expire(NOW)
     jobs = table.find(ALL).jobs
     assert table.counts() == Counts(
@@ -125,7 +134,7 @@ def test_pages_are_what_a_walk_finds(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_module, "FEW", few)
-        table = Table(RETENTION)
+        table = empty()
         if jobs:
             table.apply([stored(msgspec.structs.replace(job, submitted=job.submitted[:19] + "Z")) for job in jobs])
         numbers = [number for number, name in table.queues(0) if (name in readable) == (how == "shown")]
@@ -160,7 +169,7 @@ def test_a_queue_without_jobs_is_forgotten_and_its_number_not_used_again() -> No
     assert table.queues(0) == []
     table.apply([stored(job_view(3, qname="b"))])
     assert table.queues(0) == [(3, "b")]
-    later = Table(RETENTION, after=table)
+    later = empty(after=table)
     later.apply([stored(job_view(3, qname="b"))])
     assert later.queues(0) == [(4, "b")]
     table.close()
@@ -260,7 +269,7 @@ async def test_after_an_outage_it_continues_where_it_was(monkeypatch: pytest.Mon
     ],
 )
 def test_views_that_disappear_without_a_message_are_noticed(state: BucketState, whole: bool) -> None:
-    table = Table(RETENTION)
+    table = empty()
     table.apply([stored(job_view(number))._replace(revision=number) for number in (5, 9)])
     assert table.is_whole(state) is whole
     table.close()

@@ -77,6 +77,7 @@ class Index:
 
     def __init__(self) -> None:
         self.table = Table(timedelta(hours=1))
+        self.table.complete()
         self.add(*QUEUES)
 
     def add(self, *qnames: str) -> None:

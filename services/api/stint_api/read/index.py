@@ -138,6 +138,8 @@ class ListIndex:
                 if page:
                     await self._do(partial(table.apply, page))
                 else:
+                    if table is not self._table:
+                        await self._do(table.complete)
                     self._complete_at = time.monotonic()
                     self._use(table)
                     self.ready.set()

@@ -40,7 +40,7 @@ FEW: Final = 1000
 AT_ONCE: Final = 64
 """Jobs in one statement: with 500 each takes twice as long, and alone each waits for the thread's turn."""
 
-_SCHEMA: Final = """
+_TABLES: Final = """
 CREATE TABLE queue (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
 CREATE TABLE job (
     id BLOB NOT NULL UNIQUE,
@@ -52,18 +52,21 @@ CREATE TABLE job (
     revision INTEGER NOT NULL,
     view TEXT NOT NULL
 );
+CREATE TABLE tally (
+    queue INTEGER, status INTEGER, held INTEGER, jobs INTEGER NOT NULL, PRIMARY KEY (queue, status, held)
+) WITHOUT ROWID;
+"""
+_INDEXES: Final = """
 CREATE INDEX by_time ON job (submitted, id, queue, status, held);
 CREATE INDEX by_queue ON job (queue, submitted, id, status, held);
 CREATE INDEX by_status ON job (status, submitted, id, queue, held);
 CREATE INDEX by_hold ON job (submitted, id, queue, status) WHERE held = 1;
 CREATE INDEX by_expiry ON job (expires) WHERE expires IS NOT NULL;
 CREATE INDEX by_revision ON job (revision);
-
-CREATE TABLE tally (
-    queue INTEGER, status INTEGER, held INTEGER, jobs INTEGER NOT NULL, PRIMARY KEY (queue, status, held)
-) WITHOUT ROWID;
 CREATE INDEX empty ON tally (jobs) WHERE jobs = 0;
 
+INSERT INTO tally SELECT queue, status, held, count(*) FROM job GROUP BY queue, status, held;
+DELETE FROM queue WHERE number NOT IN (SELECT queue FROM tally);
 CREATE TRIGGER added AFTER INSERT ON job BEGIN
     INSERT INTO tally VALUES (new.queue, new.status, new.held, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
 END;
@@ -107,8 +110,15 @@ class Table:
         self._retention = retention // MICROSECOND
         self._unreadable: dict[str, int] = {}
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_TABLES)
         self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after.last_queue if after else 0,))
+
+    def complete(self) -> None:
+        """Make the indexes, once all that there was has been applied: that takes a third less than to keep them so far.
+
+        Only then can questions be asked.
+        """
+        self._db.executescript(_INDEXES)
 
     def close(self) -> None:
         """Give its memory back."""
