@@ -8,16 +8,21 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 from tests.chaos.scripted_engine import SCHEME, scripted_engine
+from tests.support.waiting import until
 
 from benchmarks.stack import Stack, stack
+from stint.cli.dev.servers import free_port
 from stint.vault.setup import service_settings
 from stint_runner.engine.port import Engine
 
+READY: Final = 120
+"""Seconds that a busy machine may take to start a runner."""
 AT_ONCE: Final = 200
 """Jobs that are submitted and followed at the same time; an API takes a few hundred connections."""
 
@@ -43,17 +48,26 @@ class Fleet:
     @asynccontextmanager
     async def runners(self, count: int, capacity: int) -> AsyncIterator[list[int]]:
         """That many runners, ready, for the duration of the block; their process ids."""
-        async with AsyncExitStack() as started:
-            yield [await started.enter_async_context(self._runner(number, capacity)) for number in range(count)]
+        started = [await self._start(number, capacity) for number in range(count)]
+        try:
+            for _, health_port in started:
+                await until(lambda port=health_port: self._ready(port), seconds=READY)  # type: ignore[misc]
+            yield [process.pid for process, _ in started]
+        finally:
+            for process, _ in started:
+                process.terminate()
+            await asyncio.gather(*(process.wait() for process, _ in started))
 
-    @asynccontextmanager
-    async def _runner(self, number: int, capacity: int) -> AsyncIterator[int]:
+    async def _start(self, number: int, capacity: int) -> tuple[asyncio.subprocess.Process, int]:
+        """A runner, and the port of its health."""
+        health_port = free_port()
         env = {
             **self._settings,
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "NATS_URL": self.stint.env["NATS_URL"],
             "VAULT_ADDR": self.stint.env["VAULT_ADDR"],
+            "STINT_HEALTH_PORT": str(health_port),
             "STINT_RUNNER_ID": f"bench-{number}",
             "STINT_CAPACITY": str(capacity),
             "STINT_STATE_DIR": str(self.stint.folder / f"state-{number}"),
@@ -61,16 +75,16 @@ class Fleet:
             "STINT_KILL_GRACE": "1",
             "DOCKER_HOST": f"{SCHEME}{self.stint.folder}/engine",
         }
-        log = (self.stint.folder / f"runner-{number}.log").open("ab")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.chaos.scripted_runner", env=env, stdout=log, stderr=log
-        )
+        with (self.stint.folder / f"runner-{number}.log").open("ab") as log:
+            command = [sys.executable, "-m", "tests.chaos.scripted_runner"]
+            return await asyncio.create_subprocess_exec(*command, env=env, stdout=log, stderr=log), health_port
+
+    async def _ready(self, health_port: int) -> bool:
         try:
-            yield process.pid
-        finally:
-            process.terminate()
-            await process.wait()
-            log.close()
+            async with self.stint.http.get(f"http://127.0.0.1:{health_port}/readyz") as answer:
+                return answer.ok
+        except aiohttp.ClientError:  # it starts
+            return False
 
     async def run(self, queues: Sequence[str]) -> float:
         """A job in each of these queues, which may be named more than once.
