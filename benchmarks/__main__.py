@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -42,6 +43,7 @@ def main(
     run, failed = Run(machine()), False
     old = {row.name: row for row in read(Record.BEFORE.path).rows}
     for group in chosen:
+        start = time.monotonic()
         try:
             found: Sequence[Row] | str = asyncio.run(import_module(f"benchmarks.{group}").rows(times))
         except NotMeasuredError as error:
@@ -51,6 +53,7 @@ def main(
             failed = True
             continue
         run = Run(run.machine, {**run.groups, group: found})
+        typer.echo(f"{group}: {time.monotonic() - start:.0f} s")
         typer.echo(
             found if isinstance(found, str) else table([old[row.name] for row in found if row.name in old], found)
         )

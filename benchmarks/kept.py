@@ -16,7 +16,7 @@ from benchmarks.measure import Goal, Measured, Row, memory_of, sized, timed
 from benchmarks.stack import Stack, stack
 from stint.core.subjects import EVENTS, JOBS_BUCKET, kv_stream
 
-COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000").split(","))
+COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000,300000").split(","))
 QUEUES: Final = 50
 FILLED: Final = 300
 """Seconds that the API may take to have all."""
@@ -31,7 +31,7 @@ async def rows(times: int) -> Sequence[Row]:
             await _fill(stint, have, count)
             have = count
             found += await _answers(stint, count, times)
-        found.append(await _start(stint, have))
+            found.append(await _start(stint, have))
     return found
 
 
@@ -127,4 +127,5 @@ async def _start(stint: Stack, count: int) -> Row:
     await until_listed(stint, count)
     seconds = time.perf_counter() - start
     name = f"{count:,} kept jobs: API lists all after its start"
-    return Row(name, Measured("Stint", "s", [seconds]), None, [Goal(3, unit="s")])
+    goals = [Goal(3, unit="s")] if count <= 100_000 else []  # noqa: PLR2004 - which the goal was set for
+    return Row(name, Measured("Stint", "s", [seconds]), None, goals)
