@@ -4,7 +4,7 @@ import os
 import select
 import sys
 
-from stint_runner.watchdog.guard import READY
+from stint_runner.watchdog.watchdog import READY
 
 if __name__ == "__main__":
     runner = os.pidfd_open(int(sys.argv[2]))

@@ -22,7 +22,7 @@ TRUTH: Final = "/truth"
 class TruthEngine(DockerEngine):
     """Docker, with the folder of what jobs see in each container."""
 
-    async def _create(self, spec: ContainerSpec) -> str:
+    async def create(self, spec: ContainerSpec) -> str:
         config: dict[str, Any] = wire.create_config(spec)
         mounts = config["HostConfig"].setdefault("Mounts", [])
         mounts.append({"Type": "bind", "Source": os.environ[TRUTH_DIR], "Target": TRUTH, "ReadOnly": False})

@@ -14,8 +14,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from stint.core.errors import EngineError, EngineUnavailableError
-from stint.process.settings import EngineSettings
-from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, ImageUse, OutputPiece
 from tests.chaos.engine_daemon import SOCKET, STDERR, STDOUT
 
 SCHEME: Final = "unix://"
@@ -152,7 +151,7 @@ class ScriptedEngine(Engine):
         """Each request has a connection of its own."""
 
 
-def from_settings(settings: EngineSettings) -> ScriptedEngine:
+def from_settings(settings: EngineAccess) -> ScriptedEngine:
     """The engine that the world has told a runner of."""
     return ScriptedEngine(Path(settings.docker_host.removeprefix(SCHEME)))
 

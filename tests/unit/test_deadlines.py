@@ -14,6 +14,7 @@ from stint.process.settings import EngineSettings, RunnerSettings, Settings
 from stint_runner.linux import boot_id, boot_time, incarnation, kill_container
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError, state_folder
 from stint_runner.watchdog.guard import environment, guarded
+from stint_runner.watchdog.watchdog import Access
 
 JOB = "a" * 24
 DEADLINE = Deadline(
@@ -99,12 +100,18 @@ def test_the_folder_is_the_settings_or_one_of_the_users_own(monkeypatch: pytest.
     assert str(os.getuid()) in str(state_folder("", "r"))
 
 
-def test_a_watchdog_is_told_where_its_engine_is_and_nothing_else() -> None:
+def test_a_watchdog_is_told_where_its_engine_is_and_nothing_else(tmp_path: Path) -> None:
     engine = set(setting_names(EngineSettings))
-    names = {*setting_names(RunnerSettings), "VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY", "PATH", "HOME", "PYTHONPATH"}
-    told = environment(dict.fromkeys((*names, *(f"{name}_FILE" for name in names)), "x"))
-    assert told.keys() == {*engine, *(f"{name}_FILE" for name in engine), "PATH", "HOME", "PYTHONPATH"}
-    assert "DOCKER_HOST" in engine
+    needed = {"PATH": "/bin", "HOME": "/home", "PYTHONPATH": "/lib"}
+    others = {*setting_names(RunnerSettings), "VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY"} - engine
+    host = tmp_path / "host"
+    host.write_text("tcp://engine:2376\n", encoding="ascii")
+    given = {"DOCKER_HOST_FILE": str(host), "DOCKER_CERT_PATH": "/certs", "DOCKER_API_VERSION": "1.45"}
+    told = environment({**needed, **dict.fromkeys(others, "x"), **given, "DOCKER_TLS_VERIFY": "1"})
+    access = {"DOCKER_HOST": "tcp://engine:2376", "DOCKER_CERT_PATH": "/certs", "DOCKER_API_VERSION": "1.45"}
+    assert told == {**needed, **access, "DOCKER_TLS_VERIFY": "1"}
+    assert Access.of(told) == Access("tcp://engine:2376", "/certs", "1", "1.45")
+    assert engine == {field.upper() for field in Access.__struct_fields__}
     assert not engine.intersection(setting_names(Settings))
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ def boot_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@cache
 def boot_id() -> str:
     """Identifies this start of the machine; "" if the kernel does not tell."""
     try:
@@ -41,6 +43,12 @@ def incarnation(pid: int) -> str:
     except OSError:
         raise ProcessLookupError from None
     return f"{pid}-{fields[_START_TIME]}"
+
+
+@cache
+def this_process() -> str:
+    """The incarnation of this process."""
+    return incarnation(os.getpid())
 
 
 def kill_container(container_id: str) -> int:

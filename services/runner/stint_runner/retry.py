@@ -1,6 +1,6 @@
 """Repeating a call while its server is unavailable."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import stamina
@@ -27,23 +27,19 @@ async def retry(
 ) -> T:
     """Repeat a call while its server is unavailable: for ever, or for `within` seconds; then raise its error.
 
-    Almost every call succeeds at once, without the cost of a retry's bookkeeping.
+    The first repetition comes at once, further ones after growing, jittered pauses. Almost every call succeeds at once,
+    and does not pay for a retry's bookkeeping.
     """
     try:
         return await call()
     except on:
         pass
-    async for attempt in attempts(on=on, within=within):
+    async for attempt in stamina.retry_context(
+        on=on, attempts=None, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
+    ):
         with attempt:
             return await call()
     raise AssertionError  # pragma: no cover - the loop returns or raises
-
-
-def attempts(*, on: Errors, within: float | None = None) -> AsyncIterator[stamina.Attempt]:
-    """Attempts with growing, jittered pauses."""
-    return stamina.retry_context(
-        on=on, attempts=None, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
-    ).__aiter__()
 
 
 async def append_events(log: EventLog, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> bool:

@@ -10,7 +10,6 @@ from aiodocker.containers import DockerContainer
 from aiohttp import ClientTimeout
 
 from stint.core.errors import ConfigError, ImageError
-from stint.process.settings import EngineSettings
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import (
     ARCHIVE,
@@ -26,7 +25,7 @@ from stint_runner.engine.docker_client import (
 )
 from stint_runner.engine.docker_images import DockerImages
 from stint_runner.engine.docker_output import attached, logged
-from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, Exit, ImageUse, OutputPiece
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, ImageUse, OutputPiece
 from stint_runner.registry.logins import FirstOf, LoginSource
 
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
@@ -68,7 +67,7 @@ class DockerEngine(Engine):
         self._docker: DockerClient | None = None
 
     @classmethod
-    def from_settings(cls, settings: EngineSettings, logins: LoginSource | None = None) -> Self:
+    def from_settings(cls, settings: EngineAccess, logins: LoginSource | None = None) -> Self:
         """The engine as Docker's own client would find it.
 
         Raises:

@@ -81,6 +81,19 @@ class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
     is_new_name: bool = False
 
 
+class EngineAccess(Protocol):
+    """Where an engine is: the settings of a runner, or what its watchdog is told of them."""
+
+    @property
+    def docker_host(self) -> str: ...  # noqa: D102 - see `stint.process.settings.EngineSettings`
+    @property
+    def docker_cert_path(self) -> str: ...  # noqa: D102
+    @property
+    def docker_tls_verify(self) -> str: ...  # noqa: D102
+    @property
+    def docker_api_version(self) -> str: ...  # noqa: D102
+
+
 class Engine(Protocol):
     """A container engine.
 

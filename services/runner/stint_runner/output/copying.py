@@ -10,7 +10,7 @@ from stint.core.errors import BrokerUnavailableError, EngineError, EngineUnavail
 from stint_runner.engine.port import Engine, OutputPiece
 from stint_runner.output.pieces import FellBehindError
 from stint_runner.output.pump import OutputPump
-from stint_runner.retry import attempts
+from stint_runner.retry import retry
 
 log = structlog.get_logger()
 
@@ -40,10 +40,13 @@ class Copying:
     async def _copy(self, attached: AsyncGenerator[OutputPiece, None] | None, *, concealed: bool) -> None:
         if concealed:
             raise EngineError("Its secret values are not known any more.")
-        async for attempt in attempts(on=AGAIN):
-            with attempt:
-                pieces, attached = attached, None
-                await (self._pump.copy(pieces, attached=True) if pieces else self._copy_log())
+
+        async def some() -> None:
+            nonlocal attached
+            pieces, attached = attached, None
+            await (self._pump.copy(pieces, attached=True) if pieces else self._copy_log())
+
+        await retry(some, on=AGAIN)
 
     async def _copy_log(self) -> None:
         """Continue after what is stored: the engine's log begins with the first byte again."""

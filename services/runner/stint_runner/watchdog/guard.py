@@ -13,16 +13,15 @@ from typing import Final
 import structlog
 
 from stint.core.errors import StintError
-from stint.process.environment import setting_names
+from stint.process.environment import load
 from stint.process.settings import EngineSettings
 from stint_runner.watchdog.deadlines import Deadlines
+from stint_runner.watchdog.watchdog import READY
 
 log = structlog.get_logger()
 
 WATCHDOG: Final = "stint_runner.watchdog"
 """The module that is run."""
-READY: Final = b"watching\n"
-"""What it writes once it watches."""
 READY_WITHIN: Final = 30.0
 """Seconds within which it must have written that."""
 RESTART_PAUSE: Final = 1.0
@@ -157,6 +156,10 @@ async def _start(folder: Path, module: str) -> _Process:
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """The part of the runner's environment that a watchdog gets: where the engine is, and no secrets."""
-    engine = {name for setting in setting_names(EngineSettings) for name in (setting, f"{setting}_FILE")}
-    return {name: value for name, value in own.items() if name in engine or _NEEDED.fullmatch(name)}
+    """What a watchdog gets of the runner's environment: where the engine is, and no secrets.
+
+    The settings are read here, because the library that reads them takes 8 MB.
+    """
+    engine = load(EngineSettings, own).model_dump()
+    needed = {name: value for name, value in own.items() if _NEEDED.fullmatch(name)}
+    return needed | {name.upper(): value for name, value in engine.items() if value}

@@ -1,12 +1,10 @@
 """A job's deadline on disk, renewed along with its lease."""
 
-import os
-
 import msgspec
 import structlog
 
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.linux import boot_id, incarnation
+from stint_runner.linux import boot_id, this_process
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError
 
 log = structlog.get_logger()
@@ -46,7 +44,7 @@ class JobDeadline:
             token=address.token,
             ack_subject=lease.delivery.ack_subject,
             origin=lease.delivery.origin,
-            process=incarnation(os.getpid()),
+            process=this_process(),
             boot=boot_id(),
             seconds=lease.times.watchdog,
             hold=self._leased.holds,

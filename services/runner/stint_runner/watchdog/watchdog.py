@@ -10,28 +10,28 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
+import msgspec
 import structlog
 
 from stint.core.errors import ConfigError, EngineError
 from stint.process import logs
-from stint.process.environment import load
-from stint.process.settings import EngineSettings
 from stint.process.signals import stopping_signals
 from stint.process.waiting import InterruptedByEventError, unless
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.port import Engine
+from stint_runner.engine.port import Engine, EngineAccess
 from stint_runner.engine.removal import remove_containers
 from stint_runner.lease.lease import KILL
 from stint_runner.linux import boot_time, incarnation, kill_container
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, StoredDeadline
-from stint_runner.watchdog.guard import READY
 
 log = structlog.get_logger()
 
+READY: Final = b"watching\n"
+"""What a watchdog writes once it watches."""
 TICK: Final = 1.0
 """The longest pause between two reads of the folder, in seconds. A new deadline is further away than that."""
 RETRY: Final = 0.1
@@ -136,12 +136,26 @@ async def _watch(folder: Path, runner: int, engine: Engine) -> None:
         await engine.close()
 
 
-def main(make_engine: Callable[[EngineSettings], Engine] = DockerEngine.from_settings) -> int:
+class Access(msgspec.Struct, frozen=True):
+    """Where the engine is, as the runner tells its watchdog. See `stint_runner.engine.port.EngineAccess`."""
+
+    docker_host: str = ""
+    docker_cert_path: str = ""
+    docker_tls_verify: str = ""
+    docker_api_version: str = ""
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Self:
+        """From the variables that the runner has set."""
+        return cls(*(environ.get(field.upper(), "") for field in cls.__struct_fields__))
+
+
+def main(make_engine: Callable[[EngineAccess], Engine] = DockerEngine.from_settings) -> int:
     """The process's exit code. The engine is Docker's if no other is given."""
     logs.configure()
     folder, runner = Path(sys.argv[1]), int(sys.argv[2])
     try:
-        engine = make_engine(load(EngineSettings, os.environ))
+        engine = make_engine(Access.of(os.environ))
         asyncio.run(_watch(folder, runner, engine))
     except (ConfigError, ProcessLookupError) as error:
         sys.stderr.write(f"stint: the watchdog cannot watch: {error}\n")
