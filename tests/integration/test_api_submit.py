@@ -14,7 +14,8 @@ import pytest
 from stint.core.codec import encode
 from stint.core.errors import JobFailedError, VaultError
 from stint.core.payload import JobPayload
-from stint_runner.inputs.opening import Opened, Opener
+from stint_runner.inputs.opening import Opener
+from stint_runner.inputs.payload import Opened
 from tests.support.api_bench import SEALED, Bench, api
 from tests.support.servers import BaoProcess, NatsProcess
 from tests.support.submissions import Client, in_cubbyhole, opened, stored, submitted

@@ -10,7 +10,8 @@ from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.subjects import WORK, queue_token, work_subject
 from stint.vault import AppRoleSession, Ticket, open_ticket
-from stint_runner.inputs.opening import Opened, Opener
+from stint_runner.inputs.opening import Opener
+from stint_runner.inputs.payload import Opened
 from tests.support.api_bench import SEALED, Bench, secret, service_environ
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import ROLE

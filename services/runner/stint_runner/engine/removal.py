@@ -18,19 +18,19 @@ CLEAN_UP: Final = 30.0
 
 async def cleared(engine: Engine, job_id: str, *, image: bool = False, within: float = CLEAN_UP) -> bool:
     """Remove a job's containers as `remove_containers` does, for so many seconds. False if the engine would not."""
-    return await _done(lambda: remove_containers(engine, job_id, image=image), within)
+    return await _done(job_id, lambda: remove_containers(engine, job_id, image=image), within)
 
 
-async def is_removed(engine: Engine, container_id: str) -> bool:
-    """Remove a container; False if the engine would not."""
-    return await _done(lambda: engine.remove(container_id), CLEAN_UP)
+async def removed(engine: Engine, job_id: str, container_id: str) -> bool:
+    """Remove a job's only container. False if the engine would not."""
+    return await _done(job_id, lambda: engine.remove(container_id), CLEAN_UP)
 
 
-async def _done(removal: Callable[[], Awaitable[object]], within: float) -> bool:
+async def _done(job_id: str, removal: Callable[[], Awaitable[object]], within: float) -> bool:
     try:
         await retry(removal, on=EngineError, within=within)
     except EngineError as error:
-        log.warning("container not removed", error=error.sentence)
+        log.warning("container not removed", job=job_id, error=error.sentence)
         return False
     return True
 

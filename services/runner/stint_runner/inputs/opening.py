@@ -1,10 +1,9 @@
 """What the runner asks Vault about a job: whether it is genuine, what it says, and its secrets."""
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -19,10 +18,10 @@ from stint.core.errors import (
     VaultUnavailableError,
 )
 from stint.core.job import Job
-from stint.core.payload import JobPayload, merge, parse_payload
 from stint.core.view import parse_time
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint_runner.inputs.one_time import spend
+from stint_runner.inputs.payload import NOT_DECRYPTED, Opened, bad_payload, open_payload
 from stint_runner.inputs.secretfile import SecretRef, pick
 from stint_runner.retry import PATIENCE, retry
 from stint_runner.together import side_by_side
@@ -30,28 +29,11 @@ from stint_runner.together import side_by_side
 T = TypeVar("T")
 
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
-SMALL: Final = 64 * 1024
-"""Bytes of a payload that take less than a millisecond to read."""
-NOT_MERGED: Final = "The payload has job fields beside it, which only runners with STINT_COMPAT=gostint take."
-NOT_DECRYPTED: Final = "Failed to decrypt payload via vault"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
 
 
 class RejectedError(StintError):
     """What was submitted could never run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An open payload.
-
-    Attributes:
-        job: what to run.
-        request_refs: secret references that stood beside the payload in the request; any other source wins over them.
-    """
-
-    job: JobPayload = field(repr=False)
-    request_refs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +131,7 @@ class Opener:
             JobFailedError: it is not the one that the ticket was made for.
         """
         if hashlib.sha256(sealed).hexdigest() != ticket.payload_sha256:
-            raise _bad_payload(f"{_ALERT}: The payload is not the one that was submitted.")
+            raise bad_payload(f"{_ALERT}: The payload is not the one that was submitted.")
 
     async def payload(self, sealed: bytes, qname: str) -> Opened | None:
         """Decrypt and read a payload with the runner's own token; None if that may not decrypt it.
@@ -165,7 +147,7 @@ class Opener:
             return await retry(lambda: self.session.call(lambda own: self.vault.decrypt(own, self.role, line)))
 
         try:
-            return await self._payload(sealed, qname, decrypt)
+            return await open_payload(sealed, qname, decrypt, compat=self.compat)
         except VaultDeniedError:
             return None
 
@@ -176,32 +158,14 @@ class Opener:
             JobFailedError: as `payload`, and if that token may not decrypt it either.
             VaultUnavailableError: Vault did not answer for too long.
         """
-        decrypt = self.vault.decrypt
-        try:
-            return await self._payload(sealed, qname, lambda line: _ask(lambda: decrypt(job_token, self.role, line)))
-        except VaultDeniedError as error:
-            raise _bad_payload(f"{NOT_DECRYPTED}: {error.sentence}") from None
 
-    async def _payload(self, sealed: bytes, qname: str, decrypt: Callable[[str], Awaitable[bytes]]) -> Opened:
-        lines = sealed.rstrip().split(b"\n")
-        if len(lines) > 1 + self.compat:
-            raise _bad_payload(NOT_MERGED)
+        async def decrypt(line: str) -> bytes:
+            return await _ask(lambda: self.vault.decrypt(job_token, self.role, line))
+
         try:
-            opened = [await _parsed(await decrypt(line.decode())) for line in lines]
-        except (VaultDeniedError, VaultUnavailableError):
-            raise
-        except VaultError as error:
-            raise _bad_payload(f"{NOT_DECRYPTED}: {error.sentence}") from None
-        except UndecodableError as error:
-            raise _bad_payload(f"Failed unmarshaling json from payload: {error.sentence}") from None
-        except UnicodeDecodeError:
-            raise _bad_payload(f"{NOT_DECRYPTED}: not a ciphertext.") from None
-        payload, *request = opened
-        if payload.qname.lower() != qname:
-            raise _bad_payload(
-                f"payload qname and job request qname do not match: '{payload.qname.lower()}' != '{qname}'"
-            )
-        return Opened(merge(payload, request[0]), request[0].secret_refs) if request else Opened(payload)
+            return await open_payload(sealed, qname, decrypt, compat=self.compat)
+        except VaultDeniedError as error:
+            raise bad_payload(f"{NOT_DECRYPTED}: {error.sentence}") from None
 
     async def secrets(self, refs: Iterable[SecretRef], job_token: str, *, cont_on_warnings: bool) -> Mapping[str, Any]:
         """The values of a job's references, by variable. Each path is read once: the token's uses are counted.
@@ -232,11 +196,6 @@ class Opener:
         await self.vault.revoke_self(job_token)
 
 
-async def _parsed(payload: bytes) -> JobPayload:
-    """A large one is read in a thread, so that it does not hold up the heartbeats of other jobs."""
-    return parse_payload(payload) if len(payload) <= SMALL else await asyncio.to_thread(parse_payload, payload)
-
-
 async def _ask(call: Callable[[], Awaitable[T]]) -> T:
     return await retry(call, on=VaultUnavailableError, within=PATIENCE)
 
@@ -254,10 +213,6 @@ def _refused(explain: Callable[[VaultError], JobFailedError]) -> Iterator[None]:
 
 def _not_authorised(sentence: str) -> JobFailedError:
     return JobFailedError(sentence, reason="secrets", status="notauthorised")
-
-
-def _bad_payload(sentence: str) -> JobFailedError:
-    return JobFailedError(sentence, reason="payload")
 
 
 def _no_secret(sentence: str) -> JobFailedError:

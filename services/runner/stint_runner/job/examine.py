@@ -10,7 +10,8 @@ from stint.core.subjects import queue_name
 from stint.vault import Ticket
 from stint_runner.engine.removal import cleared
 from stint_runner.inputs.memory import Share
-from stint_runner.inputs.opening import Opened, RejectedError
+from stint_runner.inputs.opening import RejectedError
+from stint_runner.inputs.payload import Opened
 from stint_runner.retry import retry
 from stint_runner.runner import Runner
 from stint_runner.together import side_by_side

@@ -8,7 +8,7 @@ from stint_runner.engine.port import Engine
 from stint_runner.inputs.content import Content, Manifest, parse_manifest
 from stint_runner.inputs.files import PASSWD, Member, overlay, passwd_member
 from stint_runner.inputs.image_files import ImageFiles
-from stint_runner.inputs.opening import Opened
+from stint_runner.inputs.payload import Opened
 from stint_runner.inputs.secretfile import secrets_member
 from stint_runner.inputs.spec import exposes_token, secret_refs
 from stint_runner.runner import Runner

@@ -24,10 +24,10 @@ from stint.core.payload import JobPayload
 from stint.core.subjects import queue_name
 from stint.ports import Delivery
 from stint_runner.engine.port import ContainerSpec
-from stint_runner.engine.removal import CLEAN_UP, cleared, is_removed
+from stint_runner.engine.removal import CLEAN_UP, cleared, removed
 from stint_runner.inputs.content import Content, Manifest, check_content
 from stint_runner.inputs.memory import Share
-from stint_runner.inputs.opening import Opened
+from stint_runner.inputs.payload import Opened
 from stint_runner.inputs.secretfile import Seal, check_file_type, new_key
 from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels, pull_always, with_token
 from stint_runner.job.examine import Examined
@@ -247,7 +247,7 @@ class Preparation:
         engine, container_id = self._runner.engine, _result(self._creation)
         if self._read_only or not container_id:
             return await cleared(engine, self._job.job_id, image=self._read_only)
-        return await is_removed(engine, container_id)
+        return await removed(engine, self._job.job_id, container_id)
 
 
 def _result(future: "asyncio.Future[str] | None") -> str:
