@@ -107,7 +107,7 @@ async def _several(fleet: Fleet, times: int) -> list[Row]:
             linear.setdefault(count, []).append(rates[1][-1] * min(count, room))
     return [
         Row(
-            f"{count} runners",
+            f"{count} runner processes on an engine that costs nothing",
             Measured("Stint", "jobs/s", rates[count]),
             Measured(f"{count} times one, as far as {CORES} cores allow", "jobs/s", linear[count]),
             [Goal(0.8, at_least=True)],
