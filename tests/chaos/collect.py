@@ -144,12 +144,15 @@ async def _subjects(broker: Broker, stream: str) -> list[str]:
 
 
 async def _consumers(broker: Broker) -> list[str]:
-    """Queues' consumers go by themselves when they are idle; what is pending at one never does."""
+    """Queues' consumers go by themselves when they are idle; what is pending at one never does.
+
+    So do those in memory, through which APIs read views.
+    """
     found: list[str] = []
     for stream in (EVENTS, LOGS, PAYLOADS, WORK, kv_stream(JOBS_BUCKET)):
         answer = await broker.api(f"CONSUMER.LIST.{stream}", {"offset": 0})
         for info in answer["consumers"] or ():
-            if stream == WORK and not info["num_ack_pending"]:
+            if (stream == WORK and not info["num_ack_pending"]) or info["config"].get("mem_storage"):
                 continue
             if info["name"] != PROJECTOR_DURABLE:
                 found.append(f"{stream}/{info['name']}")

@@ -17,7 +17,7 @@ from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStrea
 from stint.jetstream.delivery import JetStreamDelivery
 from stint.ports import Look, Turn
 from stint_runner.dispatch import finder
-from stint_runner.dispatch.backlog import Lead
+from stint_runner.dispatch.backlog import Lead, Tried
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Exit
@@ -261,8 +261,8 @@ def _deaf() -> None:
     """One queue is never looked at."""
     serve_queue = Worker._serve  # noqa: SLF001 - likewise
 
-    async def serve_others(self: Worker, lead: Lead) -> bool:
-        return False if lead.token.endswith("a") else await serve_queue(self, lead)
+    async def serve_others(self: Worker, lead: Lead) -> Tried:
+        return Tried.VAIN if lead.token.endswith("a") else await serve_queue(self, lead)
 
     Worker._serve = serve_others  # type: ignore[method-assign]  # noqa: SLF001 - likewise
 

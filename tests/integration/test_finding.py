@@ -212,3 +212,20 @@ async def test_a_queue_that_has_more_goes_on_without_a_hint_and_takes_its_turn(b
             one.end(first)
         await until_true(lambda: one.dispatcher.ended == 4)
     assert one.worker.busy == 0
+
+
+@pytest.mark.usefixtures("_hints_alone")
+async def test_hints_that_wait_are_passed_on_when_a_runner_leaves(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "LEAVE", HOUR)
+    others = await work_queues(broker)
+    async with runner(broker) as full:
+        await submit(broker, "long")
+        await full.got()
+        (waiting,) = await submit(broker, "waiting")
+        await until_true(full.worker._backlog.hinted)  # noqa: SLF001 - what waits is inside
+        async with others.hints() as hints:
+            await broker.client.flush()
+            full.worker._finder._leave()  # noqa: SLF001 - as its timer would
+            assert await anext(hints) == Hint(waiting)

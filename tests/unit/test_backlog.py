@@ -8,7 +8,7 @@ from stint.core.events import AnyEvent
 from stint.ports import Outcome
 from stint.process.waiting import InterruptedByEventError, unless
 from stint.testing import MemoryEventLog
-from stint_runner.dispatch.backlog import Backlog, Lead
+from stint_runner.dispatch.backlog import TURNS, Backlog, Lead, Tried
 from stint_runner.retry import append_events
 from tests.support.events import TOKEN, started, submitted
 
@@ -23,29 +23,29 @@ async def taken(backlog: Backlog, count: int = 1) -> list[str]:
 
 
 async def test_queues_come_in_turn_and_once() -> None:
-    backlog = Backlog()
+    backlog = Backlog(patience=100)
     add(backlog, "a", "b", "a", "c", "b")
     assert await taken(backlog, 3) == ["a", "b", "c"]
     assert len(backlog) == 0
 
 
 async def test_a_queue_that_is_taken_comes_back_after_its_release() -> None:
-    backlog = Backlog()
+    backlog = Backlog(patience=100)
     add(backlog, "a")
     assert await taken(backlog) == ["a"]
     add(backlog, "a")
     assert len(backlog) == 0, "one slot a queue"
     add(backlog, "b")
-    backlog.release("a", again=False)
+    backlog.release("a", Tried.DONE)
     assert await taken(backlog, 2) == ["b", "a"]
-    backlog.release("a", again=False)
-    backlog.release("b", again=True)
+    backlog.release("a", Tried.DONE)
+    backlog.release("b", Tried.MORE)
     assert await taken(backlog) == ["b"]
     assert len(backlog) == 0
 
 
 async def test_fresh_queues_come_first_whether_they_wait_already_or_not() -> None:
-    backlog = Backlog()
+    backlog = Backlog(patience=100)
     add(backlog, "a", "b", "c")
     backlog.add(Lead("d", fresh=True))
     backlog.add(Lead("c", fresh=True))
@@ -56,20 +56,47 @@ async def test_fresh_queues_come_first_whether_they_wait_already_or_not() -> Non
 
 
 async def test_a_job_that_was_given_back_is_not_forgotten() -> None:
-    backlog = Backlog()
+    backlog = Backlog(patience=100)
     backlog.add(Lead("a", returned=True))
     add(backlog, "a")
     assert await backlog.take() == Lead("a", returned=True)
     add(backlog, "a")
     backlog.add(Lead("a", returned=True))
-    backlog.release("a", again=False)
+    backlog.release("a", Tried.DONE)
     assert await backlog.take() == Lead("a", returned=True)
-    backlog.release("a", again=True)
+    backlog.release("a", Tried.MORE)
     assert await backlog.take() == Lead("a")
 
 
+async def test_a_queue_that_has_more_comes_after_the_others_or_after_some_tries_in_vain() -> None:
+    backlog = Backlog(patience=100)
+    add(backlog, "mine", *"abcdefgh")
+    assert await taken(backlog) == ["mine"]
+    backlog.release("mine", Tried.MORE)
+    tried = []
+    while (token := (await taken(backlog))[0]) != "mine":
+        tried.append(token)
+        backlog.release(token, Tried.VAIN)
+    assert tried == list("abcdefgh")[:TURNS]
+    backlog.release("mine", Tried.MORE)
+    for _ in "efgh":
+        backlog.release((await taken(backlog))[0], Tried.DONE)
+    assert await taken(backlog) == ["mine"]
+
+
+async def test_after_many_tries_in_vain_only_hints_are_kept() -> None:
+    backlog = Backlog(patience=3)
+    add(backlog, *"abcdefgh")
+    backlog.add(Lead("i", hinted=True))
+    for token in "abc":
+        assert await taken(backlog) == [token]
+        backlog.release(token, Tried.VAIN)
+    assert backlog.hinted() == [Lead("i", hinted=True)]
+    assert len(backlog) == 1
+
+
 async def test_whoever_waits_is_woken() -> None:
-    backlog = Backlog()
+    backlog = Backlog(patience=100)
     taking = [asyncio.create_task(backlog.take()) for _ in range(2)]
     add(backlog, "a", "b")
     assert sorted(lead.token for lead in await asyncio.gather(*taking)) == ["a", "b"]

@@ -78,7 +78,13 @@ class Finder:
                     await unless(self._leaves, self._consider_all())
                 await asyncio.sleep(PAUSE)
             except InterruptedByEventError:
-                log.debug("hints are left to other runners")
+                await self.pass_on()
+
+    async def pass_on(self) -> None:
+        """Tell other runners of the hints that wait. They stay here, too: there may be no other runner."""
+        with suppress(BrokerUnavailableError):
+            for lead in self._backlog.hinted():
+                await self._queues.hint(lead.token, returned=lead.returned)
 
     async def _consider_all(self) -> None:
         async with self._queues.hints() as hints:
@@ -92,7 +98,7 @@ class Finder:
         """
         mine, room = self._backlog.is_taken(hint.token), self._has_room()
         if mine or room or hint.ours or hint.passed >= PASSES:
-            self._backlog.add(Lead(hint.token, fresh=room and not mine, returned=hint.returned))
+            self._backlog.add(Lead(hint.token, hinted=True, fresh=room and not mine, returned=hint.returned))
         else:
             await self._queues.hint(hint.token, passed=hint.passed + 1, returned=hint.returned)
 
@@ -105,6 +111,7 @@ class Finder:
                 self._seen = {}
                 all_due = looked_at + RECONCILE * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
             pause = RECONCILE
+            self._freed.clear()
             try:
                 if await self._look() and self._has_room():
                     pause = LOOK
@@ -112,7 +119,6 @@ class Finder:
                 pause = PAUSE
             except StintError as error:
                 log.error("pending jobs cannot be listed", error=error.sentence)  # noqa: TRY400 - a sentence says it
-            self._freed.clear()
             await any_of(self._freed, within=min(pause, all_due - looked_at))
             await asyncio.sleep(looked_at + LOOK - loop.time())
 

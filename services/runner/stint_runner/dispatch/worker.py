@@ -10,7 +10,7 @@ import structlog
 from stint.core.errors import BrokerUnavailableError, UnfitError
 from stint.ports import Delivery, Turn, WorkQueues
 from stint.process.waiting import InterruptedByEventError, any_of, unless
-from stint_runner.dispatch.backlog import Backlog, Lead
+from stint_runner.dispatch.backlog import Backlog, Lead, Tried
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.dispatch.finder import PAUSE, RECONCILE, Finder
 from stint_runner.linux import boot_time
@@ -19,6 +19,9 @@ log = structlog.get_logger()
 
 PULL_WAIT: Final = 0.05
 """Seconds that a pull holds a slot if another runner was faster. A loaded cluster needs up to 0.03 s to deliver."""
+
+PATIENCE: Final = 20
+"""Tries in vain, besides two for each slot, after which a runner waits for its next look at all queues."""
 
 
 class Worker:
@@ -32,7 +35,7 @@ class Worker:
         self._queues = queues
         self._dispatcher = dispatcher
         self._capacity = capacity
-        self._backlog = Backlog()
+        self._backlog = Backlog(patience=2 * capacity + PATIENCE)
         self._finder = Finder(queues, self._backlog, self._has_room)
         self._draining = asyncio.Event()
         self._unfit = False
@@ -64,6 +67,7 @@ class Worker:
                     slots.create_task(self._slot(number, adopted), name=f"slot-{number}")
                 async with self._finder.running():
                     await self._draining.wait()
+                await self._finder.pass_on()
         finally:
             await self._dispatcher.close()
 
@@ -73,9 +77,9 @@ class Worker:
         if number >= self._capacity:
             return
         while lead := await self._next():
-            again = False
+            tried = Tried.DONE
             try:
-                again = await self._serve(lead)
+                tried = await self._serve(lead)
             except BrokerUnavailableError:
                 await asyncio.sleep(PAUSE)
             except UnfitError as error:
@@ -83,7 +87,7 @@ class Worker:
             except Exception:  # one job can never take a runner down
                 log.exception("queue not served")
             finally:
-                self._backlog.release(lead.token, again=again)
+                self._backlog.release(lead.token, tried)
 
     async def _finish_adopted(self, adopted: asyncio.Task[None]) -> None:
         with self._occupied():
@@ -107,25 +111,27 @@ class Worker:
             return None
         return None if self._draining.is_set() else lead
 
-    async def _serve(self, lead: Lead) -> bool:
-        """Run the queue's next job, and those after it while no other queue waits. Returns whether it has more."""
+    async def _serve(self, lead: Lead) -> Tried:
+        """Run the queue's next job, and those after it while no other queue waits."""
         self._trying += lead.fresh
         pulled_at = boot_time()
         try:
             delivery = await self._find(lead)
         finally:
             self._trying -= lead.fresh
-        while delivery:
+        if delivery is None:
+            return Tried.VAIN
+        while delivery is not None:
             await self._process(lead.token, delivery, pulled_at)
             look = delivery.left or await self._queues.look(lead.token)
             if look.turn is not Turn.FREE:
-                return False
+                break
             if self._backlog or self._draining.is_set():
                 await self._queues.hint(lead.token)  # another runner may have a free slot sooner
-                return True
+                return Tried.MORE
             pulled_at = boot_time()
             delivery = await self._queues.pull(lead.token, PULL_WAIT, look)
-        return False
+        return Tried.DONE
 
     async def _find(self, lead: Lead) -> Delivery | None:
         """The queue's next job, None if it has none, or if another runner has it.
