@@ -130,6 +130,9 @@ class History(Protocol):
         The events may be removed with `forget` during the iteration.
         """
 
+    async def forget_barriers(self) -> None:
+        """Remove the empty messages by which absences were proven. Safe at any time."""
+
     async def forget(self, job_id: str, *, before: datetime) -> bool:
         """Remove all events under this id, in every queue. False, and nothing is removed, if one is not that old.
 

@@ -57,7 +57,7 @@ class Publisher:
 
 @asynccontextmanager
 async def publisher(api: Api) -> AsyncIterator[Publisher]:
-    connection = await nats.connect(api.env["NATS_URL"], pending_size=0)
+    connection = await nats.connect(api.env["NATS_URL"], pending_size=0, nkeys_seed=api.env.get("STINT_NATS_NKEY_FILE"))
     try:
         yield Publisher(api, connection.jetstream())
     finally:

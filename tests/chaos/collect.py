@@ -106,6 +106,7 @@ def truth(folder: Path) -> dict[str, list[Sight]]:
 async def rebuild(world: World) -> None:
     """Make the view again, as an operator does."""
     environ = {"NATS_URL": world.nats_url, "PYTHONPATH": str(ROOT), "STINT_REPLICAS": str(world.plan.servers)}
+    environ |= world.accounts.environ("operator")
     command = [sys.executable, "-m", "stint_projector.rebuild"]
     with (world.folder / "rebuild.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=log, stderr=log)

@@ -18,6 +18,7 @@ from tests.chaos.plan import PLANT, ROOT, Plan
 from tests.chaos.proxy import Proxy
 from tests.chaos.scripted_engine import SCHEME, ScriptedEngine, scripted_engine
 from tests.chaos.supervised import Supervised
+from tests.support.accounts import Accounts
 from tests.support.api_bench import service_environ
 from tests.support.servers import READY, BaoProcess, NatsProcess, free_port, running
 
@@ -34,6 +35,7 @@ class World:
 
     plan: Plan
     folder: Path
+    accounts: Accounts
     nats: list[NatsProcess]
     bao: BaoProcess
     broker: Broker
@@ -92,18 +94,18 @@ class World:
 async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
     """All of it for the duration of the block."""
     async with AsyncExitStack() as stack:
-        nats = await _nats(plan, folder, stack)
+        accounts = Accounts(folder / "keys")
+        nats = await _nats(plan, folder, accounts, stack)
         bao = BaoProcess(folder / "bao")
         await stack.enter_async_context(running(bao))
-        broker = Broker(",".join(server.url for server in nats), name="chaos")
-        broker.start()
-        stack.push_async_callback(broker.close)
-        await broker.wait_connected()
+        broker = await stack.enter_async_context(
+            accounts.connected(",".join(server.url for server in nats), "operator")
+        )
         await _declared(broker, plan.servers)
         environ = {**await service_environ("", bao), PLANT: plan.plant, "STINT_REPLICAS": str(plan.servers)}
         environ |= {"STINT_LEASE": str(plan.lease), "STINT_TAKEOVER": str(plan.takeover)}
         token = await client_token(bao.address, bao.root_token, policies=(CLIENT, OPERATOR))
-        made = World(plan=plan, folder=folder, nats=nats, bao=bao, broker=broker, token=token)
+        made = World(plan=plan, folder=folder, accounts=accounts, nats=nats, bao=bao, broker=broker, token=token)
         made.truth.mkdir()
         made.truth.chmod(0o777)
         await _engines(made, environ, stack)
@@ -112,12 +114,15 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def _nats(plan: Plan, folder: Path, stack: AsyncExitStack) -> list[NatsProcess]:
+async def _nats(plan: Plan, folder: Path, accounts: Accounts, stack: AsyncExitStack) -> list[NatsProcess]:
     if plan.servers == 1:
-        servers = [NatsProcess(folder / "nats")]
+        servers = [NatsProcess(folder / "nats", settings=accounts.settings)]
     else:
         ports = [free_port() for _ in range(plan.servers)]
-        servers = [NatsProcess(folder / f"n{number}", settings=_cluster(number, ports)) for number in range(len(ports))]
+        servers = [
+            NatsProcess(folder / f"n{number}", settings=_cluster(number, ports) + accounts.settings)
+            for number in range(len(ports))
+        ]
     for server in servers:
         await stack.enter_async_context(running(server))
     return servers
@@ -127,7 +132,7 @@ def _cluster(number: int, ports: list[int]) -> str:
     """Clients are told of no other server: they would go round their proxies."""
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
     listen = f'listen: "127.0.0.1:{ports[number]}", no_advertise: true'
-    return f"server_name: n{number}\ncluster {{ name: chaos, {listen}, routes: [{routes}] }}"
+    return f"server_name: n{number}\ncluster {{ name: chaos, {listen}, routes: [{routes}] }}\n"
 
 
 async def _declared(broker: Broker, replicas: int) -> None:
@@ -163,9 +168,14 @@ async def _services(made: World, environ: dict[str, str], stack: AsyncExitStack)
     for number in range(made.plan.sizes["api"]):
         port = free_port()
         made.api_urls.append(f"http://127.0.0.1:{port}")
-        made.apis.append(_service(made, f"api-{number}", "stint_api", {**shared, "STINT_PORT": str(port)}))
+        made.apis.append(
+            _service(
+                made, f"api-{number}", "stint_api", {**shared, **made.accounts.environ("api"), "STINT_PORT": str(port)}
+            )
+        )
     for number in range(made.plan.sizes["projector"]):
-        made.projectors.append(_service(made, f"projector-{number}", "tests.chaos.projector", shared))
+        own = {**shared, **made.accounts.environ("projector")}
+        made.projectors.append(_service(made, f"projector-{number}", "tests.chaos.projector", own))
     for service in (*made.apis, *made.projectors):
         await stack.enter_async_context(service.running())
 
@@ -178,6 +188,7 @@ async def _runners(made: World, environ: dict[str, str], stack: AsyncExitStack) 
             await stack.enter_async_context(proxy.listening())
         own = {
             **environ,
+            **made.accounts.environ("runner"),
             "NATS_URL": ",".join(f"nats://127.0.0.1:{proxy.port}" for proxy in proxies),
             "STINT_RUNNER_ID": made.runner_ids[number],
             "STINT_CAPACITY": str(made.plan.capacity),

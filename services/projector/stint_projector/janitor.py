@@ -150,6 +150,7 @@ class EventJanitor:
 
     async def forget(self) -> None:
         """Remove everything that is old enough."""
+        await self._history.forget_barriers()
         before = self._projector.now() - self._keep
         waiting = None
         async for job_id in self._history.older_than(before):

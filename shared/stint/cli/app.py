@@ -17,6 +17,7 @@ _MODULES: Final = {
     "run": "stint.cli.run",
     "release": "stint.cli.release",
     "vault-setup": "stint.cli.vault_setup",
+    "nats-config": "stint.natsauth.command",
     "health": "stint.cli.health",
     "dev": "stint.cli.dev.command",
     "demo": "stint.cli.dev.demo",

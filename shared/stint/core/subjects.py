@@ -168,7 +168,7 @@ def live_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
 
 
 def barrier_subject(name: str) -> str:
-    """A subject of EVENTS for a message that proves what its leader knows, and is removed again. `name` may be `*`."""
+    """A subject of EVENTS for a message that proves what its leader knows. `name` may be `*`."""
     return f"barrier.{name}"
 
 

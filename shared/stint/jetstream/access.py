@@ -55,6 +55,7 @@ class Access:
         key: its key.
         creds: the text of a credentials file: a user's JWT and its seed.
         nkey: a user's seed.
+        inbox: the prefix of the subjects on which answers arrive; "" for NATS' own.
 
     Raises:
         ConfigError: names the setting that is wrong.
@@ -66,6 +67,7 @@ class Access:
     key: str = ""
     creds: str = field(default="", repr=False)
     nkey: str = field(default="", repr=False)
+    inbox: str = ""
 
     def __post_init__(self) -> None:
         schemes = self._schemes
@@ -91,6 +93,7 @@ class Access:
             key=settings.nats_key,
             creds=settings.nats_creds.get_secret_value(),
             nkey=settings.nats_nkey.get_secret_value(),
+            inbox=settings.nats_inbox_prefix,
         )
 
     @property
@@ -120,6 +123,8 @@ class Access:
             options["user_credentials"] = RawCredentials(self.creds)
         if self.nkey:
             options["nkeys_seed_str"] = self.nkey
+        if self.inbox:
+            options["inbox_prefix"] = self.inbox
         return options
 
     def _context(self) -> ssl.SSLContext:

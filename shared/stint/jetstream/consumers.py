@@ -118,7 +118,9 @@ def consumer_config(name: str, ack_wait: float) -> dict[str, Any]:
 async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], action: str) -> dict[str, Any]:
     """Create or update a consumer; returns the server's answer."""
     request = {"stream_name": stream, "config": config, "action": action}
-    return await broker.api(f"CONSUMER.CREATE.{stream}.{config['name']}", request)
+    # A queue's filter is part of the subject, so that NATS' permissions can name queues.
+    filtered = f".{config['filter_subject']}" if stream == WORK else ""
+    return await broker.api(f"CONSUMER.CREATE.{stream}.{config['name']}{filtered}", request)
 
 
 async def request_messages(broker: Broker, stream: str, consumer: str, *, batch: int, wait: float, inbox: str) -> None:

@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerRefusedError
 from stint.core.events import Deleted, Ended, Rejected, Submitted
-from stint.core.subjects import EVENTS, WORK, EventAddress, event_address, event_filter, work_subject
+from stint.core.subjects import EVENTS, WORK, EventAddress, barrier_subject, event_address, event_filter, work_subject
 from stint.jetstream.broker import Broker
 from stint.jetstream.consistency import SILENCE, silence
 from stint.jetstream.protocol import TIME, origin_of, sequence_of, subject_of, time_of
@@ -101,6 +101,9 @@ class JetStreamHistory:
                     yield job_id
             if len(old) < len(messages):
                 return
+
+    async def forget_barriers(self) -> None:
+        await self._events.purge(barrier_subject("*"))
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
         messages = await self._facts(job_id)

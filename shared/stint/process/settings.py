@@ -54,6 +54,8 @@ class Settings(Shape):
     """Text of a credentials file: a user's JWT and seed. Give the file as `STINT_NATS_CREDS_FILE`."""
     nats_nkey: SecretStr = SecretStr("")
     """A user's nkey seed. Give its file as `STINT_NATS_NKEY_FILE`."""
+    nats_inbox_prefix: str = ""
+    """Prefix of the subjects on which this user may receive answers, if NATS allows it no other."""
     js_prefix: str = "$JS.API"
     """Prefix of the JetStream API if it is imported from another account."""
     replicas: Annotated[int, Field(ge=1, le=5)] = 1

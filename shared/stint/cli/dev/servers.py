@@ -3,24 +3,20 @@
 import asyncio
 import os
 import socket
+import sys
 import sysconfig
+from asyncio.subprocess import PIPE, STDOUT
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from stint.cli.dev.children import Child, DataDir
 from stint.cli.errors import MissingExtraError
+from stint.core.errors import ConfigError
 from stint.vault import Vault
 
-NATS_CONFIG: Final = """\
-server_name: stint-dev
-listen: 127.0.0.1:{port}
-jetstream {{
-  store_dir: "{store}"
-  # What was acknowledged survives a power failure, for 0.41 instead of 0.18 ms a message.
-  sync_interval: always
-}}
-"""
+JS_PREFIX: Final = "JS.stint"
+"""The JetStream API as the services see it: see `stint nats-config`."""
 
 
 def free_port() -> int:
@@ -31,24 +27,39 @@ def free_port() -> int:
         return port
 
 
-def nats(data_dir: DataDir, port: int) -> Child:
-    """A NATS server with JetStream, which stores its data in the data directory."""
+def nats_access(data_dir: DataDir, user: str) -> dict[str, str]:
+    """The settings with which a user of the embedded NATS reaches it: a service, or the operator."""
+    access = {"STINT_NATS_NKEY_FILE": str(data_dir.path / "nats" / user / "STINT_NATS_NKEY")}
+    return access if user == "operator" else access | {"STINT_JS_PREFIX": JS_PREFIX}
+
+
+async def nats(data_dir: DataDir, port: int) -> Child:
+    """A NATS server with JetStream and an account for each role, which stores its data in the data directory."""
     binary = Path(sysconfig.get_path("scripts")) / "nats-server"
     if not binary.exists():
         raise MissingExtraError.of("The embedded NATS server", "dev")
-    config = data_dir.path / "nats.conf"
-    config.write_text(NATS_CONFIG.format(port=port, store=data_dir.path / "nats"), encoding="utf-8")
+    folder = data_dir.path / "nats"
+    await _configure(folder, f"127.0.0.1:{port}")
 
     async def ready() -> bool:
         return await _accepts(port)
 
     return Child(
         name="nats-1",
-        command=[str(binary), "--config", str(config)],
+        command=[str(binary), "--config", str(folder / "nats.conf")],
         environment={"PATH": os.defpath},
         data_dir=data_dir,
         ready=ready,
     )
+
+
+async def _configure(folder: Path, listen: str) -> None:
+    """Run `stint nats-config` in a process of its own, as an operator does: this one needs no library of NATS."""
+    command = ["-m", "stint", "nats-config", str(folder), "--listen", listen, "--name", "stint-dev", "--update"]
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, stderr=STDOUT)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise ConfigError(f"NATS cannot be configured: {output.decode(errors='replace').strip()}")
 
 
 def openbao(data_dir: DataDir, port: int, root_token: str) -> Child:

@@ -13,7 +13,7 @@ import httpx
 import structlog
 
 from stint.cli.dev.children import Child, DataDir
-from stint.cli.dev.servers import free_port, nats, openbao
+from stint.cli.dev.servers import free_port, nats, nats_access, openbao
 from stint.core.errors import VaultError
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
@@ -22,8 +22,9 @@ from stint.vault.setup import client_token, revoke_secret_ids, service_settings,
 
 log = structlog.get_logger()
 
-NATS_ACCESS: Final = tuple(
-    f"STINT_NATS_{name}{form}" for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY") for form in ("", "_FILE")
+NATS_ACCESS: Final = (
+    "STINT_JS_PREFIX",
+    *(f"STINT_NATS_{name}{form}" for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY") for form in ("", "_FILE")),
 )
 """Settings for access to NATS, besides its address."""
 NOT_INHERITED: Final = {"VAULT_TOKEN", "STINT_TOKEN", *NATS_ACCESS}
@@ -39,6 +40,8 @@ RUNNER_MARGIN: Final = 10.0
 
 
 Ready = Callable[[], Awaitable[bool]]
+NatsAccess = Callable[[str], Mapping[str, str]]
+"""The settings with which a user, a service or `operator`, reaches NATS."""
 
 
 @dataclass
@@ -65,14 +68,14 @@ class Stack:
         Raises:
             StintError: a part did not start. Call `stop` to stop the others.
         """
-        nats_url, nats_access = await self._nats()
+        nats_url, access = await self._nats()
         vault_addr, root_token = await self._vault()
         role = os.environ.get("STINT_ROLE") or os.environ.get("GOSTINT_ROLENAME") or "stint-job"
         cacert = os.environ.get("VAULT_CACERT", "")
         logins = await self._logins(vault_addr, root_token, role, cacert)
         inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-        servers = {"STINT_NATS_URL": nats_url, **nats_access, "VAULT_ADDR": vault_addr}
-        url = await self._services({**inherited, **servers, **logins})
+        servers = {"STINT_NATS_URL": nats_url, "VAULT_ADDR": vault_addr}
+        url = await self._services({**inherited, **servers, **logins}, access)
         self.settings |= {
             "STINT_URL": url,
             "STINT_TOKEN": await client_token(vault_addr, root_token, policies=(CLIENT, OPERATOR), cacert=cacert),
@@ -81,7 +84,7 @@ class Stack:
             "VAULT_ADDR": vault_addr,
             "VAULT_TOKEN": root_token,
             "NATS_URL": nats_url,
-            **nats_access,
+            **access("operator"),
             "DOCKER_HOST": os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
             "STINT_DATA_DIR": str(self.data_dir.path),
         }
@@ -103,13 +106,14 @@ class Stack:
         self._stages += stages
         await asyncio.gather(*(child.start() for stage in stages for child in stage))
 
-    async def _nats(self) -> tuple[str, dict[str, str]]:
-        """The address of NATS, and the settings for access to it; the embedded server needs none."""
+    async def _nats(self) -> tuple[str, NatsAccess]:
+        """The address of NATS, and the settings with which a service or the operator reaches it."""
         if given := os.environ.get("STINT_NATS_URL") or os.environ.get("NATS_URL"):
-            return given, {name: os.environ[name] for name in NATS_ACCESS if os.environ.get(name)}
+            access = {name: os.environ[name] for name in NATS_ACCESS if os.environ.get(name)}
+            return given, lambda _user: access
         port = free_port()
-        await self._start([nats(self.data_dir, port)])
-        return f"nats://127.0.0.1:{port}", {}
+        await self._start([await nats(self.data_dir, port)])
+        return f"nats://127.0.0.1:{port}", partial(nats_access, self.data_dir)
 
     async def _vault(self) -> tuple[str, str]:
         """The address of Vault, and an administrator's token."""
@@ -131,7 +135,7 @@ class Stack:
             self._revoke = partial(revoke_secret_ids, vault_addr, token, logins, cacert=cacert)
         return logins
 
-    async def _services(self, environment: Mapping[str, str]) -> str:
+    async def _services(self, environment: Mapping[str, str], access: NatsAccess) -> str:
         """Start the services; returns the API's URL."""
         port = self.port or free_port()
         tls = environment.get("STINT_TLS_CERT") or environment.get("GOSTINT_SSL_CERT")
@@ -152,9 +156,10 @@ class Stack:
                 "STINT_STATE_DIR": environment.get("STINT_STATE_DIR") or str(self.data_dir.path / "state"),
                 "STINT_DRAIN": environment.get("STINT_DRAIN") or DRAIN,
             }
-            runners.append(self._service("runner", number, {**environment, **own}))
-        api = self._service("api", 1, {**environment, **listening}, api_ready)
-        await self._start([self._service("projector", 1, environment)], runners, [api])
+            runners.append(self._service("runner", number, {**environment, **access("runner"), **own}))
+        api = self._service("api", 1, {**environment, **access("api"), **listening}, api_ready)
+        projector = self._service("projector", 1, {**environment, **access("projector")})
+        await self._start([projector], runners, [api])
         return url
 
     def _service(self, service: str, number: int, environment: Mapping[str, str], ready: Ready | None = None) -> Child:

@@ -1,0 +1,124 @@
+"""`stint nats-config`: writes a nats-server configuration, and a key for each service."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from stint.cli.errors import reported
+from stint.core.errors import ConfigError, InvalidQueueNameError
+from stint.core.subjects import queue_token
+from stint.natsauth.config import accounts, rendered
+from stint.natsauth.keys import SEED_FILE, public_key
+from stint.natsauth.roles import JS_PREFIX, OPERATOR, SERVICES
+
+DIFFERENT: Final = 1
+"""Exit code: a file differs, and was not changed."""
+PUBLISHERS: Final = "publishers"
+"""The folder of the publishers' keys."""
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def nats_config(
+    folder: Annotated[Path, typer.Argument(help="Where to write; it is created if it does not exist.")],
+    publisher: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=QUEUE[,QUEUE…]: a user who may submit to these queues directly; repeat it for more."),
+    ] = None,
+    accounts_only: Annotated[
+        bool, typer.Option("--accounts-only", help="For a NATS that already runs: write no server's settings.")
+    ] = False,
+    listen: Annotated[str, typer.Option(help="The server's address for clients.")] = "127.0.0.1:4222",
+    name: Annotated[str, typer.Option(help="The server's name; each server of a cluster needs another one.")] = "stint",
+    store: Annotated[Path | None, typer.Option(help="The server's data. Default: `data` in the folder.")] = None,
+    monitor: Annotated[str, typer.Option(help="The address for health checks; none if empty.")] = "",
+    cluster: Annotated[str, typer.Option(help="The cluster's address of this server; none if empty.")] = "",
+    route: Annotated[list[str] | None, typer.Option(help="nats://HOST:PORT of another server of the cluster.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate chain; requires TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Change files that differ. First look without it.")] = False,
+) -> None:
+    """Write a nats-server configuration with an account for each role, and a key for each service.
+
+    Writes `accounts.conf` and `nats.conf`, and one file with an nkey's seed for each service, the operator, and each
+    publisher: FOLDER/api/STINT_NATS_NKEY and so on. Safe to repeat: keys that exist are kept. Shows what differs in the
+    configuration, and changes it only with --update; then reload the server (`nats-server --signal reload`).
+
+    Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
+    """
+    with reported("stint nats-config"):
+        publishers = dict(map(_publisher, publisher or ()))
+        folders = {role.name: folder / role.name for role in SERVICES}
+        folders |= {OPERATOR: folder / OPERATOR, **{user: folder / PUBLISHERS / user for user in publishers}}
+        keys = {user: public_key(path) for user, path in folders.items()}
+        files = {"accounts.conf": rendered({"accounts": accounts(keys, publishers)})}
+        if not accounts_only:
+            server = _server(listen, name, store or folder / "data", monitor)
+            server |= _cluster(cluster, route or ()) | _tls(tls_cert, tls_key)
+            files["nats.conf"] = rendered(server) + "include accounts.conf\n"
+        unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=update)]
+    _tell(folder, accounts_only=accounts_only)
+    if unchanged:
+        raise typer.Exit(DIFFERENT)
+
+
+def _publisher(text: str) -> tuple[str, Sequence[str]]:
+    name, _, listed = text.partition("=")
+    queues = listed.split(",")
+    try:
+        for queue in queues:
+            queue_token(queue)
+    except InvalidQueueNameError as error:
+        raise ConfigError(f"--publisher {name}: {error.sentence}") from None
+    if not name.isidentifier() or name in {OPERATOR, *(role.name for role in SERVICES)} or not listed:
+        raise ConfigError("--publisher: NAME=QUEUE, where NAME has letters, digits and _ and is not that of a service.")
+    return name, queues
+
+
+def _server(listen: str, name: str, store: Path, monitor: str) -> dict[str, Any]:
+    return {
+        "server_name": name,
+        "listen": listen,
+        **({"http": monitor} if monitor else {}),
+        # What was acknowledged survives a power failure, for 0.41 instead of 0.18 ms a message.
+        "jetstream": {"store_dir": str(store.absolute()), "sync_interval": "always"},
+    }
+
+
+def _cluster(listen: str, routes: Sequence[str]) -> dict[str, Any]:
+    return {"cluster": {"name": "stint", "listen": listen, "routes": list(routes)}} if listen else {}
+
+
+def _tls(cert: Path | None, key: Path | None) -> dict[str, Any]:
+    if bool(cert) != bool(key):
+        raise ConfigError("--tls-cert needs --tls-key, and the other way round.")
+    return {"tls": {"cert_file": str(cert.absolute()), "key_file": str(key.absolute())}} if cert and key else {}
+
+
+def _write(path: Path, text: str, *, update: bool) -> bool:
+    """Write a file. False, and the difference is shown, if it is there with another text and may not be changed."""
+    try:
+        present = path.read_text(encoding="utf-8") if path.exists() else None
+        if present is not None and present != text:
+            lines = difflib.unified_diff(present.splitlines(), text.splitlines(), "present", "wanted", lineterm="")
+            typer.echo("\n".join(lines))
+            if not update:
+                typer.echo(f"differs, not changed: {path}")
+                return False
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
+    typer.echo(f"{'found' if present == text else 'updated' if present else 'written'} {path}")
+    return True
+
+
+def _tell(folder: Path, *, accounts_only: bool) -> None:
+    typer.echo(
+        f"Start each service with STINT_NATS_NKEY_FILE={folder}/<service>/{SEED_FILE} STINT_JS_PREFIX={JS_PREFIX}"
+    )
+    if accounts_only:
+        typer.echo(f"Add the accounts of {folder / 'accounts.conf'} to your server's, and reload it.")

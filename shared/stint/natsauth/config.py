@@ -1,0 +1,89 @@
+"""A nats-server configuration with the roles' accounts. JSON, which nats-server reads as its own format."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from stint.core.subjects import queue_token
+from stint.natsauth.roles import OPERATOR, SERVICES, Request, Role, publisher
+
+STREAMS_ACCOUNT: Final = "STINT"
+PUBLISHER_LIMITS: Final[Mapping[str, int]] = {"max_connections": 1000, "max_subscriptions": 10_000}
+"""Of all publishers together, so that one of them cannot exhaust the server."""
+ALL_PUBLISHERS: Final = publisher()
+
+Json = dict[str, Any]
+
+
+def accounts(keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]]) -> Json:
+    """The accounts of the streams and of each role.
+
+    Args:
+        keys: the public nkey of each user, by name: the services, `operator`, and the publishers.
+        publishers: the queues of each publisher, by name.
+    """
+    users = [_publisher_user(name, queues, keys[name]) for name, queues in publishers.items()]
+    return {
+        STREAMS_ACCOUNT: {
+            "jetstream": "enabled",
+            "users": [{"nkey": keys[OPERATOR]}],
+            "exports": _exports([*SERVICES, ALL_PUBLISHERS]),
+        },
+        **{role.account: _account(role, [_user(role, keys[role.name])]) for role in SERVICES},
+        ALL_PUBLISHERS.account: {**_account(ALL_PUBLISHERS, users), "limits": dict(PUBLISHER_LIMITS)},
+    }
+
+
+def _exports(roles: Iterable[Role]) -> list[Json]:
+    services: dict[str, bool] = {}
+    streams: set[str] = set()
+    for role in roles:
+        for request in role.requests:
+            services[request.subject] = services.get(request.subject, False) or request.many
+        streams.update(role.hears)
+    return [
+        *({"service": subject, **({"response_type": "stream"} if many else {})} for subject, many in services.items()),
+        *({"stream": subject} for subject in sorted(streams)),
+    ]
+
+
+def _account(role: Role, users: Sequence[Json]) -> Json:
+    return {
+        "users": users,
+        "imports": [
+            *map(_import, dict.fromkeys(role.requests)),
+            *({"stream": {"account": STREAMS_ACCOUNT, "subject": subject}} for subject in role.hears),
+        ],
+    }
+
+
+def _import(request: Request) -> Json:
+    imported: Json = {"service": {"account": STREAMS_ACCOUNT, "subject": request.subject}}
+    return imported if request.seen_as == request.subject else {**imported, "to": request.seen_as}
+
+
+def _user(role: Role, key: str, inbox: str = "_INBOX") -> Json:
+    publish = [*(request.seen_as for request in role.requests), *role.among]
+    return {
+        "nkey": key,
+        "permissions": {
+            "publish": {"allow": list(dict.fromkeys(publish))},
+            "subscribe": {"allow": [*role.hears, f"{inbox}.>"]},
+        },
+    }
+
+
+def _publisher_user(name: str, queues: Sequence[str], key: str) -> Json:
+    """Publishers share an account, so each has inboxes of its own."""
+    roles = [publisher(queue_token(queue)) for queue in queues]
+    merged = Role(
+        name=ALL_PUBLISHERS.name,
+        requests=[request for role in roles for request in role.requests],
+        hears=[subject for role in roles for subject in role.hears],
+    )
+    return _user(merged, key, f"_INBOX.{name}")
+
+
+def rendered(settings: Mapping[str, Any]) -> str:
+    """The settings as text, one a line and indented."""
+    return "".join(f"{name}: {json.dumps(value, indent=2)}\n" for name, value in settings.items())

@@ -1,0 +1,176 @@
+"""What each role may publish, request and hear. This is the only list of NATS permissions.
+
+Lists of subjects within one account are no boundary: nobody checks the reply subject of a publish, so the answer of a
+stream can be directed into any other stream. So the streams have an account of their own, each role has another one,
+and only these subjects are passed on between them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
+from stint.core.subjects import (
+    CHANGES,
+    EVENTS,
+    HINTS,
+    IMAGES_BUCKET,
+    JOBS_BUCKET,
+    LOGS,
+    PAYLOADS,
+    PROJECTOR_DURABLE,
+    RUNNERS_BUCKET,
+    WORK,
+    barrier_subject,
+    event_filter,
+    kv_stream,
+    kv_subject,
+    live_filter,
+    log_subject,
+    payload_subject,
+    tail_subject,
+    work_subject,
+)
+
+JS_PREFIX: Final = "JS.stint"
+"""The JetStream API as the roles' accounts see it. The account that has the streams sees `$JS.API`."""
+
+_API: Final = "$JS.API."
+_JOBS, _RUNNERS, _IMAGES = (kv_stream(bucket) for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET))
+STREAMS: Final = (EVENTS, PAYLOADS, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES)
+
+
+class Request(NamedTuple):
+    """A subject of the streams' account that a role may publish to.
+
+    Attributes:
+        subject: in the streams' account; may contain wildcards.
+        many: whether it is answered with several messages.
+    """
+
+    subject: str
+    many: bool = False
+
+    @property
+    def seen_as(self) -> str:
+        """The subject in the role's own account."""
+        return f"{JS_PREFIX}.{self.subject.removeprefix(_API)}" if self.subject.startswith(_API) else self.subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """A role, whose users share an account.
+
+    Attributes:
+        name: of the role, and of its folder of keys.
+        requests: what it may ask of the streams, or publish to them.
+        hears: what it hears of what the streams accepted.
+        among: subjects that its users may publish to each other.
+    """
+
+    name: str
+    requests: Sequence[Request]
+    hears: Sequence[str] = ()
+    among: Sequence[str] = ()
+
+    @property
+    def account(self) -> str:
+        """The name of its account."""
+        return f"STINT_{self.name.upper()}"
+
+
+def _api(*calls: str) -> tuple[Request, ...]:
+    return tuple(Request(_API + call) for call in calls)
+
+
+def _read(*streams: str) -> Iterable[Request]:
+    """Read any message of these streams, and their state."""
+    for stream in streams:
+        yield from _api(f"STREAM.INFO.{stream}", f"STREAM.MSG.GET.{stream}")
+        yield Request(f"{_API}DIRECT.GET.{stream}", many=True)
+
+
+def _consume(stream: str, consumer: str, pattern: str = "") -> Iterable[Request]:
+    """Create this consumer, of the messages on `pattern` or of all, and take messages from it."""
+    created = f"{stream}.{consumer}.{pattern}" if pattern else f"{stream}.{consumer}"
+    yield from _api(f"CONSUMER.INFO.{stream}.{consumer}", f"CONSUMER.CREATE.{created}")
+    yield Request(f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}", many=True)
+    yield Request(f"$JS.ACK.{stream}.{consumer}.>")
+
+
+def _publish(*subjects: str) -> Iterable[Request]:
+    return map(Request, subjects)
+
+
+def _events(*kinds: type, token: str = "*") -> Iterable[Request]:
+    return (Request(event_filter(kind.kind, token)) for kind in kinds)  # type: ignore[attr-defined] # of an event
+
+
+def _look(*streams: str) -> Iterable[Request]:
+    return _api(*(f"STREAM.INFO.{stream}" for stream in streams))
+
+
+_BARRIER: Final = barrier_subject("*")
+
+API: Final = Role(
+    name="api",
+    requests=(
+        *_look(*STREAMS),
+        *_read(EVENTS, PAYLOADS, LOGS, _JOBS, _RUNNERS),
+        *_events(Submitted, KillRequested, Ended, Released, Deleted),
+        *_publish(payload_subject("*", "*", "*"), _BARRIER),
+        *_api(f"STREAM.PURGE.{PAYLOADS}", f"STREAM.PURGE.{LOGS}"),
+    ),
+    hears=(live_filter(), tail_subject("*", "*"), CHANGES),
+)
+RUNNER: Final = Role(
+    name="runner",
+    requests=(
+        *_look(*STREAMS),
+        *_read(EVENTS, PAYLOADS, WORK, LOGS, _IMAGES),
+        *_events(Started, Launched, Ended, Held, Rejected),
+        *_publish(log_subject("*", "*"), _BARRIER, kv_subject(RUNNERS_BUCKET, "*"), kv_subject(IMAGES_BUCKET, "*.*")),
+        *_consume(WORK, "*", work_subject("*")),
+    ),
+    hears=(live_filter(), HINTS),
+    among=(HINTS,),
+)
+PROJECTOR: Final = Role(
+    name="projector",
+    requests=(
+        *_look(*STREAMS),
+        *_api(*(f"STREAM.CREATE.{stream}" for stream in STREAMS)),
+        *_read(EVENTS, PAYLOADS, WORK, LOGS, _JOBS),
+        *_events(Ended),
+        *_publish(_BARRIER, kv_subject(JOBS_BUCKET, "*")),
+        *_consume(EVENTS, PROJECTOR_DURABLE),
+        *_api(*(f"STREAM.PURGE.{stream}" for stream in (EVENTS, PAYLOADS, LOGS))),
+        *_api(f"STREAM.MSG.DELETE.{WORK}", f"STREAM.LEADER.STEPDOWN.{WORK}"),
+    ),
+)
+SERVICES: Final = (API, RUNNER, PROJECTOR)
+
+OPERATOR: Final = "operator"
+"""A user of the streams' own account, who may do everything: `stint rebuild`, repairs, a look around."""
+
+
+_TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested, Deleted)
+"""The events that a publisher may read. Of `submitted` it knows its own; those of others hold their tickets."""
+
+
+def publisher(token: str = "*") -> Role:
+    """What a publisher may do in one queue: submit, ask for a kill, and see what becomes of its jobs.
+
+    It may read only by subject. A request with a body that names subjects could ask for anything: so it gets no
+    consumer, and of the output only what it hears and the last chunk.
+    """
+    return Role(
+        name="publishers",
+        requests=(
+            *_events(Submitted, KillRequested, token=token),
+            *_publish(payload_subject(token, "*", "*")),
+            *(Request(f"{_API}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in _TOLD),
+            *_api(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}"),
+        ),
+        hears=(*(live_filter(kind.kind, token) for kind in _TOLD), tail_subject(token, "*")),
+    )
