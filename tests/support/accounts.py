@@ -42,8 +42,8 @@ class Accounts:
         """A connection of this user."""
         seed = (self.folder / user / SEED_FILE).read_text()
         inbox = f"_INBOX.{user}" if user in self.publishers else ""
-        prefix = {} if user == OPERATOR else {"prefix": JS_PREFIX}
-        broker = Broker(Access(url=url, nkey=seed, inbox=inbox), name=user, **prefix)
+        prefix = "$JS.API" if user == OPERATOR else JS_PREFIX
+        broker = Broker(Access(url=url, nkey=seed, inbox=inbox), name=user, prefix=prefix)
         broker.start()
         await broker.wait_connected()
         try:

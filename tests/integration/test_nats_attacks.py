@@ -1,0 +1,390 @@
+"""What each user of NATS must not be able to do, tried with its real key against a real server."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NoAnswerError
+
+from stint.core.codec import encode
+from stint.core.subjects import (
+    EVENTS,
+    JOBS_BUCKET,
+    LOGS,
+    PAYLOADS,
+    PROJECTOR_DURABLE,
+    RUNNERS_BUCKET,
+    WORK,
+    consumer_name,
+    kv_stream,
+    kv_subject,
+    log_subject,
+    payload_subject,
+    queue_token,
+)
+from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews, JetStreamWorkQueues, declare
+from stint.natsauth.keys import SEED_FILE
+from stint.natsauth.roles import JS_PREFIX, STREAMS
+from tests.support import events
+from tests.support.accounts import Accounts
+from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until
+
+OWN, OTHER = queue_token("own"), queue_token("other")
+VICTIM = "a" * 24
+"""The job of another team, which runs."""
+JOB = "b" * 24
+PUBLISHER, SERVICES = "mallory", ("api", "runner", "projector")
+EVERYBODY = (PUBLISHER, *SERVICES)
+
+
+class Attacker:
+    """A client with a user's key, which does as it likes."""
+
+    def __init__(self, client: Client, denied: "asyncio.Queue[str]") -> None:
+        self.client = client
+        self.denied = denied
+
+    async def publish(self, subject: str, body: bytes = b"{}", headers: Mapping[str, str] | None = None) -> None:
+        """Publish, and return once the server has read it."""
+        await self.client.publish(subject, body, headers=dict(headers or {}))
+        await self.client.flush()
+
+    async def ask(self, call: str, request: Mapping[str, Any] | None = None, prefix: str = JS_PREFIX) -> bytes | None:
+        """The answer of the JetStream API, None if there is none."""
+        body = json.dumps(request).encode() if request else b""
+        asking = asyncio.create_task(self.client.request(f"{prefix}.{call}", body, timeout=5))
+        denial = asyncio.create_task(self.denied.get())
+        try:
+            await asyncio.wait({asking, denial}, return_when=asyncio.FIRST_COMPLETED)
+            return (await asking).data if asking.done() else None
+        except (NoRespondersError, NoAnswerError):
+            return None
+        finally:
+            asking.cancel()
+            denial.cancel()
+            await asyncio.gather(asking, denial, return_exceptions=True)
+
+
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
+    return Accounts(tmp_path_factory.mktemp("keys"), {PUBLISHER: ["own"], "victim": ["other"]})
+
+
+@pytest.fixture(scope="module")
+async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
+    server = NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)
+    async with running(server):
+        async with accounts.connected(server.url, "projector") as projector:
+            await declare(projector)
+            await EventFeed(projector, PROJECTOR_DURABLE).declare()
+            await JetStreamViews(projector).put(VICTIM, b"{}", revision=0, ttl=timedelta(hours=1))
+        async with accounts.connected(server.url, "operator") as operator:
+            await operator.publish(payload_subject(OTHER, VICTIM, 0), b"sealed")
+            await operator.publish(log_subject(OTHER, VICTIM), b"output")
+            await operator.publish(kv_subject(RUNNERS_BUCKET, "runner-1"), b"{}")
+        yield server
+
+
+@pytest.fixture
+async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
+    async with accounts.connected(server.url, "operator") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def held(accounts: Accounts, server: NatsProcess) -> AsyncIterator[str]:
+    """The ack subject of the victim's delivery, which a runner holds."""
+    async with accounts.connected(server.url, "runner") as runner:
+        async with accounts.connected(server.url, "api") as api:
+            await JetStreamEventLog(api).append(OTHER, VICTIM, events.submitted("other"))
+        queues = JetStreamWorkQueues(runner, lease=600)
+        await queues.start()
+        delivery = await until(lambda: queues.pull(OTHER, 1))
+        assert delivery is not None
+        yield delivery.ack_subject
+
+
+@asynccontextmanager
+async def attacking(accounts: Accounts, server: NatsProcess, user: str) -> AsyncIterator[Attacker]:
+    denied: asyncio.Queue[str] = asyncio.Queue()
+
+    async def note(error: Exception) -> None:
+        denied.put_nowait(str(error))
+
+    client = await nats.connect(
+        server.url,
+        nkeys_seed=str(accounts.folder / user / SEED_FILE),
+        inbox_prefix=f"_INBOX.{user}",
+        error_cb=note,
+        allow_reconnect=False,
+    )
+    try:
+        yield Attacker(client, denied)
+    finally:
+        await client.close()
+
+
+async def stored(operator: Broker) -> dict[str, Any]:
+    """What the streams and the consumers have."""
+    found: dict[str, Any] = {}
+    for stream in STREAMS:
+        info = await operator.api(f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
+        found[stream] = info["config"], info["state"]["last_seq"], info["state"].get("subjects")
+        listed = (await operator.api(f"CONSUMER.LIST.{stream}"))["consumers"]
+        found[f"{stream} consumers"] = [
+            (info["name"], info["config"], info["num_ack_pending"], info["ack_floor"]) for info in listed
+        ]
+    return found
+
+
+FORGED = [
+    *(
+        ("publish for another queue", PUBLISHER, subject)
+        for subject in (
+            f"ev.{JOB}.{OTHER}.submitted",
+            f"ev.{VICTIM}.{OTHER}.kill_requested",
+            f"ev.{JOB}.*.submitted",
+            f"ev.{JOB}.>",
+            payload_subject(OTHER, JOB, 0),
+            f"work.{OTHER}",
+            f"work.{OWN}",
+        )
+    ),
+    *(
+        ("forge an event", PUBLISHER, f"ev.{JOB}.{OWN}.{kind}")
+        for kind in ("started", "launched", "ended", "held", "released", "rejected", "deleted")
+    ),
+    *(("forge an event", "api", f"ev.{JOB}.{OWN}.{kind}") for kind in ("started", "launched", "held", "rejected")),
+    *(("forge an event", "runner", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "deleted")),
+    *(("forge an event", "projector", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "started", "deleted")),
+    *(("write output", user, log_subject(OTHER, VICTIM)) for user in EVERYBODY if user != "runner"),
+    *(("write a view", user, kv_subject(JOBS_BUCKET, VICTIM)) for user in EVERYBODY if user != "projector"),
+    *(
+        ("claim a runner's presence", user, kv_subject(RUNNERS_BUCKET, "runner-1"))
+        for user in EVERYBODY
+        if user != "runner"
+    ),
+]
+
+
+@pytest.mark.parametrize(("attack", "user", "subject"), FORGED)
+async def test_what_a_user_may_not_publish_is_stored_nowhere(
+    accounts: Accounts, server: NatsProcess, operator: Broker, attack: str, user: str, subject: str
+) -> None:
+    before = await stored(operator)
+    async with attacking(accounts, server, user) as attacker:
+        await attacker.publish(subject)
+        async with asyncio.timeout(10):
+            assert "permissions violation" in (await attacker.denied.get()).lower()
+    assert await stored(operator) == before, attack
+
+
+@pytest.mark.parametrize("user", EVERYBODY)
+@pytest.mark.parametrize("subject", [f"live.{VICTIM}.{OTHER}.ended", f"tail.{OTHER}.{VICTIM}", f"changed.{VICTIM}"])
+async def test_nobody_else_hears_what_a_user_says_live(
+    accounts: Accounts, server: NatsProcess, user: str, subject: str
+) -> None:
+    """The streams' own account is where such messages come from."""
+    async with accounts.connected(server.url, "api") as api, api.subscribe(subject) as heard:
+        async with attacking(accounts, server, user) as attacker:
+            await attacker.publish(subject)
+            async with asyncio.timeout(10):
+                assert "permissions violation" in (await attacker.denied.get()).lower()
+        await api.client.flush()
+        assert heard.pending_msgs == 0
+
+
+def targets(job: str) -> list[str]:
+    return [
+        f"ev.{job}.{OTHER}.submitted",
+        f"ev.{job}.{OTHER}.ended",
+        f"work.{job}",
+        log_subject(OTHER, job),
+        kv_subject(JOBS_BUCKET, job),
+        kv_subject(RUNNERS_BUCKET, job),
+        payload_subject(OTHER, job, 0),
+    ]
+
+
+SOURCES = {
+    PUBLISHER: [f"ev.{{}}.{OWN}.submitted", f"{JS_PREFIX}.DIRECT.GET.EVENTS.ev.{JOB}.{OWN}.ended"],
+    "api": [f"pl.{OWN}.{{}}.0", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}", f"{JS_PREFIX}.DIRECT.GET.{EVENTS}"],
+    "runner": [f"log.{OWN}.{{}}", f"{JS_PREFIX}.CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}"],
+    "projector": ["$KV.jobs.{}", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}"],
+}
+
+
+@pytest.mark.parametrize(("user", "source"), [(user, source) for user, all_ in SOURCES.items() for source in all_])
+async def test_an_answer_cannot_be_directed_into_a_stream(
+    accounts: Accounts, server: NatsProcess, operator: Broker, user: str, source: str
+) -> None:
+    """NATS does not check whether a client may publish to the reply subject that it names."""
+    job = secrets.token_hex(12)
+    async with attacking(accounts, server, user) as attacker:
+        for target in targets(job):
+            await attacker.client.publish(source.format(secrets.token_hex(12)), b"{}", reply=target)
+        await attacker.client.flush()
+        await attacker.ask(f"STREAM.INFO.{EVENTS}")  # the server has answered what came before
+    for stream in STREAMS:
+        held = (await stored(operator))[stream][2] or ()
+        assert not set(held) & set(targets(job)), f"{stream} took an answer"
+
+
+READS = [
+    (f"DIRECT.GET.{EVENTS}.ev.{VICTIM}.{OTHER}.submitted", None),
+    (f"DIRECT.GET.{EVENTS}.ev.{JOB}.{OWN}.submitted", None),
+    (f"DIRECT.GET.{EVENTS}", {"last_by_subj": f"ev.{VICTIM}.{OTHER}.submitted"}),
+    (f"DIRECT.GET.{EVENTS}", {"multi_last": [">"]}),
+    (f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": f"ev.{VICTIM}.{OTHER}.submitted"}),
+    (f"STREAM.INFO.{EVENTS}", {"subjects_filter": ">"}),
+    (f"DIRECT.GET.{LOGS}.{log_subject(OTHER, VICTIM)}", None),
+    (f"DIRECT.GET.{LOGS}", {"next_by_subj": ">", "seq": 1}),
+    (f"DIRECT.GET.{PAYLOADS}.{payload_subject(OTHER, VICTIM, 0)}", None),
+    (f"STREAM.MSG.GET.{PAYLOADS}", {"seq": 1}),
+    (f"DIRECT.GET.{kv_stream(JOBS_BUCKET)}.{kv_subject(JOBS_BUCKET, VICTIM)}", None),
+    (f"STREAM.MSG.GET.{kv_stream(JOBS_BUCKET)}", {"seq": 1}),
+    (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),
+    ("STREAM.LIST", None),
+    ("INFO", None),
+]
+
+
+@pytest.mark.parametrize(("call", "request_"), READS)
+async def test_a_publisher_reads_nothing_of_others(
+    accounts: Accounts, server: NatsProcess, call: str, request_: Mapping[str, Any] | None
+) -> None:
+    async with attacking(accounts, server, PUBLISHER) as attacker:
+        assert await attacker.ask(call, request_) is None
+        assert not await attacker.ask(call, request_, prefix="$JS.API")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        ">",
+        "*.>",
+        "ev.>",
+        "live.>",
+        f"live.*.{OTHER}.ended",
+        f"live.*.{OWN}.submitted",
+        "tail.>",
+        f"tail.{OTHER}.*",
+        "log.>",
+        "$KV.>",
+        "changed.*",
+        "hint.*",
+        "work.*",
+        "_INBOX.>",
+        "_INBOX.victim.>",
+        "$JS.>",
+        "$SYS.>",
+    ],
+)
+async def test_a_publisher_hears_nothing_of_others(accounts: Accounts, server: NatsProcess, subject: str) -> None:
+    async with attacking(accounts, server, PUBLISHER) as attacker:
+        await attacker.client.subscribe(subject)
+        async with asyncio.timeout(10):
+            assert "permissions violation" in (await attacker.denied.get()).lower()
+
+
+@pytest.mark.parametrize("answer", [b"+ACK", b"-NAK", b"+WPI", b"+TERM"])
+@pytest.mark.parametrize("user", [user for user in EVERYBODY if user != "runner"])
+async def test_nobody_but_runners_answers_a_delivery(
+    accounts: Accounts, server: NatsProcess, operator: Broker, held: str, user: str, answer: bytes
+) -> None:
+    before = await stored(operator)
+    async with attacking(accounts, server, user) as attacker:
+        await attacker.publish(held, answer)
+        async with asyncio.timeout(10):
+            assert "permissions violation" in (await attacker.denied.get()).lower()
+    assert await stored(operator) == before
+
+
+CHANGES = [
+    (f"STREAM.DELETE.{EVENTS}", None),
+    (f"STREAM.UPDATE.{EVENTS}", {"name": EVENTS, "subjects": ["nothing"]}),
+    ("STREAM.CREATE.THEIRS", {"name": "THEIRS", "subjects": ["theirs"]}),
+    (f"STREAM.PURGE.{WORK}", None),
+    (f"STREAM.PURGE.{kv_stream(JOBS_BUCKET)}", None),
+    (f"STREAM.MSG.DELETE.{EVENTS}", {"seq": 1}),
+    (f"STREAM.SNAPSHOT.{EVENTS}", {"deliver_subject": f"_INBOX.{PUBLISHER}.x"}),
+    ("STREAM.RESTORE.THEIRS", {"config": {"name": "THEIRS"}}),
+    (f"CONSUMER.DELETE.{WORK}.{consumer_name(OTHER)}", None),
+    (f"CONSUMER.DELETE.{EVENTS}.{PROJECTOR_DURABLE}", None),
+    (f"CONSUMER.PAUSE.{WORK}.{consumer_name(OTHER)}", {"pause_until": "2099-01-01T00:00:00Z"}),
+    (f"CONSUMER.CREATE.{EVENTS}", {"stream_name": EVENTS, "config": {"deliver_subject": f"log.{OTHER}.{VICTIM}"}}),
+    (f"CONSUMER.CREATE.{EVENTS}.x", {"stream_name": EVENTS, "config": {"name": "x", "ack_policy": "none"}}),
+    (f"CONSUMER.CREATE.{LOGS}.x", {"stream_name": LOGS, "config": {"name": "x", "ack_policy": "none"}}),
+]
+
+
+@pytest.mark.parametrize("user", EVERYBODY)
+@pytest.mark.parametrize(("call", "request_"), CHANGES)
+async def test_nobody_changes_streams_or_consumers(
+    accounts: Accounts,
+    server: NatsProcess,
+    operator: Broker,
+    user: str,
+    call: str,
+    request_: Mapping[str, Any] | None,
+) -> None:
+    before = await stored(operator)
+    async with attacking(accounts, server, user) as attacker:
+        assert await attacker.ask(call, request_) is None
+        assert not await attacker.ask(call, request_, prefix="$JS.API")
+    assert await stored(operator) == before
+
+
+async def test_a_purge_of_events_is_the_projectors_alone(
+    accounts: Accounts, server: NatsProcess, operator: Broker
+) -> None:
+    before = await stored(operator)
+    for user in (PUBLISHER, "api", "runner"):
+        async with attacking(accounts, server, user) as attacker:
+            assert await attacker.ask(f"STREAM.PURGE.{EVENTS}") is None
+    assert await stored(operator) == before
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Nats-Rollup": "sub"},
+        {"Nats-TTL": "1s"},
+        {"Nats-Schedule": "@at 2030-01-01T00:00:00Z"},
+        {"Nats-Incr": "+1"},
+        {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "2"},
+        {"Nats-Stream-Source": f"EVENTS 1 > > ev.{JOB}.{OTHER}.ended"},
+        {"Nats-Expected-Last-Subject-Sequence": "7"},
+        {"Nats-Expected-Stream": WORK},
+    ],
+)
+async def test_headers_give_a_publisher_no_further_rights(
+    accounts: Accounts, server: NatsProcess, operator: Broker, headers: Mapping[str, str]
+) -> None:
+    before = (await stored(operator))[EVENTS][2]
+    async with attacking(accounts, server, PUBLISHER) as attacker:
+        await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
+        await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
+    after = (await stored(operator))[EVENTS][2]
+    assert after == before, "refused"
+
+
+async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
+    accounts: Accounts, server: NatsProcess
+) -> None:
+    """Stint's own clients send none; whoever does shares them with all."""
+    victim = secrets.token_hex(12)
+    async with attacking(accounts, server, PUBLISHER) as attacker, accounts.connected(server.url, "api") as api:
+        await attacker.publish(f"ev.{victim}.{OWN}.submitted", encode(events.submitted("own")), {"Nats-Msg-Id": victim})
+        await JetStreamEventLog(api).append(OTHER, victim, events.submitted("other"))
+        found = await api.direct_get(EVENTS, {"multi_last": [f"ev.{victim}.{OTHER}.submitted"]})
+    assert len(found) == 1
