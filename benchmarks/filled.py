@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +18,9 @@ from stint.core.events import AnyEvent, Ended, Record, Started, Submitted
 from stint.core.job import fold
 from stint.core.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, EventAddress, kv_subject, queue_token
 from stint.core.view import view
+from stint.jetstream import Access
+from stint.process.environment import load
+from stint.process.settings import Settings
 
 WINDOW: Final = 1000
 """Messages that are published at a time: as many as an atomic batch may have."""
@@ -77,12 +80,14 @@ def stored_view(job_id: str, qname: str, sequence: int) -> tuple[str, bytes]:
 
 
 @asynccontextmanager
-async def connected(url: str, **options: Any) -> AsyncIterator[Client]:
-    """A client of NATS, as a benchmark's own, that says nothing of connections that it loses."""
+async def connected(env: Mapping[str, str], **options: Any) -> AsyncIterator[Client]:
+    """A client of a stack's NATS, as a benchmark's own, that says nothing of connections that it loses."""
+    access = Access.of(load(Settings, env))
 
     async def ignored(_error: Exception) -> None: ...
 
-    client = await nats.connect(url, pending_size=64 * 1024 * 1024, error_cb=ignored, **options)
+    options |= {"pending_size": 64 * 1024 * 1024, "error_cb": ignored}
+    client = await nats.connect(access.servers, **access.options(), **options)
     try:
         yield client
     finally:

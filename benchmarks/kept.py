@@ -47,7 +47,7 @@ async def projector_stopped(stint: Stack) -> AsyncIterator[None]:
 
 
 async def _fill(stint: Stack, have: int, count: int) -> None:
-    async with connected(stint.env["NATS_URL"]) as client:
+    async with connected(stint.env) as client:
         ids = job_ids(count)[have:]
         views = (stored_view(job_id, queue_of(number, QUEUES), 3 * number + 1) for number, job_id in enumerate(ids))
         await publish(client, kv_stream(JOBS_BUCKET), views)
@@ -67,7 +67,7 @@ async def _kept(stint: Stack) -> int:
 
 
 async def _answers(stint: Stack, count: int, times: int) -> list[Row]:
-    async with connected(stint.env["NATS_URL"]) as client:
+    async with connected(stint.env) as client:
         one = job_ids(1)[0].replace("0" * 12, "f" * 12)
         await publish(client, EVENTS, stored_events(one, "one"))
 

@@ -21,6 +21,7 @@ from benchmarks.bare import IMAGE, Bare, archives
 
 REDIS: Final = os.environ["REDIS_URL"]
 NATS: Final = os.environ["NATS_URL"]
+NKEY: Final = os.environ["STINT_NATS_NKEY_FILE"]
 PATIENCE: Final = 120
 """Seconds that a task may take."""
 LOOK: Final = 0.005
@@ -55,9 +56,9 @@ async def container_async() -> None:
 
 celery_app = Celery(broker=REDIS, backend=REDIS, broker_connection_retry_on_startup=True)
 celery_task = celery_app.task(container, name="container")
-taskiq_broker = PullBasedJetStreamBroker([NATS], subject="taskiq", durable="taskiq").with_result_backend(
-    NATSObjectStoreResultBackend([NATS])
-)
+taskiq_broker = PullBasedJetStreamBroker(
+    [NATS], subject="taskiq", durable="taskiq", nkeys_seed=NKEY
+).with_result_backend(NATSObjectStoreResultBackend([NATS], nkeys_seed=NKEY))
 taskiq_task = taskiq_broker.register_task(container_async, task_name="container")
 
 

@@ -48,7 +48,8 @@ async def rows(times: int) -> Sequence[Row]:
     found: list[Row] = []
     async with stack() as stint, _redis(stint.folder) as redis:
         env = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
-        env |= {"REDIS_URL": redis, "RQ_REDIS_URL": redis, "NATS_URL": stint.env["NATS_URL"], "PYTHONPATH": str(ROOT)}
+        env |= {name: stint.env[name] for name in ("NATS_URL", "STINT_NATS_NKEY_FILE")}
+        env |= {"REDIS_URL": redis, "RQ_REDIS_URL": redis, "PYTHONPATH": str(ROOT)}
         for title, peer in PEERS.items():
             async with _running(peer, env, stint.folder) as run:
                 found += await _beside(stint, title, run, times)

@@ -23,7 +23,7 @@ PATIENCE: Final = 300
 async def rows(times: int) -> Sequence[Row]:
     """One projector behind a log that has grown while it stood still."""
     ours, theirs = [], []
-    async with stack(runners=0) as stint, connected(stint.env["NATS_URL"]) as client:
+    async with stack(runners=0) as stint, connected(stint.env) as client:
         for _ in range(times):
             async with projector_stopped(stint):
                 before = (await client.jetstream().stream_info(EVENTS)).state.last_seq

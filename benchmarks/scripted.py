@@ -65,7 +65,7 @@ class Fleet:
             **self._settings,
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[1]),
-            "NATS_URL": self.stint.env["NATS_URL"],
+            **self.stint.nats_access("runner"),
             "VAULT_ADDR": self.stint.env["VAULT_ADDR"],
             "STINT_HEALTH_PORT": str(health_port),
             "STINT_RUNNER_ID": f"bench-{number}",

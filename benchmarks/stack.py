@@ -15,7 +15,10 @@ import msgspec
 from dotenv import dotenv_values
 
 from benchmarks.bare import IMAGE
-from stint.jetstream import Broker
+from stint.cli.dev.servers import JS_PREFIX
+from stint.jetstream import Access, Broker
+from stint.process.environment import load
+from stint.process.settings import Settings
 
 START: Final = 120
 """Seconds that the stack may take to start."""
@@ -32,6 +35,11 @@ class Stack:
     def pid(self, name: str) -> int:
         """The process id of a part, such as `api-1` or `nats-1`."""
         return int((self.folder / "data" / "run" / f"{name}.pid").read_text(encoding="ascii"))
+
+    def nats_access(self, role: str) -> dict[str, str]:
+        """The settings with which a service of this role reaches NATS."""
+        key = self.folder / "data" / "nats" / role / "STINT_NATS_NKEY"
+        return {"NATS_URL": self.env["NATS_URL"], "STINT_NATS_NKEY_FILE": str(key), "STINT_JS_PREFIX": JS_PREFIX}
 
     async def vault(self, path: str, body: dict[str, str], **headers: str) -> Any:
         """A request to Vault with the administrator's token; its answer."""
@@ -82,7 +90,7 @@ class Stack:
 @asynccontextmanager
 async def opened(stint: Stack) -> AsyncIterator[Broker]:
     """A connection of Stint's own to the stack's NATS, for the duration of the block."""
-    broker = Broker(stint.env["NATS_URL"], name="bench")
+    broker = Broker(Access.of(load(Settings, stint.env)), name="bench")
     broker.start()
     await broker.wait_connected()
     try:

@@ -42,7 +42,7 @@ async def rows(times: int) -> Sequence[Row]:
     found: list[Row] = []
     ended: list[str] = []
     looks: dict[int, list[Measured]] = {}
-    async with stack(runners=0) as stint, connected(stint.env["NATS_URL"]) as client:
+    async with stack(runners=0) as stint, connected(stint.env) as client:
         for size in SIZES:
             added = job_ids(size - len(ended))
             await _fill(client, added)
@@ -106,7 +106,7 @@ async def _restart(stint: Stack, client: Client) -> float:
 async def _stored(stint: Stack, subject: str, body: bytes) -> float:
     """When NATS stored an event, 0 if it is still starting."""
     try:
-        async with connected(stint.env["NATS_URL"], allow_reconnect=False) as client:
+        async with connected(stint.env, allow_reconnect=False) as client:
             await client.jetstream().publish(subject, body, stream=EVENTS)
     except (nats.errors.Error, OSError):
         return 0
@@ -139,7 +139,7 @@ async def _load(broker: Broker, ids: Sequence[str]) -> Row:
 
 async def _looks(stint: Stack, broker: Broker) -> list[Measured]:
     """What the projector does now and then, done here."""
-    settings = load(ProjectorSettings, {"STINT_NATS_URL": stint.env["NATS_URL"]})
+    settings = load(ProjectorSettings, stint.env)
     janitor = Janitor(build(settings, broker), JetStreamHistory(broker))
     sweeper = build_sweeper(settings, broker)
     found = []

@@ -155,6 +155,8 @@ async def _consumers(broker: Broker) -> list[str]:
         for info in answer["consumers"] or ():
             if (stream == WORK and not info["num_ack_pending"]) or info["config"].get("mem_storage"):
                 continue
+            if not info["config"].get("durable_name"):
+                continue  # an API's that runs; the server removes it seconds after its last pull
             if info["name"] != PROJECTOR_DURABLE:
                 found.append(f"{stream}/{info['name']}")
     return found

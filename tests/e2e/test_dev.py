@@ -34,6 +34,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> Async
 
 async def test_the_env_file_says_everything_to_its_owner_only(stack: Stack) -> None:
     wanted = "STINT_URL STINT_TOKEN STINT_ROLE STINT_ROLE_ID VAULT_ADDR VAULT_TOKEN NATS_URL DOCKER_HOST STINT_DATA_DIR"
+    wanted += " STINT_NATS_NKEY_FILE"
     assert set(wanted.split()) == set(stack.env)
     assert (stack.folder / "stack.env").stat().st_mode & 0o777 == 0o600
     names = {path.stem for path in (stack.data_dir / "run").glob("*.pid")}

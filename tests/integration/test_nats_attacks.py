@@ -189,7 +189,7 @@ async def test_what_a_user_may_not_publish_is_stored_nowhere(
 
 
 @pytest.mark.parametrize("user", EVERYBODY)
-@pytest.mark.parametrize("subject", [f"live.{VICTIM}.{OTHER}.ended", f"tail.{OTHER}.{VICTIM}", f"changed.{VICTIM}"])
+@pytest.mark.parametrize("subject", [f"live.{VICTIM}.{OTHER}.ended", f"tail.{OTHER}.{VICTIM}"])
 async def test_nobody_else_hears_what_a_user_says_live(
     accounts: Accounts, server: NatsProcess, user: str, subject: str
 ) -> None:
@@ -280,7 +280,6 @@ async def test_a_publisher_reads_nothing_of_others(
         f"tail.{OTHER}.*",
         "log.>",
         "$KV.>",
-        "changed.*",
         "hint.*",
         "work.*",
         "_INBOX.>",

@@ -104,11 +104,7 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
             "republish": {"src": log_subject("*", "*"), "dest": tail_subject(*_WILDCARDS[:2])},
             **common,
         },
-        {
-            **_bucket(JOBS_BUCKET),
-            **common,
-        },
-        *({**_bucket(bucket), **common} for bucket in (RUNNERS_BUCKET, IMAGES_BUCKET)),
+        *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET)),
     ]
 
 

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
 from stint.core.subjects import (
-    CHANGES,
     EVENTS,
     HINTS,
     IMAGES_BUCKET,
@@ -119,9 +118,10 @@ API: Final = Role(
         *_read(EVENTS, PAYLOADS, LOGS, _JOBS, _RUNNERS),
         *_events(Submitted, KillRequested, Ended, Released, Deleted),
         *_publish(payload_subject("*", "*", "*"), _BARRIER),
-        *_api(f"STREAM.PURGE.{PAYLOADS}", f"STREAM.PURGE.{LOGS}"),
+        *_api(f"STREAM.PURGE.{PAYLOADS}", f"STREAM.PURGE.{LOGS}", f"CONSUMER.CREATE.{_JOBS}"),
+        Request(f"{_API}CONSUMER.MSG.NEXT.{_JOBS}.*", many=True),
     ),
-    hears=(live_filter(), tail_subject("*", "*"), CHANGES),
+    hears=(live_filter(), tail_subject("*", "*")),
 )
 RUNNER: Final = Role(
     name="runner",
@@ -144,6 +144,7 @@ PROJECTOR: Final = Role(
         *_events(Ended),
         *_publish(_BARRIER, kv_subject(JOBS_BUCKET, "*")),
         *_consume(EVENTS, PROJECTOR_DURABLE),
+        *_api(f"CONSUMER.UNPIN.{EVENTS}.{PROJECTOR_DURABLE}"),
         *_api(*(f"STREAM.PURGE.{stream}" for stream in (EVENTS, PAYLOADS, LOGS))),
         *_api(f"STREAM.MSG.DELETE.{WORK}", f"STREAM.LEADER.STEPDOWN.{WORK}"),
     ),

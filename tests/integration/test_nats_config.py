@@ -1,0 +1,86 @@
+"""`stint nats-config`, and nats-server with what it writes."""
+
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from stint.cli.app import app
+
+SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
+KEYS = ("api", "runner", "projector", "operator")
+
+
+def configure(folder: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["nats-config", str(folder), *options])
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_is_safe_to_repeat_and_nats_takes_it(tmp_path: Path) -> None:
+    assert configure(tmp_path, "--publisher", "team=deploys,net core").exit_code == 0
+    first = texts(tmp_path)
+    assert {f"{name}/STINT_NATS_NKEY" for name in (*KEYS, "publishers/team")} < set(first)
+    for name in (*KEYS, "publishers/team"):
+        path = tmp_path / name / "STINT_NATS_NKEY"
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.read_text() not in first["accounts.conf"] + first["nats.conf"]
+    again = configure(tmp_path, "--publisher", "team=deploys,net core")
+    assert again.exit_code == 0
+    assert texts(tmp_path) == first
+    subprocess.run([SERVER, "-t", "--config", tmp_path / "nats.conf"], check=True, capture_output=True)
+
+
+def test_a_difference_is_shown_and_changed_only_on_demand(tmp_path: Path) -> None:
+    configure(tmp_path)
+    before = texts(tmp_path)
+    shown = configure(tmp_path, "--publisher", "team=deploys")
+    assert shown.exit_code == 1
+    assert "+" in shown.output
+    assert f"differs, not changed: {tmp_path / 'accounts.conf'}" in shown.output
+    assert texts(tmp_path)["accounts.conf"] == before["accounts.conf"]
+    assert configure(tmp_path, "--publisher", "team=deploys", "--update").exit_code == 0
+    assert "_INBOX.team.>" in texts(tmp_path)["accounts.conf"]
+
+
+def test_servers_of_a_cluster_with_tls_share_the_accounts(tmp_path: Path) -> None:
+    cluster = ("--cluster", "127.0.0.1:6222", "--route", "nats://127.0.0.1:6223", "--name", "one")
+    tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    assert configure(tmp_path, *cluster, *tls).exit_code == 0
+    found = texts(tmp_path)["nats.conf"]
+    assert all(part in found for part in ("nats://127.0.0.1:6223", "key.pem", 'server_name: "one"'))
+
+
+def test_a_nats_that_runs_gets_accounts_alone(tmp_path: Path) -> None:
+    result = configure(tmp_path, "--accounts-only")
+    assert result.exit_code == 0
+    assert "nats.conf" not in texts(tmp_path)
+    assert f"Add the accounts of {tmp_path / 'accounts.conf'}" in result.output
+
+
+@pytest.mark.parametrize(
+    "given", ["team", "team=", "=deploys", "api=deploys", "operator=x", "a.b=x", "a b=x", "team=\n"]
+)
+def test_a_publisher_without_a_good_name_or_queue_is_a_sentence(tmp_path: Path, given: str) -> None:
+    result = configure(tmp_path, "--publisher", given)
+    assert result.exit_code == 2
+    assert "stint nats-config: --publisher" in result.output
+    assert not texts(tmp_path), "nothing was written"
+
+
+@pytest.mark.parametrize("text", ["", "no seed", "SAAMXXYWVOL4Q6X4WXKFYJ3NHEWXK3N6S2P3HXDY4YYWJ6SQ7RMC5W5TZU"])
+def test_a_file_that_is_no_users_seed_is_a_sentence_without_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "STINT_NATS_NKEY").write_text(text)
+    result = configure(tmp_path)
+    assert result.exit_code == 2
+    assert "api/STINT_NATS_NKEY does not contain the seed of a NATS user." in result.output.replace("\n", "")
+    assert not text or text not in result.output
+
+
+def test_one_half_of_tls_is_refused(tmp_path: Path) -> None:
+    assert configure(tmp_path, "--tls-cert", "cert.pem").exit_code == 2
