@@ -1,0 +1,133 @@
+"""What a runner does at the same time, and what it remembers of images so that it need not ask."""
+
+import asyncio
+
+import pytest
+
+from stint.core.errors import BrokerUnavailableError, StintError
+from stint_runner.inputs.image_files import REMEMBERED, SMALL, ImageFiles, ImageLibrary
+from stint_runner.retry import retry
+from stint_runner.together import side_by_side
+
+
+async def failing(error: Exception, *after: asyncio.Event) -> None:
+    for event in after:
+        await event.wait()
+    raise error
+
+
+async def test_the_results_come_in_the_order_of_the_arguments() -> None:
+    event = asyncio.Event()
+
+    async def late() -> int:
+        await event.wait()
+        return 1
+
+    async def early() -> str:
+        event.set()
+        return "2"
+
+    assert await side_by_side(late(), early()) == (1, "2")
+    assert await side_by_side() == ()
+
+
+async def test_the_first_error_in_that_order_counts_however_late_it_comes() -> None:
+    event = asyncio.Event()
+
+    async def second() -> None:
+        event.set()
+        raise ZeroDivisionError
+
+    with pytest.raises(BrokerUnavailableError):
+        await side_by_side(failing(BrokerUnavailableError(), event), second())
+
+
+async def test_a_cancellation_ends_all_before_it_goes_on() -> None:
+    begun, ended = asyncio.Semaphore(0), list[int]()
+
+    async def hanging(number: int) -> None:
+        begun.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(number)
+
+    working = asyncio.create_task(side_by_side(hanging(1), hanging(2)))
+    for _ in range(2):
+        await begun.acquire()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert sorted(ended) == [1, 2]
+
+
+async def test_a_call_is_repeated_while_its_server_is_unavailable_and_for_no_other_error() -> None:
+    errors: list[StintError] = [BrokerUnavailableError(), BrokerUnavailableError()]
+
+    async def call() -> int:
+        if errors:
+            raise errors.pop()
+        return 7
+
+    assert await retry(call) == 7
+    errors = [StintError("other"), BrokerUnavailableError()]
+    with pytest.raises(StintError, match="other"):
+        await retry(call)
+    errors = [BrokerUnavailableError()] * 100
+    with pytest.raises(BrokerUnavailableError):
+        await retry(call, within=0.01)
+
+
+class Images:
+    """An engine whose container `c` is of the image that a test names, with the files that it gives it."""
+
+    def __init__(self) -> None:
+        self.image = "sha256:1"
+        self.files: dict[str, bytes] = {"/etc/passwd": b"root"}
+        self.reads = 0
+
+    async def image_of(self, container_id: str) -> str:
+        assert container_id == "c"
+        return self.image
+
+    async def read_file(self, container_id: str, path: str) -> bytes | None:
+        assert container_id == "c"
+        self.reads += 1
+        return self.files.get(path)
+
+
+async def test_an_images_files_are_read_once() -> None:
+    engine = Images()
+    library = ImageLibrary(engine)  # type: ignore[arg-type] # the part of an engine that it uses
+    for _ in range(3):
+        assert await library.files("c") == ImageFiles(manifest=None, passwd=b"root")
+    assert engine.reads == 2
+    engine.image, engine.files = "sha256:2", {"/gostint_image.yml": b"a: b"}
+    assert await library.files("c") == ImageFiles(manifest=b"a: b", passwd=None), "the name means another image now"
+    assert engine.reads == 4
+
+
+@pytest.mark.parametrize(("image", "size"), [("", 1), ("sha256:1", SMALL + 1)])
+async def test_what_has_no_id_or_is_large_is_read_each_time(image: str, size: int) -> None:
+    engine = Images()
+    engine.image, engine.files = image, {"/etc/passwd": bytes(size)}
+    library = ImageLibrary(engine)  # type: ignore[arg-type] # as above
+    for _ in range(2):
+        await library.files("c")
+    assert engine.reads == 4
+
+
+async def test_the_images_used_last_are_remembered() -> None:
+    engine = Images()
+    library = ImageLibrary(engine)  # type: ignore[arg-type] # as above
+    for number in range(REMEMBERED + 1):
+        for engine.image in ("always", f"{number}"):
+            await library.files("c")
+    reads = engine.reads
+    for engine.image in ("always", f"{REMEMBERED}"):
+        await library.files("c")
+    assert engine.reads == reads
+    engine.image = "0"
+    await library.files("c")
+    assert engine.reads == reads + 2
