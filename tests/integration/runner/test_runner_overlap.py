@@ -9,11 +9,12 @@ from stint.core.errors import EngineError, JobFailedError, VaultDeniedError
 from stint.core.events import Launched, Started
 from stint.core.job import State
 from stint.core.subjects import LABEL_JOB
-from stint.vault import Ticket
+from stint.vault import BUS_KEY, Ticket
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.opening import Opener
 from tests.support.runner_bench import Bench
+from tests.support.vault_bench import ROLE
 from tests.support.waiting import until
 
 
@@ -119,3 +120,39 @@ async def test_a_payload_that_was_not_submitted_spends_nothing(bench: Bench) -> 
         job, end = await bench.end(await bench.submit("true", tamper=True, wrap_secret_id=wrapped))
         assert (job.state, end.reason, Started.kind in job.facts) == (State.FAILED, "payload", False)
         assert (await bench.vault.wrap_info(wrapped)).creation_path
+
+
+async def test_a_payload_that_only_the_jobs_own_token_may_decrypt(bench: Bench) -> None:
+    """As in GoStint's set-ups: the payload is opened after the login."""
+    root = bench.openbao.root_token
+
+    async def may_decrypt(policy: str, key: str) -> None:
+        rules = f'path "transit/decrypt/{key}" {{ capabilities = ["update"] }}'
+        await bench.vault.call(root, lambda client: client.sys.create_or_update_policy(policy, rules))
+
+    async def with_policies(role: str, *policies: str) -> None:
+        await bench.vault.call(
+            root, lambda client: client.auth.approle.create_or_update_approle(role, token_policies=list(policies))
+        )
+
+    await may_decrypt("tickets-only", BUS_KEY)
+    await may_decrypt("payloads-too", ROLE)
+    await with_policies("narrow-runner", "tickets-only")
+    narrow = await bench.vault.call(root, lambda client: client.auth.approle.read_role_id("narrow-runner"))
+    secret = await bench.vault.call(root, lambda client: client.auth.approle.generate_secret_id("narrow-runner"))
+    jobs = await bench.vault.call(root, lambda client: client.auth.approle.read_role(ROLE))
+    bench.role_settings |= {
+        "STINT_RUNNER_ROLE_ID": narrow["data"]["role_id"],
+        "STINT_RUNNER_SECRET_ID": secret["data"]["secret_id"],
+    }
+    before = jobs["data"]["token_policies"]
+    await with_policies(ROLE, *before, "payloads-too")
+    try:
+        async with bench.runner():
+            await bench.ends_well(await bench.submit("true"))
+            await with_policies(ROLE, *before)
+            job, end = await bench.end(await bench.submit("true"))
+            assert (job.state, end.reason, Started.kind in job.facts) == (State.FAILED, "payload", True)
+            assert end.error.startswith("Failed to decrypt payload via vault: ")
+    finally:
+        await with_policies(ROLE, *before)
