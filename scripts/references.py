@@ -5,12 +5,14 @@ Replaces what is between marks such as `<!-- routes: make docs -->` and `<!-- /r
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from fastapi import FastAPI
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
@@ -19,9 +21,12 @@ from typer import Context
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
+from stint import __version__
 from stint.cli.app import app
-from stint.core.events import EVENT_TYPES
+from stint.core.codec import encode
+from stint.core.events import EVENT_TYPES, AnyEvent
 from stint.core.job import LEGAL, TERMINAL, State
+from stint.core.schema import asyncapi, examples
 from stint.jetstream import Broker
 from stint.process import settings as shapes
 from stint.process.environment import Shape, load
@@ -57,12 +62,13 @@ def documents() -> dict[Path, str]:
     """
     pages = {
         "api": api_blocks(application().openapi()),
-        "events": {"diagram": diagram(), "states": states(), "events": events()},
+        "events": {"diagram": diagram(), "states": states(), "events": events(), "channels": channels()},
         "settings": {"settings": settings()},
     }
     filled = {FOLDER / f"{page}.md": blocks for page, blocks in pages.items()}
     texts = {path: fill(path.read_text(encoding="utf-8"), blocks) for path, blocks in filled.items()}
-    return {**texts, FOLDER / "cli.md": commands()}
+    contract = json.dumps(asyncapi(__version__), indent=2) + "\n"
+    return {**texts, FOLDER / "cli.md": commands(), FOLDER / "asyncapi.json": contract}
 
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:
@@ -140,6 +146,36 @@ def events() -> str:
         before = [state or "no job yet" for state, legal in LEGAL.items() if kind in legal]
         rows.append((f"`{kind}`", meaning, ", ".join(before)))
     return table(("event", "meaning", "counts in"), rows)
+
+
+def channels() -> str:
+    """The subjects on NATS, and each message with its fields and an example, from the contract of the bus."""
+    contract = asyncapi(__version__)
+    subjects = [(f"`{channel['address']}`", _code(channel["messages"])) for channel in contract["channels"].values()]
+    return "\n".join([table(("subject", "message"), subjects), *map(message, EVENT_TYPES.values())])
+
+
+def message(shape: type[AnyEvent]) -> str:
+    """One event's fields and an example."""
+    schema = asyncapi(__version__)["components"]["schemas"][shape.__name__]
+    words = attribute_docs(shape)
+    rows = [
+        (f"`{name}`", field.get("type", ""), "yes" if name in schema["required"] else "", words.get(name, ""))
+        for name, field in schema["properties"].items()
+        if name != "type"
+    ]
+    example = msgspec.json.format(encode(examples()[shape.kind])).decode()
+    return f"\n### {shape.kind}\n\n{table(('field', 'type', 'required', 'meaning'), rows)}\n\n```json\n{example}\n```"
+
+
+def attribute_docs(shape: type) -> Mapping[str, str]:
+    """What the docstrings of a class and its bases say of its attributes."""
+    found: dict[str, str] = {}
+    for cls in reversed(shape.__mro__):
+        attributes = inspect.cleandoc(cls.__dict__.get("__doc__") or "").partition("Attributes:\n")[2]
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", attributes, re.MULTILINE):
+            found[name] = " ".join(text.split())
+    return found
 
 
 def settings() -> str:

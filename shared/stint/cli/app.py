@@ -1,5 +1,6 @@
 """The command line's commands."""
 
+import json
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -79,6 +80,14 @@ def runner() -> None:
 def projector() -> None:
     """Keep the queryable view of the jobs up to date."""
     _service("projector", extra="projector")
+
+
+@app.command()
+def schema() -> None:
+    """Print the contract of the bus: an AsyncAPI 3 document of all subjects, headers and messages on NATS."""
+    from stint.core.schema import asyncapi  # noqa: PLC0415 - for this command alone
+
+    typer.echo(json.dumps(asyncapi(__version__), indent=2))
 
 
 @app.command()

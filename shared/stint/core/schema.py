@@ -1,0 +1,145 @@
+"""The contract of the bus: an AsyncAPI 3 document of the subjects, headers and messages, made from the events."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from stint.core.events import EVENT_TYPES, AnyEvent
+from stint.core.subjects import (
+    CHUNK_DIGEST,
+    CHUNK_NUMBER,
+    CHUNK_OFFSET,
+    CHUNK_STREAM,
+    EventAddress,
+    live_filter,
+    log_subject,
+    payload_subject,
+    tail_subject,
+)
+
+Json = dict[str, Any]
+
+ABOUT: Final = """\
+Messages on NATS by which jobs are submitted, and by which everybody is told what becomes of them.
+
+A publisher publishes the sealed payload, then `submitted`; both with an acknowledgement. Whoever wants to know what
+becomes of a job listens on `live.`, which carries what the stream accepted, or reads a job's event from the stream
+EVENTS by its subject.
+
+What may change in a later version: new kinds of events, and new fields. Readers ignore both. A field keeps its name,
+its type and its meaning; one that is absent has its default. `v` counts shapes that would break this.
+
+In terms of CloudEvents, `event_id` is the `id`, `type` the `type`, and `at` the `time`; `source` is
+`/stint/queues/<queue>` and `subject` the job's id, both from the NATS subject.
+"""
+_QUEUE: Final = "The queue's token: unpadded lower-case base32 of its lower-cased name, `_` for the empty name."
+_JOB: Final = "The job's id: 24 lower-case hex digits, chosen by whoever submits it."
+_DIGEST: Final = "SHA-256, in hex, of the previous chunk's digest (in hex, nothing for the first) followed by the body."
+_BASE: Final[Mapping[str, Any]] = {
+    "event_id": "0f8fad5bd9cb469fa165708673955bb1",
+    "at": "2026-01-01T12:00:00.000Z",
+    "by": "token-ci",
+}
+_OWN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "submitted": {
+        "qname": "deploys",
+        "ticket": "vault:v1:8SDd3WHDOjf7mq69CyCqYjBXAiQQAVZRkFM96XVZ",
+        "payload_chunks": 1,
+        "payload_bytes": 4096,
+        "on_lost": "hold",
+    },
+    "started": {"runner": "runner-1"},
+    "launched": {"container_id": "4f5c" * 16, "container_image": "busybox"},
+    "ended": {
+        "status": "failed",
+        "reason": "exit_code",
+        "return_code": 3,
+        "container_image": "busybox",
+        "chunks": 2,
+        "output_bytes": 8192,
+        "output_digest": "9f86d081" * 8,
+        "output_complete": True,
+    },
+    "held": {"runner": "runner-1"},
+    "rejected": {"error": "The payload does not match its ticket."},
+}
+
+
+def examples() -> Mapping[str, AnyEvent]:
+    """An event of each kind."""
+    return {kind: shape(**_BASE, **_OWN.get(kind, {})) for kind, shape in EVENT_TYPES.items()}
+
+
+def asyncapi(version: str) -> Json:
+    """The document; `version` is that of the software it describes."""
+    shapes = tuple(EVENT_TYPES.values())
+    _, schemas = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    for shape in shapes:
+        schemas[shape.__name__]["description"] = inspect.cleandoc(shape.__doc__ or "").partition("\n\n")[0]
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Stint on NATS", "version": version, "description": ABOUT},
+        "defaultContentType": "application/json",
+        "channels": {
+            **{kind: _channel(EventAddress(kind, "{queue}", "{job}").subject, kind) for kind in EVENT_TYPES},
+            **{f"live_{kind}": _channel(live_filter(kind, "{queue}", "{job}"), kind) for kind in EVENT_TYPES},
+            "payload": _channel(payload_subject("{queue}", "{job}", "{number}"), "payload", number="From 0."),
+            "output": _channel(log_subject("{queue}", "{job}"), "output"),
+            "tail": _channel(tail_subject("{queue}", "{job}"), "output"),
+        },
+        "operations": {
+            **{f"publish_{name}": _operation("send", name) for name in ("payload", "submitted", "kill_requested")},
+            **{f"hear_{kind}": _operation("receive", f"live_{kind}") for kind in EVENT_TYPES if kind != "submitted"},
+            "hear_output": _operation("receive", "tail"),
+        },
+        "components": {
+            "messages": {**{kind: _message(event) for kind, event in examples().items()}, **_bytes()},
+            "schemas": schemas,
+        },
+    }
+
+
+def _channel(address: str, message: str, **parameters: str) -> Json:
+    described = {"job": _JOB, "queue": _QUEUE, **parameters}
+    return {
+        "address": address,
+        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "parameters": {name: {"description": text} for name, text in described.items()},
+    }
+
+
+def _operation(action: str, channel: str) -> Json:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
+
+
+def _message(event: AnyEvent) -> Json:
+    name = type(event).__name__
+    return {
+        "name": event.kind,
+        "payload": {"$ref": f"#/components/schemas/{name}"},
+        "examples": [{"payload": msgspec.to_builtins(event)}],
+    }
+
+
+def _bytes() -> Json:
+    numbers = {"type": "string", "pattern": "^[0-9]+$"}
+    headers = {
+        CHUNK_NUMBER: {**numbers, "description": "Its number, from 1."},
+        CHUNK_OFFSET: {**numbers, "description": "Bytes of output before it."},
+        CHUNK_STREAM: {"type": "string", "enum": ["stdout", "stderr", "tty"], "description": "Where the job wrote it."},
+        CHUNK_DIGEST: {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": _DIGEST},
+    }
+    binary = {"type": "string", "format": "binary"}
+    return {
+        "payload": {
+            "contentType": "text/plain",
+            "payload": {"type": "string", "description": "A part of the transit ciphertext of the job, in order."},
+        },
+        "output": {
+            "contentType": "application/octet-stream",
+            "headers": {"type": "object", "properties": headers},
+            "payload": binary,
+        },
+    }

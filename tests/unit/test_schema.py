@@ -1,0 +1,66 @@
+"""The contract of the bus: what it says is what is written, and what was ever written can be read."""
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+from typer.testing import CliRunner
+
+from stint.cli.app import app
+from stint.core.codec import decode_event, encode
+from stint.core.events import EVENT_TYPES
+from stint.core.schema import asyncapi, examples
+from stint.core.subjects import parse_event_subject, queue_token
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "events"
+CONTRACT = asyncapi("0")
+
+
+@pytest.mark.parametrize("kind", EVENT_TYPES)
+def test_an_event_is_valid_by_its_schema_and_a_wrong_one_is_not(kind: str) -> None:
+    name = EVENT_TYPES[kind].__name__
+    schema = {"$ref": f"#/components/schemas/{name}", "components": CONTRACT["components"]}
+    validator = jsonschema_rs.validator_for(schema)
+    event = json.loads(encode(examples()[kind]))
+    for right in (event, {**event, "from_a_later_version": {}}):
+        assert validator.is_valid(right)
+    for field, value in (("type", "other"), ("event_id", 1), ("v", "one")):
+        assert not validator.is_valid({**event, field: value})
+
+
+@pytest.mark.parametrize("kind", EVENT_TYPES)
+def test_the_subject_is_the_one_that_is_parsed(kind: str) -> None:
+    address = CONTRACT["channels"][kind]["address"].format(queue=queue_token("deploys"), job="a" * 24)
+    assert parse_event_subject(address) == (kind, queue_token("deploys"), "a" * 24)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_an_earlier_version_wrote_can_be_read(path: Path) -> None:
+    written = json.loads(path.read_bytes())
+    read = json.loads(encode(decode_event(path.stem, path.read_bytes())))
+    assert written.items() <= read.items(), "each field still has its meaning"
+
+
+def test_there_is_a_golden_file_of_each_kind() -> None:
+    assert {path.stem for path in GOLDEN.glob("0.1/*.json")} == set(EVENT_TYPES)
+
+
+def test_all_references_lead_somewhere() -> None:
+    def references(value: object) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+            return own + [found for item in value.values() for found in references(item)]
+        return [found for item in value for found in references(item)] if isinstance(value, list) else []
+
+    found = references(CONTRACT)
+    assert found
+    for reference in found:
+        node = CONTRACT
+        for part in reference.removeprefix("#/").split("/"):
+            node = node[part]
+
+
+def test_the_command_prints_it() -> None:
+    result = CliRunner().invoke(app, ["schema"])
+    assert json.loads(result.output)["asyncapi"] == "3.0.0"
