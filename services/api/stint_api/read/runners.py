@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, Final
 
-from stint.core.subjects import RUNNERS_BUCKET, kv_stream, kv_subject
-from stint.jetstream import Broker
+from stint.core.subjects import RUNNERS_BUCKET
+from stint.jetstream import Broker, Bucket
 
 _STATES: Final = ("containers_running", "containers_paused", "containers_stopped")
 NUMBERS: Final = ("containers", *_STATES, "images", "mem_total")
 WORDS: Final = ("architecture", "operating_system")
 
-BATCH: Final = 1000
-"""Runners that are read at most."""
 REMEMBERED: Final = 1.0
 """Seconds for which an answer counts: anybody may ask, without a token."""
 
@@ -24,7 +22,7 @@ class JetStreamRunnerReports:
     """Reads them. Requests share one question to NATS, and its answer for `REMEMBERED` seconds."""
 
     def __init__(self, broker: Broker, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._broker = broker
+        self._bucket = Bucket(broker, RUNNERS_BUCKET)
         self._monotonic = monotonic
         self._asking: asyncio.Task[Sequence[Mapping[str, Any]]] | None = None
         self._good_until = 0.0
@@ -44,16 +42,15 @@ class JetStreamRunnerReports:
         return asking.result()
 
     async def _ask(self) -> Sequence[Mapping[str, Any]]:
-        request = {"seq": 1, "next_by_subj": kv_subject(RUNNERS_BUCKET, ">"), "batch": BATCH}
         try:
-            messages = await self._broker.direct_get(kv_stream(RUNNERS_BUCKET), request)
+            bodies = [entry.value async for entry in self._bucket.entries()]
         finally:
             self._good_until = self._monotonic() + REMEMBERED
-        return [report for message in messages if (report := _report(message.data)) is not None]
+        return [report for body in bodies if body and (report := _report(body)) is not None]
 
 
 def _report(body: bytes) -> Mapping[str, Any] | None:
-    """None for what is no JSON object, the empty marker of an expired key among it."""
+    """None for what is no JSON object."""
     try:
         report = json.loads(body)
     except ValueError:
