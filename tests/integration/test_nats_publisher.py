@@ -1,0 +1,97 @@
+"""A publisher with a key for its own queue: it submits, hears what becomes of its jobs, and gets nowhere else."""
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import ModuleType
+
+import nats.errors
+import pytest
+
+from stint.core.codec import decode_event
+from stint.core.events import Ended
+from stint.core.payload import JobPayload
+from stint.core.subjects import EVENTS, EventAddress, live_filter, queue_token, tail_subject
+from stint.jetstream import Access, JetStreamEventLog, JetStreamOutput, declare
+from stint.natsauth.keys import SEED_FILE
+from stint.natsauth.roles import JS_PREFIX
+from stint.vault.setup import client_token
+from tests.support import events
+from tests.support.accounts import Accounts
+from tests.support.outputs import Writer
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.vault_bench import ROLE, set_up
+
+TEAM = "ci"
+QUEUE = queue_token("deploys")
+
+
+@pytest.fixture
+def example() -> ModuleType:
+    path = Path(__file__).parents[2] / "examples" / "publish.py"
+    spec = importlib.util.spec_from_file_location("publish", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Accounts:
+    return Accounts(tmp_path / "keys", {TEAM: ["deploys"]})
+
+
+@pytest.fixture
+async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
+    server = NatsProcess(tmp_path / "nats", settings=accounts.settings)
+    async with running(server):
+        async with accounts.connected(server.url, "projector") as projector:
+            await declare(projector)
+        yield server
+
+
+async def test_a_publisher_submits_and_hears_what_becomes_of_its_job(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, example: ModuleType
+) -> None:
+    await set_up(openbao)
+    token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher"])
+    key = (accounts.folder / TEAM / SEED_FILE).read_text()
+    access = Access(url=server.url, nkey=key, inbox=f"_INBOX.{TEAM}")
+    async with (
+        asyncio.timeout(30),
+        accounts.connected(server.url, TEAM) as own,
+        accounts.connected(server.url, "runner") as runner,
+        own.subscribe(live_filter(Ended.kind, QUEUE)) as ends,
+        own.subscribe(tail_subject(QUEUE, "*")) as output,
+    ):
+        await own.client.flush()
+        job = JobPayload(qname="deploys", container_image="busybox", run=("true",))
+        job_id = await example.publish(access, openbao.address, token, job, ROLE)
+        log = JetStreamEventLog(runner)
+        await log.append(QUEUE, job_id, events.started())
+        await Writer(JetStreamOutput(runner), QUEUE, job_id).write(b"hello")
+        await log.append(QUEUE, job_id, events.ended("success"))
+        assert (await output.next_msg(timeout=20)).data == b"hello"
+        assert (await ends.next_msg(timeout=20)).subject == live_filter(Ended.kind, QUEUE, job_id)
+        subject = EventAddress(Ended.kind, QUEUE, job_id).subject
+        message = await own.request(f"{JS_PREFIX}.DIRECT.GET.{EVENTS}.{subject}")
+        ended = decode_event(Ended.kind, message.data)
+    assert isinstance(ended, Ended)
+    assert ended.status == "success"
+
+
+async def test_another_queue_is_refused(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, example: ModuleType
+) -> None:
+    await set_up(openbao)
+    token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher"])
+    key = (accounts.folder / TEAM / SEED_FILE).read_text()
+    access = Access(url=server.url, nkey=key, inbox=f"_INBOX.{TEAM}")
+    job = JobPayload(qname="releases", container_image="busybox", run=("true",))
+    with pytest.raises(nats.errors.Error):
+        await example.publish(access, openbao.address, token, job, ROLE)
+    async with accounts.connected(server.url, "operator") as operator:
+        info = await operator.api(f"STREAM.INFO.{EVENTS}")
+    assert info["state"]["messages"] == 0
