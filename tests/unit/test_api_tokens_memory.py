@@ -12,6 +12,7 @@ import pytest
 
 from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError
+from stint.core.job import State
 from stint.ports import StoredView
 from stint_api.auth import CACHE_SECONDS, LIST_QUESTIONS, PATHS_AT_A_TIME, Authenticator, Identity, Lookups, Memory
 from stint_api.errors import RefusalError
@@ -80,8 +81,8 @@ class Index:
         self.table.complete()
         self.add(*QUEUES)
 
-    def add(self, *qnames: str) -> None:
-        jobs = [job_view(0, qname=qname) for qname in qnames]
+    def add(self, *qnames: str, status: str = "success") -> None:
+        jobs = [job_view(0, qname=qname, status=status) for qname in qnames]
         ids = (f"{secrets.randbits(96):024x}" for _ in jobs)
         found = [msgspec.structs.replace(job, job_id=job_id) for job, job_id in zip(jobs, ids, strict=True)]
         self.table.apply([StoredView(job.job_id, 1, encode(job)) for job in found])
@@ -91,6 +92,9 @@ class Index:
 
     async def find(self, page: Page) -> Found:
         return self.table.find(page)
+
+    async def queues_with(self, wanted: Wanted) -> Sequence[tuple[int, str]]:
+        return self.table.queues_with(wanted)
 
     async def find_unless_new(self, page: Page) -> Found | None:
         assert page.queues is not None
@@ -109,7 +113,7 @@ class Lister:
     def clock(self) -> float:
         return self.now
 
-    async def list(self, token: str, caller: str = "", **wanted: str) -> list[str]:
+    async def list(self, token: str, caller: str = "", **wanted: object) -> list[str]:
         identity = Identity(name="", token=token, caller=caller or token)
         found = await self._lists.find(identity, Page(wanted=Wanted(**wanted), limit=100))  # type: ignore[arg-type] # names of queues only
         assert found.total == len(found.jobs)
@@ -135,6 +139,17 @@ async def test_what_a_token_may_list_is_remembered_for_a_moment() -> None:
     lister.now += CACHE_SECONDS
     assert await lister.list("one", qname="q0") == ["q0"]
     assert lister.vault.asked == 13
+
+
+async def test_a_list_of_jobs_that_are_not_over_asks_only_about_their_queues() -> None:
+    lister = Lister()
+    lister.index.add("q0", "q1", "another", status="running")
+    for _ in range(2):
+        assert await lister.list("one", status=State.RUNNING) == ["q0"]
+        assert await lister.list("one", status=State.QUEUED) == []
+    assert lister.vault.asked == 1
+    assert await lister.list("one", status=State.SUCCESS) == ["q0"]
+    assert lister.vault.asked == 4
 
 
 async def test_a_callers_lists_ask_one_question_at_a_time_and_all_lists_a_few() -> None:

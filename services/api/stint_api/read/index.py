@@ -12,7 +12,7 @@ import structlog
 
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.ports import BucketState, ViewStore
-from stint_api.read.query import Counts, Found, Page
+from stint_api.read.query import Counts, Found, Page, Wanted
 from stint_api.read.table import Table
 
 log = structlog.get_logger()
@@ -75,6 +75,10 @@ class ListIndex:
         A queue has one number for as long as it has jobs that can be seen. No number is used again.
         """
         return await self._ask(lambda table: table.queues(after))
+
+    async def queues_with(self, wanted: Wanted) -> Sequence[tuple[int, str]]:
+        """The same of each queue with jobs that are wanted, whenever they were submitted."""
+        return await self._ask(lambda table: table.queues_with(wanted))
 
     async def _ask(self, question: Callable[[Table], T]) -> T:
         table = self._table

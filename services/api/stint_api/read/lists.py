@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from stint.core.job import TERMINAL, State
 from stint_api.auth import CACHE_SECONDS, Authenticator, Identity, Memory
 from stint_api.read.index import ListIndex
 from stint_api.read.query import Found, Page, Queues
@@ -15,6 +16,8 @@ from stint_api.read.query import Found, Page, Queues
 REMEMBERED: Final = 20
 """Tokens for which it is remembered which queues they may read: about 200 bytes for each queue."""
 
+OPEN: Final = frozenset(State) - TERMINAL
+"""States of jobs that are not over."""
 _NONE: Final = Queues(through=0, shown="[]")
 
 
@@ -42,8 +45,8 @@ class _Readable:
 class Lists:
     """Pages of jobs. What Vault says of a token is remembered as long as who it belongs to.
 
-    Vault is asked about all queues that have jobs, since a list says how many jobs it has. A caller's lists wait for
-    each other meanwhile.
+    Vault is asked about all queues that may have jobs of the list, since a list says how many jobs it has. A caller's
+    lists wait for each other meanwhile.
     """
 
     def __init__(self, index: ListIndex, auth: Authenticator, *, monotonic: Callable[[], float]) -> None:
@@ -66,8 +69,12 @@ class Lists:
             known = self._readable.get(identity.token)
             until = self._monotonic() + CACHE_SECONDS
             readable = known or _Readable()
-            ask = self._ask_about_all if page.wanted.qname is None else self._ask_about_one
-            found = await ask(identity, readable, page)
+            if page.wanted.qname is not None:
+                found = await self._ask_about_one(identity, readable, page)
+            elif page.wanted.held or page.wanted.status in OPEN:
+                found = await self._ask_about_some(identity, readable, page)
+            else:
+                found = await self._ask_about_all(identity, readable, page)
             if known is None:
                 self._readable.put(identity.token, readable, until - self._monotonic())
         return found
@@ -79,6 +86,13 @@ class Lists:
             await self._ask(identity, readable, (name for _, name in new))
             readable.add(new)
         return await self._index.find(replace(page, queues=readable.queues))
+
+    async def _ask_about_some(self, identity: Identity, readable: _Readable, page: Page) -> Found:
+        """Jobs that are not over are in few queues: about the others Vault need not be asked."""
+        queues = await self._index.queues_with(page.wanted)
+        await self._ask(identity, readable, (name for _, name in queues))
+        shown = [number for number, name in queues if readable.names[name]]
+        return await self._index.find(replace(page, queues=Queues(through=max(shown, default=0), shown=_json(shown))))
 
     async def _ask_about_one(self, identity: Identity, readable: _Readable, page: Page) -> Found:
         qname = page.wanted.qname or ""

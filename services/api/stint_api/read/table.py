@@ -26,6 +26,7 @@ from stint_api.read.query import (
     Found,
     Page,
     Place,
+    Wanted,
     in_columns,
     in_time,
     microseconds,
@@ -163,7 +164,15 @@ class Table:
 
     def queues(self, after: int) -> Sequence[tuple[int, str]]:
         """The number and name of each queue with a number above `after`, in order."""
-        found = self._one("SELECT json_group_array(json_array(number, name)) FROM queue WHERE number > ?", (after,))
+        return self._queues("number > ?", (after,))
+
+    def queues_with(self, wanted: Wanted) -> Sequence[tuple[int, str]]:
+        """The same of each queue with jobs that are wanted, whenever they were submitted."""
+        page = Page(wanted=wanted, limit=0)
+        return self._queues(f"number IN (SELECT queue FROM tally {where(*in_columns(page))})", parameters(page))
+
+    def _queues(self, condition: str, values: Any) -> Sequence[tuple[int, str]]:
+        found = self._one(f"SELECT json_group_array(json_array(number, name)) FROM queue WHERE {condition}", values)
         return sorted(msgspec.json.decode(found, type=list[tuple[int, str]]))
 
     @property
