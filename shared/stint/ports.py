@@ -9,7 +9,7 @@ Live messages are only triggers, because anybody may publish on their subjects. 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from enum import Enum
@@ -81,12 +81,20 @@ class EventLog(Protocol):
         """
 
 
+class Fact(NamedTuple):
+    """An event of a job, without its content. The subject need not name a queue or a job."""
+
+    job_id: str
+    sequence: int
+    time: datetime
+
+
 class Strays(NamedTuple):
-    """Differences between the log and the work queues.
+    """Differences between the payloads and the work queues, which both have a job from its submission to its end.
 
     Attributes:
-        missing: places with a submission, but no end, and nothing in a work queue.
-        over: places with an end, whose submission is still in a work queue.
+        missing: places with a payload, and nothing in a work queue.
+        over: places with a submission in a work queue, and no payload.
     """
 
     missing: Collection[Place]
@@ -96,30 +104,36 @@ class Strays(NamedTuple):
 class History(Protocol):
     """The events of all jobs, for the projector only. Others load single jobs from the event log.
 
-    What `survey`, `submitted` and `strays` return is a hint: it may come from a lagging replica, and a place or an
-    event need not belong to a job. Load the job before anything is removed.
+    What `survey`, `facts` and `strays` return is a hint: it may come from a lagging replica, and a place or an event
+    need not belong to a job. Load the job before anything is removed.
     """
 
-    async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
-        """The stream's time of each job's end, "" if it has not ended.
+    async def survey(self, job_ids: Collection[str]) -> Mapping[Place, str]:
+        """The stream's time of each job's end, "" if it has not ended, by the queues that it was submitted to.
 
-        Places without a job, or with a deleted one, are omitted.
+        Ids without a job, or with a deleted one, are omitted. None of the ids may be a wildcard.
         """
 
-    async def submitted(self) -> Collection[Place]:
-        """The places with a submission."""
+    async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
+        """The next events of one kind with a sequence above `after`, oldest first. Empty if there are none.
 
-    async def in_work(self) -> Collection[str]:
-        """Ids of jobs whose submission is in a work queue or with a runner."""
+        If `after` is 0, they begin with the first one that is not older than `since`.
+        """
+
+    async def in_work(self) -> Collection[Place]:
+        """The places whose submission is in a work queue or with a runner."""
 
     async def strays(self) -> Strays | None:
-        """Jobs that are missing from the work queues, or in one although they are over. None while the queues lag.
+        """Jobs that are in the payloads or in the work queues only. None while the queues lag.
 
         A healthy job is included for a moment at most.
         """
 
     async def is_in_work(self, place: Place) -> bool:
         """Whether the submission is in a work queue or with a runner. Never answered from a lagging replica."""
+
+    async def is_waiting(self, job_id: str) -> bool:
+        """Whether a submission under this id is in any work queue. It must not be a wildcard."""
 
     async def take_from_work(self, place: Place) -> None:
         """Remove the submission from its work queue, whichever runner has it; the queue continues. Safe to repeat."""
@@ -165,8 +179,8 @@ class OutputLog(Protocol):
     async def purge(self, token: str, job_id: str) -> None:
         """Remove the output. Safe to repeat."""
 
-    async def places(self) -> Collection[Place]:
-        """The places with output. Changes during the call may or may not be included."""
+    def places(self) -> AsyncIterator[Collection[Place]]:
+        """The places with output, in parts. If there are changes meanwhile, some places may be omitted."""
 
 
 class PayloadStore(Protocol):
@@ -252,6 +266,9 @@ class ViewStore(Protocol):
 
     async def delete(self, job_id: str) -> None:
         """Remove a view. Safe to repeat."""
+
+    async def page(self, *, after: int = 0) -> Sequence[StoredView]:
+        """The next entries with a revision above `after`, in this order. Empty at the end."""
 
     async def job_ids(self) -> Collection[str]:
         """The ids of the jobs that have a view, or had one a moment ago."""

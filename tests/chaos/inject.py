@@ -17,6 +17,7 @@ from tests.chaos.schedule import Fault
 from tests.chaos.supervised import Supervised
 from tests.chaos.world import World
 from tests.support.brokers import declare_anew
+from tests.support.outputs import places_of
 
 LOOK: Final = 0.2
 """Seconds between two looks for a job in a certain state."""
@@ -45,7 +46,7 @@ async def _busy_runner(world: World) -> int:
     """Whose job has begun to write."""
     log, output = JetStreamEventLog(world.broker), JetStreamOutput(world.broker)
     while True:
-        for place in await output.places():
+        for place in await places_of(output):
             job = await log.load(place.job_id)
             if job is not None and not job.terminal and job.runner:
                 return world.runner_ids.index(job.runner)

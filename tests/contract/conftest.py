@@ -64,8 +64,8 @@ class Ports(NamedTuple):
 @pytest.fixture(params=["memory", "jetstream"])
 def ports(request: pytest.FixtureRequest) -> Ports:
     if request.param == "memory":
-        log = MemoryEventLog()
-        return Ports(log, MemoryPayloads(), MemoryOutput(), MemoryViews(), MemoryHistory(log), None)
+        log, payloads = MemoryEventLog(), MemoryPayloads()
+        return Ports(log, payloads, MemoryOutput(), MemoryViews(), MemoryHistory(log, payloads), None)
     broker = request.getfixturevalue("broker")
     return Ports(
         JetStreamEventLog(broker),

@@ -11,6 +11,7 @@ from stint.core.errors import LogGapError, UndecodableError
 from stint.ports import Place, StoredView, ViewPut
 from tests.contract.conftest import Ports
 from tests.support.events import TOKEN
+from tests.support.outputs import places_of
 from tests.support.views import followed
 
 JOB = "0123456789abcdef01234567"
@@ -75,18 +76,18 @@ async def test_a_purge_up_to_a_chunk_leaves_later_ones(ports: Ports) -> None:
 
 async def test_the_places_of_payloads_and_of_output_are_listed_until_they_are_purged(ports: Ports) -> None:
     here, elsewhere = Place(TOKEN, JOB), Place("_", OTHER)
-    assert await ports.payloads.places() == await ports.output.places() == set()
+    assert await ports.payloads.places() == await places_of(ports.output) == set()
     await ports.payloads.put(*here, b"1" * 600_000)
     await ports.payloads.put(*elsewhere, b"y", attempt="a-")
     after = await ports.output.append(*here, _chunk(1), after=0)
     await ports.output.append(*here, _chunk(2), after=after)
     await ports.output.append(*elsewhere, _chunk(1), after=0)
     assert await ports.output.last("_", JOB) is None
-    assert await ports.payloads.places() == await ports.output.places() == {here, elsewhere}
+    assert await ports.payloads.places() == await places_of(ports.output) == {here, elsewhere}
     for _ in range(2):
         await ports.payloads.purge(*here)
         await ports.output.purge(*here)
-    assert await ports.payloads.places() == await ports.output.places() == {elsewhere}
+    assert await ports.payloads.places() == await places_of(ports.output) == {elsewhere}
     with pytest.raises(UndecodableError):
         await ports.payloads.get(*here, 2)
     assert await ports.payloads.get(*elsewhere, 1, attempt="a-") == b"y"
@@ -176,6 +177,21 @@ async def test_many_views_are_written_at_once(ports: Ports) -> None:
         views = [ViewPut(job_id, b"4", current[job_id], None) for job_id in ids[:few]]
         current |= dict(zip(ids, await ports.views.put_all(views), strict=False))
     assert await ports.views.get(ids[500]) == (ids[500], current[ids[500]], b"4")
+
+
+async def test_views_are_read_page_by_page_in_the_order_of_their_revisions(ports: Ports) -> None:
+    assert list(await ports.views.page()) == []
+    ids = [f"{number:024x}" for number in range(600)]
+    await ports.views.put_all([ViewPut(job_id, b"1", 0, None) for job_id in ids])
+    stored = await ports.views.get(ids[1])
+    assert stored is not None
+    await ports.views.put(ids[1], b"2", revision=stored.revision, ttl=None)
+    await ports.views.delete(ids[0])
+    found: list[StoredView] = []
+    while page := await ports.views.page(after=found[-1].revision if found else 0):
+        found += page
+    assert [stored.job_id for stored in found] == [*ids[2:], ids[1], ids[0]]
+    assert [stored.value for stored in found[-3:]] == [b"1", b"2", None]
 
 
 async def test_views_are_listed_and_followed(ports: Ports) -> None:

@@ -39,13 +39,14 @@ from stint.jetstream import (
 from stint.ports import Place, StoredView
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
-from stint_projector.agenda import Agenda
+from stint_projector.auditor import Auditor
 from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
+from tests.support.outputs import places_of
 from tests.support.servers import NatsProcess
 from tests.support.views import followed
 from tests.support.waiting import until
@@ -136,7 +137,7 @@ async def test_two_projectors_remove_all_that_is_over_and_nothing_else(broker: B
             return (await held(broker, EVENTS), await held(broker, LOGS), await held(broker, PAYLOADS)) == (4, 6, 4)
 
         await until_purged(broker, only_the_living)
-        assert await JetStreamOutput(broker).places() == set(alive)
+        assert await places_of(JetStreamOutput(broker)) == set(alive)
         assert await JetStreamPayloads(broker).places() == set(alive)
         for job_id in (GOES_ON, QUEUED):
             assert await JetStreamPayloads(broker).get(TOKEN, job_id, 2) == b"sealed" * 100_000
@@ -147,7 +148,7 @@ async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broke
     output = JetStreamOutput(broker)
 
     async def gone() -> bool:
-        return not await output.places()
+        return not await places_of(output)
 
     async def view_gone(changes: AsyncIterator[StoredView | None]) -> float:
         async for change in changes:
@@ -238,18 +239,17 @@ class House:
             views=JetStreamViews(broker),
             payloads=JetStreamPayloads(broker),
             output=JetStreamOutput(broker),
-            agenda=Agenda(now=self.clock),
             retention=retention,
             now=self.clock,
         )
-        self.janitor = Janitor(self.projector, history)
+        self.janitor, self.auditor = Janitor(self.projector, history), Auditor(self.projector, history)
         self.events = EventJanitor(self.projector, history, keep=retention)
 
     def clock(self) -> datetime:
         return self.now
 
     async def clean(self) -> None:
-        await self.janitor.sweep()
+        await self.auditor.sweep()
         await self.janitor.expire()
         await self.events.forget()
 
@@ -283,7 +283,7 @@ async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker)
     stop.set()
     assert await cleaning > 0
     assert await expected(broker, old) == {}
-    assert {place.job_id for place in await JetStreamOutput(broker).places()} == set(young)
+    assert {place.job_id for place in await places_of(JetStreamOutput(broker))} == set(young)
 
 
 @pytest.mark.parametrize("wildcard", ["*", ">"])
@@ -311,7 +311,7 @@ async def test_names_that_are_wildcards_take_nobody_elses_things_along(broker: B
     await take_all_work(broker)
     await house.clean()
     alive = {Place(TOKEN, GOES_ON), Place(TOKEN, JOBS[0])}
-    assert await JetStreamOutput(broker).places() == await JetStreamPayloads(broker).places() == alive
+    assert await places_of(JetStreamOutput(broker)) == await JetStreamPayloads(broker).places() == alive
     assert len(await expected(broker, [GOES_ON, JOBS[0]])) == 2
     ids = [job_id async for job_id in JetStreamHistory(broker).older_than(house.now)]
     assert set(ids) == {GOES_ON, JOBS[0]}, "what can be named is gone"
@@ -402,4 +402,4 @@ async def test_queues_go_on_behind_facts_that_were_forgotten(nats_process: NatsP
         await happen(broker, GOES_ON, submitted())
         await broker.api(f"CONSUMER.DELETE.WORK.{consumer_name(TOKEN)}")  # with the lease that holds the queue
         await take_all(broker, but=GOES_ON)
-        assert await history.in_work() == {GOES_ON}
+        assert await history.in_work() == {Place(TOKEN, GOES_ON)}

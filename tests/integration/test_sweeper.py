@@ -6,7 +6,14 @@ from contextlib import AsyncExitStack
 
 from stint.core.job import Job, State
 from stint.core.subjects import EVENTS, WORK, event_filter
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamViews, JetStreamWorkQueues
+from stint.jetstream import (
+    Broker,
+    JetStreamEventLog,
+    JetStreamHistory,
+    JetStreamPayloads,
+    JetStreamViews,
+    JetStreamWorkQueues,
+)
 from stint.jetstream.stream import Stream
 from stint.ports import Place
 from stint.process.settings import ProjectorSettings
@@ -53,6 +60,8 @@ async def over(broker: Broker, *job_ids: str) -> list[Job]:
 
 
 async def prepare(broker: Broker) -> None:
+    for job_id in (LOST, HELD, QUEUED, RUNNING):
+        await JetStreamPayloads(broker).put(TOKEN, job_id, b"sealed")
     await happen(broker, RUNNING, submitted())
     queues = JetStreamWorkQueues(broker, lease=30)
     await queues.start()
@@ -103,7 +112,7 @@ async def test_a_queue_goes_on_behind_a_job_that_is_over(broker: Broker) -> None
             pass
     assert f".{QUEUED}." in delivery.subject
     assert time.monotonic() - begin >= 2
-    assert await JetStreamHistory(broker).in_work() == {QUEUED}
+    assert await JetStreamHistory(broker).in_work() == {Place(TOKEN, QUEUED)}
 
 
 async def test_an_outage_ends_no_job_that_goes_on(nats_process: NatsProcess) -> None:

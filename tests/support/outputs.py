@@ -8,7 +8,7 @@ import msgspec
 
 from stint.core.chain import Chain, Chunk
 from stint.core.events import Ended
-from stint.ports import OutputLog
+from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
 
 
@@ -52,3 +52,8 @@ class Writer:
         """The end, with what it says of the output."""
         chain = self.chain
         return msgspec.structs.replace(ended, chunks=chain.chunks, output_bytes=chain.size, output_digest=chain.digest)
+
+
+async def places_of(output: OutputLog) -> set[Place]:
+    """All places with output."""
+    return {place async for places in output.places() for place in places}

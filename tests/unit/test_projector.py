@@ -23,7 +23,6 @@ from stint.core.view import JobView, view
 from stint.jetstream import Delivered, EventFeed
 from stint.ports import StoredView, ViewPut
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
-from stint_projector.agenda import Agenda
 from stint_projector.follower import Follower
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
@@ -39,6 +38,7 @@ from tests.support.events import (
     started,
     submitted,
 )
+from tests.support.outputs import places_of
 
 JOB = "0123456789abcdef01234567"
 JOBS = [f"{number:024x}" for number in range(3)]
@@ -49,7 +49,6 @@ class Bench:
         self.now = datetime(2026, 1, 2, tzinfo=UTC)
         self.log = MemoryEventLog(now=lambda: self.now)
         self.views, self.payloads, self.output = MemoryViews(), MemoryPayloads(now=lambda: self.now), MemoryOutput()
-        self.agenda = Agenda(now=lambda: self.now)
         self.projector = self.another()
 
     def another(self) -> Projector:
@@ -58,7 +57,6 @@ class Bench:
             views=self.views,
             payloads=self.payloads,
             output=self.output,
-            agenda=self.agenda,
             retention=timedelta(hours=6),
             now=lambda: self.now,
         )
@@ -135,7 +133,7 @@ async def test_a_deleted_job_leaves_nothing_behind(bench: Bench) -> None:
     await bench.print()
     await bench.happen(submitted(), ended("failed"), deleted())
     assert await bench.value() is None
-    assert await bench.output.places() == set()
+    assert await places_of(bench.output) == set()
     await bench.projector.project(JOB)
     assert await bench.value() is None, "never revived"
 

@@ -1,8 +1,9 @@
 """What is removed when, on the ports in memory."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,14 +11,15 @@ from hypothesis import strategies as st
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent
-from stint.core.job import TERMINAL
+from stint.core.job import TERMINAL, Job
 from stint.core.subjects import EventAddress, queue_token
-from stint.ports import Place
-from stint.testing import MemoryHistory, MemoryOutput
-from stint_projector.agenda import Agenda
+from stint.ports import Fact, Place
+from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput
+from stint_projector.auditor import Auditor
 from stint_projector.janitor import SWEEP_INTERVAL, TICK, EventJanitor, Janitor, interval
 from stint_projector.rebuild import rebuild
 from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+from tests.support.outputs import places_of
 from tests.unit.test_projector import JOB, Bench
 
 OTHER = "f" * 24
@@ -32,13 +34,13 @@ class House(Bench):
 
     def __init__(self) -> None:
         super().__init__()
-        self.history = MemoryHistory(self.log)
+        self.history = MemoryHistory(self.log, self.payloads)
         self.restart()
 
     def restart(self) -> None:
         """Another process, that knows nothing."""
-        self.agenda = self.projector.agenda = Agenda(now=lambda: self.now)
         self.janitor = Janitor(self.projector, self.history)
+        self.auditor = Auditor(self.projector, self.history)
         self.events = EventJanitor(self.projector, self.history, KEEP)
 
     async def store(self, job_id: str = JOB, token: str = TOKEN) -> None:
@@ -50,7 +52,7 @@ class House(Bench):
         place = Place(token, job_id)
         there = {
             "V": await self.value(job_id) is not None,
-            "O": place in await self.output.places(),
+            "O": place in await places_of(self.output),
             "P": place in await self.payloads.places(),
             "F": any(record.job_id == job_id for record in self.log.records),
         }
@@ -69,7 +71,7 @@ async def test_output_goes_when_the_view_does(house: House, restarted: bool) -> 
     await house.happen(submitted(), started(), ended())
     if restarted:
         house.restart()
-        await house.janitor.sweep()
+        await house.auditor.sweep()
     for pause, left in ((timedelta(0), "VOF"), (RETENTION - MOMENT, "VOF"), (MOMENT, "F")):
         house.now += pause
         await house.janitor.expire()
@@ -81,7 +83,7 @@ async def test_what_expired_while_nobody_was_there_is_found(house: House) -> Non
     for event in (submitted(), started(), ended()):
         await house.log.append(TOKEN, JOB, event)
     house.now += RETENTION
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     assert await house.left() == "F"
 
 
@@ -89,7 +91,7 @@ async def test_a_payload_that_outlived_its_job_goes_and_output_stays(house: Hous
     await house.print()
     await house.happen(submitted(), started(), ended())
     await house.payloads.put(TOKEN, JOB, b"sealed")
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     assert await house.left() == "VOF"
 
 
@@ -110,60 +112,92 @@ async def test_a_view_that_came_back_goes_again(house: House, why: str) -> None:
     assert old is not None
     assert gone is not None
     assert await house.views.put(JOB, old, revision=gone.revision, ttl=None)
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     assert await house.left() == ("" if why == "forgotten" else "F")
 
 
-async def test_what_is_on_the_agenda_is_not_asked_for_again(house: House) -> None:
-    asked: list[Place] = []
+class Refusing(MemoryHistory):
+    """Refuses the first request of each kind."""
 
-    class Counting(MemoryHistory):
-        async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
-            asked.extend(places)
-            return await super().survey(places)
+    def __init__(self, house: House) -> None:
+        super().__init__(house.log, house.payloads)
+        self._refused: set[str] = set()
 
-    house.history = Counting(house.log)
-    house.restart()
-    await house.print()
-    await house.print(OTHER)
-    await house.happen(submitted(), started(), ended())
-    await house.happen(submitted(), started(), job_id=OTHER)
-    house.restart()
-    for _ in range(2):
-        await house.janitor.sweep()
-    assert sorted(place.job_id for place in asked) == sorted([JOB, OTHER, OTHER])
+    async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
+        self._refuse("no such stream")
+        return await super().facts(kind, after=after, since=since)
+
+    async def survey(self, job_ids: Collection[str]) -> Mapping[Place, str]:
+        self._refuse("no such log")
+        return await super().survey(job_ids)
+
+    def _refuse(self, sentence: str) -> None:
+        if sentence not in self._refused:
+            self._refused.add(sentence)
+            raise BrokerRefusedError(sentence)
 
 
-async def test_a_sweep_that_fails_does_not_end_the_janitor(
+class Watched(MemoryOutput):
+    """Tells when a job's output is removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.purged: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def purge(self, token: str, job_id: str) -> None:
+        await super().purge(token, job_id)
+        self.purged[job_id].set()
+
+
+async def test_a_failure_ends_neither_of_them(
     house: House, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Refusing(MemoryOutput):
-        def __init__(self) -> None:
-            super().__init__()
-            self.purged = asyncio.Event()
-
-        async def places(self) -> set[Place]:
-            raise BrokerRefusedError("no such stream")
-
-        async def purge(self, token: str, job_id: str) -> None:
-            await super().purge(token, job_id)
-            self.purged.set()
-
+    for module in ("janitor", "auditor"):
+        monkeypatch.setattr(f"stint_projector.{module}.SWEEP_INTERVAL", MOMENT / 100)
     monkeypatch.setattr("stint_projector.janitor.TICK", MOMENT / 100)
-    start = house.now = datetime.now(UTC)
-    house.output = house.projector.output = output = Refusing()
-    agenda = house.projector.agenda = Agenda()
-    house.projector.now = lambda: datetime.now(UTC) + (house.now - start)
-    await house.print()
+    house.history, house.output = Refusing(house), Watched()
+    house.projector.output = output = house.output
+    for job_id in (JOB, OTHER):
+        await house.print(job_id)
     await house.happen(submitted(), started(), ended())
-    running = asyncio.create_task(house.janitor.run())
+    house.restart()
     house.now += RETENTION
+    running = [asyncio.create_task(task) for task in (house.janitor.run(), house.auditor.run())]
     async with asyncio.timeout(10):
-        agenda.put(Place(TOKEN, JOB), datetime.now(UTC) + timedelta(milliseconds=10))
-        await output.purged.wait()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert "no such stream" in capsys.readouterr().out
+        for job_id in (JOB, OTHER):
+            await output.purged[job_id].wait()
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    said = capsys.readouterr().out
+    assert ("no such stream" in said, "no such log" in said) == (True, True)
+
+
+async def test_each_end_is_looked_at_once_and_only_as_far_as_they_are_due(house: House) -> None:
+    loaded: list[str] = []
+
+    class Counting(MemoryEventLog):
+        async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+            loaded.append(job_id)
+            return await super().load(job_id, at_least=at_least)
+
+    house.log = house.projector.log = Counting(now=lambda: house.now)
+    house.history = MemoryHistory(house.log, house.payloads)
+    house.restart()
+    begin = house.now
+    for number in range(10):
+        await house.happen(submitted(), ended("failed") if number % 2 else rejected(), job_id=f"{number:024x}")
+        house.now += MOMENT
+    loaded.clear()
+    for number in range(10):
+        due = begin + RETENTION + number * MOMENT
+        house.now = due - MOMENT / 2
+        await house.janitor.expire()
+        assert (loaded, house.janitor.next_at) == ([f"{count:024x}" for count in range(number)], due)
+    house.now += MOMENT
+    await house.janitor.expire()
+    assert len(loaded) == 10
+    assert house.janitor.next_at == house.now + SWEEP_INTERVAL
 
 
 async def test_a_payload_whose_job_never_came_goes_an_hour_after_its_last_chunk(house: House) -> None:
@@ -172,10 +206,10 @@ async def test_a_payload_whose_job_never_came_goes_an_hour_after_its_last_chunk(
     house.now += timedelta(minutes=50)
     await house.payloads.put(TOKEN, JOB, b"sealed", attempt="b-")
     house.now += timedelta(minutes=59)
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     assert await house.payloads.get(TOKEN, JOB, 1, attempt="a-") == b"sealed"
     house.now += timedelta(minutes=1)
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     assert await house.left() == ""
 
 
@@ -183,13 +217,13 @@ async def test_what_is_written_after_the_purge_goes_with_the_next_sweep(house: H
     """A runner that was lost, and does not know it."""
     await house.happen(submitted(), started(), ended("unknown", "lost"), deleted())
     await house.store()
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     assert await house.left() == "F"
     house.history.taken.add(JOB)
     house.now += KEEP + MOMENT
     await house.events.forget()
     await house.print()
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     assert await house.left() == ""
 
 
@@ -198,7 +232,7 @@ async def test_what_stands_in_another_queue_than_the_job_is_nobodys(house: House
     await house.happen(submitted(), started())
     await house.store(token=OTHER_QUEUE)
     house.now += timedelta(hours=1)
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     assert await house.left(token=OTHER_QUEUE) == "VF"
     assert await house.left() == "VOPF"
 
@@ -292,8 +326,6 @@ async def test_what_an_outage_interrupts_is_found_again(house: House) -> None:
         await house.janitor.expire()
     output.away = False
     await house.janitor.expire()
-    assert "O" in await house.left(), "it is on no agenda any more"
-    await house.janitor.sweep()
     assert await house.left() == "F"
 
 
@@ -312,7 +344,7 @@ Step = tuple[str, Callable[[], AnyEvent] | None, timedelta, Callable[[House], Aw
 FACTS: list[Callable[[], AnyEvent] | None] = [None, started, ended, deleted, kill_requested, rejected]
 DEEDS: list[Callable[[House], Awaitable[object]]] = [
     lambda _: asyncio.sleep(0),
-    lambda house: house.janitor.sweep(),
+    lambda house: house.auditor.sweep(),
     lambda house: house.janitor.expire(),
     lambda house: house.events.forget(),
     restart,
@@ -346,7 +378,7 @@ async def test_nothing_goes_early_and_nothing_stays(steps: list[Step]) -> None:
         await check(house)
     await take(house)
     house.now += KEEP + MOMENT
-    await house.janitor.sweep()
+    await house.auditor.sweep()
     await house.events.forget()
     await rebuild(house.projector)
     for job_id in JOBS:
@@ -365,38 +397,6 @@ async def check(house: House) -> None:
         elif job is not None and not house.projector._is_over(job):  # noqa: SLF001 - the one who knows
             assert await house.left(job_id) == "VOF"
             assert await house.value(job_id) == await house.expected(job_id)
-
-
-# --- the agenda ---------------------------------------------------------------------------------------------------
-
-
-def test_the_agenda_gives_what_is_due_in_order_and_once() -> None:
-    now = datetime(2026, 1, 2, tzinfo=UTC)
-    agenda = Agenda(now=lambda: now)
-    for number, hours in enumerate([3, 1, 2, 0]):
-        agenda.put(Place(TOKEN, JOBS[number]), now + timedelta(hours=hours))
-    agenda.put(Place(TOKEN, JOBS[3]), now + timedelta(hours=4))
-    agenda.put(Place(TOKEN, JOBS[3]), now + timedelta(hours=4))
-    assert Place(TOKEN, JOBS[3]) in agenda
-    now += timedelta(hours=3)
-    assert [place.job_id for place in agenda.take_due()] == [JOBS[1], JOBS[2], JOBS[0]]
-    assert agenda.take_due() == []
-    assert Place(TOKEN, JOBS[0]) not in agenda
-    now += timedelta(hours=1)
-    assert [place.job_id for place in agenda.take_due()] == [JOBS[3]]
-
-
-async def test_who_waits_for_the_agenda_hears_of_an_earlier_moment_and_waits_no_longer_than_told() -> None:
-    agenda = Agenda()
-    agenda.put(Place(TOKEN, JOB), datetime.now(UTC) + timedelta(hours=1))
-    waiting = asyncio.create_task(agenda.wait(datetime.now(UTC) + timedelta(hours=2)))
-    await asyncio.sleep(0)
-    agenda.put(Place(TOKEN, OTHER), datetime.now(UTC) + timedelta(milliseconds=10))
-    async with asyncio.timeout(5):
-        await waiting
-        await Agenda().wait(datetime.now(UTC) + timedelta(milliseconds=10))
-        await Agenda().wait(datetime.now(UTC) - timedelta(hours=1))
-    assert agenda.take_due() == [Place(TOKEN, OTHER)]
 
 
 def test_nothing_is_looked_for_more_often_than_once_a_second() -> None:

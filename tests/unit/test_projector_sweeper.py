@@ -1,7 +1,7 @@
 """Which jobs are taken for lost, and when, on the ports in memory."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,7 +10,8 @@ from stint.core.events import AnyEvent, Ended
 from stint.core.job import Job, State
 from stint.core.subjects import EventAddress, queue_token
 from stint.ports import Outcome, Place, Strays
-from stint.testing import MemoryEventLog, MemoryHistory
+from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput, MemoryPayloads, MemoryViews
+from stint_projector.project import Projector
 from stint_projector.sweeper import MISSING, SHARE, Sweeper
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
 from tests.unit.test_projector import JOB
@@ -37,7 +38,7 @@ class History(MemoryHistory):
     """Looks take `seconds`, and fail while the server is `away`; `still_there` only the leader knows of."""
 
     def __init__(self, bench: "Bench") -> None:
-        super().__init__(bench.log)
+        super().__init__(bench.log, bench.payloads)
         self._bench = bench
         self.seconds = 0.0
         self.away = False
@@ -57,15 +58,32 @@ class Bench:
     def __init__(self) -> None:
         self.clock = 1000.0
         self.log = Log()
+        self.payloads = MemoryPayloads(now=self.now)
         self.history = History(self)
+        self.projector = Projector(
+            log=self.log,
+            views=MemoryViews(),
+            payloads=self.payloads,
+            output=MemoryOutput(),
+            retention=timedelta(days=1),
+            now=self.now,
+        )
         self.sweeper = self.another()
 
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock, UTC)
+
     def another(self) -> Sweeper:
-        return Sweeper(log=self.log, history=self.history, astray_for=ASTRAY_FOR, monotonic=lambda: self.clock)
+        return Sweeper(self.projector, self.history, ASTRAY_FOR, monotonic=lambda: self.clock)
 
     async def happen(self, *events: AnyEvent, job_id: str = JOB) -> None:
+        """With the payload, which the projector removes at the end."""
         for event in events:
+            if event.kind == "submitted":
+                await self.payloads.put(TOKEN, job_id, b"sealed")
             assert await self.log.append(TOKEN, job_id, event) is Outcome.WON
+            if event.kind in {"ended", "rejected", "deleted"}:
+                await self.payloads.purge(TOKEN, job_id)
 
     async def lose(self, *events: AnyEvent, job_id: str = JOB) -> None:
         await self.happen(submitted(), *events, job_id=job_id)
@@ -170,6 +188,22 @@ async def test_the_time_begins_anew(bench: Bench, why: str) -> None:
     assert await bench.state() is State.QUEUED
     await bench.look(30)
     assert await bench.state() is State.UNKNOWN
+
+
+@ENDS
+async def test_a_payload_that_outlived_its_job_goes(bench: Bench, end: AnyEvent) -> None:
+    await bench.lose(end)
+    await bench.payloads.put(TOKEN, JOB, b"sealed")
+    await bench.look()
+    assert await bench.payloads.places() == set()
+
+
+async def test_a_payload_whose_job_never_came_goes_after_an_hour(bench: Bench) -> None:
+    await bench.payloads.put(TOKEN, JOB, b"sealed")
+    await bench.look(3600 - STEP)
+    assert await bench.payloads.places() == {Place(TOKEN, JOB)}
+    await bench.look()
+    assert await bench.payloads.places() == set()
 
 
 async def test_queues_that_lag_behind_say_nothing(bench: Bench) -> None:
@@ -285,9 +319,7 @@ async def test_it_goes_on_through_outages_and_never_more_than_once_a_second(
             await asyncio.Event().wait()
 
     await bench.lose()
-    short = Sweeper(
-        log=bench.log, history=bench.history, astray_for=timedelta(seconds=2), monotonic=lambda: bench.clock
-    )
+    short = Sweeper(bench.projector, bench.history, timedelta(seconds=2), monotonic=lambda: bench.clock)
     monkeypatch.setattr("stint.process.waiting.asyncio.sleep", sleep)
     task = asyncio.create_task(short.run())
     await enough.wait()

@@ -25,7 +25,7 @@ from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
 from stint.process.signals import on_signals
 from stint.process.waiting import InterruptedByEventError, unless
-from stint_projector.agenda import Agenda
+from stint_projector.auditor import Auditor
 from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
 from stint_projector.project import Projector
@@ -35,13 +35,12 @@ log = structlog.get_logger()
 
 
 def build(settings: ProjectorSettings, broker: Broker) -> Projector:
-    """A projector on this connection, with an agenda of its own."""
+    """A projector on this connection."""
     return Projector(
         log=JetStreamEventLog(broker),
         views=JetStreamViews(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
-        agenda=Agenda(),
         retention=timedelta(seconds=settings.retention),
     )
 
@@ -49,29 +48,30 @@ def build(settings: ProjectorSettings, broker: Broker) -> Projector:
 def build_sweeper(settings: ProjectorSettings, broker: Broker) -> Sweeper:
     """Ends lost jobs."""
     astray_for = timedelta(seconds=2 * (settings.lease + settings.takeover))
-    return Sweeper(JetStreamEventLog(broker), JetStreamHistory(broker), astray_for)
+    return Sweeper(build(settings, broker), JetStreamHistory(broker), astray_for)
 
 
 def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
     """The tasks that update the view and the work queues, end lost jobs, and remove what is no longer kept."""
     projector, history = build(settings, broker), JetStreamHistory(broker)
     follower = Follower(EventFeed(broker, PROJECTOR_DURABLE), projector)
-    janitor = Janitor(projector, history)
+    janitor, auditor = Janitor(projector, history), Auditor(projector, history)
     events = EventJanitor(projector, history, timedelta(seconds=max(settings.history, settings.retention)))
     sweeper = build_sweeper(settings, broker)
 
-    async def clean_up() -> None:
-        """Sweep again after each outage: a NATS server that was killed may have brought back what had been removed."""
+    async def audit() -> None:
+        """Begin again after each outage: a NATS server that was killed may have brought back what had been removed."""
         while True:
             await broker.wait_connected()
             with contextlib.suppress(InterruptedByEventError):
-                await unless(broker.lost, janitor.run())
+                await unless(broker.lost, auditor.run())
 
     return Background(
         BackgroundTask(
             name="follower", run=follower.run, missing="The log is not followed.", works=lambda: follower.following
         ),
-        BackgroundTask(name="janitor", run=clean_up, missing="Expired jobs are not removed."),
+        BackgroundTask(name="janitor", run=janitor.run, missing="Expired jobs are not removed."),
+        BackgroundTask(name="auditor", run=audit, missing="What is stored is not compared with the log."),
         BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
         BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
         BackgroundTask(

@@ -1,17 +1,15 @@
-"""Removes views, output and payloads that nobody can read any more or that belong to no job, and old events."""
+"""Removes a job's data when it can no longer be read, and its events when they are old."""
 
 import asyncio
-import random
-from collections.abc import Iterable
+from collections import deque
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from stint.core.errors import BrokerUnavailableError
-from stint.core.subjects import BAD_QUEUE_TOKEN
-from stint.core.view import parse_time
-from stint.ports import History, Place
+from stint.core.events import Deleted, Ended, Rejected
+from stint.ports import Fact, History
 from stint.process.waiting import for_each
 from stint_projector.project import Projector
 
@@ -23,8 +21,6 @@ TICK: Final = timedelta(seconds=1)
 """The shortest time between two sweeps."""
 RETRY_PAUSE: Final = timedelta(seconds=5)
 """The time before a request to an unavailable server is repeated."""
-ORPHAN_AGE: Final = timedelta(hours=1)
-"""How long a payload may be without a job: it is stored before its job is submitted."""
 CONCURRENCY: Final = 8
 """Jobs that are processed at a time."""
 
@@ -35,92 +31,84 @@ def interval(kept: timedelta, parts: int) -> timedelta:
 
 
 class Janitor:
-    """Removes a job's data at the time that the projector's agenda says, and sweeps for data that is not on the agenda.
+    """Removes the view, the output and the payload of a job once its end is older than the retention.
 
-    Any number may run concurrently. It checks the log right before it removes anything.
+    The log has the ends in the order in which they become due. So it is read as far as they are due, and the next one
+    says how long to wait. What had become due before this janitor began is the auditor's. Any number may run
+    concurrently; each loads a job from the log right before it removes anything.
 
-    Views are swept too, although they are deleted or expire: a NATS server that was killed can bring an old one back.
-    The server records only every two minutes that a message was superseded, and otherwise infers it from the newer
-    message; if that one has expired, the old one is the newest again.
+    Attributes:
+        next_at: when the next job becomes due, or may be known to become due.
     """
 
     def __init__(self, projector: Projector, history: History) -> None:
-        """`projector` removes a job's data, and fills its agenda."""
+        """`projector` removes a job's data."""
         self._projector = projector
-        self._history = history
+        # A deleted job has nothing any more, except for what a lost runner may have written since.
+        kinds = (Ended.kind, Rejected.kind, Deleted.kind)
+        begin = projector.now() - projector.retention
+        self._ends = [_Ends(history, kind, since=begin) for kind in kinds]
+        self.next_at = projector.now()
 
     async def run(self) -> None:
         """Work until cancelled, through any outage."""
         now = self._projector.now
-        sweep_at = now()
         while True:
             try:
-                if now() >= sweep_at:
-                    await self.sweep()
-                    jitter = random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
-                    sweep_at = now() + interval(self._projector.retention, 10) * jitter
                 await self.expire()
             except BrokerUnavailableError:
-                sweep_at = now() + RETRY_PAUSE  # what was not done is found again
+                self.next_at = now() + RETRY_PAUSE
             except Exception:  # a failure here must not stop the view
                 log.exception("janitor failed, retrying later")
-                sweep_at = now() + SWEEP_INTERVAL
-            await asyncio.sleep(TICK.total_seconds())
-            await self._projector.agenda.wait(sweep_at)
+                self.next_at = now() + SWEEP_INTERVAL
+            await asyncio.sleep(max(TICK, self.next_at - now()).total_seconds())
 
     async def expire(self) -> None:
         """Remove the data of all jobs whose time has come."""
-        await self._clean_up_all(self._projector.agenda.take_due())
+        retention, now = self._projector.retention, self._projector.now
+        self.next_at = now() + interval(retention, 1)
+        for ends in self._ends:
+            while due := await ends.until(now() - retention):
+                await for_each(dict.fromkeys(fact.job_id for fact in due), self._clean_up, at_once=CONCURRENCY)
+                ends.done(due)
+            if ends.next:
+                self.next_at = min(self.next_at, ends.next.time + retention)
 
-    async def sweep(self) -> None:
-        """Find what is stored for jobs that are over, expired, deleted or unknown, and put the others on the agenda."""
-        agenda, now, retention = self._projector.agenda, self._projector.now(), self._projector.retention
-        views = await self._projector.views.job_ids()
-        submitted = await self._history.submitted()  # in this order: a job is submitted before there is a view of it
-        shown = {place for place in submitted if place.job_id in views}
-        with_output, with_payload = await self._projector.output.places(), set(await self._projector.payloads.places())
-        unknown = with_payload.union(place for place in shown.union(with_output) if place not in agenda)
-        oldest_first = sorted(unknown, key=lambda place: place.job_id)  # the log is read in its own order
-        ends = await self._history.survey(oldest_first)
-        suspects: list[Place] = []
-        for place in oldest_first:
-            end = ends.get(place)
-            if end == "":
-                continue  # the job has not ended
-            if end and place not in with_payload and (expires := parse_time(end) + retention) > now:
-                agenda.put(place, expires)
-            else:
-                suspects.append(place)
-        unsubmitted = set(views).difference(place.job_id for place in submitted)
-        await self._clean_up_all([*suspects, *(Place(BAD_QUEUE_TOKEN, job_id) for job_id in unsubmitted)])
-
-    async def _clean_up_all(self, places: Iterable[Place]) -> None:
-        await for_each(places, self._try_to_clean_up, at_once=CONCURRENCY)
-
-    async def _try_to_clean_up(self, place: Place) -> None:
+    async def _clean_up(self, job_id: str) -> None:
         try:
-            await self._clean_up(place)
+            await self._projector.clean_up(job_id)
         except BrokerUnavailableError:
             raise
-        except Exception:  # one job must not prevent the removal of others; the next sweep finds it again
-            log.exception("clean-up failed", job=place.job_id)
+        except Exception:  # one job must not prevent the removal of others; the event janitor tries it again
+            log.exception("clean-up failed", job=job_id)
 
-    async def _clean_up(self, place: Place) -> None:
-        job = await self._projector.log.load(place.job_id)
-        if job is None:
-            await self._projector.remove_view(place.job_id)
-        if job is not None and job.token == place.token:
-            await self._projector.tidy(job)
-        else:
-            await self._remove_orphan(place)
 
-    async def _remove_orphan(self, place: Place) -> None:
-        """Remove what is stored for a job that does not exist. Output is written only after a job has started."""
-        await self._projector.output.purge(*place)
-        newest = await self._projector.payloads.newest(*place)
-        if newest is not None and newest.time + ORPHAN_AGE <= self._projector.now():
-            await self._projector.payloads.purge(*place, through=newest.sequence)
-            log.info("payload without a job removed", job=place.job_id)
+class _Ends:
+    """A position among the events of one kind."""
+
+    def __init__(self, history: History, kind: str, *, since: datetime) -> None:
+        self._history = history
+        self._kind = kind
+        self._since = since
+        self._after = 0
+        self._page: deque[Fact] = deque()
+
+    @property
+    def next(self) -> Fact | None:
+        """The next event, as far as it has been read."""
+        return self._page[0] if self._page else None
+
+    async def until(self, moment: datetime) -> list[Fact]:
+        """The next events that are not younger than this, until they are done."""
+        if not self._page:
+            self._page.extend(await self._history.facts(self._kind, after=self._after, since=self._since))
+        return [fact for fact in self._page if fact.time <= moment]
+
+    def done(self, facts: list[Fact]) -> None:
+        """Go on behind these."""
+        self._after = facts[-1].sequence
+        for _ in facts:
+            self._page.popleft()
 
 
 class EventJanitor:
@@ -152,11 +140,7 @@ class EventJanitor:
         """Remove everything that is old enough."""
         await self._history.forget_barriers()
         before = self._projector.now() - self._keep
-        waiting = None
         async for job_id in self._history.older_than(before):
-            waiting = await self._history.in_work() if waiting is None else waiting
-            if job_id in waiting:
-                continue
             try:
                 await self._forget(job_id, before)
             except BrokerUnavailableError:
@@ -166,7 +150,7 @@ class EventJanitor:
 
     async def _forget(self, job_id: str, before: datetime) -> None:
         job = await self._projector.log.load(job_id)
-        if job is not None and not job.terminal:
+        if (job is not None and not job.terminal) or await self._history.is_waiting(job_id):
             return
         if job is not None:
             await self._projector.tidy(job)  # its other data could not be found without its events

@@ -13,12 +13,13 @@ from stint.core.job import Job, State
 from stint.core.view import expiry, read_view, view
 from stint.ports import EventLog, OutputLog, PayloadStore, Place, StoredView, ViewPut, ViewStore
 from stint.process.waiting import for_each
-from stint_projector.agenda import Agenda
 
 log = structlog.get_logger()
 
 CONCURRENCY: Final = 16
-"""Ended jobs whose data is removed at a time."""
+"""Jobs whose data is removed at a time."""
+ORPHAN_AGE: Final = timedelta(hours=1)
+"""How long a payload may be without a job: it is stored before its job is submitted."""
 
 
 class Projected(NamedTuple):
@@ -33,15 +34,13 @@ class Projector:
     """Computes the view from the log alone. Any number may run concurrently, and any event may be delivered twice.
 
     Attributes:
-        agenda: gets the time at which an ended job can no longer be read.
-        retention: how long it can be read.
+        retention: how long a job can be read after its end.
     """
 
     log: EventLog
     views: ViewStore
     payloads: PayloadStore
     output: OutputLog
-    agenda: Agenda
     retention: timedelta
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -68,7 +67,7 @@ class Projector:
             return None
         terminal = [known.job for known in changed if known.job.terminal]
         await self.payloads.purge_all([Place(job.token, job.job_id) for job in terminal])
-        await for_each(terminal, self._expire, at_once=CONCURRENCY)
+        await for_each(filter(self._is_over, terminal), self._remove, at_once=CONCURRENCY)
         return [Projected(known.job, revision) for known, revision in zip(shown, revisions, strict=True)]
 
     async def rebuild(self, job_id: str) -> None:
@@ -88,17 +87,36 @@ class Projector:
         """Remove what is no longer needed of a job; nothing if the job has not ended. Safe to repeat."""
         if job.terminal:
             await self.payloads.purge(job.token, job.job_id)
-            await self._expire(job)
-
-    async def _expire(self, job: Job) -> None:
-        """Remove the view and the output of a job that has ended, or note when to do so."""
-        place = Place(job.token, job.job_id)
         if self._is_over(job):
-            await self.remove_view(job.job_id)
-            await self.output.purge(*place)
-            self.agenda.drop(place)
-        elif expires := expiry(job, self.retention):
-            self.agenda.put(place, expires)
+            await self._remove(job)
+
+    async def _remove(self, job: Job) -> None:
+        await self.remove_view(job.job_id)
+        await self.output.purge(job.token, job.job_id)
+
+    async def clean_up(self, job_id: str) -> None:
+        """Remove what is no longer needed of a job, or the view of a job that does not exist."""
+        job = await self.log.load(job_id)
+        if job is None:
+            await self.remove_view(job_id)
+        else:
+            await self.tidy(job)
+
+    async def clean_up_place(self, place: Place) -> None:
+        """The same for what is stored at a place, which need not be that of a job."""
+        job = await self.log.load(place.job_id)
+        if job is not None and job.token == place.token:
+            await self.tidy(job)
+        else:
+            await self._remove_orphan(place)
+
+    async def _remove_orphan(self, place: Place) -> None:
+        """Remove what is stored for a job that does not exist. Output is written only after a job has started."""
+        await self.output.purge(*place)
+        newest = await self.payloads.newest(*place)
+        if newest is not None and newest.time + ORPHAN_AGE <= self.now():
+            await self.payloads.purge(*place, through=newest.sequence)
+            log.info("payload without a job removed", job=place.job_id)
 
     def _is_over(self, job: Job) -> bool:
         """Whether the job can no longer be read."""

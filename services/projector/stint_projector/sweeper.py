@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
@@ -11,9 +11,10 @@ import structlog
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Ended
 from stint.core.job import Job, State
-from stint.ports import EventLog, History, Outcome, Place
+from stint.ports import History, Outcome, Place
 from stint.process.waiting import repeat
 from stint_projector.janitor import interval
+from stint_projector.project import Projector
 
 log = structlog.get_logger()
 
@@ -35,7 +36,11 @@ class Sweeper:
 
     A job that has been over for as long is removed from its work queue. A NATS server that was killed may have kept the
     ack and lost the removal; such a message is never delivered again. And a WORK that was created anew contains all
-    submissions of EVENTS again. Any number of sweepers may run concurrently.
+    submissions of EVENTS again.
+
+    From its submission to its end a job has a payload, and a message in a work queue. A sweep compares the two, so it
+    takes time for jobs that have not ended, and for no others. It also finds payloads of jobs that are over or were
+    never submitted, and removes them. Any number of sweepers may run concurrently.
 
     Attributes:
         pause: seconds until the next sweep.
@@ -43,22 +48,21 @@ class Sweeper:
 
     def __init__(
         self,
-        log: EventLog,
+        projector: Projector,
         history: History,
         astray_for: timedelta,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`astray_for` must be longer than any runner may take to stop a job whose lease it has lost.
 
         It must also be longer than a queue must wait for a job that was ended by a process other than its starter.
         """
-        self._log = log
+        self._projector = projector
+        self._log = projector.log
         self._history = history
         self._astray_for = astray_for.total_seconds()
         self._monotonic = monotonic
-        self._now = now
         self.pause = self._least_pause = interval(astray_for, SWEEPS).total_seconds()
         self._since: dict[tuple[Place, bool], float] = {}
         self._looked_at = 0.0
@@ -96,6 +100,9 @@ class Sweeper:
 
     async def _repair(self, place: Place, *, over: bool) -> None:
         job = await self._log.load(place.job_id)
+        if not over and (job is None or job.token != place.token or job.terminal):
+            await self._projector.clean_up_place(place)
+            return
         if job is None or job.token != place.token or job.terminal != over:
             return
         if await self._history.is_in_work(place) != over:
@@ -109,7 +116,7 @@ class Sweeper:
     async def _end(self, job: Job) -> None:
         event = Ended(
             event_id=uuid4().hex,
-            at=self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            at=self._projector.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             by="projector",
             status=State.UNKNOWN,
             reason="lost",

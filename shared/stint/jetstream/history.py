@@ -1,28 +1,36 @@
 """Bulk reads of the EVENTS stream, and the removal of old events."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerRefusedError
 from stint.core.events import Deleted, Ended, Rejected, Submitted
-from stint.core.subjects import EVENTS, WORK, EventAddress, barrier_subject, event_address, event_filter, work_subject
+from stint.core.subjects import (
+    EVENTS,
+    PAYLOADS,
+    WORK,
+    EventAddress,
+    barrier_subject,
+    event_address,
+    event_filter,
+    work_subject,
+)
 from stint.jetstream.broker import Broker
 from stint.jetstream.consistency import SILENCE, silence
+from stint.jetstream.payloads import payload_places
 from stint.jetstream.protocol import TIME, origin_of, sequence_of, subject_of, time_of
 from stint.jetstream.stream import Stream, is_literal
-from stint.ports import Place, Strays
+from stint.ports import Fact, Place, Strays
 
-SURVEY_SUBJECTS: Final = 800
-"""Subjects per survey; the server answers with at most 1024 messages."""
-SURVEY_BYTES: Final = 256 * 1024
-"""Size of the subjects in a survey: a quarter of what a NATS server accepts by default."""
+SURVEYED: Final = 200
+"""Jobs per survey. The server answers with at most 1024 messages, and a job can be in several queues."""
 
-_ENDS: Final = (Ended.kind, Rejected.kind, Deleted.kind)
-_SURVEYED: Final = (Submitted.kind, *_ENDS)
+_SURVEYED: Final = (Submitted.kind, Ended.kind, Rejected.kind, Deleted.kind)
 
 
 class JetStreamHistory:
@@ -31,11 +39,14 @@ class JetStreamHistory:
     def __init__(self, broker: Broker) -> None:
         self._events = Stream(broker, EVENTS)
         self._work = Stream(broker, WORK)
+        self._payloads = Stream(broker, PAYLOADS)
 
-    async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
+    async def survey(self, job_ids: Collection[str]) -> Mapping[Place, str]:
         facts: defaultdict[Place, dict[str, str]] = defaultdict(dict)
-        for subjects in _batches(places):
-            for message in await self._events.last_of_each(subjects):
+        rest = iter(job_ids)
+        while some := list(islice(rest, SURVEYED)):
+            patterns = [event_filter(kind, "*", job_id) for job_id in some for kind in _SURVEYED]
+            for message in await self._last_of_each(patterns):
                 address = _address(message)
                 facts[Place(address.token, address.job_id)][address.kind] = (message.headers or {})[TIME]
         return {
@@ -44,23 +55,32 @@ class JetStreamHistory:
             if Submitted.kind in found and Deleted.kind not in found
         }
 
-    async def submitted(self) -> set[Place]:
-        return _places(await self._with_fact(Submitted.kind))
+    async def _last_of_each(self, patterns: list[str]) -> list[Msg]:
+        try:
+            return await self._events.last_of_each(patterns)
+        except BrokerRefusedError:  # more subjects than one answer can hold, published by strangers
+            return [
+                message
+                for pattern in patterns
+                async for messages in self._events.pages(pattern)
+                for message in messages
+            ]
 
-    async def in_work(self) -> frozenset[str]:
-        return frozenset([place.job_id for place in _places(await self._in_work())])
+    async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
+        messages = await self._events.page(event_filter(kind), after=after, since=None if after else since)
+        return [Fact(_address(message).job_id, sequence_of(message), time_of(message)) for message in messages]
+
+    async def in_work(self) -> set[Place]:
+        pages = self._work.pages(work_subject("*"))
+        addresses = [event_address(origin_of(message).subject) async for messages in pages for message in messages]
+        places = {Place(address.token, address.job_id) for address in addresses}
+        return {place for place in places if is_literal(*place)}
 
     async def strays(self) -> Strays | None:
-        submitted = await self._with_fact(Submitted.kind)
         if not await self._work_is_up_to_date():
             return None
-        # In this order, because a runner appends the end before its ack: a healthy job is found in one of the two.
-        in_work = await self._in_work()
-        over: set[str] = set()
-        if submitted or in_work:
-            for kind in _ENDS:
-                over |= await self._with_fact(kind)
-        return Strays(missing=_places(submitted - in_work - over), over=_places(in_work & over))
+        stored, in_work = await payload_places(self._payloads), await self.in_work()
+        return Strays(missing=stored - in_work, over=in_work - stored)
 
     async def _work_is_up_to_date(self) -> bool:
         """Whether WORK has received all submissions that its leader knows of, and has heard from EVENTS just now."""
@@ -68,29 +88,40 @@ class JetStreamHistory:
         return not any(source["lag"] for source in found["sources"]) and silence(found) < SILENCE
 
     async def is_in_work(self, place: Place) -> bool:
-        return await self._find_in_work(place) is not None
+        return await self._place_in_work(place) is not None
+
+    async def is_waiting(self, job_id: str) -> bool:
+        for message in await self._last_of_each([event_filter(Submitted.kind, "*", job_id)]):
+            if await self._find_in_work(_address(message).token, sequence_of(message)):
+                return True
+        return False
 
     async def take_from_work(self, place: Place) -> None:
-        if sequence := await self._find_in_work(place):
+        if sequence := await self._place_in_work(place):
             await self._work.delete_message(sequence)
 
-    async def _find_in_work(self, place: Place) -> int | None:
-        """The sequence of a job's submission in WORK: its subject names only the queue, its order is that of EVENTS."""
+    async def _place_in_work(self, place: Place) -> int | None:
         submission = await self._events.last(EventAddress(Submitted.kind, *place).subject)
-        if submission is None:
-            return None
-        wanted, queue = sequence_of(submission), work_subject(place.token)
-        state = (await self._work.info())["state"]
-        low, high = state["first_seq"], state["last_seq"] + 1
-        while low < high:
-            middle = (low + high) // 2
-            message = await self._work.get({"seq": middle, "next_by_subj": queue})
+        return await self._find_in_work(place.token, sequence_of(submission)) if submission else None
+
+    async def _find_in_work(self, token: str, wanted: int) -> int | None:
+        """The sequence in WORK of the submission that EVENTS has under the sequence `wanted`.
+
+        Its subject names only the queue, but its order is that of EVENTS. Most that are looked for are long gone.
+        """
+        low, high = 1, 0
+        while not high or low < high:
+            middle = (low + high) // 2 if high else low
+            message = await self._work.get({"seq": middle, "next_by_subj": work_subject(token)})
             if message is None or (found := origin_of(message).sequence) > wanted:
+                if not high:
+                    return None
                 high = middle
-            elif found < wanted:
-                low = sequence_of(message) + 1
-            else:
+            elif found == wanted:
                 return sequence_of(message)
+            else:
+                low = sequence_of(message) + 1
+                high = high or (await self._work.info())["state"]["last_seq"] + 1
         return None
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
@@ -114,45 +145,8 @@ class JetStreamHistory:
             await self._events.purge(event_filter("*", token, job_id), through=through)
         return True
 
-    async def _with_fact(self, kind: str) -> set[str]:
-        """`<job>.<queue>` of each event of this kind. Text takes a third of the time that `Place` objects would."""
-        pattern = event_filter(kind)
-        around = slice(pattern.index("*"), -len(kind) - 1)
-        return {subject[around] async for subject in self._events.subjects(pattern)}
-
-    async def _in_work(self) -> set[str]:
-        """`<job>.<queue>` of each submission in WORK."""
-        start, end = event_filter(Submitted.kind).index("*"), -len(Submitted.kind) - 1
-        pages = self._work.pages(work_subject("*"))
-        return {origin_of(message).subject[start:end] async for messages in pages for message in messages}
-
     async def _facts(self, job_id: str) -> list[Msg]:
-        subject = event_filter("*", "*", job_id)
-        try:
-            return await self._events.last_of_each([subject])
-        except BrokerRefusedError:  # more subjects than one answer can hold, published by strangers
-            return [message async for messages in self._events.pages(subject) for message in messages]
-
-
-def _places(held: Iterable[str]) -> set[Place]:
-    places = (Place(token, job_id) for job_id, token in (text.split(".") for text in held if text))
-    return {place for place in places if is_literal(*place)}
-
-
-def _batches(places: Iterable[Place]) -> Iterator[list[str]]:
-    """The subjects of these places, in batches that fit into one request and one answer."""
-    batch: list[str] = []
-    size = 0
-    for place in places:
-        subjects = [EventAddress(kind, *place).subject for kind in _SURVEYED]
-        added = sum(map(len, subjects))
-        if batch and (len(batch) + len(subjects) > SURVEY_SUBJECTS or size + added > SURVEY_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch += subjects
-        size += added
-    if batch:
-        yield batch
+        return await self._last_of_each([event_filter("*", "*", job_id)])
 
 
 def _own_queue_last(messages: Sequence[Msg]) -> list[str]:

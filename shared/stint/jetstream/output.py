@@ -70,8 +70,8 @@ class JetStreamOutput:
     async def purge(self, token: str, job_id: str) -> None:
         await self._logs.purge(log_subject(token, job_id))
 
-    async def places(self) -> set[Place]:
-        return await self._logs.places(log_subject("*", "*"))
+    def places(self) -> AsyncIterator[set[Place]]:
+        return self._logs.places(log_subject("*", "*"))
 
 
 def _chunk(message: Stored) -> Chunk:

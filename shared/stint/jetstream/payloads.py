@@ -72,8 +72,13 @@ class JetStreamPayloads:
         await for_each(places, lambda place: self.purge(*place), at_once=CONCURRENCY)
 
     async def places(self) -> set[Place]:
-        return await self._payloads.places(payload_subject("*", "*", "*"))
+        return await payload_places(self._payloads)
 
     async def newest(self, token: str, job_id: str) -> Stamp | None:
         message = await self._payloads.last(payload_subject(token, job_id, "*"), ANSWER)
         return Stamp(sequence_of(message), time_of(message)) if message else None
+
+
+async def payload_places(payloads: Stream) -> set[Place]:
+    """All places that have a payload."""
+    return {place async for places in payloads.places(payload_subject("*", "*", "*")) for place in places}

@@ -1,6 +1,7 @@
 """One stream, and one KV bucket: reading, writing and purging."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -68,9 +69,13 @@ class Stream:
         """
         return await self._broker.direct_get(self._name, {"multi_last": patterns})
 
-    async def page(self, pattern: str, *, after: int = 0) -> list[Msg]:
-        """The next messages on these subjects with a sequence above `after`, from any replica. Empty at the end."""
-        request = {"seq": after + 1, "next_by_subj": pattern, "batch": BATCH, "max_bytes": BATCH_BYTES}
+    async def page(self, pattern: str, *, after: int = 0, since: datetime | None = None) -> list[Msg]:
+        """The next messages on these subjects with a sequence above `after`, from any replica. Empty at the end.
+
+        With `since`, they begin with the first one that is not older, whatever `after` is.
+        """
+        start = {"start_time": since.isoformat()} if since else {"seq": after + 1}
+        request = {**start, "next_by_subj": pattern, "batch": BATCH, "max_bytes": BATCH_BYTES}
         return await self._broker.direct_get(self._name, request)
 
     async def pages(self, pattern: str, *, after: int = 0) -> AsyncIterator[list[Msg]]:
@@ -80,26 +85,32 @@ class Stream:
             after = sequence_of(messages[-1])
 
     async def subjects(self, pattern: str) -> AsyncIterator[str]:
-        """The subjects under `pattern` that have messages, in pages of 100,000. Costs 3 ms for 1000."""
+        """The subjects under `pattern` that have messages. Costs 3 ms for 1000."""
         async for subject, _ in self.counts(pattern):
             yield subject
 
     async def counts(self, pattern: str) -> AsyncIterator[tuple[str, int]]:
         """The subjects under `pattern` that have messages, and how many each has; otherwise as `subjects`."""
+        async for page in self._count_pages(pattern):
+            for found in page.items():
+                yield found
+
+    async def _count_pages(self, pattern: str) -> AsyncIterator[Mapping[str, int]]:
+        """The same in pages of 100,000, for each of which the server looks at all of them."""
         offset = 0
         while True:
             answer = await self.info({"subjects_filter": pattern, "offset": offset})
             subjects: dict[str, int] = answer["state"].get("subjects") or {}
-            for found in subjects.items():
-                yield found
+            yield subjects
             offset += len(subjects)
             if not subjects or offset >= answer.get("total", 0):
                 return
 
-    async def places(self, pattern: str) -> set[Place]:
-        """The second and third token of the subjects under `pattern` that have messages."""
-        tokens = [subject.split(".")[1:3] async for subject in self.subjects(pattern)]
-        return {Place(*pair) for pair in tokens if is_literal(*pair)}
+    async def places(self, pattern: str) -> AsyncIterator[set[Place]]:
+        """The second and third token of the subjects under `pattern` that have messages, in parts."""
+        async for page in self._count_pages(pattern):
+            tokens = [subject.split(".")[1:3] for subject in page]
+            yield {Place(*pair) for pair in tokens if is_literal(*pair)}
 
     async def purge(self, pattern: str, *, through: int | None = None) -> None:
         """Remove the messages on these subjects; with `through` only those up to that sequence."""
@@ -143,6 +154,10 @@ class Bucket(Stream):
         """A key's entry, from the leader; None if there is none."""
         message = await self.last(self._prefix + key)
         return self._entry(message) if message else None
+
+    async def entry_page(self, *, after: int = 0) -> Sequence[Entry]:
+        """The next entries with a revision above `after`, from any replica. Empty at the end."""
+        return [self._entry(message) for message in await self.page(self._prefix + ">", after=after)]
 
     async def entries(self, keys: str = ">", *, after: int = 0) -> AsyncIterator[Entry]:
         """The entries with a revision above `after`, from any replica. `keys` may contain wildcards."""

@@ -47,6 +47,9 @@ class JetStreamViews:
     async def delete(self, job_id: str) -> None:
         await self._bucket.delete(job_id)
 
+    async def page(self, *, after: int = 0) -> Sequence[StoredView]:
+        return [StoredView(*entry) for entry in await self._bucket.entry_page(after=after)]
+
     async def job_ids(self) -> frozenset[str]:
         held = self._bucket.subjects(kv_subject(JOBS_BUCKET, "*"))
         keys = [subject.rpartition(".")[2] async for subject in held]

@@ -1,13 +1,13 @@
 """The past of a log in memory."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 
 from stint.core.events import Deleted, Ended, Rejected, Submitted
 from stint.core.subjects import EventAddress
-from stint.ports import Place, Strays
-from stint.testing.memory import MemoryEventLog
+from stint.ports import Fact, Place, Strays
+from stint.testing.memory import MemoryEventLog, MemoryPayloads
 
 
 class MemoryHistory:
@@ -18,41 +18,44 @@ class MemoryHistory:
         lagging: whether the work queues are behind the log.
     """
 
-    def __init__(self, log: MemoryEventLog) -> None:
+    def __init__(self, log: MemoryEventLog, payloads: MemoryPayloads) -> None:
         self._log = log
+        self._payloads = payloads
         self.taken: set[str] = set()
         self.lagging = False
 
-    async def survey(self, places: Iterable[Place]) -> Mapping[Place, str]:
+    async def survey(self, job_ids: Collection[str]) -> Mapping[Place, str]:
         facts: defaultdict[Place, dict[str, str]] = defaultdict(dict)
         for record in self._log.records:
-            facts[Place(record.token, record.job_id)][record.kind] = record.time
+            if record.job_id in job_ids:
+                facts[Place(record.token, record.job_id)][record.kind] = record.time
         return {
-            place: facts[place].get(Ended.kind) or facts[place].get(Rejected.kind) or ""
-            for place in places
-            if Submitted.kind in facts[place] and Deleted.kind not in facts[place]
+            place: found.get(Ended.kind) or found.get(Rejected.kind) or ""
+            for place, found in facts.items()
+            if Submitted.kind in found and Deleted.kind not in found
         }
 
-    async def submitted(self) -> set[Place]:
-        records = self._log.records
-        return {Place(record.token, record.job_id) for record in records if record.kind == Submitted.kind}
+    async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
+        records = [record for record in self._log.records if record.kind == kind and record.sequence > after]
+        facts = [Fact(record.job_id, record.sequence, datetime.fromisoformat(record.time)) for record in records]
+        return [fact for fact in facts if after or fact.time >= since]
 
-    async def in_work(self) -> frozenset[str]:
-        submitted = {record.job_id for record in self._log.records if record.kind == Submitted.kind}
-        return frozenset(submitted - self.taken)
+    async def in_work(self) -> set[Place]:
+        records = self._log.records
+        submitted = {Place(record.token, record.job_id) for record in records if record.kind == Submitted.kind}
+        return {place for place in submitted if place.job_id not in self.taken}
 
     async def strays(self) -> Strays | None:
         if self.lagging:
             return None
-        of_kind: defaultdict[str, set[Place]] = defaultdict(set)
-        for record in self._log.records:
-            of_kind[record.kind].add(Place(record.token, record.job_id))
-        over = of_kind[Ended.kind] | of_kind[Rejected.kind] | of_kind[Deleted.kind]
-        taken = {place for place in of_kind[Submitted.kind] if place.job_id in self.taken}
-        return Strays(missing=taken - over, over=(of_kind[Submitted.kind] - taken) & over)
+        stored, in_work = await self._payloads.places(), await self.in_work()
+        return Strays(missing=stored - in_work, over=in_work - stored)
 
     async def is_in_work(self, place: Place) -> bool:
         return EventAddress(Submitted.kind, *place).subject in self._log.stored and place.job_id not in self.taken
+
+    async def is_waiting(self, job_id: str) -> bool:
+        return any(place.job_id == job_id for place in await self.in_work())
 
     async def take_from_work(self, place: Place) -> None:
         self.taken.add(place.job_id)

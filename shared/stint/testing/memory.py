@@ -179,8 +179,8 @@ class MemoryOutput:
     async def purge(self, token: str, job_id: str) -> None:
         self._chunks.pop((token, job_id), None)
 
-    async def places(self) -> set[Place]:
-        return {Place(*place) for place, chunks in self._chunks.items() if chunks}
+    async def places(self) -> AsyncIterator[set[Place]]:
+        yield {Place(*place) for place, chunks in self._chunks.items() if chunks}
 
 
 class MemoryViews:
@@ -221,6 +221,10 @@ class MemoryViews:
         for changes in self._followers:
             changes.put_nowait(self._views[job_id])
         return self._revision
+
+    async def page(self, *, after: int = 0) -> Sequence[StoredView]:
+        views = sorted(self._views.values(), key=lambda stored: stored.revision)
+        return [stored for stored in views if stored.revision > after]
 
     async def job_ids(self) -> frozenset[str]:
         return frozenset(self._views)

@@ -1,0 +1,154 @@
+"""Compares everything that is stored with the log, in small steps."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Final, TypeVar
+
+import structlog
+
+from stint.core.errors import BrokerUnavailableError, InvalidJobIdError
+from stint.core.subjects import check_job_id
+from stint.core.view import parse_time
+from stint.ports import History, Place, StoredView
+from stint.process.waiting import for_each
+from stint_projector.janitor import CONCURRENCY, RETRY_PAUSE, SWEEP_INTERVAL
+from stint_projector.project import Projector
+
+log = structlog.get_logger()
+
+REST: Final = 4
+"""Pauses between two steps, in lengths of a step: an audit takes a fifth of the time."""
+ROUND: Final = 10.0
+"""Seconds between two steps once everything was compared. Over the views they go on for ever."""
+STEP: Final = 1000
+"""Places per step."""
+
+T = TypeVar("T")
+
+
+class Auditor:
+    """Removes views, output and payloads of jobs that are over, expired, deleted or unknown.
+
+    The projector and the janitor remove them in time. The auditor finds what nobody saw: what became due while no
+    projector ran, what belongs to no job, and views that came back. A NATS server that was killed can bring back old
+    views: it records only every two minutes that a message was superseded, and otherwise infers it from the newer
+    message; if that one has expired, the old one is the newest again. So everything is compared at the start and after
+    each outage. It needs little memory, whatever is stored. Any number may run concurrently.
+    """
+
+    def __init__(self, projector: Projector, history: History) -> None:
+        """`projector` removes a job's data."""
+        self._projector = projector
+        self._history = history
+
+    async def run(self) -> None:
+        """Compare everything once, and then the views for ever, until cancelled or the server is unavailable."""
+        pause = RETRY_PAUSE
+        while True:
+            try:
+                await self.sweep(rest=REST)
+                while True:
+                    await self._sweep_views(lambda _spent: asyncio.sleep(ROUND))
+            except BrokerUnavailableError:
+                pause = RETRY_PAUSE
+            except Exception:  # a failure here must not stop the view
+                log.exception("audit failed, retrying later")
+                pause = SWEEP_INTERVAL
+            await asyncio.sleep(pause.total_seconds())
+
+    async def sweep(self, *, rest: float = 0) -> None:
+        """Compare everything once. After each step, rest for that many times as long as it took."""
+
+        async def pause(spent: float) -> None:
+            await asyncio.sleep(spent * rest)
+
+        await self._sweep_views(pause)
+        found, before = await self._sweep_output(pause), math.inf
+        while 0 < found < before:  # what was removed may have hidden others from the list
+            found, before = await self._sweep_output(pause), found
+        await self._sweep_payloads(pause)
+
+    async def _sweep_views(self, pause: Callable[[float], Awaitable[None]]) -> None:
+        async for views in _timed(self._view_pages(), pause):
+            await self._check_views([stored.job_id for stored in views if stored.value is not None])
+
+    async def _view_pages(self) -> AsyncIterator[Sequence[StoredView]]:
+        after = 0
+        while views := await self._projector.views.page(after=after):
+            yield views
+            after = views[-1].revision
+
+    async def _sweep_output(self, pause: Callable[[float], Awaitable[None]]) -> int:
+        """Returns how many places had output that nobody can read."""
+        found = 0
+        async for places in _timed(_parts(self._projector.output.places()), pause):
+            ends = await self._history.survey({place.job_id for place in places})
+            found += await self._clean_up([place for place in places if not self._can_be_read(ends.get(place))])
+        return found
+
+    async def _sweep_payloads(self, pause: Callable[[float], Awaitable[None]]) -> None:
+        """A payload is needed only until the job's end."""
+        stored = await self._projector.payloads.places()
+        async for places in _timed(_slices(stored), pause):
+            ends = await self._history.survey({place.job_id for place in places})
+            await self._clean_up([place for place in places if ends.get(place) != ""])
+
+    async def _check_views(self, keys: Collection[str]) -> None:
+        ids = set(filter(_is_job_id, keys))
+        for key in set(keys) - ids:
+            await self._projector.views.delete(key)
+        ends = await self._history.survey(ids)
+        shown = {place.job_id for place, end in ends.items() if self._can_be_read(end)}
+        await for_each(
+            ids - shown, lambda job_id: self._try(self._projector.clean_up(job_id), job_id), at_once=CONCURRENCY
+        )
+
+    def _can_be_read(self, end: str | None) -> bool:
+        """Whether a job with this end can be read: "" if it has not ended, None if there is no such job."""
+        if not end:
+            return end is not None
+        return parse_time(end) + self._projector.retention > self._projector.now()
+
+    async def _clean_up(self, places: Collection[Place]) -> int:
+        await for_each(
+            places, lambda place: self._try(self._projector.clean_up_place(place), place.job_id), at_once=CONCURRENCY
+        )
+        return len(places)
+
+    async def _try(self, removal: Awaitable[None], job_id: str) -> None:
+        try:
+            await removal
+        except BrokerUnavailableError:
+            raise
+        except Exception:  # one job must not prevent the removal of others; the next audit finds it again
+            log.exception("clean-up failed", job=job_id)
+
+
+def _is_job_id(key: str) -> bool:
+    try:
+        return check_job_id(key) == key
+    except InvalidJobIdError:
+        return False
+
+
+async def _timed(steps: AsyncIterator[T], pause: Callable[[float], Awaitable[None]]) -> AsyncIterator[T]:
+    """The same steps, with a pause behind each, which gets the seconds that the step took."""
+    begin = time.monotonic()
+    async for step in steps:
+        yield step
+        await pause(time.monotonic() - begin)
+        begin = time.monotonic()
+
+
+async def _parts(pages: AsyncIterator[Collection[Place]]) -> AsyncIterator[list[Place]]:
+    async for page in pages:
+        async for part in _slices(page):
+            yield part
+
+
+async def _slices(places: Iterable[Place]) -> AsyncIterator[list[Place]]:
+    ordered = sorted(places, key=lambda place: place.job_id)  # the log is read in its own order
+    for start in range(0, len(ordered), STEP):
+        yield ordered[start : start + STEP]
