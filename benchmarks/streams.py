@@ -147,7 +147,7 @@ async def _looks(stint: Stack, broker: Broker) -> list[Measured]:
     janitor = Janitor(build(settings, broker), JetStreamHistory(broker))
     sweeper = build_sweeper(settings, broker)
     found = []
-    for name, look in {"sweeper": sweeper.sweep, "janitor": janitor.sweep}.items():
+    for name, look in {"sweeper": sweeper.sweep, "janitor": janitor.expire}.items():
         first, *later = [await timed(look) for _ in range(1 + LOOKS)]
         found += [Measured(f"first look of the {name}", "ms", [first]), Measured(f"look of the {name}", "ms", later)]
     return found

@@ -3,7 +3,7 @@
 from stint.core.codec import encode
 from stint.core.events import AnyEvent
 from stint.core.job import State
-from stint.core.subjects import EventAddress
+from stint.core.subjects import EventAddress, queue_token
 from stint.jetstream import Delivered
 from stint_projector.folder import KEPT, Folder
 from stint_projector.project import Projected
@@ -75,6 +75,14 @@ def test_a_new_event_that_was_delivered_before_is_loaded() -> None:
     assert (changes.folded, changes.unknown) == ([], {JOB: 4})
     (other,) = projected(folder, delivered(5, started(), job_id=OTHER))
     assert other.job.state is State.RUNNING
+
+
+def test_a_job_with_events_in_two_queues_is_loaded() -> None:
+    folder = Folder()
+    projected(folder, delivered(1, submitted()))
+    elsewhere = delivered(2, submitted("other"))
+    elsewhere = elsewhere._replace(subject=EventAddress("submitted", queue_token("other"), JOB).subject)
+    assert folder.fold([elsewhere, delivered(3, started())]) == ([], {JOB: 3})
 
 
 def test_what_was_not_projected_is_loaded_the_next_time() -> None:

@@ -54,13 +54,13 @@ class Folder:
                 continue  # it names no job, so there is no view of it
             job_id = record.job_id
             known = changed.get(job_id) or self._known.get(job_id)
-            if known and record.sequence <= known.job.sequence:
-                continue
-            begins = event.first and record.kind == Submitted.kind
-            if job_id in unknown or event.deliveries > 1 or not (known or begins):
+            new = not known or record.sequence > known.job.sequence
+            # A job that was submitted to two queues belongs to the first, which only the log can tell.
+            mine = known.job.token == record.token if known else event.first and record.kind == Submitted.kind
+            if job_id in unknown or not mine or (new and event.deliveries > 1):
                 changed.pop(job_id, None)
                 unknown[job_id] = max(record.sequence, unknown.get(job_id, 0))
-            elif job := evolve(known.job if known else None, record):
+            elif new and (job := evolve(known.job if known else None, record)):
                 changed[job_id] = Projected(job, known.revision if known else 0)
         for job_id in (*changed, *unknown):
             self._known.pop(job_id, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -68,7 +69,7 @@ class Janitor:
         retention, now = self._projector.retention, self._projector.now
         self.next_at = now() + interval(retention, 1)
         for ends in self._ends:
-            while due := await ends.until(now() - retention):
+            while due := await ends.until(now() - retention, now()):
                 await for_each(dict.fromkeys(fact.job_id for fact in due), self._clean_up, at_once=CONCURRENCY)
                 ends.done(due)
             if ends.next:
@@ -92,21 +93,32 @@ class _Ends:
         self._since = since
         self._after = 0
         self._page: deque[Fact] = deque()
+        self._look_at = since
 
     @property
     def next(self) -> Fact | None:
         """The next event, as far as it has been read."""
         return self._page[0] if self._page else None
 
-    async def until(self, moment: datetime) -> list[Fact]:
-        """The next events that are not younger than this, until they are done."""
-        if not self._page:
-            self._page.extend(await self._history.facts(self._kind, after=self._after, since=self._since))
+    async def until(self, moment: datetime, now: datetime) -> list[Fact]:
+        """The next events that are not younger than `moment`, until they are done."""
+        if not self._page and now >= self._look_at:
+            await self._read()
+            if not self._page:  # an event that comes now is as old as that when the time has come
+                self._look_at = now + min(SWEEP_INTERVAL, now - moment)
+                self._since = now - SWEEP_INTERVAL
         return [fact for fact in self._page if fact.time <= moment]
 
-    def done(self, facts: list[Fact]) -> None:
+    async def _read(self) -> None:
+        """Read from a time on, so that the server need not search all that is older for an event of this kind."""
+        facts = await self._history.facts(self._kind, after=0, since=self._since)
+        if facts and facts[-1].sequence <= self._after:
+            facts = await self._history.facts(self._kind, after=self._after, since=self._since)
+        self._page.extend(fact for fact in facts if fact.sequence > self._after)
+
+    def done(self, facts: Sequence[Fact]) -> None:
         """Go on behind these."""
-        self._after = facts[-1].sequence
+        self._after, self._since = facts[-1].sequence, facts[-1].time
         for _ in facts:
             self._page.popleft()
 

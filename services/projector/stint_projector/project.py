@@ -10,7 +10,8 @@ import structlog
 from stint.core.codec import encode
 from stint.core.errors import UndecodableError
 from stint.core.job import Job, State
-from stint.core.view import expiry, read_view, view
+from stint.core.subjects import queue_name
+from stint.core.view import JobView, expiry, read_view, view
 from stint.ports import EventLog, OutputLog, PayloadStore, Place, StoredView, ViewPut, ViewStore
 from stint.process.waiting import for_each
 
@@ -67,7 +68,9 @@ class Projector:
             return None
         terminal = [known.job for known in changed if known.job.terminal]
         await self.payloads.purge_all([Place(job.token, job.job_id) for job in terminal])
-        await for_each(filter(self._is_over, terminal), self._remove, at_once=CONCURRENCY)
+        # Nothing is removed unless the log says so.
+        gone = (known.job for known in changed if self._is_over(known.job))
+        await for_each(gone, lambda job: self.project(job.job_id, at_least=job.sequence), at_once=CONCURRENCY)
         return [Projected(known.job, revision) for known, revision in zip(shown, revisions, strict=True)]
 
     async def rebuild(self, job_id: str) -> None:
@@ -75,7 +78,7 @@ class Projector:
         while True:
             stored = await self.views.get(job_id)
             # Loaded after the view was read, and not older: of two concurrent writers the later one tries again.
-            job = await self.log.load(job_id, at_least=_sequence(stored) or 0)
+            job = await self.log.load(job_id, at_least=shown.sequence if (shown := _shown(stored)) else 0)
             if job is None:
                 await self.remove_view(job_id)
                 return
@@ -132,11 +135,12 @@ class Projector:
             stored = await self.views.get(job.job_id)
             if stored is not None and stored.value is None:
                 return 0
-            known = _sequence(stored)
-            if stored is not None and known is None:
+            shown = _shown(stored)
+            if stored is not None and shown is None:
                 log.warning("view is unreadable, replacing it", job=job.job_id)
-            if stored is not None and known is not None and known >= job.sequence:
-                return stored.revision if known == job.sequence else 0
+            # Of a job that was submitted to two queues, the first counts.
+            if stored and shown and shown.qname == queue_name(job.token) and shown.sequence >= job.sequence:
+                return stored.revision if shown.sequence == job.sequence else 0
             put = self._put(job, stored.revision if stored else 0)
             if revisions := await self.views.put_all([put]):
                 return revisions[0]
@@ -153,11 +157,11 @@ class Projector:
             await self.views.delete(job_id)
 
 
-def _sequence(stored: StoredView | None) -> int | None:
-    """The sequence of the last event in the view, None if there is no readable view."""
+def _shown(stored: StoredView | None) -> JobView | None:
+    """The stored view, None if there is no readable one."""
     if stored is None or stored.value is None:
         return None
     try:
-        return read_view(stored.job_id, stored.value).sequence
+        return read_view(stored.job_id, stored.value)
     except UndecodableError:
         return None

@@ -1,6 +1,6 @@
 """One stream, and one KV bucket: reading, writing and purging."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
