@@ -54,6 +54,8 @@ class Projector:
         if job is None:
             return None
         revision = 0 if self._is_over(job) else await self._write(job)
+        if job.state is State.DELETED:  # leave a trace, whether there is a view or not: nobody may make one now
+            await self.views.delete(job_id)
         await self.tidy(job)
         return Projected(job, revision) if revision else None
 
