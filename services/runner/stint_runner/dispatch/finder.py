@@ -19,7 +19,7 @@ log = structlog.get_logger()
 RECONCILE: Final = 5.0
 """Seconds between two looks at all queues that have jobs, in case hints were lost; jittered by half."""
 LOOK: Final = 0.5
-"""Seconds between two looks while there is a free slot and others have jobs; the minimum of any two."""
+"""Minimum of the seconds between two looks: a full runner looks again when it has a free slot."""
 LEAVE: Final = 0.25
 """Seconds without a free slot after which a runner no longer listens to hints."""
 PASSES: Final = 3
@@ -113,8 +113,7 @@ class Finder:
             pause = RECONCILE
             self._freed.clear()
             try:
-                if await self._look() and self._has_room():
-                    pause = LOOK
+                await self._look()
             except BrokerUnavailableError:
                 pause = PAUSE
             except StintError as error:
@@ -122,17 +121,15 @@ class Finder:
             await any_of(self._freed, within=min(pause, all_due - looked_at))
             await asyncio.sleep(looked_at + LOOK - loop.time())
 
-    async def _look(self) -> bool:
+    async def _look(self) -> None:
         """Add the queues that are new since the last look, or have another number of jobs.
 
-        In random order, so that runners that look at the same time try different ones. Returns whether there are queues
-        that no slot of this runner has.
+        In random order, so that runners that look at the same time try different ones.
         """
         found = await self._queues.pending()
-        others = [token for token in found if not self._backlog.is_taken(token)]
-        random.shuffle(others)
-        for token in others:
-            if self._seen.get(token) != found[token]:
-                self._backlog.add(Lead(token))
+        new = [token for token, jobs in found.items() if self._seen.get(token) != jobs]
         self._seen = found
-        return bool(others)
+        random.shuffle(new)
+        for token in new:
+            if not self._backlog.is_taken(token):
+                self._backlog.add(Lead(token))
