@@ -20,8 +20,8 @@ from stint.process.waiting import any_of
 
 log = structlog.get_logger()
 
-BATCH: Final = 500
-"""Events per pull. An atomic batch has at most 1000 messages."""
+BATCH: Final = 1000
+"""Events per pull: as many as an atomic batch of views may have messages."""
 MAX_PENDING: Final = 4 * BATCH
 """Events that may be unacknowledged at a time: being projected, waiting, and with a reader that died."""
 ACK_WAIT: Final = 5.0
