@@ -15,7 +15,7 @@ SERIAL = 10
 
 async def rows(times: int) -> Sequence[Row]:
     """One job, one queue back to back, and many queues at once."""
-    async with stack() as stint, bare() as engine:
+    async with stack(STINT_CAPACITY=str(QUEUES)) as stint, bare() as engine:
         return [
             await one_job(
                 stint, "one job, POST to end at the client", engine.job, "bare aiodocker", times * 4, Goal(1.0)
