@@ -242,7 +242,9 @@ class House:
             retention=retention,
             now=self.clock,
         )
-        self.janitor, self.auditor = Janitor(self.projector, history), Auditor(self.projector, history)
+        self.suspects: list[Place] = []
+        self.janitor = Janitor(self.projector, history)
+        self.auditor = Auditor(self.projector, history, self.suspects.append)
         self.events = EventJanitor(self.projector, history, keep=retention)
 
     def clock(self) -> datetime:

@@ -35,12 +35,13 @@ class House(Bench):
     def __init__(self) -> None:
         super().__init__()
         self.history = MemoryHistory(self.log, self.payloads)
+        self.suspects: list[Place] = []
         self.restart()
 
     def restart(self) -> None:
         """Another process, that knows nothing."""
         self.janitor = Janitor(self.projector, self.history)
-        self.auditor = Auditor(self.projector, self.history)
+        self.auditor = Auditor(self.projector, self.history, self.suspects.append)
         self.events = EventJanitor(self.projector, self.history, KEEP)
 
     async def store(self, job_id: str = JOB, token: str = TOKEN) -> None:

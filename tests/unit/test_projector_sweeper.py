@@ -11,6 +11,7 @@ from stint.core.job import Job, State
 from stint.core.subjects import EventAddress, queue_token
 from stint.ports import Outcome, Place, Strays
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput, MemoryPayloads, MemoryViews
+from stint_projector.auditor import Auditor
 from stint_projector.project import Projector
 from stint_projector.sweeper import MISSING, SHARE, Sweeper
 from tests.support.events import TOKEN, deleted, ended, held, kill_requested, rejected, released, started, submitted
@@ -327,3 +328,23 @@ async def test_it_goes_on_through_outages_and_never_more_than_once_a_second(
     await asyncio.gather(task, return_exceptions=True)
     assert min(looks) >= 1
     assert await bench.state() is State.UNKNOWN
+
+
+async def test_a_missing_job_without_a_payload_is_ended_once_the_auditor_has_named_it(bench: Bench) -> None:
+    await bench.lose()
+    await bench.payloads.purge(TOKEN, JOB)
+    await bench.look()
+    assert (await bench.state()) is State.QUEUED, "a sweep compares payloads"
+    auditor = Auditor(bench.projector, bench.history, bench.sweeper.suspect)
+    await bench.projector.project(JOB)
+    await auditor.sweep()
+    await bench.look()
+    assert (await bench.state()) is State.UNKNOWN
+
+
+async def test_a_waiting_job_without_a_payload_that_is_in_its_queue_stays(bench: Bench) -> None:
+    await bench.happen(submitted())
+    await bench.payloads.purge(TOKEN, JOB)
+    bench.sweeper.suspect(Place(TOKEN, JOB))
+    await bench.look()
+    assert (await bench.state()) is State.QUEUED

@@ -55,9 +55,9 @@ def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
     """The tasks that update the view and the work queues, end lost jobs, and remove what is no longer kept."""
     projector, history = build(settings, broker), JetStreamHistory(broker)
     follower = Follower(EventFeed(broker, PROJECTOR_DURABLE), projector)
-    janitor, auditor = Janitor(projector, history), Auditor(projector, history)
-    events = EventJanitor(projector, history, timedelta(seconds=max(settings.history, settings.retention)))
     sweeper = build_sweeper(settings, broker)
+    janitor, auditor = Janitor(projector, history), Auditor(projector, history, sweeper.suspect)
+    events = EventJanitor(projector, history, timedelta(seconds=max(settings.history, settings.retention)))
 
     async def audit() -> None:
         """Begin again after each outage: a NATS server that was killed may have brought back what had been removed."""

@@ -38,10 +38,11 @@ class Auditor:
     each outage. It needs little memory, whatever is stored. Any number may run concurrently.
     """
 
-    def __init__(self, projector: Projector, history: History) -> None:
-        """`projector` removes a job's data."""
+    def __init__(self, projector: Projector, history: History, suspect: Callable[[Place], None]) -> None:
+        """`projector` removes a job's data; `suspect` gets each job that has not ended and has no payload."""
         self._projector = projector
         self._history = history
+        self._suspect = suspect
 
     async def run(self) -> None:
         """Compare everything once, and then the views for ever, until cancelled or the server is unavailable."""
@@ -101,9 +102,15 @@ class Auditor:
             await self._projector.views.delete(key)
         ends = await self._history.survey(ids)
         shown = {place.job_id for place, end in ends.items() if self._can_be_read(end)}
+        waiting = [place for place, end in ends.items() if end == ""]
+        await for_each(waiting, self._check_payload, at_once=CONCURRENCY)
         await for_each(
             ids - shown, lambda job_id: self._try(self._projector.clean_up(job_id), job_id), at_once=CONCURRENCY
         )
+
+    async def _check_payload(self, place: Place) -> None:
+        if await self._projector.payloads.newest(*place) is None:
+            self._suspect(place)
 
     def _can_be_read(self, end: str | None) -> bool:
         """Whether a job with this end can be read: "" if it has not ended, None if there is no such job."""

@@ -39,8 +39,9 @@ class Sweeper:
     submissions of EVENTS again.
 
     From its submission to its end a job has a payload, and a message in a work queue. A sweep compares the two, so it
-    takes time for jobs that have not ended, and for no others. It also finds payloads of jobs that are over or were
-    never submitted, and removes them. Any number of sweepers may run concurrently.
+    takes time for jobs that have not ended, and for no others. Jobs without a payload are named by the auditor. A sweep
+    also finds payloads of jobs that are over or were never submitted, and removes them. Any number of sweepers may run
+    concurrently.
 
     Attributes:
         pause: seconds until the next sweep.
@@ -66,6 +67,11 @@ class Sweeper:
         self.pause = self._least_pause = interval(astray_for, SWEEPS).total_seconds()
         self._since: dict[tuple[Place, bool], float] = {}
         self._looked_at = 0.0
+        self._suspects: set[Place] = set()
+
+    def suspect(self, place: Place) -> None:
+        """Look at this job too: it has not ended, and has no payload by which a sweep would find it."""
+        self._suspects.add(place)
 
     async def run(self) -> None:
         """Run until cancelled, through any outage."""
@@ -78,6 +84,7 @@ class Sweeper:
             place, over = stray
             try:
                 await self._repair(place, over=over)
+                self._suspects.discard(place)
             except BrokerUnavailableError:
                 raise
             except Exception:  # one job must not prevent the others from being repaired
@@ -93,7 +100,8 @@ class Sweeper:
         if strays is None:
             return []
         known = {} if stale else self._since
-        seen = [*((place, False) for place in strays.missing), *((place, True) for place in strays.over)]
+        missing = self._suspects.union(strays.missing)
+        seen = [*((place, False) for place in missing), *((place, True) for place in strays.over)]
         self._since = {stray: known.get(stray, now) for stray in seen}
         self._looked_at = now
         return [stray for stray, since in self._since.items() if now - since >= self._astray_for]
