@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stint.core.subjects import LABEL_JOB
+from stint.jetstream import Access
 from stint.vault import Vault
 from stint_api.read.runners import JetStreamRunnerReports
 from tests.e2e.compose import Compose, composed, docker, sweep
@@ -99,7 +100,9 @@ async def test_three_runners(stack: Compose) -> None:
     assert (await stack.compose("up", "--wait", "--scale", "runner=3")).code == 0
     names = {container["Config"]["Hostname"] for container in await stack.containers("runner")}
     assert len(names) == 3
-    async with asyncio.timeout(30), connected(stack.nats_url) as broker:
+    (nats,) = await stack.containers("nats")
+    key = await docker("exec", nats["Id"], "cat", "/etc/nats/operator/STINT_NATS_NKEY")
+    async with asyncio.timeout(30), connected(Access(url=stack.nats_url, nkey=key.strip())) as broker:
         reports = JetStreamRunnerReports(broker)
         await until(reports.read, lambda found: names <= {report["runner"] for report in found})
 
@@ -134,8 +137,8 @@ async def test_no_secret_can_be_inspected(stack: Compose) -> None:
 
 
 FILES = {
-    "api": ("STINT_API_ROLE_ID", "STINT_API_SECRET_ID"),
-    "runner": ("STINT_RUNNER_ROLE_ID", "STINT_RUNNER_SECRET_ID", "STINT_ROLE_ID"),
+    "api": ("STINT_API_ROLE_ID", "STINT_API_SECRET_ID", "STINT_NATS_NKEY"),
+    "runner": ("STINT_NATS_NKEY", "STINT_RUNNER_ROLE_ID", "STINT_RUNNER_SECRET_ID", "STINT_ROLE_ID"),
 }
 
 

@@ -31,8 +31,7 @@ from stint.core.subjects import (
     queue_token,
 )
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews, JetStreamWorkQueues, declare
-from stint.natsauth.keys import SEED_FILE
-from stint.natsauth.roles import JS_PREFIX, STREAMS
+from stint.natsauth.roles import JS_PREFIX, SEED_FILE, STREAMS
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.servers import NatsProcess, running

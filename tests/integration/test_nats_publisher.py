@@ -14,8 +14,7 @@ from stint.core.events import Ended
 from stint.core.payload import JobPayload
 from stint.core.subjects import EVENTS, EventAddress, live_filter, queue_token, tail_subject
 from stint.jetstream import Access, JetStreamEventLog, JetStreamOutput, declare
-from stint.natsauth.keys import SEED_FILE
-from stint.natsauth.roles import JS_PREFIX
+from stint.natsauth.roles import JS_PREFIX, SEED_FILE
 from stint.vault.setup import client_token
 from tests.support import events
 from tests.support.accounts import Accounts

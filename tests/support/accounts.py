@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stint.jetstream import Access, Broker
 from stint.natsauth.config import accounts, rendered
-from stint.natsauth.keys import SEED_FILE, public_key
-from stint.natsauth.roles import JS_PREFIX, OPERATOR, SERVICES
+from stint.natsauth.keys import public_key
+from stint.natsauth.roles import JS_PREFIX, OPERATOR, SEED_FILE, SERVICES
 
 
 @dataclass(frozen=True)

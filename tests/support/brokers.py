@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.jetstream import Broker, declare
+from stint.jetstream import Access, Broker, declare
 from stint.jetstream.topology import stream_configs
 from stint_runner.retry import retry
 
 
 @asynccontextmanager
-async def connected(url: str, *, fresh: bool = False) -> AsyncIterator[Broker]:
+async def connected(access: Access | str, *, fresh: bool = False) -> AsyncIterator[Broker]:
     """A connection with all streams declared; `fresh` throws away those that are there."""
-    broker = Broker(url, name="test")
+    broker = Broker(access, name="test")
     broker.start()
     await broker.wait_connected()
     if fresh:

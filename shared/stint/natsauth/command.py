@@ -7,12 +7,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from stint.cli.errors import reported
+from stint.cli.errors import importing, reported
 from stint.core.errors import ConfigError, InvalidQueueNameError
 from stint.core.subjects import queue_token
 from stint.natsauth.config import accounts, rendered
-from stint.natsauth.keys import SEED_FILE, public_key
-from stint.natsauth.roles import JS_PREFIX, OPERATOR, SERVICES
+from stint.natsauth.roles import JS_PREFIX, OPERATOR, SEED_FILE, SERVICES
 
 DIFFERENT: Final = 1
 """Exit code: a file differs, and was not changed."""
@@ -51,6 +50,8 @@ def nats_config(
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
     """
     with reported("stint nats-config"):
+        with importing("nats"):
+            from stint.natsauth.keys import public_key  # noqa: PLC0415 - clients do not have the library
         publishers = dict(map(_publisher, publisher or ()))
         folders = {role.name: folder / role.name for role in SERVICES}
         folders |= {OPERATOR: folder / OPERATOR, **{user: folder / PUBLISHERS / user for user in publishers}}

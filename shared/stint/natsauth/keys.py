@@ -2,15 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Final
 
 import nkeys
 
 from stint.core.errors import ConfigError
+from stint.natsauth.roles import SEED_FILE
 from stint.process.env_file import write_private
-
-SEED_FILE: Final = "STINT_NATS_NKEY"
-"""The name of the file, which is that of the setting without `_FILE`."""
 
 
 def public_key(folder: Path) -> str:

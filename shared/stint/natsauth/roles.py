@@ -105,8 +105,9 @@ def _events(*kinds: type, token: str = "*") -> Iterable[Request]:
     return (Request(event_filter(kind.kind, token)) for kind in kinds)  # type: ignore[attr-defined] # of an event
 
 
-def _look(*streams: str) -> Iterable[Request]:
-    return _api(*(f"STREAM.INFO.{stream}" for stream in streams))
+def _declare() -> Iterable[Request]:
+    """Create the streams if they are missing: whoever comes first. One that is there stays as it is."""
+    return _api(*(f"STREAM.{call}.{stream}" for stream in STREAMS for call in ("INFO", "CREATE")))
 
 
 _BARRIER: Final = barrier_subject("*")
@@ -114,7 +115,7 @@ _BARRIER: Final = barrier_subject("*")
 API: Final = Role(
     name="api",
     requests=(
-        *_look(*STREAMS),
+        *_declare(),
         *_read(EVENTS, PAYLOADS, LOGS, _JOBS, _RUNNERS),
         *_events(Submitted, KillRequested, Ended, Released, Deleted),
         *_publish(payload_subject("*", "*", "*"), _BARRIER),
@@ -126,7 +127,7 @@ API: Final = Role(
 RUNNER: Final = Role(
     name="runner",
     requests=(
-        *_look(*STREAMS),
+        *_declare(),
         *_read(EVENTS, PAYLOADS, WORK, LOGS, _IMAGES),
         *_events(Started, Launched, Ended, Held, Rejected),
         *_publish(log_subject("*", "*"), _BARRIER, kv_subject(RUNNERS_BUCKET, "*"), kv_subject(IMAGES_BUCKET, "*.*")),
@@ -138,8 +139,7 @@ RUNNER: Final = Role(
 PROJECTOR: Final = Role(
     name="projector",
     requests=(
-        *_look(*STREAMS),
-        *_api(*(f"STREAM.CREATE.{stream}" for stream in STREAMS)),
+        *_declare(),
         *_read(EVENTS, PAYLOADS, WORK, LOGS, _JOBS),
         *_events(Ended),
         *_publish(_BARRIER, kv_subject(JOBS_BUCKET, "*")),
@@ -151,6 +151,8 @@ PROJECTOR: Final = Role(
 )
 SERVICES: Final = (API, RUNNER, PROJECTOR)
 
+SEED_FILE: Final = "STINT_NATS_NKEY"
+"""The name of the file with a user's seed, which is that of the setting without `_FILE`."""
 OPERATOR: Final = "operator"
 """A user of the streams' own account, who may do everything: `stint rebuild`, repairs, a look around."""
 
