@@ -1,6 +1,7 @@
 """Contract, section 2: delete, at every moment of a job's life."""
 
 from tests.api.client import JOB, Api, bad_request, new_queue, refused, until_term
+from tests.support.waiting import until
 
 RUNNING = "Cannot delete a running/stopping job"
 
@@ -10,7 +11,10 @@ async def gone(api: Api, job_id: str, qname: str, left: int) -> None:
         assert refused(await api.http.get(path), 404, "Not Found.") == "not found"
     refused(await api.http.post(f"{JOB}/kill/{job_id}"), 404, "Not Found.")
     refused(await api.delete(job_id), 404, "Not Found.")
-    assert job_id not in [job["_id"] for job in (await api.listed(left, qname=qname))["data"]]
+    await until(  # the list may lag, with this job as with others
+        lambda: api.list(qname=qname),
+        lambda body: body["total"] == left and job_id not in [job["_id"] for job in body["data"]],
+    )
 
 
 async def test_an_ended_job(api: Api) -> None:

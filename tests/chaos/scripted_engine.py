@@ -16,6 +16,7 @@ import msgspec
 from stint.core.errors import EngineError, EngineUnavailableError
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, ImageUse, OutputPiece
 from tests.chaos.engine_daemon import SOCKET, STDERR, STDOUT
+from tests.support.waiting import until
 
 SCHEME: Final = "unix://"
 """Of the address at which runners and watchdogs find the daemon: its folder, as DOCKER_HOST."""
@@ -177,10 +178,17 @@ async def scripted_engine(folder: Path, slow: float = 0.0) -> AsyncIterator[Scri
     daemon = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=DEVNULL)
     engine = ScriptedEngine(folder)
     try:
-        async with asyncio.timeout(20):
-            while not (folder / SOCKET).exists():  # noqa: ASYNC110 - no other sign of it
-                await asyncio.sleep(0.02)
+        await until(lambda: _answers(engine), seconds=20)
         yield engine
     finally:
         daemon.stdin.close()  # type: ignore[union-attr] # a pipe
         await daemon.wait()
+
+
+async def _answers(engine: ScriptedEngine) -> bool:
+    """Its socket is there a moment before it listens."""
+    try:
+        await engine.find({})
+    except EngineUnavailableError:
+        return False
+    return True
