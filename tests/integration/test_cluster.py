@@ -114,8 +114,10 @@ class Load:
             assert job is not None
             whole = job.state is State.FAILED and {"submitted", "kill_requested", "ended"} == set(job.facts)
             assert whole or (self.killed[job_id] is Outcome.UNKNOWN and set(job.facts) == {"submitted"}), job
-        assert await _count(self.broker, EVENTS, "ev.*.*.submitted") == len(self.submitted)
-        assert await _count(self.broker, PAYLOADS, "pl.>") == len(self.submitted)
+        # A leader that has just resumed counts what it knew, until it hears of its successor.
+        for stream, subject in ((EVENTS, "ev.*.*.submitted"), (PAYLOADS, "pl.>")):
+            count = partial(_count, self.broker, stream, subject)
+            await until(count, lambda found: found == len(self.submitted), seconds=SOURCED)
         await until(self._all_in_work, seconds=SOURCED)
 
     async def _all_in_work(self) -> bool:
