@@ -18,6 +18,7 @@ from stint.core.codec import encode
 from stint.core.subjects import (
     EVENTS,
     JOBS_BUCKET,
+    JS_PREFIX,
     LOGS,
     PAYLOADS,
     PROJECTOR_DURABLE,
@@ -31,7 +32,7 @@ from stint.core.subjects import (
     queue_token,
 )
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews, JetStreamWorkQueues, declare
-from stint.natsauth.roles import JS_PREFIX, SEED_FILE, STREAMS
+from stint.natsauth.roles import SEED_FILE, STREAMS
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.servers import NatsProcess, running

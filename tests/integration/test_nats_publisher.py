@@ -2,7 +2,7 @@
 
 import asyncio
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +12,9 @@ import pytest
 from stint.core.codec import decode_event
 from stint.core.events import Ended
 from stint.core.payload import JobPayload
-from stint.core.subjects import EVENTS, EventAddress, live_filter, queue_token, tail_subject
+from stint.core.subjects import EVENTS, JS_PREFIX, EventAddress, live_filter, queue_token, tail_subject
 from stint.jetstream import Access, JetStreamEventLog, JetStreamOutput, declare
-from stint.natsauth.roles import JS_PREFIX, SEED_FILE
+from stint.natsauth.roles import SEED_FILE
 from stint.vault.setup import client_token
 from tests.support import events
 from tests.support.accounts import Accounts
@@ -51,13 +51,27 @@ async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProces
         yield server
 
 
-async def test_a_publisher_submits_and_hears_what_becomes_of_its_job(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, example: ModuleType
-) -> None:
+Publish = Callable[[str], Awaitable[str]]
+
+
+@pytest.fixture
+async def publish(accounts: Accounts, server: NatsProcess, openbao: OpenBao, example: ModuleType) -> Publish:
+    """Publishes a job to this queue, with the team's key; returns its id."""
     await set_up(openbao)
     token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher"])
     key = (accounts.folder / TEAM / SEED_FILE).read_text()
     access = Access(url=server.url, nkey=key, inbox=f"_INBOX.{TEAM}")
+
+    async def published(queue: str) -> str:
+        job = JobPayload(qname=queue, container_image="busybox", run=("true",))
+        return str(await example.publish(access, openbao.address, token, job, ROLE))
+
+    return published
+
+
+async def test_a_publisher_submits_and_hears_what_becomes_of_its_job(
+    accounts: Accounts, server: NatsProcess, publish: Publish
+) -> None:
     async with (
         asyncio.timeout(30),
         accounts.connected(server.url, TEAM) as own,
@@ -66,8 +80,7 @@ async def test_a_publisher_submits_and_hears_what_becomes_of_its_job(
         own.subscribe(tail_subject(QUEUE, "*")) as output,
     ):
         await own.client.flush()
-        job = JobPayload(qname="deploys", container_image="busybox", run=("true",))
-        job_id = await example.publish(access, openbao.address, token, job, ROLE)
+        job_id = await publish("deploys")
         log = JetStreamEventLog(runner)
         await log.append(QUEUE, job_id, events.started())
         await Writer(JetStreamOutput(runner), QUEUE, job_id).write(b"hello")
@@ -81,16 +94,9 @@ async def test_a_publisher_submits_and_hears_what_becomes_of_its_job(
     assert ended.status == "success"
 
 
-async def test_another_queue_is_refused(
-    accounts: Accounts, server: NatsProcess, openbao: OpenBao, example: ModuleType
-) -> None:
-    await set_up(openbao)
-    token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher"])
-    key = (accounts.folder / TEAM / SEED_FILE).read_text()
-    access = Access(url=server.url, nkey=key, inbox=f"_INBOX.{TEAM}")
-    job = JobPayload(qname="releases", container_image="busybox", run=("true",))
+async def test_another_queue_is_refused(accounts: Accounts, server: NatsProcess, publish: Publish) -> None:
     with pytest.raises(nats.errors.Error):
-        await example.publish(access, openbao.address, token, job, ROLE)
+        await publish("releases")
     async with accounts.connected(server.url, "operator") as operator:
         info = await operator.api(f"STREAM.INFO.{EVENTS}")
     assert info["state"]["messages"] == 0

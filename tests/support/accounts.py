@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stint.core.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
 from stint.natsauth.config import accounts, rendered
 from stint.natsauth.keys import public_key
-from stint.natsauth.roles import JS_PREFIX, OPERATOR, SEED_FILE, SERVICES
+from stint.natsauth.roles import OPERATOR, SEED_FILE, SERVICES
 
 
 @dataclass(frozen=True)

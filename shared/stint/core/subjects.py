@@ -23,6 +23,9 @@ IMAGES_BUCKET: Final = "images"
 
 PROJECTOR_DURABLE: Final = "projector"
 
+JS_PREFIX: Final = "JS.stint"
+"""The JetStream API in the accounts of the services. The account that has the streams sees `$JS.API`."""
+
 # Headers of an output chunk (the body is the raw bytes).
 CHUNK_NUMBER: Final = "Stint-Chunk"
 CHUNK_OFFSET: Final = "Stint-Offset"

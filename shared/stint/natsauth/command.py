@@ -9,9 +9,9 @@ import typer
 
 from stint.cli.errors import importing, reported
 from stint.core.errors import ConfigError, InvalidQueueNameError
-from stint.core.subjects import queue_token
+from stint.core.subjects import JS_PREFIX, queue_token
 from stint.natsauth.config import accounts, rendered
-from stint.natsauth.roles import JS_PREFIX, OPERATOR, SEED_FILE, SERVICES
+from stint.natsauth.roles import OPERATOR, SEED_FILE, SERVICES
 
 DIFFERENT: Final = 1
 """Exit code: a file differs, and was not changed."""

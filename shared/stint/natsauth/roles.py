@@ -15,6 +15,7 @@ from stint.core.subjects import (
     HINTS,
     IMAGES_BUCKET,
     JOBS_BUCKET,
+    JS_PREFIX,
     LOGS,
     PAYLOADS,
     PROJECTOR_DURABLE,
@@ -30,9 +31,6 @@ from stint.core.subjects import (
     tail_subject,
     work_subject,
 )
-
-JS_PREFIX: Final = "JS.stint"
-"""The JetStream API as the roles' accounts see it. The account that has the streams sees `$JS.API`."""
 
 _API: Final = "$JS.API."
 _JOBS, _RUNNERS, _IMAGES = (kv_stream(bucket) for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET))

@@ -8,15 +8,12 @@ import sysconfig
 from asyncio.subprocess import PIPE, STDOUT
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 from stint.cli.dev.children import Child, DataDir
 from stint.cli.errors import MissingExtraError
 from stint.core.errors import ConfigError
+from stint.core.subjects import JS_PREFIX
 from stint.vault import Vault
-
-JS_PREFIX: Final = "JS.stint"
-"""The JetStream API as the services see it: see `stint nats-config`."""
 
 
 def free_port() -> int:
