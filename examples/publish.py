@@ -21,7 +21,7 @@ from stint.core.events import Submitted
 from stint.core.payload import JobPayload
 from stint.core.subjects import EventAddress, new_job_id, payload_subject, queue_token
 from stint.jetstream import Access
-from stint.jetstream.connection import reason_of
+from stint.jetstream.wire.connection import reason_of
 from stint.process.environment import load
 from stint.process.settings import Settings
 from stint.vault import Ticket, Vault, seal_ticket

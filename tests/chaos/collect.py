@@ -34,8 +34,8 @@ from stint.core.subjects import (
 )
 from stint.core.view import parse_time, view
 from stint.jetstream import Broker
-from stint.jetstream.protocol import sequence_of, subject_of
 from stint.jetstream.stream import Stream
+from stint.jetstream.wire.protocol import sequence_of, subject_of
 from tests.chaos.evidence import Pause, Sight
 from tests.chaos.plan import ROOT
 from tests.chaos.world import World

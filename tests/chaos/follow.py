@@ -10,8 +10,8 @@ from stint.core.job import Job, evolve
 from stint.core.subjects import EVENTS, event_filter
 from stint.core.view import ended_time
 from stint.jetstream import Broker
-from stint.jetstream.protocol import records, sequence_of
 from stint.jetstream.stream import Stream
+from stint.jetstream.wire.protocol import records, sequence_of
 from tests.chaos.load import Load
 
 LOOK: Final = 1.0

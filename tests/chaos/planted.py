@@ -14,7 +14,7 @@ from stint.core.events import Started
 from stint.core.job import Job, State
 from stint.core.subjects import WORK
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamWorkQueues
-from stint.jetstream.delivery import JetStreamDelivery
+from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Look, Turn
 from stint_runner.dispatch import finder
 from stint_runner.dispatch.backlog import Lead, Tried

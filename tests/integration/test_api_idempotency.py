@@ -34,7 +34,7 @@ async def test_a_repeat_gets_the_same_job(bench: Bench, fields: dict[str, Any]) 
     job_id = await client.take(**fields)
     assert await client.take(**fields) == job_id
     assert await client.take(**fields, QNAME=client.qname.upper(), unknown=1) == job_id
-    assert await client.pending() == 1
+    assert await client.submissions() == 1
     job = await client.job(job_id)
     await stored(bench, job)
     assert await messages(bench, PAYLOADS, f"pl.*.{job_id}.*") == submitted(job).payload_chunks
@@ -47,7 +47,7 @@ async def test_another_body_is_a_conflict(bench: Bench) -> None:
         answer = await client.post(**fields)
         told = {"status": "Conflict.", "error": "The Idempotency-Key was used for another request."}
         assert (answer.status_code, answer.json()) == (409, told)
-    assert await client.pending() == 1
+    assert await client.submissions() == 1
 
 
 async def test_a_caller_is_an_identity_or_else_a_token(bench: Bench) -> None:
@@ -207,7 +207,7 @@ async def test_the_same_request_at_the_same_time_is_one_job(bench: Bench, fields
     async with two(bench) as apis:
         ids = await asyncio.gather(*(client.take(http, **fields) for http in apis))
     assert len(set(ids)) == 1
-    assert await client.pending() == 1
+    assert await client.submissions() == 1
     await stored(bench, await client.job(ids[0]))
     assert await messages(bench, PAYLOADS, f"pl.*.{ids[0]}.*") == 2  # the one that came second goes at the job's end
 
@@ -226,7 +226,7 @@ async def test_of_the_same_request_one_reads_the_cubbyhole_and_no_alarm_is_raise
     async with bench.another() as other:
         ids = await asyncio.gather(*(take(http) for http in (bench.http, other) * 3))
     assert len(set(ids)) == 1
-    assert await client.pending() == 1
+    assert await client.submissions() == 1
     assert (await stored(bench, await client.job(ids[0])))[0] == SEALED.encode()
 
 
@@ -235,7 +235,7 @@ async def test_of_two_bodies_at_the_same_time_one_is_taken(bench: Bench) -> None
     async with two(bench) as (one, other):
         answers = await asyncio.gather(client.post(one, **PLAIN), client.post(other, **PLAIN, tty=True))
     assert sorted(answer.status_code for answer in answers) == [200, 409]
-    assert await client.pending() == 1
+    assert await client.submissions() == 1
     job = await client.job(next(answer.json()["_id"] for answer in answers if answer.is_success))
     assert submitted(job).tty is (answers[1].status_code == 200)
     await stored(bench, job)
@@ -256,7 +256,7 @@ async def test_of_two_queues_at_the_same_time_one_is_taken(bench: Bench) -> None
     await stored(bench, job)
     assert await messages(bench, PAYLOADS, f"pl.*.{job.job_id}.*") == 1
     # The other fact stands too. A runner sees whose the job is, and takes it out of the queue.
-    assert [await replace(client, qname=qname).pending() for qname in queues] == [1, 1]
+    assert [await replace(client, qname=qname).submissions() for qname in queues] == [1, 1]
 
 
 async def test_a_try_behind_the_jobs_end_leaves_no_payload(bench: Bench) -> None:
@@ -290,4 +290,4 @@ async def test_what_was_not_taken_is_told_from_what_may_have_been(bench: Bench) 
     async with bench.another(log=ClosedLog(bench.broker)) as closed:
         answer = await client.post(closed, **PLAIN)
     assert (answer.status_code, "_id" in answer.json()) == (503, False)
-    assert await client.pending() == 0
+    assert await client.submissions() == 0

@@ -78,7 +78,7 @@ async def test_the_caller_is_told_that_the_cubbyhole_is_spent_now_and_later(
         stranger = {**headers, "X-Auth-Token": await client_token(breakable.vault.address, breakable.root)}
         other = await http.post("/v1/api/job", json=body, headers=stranger)
         assert other.json()["error"].startswith(ALERT), "who did not send it before has no part in it"
-    assert await client.pending() == 0
+    assert await client.submissions() == 0
 
 
 async def test_a_short_outage_is_waited_out(breakable: Bench, nats_process: NatsProcess) -> None:
@@ -118,7 +118,7 @@ async def test_a_doubtful_job_is_named_again(bench: Bench) -> None:
         again = await http.post("/v1/api/job", json=body)
     assert (again.status_code, again.json()) == (503, first.json())
     assert (await bench.http.get(f"/v1/api/job/{first.json()['_id']}")).json()["status"] == "queued"
-    assert await client.pending() == 1
+    assert await client.submissions() == 1
 
 
 async def test_a_reading_that_vault_did_not_answer_is_no_alarm_either(bench: Bench) -> None:

@@ -170,5 +170,5 @@ async def test_vaults_rate_limit_is_a_429_and_spends_nothing(nats: NatsProcess, 
                         "error": "Vault takes no more requests at the moment: its rate limit is reached.",
                     },
                 ), path
-        assert await client.pending() == 0
+        assert await client.submissions() == 0
         assert await client.take(**fields)

@@ -23,8 +23,8 @@ from stint.jetstream import (
     Sourcing,
 )
 from stint.jetstream.consistency import SILENCE, is_absent, silence
-from stint.jetstream.protocol import ErrorCode, error_code
 from stint.jetstream.stream import Stream
+from stint.jetstream.wire.protocol import ErrorCode, error_code
 from stint.ports import Outcome, Place
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background

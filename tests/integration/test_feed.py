@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from stint.core.subjects import EVENTS
 from stint.core.view import parse_time
 from stint.jetstream import Broker, Delivered, EventFeed
-from stint.jetstream.feed import BATCH
+from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.stream import Stream
 from stint_projector.folder import job_of
 from tests.integration.test_janitor import happen

@@ -8,7 +8,7 @@ import pytest
 
 from stint.core.subjects import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
-from stint.jetstream.delivery import JetStreamDelivery
+from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Hint, Look
 from stint.process.background import cancel
 from stint_runner.dispatch import finder

@@ -34,8 +34,8 @@ from stint.jetstream import (
     declare_when_possible,
     following,
 )
-from stint.jetstream.protocol import ErrorCode, NoAnswerError, check, error_code, origin_of, raw_message
 from stint.jetstream.topology import stream_configs
+from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, origin_of, raw_message
 from stint.ports import Outcome, StoredView
 from tests.support.events import TOKEN, ended, started, submitted
 from tests.support.views import followed

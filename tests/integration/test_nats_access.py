@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
-from stint.jetstream import connection as connection_module
+from stint.jetstream.wire import connection as connection_module
 from tests.support.certificates import authority, certificate, openssl
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, free_port, running

@@ -14,7 +14,7 @@ from stint.core.codec import encode
 from stint.core.subjects import EVENTS, PROJECTOR_DURABLE
 from stint.core.view import view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
-from stint.jetstream.feed import ACK_WAIT, BATCH
+from stint.jetstream.consuming.feed import ACK_WAIT, BATCH
 from stint.ports import EventLog
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build

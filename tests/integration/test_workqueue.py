@@ -10,9 +10,9 @@ from nats.aio.msg import Msg
 from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLostError
 from stint.core.subjects import WORK, consumer_name, queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, declare
-from stint.jetstream.consumers import make_consumer
-from stint.jetstream.delivery import JetStreamDelivery
-from stint.jetstream.protocol import error_code
+from stint.jetstream.consuming.consumers import make_consumer
+from stint.jetstream.consuming.delivery import JetStreamDelivery
+from stint.jetstream.wire.protocol import error_code
 from stint.ports import Hint, Turn
 from stint.process.background import cancel
 from tests.support.brokers import connected

@@ -8,7 +8,7 @@ import httpx
 
 from stint.core.events import Submitted
 from stint.core.job import Job
-from stint.core.subjects import WORK, queue_token, work_subject
+from stint.core.subjects import EVENTS, event_filter, queue_token
 from stint.vault import AppRoleSession, Ticket, open_ticket
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.payload import Opened
@@ -38,9 +38,9 @@ class Client:
     async def job(self, job_id: str) -> Job:
         return await self.bench.load(job_id)
 
-    async def pending(self) -> int:
-        """Jobs that wait in the queue."""
-        return await messages(self.bench, WORK, work_subject(queue_token(self.qname)))
+    async def submissions(self) -> int:
+        """How many the log has for this queue. WORK gets its copies a moment later."""
+        return await messages(self.bench, EVENTS, event_filter(Submitted.kind, queue_token(self.qname)))
 
 
 async def messages(bench: Bench, stream: str, subject: str) -> int:

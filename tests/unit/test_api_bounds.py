@@ -1,12 +1,13 @@
 import socket
 
+import httpx
 import pytest
 
 from stint.process.environment import load
 from stint.process.settings import ApiSettings
 from stint_api.errors import RefusalError
 from stint_api.web.bounds import SMALL, RequestBytes
-from stint_api.web.server import listen
+from stint_api.web.server import KEEP_ALIVE, listen
 
 
 def test_answers_do_not_wait_for_the_acknowledgement_of_their_first_part() -> None:
@@ -16,6 +17,11 @@ def test_answers_do_not_wait_for_the_acknowledgement_of_their_first_part() -> No
         connection, _ = listener.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_clients_give_up_a_kept_connection_before_the_server_does() -> None:
+    """A request that meets the server's close gets no answer."""
+    assert KEEP_ALIVE > 10 * (httpx.Limits().keepalive_expiry or 0) > 0
 
 
 def test_large_requests_leave_room_for_small_ones() -> None:

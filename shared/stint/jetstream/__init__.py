@@ -1,17 +1,17 @@
 """Stint's ports, implemented with NATS JetStream. Only this package uses nats-py; it decides nothing about jobs."""
 
-from stint.jetstream.access import Access
-from stint.jetstream.broker import Broker
 from stint.jetstream.consistency import Sourcing
+from stint.jetstream.consuming.feed import Delivered, EventFeed
+from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.events import JetStreamEventLog
-from stint.jetstream.feed import Delivered, EventFeed
 from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.stream import Bucket
 from stint.jetstream.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
-from stint.jetstream.work_queues import JetStreamWorkQueues
+from stint.jetstream.wire.access import Access
+from stint.jetstream.wire.broker import Broker
 
 __all__ = [
     "Access",

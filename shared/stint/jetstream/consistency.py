@@ -10,9 +10,9 @@ import structlog
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.subjects import EVENTS, WORK, barrier_subject
-from stint.jetstream.broker import RECONNECT, Broker
-from stint.jetstream.protocol import NANOSECONDS, NoAnswerError, check
 from stint.jetstream.stream import Stream
+from stint.jetstream.wire.broker import RECONNECT, Broker
+from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check
 from stint.process.waiting import repeat
 
 log = structlog.get_logger()

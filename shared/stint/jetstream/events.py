@@ -13,9 +13,10 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
-from stint.jetstream.broker import Broker
 from stint.jetstream.consistency import ANSWER, UNPROVEN, across_elections, is_absent
-from stint.jetstream.protocol import (
+from stint.jetstream.stream import Stream
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
     ErrorCode,
     NoAnswerError,
@@ -25,7 +26,6 @@ from stint.jetstream.protocol import (
     records,
     sequence_of,
 )
-from stint.jetstream.stream import Stream
 from stint.ports import Outcome
 
 T = TypeVar("T")

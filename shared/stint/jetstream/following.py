@@ -8,9 +8,9 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerUnavailableError
-from stint.jetstream.broker import Broker
-from stint.jetstream.consumers import request_messages
-from stint.jetstream.protocol import NANOSECONDS, NoAnswerError, check, delivered, status_of
+from stint.jetstream.consuming.consumers import request_messages
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check, delivered, status_of
 from stint.process.waiting import any_of
 
 BATCH: Final = 500
@@ -29,7 +29,7 @@ _EXPIRED: Final = "408"
 async def following(
     broker: Broker, stream: str, pattern: str, *, after: int
 ) -> AsyncIterator[AsyncIterator[list[Msg]]]:
-    """The messages on these subjects with a sequence above `after`, in pages; see `stint.jetstream.protocol.delivered`.
+    """The messages on these subjects with a sequence above `after`, in pages; see `protocol.delivered`.
 
     A page is empty when all that there is has been given, and at least once in `PULL_WAIT`.
 

@@ -20,11 +20,11 @@ from stint.core.subjects import (
     event_filter,
     work_subject,
 )
-from stint.jetstream.broker import Broker
 from stint.jetstream.consistency import SILENCE, silence
 from stint.jetstream.payloads import payload_places
-from stint.jetstream.protocol import TIME, origin_of, sequence_of, subject_of, time_of
 from stint.jetstream.stream import Stream, is_literal
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import TIME, origin_of, sequence_of, subject_of, time_of
 from stint.ports import Fact, Place, Strays
 
 SURVEYED: Final = 200

@@ -16,9 +16,17 @@ from stint.core.subjects import (
     log_subject,
     tail_subject,
 )
-from stint.jetstream.broker import Broker
-from stint.jetstream.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, Stored, check, error_code, sequence_of
 from stint.jetstream.stream import Stream
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import (
+    EXPECTED_SEQUENCE,
+    ErrorCode,
+    NoAnswerError,
+    Stored,
+    check,
+    error_code,
+    sequence_of,
+)
 from stint.ports import Place
 
 _TOO_LARGE: Final = 1 << 63

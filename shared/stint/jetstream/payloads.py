@@ -6,10 +6,10 @@ from typing import Final
 
 from stint.core.errors import UndecodableError
 from stint.core.subjects import PAYLOADS, payload_subject
-from stint.jetstream.broker import Broker
 from stint.jetstream.consistency import ANSWER, across_elections
-from stint.jetstream.protocol import ErrorCode, NoAnswerError, check, error_code, sequence_of, subject_of, time_of
 from stint.jetstream.stream import Stream
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, sequence_of, subject_of, time_of
 from stint.ports import Place, Stamp
 from stint.process.waiting import for_each
 

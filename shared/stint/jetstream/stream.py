@@ -9,8 +9,8 @@ from nats.aio.msg import Msg
 from nats.js.api import Header
 
 from stint.core.subjects import kv_stream, kv_subject
-from stint.jetstream.broker import Broker
-from stint.jetstream.protocol import (
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
     ErrorCode,
     RawMessage,

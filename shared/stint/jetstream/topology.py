@@ -26,9 +26,9 @@ from stint.core.subjects import (
     tail_subject,
     work_subject,
 )
-from stint.jetstream.broker import Broker
-from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code
 from stint.jetstream.stream import MARKER_TTL
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
 
 log = structlog.get_logger()
 

@@ -9,9 +9,9 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from stint.core.subjects import JOBS_BUCKET, kv_stream, kv_subject
-from stint.jetstream.broker import Broker
 from stint.jetstream.following import following
 from stint.jetstream.stream import MARKER_TTL, Bucket, Write, is_literal
+from stint.jetstream.wire.broker import Broker
 from stint.ports import BucketState, StoredView, ViewPut
 
 BATCH_PAYS: Final = 16

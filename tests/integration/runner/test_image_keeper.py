@@ -14,7 +14,7 @@ from stint.core.errors import EngineError
 from stint.core.job import State
 from stint.core.subjects import IMAGES_BUCKET, image_key, kv_stream, kv_subject
 from stint.jetstream import Broker
-from stint.jetstream.protocol import raw_message
+from stint.jetstream.wire.protocol import raw_message
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.housekeeping.image_keeper import FORGOTTEN_AFTER, ImageKeeper, ImageRecord, ImageRecords

@@ -23,6 +23,9 @@ BACKLOG: Final = 1024
 """Connections that the kernel keeps for us until they are accepted."""
 ACCEPTED_AT_A_TIME: Final = 32
 """Connections that are accepted before those beyond `STINT_CONNECTIONS` are closed; each takes a file descriptor."""
+KEEP_ALIVE: Final = 75
+"""Seconds without a request until a kept connection is closed, as in nginx. Clients must give it up first: one that
+sends a request while the server closes gets no answer, and httpx and Node keep theirs for 5 s."""
 GRACE: Final = 10
 """Seconds that requests have to finish in once the server is about to end."""
 
@@ -102,6 +105,7 @@ async def serve(
         lifespan="on",
         ws="none",
         backlog=ACCEPTED_AT_A_TIME,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
     server = _Server(config)

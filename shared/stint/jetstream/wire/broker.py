@@ -12,9 +12,9 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerUnavailableError, TooLargeError
-from stint.jetstream.connection import Connection
-from stint.jetstream.protocol import NoAnswerError
-from stint.jetstream.reads import Reads
+from stint.jetstream.wire.connection import Connection
+from stint.jetstream.wire.protocol import NoAnswerError
+from stint.jetstream.wire.reads import Reads
 
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""

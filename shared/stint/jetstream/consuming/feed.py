@@ -12,10 +12,10 @@ from nats.aio.msg import Msg
 
 from stint.core.subjects import EVENTS, event_filter
 from stint.core.view import parse_time
-from stint.jetstream.broker import Broker
-from stint.jetstream.consumers import ANSWER_MARGIN, consumer_config, write_consumer
-from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code, status_of
+from stint.jetstream.consuming.consumers import ANSWER_MARGIN, consumer_config, write_consumer
 from stint.jetstream.stream import MARKER_TTL
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code, status_of
 from stint.process.waiting import any_of
 
 log = structlog.get_logger()

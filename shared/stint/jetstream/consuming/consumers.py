@@ -11,8 +11,8 @@ import structlog
 
 from stint.core.subjects import WORK, consumer_name, work_subject
 from stint.core.view import parse_time
-from stint.jetstream.broker import Broker
-from stint.jetstream.protocol import NANOSECONDS, ErrorCode, check, error_code
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ import nats.errors
 import structlog
 
 from stint.core.errors import BrokerClosedError, StintError
-from stint.jetstream.access import Access, PlaintextError
+from stint.jetstream.wire.access import Access, PlaintextError
 from stint.process.waiting import InterruptedByEventError, any_of, unless
 
 log = structlog.get_logger()

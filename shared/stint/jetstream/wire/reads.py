@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.jetstream.protocol import NoAnswerError, status_of
+from stint.jetstream.wire.protocol import NoAnswerError, status_of
 
 
 class Reads:

@@ -14,11 +14,17 @@ from nats.errors import NotJSMessageError
 
 from stint.core.errors import StintError
 from stint.core.subjects import HINT_GROUP, HINTS, WORK, consumer_name, hint_subject, hinted_token, work_subject
-from stint.jetstream.broker import Broker
-from stint.jetstream.consumers import ANSWER_MARGIN, ConsumerInfo, consumer_info, make_consumer, request_messages
-from stint.jetstream.delivery import RETURNED, JetStreamDelivery
-from stint.jetstream.protocol import status_of
+from stint.jetstream.consuming.consumers import (
+    ANSWER_MARGIN,
+    ConsumerInfo,
+    consumer_info,
+    make_consumer,
+    request_messages,
+)
+from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
 from stint.jetstream.stream import Stream, is_literal
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import status_of
 from stint.ports import Hint, Look, Turn
 
 log = structlog.get_logger()

@@ -7,9 +7,9 @@ from nats.aio.msg import Msg
 
 from stint.core.errors import ConsumerGoneError, LeaseLostError
 from stint.core.subjects import hint_subject
-from stint.jetstream.broker import Broker, NoRespondersError
-from stint.jetstream.consumers import ConsumerInfo, consumer_info
-from stint.jetstream.protocol import NANOSECONDS, origin_of
+from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info
+from stint.jetstream.wire.broker import Broker, NoRespondersError
+from stint.jetstream.wire.protocol import NANOSECONDS, origin_of
 from stint.ports import Look, Turn
 
 RETURNED: Final = "!"

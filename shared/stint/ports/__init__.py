@@ -1,0 +1,37 @@
+"""The ports to the broker: the event log, the payloads, the output, the work queues and the views.
+
+`stint.jetstream` implements them with NATS JetStream, `stint.testing` in memory (except the work queues, whose leases
+only a real server has). One contract suite tests both.
+Every method raises `BrokerUnavailableError` if the broker cannot be reached or does not answer.
+
+Live messages are only triggers, because anybody may publish on their subjects. Therefore `follow` sets an
+`asyncio.Event`, and the data is read from the streams. Clear the event first, then read: a later message sets it again.
+"""
+
+from stint.ports.events import EventLog, Fact, History, Outcome, Strays
+from stint.ports.output import OutputLog
+from stint.ports.payloads import PayloadStore
+from stint.ports.places import Place, Stamp
+from stint.ports.views import BucketState, StoredView, ViewPut, ViewStore
+from stint.ports.work_queues import Delivery, Hint, Look, Turn, WorkQueues
+
+__all__ = [
+    "BucketState",
+    "Delivery",
+    "EventLog",
+    "Fact",
+    "Hint",
+    "History",
+    "Look",
+    "Outcome",
+    "OutputLog",
+    "PayloadStore",
+    "Place",
+    "Stamp",
+    "StoredView",
+    "Strays",
+    "Turn",
+    "ViewPut",
+    "ViewStore",
+    "WorkQueues",
+]

@@ -1,0 +1,130 @@
+"""The event log, and its history."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from stint.core.events import AnyEvent
+from stint.core.job import Job
+from stint.ports.places import Place
+
+
+class Outcome(Enum):
+    """The result of an append. There is no fourth one, and `UNKNOWN` is not a failure."""
+
+    WON = "won"
+    """The log contains our events."""
+    LOST = "lost"
+    """Another writer's event came first; ours are not in the log."""
+    UNKNOWN = "unknown"
+    """It is not known yet whether the broker has stored, or will store, the events. Read again later; never assume."""
+
+
+class EventLog(Protocol):
+    """The source of truth: events in one order, each kind at most once per job."""
+
+    async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+        """Append events of one job, all or none. Safe to repeat with the same events: `event_id` identifies them.
+
+        `after` is the aggregate's `sequence` on which the decision was based: if the job has a newer event, the append
+        loses. None only requires that the job has no event of this kind yet.
+
+        Raises:
+            BrokerUnavailableError: nothing was stored, nor will be. If that is not certain, the result is `UNKNOWN`.
+            TooLargeError: the event is larger than the broker accepts. Nothing was sent.
+        """
+
+    async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
+        """The job computed from all its events, None if it does not exist. Only the stream's leader can say the latter.
+
+        `at_least` is a sequence that the caller knows of: an older aggregate is not accepted either.
+        """
+
+    def job_ids(self) -> AsyncIterator[str]:
+        """The ids of all jobs in the log, oldest first. An id can occur twice."""
+
+    async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
+        """Record once that the message of WORK with this sequence names no queue or job and was discarded."""
+
+    def follow(self, job_id: str, *kinds: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """An event that is set whenever the job may have changed. Load the job after entering, to miss nothing.
+
+        With `kinds` only events of these kinds set it.
+        """
+
+
+class Fact(NamedTuple):
+    """An event of a job, without its content. The subject need not name a queue or a job."""
+
+    job_id: str
+    sequence: int
+    time: datetime
+
+
+class Strays(NamedTuple):
+    """Differences between the payloads and the work queues, which both have a job from its submission to its end.
+
+    Attributes:
+        missing: places with a payload, and nothing in a work queue.
+        over: places with a submission in a work queue, and no payload.
+    """
+
+    missing: Collection[Place]
+    over: Collection[Place]
+
+
+class History(Protocol):
+    """The events of all jobs, for the projector only. Others load single jobs from the event log.
+
+    What `survey`, `facts` and `strays` return is a hint: it may come from a lagging replica, and a place or an event
+    need not belong to a job. Load the job before anything is removed.
+    """
+
+    async def survey(self, job_ids: Collection[str]) -> Mapping[Place, str]:
+        """The stream's time of each job's end, "" if it has not ended, by the queues that it was submitted to.
+
+        Ids without a job, or with a deleted one, are omitted. None of the ids may be a wildcard.
+        """
+
+    async def facts(self, kind: str, *, after: int, since: datetime) -> Sequence[Fact]:
+        """The next events of one kind with a sequence above `after`, oldest first. Empty if there are none.
+
+        If `after` is 0, they begin with the first one that is not older than `since`.
+        """
+
+    async def in_work(self) -> Collection[Place]:
+        """The places whose submission is in a work queue or with a runner."""
+
+    async def strays(self) -> Strays | None:
+        """Jobs that are in the payloads or in the work queues only. None while the queues lag.
+
+        A healthy job is included for a moment at most.
+        """
+
+    async def is_in_work(self, place: Place) -> bool:
+        """Whether the submission is in a work queue or with a runner. Never answered from a lagging replica."""
+
+    async def is_waiting(self, job_id: str) -> bool:
+        """Whether a submission under this id is in any work queue. It must not be a wildcard."""
+
+    async def take_from_work(self, place: Place) -> None:
+        """Remove the submission from its work queue, whichever runner has it; the queue continues. Safe to repeat."""
+
+    def older_than(self, moment: datetime) -> AsyncIterator[str]:
+        """Ids with events older than `moment`, readable or not. An id can occur more than once.
+
+        The events may be removed with `forget` during the iteration.
+        """
+
+    async def forget_barriers(self) -> None:
+        """Remove the empty messages by which absences were proven. Safe at any time."""
+
+    async def forget(self, job_id: str, *, before: datetime) -> bool:
+        """Remove all events under this id, in every queue. False, and nothing is removed, if one is not that old.
+
+        Safe to repeat. An event that is appended meanwhile stays. A job that was submitted to two queues does not
+        reappear in the second one during the removal.
+        """

@@ -1,0 +1,119 @@
+"""The queues of jobs that wait, and their deliveries."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+
+class Turn(Enum):
+    """What a queue can deliver."""
+
+    FREE = "free"
+    """It has a job that nobody holds, or whose holder's lease may be over. Or it was never pulled."""
+    HELD = "held"
+    """Its next job was delivered. Also if that was given back without a delay, until the lease would have been over."""
+    EMPTY = "empty"
+    """It has no job, as far as the broker knows: a job that was submitted a moment ago may not count yet."""
+
+
+class Look(NamedTuple):
+    """A queue as it was a moment ago. With it, `pull` needs one request less. `consumer` is the broker's own matter."""
+
+    turn: Turn
+    consumer: object = None
+
+
+class Hint(NamedTuple):
+    """A message that a queue has work.
+
+    Attributes:
+        passed: how many runners have passed it on.
+        returned: whether the queue's next job was given back.
+        ours: whether this runner itself sent it, or was the last to pass it on.
+    """
+
+    token: str
+    passed: int = 0
+    returned: bool = False
+    ours: bool = False
+
+
+class Delivery(Protocol):
+    """A pending job, leased to the runner that received it.
+
+    JetStream does not fence: it answers renewals and accepts acks even if another runner has the message by then. So
+    these calls only prove that the broker answered; `stint_runner.lease.lease` judges whether the lease still holds.
+
+    Attributes:
+        subject: `ev.<job_id>.<token>.submitted`, or another subject that somebody published on.
+        sequence: of the message in WORK.
+        ack_subject: the subject for renewals and the ack. Another process can use it too.
+        origin: identifies the consumer that delivered it, and differs from that of a later consumer with the same name.
+            A work queue that was lost and created again counts from 1, where an old ack would remove another job.
+        lease: in seconds, as the consumer has it, which may differ from this runner's own setting.
+        count: how often this consumer has delivered the job, from 1. If a started job has count 1, the consumer was
+            created anew; its runner need not be lost.
+        left: the queue as `ack` left it, if it has more jobs.
+    """
+
+    subject: str
+    sequence: int
+    ack_subject: str
+    origin: str
+    lease: float
+    count: int
+    left: Look | None
+
+    async def renew(self) -> None:
+        """Request another full lease; returns once the broker has answered.
+
+        Raises:
+            ConsumerGoneError: the queue no longer has a consumer. The job is still its first one.
+        """
+
+    async def ack(self) -> None:
+        """Remove the job, which has ended, so that the queue continues. Returns once the broker has confirmed that.
+
+        Raises:
+            LeaseLostError: the queue's last delivery is another one. Nothing was sent.
+        """
+
+    async def give_back(self, delay: float = 0) -> None:
+        """Nak: deliver the job to the next runner that asks, but not within `delay` seconds.
+
+        Raises:
+            LeaseLostError: the queue's last delivery is another one. Nothing was sent.
+        """
+
+
+class WorkQueues(Protocol):
+    """Pending jobs by queue. Each queue delivers one at a time."""
+
+    async def look(self, token: str) -> Look:
+        """What the queue can deliver. Costs less than a pull in vain, and takes no time if there is nothing."""
+
+    async def pull(self, token: str, wait: float, look: Look | None = None) -> Delivery | None:
+        """The queue's next job, None if it has none or another job has its turn. Waits about `wait` seconds at most.
+
+        Creates the queue's consumer if there is none. If the broker fails during the pull, a delivery that cannot be
+        returned is given back. `look` must be of a moment ago.
+        """
+
+    async def reclaim(self, token: str, ack_subject: str, origin: str) -> Delivery | None:
+        """Renew a delivery of an earlier process of this runner for a full lease.
+
+        None if it is no longer the queue's last one: then another runner has the job, or none has.
+        """
+
+    async def pending(self) -> Mapping[str, int]:
+        """Tokens of the queues that have jobs, and how many, including those that are held."""
+
+    def hints(self) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
+        """Hints of jobs as they are submitted or given back, each to one of those who listen.
+
+        Some may be missed; `pending` misses nothing.
+        """
+
+    async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:
+        """Tell one of the runners that this queue has work; see `Hint`."""
