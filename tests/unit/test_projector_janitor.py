@@ -154,7 +154,7 @@ async def test_a_failure_ends_neither_of_them(
     house: House, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("janitor", "auditor"):
-        monkeypatch.setattr(f"stint_projector.{module}.SWEEP_INTERVAL", MOMENT / 100)
+        monkeypatch.setattr(f"stint_projector.{module}.RETRY_PAUSE", MOMENT / 100)
     monkeypatch.setattr("stint_projector.janitor.TICK", MOMENT / 100)
     house.history, house.output = Refusing(house), Watched()
     house.projector.output = output = house.output

@@ -12,8 +12,8 @@ from stint.core.errors import BrokerUnavailableError, InvalidJobIdError
 from stint.core.subjects import check_job_id
 from stint.core.view import parse_time
 from stint.ports import History, Place, StoredView
-from stint.process.waiting import for_each
-from stint_projector.janitor import CONCURRENCY, RETRY_PAUSE, SWEEP_INTERVAL
+from stint.process.waiting import for_each, repeat
+from stint_projector.janitor import CONCURRENCY, RETRY_PAUSE
 from stint_projector.project import Projector
 
 log = structlog.get_logger()
@@ -45,19 +45,13 @@ class Auditor:
         self._suspect = suspect
 
     async def run(self) -> None:
-        """Compare everything once, and then the views for ever, until cancelled or the server is unavailable."""
-        pause = RETRY_PAUSE
+        """Compare everything once, and then the views until cancelled, through any outage and failure."""
+        await repeat(self._audit, RETRY_PAUSE.total_seconds, failed="audit failed")
+
+    async def _audit(self) -> None:
+        await self.sweep(rest=REST)
         while True:
-            try:
-                await self.sweep(rest=REST)
-                while True:
-                    await self._sweep_views(lambda _spent: asyncio.sleep(ROUND))
-            except BrokerUnavailableError:
-                pause = RETRY_PAUSE
-            except Exception:  # a failure here must not stop the view
-                log.exception("audit failed, retrying later")
-                pause = SWEEP_INTERVAL
-            await asyncio.sleep(pause.total_seconds())
+            await self._sweep_views(lambda _spent: asyncio.sleep(ROUND))
 
     async def sweep(self, *, rest: float = 0) -> None:
         """Compare everything once. After each step, rest for that many times as long as it took."""

@@ -1,6 +1,5 @@
 """Removes a job's data when it can no longer be read, and its events when they are old."""
 
-import asyncio
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ import structlog
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Deleted, Ended, Rejected
 from stint.ports import Fact, History
-from stint.process.waiting import for_each
+from stint.process.waiting import for_each, repeat
 from stint_projector.project import Projector
 
 log = structlog.get_logger()
@@ -21,7 +20,7 @@ SWEEP_INTERVAL: Final = timedelta(minutes=10)
 TICK: Final = timedelta(seconds=1)
 """The shortest time between two sweeps."""
 RETRY_PAUSE: Final = timedelta(seconds=5)
-"""The time before a request to an unavailable server is repeated."""
+"""The time before work that failed, as with an unavailable server, is repeated."""
 CONCURRENCY: Final = 8
 """Jobs that are processed at a time."""
 
@@ -52,28 +51,22 @@ class Janitor:
         self.next_at = projector.now()
 
     async def run(self) -> None:
-        """Work until cancelled, through any outage."""
+        """Work until cancelled, through any outage and failure."""
         now = self._projector.now
-        while True:
-            try:
-                await self.expire()
-            except BrokerUnavailableError:
-                self.next_at = now() + RETRY_PAUSE
-            except Exception:  # a failure here must not stop the view
-                log.exception("janitor failed, retrying later")
-                self.next_at = now() + SWEEP_INTERVAL
-            await asyncio.sleep(max(TICK, self.next_at - now()).total_seconds())
+        await repeat(self.expire, lambda: max(TICK, self.next_at - now()).total_seconds(), failed="janitor failed")
 
     async def expire(self) -> None:
         """Remove the data of all jobs whose time has come."""
         retention, now = self._projector.retention, self._projector.now
-        self.next_at = now() + interval(retention, 1)
+        self.next_at = now() + RETRY_PAUSE
+        next_at = now() + interval(retention, 1)
         for ends in self._ends:
             while due := await ends.until(now() - retention, now()):
                 await for_each(dict.fromkeys(fact.job_id for fact in due), self._clean_up, at_once=CONCURRENCY)
                 ends.done(due)
             if ends.next:
-                self.next_at = min(self.next_at, ends.next.time + retention)
+                next_at = min(next_at, ends.next.time + retention)
+        self.next_at = next_at
 
     async def _clean_up(self, job_id: str) -> None:
         try:
@@ -134,22 +127,15 @@ class EventJanitor:
         self._projector = projector
         self._history = history
         self._keep = keep
+        self._pause = RETRY_PAUSE.total_seconds()
 
     async def run(self) -> None:
-        """Run until cancelled, through any outage."""
-        while True:
-            pause = interval(self._keep, 100)
-            try:
-                await self.forget()
-            except BrokerUnavailableError:
-                pause = RETRY_PAUSE
-            except Exception:  # a failure here must not stop the view
-                log.exception("removal of old events failed")
-                pause = SWEEP_INTERVAL
-            await asyncio.sleep(pause.total_seconds())
+        """Work until cancelled, through any outage and failure."""
+        await repeat(self.forget, lambda: self._pause, failed="removal of old events failed")
 
     async def forget(self) -> None:
         """Remove everything that is old enough."""
+        self._pause = RETRY_PAUSE.total_seconds()
         await self._history.forget_barriers()
         before = self._projector.now() - self._keep
         async for job_id in self._history.older_than(before):
@@ -159,6 +145,7 @@ class EventJanitor:
                 raise
             except Exception:  # one job must not prevent the removal of others; the next round finds it again
                 log.exception("removal of a job's events failed", job=job_id)
+        self._pause = interval(self._keep, 100).total_seconds()
 
     async def _forget(self, job_id: str, before: datetime) -> None:
         job = await self._projector.log.load(job_id)
