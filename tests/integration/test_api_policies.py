@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from stint.vault import Vault
+from stint.vault.actions import SUBMIT
 from stint.vault.setup import client_token
-from stint_api.auth import SUBMIT, Authenticator, Lookups
+from stint_api.auth import Authenticator, Lookups
 from stint_api.errors import RefusalError
 from tests.support.api_bench import BODY, Bench, api
 from tests.support.servers import NatsProcess, OpenBao

@@ -14,7 +14,8 @@ import structlog
 
 from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
 from stint.process.batches import Batches
-from stint.vault import AppRoleSession, Caller, Vault, error_text, queue_path, release_path
+from stint.vault import AppRoleSession, Caller, Vault, error_text
+from stint.vault.actions import READ, Action, refusal_text
 from stint_api.errors import INVALID_REQUEST, RefusalError
 
 log = structlog.get_logger()
@@ -33,26 +34,6 @@ LIST_QUESTIONS: Final = 2
 """Questions to Vault that lists ask at a time, so that other requests' questions do not wait behind them."""
 ENDED: Final = "Vault does not know the token any more: it has ended, or this request was its last use."
 """Policies can only be asked about as long as there is a token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What a caller may do in a queue if it has the capability on the queue's path.
-
-    Attributes:
-        words: what it is, as part of a sentence.
-    """
-
-    words: str
-    capability: str
-    path: Callable[[str], str] = queue_path
-
-
-SUBMIT: Final = Action("submit jobs to", "create")
-READ: Final = Action("read jobs of", "read")
-KILL: Final = Action("kill jobs of", "update")
-DELETE: Final = Action("delete jobs of", "delete")
-RELEASE: Final = Action("release held jobs of", "update", release_path)
 
 
 class Signature(TypedDict):
@@ -225,7 +206,7 @@ class Authenticator:
             return qnames
         paths = {qname: action.path(qname) for qname in qnames}
         found = await self._capabilities(identity, list(paths.values()))
-        return {qname for qname, path in paths.items() if found[path] & {action.capability, "root"}}
+        return {qname for qname, path in paths.items() if action.allowed_by(found[path])}
 
     async def check_again(self, identity: Identity, action: Action, *qnames: str) -> None:
         """Return if the caller might still begin what it began. Costs the token no use.
@@ -267,12 +248,6 @@ class Authenticator:
 
     async def _ask(self, token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         return await self._session.call(lambda own: self._vault.capabilities(own, token, paths))
-
-
-def refusal_text(action: Action, qname: str) -> str:
-    """What is missing, for whoever can grant it."""
-    path = action.path(qname)
-    return f'The token may not {action.words} this queue: it lacks the capability "{action.capability}" on "{path}".'
 
 
 def _caller(caller: Caller, token: str) -> str:

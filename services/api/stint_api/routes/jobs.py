@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from stint.core.subjects import queue_name, queue_token
 from stint.core.view import JobView, view
-from stint_api.auth import READ, SUBMIT, Identity
+from stint.vault.actions import READ, SUBMIT
+from stint_api.auth import Identity
 from stint_api.errors import JsonAnswer
 from stint_api.middleware.watch import unless_refused, while_allowed
 from stint_api.read.live import LiveJob, Position

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stint_api.auth import SUBMIT, refusal_text
+from stint.vault.actions import SUBMIT, refusal_text
 from stint_api.errors import INVALID_REQUEST, RefusalError, error_answer
 from stint_api.routes.models import ErrorBody
 

@@ -1,0 +1,37 @@
+"""What a policy on a queue's path allows: the same rule for whoever comes through the REST API or through NATS."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from stint.vault.policies import queue_path, release_path
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a caller may do in a queue if it has the capability on the queue's path.
+
+    Attributes:
+        words: what it is, as part of a sentence.
+    """
+
+    words: str
+    capability: str
+    path: Callable[[str], str] = queue_path
+
+    def allowed_by(self, capabilities: Collection[str]) -> bool:
+        """Whether these capabilities on its path allow it."""
+        return self.capability in capabilities or "root" in capabilities
+
+
+SUBMIT: Final = Action("submit jobs to", "create")
+READ: Final = Action("read jobs of", "read")
+KILL: Final = Action("kill jobs of", "update")
+DELETE: Final = Action("delete jobs of", "delete")
+RELEASE: Final = Action("release held jobs of", "update", release_path)
+
+
+def refusal_text(action: Action, qname: str) -> str:
+    """What is missing, for whoever can grant it."""
+    path = action.path(qname)
+    return f'The token may not {action.words} this queue: it lacks the capability "{action.capability}" on "{path}".'
