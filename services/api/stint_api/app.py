@@ -1,5 +1,7 @@
 """The application: its services in, an ASGI app out."""
 
+from typing import Final
+
 from fastapi import FastAPI
 
 import stint
@@ -10,6 +12,9 @@ from stint_api.routes import docs, info, jobs
 from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.responses import ANY_ERROR
 from stint_api.services import Services
+
+GUARDED: Final = (jobs.PATH,)
+"""These paths, and all below them, need a token."""
 
 
 def create_app(services: Services) -> FastAPI:
@@ -28,7 +33,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lambda _app: services.background.running(),
     )
     app.state.services = services
-    app.add_middleware(Gate, prefix=jobs.PATH, identify=services.auth.identify)
+    app.add_middleware(Gate, paths=GUARDED, identify=services.auth.identify)
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     add_exception_handlers(app)
     for router in (jobs.router, info.router, docs.router):

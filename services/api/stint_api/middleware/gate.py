@@ -1,6 +1,6 @@
 """Redirects and token checks, before a request is routed."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -15,12 +15,12 @@ Identify = Callable[[str | None], Awaitable[Identity]]
 
 
 class Gate:
-    """Redirects a path with a trailing slash, and requires a token on the job routes and on every path below them."""
+    """Redirects a path with a trailing slash, and requires a token on some paths and on every path below them."""
 
-    def __init__(self, app: ASGIApp, *, prefix: str, identify: Identify) -> None:
-        """`identify` gets the token header's text, None if it is absent."""
+    def __init__(self, app: ASGIApp, *, paths: Collection[str], identify: Identify) -> None:
+        """`paths` need a token; `identify` gets that header's text, None if it is absent."""
         self._app = app
-        self._prefix = prefix
+        self._paths = tuple(paths)
         self._identify = identify
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,9 +32,9 @@ class Gate:
         path: str = scope["path"]
         if path != "/" and path.endswith("/"):
             return _without_slash(scope)
-        if path.startswith(self._prefix) and not path.isprintable():
+        if path.startswith(self._paths) and not path.isprintable():
             return unknown_path()  # a route's pattern would match a path that ends in a newline
-        if path != self._prefix and not path.startswith(f"{self._prefix}/"):
+        if path not in self._paths and not path.startswith(tuple(f"{guarded}/" for guarded in self._paths)):
             return None
         try:
             scope.setdefault("state", {})["caller"] = await self._identify(Headers(scope=scope).get("x-auth-token"))
