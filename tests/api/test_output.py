@@ -65,10 +65,31 @@ async def test_little_of_it(api: Api) -> None:
         assert (job["output"], job["output_bytes"]) == (output, len(output))
 
 
-async def test_the_stream_goes_on_where_it_broke(api: Api) -> None:
-    job_id = await api.submit("for i in 1 2 3 4; do echo $i; sleep 0.1; done")
+async def test_the_stream_goes_on_where_it_broke_and_lines_keep_their_numbers(api: Api) -> None:
+    script = r"printf 1; sleep 0.2; echo err >&2; sleep 0.2; printf '\n2'; sleep 0.2; printf '\n3\n'"
+    job_id = await api.submit(script)
     events = [event async for event in api.events(job_id)]
-    assert "".join(event.data.get("text", "") for event in events) == "1\n2\n3\n4\n"
+    output = [event.data for event in events if event.name == "output"]
+    assert [(data["text"], data["line"], data["continues"]) for data in output] == [
+        *(("1", 1, False), ("err\n", 2, False), ("\n2", 3, True), ("\n3\n", 4, True))
+    ]
+    assert [data["at"] for data in output] == sorted(data["at"] for data in output)
     for number, event in enumerate(events[:-1]):
         rest = [later async for later in api.events(job_id, last_event_id=event.ident)]
-        assert [later.ident for later in rest] == [later.ident for later in events[number + 1 :]]
+        assert rest == events[number + 1 :]
+
+
+async def test_the_last_lines_of_it(api: Api) -> None:
+    job_id = (await api.run("seq 1 3; sleep 0.1; echo err >&2; sleep 0.1; seq 5 7; printf 8"))["_id"]
+    for params, wanted in (
+        ({"tail": "0"}, b""),
+        ({"tail": "2"}, b"7\n8"),
+        ({"tail": "5", "stream": "stdout"}, b"5\n6\n7\n8"),
+        ({"tail": "100"}, b"1\n2\n3\nerr\n5\n6\n7\n8"),
+        ({"from_line": "4"}, b"err\n5\n6\n7\n8"),
+        ({"from_line": "9"}, b""),
+    ):
+        assert await raw(api, job_id, **params) == wanted
+    for params in ({"tail": "-1"}, {"tail": "x"}, {"from_line": "0"}, {"tail": "1", "from_line": "1"}):
+        for path in ("output", "events"):
+            bad_request(await api.http.get(f"{JOB}/{job_id}/{path}", params=params))

@@ -5,9 +5,11 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from stint.core.chain import Chunk
 from stint.core.errors import LogGapError, UndecodableError
+from stint.core.view import parse_time
 from stint.ports import Place, StoredView, ViewPut
 from tests.contract.conftest import Ports
 from tests.support.events import TOKEN
@@ -106,16 +108,19 @@ async def test_the_payloads_of_many_places_are_purged(ports: Ports) -> None:
 
 
 async def test_output_is_read_in_order_with_its_raw_bytes(ports: Ports) -> None:
-    chunks = [_chunk(1, b"\xff\x00"), _chunk(2), _chunk(3)]
+    chunks = [_chunk(1, b"\xff\x00"), structs.replace(_chunk(2), line=7, continues=True), _chunk(3)]
     after = 0
     for chunk in chunks:
         after = await ports.output.append(TOKEN, JOB, chunk, after=after)
     await ports.output.append(TOKEN, OTHER, _chunk(1), after=0)
     read = [chunk async for chunk in ports.output.read(TOKEN, JOB)]
-    assert [(chunk.number, chunk.data) for chunk in read] == [(chunk.number, chunk.data) for chunk in chunks]
+    assert [structs.replace(chunk, sequence=0, time="") for chunk in read] == chunks
+    assert all(abs(datetime.now(UTC) - parse_time(chunk.time)) < timedelta(minutes=1) for chunk in read)
     rest = [chunk.number async for chunk in ports.output.read(TOKEN, JOB, after=read[0].sequence)]
     assert rest == [2, 3]
     assert await ports.output.last(TOKEN, JOB) == read[-1]
+    places = [0, *(chunk.sequence for chunk in read)]
+    assert [await ports.output.next(TOKEN, JOB, after=place) for place in places] == [*read, None]
     assert await ports.output.last(TOKEN, "a" * 24) is None
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from stint.core.chain import Chain, Chunk
 from stint.core.events import Ended
+from stint.core.lines import Lines
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
 
@@ -42,10 +43,21 @@ class Writer:
         self._output = output
         self._place = (token, job_id)
         self._sequence = 0
+        self._lines = Lines()
 
     async def write(self, data: bytes, stream: str = "stdout") -> None:
         before, self.chain = self.chain, self.chain.add(data)
-        chunk = Chunk(number=self.chain.chunks, offset=before.size, stream=stream, digest=self.chain.digest, data=data)
+        begun = self._lines.next(stream)
+        self._lines.add(stream, data)
+        chunk = Chunk(
+            number=self.chain.chunks,
+            offset=before.size,
+            stream=stream,
+            digest=self.chain.digest,
+            data=data,
+            line=begun.line,
+            continues=begun.continues,
+        )
         self._sequence = await self._output.append(*self._place, chunk, after=self._sequence)
 
     def counted(self, ended: Ended) -> Ended:

@@ -17,6 +17,10 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
         digest: hex SHA-256 of the previous chunk's digest (hex, "" for the first) followed by `data`.
         data: the raw bytes.
         sequence: of the message in LOGS, 0 for a chunk not yet stored.
+        time: when LOGS stored it, RFC 3339 in UTC; "" for a chunk not yet stored.
+        line: number of the first line that begins in it, or would if one did; see `stint.core.lines`. 0 if its writer
+            did not count lines.
+        continues: whether its first byte belongs to a line of its stream that began in an earlier chunk.
     """
 
     number: int
@@ -25,6 +29,9 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     data: bytes
     sequence: int = 0
+    time: str = ""
+    line: int = 0
+    continues: bool = False
 
 
 class Chain(msgspec.Struct, frozen=True):

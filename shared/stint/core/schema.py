@@ -8,7 +8,9 @@ import msgspec
 
 from stint.core.events import EVENT_TYPES, AnyEvent
 from stint.core.subjects import (
+    CHUNK_CONTINUES,
     CHUNK_DIGEST,
+    CHUNK_LINE,
     CHUNK_NUMBER,
     CHUNK_OFFSET,
     CHUNK_STREAM,
@@ -130,6 +132,8 @@ def _bytes() -> Json:
         CHUNK_OFFSET: {**numbers, "description": "Bytes of output before it."},
         CHUNK_STREAM: {"type": "string", "enum": ["stdout", "stderr", "tty"], "description": "Where the job wrote it."},
         CHUNK_DIGEST: {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": _DIGEST},
+        CHUNK_LINE: {**numbers, "description": "Number of the first line that begins in it, or would if one did."},
+        CHUNK_CONTINUES: {"const": "1", "description": "Its first byte belongs to a line that began earlier."},
     }
     binary = {"type": "string", "format": "binary"}
     return {

@@ -31,6 +31,8 @@ CHUNK_NUMBER: Final = "Stint-Chunk"
 CHUNK_OFFSET: Final = "Stint-Offset"
 CHUNK_STREAM: Final = "Stint-Stream"
 CHUNK_DIGEST: Final = "Stint-Digest"
+CHUNK_LINE: Final = "Stint-Line"
+CHUNK_CONTINUES: Final = "Stint-Continues"  # set if its first byte belongs to a line that began in an earlier chunk
 
 # Labels of a container. `stint.job` distinguishes a job's container from all others.
 LABEL_JOB: Final = "stint.job"

@@ -8,7 +8,9 @@ from typing import Final
 from stint.core.chain import Chunk
 from stint.core.errors import LogGapError
 from stint.core.subjects import (
+    CHUNK_CONTINUES,
     CHUNK_DIGEST,
+    CHUNK_LINE,
     CHUNK_NUMBER,
     CHUNK_OFFSET,
     CHUNK_STREAM,
@@ -20,6 +22,7 @@ from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
+    TIME,
     ErrorCode,
     NoAnswerError,
     Stored,
@@ -30,7 +33,7 @@ from stint.jetstream.wire.protocol import (
 from stint.ports import Place
 
 _TOO_LARGE: Final = 1 << 63
-"""For a number or an offset."""
+"""For a number, an offset or a line."""
 
 
 class JetStreamOutput:
@@ -46,8 +49,9 @@ class JetStreamOutput:
             CHUNK_OFFSET: str(chunk.offset),
             CHUNK_STREAM: chunk.stream,
             CHUNK_DIGEST: chunk.digest,
+            CHUNK_LINE: str(chunk.line),
             EXPECTED_SEQUENCE: str(after),
-        }
+        } | ({CHUNK_CONTINUES: "1"} if chunk.continues else {})
         try:
             answer = await self._broker.publish(log_subject(token, job_id), chunk.data, headers)
         except NoAnswerError:
@@ -65,6 +69,10 @@ class JetStreamOutput:
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
         message = await self._logs.last(log_subject(token, job_id))
+        return _chunk(message) if message else None
+
+    async def next(self, token: str, job_id: str, *, after: int) -> Chunk | None:
+        message = await self._logs.get({"seq": after + 1, "next_by_subj": log_subject(token, job_id)})
         return _chunk(message) if message else None
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
@@ -94,7 +102,11 @@ def _chunk(message: Stored) -> Chunk:
             digest=headers[CHUNK_DIGEST],
             data=message.data,
             sequence=sequence,
+            time=headers[TIME],
+            line=int(headers.get(CHUNK_LINE, 0)),
+            continues=CHUNK_CONTINUES in headers,
         )
     except (KeyError, ValueError):
         return none
-    return chunk if 0 < chunk.number < _TOO_LARGE and 0 <= chunk.offset < _TOO_LARGE else none
+    possible = 0 < chunk.number < _TOO_LARGE and 0 <= chunk.offset < _TOO_LARGE and 0 <= chunk.line < _TOO_LARGE
+    return chunk if possible else none

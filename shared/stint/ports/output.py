@@ -24,6 +24,9 @@ class OutputLog(Protocol):
     async def last(self, token: str, job_id: str) -> Chunk | None:
         """The last message, None if there is none. Its number is 0 if it is no chunk: anybody may write there."""
 
+    async def next(self, token: str, job_id: str, *, after: int) -> Chunk | None:
+        """The first message with a sequence above `after`, None if there is none; see `last`."""
+
     def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         """The messages with a sequence above `after`, in order, up to the current last one; see `last`."""
 

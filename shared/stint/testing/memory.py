@@ -160,13 +160,17 @@ class MemoryOutput:
         if after != (last.sequence if last else 0):
             raise LogGapError
         self._sequence += 1
-        chunks.append(structs.replace(chunk, sequence=self._sequence))
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        chunks.append(structs.replace(chunk, sequence=self._sequence, time=now))
         self._live.fire((token, job_id))
         return self._sequence
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
         chunks = self._chunks[token, job_id]
         return chunks[-1] if chunks else None
+
+    async def next(self, token: str, job_id: str, *, after: int) -> Chunk | None:
+        return next((chunk for chunk in self._chunks[token, job_id] if chunk.sequence > after), None)
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         for chunk in list(self._chunks[token, job_id]):

@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -15,10 +16,13 @@ from stint.core.job import Job, State, evolve
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
 from stint_api.read.followed import TICK, FollowedJob, FollowedJobs
+from stint_api.read.lines import Beginning
 from stint_api.read.output import SETTLE_PAUSE, SETTLE_TRIES
 from stint_api.web import streaming
 
 log = structlog.get_logger()
+
+_POSITION: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}-[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,14 @@ class Position:
         return f"{self.fact}-{self.output}-{self.number}"
 
     @classmethod
+    def before(cls, beginning: Beginning) -> "Position":
+        """Of a client that wants all facts, and the output from there on."""
+        return cls(output=beginning.after, number=beginning.number)
+
+    @classmethod
     def parse(cls, text: str) -> "Position":
         """Any other text is the beginning."""
-        parts = text.split("-")
-        good = len(parts) == 3 and all(part.isascii() and part.isdecimal() and len(part) < 20 for part in parts)  # noqa: PLR2004 - three numbers of 64 bits
-        return cls(*map(int, parts)) if good else cls()
+        return cls(*map(int, text.split("-"))) if _POSITION.fullmatch(text) else cls()
 
 
 class LiveJob:
@@ -157,9 +164,8 @@ class LiveJob:
     def _chunk(self, chunk: Chunk) -> bytes:
         self._sequence, self._chain = chunk.sequence, Chain.through(chunk)
         data = base64.b64encode(chunk.data).decode()
-        return self._event(
-            "output", {"number": chunk.number, "offset": chunk.offset, "stream": chunk.stream, "data": data}
-        )
+        told = {"number": chunk.number, "offset": chunk.offset, "stream": chunk.stream, "data": data}
+        return self._event("output", told | {"at": chunk.time, "line": chunk.line, "continues": chunk.continues})
 
     def _event(self, name: str, data: Mapping[str, Any]) -> bytes:
         position = Position(self._fact, self._sequence, self._chain.chunks)

@@ -76,11 +76,20 @@ class Snapshot:
     """
 
     def __init__(
-        self, log: OutputLog, token: str, job_id: str, last: Chunk | None, *, recorded: Chain | None, lenient: bool
+        self,
+        log: OutputLog,
+        token: str,
+        job_id: str,
+        last: Chunk | None,
+        *,
+        recorded: Chain | None,
+        lenient: bool,
+        after: int,
     ) -> None:
         """`last` is the output's last message."""
         self._log = log
         self._place = (token, job_id)
+        self._after = after
         self._until = last.sequence if last else 0
         self._announced = Chain.through(last) if last else Chain()
         self._recorded = recorded
@@ -91,7 +100,14 @@ class Snapshot:
 
     @classmethod
     async def take(
-        cls, log: OutputLog, token: str, job_id: str, *, recorded: Chain | None = None, lenient: bool = False
+        cls,
+        log: OutputLog,
+        token: str,
+        job_id: str,
+        *,
+        recorded: Chain | None = None,
+        lenient: bool = False,
+        after: int = 0,
     ) -> "Snapshot":
         """The output as it stands now.
 
@@ -101,8 +117,10 @@ class Snapshot:
             job_id: the job.
             recorded: the whole output, as the job's end says; None while it runs.
             lenient: a pass ends before a chunk that does not continue the chain, and raises nothing.
+            after: only chunks with a higher sequence.
         """
-        return cls(log, token, job_id, await log.last(token, job_id), recorded=recorded, lenient=lenient)
+        last = await log.last(token, job_id)
+        return cls(log, token, job_id, last, recorded=recorded, lenient=lenient, after=after)
 
     @property
     def size(self) -> int:
@@ -161,7 +179,7 @@ class Snapshot:
             yield decoder.decode(b"", final=True)
 
     async def _stored(self) -> AsyncGenerator[Chunk, None]:
-        after, tries = 0, 0
+        after, tries = self._after, 0
         while after < self._until:
             async for chunk in self._log.read(*self._place, after=after):
                 if chunk.sequence > self._until:

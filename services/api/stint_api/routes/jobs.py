@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
+from stint.core.lines import start_of
 from stint.core.subjects import queue_name, queue_token
 from stint.core.view import JobView, view
 from stint.vault.actions import READ, SUBMIT
@@ -27,6 +28,8 @@ from stint_api.routes.parameters import (
     JobId,
     JobQuery,
     LastEventId,
+    LinesQuery,
+    OutputQuery,
     ServicesOf,
     UnlessFalse,
     cursor,
@@ -62,7 +65,8 @@ data: {"kind":"submitted","at":"2025-03-12T20:58:57.412Z","sequence":17,"status"
 
 event: output
 id: 19-4-1
-data: {"number":1,"offset":0,"stream":"stdout","data":"aGVsbG8K"}
+data: {"number":1,"offset":0,"stream":"stdout","data":"aGVsbG8K",\
+"at":"2025-03-12T20:58:57.951Z","line":1,"continues":false}
 
 """
 _STREAM_OF_EVENTS: Final[Responses] = content("text/event-stream", _EVENTS, **_EVENT)
@@ -147,20 +151,31 @@ async def get_output(
     services: ServicesOf,
     caller: Caller,
     job_id: JobId,
-    stream: Annotated[Literal["stdout", "stderr"] | None, Query(description="Only this stream.")] = None,
+    query: Annotated[OutputQuery, Query()],
 ) -> Response:
-    """A job's output so far, as the bytes that it wrote; `?stream=stdout` or `stderr` selects one stream."""
+    """A job's output so far, as the bytes that it wrote: all, one stream, or from a line on."""
     job = await services.jobs.find(caller, job_id)
-    output = await Snapshot.take(services.output, job.token, job.job_id)
+    begin = await query.beginning(services.output, job)
+    output = await Snapshot.take(services.output, job.token, job.job_id, after=begin.after)
     large = _large(services, caller, queue_name(job.token))
-    return await answer(_raw(output, stream), media_type=_BYTES, headers=_NOT_FOR_PAGES, large=large)
+    name = f"{job.job_id}.{query.stream or 'output'}"
+    headers = {**_NOT_FOR_PAGES, "Content-Disposition": f'attachment; filename="{name}"'}
+    return await answer(_raw(output, query.stream, begin.line), media_type=_BYTES, headers=headers, large=large)
 
 
 @router.get("/{job_id}/events", response_class=Response, responses=_ONE | _STREAM_OF_EVENTS)
-async def events(services: ServicesOf, caller: Caller, job_id: JobId, last_event_id: LastEventId = "") -> Response:
+async def events(
+    services: ServicesOf,
+    caller: Caller,
+    job_id: JobId,
+    query: Annotated[LinesQuery, Query()],
+    last_event_id: LastEventId = "",
+) -> Response:
     """A job's events and output as Server-Sent Events: `fact`, `output`, and finally `end` (or `refused`)."""
     job = await services.jobs.find(caller, job_id)
     position = Position.parse(last_event_id)
+    if position == Position():
+        position = Position.before(await query.beginning(services.output, job))
     live = LiveJob(services.followed, services.output, job, position, render=documents.last_seen)
     check = partial(services.auth.check_again, caller, READ, queue_name(job.token))
     refused = asyncio.Event()
@@ -194,12 +209,16 @@ def _next_page(query: QueryParams, place: Place | None) -> dict[str, str]:
     return {"Link": f'<?{urlencode([*kept, ("cursor", cursor(place))])}>; rel="next"'}
 
 
-async def _raw(output: Snapshot, stream: str | None) -> AsyncGenerator[bytes, None]:
-    """One stream's bytes, or all. Much that is left out makes it a large answer, because it is read nevertheless."""
+async def _raw(output: Snapshot, stream: str | None, line: int) -> AsyncGenerator[bytes, None]:
+    """One stream's bytes, or all, from a line on that begins in the first chunk.
+
+    Much that is left out makes it a large answer, because it is read nevertheless.
+    """
     left_out = 0
     async for chunk in output.chunks():
+        data, line = chunk.data[start_of(chunk, line) if line else 0 :], 0
         if stream is None or stream == stream_of(chunk):
-            yield chunk.data
+            yield data
         else:
             left_out += len(chunk.data)
             if left_out > WHOLE:

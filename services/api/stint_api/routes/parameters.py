@@ -2,16 +2,19 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, Self
 
 from fastapi import Depends, Header, Path, Request, Security
 from fastapi.security import APIKeyHeader
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from stint.core.errors import UndecodableError
-from stint.core.job import State
+from stint.core.job import Job, State
 from stint.core.subjects import normalise_queue_name
+from stint.ports import OutputLog
+from stint.ports import Place as JobPlace
 from stint_api.auth import Identity
+from stint_api.read.lines import Beginning, beginning
 from stint_api.read.query import Page, Place, Wanted
 from stint_api.routes.models import JOB_ID, Status
 from stint_api.services import Services
@@ -107,6 +110,35 @@ Time = Annotated[datetime, BeforeValidator(_time)]
 # Any other text leaves the default.
 OnlyIfTrue = Annotated[bool, BeforeValidator(lambda value: value in {True, "true"})]
 UnlessFalse = Annotated[bool, BeforeValidator(lambda value: value not in {False, "false"})]
+
+
+class LinesQuery(BaseModel):
+    """Where in a job's output to begin. Lines are counted from 1 over both streams, as they began."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    tail: Decimal | None = Field(None, ge=0)
+    """Begin with the last lines: so many. Events begin with the chunk in which the first of them begins."""
+    from_line: Decimal | None = Field(None, ge=1)
+    """Begin with this line; if there is none yet, with what comes next."""
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if self.tail is not None and self.from_line is not None:
+            raise ValueError("tail and from_line exclude each other")
+        return self
+
+    async def beginning(self, output: OutputLog, job: Job) -> Beginning:
+        """The place that it asks for."""
+        place = JobPlace(job.token, job.job_id)
+        return await beginning(output, place, tail=self.tail, from_line=self.from_line)
+
+
+class OutputQuery(LinesQuery):
+    """Which part of a job's output."""
+
+    stream: Literal["stdout", "stderr"] | None = None
+    """Only this stream, and its part of these lines."""
 
 
 class JobQuery(BaseModel):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from stint.core.chain import Chunk
 from stint.core.errors import BrokerUnavailableError, EngineUnavailableError, LogRotatedError, StintError
+from stint.core.lines import Lines
 from stint.ports import OutputLog
 from stint_runner.engine.port import OutputPiece
 from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, PieceQueue, gathered, put
@@ -49,6 +50,7 @@ class OutputPump:
         self._place = (token, job_id)
         self._limit = limit
         self._sequence = 0
+        self._lines = Lines()
         self._needles: Needles | None = None
         self._redactors: dict[str, Redactor] = {}
         self._replays: dict[str, _Replay] = {}
@@ -78,17 +80,18 @@ class OutputPump:
         """
         last = await self._log.last(*self._place)
         replays: dict[str, _Replay] = {}
-        chunks, size, digest, sequence = 0, 0, "", 0
+        chunks, size, digest, sequence, lines = 0, 0, "", 0, Lines()
         async for chunk in self._log.read(*self._place):
             sequence = chunk.sequence
             if chunk.number:  # otherwise it is a stranger's
                 replays.setdefault(chunk.stream, _Replay()).expect(chunk.data)
+                lines.add(chunk.stream, chunk.data)
                 chunks, size, digest = chunk.number, size + len(chunk.data), chunk.digest
         if last is not None and sequence < last.sequence:
             raise BrokerUnavailableError("A replica of NATS lags behind.")
         self._redactors.clear()
         self._replays = replays
-        self.chunks, self.size, self.digest, self._sequence = chunks, size, digest, sequence
+        self.chunks, self.size, self.digest, self._sequence, self._lines = chunks, size, digest, sequence, lines
         self.truncated = 0 < self._limit < self.size
 
     async def copy(self, pieces: AsyncIterator[OutputPiece], *, attached: bool = False) -> None:
@@ -196,12 +199,15 @@ class OutputPump:
         return rest
 
     async def _store(self, stream: str, data: bytes) -> None:
+        begun = self._lines.next(stream)
         chunk = Chunk(
             number=self.chunks + 1,
             offset=self.size,
             stream=stream,
             digest=hashlib.sha256(self.digest.encode() + data).hexdigest(),
             data=data,
+            line=begun.line,
+            continues=begun.continues,
         )
         # For as long as it takes: if that is too long the lease ends the job.
         sequence = await retry(
@@ -212,6 +218,7 @@ class OutputPump:
     def _is_stored(self, chunk: Chunk, sequence: int) -> None:
         self.chunks, self.size, self.digest = chunk.number, self.size + len(chunk.data), chunk.digest
         self._sequence = sequence
+        self._lines.add(chunk.stream, chunk.data)
 
 
 class _Replay:

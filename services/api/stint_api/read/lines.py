@@ -1,0 +1,62 @@
+"""Where to begin in a stored output, so that its last lines come without the rest being read."""
+
+from dataclasses import dataclass
+
+from stint.core.chain import Chunk
+from stint.core.lines import last_line
+from stint.ports import OutputLog, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where an answer with output begins.
+
+    Attributes:
+        after: sequence in LOGS behind which its chunks are.
+        number: of the last chunk before it.
+        line: the first line that it shows, 0 for whatever there is.
+    """
+
+    after: int = 0
+    number: int = 0
+    line: int = 0
+
+
+async def beginning(output: OutputLog, place: Place, *, tail: int | None, from_line: int | None) -> Beginning:
+    """Where the last `tail` lines begin, or the line with this number; the output's beginning if both are None.
+
+    Behind the present end if there is no such line yet. The output's beginning, too, if its lines were not counted.
+    """
+    if tail is None and from_line is None:
+        return Beginning()
+    last = await output.last(*place)
+    if last is None or not last.line:
+        return Beginning()
+    newest = last_line(last, last.data)
+    line = max(1, newest - tail + 1 if tail is not None else from_line or 1)
+    if line > newest:
+        return Beginning(last.sequence, last.number)
+    chunk = last if last.line <= line else await _search(output, place, line, before=last.sequence)
+    return Beginning(chunk.sequence - 1, chunk.number - 1, line) if chunk else Beginning()
+
+
+async def _search(output: OutputLog, place: Place, line: int, *, before: int) -> Chunk | None:
+    """The last chunk that has no line behind this one before it: that one begins in it. By bisection over LOGS."""
+    found: Chunk | None = None
+    low, high = 0, before - 1
+    while low < high:
+        middle = (low + high) // 2
+        chunk = await _counted(output, place, after=middle)
+        if chunk is None or chunk.sequence > high or chunk.line > line:
+            high = middle
+        else:
+            found, low = chunk, chunk.sequence
+    return found
+
+
+async def _counted(output: OutputLog, place: Place, *, after: int) -> Chunk | None:
+    """The next chunk with a line. Others were written by a stranger."""
+    chunk = await output.next(*place, after=after)
+    while chunk is not None and not chunk.line:
+        chunk = await output.next(*place, after=chunk.sequence)
+    return chunk
