@@ -194,7 +194,9 @@ class Child:
 def _tethered(command: Sequence[str]) -> Sequence[str]:
     """The command, run so that it gets a SIGTERM when this process dies: util-linux's setpriv asks the kernel for that.
 
+    If this process died before setpriv asked, the shell behind it sees another parent, and does not start the command.
     The thread that starts it must live as long as this process.
     """
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else command
+    only_here = ["sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(getpid())]
+    return [setpriv, "--pdeathsig", "TERM", *only_here, *command] if setpriv else command
