@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stint.cli.dev import children
-from stint.cli.dev.children import Child, ChildError, DataDir, claim
+from stint.cli.dev.children import Child, ChildError, DataDir, _tethered, claim
 from stint.cli.dev.stack import Stack, runner_stop
 from stint.core.errors import ConfigError
 from stint_runner.__main__ import CLEAN_UP
@@ -159,6 +159,14 @@ async def main() -> None:
 
 asyncio.run(main())
 """
+
+
+async def test_a_child_does_not_start_whose_parent_was_killed_before_it_could_ask_to_be_told() -> None:
+    """Here its parent is a shell, as it would be the init process then."""
+    shell = ["sh", "-c", '"$@"; true', "sh"]
+    for command, printed in ((["echo", "ran"], b"ran\n"), (_tethered(["echo", "ran"]), b"")):
+        child = await asyncio.create_subprocess_exec(*shell, *command, stdout=asyncio.subprocess.PIPE)
+        assert (await child.communicate())[0] == printed
 
 
 async def test_a_child_that_outlives_a_killed_parent_keeps_the_data_directory(tmp_path: Path) -> None:

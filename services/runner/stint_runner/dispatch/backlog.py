@@ -15,7 +15,7 @@ class Lead(NamedTuple):
     Attributes:
         hinted: a hint has said so, not only a look at all queues.
         fresh: it was a moment ago, and there was a free slot for it.
-        returned: the queue's next job was given back. A look at the queue does not show that.
+        returned: the queue's next job was given back, or may have been. A look at the queue does not show that.
     """
 
     token: str
@@ -39,7 +39,7 @@ class Backlog:
     """The queues that this runner should try next, each at most once: first the fresh ones, then the others in turn.
 
     A queue that is taken is not handed out again before it is released; if it was added meanwhile it comes back then.
-    A runner that has tried many queues in vain drops those that only a look has found. Another look will find them.
+    A runner that has tried many queues in vain drops those that only a look has found: another look will find them.
     """
 
     def __init__(self, *, patience: int) -> None:
@@ -106,7 +106,7 @@ class Backlog:
         self._vain = self._vain + 1 if tried is Tried.VAIN else 0
         if self._vain >= self._patience:
             self._vain = 0
-            self._others = {lead.token: lead for lead in self._others.values() if lead.hinted}
+            self._others = {lead.token: lead for lead in self._others.values() if lead.hinted or lead.returned}
         self._taken.discard(token)
         added = self._added.pop(token, None)
         if tried is Tried.MORE:

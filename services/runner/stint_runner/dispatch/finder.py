@@ -42,6 +42,7 @@ class Finder:
         self._backlog = backlog
         self._has_room = has_room
         self._seen: Mapping[str, int] = {}
+        self._unheard = True  # hints may have been sent while this runner did not listen
         self._freed = asyncio.Event()
         self._listens, self._leaves = asyncio.Event(), asyncio.Event()
         self._listens.set()
@@ -76,6 +77,7 @@ class Finder:
             try:
                 with suppress(BrokerUnavailableError):
                     await unless(self._leaves, self._consider_all())
+                self._unheard, self._seen = True, {}
                 await asyncio.sleep(PAUSE)
             except InterruptedByEventError:
                 await self.pass_on()
@@ -124,12 +126,13 @@ class Finder:
     async def _look(self) -> None:
         """Add the queues that are new since the last look, or have another number of jobs.
 
-        In random order, so that runners that look at the same time try different ones.
+        In random order, so that runners that look at the same time try different ones. Where hints may have been lost,
+        any queue's job may have been given back.
         """
         found = await self._queues.pending()
         new = [token for token, jobs in found.items() if self._seen.get(token) != jobs]
-        self._seen = found
+        returned, self._unheard, self._seen = self._unheard, False, found
         random.shuffle(new)
         for token in new:
             if not self._backlog.is_taken(token):
-                self._backlog.add(Lead(token))
+                self._backlog.add(Lead(token, returned=returned))
