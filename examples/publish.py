@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime
 
 import nats.errors
+import nkeys
 from nats.js.api import PubAck
 
 from stint.client.submission import needs, wrapped_secret_id
@@ -45,6 +46,7 @@ async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, 
         event_id=secrets.token_hex(16),
         at=datetime.now(UTC).isoformat(),
         by="publish.py",
+        by_nats_user=nkeys.from_seed(access.nkey.encode()).public_key.decode() if access.nkey else "",
         qname=job.qname,
         ticket=await seal_ticket(vault, token, ticket, queue_token=queue, job_id=job_id),
         payload_chunks=len(chunks),

@@ -236,6 +236,7 @@ def api_blocks(api: Json) -> dict[str, str]:
         "parameters": table(("route", "parameter", "type", "meaning"), parameters),
         "request": fields(request),
         "job": fields(schemas["JobBody"]),
+        "audit": fields(schemas["ActionBody"]),
         "statuses": table(("`status`", "meaning"), statuses),
         "reasons": table(("`reason`", "meaning"), reasons),
         "errors": errors(api),

@@ -11,6 +11,7 @@ from stint.jetstream import (
     Access,
     Broker,
     JetStreamEventLog,
+    JetStreamFacts,
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
@@ -21,6 +22,7 @@ from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
 from stint_api.app import create_app
+from stint_api.audit.index import AuditIndex
 from stint_api.read.index import ListIndex
 from stint_api.read.runners import JetStreamRunnerReports
 from stint_api.services import Services, utc_now
@@ -68,12 +70,16 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     """The parts, on real servers. Nothing is sent yet."""
     retention = timedelta(seconds=settings.retention)
     index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
+    audit_index = AuditIndex(
+        JetStreamFacts(broker), connected=broker.wait_connected, span=settings.audit_events, now=utc_now
+    )
     return Services(
         settings=settings,
         log=JetStreamEventLog(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
         index=index,
+        audit_index=audit_index,
         runners=JetStreamRunnerReports(broker),
         vault=vault,
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),
@@ -92,6 +98,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
                 missing="The list of jobs is not up to date.",
                 works=index.ready.is_set,
             ),
+            BackgroundTask(name="audit", run=audit_index.run, missing="The audit is not kept up to date."),
         ),
     )
 

@@ -8,12 +8,12 @@ import stint
 from stint_api.errors import JsonAnswer
 from stint_api.middleware.gate import Gate
 from stint_api.middleware.telemetry import Telemetry
-from stint_api.routes import docs, info, jobs
+from stint_api.routes import audit, docs, info, jobs
 from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.responses import ANY_ERROR
 from stint_api.services import Services
 
-GUARDED: Final = (jobs.PATH,)
+GUARDED: Final = (jobs.PATH, audit.AUDIT)
 """These paths, and all below them, need a token."""
 
 
@@ -33,9 +33,11 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lambda _app: services.background.running(),
     )
     app.state.services = services
-    app.add_middleware(Gate, paths=GUARDED, identify=services.auth.identify)
+    app.add_middleware(
+        Gate, paths=GUARDED, identify=services.auth.identify, addresses=services.settings.audit_addresses
+    )
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     add_exception_handlers(app)
-    for router in (jobs.router, info.router, docs.router):
+    for router in (jobs.router, audit.router, info.router, docs.router):
         app.include_router(router)
     return app

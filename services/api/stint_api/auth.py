@@ -42,6 +42,7 @@ class Signature(TypedDict):
     by: str
     by_entity: str
     by_accessor: str
+    by_address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Identity:
         entity: id of the identity behind the token, "" if there is none.
         accessor: names the token and cannot be used as one, "" for batch tokens.
         limited: the token has a limited number of uses.
+        address: from which the request came, "" if events must not say it.
     """
 
     name: str
@@ -62,11 +64,17 @@ class Identity:
     entity: str = ""
     accessor: str = field(default="", repr=False)
     limited: bool = False
+    address: str = ""
 
     @property
     def signature(self) -> Signature:
         """What events say about who caused them."""
-        return {"by": self.name, "by_entity": self.entity, "by_accessor": self.accessor}
+        return {
+            "by": self.name,
+            "by_entity": self.entity,
+            "by_accessor": self.accessor,
+            "by_address": self.address,
+        }
 
 
 class Memory(Generic[V]):

@@ -13,12 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stint.core.errors import VaultError
-from stint.core.subjects import new_job_id
+from stint.core.subjects import JS_PREFIX, new_job_id
 from stint.ports import EventLog, OutputLog, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
 from stint.process.settings import ApiSettings
 from stint.vault import BUS_KEY, AppRoleSession, Encryptor, Vault
+from stint_api.audit.index import AuditIndex
+from stint_api.audit.trail import Audit
 from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
@@ -56,6 +58,7 @@ class Services:
     payloads: PayloadStore
     output: OutputLog
     index: ListIndex
+    audit_index: AuditIndex
     runners: JetStreamRunnerReports
     vault: Vault
     lookup_vault: Vault
@@ -89,6 +92,11 @@ class Services:
     def lists(self) -> Lists:
         """Lists jobs."""
         return Lists(self.index, self.auth, monotonic=self.monotonic)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Says who did what."""
+        return Audit(self.audit_index, self.log, self.auth, accounts=self.settings.js_prefix == JS_PREFIX)
 
     @cached_property
     def followed(self) -> FollowedJobs:

@@ -17,6 +17,7 @@ from stint.cli.errors import importing, reported
 _MODULES: Final = {
     "run": "stint.cli.run",
     "release": "stint.cli.release",
+    "audit": "stint.cli.audit",
     "vault-setup": "stint.cli.vault_setup",
     "nats-config": "stint.natsauth.command",
     "health": "stint.cli.health",

@@ -64,7 +64,7 @@ class LiveEvent(msgspec.Struct, frozen=True):
 
 
 class Api:
-    """The routes that `stint run` and `stint release` need."""
+    """The routes that the command line needs."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -109,6 +109,15 @@ class Api:
         """Give up the lost runner of a held job; returns the job's previous status."""
         return str((await self._call("POST", f"/v1/api/job/{job_id}/release"))["status"])
 
+    async def pages(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Mapping[str, Any]]:
+        """The pages of a list, from the first to the last."""
+        url: str | None = str(httpx.URL(path, params=params))
+        while url:
+            answer = await self._answer("GET", url)
+            yield self._body(answer)
+            following = answer.links.get("next")
+            url = f"{path}{following['url']}" if following else None
+
     async def events(self, job_id: str, *, after: str = "") -> AsyncIterator[LiveEvent]:
         """The job's live stream, after the position `after`. A complete stream ends with an `end` event.
 
@@ -128,10 +137,16 @@ class Api:
             raise _unreachable(self._http, error) from None
 
     async def _call(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
+        return self._body(await self._answer(method, path, **options))
+
+    async def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = await self._http.request(method, path, **options)
+            return await self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise _unreachable(self._http, error) from None
+
+    @staticmethod
+    def _body(answer: httpx.Response) -> Mapping[str, Any]:
         body = _parse(answer.text)
         if not answer.is_success or body is None:
             raise _refused(answer)

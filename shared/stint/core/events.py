@@ -18,6 +18,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
         by: who wrote it: a runner's id, or a Vault token's display name, which need not be unique.
         by_entity: id of the identity behind that token, "" if there is none.
         by_accessor: that token's accessor, "" if it has none.
+        by_address: the address from which the API got the request, "" if it is not recorded. Personal data.
+        by_nats_user: a direct publisher's public nkey, as it says itself.
         v: version of this shape.
     """
 
@@ -28,6 +30,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
     by: str = ""
     by_entity: str = ""
     by_accessor: str = ""
+    by_address: str = ""
+    by_nats_user: str = ""
     v: int = 1
 
 
@@ -169,6 +173,9 @@ AnyEvent = Submitted | KillRequested | Started | Launched | Held | Released | En
 EVENT_TYPES: Final[dict[str, type[AnyEvent]]] = {
     cls.kind: cls for cls in (Submitted, KillRequested, Started, Launched, Held, Released, Ended, Rejected, Deleted)
 }
+
+ACTIONS: Final = frozenset(EVENT_TYPES) - {cls.kind for cls in (Started, Launched, Held, Ended, Rejected)}
+"""Kinds that somebody outside of Stint causes. The others are the services' own."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -157,6 +157,8 @@ OPERATOR: Final = "operator"
 
 _TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested, Deleted)
 """The events that a publisher may read. Of `submitted` it knows its own; those of others hold their tickets."""
+PUBLISHED: Final = (Submitted, KillRequested)
+"""The events that a publisher may write. What they say of who caused them is the publisher's claim."""
 
 
 def publisher(token: str = "*") -> Role:
@@ -168,7 +170,7 @@ def publisher(token: str = "*") -> Role:
     return Role(
         name="publishers",
         requests=(
-            *_events(Submitted, KillRequested, token=token),
+            *_events(*PUBLISHED, token=token),
             *_publish(payload_subject(token, "*", "*")),
             *(Request(f"{_API}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in _TOLD),
             *_api(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}"),

@@ -1,6 +1,7 @@
 """Redirects and token checks, before a request is routed."""
 
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -17,9 +18,13 @@ Identify = Callable[[str | None], Awaitable[Identity]]
 class Gate:
     """Redirects a path with a trailing slash, and requires a token on some paths and on every path below them."""
 
-    def __init__(self, app: ASGIApp, *, paths: Collection[str], identify: Identify) -> None:
-        """`paths` need a token; `identify` gets that header's text, None if it is absent."""
+    def __init__(self, app: ASGIApp, *, paths: Collection[str], identify: Identify, addresses: bool) -> None:
+        """`paths` need a token; `identify` gets that header's text, None if it is absent.
+
+        With `addresses` the caller's identity has the address of the other end of the connection.
+        """
         self._app = app
+        self._addresses = addresses
         self._paths = tuple(paths)
         self._identify = identify
 
@@ -37,9 +42,11 @@ class Gate:
         if path not in self._paths and not path.startswith(tuple(f"{guarded}/" for guarded in self._paths)):
             return None
         try:
-            scope.setdefault("state", {})["caller"] = await self._identify(Headers(scope=scope).get("x-auth-token"))
+            caller = await self._identify(Headers(scope=scope).get("x-auth-token"))
         except StintError as error:
             return error_answer(error)
+        address = scope["client"][0] if self._addresses and scope.get("client") else ""
+        scope.setdefault("state", {})["caller"] = replace(caller, address=address)
         return None
 
 

@@ -86,6 +86,11 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // MICROSECOND
 
 
+def moment_of(stored: int) -> datetime:
+    """The time that `microseconds` stored."""
+    return _EPOCH + stored * MICROSECOND
+
+
 def parameters(page: Page) -> dict[str, object]:
     """The values of all parameters that the conditions below name."""
     wanted, queues, behind = page.wanted, page.queues, page.behind

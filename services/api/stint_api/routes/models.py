@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
+from stint.core.events import ACTIONS
 from stint.core.job import State
 from stint.core.payload import JobPayload
 from stint.core.view import JobView
@@ -119,6 +120,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "held": False,
     "reason": "",
     "error": "",
+    "who": "token-stint-client",
     "submitted_by": "token-stint-client",
     "output_bytes": 6,
     "output_complete": True,
@@ -130,7 +132,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
-class JobBody(body_of(JobView, leave_out={"sequence"}, required={"held", "output_masked"})):  # type: ignore[misc] # its fields are those of the view
+class JobBody(body_of(JobView, leave_out={"sequence"}, required={"held", "output_masked", "who"})):  # type: ignore[misc] # its fields are those of the view
     """A job. Times are RFC 3339 in UTC, `0001-01-01T00:00:00Z` until they have come."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
@@ -164,6 +166,52 @@ class ListBody(Body):
     """How many jobs a page may have."""
     total: int
     """How many jobs pass the filters."""
+
+
+class AsOf(Body):
+    """What all lists from an index say."""
+
+    now: Annotated[str, Field(examples=["2025-03-12T20:58:59.412Z"])]
+    """The API's time."""
+    as_of: Annotated[str, Field(examples=["2025-03-12T20:58:58.7Z"])]
+    """Until when the index is complete."""
+
+
+class ActionBody(Body):
+    """Something that somebody did, as an event says."""
+
+    at: Annotated[str, Field(examples=["2025-03-12T20:58:57.412Z"])]
+    """When the log took it."""
+    who: Annotated[str, Field(examples=["token-stint-client"])]
+    """Vault's display name of the token, or the name that a direct publisher gave."""
+    entity: str
+    """Id of the identity in Vault, "" if there is none."""
+    accessor: Annotated[str, Field(examples=["iT2fxqiZQyQVWDSWUvGwHV4l"])]
+    """The token's accessor, "" if it has none."""
+    nats_user: str
+    """The public nkey that a direct publisher gave. Always a claim."""
+    action: Annotated[str, Field(examples=["submitted"], json_schema_extra={"enum": sorted(ACTIONS)})]
+    """The kind of the event."""
+    qname: Annotated[str, Field(examples=["deploys"])]
+    """The queue."""
+    job: Annotated[str, Field(examples=[JOB_ID])]
+    """The job's id."""
+    from_: Annotated[str, Field(alias="from", examples=["10.2.3.4"])]
+    """The address from which the API got the request, "" if that is not recorded."""
+    answer: Annotated[str, Field(json_schema_extra={"enum": ["accepted", "ignored", "rejected"]})]
+    """`accepted`; `ignored` if the job's state did not allow it; `rejected` for a malformed submission."""
+    status: Annotated[str, Field(examples=["success"])]
+    """The job's status now, which may be `deleted`; "" if it is not a job of this queue."""
+    proven: bool
+    """Whether only the API can have written this, so that `who`, `entity` and `accessor` are what Vault said to it.
+    Otherwise a direct publisher of the queue can have written it, with other names."""
+
+
+class AuditBody(AsOf):
+    """A page of actions, the newest first."""
+
+    data: list[ActionBody]
+    """The actions of this page. It may be short although there is a next page."""
 
 
 class DeletedBody(Body):

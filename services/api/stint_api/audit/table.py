@@ -1,0 +1,134 @@
+"""The actions as a table: SQLite in memory.
+
+Each question is one step of SQLite, as in `read.table`: between two rows a thread can wait for its turn.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Final, NamedTuple
+
+import msgspec
+
+from stint.core.events import ACTIONS, Record
+from stint.core.subjects import BAD_QUEUE_TOKEN
+from stint.core.view import parse_time
+from stint_api.read.query import microseconds
+
+NEWEST: Final = 2**63 - 1
+"""Behind every sequence."""
+
+_TABLES: Final = """
+CREATE TABLE action (
+    sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, token TEXT NOT NULL, job TEXT NOT NULL,
+    who TEXT NOT NULL, entity TEXT NOT NULL, accessor TEXT NOT NULL, nats_user TEXT NOT NULL, address TEXT NOT NULL
+);
+CREATE INDEX by_queue ON action (token, sequence);
+"""
+
+
+class Entry(NamedTuple):
+    """An event that somebody caused.
+
+    Attributes:
+        sequence: in EVENTS.
+        at: when EVENTS stored it, in microseconds since 1970.
+        kind: of the event.
+        token: of the queue.
+        job: the job's id.
+        who: the display name that it says.
+        entity: likewise, the identity.
+        accessor: likewise, of the token.
+        nats_user: likewise, of a direct publisher.
+        address: likewise, of the request.
+    """
+
+    sequence: int
+    at: int
+    kind: str
+    token: str
+    job: str
+    who: str
+    entity: str
+    accessor: str
+    nats_user: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedEntries:
+    """Which actions, the newest first: in a queue, since a time (microseconds), by somebody, behind a sequence.
+
+    `who` is a display name, an entity, an accessor or a NATS user.
+    """
+
+    token: str | None = None
+    since: int | None = None
+    who: str | None = None
+    behind: int = NEWEST
+
+
+class EntryTable:
+    """The actions among the events behind a position. One thread at a time may use it.
+
+    Attributes:
+        sequence: of the last event that was applied.
+    """
+
+    def __init__(self, after: int) -> None:
+        self.sequence = after
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._db.close()
+
+    def apply(self, sequence: int, records: Iterable[Record]) -> None:
+        """Take the actions among further events, the last of which has this sequence."""
+        if rows := list(_entries(records)):
+            marks = ", ".join([f"({', '.join('?' * len(Entry._fields))})"] * len(rows))
+            self._db.execute(f"INSERT OR REPLACE INTO action VALUES {marks}", [*chain.from_iterable(rows)])
+        self.sequence = sequence
+
+    def forget(self, through: int) -> None:
+        """Forget the events up to this sequence."""
+        self._db.execute("DELETE FROM action WHERE sequence <= ?", (through,))
+
+    def remove(self, sequences: Sequence[int]) -> None:
+        """Forget single actions."""
+        self._db.executemany("DELETE FROM action WHERE sequence = ?", [(sequence,) for sequence in sequences])
+
+    def find(self, wanted: WantedEntries, limit: int) -> Sequence[Entry]:
+        """The next of the actions that are wanted."""
+        conditions = ["sequence < :behind"]
+        if wanted.token is not None:
+            conditions.append("token = :token")
+        if wanted.since is not None:
+            conditions.append("at >= :since")
+        if wanted.who is not None:
+            conditions.append(":who IN (who, entity, accessor, nats_user)")
+        rows = f"SELECT * FROM action WHERE {' AND '.join(conditions)} ORDER BY sequence DESC LIMIT :limit"
+        sql = f"SELECT json_group_array(json_array({', '.join(Entry._fields)})) FROM ({rows})"
+        found = self._db.execute(sql, {**asdict(wanted), "limit": limit}).fetchone()[0]
+        return msgspec.json.decode(found, type=list[Entry])
+
+
+def _entries(records: Iterable[Record]) -> Iterator[Entry]:
+    for record in records:
+        event = record.event
+        if event is None or record.kind not in ACTIONS or record.token == BAD_QUEUE_TOKEN:
+            continue
+        yield Entry(
+            sequence=record.sequence,
+            at=microseconds(parse_time(record.time)),
+            kind=record.kind,
+            token=record.token,
+            job=record.job_id,
+            who=event.by,
+            entity=event.by_entity,
+            accessor=event.by_accessor,
+            nats_user=event.by_nats_user,
+            address=event.by_address,
+        )

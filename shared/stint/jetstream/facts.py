@@ -1,0 +1,51 @@
+"""All events in the order of the log, for whoever keeps an index of them."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+from stint.core.events import Record
+from stint.core.subjects import EVENTS, event_filter
+from stint.jetstream.stream import Stream
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import records, sequence_of
+
+
+class LogState(NamedTuple):
+    """The log at one moment.
+
+    Attributes:
+        created: differs from that of a log that is made anew.
+        first: sequence of the oldest message, or of the next one if there is none.
+        last: sequence of the newest message there ever was.
+    """
+
+    created: str
+    first: int
+    last: int
+
+
+class FactsPage(NamedTuple):
+    """Events, and the sequence of the last message that was read, which need not be one."""
+
+    sequence: int
+    records: Sequence[Record]
+
+
+class JetStreamFacts:
+    """Reads EVENTS from a position on.
+
+    No consumer: it could deliver to any subject, and a role that may create one could forge what others write.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._events = Stream(broker, EVENTS)
+
+    async def state(self) -> LogState:
+        """By which a reader notices that its position is one of another log."""
+        found = await self._events.info()
+        return LogState(found["created"], int(found["state"]["first_seq"]), int(found["state"]["last_seq"]))
+
+    async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
+        """The events behind this sequence up to the newest, from any replica."""
+        async for messages in self._events.pages(event_filter(), after=after):
+            yield FactsPage(sequence_of(messages[-1]), list(records(messages)))

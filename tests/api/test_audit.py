@@ -1,0 +1,39 @@
+"""Who did what, on a whole stack: the section on the audit of `docs/guides/audit.md`."""
+
+from tests.api.client import Api, Json, new_queue
+from tests.support.waiting import until
+
+KEYS = {
+    "at",
+    "who",
+    "entity",
+    "accessor",
+    "nats_user",
+    "action",
+    "qname",
+    "job",
+    "from",
+    "answer",
+    "status",
+    "proven",
+}
+
+
+async def test_what_was_done_to_a_job_is_shown_after_it_is_gone(api: Api) -> None:
+    qname = new_queue()
+    job_id = await api.submit("echo out", qname=qname)
+    await api.ended(job_id)
+    await api.http.delete(f"/v1/api/job/{job_id}")
+
+    async def audit() -> Json:
+        body: Json = (await api.http.get("/v1/api/audit", params={"qname": qname})).json()
+        return body
+
+    body = await until(audit, lambda found: len(found["data"]) == 2)
+    assert set(body) == {"data", "now", "as_of"}
+    assert set(body["data"][0]) == KEYS
+    assert [(one["action"], one["answer"], one["status"], one["proven"]) for one in body["data"]] == [
+        ("deleted", "accepted", "deleted", True),
+        ("submitted", "accepted", "deleted", False),
+    ]
+    assert {one["from"] for one in body["data"]} == {"127.0.0.1"}

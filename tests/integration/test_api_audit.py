@@ -1,0 +1,191 @@
+"""Who did what, asked of the API on real servers: what is said, to whom, and what of it is proven."""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from stint.core.codec import encode
+from stint.core.events import EVENT_TYPES
+from stint.core.subjects import EventAddress, event_filter, queue_token
+from stint.jetstream import declare
+from stint.jetstream.stream import Stream
+from stint.natsauth.keys import public_key
+from stint.ports import Outcome
+from stint_api.audit import trail
+from tests.support import events
+from tests.support.accounts import Accounts
+from tests.support.api_bench import BODY, Bench, api, api_process
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.waiting import until
+
+
+async def answered(http: httpx.AsyncClient, **params: object) -> dict[str, Any]:
+    answer = await http.get("/v1/api/audit", params={name: str(value) for name, value in params.items()})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def of_jobs(http: httpx.AsyncClient, wanted: int, **params: object) -> Sequence[dict[str, Any]]:
+    """The audit lags by design: wait until it has so many entries."""
+    body = await until(lambda: answered(http, **params), lambda body: len(body["data"]) == wanted)
+    found: list[dict[str, Any]] = body["data"]
+    return found
+
+
+def some_queue() -> str:
+    return f"q{secrets.token_hex(4)}"
+
+
+async def test_it_says_who_did_what_and_what_came_of_it(bench: Bench) -> None:
+    queue = some_queue()
+    caller = await bench.vault.lookup_self(bench.http.headers["X-Auth-Token"])
+    job_id = await bench.submitted(qname=queue)
+    await bench.http.post(f"/v1/api/job/kill/{job_id}")
+    await bench.http.delete(f"/v1/api/job/{job_id}")
+    held = await bench.submitted(qname=queue)
+    for fact in (events.started(), events.held()):
+        assert await bench.parts.log.append(queue_token(queue), held, fact) is Outcome.WON
+    await bench.http.post(f"/v1/api/job/{held}/release")
+    late = events.kill_requested()
+    assert await bench.parts.log.append(queue_token(queue), held, late) is Outcome.WON
+    found = await of_jobs(bench.http, 6, qname=queue.upper())
+    assert [(one["action"], one["job"], one["answer"], one["status"]) for one in found] == [
+        ("kill_requested", held, "ignored", "unknown"),
+        ("released", held, "accepted", "unknown"),
+        ("submitted", held, "accepted", "unknown"),
+        ("deleted", job_id, "accepted", "deleted"),
+        ("kill_requested", job_id, "accepted", "deleted"),
+        ("submitted", job_id, "accepted", "deleted"),
+    ]
+    mine = found[1:]
+    assert {(one["who"], one["accessor"], one["from"], one["qname"]) for one in mine} == {
+        (caller.display_name, caller.accessor, "127.0.0.1", queue)
+    }
+    assert {one["proven"] for one in found} == {False}, "without accounts anybody can write anything"
+    at = (await bench.load(held)).facts["submitted"].time
+    assert found[2]["at"][:-1] == at[:23]
+    assert (await bench.http.get(f"/v1/api/job/{held}")).json()["who"] == caller.display_name
+
+
+async def test_pages_follow_each_other_and_filters_select(bench: Bench) -> None:
+    queue = some_queue()
+    jobs = [await bench.submitted(qname=queue) for _ in range(5)]
+    await of_jobs(bench.http, 5, qname=queue)
+    answer = await bench.http.get("/v1/api/audit", params={"qname": queue, "limit": "2"})
+    seen = []
+    while True:
+        seen += [one["job"] for one in answer.json()["data"]]
+        if "next" not in answer.links:
+            break
+        assert len(answer.json()["data"]) == 2
+        await bench.submitted(qname=queue)  # what comes meanwhile changes nothing behind the cursor
+        answer = await bench.http.get(answer.url.join(answer.links["next"]["url"]))
+    assert seen == jobs[::-1]
+    caller = await bench.vault.lookup_self(bench.http.headers["X-Auth-Token"])
+    first = (await answered(bench.http, qname=queue))["data"][-1]
+    assert len((await answered(bench.http, qname=queue, who=caller.accessor))["data"]) >= 5
+    assert (await answered(bench.http, qname=queue, who="nobody"))["data"] == []
+    assert (await answered(bench.http, qname=queue, since="2100-01-01T00:00:00Z"))["data"] == []
+    assert (await answered(bench.http, qname=queue, since=first["at"]))["data"][-1]["job"] == jobs[0]
+    body = await answered(bench.http)
+    assert body["as_of"] <= body["now"]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "cursor=x", f"cursor={'9' * 30}", "since=1", "qname=%00", "since=2026-13-01"]
+)
+async def test_bad_queries(bench: Bench, query: str) -> None:
+    answer = await bench.http.get(f"/v1/api/audit?{query}")
+    assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")
+
+
+async def test_it_shows_only_queues_that_the_caller_may_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, other = some_queue(), some_queue()
+    job_id = await bench.submitted(qname=mine)
+    theirs = [await bench.submitted(qname=other) for _ in range(3)]
+    # A publisher of `mine` names a job of `other`: its status is not theirs to see.
+    assert await bench.parts.log.append(queue_token(mine), theirs[0], events.kill_requested()) is Outcome.WON
+    await of_jobs(bench.http, 2, qname=mine)
+    rule = f'path "stint/queue/{mine}" {{ capabilities = ["read"] }}'
+    await bench.admin(lambda client: client.sys.create_or_update_policy("audit-mine", rule))
+    token = await bench.limited_token(0, ("default", "audit-mine"))
+    monkeypatch.setattr(trail, "BATCH", 1)
+    monkeypatch.setattr(trail, "LOOKED_AT", 4)
+    async with bench.client({"X-Auth-Token": token}) as http:
+        body = await answered(http)
+        assert [(one["job"], one["status"], one["answer"]) for one in body["data"]] == [(theirs[0], "", "ignored")]
+        answer = await http.get("/v1/api/audit")
+        rest = await http.get(answer.url.join(answer.links["next"]["url"]))
+        assert [one["job"] for one in rest.json()["data"]] == [job_id], "a page may be short, and another follow"
+        refused = await http.get("/v1/api/audit", params={"qname": other})
+        assert (refused.status_code, f'"read" on "stint/queue/{other}"' in refused.json()["error"]) == (403, True)
+    async with bench.client() as stranger:
+        assert (await stranger.get("/v1/api/audit")).status_code == 400
+
+
+async def test_what_the_log_no_longer_has_is_not_shown(bench: Bench) -> None:
+    queue = some_queue()
+    kept, gone = await bench.submitted(qname=queue), await bench.submitted(qname=queue)
+    await of_jobs(bench.http, 2, qname=queue)
+    await Stream(bench.broker, "EVENTS").purge(event_filter("*", "*", gone))
+    assert [one["job"] for one in (await answered(bench.http, qname=queue))["data"]] == [kept]
+
+
+async def test_addresses_are_recorded_only_where_they_may_be(nats: NatsProcess, openbao: OpenBao) -> None:
+    async with api(nats.url, openbao, STINT_AUDIT_ADDRESSES="false") as bench:
+        queue = some_queue()
+        job_id = await bench.submitted(qname=queue)
+        (entry,) = await of_jobs(bench.http, 1, qname=queue)
+        assert entry["from"] == ""
+        assert b"127.0.0.1" not in encode(bench_event(await bench.load(job_id)))
+
+
+def bench_event(job: Any) -> Any:
+    return job.facts["submitted"].event
+
+
+async def test_with_accounts_it_says_what_is_proven(tmp_path: Path, openbao: OpenBao) -> None:
+    accounts = Accounts(tmp_path / "keys", {"ci": ["deploys"]})
+    token, job_id = queue_token("deploys"), "a" * 24
+    async with running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)):
+        async with accounts.connected(server.url, "projector") as projector:
+            await declare(projector)
+        nkey = public_key(accounts.folder / "ci")
+        claim = {"by": "root", "by_entity": "somebody-else", "by_nats_user": nkey}
+        async with accounts.connected(server.url, "ci") as ci:
+            await ci.publish(
+                EventAddress("submitted", token, job_id).subject,
+                encode(msgspec.structs.replace(events.submitted(), **claim)),
+            )
+        (tmp_path / "api").mkdir()
+        async with api_process(tmp_path / "api", server.url, openbao, **accounts.environ("api")) as (_, http):
+            await http.post("/v1/api/job", json=BODY)
+            await http.delete(f"/v1/api/job/{job_id}")
+            found = await of_jobs(http, 3)
+    assert [(one["action"], one["who"], one["nats_user"], one["proven"]) for one in found] == [
+        ("deleted", "token-stint-client", "", True),
+        ("submitted", "token-stint-client", "", False),
+        ("submitted", "root", nkey, False),
+    ]
+
+
+async def test_no_credential_is_shown_or_stored(bench: Bench) -> None:
+    queue, token = some_queue(), bench.http.headers["X-Auth-Token"]
+    job_id = await bench.submitted(qname=queue)
+    await bench.http.post(f"/v1/api/job/kill/{job_id}")
+    await of_jobs(bench.http, 2, qname=queue)
+    shown = (await bench.http.get("/v1/api/audit", params={"qname": queue})).content
+    log = Stream(bench.broker, "EVENTS")
+    bodies = [(await log.last(event_filter(kind, "*", job_id))) for kind in EVENT_TYPES]
+    stored = b"".join(message.data for message in bodies if message)
+    assert b"kill_requested" in stored
+    for hidden in (token, BODY["wrap_secret_id"]):
+        assert hidden.encode() not in shown + stored
+        assert base64.b64encode(hidden.encode()) not in shown + stored

@@ -1,0 +1,148 @@
+"""The index of who did what: what it takes from the log, and finds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from stint.core.codec import to_record
+from stint.core.errors import BrokerUnavailableError
+from stint.core.events import AnyEvent, Record
+from stint.core.subjects import BAD_QUEUE_TOKEN, EventAddress, queue_token
+from stint.jetstream.facts import FactsPage, LogState
+from stint.process.background import cancel
+from stint_api.audit.index import AuditIndex
+from stint_api.audit.table import EntryTable, WantedEntries
+from tests.support import events
+from tests.support.events import record
+from tests.support.waiting import until
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+A, B = queue_token("a"), queue_token("b")
+
+
+def by(event: AnyEvent, **who: str) -> AnyEvent:
+    return msgspec.structs.replace(event, **who)
+
+
+LOG = [
+    record(by(events.submitted(), by="ann", by_entity="e1", by_accessor="acc1", by_address="10.0.0.1"), 1, token=A),
+    record(events.started(), 2, token=A),
+    record(events.launched(), 3, token=A),
+    record(by(events.kill_requested(), by="bob", by_nats_user="UBOB"), 4, token=A),
+    record(events.ended(), 5, token=A),
+    record(by(events.submitted(), by="ann"), 6, token=B, job_id="1" * 24),
+    record(events.submitted(), 7, token=BAD_QUEUE_TOKEN),
+    to_record(EventAddress("submitted", A, "2" * 24), b"junk", sequence=8, time="2026-01-02T03:04:08Z"),
+    to_record(EventAddress("invented", A, "2" * 24), b"{}", sequence=9, time="2026-01-02T03:04:09Z"),
+    record(by(events.deleted(), by="ann"), 10, token=B, job_id="1" * 24),
+]
+
+
+def found(table: EntryTable, limit: int = 100, **wanted: object) -> list[int]:
+    return [entry.sequence for entry in table.find(WantedEntries(**wanted), limit)]  # type: ignore[arg-type] # of a table of cases
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sequences"),
+    [
+        ({}, [10, 6, 4, 1]),
+        ({"token": A}, [4, 1]),
+        ({"token": queue_token("c")}, []),
+        ({"who": "ann"}, [10, 6, 1]),
+        ({"who": "e1"}, [1]),
+        ({"who": "acc1"}, [1]),
+        ({"who": "UBOB"}, [4]),
+        ({"behind": 6}, [4, 1]),
+        ({"limit": 2}, [10, 6]),
+        ({"token": A, "who": "ann", "behind": 4}, [1]),
+    ],
+)
+def test_what_is_wanted_is_found_the_newest_first(wanted: dict[str, object], sequences: list[int]) -> None:
+    table = EntryTable(0)
+    table.apply(10, LOG)
+    assert found(table, **wanted) == sequences  # type: ignore[arg-type] # of a table of cases
+    table.apply(10, LOG)
+    assert found(table, **wanted) == sequences, "applied twice"  # type: ignore[arg-type] # likewise
+
+
+def test_a_time_selects_what_came_since() -> None:
+    table = EntryTable(0)
+    table.apply(10, LOG)
+    at = next(entry.at for entry in table.find(WantedEntries(), 10) if entry.sequence == 4)
+    assert found(table, since=at) == [10, 6, 4]
+    assert found(table, since=at + 1) == [10, 6]
+
+
+def test_what_is_forgotten_is_not_found() -> None:
+    table = EntryTable(0)
+    table.apply(10, LOG)
+    table.forget(4)
+    table.remove([10])
+    assert found(table) == [6]
+
+
+class Log:
+    """A log of which a test decides what it holds."""
+
+    def __init__(self, records: Sequence[Record], last: int, created: str = "once") -> None:
+        self.records, self.last, self.created, self.first = list(records), last, created, 1
+        self.away = False
+
+    async def state(self) -> LogState:
+        if self.away:
+            raise BrokerUnavailableError
+        return LogState(self.created, self.first, self.last)
+
+    async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
+        for one in self.records:
+            if one.sequence > after:
+                yield FactsPage(one.sequence, [one])
+
+
+@asynccontextmanager
+async def following(log: Log, span: int = 100) -> AsyncIterator[AuditIndex]:
+    async def connected() -> None:
+        return
+
+    index = AuditIndex(log, connected=connected, span=span, now=lambda: NOW)  # type: ignore[arg-type] # what it uses
+    running = asyncio.create_task(index.run())
+    try:
+        yield index
+    finally:
+        await cancel(running)
+
+
+async def sequences(index: AuditIndex) -> list[int] | None:
+    try:
+        return [entry.sequence for entry in await index.find(WantedEntries(), 100)]
+    except BrokerUnavailableError:
+        return None
+
+
+async def becomes(index: AuditIndex, wanted: list[int] | None) -> None:
+    await until(lambda: sequences(index), lambda found: found == wanted)
+
+
+async def test_it_follows_the_log_and_begins_again_with_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint_api.audit.index.POLL", 0.01)
+    log = Log(LOG[:3], 3)
+    log.away = True
+    async with following(log) as index:
+        assert await sequences(index) is None
+        log.away = False
+        await becomes(index, [1])
+        log.records, log.last = LOG, 10
+        await becomes(index, [10, 6, 4, 1])
+        log.first = 6  # the janitor has removed what was before
+        await becomes(index, [10, 6])
+        log.records, log.last, log.created, log.first = LOG[:1], 20, "again", 1
+        await becomes(index, [1])
+
+
+async def test_it_covers_only_the_newest_events() -> None:
+    async with following(Log(LOG, 10), span=5) as index:
+        await becomes(index, [10, 6])
