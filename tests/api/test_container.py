@@ -77,9 +77,10 @@ async def test_a_terminal(api: Api) -> None:
 
 
 async def test_it_is_hardened(api: Api) -> None:
-    job = await api.run("grep -E '^(NoNewPrivs|CapEff|CapBnd):' /proc/self/status")
+    limit = "printf 'core:\\t%s\\n' $(ulimit -Hc)"
+    job = await api.run(f"grep -E '^(NoNewPrivs|CapEff|CapBnd):' /proc/self/status; {limit}")
     found = dict(line.split(":\t") for line in job["output"].splitlines())
-    assert found["NoNewPrivs"] == "1"
+    assert (found["NoNewPrivs"], found["core"]) == ("1", "0")
     assert int(found["CapEff"], 16) == int(found["CapBnd"], 16) == 0
 
 

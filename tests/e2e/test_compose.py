@@ -113,6 +113,7 @@ async def test_services_are_confined(stack: Compose) -> None:
             assert container["Config"]["User"] == "10001:10001"
             assert container["HostConfig"]["CapDrop"] == ["ALL"]
             assert container["HostConfig"]["SecurityOpt"] == ["no-new-privileges:true"]
+            assert container["HostConfig"]["Ulimits"] == [{"Name": "core", "Hard": 0, "Soft": 0}]
             ports = container["HostConfig"]["PortBindings"] or {}
             assert {binding["HostIp"] for bindings in ports.values() for binding in bindings} <= {"127.0.0.1"}
 

@@ -84,6 +84,7 @@ def test_the_whole_config() -> None:
     assert host["NetworkMode"] == "none"
     assert host["Mounts"] == [{"Type": "bind", "Source": "/host:x", "Target": "/inside", "ReadOnly": True}]
     assert (host["SecurityOpt"], host["CapDrop"]) == (["no-new-privileges"], ["ALL"])
+    assert host["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
     assert not host.keys() & {"PidsLimit", "Memory", "MemorySwap", "CpuQuota", "ReadonlyRootfs"}
 
 

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from stint import __version__
 from stint.cli.errors import importing, reported
+from stint.process.core_dumps import prevent_core_dumps
 
 _MODULES: Final = {
     "run": "stint.cli.run",
@@ -99,4 +100,5 @@ def rebuild() -> None:
 
 def app_main() -> None:
     """Run the command line."""
+    prevent_core_dumps()  # also of the servers that `stint dev` starts
     app(prog_name=Path(sys.argv[0]).name)

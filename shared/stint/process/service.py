@@ -12,6 +12,7 @@ import uvloop
 
 from stint.core.errors import BrokerClosedError, ConfigError
 from stint.process import logs
+from stint.process.core_dumps import prevent_core_dumps
 from stint.process.environment import load
 from stint.process.settings import Settings
 
@@ -35,6 +36,7 @@ def run(
 
     The event loop is uvloop's, unless `on_asyncio` says that these settings need asyncio's own.
     """
+    prevent_core_dumps()
     logs.configure()
     try:
         settings = load(shape, os.environ)

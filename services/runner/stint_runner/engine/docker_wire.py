@@ -32,6 +32,8 @@ _LOG_CONFIG: Final = {
     "Type": "local",
     "Config": {"max-size": f"{LOG_FILE}", "max-file": "2", "compress": "false"},
 }
+_NO_CORE_DUMPS: Final = {"Name": "core", "Soft": 0, "Hard": 0}
+"""The host may collect core dumps outside of the container, and a job's memory holds its secrets."""
 _FIGURES: Final = {
     "containers": "Containers",
     "containers_running": "ContainersRunning",
@@ -91,7 +93,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
             for source, target in spec.binds.items()
         ]
     if spec.hardened:
-        host |= {"SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"]}
+        host |= {"SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"], "Ulimits": [_NO_CORE_DUMPS]}
     if spec.read_only:
         host["ReadonlyRootfs"] = True
     return host | _limits(spec.limits)

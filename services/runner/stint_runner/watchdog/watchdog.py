@@ -19,6 +19,7 @@ import structlog
 
 from stint.core.errors import ConfigError, EngineError
 from stint.process import logs
+from stint.process.core_dumps import prevent_core_dumps
 from stint.process.signals import stopping_signals
 from stint.process.waiting import InterruptedByEventError, unless
 from stint_runner.engine.docker import DockerEngine
@@ -152,6 +153,7 @@ class Access(msgspec.Struct, frozen=True):
 
 def main(make_engine: Callable[[EngineAccess], Engine] = DockerEngine.from_settings) -> int:
     """The process's exit code. The engine is Docker's if no other is given."""
+    prevent_core_dumps()
     logs.configure()
     folder, runner = Path(sys.argv[1]), int(sys.argv[2])
     try:

@@ -1,0 +1,50 @@
+"""The scanner for secrets finds each that is there, and no other."""
+
+import base64
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.leaks import Leak, Scanner
+
+SECRET, OTHER = secrets.token_hex(16).encode(), secrets.token_hex(16).encode()
+SCANNER = Scanner({"secret": [SECRET], "other": [OTHER]})
+
+ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "hex": lambda data: data.hex().encode(),
+    "HEX": lambda data: data.hex().upper().encode(),
+    "base64": base64.b64encode,
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("before", [b"", b"1", b"12", b"x" * 2**20])
+@pytest.mark.parametrize("behind", [b"", b"1", b"12"])
+def test_it_finds_a_secret_in_a_file(encoding: str, before: bytes, behind: bytes, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "leak").write_bytes(ENCODINGS[encoding](before + SECRET + behind))
+    (tmp_path / "deep" / "nothing").write_bytes(SECRET[:-1] + b" " + SECRET[1:])
+    (tmp_path / "deep" / "empty").touch()
+    assert set(SCANNER.files(tmp_path)) == {Leak("secret", str(tmp_path / "deep" / "leak"))}
+
+
+def test_it_leaves_out_what_it_is_told_and_what_is_older(tmp_path: Path) -> None:
+    leak = tmp_path / "leak"
+    leak.write_bytes(SECRET + OTHER)
+    assert {leak.kind for leak in SCANNER.files(tmp_path)} == {"secret", "other"}
+    assert not set(SCANNER.files(tmp_path, without=[leak]))
+    assert not set(SCANNER.files(tmp_path, since=leak.stat().st_ctime + 1))
+
+
+def test_it_finds_a_secret_in_a_process() -> None:
+    wait = [sys.executable, "-c", "input()"]
+    with subprocess.Popen([*wait, SECRET], env={"A": OTHER.decode()}, stdin=subprocess.PIPE) as process:
+        found = set(SCANNER.processes())
+        process.communicate(b"\n")
+    assert found == {Leak("secret", "/proc/PID/cmdline"), Leak("other", "/proc/PID/environ")}
+    assert not set(SCANNER.processes())
