@@ -1,7 +1,6 @@
 """compose.yaml as a stack of the test's own: a project name and ports that nobody else has."""
 
 import asyncio
-import base64
 import contextlib
 import json
 import os
@@ -19,9 +18,7 @@ from typing import Any
 import pytest
 from testcontainers.compose import DockerCompose
 
-from stint.cli.run_job import submit
-from stint.client.api import Api, LiveEvent, connect
-from stint.client.options import Endpoints, RunOptions
+from stint.client import Client, Endpoints, JobEvent, JobHandle, JobResult, Output
 from stint.core.payload import JobPayload
 from tests.e2e.stack import Result, alive
 
@@ -69,30 +66,29 @@ def still_ports() -> Iterator[str]:
 class Run:
     """A job that was submitted, and its live stream, which is read once."""
 
-    api: Api
-    job_id: str
-    events: AsyncIterator[LiveEvent]
+    job: JobHandle
+    events: AsyncIterator[JobEvent]
     output: bytes = b""
 
     async def until_output(self) -> None:
         """Read its first output."""
-        await self._read("output")
+        await self._read(Output)
         assert self.output
 
     async def until_end(self, **wanted: object) -> None:
         """Follow it to its end, which must be as wanted."""
-        await self._read("end")
+        await self._read(JobResult)
         await self.expect(**wanted)
 
     async def expect(self, **wanted: object) -> None:
-        job = await self.api.get(self.job_id)
-        assert {name: job[name] for name in wanted} == wanted, job
+        job = await self.job.info()
+        assert {name: getattr(job, name) for name in wanted} == wanted, job
 
-    async def _read(self, last: str) -> None:
+    async def _read(self, last: type[JobEvent]) -> None:
         async for event in self.events:
-            if event.name == "output":
-                self.output += base64.b64decode(event.data["data"])
-            if event.name == last:
+            if isinstance(event, Output):
+                self.output += event.data
+            if isinstance(event, last):
                 return
 
 
@@ -159,9 +155,9 @@ class Compose:
         """A sealed job, and a client of the API that follows it."""
         assert self.endpoints
         job = JobPayload(qname=queue, container_image="busybox", run=("sh", "-c", script), secret_refs=refs)
-        async with asyncio.timeout(60), connect(self.endpoints) as api:
-            job_id = await submit(RunOptions(endpoints=self.endpoints, job=job), api)
-            yield Run(api, job_id, api.events(job_id))
+        async with asyncio.timeout(60), Client.connect(self.endpoints) as stint:
+            submitted = await stint.send(await stint.seal(job))
+            yield Run(submitted, submitted.stream())
 
 
 @asynccontextmanager

@@ -72,21 +72,22 @@ async def test_a_sealed_job_reads_its_secret(stack: Compose) -> None:
 async def test_a_job_is_killed(stack: Compose) -> None:
     async with stack.submitted("killed", UNTIL_KILLED) as run:
         await run.until_output()
-        await run.api.kill(run.job_id)
+        await run.job.kill()
         await run.until_end(status="failed", reason="killed", kill_requested=True)
 
 
 async def test_a_job_ends_by_itself_while_its_runner_is_stopped(stack: Compose) -> None:
     async with stack.submitted("stopped", UNTIL_TOLD) as run:
         await run.until_output()
-        runner = (await run.api.get(run.job_id))["node_uuid"]
+        runner = (await run.job.info()).runner
         began = now()
         stopping = asyncio.create_task(docker("stop", runner))
         try:
             await until_logged(runner, "draining", since=began)
-            (job,) = (await docker("ps", "--quiet", "--filter", f"label={LABEL_JOB}={run.job_id}")).split()
+            (job,) = (await docker("ps", "--quiet", "--filter", f"label={LABEL_JOB}={run.job.id}")).split()
             await docker("exec", job, "touch", "/tmp/go")  # noqa: S108 - in the container
-            await run.until_end(status="success", output="first\nlast\n", output_complete=True, node_uuid=runner)
+            await run.until_end(status="success", output_complete=True, runner=runner)
+            assert run.output == b"first\nlast\n"
         finally:
             await asyncio.gather(stopping, return_exceptions=True)
             code = await docker("inspect", "--format", "{{.State.ExitCode}}", runner)
@@ -195,7 +196,7 @@ async def test_down_leaves_nothing_even_of_a_running_job() -> None:
     async with composed() as stack:
         async with stack.submitted("left-behind", UNTIL_TOLD) as run:
             await run.until_output()
-        of_job = f"--filter=label={LABEL_JOB}={run.job_id}"
+        of_job = f"--filter=label={LABEL_JOB}={run.job.id}"
         assert len((await docker("ps", "--quiet", of_job)).split()) == 1
         assert set(await stack.left()) == {"containers", "networks", "volumes", "images"}
     assert await stack.left() == {}

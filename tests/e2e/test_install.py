@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.stack import Result
+from tests.support.documents import blocks
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]  # the first one fetches wheels
@@ -105,3 +106,19 @@ async def test_an_extra_is_all_that_its_programs_need(extra: str, wheels: Path, 
         sentence = rf"stint {command}: \w+ is not installed: pip install 'stint-jobs\[{command}\]'\.\n"
         assert refused.code == 2
         assert re.fullmatch(sentence, refused.err), refused.err
+
+
+async def test_programs_that_use_the_library_are_checked_against_its_types(wheels: Path, tmp_path: Path) -> None:
+    """The guide's programs, with nothing installed but the wheel."""
+    bin_folder, folder = tmp_path / "bin", tmp_path / "programs"
+    made = await run(sys.executable, "-m", "venv", "--without-pip", tmp_path)
+    assert made.code == 0, made
+    python = ("--python", bin_folder / "python")
+    await pip(*python, "install", "--quiet", "--no-compile", "--no-index", "-f", wheels, "stint-jobs")
+    folder.mkdir()
+    programs = blocks((ROOT / "docs" / "guides" / "python.md").read_text(encoding="utf-8"), "python")
+    for number, program in enumerate(programs):
+        (folder / f"program_{number}.py").write_text(program, encoding="utf-8")
+    strict = ("--strict", "--python-executable", bin_folder / "python", "--cache-dir", tmp_path / "cache")
+    checked = await run(sys.executable, "-m", "mypy", "--config-file", os.devnull, *strict, folder)
+    assert (checked.code, checked.out) == (0, f"Success: no issues found in {len(programs)} source files\n"), checked

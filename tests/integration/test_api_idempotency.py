@@ -42,10 +42,10 @@ async def test_a_repeat_gets_the_same_job(bench: Bench, fields: dict[str, Any]) 
 
 async def test_another_body_is_a_conflict(bench: Bench) -> None:
     client = Client(bench)
-    await client.take()
+    job_id = await client.take()
     for fields in ({"wrap_secret_id": "another"}, {"tty": True}, {"payload": SEALED + "AA"}, {"qname": secret()}):
         answer = await client.post(**fields)
-        told = {"status": "Conflict.", "error": "The Idempotency-Key was used for another request."}
+        told = {"status": "Conflict.", "error": "The Idempotency-Key was used for another request.", "_id": job_id}
         assert (answer.status_code, answer.json()) == (409, told)
     assert await client.submissions() == 1
 

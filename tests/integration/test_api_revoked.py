@@ -1,15 +1,15 @@
 """A live stream ends with its caller's right to it, and says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
-from stint.client.api import Api, ApiRefusedError, LiveEvent
-from stint.client.follow import follow
+from stint.client import ApiRefusedError, Fact, JobHandle
+from stint.client.api import Api, LiveEvent
 from stint.vault import Vault
 from tests.support.api_bench import api_process, submitted
 from tests.support.servers import NatsProcess, OpenBao
@@ -31,7 +31,7 @@ class Stream:
     async def _read(self, job_id: str) -> list[LiveEvent]:
         found = []
         async with self._http as http:
-            async for event in Api(http).events(job_id):
+            async for event in Api(http).events(f"/v1/api/job/{job_id}/events"):
                 found.append(event)
                 self.begun.set()
         return found
@@ -40,24 +40,16 @@ class Stream:
         return (await self.events)[-1]
 
 
-class Listener:
-    """Hears that a job is followed, and takes its output."""
-
-    def __init__(self) -> None:
-        self.begun = asyncio.Event()
-
-    def fact(self, fact: Mapping[str, Any]) -> None:
-        assert fact["kind"] == "submitted"
-        self.begun.set()
-
-    async def write(self, stream: str, data: bytes) -> None:
-        raise AssertionError((stream, data))
-
-
-async def following(http: httpx.AsyncClient, job_id: str, heard: Listener) -> None:
+async def following(http: httpx.AsyncClient, job_id: str, begun: asyncio.Event) -> None:
     """As `stint run` does: it tries its stream again, and takes no for an answer."""
+
+    async def hear() -> None:
+        async for item in JobHandle(Api(http), job_id).stream():
+            assert isinstance(item, Fact)
+            begun.set()
+
     with pytest.raises(ApiRefusedError, match="permission denied") as caught:
-        await follow(Api(http), job_id, heard.write, heard.fact)
+        await hear()
     assert caught.value.code == httpx.codes.FORBIDDEN
 
 
@@ -93,14 +85,14 @@ async def test_a_stream_ends_with_its_token_or_policy_and_no_other_does(
     ending = [Stream(owner, job_id, one) for one in revoked[:2]]
     staying = [Stream(owner, job_id, await token(num_uses=5)), Stream(owner, job_id, owner.headers["X-Auth-Token"])]
     reader = Stream(owner, job_id, await token("reader-for-now"))
-    heard = Listener()
+    begun = asyncio.Event()
     headers = {"X-Auth-Token": revoked[2]}
     async with (
         httpx.AsyncClient(base_url=owner.base_url, headers=headers, timeout=3 * WITHIN, trust_env=False) as http,
         asyncio.timeout(3 * WITHIN),
     ):
-        follower = asyncio.create_task(following(http, job_id, heard))
-        await asyncio.gather(heard.begun.wait(), *(stream.begun.wait() for stream in (*ending, *staying, reader)))
+        follower = asyncio.create_task(following(http, job_id, begun))
+        await asyncio.gather(begun.wait(), *(stream.begun.wait() for stream in (*ending, *staying, reader)))
         await admin(lambda c: c.sys.delete_policy("reader-for-now"))
         for one in revoked:
             await admin(partial(_revoke, one))

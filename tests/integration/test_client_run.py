@@ -19,9 +19,8 @@ import pytest
 from rich.console import Console
 
 from stint.cli.app import app_main
-from stint.cli.run_job import run, submit
-from stint.client import Endpoints, RunOptions
-from stint.client.api import connect
+from stint.cli.run_job import RunOptions, run
+from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
 from stint.core.events import Submitted
 from stint.core.job import Job, State
@@ -133,8 +132,8 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
     async with api_process(folder, nats.url, openbao) as (server, http), connected(nats.url) as broker:
         runner = Runner(broker, Vault(openbao.address), openbao.root_token)
         await runner.work.start()
-        where = Endpoints(url=server.url, vault_addr=openbao.address, token=http.headers["X-Auth-Token"])
-        yield Bench(runner, RunOptions(endpoints=where, job=JobPayload(), role=ROLE), server, nats, openbao)
+        where = Endpoints(url=server.url, vault_addr=openbao.address, token=http.headers["X-Auth-Token"], role=ROLE)
+        yield Bench(runner, RunOptions(endpoints=where, job=JobPayload()), server, nats, openbao)
 
 
 async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> None:
@@ -240,19 +239,12 @@ async def test_a_token_without_the_policy_is_told_which_one_it_lacks(bench: Benc
 
 
 async def test_a_courier_token_serves_once(bench: Bench) -> None:
-    seen: list[dict[str, str]] = []
-
-    class Recorder:
-        async def submit(self, fields: dict[str, str]) -> str:
-            seen.append(fields)
-            async with connect(bench.options.endpoints) as api:
-                return await api.submit(fields)
-
-    await submit(bench.asking(), Recorder())  # type: ignore[arg-type] # records what an Api sends
-    assert set(seen[0]) == {"qname", "wrap_secret_id", "cubby_token", "cubby_path"}
-    async with connect(bench.options.endpoints) as api:
-        with pytest.raises(Exception, match="INTERCEPTION ALERT"):
-            await api.submit(seen[0])
+    async with Client.connect(bench.options.endpoints) as stint:
+        sealed = await stint.seal(bench.asking().job)
+        assert set(sealed.fields) == {"qname", "wrap_secret_id", "cubby_token", "cubby_path"}
+        await stint.send(sealed)
+        with pytest.raises(ApiRefusedError, match="INTERCEPTION ALERT"):
+            await stint.send(sealed)
 
 
 # --- the command itself -----------------------------------------------------------------------------------------

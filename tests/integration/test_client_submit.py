@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import httpx
 import pytest
 
-from stint.client import Endpoints
+from stint.client import ApiRefusedError, ApiUnreachableError, Endpoints
 from stint.client import api as client_api
-from stint.client.api import ApiRefusedError, ApiUnreachableError, connect
+from stint.client.api import Api
 from tests.support.api_bench import BODY, api_process, secret
 from tests.support.servers import NatsProcess, OpenBao, free_port
 
@@ -79,7 +79,7 @@ def job() -> dict[str, str]:
 
 
 async def submit(where: Endpoints, fields: dict[str, str]) -> str:
-    async with connect(where) as api:
+    async with Api.connect(where) as api:
         return await api.submit(fields)
 
 
@@ -87,10 +87,10 @@ async def submit(where: Endpoints, fields: dict[str, str]) -> str:
 async def test_a_job_is_sent_until_it_is_taken_and_taken_once(where: Endpoints, plan: list[str | int]) -> None:
     fields, tries = job(), len(plan) + 1
     async with Proxy(where.url, plan, {"error": "who knows", "_id": "0" * 24}).running() as proxy:
-        async with connect(replace(where, url=proxy.url)) as api:
+        async with Api.connect(replace(where, url=proxy.url)) as api:
             job_id = await api.submit(fields)
-        async with connect(where) as api:
-            assert (await api.get(job_id))["status"] == "queued"
+        async with Api.connect(where) as api:
+            assert (await api.get(f"/v1/api/job/{job_id}"))["status"] == "queued"
     assert len(proxy.keys) == tries
     assert len(set(proxy.keys)) == 1
     assert len(proxy.keys[0]) == 32
@@ -99,13 +99,13 @@ async def test_a_job_is_sent_until_it_is_taken_and_taken_once(where: Endpoints, 
 
 async def test_each_submission_has_a_key_of_its_own(where: Endpoints) -> None:
     fields = job()
-    async with Proxy(where.url, []).running() as proxy, connect(replace(where, url=proxy.url)) as api:
+    async with Proxy(where.url, []).running() as proxy, Api.connect(replace(where, url=proxy.url)) as api:
         assert await api.submit(fields) != await api.submit(fields)
     assert len(set(proxy.keys)) == 2
 
 
 async def test_at_last_it_gives_up(where: Endpoints) -> None:
-    async with Proxy(where.url, ["cut"] * 9).running() as proxy, connect(replace(where, url=proxy.url)) as api:
+    async with Proxy(where.url, ["cut"] * 9).running() as proxy, Api.connect(replace(where, url=proxy.url)) as api:
         with pytest.raises(ApiUnreachableError):
             await api.submit(job())
     assert len(proxy.keys) == 6

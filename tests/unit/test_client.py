@@ -3,18 +3,28 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from stint.cli.run_job import Narrator, exit_code
+from stint.cli.run_job import Narrator, RunOptions, show
+from stint.client import (
+    ApiUnreachableError,
+    Endpoints,
+    JobFailedError,
+    JobHandle,
+    JobInfo,
+    JobResult,
+    OutputDiffersError,
+    endpoints,
+)
 from stint.client import pack as packing
-from stint.client.api import Api, ApiUnreachableError, LiveEvent, parse_events
-from stint.client.follow import OutputDiffersError, follow
-from stint.client.options import Endpoints, RunOptions, endpoints
+from stint.client.api import Api, LiveEvent, parse_events
+from stint.client.errors import UnexpectedAnswerError
+from stint.client.fields import JobFields, payload_of
 from stint.client.pack import pack
 from stint.client.submission import Handover
 from stint.core.chain import Chain
@@ -83,7 +93,7 @@ async def test_events_are_read_line_by_line() -> None:
     [("success", 0, 0), ("failed", 3, 3), ("failed", 0, 1), ("notauthorised", 0, 1), ("unknown", 0, 1)],
 )
 def test_exit_codes(status: str, code: int, expected: int) -> None:
-    assert exit_code({"status": status, "return_code": code}) == expected
+    assert JobInfo(id="", status=status, return_code=code).exit_code == expected
 
 
 def test_where_things_are() -> None:
@@ -101,9 +111,42 @@ def test_a_repr_shows_no_secret() -> None:
     assert "hidden" not in repr(Handover("hidden", "hidden", "hidden"))
 
 
+def test_a_jobs_fields_have_the_payloads_names(folder: Path) -> None:
+    fields = JobFields(image="busybox", run=["a"], env={"A": "1=2"}, secrets={"S": "kv/a.y"}, content=folder, pids=3)
+    assert payload_of("Deploys", fields) == JobPayload(
+        qname="deploys",
+        container_image="busybox",
+        run=("a",),
+        env_vars=("A=1=2",),
+        secret_refs=("S@kv/a.y",),
+        content=pack(folder),
+        pids=3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({}, "image"),
+        ({"image": "x", "env": {"": "sEcReT"}}, "environment variable"),
+        ({"image": "x", "env": {"a=b": "sEcReT"}}, "environment variable"),
+        ({"image": "x", "run": "sEcReT"}, "run"),
+        ({"image": "x", "timeout": "sEcReT"}, "timeout"),
+        ({"image": "x", "command": ["sEcReT"]}, "command"),
+    ],
+)
+def test_a_wrong_field_is_named_and_its_value_is_not(fields: Any, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        payload_of("", fields)
+    assert named in caught.value.sentence
+    assert "sEcReT" not in caught.value.sentence
+
+
 # --- following a job ------------------------------------------------------------------------------------------------
 
-JOB = {"status": "success", "return_code": 0, "reason": "", "error": "", "output_complete": True}
+AT = "2025-03-12T20:58:57.412Z"
+JOB_ID = "0" * 24
+JOB = {"_id": JOB_ID, "status": "success", "return_code": 0, "reason": "", "error": "", "output_complete": True}
 
 
 class Stream(Api):
@@ -112,7 +155,7 @@ class Stream(Api):
     def __init__(self, *events: LiveEvent | None) -> None:
         self._events = iter(events)
 
-    async def events(self, job_id: str, *, after: str = "") -> AsyncIterator[LiveEvent]:  # noqa: ARG002 - Api's
+    async def events(self, path: str, *, after: str = "", **params: Any) -> AsyncGenerator[LiveEvent, None]:  # noqa: ARG002 - Api's
         for event in self._events:
             if event is None:
                 raise ApiUnreachableError("gone")
@@ -127,11 +170,9 @@ class Shown:
     async def write(self, stream: str, data: bytes) -> None:  # noqa: ARG002 - one stream is enough here
         self.data += data
 
-    async def follow(self, *events: LiveEvent | None) -> Mapping[str, Any]:
-        narrator = Narrator(Console(file=self.text, width=200), quiet=True)
-        job = await follow(Stream(*events), "0" * 24, self.write, narrator.fact)
-        narrator.end(job)
-        return job
+    async def follow(self, *events: LiveEvent | None) -> JobResult:
+        job = JobHandle(Stream(*events), JOB_ID)
+        return await show(job, self.write, Narrator(Console(file=self.text, width=200), quiet=True))
 
 
 def output(data: bytes) -> LiveEvent:
@@ -143,7 +184,7 @@ def ended(*pieces: bytes, **fields: Any) -> LiveEvent:
     for piece in pieces:
         chain = chain.add(piece)
     counted = {"output_chunks": chain.chunks, "output_bytes": chain.size, "output_digest": chain.digest}
-    return LiveEvent("fact", {"kind": "ended", **counted, **fields}, "ended")
+    return LiveEvent("fact", {"kind": "ended", "at": AT, **counted, **fields}, "ended")
 
 
 def end(**fields: Any) -> LiveEvent:
@@ -153,7 +194,7 @@ def end(**fields: Any) -> LiveEvent:
 async def test_an_output_that_is_what_the_end_tells_of_is_taken() -> None:
     shown = Shown()
     job = await shown.follow(output(b"one"), None, output(b"two"), None, ended(b"one", b"two"), end())
-    assert (job, shown.data, shown.text.getvalue()) == (JOB, b"onetwo", "")
+    assert (job.check().tail, shown.data, shown.text.getvalue()) == (b"onetwo", b"onetwo", "")
 
 
 @pytest.mark.parametrize(
@@ -170,5 +211,25 @@ async def test_an_output_that_is_not_whole_is_said_to_be_so() -> None:
     assert shown.text.getvalue() == "stint: Part of the job's output may be missing above.\n"
 
 
+async def test_a_failed_job_says_why_and_what_it_wrote_last() -> None:
+    lines = b"".join(b"%d\n" % number for number in range(5000))
+    failed = {"status": "failed", "return_code": 3, "reason": "exit_code"}
+    result = await Shown().follow(output(lines), ended(lines), end(**failed))
+    with pytest.raises(JobFailedError, match=f"Job {JOB_ID} ended as failed with 3 \\(exit_code\\)$") as caught:
+        result.check()
+    assert (caught.value.reason, caught.value.code) == ("exit_code", 3)
+    assert caught.value.last_lines == tuple(str(number) for number in range(4980, 5000))
+
+
+async def test_times_that_have_not_come_are_none_and_new_fields_are_left_out() -> None:
+    result = await Shown().follow(end(started=AT, ended="0001-01-01T00:00:00Z", invented=1))
+    assert (str(result.started), result.ended) == ("2025-03-12 20:58:57.412000+00:00", None)
+
+
+async def test_an_answer_that_is_none_of_stints_is_an_error() -> None:
+    with pytest.raises(UnexpectedAnswerError, match="not a JobResult"):
+        await Shown().follow(end(status=7))
+
+
 async def test_a_server_that_does_not_tell_the_digest_is_believed() -> None:
-    await Shown().follow(output(b"one"), LiveEvent("fact", {"kind": "ended"}, "ended"), end())
+    await Shown().follow(output(b"one"), LiveEvent("fact", {"kind": "ended", "at": AT}, "ended"), end())

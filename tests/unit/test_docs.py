@@ -14,6 +14,7 @@ from scripts.references import application, diagram, errors, events, fill, setti
 from typer import Context
 from typer.main import get_group
 
+import stint.client
 from stint.cli.app import app
 from stint.core.events import EVENT_TYPES, Ended
 from stint.core.job import LEGAL, State
@@ -25,6 +26,7 @@ from stint_api.routes.models import REASONS, HealthBody, JobBody, ListBody, Subm
 from stint_api.routes.responses import KINDS
 from stint_api.submit.body import Envelope
 from stint_runner.lease.lease import CLOCK_SKEW, KILL, LeaseTimes
+from tests.support.documents import FENCE, blocks
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -40,17 +42,12 @@ ADRS = sorted(ROOT.glob("docs/adr/[0-9]*.md"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 NAMES = {name for shape in (ApiSettings, RunnerSettings, ProjectorSettings) for name in setting_names(shape)}
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8")
-
-
-def blocks(text: str, *languages: str) -> list[str]:
-    return [body for language, body in FENCE.findall(text) if language in languages]
 
 
 def code_of(text: str) -> list[str]:
@@ -264,6 +261,11 @@ def test_modules_that_the_architecture_names_exist() -> None:
     named = {span for span in SPAN.findall(text_of(ARCHITECTURE)) if module.fullmatch(span)}
     assert named
     assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in files)] == []
+
+
+def test_each_name_of_the_client_library_is_in_the_guide() -> None:
+    text = text_of(ROOT / "docs" / "guides" / "python.md")
+    assert [name for name in stint.client.__all__ if f"`{name}`" not in text] == []
 
 
 def test_shell_blocks_can_be_read_by_a_shell() -> None:

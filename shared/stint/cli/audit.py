@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from stint.cli.errors import reported
-from stint.client.api import connect
+from stint.client.api import Api
 from stint.client.options import Endpoints, endpoints
 from stint.core.errors import ConfigError, InvalidQueueNameError
 from stint.core.subjects import normalise_queue_name
@@ -57,8 +57,8 @@ def audit(
 
 async def _print(where: Endpoints, params: Mapping[str, str], limit: int, show: Show) -> None:
     left = limit
-    async with connect(where) as api:
-        async for page in api.pages("/v1/api/audit", params):
+    async with Api.connect(where) as api:
+        async for page in api.pages("/v1/api/audit", **params):
             for entry in page["data"][:left]:
                 typer.echo(show(entry))
             left -= len(page["data"])

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from stint.cli.errors import reported
-from stint.client.api import connect
-from stint.client.options import Endpoints, endpoints
+from stint.client import Client, Endpoints, endpoints
 from stint.core.errors import ConfigError, InvalidJobIdError
 from stint.core.subjects import check_job_id
 
@@ -32,8 +31,8 @@ def release(
 
 async def _release(where: Endpoints, job_id: str) -> str:
     """Release the job; returns a message that says what was done."""
-    async with connect(where) as api:
-        before = await api.release(job_id)
+    async with Client.connect(where) as stint:
+        before = await stint.job(job_id).release()
     if before == "unknown":
         return f"Job {job_id} had already been released."
     return f"Job {job_id}, which was {before}, is released: it has ended as unknown, and its queue continues."

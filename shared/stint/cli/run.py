@@ -3,26 +3,24 @@
 import asyncio
 import os
 from collections.abc import Callable
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
 from stint.cli.errors import reported
 from stint.cli.interrupts import Interrupts
+from stint.cli.run_job import RunOptions
 from stint.cli.run_job import run as run_job
-from stint.client.options import DEFAULT_ROLE, DEFAULT_WRAP_TTL, RunOptions, endpoints
-from stint.client.pack import pack
-from stint.core.errors import ConfigError, StintError
-from stint.core.payload import JobPayload
-from stint.core.subjects import normalise_queue_name
+from stint.client import JobFields, endpoints
+from stint.client.fields import payload_of
+from stint.client.options import DEFAULT_ROLE, DEFAULT_WRAP_TTL
+from stint.core.errors import StintError
 
 app = typer.Typer(add_completion=False)
 Words = list[str] | None
-Pull = StrEnum("Pull", {"ALWAYS": "Always", "IF_NOT_PRESENT": "IfNotPresent"})
-SecretsFile = StrEnum("SecretsFile", ["YAML", "JSON"])
 
 
 def _named_by(mark: str) -> Callable[[Words], Words]:
@@ -34,6 +32,11 @@ def _named_by(mark: str) -> Callable[[Words], Words]:
         return values
 
     return check
+
+
+def _pairs(values: Words, mark: str) -> dict[str, str]:
+    parts = (value.partition(mark) for value in values or ())
+    return {name: rest for name, _, rest in parts}
 
 
 @app.command(no_args_is_help=True)
@@ -54,10 +57,12 @@ def run(
         Words, typer.Option(help="Overrides the image's entrypoint; repeat the option for each word.")
     ] = None,
     workdir: Annotated[str, typer.Option(help="Overrides the image's working directory.")] = "",
-    pull: Annotated[Pull, typer.Option(case_sensitive=False, help="When to pull the image.")] = Pull.IF_NOT_PRESENT,
+    pull: Annotated[
+        Literal["IfNotPresent", "Always"], typer.Option(case_sensitive=False, help="When to pull the image.")
+    ] = "IfNotPresent",
     secret_file_type: Annotated[
-        SecretsFile, typer.Option(case_sensitive=False, help="Format of the secrets file.")
-    ] = SecretsFile.YAML,
+        Literal["yaml", "json"], typer.Option(case_sensitive=False, help="Format of the secrets file.")
+    ] = "yaml",
     tty: Annotated[bool, typer.Option("--tty", help="Give the command a terminal.")] = False,
     cont_on_warnings: Annotated[bool, typer.Option("--cont-on-warnings", help="Continue if Vault warns.")] = False,
     expose_vault_token: Annotated[
@@ -77,25 +82,23 @@ def run(
     Vault cannot be reached or refuses, 130 Ctrl-C and 143 SIGTERM, which both stop the job.
     """
     with reported("stint", usage=StintError):
-        if not image and not content:
-            raise ConfigError("Give --image.")
-        job = JobPayload(
-            qname=normalise_queue_name(queue),
-            container_image=image,
-            image_pull_policy=pull,
-            content=pack(content) if content else "",
-            entrypoint=tuple(entrypoint or ()),
-            run=tuple(command or ()),
-            working_directory=workdir,
-            env_vars=tuple(env or ()),
-            secret_refs=tuple(secret or ()),
+        fields = JobFields(
+            image=image,
+            pull=pull,
+            content=content or "",
+            entrypoint=entrypoint or (),
+            run=command or (),
+            workdir=workdir,
+            env=_pairs(env, "="),
+            secrets=_pairs(secret, "@"),
             secret_file_type=secret_file_type,
             cont_on_warnings=cont_on_warnings,
             tty=tty,
             expose_vault_token=expose_vault_token,
         )
-        where = endpoints(os.environ, url=url)
-    options = RunOptions(endpoints=where, job=job, role=role, wrap_ttl=wrap_ttl, detach=detach, quiet=quiet)
+        job = payload_of(queue, fields)
+        where = replace(endpoints(os.environ, url=url), role=role)
+    options = RunOptions(endpoints=where, job=job, wrap_ttl=wrap_ttl, detach=detach, quiet=quiet)
     asyncio.run(_run_and_leave(options))
 
 

@@ -3,22 +3,40 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, BinaryIO, Final
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
 
 from rich.console import Console
 
 from stint.cli.errors import UNREACHABLE, USAGE
 from stint.cli.interrupts import Interrupts
-from stint.client.api import PAUSES, Api, ApiError, connect
-from stint.client.follow import Write, follow
-from stint.client.options import RunOptions
-from stint.client.submission import needs, seal
+from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output
+from stint.client.options import DEFAULT_WRAP_TTL
 from stint.core.errors import ConfigError, StintError
-from stint.vault import Vault
-from stint.vault.policies import CLIENT, SEALER
+from stint.core.payload import JobPayload
 
+Write = Callable[[str, bytes], Awaitable[None]]
+"""Receives a job's output: the stream (`stdout`, `stderr` or `tty`) and its bytes."""
 INCOMPLETE: Final = "Part of the job's output may be missing above."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """A job, and how to run it.
+
+    Attributes:
+        wrap_ttl: how long the job may wait in its queue, as a duration of Vault (`24h`).
+        detach: print the job's id and do not wait.
+        quiet: print only the job's output, and errors.
+    """
+
+    endpoints: Endpoints
+    job: JobPayload = field(repr=False)
+    wrap_ttl: str = DEFAULT_WRAP_TTL
+    detach: bool = False
+    quiet: bool = False
 
 
 async def to_terminal(stream: str, data: bytes) -> None:
@@ -59,19 +77,19 @@ class Narrator:
         if not self._quiet:
             self._console.print(f"stint: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
-    def fact(self, fact: Mapping[str, Any]) -> None:
+    def fact(self, fact: Fact) -> None:
         """Report an event of the job."""
-        if words := self._WORDS.get(fact["kind"]):
-            self.say(words.format_map(fact))
+        if words := self._WORDS.get(fact.kind):
+            self.say(words.format(runner=fact.runner))
 
-    def end(self, job: Mapping[str, Any]) -> None:
+    def end(self, job: JobResult) -> None:
         """Report the job's end. Errors are printed even if `quiet`."""
-        for sentence in (job.get("error"), "" if job.get("output_complete", True) else INCOMPLETE):
+        for sentence in (job.error, "" if job.output_complete else INCOMPLETE):
             if sentence:
                 self._console.print(f"stint: {sentence}", markup=False, highlight=False, soft_wrap=True)
-        code = f" with {job['return_code']}" if job["return_code"] else ""
-        reason = f" ({job['reason']})" if job.get("reason") else ""
-        self.say(f"{job['status']}{code}{reason}")
+        code = f" with {job.return_code}" if job.return_code else ""
+        reason = f" ({job.reason})" if job.reason else ""
+        self.say(f"{job.status}{code}{reason}")
 
 
 async def run(
@@ -83,59 +101,37 @@ async def run(
     """
     interrupts = interrupts or Interrupts(console)
     try:
-        async with connect(options.endpoints) as api:
-            return await interrupts.around(_run(options, api, console, write, interrupts))
+        async with Client.connect(options.endpoints) as stint:
+            return await interrupts.around(_run(options, stint, console, write, interrupts))
     except StintError as error:
         console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
         return interrupts.code or (USAGE if isinstance(error, ConfigError) else UNREACHABLE)
 
 
-async def submit(options: RunOptions, api: Api) -> str:
-    """Seal the job, hand it over, and submit it; returns its id.
-
-    Raises:
-        StintError: Vault or Stint cannot be reached, or refuses.
-    """
-    return await api.submit(await _sealed(options))
-
-
-async def _sealed(options: RunOptions) -> Mapping[str, str]:
-    """A submission's fields."""
-    where = options.endpoints
-    async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
-        with needs(CLIENT, SEALER):
-            handover = await seal(vault, where.token, options.job, role=options.role, wrap_ttl=options.wrap_ttl)
-    return {"qname": options.job.qname, **handover.fields()}
-
-
-async def _run(options: RunOptions, api: Api, console: Console, write: Write, interrupts: Interrupts) -> int:
-    fields = await _sealed(options)
+async def _run(options: RunOptions, stint: Client, console: Console, write: Write, interrupts: Interrupts) -> int:
+    sealed = await stint.seal(options.job, wrap_ttl=options.wrap_ttl)
     interrupts.may_have_a_job()
-    job_id = await api.submit(fields)
-    interrupts.kills(job_id, lambda: _kill(api, job_id))
+    job = await stint.send(sealed)
+    interrupts.kills(job.id, job.kill)
     if options.detach and not interrupts.code:
-        await write("stdout", f"{job_id}\n".encode())
+        await write("stdout", f"{job.id}\n".encode())
         return 0
     narrator = Narrator(console, quiet=options.quiet)
-    narrator.say(f"job {job_id} is queued in {options.job.qname!r}")
-    job = await follow(api, job_id, write, narrator.fact)
-    narrator.end(job)
-    return interrupts.code or exit_code(job)
+    narrator.say(f"job {job.id} is queued in {options.job.qname!r}")
+    result = await show(job, write, narrator)
+    return interrupts.code or result.exit_code
 
 
-async def _kill(api: Api, job_id: str) -> None:
-    """Request a kill, and repeat the request until Stint has answered."""
-    for pause in PAUSES:
-        try:
-            return await api.kill(job_id)
-        except ApiError as error:
-            if not error.temporary:
-                raise
-        await asyncio.sleep(pause)
-    return await api.kill(job_id)
-
-
-def exit_code(job: Mapping[str, Any]) -> int:
-    """The job's own exit code, but never 0 for a job that did not succeed."""
-    code = int(job["return_code"])
-    return code if code or job["status"] == "success" else 1
+async def show(job: JobHandle, write: Write, narrator: Narrator) -> JobResult:
+    """Write a job's output as it comes, and report its progress and its end."""
+    async with aclosing(job.stream()) as items:
+        async for item in items:
+            match item:
+                case Output():
+                    await write(item.stream, item.data)
+                case Fact():
+                    narrator.fact(item)
+                case JobResult():
+                    narrator.end(item)
+                    return item
+    raise AssertionError("A stream ends with a result, or raises.")

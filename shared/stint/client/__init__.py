@@ -1,6 +1,34 @@
-"""The client library: it seals jobs, submits them, and follows them to their end."""
+"""The client library: it seals jobs, submits them, and follows them to their end. It needs no terminal.
 
-from stint.client.options import Endpoints, RunOptions
-from stint.client.submission import Handover, seal
+Programs import it from here. It prints nothing, handles no signals and keeps no global state.
+"""
 
-__all__ = ["Endpoints", "Handover", "RunOptions", "seal"]
+from stint.client.client import Client, Sealed
+from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, OutputDiffersError
+from stint.client.fields import JobFields, JobFilter
+from stint.client.job import JobHandle
+from stint.client.options import Endpoints, endpoints
+from stint.client.results import Fact, JobEvent, JobFailedError, JobInfo, JobResult, Output
+from stint.client.sync import SyncClient, SyncJob
+
+__all__ = [
+    "ApiError",
+    "ApiRefusedError",
+    "ApiUnreachableError",
+    "Client",
+    "Endpoints",
+    "Fact",
+    "JobEvent",
+    "JobFailedError",
+    "JobFields",
+    "JobFilter",
+    "JobHandle",
+    "JobInfo",
+    "JobResult",
+    "Output",
+    "OutputDiffersError",
+    "Sealed",
+    "SyncClient",
+    "SyncJob",
+    "endpoints",
+]

@@ -1,18 +1,18 @@
-"""A client of Stint's REST API."""
+"""Requests to Stint's REST API."""
 
 import asyncio
 import json
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any, Final, Self
 
 import httpx
 import msgspec
 
+from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
 from stint.client.options import Endpoints
-from stint.core.errors import ConfigError, StintError
+from stint.core.errors import ConfigError
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 """Seconds. The API sends a ping on a live stream every 10 s, so a stream that is silent for a minute is dead."""
@@ -20,6 +20,9 @@ TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 
 PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between attempts if it is not known whether a submission was accepted; long enough for an API to restart."""
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts of anything else, doubled each time."""
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
@@ -27,58 +30,71 @@ _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1",
 """A proxy from the environment cannot reach this machine's own loopback."""
 
 
-class ApiError(StintError):
-    """Stint's API is not reachable, or refused the request.
-
-    Attributes:
-        doubtful: it is not known whether the request was carried out.
-        temporary: the same request may succeed later. Ask this only for requests that are safe to repeat.
-    """
-
-    temporary = True
-
-    def __init__(self, sentence: str, *, doubtful: bool = False) -> None:
-        super().__init__(sentence)
-        self.doubtful = doubtful
-
-
-class ApiUnreachableError(ApiError):
-    """Stint's API is not reachable."""
-
-
-class ApiRefusedError(ApiError):
-    """Stint's API refused the request. `code` is the HTTP status."""
-
-    def __init__(self, sentence: str, code: int, *, doubtful: bool = False) -> None:
-        super().__init__(sentence, doubtful=doubtful)
-        self.code = code
-        self.temporary = code >= httpx.codes.INTERNAL_SERVER_ERROR or code == httpx.codes.TOO_MANY_REQUESTS
-
-
 class LiveEvent(msgspec.Struct, frozen=True):
-    """An event of a job's live stream. With `position` the stream can be resumed after it."""
+    """An event of a live stream. With `position` the stream can be resumed after it."""
 
     name: str
     data: Mapping[str, Any]
     position: str
 
 
-class Api:
-    """The routes that the command line needs."""
+class Attempts:
+    """Repeats what is safe to repeat, for `patience` seconds without progress."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self.progress()
 
-    async def submit(self, fields: Mapping[str, str]) -> str:
-        """Submit a sealed job; returns its id. Repeats the request while it is not known whether it was accepted.
+    def progress(self) -> None:
+        """Count the time, and the pauses, from now on."""
+        self._pause, self._since = FIRST_PAUSE, asyncio.get_running_loop().time()
 
-        An idempotency key lets the API recognise a repeated request, so that the job runs once.
+    async def next(self, failure: ApiError) -> None:
+        """Wait until the next attempt.
 
         Raises:
-            ApiUnreachableError: every attempt failed to connect, or its connection broke.
-            ApiRefusedError: the API answered with an error.
+            ApiError: the failure, because it will not pass, or has lasted for too long.
         """
-        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        if not failure.temporary or asyncio.get_running_loop().time() - self._since >= self._patience:
+            raise failure
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+class Api:
+    """A connection to the API, which is closed at the end of `async with`.
+
+    Every method raises ApiUnreachableError if there is no connection, or it broke, and ApiRefusedError if the API
+    answered with an error.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, *, patience: float = 0.0) -> None:
+        """`patience`: seconds for which requests that are safe to repeat are repeated while Stint is unavailable."""
+        self._http = http
+        self.patience = patience
+
+    @classmethod
+    def connect(cls, where: Endpoints, *, patience: float = 0.0) -> Self:
+        """A connection that verifies certificates, and follows no redirects, which would disclose the token.
+
+        Raises:
+            ConfigError: the address, the token or the CA bundle is wrong.
+        """
+        return cls(_http(where), patience=patience)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._http.aclose()
+
+    async def submit(self, fields: Mapping[str, str], *, key: str = "") -> str:
+        """Submit a sealed job; returns its id. Repeats the request while it is not known whether it was accepted.
+
+        The idempotency key lets the API recognise a repeated request, so that the job runs once. Without `key` each
+        call has a key of its own.
+        """
+        headers = {"Idempotency-Key": key or secrets.token_hex(16)}
         doubtful = False
         for pause in PAUSES:
             try:
@@ -95,39 +111,42 @@ class Api:
         return await self._submit(fields, headers)
 
     async def _submit(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
-        return str((await self._call("POST", "/v1/api/job", json=fields, headers=headers))["_id"])
+        return str((await self.post("/v1/api/job", json=fields, headers=headers))["_id"])
 
-    async def get(self, job_id: str) -> Mapping[str, Any]:
-        """The job, with its output so far."""
-        return await self._call("GET", f"/v1/api/job/{job_id}")
+    async def post(self, path: str, **options: Any) -> Mapping[str, Any]:
+        """The answer to one request."""
+        return _body(await self._request("POST", path, **options))
 
-    async def kill(self, job_id: str) -> None:
-        """Request a kill."""
-        await self._call("POST", f"/v1/api/job/kill/{job_id}")
+    async def get(self, path: str, **params: Any) -> Mapping[str, Any]:
+        """An answer; parameters that are None are left out."""
+        return _body(await self._repeated("GET", path, params=_given(params)))
 
-    async def release(self, job_id: str) -> str:
-        """Give up the lost runner of a held job; returns the job's previous status."""
-        return str((await self._call("POST", f"/v1/api/job/{job_id}/release"))["status"])
+    async def repeat(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
+        """The answer to a request that changes nothing more if it is made again."""
+        return _body(await self._repeated(method, path, **options))
 
-    async def pages(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Mapping[str, Any]]:
-        """The pages of a list, from the first to the last."""
-        url: str | None = str(httpx.URL(path, params=params))
-        while url:
-            answer = await self._answer("GET", url)
-            yield self._body(answer)
-            following = answer.links.get("next")
-            url = f"{path}{following['url']}" if following else None
+    async def read(self, path: str, **params: Any) -> bytes:
+        """An answer that is not JSON."""
+        answer = await self._repeated("GET", path, params=_given(params))
+        if not answer.is_success:
+            raise _refused(answer)
+        return answer.content
 
-    async def events(self, job_id: str, *, after: str = "") -> AsyncIterator[LiveEvent]:
-        """The job's live stream, after the position `after`. A complete stream ends with an `end` event.
+    async def pages(self, path: str, **params: Any) -> AsyncIterator[Mapping[str, Any]]:
+        """The pages of a list, each of which names the next one."""
+        url = httpx.URL(path, params=_given(params))
+        while True:
+            answer = await self._repeated("GET", url)
+            yield _body(answer)
+            if "next" not in answer.links:
+                return
+            url = url.join(answer.links["next"]["url"])
 
-        Raises:
-            ApiUnreachableError: no connection, or it broke.
-            ApiRefusedError: the API answered with an error.
-        """
+    async def events(self, path: str, *, after: str = "", **params: Any) -> AsyncGenerator[LiveEvent, None]:
+        """A live stream, after the position `after`."""
         headers = {"Last-Event-ID": after} if after else {}
         try:
-            async with self._http.stream("GET", f"/v1/api/job/{job_id}/events", headers=headers) as answer:
+            async with self._http.stream("GET", path, headers=headers, params=_given(params)) as answer:
                 if answer.is_error:
                     await answer.aread()
                     raise _refused(answer)
@@ -136,52 +155,47 @@ class Api:
         except httpx.HTTPError as error:
             raise _unreachable(self._http, error) from None
 
-    async def _call(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
-        return self._body(await self._answer(method, path, **options))
+    async def _repeated(self, method: str, path: httpx.URL | str, **options: Any) -> httpx.Response:
+        attempts = Attempts(self.patience)
+        while True:
+            try:
+                answer = await self._request(method, path, **options)
+            except ApiUnreachableError as error:
+                await attempts.next(error)
+                continue
+            if answer.is_success or not (refused := _refused(answer)).temporary:
+                return answer
+            await attempts.next(refused)
 
-    async def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def _request(self, method: str, path: httpx.URL | str, **options: Any) -> httpx.Response:
         try:
             return await self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise _unreachable(self._http, error) from None
 
-    @staticmethod
-    def _body(answer: httpx.Response) -> Mapping[str, Any]:
-        body = _parse(answer.text)
-        if not answer.is_success or body is None:
-            raise _refused(answer)
-        return body
 
-
-@asynccontextmanager
-async def connect(endpoints: Endpoints) -> AsyncIterator[Api]:
-    """A client of the API. It verifies certificates, and follows no redirects, which would disclose the token.
-
-    Raises:
-        ConfigError: the address, the token or the CA bundle is wrong.
-    """
-    if any(not "!" <= char <= "~" for char in endpoints.token):
+def _http(where: Endpoints) -> httpx.AsyncClient:
+    if any(not "!" <= char <= "~" for char in where.token):
         raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token contains no white space and no special characters.")
     try:
-        verify = ssl.create_default_context(cafile=endpoints.cacert) if endpoints.cacert else True
+        verify = ssl.create_default_context(cafile=where.cacert) if where.cacert else True
         http = httpx.AsyncClient(
-            base_url=endpoints.url,
+            base_url=where.url,
             verify=verify,
-            headers={"X-Auth-Token": endpoints.token},
+            headers={"X-Auth-Token": where.token},
             timeout=TIMEOUT,
             mounts=_NO_PROXY,
         )
     except (OSError, ssl.SSLError):
-        raise ConfigError(f"STINT_CACERT: {endpoints.cacert} is not a readable CA bundle.") from None
+        raise ConfigError(f"STINT_CACERT: {where.cacert} is not a readable CA bundle.") from None
     except (httpx.InvalidURL, ValueError):
         raise ConfigError("STINT_URL: not an address.") from None
     if http.base_url.scheme not in {"http", "https"}:
         raise ConfigError("STINT_URL: not an http or https address.")
-    async with http:
-        yield Api(http)
+    return http
 
 
-async def parse_events(lines: AsyncIterator[str]) -> AsyncIterator[LiveEvent]:
+async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, None]:
     """Parse lines into Server-Sent Events. Comments, and events whose data is not a JSON object, are skipped."""
     fields: dict[str, str] = {}
     async for line in lines:
@@ -195,6 +209,10 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncIterator[LiveEvent]:
             fields[name] = value.removeprefix(" ")
 
 
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
 def _parse(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
@@ -203,17 +221,26 @@ def _parse(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _body(answer: httpx.Response) -> Mapping[str, Any]:
+    body = _parse(answer.text)
+    if not answer.is_success or body is None:
+        raise _refused(answer)
+    return body
+
+
 def _refused(answer: httpx.Response) -> ApiRefusedError:
     body = _parse(answer.text) or {}
     error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
-    job = f" (job {body['_id']})" if "_id" in body else ""
-    doubtful = "_id" in body and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-    return ApiRefusedError(f"Stint refused ({answer.status_code}): {error}{job}", answer.status_code, doubtful=doubtful)
+    job_id = str(body.get("_id", ""))
+    doubtful = bool(job_id) and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    sentence = f"Stint refused ({answer.status_code}): {error}{f' (job {job_id})' if job_id else ''}"
+    return ApiRefusedError(sentence, answer.status_code, doubtful=doubtful, job_id=job_id)
 
 
 def _after_doubt(error: ApiRefusedError) -> ApiRefusedError:
     """Explain a refusal that an earlier attempt, whose answer was lost, may have caused by spending the cubbyhole."""
-    return ApiRefusedError(f"{error.sentence}\nAn earlier attempt had no answer and may be the cause.", error.code)
+    sentence = f"{error.sentence}\nAn earlier attempt had no answer and may be the cause."
+    return ApiRefusedError(sentence, error.code, job_id=error.job_id)
 
 
 def _unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:

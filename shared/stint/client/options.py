@@ -1,15 +1,15 @@
-"""The options of a run."""
+"""Where Stint and Vault are, and as whom to ask them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stint.core.errors import ConfigError
-from stint.core.payload import JobPayload
 
 DEFAULT_URL = "http://127.0.0.1:3232"
 DEFAULT_VAULT = "http://127.0.0.1:8200"
 DEFAULT_ROLE = "stint-job"
 DEFAULT_WRAP_TTL = "24h"
+"""How long a job may wait in its queue, as a duration of Vault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class Endpoints:
     """The addresses of Stint and Vault, and the token to use with them.
 
     Attributes:
+        role: the jobs' AppRole, and the name of the key that seals payloads.
         cacert: a CA bundle to verify Stint's server with, "" for the system's.
         vault_cacert: a CA bundle to verify Vault with, "" for the system's.
     """
@@ -24,27 +25,9 @@ class Endpoints:
     url: str
     vault_addr: str
     token: str = field(repr=False)
+    role: str = DEFAULT_ROLE
     cacert: str = ""
     vault_cacert: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """A job, and how to run it.
-
-    Attributes:
-        role: the jobs' AppRole, and the name of the key that seals the payload.
-        wrap_ttl: how long the job may wait in its queue, as a duration of Vault (`24h`).
-        detach: print the job's id and do not wait.
-        quiet: print only the job's output, and errors.
-    """
-
-    endpoints: Endpoints
-    job: JobPayload = field(repr=False)
-    role: str = DEFAULT_ROLE
-    wrap_ttl: str = DEFAULT_WRAP_TTL
-    detach: bool = False
-    quiet: bool = False
 
 
 def endpoints(environ: Mapping[str, str], *, url: str = "") -> Endpoints:
@@ -60,6 +43,7 @@ def endpoints(environ: Mapping[str, str], *, url: str = "") -> Endpoints:
         url=(url or environ.get("STINT_URL") or DEFAULT_URL).rstrip("/"),
         vault_addr=environ.get("VAULT_ADDR") or DEFAULT_VAULT,
         token=token,
+        role=environ.get("STINT_ROLE") or DEFAULT_ROLE,
         cacert=environ.get("STINT_CACERT", ""),
         vault_cacert=environ.get("VAULT_CACERT", ""),
     )

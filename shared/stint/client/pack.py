@@ -21,16 +21,16 @@ def pack(path: Path) -> str:
     try:
         packed = _folder(path) if path.is_dir() else _archive(path)
     except OSError as error:
-        raise ConfigError(f"--content: {error.filename or path} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"content: {error.filename or path} cannot be read: {error.strerror}.") from None
     if len(packed) > MAX_CONTENT:
         size = f"{len(packed) / 1024 / 1024:.1f} MiB compressed, {MAX_CONTENT // 1024 // 1024} at most"
-        raise ConfigError(f"--content: {path} is too large: {size}.")
+        raise ConfigError(f"content: {path} is too large: {size}.")
     return f"targz,{base64.b64encode(packed).decode()}"
 
 
 def _archive(path: Path) -> bytes:
     if not path.name.endswith(".tar.gz"):
-        raise ConfigError(f"--content: {path} is neither a folder nor a .tar.gz file.")
+        raise ConfigError(f"content: {path} is neither a folder nor a .tar.gz file.")
     return path.read_bytes()
 
 

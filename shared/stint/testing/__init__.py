@@ -1,6 +1,7 @@
-"""Fakes of Stint's ports, scripted by data. Each passes the contract suite of its port."""
+"""Fakes, scripted by data: those of Stint's ports, each of which passes its contract suite, and one for clients."""
 
+from stint.testing.client import Ending, FakeStint
 from stint.testing.history import MemoryHistory
 from stint.testing.memory import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
 
-__all__ = ["MemoryEventLog", "MemoryHistory", "MemoryOutput", "MemoryPayloads", "MemoryViews"]
+__all__ = ["Ending", "FakeStint", "MemoryEventLog", "MemoryHistory", "MemoryOutput", "MemoryPayloads", "MemoryViews"]

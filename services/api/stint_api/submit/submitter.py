@@ -107,7 +107,8 @@ class Submitter:
         """
         submitted = job.fact(Submitted)
         if submitted is None or submitted.request_digest != known.digest:
-            raise RefusalError(HTTPStatus.CONFLICT, f"The {HEADER} was used for another request.")
+            sentence = f"The {HEADER} was used for another request."
+            raise RefusalError(HTTPStatus.CONFLICT, sentence, _id=job.job_id)
         if not visible(job, self.retention, self.now()):
             fate = "was deleted" if job.state is State.DELETED else "is over, and no longer kept"
             sentence = f"The job of this {HEADER}, {job.job_id}, {fate}."

@@ -11,10 +11,8 @@ from rich.console import Console
 
 from stint.cli.dev.command import run_stack
 from stint.cli.dev.stack import Stack
-from stint.cli.run_job import Narrator, submit, to_terminal
-from stint.client.api import connect
-from stint.client.follow import follow
-from stint.client.options import RunOptions, endpoints
+from stint.cli.run_job import Narrator, show, to_terminal
+from stint.client import Client, Fact
 from stint.client.pack import pack
 from stint.core.errors import StintError
 from stint.core.payload import JobPayload
@@ -32,7 +30,7 @@ app = typer.Typer(add_completion=False)
 
 
 class DemoError(StintError):
-    """The demo's job did not succeed."""
+    """The demo's job took too long."""
 
 
 @app.command()
@@ -62,20 +60,18 @@ async def _run_job(content: str, stack: Stack) -> None:
     payload = JobPayload(
         qname="demo", container_image="busybox", content=content, secret_refs=(SECRET,), run=("sh", "-ec", COMMAND)
     )
-    options = RunOptions(endpoints=endpoints(stack.settings), job=payload, role=stack.settings["STINT_ROLE"])
     _say(f"stint run --queue demo --image busybox --secret {SECRET} --content ./content -- sh -ec '…'")
     try:
-        async with asyncio.timeout(JOB_WITHIN), connect(options.endpoints) as api:
-            job_id = await submit(options, api)
-            job = await follow(api, job_id, to_terminal, Narrator(Console(stderr=True), quiet=False).fact)
+        async with asyncio.timeout(JOB_WITHIN), Client.from_env(stack.settings) as stint:
+            job = await stint.send(await stint.seal(payload))
+            result = await show(job, to_terminal, Narrator(Console(stderr=True), quiet=False))
             _say("its events")
-            async for event in api.events(job_id):
-                if event.name == "fact":
-                    typer.echo(f"  {event.data['at']}  {event.data['kind']}")
+            async for item in job.stream():
+                if isinstance(item, Fact):
+                    typer.echo(f"  {item.at:%H:%M:%S.%f}  {item.kind}")
     except TimeoutError:
         raise DemoError(f"The job took longer than {JOB_WITHIN:g} s.") from None
-    if job["status"] != "success":
-        raise DemoError(f"The job ended as {job['status']}.")
+    result.check()
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,155 @@
+"""A client of Stint."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final, Protocol, Self, Unpack
+
+import msgspec
+
+from stint.client.api import Api
+from stint.client.errors import ApiRefusedError
+from stint.client.fields import JobFields, JobFilter, params_of, payload_of
+from stint.client.job import JobHandle
+from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
+from stint.client.results import JobInfo, read
+from stint.core.payload import JobPayload
+
+PATIENCE: Final = 10.0
+"""Seconds for which a request that is safe to repeat is repeated while Stint is unavailable."""
+_CONFLICT: Final = 409
+_PAGE: Final = 100
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """A job that only runners can open, and that can be submitted once. Its repr shows nothing of it."""
+
+    queue: str
+    fields: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return "Sealed(…)"
+
+
+class Seal(Protocol):
+    """How a job is sealed: the fields of the submission that carry it."""
+
+    async def __call__(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
+        """Seal the job for the runners."""
+
+
+class Client:
+    """A client of Stint's API, which seals jobs with Vault itself. It is for one event loop.
+
+    Use it with `async with`, which closes its connections at the end. Every method raises ApiError if Stint cannot be
+    reached, or refuses; each error's `sentence` is for people.
+    """
+
+    def __init__(self, api: Api, seal: Seal) -> None:
+        """Usually `connect` or `from_env` makes it."""
+        self._api = api
+        self._seal = seal
+
+    @classmethod
+    def connect(cls, where: Endpoints, *, patience: float = PATIENCE) -> Self:
+        """A client of the Stint and the Vault at these addresses.
+
+        `patience`: seconds for which requests that are safe to repeat are repeated while Stint is unavailable.
+
+        Raises:
+            ConfigError: the address, the token or the CA bundle is wrong.
+        """
+        return cls(Api.connect(where, patience=patience), SealedByVault(where))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, *, patience: float = PATIENCE) -> Self:
+        """A client with the settings of `stint run`: STINT_URL, STINT_TOKEN, VAULT_ADDR and so on.
+
+        Raises:
+            ConfigError: a setting is missing or wrong.
+        """
+        return cls.connect(endpoints(environ), patience=patience)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._api.__aexit__()
+
+    async def submit(
+        self, *, queue: str = "", key: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL, **fields: Unpack[JobFields]
+    ) -> JobHandle:
+        """Seal a job and put it into its queue.
+
+        Args:
+            queue: its jobs run one at a time, in order.
+            key: names the job. Whoever submits with the same key and the same identity again gets the job that was
+                submitted first, whatever the second one asks for. Without a key each submission is a new job.
+            wrap_ttl: how long the job may wait in its queue, as a duration of Vault.
+            **fields: the job, see `JobFields`.
+
+        Raises:
+            ConfigError: a field is wrong.
+            VaultError: Vault cannot be reached, or refuses. Nothing has been submitted.
+            ApiError: Stint refuses, or it is `doubtful` whether the job was submitted.
+        """
+        job = await asyncio.to_thread(payload_of, queue, fields)
+        return await self.send(await self.seal(job, wrap_ttl=wrap_ttl), key=key)
+
+    async def seal(self, job: JobPayload, *, wrap_ttl: str = DEFAULT_WRAP_TTL) -> Sealed:
+        """The first half of `submit`: nothing has been submitted after it.
+
+        Raises:
+            VaultError: Vault cannot be reached, or refuses.
+        """
+        sealed = await self._seal(job, wrap_ttl=wrap_ttl)
+        return Sealed(job.qname, {"qname": job.qname, **sealed, **({"on_lost": job.on_lost} if job.on_lost else {})})
+
+    async def send(self, sealed: Sealed, *, key: str = "") -> JobHandle:
+        """The second half of `submit`."""
+        try:
+            return self.job(await self._api.submit(sealed.fields, key=key))
+        except ApiRefusedError as error:
+            if not key or error.code != _CONFLICT or not error.job_id:
+                raise
+            # Each time a job is sealed it is another request, so that the API cannot tell that it is the same job.
+            first = self.job(error.job_id)
+            if (await first.info()).queue != sealed.queue:
+                raise
+            return first
+
+    def job(self, job_id: str) -> JobHandle:
+        """The job with this id. Nothing is asked yet.
+
+        Raises:
+            InvalidJobIdError: not an id.
+        """
+        return JobHandle(self._api, job_id)
+
+    async def jobs(self, **wanted: Unpack[JobFilter]) -> AsyncGenerator[JobInfo, None]:
+        """The jobs that the token may read, the last submitted first: all pages, one after another, as they are needed.
+
+        The list may lag by a second. None of them is left out or repeated because others come or go meanwhile.
+        """
+        async for page in self._api.pages("/v1/api/job", **params_of(wanted), limit=_PAGE):
+            for job in page["data"]:
+                yield read(job, JobInfo)
+
+
+class SealedByVault:
+    """Seals jobs with Vault, as `stint.client.submission` says."""
+
+    def __init__(self, where: Endpoints) -> None:
+        self._where = where
+
+    async def __call__(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
+        """See `stint.client.submission.seal`."""
+        # hvac takes 0.2 s to import: whoever only reads must not wait for it.
+        from stint.client.submission import needs, seal  # noqa: PLC0415
+        from stint.vault.client import Vault  # noqa: PLC0415
+        from stint.vault.policies import CLIENT, SEALER  # noqa: PLC0415
+
+        where = self._where
+        async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
+            with needs(CLIENT, SEALER):
+                return (await seal(vault, where.token, job, role=where.role, wrap_ttl=wrap_ttl)).fields()

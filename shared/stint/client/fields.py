@@ -1,0 +1,119 @@
+"""A job's fields, and a list's filter, as a caller of the library gives them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, TypedDict, cast
+
+import msgspec
+
+from stint.client.pack import pack
+from stint.core.errors import ConfigError, UndecodableError
+from stint.core.payload import JobPayload, convert
+from stint.core.subjects import normalise_queue_name
+
+
+class JobFields(TypedDict, total=False):
+    """The fields of a job besides its queue. What is not given is the image's, or the server's default."""
+
+    image: str
+    """The image, in the form that `docker pull` accepts. A gostint.yml in the content may name it instead."""
+    run: Sequence[str]
+    """The command; overrides the image's command."""
+    entrypoint: Sequence[str]
+    """Overrides the image's entrypoint."""
+    secrets: Mapping[str, str]
+    """Secrets to inject, by name: where each is in Vault, as `path.key`; paths of KV version 2 include `data/`."""
+    env: Mapping[str, str]
+    """Environment variables. Not for secrets."""
+    content: Path | str
+    """A folder or a .tar.gz file, which is unpacked over the container's `/` before the start."""
+    workdir: str
+    """Overrides the image's working directory."""
+    pull: Literal["", "IfNotPresent", "Always"]
+    """When the image is pulled."""
+    secret_file_type: Literal["", "yaml", "json"]
+    """Format of the secrets file: `/secrets.yml` or `/secrets.json`."""
+    cont_on_warnings: bool
+    """Continue if Vault warns about a secret's path."""
+    tty: bool
+    """Give the command a terminal; its output is then one stream."""
+    expose_vault_token: bool
+    """Put the job's own Vault token into its container."""
+    timeout: float
+    """Seconds that the container may run."""
+    mask_secrets: bool
+    """Mask the values of the job's secrets in its output."""
+    on_lost: Literal["", "advance", "hold"]
+    """What the queue does if the job's runner is lost."""
+    cpus: float
+    """Number of processors, such as 0.5."""
+    memory: int | str
+    """Bytes, or a number with `k`, `m`, `g` or `t` (powers of 1024)."""
+    pids: int
+    """Processes and threads at a time."""
+    network: Literal["", "bridge", "none"]
+    """The container's network."""
+    read_only: bool
+    """Make the container's root file system read-only."""
+
+
+class JobFilter(TypedDict, total=False):
+    """Which jobs to list."""
+
+    queue: str
+    """Only jobs of this queue."""
+    status: str
+    """Only jobs with this status."""
+    held: bool
+    """Only jobs that are held, or that are not."""
+    submitted_after: datetime
+    """Only jobs submitted after this time; one without a zone is UTC."""
+    submitted_before: datetime
+    """Only jobs submitted before this time."""
+
+
+_NAMES: Final = {
+    "image": "container_image",
+    "pull": "image_pull_policy",
+    "workdir": "working_directory",
+    "env": "env_vars",
+    "secrets": "secret_refs",
+}
+"""The payload's names of fields that have another one here."""
+
+
+def payload_of(queue: str, fields: JobFields) -> JobPayload:
+    """The job. Reads the content from the disk.
+
+    Raises:
+        ConfigError: a field is wrong, or there is neither an image nor content. The message contains no value.
+        InvalidQueueNameError: the queue's name is wrong.
+    """
+    given = cast("Mapping[str, object]", fields)
+    if unknown := sorted(given.keys() - JobFields.__annotations__.keys()):
+        raise ConfigError(f"A job has no field {', '.join(unknown)}.")
+    if not fields.get("image") and not fields.get("content"):
+        raise ConfigError("Give an image.")
+    if any(not name or "=" in name for name in fields.get("env", {})):
+        raise ConfigError("The name of an environment variable is not empty, and contains no =.")
+    values = {_NAMES.get(name, name): value for name, value in given.items()}
+    values["env_vars"] = [f"{name}={value}" for name, value in fields.get("env", {}).items()]
+    values["secret_refs"] = [f"{name}@{place}" for name, place in fields.get("secrets", {}).items()]
+    values["content"] = pack(Path(fields["content"])) if fields.get("content") else ""
+    try:
+        return convert(msgspec.to_builtins({**values, "qname": normalise_queue_name(queue)}), JobPayload)
+    except UndecodableError as error:
+        raise ConfigError(f"The job's fields are wrong: {error.sentence}") from None
+
+
+def params_of(wanted: JobFilter) -> Mapping[str, str]:
+    """The filter as parameters of a request."""
+    given = cast("Mapping[str, str | bool | datetime]", wanted)
+    return {"qname" if name == "queue" else name: _text(value) for name, value in given.items()}
+
+
+def _text(value: str | bool | datetime) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value).lower() if isinstance(value, bool) else value

@@ -1,0 +1,97 @@
+"""One job, and what can be done with it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import BinaryIO, Literal
+
+from stint.client.api import Api
+from stint.client.errors import ApiUnreachableError
+from stint.client.results import JobEvent, JobInfo, JobResult, Output, read
+from stint.client.stream import follow
+from stint.core.subjects import check_job_id
+
+
+class JobHandle:
+    """A job by its id. Every method raises ApiError if Stint cannot be reached, or refuses.
+
+    Attributes:
+        id: 24 hex digits.
+    """
+
+    def __init__(self, api: Api, job_id: str) -> None:
+        """Nothing is asked: whether there is such a job is known with the first answer.
+
+        Raises:
+            InvalidJobIdError: not an id.
+        """
+        self.id = check_job_id(job_id)
+        self._api = api
+        self._path = f"/v1/api/job/{self.id}"
+        self._result: JobResult | None = None
+
+    async def info(self) -> JobInfo:
+        """The job as it is now."""
+        return read(await self._api.get(self._path, output="false"), JobInfo)
+
+    async def stream(self) -> AsyncGenerator[JobEvent, None]:
+        """What happens to the job, and its output as it comes, from the beginning. The last item is its result.
+
+        A broken connection is made again, and nothing is repeated. Close the generator if you leave it early
+        (`contextlib.aclosing`).
+
+        Raises:
+            OutputDiffersError: the output that was received is not what the job's runner recorded.
+        """
+        async with aclosing(follow(self._api, self.id)) as items:
+            async for item in items:
+                if isinstance(item, JobResult):
+                    self._result = item
+                yield item
+
+    async def wait(self, timeout: float | None = None) -> JobResult:  # noqa: ASYNC109 - what callers of a wait expect
+        """The job's result, once it has ended.
+
+        Raises:
+            TimeoutError: it had not ended after `timeout` seconds. It continues.
+            OutputDiffersError: as with `stream`.
+        """
+        async with asyncio.timeout(timeout):
+            return self._result or await self._drain()
+
+    async def _drain(self, file: BinaryIO | None = None, stream: str = "") -> JobResult:
+        async with aclosing(self.stream()) as items:
+            async for item in items:
+                match item:
+                    case Output() if file and stream in {"", item.stream}:
+                        await asyncio.to_thread(file.write, item.data)
+                    case JobResult():
+                        return item
+        raise ApiUnreachableError("Stint's live stream ended too early.")
+
+    async def output(self, *, stream: Literal["stdout", "stderr"] | None = None) -> bytes:
+        """The output so far, or one stream of it."""
+        return await self._api.read(f"{self._path}/output", stream=stream)
+
+    async def copy_output(self, file: BinaryIO, *, stream: Literal["", "stdout", "stderr", "tty"] = "") -> JobResult:
+        """Write the output to a file as it comes, until the job ends; returns its result.
+
+        Raises:
+            OutputDiffersError: as with `stream`.
+        """
+        return await self._drain(file, stream)
+
+    async def kill(self) -> None:
+        """Request a kill: a queued job ends at once, and a running one is stopped. It is safe to repeat."""
+        await self._api.repeat("POST", f"/v1/api/job/kill/{self.id}")
+
+    async def delete(self) -> None:
+        """Delete the job, which must not be running."""
+        await self._api.repeat("DELETE", self._path)
+
+    async def release(self) -> str:
+        """Give up the lost runner of a held job, so that its queue continues; returns the job's previous status."""
+        return str((await self._api.repeat("POST", f"{self._path}/release"))["status"])
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id!r})"

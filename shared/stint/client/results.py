@@ -1,0 +1,190 @@
+"""What the API's answers are read into. Fields of a newer API are left out; those of an older one have a default."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Self, TypeVar
+
+import msgspec
+
+from stint.client.errors import UnexpectedAnswerError
+from stint.core.errors import StintError
+from stint.core.view import NEVER
+
+T = TypeVar("T")
+
+LAST_LINES: Final = 20
+"""Lines of output that a result can show."""
+
+
+class JobInfo(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"id": "_id", "queue": "qname", "image": "container_image", "runner": "node_uuid"},
+):
+    """A job, as the API shows it. Times that have not come are None.
+
+    Attributes:
+        id: 24 hex digits.
+        status: `queued`, `running`, `stopping`, `success`, `failed`, `notauthorised` or `unknown`.
+        queue: its queue, lower-cased.
+        image: the image as requested, "" for a sealed job that has not been opened yet.
+        runner: the runner that claimed it, "" if none has.
+        container_id: the engine's id of its container, "" until it has one.
+        submitted: when it was accepted.
+        started: when a runner claimed it.
+        ended: when it ended.
+        return_code: the command's exit code; 0 if none ran.
+        tty: whether it has a terminal.
+        kill_requested: whether a kill was requested.
+        held: whether its runner was lost, and its queue waits for that runner or for a release.
+        reason: why it did not succeed, in one word; the API's reference lists them.
+        error: the reason in words; "" if the command ran.
+        submitted_by: Vault's display name of the token that submitted it.
+        output_bytes: size of its output so far, as it was stored.
+        output_complete: whether the output is known to be complete, up to the limit.
+        output_truncated: whether output beyond the limit was dropped.
+        output_masked: how many times a secret's value was replaced in its output.
+    """
+
+    id: str
+    status: str
+    queue: str = ""
+    image: str = ""
+    runner: str = ""
+    container_id: str = ""
+    submitted: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    return_code: int = 0
+    tty: bool = False
+    kill_requested: bool = False
+    held: bool = False
+    reason: str = ""
+    error: str = ""
+    submitted_by: str = ""
+    output_bytes: int = 0
+    output_complete: bool = False
+    output_truncated: bool = False
+    output_masked: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended with the exit code 0, and neither Stint nor a person stopped it."""
+        return self.status == "success"
+
+    @property
+    def exit_code(self) -> int:
+        """The command's exit code, but never 0 for a job that did not succeed."""
+        return self.return_code if self.return_code or self.succeeded else 1
+
+
+class JobResult(JobInfo, frozen=True, kw_only=True):
+    """A job that has ended.
+
+    Attributes:
+        tail: the last bytes of its output, a few kilobytes at most.
+    """
+
+    tail: bytes = b""
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The last lines of its output, at most 20. What is not UTF-8 is replaced."""
+        return tuple(self.tail.decode(errors="replace").splitlines()[-LAST_LINES:])
+
+    def check(self) -> Self:
+        """The result itself, if the job succeeded.
+
+        Raises:
+            JobFailedError: it did not.
+        """
+        if not self.succeeded:
+            raise JobFailedError(self)
+        return self
+
+
+class JobFailedError(StintError):
+    """The job did not succeed.
+
+    Attributes:
+        result: the job.
+        reason: why, in one word.
+        code: its exit code, never 0.
+        last_lines: of its output, which may contain what the job wrote there, secrets too. They are not in the message.
+    """
+
+    def __init__(self, result: JobResult) -> None:
+        words = f": {result.error}" if result.error else ""
+        super().__init__(
+            f"Job {result.id} ended as {result.status} with {result.exit_code} ({result.reason or 'unknown'}){words}"
+        )
+        self.result = result
+        self.reason = result.reason
+        self.code = result.exit_code
+        self.last_lines = result.last_lines
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, rename={"image": "container_image"}):
+    """Something that happened to a job, as its log says.
+
+    Attributes:
+        kind: `submitted`, `started`, `launched`, `kill_requested`, `held`, `released`, `ended`, `rejected`, `deleted`.
+        at: when it was stored.
+        status: the job's status since then.
+        by: who wrote it: a runner, or the display name of a Vault token.
+        sequence: its place in the log.
+        runner: of `started`.
+        container_id: of `launched`.
+        image: of `launched`.
+        reason: of `ended`, and so are the others.
+        output_digest: of the chain of all output, None if this API does not tell it.
+    """
+
+    kind: str
+    at: datetime
+    status: str = ""
+    by: str = ""
+    sequence: int = 0
+    runner: str = ""
+    container_id: str = ""
+    image: str = ""
+    reason: str = ""
+    error: str = ""
+    return_code: int = 0
+    output_chunks: int = 0
+    output_bytes: int = 0
+    output_digest: str | None = None
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a job's output.
+
+    Attributes:
+        data: the bytes that it wrote.
+        stream: `stdout`, `stderr` or `tty`.
+        number: of this piece, from 1.
+        offset: bytes of output before it.
+    """
+
+    data: bytes
+    stream: str = "stdout"
+    number: int = 0
+    offset: int = 0
+
+
+JobEvent = Fact | Output | JobResult
+"""What a job's stream consists of: the last one is its result."""
+
+
+def read(fields: Mapping[str, Any], shape: type[T]) -> T:
+    """An answer's fields as a struct.
+
+    Raises:
+        UnexpectedAnswerError: a field is missing, or has another type.
+    """
+    known = {name: value for name, value in fields.items() if value != NEVER}
+    try:
+        return msgspec.convert(known, shape)
+    except msgspec.ValidationError as error:
+        raise UnexpectedAnswerError(f"Stint's answer is not a {shape.__name__}: {error}.") from None

@@ -1,0 +1,143 @@
+"""The client without async: the same calls, which wait. An event loop in a thread of its own makes them."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from typing import Any, BinaryIO, Final, Literal, Self, TypeVar, Unpack
+
+from stint.client.client import PATIENCE, Client
+from stint.client.fields import JobFields, JobFilter
+from stint.client.job import JobHandle
+from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
+from stint.client.results import JobEvent, JobInfo, JobResult
+
+T = TypeVar("T")
+_DONE: Final = object()
+
+
+class _Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stint-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of the work. If the wait is interrupted, for example by Ctrl-C, the work is cancelled."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def each(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        """The items, each of which is waited for when it is asked for."""
+
+        async def following() -> Any:
+            return await anext(items, _DONE)
+
+        try:
+            while (item := self.run(following())) is not _DONE:
+                yield item
+        finally:
+            self.run(_closed(items))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _closed(items: AsyncGenerator[Any, None]) -> None:
+    await items.aclose()
+
+
+class SyncJob:
+    """See `stint.client.JobHandle`."""
+
+    def __init__(self, loop: _Loop, job: JobHandle) -> None:
+        self._loop, self._job = loop, job
+        self.id = job.id
+
+    def info(self) -> JobInfo:
+        """The job as it is now."""
+        return self._loop.run(self._job.info())
+
+    def stream(self) -> Iterator[JobEvent]:
+        """What happens to the job, and its output as it comes; the last item is its result."""
+        return self._loop.each(self._job.stream())
+
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """The job's result, once it has ended.
+
+        Raises:
+            TimeoutError: it had not ended after `timeout` seconds. It continues.
+        """
+        return self._loop.run(self._job.wait(timeout))
+
+    def output(self, *, stream: Literal["stdout", "stderr"] | None = None) -> bytes:
+        """The output so far, or one stream of it."""
+        return self._loop.run(self._job.output(stream=stream))
+
+    def copy_output(self, file: BinaryIO, *, stream: Literal["", "stdout", "stderr", "tty"] = "") -> JobResult:
+        """Write the output to a file as it comes, until the job ends; returns its result."""
+        return self._loop.run(self._job.copy_output(file, stream=stream))
+
+    def kill(self) -> None:
+        """Request a kill."""
+        self._loop.run(self._job.kill())
+
+    def delete(self) -> None:
+        """Delete the job, which must not be running."""
+        self._loop.run(self._job.delete())
+
+    def release(self) -> str:
+        """Give up the lost runner of a held job; returns the job's previous status."""
+        return self._loop.run(self._job.release())
+
+    def __repr__(self) -> str:
+        return f"SyncJob({self.id!r})"
+
+
+class SyncClient:
+    """See `stint.client.Client`. Several threads may use it. Use it with `with`."""
+
+    def __init__(self, client: Client) -> None:
+        """The calls of this client, which nobody else uses. Usually `connect` or `from_env` makes it."""
+        self._client = client
+        self._loop = _Loop()
+
+    @classmethod
+    def connect(cls, where: Endpoints, *, patience: float = PATIENCE) -> Self:
+        """See `Client.connect`."""
+        return cls(Client.connect(where, patience=patience))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, *, patience: float = PATIENCE) -> Self:
+        """See `Client.from_env`."""
+        return cls(Client.from_env(environ, patience=patience))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._loop.run(self._client.__aexit__())
+        self._loop.close()
+
+    def submit(
+        self, *, queue: str = "", key: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL, **fields: Unpack[JobFields]
+    ) -> SyncJob:
+        """Seal a job and put it into its queue, see `Client.submit`."""
+        work = self._client.submit(queue=queue, key=key, wrap_ttl=wrap_ttl, **fields)
+        return SyncJob(self._loop, self._loop.run(work))
+
+    def job(self, job_id: str) -> SyncJob:
+        """The job with this id. Nothing is asked yet."""
+        return SyncJob(self._loop, self._client.job(job_id))
+
+    def jobs(self, **wanted: Unpack[JobFilter]) -> Iterator[JobInfo]:
+        """The jobs that the token may read, the last submitted first, see `Client.jobs`."""
+        return self._loop.each(self._client.jobs(**wanted))

@@ -1,0 +1,157 @@
+"""The library's calls, on a real API and a real Vault. Where a job must run, the test plays its runner."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from stint.client import ApiRefusedError, ApiUnreachableError, Client, Endpoints, JobResult, Output, SyncClient
+from stint.core.codec import encode
+from stint.core.errors import InvalidJobIdError
+from stint.core.subjects import queue_token
+from stint.core.view import view
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
+from tests.support import events
+from tests.support.api_bench import ApiProcess, api_process, secret
+from tests.support.brokers import connected
+from tests.support.outputs import Writer
+from tests.support.servers import NatsProcess, OpenBao, free_port
+from tests.support.vault_bench import ROLE
+from tests.support.waiting import until, until_true
+
+
+class Bench:
+    def __init__(self, server: ApiProcess, where: Endpoints, broker: Broker) -> None:
+        self.server, self.where = server, where
+        self.log, self._output, self._views = JetStreamEventLog(broker), JetStreamOutput(broker), JetStreamViews(broker)
+
+    async def run(self, queue: str, job_id: str, output: bytes = b"", code: int = 0) -> None:
+        """Play the job's runner."""
+        token, writer = queue_token(queue), Writer(self._output, queue_token(queue), job_id)
+        await self.log.append(token, job_id, events.started())
+        if output:
+            await writer.write(output)
+        status, reason = ("failed", "exit_code") if code else ("success", "")
+        await self.log.append(token, job_id, writer.counted(events.ended(status, reason, code)))
+
+    async def project(self, *job_ids: str) -> None:
+        """Play the projector."""
+        for job_id in job_ids:
+            job = await self.log.load(job_id)
+            assert job is not None
+            await self._views.put(job_id, encode(view(job)), revision=0, ttl=None)
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    folder = tmp_path_factory.mktemp("api")
+    async with api_process(folder, nats.url, openbao) as (server, http), connected(nats.url) as broker:
+        token = http.headers["X-Auth-Token"]
+        yield Bench(server, Endpoints(url=server.url, vault_addr=openbao.address, token=token, role=ROLE), broker)
+
+
+@pytest.fixture
+async def stint(bench: Bench) -> AsyncIterator[Client]:
+    async with Client.connect(bench.where) as stint:
+        yield stint
+
+
+@pytest.fixture
+def queue() -> str:
+    return secret().lower()
+
+
+async def test_a_job_is_waited_for_and_its_output_is_copied(bench: Bench, stint: Client, queue: str) -> None:
+    job = await stint.submit(queue=queue, image="busybox")
+    with pytest.raises(TimeoutError):
+        await job.wait(timeout=0.01)
+    waiting = asyncio.create_task(job.wait(timeout=60))
+    await bench.run(queue, job.id, b"one\n\xfftwo\n", 3)
+    result = await waiting
+    assert (result.return_code, result.last_lines, result.queue) == (3, ("one", "\ufffdtwo"), queue)
+    copy = io.BytesIO()
+    assert await stint.job(job.id).copy_output(copy) == result
+    assert copy.getvalue() == await job.output() == await job.output(stream="stdout") == b"one\n\xfftwo\n"
+    assert await job.output(stream="stderr") == b""
+    assert await job.wait() is result
+
+
+async def test_a_key_names_one_job(stint: Client, queue: str) -> None:
+    """Though each time it is sealed it is another request."""
+    key = secret()
+    first = await stint.submit(queue=queue, image="busybox", key=key)
+    assert (await stint.submit(queue=queue, image="another", key=key)).id == first.id
+    with pytest.raises(ApiRefusedError, match="was used for another request") as caught:
+        await stint.submit(queue=f"{queue}-other", image="busybox", key=key)
+    assert caught.value.job_id == first.id
+    await first.delete()
+    with pytest.raises(ApiRefusedError) as gone:
+        await stint.submit(queue=queue, image="busybox", key=key)
+    assert gone.value.code == 404
+
+
+async def test_a_job_is_killed_listed_and_deleted(bench: Bench, stint: Client, queue: str) -> None:
+    jobs = [await stint.submit(queue=queue, image="busybox", on_lost="hold") for _ in range(102)]
+    killed, deleted, *others = jobs
+    await killed.kill()
+    await killed.kill()
+    assert ((await killed.info()).status, (await killed.wait()).reason) == ("failed", "killed")
+    await deleted.delete()
+    await bench.project(*(job.id for job in (killed, *others)))
+
+    async def listed() -> list[str]:
+        return [job.id async for job in stint.jobs(queue=queue)]
+
+    await until(listed, lambda found: found == [job.id for job in (*reversed(others), killed)])
+    found = stint.jobs(queue=queue, status="failed", held=False, submitted_after=datetime(2020, 1, 1, tzinfo=UTC))
+    assert [job.id async for job in found] == [killed.id]
+    with pytest.raises(ApiRefusedError, match="Only a job that is held") as caught:
+        await others[0].release()
+    assert caught.value.code == 400
+    with pytest.raises(InvalidJobIdError):
+        stint.job("../health")
+
+
+async def test_requests_are_repeated_while_stint_is_away(
+    bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
+) -> None:
+    async with api_process(tmp_path / "api", nats.url, openbao) as (server, _):
+        where = replace(bench.where, url=server.url)
+        async with Client.connect(where, patience=60) as stint, Client.connect(where, patience=0) as hasty:
+            job = await stint.submit(queue=queue, image="busybox")
+            await server.kill()
+            asking = asyncio.create_task(job.info())
+            with pytest.raises(ApiUnreachableError):
+                await hasty.job(job.id).info()
+            await server.start()
+            assert (await asking).status == "queued"
+
+
+async def test_the_same_calls_without_async(bench: Bench, queue: str) -> None:
+    """In a thread of the test's own, as a program without an event loop would be."""
+    ids: list[str] = []
+
+    def program() -> tuple[list[object], JobResult]:
+        with SyncClient.connect(bench.where) as stint:
+            job = stint.submit(queue=queue, image="busybox")
+            ids.append(job.id)
+            items: list[object] = [item.data for item in job.stream() if isinstance(item, Output)]
+            for _ in job.stream():
+                break  # a stream that is left early is closed
+            return items, job.wait(timeout=10)
+
+    running = asyncio.create_task(asyncio.to_thread(program))
+    await until_true(lambda: bool(ids))
+    await bench.run(queue, ids[0], b"hello\n")
+    items, result = await running
+    assert (items, result.check().status) == ([b"hello\n"], "success")
+
+
+def test_a_client_that_cannot_connect_leaves_no_thread(bench: Bench) -> None:
+    where = replace(bench.where, url=f"http://127.0.0.1:{free_port()}")
+    with SyncClient.connect(where, patience=0) as stint, pytest.raises(ApiUnreachableError):
+        stint.job("0" * 24).info()
