@@ -29,6 +29,7 @@ soak: setup ## the tests that are long by nature: whole stacks, clusters, restar
 	@scripts/ensure-registry
 	@scripts/ensure-compose
 	@scripts/ensure-python-image >/dev/null
+	@scripts/ensure-languages
 	$(BIN)/pytest -n 3 -m soak $(ARGS)
 
 coverage: setup ## lines and branches that unit and contract tests reach; `make coverage ARGS=tests/integration` for others

@@ -152,7 +152,14 @@ def channels() -> str:
     """The subjects on NATS, and each message with its fields and an example, from the contract of the bus."""
     contract = asyncapi(__version__)
     subjects = [(f"`{channel['address']}`", _code(channel["messages"])) for channel in contract["channels"].values()]
-    return "\n".join([table(("subject", "message"), subjects), *map(message, EVENT_TYPES.values())])
+    return "\n".join([table(("subject", "message"), subjects), output(contract), *map(message, EVENT_TYPES.values())])
+
+
+def output(contract: Json) -> str:
+    """The headers of a chunk of output."""
+    headers = contract["components"]["messages"]["output"]["headers"]["properties"]
+    rows = [(f"`{name}`", header["description"]) for name, header in headers.items()]
+    return f"\n### output\n\nThe body is the bytes that the job wrote.\n\n{table(('header', 'meaning'), rows)}"
 
 
 def message(shape: type[AnyEvent]) -> str:

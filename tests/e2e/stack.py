@@ -137,9 +137,14 @@ async def on_a_terminal(*arguments: str | Path) -> AsyncIterator[tuple[asyncio.s
 
 
 async def stint(*arguments: str | Path, env: Mapping[str, str]) -> Result:
+    return await execute(STINT, *arguments, env=env)
+
+
+async def execute(*command: str | Path, env: Mapping[str, str]) -> Result:
+    """A program, to its end."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
     process = await asyncio.create_subprocess_exec(
-        STINT, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(90):
         out, err = await process.communicate()
@@ -194,7 +199,7 @@ async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
         await stack.stop()
         await drain
     logged = (folder / "data" / "log" / "nats-1.log").read_text() if "NATS_URL" not in env else ""
-    denied = [line for line in logged.splitlines() if "Violation" in line]
+    denied = [line for line in logged.splitlines() if "Violation" in line and "STINT_PUBLISHERS/" not in line]
     assert not denied, f"a service needs more of NATS than its role permits: {denied}"
 
 

@@ -15,6 +15,9 @@ from stint.core.errors import ConfigError
 from stint.core.subjects import JS_PREFIX
 from stint.vault import Vault
 
+PUBLISHER = "dev=deploys"
+"""A user of the embedded NATS that may submit to this queue directly, to try publishers with."""
+
 
 def free_port() -> int:
     """A port on loopback that is free at this moment."""
@@ -52,7 +55,8 @@ async def nats(data_dir: DataDir, port: int) -> Child:
 
 async def _configure(folder: Path, listen: str) -> None:
     """Run `stint nats-config` in a process of its own, as an operator does: this one needs no library of NATS."""
-    command = ["-m", "stint", "nats-config", str(folder), "--listen", listen, "--name", "stint-dev", "--update"]
+    server = ["--listen", listen, "--name", "stint-dev", "--publisher", PUBLISHER, "--update"]
+    command = ["-m", "stint", "nats-config", str(folder), *server]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, stderr=STDOUT)
     output, _ = await process.communicate()
     if process.returncode:

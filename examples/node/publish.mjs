@@ -1,0 +1,99 @@
+// Submits a job straight to NATS, waits for its end, and writes its output once that is proven to be complete.
+// Usage: node examples/node/publish.mjs QUEUE IMAGE [COMMAND...]
+// Needs NATS_URL, STINT_NATS_NKEY_FILE and STINT_NATS_INBOX_PREFIX of a publisher, VAULT_ADDR, and VAULT_TOKEN with the
+// policy `stint-publisher`. Certificates of your own are named by STINT_NATS_CACERT, and by NODE_EXTRA_CA_CERTS for
+// Vault. Exits as the job does: with its exit code, or 1 if it has none.
+import { createHash, randomBytes } from "node:crypto";
+import { EventEmitter, once } from "node:events";
+import { readFileSync } from "node:fs";
+import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
+
+const fail = ({ message }) => process.exit(console.error(message) ?? 1);
+process.on("uncaughtException", fail);
+const { env } = process;
+const [qname, image, ...run] = process.argv.slice(2);
+if (!image) fail(new Error("Usage: publish.mjs QUEUE IMAGE [COMMAND...]"));
+const role = env.STINT_ROLE || "stint-job";
+const id = Date.now().toString(16).padStart(12, "0") + randomBytes(6).toString("hex");
+const kinds = ["ended", "rejected", "deleted"]; // a job has one of these events at its end
+const queue = base32(qname.toLowerCase()) || "_";
+const patience = { timeout: 10_000 }; // milliseconds
+const [news, heard] = [new EventEmitter(), new Map()]; // what is heard: that there is news, and chunks by number
+
+function base32(text) {
+  const bits = [...Buffer.from(text)].map((byte) => byte.toString(2).padStart(8, "0")).join("");
+  return bits.replace(/.{1,5}/g, (five) => "abcdefghijklmnopqrstuvwxyz234567"[parseInt(five.padEnd(5, "0"), 2)]);
+}
+const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest("hex");
+const base64 = (text) => Buffer.from(text).toString("base64");
+const soon = () => once(news, "heard", { signal: AbortSignal.timeout(2000) }).catch(() => false);
+
+async function vault(path, body, more = {}) {
+  const headers = { "X-Vault-Token": env.VAULT_TOKEN, ...more };
+  const answer = await fetch(`${env.VAULT_ADDR}/v1/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+  if (!answer.ok) throw new Error(`Vault refuses ${path}: HTTP ${answer.status}.`);
+  return answer.json();
+}
+
+async function encrypt(key, value, boundTo) {
+  const request = { plaintext: base64(JSON.stringify(value)), ...(boundTo && { associated_data: base64(boundTo) }) };
+  return (await vault(`transit/encrypt/${key}`, request)).data.ciphertext;
+}
+
+async function store(subject, data) {
+  const { error } = (await nats.request(subject, data, patience)).json();
+  if (error) throw new Error(`NATS does not store ${subject}: ${error.description}.`);
+}
+
+async function submit() {
+  const payload = await encrypt(role, { qname, container_image: image, run });
+  const wrapped = await vault(`auth/approle/role/${role}/secret-id`, {}, { "X-Vault-Wrap-TTL": "24h" });
+  const ticket = { wrap_secret_id: wrapped.wrap_info.token, payload_sha256: sha256(payload) };
+  const chunks = payload.match(/.{1,524288}/g);
+  const submitted = {
+    ...{ type: "submitted", event_id: randomBytes(16).toString("hex"), at: new Date().toISOString() },
+    ...{ by: "publish.mjs", qname, payload_chunks: chunks.length, payload_bytes: payload.length },
+    ticket: await encrypt("stint-bus", ticket, `stint1.${queue}.${id}`),
+  };
+  for (const [number, chunk] of chunks.entries()) await store(`pl.${queue}.${id}.${number}`, chunk);
+  console.error(`submitting ${id}`); // from here on the job may exist, even if no answer arrives
+  await store(`ev.${id}.${queue}.submitted`, JSON.stringify(submitted));
+}
+
+async function end() {
+  for (; ; await soon()) // what is heard only says when to look again
+    for (const kind of kinds) {
+      const found = await nats.request(`JS.stint.DIRECT.GET.EVENTS.ev.${id}.${queue}.${kind}`, "", patience);
+      if (found.headers.code !== 404) return found.json();
+    }
+}
+
+async function verified({ chunks = 0, output_digest = "" }) {
+  const output = [];
+  for (let number = 1; number <= chunks; number++) {
+    while (!heard.has(number)) // it may arrive after the end
+      if (!(await soon())) throw new Error(`Chunk ${number} of the output was not heard: ask the API for it.`);
+    output.push(heard.get(number));
+  }
+  if (output.reduce((digest, chunk) => sha256(digest, chunk.data), "") !== output_digest)
+    throw new Error("The output is not what the job's runner recorded.");
+  return output;
+}
+
+const seed = new TextEncoder().encode(readFileSync(env.STINT_NATS_NKEY_FILE, "utf8").trim());
+const tls = env.STINT_NATS_CACERT && { caFile: env.STINT_NATS_CACERT };
+const user = { authenticator: nkeyAuthenticator(seed), inboxPrefix: env.STINT_NATS_INBOX_PREFIX, ...(tls && { tls }) };
+const servers = env.NATS_URL.replace(/^tls:/, "nats:");
+const nats = await connect({ servers, ...user, reconnect: false }); // what is not sent now must not be sent later
+if ((tls || /^tls:/.test(env.NATS_URL)) && !nats.protocol.transport.isEncrypted()) throw new Error("NATS has no TLS.");
+const hear = (subject, note) =>
+  nats.subscribe(subject, { callback: (error, message) => (error ? fail(error) : note(message)) });
+hear(`tail.${queue}.${id}`, (chunk) => news.emit("heard", heard.set(+chunk.headers.get("Stint-Chunk"), chunk)));
+for (const kind of kinds) hear(`live.${id}.${queue}.${kind}`, () => news.emit("heard"));
+await submit();
+const found = await end();
+for (const { headers, data } of await verified(found))
+  process[headers.get("Stint-Stream") === "stderr" ? "stderr" : "stdout"].write(data);
+console.error(found.status ?? found.type, found.reason ?? "", found.error ?? "");
+process.exitCode = found.return_code || (found.status === "success" ? 0 : 1);
+await nats.close();

@@ -1,0 +1,165 @@
+"""The publishers in other languages, each as a process with a publisher's key, against a whole stack."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stint.vault.policies import PUBLISHER
+from stint.vault.setup import client_token
+from tests.e2e.stack import STINT, Result, Stack, dev, execute
+from tests.support.accounts import Accounts
+from tests.support.certificates import authority, certificate
+from tests.support.relay import Relay
+from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.soak
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+LANGUAGES = ("node", "go")
+
+
+@pytest.fixture(scope="module")
+async def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str | Path]]:
+    """The command of each language; `scripts/ensure-languages` has installed what they need."""
+    built = tmp_path_factory.mktemp("go") / "publish"
+    packages = {"GOCACHE": str(ROOT / ".venv/go-cache"), "GO111MODULE": "off", "GOPATH": "/usr/share/gocode"}
+    made = await execute("go", "build", "-C", EXAMPLES / "go", "-o", built, ".", env=packages)
+    assert made.code == 0, made.err
+    return {"node": ("node", EXAMPLES / "node" / "publish.mjs"), "go": (built,)}
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """A publisher's program with what it needs."""
+
+    command: Sequence[str | Path]
+    env: dict[str, str]
+
+    async def __call__(self, script: str, *arguments: str, queue: str = "deploys", **env: str) -> Result:
+        job = (queue, "busybox", "sh", "-c", script, *arguments)
+        return await execute(*self.command, *job, env={**self.env, **env})
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
+    assert busybox
+    async with dev(tmp_path_factory.mktemp("dev")) as stack:
+        yield stack
+
+
+async def access(stack: Stack, key: Path, name: str) -> dict[str, str]:
+    """The environment of this publisher."""
+    token = await client_token(stack.env["VAULT_ADDR"], stack.env["VAULT_TOKEN"], policies=[PUBLISHER])
+    nats = {"NATS_URL": stack.env["NATS_URL"], "STINT_NATS_NKEY_FILE": str(key)}
+    vault = {"VAULT_ADDR": stack.env["VAULT_ADDR"], "VAULT_TOKEN": token}
+    return {**nats, **vault, "STINT_NATS_INBOX_PREFIX": f"_INBOX.{name}"}
+
+
+@pytest.fixture(params=LANGUAGES)
+async def publish(request: pytest.FixtureRequest, stack: Stack, programs: dict[str, Sequence[str | Path]]) -> Publisher:
+    key = stack.data_dir / "nats" / "publishers" / "dev" / "STINT_NATS_NKEY"
+    return Publisher(programs[request.param], await access(stack, key, "dev"))
+
+
+async def test_a_publisher_gets_the_whole_output_and_the_exit_code(publish: Publisher) -> None:
+    result = await publish("seq 30000; echo told >&2; exit 3")
+    assert result.out == "".join(f"{number}\n" for number in range(1, 30001)), result.err
+    assert (result.code, "told\n" in result.err, "failed exit_code" in result.err) == (3, True, True)
+
+
+async def test_a_large_job_is_sent_in_chunks_and_no_output_is_no_failure(publish: Publisher) -> None:
+    result = await publish("true", *["x" * 100_000] * 6)
+    assert (result.code, result.out) == (0, ""), result.err
+
+
+async def test_a_job_that_is_deleted_before_its_turn_ends_the_wait(stack: Stack, publish: Publisher) -> None:
+    waiting = await stack.submit("sleep 600", qname="deploys")
+    publishing = asyncio.create_task(publish("true"))
+    async with stack.http() as http:
+        queued = {"qname": "deploys", "status": "queued"}
+        listed = await until(lambda: http.get("/v1/api/job", params=queued), lambda answer: answer.json()["data"])
+        await http.delete(f"/v1/api/job/{listed.json()['data'][0]['_id']}")
+        result = await publishing
+        await http.post(f"/v1/api/job/kill/{waiting}")
+    assert (result.code, "deleted" in result.err) == (1, True)
+    await stack.end(waiting)
+
+
+async def test_another_queue_is_refused_in_words(publish: Publisher) -> None:
+    result = await publish("true", queue="releases")
+    assert (result.code, result.out) == (1, "")
+    assert "ermissions" in result.err
+
+
+async def test_vault_refuses_in_words_and_the_token_is_not_shown(publish: Publisher) -> None:
+    result = await publish("true", VAULT_TOKEN="hvs.not-a-token")
+    assert (result.code, "HTTP 403" in result.err) == (1, True)
+    assert "hvs.not" not in result.err
+
+
+class Changing(Relay):
+    """Changes what the server tells of output: replaces one text by another of the same length."""
+
+    change = (b"", b"")
+
+    async def answered(self, data: bytes) -> bytes:
+        return data.replace(*self.change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ((b"Stint-Chunk: 1\r", b"Stint-Chunk: 7\r"), "Chunk 1 of the output was not heard"),
+        ((b"genuine", b"altered"), "The output is not what the job's runner recorded."),
+    ],
+    ids=["missed", "altered"],
+)
+async def test_output_that_is_not_whole_is_never_shown(
+    publish: Publisher, change: tuple[bytes, bytes], said: str
+) -> None:
+    relay = Changing(int(publish.env["NATS_URL"].rpartition(":")[2]))
+    relay.change = change
+    async with relay.listening() as port:
+        result = await publish("echo genuine", NATS_URL=f"nats://127.0.0.1:{port}")
+    assert (result.code, result.out) == (1, "")
+    assert said in result.err
+
+
+async def test_the_lines_in_the_readme_work(stack: Stack) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = text.partition("### NATS")[2].partition("```bash\n")[2].partition("```")[0]
+    path = f"{STINT.parent}:{os.environ['PATH']}"
+    script = f"cd {ROOT}\n{lines}\necho $id"
+    result = await execute("bash", "-euc", script, env={**stack.env, "PATH": path})
+    hello, job_id = result.out.splitlines()
+    assert (result.code, hello) == (0, "hello"), result.err
+    assert (await stack.end(job_id))["status"] == "success"
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_tls_is_used_where_it_is_asked_for(
+    tmp_path: Path, busybox: str, programs: dict[str, Sequence[str | Path]], language: str
+) -> None:
+    assert busybox
+    folder = authority(tmp_path / "certificates")
+    certificate(folder, "", "subjectAltName = IP:127.0.0.1, DNS:localhost\nextendedKeyUsage = serverAuth\n")
+    accounts = Accounts(tmp_path / "keys", {"ci": ["deploys"]})
+    tls = f'\ntls {{ cert_file: "{folder / "cert.pem"}", key_file: "{folder / "key.pem"}" }}\n'
+    async with running(nats := NatsProcess(tmp_path / "nats", settings=accounts.settings + tls)):
+        theirs = {"STINT_NATS_CACERT": str(folder / "ca.pem"), **accounts.environ("operator")}
+        async with dev(tmp_path / "dev", NATS_URL=f"tls://127.0.0.1:{nats.port}", **theirs) as stack:
+            key = Path(accounts.environ("ci")["STINT_NATS_NKEY_FILE"])
+            publish = Publisher(programs[language], await access(stack, key, "ci"))
+            trusted = await publish("echo over TLS", STINT_NATS_CACERT=str(folder / "ca.pem"))
+            unknown = await publish("true")
+    assert (trusted.code, trusted.out) == (0, "over TLS\n"), trusted.err
+    assert (unknown.code, "certificate" in unknown.err) == (1, True), unknown.err
