@@ -22,6 +22,7 @@ from stint.jetstream import (
     Broker,
     JetStreamEventLog,
     JetStreamOutput,
+    JetStreamPauses,
     JetStreamPayloads,
     JetStreamWorkQueues,
 )
@@ -65,6 +66,7 @@ class Bench:
         self.log = JetStreamEventLog(self.broker)
         self.payloads = JetStreamPayloads(self.broker)
         self.output = JetStreamOutput(self.broker)
+        self.pauses = JetStreamPauses(self.broker)
 
     async def wrapped(self, role: str = ROLE, ttl: str = "600s") -> str:
         answer = await self.vault.call(
@@ -215,6 +217,7 @@ class Bench:
             payloads=self.payloads,
             output=self.output,
             queues=queues,
+            pauses=self.pauses,
             engine=engine,
             opener=opener,
             deadlines=deadlines,

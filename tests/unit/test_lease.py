@@ -49,8 +49,8 @@ class FakeDelivery:
     async def ack(self) -> None:
         raise AssertionError
 
-    async def give_back(self, delay: float = 0) -> None:
-        del delay
+    async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
+        del delay, hint
         self.given_back.set()
 
     def leased(self, since: float = 0) -> Lease:

@@ -10,12 +10,13 @@ from stint.core.events import Event, Submitted
 from stint.core.job import Job
 from stint.core.limits import HOLD, ON_LOST, LimitPolicy
 from stint.core.subjects import queue_name
-from stint.ports import EventLog, OutputLog, PayloadStore, WorkQueues
+from stint.ports import EventLog, OutputLog, Pauses, PayloadStore, WorkQueues
 from stint.process.settings import RunnerSettings
 from stint_runner.engine.port import Engine
 from stint_runner.inputs.image_files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
+from stint_runner.retry import retry
 from stint_runner.watchdog.deadlines import Deadlines
 
 E = TypeVar("E", bound=Event)
@@ -37,6 +38,7 @@ class Runner:
     payloads: PayloadStore
     output: OutputLog
     queues: WorkQueues
+    pauses: Pauses
     engine: Engine
     opener: Opener
     deadlines: Deadlines
@@ -56,6 +58,10 @@ class Runner:
             return submitted.on_lost == HOLD
         name, patterns = queue_name(job.token), self.settings.hold_queues.split(",")
         return any(fnmatchcase(name, pattern.strip().lower()) for pattern in patterns if pattern)
+
+    async def is_paused(self, token: str) -> bool:
+        """Whether this queue must start no job."""
+        return await retry(lambda: self.pauses.find(token)) is not None
 
     def fact(self, shape: type[E], **fields: Any) -> E:
         """An event that this runner is about to append."""

@@ -20,6 +20,7 @@ LOGS: Final = "LOGS"
 JOBS_BUCKET: Final = "jobs"
 RUNNERS_BUCKET: Final = "runners"
 IMAGES_BUCKET: Final = "images"
+PAUSES_BUCKET: Final = "pauses"
 
 PROJECTOR_DURABLE: Final = "projector"
 
@@ -211,6 +212,14 @@ def hint_subject(token: str) -> str:
 HINTS: Final = "hint.*"
 HINT_GROUP: Final = "runners"
 """The queue group in which runners listen to hints, so that each reaches one of them."""
+
+
+def bar_kind(name: str) -> str:
+    """The last part of a bar's subject, `ev.<job_id>.<token>.bar-<name>`; no event has such a kind.
+
+    A bar is a message that says nothing. It is there to be the job's last one, see `stint.ports.EventLog.bar`.
+    """
+    return f"bar-{name}"
 
 
 def hinted_token(subject: str) -> str:

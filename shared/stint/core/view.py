@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from stint.core.codec import decode
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, UndecodableError
-from stint.core.events import Ended, KillRequested, Launched, Rejected, Started, Submitted
+from stint.core.events import Ended, Held, KillRequested, Launched, Rejected, Started, Submitted
 from stint.core.job import Job, State
 from stint.core.subjects import check_job_id, queue_name, queue_token
 
@@ -51,6 +51,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     held: Annotated[
         bool, Meta(description="Whether its runner was lost, and its queue waits for that runner or for a release.")
     ] = False
+    held_since: Annotated[str, Meta(description="When it was noticed that its runner was lost.")] = NEVER
+    submission: Annotated[int, Meta(description="The sequence of its submission, which is its place in the queue.")] = 0
     sequence: Annotated[int, Meta(description="The last sequence it was folded from; a newer view has a higher one.")]
 
 
@@ -62,7 +64,7 @@ def read_view(job_id: str, stored: bytes) -> JobView:
     """
     shown = decode(stored, JobView)
     try:
-        for moment in (shown.submitted, shown.started, shown.ended):
+        for moment in (shown.submitted, shown.started, shown.ended, shown.held_since):
             parse_time(moment)
         _check_queue_name(shown.qname)
         own_id = check_job_id(shown.job_id)
@@ -108,6 +110,8 @@ def view(job: Job) -> JobView:
         output_truncated=end.output_truncated,
         output_masked=end.output_masked,
         held=job.held,
+        held_since=_time(job.time_of(Held.kind)),
+        submission=job.facts[Submitted.kind].sequence if Submitted.kind in job.facts else 0,
         sequence=job.sequence,
     )
 

@@ -7,6 +7,7 @@ from stint.jetstream.events import JetStreamEventLog
 from stint.jetstream.facts import JetStreamFacts
 from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
+from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.stream import Bucket
 from stint.jetstream.topology import declare, declare_when_possible
@@ -24,6 +25,7 @@ __all__ = [
     "JetStreamFacts",
     "JetStreamHistory",
     "JetStreamOutput",
+    "JetStreamPauses",
     "JetStreamPayloads",
     "JetStreamViews",
     "JetStreamWorkQueues",

@@ -12,7 +12,16 @@ from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
-from stint.core.subjects import EVENTS, WORK, EventAddress, event_filter, live_filter, names_job, unreadable_submission
+from stint.core.subjects import (
+    EVENTS,
+    WORK,
+    EventAddress,
+    bar_kind,
+    event_filter,
+    live_filter,
+    names_job,
+    unreadable_submission,
+)
 from stint.jetstream.consistency import ANSWER, UNPROVEN, across_elections, is_absent
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
@@ -61,6 +70,15 @@ class JetStreamEventLog:
             return await across_elections(self._broker, once)
         except NoAnswerError:
             return await self._after_no_answer(token, job_id, events)
+
+    async def bar(self, token: str, job_id: str, *, after: int) -> bool:
+        subject = EventAddress(bar_kind(uuid4().hex), token, job_id).subject
+        headers = {EXPECTED_SEQUENCE: str(after), _EXPECTED_SUBJECT: event_filter("*", token, job_id)}
+        answer = await across_elections(self._broker, lambda: self._publish([(subject, b"")], headers))
+        if error_code(answer) in {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN}:
+            return False
+        check(answer)
+        return True
 
     async def _publish(self, messages: Sequence[tuple[str, bytes]], headers: dict[str, str]) -> dict[str, Any]:
         """Publish one message, or an atomic batch whose first message contains the condition."""

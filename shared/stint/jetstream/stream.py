@@ -32,7 +32,8 @@ BATCH_BYTES: Final = 512 * 1024
 MARKER_TTL: Final = 60
 """Seconds for which the marker of a deleted or expired key is kept, for those who follow the bucket."""
 
-_OPERATION: Final = "KV-Operation"
+OPERATION: Final = "KV-Operation"
+"""The header of a message that ends a key."""
 _MARKER: Final = "Nats-Marker-Reason"
 
 
@@ -195,7 +196,7 @@ class Bucket(Stream):
 
     async def delete(self, key: str, *, revision: int | None = None) -> bool:
         """Delete a key, unless it is no longer at `revision`: then False. Leaves a marker for `MARKER_TTL`."""
-        headers = _condition(revision, MARKER_TTL) | {_OPERATION: "DEL"}
+        headers = _condition(revision, MARKER_TTL) | {OPERATION: "DEL"}
         return bool(await self._publish(self._prefix + key, b"", headers))
 
     async def _publish(self, subject: str, value: bytes, headers: Mapping[str, str]) -> int:
@@ -214,7 +215,7 @@ class Bucket(Stream):
 
 
 def _value(message: Stored) -> bytes | None:
-    return message.data if {_OPERATION, _MARKER}.isdisjoint(message.headers or ()) else None
+    return message.data if {OPERATION, _MARKER}.isdisjoint(message.headers or ()) else None
 
 
 def _condition(revision: int | None, ttl: float | None) -> dict[str, str]:

@@ -12,6 +12,7 @@ from stint.core.subjects import (
     IMAGES_BUCKET,
     JOBS_BUCKET,
     LOGS,
+    PAUSES_BUCKET,
     PAYLOADS,
     RUNNERS_BUCKET,
     WORK,
@@ -105,6 +106,16 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
             **common,
         },
         *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET)),
+        {
+            **_bucket(PAUSES_BUCKET),
+            # The end of a pause is a hint, so that the queue goes on at once.
+            "republish": {
+                "src": kv_subject(PAUSES_BUCKET, "*"),
+                "dest": hint_subject("{{wildcard(1)}}"),
+                "headers_only": True,
+            },
+            **common,
+        },
     ]
 
 

@@ -67,7 +67,10 @@ def _user(role: Role, key: str, inbox: str = "_INBOX") -> Json:
     return {
         "nkey": key,
         "permissions": {
-            "publish": {"allow": list(dict.fromkeys(publish))},
+            "publish": {
+                "allow": list(dict.fromkeys(publish)),
+                **({"deny": list(role.never)} if role.never else {}),
+            },
             "subscribe": {"allow": [*role.hears, f"{inbox}.>"]},
         },
     }

@@ -17,6 +17,7 @@ from stint.core.subjects import (
     JOBS_BUCKET,
     JS_PREFIX,
     LOGS,
+    PAUSES_BUCKET,
     PAYLOADS,
     PROJECTOR_DURABLE,
     RUNNERS_BUCKET,
@@ -33,8 +34,10 @@ from stint.core.subjects import (
 )
 
 _API: Final = "$JS.API."
-_JOBS, _RUNNERS, _IMAGES = (kv_stream(bucket) for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET))
-STREAMS: Final = (EVENTS, PAYLOADS, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES)
+_JOBS, _RUNNERS, _IMAGES, _PAUSES = (
+    kv_stream(bucket) for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, PAUSES_BUCKET)
+)
+STREAMS: Final = (EVENTS, PAYLOADS, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES, _PAUSES)
 
 
 class Request(NamedTuple):
@@ -63,12 +66,14 @@ class Role:
         requests: what it may ask of the streams, or publish to them.
         hears: what it hears of what the streams accepted.
         among: subjects that its users may publish to each other.
+        never: subjects that its users may not publish, although a request's wildcards match them.
     """
 
     name: str
     requests: Sequence[Request]
     hears: Sequence[str] = ()
     among: Sequence[str] = ()
+    never: Sequence[str] = ()
 
     @property
     def account(self) -> str:
@@ -114,19 +119,21 @@ API: Final = Role(
     name="api",
     requests=(
         *_declare(),
-        *_read(EVENTS, PAYLOADS, LOGS, _JOBS, _RUNNERS),
-        *_events(Submitted, KillRequested, Ended, Released, Deleted),
-        *_publish(payload_subject("*", "*", "*"), _BARRIER),
+        *_read(EVENTS, PAYLOADS, LOGS, _JOBS, _RUNNERS, _PAUSES),
+        *_api(f"STREAM.MSG.GET.{WORK}"),
+        # Its own events, and bars, whose last token is a new one each time. No pattern of NATS matches just these.
+        *_publish(event_filter(), payload_subject("*", "*", "*"), _BARRIER, kv_subject(PAUSES_BUCKET, "*")),
         *_api(f"STREAM.PURGE.{PAYLOADS}", f"STREAM.PURGE.{LOGS}", f"CONSUMER.CREATE.{_JOBS}"),
         Request(f"{_API}CONSUMER.MSG.NEXT.{_JOBS}.*", many=True),
     ),
     hears=(live_filter(), tail_subject("*", "*")),
+    never=tuple(request.subject for request in _events(Started, Launched, Held, Rejected)),
 )
 RUNNER: Final = Role(
     name="runner",
     requests=(
         *_declare(),
-        *_read(EVENTS, PAYLOADS, WORK, LOGS, _IMAGES),
+        *_read(EVENTS, PAYLOADS, WORK, LOGS, _IMAGES, _PAUSES),
         *_events(Started, Launched, Ended, Held, Rejected),
         *_publish(log_subject("*", "*"), _BARRIER, kv_subject(RUNNERS_BUCKET, "*"), kv_subject(IMAGES_BUCKET, "*.*")),
         *_consume(WORK, "*", work_subject("*")),

@@ -10,6 +10,7 @@ Live messages are only triggers, because anybody may publish on their subjects. 
 
 from stint.ports.events import EventLog, Fact, History, Outcome, Strays
 from stint.ports.output import OutputLog
+from stint.ports.pauses import Pauses
 from stint.ports.payloads import PayloadStore
 from stint.ports.places import Place, Stamp
 from stint.ports.views import BucketState, StoredView, ViewPut, ViewStore
@@ -25,6 +26,7 @@ __all__ = [
     "Look",
     "Outcome",
     "OutputLog",
+    "Pauses",
     "PayloadStore",
     "Place",
     "Stamp",

@@ -37,6 +37,16 @@ class EventLog(Protocol):
             TooLargeError: the event is larger than the broker accepts. Nothing was sent.
         """
 
+    async def bar(self, token: str, job_id: str, *, after: int) -> bool:
+        """Add a message that says nothing, so that whoever has decided on the job's earlier events loses his append.
+
+        False, and nothing is added, if the job's `sequence` is not `after` any more. Also if that is not known; then
+        there may be one bar more.
+
+        Raises:
+            BrokerUnavailableError: it is not known whether it was added.
+        """
+
     async def load(self, job_id: str, *, at_least: int = 0) -> Job | None:
         """The job computed from all its events, None if it does not exist. Only the stream's leader can say the latter.
 

@@ -79,8 +79,10 @@ class Delivery(Protocol):
             LeaseLostError: the queue's last delivery is another one. Nothing was sent.
         """
 
-    async def give_back(self, delay: float = 0) -> None:
+    async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         """Nak: deliver the job to the next runner that asks, but not within `delay` seconds.
+
+        Without a delay, one of the runners gets a hint of it, unless `hint` is False.
 
         Raises:
             LeaseLostError: the queue's last delivery is another one. Nothing was sent.

@@ -14,7 +14,7 @@ from stint.core.codec import encode, to_record
 from stint.core.errors import LogGapError, UndecodableError
 from stint.core.events import AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
-from stint.core.subjects import WORK, EventAddress, names_job, payload_subject, unreadable_submission
+from stint.core.subjects import WORK, EventAddress, bar_kind, names_job, payload_subject, unreadable_submission
 from stint.ports import BucketState, Outcome, Place, Stamp, StoredView, ViewPut
 
 T = TypeVar("T")
@@ -75,6 +75,12 @@ class MemoryEventLog:
         self.stored[address.subject] = body
         self.records.append(record)
         self._live.fire(address.job_id, address.kind)
+
+    async def bar(self, token: str, job_id: str, *, after: int) -> bool:
+        if after != self._last_sequence(token, job_id):
+            return False
+        self.put(EventAddress(bar_kind(str(self._sequence)), token, job_id), b"")
+        return True
 
     def _last_sequence(self, token: str, job_id: str) -> int:
         mine = (record.sequence for record in self.records if (record.token, record.job_id) == (token, job_id))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from stint.vault.policies import queue_path, release_path
+from stint.vault.policies import pause_path, queue_path, release_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ READ: Final = Action("read jobs of", "read")
 KILL: Final = Action("kill jobs of", "update")
 DELETE: Final = Action("delete jobs of", "delete")
 RELEASE: Final = Action("release held jobs of", "update", release_path)
+PAUSE: Final = Action("pause", "update", pause_path)
+RESUME: Final = Action("resume", "update", pause_path)
 
 
 def refusal_text(action: Action, qname: str) -> str:

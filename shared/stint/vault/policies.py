@@ -18,13 +18,15 @@ CLIENT: Final = "stint-client"
 SEALER: Final = "stint-sealer"
 """May seal jobs, but may not use any queue: for clients to whom another policy gives some queues."""
 OPERATOR: Final = "stint-operator"
-"""May see all jobs, and release held ones."""
+"""May see all jobs, release held ones, and pause queues."""
 PUBLISHER: Final = "stint-publisher"
 
 QUEUES: Final = "stint/queue/"
 RELEASES: Final = "stint/release/"
 """Policies on these paths allow to release held jobs. A separate path, because a premature release can break the
 guarantee of one job at a time."""
+PAUSES: Final = "stint/pause/"
+"""Policies on these paths allow to pause queues, and to resume them."""
 MARK: Final = "="
 """Prefix of a queue's token in a path. No queue's name is used in a path if it begins with it."""
 
@@ -66,7 +68,7 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
         role: _rules(*((path, "read") for path in secret_paths), *_OWN_TOKEN),
         CLIENT: sealer + _rules((f"{QUEUES}*", "create", "read", "update", "delete")),
         SEALER: sealer,
-        OPERATOR: _rules((f"{QUEUES}*", "read"), (f"{RELEASES}*", "update"), *_OWN_TOKEN),
+        OPERATOR: _rules((f"{QUEUES}*", "read"), (f"{RELEASES}*", "update"), (f"{PAUSES}*", "update"), *_OWN_TOKEN),
         PUBLISHER: _rules(seal_ticket, seal_payload, *_OWN_TOKEN) + wrapped_secret_id,
     }
 
@@ -126,6 +128,11 @@ def queue_path(qname: str) -> str:
 def release_path(qname: str) -> str:
     """The path for the policy that allows to release held jobs of this queue."""
     return RELEASES + _place(qname)
+
+
+def pause_path(qname: str) -> str:
+    """The path for the policy that allows to pause this queue, and to resume it."""
+    return PAUSES + _place(qname)
 
 
 def _place(qname: str) -> str:

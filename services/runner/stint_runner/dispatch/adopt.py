@@ -56,8 +56,8 @@ class _NoDelivery:
     async def ack(self) -> None:
         raise LeaseLostError
 
-    async def give_back(self, delay: float = 0) -> None:
-        del delay
+    async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
+        del delay, hint
         raise LeaseLostError
 
 

@@ -12,7 +12,7 @@ from stint.core.events import Rejected
 from stint.core.subjects import EventAddress, parse_event_subject, queue_name
 from stint.ports import Delivery
 from stint_runner.job.run import JobRun
-from stint_runner.job.verdict import settle
+from stint_runner.job.verdict import Verdict, settle
 from stint_runner.lease.lease import Lease
 from stint_runner.lease.leased_job import LeasedJob
 from stint_runner.retry import retry
@@ -79,12 +79,19 @@ class Dispatcher:
                 except Exception as error:  # noqa: BLE001 - one job can never take a runner down; it is logged there
                     verdict = await run.give_up(error)
                 await settle(verdict, leased.lease)
+            if verdict is Verdict.PAUSED:
+                await self._hint_unless_paused(leased.address.token)
         except LeaseLostError as error:
             log.warning("delivery left to others", error=error.sentence)
         finally:
             del self.jobs[leased.address]
             if run.needs_clean_up:
                 self.clean_up(run.clean_up())
+
+    async def _hint_unless_paused(self, token: str) -> None:
+        """The hint of the pause's end was in vain if it came before the job was given back."""
+        if not await self._runner.is_paused(token):
+            await retry(lambda: self._runner.queues.hint(token, returned=True))
 
     def drain(self) -> None:
         """Give back the jobs that have not been claimed yet."""

@@ -108,6 +108,8 @@ class JobRun:
             raise UnstartedError(self._runner.fact(Rejected, error=BARRED))
         if job.kill_requested:
             raise UnstartedError(verdict.never_ran(self._runner, "failed", "killed", "job killed"))
+        if await self._runner.is_paused(job.token):  # asked after the job was loaded: see `stint.ports.Pauses`
+            return Verdict.PAUSED
         with self._runner.memory.share() as share:
             preparation = await self._examine(job, share)
             if preparation is None:

@@ -28,6 +28,8 @@ class Verdict(Enum):
     """It belongs to another runner by now: it is left alone."""
     RETURN = auto()
     """It is not run here: another runner may have it at once."""
+    PAUSED = auto()
+    """Its queue is paused: the queue's next job is wanted again when the pause ends, and by nobody before."""
     RETURN_LATER = auto()
     """Another runner has it, or its queue waits for a runner that was lost: it is delivered again a lease later."""
 
@@ -46,6 +48,8 @@ async def settle(verdict: Verdict, lease: Lease) -> None:
             await retry(lease.ack)
         case Verdict.RETURN:
             await lease.give_back()
+        case Verdict.PAUSED:
+            await lease.give_back(hint=False)
         case Verdict.RETURN_LATER:
             await lease.give_back(lease.times.lease)
 

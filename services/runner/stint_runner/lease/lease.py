@@ -198,14 +198,14 @@ class Lease:
         self._check_end()
         await self.delivery.ack()
 
-    async def give_back(self, delay: float = 0) -> None:
-        """Let another runner have the job, after `delay` seconds.
+    async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
+        """Let another runner have the job, after `delay` seconds; see `stint.ports.Delivery`.
 
         Raises:
             LeaseLostError: it is another's already.
         """
         self._check_end()
-        await self.delivery.give_back(delay)
+        await self.delivery.give_back(delay, hint=hint)
 
     def _check_end(self) -> None:
         if self.lost or boot_time() >= self._end:

@@ -43,10 +43,10 @@ class JetStreamDelivery:
         found = await self._answer(Msg.Ack.Ack)
         self.left = Look(Turn.FREE, found) if found.waiting else None
 
-    async def give_back(self, delay: float = 0) -> None:
+    async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
         await self._answer(Msg.Ack.Nak + after)
-        if not delay:
+        if hint and not delay:
             await self._broker.send(hint_subject(self._token), RETURNED.encode())
 
     async def _answer(self, answer: bytes) -> ConsumerInfo:

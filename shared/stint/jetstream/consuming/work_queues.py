@@ -22,7 +22,7 @@ from stint.jetstream.consuming.consumers import (
     request_messages,
 )
 from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
-from stint.jetstream.stream import Stream, is_literal
+from stint.jetstream.stream import OPERATION, Stream, is_literal
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import status_of
 from stint.ports import Hint, Look, Turn
@@ -35,7 +35,8 @@ LOOK_WAIT: Final = 1.0
 """Seconds for a look at a queue: a consumer without a leader does not answer."""
 
 _PASSED: Final = "+"
-"""A mark in a hint's body for each runner that passed it on; see also `RETURNED`. `WORK`'s own hints have no body."""
+"""A mark in a hint's body for each runner that passed it on; see also `RETURNED`. `WORK`'s own hints, and those of
+pauses, have no body."""
 
 
 class _Pull(NamedTuple):
@@ -205,7 +206,9 @@ class JetStreamWorkQueues:
 
     def _hint(self, message: Msg) -> Hint:
         marks, _, sender = message.data.decode(errors="replace").partition(" ")
-        returned, ours = RETURNED in marks, sender == self._inbox
+        # The end of a pause: whoever found the queue paused has given its next job back.
+        resumed = OPERATION in (message.headers or {})
+        returned, ours = RETURNED in marks or resumed, sender == self._inbox
         return Hint(hinted_token(message.subject), marks.count(_PASSED), returned=returned, ours=ours)
 
     async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:

@@ -1,0 +1,37 @@
+"""Patterns of queue names: which queues a runner serves, and which wait for a lost runner."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Final, NamedTuple
+
+_WILD: Final = frozenset("*?[")
+
+
+class QueuePatterns(NamedTuple):
+    """Patterns as in a shell, of lower-cased names: `*` matches any text, `?` one character, `[ab]` one of these."""
+
+    patterns: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "QueuePatterns":
+        """Comma-separated patterns, without the white space around them, sorted and each once."""
+        return cls.of(text.split(","))
+
+    @classmethod
+    def of(cls, patterns: Iterable[str]) -> "QueuePatterns":
+        """Patterns from a list; empty ones do not count."""
+        return cls(tuple(sorted({stripped for pattern in patterns if (stripped := pattern.strip().lower())})))
+
+    def match(self, qname: str) -> bool:
+        """Whether one of them matches."""
+        return any(fnmatchcase(qname, pattern) for pattern in self.patterns)
+
+    def serves(self, qname: str) -> bool:
+        """Whether a runner with these patterns serves the queue. Without patterns it serves all."""
+        return not self.patterns or self.match(qname)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The queues that they name, None if one of them has a wildcard, or if there are none: then any may be meant."""
+        wild = any(_WILD.intersection(pattern) for pattern in self.patterns)
+        return None if wild or not self.patterns else self.patterns

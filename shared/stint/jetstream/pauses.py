@@ -1,0 +1,48 @@
+"""The KV bucket `pauses`. It has a key for each queue that is paused; its stream republishes each change as a hint."""
+
+from collections.abc import AsyncIterator, Mapping
+
+from stint.core.codec import encode
+from stint.core.errors import InvalidTokenError
+from stint.core.pause import Pause, read_pause
+from stint.core.subjects import PAUSES_BUCKET, WORK, event_address, names_job, queue_name, work_subject
+from stint.jetstream.stream import Bucket, Stream
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import origin_of, sequence_of
+
+
+class JetStreamPauses:
+    """See `stint.ports.Pauses`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._bucket = Bucket(broker, PAUSES_BUCKET)
+        self._work = Stream(broker, WORK)
+
+    async def find(self, token: str) -> Pause | None:
+        entry = await self._bucket.read(token)
+        return read_pause(entry.value) if entry and entry.value is not None else None
+
+    async def all(self) -> Mapping[str, Pause]:
+        found = self._bucket.entries()
+        return {key: read_pause(value) async for key, _, value in found if value is not None and _names_queue(key)}
+
+    async def put(self, token: str, pause: Pause) -> None:
+        await self._bucket.write(token, encode(pause))
+
+    async def remove(self, token: str) -> None:
+        await self._bucket.delete(token)
+
+    async def waiting(self, token: str) -> AsyncIterator[str]:
+        sequence = 0
+        while message := await self._work.get({"seq": sequence + 1, "next_by_subj": work_subject(token)}):
+            if names_job(subject := origin_of(message).subject):
+                yield event_address(subject).job_id
+            sequence = sequence_of(message)
+
+
+def _names_queue(key: str) -> bool:
+    try:
+        queue_name(key)
+    except InvalidTokenError:
+        return False
+    return True
