@@ -33,7 +33,7 @@ from stint.process.environment import Shape, load
 from stint.vault import AppRoleSession, Vault
 from stint_api.__main__ import build
 from stint_api.app import create_app
-from stint_api.routes.models import REASONS
+from stint_api.routes.models import REASONS, WAITS
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
 MARKED: Final = re.compile(r"(<!-- (\w+): .*? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
@@ -238,6 +238,7 @@ def api_blocks(api: Json) -> dict[str, str]:
     ]
     statuses = [(f"`{State[name]}`", text) for name, text in member_docs(State).items() if name != "DELETED"]
     reasons = [(f"`{word}`" if word else '""', text) for word, text in REASONS.items()]
+    waits = [(f"`{word}`" if word else '""', text) for word, text in WAITS.items()]
     return {
         "routes": table(("route", "does", "answers"), routes),
         "parameters": table(("route", "parameter", "type", "meaning"), parameters),
@@ -246,6 +247,8 @@ def api_blocks(api: Json) -> dict[str, str]:
         "audit": fields(schemas["ActionBody"]),
         "statuses": table(("`status`", "meaning"), statuses),
         "reasons": table(("`reason`", "meaning"), reasons),
+        "waits": table(("`waits_for`", "meaning"), waits),
+        "queue": fields(schemas["QueueBody"]),
         "errors": errors(api),
         "health": _code(schemas["HealthBody"]["properties"]),
     }
@@ -278,12 +281,12 @@ def errors(api: Json) -> str:
 def type_of(field: Json) -> str:
     """A field's type and bounds, in words."""
     if "anyOf" in field:
-        return " or ".join(type_of(choice) for choice in field["anyOf"] if choice["type"] != "null")
+        return " or ".join(type_of(choice) for choice in field["anyOf"] if choice.get("type") != "null")
     if field.get("format") == "date-time":
         return "RFC 3339 time"
     if "enum" in field:
         return _code(filter(None, field["enum"]))
-    word = f"list of {field['items']['type']}s" if field["type"] == "array" else str(field["type"])
+    word = f"list of {field['items']['type']}s" if field.get("type") == "array" else str(field.get("type", "object"))
     match field:
         case {"minimum": least, "maximum": most}:
             return f"{word}, {least:g} to {most:g}"

@@ -302,7 +302,7 @@ async def test_a_damaged_job_on_a_page_says_so_and_the_others_are_shown() -> Non
     job = ended_job(output_bytes=2, error="It timed out.")
     stores = iter([bad, good])
     page = documents.several(
-        [job, running_job()], lambda _: next(stores).snapshot(lenient=True), {"total": 2}, stdout_only=False
+        [job, running_job()], lambda _: next(stores).snapshot(lenient=True), {"total": 2}, stdout_only=False, waits={}
     )
     first, second = json.loads(b"".join([piece async for piece in page]))["data"]
     assert (first["output"], first["stdout"], first["output_complete"]) == ("a", "a", False)

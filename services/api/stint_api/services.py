@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from stint.core.errors import VaultError
 from stint.core.subjects import JS_PREFIX, new_job_id
-from stint.ports import EventLog, OutputLog, PayloadStore
+from stint.ports import EventLog, OutputLog, Pauses, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
 from stint.process.settings import ApiSettings
@@ -27,7 +27,10 @@ from stint_api.read.commands import Jobs
 from stint_api.read.followed import FollowedJobs
 from stint_api.read.index import ListIndex
 from stint_api.read.lists import Lists
+from stint_api.read.pausing import Pausing
+from stint_api.read.queues import QueueList
 from stint_api.read.runners import JetStreamRunnerReports
+from stint_api.read.waits import Waits
 from stint_api.submit.body import MAX_BYTES
 from stint_api.submit.sealing import Sealer
 from stint_api.submit.storing import PATIENCE, Store
@@ -57,6 +60,7 @@ class Services:
     log: EventLog
     payloads: PayloadStore
     output: OutputLog
+    pauses: Pauses
     index: ListIndex
     audit_index: AuditIndex
     runners: JetStreamRunnerReports
@@ -97,6 +101,21 @@ class Services:
     def audit(self) -> Audit:
         """Says who did what."""
         return Audit(self.audit_index, self.log, self.auth, accounts=self.settings.js_prefix == JS_PREFIX)
+
+    @cached_property
+    def queues(self) -> QueueList:
+        """Describes queues."""
+        return QueueList(self.index, self.lists, self.runners, self.pauses, now=self.now)
+
+    @cached_property
+    def pausing(self) -> Pausing:
+        """Pauses queues and resumes them."""
+        return Pausing(log=self.log, pauses=self.pauses, auth=self.auth, now=self.now)
+
+    @cached_property
+    def waits(self) -> Waits:
+        """Says why jobs wait."""
+        return Waits(self.index, self.runners, self.pauses)
 
     @cached_property
     def followed(self) -> FollowedJobs:

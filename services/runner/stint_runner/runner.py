@@ -3,12 +3,12 @@
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from stint.core.events import Event, Submitted
 from stint.core.job import Job
 from stint.core.limits import HOLD, ON_LOST, LimitPolicy
+from stint.core.patterns import QueuePatterns
 from stint.core.subjects import queue_name
 from stint.ports import EventLog, OutputLog, Pauses, PayloadStore, WorkQueues
 from stint.process.settings import RunnerSettings
@@ -56,8 +56,7 @@ class Runner:
         submitted = job.fact(Submitted)
         if submitted and submitted.on_lost in ON_LOST:
             return submitted.on_lost == HOLD
-        name, patterns = queue_name(job.token), self.settings.hold_queues.split(",")
-        return any(fnmatchcase(name, pattern.strip().lower()) for pattern in patterns if pattern)
+        return QueuePatterns.parse(self.settings.hold_queues).match(queue_name(job.token))
 
     async def is_paused(self, token: str) -> bool:
         """Whether this queue must start no job."""

@@ -32,6 +32,6 @@ class QueuePatterns(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The queues that they name, None if one of them has a wildcard, or if there are none: then any may be meant."""
+        """The queues that they name. None, for any, if there are no patterns or if one has a wildcard."""
         wild = any(_WILD.intersection(pattern) for pattern in self.patterns)
         return None if wild or not self.patterns else self.patterns

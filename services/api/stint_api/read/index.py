@@ -4,15 +4,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
 import structlog
 
 from stint.core.errors import BrokerUnavailableError, StintError
+from stint.core.view import JobView
 from stint.ports import BucketState, ViewStore
 from stint_api.read.query import Counts, Found, Page, Wanted
+from stint_api.read.queue_rows import QueueRow
 from stint_api.read.table import Table
 
 log = structlog.get_logger()
@@ -35,6 +37,7 @@ class ListIndex:
 
     Attributes:
         ready: set while it is kept up to date.
+        as_of: when it was last known to be up to date.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class ListIndex:
         self._table: Table | None = None
         self._created = ""
         self._complete_at = 0.0
+        self.as_of = datetime.min.replace(tzinfo=UTC)
         self.ready = asyncio.Event()
 
     async def find(self, page: Page) -> Found:
@@ -79,6 +83,26 @@ class ListIndex:
     async def queues_with(self, wanted: Wanted) -> Sequence[tuple[int, str]]:
         """The same of each queue with jobs that are wanted, whenever they were submitted."""
         return await self._ask(lambda table: table.queues_with(wanted))
+
+    async def queue_rows(self, ended_since: datetime, qname: str | None = None) -> Sequence[QueueRow]:
+        """All queues with jobs, or the one with this name."""
+        return await self._ask(lambda table: table.queue_rows(ended_since, qname))
+
+    async def depths(self) -> Sequence[tuple[str, int]]:
+        """The queues with jobs that wait, and how many each has."""
+        return await self._ask(Table.depths)
+
+    async def waiting(self, qname: str) -> Sequence[str]:
+        """The ids of the first jobs that wait in a queue, in order."""
+        return await self._ask(lambda table: table.waiting(qname))
+
+    async def head(self, qname: str) -> JobView | None:
+        """The queue's job that a runner has, None if there is none."""
+        return await self._ask(lambda table: table.head(qname))
+
+    async def ahead(self, qname: str, places: Sequence[int]) -> Sequence[int]:
+        """How many jobs wait in a queue before each of these places, which are in order."""
+        return await self._ask(lambda table: table.ahead(qname, places))
 
     async def _ask(self, question: Callable[[Table], T]) -> T:
         table = self._table
@@ -144,7 +168,7 @@ class ListIndex:
                 else:
                     if table is not self._table:
                         await self._do(table.complete)
-                    self._complete_at = time.monotonic()
+                    self._complete_at, self.as_of = time.monotonic(), self._now()
                     self._use(table)
                     self.ready.set()
                 if time.monotonic() >= check_at:

@@ -1,7 +1,8 @@
 """Lists of jobs, as one caller may see them."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakValueDictionary
@@ -65,19 +66,35 @@ class Lists:
         """
         if not self._auth.by_policy:
             return await self._index.find(page)
+        async with self._remembered(identity) as readable:
+            if page.wanted.qname is not None:
+                return await self._ask_about_one(identity, readable, page)
+            if page.wanted.held or page.wanted.status in OPEN:
+                return await self._ask_about_some(identity, readable, page)
+            return await self._ask_about_all(identity, readable, page)
+
+    async def readable(self, identity: Identity, qnames: Collection[str]) -> Collection[str]:
+        """Those of the queues, however many, that the caller may read.
+
+        Raises:
+            RefusalError: the token has ended since it was looked up.
+        """
+        if not self._auth.by_policy:
+            return qnames
+        async with self._remembered(identity) as readable:
+            await self._ask(identity, readable, qnames)
+            return {qname for qname in qnames if readable.names[qname]}
+
+    @asynccontextmanager
+    async def _remembered(self, identity: Identity) -> AsyncIterator[_Readable]:
+        """What is known of the caller, to be added to during the block, by one of its lists at a time."""
         async with self._listing.setdefault(identity.caller, asyncio.Lock()):
             known = self._readable.get(identity.token)
             until = self._monotonic() + CACHE_SECONDS
             readable = known or _Readable()
-            if page.wanted.qname is not None:
-                found = await self._ask_about_one(identity, readable, page)
-            elif page.wanted.held or page.wanted.status in OPEN:
-                found = await self._ask_about_some(identity, readable, page)
-            else:
-                found = await self._ask_about_all(identity, readable, page)
+            yield readable
             if known is None:
                 self._readable.put(identity.token, readable, until - self._monotonic())
-        return found
 
     async def _ask_about_all(self, identity: Identity, readable: _Readable, page: Page) -> Found:
         if found := await self._index.find_unless_new(replace(page, queues=readable.queues)):

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, Final
 
+from stint.core.patterns import QueuePatterns
 from stint.core.subjects import RUNNERS_BUCKET
 from stint.jetstream import Broker, Bucket
 
@@ -56,6 +58,34 @@ def _report(body: bytes) -> Mapping[str, Any] | None:
     except ValueError:
         return None
     return report if isinstance(report, dict) else None
+
+
+class Fleet:
+    """Which queues the runners serve that are alive and take jobs, by their reports."""
+
+    def __init__(self, reports: Sequence[Mapping[str, Any]]) -> None:
+        self._last_seen = {str(report.get("runner")): str(report.get("last_seen") or "") for report in reports}
+        self._room: defaultdict[QueuePatterns, bool] = defaultdict(bool)
+        for report in reports:
+            if not report.get("draining"):
+                self._room[_patterns(report)] |= _number(report.get("busy")) < _number(report.get("capacity"))
+
+    def serves(self, qname: str) -> bool:
+        """Whether one of them would run the queue's jobs."""
+        return any(patterns.serves(qname) for patterns in self._room)
+
+    def has_room(self, qname: str) -> bool:
+        """Whether one of these had a free slot when it reported last."""
+        return any(room and patterns.serves(qname) for patterns, room in self._room.items())
+
+    def last_seen(self, runner: str) -> str:
+        """When this runner reported last, RFC 3339, "" if it is not alive."""
+        return self._last_seen.get(runner, "")
+
+
+def _patterns(report: Mapping[str, Any]) -> QueuePatterns:
+    listed = report.get("queues")
+    return QueuePatterns.of(map(str, listed) if isinstance(listed, list) else ())
 
 
 def summary(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import NEVER, JobView, parse_time, read_view
 from stint.ports import BucketState, StoredView
+from stint_api.read import queue_rows
 from stint_api.read.query import (
     MICROSECOND,
     STATES,
@@ -33,6 +34,7 @@ from stint_api.read.query import (
     parameters,
     where,
 )
+from stint_api.read.queue_rows import QueueRow
 
 log = structlog.get_logger()
 
@@ -49,6 +51,7 @@ CREATE TABLE job (
     status INTEGER NOT NULL,
     held INTEGER NOT NULL,
     submitted INTEGER NOT NULL,
+    place INTEGER NOT NULL,
     expires INTEGER,
     revision INTEGER NOT NULL,
     view TEXT NOT NULL
@@ -57,7 +60,8 @@ CREATE TABLE tally (
     queue INTEGER, status INTEGER, held INTEGER, jobs INTEGER NOT NULL, PRIMARY KEY (queue, status, held)
 ) WITHOUT ROWID;
 """
-_INDEXES: Final = """
+_INDEXES: Final = f"""
+{queue_rows.INDEXES}
 CREATE INDEX by_time ON job (submitted, id, queue, status, held);
 CREATE INDEX by_queue ON job (queue, submitted, id, status, held);
 CREATE INDEX by_status ON job (status, submitted, id, queue, held);
@@ -84,10 +88,11 @@ WHEN NOT EXISTS (SELECT 1 FROM tally WHERE queue = old.queue) BEGIN
     DELETE FROM queue WHERE number = old.queue;
 END;
 """
-_ROW: Final = "(?, (SELECT number FROM queue WHERE name = ?), ?, ?, ?, ?, ?, ?)"
+_ROW: Final = "(?, (SELECT number FROM queue WHERE name = ?), ?, ?, ?, ?, ?, ?, ?)"
 _REPLACE: Final = """
 ON CONFLICT (id) DO UPDATE SET queue = excluded.queue, status = excluded.status, held = excluded.held,
-submitted = excluded.submitted, expires = excluded.expires, revision = excluded.revision, view = excluded.view
+submitted = excluded.submitted, place = excluded.place, expires = excluded.expires,
+revision = excluded.revision, view = excluded.view
 """
 _JOB_ID: Final = re.compile("[0-9a-f]{24}")
 _TIDY: Final = "DELETE FROM tally WHERE jobs = 0"
@@ -192,6 +197,27 @@ class Table:
             unreadable=len(self._unreadable),
         )
 
+    def queue_rows(self, ended_since: datetime, qname: str | None = None) -> Sequence[QueueRow]:
+        """All queues with jobs, or the one with this name."""
+        decode = msgspec.json.Decoder(_Stored).decode
+        return queue_rows.rows(self._db, decode, microseconds(ended_since) + self._retention, qname)
+
+    def depths(self) -> Sequence[tuple[str, int]]:
+        """The queues with jobs that wait, and how many each has."""
+        return queue_rows.depths(self._db)
+
+    def waiting(self, qname: str) -> Sequence[str]:
+        """The ids of the first jobs that wait in a queue, in order."""
+        return queue_rows.waiting(self._db, qname)
+
+    def head(self, qname: str) -> JobView | None:
+        """The queue's job that a runner has, None if there is none."""
+        return next(iter(queue_rows.heads(self._db, msgspec.json.Decoder(_Stored).decode, qname).values()), None)
+
+    def ahead(self, qname: str, places: Sequence[int]) -> Sequence[int]:
+        """How many jobs wait in a queue before each of these places, which are in order."""
+        return queue_rows.ahead(self._db, qname, places)
+
     def _row(self, stored: StoredView) -> tuple[Any, ...] | None:
         self._unreadable.pop(stored.job_id, None)
         if stored.value is None:
@@ -208,6 +234,7 @@ class Table:
             STATES.index(job.status),
             job.held,
             microseconds(parse_time(job.submitted)),
+            job.submission,
             None if job.ended == NEVER else microseconds(parse_time(job.ended)) + self._retention,
             stored.revision,
             msgspec.json.encode(msgspec.structs.astuple(job)).decode(),

@@ -10,6 +10,7 @@ from stint.core.events import Ended
 from stint.core.job import Job
 from stint.core.view import NEVER, JobView, view
 from stint_api.read.output import STDERR, STDOUT, Snapshot
+from stint_api.read.waits import NO_WAIT, Wait
 
 _ESCAPES: Final = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char in "<>&\u2028\u2029")
 """Those of `JsonAnswer`, for bytes: 20 times as fast, which counts for 64 MiB and for long lists."""
@@ -19,11 +20,11 @@ _NO_OUTPUT: Final = {"output": "", "stdout": "", "stderr": ""}
 Take = Callable[[JobView], Awaitable[Snapshot]]
 
 
-def fields(job: JobView) -> dict[str, Any]:
+def fields(job: JobView, wait: Wait = NO_WAIT) -> dict[str, Any]:
     """What clients see of a view."""
     shown: dict[str, Any] = msgspec.to_builtins(job)
-    del shown["sequence"]
-    return shown
+    del shown["sequence"], shown["submission"]
+    return shown | wait._asdict()
 
 
 def as_stored(job: JobView, size: int, *, whole: bool) -> JobView:
@@ -47,14 +48,16 @@ def recorded(job: Job | None) -> Chain | None:
     return Chain.recorded(job.fact(Ended)) if job and job.terminal else None
 
 
-async def one(job: JobView, output: Snapshot | None, *, stdout_only: bool) -> AsyncGenerator[bytes, None]:
+async def one(
+    job: JobView, output: Snapshot | None, *, stdout_only: bool, wait: Wait = NO_WAIT
+) -> AsyncGenerator[bytes, None]:
     """A job, with its output if that is given. What is found out while the output is read follows it."""
     if output is None:
-        yield _object(fields(job) | _NO_OUTPUT)
+        yield whole(fields(job, wait) | _NO_OUTPUT)
         return
-    known = fields(job)
+    known = fields(job, wait)
     counted = {name: known.pop(name) for name in ("error", "output_bytes", "output_complete")}
-    yield _object(known)[:-1]
+    yield whole(known)[:-1]
     yield b',"output":"'
     async for piece in _escaped(output.text(STDOUT if stdout_only else "")):
         yield piece
@@ -67,23 +70,29 @@ async def one(job: JobView, output: Snapshot | None, *, stdout_only: bool) -> As
             yield piece
     error = " ".join(filter(None, (job.error, output.damage)))
     found = fields(as_stored(msgspec.structs.replace(job, error=error), output.size, whole=output.whole))
-    yield b'",' + _object({name: found[name] for name in counted})[1:]
+    yield b'",' + whole({name: found[name] for name in counted})[1:]
 
 
 async def several(
-    jobs: Sequence[JobView], take: Take | None, rest: Mapping[str, Any], *, stdout_only: bool
+    jobs: Sequence[JobView],
+    take: Take | None,
+    rest: Mapping[str, Any],
+    *,
+    stdout_only: bool,
+    waits: Mapping[str, Wait],
 ) -> AsyncGenerator[bytes, None]:
     """A page of jobs under `data`, each with the output that `take` gives, and the page's other fields."""
     if take is None:
-        yield _object({"data": [fields(job) | _NO_OUTPUT for job in jobs], **rest})
+        yield whole({"data": [fields(job, waits.get(job.job_id, NO_WAIT)) | _NO_OUTPUT for job in jobs], **rest})
         return
     yield b'{"data":['
     for number, job in enumerate(jobs):
         if number:
             yield b","
-        async for piece in one(job, await take(job), stdout_only=stdout_only):
+        wait = waits.get(job.job_id, NO_WAIT)
+        async for piece in one(job, await take(job), stdout_only=stdout_only, wait=wait):
             yield piece
-    yield b"]," + _object(rest)[1:]
+    yield b"]," + whole(rest)[1:]
 
 
 async def line(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
@@ -101,11 +110,11 @@ async def _escaped(texts: AsyncIterable[str]) -> AsyncGenerator[bytes, None]:
 
 def _escape(text: str) -> bytes:
     """The inside of a JSON string."""
-    return _object(text)[1:-1]
+    return whole(text)[1:-1]
 
 
-def _object(value: Any) -> bytes:
-    """JSON in which the characters that mean something in a page are escaped: they occur only in strings."""
+def whole(value: Any) -> bytes:
+    """A value as JSON, in which what means something in a page is escaped: such characters occur only in strings."""
     encoded = msgspec.json.encode(value)
     for char, escape in _ESCAPES:
         encoded = encoded.replace(char, escape)

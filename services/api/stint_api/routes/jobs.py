@@ -20,6 +20,7 @@ from stint_api.middleware.watch import unless_refused, while_allowed
 from stint_api.read.live import LiveJob, Position
 from stint_api.read.output import Snapshot, stream_of
 from stint_api.read.query import Place
+from stint_api.read.waits import NO_WAIT
 from stint_api.routes import documents
 from stint_api.routes.models import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmitBody, SubmittedBody
 from stint_api.routes.parameters import (
@@ -103,7 +104,10 @@ async def list_jobs(
         place = (queue_token(shown.qname), shown.job_id)
         return await Snapshot.take(services.output, *place, recorded=recorded, lenient=True)
 
-    document = documents.several(found.jobs, take if query.output else None, rest, stdout_only=services.compat)
+    waits = await services.waits.of(found.jobs)
+    document = documents.several(
+        found.jobs, take if query.output else None, rest, stdout_only=services.compat, waits=waits
+    )
     large = _large(services, caller, *{job.qname for job in found.jobs})
     return await _json(document, large, _next_page(request.query_params, found.next))
 
@@ -119,7 +123,8 @@ async def get(
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id, recorded=documents.recorded(job))
     shown = view(job) if output else documents.as_stored(view(job), stored.size, whole=stored.whole)
-    document = documents.one(shown, stored if output else None, stdout_only=services.compat)
+    wait = (await services.waits.of([shown])).get(shown.job_id, NO_WAIT)
+    document = documents.one(shown, stored if output else None, stdout_only=services.compat, wait=wait)
     return await _json(document, _large(services, caller, queue_name(job.token)))
 
 

@@ -1,6 +1,6 @@
 """Bodies of requests and answers. Fields that are parsed or stored as a struct are declared there, once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from stint.core.events import ACTIONS
 from stint.core.job import State
 from stint.core.payload import JobPayload
-from stint.core.view import JobView
+from stint.core.view import NEVER, JobView
 from stint_api.read.runners import NUMBERS, WORDS
+from stint_api.read.waits import WaitsFor
 from stint_api.submit.body import Envelope
 
 REASONS: Final = {
@@ -33,6 +34,17 @@ SHOWN: Final = tuple(state for state in State if state is not State.DELETED)
 """The states that clients see: a deleted job is not shown."""
 JOB_ID: Final = "65f0c2a19b3e4d5f6a7b8c9d"
 """The id in the examples."""
+
+
+WAITS: Final[Mapping[WaitsFor, str]] = {
+    "": "Nothing: it does not wait, or it is about to start.",
+    "turn": "Other jobs of its queue come first.",
+    "held": "Its queue waits for a lost runner or for a release.",
+    "paused": "Its queue is paused.",
+    "unserved": "No runner that is alive and takes jobs serves its queue.",
+    "capacity": "It is next, and the runners that serve its queue have no free slot.",
+}
+"""Each word that a job's `waits_for` can be, and its meaning."""
 
 
 def _shown(text: str) -> str:
@@ -118,6 +130,9 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "tty": False,
     "kill_requested": False,
     "held": False,
+    "held_since": NEVER,
+    "position": 0,
+    "waits_for": "",
     "reason": "",
     "error": "",
     "who": "token-stint-client",
@@ -132,7 +147,11 @@ _EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
-class JobBody(body_of(JobView, leave_out={"sequence"}, required={"held", "output_masked", "who"})):  # type: ignore[misc] # its fields are those of the view
+_LATER: Final = {"held", "held_since", "output_masked", "who"}
+"""Fields that views of earlier versions lack, and that are always shown."""
+
+
+class JobBody(body_of(JobView, leave_out={"sequence", "submission"}, required=_LATER)):  # type: ignore[misc] # its fields are those of the view
     """A job. Times are RFC 3339 in UTC, `0001-01-01T00:00:00Z` until they have come."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
@@ -141,6 +160,10 @@ class JobBody(body_of(JobView, leave_out={"sequence"}, required={"held", "output
     """Its state."""
     reason: Reason
     """Why it did not succeed, in one word."""
+    position: int
+    """Its place among the jobs that wait in its queue: 1 for the next one, 0 if it does not wait or nobody knows."""
+    waits_for: WaitsFor
+    """What it waits for, in one word."""
     output: str
     """Both output streams, in the order in which they were written; the error, if nothing ran."""
     stdout: str
@@ -239,6 +262,84 @@ class ReleasedBody(DeletedBody):
     """Its status before the release."""
     released: Literal[True]
     """Always true."""
+
+
+class PausedBody(Body):
+    """The pause of a queue."""
+
+    who: Annotated[str, Field(examples=["oidc-anna"])]
+    """Vault's display name of the operator's token."""
+    at: Annotated[str, Field(examples=["2025-03-12T20:58:57.412Z"])]
+    """When the queue was paused."""
+    reason: Annotated[str, Field(examples=["The database is being moved."])]
+    """The operator's own words."""
+
+
+_QUEUE: Final[dict[str, Any]] = {
+    "qname": "deploys",
+    "depth": 2,
+    "running": JOB_ID,
+    "running_status": "running",
+    "oldest_wait": 17.0,
+    "held": False,
+    "held_since": NEVER,
+    "paused": None,
+    "served": True,
+    "last_contact": "2025-03-12T20:58:57.412Z",
+    "ended_last_hour": 31,
+    "failed_last_hour": 1,
+}
+
+
+class QueueBody(Body):
+    """A queue. Times are RFC 3339 in UTC, `0001-01-01T00:00:00Z` for none."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUEUE]})
+
+    qname: str
+    """Its name."""
+    depth: int
+    """How many jobs wait."""
+    running: str
+    """The id of the job that a runner has, "" if none has one."""
+    running_status: Literal["", "running", "stopping"]
+    """The status of that job."""
+    oldest_wait: float
+    """For how many seconds the job that waits longest has waited; 0 if none waits."""
+    held: bool
+    """Whether the runner of that job was lost, and the queue waits for that runner or for a release."""
+    held_since: str
+    """When that was noticed."""
+    paused: PausedBody | None
+    """Who paused it, when and why; null if it is not paused."""
+    served: bool
+    """Whether a runner that is alive and takes jobs serves it."""
+    last_contact: str
+    """When the runner of the running job reported last; when the job started, if that runner is not alive."""
+    ended_last_hour: int
+    """Jobs that ended within an hour, as far as they are kept."""
+    failed_last_hour: int
+    """Those of them that did not succeed."""
+
+
+class QueueDetailBody(QueueBody):
+    """A queue, and which jobs wait in it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUEUE | {"waiting": [JOB_ID]}]})
+
+    waiting: list[str]
+    """The ids of the first 100 jobs that wait, in order."""
+
+
+class QueueListBody(Body):
+    """The queues with jobs that can be seen, and those that are paused, by name."""
+
+    data: list[QueueBody]
+    """The queues that the caller may read."""
+    now: str
+    """The time."""
+    as_of: str
+    """When the list of jobs behind these figures was last known to be up to date."""
 
 
 class VaultInfoBody(Body):

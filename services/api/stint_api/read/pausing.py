@@ -1,0 +1,100 @@
+"""Pausing queues and resuming them."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Final
+
+import msgspec
+import structlog
+
+from stint.core.job import ACTIVE
+from stint.core.jsontext import read_object
+from stint.core.pause import Pause
+from stint.core.payload import convert
+from stint.core.subjects import queue_token
+from stint.ports import EventLog, Pauses
+from stint.vault.actions import PAUSE, RESUME
+from stint_api.auth import Authenticator, Identity
+from stint_api.errors import RefusalError
+from stint_api.submit.storing import rfc3339
+
+log = structlog.get_logger()
+
+ATTEMPTS: Final = 20
+"""Attempts to bar a job to which others append meanwhile. A job has fewer events than that."""
+
+
+CHANGING: Final = "The queue's next job is changing too fast. Try again."
+
+
+class PauseRequest(msgspec.Struct, frozen=True):
+    """What a request to pause a queue says."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
+def parse_reason(body: bytes) -> str:
+    """The reason in a request's body, "" without a body.
+
+    Raises:
+        UndecodableError: not a JSON object, or its `reason` is no text or longer than 1000 characters.
+    """
+    if not body.strip():
+        return ""
+    return convert(read_object(body, {"reason"}, scanned=True), PauseRequest).reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pausing:
+    """Pauses queues and resumes them. `now` is aware, in UTC."""
+
+    log: EventLog
+    pauses: Pauses
+    auth: Authenticator
+    now: Callable[[], datetime]
+
+    async def pause(self, identity: Identity, qname: str, reason: str) -> None:
+        """Let a queue start no job any more. On return none can start that had not been claimed before. Safe to repeat.
+
+        Raises:
+            RefusalError: the caller may not do this.
+            BrokerUnavailableError: it is not known whether the queue is paused.
+        """
+        await self.auth.require(identity, PAUSE, qname)
+        token = queue_token(qname)
+        pause = Pause(
+            who=identity.name,
+            at=rfc3339(self.now()),
+            reason=reason,
+            entity=identity.entity,
+            accessor=identity.accessor,
+        )
+        await self.pauses.put(token, pause)
+        await self._bar_next(token)
+        log.info("queue paused", queue=token, who=identity.name)
+
+    async def resume(self, identity: Identity, qname: str) -> None:
+        """Let a queue go on. Safe to repeat.
+
+        Raises:
+            RefusalError: the caller may not do this.
+            BrokerUnavailableError: it is not known whether the queue goes on.
+        """
+        await self.auth.require(identity, RESUME, qname)
+        await self.pauses.remove(queue_token(qname))
+        log.info("queue resumed", queue=queue_token(qname), who=identity.name)
+
+    async def _bar_next(self, token: str) -> None:
+        """Bar the job that a runner may be about to claim: the first one in the work queue that is not over."""
+        async for job_id in self.pauses.waiting(token):
+            for _ in range(ATTEMPTS):
+                job = await self.log.load(job_id, at_least=sys.maxsize)  # from the stream's leader
+                if job is None or job.token != token or job.terminal:
+                    break
+                if job.state in ACTIVE or await self.log.bar(token, job_id, after=job.sequence):
+                    return
+            else:
+                raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, CHANGING)

@@ -1,0 +1,118 @@
+"""What the table of views knows of queues: who waits, who runs, and how many ended. See `table.py` for its rules."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from stint.core.job import ACTIVE, State
+from stint.core.view import JobView
+from stint_api.read.query import STATES
+
+WAITING_SHOWN: Final = 100
+"""Jobs of a queue whose ids are shown in order."""
+
+_QUEUED: Final = STATES.index(State.QUEUED)
+_SUCCESS: Final = STATES.index(State.SUCCESS)
+_ACTIVE: Final = ", ".join(str(STATES.index(state)) for state in STATES if state in ACTIVE)
+_THIS_QUEUE: Final = "queue = (SELECT number FROM queue WHERE name = :qname)"
+
+INDEXES: Final = f"""
+CREATE INDEX waiting ON job (queue, place, id, submitted) WHERE status = {_QUEUED};
+CREATE INDEX active ON job (queue) WHERE status IN ({_ACTIVE});
+CREATE INDEX done ON job (queue, expires, status) WHERE expires IS NOT NULL;
+"""
+"""Those that the questions below need."""
+
+
+class QueueRow(NamedTuple):
+    """A queue with jobs that can be seen.
+
+    Attributes:
+        depth: jobs that wait.
+        oldest: when the one that waits longest was submitted, in microseconds since 1970; 0 if none waits.
+        ended, failed: jobs that ended since the time that was asked about, and those of them that did not succeed.
+        head: the job that runs, if one does.
+    """
+
+    qname: str
+    depth: int = 0
+    oldest: int = 0
+    ended: int = 0
+    failed: int = 0
+    head: JobView | None = None
+
+
+def rows(
+    db: sqlite3.Connection, decode: Callable[[str], JobView], expires_after: int, qname: str | None = None
+) -> Sequence[QueueRow]:
+    """All queues with jobs, or the one with this name. Of ended jobs those count that expire after that time.
+
+    `decode` reads a view as the table stores it.
+    """
+    one = f"AND {_THIS_QUEUE}" if qname is not None else ""
+    values = {"qname": qname, "after": expires_after}
+
+    def by_queue(columns: str, source: str) -> dict[int, list[Any]]:
+        return {number: rest for number, *rest in _lists(db, f"queue, {columns}", source, values)}
+
+    waiting = by_queue(
+        "jobs, oldest",
+        f"""SELECT queue, count(*) AS jobs, min(submitted) AS oldest
+        FROM job INDEXED BY waiting WHERE status = {_QUEUED} {one} GROUP BY queue""",
+    )
+    ended = by_queue(
+        "jobs, failed",
+        f"""SELECT queue, count(*) AS jobs, sum(status != {_SUCCESS}) AS failed
+        FROM job INDEXED BY done WHERE expires > :after {one} GROUP BY queue""",
+    )
+    active = heads(db, decode, qname)
+    names = by_queue(
+        "name", f"SELECT number AS queue, name FROM queue {'WHERE name = :qname' if qname is not None else ''}"
+    )
+    found = []
+    for number, (name,) in names.items():
+        depth, oldest = waiting.get(number, (0, 0))
+        count, failed = ended.get(number, (0, 0))
+        found.append(QueueRow(name, depth, oldest, count, failed, active.get(number)))
+    return found
+
+
+def heads(db: sqlite3.Connection, decode: Callable[[str], JobView], qname: str | None = None) -> dict[int, JobView]:
+    """The jobs that runners have, by the number of their queue: of all queues, or of the one with this name."""
+    one = f"AND {_THIS_QUEUE}" if qname is not None else ""
+    source = f"SELECT queue, view FROM job INDEXED BY active WHERE status IN ({_ACTIVE}) {one}"
+    return {number: decode(view) for number, view in _lists(db, "queue, view", source, {"qname": qname})}
+
+
+def depths(db: sqlite3.Connection) -> Sequence[tuple[str, int]]:
+    """The queues with jobs that wait, and how many each has."""
+    source = f"""SELECT name, sum(jobs) AS waiting FROM tally JOIN queue ON number = tally.queue
+        WHERE status = {_QUEUED} AND jobs > 0 GROUP BY number"""
+    return [(name, jobs) for name, jobs in _lists(db, "name, waiting", source, {})]
+
+
+def waiting(db: sqlite3.Connection, qname: str) -> Sequence[str]:
+    """The first jobs that wait in a queue, in order."""
+    source = f"""SELECT id FROM job INDEXED BY waiting WHERE status = {_QUEUED} AND {_THIS_QUEUE}
+        ORDER BY place, id LIMIT {WAITING_SHOWN}"""
+    return [job_id for (job_id,) in _lists(db, "lower(hex(id))", source, {"qname": qname})]
+
+
+def ahead(db: sqlite3.Connection, qname: str, places: Iterable[int]) -> Sequence[int]:
+    """How many jobs wait in a queue before each of these places, which are in order."""
+    counts, low, before = [], 0, 0
+    for place in places:
+        source = f"""SELECT count(*) AS jobs FROM job INDEXED BY waiting
+            WHERE status = {_QUEUED} AND {_THIS_QUEUE} AND place >= :low AND place < :place"""
+        before += _lists(db, "jobs", source, {"qname": qname, "low": low, "place": place})[0][0]
+        low = place
+        counts.append(before)
+    return counts
+
+
+def _lists(db: sqlite3.Connection, columns: str, source: str, values: Any) -> list[list[Any]]:
+    """These columns of the rows of `source`, in one step of SQLite."""
+    found = db.execute(f"SELECT json_group_array(json_array({columns})) FROM ({source})", values).fetchone()[0]
+    return msgspec.json.decode(found, type=list[list[Any]])

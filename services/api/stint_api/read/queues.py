@@ -1,0 +1,91 @@
+"""Queues as one caller may see them: what waits, what runs, and whether a person must do something."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from stint.core.pause import Pause
+from stint.core.subjects import queue_name, queue_token
+from stint.core.view import NEVER
+from stint.ports import Pauses
+from stint_api.auth import Identity
+from stint_api.read.index import ListIndex
+from stint_api.read.lists import Lists
+from stint_api.read.queue_rows import QueueRow
+from stint_api.read.runners import Fleet, JetStreamRunnerReports
+
+HOUR: Final = timedelta(hours=1)
+
+Queue = Mapping[str, Any]
+"""The fields of `stint_api.routes.models.QueueBody`."""
+
+
+class QueueList:
+    """Describes queues, from the table of views, the pauses and what runners report."""
+
+    def __init__(
+        self,
+        index: ListIndex,
+        lists: Lists,
+        runners: JetStreamRunnerReports,
+        pauses: Pauses,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._index = index
+        self._lists = lists
+        self._runners = runners
+        self._pauses = pauses
+        self._now = now
+
+    async def all(self, identity: Identity) -> Sequence[Queue]:
+        """The queues with jobs that can be seen, and those that are paused, that the caller may read; by name.
+
+        Raises:
+            RefusalError: the token has ended since it was looked up.
+            BrokerUnavailableError: the jobs, the pauses or the runners are not known.
+        """
+        now = self._now()
+        rows, pauses, reports = await asyncio.gather(
+            self._index.queue_rows(now - HOUR), self._pauses.all(), self._runners.read()
+        )
+        paused = {queue_name(token): pause for token, pause in pauses.items()}
+        known = {qname: QueueRow(qname) for qname in paused} | {row.qname: row for row in rows}
+        readable, fleet = await self._lists.readable(identity, known.keys()), Fleet(reports)
+        return [_described(known[qname], paused.get(qname), fleet, now) for qname in sorted(readable)]
+
+    async def one(self, qname: str) -> Queue:
+        """One queue, which need not have any job, and the ids of the first jobs that wait in it.
+
+        Raises:
+            BrokerUnavailableError: as for `all`.
+        """
+        now = self._now()
+        rows, waiting, pause, reports = await asyncio.gather(
+            self._index.queue_rows(now - HOUR, qname),
+            self._index.waiting(qname),
+            self._pauses.find(queue_token(qname)),
+            self._runners.read(),
+        )
+        row = rows[0] if rows else QueueRow(qname)
+        return {**_described(row, pause, Fleet(reports), now), "waiting": waiting}
+
+
+def _described(row: QueueRow, pause: Pause | None, fleet: Fleet, now: datetime) -> Queue:
+    head = row.head
+    oldest = now.timestamp() - row.oldest / 1e6 if row.depth else 0
+    return {
+        "qname": row.qname,
+        "depth": row.depth,
+        "running": head.job_id if head else "",
+        "running_status": head.status if head else "",
+        "oldest_wait": float(max(0, int(oldest))),
+        "held": bool(head and head.held),
+        "held_since": head.held_since if head else NEVER,
+        "paused": {"who": pause.who, "at": pause.at, "reason": pause.reason} if pause else None,
+        "served": fleet.serves(row.qname),
+        "last_contact": (fleet.last_seen(head.node_uuid) or head.started) if head else NEVER,
+        "ended_last_hour": row.ended,
+        "failed_last_hour": row.failed,
+    }

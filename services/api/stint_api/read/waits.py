@@ -1,0 +1,83 @@
+"""Why a job waits, and how many come before it."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+from stint.core.errors import BrokerUnavailableError
+from stint.core.job import State
+from stint.core.subjects import queue_token
+from stint.core.view import JobView
+from stint.ports import Pauses
+from stint_api.read.index import ListIndex
+from stint_api.read.runners import Fleet, JetStreamRunnerReports
+
+WaitsFor = Literal["", "turn", "held", "paused", "unserved", "capacity"]
+
+
+class Wait(NamedTuple):
+    """Where a job stands in its queue (1 is next, 0 for a job that does not wait), and what it waits for."""
+
+    position: int = 0
+    waits_for: WaitsFor = ""
+
+
+NO_WAIT: Final = Wait()
+
+
+class Waits:
+    """Says it of jobs as they are read, from what the API knows at that moment. It is stored nowhere."""
+
+    def __init__(self, index: ListIndex, runners: JetStreamRunnerReports, pauses: Pauses) -> None:
+        self._index = index
+        self._runners = runners
+        self._pauses = pauses
+
+    async def of(self, jobs: Sequence[JobView]) -> Mapping[str, Wait]:
+        """By job id, for those that wait. None of them while NATS or the list of jobs is unavailable."""
+        queues: defaultdict[str, list[JobView]] = defaultdict(list)
+        for job in jobs:
+            if job.status is State.QUEUED:
+                queues[job.qname].append(job)
+        if not queues:
+            return {}
+        try:
+            paused, reports = await asyncio.gather(self._paused(queues), self._runners.read())
+            found = [await self._in_queue(qname, waiting) for qname, waiting in queues.items()]
+        except BrokerUnavailableError:
+            return {}
+        fleet = Fleet(reports)
+        return {
+            job_id: Wait(before + 1, _reason(qname, before, held=held, paused=paused, runs=runs, fleet=fleet))
+            for qname, (places, runs, held) in zip(queues, found, strict=True)
+            for job_id, before in places.items()
+        }
+
+    async def _paused(self, qnames: Collection[str]) -> Collection[str]:
+        """The tokens of those that are paused."""
+        if len(qnames) > 1:
+            return (await self._pauses.all()).keys()
+        (token,) = map(queue_token, qnames)
+        return {token} if await self._pauses.find(token) else ()
+
+    async def _in_queue(self, qname: str, jobs: Sequence[JobView]) -> tuple[Mapping[str, int], bool, bool]:
+        """How many wait before each of these jobs, whether a job of the queue runs, and whether it is held."""
+        ordered = sorted(jobs, key=lambda job: job.submission)
+        before = await self._index.ahead(qname, [job.submission for job in ordered])
+        head = await self._index.head(qname)
+        places = {job.job_id: count for job, count in zip(ordered, before, strict=True)}
+        return places, head is not None, head is not None and head.held
+
+
+def _reason(qname: str, before: int, *, held: bool, paused: Collection[str], runs: bool, fleet: Fleet) -> WaitsFor:
+    """What a person can do something about comes first."""
+    if held:
+        return "held"
+    if queue_token(qname) in paused:
+        return "paused"
+    if not fleet.serves(qname):
+        return "unserved"
+    if before or runs:
+        return "turn"
+    return "" if fleet.has_room(qname) else "capacity"

@@ -1,0 +1,116 @@
+"""Runners and paused queues: nothing starts, the order is kept, and the end of the pause is heard."""
+
+import asyncio
+
+import pytest
+
+from stint.core.events import Started
+from stint.core.job import State
+from stint.core.pause import Pause
+from stint.core.subjects import queue_token
+from stint.jetstream import JetStreamWorkQueues
+from stint.ports import Turn
+from stint_runner.job import run
+from stint_runner.runner import Runner
+from tests.support.events import QUEUE, TOKEN, kill_requested
+from tests.support.runner_bench import Bench
+from tests.support.waiting import until
+
+PAUSE = Pause(who="anna", at="2026-01-02T03:04:05Z", reason="wait")
+
+
+async def given_back(bench: Bench) -> None:
+    """Return once a runner has had the queue's next job, and has found it paused."""
+    queues = JetStreamWorkQueues(bench.broker, lease=30)
+    await until(lambda: queues.look(TOKEN), lambda look: look.turn is Turn.HELD)
+
+
+async def test_a_paused_queue_starts_nothing_and_goes_on_in_order_when_it_is_resumed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No runner looks around meanwhile: the end of the pause is all that it hears."""
+
+    async def nothing(queues: JetStreamWorkQueues) -> dict[str, int]:
+        del queues
+        return {}
+
+    monkeypatch.setattr(JetStreamWorkQueues, "pending", nothing)
+    await bench.pauses.put(TOKEN, PAUSE)
+    async with bench.runner("runner-1"), bench.runner("runner-2"):
+        ids = [await bench.submit() for _ in range(3)]
+        await given_back(bench)
+        await bench.ends_well(await bench.submit(queue="other"))
+        assert {(await bench.loaded(job_id)).state for job_id in ids} == {State.QUEUED}
+        await bench.pauses.remove(TOKEN)
+        jobs = [(await bench.end(job_id))[0] for job_id in ids]
+    starts = [job.facts[Started.kind].sequence for job in jobs]
+    assert starts == sorted(starts)
+
+
+async def test_a_job_that_runs_goes_on_and_the_next_one_waits(bench: Bench) -> None:
+    async with bench.runner():
+        running = await bench.running("echo; sleep 1")
+        waiting = await bench.submit()
+        await bench.pauses.put(TOKEN, PAUSE)
+        await bench.ends_well(running)
+        await given_back(bench)
+        assert (await bench.loaded(waiting)).state is State.QUEUED
+        await bench.pauses.remove(TOKEN)
+        await bench.ends_well(waiting)
+
+
+async def test_a_resume_that_comes_while_the_job_is_given_back_is_not_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_paused, asked = Runner.is_paused, asyncio.Event()
+
+    async def resumed_right_after(self: Runner, token: str) -> bool:
+        paused = await is_paused(self, token)
+        if paused and not asked.is_set():
+            asked.set()
+            await bench.pauses.remove(token)
+            await bench.broker.client.flush()
+        return paused
+
+    monkeypatch.setattr(Runner, "is_paused", resumed_right_after)
+    await bench.pauses.put(TOKEN, PAUSE)
+    async with bench.runner(capacity=1), asyncio.timeout(20):  # less than a lease
+        await bench.ends_well(await bench.submit())
+    assert asked.is_set()
+
+
+async def test_a_runner_that_was_slow_to_claim_finds_the_pause(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    examine, examined = run.examine, asyncio.Event()
+
+    async def paused_meanwhile(*arguments: object) -> object:
+        found = await examine(*arguments)  # type: ignore[arg-type] # as it is called
+        if not examined.is_set():
+            examined.set()
+            job = await bench.loaded(job_id)
+            await bench.pauses.put(TOKEN, PAUSE)
+            assert await bench.log.bar(TOKEN, job_id, after=job.sequence)
+        return found
+
+    monkeypatch.setattr(run, "examine", paused_meanwhile)
+    job_id = await bench.submit()
+    async with bench.runner():
+        await given_back_after(bench, examined)
+        assert (await bench.loaded(job_id)).state is State.QUEUED
+        await bench.pauses.remove(TOKEN)
+        await bench.ends_well(job_id)
+
+
+async def given_back_after(bench: Bench, event: asyncio.Event) -> None:
+    await event.wait()
+    queues = JetStreamWorkQueues(bench.broker, lease=30)
+    dispatcher = bench.dispatchers["runner-1"]
+    await until(lambda: queues.look(TOKEN), lambda look: look.turn is Turn.HELD and not dispatcher.jobs)
+
+
+async def test_a_job_that_a_publisher_killed_ends_in_a_paused_queue(bench: Bench) -> None:
+    job_id = await bench.submit()
+    await bench.log.append(queue_token(QUEUE), job_id, kill_requested())
+    await bench.pauses.put(TOKEN, PAUSE)
+    async with bench.runner():
+        job, end = await bench.end(job_id)
+    assert (job.state, end.reason) == (State.FAILED, "killed")

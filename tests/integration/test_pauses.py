@@ -1,0 +1,231 @@
+"""How pauses are stored, what they survive, and what the API says of queues. No job runs."""
+
+import asyncio
+import secrets
+
+import httpx
+import pytest
+
+from stint.core.pause import UNREADABLE, Pause
+from stint.core.subjects import PAUSES_BUCKET, kv_subject, queue_token
+from stint.core.view import view
+from stint.jetstream import JetStreamPauses, JetStreamWorkQueues
+from stint.ports import Outcome
+from stint.process.environment import load
+from stint.process.settings import ProjectorSettings
+from stint_projector.__main__ import build as build_projector
+from stint_projector.rebuild import rebuild
+from tests.support.api_bench import Bench, api, service_environ
+from tests.support.brokers import connected
+from tests.support.events import ended, held, started
+from tests.support.servers import NatsProcess, OpenBao
+from tests.support.waiting import until
+
+PAUSE = Pause(who="anna", at="2026-01-02T03:04:05Z", reason="The database is being moved.")
+
+
+def queue() -> str:
+    return f"queue-{secrets.token_hex(4)}"
+
+
+async def pause(bench: Bench, qname: str, **body: object) -> httpx.Response:
+    return await bench.http.post(f"/v1/api/queue/{qname}/pause", json=body)
+
+
+async def append(bench: Bench, job_id: str, *facts: object) -> None:
+    for fact in facts:
+        token = (await bench.load(job_id)).token
+        assert await bench.parts.log.append(token, job_id, fact) is Outcome.WON  # type: ignore[arg-type] # events
+
+
+async def test_a_pause_survives_its_server_and_a_rebuild(nats_process: NatsProcess, openbao: OpenBao) -> None:
+    async with connected(nats_process.url) as broker:
+        await JetStreamPauses(broker).put("me", PAUSE)
+        await nats_process.restart()
+        await broker.wait_connected()
+        settings = load(ProjectorSettings, await service_environ(nats_process.url, openbao))
+        await rebuild(build_projector(settings, broker))
+        pauses = JetStreamPauses(broker)
+        assert await pauses.find("me") == PAUSE
+        assert await pauses.all() == {"me": PAUSE}
+        await pauses.remove("me")
+        assert (await pauses.find("me"), await pauses.all()) == (None, {})
+
+
+async def test_the_end_of_a_pause_is_a_hint_that_the_next_job_was_given_back(bench: Bench) -> None:
+    queues, pauses, token = JetStreamWorkQueues(bench.broker, lease=30), JetStreamPauses(bench.broker), queue_token("a")
+    async with queues.hints() as hints, asyncio.timeout(30):
+        await bench.broker.client.flush()
+        await pauses.put(token, PAUSE)
+        await pauses.remove(token)
+        heard = [await anext(hints), await anext(hints)]
+    assert [(hint.token, hint.returned) for hint in heard] == [(token, False), (token, True)]
+
+
+async def test_what_cannot_be_read_is_a_pause(bench: Bench) -> None:
+    qname = queue()
+    await bench.broker.publish(kv_subject(PAUSES_BUCKET, queue_token(qname)), b"\xff{")
+    shown = (await bench.http.get(f"/v1/api/queue/{qname}")).json()
+    assert shown["paused"] == {"who": "", "at": "", "reason": UNREADABLE}
+    assert (await bench.http.post(f"/v1/api/queue/{qname}/resume")).json()["paused"] is None
+
+
+async def test_a_claim_that_was_decided_before_the_pause_is_refused_after_it(bench: Bench) -> None:
+    """The runner has loaded the job, has found no pause, and is slow from then on."""
+    qname = queue()
+    first, second = await bench.submitted(qname=qname), await bench.submitted(qname=qname)
+    for reason in ("once", "and again: the same job is still the next one"):
+        seen = await bench.load(first)
+        assert await bench.parts.pauses.find(seen.token) is None
+        assert (await pause(bench, qname, reason=reason)).status_code == 200
+        claim = await bench.parts.log.append(seen.token, first, started(), after=seen.sequence)
+        assert claim is Outcome.LOST
+        assert (await bench.http.post(f"/v1/api/queue/{qname}/resume")).status_code == 200
+    await append(bench, first, started())
+    running = await bench.load(first)
+    assert (await pause(bench, qname)).status_code == 200
+    assert await bench.load(first) == running, "a job that was claimed is left alone"
+    await append(bench, first, ended())
+    next_one = await bench.load(second)
+    assert (await pause(bench, qname)).status_code == 200
+    assert (await bench.load(second)).sequence > next_one.sequence, "barred, though the first is in WORK"
+
+
+async def test_many_pauses_and_a_claim_at_once(bench: Bench) -> None:
+    for _ in range(10):
+        qname = queue()
+        job = await bench.load(await bench.submitted(qname=qname))
+        claim, *answers = await asyncio.gather(
+            bench.parts.log.append(job.token, job.job_id, started(), after=job.sequence),
+            *(pause(bench, qname) for _ in range(3)),
+        )
+        assert {answer.status_code for answer in answers} == {200}
+        shown = (await bench.http.get(f"/v1/api/queue/{qname}")).json()
+        assert shown["paused"]
+        assert (await bench.load(job.job_id)).state == ("running" if claim is Outcome.WON else "queued")
+
+
+async def test_a_queue_says_what_waits_what_runs_and_who_paused_it(bench: Bench) -> None:
+    qname = queue()
+    over, first, *others = [await bench.submitted(qname=qname) for _ in range(4)]
+    await append(bench, over, started(), ended("failed"))
+    await append(bench, first, started("runner-of-old"), held("runner-of-old"))
+    for job_id in (over, first, *others):
+        await bench.put_view(view(await bench.load(job_id)))
+    assert (await pause(bench, qname, reason="wait")).status_code == 200
+    shown = (await until(lambda: bench.http.get(f"/v1/api/queue/{qname}"), lambda now: now.json()["depth"] == 2)).json()
+    (listed,) = [found for found in (await bench.http.get("/v1/api/queue")).json()["data"] if found["qname"] == qname]
+    assert shown.pop("waiting") == others
+    assert listed == shown
+    held_job = view(await bench.load(first))
+    assert shown.pop("paused")["reason"] == "wait"
+    assert 0 <= shown.pop("oldest_wait") < 60
+    assert shown == {
+        "qname": qname,
+        "depth": 2,
+        "running": first,
+        "running_status": "running",
+        "held": True,
+        "held_since": held_job.held_since,
+        "served": False,
+        "last_contact": held_job.started,
+        "ended_last_hour": 1,
+        "failed_last_hour": 1,
+    }
+    jobs = (await bench.http.get("/v1/api/job", params={"qname": qname})).json()["data"]
+    assert [(job["_id"], job["position"], job["waits_for"]) for job in jobs[:2]] == [
+        (others[1], 2, "held"),
+        (others[0], 1, "held"),
+    ]
+    assert {(job["position"], job["waits_for"]) for job in jobs[2:]} == {(0, "")}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 200),
+        (b"{}", 200),
+        (b'{"Reason": "why", "other": 1}', 200),
+        (b'{"reason": 1}', 400),
+        (b"[]", 400),
+        (b"\xff", 400),
+        (b'{"reason": "%s"}' % (b"x" * 1001), 400),
+        (b'{"reason": "\\ud800"}', 400),
+    ],
+)
+async def test_a_reason_is_short_text(bench: Bench, body: bytes, status: int) -> None:
+    qname = queue()
+    answer = await bench.http.post(f"/v1/api/queue/{qname}/pause", content=body)
+    assert answer.status_code == status, answer.text
+    assert (await bench.parts.pauses.find(queue_token(qname)) is not None) is (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("with space", "with%20space"),
+        ("a/b", "a/b"),
+        ("a/pause", "a/pause"),
+        ("\u00fcml\u00e4ut", "%C3%9CML%C3%84UT"),
+        ("", "="),
+        ("a/", "="),
+        ("=odd", "="),
+    ],
+)
+async def test_any_name_can_be_in_a_path(bench: Bench, name: str, path: str) -> None:
+    path = path if path != "=" else f"={queue_token(name)}"
+    shown = await bench.http.post(f"/v1/api/queue/{path}/pause")
+    assert (shown.status_code, shown.json()["qname"]) == (200, name)
+    assert (await bench.http.get(f"/v1/api/queue/{path}")).json()["paused"] is not None
+    assert (await bench.http.post(f"/v1/api/queue/{path}/resume")).json()["paused"] is None
+
+
+async def test_a_token_that_is_none_is_a_wrong_name(bench: Bench) -> None:
+    assert (await bench.http.get("/v1/api/queue/=mf")).status_code == 400
+
+
+async def test_policies_decide_who_pauses_and_who_sees(bench: Bench) -> None:
+    mine, other = f"mine-{queue()}", f"other-{queue()}"
+    rules = {
+        "may-pause": f'path "stint/pause/{mine}" {{ capabilities = ["update"] }}',
+        "may-read": f'path "stint/queue/{mine}" {{ capabilities = ["read"] }}',
+        "may-all-but": 'path "stint/queue/*" { capabilities = ["create", "read", "update", "delete", "sudo"] }',
+    }
+    headers = {}
+    for name, policy in rules.items():
+        await bench.admin(lambda c, n=name, p=policy: c.sys.create_or_update_policy(n, p))
+        headers[name] = {"X-Auth-Token": await bench.limited_token(0, (name,))}
+    for command in ("pause", "resume"):
+        path = f"/v1/api/queue/{mine}/{command}"
+        refused = await bench.http.post(path, headers=headers["may-all-but"])
+        assert refused.status_code == 403
+        assert (
+            f'{command} this queue: it lacks the capability "update" on "stint/pause/{mine}"' in refused.json()["error"]
+        )
+        assert (await bench.http.post(path, headers=headers["may-pause"])).status_code == 200
+        assert (await bench.http.post(path, headers={"X-Auth-Token": "unknown"})).status_code == 403
+    for qname in (mine, other):
+        assert (await pause(bench, qname)).status_code == 200
+    assert (await bench.http.get(f"/v1/api/queue/{mine}", headers=headers["may-pause"])).status_code == 403
+    assert (await bench.http.get(f"/v1/api/queue/{other}", headers=headers["may-read"])).status_code == 403
+    seen = (await bench.http.get("/v1/api/queue", headers=headers["may-read"])).json()
+    assert [(found["qname"], found["paused"]["who"]) for found in seen["data"]] == [(mine, "token-stint-client")]
+
+
+async def test_while_nats_is_away_nothing_is_said_and_nothing_is_paused(
+    nats_process: NatsProcess, openbao: OpenBao
+) -> None:
+    async with api(nats_process.url, openbao) as bench:
+        await nats_process.kill()
+        for answer in (await pause(bench, "deploys"), await bench.http.get("/v1/api/queue/deploys")):
+            assert (answer.status_code, answer.json()["status"]) == (503, "Service Unavailable.")
+        await nats_process.start()
+        await bench.broker.wait_connected()
+        assert (await pause(bench, "deploys")).status_code == 200
+
+
+async def test_the_list_is_known_to_be_of_a_moment_ago(bench: Bench) -> None:
+    body = await until(
+        lambda: bench.http.get("/v1/api/queue"), lambda answer: answer.json()["as_of"] > "2000" and answer.is_success
+    )
+    assert body.json()["as_of"] <= body.json()["now"]
