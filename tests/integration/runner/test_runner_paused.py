@@ -11,6 +11,7 @@ from stint.core.subjects import queue_token
 from stint.jetstream import JetStreamWorkQueues
 from stint.ports import Turn
 from stint_runner.job import run
+from stint_runner.job.examine import examine
 from stint_runner.runner import Runner
 from tests.support.events import QUEUE, TOKEN, kill_requested
 from tests.support.runner_bench import Bench
@@ -80,7 +81,7 @@ async def test_a_resume_that_comes_while_the_job_is_given_back_is_not_lost(
 
 
 async def test_a_runner_that_was_slow_to_claim_finds_the_pause(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    examine, examined = run.examine, asyncio.Event()
+    examined = asyncio.Event()
 
     async def paused_meanwhile(*arguments: object) -> object:
         found = await examine(*arguments)  # type: ignore[arg-type] # as it is called
