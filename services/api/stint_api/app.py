@@ -8,12 +8,12 @@ import stint
 from stint_api.errors import JsonAnswer
 from stint_api.middleware.gate import Gate
 from stint_api.middleware.telemetry import Telemetry
-from stint_api.routes import audit, docs, info, jobs, queues
+from stint_api.routes import audit, changes, docs, info, jobs, queues
 from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.responses import ANY_ERROR
 from stint_api.services import Services
 
-GUARDED: Final = (jobs.PATH, queues.PATH, audit.AUDIT)
+GUARDED: Final = (jobs.PATH, changes.PATH, queues.PATH, audit.AUDIT)
 """These paths, and all below them, need a token."""
 
 
@@ -38,6 +38,6 @@ def create_app(services: Services) -> FastAPI:
     )
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     add_exception_handlers(app)
-    for router in (jobs.router, queues.router, audit.router, info.router, docs.router):
+    for router in (jobs.router, changes.router, queues.router, audit.router, info.router, docs.router):
         app.include_router(router)
     return app

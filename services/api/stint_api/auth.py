@@ -217,16 +217,16 @@ class Authenticator:
         return {qname for qname, path in paths.items() if action.allowed_by(found[path])}
 
     async def check_again(self, identity: Identity, action: Action, *qnames: str) -> None:
-        """Return if the caller might still begin what it began. Costs the token no use.
+        """Return if the caller might still begin what it began; without queues, if its token is good. Costs it no use.
 
         Raises:
             RefusalError: the token has ended, or may not do this any more.
             VaultUnavailableError: Vault did not answer.
         """
-        if self.by_policy:
+        if self.by_policy and qnames:
             await self.require(identity, action, *qnames)
-        elif identity.limited:
-            await self._capabilities(identity, [action.path(qnames[0])])
+        elif self.by_policy or identity.limited:
+            await self._capabilities(identity, [action.path("".join(qnames[:1]))])
         else:
             await self._lookups.fresh(identity.token)
 

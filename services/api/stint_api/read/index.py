@@ -13,6 +13,7 @@ import structlog
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.view import JobView
 from stint.ports import BucketState, ViewStore
+from stint_api.read.feed import Feed
 from stint_api.read.query import Counts, Found, Page, Wanted
 from stint_api.read.queue_rows import QueueRow
 from stint_api.read.table import Table
@@ -56,6 +57,7 @@ class ListIndex:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._table: Table | None = None
         self._created = ""
+        self._feed = Feed()
         self._complete_at = 0.0
         self.as_of = datetime.min.replace(tzinfo=UTC)
         self.ready = asyncio.Event()
@@ -104,10 +106,23 @@ class ListIndex:
         """How many jobs wait in a queue before each of these places, which are in order."""
         return await self._ask(lambda table: table.ahead(qname, places))
 
-    async def _ask(self, question: Callable[[Table], T]) -> T:
-        table = self._table
-        if table is None:
+    @property
+    def feed(self) -> Feed:
+        """Every change from now on.
+
+        Raises:
+            BrokerUnavailableError: as for all questions.
+        """
+        self._complete()
+        return self._feed
+
+    def _complete(self) -> Table:
+        if self._table is None:
             raise BrokerUnavailableError("The list of jobs is not complete yet: NATS has not answered.")
+        return self._table
+
+    async def _ask(self, question: Callable[[Table], T]) -> T:
+        table = self._complete()
 
         def answer() -> T:
             table.expire(self._now())
@@ -164,10 +179,13 @@ class ListIndex:
         async with self._store.follow(after=table.sequence) as pages:
             async for page in pages:
                 if page:
-                    await self._do(partial(table.apply, page))
+                    changes = await self._do(partial(table.apply, page))
+                    if table is self._table:
+                        self._feed.add(changes, table.sequence)
                 else:
                     if table is not self._table:
                         await self._do(table.complete)
+                        self._feed.restart(self._created, table.sequence)
                     self._complete_at, self.as_of = time.monotonic(), self._now()
                     self._use(table)
                     self.ready.set()

@@ -7,9 +7,10 @@ two rows can wait 5 ms for each.
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import datetime, timedelta
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from stint.core.job import TERMINAL, State
 from stint.core.view import NEVER, JobView, parse_time, read_view
 from stint.ports import BucketState, StoredView
 from stint_api.read import queue_rows
+from stint_api.read.feed import Change
 from stint_api.read.query import (
     MICROSECOND,
     STATES,
@@ -115,6 +117,8 @@ class Table:
         self.sequence = 0
         self._retention = retention // MICROSECOND
         self._unreadable: dict[str, int] = {}
+        self._expired: dict[str, tuple[str, int]] = {}
+        self._complete = False
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._db.executescript(_TABLES)
         self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after.last_queue if after else 0,))
@@ -125,24 +129,49 @@ class Table:
         Only then can questions be asked.
         """
         self._db.executescript(_INDEXES)
+        self._complete = True
 
     def close(self) -> None:
         """Give its memory back."""
         self._db.close()
 
-    def apply(self, entries: Sequence[StoredView]) -> None:
-        """Apply changes. A view that cannot be read is left out, and so is the one before it."""
-        rows = {stored.job_id: self._row(stored) for stored in entries}
+    def apply(self, entries: Sequence[StoredView]) -> Sequence[Change]:
+        """Apply changes, and return them once the table is complete: one of each job.
+
+        A view that cannot be read is left out, and so is the one before it.
+        """
+        last = {stored.job_id: stored for stored in entries}
+        views = {job_id: self._read(stored) for job_id, stored in last.items()}
+        before = self._known(last) if self._complete else None
         self._db.execute("BEGIN")
-        self._remove(job_id for job_id, row in rows.items() if row is None)
-        self._put([row for row in rows.values() if row is not None])
+        self._remove(job_id for job_id, job in views.items() if job is None)
+        self._put([self._row(job, last[job_id].revision) for job_id, job in views.items() if job is not None])
         self._db.execute(_TIDY)
         self._db.execute("COMMIT")
         self.sequence = max(self.sequence, *(stored.revision for stored in entries))
+        return [] if before is None else sorted(_changes(last, views, before), key=attrgetter("revision"))
+
+    def _known(self, job_ids: Iterable[str]) -> Mapping[str, tuple[str, int]]:
+        """The queue and the status of those of the jobs that are there, or have expired since they were written."""
+        keys = _keys(job_ids)
+        found = self._one(
+            f"""SELECT json_group_array(json_array(lower(hex(id)), name, status)) FROM job JOIN queue ON queue = number
+            WHERE id IN ({_marks("?", keys)})""",
+            keys,
+        )
+        known = {job_id: (qname, status) for job_id, qname, status in msgspec.json.decode(found)}
+        expired = {job_id: self._expired.pop(job_id) for job_id in job_ids if job_id in self._expired}
+        return expired | known
 
     def expire(self, now: datetime) -> None:
         """Forget what nobody may see any more."""
-        if self._db.execute("DELETE FROM job WHERE expires <= ?", (microseconds(now),)).rowcount:
+        gone = self._db.execute(
+            """DELETE FROM job WHERE expires <= ?
+            RETURNING lower(hex(id)), (SELECT name FROM queue WHERE number = queue), status""",
+            (microseconds(now),),
+        ).fetchall()
+        if gone:
+            self._expired.update((job_id, (qname, status)) for job_id, qname, status in gone)
             self._db.execute(_TIDY)
 
     def is_whole(self, state: BucketState) -> bool:
@@ -218,16 +247,18 @@ class Table:
         """How many jobs wait in a queue before each of these places, which are in order."""
         return queue_rows.ahead(self._db, qname, places)
 
-    def _row(self, stored: StoredView) -> tuple[Any, ...] | None:
+    def _read(self, stored: StoredView) -> JobView | None:
         self._unreadable.pop(stored.job_id, None)
         if stored.value is None:
             return None
         try:
-            job = read_view(stored.job_id, stored.value)
+            return read_view(stored.job_id, stored.value)
         except UndecodableError as error:
             self._unreadable[stored.job_id] = stored.revision
             log.warning("view cannot be read, left out", job=stored.job_id, error=error.sentence)
             return None
+
+    def _row(self, job: JobView, revision: int) -> tuple[Any, ...]:
         return (
             bytes.fromhex(job.job_id),
             job.qname,
@@ -236,12 +267,12 @@ class Table:
             microseconds(parse_time(job.submitted)),
             job.submission,
             None if job.ended == NEVER else microseconds(parse_time(job.ended)) + self._retention,
-            stored.revision,
+            revision,
             msgspec.json.encode(msgspec.structs.astuple(job)).decode(),
         )
 
     def _remove(self, job_ids: Iterable[str]) -> None:
-        keys = [bytes.fromhex(job_id) for job_id in job_ids if _JOB_ID.fullmatch(job_id)]
+        keys = _keys(job_ids)
         self._db.execute(f"DELETE FROM job WHERE id IN ({_marks('?', keys)})", keys)
 
     def _put(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -253,6 +284,21 @@ class Table:
 
     def _one(self, sql: str, values: Any = ()) -> Any:
         return self._db.execute(sql, values).fetchone()[0]
+
+
+def _changes(
+    last: Mapping[str, StoredView], views: Mapping[str, JobView | None], before: Mapping[str, tuple[str, int]]
+) -> Iterator[Change]:
+    """What has changed, if these views have come in the place of those before. Nothing, where there were none."""
+    for job_id, job in views.items():
+        known = before.get(job_id)
+        if job or known:
+            qname = job.qname if job else known[0] if known else ""
+            yield Change(last[job_id].revision, job_id, qname, job, STATES[known[1]] if known else None)
+
+
+def _keys(job_ids: Iterable[str]) -> Sequence[bytes]:
+    return [bytes.fromhex(job_id) for job_id in job_ids if _JOB_ID.fullmatch(job_id)]
 
 
 def _marks(mark: str, for_each: Sized) -> str:

@@ -14,6 +14,7 @@ from stint.core.subjects import normalise_queue_name
 from stint.ports import OutputLog
 from stint.ports import Place as JobPlace
 from stint_api.auth import Identity
+from stint_api.read.changes import Interest
 from stint_api.read.lines import Beginning, beginning
 from stint_api.read.query import Page, Place, Wanted
 from stint_api.routes.models import JOB_ID, Status
@@ -110,6 +111,22 @@ Time = Annotated[datetime, BeforeValidator(_time)]
 # Any other text leaves the default.
 OnlyIfTrue = Annotated[bool, BeforeValidator(lambda value: value in {True, "true"})]
 UnlessFalse = Annotated[bool, BeforeValidator(lambda value: value not in {False, "false"})]
+
+
+class ChangesQuery(BaseModel):
+    """Which changes to tell."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    qname: Annotated[str, AfterValidator(normalise_queue_name)] | None = None
+    """Only jobs of this queue."""
+    status: Status | None = None
+    """Only jobs that have this status, or had it until this change."""
+
+    @property
+    def interest(self) -> Interest:
+        """What it asks for."""
+        return Interest(qname=self.qname, status=State(self.status) if self.status else None)
 
 
 class LinesQuery(BaseModel):

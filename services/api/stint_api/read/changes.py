@@ -1,0 +1,97 @@
+"""The changes of all jobs that a caller may read, as they come."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+import stint
+from stint.core.errors import VaultUnavailableError
+from stint.core.job import State
+from stint.core.view import JobView
+from stint.process.waiting import any_of
+from stint_api.read.feed import Change, Feed, Mark
+from stint_api.web import streaming
+
+log = structlog.get_logger()
+
+TICK: Final = 10.0
+"""Seconds without a change after which a ping is sent."""
+AGAIN: Final = 1.0
+"""Seconds after which Vault is asked again when it did not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """Which jobs a client wants to hear of: those of a queue, and those that have or had a status."""
+
+    qname: str | None = None
+    status: State | None = None
+
+    def covers(self, change: Change) -> bool:
+        """Whether it wants to hear of this change. A job that leaves the status is told for the last time."""
+        if self.qname not in {None, change.qname}:
+            return False
+        return self.status in {None, change.was, change.view.status if change.view else None}
+
+
+class LiveChanges:
+    """One client's stream of changes. It waits for its client, never the others; see `Feed`."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        mark: Mark,
+        interest: Interest,
+        *,
+        readable: Callable[[Collection[str]], Awaitable[Collection[str]]],
+        render: Callable[[JobView], Mapping[str, Any]],
+    ) -> None:
+        """`mark` is where the client's last stream broke off.
+
+        `readable` gives those of the queues that the caller may read, `render` what an event tells of a job.
+        """
+        self._feed = feed
+        self._mark = mark
+        self._interest = interest
+        self._readable = readable
+        self._render = render
+
+    async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
+        """Encoded events, until one of `ends` is set. While Vault is unavailable there are none."""
+        mark, greeted = self._mark, False
+        while not any(end.is_set() for end in ends):
+            news, some = self._feed.news, self._feed.since(mark)
+            mark = mark if some else self._feed.end
+            if some is None or not greeted:
+                told = {"release": stint.__version__, "resumed": some is not None}
+                yield streaming.event("hello", told, event_id=str(mark))
+                greeted = True
+            if some:
+                try:
+                    permitted = await self._permitted(some)
+                except VaultUnavailableError as error:
+                    log.debug("a stream of changes waits for Vault", error=error.sentence)
+                    await any_of(*ends, within=AGAIN)
+                    continue
+                for change in permitted:
+                    yield self._encoded(change, mark.bucket)
+                mark = mark._replace(revision=some[-1].revision)
+            elif not await any_of(news, *ends, within=TICK):
+                yield streaming.ping(str(mark))
+
+    async def _permitted(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """Those that concern the client and that it may hear of."""
+        wanted = [change for change in changes if self._interest.covers(change)]
+        readable = await self._readable({change.qname for change in wanted}) if wanted else ()
+        return [change for change in wanted if change.qname in readable]
+
+    def _encoded(self, change: Change, bucket: str) -> bytes:
+        """The event, which is the same for all clients."""
+        if not change.encoded:
+            gone = {"_id": change.job_id, "qname": change.qname}
+            name, data = ("job", self._render(change.view)) if change.view else ("gone", gone)
+            change.encoded = streaming.event(name, data, event_id=str(Mark(bucket, change.revision)))
+        return change.encoded

@@ -1,0 +1,66 @@
+"""The stream of all jobs' changes."""
+
+import asyncio
+from functools import partial
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from stint.vault.actions import READ
+from stint_api.middleware.watch import while_allowed
+from stint_api.read.changes import LiveChanges
+from stint_api.read.feed import Mark
+from stint_api.routes import documents
+from stint_api.routes.parameters import Caller, ChangesQuery, LastEventId, ServicesOf
+from stint_api.routes.responses import Responses, content, errors
+from stint_api.web.streaming import event_stream
+
+PATH: Final = "/v1/api/events"
+
+_EVENT: Final[dict[str, Any]] = {
+    "description": "Each event of the stream.",
+    "type": "object",
+    "required": ["event", "id", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["hello", "job", "gone", "refused"]},
+        "id": {"type": "string", "description": "For Last-Event-ID."},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+_EVENTS: Final = """\
+event: hello
+id: 20250312205857412-17
+data: {"release":"0.1.0","resumed":false}
+
+event: gone
+id: 20250312205857412-18
+data: {"_id":"65f0c2a19b3e4d5f6a7b8c9d","qname":"deploys"}
+
+"""
+_STREAM: Final[Responses] = content("text/event-stream", _EVENTS, **_EVENT)
+
+router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 500, 503))
+
+
+@router.get("", response_class=Response, responses=_STREAM)
+async def changes(
+    services: ServicesOf,
+    caller: Caller,
+    query: Annotated[ChangesQuery, Query()],
+    last_event_id: LastEventId = "",
+) -> Response:
+    """Changes of the jobs that the caller may read, as Server-Sent Events: `hello`, `job`, `gone` (or `refused`)."""
+    qnames = () if query.qname is None else (query.qname,)
+    await services.auth.require(caller, READ, *qnames)
+    live = LiveChanges(
+        services.index.feed,
+        Mark.parse(last_event_id),
+        query.interest,
+        readable=partial(services.lists.readable, caller),
+        render=documents.fields,
+    )
+    check = partial(services.auth.check_again, caller, READ, *qnames)
+    refused = asyncio.Event()
+    told = while_allowed(live.events(refused, services.closing), check, services.closing, refused)
+    return event_stream(told, refused, services.streams.enter(caller.caller))

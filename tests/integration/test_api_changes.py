@@ -1,0 +1,144 @@
+"""The stream of all jobs' changes, from an API as a process: rights, limits, and readers that are slow or go."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+import stint
+from stint.client.api import LiveEvent, parse_events
+from stint.core.codec import encode
+from stint.core.view import JobView
+from stint.jetstream import Broker, JetStreamViews
+from stint.ports import ViewPut
+from stint.vault import Vault
+from stint_api.read.feed import KEPT, SPARE
+from tests.support.api_bench import api_process
+from tests.support.brokers import connected
+from tests.support.servers import NatsProcess, OpenBao
+from tests.support.views import job_view
+from tests.support.waiting import until
+
+EVENTS = "/v1/api/events"
+WITHIN = 30
+LIMIT = 5
+
+
+@pytest.fixture(scope="module")
+async def owner(
+    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[httpx.AsyncClient]:
+    folder = tmp_path_factory.mktemp("api")
+    async with api_process(folder, nats.url, openbao, STINT_STREAMS=str(LIMIT)) as (_, http):
+        yield http
+
+
+@pytest.fixture(scope="module")
+async def broker(nats: NatsProcess) -> AsyncIterator[Broker]:
+    async with connected(nats.url) as broker:
+        yield broker
+
+
+@asynccontextmanager
+async def listening(
+    http: httpx.AsyncClient, *, after: str = "", **options: Any
+) -> AsyncIterator[AsyncIterator[LiveEvent]]:
+    """The events of a stream behind its `hello`."""
+    headers = {"Last-Event-ID": after, **options.pop("headers", {})}
+    async with (
+        asyncio.timeout(WITHIN),
+        http.stream("GET", EVENTS, headers=headers, **options) as answer,
+    ):
+        assert answer.status_code == httpx.codes.OK
+        events = parse_events(answer.aiter_lines())
+        hello = await anext(events)
+        assert (hello.name, hello.data) == ("hello", {"release": stint.__version__, "resumed": bool(after)})
+        yield events
+
+
+async def put(broker: Broker, job: JobView) -> None:
+    views = JetStreamViews(broker)
+    stored = await views.get(job.job_id)
+    assert await views.put(job.job_id, encode(job), revision=stored.revision if stored else 0, ttl=None)
+
+
+async def test_a_client_hears_of_the_queues_that_it_may_read_until_it_may_not(
+    owner: httpx.AsyncClient, broker: Broker, openbao: OpenBao
+) -> None:
+    async def admin(request: Callable[[Any], Any]) -> Any:
+        return await Vault(openbao.address).call(openbao.root_token, request)
+
+    rule = 'path "stint/queue/mine" { capabilities = ["read"] }'
+    await admin(lambda c: c.sys.create_or_update_policy("reads-mine", rule))
+    created = await admin(lambda c: c.auth.token.create(policies=["reads-mine"], ttl="5m", num_uses=4))
+    mine = {"X-Auth-Token": str(created["auth"]["client_token"])}
+    assert (await owner.get(EVENTS, params={"qname": "theirs"}, headers=mine)).status_code == 403
+    async with (
+        listening(owner, headers=mine) as some,
+        listening(owner, headers=mine, params={"qname": "mine"}) as one,
+        listening(owner) as whole,
+    ):
+        for number, qname in enumerate(("theirs", "mine", "theirs", "mine")):
+            await put(broker, job_view(number, qname=qname))
+        assert [(await anext(whole)).data["qname"] for _ in range(4)] == ["theirs", "mine", "theirs", "mine"]
+        await JetStreamViews(broker).delete(f"{3:024x}")
+        gone = {"_id": f"{3:024x}", "qname": "mine"}
+        for events in (some, one):
+            told = [await anext(events) for _ in range(3)]
+            assert [event.name for event in told] == ["job", "job", "gone"]
+            assert [int(event.data["_id"], 16) for event in told] == [1, 3, 3]
+            assert (told[-1].data, "output" in told[0].data) == (gone, False)
+        await admin(lambda c: c.sys.delete_policy("reads-mine"))
+        refused = await anext(one)
+        assert (refused.name, '"read" on "stint/queue/mine"' in refused.data["error"]) == ("refused", True)
+        await admin(lambda c: c.auth.token.revoke(mine["X-Auth-Token"]))
+        assert (await anext(some)).name == "refused"
+
+
+async def test_a_stream_is_resumed_after_each_event(owner: httpx.AsyncClient, broker: Broker) -> None:
+    async with listening(owner, params={"qname": "resumed"}) as events:
+        for status in ("queued", "running", "success"):
+            await put(broker, job_view(10, qname="resumed", status=status))
+        told = [await anext(events) for _ in range(1)]
+        while told[-1].data["status"] != "success":  # changes that come at the same time are one
+            told.append(await anext(events))
+    for number, event in enumerate(told[:-1]):
+        async with listening(owner, after=event.position, params={"qname": "resumed"}) as rest:
+            assert [await anext(rest) for _ in told[number + 1 :]] == told[number + 1 :]
+    async with listening(owner, params={"status": "running"}) as running:
+        await put(broker, job_view(11, qname="resumed", status="queued"))
+        await put(broker, job_view(12, qname="resumed", status="running"))
+        assert (await anext(running)).data["_id"] == f"{12:024x}"
+        await put(broker, job_view(12, qname="resumed", status="failed"))
+        assert (await anext(running)).data["status"] == "failed", "a job that leaves the status is told once more"
+
+
+async def test_streams_are_counted_and_a_slow_one_is_told_that_it_missed_some(
+    owner: httpx.AsyncClient, broker: Broker
+) -> None:
+    async with AsyncExitStack() as stack:
+        first, *_ = [await stack.enter_async_context(listening(owner)) for _ in range(LIMIT)]
+        assert (await owner.get(EVENTS)).status_code == 429
+        large = msgspec.structs.replace(job_view(0), error="x" * 1000)
+        ids = [f"{number:024x}" for number in range(1000, 1000 + KEPT + SPARE + 20_000)]
+        views = JetStreamViews(broker)
+        for start in range(0, len(ids), 500):
+            some = [msgspec.structs.replace(large, job_id=job_id) for job_id in ids[start : start + 500]]
+            assert await views.put_all([ViewPut(job.job_id, encode(job), 0, None) for job in some])
+        await until(lambda: owner.get("/v1/api/health?k=all_jobs"), lambda answer: int(answer.text) > len(ids))
+        told = 0
+        async for event in first:
+            if event.name == "hello":
+                break
+            told += 1
+        assert (event.data["resumed"], told < len(ids)) == (False, True)
+
+
+@pytest.mark.parametrize("query", ["status=", "status=over", "qname=%00", f"qname={'q' * 1001}"])
+async def test_bad_queries(owner: httpx.AsyncClient, query: str) -> None:
+    answer = await owner.get(f"{EVENTS}?{query}")
+    assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")
