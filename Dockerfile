@@ -76,7 +76,7 @@ CMD ["bao", "server", "-dev"]
 
 FROM service AS setup
 COPY --from=projector-venv /opt/stint /opt/stint
-RUN mkdir -m 0700 /run/stint/api /run/stint/runner /run/stint/projector
+RUN mkdir -m 0700 /run/stint/api /run/stint/runner /run/stint/projector /run/stint/nats-auth
 CMD ["stint", "vault-setup", "--files", "/run/stint"]
 
 FROM service AS projector
@@ -84,6 +84,12 @@ COPY --from=projector-venv /opt/stint /opt/stint
 ENV STINT_HEALTH_PORT=8080
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "projector"]
 CMD ["stint", "projector"]
+
+FROM service AS nats-auth
+COPY --from=projector-venv /opt/stint /opt/stint
+ENV STINT_HEALTH_PORT=8080
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["stint", "health", "nats-auth"]
+CMD ["stint", "nats-auth"]
 
 FROM service AS api
 COPY --from=api-venv /opt/stint /opt/stint

@@ -46,6 +46,7 @@ READERS: Final[dict[str, type[Shape]]] = {
     "runner": shapes.RunnerSettings,
     "runner, watchdog": shapes.EngineSettings,
     "projector": shapes.ProjectorSettings,
+    "nats-auth": shapes.NatsAuthSettings,
 }
 """Who reads a setting, and the class that declares it."""
 COMPUTED: Final = {"runner_id": "host name and a random part", "capacity": "twice the CPUs"}

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]  # the first one builds
 
-SERVICES = ("api", "projector", "runner")
+SERVICES = ("api", "projector", "runner", "nats-auth")
 TELL_SECRET = """sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum"""
 UNTIL_KILLED = "trap 'exit 0' TERM; echo first; while :; do sleep 0.1; done"
 UNTIL_TOLD = "echo first; until [ -e /tmp/go ]; do sleep 0.1; done; echo last"

@@ -38,7 +38,7 @@ async def test_the_env_file_says_everything_to_its_owner_only(stack: Stack) -> N
     assert set(wanted.split()) == set(stack.env)
     assert (stack.folder / "stack.env").stat().st_mode & 0o777 == 0o600
     names = {path.stem for path in (stack.data_dir / "run").glob("*.pid")}
-    assert names == {"nats-1", "openbao-1", "api-1", "projector-1", "runner-1", "runner-2"}
+    assert names == {"nats-1", "openbao-1", "api-1", "projector-1", "nats-auth-1", "runner-1", "runner-2"}
     assert all((stack.data_dir / "log" / f"{name}.log").exists() for name in names)
 
 
@@ -149,7 +149,7 @@ async def _answers(http: httpx.AsyncClient) -> bool:
         return False
 
 
-@pytest.mark.parametrize("service", ["api", "runner", "projector"])
+@pytest.mark.parametrize("service", ["api", "runner", "projector", "nats-auth"])
 async def test_a_service_with_a_wrong_setting_says_which(service: str) -> None:
     result = await stint(service, env={"STINT_RETENTION": "soon", "STINT_RUNNER_ID": "a b", "STINT_PORT": "hush"})
     assert result.code == 2

@@ -25,16 +25,18 @@ HAS = {
     "api": {"nats", "uvicorn", "starlette", "fastapi", "prometheus_client"},
     "runner": {"nats", "uvicorn", "starlette", "aiodocker", "yaml"},
     "projector": {"nats", "uvicorn", "starlette"},
+    "nats-auth": {"nats", "uvicorn", "starlette"},
     "dev": OF_SERVICES,
 }
 """Which of these modules each extra brings."""
-SERVICES = {"api", "runner", "projector"}
+SERVICES = {"api", "runner", "projector", "nats-auth"}
 RUNS = {
     CLIENT: set[str](),
     "nats": set[str](),
-    "api": {"api", "projector"},
-    "runner": {"runner", "projector"},
-    "projector": {"projector"},
+    "api": {"api", "projector", "nats-auth"},
+    "runner": {"runner", "projector", "nats-auth"},
+    "projector": {"projector", "nats-auth"},
+    "nats-auth": {"projector", "nats-auth"},
     "dev": {*SERVICES, "dev"},
 }
 """Which of the commands that need an extra each of them can run."""

@@ -1,15 +1,24 @@
 """NATS with an account for each role, and its users' access."""
 
+import os
+import secrets
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from stint.core.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
-from stint.natsauth.config import accounts, rendered
-from stint.natsauth.keys import public_key
-from stint.natsauth.roles import OPERATOR, SEED_FILE, SERVICES
+from stint.natsauth.config import accounts, callout, rendered
+from stint.natsauth.keys import ISSUER_FILE, XKEY_FILE, curve_key, issuer_key, public_key
+from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
+from stint.vault import Vault, queue_path
+from stint.vault.setup import client_token
+from tests.support.servers import BaoProcess, OpenBao, ServerProcess
 
 
 @dataclass(frozen=True)
@@ -17,17 +26,24 @@ class Accounts:
     """Attributes:
     folder: of the keys.
     publishers: the queues of each publisher.
+    auth: whether `stint nats-auth` decides the logins of others.
     """
 
     folder: Path
     publishers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    auth: bool = False
 
     @property
     def settings(self) -> str:
         """For the server's configuration."""
-        users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers]
+        users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers, *([CALLOUT] if self.auth else [])]
         keys = {user: public_key(self.folder / user) for user in users}
-        return rendered({"accounts": accounts(keys, self.publishers)})
+        settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers)}
+        if self.auth:
+            own = self.folder / CALLOUT
+            decided = callout(keys, issuer_key(own), curve_key(own))
+            settings = {**settings, **decided, "accounts": settings["accounts"] | decided["accounts"]}
+        return rendered(settings)
 
     def environ(self, user: str) -> dict[str, str]:
         """The settings of a service that is this user."""
@@ -36,18 +52,63 @@ class Accounts:
             own["STINT_JS_PREFIX"] = JS_PREFIX
         if user in self.publishers:
             own["STINT_NATS_INBOX_PREFIX"] = f"_INBOX.{user}"
+        if user == CALLOUT:
+            own |= {f"{name}_FILE": str(self.folder / CALLOUT / name) for name in (ISSUER_FILE, XKEY_FILE)}
         return own
+
+    def access(self, url: str, user: str) -> Access:
+        """The access of this user."""
+        inbox = f"_INBOX.{user}" if user in self.publishers else ""
+        return Access(url=url, nkey=(self.folder / user / SEED_FILE).read_text(), inbox=inbox)
 
     @asynccontextmanager
     async def connected(self, url: str, user: str) -> AsyncIterator[Broker]:
         """A connection of this user."""
-        seed = (self.folder / user / SEED_FILE).read_text()
-        inbox = f"_INBOX.{user}" if user in self.publishers else ""
         prefix = "$JS.API" if user == OPERATOR else JS_PREFIX
-        broker = Broker(Access(url=url, nkey=seed, inbox=inbox), name=user, prefix=prefix)
-        broker.start()
-        await broker.wait_connected()
-        try:
+        async with connected(self.access(url, user), name=user, prefix=prefix) as broker:
             yield broker
-        finally:
-            await broker.close()
+
+
+@asynccontextmanager
+async def connected(access: Access, *, name: str = "stint", prefix: str = JS_PREFIX) -> AsyncIterator[Broker]:
+    """A connection with this access."""
+    broker = Broker(access, name=name, prefix=prefix)
+    broker.start()
+    await broker.wait_connected()
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+@dataclass
+class NatsAuth(ServerProcess):
+    """A process of `stint nats-auth`."""
+
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        environ = {**self.environ, "STINT_HEALTH_PORT": str(self.port), "PATH": os.defpath}
+        return [sys.executable, "-m", "stint", CALLOUT], environ
+
+    async def _ready(self) -> bool:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            try:
+                return (await http.get(f"http://127.0.0.1:{self.port}/readyz")).is_success
+            except httpx.HTTPError:
+                return False
+
+
+async def token_for(openbao: OpenBao | BaoProcess, capabilities: Mapping[str, Sequence[str]], **options: Any) -> str:
+    """A token with these capabilities on the paths of these queues, and the policy `stint-publisher`."""
+    rules = {queue_path(qname): {"capabilities": list(allowed)} for qname, allowed in capabilities.items()}
+    name = await write_policy(openbao, secrets.token_hex(8), rules)
+    return await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name], **options)
+
+
+async def write_policy(openbao: OpenBao | BaoProcess, name: str, rules: Mapping[str, Any]) -> str:
+    """Write a policy; returns its name."""
+    await Vault(openbao.address).call(
+        openbao.root_token, lambda client: client.sys.create_or_update_acl_policy(name, {"path": dict(rules)})
+    )
+    return name

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from scripts.pip_conf import pip_conf
+from typer import Context
 from typer.main import get_command
 
 from stint.cli.app import app
 from stint.cli.vault_setup import FILES
 from stint.process.environment import load, setting_names
-from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings, Settings
+from stint.process.settings import ApiSettings, NatsAuthSettings, ProjectorSettings, RunnerSettings, Settings
 from stint_runner.__main__ import CLEAN_UP
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ SHAPES: Mapping[str, type[Settings]] = {
     "stint-api": ApiSettings,
     "stint-projector": ProjectorSettings,
     "stint-runner": RunnerSettings,
+    "stint-nats-auth": NatsAuthSettings,
 }
 LOGIN = {"STINT_RUNNER_ROLE_ID": "r", "STINT_RUNNER_SECRET_ID": "s", "STINT_ROLE_ID": "j"}
 SPECIFIERS = {"%l": "host", "%m": "0123456789abcdef" * 2, "%S": "/var/lib"}
@@ -55,7 +57,8 @@ def test_it_starts_a_service_and_sets_what_that_reads(path: Path) -> None:
     program, service = command.split()
     assert program.endswith("/stint")
     assert service == path.stem.removeprefix("stint-")
-    assert service in get_command(app).commands  # type: ignore[attr-defined] # a group
+    group = get_command(app)
+    assert service in group.list_commands(Context(group))  # type: ignore[attr-defined] # a group
     assert environment(unit).keys() <= set(setting_names(SHAPES[path.stem]))
     files = ["common.env"] if service == "projector" else ["common.env", f"{service}.env"]
     assert [Path(file).name for file in unit["EnvironmentFile"]] == files
@@ -98,7 +101,8 @@ def test_a_runner_has_the_time_to_drain_and_keeps_its_name_its_deadlines_and_its
 def test_only_the_runners_user_may_use_the_engine() -> None:
     users = {path.stem: (read(path)["User"], read(path)["DynamicUser"]) for path in UNITS}
     service: tuple[list[str], list[str]] = ([], ["yes"])
-    assert users == {"stint-api": service, "stint-projector": service, "stint-runner": (["stint-runner"], [])}
+    others = {path.stem: service for path in UNITS if path.stem != "stint-runner"}
+    assert users == {**others, "stint-runner": (["stint-runner"], [])}
 
 
 # --- containers -----------------------------------------------------------------------------------------------------
@@ -121,7 +125,7 @@ def test_python_is_the_same_everywhere_and_nothing_is_pulled_to_read_the_dockerf
     assert not re.search(r"^#\s*syntax\s*=", DOCKERFILE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("service", ["api", "projector", "runner"])
+@pytest.mark.parametrize("service", ["api", "projector", "runner", "nats-auth"])
 def test_each_service_is_given_settings_that_it_reads(service: str) -> None:
     given = {name.removesuffix("_FILE") for name in COMPOSE["services"][service]["environment"]}
     assert given

@@ -21,6 +21,7 @@ _MODULES: Final = {
     "audit": "stint.cli.audit",
     "vault-setup": "stint.cli.vault_setup",
     "nats-config": "stint.natsauth.command",
+    "nats-auth": "stint.natsauth.callout.command",
     "health": "stint.cli.health",
     "dev": "stint.cli.dev.command",
     "demo": "stint.cli.dev.demo",

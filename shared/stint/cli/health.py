@@ -24,7 +24,8 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def health(
     service: Annotated[
-        Literal["api", "runner", "projector"], typer.Argument(help="The service whose settings are in the environment.")
+        Literal["api", "runner", "projector", "nats-auth"],
+        typer.Argument(help="The service whose settings are in the environment."),
     ],
 ) -> None:
     """Exit with 0 if a service on this machine is ready. Otherwise say what is missing, and exit with 1."""

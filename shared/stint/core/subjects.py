@@ -27,6 +27,11 @@ PROJECTOR_DURABLE: Final = "projector"
 JS_PREFIX: Final = "JS.stint"
 """The JetStream API in the accounts of the services. The account that has the streams sees `$JS.API`."""
 
+AUTH_REQUESTS: Final = "$SYS.REQ.USER.AUTH"
+"""On which NATS asks about a login that its configuration leaves to a service."""
+AUTH_GROUP: Final = "nats-auth"
+"""The queue group in which those services listen, so that one of them answers."""
+
 # Headers of an output chunk (the body is the raw bytes).
 CHUNK_NUMBER: Final = "Stint-Chunk"
 CHUNK_OFFSET: Final = "Stint-Offset"
@@ -197,6 +202,11 @@ def log_subject(token: str, job_id: str) -> str:
 def tail_subject(token: str, job_id: str) -> str:
     """The subject on which LOGS republishes a job's output."""
     return f"tail.{token}.{job_id}"
+
+
+def publisher_inbox(vault_token: str) -> str:
+    """The prefix of the inboxes of a publisher with a Vault token: only who has the token can know it."""
+    return f"_INBOX.{hashlib.sha256(vault_token.encode()).hexdigest()[:32]}"
 
 
 def work_subject(token: str) -> str:

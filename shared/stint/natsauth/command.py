@@ -1,7 +1,7 @@
 """`stint nats-config`: writes a nats-server configuration, and a key for each service."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,8 +10,8 @@ import typer
 from stint.cli.errors import importing, reported
 from stint.core.errors import ConfigError, InvalidQueueNameError
 from stint.core.subjects import JS_PREFIX, queue_token
-from stint.natsauth.config import accounts, rendered
-from stint.natsauth.roles import OPERATOR, SEED_FILE, SERVICES
+from stint.natsauth.config import accounts, callout, rendered
+from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 
 DIFFERENT: Final = 1
 """Exit code: a file differs, and was not changed."""
@@ -39,6 +39,15 @@ def nats_config(
     route: Annotated[list[str] | None, typer.Option(help="nats://HOST:PORT of another server of the cluster.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate chain; requires TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    auth: Annotated[
+        bool | None,
+        typer.Option(
+            "--auth/--no-auth",
+            help="Let publishers log in with Vault tokens, through `stint nats-auth`. Default: on, "
+            "but off with --accounts-only, because it decides every login that the configuration does not list.",
+            show_default=False,
+        ),
+    ] = None,
     update: Annotated[bool, typer.Option("--update", help="Change files that differ. First look without it.")] = False,
 ) -> None:
     """Write a nats-server configuration with an account for each role, and a key for each service.
@@ -50,13 +59,8 @@ def nats_config(
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
     """
     with reported("stint nats-config"):
-        with importing("nats"):
-            from stint.natsauth.keys import public_key  # noqa: PLC0415 - clients do not have the library
         publishers = dict(map(_publisher, publisher or ()))
-        folders = {role.name: folder / role.name for role in SERVICES}
-        folders |= {OPERATOR: folder / OPERATOR, **{user: folder / PUBLISHERS / user for user in publishers}}
-        keys = {user: public_key(path) for user, path in folders.items()}
-        files = {"accounts.conf": rendered({"accounts": accounts(keys, publishers)})}
+        files = {"accounts.conf": _accounts(folder, publishers, auth=not accounts_only if auth is None else auth)}
         if not accounts_only:
             server = _server(listen, name, store or folder / "data", monitor)
             server |= _cluster(cluster, route or ()) | _tls(tls_cert, tls_key)
@@ -65,6 +69,20 @@ def nats_config(
     _tell(folder, accounts_only=accounts_only)
     if unchanged:
         raise typer.Exit(DIFFERENT)
+
+
+def _accounts(folder: Path, publishers: Mapping[str, Sequence[str]], *, auth: bool) -> str:
+    with importing("nats"):
+        from stint.natsauth.keys import curve_key, issuer_key, public_key  # noqa: PLC0415 - clients lack the library
+    users = [OPERATOR, *(role.name for role in SERVICES), *([CALLOUT] if auth else [])]
+    folders = {user: folder / user for user in users} | {user: folder / PUBLISHERS / user for user in publishers}
+    keys = {user: public_key(path) for user, path in folders.items()}
+    settings = {"accounts": accounts(keys, publishers)}
+    if auth:
+        decided = callout(keys, issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT))
+        settings["accounts"] |= decided["accounts"]
+        settings["authorization"] = decided["authorization"]
+    return rendered(settings)
 
 
 def _publisher(text: str) -> tuple[str, Sequence[str]]:

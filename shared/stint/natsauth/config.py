@@ -5,12 +5,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from stint.core.subjects import queue_token
-from stint.natsauth.roles import OPERATOR, SERVICES, Request, Role, publisher
+from stint.natsauth.roles import (
+    ALL_PUBLISHERS,
+    CALLOUT,
+    CALLOUT_ACCOUNT,
+    CALLOUT_PERMISSIONS,
+    OPERATOR,
+    SERVICES,
+    Request,
+    Role,
+    merged,
+    publisher,
+)
 
 STREAMS_ACCOUNT: Final = "STINT"
 PUBLISHER_LIMITS: Final[Mapping[str, int]] = {"max_connections": 1000, "max_subscriptions": 10_000}
 """Of all publishers together, so that one of them cannot exhaust the server."""
-ALL_PUBLISHERS: Final = publisher()
+SUBSCRIPTIONS: Final = 1000
+"""Of one connection of a publisher with a Vault token."""
+ANSWER_WITHIN: Final = 1.5
+"""Seconds that deciding a login may take."""
+LOGIN_WITHIN: Final = 1.9
+"""Seconds that a login may take until the server refuses it: a little less than the 2 s that clients wait, so that
+they hear of it."""
 
 Json = dict[str, Any]
 
@@ -31,6 +48,28 @@ def accounts(keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]]) -
         },
         **{role.account: _account(role, [_user(role, keys[role.name])]) for role in SERVICES},
         ALL_PUBLISHERS.account: {**_account(ALL_PUBLISHERS, users), "limits": dict(PUBLISHER_LIMITS)},
+    }
+
+
+def callout(keys: Mapping[str, str], issuer: str, xkey: str) -> Json:
+    """Let the service decide each login but those of the users with keys.
+
+    Args:
+        keys: the public nkey of each user, by name, among them `nats-auth`.
+        issuer: the public key of the account key that signs answers.
+        xkey: the public key that logins are encrypted for.
+    """
+    return {
+        "accounts": {CALLOUT_ACCOUNT: {"users": [{"nkey": keys[CALLOUT], "permissions": dict(CALLOUT_PERMISSIONS)}]}},
+        "authorization": {
+            "timeout": LOGIN_WITHIN,
+            "auth_callout": {
+                "issuer": issuer,
+                "xkey": xkey,
+                "account": CALLOUT_ACCOUNT,
+                "auth_users": list(keys.values()),
+            },
+        },
     }
 
 
@@ -63,28 +102,25 @@ def _import(request: Request) -> Json:
 
 
 def _user(role: Role, key: str, inbox: str = "_INBOX") -> Json:
+    return {"nkey": key, "permissions": permissions(role, inbox)}
+
+
+def permissions(role: Role, inbox: str) -> Json:
+    """The subjects of a user with this role, who receives answers in these inboxes."""
     publish = [*(request.seen_as for request in role.requests), *role.among]
     return {
-        "nkey": key,
-        "permissions": {
-            "publish": {
-                "allow": list(dict.fromkeys(publish)),
-                **({"deny": list(role.never)} if role.never else {}),
-            },
-            "subscribe": {"allow": [*role.hears, f"{inbox}.>"]},
+        "publish": {
+            "allow": list(dict.fromkeys(publish)),
+            **({"deny": list(role.never)} if role.never else {}),
         },
+        "subscribe": {"allow": [*role.hears, f"{inbox}.>"]},
     }
 
 
 def _publisher_user(name: str, queues: Sequence[str], key: str) -> Json:
     """Publishers share an account, so each has inboxes of its own."""
-    roles = [publisher(queue_token(queue)) for queue in queues]
-    merged = Role(
-        name=ALL_PUBLISHERS.name,
-        requests=[request for role in roles for request in role.requests],
-        hears=[subject for role in roles for subject in role.hears],
-    )
-    return _user(merged, key, f"_INBOX.{name}")
+    role = merged([publisher(queue_token(queue)) for queue in queues])
+    return _user(role, key, f"_INBOX.{name}")
 
 
 def rendered(settings: Mapping[str, Any]) -> str:

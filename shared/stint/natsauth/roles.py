@@ -5,12 +5,14 @@ stream can be directed into any other stream. So the streams have an account of 
 and only these subjects are passed on between them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
 from stint.core.subjects import (
+    AUTH_GROUP,
+    AUTH_REQUESTS,
     EVENTS,
     HINTS,
     IMAGES_BUCKET,
@@ -168,19 +170,43 @@ PUBLISHED: Final = (Submitted, KillRequested)
 """The events that a publisher may write. What they say of who caused them is the publisher's claim."""
 
 
-def publisher(token: str = "*") -> Role:
+def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read: bool = True) -> Role:
     """What a publisher may do in one queue: submit, ask for a kill, and see what becomes of its jobs.
 
     It may read only by subject. A request with a body that names subjects could ask for anything: so it gets no
     consumer, and of the output only what it hears and the last chunk.
     """
+    requests: list[Request] = []
+    hears: list[str] = []
+    if submit:
+        requests += [*_events(Submitted, token=token), *_publish(payload_subject(token, "*", "*"))]
+    if kill:
+        requests += _events(KillRequested, token=token)
+    if read:
+        requests += (Request(f"{_API}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in _TOLD)
+        requests += _api(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}")
+        hears += [*(live_filter(kind.kind, token) for kind in _TOLD), tail_subject(token, "*")]
+    return Role(name="publishers", requests=requests, hears=hears)
+
+
+def merged(roles: Sequence[Role]) -> Role:
+    """What a publisher may do in several queues."""
     return Role(
-        name="publishers",
-        requests=(
-            *_events(*PUBLISHED, token=token),
-            *_publish(payload_subject(token, "*", "*")),
-            *(Request(f"{_API}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in _TOLD),
-            *_api(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}"),
-        ),
-        hears=(*(live_filter(kind.kind, token) for kind in _TOLD), tail_subject(token, "*")),
+        name=ALL_PUBLISHERS.name,
+        requests=[request for role in roles for request in role.requests],
+        hears=[subject for role in roles for subject in role.hears],
     )
+
+
+ALL_PUBLISHERS: Final = publisher()
+PUBLISHERS_ACCOUNT: Final = ALL_PUBLISHERS.account
+
+CALLOUT: Final = "nats-auth"
+"""The service that decides publishers' logins, in an account of its own."""
+CALLOUT_ACCOUNT: Final = "STINT_NATS_AUTH"
+CALLOUT_PERMISSIONS: Final[Mapping[str, Any]] = {
+    "publish": {"deny": ">"},
+    "subscribe": {"allow": [f"{AUTH_REQUESTS} {AUTH_GROUP}"]},
+    "allow_responses": {"max": 1, "expires": "10s"},
+}
+"""It hears what the server asks, and answers, and nothing else."""

@@ -54,6 +54,10 @@ class Settings(Shape):
     """Text of a credentials file: a user's JWT and seed. Give the file as `STINT_NATS_CREDS_FILE`."""
     nats_nkey: SecretStr = SecretStr("")
     """A user's nkey seed. Give its file as `STINT_NATS_NKEY_FILE`."""
+    nats_user: str = ""
+    """With a Vault token as the password: the publisher's queues, comma-separated and spelled as in policies."""
+    nats_password: SecretStr = SecretStr("")
+    """A password for NATS, or a publisher's Vault token."""
     nats_inbox_prefix: str = ""
     """Prefix of the subjects on which this user may receive answers, if NATS allows it no other."""
     js_prefix: str = "$JS.API"
@@ -71,7 +75,7 @@ class Settings(Shape):
     retention: Seconds = 6 * 3600
     """Seconds for which an ended job can be read."""
     health_port: Port | None = None
-    """Port of `/healthz` and `/readyz` on loopback, for runners and projectors; 0 for any free port."""
+    """Port of `/healthz` and `/readyz` on loopback, for all services but the API; 0 for any free port."""
     compat: Literal["", "gostint"] = ""
     """`gostint`: behave as GoStint does, even where Stint deliberately differs."""
 
@@ -130,6 +134,17 @@ class ApiSettings(Settings):
     def listen_host(self) -> str:
         """The address to listen on."""
         return self.host or ("0.0.0.0" if self.tls_cert else "127.0.0.1")  # noqa: S104 - TLS is on
+
+
+class NatsAuthSettings(Settings):
+    """The settings of `stint nats-auth`."""
+
+    nats_auth_issuer: SecretStr
+    """Seed of the account key that signs logins. Give its file as `STINT_NATS_AUTH_ISSUER_FILE`."""
+    nats_auth_xkey: SecretStr
+    """Seed of the xkey that logins are encrypted for. Give its file as `STINT_NATS_AUTH_XKEY_FILE`."""
+    nats_auth_seconds: Annotated[float, Field(ge=1, le=10**6)] = 30.0
+    """Seconds that a publisher may stay connected before Vault is asked again, and a right taken away still counts."""
 
 
 class LeaseSettings(Settings):

@@ -155,8 +155,17 @@ class Vault:
         answer = await self.call(
             token, lambda client: client.sys.get_capabilities(paths=asked, token=of), repeatable=True
         )
-        data = data_of(answer)
-        return {path: frozenset(data.get(path) or ()) for path in asked}
+        return _by_path(answer, asked)
+
+    async def own_capabilities(self, token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """What the token itself may do at these paths, by path. Takes one of its uses. Paths are literal.
+
+        Raises:
+            VaultDeniedError: it may not ask that, or there is no such token.
+        """
+        asked = list(paths)
+        answer = await self.call(token, lambda client: client.sys.get_capabilities(paths=asked), repeatable=True)
+        return _by_path(answer, asked)
 
     async def read_cubbyhole(self, token: str, path: str) -> Mapping[str, Any] | None:
         """The content of a path in the token's cubbyhole (`cubbyhole/job`), None if there is none. Takes one use."""
@@ -278,6 +287,11 @@ class Vault:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _by_path(answer: Mapping[str, Any], paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+    data = data_of(answer)
+    return {path: frozenset(data.get(path) or ()) for path in paths}
 
 
 def data_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from stint.core.errors import ConfigError
-from stint.core.subjects import queue_token
+from stint.core.subjects import normalise_queue_name, queue_name, queue_token
 from stint.vault.ticket import BUS_KEY
 
 API: Final = "stint-api"
@@ -39,6 +39,8 @@ _PATTERN: Final = re.compile(r"[\w\-./+*]+", re.ASCII)
 
 _OWN_TOKEN: Final = (("auth/token/lookup-self", "read"), ("auth/token/revoke-self", "update"))
 """The only rights of the policy `default` that Stint needs."""
+_OWN_CAPABILITIES: Final = ("sys/capabilities-self", "update")
+"""A right of `default` too: `stint nats-auth` asks with the publisher's token."""
 
 
 def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Mapping[str, str]:
@@ -69,7 +71,7 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
         CLIENT: sealer + _rules((f"{QUEUES}*", "create", "read", "update", "delete")),
         SEALER: sealer,
         OPERATOR: _rules((f"{QUEUES}*", "read"), (f"{RELEASES}*", "update"), (f"{PAUSES}*", "update"), *_OWN_TOKEN),
-        PUBLISHER: _rules(seal_ticket, seal_payload, *_OWN_TOKEN) + wrapped_secret_id,
+        PUBLISHER: _rules(seal_ticket, seal_payload, _OWN_CAPABILITIES, *_OWN_TOKEN) + wrapped_secret_id,
     }
 
 
@@ -123,6 +125,16 @@ def _check(role: str, secret_paths: Sequence[str]) -> None:
 def queue_path(qname: str) -> str:
     """The path for policies on a queue; `qname` is in lower case."""
     return QUEUES + _place(qname)
+
+
+def named_queue(text: str) -> str:
+    """The queue whose path ends with this text: a name, or `=` and a queue's token, which can stand for any name.
+
+    Raises:
+        InvalidQueueNameError: no queue has this name.
+        InvalidTokenError: no queue has this token.
+    """
+    return queue_name(text.removeprefix(MARK)) if text.startswith(MARK) else normalise_queue_name(text)
 
 
 def release_path(qname: str) -> str:

@@ -8,6 +8,7 @@ import sysconfig
 from asyncio.subprocess import PIPE, STDOUT
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from stint.cli.dev.children import Child, DataDir
 from stint.cli.errors import MissingExtraError
@@ -17,6 +18,7 @@ from stint.vault import Vault
 
 PUBLISHER = "dev=deploys"
 """A user of the embedded NATS that may submit to this queue directly, to try publishers with."""
+NATS_AUTH: Final = "nats-auth"
 
 
 def free_port() -> int:
@@ -30,6 +32,9 @@ def free_port() -> int:
 def nats_access(data_dir: DataDir, user: str) -> dict[str, str]:
     """The settings with which a user of the embedded NATS reaches it: a service, or the operator."""
     access = {"STINT_NATS_NKEY_FILE": str(data_dir.path / "nats" / user / "STINT_NATS_NKEY")}
+    if user == NATS_AUTH:
+        names = ("STINT_NATS_AUTH_ISSUER", "STINT_NATS_AUTH_XKEY")
+        return access | {f"{name}_FILE": str(data_dir.path / "nats" / user / name) for name in names}
     return access if user == "operator" else access | {"STINT_JS_PREFIX": JS_PREFIX}
 
 

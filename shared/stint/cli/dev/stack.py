@@ -13,7 +13,7 @@ import httpx
 import structlog
 
 from stint.cli.dev.children import Child, DataDir
-from stint.cli.dev.servers import free_port, nats, nats_access, openbao
+from stint.cli.dev.servers import NATS_AUTH, free_port, nats, nats_access, openbao
 from stint.core.errors import VaultError
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
@@ -110,7 +110,7 @@ class Stack:
         """The address of NATS, and the settings with which a service or the operator reaches it."""
         if given := os.environ.get("STINT_NATS_URL") or os.environ.get("NATS_URL"):
             access = {name: os.environ[name] for name in NATS_ACCESS if os.environ.get(name)}
-            return given, lambda _user: access
+            return given, lambda user: {} if user == NATS_AUTH else access
         port = free_port()
         await self._start([await nats(self.data_dir, port)])
         return f"nats://127.0.0.1:{port}", partial(nats_access, self.data_dir)
@@ -159,7 +159,9 @@ class Stack:
             runners.append(self._service("runner", number, {**environment, **access("runner"), **own}))
         api = self._service("api", 1, {**environment, **access("api"), **listening}, api_ready)
         projector = self._service("projector", 1, {**environment, **access("projector")})
-        await self._start([projector], runners, [api])
+        keys = access(NATS_AUTH)
+        auth = [self._service(NATS_AUTH, 1, {**environment, **keys})] if keys else []
+        await self._start([projector, *auth], runners, [api])
         return url
 
     def _service(self, service: str, number: int, environment: Mapping[str, str], ready: Ready | None = None) -> Child:
@@ -171,7 +173,7 @@ class Stack:
 
         return Child(
             name=f"{service}-{number}",
-            command=[sys.executable, "-m", f"stint_{service}"],
+            command=[sys.executable, "-m", *(["stint", service] if service == NATS_AUTH else [f"stint_{service}"])],
             environment={**environment, "STINT_HEALTH_PORT": str(health_port)},
             data_dir=self.data_dir,
             ready=ready or healthy,

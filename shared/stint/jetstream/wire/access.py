@@ -12,6 +12,7 @@ import nats.errors
 from nats.aio.client import Client, RawCredentials
 
 from stint.core.errors import ConfigError
+from stint.core.subjects import publisher_inbox
 from stint.process.settings import Settings
 
 _SECURE: Final = frozenset({"tls", "wss"})
@@ -55,6 +56,8 @@ class Access:
         key: its key.
         creds: the text of a credentials file: a user's JWT and its seed.
         nkey: a user's seed.
+        user: a user's name.
+        password: the user's password.
         inbox: the prefix of the subjects on which answers arrive; "" for NATS' own.
 
     Raises:
@@ -67,6 +70,8 @@ class Access:
     key: str = ""
     creds: str = field(default="", repr=False)
     nkey: str = field(default="", repr=False)
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
     inbox: str = ""
 
     def __post_init__(self) -> None:
@@ -93,6 +98,8 @@ class Access:
             key=settings.nats_key,
             creds=settings.nats_creds.get_secret_value(),
             nkey=settings.nats_nkey.get_secret_value(),
+            user=settings.nats_user,
+            password=settings.nats_password.get_secret_value(),
             inbox=settings.nats_inbox_prefix,
         )
 
@@ -123,6 +130,9 @@ class Access:
             options["user_credentials"] = RawCredentials(self.creds)
         if self.nkey:
             options["nkeys_seed_str"] = self.nkey
+        if self.password:
+            # With a Vault token as the password answers arrive in inboxes that only its owner knows.
+            options |= {"user": self.user, "password": self.password, "inbox_prefix": publisher_inbox(self.password)}
         if self.inbox:
             options["inbox_prefix"] = self.inbox
         return options

@@ -1,0 +1,84 @@
+"""Runs the service: `python -m stint.natsauth.callout` or `stint nats-auth`."""
+
+import asyncio
+import contextlib
+import sys
+from typing import Final
+
+import structlog
+
+from stint.core.errors import ConfigError
+from stint.jetstream import Access, Broker
+from stint.natsauth.callout.curve import CurveKey
+from stint.natsauth.callout.jwt import public_key_of
+from stint.natsauth.callout.service import Callout
+from stint.process import health, service
+from stint.process.background import Background, BackgroundTask
+from stint.process.settings import NatsAuthSettings
+from stint.process.signals import on_signals
+from stint.process.waiting import InterruptedByEventError, unless
+from stint.vault import Vault
+
+log = structlog.get_logger()
+
+VAULT_TIMEOUT: Final = 2.0
+"""Seconds for each step of a call: a client waits for it, and NATS not for long."""
+
+
+def build(settings: NatsAuthSettings, broker: Broker, vault: Vault) -> Callout:
+    """The service on these connections.
+
+    Raises:
+        ConfigError: a seed is none.
+    """
+    issuer = settings.nats_auth_issuer.get_secret_value()
+    try:
+        public_key_of(issuer, "A")
+    except ValueError:
+        raise ConfigError("STINT_NATS_AUTH_ISSUER: not the seed of a NATS account.") from None
+    try:
+        xkey = CurveKey(settings.nats_auth_xkey.get_secret_value())
+    except ValueError:
+        raise ConfigError("STINT_NATS_AUTH_XKEY: not the seed of an xkey.") from None
+    return Callout(broker, vault, issuer=issuer.encode(), xkey=xkey, maximum=settings.nats_auth_seconds)
+
+
+async def serve(settings: NatsAuthSettings) -> None:
+    """Answer the servers until SIGTERM or SIGINT.
+
+    Raises:
+        BrokerClosedError: the connection to NATS was closed for good.
+    """
+    broker = Broker(Access.of(settings), name="nats-auth")
+    vault = Vault(settings.vault_addr, cacert=settings.vault_cacert, timeout=VAULT_TIMEOUT)
+    callout = build(settings, broker, vault)
+    background = Background(BackgroundTask(name="callout", run=callout.run, missing="Logins are not answered."))
+    stopping = asyncio.Event()
+
+    async def readiness() -> str:
+        if not broker.client.is_connected:
+            return "NATS is not reachable."
+        return background.missing() or ("" if await vault.health() else "Vault is not reachable.")
+
+    async def work() -> None:
+        await broker.wait_connected()
+        log.info("nats-auth ready")
+        await background.run()
+
+    async with vault, on_signals(stopping.set), health.serve(settings.health_port, readiness):
+        broker.start()
+        try:
+            with contextlib.suppress(InterruptedByEventError):
+                await unless(stopping, broker.while_open(work()))
+        finally:
+            await broker.close()
+    log.info("nats-auth stopped")
+
+
+def main() -> int:
+    """The process's exit code."""
+    return service.run(NatsAuthSettings, serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What the server asks about a login, and what it is answered."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from stint.core.errors import UndecodableError
+from stint.core.subjects import publisher_inbox
+from stint.natsauth.callout.jwt import Claims, signed, verified
+from stint.natsauth.callout.rule import Grant
+from stint.natsauth.config import SUBSCRIPTIONS, permissions
+
+AUDIENCE: Final = "nats-authorization-request"
+_VERSION: Final = 2
+_UNLIMITED: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A client that logs in.
+
+    Attributes:
+        server: the id of the server that asks, an nkey.
+        user_key: the nkey that the server has made up for the connection.
+        listed: the queues, as the client lists them in place of a user's name.
+        token: its Vault token, which it gives as the password.
+        host: where it connects from.
+    """
+
+    server: str
+    user_key: str
+    listed: str = field(repr=False)  # whoever confuses the two has put a token there
+    token: str = field(repr=False)
+    host: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a server's request.
+
+        Raises:
+            UndecodableError: it is none, or the server that it names has not signed it.
+        """
+        claims = verified(text)
+        try:
+            asked = claims["nats"]
+            options, server = asked["connect_opts"], str(asked["server_id"]["id"])
+            if claims["aud"] != AUDIENCE or claims["iss"] != server or not server.startswith("N"):
+                raise UndecodableError("Not a request for an authorization.")
+            return cls(
+                server=server,
+                user_key=str(asked["user_nkey"]),
+                listed=str(options.get("user") or ""),
+                token=str(options.get("pass") or ""),
+                host=str(asked["client_info"].get("host", "")),
+            )
+        except (KeyError, TypeError, AttributeError):
+            raise UndecodableError("The request for an authorization is incomplete.") from None
+
+
+def allowed(login: Login, grant: Grant, *, account: str, expires_at: int, seed: bytes) -> str:
+    """The answer that lets the client into the account, until a time in Unix seconds."""
+    user = {
+        "sub": login.user_key,
+        "aud": account,
+        "name": f"{grant.name} {grant.accessor}".strip(),
+        "exp": expires_at,
+        "nats": {
+            **_short(permissions(grant.role, publisher_inbox(login.token))),
+            "subs": SUBSCRIPTIONS,
+            "data": _UNLIMITED,
+            "payload": _UNLIMITED,
+            "type": "user",
+            "version": _VERSION,
+        },
+    }
+    return _answer(login, seed, jwt=signed(user, seed))
+
+
+def refused(login: Login, sentence: str, *, seed: bytes) -> str:
+    """The answer that keeps the client out. The server logs the sentence."""
+    return _answer(login, seed, error=sentence)
+
+
+def _answer(login: Login, seed: bytes, **outcome: str) -> str:
+    answer = {"type": "authorization_response", "version": _VERSION, **outcome}
+    return signed({"sub": login.user_key, "aud": login.server, "nats": answer}, seed)
+
+
+def _short(given: dict[str, Any]) -> Claims:
+    """Permissions with the names that they have in a token."""
+    return {"pub": given["publish"], "sub": given["subscribe"]}

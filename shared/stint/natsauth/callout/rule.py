@@ -1,0 +1,79 @@
+"""Vault's policies decide, as for the REST API: the capabilities of the client's token on the paths of queues."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from stint.core.errors import InvalidQueueNameError, InvalidTokenError, StintError
+from stint.core.subjects import queue_token
+from stint.natsauth.roles import Role, merged, publisher
+from stint.vault import Vault, queue_path
+from stint.vault.actions import KILL, READ, SUBMIT, refusal_text
+from stint.vault.policies import named_queue
+
+QUEUES: Final = 50
+"""In one login. Each needs about twenty subjects, which the server keeps for the connection."""
+
+
+class LoginRefusedError(StintError):
+    """The login is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a client gets.
+
+    Attributes:
+        role: its subjects.
+        seconds: for which the token lasts; None if it does not expire.
+        name: Vault's display name of the token.
+        accessor: names the token and cannot be used as one, "" for batch tokens.
+    """
+
+    role: Role
+    seconds: float | None
+    name: str
+    accessor: str = field(repr=False)
+
+
+async def decide(vault: Vault, listed: str, token: str) -> Grant:
+    """Ask Vault, with the client's own token, what it may do in the queues that it lists.
+
+    Raises:
+        LoginRefusedError: the token may do nothing in one of them, or the login is none for this door.
+        VaultError: Vault does not know the token, or does not answer.
+    """
+    if not token:
+        raise LoginRefusedError("There is no Vault token: give it as the password, and the queues as the user.")
+    qnames = _queues(listed, token)
+    caller = await vault.lookup_self(token)
+    if caller.num_uses:
+        raise LoginRefusedError("The token has a limited number of uses, and a connection is any number of uses.")
+    paths = {qname: queue_path(qname) for qname in qnames}
+    found = await vault.own_capabilities(token, list(paths.values()))
+    roles = [_role(qname, found[path]) for qname, path in paths.items()]
+    return Grant(merged(roles), caller.ttl or None, caller.display_name, caller.accessor)
+
+
+def _role(qname: str, capabilities: frozenset[str]) -> Role:
+    submit, kill, read = (action.allowed_by(capabilities) for action in (SUBMIT, KILL, READ))
+    if not (submit or kill or read):
+        raise LoginRefusedError(refusal_text(SUBMIT, qname))
+    return publisher(queue_token(qname), submit=submit, kill=kill, read=read)
+
+
+def _queues(listed: str, token: str) -> Sequence[str]:
+    """The names, spelled as in policies and separated by commas."""
+    if token in listed:
+        raise LoginRefusedError("The user is the list of queues, and contains no token.")
+    parts = list(dict.fromkeys(listed.split(",")))
+    if not all(parts):
+        raise LoginRefusedError('The user is the list of queues, separated by commas; "=_" is the one without a name.')
+    if len(parts) > QUEUES:
+        raise LoginRefusedError(f"A connection is for at most {QUEUES} queues.")
+    try:
+        return [named_queue(part) for part in parts]
+    except InvalidQueueNameError as error:
+        raise LoginRefusedError(error.sentence) from None
+    except InvalidTokenError:
+        raise LoginRefusedError("A queue that begins with = must be followed by its token in subjects.") from None

@@ -1,0 +1,296 @@
+"""`stint nats-auth`: publishers come in with Vault tokens, for what Vault's policies allow, and no longer."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nats.errors
+import pytest
+from nats.aio.client import Client
+from typer.testing import CliRunner
+
+from stint.cli.app import app
+from stint.cli.dev.servers import free_port
+from stint.core.subjects import EVENTS, JS_PREFIX, payload_subject, publisher_inbox, queue_token, tail_subject
+from stint.jetstream import Broker, declare
+from stint.natsauth.roles import CALLOUT
+from stint.vault import Vault
+from stint.vault.setup import client_token
+from tests.support.accounts import Accounts, NatsAuth, token_for, write_policy
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
+from tests.support.vault_bench import set_up
+from tests.support.waiting import until_true
+
+OWN, OTHER = queue_token("own"), queue_token("other")
+JOB = "b" * 24
+ALL = ("create", "read", "update")
+SECONDS = 3
+"""The longest life of a login here."""
+SOON = 8.0
+"""Seconds until a login is refused at the latest, on a busy machine; the server does it after two."""
+
+
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
+    return Accounts(tmp_path_factory.mktemp("keys"), {"team": ["own"]}, auth=True)
+
+
+@pytest.fixture(scope="module")
+async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
+    server = NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)
+    async with running(server):
+        async with accounts.connected(server.url, "projector") as projector:
+            await declare(projector)
+        yield server
+
+
+Start = Callable[..., NatsAuth]
+
+
+@pytest.fixture
+def callout(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
+    """A process of the service that is not started yet."""
+
+    def made(vault_addr: str = openbao.address, seconds: int = 600) -> NatsAuth:
+        environ = {
+            **accounts.environ(CALLOUT),
+            "STINT_NATS_URL": server.url,
+            "VAULT_ADDR": vault_addr,
+            "STINT_NATS_AUTH_SECONDS": str(seconds),
+        }
+        return NatsAuth(tmp_path / secrets.token_hex(4), port=free_port(), environ=environ)
+
+    return made
+
+
+@pytest.fixture
+async def auth(callout: Start, openbao: OpenBao) -> AsyncIterator[NatsAuth]:
+    await set_up(openbao)
+    async with running(auth := callout()):
+        yield auth
+
+
+@asynccontextmanager
+async def connected(server: NatsProcess, listed: str, token: str) -> AsyncIterator[tuple[Client, list[str]]]:
+    """A publisher's connection, and what the server does not permit it."""
+    denied: list[str] = []
+
+    async def note(error: Exception) -> None:
+        denied.append(str(error))
+
+    client = Client()
+    try:
+        await client.connect(
+            server.url,
+            user=listed,
+            password=token,
+            inbox_prefix=publisher_inbox(token),
+            error_cb=note,
+            allow_reconnect=False,
+        )
+        yield client, denied
+    finally:
+        await client.close()
+
+
+async def refused(server: NatsProcess, listed: str, token: str) -> float:
+    """Seconds after which the login was refused."""
+    begun = time.monotonic()
+    with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
+        async with connected(server, listed, token):
+            pass
+    return time.monotonic() - begun
+
+
+async def answered(client: Client) -> None:
+    """Return when the server has answered all before. The client's ping overtakes what it has not sent yet."""
+    await client.flush()
+    await client.flush()
+
+
+async def permitted(client: Client, denied: Sequence[str], subject: str) -> bool:
+    """Whether the server lets the client publish there."""
+    await client.publish(subject, b"{}")
+    await answered(client)
+    return not any(subject.lower() in said.lower() for said in denied)
+
+
+@pytest.mark.usefixtures("auth")
+@pytest.mark.parametrize("qname", ["own", "net core", "=x", "a,b", ""])
+async def test_a_token_may_do_what_its_policies_allow(server: NatsProcess, openbao: OpenBao, qname: str) -> None:
+    queue = queue_token(qname)
+    subjects = {
+        "create": [f"ev.{JOB}.{queue}.submitted", payload_subject(queue, JOB, 0)],
+        "update": [f"ev.{JOB}.{queue}.kill_requested"],
+        "read": [f"{JS_PREFIX}.DIRECT.GET.{EVENTS}.ev.{JOB}.{queue}.ended"],
+    }
+    listed = qname if qname in {"own", "net core"} else f"={queue}"
+    tokens = {openbao.root_token: list(subjects)}
+    for given in (["create"], ["update"], ["read", "list"], list(subjects)):
+        tokens[await token_for(openbao, {qname: given})] = [name for name in given if name in subjects]
+    for token, allowed in tokens.items():
+        async with connected(server, listed, token) as (client, denied):
+            found = {
+                capability
+                for capability, several in subjects.items()
+                if all([await permitted(client, denied, subject) for subject in several])
+            }
+            assert not await permitted(client, denied, f"ev.{JOB}.{OTHER}.submitted")
+            await client.subscribe(tail_subject(queue, "*"))
+            await answered(client)
+        assert found == set(allowed)
+        assert any("tail" in said for said in denied) == ("read" not in allowed)
+
+
+REFUSALS = {
+    "another queue": ("other", 'lacks the capability "create" on "stint/queue/other"'),
+    "one of several": ("own,other", 'lacks the capability "create" on "stint/queue/other"'),
+    "a pattern": ("*", 'lacks the capability "create" on "stint/queue/=fi"'),
+    "a part of a name": ("ow", 'lacks the capability "create" on "stint/queue/ow"'),
+    "another name of a queue": ("=N53W4", "must be followed by its token"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+async def test_who_is_refused_learns_so_and_the_log_says_why_without_the_token(
+    server: NatsProcess, auth: NatsAuth, openbao: OpenBao, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, reason = REFUSALS[case]
+    token = await token_for(openbao, {"own": ALL})
+    assert await refused(server, listed, token) < SOON
+    assert reason in auth.log.replace('\\"', '"')
+    assert reason in server.log
+    assert token not in auth.log + server.log
+    monkeypatch.setenv("VAULT_ADDR", openbao.address)
+    monkeypatch.setenv("VAULT_TOKEN", token)
+    told = await asyncio.to_thread(CliRunner().invoke, app, ["nats-auth", "--check", listed])
+    assert (told.exit_code, reason in told.output, token in told.output) == (1, True, False)
+
+
+@pytest.mark.parametrize("uses", [0, 1])
+async def test_a_token_that_vault_does_not_know_or_that_counts_its_uses_is_refused(
+    server: NatsProcess, auth: NatsAuth, openbao: OpenBao, uses: int
+) -> None:
+    root, admin = openbao.root_token, Vault(openbao.address)
+    made = await admin.call(root, lambda client: client.auth.token.create(policies=["stint-client"], num_uses=uses))
+    token = str(made["auth"]["client_token"])
+    if not uses:
+        await admin.revoke_self(token)
+    await refused(server, "own", token)
+    assert ("limited number of uses" if uses else "lookup-self, code 403") in auth.log
+    assert token not in auth.log + server.log
+
+
+async def test_a_login_lasts_as_long_as_the_token_or_the_maximum(
+    server: NatsProcess, callout: Start, openbao: OpenBao
+) -> None:
+    await set_up(openbao)
+    for seconds, ttl in ((SECONDS, "1h"), (600, f"{SECONDS}s")):
+        async with running(callout(seconds=seconds)):
+            token = await token_for(openbao, {"own": ALL}, ttl=ttl)
+            begun = time.monotonic()
+            async with connected(server, "own", token) as (client, _):
+                await until_true(partial(getattr, client, "is_closed"))
+                assert "user authentication expired" in str(client.last_error)
+            assert SECONDS - 2 < time.monotonic() - begun < SECONDS + SOON
+
+
+async def test_a_right_that_is_taken_away_is_gone_with_the_login(
+    server: NatsProcess, callout: Start, openbao: OpenBao
+) -> None:
+    await set_up(openbao)
+    name = await write_policy(openbao, secrets.token_hex(8), {"stint/queue/own": {"capabilities": ["create"]}})
+    token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name])
+    async with running(callout(seconds=SECONDS)):
+        async with connected(server, "own", token) as (client, denied):
+            await write_policy(openbao, name, {})
+            assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted"), "not yet"
+            await until_true(lambda: client.is_closed, seconds=SECONDS + SOON)
+        await refused(server, "own", token)
+
+
+async def test_without_the_service_all_others_go_on_and_a_login_is_refused_soon(
+    accounts: Accounts, server: NatsProcess, callout: Start, openbao: OpenBao
+) -> None:
+    await set_up(openbao)
+    token = await token_for(openbao, {"own": ALL})
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(running(auth := callout()))
+        client, denied = await stack.enter_async_context(connected(server, "own", token))
+        await auth.kill()
+        assert await refused(server, "own", token) < SOON
+        assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted")
+        for user in ("api", "runner", "projector", "operator", "team"):
+            async with accounts.connected(server.url, user) as service:
+                assert service.client.is_connected
+        await auth.start()
+        async with connected(server, "own", token):
+            pass
+
+
+async def test_each_of_two_services_answers(server: NatsProcess, callout: Start, openbao: OpenBao) -> None:
+    await set_up(openbao)
+    token = await token_for(openbao, {"own": ALL})
+    async with running(first := callout()), running(second := callout()):
+
+        async def both_have_answered() -> bool:
+            async with connected(server, "own", token):
+                pass
+            return all("publisher connected" in auth.log for auth in (first, second))
+
+        while not await both_have_answered():
+            pass
+        await first.stop()
+        async with connected(server, "own", token):
+            pass
+
+
+@pytest.mark.parametrize("how", ["kill", "pause"])
+async def test_without_vault_a_login_is_refused_soon_and_the_log_says_why(
+    server: NatsProcess, callout: Start, tmp_path: Path, how: str
+) -> None:
+    async with running(bao := BaoProcess(tmp_path / "bao")):
+        await set_up(bao)
+        token = await token_for(bao, {"own": ALL})
+        async with running(auth := callout(bao.address)):
+            await bao.kill() if how == "kill" else bao.pause()
+            try:
+                assert await refused(server, "own", token) < SOON
+            finally:
+                if how == "pause":
+                    bao.resume()
+            said = "Vault does not answer in time." if how == "pause" else f"Vault at {bao.address}"
+            assert said in auth.log
+
+
+async def test_the_service_itself_may_only_answer(accounts: Accounts, server: NatsProcess) -> None:
+    """With its seeds it could let anybody into any account; its key alone reaches nothing."""
+    async with accounts.connected(server.url, CALLOUT) as broker:
+        for subject in (f"ev.{JOB}.{OWN}.submitted", "$SYS.REQ.USER.AUTH", "_INBOX.x", "$SYS._INBOX.x"):
+            await broker.client.publish(subject, b"{}")
+        for subject in ("ev.>", ">", "$SYS.>", "$SYS.REQ.USER.AUTH"):
+            await broker.client.subscribe(subject)
+        await answered(broker.client)
+        assert "permissions violation" in str(broker.client.last_error).lower()
+        assert await denials(server, broker) == 8
+
+
+async def denials(server: NatsProcess, broker: Broker) -> int:
+    """How often the server has said no to this connection."""
+    found = [line for line in server.log.splitlines() if f"cid:{broker.client.client_id} " in line]
+    return sum("Violation" in line for line in found)
+
+
+async def test_junk_for_the_service_changes_nothing(server: NatsProcess, auth: NatsAuth, openbao: OpenBao) -> None:
+    """What a client sends before it is let in."""
+    users: list[Any] = ["", "\x00", "x" * 3000, '{"a":1}', "ü", "a,,b"]
+    for user in users:
+        await refused(server, user, "no token")
+    async with connected(server, "own", await token_for(openbao, {"own": ALL})):
+        pass
+    assert "Traceback" not in auth.log

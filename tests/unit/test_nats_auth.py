@@ -1,0 +1,126 @@
+"""The formats of NATS' auth callout, and how a publisher names its queues."""
+
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Any
+
+import nkeys
+import pytest
+
+from stint.core.errors import UndecodableError
+from stint.core.subjects import queue_token
+from stint.natsauth.callout.claims import AUDIENCE, Login
+from stint.natsauth.callout.curve import CurveKey, new_seed
+from stint.natsauth.callout.jwt import public_key_of, signed, verified
+from stint.natsauth.callout.rule import QUEUES, LoginRefusedError, decide
+from stint.vault import Vault
+
+NOWHERE = Vault("http://127.0.0.1:1")
+"""Whoever asks it has asked too much."""
+
+
+def seed(kind: int = nkeys.PREFIX_BYTE_SERVER) -> bytes:
+    return bytes(nkeys.encode_seed(secrets.token_bytes(32), kind))
+
+
+def request(server: bytes, **changed: Any) -> dict[str, Any]:
+    own = public_key_of(server.decode(), "N")
+    asked = {
+        "server_id": {"id": own},
+        "user_nkey": "UABC",
+        "client_info": {"host": "10.0.0.9"},
+        "connect_opts": {"user": "deploys", "pass": "hvs.secret"},
+    }
+    return {"aud": AUDIENCE, "nats": asked, **changed}
+
+
+def test_a_request_is_read_and_shows_no_token() -> None:
+    server = seed()
+    login = Login.parse(signed(request(server), server))
+    assert (login.listed, login.token, login.host) == ("deploys", "hvs.secret", "10.0.0.9")
+    assert "hvs" not in repr(login)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"aud": "another"}, {"nats": {}}, {"nats": {"server_id": []}}, {"nats": None}, {"aud": None}]
+)
+def test_what_is_no_request_is_refused(changed: dict[str, Any]) -> None:
+    server = seed()
+    with pytest.raises(UndecodableError):
+        Login.parse(signed(request(server, **changed), server))
+
+
+def test_a_request_that_another_server_signed_is_refused() -> None:
+    with pytest.raises(UndecodableError, match="Not a request"):
+        Login.parse(signed(request(seed()), seed()))
+
+
+def test_a_request_that_no_server_signed_is_refused() -> None:
+    user = seed(nkeys.PREFIX_BYTE_USER)
+    forged = request(seed()) | {
+        "nats": {**request(seed())["nats"], "server_id": {"id": public_key_of(user.decode(), "U")}}
+    }
+    with pytest.raises(UndecodableError, match="Not a request"):
+        Login.parse(signed(forged, user))
+
+
+def changed_claims(token: str) -> str:
+    header, claims, signature = token.split(".")
+    text = urlsafe_b64decode(claims + "=" * (-len(claims) % 4)).replace(b"one", b"two")
+    return f"{header}.{urlsafe_b64encode(text).decode().rstrip('=')}.{signature}"
+
+
+@pytest.mark.parametrize("text", ["", "a.b", "a.b.c", "a.e30.c", "\ud800.e30.x", "a.bnVsbA.c", "9" * 5000])
+def test_junk_is_no_token(text: str) -> None:
+    with pytest.raises(UndecodableError):
+        verified(text)
+
+
+def test_a_token_that_was_changed_is_none() -> None:
+    token = signed({"name": "one"}, seed())
+    assert verified(token)["name"] == "one"
+    with pytest.raises(UndecodableError):
+        verified(changed_claims(token))
+
+
+def test_only_the_receiver_reads_and_only_what_its_sender_wrote() -> None:
+    server, service, stranger = (CurveKey(new_seed()) for _ in range(3))
+    sealed = server.sealed("hush", service.public)
+    assert service.opened(sealed, server.public) == "hush"
+    for key, sender, data in (
+        (stranger, server.public, sealed),
+        (service, stranger.public, sealed),
+        (service, "XNOKEY", sealed),
+        (service, server.public, sealed[:-1]),
+        (service, server.public, b"xkv2" + sealed[4:]),
+        (service, server.public, b""),
+    ):
+        with pytest.raises(UndecodableError):
+            key.opened(data, sender)
+
+
+def test_what_is_no_seed_of_a_curve_key() -> None:
+    good = new_seed()
+    for text in ("", "SX", "SUANOSEED", good[:-4] + "AAAA", good + "AA", good.lower(), seed().decode()):
+        with pytest.raises(ValueError, match=r"curve key|padding|digit"):
+            CurveKey(text)
+
+
+@pytest.mark.parametrize(
+    ("listed", "token", "sentence"),
+    [
+        ("deploys", "", "There is no Vault token"),
+        ("", "hvs.secret", '"=_" is the one without a name'),
+        ("deploys,", "hvs.secret", '"=_" is the one without a name'),
+        ("hvs.secret", "hvs.secret", "contains no token"),
+        ("deploys,hvs.secret", "hvs.secret", "contains no token"),
+        ("=me,=mf", "hvs.secret", "must be followed by its token"),
+        ("a\nb", "hvs.secret", "no control characters"),
+        (",".join(map(str, range(QUEUES + 1))), "hvs.secret", f"at most {QUEUES} queues"),
+    ],
+)
+async def test_a_login_that_vault_need_not_be_asked_about(listed: str, token: str, sentence: str) -> None:
+    with pytest.raises(LoginRefusedError, match=sentence) as caught:
+        await decide(NOWHERE, listed, token)
+    assert "hvs" not in caught.value.sentence
+    assert queue_token("") == "_"
