@@ -302,7 +302,7 @@ async def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> Non
         while b"Ctrl-C" not in said:
             said += await asyncio.to_thread(os.read, terminal, 4096)
         pids = [int(path.read_text()) for path in (data_dir / "run").glob("*.pid")]
-        assert len(pids) == 5
+        assert len(pids) == 6
         os.close(terminal)
         assert await process.wait() == 0
     assert alive(pids) == []

@@ -24,7 +24,11 @@ log = structlog.get_logger()
 
 NATS_ACCESS: Final = (
     "STINT_JS_PREFIX",
-    *(f"STINT_NATS_{name}{form}" for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY") for form in ("", "_FILE")),
+    *(
+        f"STINT_NATS_{name}{form}"
+        for name in ("CACERT", "CERT", "KEY", "CREDS", "NKEY", "USER", "PASSWORD")
+        for form in ("", "_FILE")
+    ),
 )
 """Settings for access to NATS, besides its address."""
 NOT_INHERITED: Final = {"VAULT_TOKEN", "STINT_TOKEN", *NATS_ACCESS}
