@@ -246,6 +246,7 @@ def api_blocks(api: Json) -> dict[str, str]:
         "request": fields(request),
         "job": fields(schemas["JobBody"]),
         "audit": fields(schemas["ActionBody"]),
+        "lineage": fields(schemas["HolderBody"]),
         "statuses": table(("`status`", "meaning"), statuses),
         "reasons": table(("`reason`", "meaning"), reasons),
         "waits": table(("`waits_for`", "meaning"), waits),

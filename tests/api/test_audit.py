@@ -1,4 +1,4 @@
-"""Who did what, on a whole stack: the section on the audit of `docs/guides/audit.md`."""
+"""Who did what, and which jobs got which secret, on a whole stack: what `docs/guides/audit.md` says."""
 
 from tests.api.client import Api, Json, new_queue
 from tests.support.waiting import until
@@ -37,3 +37,25 @@ async def test_what_was_done_to_a_job_is_shown_after_it_is_gone(api: Api) -> Non
         ("submitted", "accepted", "deleted", False),
     ]
     assert {one["from"] for one in body["data"]} == {"127.0.0.1"}
+
+
+async def test_the_versions_of_a_secret_that_jobs_got_are_shown(api: Api) -> None:
+    qname, name = new_queue(), new_queue()
+    jobs = []
+    for password in ("first", "second"):
+        await api.vault.put_secret(name, {"password": password})
+        job_id = await api.submit("true", qname=qname, secret_refs=[f"P@kv/data/{name}.password"])
+        assert (await api.ended(job_id))["status"] == "success"
+        jobs.append(job_id)
+
+    async def lineage() -> Json:
+        body: Json = (await api.http.get("/v1/api/lineage", params={"secret": f"kv/data/{name}.password"})).json()
+        return body
+
+    body = await until(lineage, lambda found: len(found["data"]) == 2)
+    assert set(body) == {"data", "now", "as_of", "newest"}
+    assert [(one["job"], one["version"], one["outdated"]) for one in body["data"]] == [
+        (jobs[1], 2, False),
+        (jobs[0], 1, True),
+    ]
+    assert body["newest"] == 2

@@ -189,3 +189,65 @@ async def test_no_credential_is_shown_or_stored(bench: Bench) -> None:
     for hidden in (token, BODY["wrap_secret_id"]):
         assert hidden.encode() not in shown + stored
         assert base64.b64encode(hidden.encode()) not in shown + stored
+
+
+# --- lineage --------------------------------------------------------------------------------------------------------
+
+
+async def lineage(http: httpx.AsyncClient, secret: str, **params: object) -> dict[str, Any]:
+    answer = await http.get("/v1/api/lineage", params={"secret": secret, **params})  # type: ignore[dict-item] # httpx takes them
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def launched_with(bench: Bench, queue: str, secrets_: dict[str, int | None]) -> str:
+    job_id = await bench.submitted(qname=queue)
+    launched = msgspec.structs.replace(events.launched(), secrets=secrets_)
+    for fact in (events.started(), launched):
+        assert await bench.parts.log.append(queue_token(queue), job_id, fact) is Outcome.WON
+    return job_id
+
+
+async def test_the_jobs_that_got_a_secret_are_shown_to_who_may_read_their_queue(bench: Bench) -> None:
+    mine, other = some_queue(), some_queue()
+    path = f"kv/data/{some_queue()}"
+    first = await launched_with(bench, mine, {f"{path}.password": 6})
+    second = await launched_with(bench, mine, {f"{path}.password": 7, f"{path}.user": 7, "kv1/a.b": None})
+    third = await launched_with(bench, other, {f"{path}.user": 8})
+    assert await bench.parts.log.append(queue_token(mine), first, events.ended()) is Outcome.WON
+    body = await until(lambda: lineage(bench.http, path), lambda found: len(found["data"]) == 4)
+    assert (body["newest"], body["as_of"] <= body["now"]) == (8, True)
+    shown = [(one["job"], one["secret"], one["version"], one["outdated"], one["status"]) for one in body["data"]]
+    assert shown == [
+        (third, f"{path}.user", 8, False, "running"),
+        (second, f"{path}.user", 7, True, "running"),
+        (second, f"{path}.password", 7, True, "running"),
+        (first, f"{path}.password", 6, True, "success"),
+    ]
+    assert {one["who"] for one in body["data"]} == {"token-stint-client"}
+    one = (await lineage(bench.http, f"{path}.password", version=7))["data"]
+    assert [(each["job"], each["qname"]) for each in one] == [(second, mine)]
+    assert [each["job"] for each in (await lineage(bench.http, path, outdated="false"))["data"]] == [third]
+    unversioned = (await lineage(bench.http, "kv1/a.b"))["data"][0]
+    assert (unversioned["version"], unversioned["outdated"]) == (None, False)
+    answer = await bench.http.get("/v1/api/lineage", params={"secret": path, "limit": "3"})
+    rest = await bench.http.get(answer.url.join(answer.links["next"]["url"]))
+    assert ([each["job"] for each in rest.json()["data"]], "next" in rest.links) == ([first], False)
+
+    rule = f'path "stint/queue/{mine}" {{ capabilities = ["read"] }}'
+    await bench.admin(lambda client: client.sys.create_or_update_policy("lineage-mine", rule))
+    token = await bench.limited_token(0, ("default", "lineage-mine"))
+    async with bench.client({"X-Auth-Token": token}) as http:
+        seen = await lineage(http, path)
+        # Not even that there is a version 8.
+        assert (seen["newest"], [each["job"] for each in seen["data"]]) == (7, [second, second, first])
+        assert (await lineage(http, path, version=8))["data"] == []
+    async with bench.client() as stranger:
+        assert (await stranger.get("/v1/api/lineage", params={"secret": path})).status_code == 400
+
+
+@pytest.mark.parametrize("query", ["", "secret=", "secret=a&version=x", "secret=a&outdated=1", "secret=a&limit=101"])
+async def test_bad_questions_about_secrets(bench: Bench, query: str) -> None:
+    answer = await bench.http.get(f"/v1/api/lineage?{query}")
+    assert (answer.status_code, answer.json()["status"]) == (400, "Invalid job request.")

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from stint.cli import lineage
 from stint.cli.app import app
 from stint.cli.audit import line
 from tests.support.api_bench import BODY, api_process
@@ -80,3 +81,33 @@ async def test_what_cannot_be_shown_is_said(http: httpx.AsyncClient) -> None:
         assert (result.exit_code, result.stdout) == (code, "")
         assert "no-such-token" not in result.stderr
         assert "Traceback" not in result.stderr
+
+
+HOLDER = {
+    "at": "2026-01-02T03:04:05.000Z",
+    "job": "a" * 24,
+    "qname": "deploys",
+    "who": "ann",
+    "status": "running",
+    "secret": "kv/data/db.password",
+    "version": 6,
+    "outdated": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, "in 'deploys' of ann, running: kv/data/db.password version 6 (outdated)"),
+        ({"version": None, "outdated": False, "who": ""}, "in 'deploys' of somebody, running: kv/data/db.password"),
+    ],
+)
+def test_a_secret_a_job_got_is_a_line(changes: dict[str, object], shown: str) -> None:
+    assert lineage.line(HOLDER | changes) == f"2026-01-02T03:04:05.000Z  {'a' * 24} {shown}"
+
+
+async def test_the_lineage_of_a_secret_is_asked_for(http: httpx.AsyncClient) -> None:
+    nobody = await stint(http, "lineage", "kv/data/no-such", "--version", "7", "--outdated")
+    assert (nobody.exit_code, nobody.stdout, nobody.stderr) == (0, "", "")
+    assert (await stint(http, "lineage", "x", "--version", "-1")).exit_code == 2
+    assert (await stint(http, "lineage", "x", STINT_TOKEN="no-such-token")).exit_code == 125

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from stint.core.subjects import BAD_QUEUE_TOKEN, EventAddress, queue_token
 from stint.jetstream.facts import FactsPage, LogState
 from stint.process.background import cancel
 from stint_api.audit.index import AuditIndex
+from stint_api.audit.secrets import OF_ONE, SecretTable, WantedSecret
 from stint_api.audit.table import EntryTable, WantedEntries
 from tests.support import events
 from tests.support.events import record
@@ -24,7 +26,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 A, B = queue_token("a"), queue_token("b")
 
 
-def by(event: AnyEvent, **who: str) -> AnyEvent:
+def by(event: AnyEvent, **who: object) -> AnyEvent:
     return msgspec.structs.replace(event, **who)
 
 
@@ -62,27 +64,88 @@ def found(table: EntryTable, limit: int = 100, **wanted: object) -> list[int]:
     ],
 )
 def test_what_is_wanted_is_found_the_newest_first(wanted: dict[str, object], sequences: list[int]) -> None:
-    table = EntryTable(0)
-    table.apply(10, LOG)
+    table = EntryTable()
+    table.apply(LOG)
     assert found(table, **wanted) == sequences  # type: ignore[arg-type] # of a table of cases
-    table.apply(10, LOG)
+    table.apply(LOG)
     assert found(table, **wanted) == sequences, "applied twice"  # type: ignore[arg-type] # likewise
 
 
 def test_a_time_selects_what_came_since() -> None:
-    table = EntryTable(0)
-    table.apply(10, LOG)
+    table = EntryTable()
+    table.apply(LOG)
     at = next(entry.at for entry in table.find(WantedEntries(), 10) if entry.sequence == 4)
     assert found(table, since=at) == [10, 6, 4]
     assert found(table, since=at + 1) == [10, 6]
 
 
 def test_what_is_forgotten_is_not_found() -> None:
-    table = EntryTable(0)
-    table.apply(10, LOG)
+    table = EntryTable()
+    table.apply(LOG)
     table.forget(4)
     table.remove([10])
     assert found(table) == [6]
+
+
+def got(sequence: int, secrets: dict[str, int | None], *, token: str = A) -> Record:
+    return record(by(events.launched(), secrets=secrets), sequence, token=token, job_id=f"{sequence:024x}")
+
+
+PASSWORD, USER, PLAIN = "kv/data/db.password", "kv/data/db.user", "kv1/db.password"
+GIVEN = [
+    got(1, {PASSWORD: 6}),
+    got(2, {PASSWORD: 7, USER: 7}),
+    got(3, {PLAIN: None}),
+    got(4, {PASSWORD: 6}, token=B),
+    got(5, {USER: 8}, token=B),
+    got(6, {"kv/data/db2.password": 9}),
+    record(events.submitted(), 7, token=A),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tokens", "sequences"),
+    [
+        ({"secret": PASSWORD}, (A, B), [4, 2, 1]),
+        ({"secret": PASSWORD}, (A,), [2, 1]),
+        ({"secret": PASSWORD}, (), []),
+        ({"secret": "kv/data/db"}, (A, B), [5, 4, 2, 2, 1]),
+        ({"secret": "kv/data"}, (A, B), []),
+        ({"secret": PASSWORD, "version": 7}, (A, B), [2]),
+        ({"secret": PASSWORD, "version": 9}, (A, B), []),
+        ({"secret": PASSWORD, "outdated": True}, (A, B), [4, 2, 1]),
+        ({"secret": PASSWORD, "outdated": True}, (A,), [1]),
+        ({"secret": "kv/data/db", "outdated": False}, (A, B), [5]),
+        ({"secret": PLAIN}, (A, B), [3]),
+        ({"secret": PLAIN, "outdated": True}, (A, B), []),
+        ({"secret": PASSWORD, "behind": 4 * OF_ONE}, (A, B), [2, 1]),
+        ({"secret": PASSWORD, "limit": 1}, (A, B), [4]),
+        ({"secret": "'; DROP TABLE given"}, (A, B), []),
+    ],
+)
+def test_the_jobs_that_got_a_secret_are_found(
+    wanted: dict[str, Any], tokens: tuple[str, ...], sequences: list[int]
+) -> None:
+    table, limit = SecretTable(), wanted.get("limit", 100)
+    for _ in range(2):  # safe to repeat
+        table.apply(GIVEN)
+    which = WantedSecret(**{name: value for name, value in wanted.items() if name != "limit"})
+    newest = max((version or 0 for token, version in table.newest(which.path).items() if token in tokens), default=None)
+    assert [row.sequence for row in table.find(which, newest, tokens, limit)] == sequences
+
+
+def test_secrets_are_forgotten_with_their_events_and_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = SecretTable()
+    table.apply(GIVEN)
+    table.forget(1)
+    table.remove([4])
+    every = WantedSecret(secret=PASSWORD)
+    assert [row.sequence for row in table.find(every, 8, (A, B), 10)] == [2]
+    assert table.newest("kv/data/db") == {A: 7, B: 8}
+    monkeypatch.setattr("stint_api.audit.secrets.KEPT", 20)
+    table.apply(got(number, {f"kv/data/many.k{key}": 1 for key in range(10)}) for number in range(10, 20))
+    assert len(table.find(WantedSecret(secret="kv/data/many"), 1, (A,), 1000)) == 20
+    assert table.find(every, 8, (A, B), 10) == []
 
 
 class Log:
@@ -118,7 +181,7 @@ async def following(log: Log, span: int = 100) -> AsyncIterator[AuditIndex]:
 
 async def sequences(index: AuditIndex) -> list[int] | None:
     try:
-        return [entry.sequence for entry in await index.find(WantedEntries(), 100)]
+        return [entry.sequence for entry in await index.ask(lambda tables: tables.entries.find(WantedEntries(), 100))]
     except BrokerUnavailableError:
         return None
 

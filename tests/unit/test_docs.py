@@ -229,7 +229,7 @@ def options_by_command() -> dict[str, set[str]]:
     context = Context(group)
     commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
     return {
-        name: {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        name: {option for found in command.params for option in (*found.opts, *found.secondary_opts)} | {"--help"}
         for name, command in commands.items()
         if command
     }

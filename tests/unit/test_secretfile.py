@@ -17,8 +17,10 @@ from stint_runner.inputs.secretfile import (
     parse_refs,
     pick,
     read_values,
+    recorded,
     render,
     secrets_member,
+    version_of,
 )
 
 HEAD = "---\n# gostint vault secrets injected:\n"
@@ -184,3 +186,28 @@ def test_a_digest_tells_nothing_without_its_key() -> None:
     key = new_key()
     moved = msgspec.structs.replace(member, path="/secrets.json")
     assert Seal.of(member, key) == Seal.of(member, key) != Seal.of(moved, key)
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [
+        ({"data": {"a": 1}, "metadata": {"version": 7}}, 7),
+        ({"a": 1}, None),
+        ({"data": "not nested", "metadata": {"version": 7}}, None),
+        ({"data": {}, "metadata": "none"}, None),
+        ({"data": {}, "metadata": {"version": "7"}}, None),
+        ({"data": {}, "metadata": {"version": True}}, None),
+        ({"data": {}, "metadata": {}}, None),
+        (None, None),
+    ],
+)
+def test_only_kv_version_2_says_a_version(answer: dict[str, Any] | None, version: int | None) -> None:
+    assert version_of(answer) == version
+
+
+def test_an_event_names_secrets_up_to_a_limit_and_counts_the_others() -> None:
+    many = {f"kv/data/{number}.key": number for number in range(150)}
+    assert recorded(many) == {"secrets": dict(list(many.items())[:100]), "secrets_left_out": 50}
+    long = {f"kv/{'x' * 10_000}.a": 1, f"kv/{'y' * 10_000}.b": 2, "kv/z.c": None}
+    assert recorded(long) == {"secrets": {f"kv/{'x' * 10_000}.a": 1, "kv/z.c": None}, "secrets_left_out": 1}
+    assert recorded({}) == {"secrets": {}, "secrets_left_out": 0}

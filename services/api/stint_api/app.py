@@ -13,7 +13,7 @@ from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.responses import ANY_ERROR
 from stint_api.services import Services
 
-GUARDED: Final = (jobs.PATH, changes.PATH, queues.PATH, audit.AUDIT)
+GUARDED: Final = (jobs.PATH, changes.PATH, queues.PATH, audit.AUDIT, audit.LINEAGE)
 """These paths, and all below them, need a token."""
 
 

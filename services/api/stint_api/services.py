@@ -20,6 +20,7 @@ from stint.process.health import readyz
 from stint.process.settings import ApiSettings
 from stint.vault import BUS_KEY, AppRoleSession, Encryptor, Vault
 from stint_api.audit.index import AuditIndex
+from stint_api.audit.lineage import Lineage
 from stint_api.audit.trail import Audit
 from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
@@ -101,6 +102,11 @@ class Services:
     def audit(self) -> Audit:
         """Says who did what."""
         return Audit(self.audit_index, self.log, self.auth, accounts=self.settings.js_prefix == JS_PREFIX)
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """Says which jobs got a secret."""
+        return Lineage(self.audit_index, self.log, self.auth)
 
     @cached_property
     def queues(self) -> QueueList:

@@ -19,6 +19,7 @@ _MODULES: Final = {
     "run": "stint.cli.run",
     "release": "stint.cli.release",
     "audit": "stint.cli.audit",
+    "lineage": "stint.cli.lineage",
     "vault-setup": "stint.cli.vault_setup",
     "nats-config": "stint.natsauth.command",
     "nats-auth": "stint.natsauth.callout.command",

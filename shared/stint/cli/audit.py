@@ -4,15 +4,15 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
 
 from stint.cli.errors import reported
-from stint.client.api import Api
-from stint.client.options import Endpoints, endpoints
+from stint.cli.listing import PAGE, listed, printable
+from stint.client.options import endpoints
 from stint.core.errors import ConfigError, InvalidQueueNameError
 from stint.core.subjects import normalise_queue_name
 
@@ -21,7 +21,6 @@ app = typer.Typer(add_completion=False)
 _AGO: Final = re.compile(r"([0-9]{1,5})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _WORDS: Final = {"kill_requested": "killed"}
-Show = Callable[[Mapping[str, Any]], str]
 
 
 @app.command()
@@ -49,34 +48,23 @@ def audit(
             "qname": None if queue is None else normalise_queue_name(queue),
             "since": _time(since, datetime.now(UTC)) if since else None,
             "who": who or None,
-            "limit": str(min(limit, 100)),
+            "limit": str(min(limit, PAGE)),
         }
         params = {name: value for name, value in wanted.items() if value is not None}
-        asyncio.run(_print(endpoints(os.environ, url=url), params, limit, json.dumps if as_json else line))
-
-
-async def _print(where: Endpoints, params: Mapping[str, str], limit: int, show: Show) -> None:
-    left = limit
-    async with Api.connect(where) as api:
-        async for page in api.pages("/v1/api/audit", **params):
-            for entry in page["data"][:left]:
-                typer.echo(show(entry))
-            left -= len(page["data"])
-            if left <= 0:
-                return
+        where = endpoints(os.environ, url=url)
+        asyncio.run(listed(where, "/v1/api/audit", params, limit, json.dumps if as_json else line))
 
 
 def line(entry: Mapping[str, Any]) -> str:
-    """An entry for people. Names that clients chose cannot move the cursor or hide a line."""
+    """An entry for people."""
     who = entry["who"] or entry["nats_user"] or "somebody"
     came_from = f" from {entry['from']}" if entry["from"] else ""
     answer = "" if entry["answer"] == "accepted" else f" ({entry['answer']})"
     action = _WORDS.get(entry["action"], entry["action"])
-    text = (
+    return printable(
         f"{entry['at']}  {who}{'' if entry['proven'] else '?'} {action} {entry['job']} in {entry['qname']!r}"
         f"{came_from}{answer}"
     )
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _time(text: str, now: datetime) -> str:

@@ -89,6 +89,8 @@ class Launched(Event, frozen=True, kw_only=True, tag="launched"):
         container_id: the engine's id, 64 hex digits.
         container_image: the image as the payload named it.
         tty: whether the output is one terminal stream.
+        secrets: the secrets in it as `path.key`, each with the version of KV v2 that was read; null from other engines.
+        secrets_left_out: how many more it has, which are not named because there are so many.
     """
 
     kind: ClassVar[str] = "launched"
@@ -96,6 +98,8 @@ class Launched(Event, frozen=True, kw_only=True, tag="launched"):
     container_id: str
     container_image: str
     tty: bool = False
+    secrets: dict[str, int | None] = {}
+    secrets_left_out: int = 0
 
 
 class Ended(Event, frozen=True, kw_only=True, tag="ended"):

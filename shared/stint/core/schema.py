@@ -53,7 +53,11 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
         "on_lost": "hold",
     },
     "started": {"runner": "runner-1"},
-    "launched": {"container_id": "4f5c" * 16, "container_image": "busybox"},
+    "launched": {
+        "container_id": "4f5c" * 16,
+        "container_image": "busybox",
+        "secrets": {"kv/data/demo.password": 7},
+    },
     "ended": {
         "status": "failed",
         "reason": "exit_code",

@@ -4,7 +4,7 @@ from stint.jetstream.consistency import Sourcing
 from stint.jetstream.consuming.feed import Delivered, EventFeed
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.events import JetStreamEventLog
-from stint.jetstream.facts import JetStreamFacts
+from stint.jetstream.facts import FactsPage, JetStreamFacts
 from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.pauses import JetStreamPauses
@@ -21,6 +21,7 @@ __all__ = [
     "Bucket",
     "Delivered",
     "EventFeed",
+    "FactsPage",
     "JetStreamEventLog",
     "JetStreamFacts",
     "JetStreamHistory",

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError
-from stint.core.events import Ended
+from stint.core.events import Ended, Launched
 from stint.core.job import Job, State
 from stint.core.subjects import EVENTS, unreadable_submission
 from stint_runner.lease.lease import LeaseTimes
@@ -38,6 +39,10 @@ async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:
     for part in ("2001\n", f"PASSWORD: {PASSWORD}\n", "NUMBER: 7\n", "hello from content\n", "from env\n", "oops\n"):
         assert part in text
     assert list(job.facts) == ["submitted", "started", "launched", "ended"]
+    launched = job.fact(Launched)
+    assert launched
+    assert launched.secrets == {"kv/data/demo.password": 2, "kv/data/demo.number": 2}
+    assert PASSWORD.encode() not in encode(launched)
     assert (end.output_bytes, end.output_complete) == (len(text), True)
     last = await bench.output.last(job.token, job.job_id)
     assert last is not None

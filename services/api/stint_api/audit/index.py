@@ -1,8 +1,9 @@
-"""Keeps the table of actions up to date with the log."""
+"""Keeps the tables up to date with the log."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
@@ -10,8 +11,9 @@ from typing import Final, TypeVar
 import structlog
 
 from stint.core.errors import BrokerUnavailableError, StintError
-from stint.jetstream import JetStreamFacts
-from stint_api.audit.table import Entry, EntryTable, WantedEntries
+from stint.jetstream import FactsPage, JetStreamFacts
+from stint_api.audit.secrets import SecretTable
+from stint_api.audit.table import EntryTable
 
 log = structlog.get_logger()
 
@@ -21,12 +23,42 @@ POLL: Final = 1.0
 """Seconds between two looks for new events."""
 
 
+@dataclass
+class Tables:
+    """What the index has of the events up to a sequence."""
+
+    sequence: int
+    entries: EntryTable = field(default_factory=EntryTable)
+    secrets: SecretTable = field(default_factory=SecretTable)
+
+    def apply(self, page: FactsPage) -> None:
+        """Take what there is in further events."""
+        self.entries.apply(page.records)
+        self.secrets.apply(page.records)
+        self.sequence = page.sequence
+
+    def forget(self, through: int) -> None:
+        """Forget the events up to this sequence."""
+        self.entries.forget(through)
+        self.secrets.forget(through)
+
+    def remove(self, sequences: Sequence[int]) -> None:
+        """Forget single events."""
+        self.entries.remove(sequences)
+        self.secrets.remove(sequences)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.entries.close()
+        self.secrets.close()
+
+
 class AuditIndex:
-    """The actions among the newest `span` events of the log; about a second old while NATS answers.
+    """What somebody caused, and which jobs got which secrets, among the newest `span` events of the log.
 
-    While NATS is unavailable it does not change. Until the log was read to its end for the first time, questions raise
-    BrokerUnavailableError. It does not notice that single events were removed: load the job.
-
+    It is about a second old while NATS answers, and does not change while NATS is unavailable. Until the log was read
+    to its end for the first time, questions raise BrokerUnavailableError. It does not notice that single events were
+    removed: load the job.
     """
 
     def __init__(
@@ -38,7 +70,7 @@ class AuditIndex:
         self._span = span
         self._now = now
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
-        self._table: EntryTable | None = None
+        self._tables: Tables | None = None
         self._created = ""
         self._as_of: datetime | None = None
 
@@ -47,22 +79,15 @@ class AuditIndex:
         """Until when it is complete."""
         return self._complete()[1]
 
-    async def find(self, wanted: WantedEntries, limit: int) -> Sequence[Entry]:
-        """The next of the actions that are wanted, the newest first."""
-        return await self._ask(lambda table: table.find(wanted, limit))
+    async def ask(self, question: Callable[[Tables], T]) -> T:
+        """What the tables answer."""
+        tables, _ = self._complete()
+        return await self._do(partial(question, tables))
 
-    async def forget(self, sequences: Sequence[int]) -> None:
-        """Forget actions that the log does not have any more."""
-        await self._ask(lambda table: table.remove(sequences))
-
-    async def _ask(self, question: Callable[[EntryTable], T]) -> T:
-        table, _ = self._complete()
-        return await self._do(partial(question, table))
-
-    def _complete(self) -> tuple[EntryTable, datetime]:
-        if self._table is None or self._as_of is None:
+    def _complete(self) -> tuple[Tables, datetime]:
+        if self._tables is None or self._as_of is None:
             raise BrokerUnavailableError("The audit is not complete yet: the log has not been read to its end.")
-        return self._table, self._as_of
+        return self._tables, self._as_of
 
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -82,13 +107,13 @@ class AuditIndex:
     async def _catch_up(self) -> None:
         """Apply what is new. Another log than before is read from its beginning."""
         moment, state = self._now(), await self._facts.state()
-        table, oldest = self._table, max(state.first - 1, state.last - self._span)
-        if table is None or state.created != self._created or state.last < table.sequence:
-            if table is not None:
-                self._thread.submit(table.close)
-            table = self._table = EntryTable(oldest)
+        tables, oldest = self._tables, max(state.first - 1, state.last - self._span)
+        if tables is None or state.created != self._created or state.last < tables.sequence:
+            if tables is not None:
+                self._thread.submit(tables.close)
+            tables = self._tables = Tables(oldest)
             self._created, self._as_of = state.created, None
-        async for page in self._facts.pages(after=table.sequence):
-            await self._do(partial(table.apply, *page))
-        await self._do(partial(table.forget, oldest))
+        async for page in self._facts.pages(after=tables.sequence):
+            await self._do(partial(tables.apply, page))
+        await self._do(partial(tables.forget, oldest))
         self._as_of = moment

@@ -70,14 +70,9 @@ class WantedEntries:
 
 
 class EntryTable:
-    """The actions among the events behind a position. One thread at a time may use it.
+    """The actions among some events. One thread at a time may use it."""
 
-    Attributes:
-        sequence: of the last event that was applied.
-    """
-
-    def __init__(self, after: int) -> None:
-        self.sequence = after
+    def __init__(self) -> None:
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._db.executescript(_TABLES)
 
@@ -85,12 +80,11 @@ class EntryTable:
         """Give its memory back."""
         self._db.close()
 
-    def apply(self, sequence: int, records: Iterable[Record]) -> None:
-        """Take the actions among further events, the last of which has this sequence."""
+    def apply(self, records: Iterable[Record]) -> None:
+        """Take the actions among further events. Safe to repeat."""
         if rows := list(_entries(records)):
             marks = ", ".join([f"({', '.join('?' * len(Entry._fields))})"] * len(rows))
             self._db.execute(f"INSERT OR REPLACE INTO action VALUES {marks}", [*chain.from_iterable(rows)])
-        self.sequence = sequence
 
     def forget(self, through: int) -> None:
         """Forget the events up to this sequence."""

@@ -1,8 +1,9 @@
 """Who did what, as one caller may see it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from stint.core.events import ACTIONS, Rejected, Submitted
@@ -10,9 +11,9 @@ from stint.core.job import Job
 from stint.core.subjects import queue_name
 from stint.natsauth.roles import PUBLISHED
 from stint.ports import EventLog
-from stint.process.waiting import for_each
 from stint.vault.actions import READ
-from stint_api.audit.index import AuditIndex
+from stint_api.audit.index import AuditIndex, Tables
+from stint_api.audit.jobs import jobs_of
 from stint_api.audit.table import Entry, WantedEntries
 from stint_api.auth import Authenticator, Identity
 
@@ -20,8 +21,6 @@ BATCH: Final = 50
 """Actions that are looked at together."""
 LOOKED_AT: Final = 1000
 """Actions that one question looks at: of a caller who may read few of them, a page may be short or empty."""
-LOADS: Final = 16
-"""Jobs that are loaded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Audit:
         found: list[Shown] = []
         as_of = self._index.as_of
         for _ in range(LOOKED_AT // BATCH):
-            entries = await self._index.find(wanted, BATCH)
+            entries = await self._index.ask(partial(_next, wanted))
             for shown in await self._shown(identity, entries):
                 if len(found) == limit:
                     return Trail(found, found[-1].entry.sequence, as_of)
@@ -91,22 +90,8 @@ class Audit:
     async def _shown(self, identity: Identity, entries: Sequence[Entry]) -> Sequence[Shown]:
         readable = await self._auth.readable(identity, {queue_name(entry.token) for entry in entries})
         mine = [entry for entry in entries if queue_name(entry.token) in readable]
-        jobs = await self._jobs(mine)
-        if gone := [entry.sequence for entry in mine if entry.job not in jobs]:
-            await self._index.forget(gone)
+        jobs = await jobs_of(self._log, self._index, mine)
         return [self._with_answer(entry, jobs[entry.job]) for entry in mine if entry.job in jobs]
-
-    async def _jobs(self, entries: Sequence[Entry]) -> Mapping[str, Job]:
-        """The jobs that the log still has, at least as new as the entries."""
-        newest = {entry.job: entry.sequence for entry in reversed(entries)}
-        jobs: dict[str, Job] = {}
-
-        async def load(job_id: str) -> None:
-            if job := await self._log.load(job_id, at_least=newest[job_id]):
-                jobs[job_id] = job
-
-        await for_each(newest, load, at_once=LOADS)
-        return jobs
 
     def _with_answer(self, entry: Entry, job: Job) -> Shown:
         counted = job.facts.get(entry.kind)
@@ -116,3 +101,7 @@ class Audit:
         # A stranger may have named the job of another queue, which is none of this queue's readers' business.
         status = job.state if job.token == entry.token else ""
         return Shown(entry, queue_name(entry.token), answer, status, entry.kind in self._proven)
+
+
+def _next(wanted: WantedEntries, tables: Tables) -> Sequence[Entry]:
+    return tables.entries.find(wanted, BATCH)

@@ -1,4 +1,4 @@
-"""The routes that say who did what."""
+"""The routes that say who did what, and which jobs got which secret."""
 
 from typing import Annotated, Final
 from urllib.parse import urlencode
@@ -7,15 +7,18 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from stint.core.subjects import normalise_queue_name, queue_token
+from stint_api.audit.lineage import Holder
+from stint_api.audit.secrets import WantedSecret
 from stint_api.audit.table import NEWEST, WantedEntries
 from stint_api.audit.trail import Shown
 from stint_api.read.query import microseconds, moment_of
-from stint_api.routes.models import ActionBody, AuditBody
-from stint_api.routes.parameters import Caller, Decimal, ServicesOf, Time
+from stint_api.routes.models import ActionBody, AuditBody, HolderBody, LineageBody
+from stint_api.routes.parameters import Caller, Decimal, ServicesOf, Time, TrueOrFalse
 from stint_api.routes.responses import NEXT_PAGE, errors
 from stint_api.submit.storing import rfc3339
 
 AUDIT: Final = "/v1/api/audit"
+LINEAGE: Final = "/v1/api/lineage"
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100
 
@@ -51,11 +54,67 @@ async def audit(
         behind=NEWEST if query.cursor is None else query.cursor,
     )
     trail = await services.audit.find(caller, wanted, query.limit)
-    if trail.next is not None:
-        kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-        response.headers["Link"] = f'<?{urlencode([*kept, ("cursor", trail.next)])}>; rel="next"'
+    _link(request, response, trail.next)
     return AuditBody(
         data=[_body(shown) for shown in trail.shown], now=rfc3339(services.now()), as_of=rfc3339(trail.as_of)
+    )
+
+
+class LineageQuery(BaseModel):
+    """Which jobs to list. Unknown parameters are ignored."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    secret: Annotated[str, Field(min_length=1)]
+    """The secret as jobs name it, `path.key`; a path alone stands for all of its keys."""
+    version: Decimal | None = None
+    """Only jobs that got this version."""
+    outdated: TrueOrFalse | None = None
+    """Only jobs that got an older version than the newest (`true`), or only those that got the newest (`false`)."""
+    limit: Decimal = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    """Secrets per page."""
+    cursor: Decimal | None = None
+    """Only secrets behind this place. Follow `Link` from page to page."""
+
+
+@router.get(LINEAGE, responses={200: {"headers": NEXT_PAGE}})
+async def lineage(
+    services: ServicesOf, request: Request, response: Response, caller: Caller, query: Annotated[LineageQuery, Query()]
+) -> LineageBody:
+    """The jobs that got a secret, newest first, in the queues that the caller may read: names and versions only."""
+    wanted = WantedSecret(
+        secret=query.secret,
+        version=query.version,
+        outdated=query.outdated,
+        behind=NEWEST if query.cursor is None else query.cursor,
+    )
+    found = await services.lineage.find(caller, wanted, query.limit)
+    _link(request, response, found.next)
+    return LineageBody(
+        data=[_holder(holder) for holder in found.holders],
+        newest=found.newest,
+        now=rfc3339(services.now()),
+        as_of=rfc3339(found.as_of),
+    )
+
+
+def _link(request: Request, response: Response, behind: int | None) -> None:
+    """Lead to the next page."""
+    if behind is not None:
+        kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+        response.headers["Link"] = f'<?{urlencode([*kept, ("cursor", behind)])}>; rel="next"'
+
+
+def _holder(holder: Holder) -> HolderBody:
+    return HolderBody(
+        at=rfc3339(moment_of(holder.given.at)),
+        job=holder.given.job,
+        qname=holder.qname,
+        who=holder.who,
+        status=holder.job.state,
+        secret=holder.given.name,
+        version=holder.given.version,
+        outdated=holder.outdated,
     )
 
 

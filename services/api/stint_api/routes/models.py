@@ -237,6 +237,36 @@ class AuditBody(AsOf):
     """The actions of this page. It may be short although there is a next page."""
 
 
+class HolderBody(Body):
+    """A secret that a job got."""
+
+    at: Annotated[str, Field(examples=["2025-03-12T20:58:57.412Z"])]
+    """When the log took the event that the job's container exists."""
+    job: Annotated[str, Field(examples=[JOB_ID])]
+    """The job's id."""
+    qname: Annotated[str, Field(examples=["deploys"])]
+    """The queue."""
+    who: Annotated[str, Field(examples=["token-stint-client"])]
+    """Who submitted the job."""
+    status: Annotated[str, Field(examples=["running"])]
+    """The job's status now, which may be `deleted`."""
+    secret: Annotated[str, Field(examples=["kv/data/demo.password"])]
+    """The secret, as `path.key`."""
+    version: Annotated[int | None, Field(examples=[7])]
+    """The version that it got; null unless the secret is in a KV engine of version 2."""
+    outdated: bool
+    """Whether a job has got a newer version."""
+
+
+class LineageBody(AsOf):
+    """A page of the jobs that got a secret, the newest first."""
+
+    data: list[HolderBody]
+    """The secrets of this page. It may be short although there is a next page."""
+    newest: Annotated[int | None, Field(examples=[7])]
+    """The newest version that a job got, in the queues that the caller may read."""
+
+
 class DeletedBody(Body):
     """A job that was deleted."""
 

@@ -107,6 +107,7 @@ def cursor(place: Place) -> str:
 
 
 Decimal = Annotated[int, BeforeValidator(_decimal)]
+TrueOrFalse = Annotated[bool, BeforeValidator(_true_or_false)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 # Any other text leaves the default.
 OnlyIfTrue = Annotated[bool, BeforeValidator(lambda value: value in {True, "true"})]
@@ -171,7 +172,7 @@ class JobQuery(BaseModel):
     """Only jobs of this queue."""
     status: Status | None = None
     """Only jobs with this status."""
-    held: Annotated[bool, BeforeValidator(_true_or_false)] | None = None
+    held: TrueOrFalse | None = None
     """Only jobs that are held (`true`), or that are not (`false`)."""
     submitted_after: Time | None = None
     """Only jobs submitted after this time."""

@@ -22,7 +22,7 @@ from stint.core.view import parse_time
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint_runner.inputs.one_time import spend
 from stint_runner.inputs.payload import NOT_DECRYPTED, Opened, bad_payload, open_payload
-from stint_runner.inputs.secretfile import SecretRef, pick
+from stint_runner.inputs.secretfile import SecretRef, pick, version_of
 from stint_runner.retry import PATIENCE, retry
 from stint_runner.together import side_by_side
 
@@ -167,10 +167,12 @@ class Opener:
         except VaultDeniedError as error:
             raise bad_payload(f"{NOT_DECRYPTED}: {error.sentence}") from None
 
-    async def secrets(self, refs: Iterable[SecretRef], job_token: str, *, cont_on_warnings: bool) -> Mapping[str, Any]:
-        """The values of a job's references, by variable. Each path is read once: the token's uses are counted.
+    async def secrets(
+        self, refs: Iterable[SecretRef], job_token: str, *, cont_on_warnings: bool
+    ) -> tuple[Mapping[str, Any], Mapping[str, int | None]]:
+        """The values of a job's references by variable, and the versions by `path.key`.
 
-        The paths are read at the same time.
+        Each path is read once, because the token's uses are counted; all are read at the same time.
 
         Raises:
             JobFailedError: one cannot be had.
@@ -179,7 +181,8 @@ class Opener:
         paths = list(dict.fromkeys(ref.path for ref in wanted))
         reads = (self._read(path, job_token, cont_on_warnings=cont_on_warnings) for path in paths)
         found = dict(zip(paths, await side_by_side(*reads), strict=True))
-        return {ref.variable: pick(ref, found[ref.path].data) for ref in wanted}
+        values = {ref.variable: pick(ref, found[ref.path].data) for ref in wanted}
+        return values, {ref.place: version_of(found[ref.path].data) for ref in wanted}
 
     async def _read(self, path: str, job_token: str, *, cont_on_warnings: bool) -> SecretData:
         failed = f"Failed to retrieve secret {path} from vault"

@@ -18,6 +18,10 @@ from stint_runner.engine.port import USER_ID, Engine
 from stint_runner.inputs.files import Member
 
 _REFERENCE: Final = re.compile(r"(\w+)@([\w\-_/]+)\.([\w\-_]+)", re.ASCII)
+NAMED: Final = 100
+"""Secrets of a job that its events name."""
+NAMED_BYTES: Final = 16 * 1024
+"""Bytes of these names, which are ASCII."""
 _FORBIDDEN_MOUNTS: Final = frozenset({"auth", "sys", "cubbyhole", "identity"})
 """Vault's own mounts, which would reveal the job's token or facts about it."""
 
@@ -78,6 +82,24 @@ def pick(ref: SecretRef, data: Mapping[str, Any] | None) -> Any:
     if ref.key not in values:
         raise JobFailedError(f"Failed retrieving from vault path {ref.place}", reason="secrets")
     return values[ref.key]
+
+
+def version_of(data: Mapping[str, Any] | None) -> int | None:
+    """The version of a secret of KV v2, from Vault's answer; None from another engine."""
+    inner = data.get("metadata") if isinstance(data, Mapping) and isinstance(data.get("data"), Mapping) else None
+    version = inner.get("version") if isinstance(inner, Mapping) else None
+    return version if type(version) is int else None
+
+
+def recorded(given: Mapping[str, int | None]) -> Mapping[str, Any]:
+    """What `launched` says of a job's secrets: it must fit into a message."""
+    named: dict[str, int | None] = {}
+    room = NAMED_BYTES
+    for place, version in given.items():
+        if len(named) < NAMED and len(place) <= room:
+            named[place] = version
+            room -= len(place)
+    return {"secrets": named, "secrets_left_out": len(given) - len(named)}
 
 
 def check_file_type(file_type: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from stint_runner.engine.port import Engine
 from stint_runner.inputs.content import Content, Manifest, parse_manifest
@@ -14,10 +14,21 @@ from stint_runner.inputs.spec import exposes_token, secret_refs
 from stint_runner.runner import Runner
 
 
+class JobSecrets(NamedTuple):
+    """A job's secrets: the values by variable, the file with them, and the versions by `path.key`."""
+
+    values: Mapping[str, Any]
+    file: Member
+    given: Mapping[str, int | None]
+
+    def __repr__(self) -> str:
+        return f"JobSecrets(given={self.given!r})"
+
+
 async def secrets_of(
     runner: Runner, opened: Opened, content: Manifest, image: ImageFiles, job_token: str
-) -> tuple[Mapping[str, Any], Member]:
-    """A job's secrets by variable, and the file with them.
+) -> JobSecrets:
+    """Read a job's secrets.
 
     Raises:
         JobFailedError: one cannot be had, or the image's manifest is wrong.
@@ -26,10 +37,11 @@ async def secrets_of(
     compat = bool(runner.settings.compat)
     manifest = await asyncio.to_thread(_image_manifest, image.manifest) if image.manifest else Manifest()
     refs = secret_refs(opened.job, content, manifest, opened.request_refs)
-    values = dict(await runner.opener.secrets(refs, job_token, cont_on_warnings=opened.job.cont_on_warnings))
+    found, given = await runner.opener.secrets(refs, job_token, cont_on_warnings=opened.job.cont_on_warnings)
+    values = dict(found)
     if exposes_token(opened.job, compat=compat):
         values["TOKEN"] = job_token
-    return values, secrets_member(values, opened.job.secret_file_type, compat=compat)
+    return JobSecrets(values, secrets_member(values, opened.job.secret_file_type, compat=compat), given)
 
 
 async def fill(engine: Engine, container_id: str, content: Content, image: ImageFiles, secrets: Member) -> None:

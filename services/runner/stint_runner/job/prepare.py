@@ -28,7 +28,7 @@ from stint_runner.engine.removal import CLEAN_UP, cleared, removed
 from stint_runner.inputs.content import Content, Manifest, check_content
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.payload import Opened
-from stint_runner.inputs.secretfile import Seal, check_file_type, new_key
+from stint_runner.inputs.secretfile import Seal, check_file_type, new_key, recorded
 from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels, pull_always, with_token
 from stint_runner.job.examine import Examined
 from stint_runner.job.fill import fill, secrets_of
@@ -100,21 +100,21 @@ class Preparation:
             spec = with_token(spec, await self._token())
         container_id = await self._create(spec, payload)
         image = await self._runner.images.files(container_id)
-        secrets, file = await secrets_of(self._runner, opened, content.manifest, image, await self._token())
-        filling = fill(self._runner.engine, container_id, content, image, file)
+        secrets = await secrets_of(self._runner, opened, content.manifest, image, await self._token())
+        filling = fill(self._runner.engine, container_id, content, image, secrets.file)
         if spec.read_only:
             await filling
             container_id = await self._made(self._runner.engine.freeze(container_id, spec))
-            await self._append_launched(container_id, payload)
+            await self._append_launched(container_id, payload, secrets.given)
         else:
-            await side_by_side(filling, self._append_launched(container_id, payload))
+            await side_by_side(filling, self._append_launched(container_id, payload, secrets.given))
         self._share.shrink(0)
         return Prepared(
             container_id=container_id,
             timeout=spec.limits.timeout,
-            secrets_digest=Seal.of(file, self._seal_key).digest,
+            secrets_digest=Seal.of(secrets.file, self._seal_key).digest,
             payload=payload,
-            secrets=secrets,
+            secrets=secrets.values,
         )
 
     # --- the payload --------------------------------------------------------------------------------------------------
@@ -210,11 +210,13 @@ class Preparation:
         self._creation = asyncio.ensure_future(creation)
         return await asyncio.shield(self._creation)
 
-    async def _append_launched(self, container_id: str, payload: JobPayload) -> None:
+    async def _append_launched(self, container_id: str, payload: JobPayload, given: Mapping[str, int | None]) -> None:
         """Append `launched`, but not after an end: a runner that was frozen or cut off would come too late."""
         runner, job_id = self._runner, self._job.job_id
         image = self.image[:TEXT_LENGTH]
-        launched = runner.fact(Launched, container_id=container_id, container_image=image, tty=payload.tty)
+        launched = runner.fact(
+            Launched, container_id=container_id, container_image=image, tty=payload.tty, **recorded(given)
+        )
         seen = 0
         while True:
             job = await retry(lambda: runner.log.load(job_id))

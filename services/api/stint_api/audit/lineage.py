@@ -1,0 +1,92 @@
+"""Which jobs got a secret, as one caller may see it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from stint.core.events import Submitted
+from stint.core.job import Job
+from stint.core.subjects import queue_name
+from stint.ports import EventLog
+from stint_api.audit.index import AuditIndex, Tables
+from stint_api.audit.jobs import jobs_of
+from stint_api.audit.secrets import Given, WantedSecret
+from stint_api.auth import Authenticator, Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A secret that a job got.
+
+    Attributes:
+        qname: the queue's name.
+        outdated: a job has got a newer version since.
+    """
+
+    given: Given
+    qname: str
+    job: Job
+    outdated: bool
+
+    @property
+    def who(self) -> str:
+        """Who submitted the job."""
+        submitted = self.job.fact(Submitted)
+        return submitted.by if submitted else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """A page of them.
+
+    Attributes:
+        newest: the newest version that a job got, in the queues that the caller may read; None if there is none.
+        next: the number behind which the next page begins, None if there is none.
+        as_of: until when the index was complete.
+    """
+
+    holders: Sequence[Holder]
+    newest: int | None
+    next: int | None
+    as_of: datetime
+
+
+class Lineage:
+    """Says which jobs got a secret, in the queues that a caller may read."""
+
+    def __init__(self, index: AuditIndex, log: EventLog, auth: Authenticator) -> None:
+        self._index = index
+        self._log = log
+        self._auth = auth
+
+    async def find(self, identity: Identity, wanted: WantedSecret, limit: int) -> Holders:
+        """The page. It may be short although another follows.
+
+        Raises:
+            RefusalError: the token has ended since it was looked up.
+            BrokerUnavailableError: the events are not known yet, or NATS does not answer.
+        """
+        as_of = self._index.as_of
+        versions = await self._index.ask(lambda tables: tables.secrets.newest(wanted.path))
+        readable = await self._auth.readable(identity, [queue_name(token) for token in versions])
+        mine = {token: version for token, version in versions.items() if queue_name(token) in readable}
+        newest = max((version for version in mine.values() if version is not None), default=None)
+        rows = await self._index.ask(partial(_next, wanted, newest, list(mine), limit + 1))
+        jobs = await jobs_of(self._log, self._index, rows[:limit])
+        holders = [
+            Holder(row, queue_name(row.token), jobs[row.job], _is_older(row.version, newest))
+            for row in rows[:limit]
+            if row.job in jobs
+        ]
+        return Holders(holders, newest, rows[limit - 1].number if len(rows) > limit else None, as_of)
+
+
+def _is_older(version: int | None, newest: int | None) -> bool:
+    return version is not None and newest is not None and version < newest
+
+
+def _next(
+    wanted: WantedSecret, newest: int | None, tokens: Sequence[str], limit: int, tables: Tables
+) -> Sequence[Given]:
+    return tables.secrets.find(wanted, newest, tokens, limit)

@@ -1,0 +1,157 @@
+"""Which jobs got which secrets, as a table: names and versions, never values."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from typing import Final, NamedTuple
+
+import msgspec
+
+from stint.core.events import Launched, Record
+from stint.core.view import parse_time
+from stint_api.audit.table import NEWEST
+from stint_api.read.query import microseconds
+
+OF_ONE: Final = 128
+"""Secrets of one job that are kept: more than `launched` names."""
+KEPT: Final = 1_000_000
+"""Rows, of some 100 bytes: jobs may get many secrets."""
+
+_TABLES: Final = """
+CREATE TABLE secret (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, path TEXT NOT NULL);
+CREATE INDEX by_path ON secret (path);
+CREATE TABLE given (
+    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, token TEXT NOT NULL, job TEXT NOT NULL, secret INTEGER NOT NULL,
+    version INTEGER
+);
+CREATE INDEX by_secret ON given (secret, number);
+"""
+
+
+class Given(NamedTuple):
+    """A secret that a job got.
+
+    Attributes:
+        number: its place: the event's sequence times `OF_ONE`, and its own number in the event.
+        at: when EVENTS stored it, in microseconds since 1970.
+        token: of the queue.
+        job: the job's id.
+        name: the secret, as `path.key`.
+        version: of KV v2, None from another engine.
+    """
+
+    number: int
+    at: int
+    token: str
+    job: str
+    name: str
+    version: int | None
+
+    @property
+    def sequence(self) -> int:
+        """Of the event."""
+        return self.number // OF_ONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedSecret:
+    """Which rows, the newest first: of a secret (`path.key`) or of all keys of a path.
+
+    With `version` only this one; with `outdated` only older ones than `newest`, or without it only the others.
+    """
+
+    secret: str
+    version: int | None = None
+    outdated: bool | None = None
+    behind: int = NEWEST
+
+    @property
+    def path(self) -> str:
+        """Its path, whose keys have one version together."""
+        return self.secret.partition(".")[0]
+
+
+class SecretTable:
+    """The secrets in some events. One thread at a time may use it."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.executescript(_TABLES)
+        self._added = 0
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._db.close()
+
+    def apply(self, records: Iterable[Record]) -> None:
+        """Take the secrets in further events. Safe to repeat."""
+        rows = list(_rows(records))
+        if not rows:
+            return
+        names = dict.fromkeys(row.name for row in rows)
+        marks = ", ".join(["(?, ?)"] * len(names))
+        self._db.execute(
+            f"INSERT INTO secret (name, path) VALUES {marks} ON CONFLICT DO NOTHING",
+            [*chain.from_iterable((name, name.partition(".")[0]) for name in names)],
+        )
+        one = "(?, ?, ?, ?, (SELECT number FROM secret WHERE name = ?), ?)"
+        marks = ", ".join([one] * len(rows))
+        self._db.execute(f"INSERT OR REPLACE INTO given VALUES {marks}", [*chain.from_iterable(rows)])
+        self._added += len(rows)
+        if self._added > KEPT // 10:
+            self._trim()
+
+    def _trim(self) -> None:
+        self._added = 0
+        last = "SELECT number FROM given ORDER BY number DESC LIMIT 1 OFFSET ?"
+        self._db.execute(f"DELETE FROM given WHERE number <= ({last})", (KEPT,))
+        self._db.execute("DELETE FROM secret WHERE number NOT IN (SELECT secret FROM given)")
+
+    def forget(self, through: int) -> None:
+        """Forget the events up to this sequence."""
+        self._db.execute("DELETE FROM given WHERE number < ?", ((through + 1) * OF_ONE,))
+
+    def remove(self, sequences: Sequence[int]) -> None:
+        """Forget single events."""
+        places = [(sequence * OF_ONE, (sequence + 1) * OF_ONE) for sequence in sequences]
+        self._db.executemany("DELETE FROM given WHERE number >= ? AND number < ?", places)
+
+    def newest(self, path: str) -> Mapping[str, int | None]:
+        """The newest version of a path's secrets that a job got in each queue, by the queue's token."""
+        rows = f"SELECT token, max(version) AS newest FROM given WHERE {_OF_PATH} GROUP BY token"
+        found = self._one(f"SELECT json_group_object(token, newest) FROM ({rows})", {"path": path})
+        return msgspec.json.decode(found, type=dict[str, int | None])
+
+    def find(self, wanted: WantedSecret, newest: int | None, tokens: Iterable[str], limit: int) -> Sequence[Given]:
+        """The next of the rows that are wanted, in these queues."""
+        conditions = [_OF_SECRET, "given.number < :behind", "token IN (SELECT value FROM json_each(:tokens))"]
+        if wanted.version is not None:
+            conditions.append("version = :version")
+        if wanted.outdated is not None:
+            conditions.append(f"version {'<' if wanted.outdated else '>='} :newest")
+        columns = "given.number, at, token, job, (SELECT name FROM secret WHERE number = given.secret) AS name, version"
+        rows = f"SELECT {columns} FROM given WHERE {' AND '.join(conditions)} ORDER BY given.number DESC LIMIT :limit"
+        values = {**asdict(wanted), "newest": newest, "tokens": msgspec.json.encode(list(tokens)).decode()}
+        found = self._one(
+            f"SELECT json_group_array(json_array({', '.join(Given._fields)})) FROM ({rows})", values | {"limit": limit}
+        )
+        return msgspec.json.decode(found, type=list[Given])
+
+    def _one(self, sql: str, values: Mapping[str, object]) -> bytes:
+        found: str = self._db.execute(sql, values).fetchone()[0]
+        return found.encode()
+
+
+_OF_PATH: Final = "secret IN (SELECT number FROM secret WHERE path = :path)"
+_OF_SECRET: Final = "secret IN (SELECT number FROM secret WHERE name = :secret OR path = :secret)"
+
+
+def _rows(records: Iterable[Record]) -> Iterator[Given]:
+    for record in records:
+        if not isinstance(record.event, Launched):
+            continue
+        at = microseconds(parse_time(record.time))
+        for number, (name, version) in enumerate(islice(record.event.secrets.items(), OF_ONE)):
+            place = record.sequence * OF_ONE + number
+            yield Given(place, at, record.token, record.job_id, name, version)
