@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup venv demo unit test soak coverage chaos bench docs lint lock up smoke down
+.PHONY: help setup venv demo unit test soak coverage fuzz chaos bench docs lint lock up smoke down
 
 BIN := .venv/bin
 ARGS ?=
@@ -34,6 +34,9 @@ soak: setup ## the tests that are long by nature: whole stacks, clusters, restar
 
 coverage: setup ## lines and branches that unit and contract tests reach; `make coverage ARGS=tests/integration` for others
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-report=html -m "not soak" $(or $(ARGS),tests/unit tests/contract)
+
+fuzz: setup ## hostile input for everything that reads bytes from outside, SECONDS=600 for each target; `make fuzz ARGS="-k content"` one
+	FUZZ_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest -n 2 --dist=worksteal -m soak tests/fuzz $(ARGS)
 
 chaos: setup ## load and faults for CHAOS_SECONDS=300, then what must hold; CHAOS_SEED, _JOBS, _FAULTS, _ENGINE=scripted|docker, _SERVERS=1|3, _KEEP=folder
 	@$(BIN)/python -m tests.chaos

@@ -1,6 +1,7 @@
 """Encodes events and views, and decodes them."""
 
-from typing import TypeVar
+import re
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -12,6 +13,8 @@ _encoder = msgspec.json.Encoder()
 _decoders = {kind: msgspec.json.Decoder(cls) for kind, cls in EVENT_TYPES.items()}
 
 T = TypeVar("T")
+
+_QUOTED: Final = re.compile("value '.*'", re.DOTALL)
 
 
 def encode(value: msgspec.Struct) -> bytes:
@@ -28,7 +31,7 @@ def decode(data: bytes, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=shape)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise UndecodableError(f"Not a {shape.__name__}: {error}.") from None
+        raise UndecodableError(f"Not a {shape.__name__}: {_without_value(error)}.") from None
 
 
 def decode_event(kind: str, data: bytes) -> AnyEvent:
@@ -43,7 +46,12 @@ def decode_event(kind: str, data: bytes) -> AnyEvent:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise UndecodableError(f"Not a {kind} event: {error}.") from None
+        raise UndecodableError(f"Not a {kind} event: {_without_value(error)}.") from None
+
+
+def _without_value(error: Exception) -> str:
+    """What msgspec says, without the wrong value that it quotes for enums and tags."""
+    return _QUOTED.sub("value", str(error))
 
 
 def to_record(address: EventAddress, data: bytes, *, sequence: int, time: str) -> Record:

@@ -23,6 +23,7 @@ MAX_DOCUMENT: Final = 2**20
 """Bytes of a YAML document."""
 
 _DOCUMENT_NAMES: Final = frozenset({"gostint.yml", "./gostint.yml"})
+_FORMAT: Final = re.compile(r"[a-z0-9.]{1,8}", re.ASCII)
 _STEP: Final = 64 * 1024
 _TAR_ERRORS: Final = (tarfile.TarError, ValueError, OverflowError, IndexError)
 """What tarfile raises on mutilated headers."""
@@ -113,7 +114,8 @@ def _decoded(content: str) -> bytes:
     except (binascii.Error, ValueError):
         raise _failed("Failed to decode content base64: not standard base64") from None
     if word != "targz":
-        raise _failed(f"Failed to extract content, unsupported archive format: {word}")
+        named = word if _FORMAT.fullmatch(word) else ""  # anything else may be a secret in the wrong place
+        raise _failed(f"Failed to extract content, unsupported archive format: {named}")
     if len(packed) > MAX_CONTENT:
         raise _failed(f"Failed to unzip content: over {MAX_CONTENT} bytes compressed")
     return packed

@@ -1,0 +1,73 @@
+"""Every target with its corpus and with changed cases: some in `make test`, for FUZZ_SECONDS each in `make soak`."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stint.vault import Ticket, Vault, seal_ticket
+from tests.fuzz import codec, configuration, content, documents, redaction, requests, subjects, submissions, tickets
+from tests.fuzz.target import Target
+from tests.support.api_bench import api_process
+from tests.support.servers import NatsProcess, OpenBao
+from tests.support.vault_bench import set_up
+
+SECONDS = float(os.environ.get("FUZZ_SECONDS") or 20)
+MODULES = (codec, submissions, content, documents, subjects, redaction, tickets, configuration, requests)
+TARGETS = [module.TARGET for module in MODULES]
+CASES = [(target, case) for target in TARGETS for case in target.corpus]
+
+each = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+
+
+@pytest.fixture(scope="module")
+async def served(
+    tmp_path_factory: pytest.TempPathFactory, nats: NatsProcess, openbao: OpenBao
+) -> AsyncIterator[requests.Served]:
+    folder: Path = tmp_path_factory.mktemp("api")
+    async with api_process(folder, nats.url, openbao) as (process, http):
+        yield requests.Served(process.port, http.headers["X-Auth-Token"].encode())
+        assert process.running, process.log
+        assert "Traceback" not in process.log
+
+
+@pytest.fixture(scope="module")
+async def sealed(openbao: OpenBao) -> str:
+    await set_up(openbao)
+    ticket = Ticket(wrap_secret_id="token", payload_sha256="00")
+    vault = Vault(openbao.address)
+    return await seal_ticket(vault, openbao.root_token, ticket, queue_token=tickets.QUEUE, job_id=tickets.JOB)
+
+
+@pytest.fixture(scope="module")
+def bus(openbao: OpenBao, sealed: str) -> Iterator[tickets.Bus]:
+    """With an event loop of its own, since hypothesis calls functions that are not async."""
+    with asyncio.Runner() as runner:
+        vault = Vault(openbao.address)
+        runner.run(vault.__aenter__())
+        yield tickets.Bus(runner, vault, openbao.root_token, sealed)
+        runner.run(vault.__aexit__(None, None, None))
+
+
+def servers_of(target: Target, request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(target.fixture) if target.fixture else None
+
+
+@pytest.mark.parametrize(("target", "case"), CASES, ids=[f"{target.name}-{case}" for target, case in CASES])
+def test_the_corpus(target: Target, case: str, request: pytest.FixtureRequest) -> None:
+    target.run(target.corpus[case], servers_of(target, request))
+
+
+@each
+def test_some_changed_cases(target: Target, request: pytest.FixtureRequest) -> None:
+    target.try_some(servers_of(target, request))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SECONDS + 120)
+@each
+def test_many_changed_cases(target: Target, request: pytest.FixtureRequest) -> None:
+    target.try_for(servers_of(target, request), SECONDS)

@@ -1,0 +1,46 @@
+"""Tickets: what the bus key opens, and what it must not open."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from stint.core.codec import decode
+from stint.core.errors import StintError, UndecodableError
+from stint.vault import Ticket, Vault, open_ticket
+from tests.fuzz.target import MARK, Target, check_sentence
+
+
+@dataclass(frozen=True)
+class Bus:
+    """A Vault that opens tickets, and a ticket of the job JOB in the queue QUEUE."""
+
+    runner: asyncio.Runner
+    vault: Vault
+    token: str
+    sealed: str
+
+
+QUEUE, JOB = "me", "0123456789ab0123456789ab"
+
+
+def check(data: bytes, bus: Bus) -> None:
+    """No changed ticket can be opened. `@` in a case stands for the real one."""
+    with contextlib.suppress(UndecodableError):
+        ticket = decode(data, Ticket)
+        assert MARK not in repr(ticket)
+    text = data.decode("utf-8", "replace").replace("@", bus.sealed)
+    opened: Ticket | None = None
+    try:
+        opened = bus.runner.run(open_ticket(bus.vault, bus.token, text, queue_token=QUEUE, job_id=JOB))
+    except StintError as error:
+        check_sentence(error)
+    assert (opened is not None) == (text.strip() == bus.sealed)
+
+
+TARGET = Target(
+    name="tickets",
+    check=check,
+    words=[b"@", b"vault:v1:", b"vault:v2:", b":", b"A", b"==", b"\0"],
+    fixture="bus",
+    brief=25,
+)
