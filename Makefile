@@ -23,11 +23,13 @@ unit: venv ## the tests that need nothing but Python, in seconds
 
 test: setup lint ## lint, types, and all tests that are not marked `soak`; `make test ARGS="-k lease"` goes to pytest
 	@scripts/ensure-registry
+	@scripts/ensure-chromium
 	$(BIN)/pytest -n 3 -m "not soak" $(ARGS)
 
 soak: setup ## the tests that are long by nature: whole stacks, clusters, restarted engines, planted faults
 	@scripts/ensure-registry
 	@scripts/ensure-compose
+	@scripts/ensure-chromium
 	@scripts/ensure-python-image >/dev/null
 	@scripts/ensure-languages
 	$(BIN)/pytest -n 3 -m soak $(ARGS)

@@ -53,10 +53,12 @@ _FOUND = ("VAULT_", "BAO_", "NATS_", "STINT_", "GOSTINT_")
 
 
 class ByServers(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """Tests that share servers run in one process: those of a module, and those of `tests/api` by their stack."""
+    """Tests that share servers run in one process: of a module, of the page, and of `tests/api` by their stack."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
+        if path.startswith("tests/e2e/page/"):
+            return "tests/e2e/page"
         if not path.startswith("tests/api/"):
             return path
         stacks = (number for number, modules in enumerate(API_STACKS) if Path(path).stem in modules)

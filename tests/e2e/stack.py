@@ -14,6 +14,7 @@ import httpx
 from dotenv import dotenv_values
 
 from stint.vault import Vault
+from tests.support.waiting import until
 
 STINT = Path(sys.executable).with_name("stint")
 LIVE = {"queued", "running", "stopping"}
@@ -93,6 +94,14 @@ class Stack:
     async def run(self, *arguments: str | Path, **env: str) -> Result:
         """A `stint` command with this stack's settings."""
         return await stint(*arguments, env={**self.env, **env})
+
+    async def restart(self, name: str) -> None:
+        """Kill one of its processes; returns when the API answers again."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGKILL)
+        await gone(pid)
+        async with asyncio.timeout(60), self.http() as http:
+            await until(lambda: _ready(http), seconds=60)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.returncode is None:
@@ -201,6 +210,13 @@ async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
     logged = (folder / "data" / "log" / "nats-1.log").read_text() if "NATS_URL" not in env else ""
     denied = [line for line in logged.splitlines() if "Violation" in line and "STINT_PUBLISHERS/" not in line]
     assert not denied, f"a service needs more of NATS than its role permits: {denied}"
+
+
+async def _ready(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/readyz")).is_success
+    except httpx.HTTPError:
+        return False
 
 
 async def gone(*pids: int) -> None:

@@ -12,12 +12,12 @@ from stint.cli.app import app
 from stint.cli.vault_setup import FILES
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
-from stint.vault import BUS_KEY, AppRoleSession, Vault
+from stint.vault import BUS_KEY, SESSION_KEY, AppRoleSession, Vault
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
 from tests.support.servers import BaoProcess, running
 
 ROLE = "stint-job"
-PARTS = 15
+PARTS = 16
 
 
 class Stack(NamedTuple):
@@ -99,6 +99,17 @@ async def test_the_api_seals_asks_and_opens_nothing(stack: Stack) -> None:
         stack.vault.read(token, f"transit/keys/{ROLE}"),
         client_token(stack.vault.address, token),
     )
+
+
+async def test_the_session_key_is_the_apis_alone(stack: Stack) -> None:
+    api = await stack.login("STINT_API")
+    sealed = await stack.vault.encrypt(api, SESSION_KEY, b"a token", associated_data=b"a session")
+    assert await stack.vault.decrypt(api, SESSION_KEY, sealed, associated_data=b"a session") == b"a token"
+    for token in (await stack.login("STINT_RUNNER"), await stack.client(), await stack.client("stint-publisher")):
+        await denied(
+            stack.vault.encrypt(token, SESSION_KEY, b"x"),
+            stack.vault.decrypt(token, SESSION_KEY, sealed, associated_data=b"a session"),
+        )
 
 
 async def test_the_runner_opens_and_does_nothing_else(stack: Stack) -> None:

@@ -89,7 +89,7 @@ def test_a_jobs_secret_id_serves_once() -> None:
     assert uses == {"stint-api": 0, "stint-runner": 0, "stint-job": 1}
 
 
-ROLES = ["", "a/b", "../x", 'a"', "stint-api", "stint-bus", "default", "-x"]
+ROLES = ["", "a/b", "../x", 'a"', "stint-api", "stint-bus", "stint-session", "default", "-x"]
 SECRET_PATHS = ['kv/"', "kv/\n", "", "kv/{{x}}"]
 
 

@@ -27,6 +27,7 @@ from stint_api.audit.index import AuditIndex
 from stint_api.read.index import ListIndex
 from stint_api.read.runners import JetStreamRunnerReports
 from stint_api.services import Services, utc_now
+from stint_api.session.store import Sessions
 from stint_api.web.server import listen, serve, tls_context, write_port
 
 log = structlog.get_logger()
@@ -70,6 +71,7 @@ async def _serve(settings: ApiSettings) -> None:
 def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleSession) -> Services:
     """The parts, on real servers. Nothing is sent yet."""
     retention = timedelta(seconds=settings.retention)
+    sessions = Sessions(broker, vault, session, now=utc_now)
     index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
     audit_index = AuditIndex(
         JetStreamFacts(broker), connected=broker.wait_connected, span=settings.audit_events, now=utc_now
@@ -83,6 +85,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         index=index,
         audit_index=audit_index,
         runners=JetStreamRunnerReports(broker),
+        sessions=sessions,
         vault=vault,
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),
         session=session,
@@ -101,6 +104,12 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
                 works=index.ready.is_set,
             ),
             BackgroundTask(name="audit", run=audit_index.run, missing="The audit is not kept up to date."),
+            BackgroundTask(
+                name="sessions",
+                run=sessions.run,
+                missing="The sessions of the page are not followed.",
+                works=sessions.following.is_set,
+            ),
         ),
     )
 

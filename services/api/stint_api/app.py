@@ -7,7 +7,9 @@ from fastapi import FastAPI
 import stint
 from stint_api.errors import JsonAnswer
 from stint_api.middleware.gate import Gate
+from stint_api.middleware.signed_in import SignedIn
 from stint_api.middleware.telemetry import Telemetry
+from stint_api.page import signing_in, views
 from stint_api.routes import audit, changes, docs, info, jobs, queues
 from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.responses import ANY_ERROR
@@ -36,8 +38,9 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(
         Gate, paths=GUARDED, identify=services.auth.identify, addresses=services.settings.audit_addresses
     )
+    app.add_middleware(SignedIn, sessions=services.sessions)
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     add_exception_handlers(app)
-    for router in (jobs.router, changes.router, queues.router, audit.router, info.router, docs.router):
-        app.include_router(router)
+    for part in (jobs, changes, queues, audit, info, docs, signing_in, views):
+        app.include_router(part.router)
     return app

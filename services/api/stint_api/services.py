@@ -32,6 +32,7 @@ from stint_api.read.pausing import Pausing
 from stint_api.read.queues import QueueList
 from stint_api.read.runners import JetStreamRunnerReports
 from stint_api.read.waits import Waits
+from stint_api.session.store import Sessions
 from stint_api.submit.body import MAX_BYTES
 from stint_api.submit.sealing import Sealer
 from stint_api.submit.storing import PATIENCE, Store
@@ -65,6 +66,7 @@ class Services:
     index: ListIndex
     audit_index: AuditIndex
     runners: JetStreamRunnerReports
+    sessions: Sessions
     vault: Vault
     lookup_vault: Vault
     session: AppRoleSession
@@ -88,10 +90,14 @@ class Services:
         return self.settings.compat == "gostint"
 
     @cached_property
+    def lookups(self) -> Lookups:
+        """Who a token belongs to."""
+        return Lookups(self.lookup_vault, monotonic=self.monotonic)
+
+    @cached_property
     def auth(self) -> Authenticator:
         """Who may do what."""
-        lookups = Lookups(self.lookup_vault, monotonic=self.monotonic)
-        return Authenticator(lookups, self.vault, self.session, by_policy=self.settings.by_policy)
+        return Authenticator(self.lookups, self.vault, self.session, by_policy=self.settings.by_policy)
 
     @cached_property
     def lists(self) -> Lists:

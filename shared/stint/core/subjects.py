@@ -20,6 +20,7 @@ JOBS_BUCKET: Final = "jobs"
 RUNNERS_BUCKET: Final = "runners"
 IMAGES_BUCKET: Final = "images"
 PAUSES_BUCKET: Final = "pauses"
+SESSIONS_BUCKET: Final = "sessions"
 
 PROJECTOR_DURABLE: Final = "projector"
 

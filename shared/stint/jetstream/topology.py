@@ -15,6 +15,7 @@ from stint.core.subjects import (
     PAUSES_BUCKET,
     PAYLOADS,
     RUNNERS_BUCKET,
+    SESSIONS_BUCKET,
     WORK,
     barrier_subject,
     event_filter,
@@ -105,7 +106,7 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
             "republish": {"src": log_subject("*", "*"), "dest": tail_subject(*_WILDCARDS[:2])},
             **common,
         },
-        *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET)),
+        *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, SESSIONS_BUCKET)),
         {
             **_bucket(PAUSES_BUCKET),
             # The end of a pause is a hint, so that the queue goes on at once.

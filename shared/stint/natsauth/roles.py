@@ -23,6 +23,7 @@ from stint.core.subjects import (
     PAYLOADS,
     PROJECTOR_DURABLE,
     RUNNERS_BUCKET,
+    SESSIONS_BUCKET,
     WORK,
     barrier_subject,
     event_filter,
@@ -36,10 +37,9 @@ from stint.core.subjects import (
 )
 
 _API: Final = "$JS.API."
-_JOBS, _RUNNERS, _IMAGES, _PAUSES = (
-    kv_stream(bucket) for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, PAUSES_BUCKET)
-)
-STREAMS: Final = (EVENTS, PAYLOADS, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES, _PAUSES)
+_BUCKETS: Final = (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, PAUSES_BUCKET, SESSIONS_BUCKET)
+_JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS = (kv_stream(bucket) for bucket in _BUCKETS)
+STREAMS: Final = (EVENTS, PAYLOADS, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS)
 
 
 class Request(NamedTuple):
@@ -121,12 +121,14 @@ API: Final = Role(
     name="api",
     requests=(
         *_declare(),
-        *_read(EVENTS, PAYLOADS, LOGS, _JOBS, _RUNNERS, _PAUSES),
+        *_read(EVENTS, PAYLOADS, LOGS, _JOBS, _RUNNERS, _PAUSES, _SESSIONS),
         *_api(f"STREAM.MSG.GET.{WORK}"),
         # Its own events, and bars, whose last token is a new one each time. No pattern of NATS matches just these.
-        *_publish(event_filter(), payload_subject("*", "*", "*"), _BARRIER, kv_subject(PAUSES_BUCKET, "*")),
-        *_api(f"STREAM.PURGE.{PAYLOADS}", f"STREAM.PURGE.{LOGS}", f"CONSUMER.CREATE.{_JOBS}"),
-        Request(f"{_API}CONSUMER.MSG.NEXT.{_JOBS}.*", many=True),
+        *_publish(event_filter(), payload_subject("*", "*", "*"), _BARRIER),
+        *_publish(kv_subject(PAUSES_BUCKET, "*"), kv_subject(SESSIONS_BUCKET, "*")),
+        *_api(f"STREAM.PURGE.{PAYLOADS}", f"STREAM.PURGE.{LOGS}"),
+        *_api(f"CONSUMER.CREATE.{_JOBS}", f"CONSUMER.CREATE.{_SESSIONS}"),
+        *(Request(f"{_API}CONSUMER.MSG.NEXT.{bucket}.*", many=True) for bucket in (_JOBS, _SESSIONS)),
     ),
     hears=(live_filter(), tail_subject("*", "*")),
     never=tuple(request.subject for request in _events(Started, Launched, Held, Rejected)),

@@ -20,6 +20,8 @@ SEALER: Final = "stint-sealer"
 OPERATOR: Final = "stint-operator"
 """May see all jobs, release held ones, and pause queues."""
 PUBLISHER: Final = "stint-publisher"
+SESSION_KEY: Final = "stint-session"
+"""The transit key that seals the tokens of those who are signed in to the page. Only the API may use it."""
 
 QUEUES: Final = "stint/queue/"
 RELEASES: Final = "stint/release/"
@@ -33,7 +35,7 @@ MARK: Final = "="
 _SPECIAL: Final = frozenset('*"\\{}$')
 """Characters with a special meaning in a policy's path."""
 
-_TAKEN: Final = frozenset({API, RUNNER, CLIENT, SEALER, OPERATOR, PUBLISHER, BUS_KEY, "default", "root"})
+_TAKEN: Final = frozenset({API, RUNNER, CLIENT, SEALER, OPERATOR, PUBLISHER, BUS_KEY, SESSION_KEY, "default", "root"})
 _ROLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PATTERN: Final = re.compile(r"[\w\-./+*]+", re.ASCII)
 
@@ -60,7 +62,14 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
     wrapped_secret_id = _wrapped(f"auth/approle/role/{role}/secret-id")
     sealer = _rules(("auth/token/create", "update"), seal_payload, *_OWN_TOKEN) + wrapped_secret_id
     return {
-        API: _rules(seal_ticket, seal_payload, ("sys/capabilities", "update"), *_OWN_TOKEN),
+        API: _rules(
+            seal_ticket,
+            seal_payload,
+            (f"transit/encrypt/{SESSION_KEY}", "update"),
+            (f"transit/decrypt/{SESSION_KEY}", "update"),
+            ("sys/capabilities", "update"),
+            *_OWN_TOKEN,
+        ),
         RUNNER: _rules(
             (f"transit/decrypt/{BUS_KEY}", "update"),
             (f"transit/decrypt/{role}", "update"),

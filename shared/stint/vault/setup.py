@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from stint.core.errors import VaultNotFoundError, VaultRefusedError
 from stint.vault.client import Vault, data_of
 from stint.vault.hvac_adapter import check_path
-from stint.vault.policies import API, CLIENT, RUNNER, app_roles, policies
+from stint.vault.policies import API, CLIENT, RUNNER, SESSION_KEY, app_roles, policies
 from stint.vault.ticket import BUS_KEY
 
 _LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}
@@ -61,7 +61,7 @@ def _resources(role: str, secret_paths: Sequence[str], registries: str, kv_mount
     yield _Resource("mount transit", "sys/mounts/transit", {"type": "transit"})
     if kv_mount:
         yield _Resource(f"mount {kv_mount}", f"sys/mounts/{kv_mount}", {"type": "kv", "options": {"version": "2"}})
-    for name in (BUS_KEY, role):
+    for name in (BUS_KEY, SESSION_KEY, role):
         yield _Resource(f"key {name}", f"transit/keys/{name}", _KEY)
     for name, text in texts.items():
         yield _Resource(f"policy {name}", f"sys/policies/acl/{name}", {_RULES: text}, changeable=True)

@@ -1,0 +1,4 @@
+"""The page at `/`: its addresses, templates, stylesheet and scripts, and the headers that keep it safe.
+
+It shows what the API answers and does nothing else: its scripts call the same routes as every client.
+"""

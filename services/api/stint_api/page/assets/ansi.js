@@ -1,0 +1,167 @@
+// A line of a terminal as runs of text with a style. What could deceive a reader is shown as a chip, or dropped.
+
+/** No style. A style is {bold, dim, italic, underline, strike, inverse, fg, bg}; a colour is 0 to 15 or [r, g, b]. */
+export const PLAIN = Object.freeze({});
+
+const ESC = "\\x1b";
+const CSI = `${ESC}\\[([0-?]*)[ -/]*([@-~])`;
+const STRINGS = `${ESC}\\][^\\x07\\x1b]{0,4096}(?:\\x07|${ESC}\\\\)?|${ESC}[PX^_][^\\x1b]{0,4096}(?:${ESC}\\\\)?`;
+const OTHER = `${ESC}[ -/]+[0-~]|${ESC}[0-~]|\\x07`;
+const HIDDEN = "[\\x00-\\x06\\x0b-\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060\\u2066-\\u2069\\ufeff\\udc80-\\udcff\\u{e0000}-\\u{e007f}]";
+const SPECIAL = /[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]|\p{M}{9}/u;
+const TAGS = /[\u{e0000}-\u{e007f}]/u;
+const TOKEN = new RegExp(`${CSI}|(${STRINGS}|${OTHER})|([\\r\\b\\t])|(${HIDDEN})|(\\p{M}{9,})|([^])`, "gu");
+const ESCAPES = new RegExp(`${CSI}|${STRINGS}|${OTHER}`, "gu");
+const MOVES = /[\r\b\t]|\x1b\[[0-9;]*[KGCD]/;
+const MARKS = 8;
+const WIDEST = 10_000;
+
+/** Whether a line is nothing but its characters. */
+export const simple = (text) => !SPECIAL.test(text) && !TAGS.test(text);
+
+/** The runs of a line: [{text, style, chip}]. `style` is that at its begin. */
+export function runs(text, style = PLAIN) {
+  if (simple(text)) return text ? [{ text, style, chip: false }] : [];
+  const { cells } = new Screen(style).write(text);
+  const found = [];
+  for (const cell of cells) {
+    const last = found.at(-1);
+    if (last && last.style === cell.style && !last.chip && !cell.chip) last.text += cell.text;
+    else found.push({ ...cell });
+  }
+  return found;
+}
+
+/** What one reads, and searches in. */
+export function plain(text) {
+  if (simple(text)) return text;
+  if (!MOVES.test(text)) return text.replace(ESCAPES, "");
+  return new Screen(PLAIN).write(text).cells.map((cell) => cell.text).join("");
+}
+
+/** The style after a line, and how many sequences of it are dropped. */
+export function after(text, style) {
+  if (!text.includes("\x1b") && !text.includes("\x07")) return { style, dropped: 0 };
+  let dropped = 0;
+  for (const [, parameters, final] of text.matchAll(ESCAPES)) {
+    if (final === "m") style = styled(style, parameters);
+    else if (!"KGCD".includes(final ?? "?")) dropped++;
+  }
+  return { style, dropped };
+}
+
+/** One row of cells with a cursor. */
+class Screen {
+  cells = [];
+  #at = 0;
+
+  constructor(style) {
+    this.style = style;
+  }
+
+  write(text) {
+    for (const [whole, parameters, final, dropped, move, hidden, marks] of text.replace(/\r+$/, "").matchAll(TOKEN)) {
+      if (final) this.#control(parameters, final);
+      else if (move) this.#move(move);
+      else if (hidden) this.#put(name(hidden), true);
+      else if (marks) this.#marks(marks);
+      else if (!dropped) this.#character(whole);
+    }
+    return this;
+  }
+
+  #put(text, chip = false) {
+    while (this.cells.length < this.#at) this.cells.push({ text: " ", style: PLAIN, chip: false });
+    this.cells[this.#at++] = { text, style: this.style, chip };
+  }
+
+  /** A mark stands on the character before it. */
+  #character(text) {
+    const before = this.cells[this.#at - 1];
+    if (before && !before.chip && /^\p{M}$/u.test(text)) this.cells[this.#at - 1] = { ...before, text: before.text + text };
+    else this.#put(text);
+  }
+
+  #marks(marks) {
+    const points = [...marks];
+    for (const mark of points.slice(0, MARKS)) this.#character(mark);
+    this.#put(`+${points.length - MARKS}`, true);
+  }
+
+  #move(move) {
+    if (move === "\r") this.#at = 0;
+    else if (move === "\b") this.#at = Math.max(0, this.#at - 1);
+    else for (let n = 8 - (this.#at % 8); n > 0; n--) this.#put(" ");
+  }
+
+  #control(parameters, final) {
+    const n = Math.min(WIDEST, Number.parseInt(parameters, 10) || 0);
+    if (final === "m") this.style = styled(this.style, parameters);
+    else if (final === "C") this.#at = Math.min(WIDEST, this.#at + (n || 1));
+    else if (final === "D") this.#at = Math.max(0, this.#at - (n || 1));
+    else if (final === "G") this.#at = Math.max(0, (n || 1) - 1);
+    else if (final === "K") this.#erase(n);
+  }
+
+  #erase(how) {
+    const blank = { text: " ", style: PLAIN, chip: false };
+    if (how === 0) this.cells.length = Math.min(this.cells.length, this.#at);
+    else if (how === 1) this.cells.fill(blank, 0, this.#at + 1);
+    else if (how === 2) this.cells.length = 0;
+  }
+}
+
+/** How a hidden character is called: "U+202E", or "\xe9" for a byte that is not UTF-8. */
+function name(char) {
+  const point = char.codePointAt(0);
+  if (point >= 0xdc80 && point <= 0xdcff) return `\\x${(point & 0xff).toString(16)}`;
+  return `U+${point.toString(16).toUpperCase().padStart(4, "0")}`;
+}
+
+const SET = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" };
+const UNSET = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 29: ["strike"], 39: ["fg"], 49: ["bg"] };
+
+/** The style after `CSI parameters m`. */
+function styled(style, parameters) {
+  if (!/^[0-9;:]*$/.test(parameters)) return style;
+  const parts = parameters.split(";");
+  let now = { ...style };
+  for (let i = 0; i < parts.length; i++) {
+    const code = Number.parseInt(parts[i], 10) || 0;
+    if (code === 0) now = {};
+    else if (SET[code]) now[SET[code]] = parts[i] !== "4:0";
+    else if (UNSET[code]) for (const key of UNSET[code]) delete now[key];
+    else if (code === 38 || code === 48) i = extended(now, code === 38 ? "fg" : "bg", parts, i);
+    else colour(now, code);
+  }
+  return Object.keys(now).length ? now : PLAIN;
+}
+
+function colour(style, code) {
+  if (code >= 30 && code <= 37) style.fg = code - 30;
+  else if (code >= 40 && code <= 47) style.bg = code - 40;
+  else if (code >= 90 && code <= 97) style.fg = code - 82;
+  else if (code >= 100 && code <= 107) style.bg = code - 92;
+}
+
+/** 38 and 48, with semicolons or colons. Returns the place of the last part that was read. */
+function extended(style, key, parts, i) {
+  const colons = parts[i].includes(":");
+  const values = (colons ? parts[i].split(":") : parts.slice(i)).map((part) => Number.parseInt(part, 10) || 0);
+  if (values[1] === 5) {
+    style[key] = indexed(Math.min(255, values[2] ?? 0));
+    return colons ? i : i + 2;
+  }
+  if (values[1] !== 2) return i;
+  style[key] = (colons ? values.slice(-3) : values.slice(2, 5)).map((value) => Math.min(255, value));
+  return colons ? i : i + 4;
+}
+
+/** One of 256 colours: the first 16 follow the theme. */
+function indexed(n) {
+  if (n < 16) return n;
+  if (n >= 232) return Array(3).fill(8 + 10 * (n - 232));
+  const level = (part) => (part ? 55 + 40 * part : 0);
+  const cube = n - 16;
+  return [Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level);
+}

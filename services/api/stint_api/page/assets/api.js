@@ -1,0 +1,55 @@
+// Requests to the API. The session's cookie goes along by itself; changes also carry the proof that this page has.
+
+const meta = (name) => document.querySelector(`meta[name="stint-${name}"]`)?.content ?? "";
+
+/** An answer that is no success. `status` is 0 if there was no answer at all. */
+export class Refused extends Error {
+  constructor(status, sentence, retryAfter = 0) {
+    super(sentence);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** The JSON that a path answers with. Rejects with `Refused`. */
+export async function call(path, { method = "GET", body, signal } = {}) {
+  const answer = await send(path, { method, body: body && JSON.stringify(body), signal });
+  return answer.json();
+}
+
+/** A successful answer, whatever it contains. Rejects with `Refused`. */
+export async function send(path, { method = "GET", ...rest } = {}) {
+  const headers = { ...rest.headers, ...(method === "GET" ? {} : { "X-Stint-Csrf": meta("csrf") }) };
+  let answer;
+  try {
+    answer = await fetch(path, { ...rest, method, headers, cache: "no-store" });
+  } catch (error) {
+    if (rest.signal?.aborted) throw error;
+    throw new Refused(0, "The API cannot be reached.");
+  }
+  if (!answer.ok) throw await refusal(answer);
+  return answer;
+}
+
+async function refusal(answer) {
+  const { error } = await answer.json().catch(() => ({}));
+  const sentence = error || `The API answered ${answer.status}.`;
+  if (LOST.test(sentence)) return ended();
+  if (answer.status === 401) announce(sentence);
+  return new Refused(answer.status, sentence, Number(answer.headers.get("retry-after")));
+}
+
+/** What the API says where there is no session any more, and what Vault says of a token that it does not know. */
+const LOST = /^Missing X-Auth-Token|\n/;
+
+async function ended() {
+  const answer = await fetch("/session", { cache: "no-store" });
+  const { error } = await answer.json();
+  if (answer.status !== 401) return new Refused(403, error ?? "Vault refused the request.");
+  announce(error);
+  return new Refused(401, error);
+}
+
+function announce(sentence) {
+  document.dispatchEvent(new CustomEvent("signed-out", { detail: sentence }));
+}

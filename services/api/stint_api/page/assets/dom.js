@@ -1,0 +1,56 @@
+// Small helpers. Text goes into the page as text only.
+import { word } from "./words.js";
+
+export const one = (selector, root = document) => root.querySelector(selector);
+export const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+/** The content of a template, as one element. */
+export const clone = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
+
+/** Set text, unless it is there already: a selection in it stays. */
+export function text(element, value) {
+  if (element.textContent !== value) element.textContent = value;
+}
+
+/** A new element with text and attributes. */
+export function make(tag, value = "", attributes = {}) {
+  const element = document.createElement(tag);
+  element.textContent = value;
+  for (const [name, given] of Object.entries(attributes)) element.setAttribute(name, given);
+  return element;
+}
+
+export const draw = (use, name) => use.setAttribute("href", `#${name}`);
+
+/** Colour, shape and word of a status, in an element made of `t-status` or like it. */
+export function show(element, name) {
+  if (element.dataset.kind === name) return;
+  element.dataset.kind = name;
+  element.className = `st ${name}${name === "success" ? " quiet" : ""}`;
+  draw(one("use", element), `s-${name}`);
+  text(element.lastElementChild, word(name));
+}
+
+export function status(name) {
+  const element = clone("t-status");
+  show(element, name);
+  return element;
+}
+
+/** Call `work` at most once in a frame. */
+export function framed(work) {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => { asked = false; work(); });
+  };
+}
+
+export async function copy(value, button) {
+  await navigator.clipboard.writeText(value);
+  const label = button.title;
+  button.title = "Copied";
+  button.dispatchEvent(new CustomEvent("said", { bubbles: true, detail: "Copied" }));
+  setTimeout(() => (button.title = label), 2000);
+}

@@ -1,0 +1,158 @@
+// One job: what is known of it, and its output as it comes.
+import { call } from "./api.js";
+import { buttons } from "./actions.js";
+import { clone, copy, draw, make, one, text } from "./dom.js";
+import { facts, phases, story, title, verdict } from "./facts.js";
+import { bind } from "./keys.js";
+import { plain } from "./ansi.js";
+import { Output } from "./output.js";
+import { begin, connected, connection, everySecond, fail, now, notice, say, withdraw } from "./shell.js";
+import { follow } from "./stream.js";
+import { at, clock, kind, over, short, word } from "./words.js";
+
+const BUDGET = 8; // ms of a frame for what has come
+const id = one("main").dataset.job;
+const path = `/v1/api/job/${encodeURIComponent(id)}`;
+const known = new Map();
+const waiting = [];
+let job = null, output = null, pumping = false, lost = 0, shownStatus = "";
+
+begin();
+output = new Output(one("[data-log]"), path);
+one("[data-copy-id]").onclick = (event) => copy(id, event.currentTarget);
+bind("c", "Copy the job's id", () => one("[data-copy-id]").click());
+everySecond(clocks);
+load().then(listen, (refused) => gone(refused));
+
+async function load() {
+  const found = await call(`${path}?output=false`);
+  job = found;
+  render();
+}
+
+function listen() {
+  output.open(job);
+  follow(`${path}/events${output.query}`, {
+    event: (name, data) => { waiting.push([name, data]); pump(); },
+    live: () => { connection.live(); reconnected(); },
+    lost: (since) => { lost ||= since; connection.lost(since); },
+    ended: (refused) => gone(refused),
+  }, { over: (name) => name === "end" });
+  setInterval(() => { if (job.status === "queued" && connected() && !document.hidden) refresh(); }, 5000);
+}
+
+/** Take what has come, a part in each frame. */
+function pump() {
+  if (pumping) return;
+  pumping = true;
+  requestAnimationFrame(() => {
+    pumping = false;
+    const until = performance.now() + BUDGET;
+    let n = 0;
+    while (n < waiting.length && performance.now() < until) take(...waiting[n++]);
+    waiting.splice(0, n);
+    if (waiting.length) pump();
+    else output.live = !over(job);
+  });
+}
+
+function take(name, data) {
+  if (name === "output") output.add(data);
+  else if (name === "fact") fact(data);
+  else if (name === "end") end(data);
+}
+
+function fact(data) {
+  if (known.has(data.kind)) return;
+  known.set(data.kind, data);
+  one("[data-history]").append(story(data));
+  if (data.kind === "launched") output.origin(at(data.at));
+  if (data.sequence > (job.sequence ?? 0) && data.kind !== "ended") refresh();
+}
+
+let asked = 0;
+function refresh() {
+  clearTimeout(asked);
+  asked = setTimeout(() => { if (!output.ended) load().catch(() => {}); }, 100);
+}
+
+function end(data) {
+  clearTimeout(asked);
+  job = data;
+  connection.ended();
+  output.note(`${word(kind(job))}${job.reason === "exit_code" ? `, exit code ${job.return_code}` : ""}, at ${clock(at(job.ended))}.`, kind(job));
+  output.finish(job);
+  render();
+}
+
+/** Nothing was lost: the stream continues behind the last event that came, and the API leaves nothing out. */
+function reconnected() {
+  if (!lost) return;
+  if (Date.now() - lost > 2000) output.note(`Not connected ${clock(lost)} to ${clock(Date.now())}. No output was lost.`, "stopping");
+  lost = 0;
+  refresh();
+}
+
+function render() {
+  facts(one("[data-facts]"), job);
+  const link = one("[data-queue-link]");
+  text(link, job.qname || "(no name)");
+  link.search = `?queue=${encodeURIComponent(job.qname)}`;
+  const tail = one("[data-id]");
+  tail.replaceChildren(make("span", job._id.slice(0, -8), { class: "dim" }), short(job._id));
+  one("[data-download]").download = `${job.qname.replace(/[^\w.-]+/g, "-") || "job"}-${short(job._id)}.log`;
+  acts();
+  told();
+  output.foot(job);
+  clocks();
+}
+
+function acts() {
+  const state = `${job.status} ${job.held}`;
+  const place = one("[data-acts]");
+  if (place.dataset.state === state) return;
+  place.dataset.state = state;
+  place.replaceChildren(...buttons(job, done));
+}
+
+function done(label) {
+  withdraw("failure");
+  if (label === "Delete…") location.assign("/jobs");
+  else load().catch((refused) => fail(refused.message));
+}
+
+/** What stands above the phases, if a person should know it first. */
+function told() {
+  const name = kind(job);
+  if (shownStatus && shownStatus !== name) say(`Job ${short(job._id)}: ${word(name)}.`);
+  shownStatus = name;
+  withdraw("verdict");
+  if (name === "held") {
+    notice("verdict", "held", `${job.node_uuid} was lost while it ran this job. Whether its container lives is not known. The queue waits until the runner is back or somebody releases the job.`);
+  } else if (over(job) && job.status !== "success") ended();
+}
+
+function ended() {
+  const line = output.lines.list.findLast((one) => one.stream === "stderr" && one.text.trim());
+  const element = clone("t-notice");
+  element.dataset.cause = "verdict";
+  element.classList.add(job.status);
+  draw(one("use", element), `s-${job.status}`);
+  one("p", element).append(...verdict(job, line && plain(line.text).slice(0, 300)));
+  if (line) one(".acts", element).append(make("a", `Line ${line.n.toLocaleString("en")}`, { class: "btn small", href: `#L${line.n}` }));
+  one("[data-notices]").append(element);
+}
+
+function clocks() {
+  if (!job) return;
+  title(job, output, now());
+  phases(one("[data-phases]"), known, job, now());
+}
+
+function gone(refused) {
+  if (refused.status === 401) return;
+  if (!job) {
+    one("main").replaceChildren(make("h1", refused.status === 404 ? "No such job" : "This job cannot be shown"), make("p", refused.status === 404 ? "There is no job with this id. It may have been deleted, or was kept for as long as ended jobs are." : refused.message));
+  } else notice("refused", "notauthorised", refused.message);
+  connection.stopped();
+}

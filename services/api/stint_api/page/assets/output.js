@@ -1,0 +1,321 @@
+// The pane with a job's output: its tools, links to lines, copying, search, and what its foot says.
+import { all, copy, framed, one, text } from "./dom.js";
+import { Find } from "./find.js";
+import { addChunk, before } from "./earlier.js";
+import { Lines, MOST, copied } from "./lines.js";
+import { Log } from "./log.js";
+import { bind } from "./keys.js";
+import { say } from "./shell.js";
+import { at as milliseconds, bytes, count, over } from "./words.js";
+
+const SOME = 5_000; // lines that are loaded at a time
+
+export class Output {
+  lines = new Lines();
+  lastAt = 0;
+  #marked = [0, 0];
+  #wanted = 0;
+  #linked = false;
+  #missed = 0;
+  #everything = false;
+
+  /** `path` is that of the job in the API. */
+  constructor(root, path) {
+    this.root = root;
+    this.path = path;
+    this.scroller = one(".lines", root);
+    this.log = new Log(this.scroller, this.lines);
+    this.log.settings.marked = (n) => n >= this.#marked[0] && n <= this.#marked[1];
+    this.find = new Find(this.log, () => this.#tellHits());
+    this.update = framed(() => this.#update());
+    this.log.addEventListener("follow", () => this.#tellFollow());
+    this.log.addEventListener("top", () => this.#earlier(SOME));
+    this.#tools();
+    this.#links();
+    this.#copying();
+    this.#searching();
+    if (matchMedia("(max-width: 719px)").matches) this.#wrap(true);
+    this.scroller.classList.add("notime");
+  }
+
+  /** Where to begin: near the line in the address, else near the end. */
+  get query() {
+    return this.#wanted ? `?from_line=${Math.max(1, this.#wanted - SOME / 2)}` : `?tail=${SOME}`;
+  }
+
+  /** A chunk of output, as an event tells it. */
+  add(chunk) {
+    const before = this.lines.count, at = milliseconds(chunk.at);
+    addChunk(this.lines, chunk);
+    if (at) this.#timed(at);
+    if (!this.log.following) this.#missed += this.lines.count - before;
+    this.update();
+  }
+
+  #timed(at) {
+    this.lastAt = at;
+    if (!this.timed) {
+      this.timed = true;
+      this.scroller.classList.toggle("notime", one("[data-times]", this.root).ariaPressed !== "true");
+    }
+  }
+
+  /** Load lines before those that are here. */
+  async #earlier(some) {
+    const { lines } = this;
+    if (this.loading || lines.first <= 1 || lines.list.length >= MOST) return;
+    this.loading = true;
+    const found = await before(this.path, lines.first, some).catch(() => []);
+    if (found.length) {
+      lines.prepend(found);
+      this.find.again();
+      this.log.update();
+    }
+    this.loading = false;
+    if (this.job) this.foot(this.job);
+  }
+
+  /** All lines, for searching and copying. */
+  async #whole() {
+    while (this.lines.first > 1 && this.lines.list.length < MOST) {
+      const { first } = this.lines;
+      await this.#earlier(MOST / 4);
+      if (this.lines.first === first && !this.loading) return;
+      if (this.loading) await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  note(sentence, kind) {
+    this.lines.note(sentence, kind);
+    this.update();
+  }
+
+  /** Times count from here. */
+  origin(ms) {
+    if (this.log.settings.origin === ms) return;
+    this.log.settings.origin = ms;
+    this.log.refresh();
+  }
+
+  /** Where to begin to read: at the line in the address, at the end, or at the top. */
+  open(job) {
+    this.log.follow(!over(job) && !this.#linked);
+  }
+
+  /** Nothing more comes. */
+  finish(job) {
+    this.lines.finish();
+    this.#update();
+    if (!this.live && !this.#linked && job.status !== "success") this.log.follow(true);
+    this.log.draw();
+    requestAnimationFrame(() => this.log.follow(false));
+    this.ended = true;
+    this.#tellFollow();
+    this.foot(job);
+  }
+
+  #update() {
+    this.log.update();
+    this.find.more();
+    if (this.#wanted) this.#goToWanted();
+    this.#tellNew();
+    if (this.job) this.foot(this.job);
+  }
+
+  /** What the foot says: how much there is, and whether that is all. */
+  foot(job) {
+    this.job = job;
+    const size = this.lines.before + this.lines.bytes, { first, count: last } = this.lines, set = (name, value) => text(one(`[data-${name}]`, this.root), value);
+    const none = over(job) ? (job.container_id ? "It wrote nothing" : "No command ran") : "No output yet";
+    set("lines", size ? count(last, "line") : none);
+    set("bytes", size ? bytes(size) : "");
+    set("masked", job.output_masked ? `${count(job.output_masked, "secret")} masked` : "");
+    set("dropped", this.lines.dropped ? `${count(this.lines.dropped, "control sequence")} dropped` : "");
+    set("gone", first > 1 ? `Here from line ${first.toLocaleString("en")}` : "");
+    set("whole", this.#complete(job, size));
+    this.scroller.ariaLabel = `Output, ${count(this.lines.count, "line")}`;
+  }
+
+  #complete(job, size) {
+    if (!over(job)) return size ? "Whole so far" : "";
+    if (job.output_truncated) return "Cut off at the limit";
+    if (this.ended && size === job.output_bytes && job.output_complete) return "Whole";
+    return this.ended ? "Not all of it is here" : "";
+  }
+
+  // --- tools ---
+
+  #tools() {
+    const follow = one("[data-follow]", this.root);
+    follow.onclick = () => this.log.follow(!this.log.following);
+    one("[data-new]", this.root).onclick = () => this.log.follow(true);
+    one("[data-wrap]", this.root).onclick = () => this.#wrap(!this.log.wrapped);
+    one("[data-times]", this.root).onclick = () => this.#times();
+    one("[data-copy-all]", this.root).onclick = ({ currentTarget }) => this.#whole().then(() => copy(copied(this.lines.list), currentTarget));
+    for (const button of all("[data-stream]", this.root)) button.onclick = () => this.#only(button);
+    bind("f", "Follow the output", () => follow.click());
+    bind("w", "Wrap lines", () => this.#wrap(!this.log.wrapped));
+    bind("t", "Show times", () => this.#times());
+    bind("Home", "To the first line", () => this.log.toTop());
+    bind("End", "To the end", () => { this.log.follow(true); if (this.ended) this.log.follow(false); });
+  }
+
+  #wrap(on) {
+    this.log.wrap(on);
+    one("[data-wrap]", this.root).ariaPressed = String(on);
+  }
+
+  #times() {
+    const button = one("[data-times]", this.root), on = button.ariaPressed !== "true";
+    button.ariaPressed = String(on);
+    this.scroller.classList.toggle("notime", !on || !this.timed);
+    if (this.log.wrapped) this.log.wrap(true);
+  }
+
+  #only(button) {
+    for (const other of all("[data-stream]", this.root)) other.ariaPressed = String(other === button);
+    this.log.only(button.dataset.stream);
+    one("[data-download]", this.root).search = button.dataset.stream && `?stream=${button.dataset.stream}`;
+  }
+
+  #tellFollow() {
+    const button = one("[data-follow]", this.root);
+    button.ariaPressed = String(this.log.following);
+    button.hidden = Boolean(this.ended);
+    if (this.log.following) this.#missed = 0;
+    this.#tellNew();
+  }
+
+  #tellNew() {
+    const pill = one("[data-new]", this.root);
+    pill.hidden = this.log.following || !this.#missed || !this.live;
+    text(pill, count(this.#missed, "new line"));
+  }
+
+  // --- links to lines ---
+
+  #links() {
+    this.scroller.addEventListener("click", (event) => {
+      const line = event.target.matches(".ln > i") && this.log.lineOf(event.target);
+      if (line) this.#mark(event.shiftKey && this.#marked[0] ? [this.#marked[0], line.n] : [line.n, line.n]);
+    });
+    addEventListener("hashchange", () => this.#readHash());
+    bind("l", "Copy the link to the line", () => copy(location.href, one("[data-copy-all]", this.root)));
+    this.#readHash();
+  }
+
+  #mark(range) {
+    this.#marked = range.sort((a, b) => a - b);
+    const [from, to] = this.#marked;
+    history.replaceState(null, "", to > from ? `#L${from}-L${to}` : `#L${from}`);
+    this.log.follow(false);
+    this.log.refresh();
+  }
+
+  #readHash() {
+    const found = /^#L(\d{1,9})(?:-L?(\d{1,9}))?$/.exec(location.hash);
+    if (!found) return;
+    this.#marked = [Number(found[1]), Number(found[2] ?? found[1])].sort((a, b) => a - b);
+    if (this.lines.first > this.#marked[0]) return location.reload();
+    this.#wanted = this.#marked[0];
+    this.#linked = true;
+    this.log.refresh();
+    this.#goToWanted();
+  }
+
+  #goToWanted() {
+    const place = this.lines.find(this.#wanted);
+    if (place < 0 || !this.log.reveal(this.lines.list[place])) return;
+    this.#wanted = 0;
+  }
+
+  // --- copying ---
+
+  #copying() {
+    document.addEventListener("selectionchange", () => {
+      const { anchorNode, isCollapsed } = getSelection();
+      if (!isCollapsed && this.scroller.contains(anchorNode)) this.log.follow(false);
+    });
+    this.scroller.addEventListener("keydown", (event) => {
+      if (event.key === "a" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); this.#all(true); }
+    });
+    this.scroller.addEventListener("pointerdown", () => this.#all(false));
+    document.addEventListener("copy", (event) => this.#copied(event));
+  }
+
+  #all(on) {
+    this.#everything = on;
+    this.scroller.classList.toggle("everything", on);
+    if (on) say(`All ${count(this.lines.count, "line")} selected`);
+  }
+
+  #copied(event) {
+    const value = this.#everything && document.activeElement === this.scroller ? copied(this.lines.list) : this.#selected();
+    if (value === null) return;
+    event.preventDefault();
+    event.clipboardData.setData("text/plain", value);
+  }
+
+  /** The selected text, from the lines: those out of sight have no elements. */
+  #selected() {
+    const selection = getSelection();
+    if (selection.isCollapsed || !selection.rangeCount) return null;
+    const range = selection.getRangeAt(0);
+    const from = this.log.lineOf(range.startContainer), to = this.log.lineOf(range.endContainer);
+    if (!from || !to || from === to) return null;
+    const { shown } = this.log, lines = shown.slice(shown.indexOf(from), shown.indexOf(to) + 1);
+    const value = copied(lines).split("\n");
+    value[0] = value[0].slice(this.#offset(range.startContainer, range.startOffset));
+    value[value.length - 1] = value.at(-1).slice(0, this.#offset(range.endContainer, range.endOffset));
+    return value.join("\n");
+  }
+
+  #offset(node, offset) {
+    const code = (node.nodeType === Node.TEXT_NODE ? node.parentElement : node).closest("code");
+    if (!code) return 0;
+    const range = document.createRange();
+    range.setStart(code, 0);
+    range.setEnd(node, offset);
+    return range.toString().length;
+  }
+
+  // --- search ---
+
+  #searching() {
+    const field = one("[data-find-output]", this.root), only = one("[data-matching]", this.root);
+    let timer = 0;
+    field.oninput = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        this.find.start(field.value);
+        if (field.value) this.#whole();
+        only.hidden = !field.value;
+        this.#onlyMatching(false);
+      }, 80);
+    };
+    field.onkeydown = (event) => {
+      if (event.key === "Enter") this.find.go(event.shiftKey ? -1 : 1);
+      if (event.key === "Escape") { field.value = ""; field.oninput(); this.scroller.focus(); }
+    };
+    only.onclick = () => this.#onlyMatching(only.ariaPressed !== "true");
+    addEventListener("keydown", (event) => {
+      if (event.key !== "f" || !(event.ctrlKey || event.metaKey) || document.activeElement === field) return;
+      event.preventDefault();
+      field.focus();
+      field.select();
+    });
+  }
+
+  #onlyMatching(on) {
+    one("[data-matching]", this.root).ariaPressed = String(on);
+    if (on || this.filtered) this.log.onlyMatching(on ? (line) => this.find.matches(line) : null);
+    this.filtered = on;
+  }
+
+  #tellHits() {
+    const { hits, now, whole, term } = this.find, n = hits.length.toLocaleString("en");
+    const found = now < 0 ? `${n} found` : `${(now + 1).toLocaleString("en")} of ${n}`;
+    text(one("[data-hits]", this.root), term ? `${found}${whole ? "" : " …"}` : "");
+  }
+}
+

@@ -1,0 +1,39 @@
+// A job as a row of the table. Cells change in place: a row stays where it is.
+import { clone, one, show, text } from "./dom.js";
+import { ago, at, duration, kind, over, sentence, short, whole } from "./words.js";
+
+/** A row for a job. */
+export function row(job) {
+  const element = one("tr", clone("t-row"));
+  element.dataset.id = job._id;
+  const link = one("a.id", element), time = one("time", element);
+  link.href = `/jobs/${job._id}`;
+  text(link, short(job._id));
+  one(".check", element).ariaLabel = `Select ${short(job._id)}`;
+  time.dateTime = job.submitted;
+  time.title = whole(at(job.submitted));
+  fill(element, job);
+  return element;
+}
+
+/** Show what is known of the job now. */
+export function fill(element, job) {
+  element.job = job;
+  show(one(".st", element), kind(job));
+  const set = (name, value) => text(one(`.c-${name}`, element), value);
+  set("q", job.qname || "(no name)");
+  set("say", sentence(job));
+  one(".c-say", element).title = sentence(job);
+  set("m", job.container_image.split("/").slice(-2).join("/"));
+  set("b", job.submitted_by);
+  set("r", job.node_uuid);
+}
+
+/** The parts that change by themselves. */
+export function clocks(element, now) {
+  const { job } = element, submitted = at(job.submitted), started = at(job.started), ended = at(job.ended);
+  text(one("time", element), ago(now - submitted));
+  const began = started || (over(job) ? ended : now);
+  text(one(".c-w", element), duration(began - submitted));
+  text(one(".c-d", element), started ? duration((over(job) ? ended : now) - started) : "");
+}

@@ -1,0 +1,145 @@
+// One line of output as an element.
+import { runs } from "./ansi.js";
+import { clone, draw, make, one, text } from "./dom.js";
+import { clock } from "./words.js";
+
+export const FIRST = 2_000; // characters of a long line that are drawn at first
+export const LONG = 4_000;
+const MORE = 20_000;
+const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
+
+/** The part of a line that is drawn. */
+export const drawn = (line) => (line.text.length > LONG ? line.text.slice(0, line.shown ?? FIRST) : line.text);
+
+/** How many rows a line takes if it is broken after so many columns. */
+export function rows(line, columns) {
+  if (!columns || !line.n) return 1;
+  const value = drawn(line);
+  if (value.length <= columns / 2) return 1;
+  let width = 0;
+  for (const run of runs(value, line.style)) width += columnsOf(run);
+  if (line.text.length > LONG) width += 24;
+  return Math.max(1, Math.ceil(width / columns));
+}
+
+function columnsOf(run) {
+  if (run.chip) return run.text.length + 1;
+  if (/^[\x20-\x7e]*$/.test(run.text)) return run.text.length;
+  let width = 0;
+  for (const char of run.text) width += WIDE.test(char) ? 2 : /\p{M}/u.test(char) ? 0 : 1;
+  return width;
+}
+
+/** Draws lines with what the view is set to. */
+export class Rows {
+  /** `settings`: {palette, columns, origin, utc, term, marked(n), hit(line)}. */
+  constructor(settings) {
+    this.settings = settings;
+  }
+
+  /** An element for any line. */
+  make() {
+    return clone("t-line");
+  }
+
+  fill(element, line) {
+    const { marked } = this.settings;
+    element.line = line;
+    element.drawnLength = line.text?.length ?? 0;
+    element.className = line.n ? `ln${line.stream === "stderr" ? " err" : ""}${marked(line.n) ? " to" : ""}` : `ev ${line.kind}`;
+    const [number, time, stream, code, note] = element.children;
+    note.hidden = Boolean(line.n);
+    for (const part of [number, time, stream, code]) part.hidden = !line.n;
+    if (!line.n) return this.#note(note, line);
+    number.dataset.n = line.n;
+    text(time, this.#time(line));
+    text(stream, line.stream === "stderr" ? "err" : "");
+    code.replaceChildren(...this.#code(line));
+  }
+
+  #note(note, line) {
+    draw(one("use", note), `s-${line.kind}`);
+    text(note.lastElementChild, line.note);
+  }
+
+  #time({ at }) {
+    const { origin, byClock } = this.settings;
+    if (!at) return "";
+    if (byClock || !origin) return clock(at);
+    const s = Math.max(0, at - origin) / 1000;
+    return `${String(Math.floor(s / 60)).padStart(2, "0")}:${(Math.floor(s * 10) / 10 % 60).toFixed(1).padStart(4, "0")}`;
+  }
+
+  #code(line) {
+    const { columns, term } = this.settings;
+    const parts = term ? split(runs(drawn(line), line.style), term) : runs(drawn(line), line.style);
+    const found = [];
+    let column = 0;
+    for (const run of parts) {
+      let value = run.text;
+      if (columns) [value, column] = broken(run, column, columns);
+      found.push(this.#element(run, value, line));
+    }
+    const more = line.text.length - (line.shown ?? FIRST);
+    if (line.text.length > LONG && more > 0) found.push(this.#more(line, more));
+    return found;
+  }
+
+  #element(run, value, line) {
+    const name = run.hit ? "mark" : "span";
+    const element = make(name, value);
+    if (run.chip) element.className = "chip";
+    else this.settings.palette.paint(element, run.style);
+    if (run.hit && this.settings.hit(line)) element.classList.add("now");
+    return element;
+  }
+
+  #more(line, more) {
+    const button = make("button", `${more.toLocaleString("en")} more`, { type: "button", class: "chip" });
+    button.onclick = () => {
+      line.shown = (line.shown ?? FIRST) + MORE;
+      button.dispatchEvent(new CustomEvent("grown", { bubbles: true, detail: line }));
+    };
+    return button;
+  }
+}
+
+/** A run with line breaks after each `columns`, so that its height is what was computed, whatever the font. */
+function broken(run, start, columns) {
+  let out = "", column = start;
+  for (const char of run.chip ? [run.text] : run.text) {
+    const width = columnsOf({ text: char, chip: run.chip });
+    if (column + width > columns && column) [out, column] = [`${out}\n`, 0];
+    out += char;
+    column += width;
+  }
+  return [out, column];
+}
+
+/** The runs, cut at what is searched for. */
+function split(parts, term) {
+  const whole = parts.map((run) => run.text).join("");
+  const places = matches(whole, term);
+  if (!places.length) return parts;
+  const found = [];
+  let offset = 0;
+  for (const run of parts) {
+    const end = offset + run.text.length;
+    const cuts = [offset, ...places.flatMap((place) => [place, place + term.text.length]).filter((cut) => cut > offset && cut < end), end];
+    for (let i = 1; i < cuts.length; i++) {
+      const piece = run.text.slice(cuts[i - 1] - offset, cuts[i] - offset);
+      const hit = places.some((place) => cuts[i - 1] >= place && cuts[i] <= place + term.text.length);
+      if (piece) found.push({ ...run, text: piece, hit });
+    }
+    offset = end;
+  }
+  return found;
+}
+
+/** Where a term is in a text: {text, exact}, where only `exact` tells small letters from capital ones. */
+export function matches(value, { text: wanted, exact }) {
+  const where = exact ? value : value.toLowerCase(), what = exact ? wanted : wanted.toLowerCase();
+  const found = [];
+  for (let at = where.indexOf(what); at >= 0; at = where.indexOf(what, at + what.length)) found.push(at);
+  return found;
+}

@@ -1,0 +1,183 @@
+// What every view has: connection, notices, questions, keys, the account.
+import { all, clone, draw, make, one, text } from "./dom.js";
+import { call } from "./api.js";
+import { at, clock, count, duration } from "./words.js";
+import { switchTheme } from "./theme.js";
+import { bind, showKeys } from "./keys.js";
+
+let lostAt = 0;
+const ticking = new Set();
+
+/** Call this every second while the page can be seen. With `lost` times stop where they were true. */
+export const everySecond = (work) => ticking.add(work);
+
+/** The time by which clocks run: it stands still while there is no connection. */
+export const now = () => lostAt || Date.now();
+export const connected = () => !lostAt;
+
+/** How a stream tells the bar of its connection. */
+export const connection = {
+  live() {
+    const back = lostAt;
+    lostAt = 0;
+    word("Live");
+    if (back) say("Connected again.");
+    changeable(true);
+  },
+  lost(since) {
+    lostAt = since;
+    setTimeout(() => { if (lostAt === since) { tick(); say("Not connected."); changeable(false); } }, 2000);
+  },
+  ended() {
+    lostAt = 0;
+    word("Live");
+  },
+  stopped() {
+    lostAt = Date.now();
+    word("Stopped", "lost");
+    changeable(false);
+  },
+};
+
+function word(value, how = "") {
+  const element = one("[data-connection]");
+  element.className = `conn ${how}`;
+  text(element, value);
+}
+
+function changeable(can) {
+  for (const button of all("[data-changes]")) {
+    button.disabled = !can;
+    button.title = can ? "" : "Not connected";
+  }
+}
+
+function tick() {
+  if (document.hidden) return;
+  if (lostAt && one("[data-connection]").textContent !== "Stopped" && Date.now() - lostAt > 1900)
+    word(`Not connected for ${duration(1000 * Math.round((Date.now() - lostAt) / 1000))}`, "lost");
+  for (const work of ticking) work();
+}
+
+let lastSaid = 0, pending = 0;
+
+/** Tell those who cannot see it, at most every 3 s; the newest wins. */
+export function say(sentence) {
+  clearTimeout(pending);
+  const wait = Math.max(0, lastSaid + 3000 - Date.now());
+  pending = setTimeout(() => { lastSaid = Date.now(); one("[data-say]").textContent = sentence; }, wait);
+}
+
+/** One notice for one cause, above the view: `actions` are elements. The same `cause` replaces the one before. */
+export function notice(cause, name, sentence, actions = []) {
+  withdraw(cause);
+  const element = clone("t-notice");
+  element.dataset.cause = cause;
+  element.classList.add(name);
+  draw(one("use", element), `s-${name}`);
+  text(one("p", element), sentence);
+  one(".acts", element).append(...actions);
+  (one("[data-notices]") ?? one("main")).prepend(element);
+}
+
+export const withdraw = (cause) => all(`[data-cause="${cause}"]`).forEach((element) => element.remove());
+
+/** A failure of one's own action. It stays until the next one. */
+export function fail(sentence) {
+  notice("failure", "failed", sentence);
+  one("[data-alert]").textContent = sentence;
+}
+
+/**
+ * Ask before something is done. `work` is awaited while the dialog is open; what it rejects with is shown there.
+ * Resolves to whether it was done.
+ */
+export function ask({ title, sentence, go, more = [], ready = () => true, danger = true, work }) {
+  const dialog = one("[data-dialog]"), button = one("[data-go]", dialog), error = one("[data-error]", dialog);
+  text(one("#dialog-title"), title);
+  text(one("[data-text]", dialog), sentence);
+  one("[data-more]", dialog).replaceChildren(...more);
+  text(button, go);
+  button.className = danger ? "btn kill" : "btn go";
+  error.hidden = true;
+  const check = () => (button.disabled = !ready());
+  check();
+  dialog.oninput = check;
+  return new Promise((resolve) => {
+    let done = false;
+    button.onclick = async () => {
+      button.disabled = true;
+      try {
+        await work();
+        done = true;
+        dialog.close();
+      } catch (refused) {
+        error.hidden = false;
+        text(error, refused.message);
+        check();
+      }
+    };
+    one("[data-cancel]", dialog).onclick = () => dialog.close();
+    dialog.onclose = () => resolve(done);
+    dialog.showModal();
+    (more.length && !danger ? one("[data-more] :is(input, textarea)", dialog) : one("[data-cancel]", dialog)).focus();
+  });
+}
+
+function signedOut(sentence) {
+  const again = make("a", "Sign in again", { class: "btn small", href: location.href });
+  again.onclick = (event) => { event.preventDefault(); location.reload(); };
+  notice("signed-out", "notauthorised", sentence, [again]);
+  connection.stopped();
+}
+
+function watchEnd() {
+  const until = at(one('meta[name="stint-until"]').content);
+  const soon = until - Date.now() - 600_000;
+  if (soon > 2 ** 31 - 1) return;
+  setTimeout(() => {
+    const again = make("a", "Sign in again", { class: "btn small", href: "/session/again" });
+    again.onclick = (event) => { event.preventDefault(); one(".menu form").requestSubmit(); };
+    notice("ending", "stopping", `Your token ends at ${clock(until)}. What is open here stays readable.`, [again]);
+  }, Math.max(0, soon));
+}
+
+/** Begin: to be called once by each view. */
+export function begin() {
+  switchTheme();
+  setInterval(tick, 1000);
+  document.addEventListener("signed-out", (event) => signedOut(event.detail));
+  document.addEventListener("said", (event) => say(event.detail));
+  document.addEventListener("click", (event) => { const menu = one("[data-menu]"); if (!menu.contains(event.target)) menu.open = false; });
+  for (const time of all("[data-clock]")) text(time, clock(at(time.dateTime)));
+  one("[data-keys]").onclick = showKeys;
+  bind("/", "Search", () => (one("[data-find-output]") ?? one("[data-find]")).focus());
+  bind("?", "All keys", showKeys);
+  for (const [key, path, name] of [["j", "/jobs", "Jobs"], ["q", "/queues", "Queues"], ["s", "/submit", "Submit"], ["a", "/audit", "Audit"]])
+    bind(`g ${key}`, `Go to ${name}`, () => location.assign(path));
+  watchEnd();
+}
+
+/** What needs a person, on every view: the queues' badge, and a notice for the first held queue where it helps. */
+export function attend() {
+  const look = async () => {
+    if (document.hidden || lostAt) return;
+    const { data } = await call("/v1/api/queue").catch(() => ({ data: null }));
+    if (data) attention(data);
+  };
+  look();
+  setInterval(look, 30_000);
+}
+
+function attention(queues) {
+  const waiting = queues.filter((queue) => queue.held), badge = one("[data-badge]");
+  badge.hidden = !waiting.length;
+  badge.replaceChildren(String(waiting.length), make("span", " need a person", { class: "sr" }));
+  const list = one("#queues");
+  list?.replaceChildren(...queues.map((queue) => make("option", queue.qname)));
+  withdraw("held");
+  const [first] = waiting;
+  if (!first || location.pathname.startsWith("/queues")) return;
+  const sentence = `${first.qname || "The unnamed queue"} is held: the runner of its job was lost. ${count(first.depth, "job waits", "jobs wait")}.`;
+  notice("held", "held", sentence, [make("a", "Look", { class: "btn small", href: first.running ? `/jobs/${first.running}` : "/queues" })]);
+}

@@ -1,0 +1,114 @@
+// Server-Sent Events by `fetch`: unlike EventSource it tells the status, and a stream resumes behind its last event.
+import { Refused, send } from "./api.js";
+
+const PAUSES = [250, 500, 1000, 2000, 5000];
+const SILENCE = 25_000; // the API sends something at least every 10 s
+const HIDDEN = 10_000;
+const FINAL = new Set([400, 401, 403, 404, 409]);
+
+/** Splits text into events, however it is cut into pieces. `take(name, id, data)` gets each one. */
+export function parser(take) {
+  let rest = "";
+  return (piece) => {
+    const blocks = (rest + piece).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const fields = {};
+      for (const line of block.split("\n")) {
+        const colon = line.indexOf(": ");
+        if (colon > 0) fields[line.slice(0, colon)] = line.slice(colon + 2);
+      }
+      if (fields.data !== undefined) take(fields.event ?? "message", fields.id, fields.data);
+    }
+  };
+}
+
+/**
+ * Follow a stream until `over` is true of an event or `close` is called.
+ *
+ * `on.event(name, data)` gets each event; `on.lost(since)` and `on.live()` tell of the connection; `on.ended(refused)`
+ * that the API will not give more.
+ */
+export function follow(url, on, { over = () => false } = {}) {
+  let id = "", tries = 0, lostAt = 0, stopped = false, aborter = null, wake = () => {}, hiding = 0;
+
+  async function run() {
+    while (!stopped) {
+      try {
+        await once();
+      } catch (error) {
+        if (error instanceof Refused && FINAL.has(error.status)) return stop(() => on.ended(error));
+      }
+      if (stopped) return;
+      if (!document.hidden && !lostAt) on.lost((lostAt = Date.now()));
+      const pause = PAUSES[Math.min(tries++, PAUSES.length - 1)] * (0.7 + 0.6 * Math.random());
+      await new Promise((resolve) => { wake = resolve; if (!document.hidden) setTimeout(resolve, pause); });
+    }
+  }
+
+  async function once() {
+    aborter = new AbortController();
+    const watch = guard(aborter);
+    try {
+      const headers = id ? { "Last-Event-ID": id } : {};
+      const answer = await send(url, { headers, signal: aborter.signal });
+      const feed = parser(heard), decoder = new TextDecoder(), reader = answer.body.getReader();
+      lostAt = tries = 0;
+      on.live();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done || stopped) return;
+        watch.heard();
+        feed(decoder.decode(value, { stream: true }));
+      }
+    } finally {
+      watch.stop();
+    }
+  }
+
+  function heard(name, eventId, text) {
+    if (stopped) return;
+    const data = JSON.parse(text);
+    if (name === "refused") return stop(() => on.ended(new Refused(403, data.error)));
+    on.event(name, data);
+    if (eventId) id = eventId;
+    if (over(name)) stop(() => {});
+  }
+
+  function stop(then) {
+    if (stopped) return;
+    stopped = true;
+    aborter?.abort();
+    document.removeEventListener("visibilitychange", seen);
+    removeEventListener("online", retry);
+    wake();
+    then();
+  }
+
+  function seen() {
+    clearTimeout(hiding);
+    hiding = document.hidden ? setTimeout(() => aborter?.abort(), HIDDEN) : 0;
+    if (!document.hidden) retry();
+  }
+
+  function retry() {
+    tries = 0;
+    wake();
+  }
+
+  document.addEventListener("visibilitychange", seen);
+  addEventListener("online", retry);
+  run();
+  return { close: () => stop(() => {}), retry };
+}
+
+/** Breaks a connection off in which nothing has come for too long. */
+function guard(aborter) {
+  let timer = 0;
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => aborter.abort(), SILENCE);
+  };
+  heard();
+  return { heard, stop: () => clearTimeout(timer) };
+}

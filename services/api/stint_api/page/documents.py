@@ -1,0 +1,67 @@
+"""Pages made of templates, and the headers of everything that the page consists of."""
+
+from collections.abc import Mapping
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final
+
+import jinja2
+from starlette.responses import HTMLResponse, Response
+
+import stint
+from stint_api.page.assets import Asset, assets
+
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+SAFETY: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "clipboard-write=(self)",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Nothing from elsewhere, no script in a page's text, no page inside another site's.
+
+Not `no-referrer`: browsers would then send forms without their `Origin`.
+"""
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("stint_api.page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def document(
+    template: str, values: Mapping[str, Any], *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A page. Browsers do not keep it."""
+    found = assets()
+    text = _templates().get_template(template).render(values, assets=found, release=stint.__version__)
+    return HTMLResponse(text, status, {**SAFETY, "Cache-Control": "no-store", **(headers or {})})
+
+
+def file(asset: Asset, encodings: str) -> Response:
+    """A file, compressed if the client accepts that."""
+    zipped = "gzip" in encodings
+    headers = {**SAFETY, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
+    if zipped:
+        headers["Content-Encoding"] = "gzip"
+    return Response(asset.zipped if zipped else asset.plain, media_type=asset.media_type, headers=headers)
+
+
+def again() -> Response:
+    """Makes the browser ask once more. A link from another site brings no cookie; what a page of ours asks for does."""
+    headers = {**SAFETY, "Cache-Control": "no-store", "Refresh": "0"}
+    return HTMLResponse("<!doctype html><title>Stint</title>", headers=headers)

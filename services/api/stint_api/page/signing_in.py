@@ -1,0 +1,153 @@
+"""Signing in with a Vault token, and out again."""
+
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from stint.core.errors import BrokerUnavailableError, StintError, VaultDeniedError, VaultError
+from stint_api.errors import NO_VAULT, JsonAnswer, RefusalError, error_answer
+from stint_api.middleware.signed_in import ENDED
+from stint_api.page.documents import document
+from stint_api.routes.parameters import ServicesOf
+from stint_api.session import cookie
+
+FORM_BYTES: Final = 16 * 1024
+"""A token has at most a few hundred bytes, and an address a few thousand."""
+THEMES: Final = frozenset({"light", "dark"})
+UNSAFE: Final = (
+    "Nobody can sign in here: a browser would send the token, and the session, in the clear. "
+    "Use https, or reach the API on this machine's own loopback address."
+)
+REFUSED: Final = "Vault does not accept this token: it is wrong, has ended, or was revoked."
+NO_NATS: Final = "NATS, which keeps the sessions, cannot be reached."
+WRAP_TTL: Final = "24h"
+"""How long a job that the page submits may wait in its queue."""
+NO_SECRET_ID: Final = (
+    "The token may not submit jobs from here: Vault gives it no wrapped secret id of {role}. "
+    "The policy stint-client allows that."
+)
+FOREIGN: Final = "The form was not sent by this page. Load it again."
+
+router = APIRouter(include_in_schema=False)
+
+
+def theme(request: Request) -> str:
+    """The colours that the browser was told to use, "" for the system's."""
+    wanted = request.cookies.get("stint-theme", "")
+    return wanted if wanted in THEMES else ""
+
+
+def sign_in_page(
+    services: ServicesOf, request: Request, *, to: str = "", error: str = "", ended: bool = False
+) -> Response:
+    """The form, in the place of the page that was asked for."""
+    settings = services.settings
+    asked = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    safe = cookie.is_trustworthy(request.headers)
+    values = {
+        "vault": settings.vault_external_addr or settings.vault_addr,
+        "to": to or asked,
+        "error": error or (ENDED if ended else "") if safe else UNSAFE,
+        "safe": safe,
+        "theme": theme(request),
+    }
+    headers = {"Set-Cookie": cookie.header(request.headers, "")} if ended else None
+    return document("sign-in.html", values, status=HTTPStatus.UNAUTHORIZED, headers=headers)
+
+
+@router.post("/session")
+async def sign_in(services: ServicesOf, request: Request) -> Response:
+    """Take a token, begin a session, and lead to the page that was asked for."""
+    form = await _form(request)
+    to = _own(form.get("to", ""))
+    if not _is_ours(request):
+        return sign_in_page(services, request, to=to, error=FOREIGN)
+    token = form.get("token", "").strip()
+    try:
+        caller = await services.lookups.fresh(token)
+        if before := cookie.value(request.headers):
+            await services.sessions.end(before)
+        text = await services.sessions.begin(token, caller)
+    except StintError as error:
+        return sign_in_page(services, request, to=to, error=_sentence(error))
+    headers = {"Set-Cookie": cookie.header(request.headers, text), "Cache-Control": "no-store"}
+    return RedirectResponse(to, HTTPStatus.SEE_OTHER, headers)
+
+
+@router.post("/session/end")
+async def sign_out(services: ServicesOf, request: Request) -> Response:
+    """End the session, and with it all streams that it has open."""
+    text = cookie.value(request.headers)
+    proof = (await _form(request)).get("csrf", "")
+    if text and _is_ours(request) and cookie.is_proof(text, proof):
+        await services.sessions.end(text)
+    headers = {"Set-Cookie": cookie.header(request.headers, ""), "Cache-Control": "no-store"}
+    return RedirectResponse("/", HTTPStatus.SEE_OTHER, headers)
+
+
+@router.post("/session/secret-id")
+async def secret_id(services: ServicesOf, request: Request) -> Response:
+    """A wrapped secret id for a job that the page submits, made with the session's own token, as `stint run` does."""
+    text = cookie.value(request.headers)
+    proven = cookie.is_proof(text, request.headers.get(cookie.CSRF, ""))
+    if not (text and proven and _is_ours(request)):
+        raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
+    found = await services.sessions.find(text)
+    if found is None:
+        raise RefusalError(HTTPStatus.UNAUTHORIZED, ENDED)
+    role = services.settings.role
+    try:
+        answer = await services.vault.call(
+            found.token, lambda client: client.auth.approle.generate_secret_id(role, wrap_ttl=WRAP_TTL)
+        )
+    except VaultDeniedError:
+        raise RefusalError(HTTPStatus.FORBIDDEN, NO_SECRET_ID.format(role=role)) from None
+    return JsonAnswer({"wrap_secret_id": answer["wrap_info"]["token"]}, headers={"Cache-Control": "no-store"})
+
+
+@router.get("/session")
+async def session(services: ServicesOf, request: Request) -> Response:
+    """Who is signed in, for the page's scripts. A session whose token Vault does not know any more ends here."""
+    text = cookie.value(request.headers)
+    if not text or not cookie.comes_from_us(request.headers):
+        return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, ENDED))
+    found = await services.sessions.find(text)
+    if found is None:
+        return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, ENDED))
+    try:
+        await services.lookups.caller(found.token)
+    except RefusalError:
+        await services.sessions.end(text)
+        sentence = "Vault does not know your token any more: it has ended or was revoked. Sign in again."
+        return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, sentence))
+    return JsonAnswer({"who": found.who, "until": found.until.isoformat()}, headers={"Cache-Control": "no-store"})
+
+
+def _is_ours(request: Request) -> bool:
+    return cookie.comes_from_us(request.headers) and cookie.names_us(request.headers)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > FORM_BYTES:
+            raise RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form is too large.")
+    return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
+
+
+def _own(address: str) -> str:
+    """The address if it is one of this page, else the first view's: a form must not lead to another site."""
+    plain = address.isascii() and address.isprintable() and "\\" not in address
+    return address if plain and address.startswith("/") and not address.startswith("//") else "/"
+
+
+def _sentence(error: StintError) -> str:
+    if isinstance(error, RefusalError):
+        return error.sentence if error.code == HTTPStatus.FORBIDDEN and "\n" not in error.sentence else REFUSED
+    if isinstance(error, BrokerUnavailableError):
+        return NO_NATS
+    return NO_VAULT if isinstance(error, VaultError) else error.sentence

@@ -1,0 +1,100 @@
+"""The page's addresses. A page has no data of jobs in it: its scripts ask for that, with the session's cookie."""
+
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Header, Request
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
+
+from stint_api.errors import unknown_path
+from stint_api.page.assets import assets
+from stint_api.page.documents import again, document, file
+from stint_api.page.signing_in import sign_in_page, theme
+from stint_api.routes.parameters import ServicesOf
+from stint_api.session import cookie
+from stint_api.session.store import Session
+
+router = APIRouter(include_in_schema=False)
+
+View = Literal["jobs", "job", "queues", "submit", "audit"]
+_TITLES: Final[dict[View, str]] = {
+    "jobs": "Jobs",
+    "job": "Job",
+    "queues": "Queues",
+    "submit": "Submit a job",
+    "audit": "Audit",
+}
+
+
+@router.get("/")
+@router.get("/jobs")
+async def jobs(services: ServicesOf, request: Request) -> Response:
+    """The list of jobs."""
+    return await _view(services, request, "jobs")
+
+
+@router.get("/jobs/{job_id}")
+async def job(services: ServicesOf, request: Request, job_id: str) -> Response:
+    """One job."""
+    return await _view(services, request, "job", job_id)
+
+
+@router.get("/queues")
+async def queues(services: ServicesOf, request: Request) -> Response:
+    """The queues."""
+    return await _view(services, request, "queues")
+
+
+@router.get("/submit")
+async def submit(services: ServicesOf, request: Request) -> Response:
+    """A form for a job."""
+    return await _view(services, request, "submit")
+
+
+@router.get("/audit")
+async def audit(services: ServicesOf, request: Request) -> Response:
+    """Who did what."""
+    return await _view(services, request, "audit")
+
+
+@router.get("/assets/{digest}/{name}")
+async def asset(digest: str, name: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
+    """A stylesheet, script or picture of this release; of another one there is none."""
+    found = assets()
+    if digest != found.digest or name not in found.named:
+        return unknown_path()
+    return file(found.named[name], accept_encoding)
+
+
+@router.get("/favicon.ico")
+async def favicon() -> Response:
+    """What browsers ask for where a page names no icon, as for a job's output."""
+    return RedirectResponse(assets().path("icon.svg"))
+
+
+async def _view(services: ServicesOf, request: Request, view: View, job_id: str = "") -> Response:
+    headers = request.headers
+    text = cookie.value(headers)
+    if _from_elsewhere(headers) and not text:
+        return again()
+    session = await services.sessions.find(text) if text and not _from_elsewhere(headers) else None
+    if session is None:
+        return sign_in_page(services, request, ended=bool(text))
+    return document(f"{view}.html", _values(services, request, session, view) | {"job_id": job_id})
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Whether another site led here, whose request has no cookie of ours."""
+    return headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+
+
+def _values(services: ServicesOf, request: Request, session: Session, view: View) -> dict[str, object]:
+    return {
+        "view": view,
+        "title": _TITLES[view],
+        "theme": theme(request),
+        "who": session.who,
+        "until": session.until.isoformat(),
+        "csrf": cookie.proof(cookie.value(request.headers)),
+        "retention": services.settings.retention,
+    }

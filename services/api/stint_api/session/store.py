@@ -1,0 +1,190 @@
+"""Sessions, kept in the KV bucket `sessions`, where every API process finds them. Their tokens are sealed by Vault."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+import structlog
+
+from stint.core.codec import decode
+from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError, VaultRefusedError
+from stint.core.subjects import SESSIONS_BUCKET, kv_stream, kv_subject
+from stint.jetstream import Broker, Bucket
+from stint.jetstream.following import following
+from stint.vault import SESSION_KEY, AppRoleSession, Caller, Vault
+from stint_api.errors import RefusalError
+from stint_api.session import cookie
+
+log = structlog.get_logger()
+
+IDLE: Final = timedelta(hours=8)
+"""After so long without a request a session ends."""
+LONGEST: Final = timedelta(days=7)
+"""How long a session lasts at most, if its token lasts longer."""
+TOUCHED: Final = timedelta(minutes=5)
+"""How exactly it is kept when a session was used last."""
+RETRY_PAUSE: Final = 1.0
+"""Seconds before the bucket is followed again after a failure."""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as the bucket has it."""
+
+    sealed: str
+    who: str
+    made: datetime
+    until: datetime
+
+
+@dataclass(kw_only=True, eq=False)
+class Session:
+    """Somebody who is signed in.
+
+    Attributes:
+        key: its name in the bucket.
+        token: its Vault token.
+        who: Vault's display name of the token.
+        until: when it ends at the latest.
+        used: when it was last kept that it is used.
+        ended: set when it has ended, in whatever process.
+    """
+
+    key: str
+    token: str = field(repr=False)
+    who: str
+    until: datetime
+    used: datetime
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Sessions:
+    """Begins, finds and ends sessions. What is known of them here is used only while the bucket is followed."""
+
+    def __init__(self, broker: Broker, vault: Vault, login: AppRoleSession, *, now: Callable[[], datetime]) -> None:
+        """`login` may use the key `SESSION_KEY`."""
+        self._broker = broker
+        self._bucket = Bucket(broker, SESSIONS_BUCKET)
+        self._vault = vault
+        self._login = login
+        self._now = now
+        self._known: dict[str, Session] = {}
+        self.following = asyncio.Event()
+
+    async def begin(self, token: str, caller: Caller) -> str:
+        """Begin a session for the owner of this token; returns the value of its cookie.
+
+        Raises:
+            RefusalError: the token has a limited number of uses, which a page would spend.
+        """
+        if caller.num_uses:
+            raise RefusalError(
+                HTTPStatus.FORBIDDEN,
+                f"This token may be used {caller.num_uses} times only, and a page would spend that. "
+                "Sign in with a token without a limit of uses.",
+            )
+        made, text = self._now(), secrets.token_urlsafe(32)
+        until = made + min(timedelta(seconds=caller.ttl) if caller.ttl else LONGEST, LONGEST)
+        bound = cookie.key(text)
+        sealed = await self._login.call(
+            lambda own: self._vault.encrypt(own, SESSION_KEY, token.encode(), associated_data=bound.encode())
+        )
+        stored = Stored(sealed=sealed, who=caller.display_name, made=made, until=until)
+        await self._bucket.write(bound, msgspec.json.encode(stored), revision=0, ttl=self._lifetime(made, until))
+        return text
+
+    async def find(self, text: str) -> Session | None:
+        """The session with this cookie, None if it has ended."""
+        bound = cookie.key(text)
+        session = self._known.get(bound) if self.following.is_set() else None
+        if session is None:
+            session = await self._load(bound)
+        if session is not None and self._now() - session.used > TOUCHED:
+            session = await self._touch(session)
+        return session
+
+    async def end(self, text: str) -> None:
+        """End the session with this cookie: in this process now, and in all others as they hear of it."""
+        await self._end(cookie.key(text))
+
+    async def _end(self, bound: str) -> None:
+        await self._bucket.delete(bound)
+        self._forget(bound)
+
+    def _forget(self, bound: str) -> None:
+        if session := self._known.pop(bound, None):
+            session.ended.set()
+
+    async def _load(self, bound: str) -> Session | None:
+        found = await self._bucket.read(bound)
+        if found is None or found.value is None:
+            self._forget(bound)
+            return None
+        if session := self._known.get(bound):
+            return session
+        stored = decode(found.value, Stored)
+        token = await self._open(bound, stored.sealed)
+        made = Session(key=bound, token=token, who=stored.who, until=stored.until, used=self._now())
+        session = self._known.setdefault(bound, made)
+        await self._check(session)  # it may have ended before it was among those that are known
+        return None if session.ended.is_set() else session
+
+    async def _open(self, bound: str, sealed: str) -> str:
+        try:
+            opened = await self._login.call(
+                lambda own: self._vault.decrypt(own, SESSION_KEY, sealed, associated_data=bound.encode())
+            )
+        except VaultRefusedError:
+            raise UndecodableError("A session's token cannot be opened: its key was changed.") from None
+        return opened.decode()
+
+    async def _check(self, session: Session) -> None:
+        found = await self._bucket.read(session.key)
+        if found is None or found.value is None:
+            self._forget(session.key)
+
+    async def _touch(self, session: Session) -> Session | None:
+        """Let it last for `IDLE` from now. Another process may do that at the same time, or end it."""
+        now = self._now()
+        found = await self._bucket.read(session.key)
+        if found is None or found.value is None or now >= session.until:
+            self._forget(session.key)
+            return None
+        ttl = self._lifetime(now, session.until)
+        await self._bucket.write(session.key, found.value, revision=found.revision, ttl=ttl)
+        session.used = now
+        return session
+
+    def _lifetime(self, now: datetime, until: datetime) -> float:
+        return max(1.0, min(IDLE, until - now).total_seconds())
+
+    async def run(self) -> None:
+        """Follow the bucket until cancelled, so that a session which ends elsewhere ends here as well."""
+        while True:
+            await self._broker.wait_connected()
+            try:
+                await self._follow()
+            except BrokerUnavailableError as error:
+                log.debug("following the sessions again", error=error.sentence)
+            except StintError as error:
+                log.warning("the sessions cannot be followed, retrying", error=error.sentence)
+            finally:
+                self.following.clear()
+            await asyncio.sleep(RETRY_PAUSE)
+
+    async def _follow(self) -> None:
+        last = int((await self._bucket.info())["state"]["last_seq"])
+        pattern = kv_subject(SESSIONS_BUCKET, ">")
+        async with following(self._broker, kv_stream(SESSIONS_BUCKET), pattern, after=last) as pages:
+            for session in list(self._known.values()):  # of those that ended meanwhile nobody has told
+                await self._check(session)
+            self.following.set()
+            async for page in pages:
+                for message in page:
+                    entry = self._bucket.followed(message)
+                    if entry.value is None:
+                        self._forget(entry.key)

@@ -1,0 +1,185 @@
+"""A job's page: what it shows while the job runs, and that nothing that a job writes does anything."""
+
+import asyncio
+import re
+
+import httpx
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from tests.e2e.stack import Stack
+
+pytestmark = pytest.mark.soak
+
+FOOT = "[data-lines]"
+CORPUS = r"""
+printf '<img src=x onerror=alert(1)><script>alert(2)</script>\n'
+printf '{{7*7}} ${7*7} javascript:alert(3)\n'
+printf '\033]0;a new title\007\033]52;c;YWJj\007\033]8;;javascript:alert(4)\033\\link\033]8;;\033\\\n'
+printf '\033[2J\033[1;1H\033[?1049h\033[8mhidden\033[0m \033[38;5;16;48;5;16mblack on black\033[0m\n'
+printf 'bidi \342\200\256lived\342\200\254, zero \342\200\213width, \363\240\201\201tag, byte \351\n'
+printf '10%%\r20%%\r\033[K30%%\n'
+printf 'e\314\201\314\201\314\201\314\201\314\201\314\201\314\201\314\201\314\201\314\201\314\201\314\201zalgo\n'
+head -c 1048576 /dev/zero | tr '\0' x; echo
+"""
+
+
+async def lines(page: Page) -> list[str]:
+    return await page.locator(".ln code").all_inner_texts()
+
+
+async def test_output_grows_as_the_job_writes_and_a_kill_stops_it(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("i=0; while true; do i=$((i+1)); echo line $i; sleep 0.2; done", qname="watched")
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(".ln code", has_text=re.compile("^line 3$"))).to_be_visible()
+    await expect(page).to_have_title(re.compile(f"^Running: {job_id[-8:]} in watched"))
+    await expect(page.get_by_role("button", name="Follow", exact=True)).to_have_attribute("aria-pressed", "true")
+    await page.get_by_role("button", name="Kill…").click()
+    await expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    await page.get_by_role("button", name=f"Kill {job_id[-8:]}").click()
+    await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+    await expect(page.locator("[data-facts]")).to_contain_text("killed")
+    await expect(page.get_by_text("Whole", exact=True)).to_be_visible()
+    await page.get_by_role("button", name="Delete…").click()
+    await page.get_by_role("button", name=f"Delete {job_id[-8:]}").click()
+    await expect(page).to_have_url(re.compile("/jobs$"))
+    async with stack.http() as http:
+        assert (await http.get(f"/v1/api/job/{job_id}")).status_code == httpx.codes.NOT_FOUND
+
+
+async def test_a_failed_job_says_how_and_where(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("for i in $(seq 200); do echo line $i; done; echo the last words >&2; exit 3")
+    await stack.end(job_id)
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page).to_have_title(f"Failed, exit code 3: {job_id[-8:]} in e2e · Stint")
+    told = page.locator(".notice.failed")
+    await expect(told).to_contain_text("The command ended with exit code 3. The last line on stderr: the last words")
+    await told.get_by_role("link").click()
+    assert re.search(r"#L\d+$", page.url)
+    await expect(page.locator(".ln.to code")).to_have_text("the last words")
+
+
+async def test_nothing_that_a_job_writes_does_anything(page: Page, stack: Stack) -> None:
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    job_id = await stack.submit(CORPUS, qname="<img src=x onerror=alert(5)>")
+    await stack.end(job_id)
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(FOOT)).to_have_text("8 lines")
+    shown = await lines(page)
+    assert shown[0] == "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    assert shown[2:4] == ["link", "hidden black on black"]
+    assert shown[4] == "bidi U+202ElivedU+202C, zero U+200Bwidth, U+E0041tag, byte \\xe9"
+    assert shown[5] == "30%"
+    assert shown[6].endswith("+4zalgo")
+    assert shown[7].endswith("1,046,576 more")
+    assert len(shown[7]) < 3000
+    assert await page.locator("main img, main script").count() == 0
+    assert "a new title" not in await page.title()
+    grounds = await page.locator(".ln code span").evaluate_all(
+        "all => all.filter(e => e.textContent === 'black on black')"
+        ".map(e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor])"
+    )
+    assert grounds
+    assert all(front != ground for front, ground in grounds)
+    assert dialogs == []
+
+
+async def test_lines_keep_their_numbers_and_any_of_20000_can_be_reached(page: Page, stack: Stack) -> None:
+    count = 20_000
+    job_id = await stack.submit(f"i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; done")
+    await stack.end(job_id)
+    await page.goto(f"/jobs/{job_id}#L12345")
+    marked = page.locator(".ln.to")
+    await expect(marked.locator("code")).to_have_text("line 12345")
+    await expect(marked.locator("i")).to_have_attribute("data-n", "12345")
+    await expect(page.locator(FOOT)).to_have_text("20,000 lines")
+    assert await page.locator(".ln").count() < 200, "only what can be seen is in the page"
+    await page.keyboard.press("Control+f")
+    await page.keyboard.type("line 77")
+    hits = page.locator("[data-hits]")
+    await expect(hits).to_have_text("111 found")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("mark.now").first).to_be_visible()
+    await expect(hits).to_have_text("1 of 111")
+    await page.get_by_role("button", name="Only matching lines").click()
+    await expect(page.locator(".ln i").first).to_have_attribute("data-n", "77")
+
+
+async def test_copying_gives_the_lines_and_a_download_the_bytes(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit(r"printf '\033[31mred\033[0m\nplain\n'; for i in $(seq 500); do echo $i; done")
+    await stack.end(job_id)
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(FOOT)).to_have_text("502 lines")
+    await page.locator(".lines").focus()
+    await page.keyboard.press("Control+a")
+    async with page.expect_event("console", lambda message: message.text.startswith("copied:")) as copied:
+        await page.evaluate(
+            "document.addEventListener('copy', e => console.log('copied:' + e.clipboardData.getData('text/plain')))"
+        )
+        await page.keyboard.press("Control+c")
+    wanted = "\n".join(["red", "plain", *map(str, range(1, 501))])
+    assert (await copied.value).text == f"copied:{wanted}"
+    async with page.expect_download() as started:
+        await page.get_by_role("link", name=re.compile("Download")).click()
+    path = await (await started.value).path()
+    assert path.read_bytes().startswith(b"\x1b[31mred\x1b[0m\nplain\n1\n")
+
+
+async def test_following_ends_where_the_reader_goes_up(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("for i in $(seq 300); do echo line $i; done; while true; do echo more; sleep 0.2; done")
+    await page.goto(f"/jobs/{job_id}")
+    follow = page.get_by_role("button", name="Follow", exact=True)
+    await expect(page.locator(".ln code", has_text="more").first).to_be_visible()
+    await page.locator(".lines").hover()
+    await page.mouse.wheel(0, -1500)
+    await expect(follow).to_have_attribute("aria-pressed", "false")
+    before = await page.locator(".lines").evaluate("e => e.scrollTop")
+    pill = page.get_by_role("button", name=re.compile(r"\d+ new lines"))
+    await expect(pill).to_be_visible()
+    assert await page.locator(".lines").evaluate("e => e.scrollTop") == before, "nothing moves under the reader"
+    await pill.click()
+    await expect(follow).to_have_attribute("aria-pressed", "true")
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job_id}")
+
+
+async def test_the_output_continues_after_the_api_was_away(page: Page, stack: Stack) -> None:
+    """No line is missing or there twice, and the numbers are the same."""
+    job_id = await stack.submit("i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line $i; sleep 0.25; done", qname="long")
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(".ln code", has_text=re.compile("^line 4$"))).to_be_visible()
+    await stack.restart("api-1")
+    await expect(page.get_by_text("Whole", exact=True)).to_be_visible(timeout=60_000)
+    await expect(page.locator(FOOT)).to_have_text("60 lines")
+    await page.get_by_role("button", name="Wrap lines").click()
+    numbers = await page.evaluate(
+        """async () => {
+          const found = new Map(), log = document.querySelector('.lines');
+          for (let top = 0; top <= log.scrollHeight; top += 200) {
+            log.scrollTop = top;
+            await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+            for (const {children: [n, , , code]} of document.querySelectorAll('.ln'))
+              found.set(Number(n.dataset.n), code.innerText);
+          }
+          return [...found].sort((a, b) => a[0] - b[0]);
+        }"""
+    )
+    assert numbers == [[n, f"line {n}"] for n in range(1, 61)]
+
+
+async def test_two_tabs_show_the_same_and_hear_of_a_kill_in_one(desk: BrowserContext, stack: Stack) -> None:
+    job_id = await stack.submit("echo hello; sleep 60", qname="tabs")
+    tabs = [await desk.new_page() for _ in range(2)]
+    await asyncio.gather(*(tab.goto(f"/jobs/{job_id}") for tab in tabs))
+    for tab in tabs:
+        await expect(tab.locator(".ln code").first).to_have_text("hello")
+    await tabs[0].get_by_role("button", name="Kill…").click()
+    await tabs[0].get_by_role("button", name=f"Kill {job_id[-8:]}").click()
+    for tab in tabs:
+        await expect(tab.get_by_role("heading", name="Failed")).to_be_visible()
+
+
+async def test_a_job_that_is_not_there_is_said_to_be_not_there(page: Page) -> None:
+    await page.goto("/jobs/0123456789abcdef01234567")
+    await expect(page.get_by_role("heading", name="No such job")).to_be_visible()

@@ -1,0 +1,57 @@
+"""A browser, driven by Playwright, and what must never be in its console."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM", "chromium")
+"""Debian's: Playwright's own would be downloaded."""
+_STATUS = "Failed to load resource: the server responded with a status of"
+"""What Chromium says of each answer that is no success. Tests look at those themselves."""
+_AWAY = "Failed to load resource: net::ERR_"
+"""Likewise of a server that is not there."""
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        # Without its sandbox, which a container's root user cannot have.
+        browser = await playwright.chromium.launch(executable_path=shutil.which(CHROMIUM), args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def window(browser: Browser, url: str, **options: Any) -> AsyncIterator[BrowserContext]:
+    """A window with cookies of its own. An error in the console of one of its pages fails the test."""
+    errors: list[str] = []
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"} and not message.text.startswith((_STATUS, _AWAY)):
+            errors.append(message.text)
+
+    def opened(page: Page) -> None:
+        page.on("console", heard)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+
+    context = await browser.new_context(base_url=url, **options)
+    context.on("page", opened)
+    context.set_default_timeout(20_000)
+    try:
+        yield context
+    finally:
+        await context.close()
+    assert not errors, errors
+
+
+async def sign_in(page: Page, token: str, path: str = "/") -> None:
+    await page.goto(path)
+    await page.get_by_label("Vault token").fill(token)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_load_state()

@@ -1,0 +1,124 @@
+"""The session's cookie, and what the page consists of."""
+
+import gzip
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+from stint_api.page.assets import assets
+from stint_api.page.documents import SAFETY, document
+from stint_api.page.signing_in import _own
+from stint_api.session import cookie
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "services" / "api" / "stint_api" / "page"
+TEXT = "a" * 43
+HTML_OF_TEXT = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(")
+OURS = {"host": "localhost:3232", "origin": "http://localhost:3232", "sec-fetch-site": "same-origin"}
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("stint.example.net", "__Host-stint"),
+        ("127.0.0.1:3232", "__Host-stint-3232"),
+        ("[::1]:3232", "__Host-stint-3232"),
+        ("[::1]", "__Host-stint"),
+    ],
+)
+def test_a_cookies_name_has_the_port(host: str, name: str) -> None:
+    assert cookie.name({"host": host}) == name
+    assert cookie.header({"host": host}, TEXT) == f"{name}={TEXT}; Path=/; Secure; HttpOnly; SameSite=Strict"
+    assert cookie.value({"host": host, "cookie": f"a=b; {name}={TEXT}"}) == TEXT
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "a=b", f"__Host-stint-3232={TEXT}x", "__Host-stint-3232=", "\0;=;,\xff", "x" * 9000]
+)
+def test_what_is_no_cookie_of_ours_is_none(sent: str) -> None:
+    assert cookie.value({"host": "localhost:3232", "cookie": sent}) == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "ours"),
+    [
+        ({}, True),
+        ({"origin": "https://localhost:3232"}, True),  # a proxy that ends TLS
+        ({"origin": "http://localhost:3233"}, False),
+        ({"origin": "null"}, False),
+        ({"origin": ""}, False),
+        ({"host": "", "origin": ""}, False),
+    ],
+)
+def test_an_origin_is_ours_by_host_and_port(changed: dict[str, str], ours: bool) -> None:
+    assert cookie.names_us(OURS | changed) is ours
+
+
+def test_a_proof_is_of_one_session() -> None:
+    assert cookie.is_proof(TEXT, cookie.proof(TEXT))
+    assert not cookie.is_proof(TEXT, cookie.proof("b" * 43))
+    assert not cookie.is_proof(TEXT, "")
+    assert TEXT not in cookie.proof(TEXT) + cookie.key(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("given", "leads"),
+    [
+        ("/jobs?queue=a%20b", "/jobs?queue=a%20b"),
+        ("//elsewhere.invalid/", "/"),
+        ("https://elsewhere.invalid/", "/"),
+        ("/\\elsewhere.invalid", "/"),
+        ("/a\r\nSet-Cookie: x", "/"),
+        ("", "/"),
+    ],
+)
+def test_signing_in_leads_to_this_page_only(given: str, leads: str) -> None:
+    assert _own(given) == leads
+
+
+def test_every_file_has_the_digest_in_its_address_and_is_compressed() -> None:
+    found = assets()
+    assert {path.name for path in (PAGE / "assets").iterdir()} == set(found.named)
+    for name, asset in found.named.items():
+        assert gzip.decompress(asset.zipped) == asset.plain
+        assert found.path(name) == f"/assets/{found.digest}/{name}"
+
+
+def test_what_a_script_imports_is_loaded_with_it() -> None:
+    modules = assets().modules("job.js")
+    assert modules[0] == "job.js"
+    assert {"ansi.js", "log.js", "stream.js", "words.js"} <= set(modules)
+    assert len(modules) == len(set(modules))
+
+
+def test_text_is_escaped_and_nothing_comes_from_elsewhere() -> None:
+    values = {"vault": "<b>", "to": '"><script>', "error": "<i>", "safe": True, "theme": ""}
+    answer = document("sign-in.html", values)
+    text = bytes(answer.body).decode()
+    assert "<b>" not in text
+    assert '"><script>' not in text
+    assert not re.findall(r'(?:src|href)="(?!/|#)', text)
+    assert (
+        SAFETY.items() <= dict(answer.headers.items()).items() | {name: answer.headers[name] for name in SAFETY}.items()
+    )
+
+
+def test_no_file_has_a_style_or_script_in_its_text() -> None:
+    """The policy refuses them, and nobody would see why."""
+    for path in (PAGE / "templates").iterdir():
+        text = path.read_text()
+        assert not re.search(r"\sstyle=|\son\w+=|<script>|<style", text), path.name
+    for path in (PAGE / "assets").glob("*.js"):
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", path.read_text()), (
+            path.name
+        )
+
+
+def test_the_wheel_has_the_pages_files(tmp_path: Path) -> None:
+    built = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
+    shipped = set(zipfile.ZipFile(built).namelist())
+    wanted = {f"stint_api/page/{path.relative_to(PAGE)}" for path in PAGE.rglob("*.*") if path.suffix != ".pyc"}
+    assert wanted <= shipped
