@@ -10,40 +10,13 @@ from pathlib import Path
 import pytest
 
 from stint.client import ApiRefusedError, ApiUnreachableError, Client, Endpoints, JobResult, Output, SyncClient
-from stint.core.codec import encode
 from stint.core.errors import InvalidJobIdError
-from stint.core.subjects import queue_token
-from stint.core.view import view
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
-from tests.support import events
-from tests.support.api_bench import ApiProcess, api_process, secret
+from tests.support.api_bench import api_process, secret
 from tests.support.brokers import connected
-from tests.support.outputs import Writer
+from tests.support.client_bench import Bench
 from tests.support.servers import NatsProcess, OpenBao, free_port
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until, until_true
-
-
-class Bench:
-    def __init__(self, server: ApiProcess, where: Endpoints, broker: Broker) -> None:
-        self.server, self.where = server, where
-        self.log, self._output, self._views = JetStreamEventLog(broker), JetStreamOutput(broker), JetStreamViews(broker)
-
-    async def run(self, queue: str, job_id: str, output: bytes = b"", code: int = 0) -> None:
-        """Play the job's runner."""
-        token, writer = queue_token(queue), Writer(self._output, queue_token(queue), job_id)
-        await self.log.append(token, job_id, events.started())
-        if output:
-            await writer.write(output)
-        status, reason = ("failed", "exit_code") if code else ("success", "")
-        await self.log.append(token, job_id, writer.counted(events.ended(status, reason, code)))
-
-    async def project(self, *job_ids: str) -> None:
-        """Play the projector."""
-        for job_id in job_ids:
-            job = await self.log.load(job_id)
-            assert job is not None
-            await self._views.put(job_id, encode(view(job)), revision=0, ttl=None)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 
 from stint.cli.app import app_main
-from stint.cli.run_job import RunOptions, run
+from stint.cli.jobs.run_job import RunOptions, run
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
 from stint.core.events import Submitted
@@ -334,8 +334,7 @@ def test_usage_errors_are_2(
 
 
 async def test_wrong_settings_are_2_and_one_sentence(bench: Bench, tmp_path: Path) -> None:
-    """Among them a token that is missing: none is looked for at home."""
-    (tmp_path / ".vault-token").write_text(bench.openbao.root_token)
+    """Among them a token that is missing."""
 
     async def told(name: str, value: str) -> None:
         async with command(bench, tmp_path, "--image", "busybox", **{name: value}) as process:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stint.cli.run_job import Narrator, RunOptions, show
+from stint.cli.jobs.run_job import Narrator, RunOptions, show
 from stint.client import (
     ApiUnreachableError,
     Endpoints,

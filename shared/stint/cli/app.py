@@ -1,9 +1,9 @@
 """The command line's commands."""
 
 import json
+import os
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,8 +16,19 @@ from stint.cli.errors import importing, reported
 from stint.process.core_dumps import prevent_core_dumps
 
 _MODULES: Final = {
-    "run": "stint.cli.run",
-    "release": "stint.cli.release",
+    "run": "stint.cli.jobs.run",
+    "submit": "stint.cli.jobs.run",
+    "ls": "stint.cli.jobs.ls",
+    "show": "stint.cli.jobs.ls",
+    "logs": "stint.cli.jobs.logs",
+    "wait": "stint.cli.jobs.ends",
+    "verify": "stint.cli.jobs.ends",
+    "history": "stint.cli.jobs.history",
+    "kill": "stint.cli.jobs.act",
+    "rm": "stint.cli.jobs.act",
+    "release": "stint.cli.jobs.act",
+    "config": "stint.cli.config",
+    "completion": "stint.cli.config",
     "audit": "stint.cli.audit",
     "lineage": "stint.cli.lineage",
     "vault-setup": "stint.cli.vault_setup",
@@ -27,7 +38,7 @@ _MODULES: Final = {
     "dev": "stint.cli.dev.command",
     "demo": "stint.cli.dev.demo",
 }
-"""Where commands are that a module of their own defines, as its `app`."""
+"""Where the commands are: the `app` of a module is a command, or a few that belong together."""
 
 
 class _Commands(TyperGroup):
@@ -38,7 +49,8 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if module := _MODULES.get(cmd_name):
-            return get_command(import_module(module).app)
+            found = get_command(import_module(module).app)
+            return found.get_command(ctx, cmd_name) if isinstance(found, TyperGroup) else found
         return super().get_command(ctx, cmd_name)
 
 
@@ -62,6 +74,8 @@ def options(
 
 def _service(name: str, *, extra: str) -> None:
     """Run a service, which reads its settings from the environment, and exit with its code."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - it takes 15 ms to import
+
     service = next(iter(entry_points(group="stint.services", name=name)))
     with reported(f"stint {name}"), importing(extra):
         main = service.load()
@@ -102,5 +116,9 @@ def rebuild() -> None:
 
 def app_main() -> None:
     """Run the command line."""
+    if "_STINT_COMPLETE" in os.environ:  # a shell asks; typer sets this up only for its own option
+        from typer._completion_classes import completion_init  # noqa: PLC0415
+
+        completion_init()
     prevent_core_dumps()  # also of the servers that `stint dev` starts
     app(prog_name=Path(sys.argv[0]).name)

@@ -9,10 +9,18 @@ import typer
 
 from stint.core.errors import ConfigError, StintError
 
+NOT_SO: Final = 1
+"""What was asked about is not so, or the job did not succeed and has no exit code of its own."""
 USAGE: Final = 2
 """An option or a setting is wrong."""
+TIMED_OUT: Final = 124
+"""The time to wait is over."""
 UNREACHABLE: Final = 125
 """Stint or Vault cannot be reached, or refuses."""
+INTERRUPTED: Final = 130
+"""Ctrl-C."""
+TERMINATED: Final = 143
+"""SIGTERM."""
 
 Errors = type[StintError] | tuple[type[StintError], ...]
 

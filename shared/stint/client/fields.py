@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, TypedDict, cast
+from typing import BinaryIO, Final, Literal, TypedDict, cast
 
 import msgspec
 
 from stint.client.pack import pack
 from stint.core.errors import ConfigError, UndecodableError
-from stint.core.payload import JobPayload, convert
+from stint.core.payload import JobPayload, convert, merge
 from stint.core.subjects import normalise_queue_name
 
 
@@ -26,8 +26,8 @@ class JobFields(TypedDict, total=False):
     """Secrets to inject, by name: where each is in Vault, as `path.key`; paths of KV version 2 include `data/`."""
     env: Mapping[str, str]
     """Environment variables. Not for secrets."""
-    content: Path | str
-    """A folder or a .tar.gz file, which is unpacked over the container's `/` before the start."""
+    content: Path | str | BinaryIO
+    """A folder, a .tar.gz file, or a file that is open: unpacked over the container's `/` before the start."""
     workdir: str
     """Overrides the image's working directory."""
     pull: Literal["", "IfNotPresent", "Always"]
@@ -83,8 +83,8 @@ _NAMES: Final = {
 """The payload's names of fields that have another one here."""
 
 
-def payload_of(queue: str, fields: JobFields) -> JobPayload:
-    """The job. Reads the content from the disk.
+def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()) -> JobPayload:  # noqa: B008 - frozen
+    """The job. Reads the content from the disk. What the fields do not give is that of `base`; lists of names add up.
 
     Raises:
         ConfigError: a field is wrong, or there is neither an image nor content. The message contains no value.
@@ -93,18 +93,20 @@ def payload_of(queue: str, fields: JobFields) -> JobPayload:
     given = cast("Mapping[str, object]", fields)
     if unknown := sorted(given.keys() - JobFields.__annotations__.keys()):
         raise ConfigError(f"A job has no field {', '.join(unknown)}.")
-    if not fields.get("image") and not fields.get("content"):
-        raise ConfigError("Give an image.")
     if any(not name or "=" in name for name in fields.get("env", {})):
         raise ConfigError("The name of an environment variable is not empty, and contains no =.")
     values = {_NAMES.get(name, name): value for name, value in given.items()}
-    values["env_vars"] = [f"{name}={value}" for name, value in fields.get("env", {}).items()]
-    values["secret_refs"] = [f"{name}@{place}" for name, place in fields.get("secrets", {}).items()]
-    values["content"] = pack(Path(fields["content"])) if fields.get("content") else ""
+    values["qname"] = normalise_queue_name(queue or base.qname)
+    values["env_vars"] = [*base.env_vars, *(f"{name}={value}" for name, value in fields.get("env", {}).items())]
+    values["secret_refs"] = [*base.secret_refs, *(f"{name}@{at}" for name, at in fields.get("secrets", {}).items())]
+    values["content"] = pack(content) if (content := fields.get("content")) else ""
     try:
-        return convert(msgspec.to_builtins({**values, "qname": normalise_queue_name(queue)}), JobPayload)
+        job = merge(convert(msgspec.to_builtins(values), JobPayload), base)
     except UndecodableError as error:
         raise ConfigError(f"The job's fields are wrong: {error.sentence}") from None
+    if not job.container_image and not job.content:
+        raise ConfigError("Give an image.")
+    return job
 
 
 def params_of(wanted: JobFilter) -> Mapping[str, str]:

@@ -34,18 +34,19 @@ class JobHandle:
         """The job as it is now."""
         return read(await self._api.get(self._path, output="false"), JobInfo)
 
-    async def stream(self) -> AsyncGenerator[JobEvent, None]:
+    async def stream(self, *, tail: int | None = None) -> AsyncGenerator[JobEvent, None]:
         """What happens to the job, and its output as it comes, from the beginning. The last item is its result.
 
         A broken connection is made again, and nothing is repeated. Close the generator if you leave it early
-        (`contextlib.aclosing`).
+        (`contextlib.aclosing`). With `tail` the output begins with the chunk in which the last lines begin, so many of
+        them; it is then not checked.
 
         Raises:
             OutputDiffersError: the output that was received is not what the job's runner recorded.
         """
-        async with aclosing(follow(self._api, self.id)) as items:
+        async with aclosing(follow(self._api, self.id, tail=tail)) as items:
             async for item in items:
-                if isinstance(item, JobResult):
+                if isinstance(item, JobResult) and tail is None:
                     self._result = item
                 yield item
 
@@ -69,9 +70,9 @@ class JobHandle:
                         return item
         raise ApiUnreachableError("Stint's live stream ended too early.")
 
-    async def output(self, *, stream: Literal["stdout", "stderr"] | None = None) -> bytes:
-        """The output so far, or one stream of it."""
-        return await self._api.read(f"{self._path}/output", stream=stream)
+    async def output(self, *, stream: Literal["stdout", "stderr"] | None = None, tail: int | None = None) -> bytes:
+        """The output so far, or one stream of it, or its last lines."""
+        return await self._api.read(f"{self._path}/output", stream=stream, tail=tail)
 
     async def copy_output(self, file: BinaryIO, *, stream: Literal["", "stdout", "stderr", "tty"] = "") -> JobResult:
         """Write the output to a file as it comes, until the job ends; returns its result.

@@ -5,12 +5,13 @@ import gzip
 import io
 import tarfile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from stint.core.errors import ConfigError
 from stint.core.payload import MAX_CONTENT
 
 
-def pack(path: Path) -> str:
+def pack(content: Path | str | BinaryIO) -> str:
     """`targz,<base64>` of a folder, or of a `.tar.gz` file as it is.
 
     The same folder always gives the same text. Everything belongs to root; symbolic links stay links.
@@ -18,13 +19,17 @@ def pack(path: Path) -> str:
     Raises:
         ConfigError: it cannot be read, or is too large.
     """
+    path = Path(content) if isinstance(content, Path | str) else None
+    name = path or "the file"
     try:
-        packed = _folder(path) if path.is_dir() else _archive(path)
+        if path is None:
+            packed = cast("BinaryIO", content).read(MAX_CONTENT + 1)
+        else:
+            packed = _folder(path) if path.is_dir() else _archive(path)
     except OSError as error:
-        raise ConfigError(f"content: {error.filename or path} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"content: {error.filename or name} cannot be read: {error.strerror}.") from None
     if len(packed) > MAX_CONTENT:
-        size = f"{len(packed) / 1024 / 1024:.1f} MiB compressed, {MAX_CONTENT // 1024 // 1024} at most"
-        raise ConfigError(f"content: {path} is too large: {size}.")
+        raise ConfigError(f"content: {name} is too large: at most {MAX_CONTENT // 1024 // 1024} MiB, compressed.")
     return f"targz,{base64.b64encode(packed).decode()}"
 
 

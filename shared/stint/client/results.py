@@ -165,12 +165,16 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
         stream: `stdout`, `stderr` or `tty`.
         number: of this piece, from 1.
         offset: bytes of output before it.
+        at: when it was stored.
+        line: number of the first line that begins in it, counted over the whole output from 1; 0 if none does.
     """
 
     data: bytes
     stream: str = "stdout"
     number: int = 0
     offset: int = 0
+    at: datetime | None = None
+    line: int = 0
 
 
 JobEvent = Fact | Output | JobResult

@@ -18,19 +18,21 @@ TAIL: Final = 4096
 """Bytes at the end of the output that the result contains."""
 
 
-async def follow(api: Api, job_id: str) -> AsyncGenerator[JobEvent, None]:
+async def follow(api: Api, job_id: str, *, tail: int | None = None) -> AsyncGenerator[JobEvent, None]:
     """The job's facts and output from the beginning, and at last its result. A broken stream is resumed.
+
+    With `tail` the output begins with about so many last lines, and is not checked.
 
     Raises:
         OutputDiffersError: the output that was received differs from what the job's `ended` says.
         ApiError: Stint refuses, or was unavailable for too long.
     """
-    followed, attempts = _Followed(), Attempts(PATIENCE)
+    followed, attempts = _Followed(whole=tail is None), Attempts(PATIENCE)
     while True:
         before = followed.position
         failure: ApiError = ApiUnreachableError("Stint's live stream ended too early.")
         try:
-            async with aclosing(api.events(f"/v1/api/job/{job_id}/events", after=before)) as events:
+            async with aclosing(api.events(f"/v1/api/job/{job_id}/events", after=before, tail=tail)) as events:
                 async for event in events:
                     if item := followed.take(event):
                         yield item
@@ -46,8 +48,9 @@ async def follow(api: Api, job_id: str) -> AsyncGenerator[JobEvent, None]:
 class _Followed:
     """What has been received of a job."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool) -> None:
         self.position = ""
+        self._whole = whole
         self._chain = Chain()
         self._tail = b""
         self._ended: Fact | None = None
@@ -75,7 +78,7 @@ class _Followed:
     def _verify(self, result: JobResult) -> None:
         """If the output is said to be complete, check each byte and their order against the job's `ended`."""
         end = self._ended
-        if end is None or end.output_digest is None or not result.output_complete:
+        if not self._whole or end is None or end.output_digest is None or not result.output_complete:
             return
         if self._chain != Chain(end.output_chunks, end.output_bytes, end.output_digest):
             raise OutputDiffersError

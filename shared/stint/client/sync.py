@@ -66,9 +66,9 @@ class SyncJob:
         """The job as it is now."""
         return self._loop.run(self._job.info())
 
-    def stream(self) -> Iterator[JobEvent]:
+    def stream(self, *, tail: int | None = None) -> Iterator[JobEvent]:
         """What happens to the job, and its output as it comes; the last item is its result."""
-        return self._loop.each(self._job.stream())
+        return self._loop.each(self._job.stream(tail=tail))
 
     def wait(self, timeout: float | None = None) -> JobResult:
         """The job's result, once it has ended.
@@ -78,9 +78,9 @@ class SyncJob:
         """
         return self._loop.run(self._job.wait(timeout))
 
-    def output(self, *, stream: Literal["stdout", "stderr"] | None = None) -> bytes:
-        """The output so far, or one stream of it."""
-        return self._loop.run(self._job.output(stream=stream))
+    def output(self, *, stream: Literal["stdout", "stderr"] | None = None, tail: int | None = None) -> bytes:
+        """The output so far, or one stream of it, or its last lines."""
+        return self._loop.run(self._job.output(stream=stream, tail=tail))
 
     def copy_output(self, file: BinaryIO, *, stream: Literal["", "stdout", "stderr", "tty"] = "") -> JobResult:
         """Write the output to a file as it comes, until the job ends; returns its result."""

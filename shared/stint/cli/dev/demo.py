@@ -11,7 +11,8 @@ from rich.console import Console
 
 from stint.cli.dev.command import run_stack
 from stint.cli.dev.stack import Stack
-from stint.cli.run_job import Narrator, show, to_terminal
+from stint.cli.jobs.run_job import Narrator, show
+from stint.cli.jobs.writing import to_terminal
 from stint.client import Client, Fact
 from stint.client.pack import pack
 from stint.core.errors import StintError

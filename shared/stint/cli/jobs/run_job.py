@@ -1,24 +1,21 @@
 """Runs a job: submits it, follows it, and exits with its exit code."""
 
-import asyncio
-import os
-import sys
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import Final
 
 from rich.console import Console
+from rich.status import Status
 
 from stint.cli.errors import UNREACHABLE, USAGE
-from stint.cli.interrupts import Interrupts
+from stint.cli.jobs.interrupts import Interrupts
+from stint.cli.jobs.writing import Write, to_terminal
 from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output
 from stint.client.options import DEFAULT_WRAP_TTL
 from stint.core.errors import ConfigError, StintError
 from stint.core.payload import JobPayload
 
-Write = Callable[[str, bytes], Awaitable[None]]
-"""Receives a job's output: the stream (`stdout`, `stderr` or `tty`) and its bytes."""
 INCOMPLETE: Final = "Part of the job's output may be missing above."
 
 
@@ -27,6 +24,7 @@ class RunOptions:
     """A job, and how to run it.
 
     Attributes:
+        key: names the job, "" for none.
         wrap_ttl: how long the job may wait in its queue, as a duration of Vault (`24h`).
         detach: print the job's id and do not wait.
         quiet: print only the job's output, and errors.
@@ -34,32 +32,14 @@ class RunOptions:
 
     endpoints: Endpoints
     job: JobPayload = field(repr=False)
+    key: str = ""
     wrap_ttl: str = DEFAULT_WRAP_TTL
     detach: bool = False
     quiet: bool = False
 
 
-async def to_terminal(stream: str, data: bytes) -> None:
-    """Write bytes unchanged to standard output or error. In a thread, so that Ctrl-C works if the reader is blocked.
-
-    Raises:
-        StintError: the reader has closed its end.
-    """
-    await asyncio.to_thread(_write, sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer, data)
-
-
-def _write(target: BinaryIO, data: bytes) -> None:
-    try:
-        target.write(data)
-        target.flush()
-    except BrokenPipeError:
-        # What is still buffered is flushed once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
-        raise StintError("Nobody reads the output any more. The job continues.") from None
-
-
 class Narrator:
-    """Reports a job's progress on standard error."""
+    """Reports a job's progress on standard error: in lines, and on a terminal also by a spinner until it writes."""
 
     _WORDS: Final = {
         "started": "running on {runner}",
@@ -67,10 +47,35 @@ class Narrator:
         "held": "held: its runner was lost, and its queue waits for that runner or for `stint release`",
         "released": "released",
     }
+    _PHASES: Final = {
+        "submitted": "waiting in its queue",
+        "started": "being prepared: secrets, image, container",
+        "launched": "running",
+        "kill_requested": "being stopped",
+        "held": "held",
+    }
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console = console
         self._quiet = quiet
+        self._spinner: Status | None = None
+
+    @contextmanager
+    def spinning(self) -> Iterator[None]:
+        """Show the spinner during the block, on a terminal."""
+        if self._console.is_terminal and not self._quiet:
+            self._spinner = self._console.status("submitted", spinner="dots")
+            self._spinner.start()
+        try:
+            yield
+        finally:
+            self.settle()
+
+    def settle(self) -> None:
+        """Take the spinner away: it must not stand between lines of output."""
+        if self._spinner:
+            self._spinner.stop()
+            self._spinner = None
 
     def say(self, text: str) -> None:
         """Print a line, unless `quiet`."""
@@ -81,6 +86,8 @@ class Narrator:
         """Report an event of the job."""
         if words := self._WORDS.get(fact.kind):
             self.say(words.format(runner=fact.runner))
+        if self._spinner and (phase := self._PHASES.get(fact.kind)):
+            self._spinner.update(phase)
 
     def end(self, job: JobResult) -> None:
         """Report the job's end. Errors are printed even if `quiet`."""
@@ -111,14 +118,15 @@ async def run(
 async def _run(options: RunOptions, stint: Client, console: Console, write: Write, interrupts: Interrupts) -> int:
     sealed = await stint.seal(options.job, wrap_ttl=options.wrap_ttl)
     interrupts.may_have_a_job()
-    job = await stint.send(sealed)
+    job = await stint.send(sealed, key=options.key)
     interrupts.kills(job.id, job.kill)
     if options.detach and not interrupts.code:
         await write("stdout", f"{job.id}\n".encode())
         return 0
     narrator = Narrator(console, quiet=options.quiet)
     narrator.say(f"job {job.id} is queued in {options.job.qname!r}")
-    result = await show(job, write, narrator)
+    with narrator.spinning(), interrupts.asking(narrator.settle):
+        result = await show(job, write, narrator)
     return interrupts.code or result.exit_code
 
 
@@ -128,10 +136,12 @@ async def show(job: JobHandle, write: Write, narrator: Narrator) -> JobResult:
         async for item in items:
             match item:
                 case Output():
+                    narrator.settle()
                     await write(item.stream, item.data)
                 case Fact():
                     narrator.fact(item)
                 case JobResult():
+                    narrator.settle()
                     narrator.end(item)
                     return item
     raise AssertionError("A stream ends with a result, or raises.")

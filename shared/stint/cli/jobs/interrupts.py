@@ -1,9 +1,17 @@
-"""Ctrl-C and SIGTERM: the first stops the job, the second exits at once."""
+"""Ctrl-C and SIGTERM.
+
+SIGTERM stops the job, and so does Ctrl-C; on a terminal the first Ctrl-C asks before. The next one exits at once.
+"""
 
 import asyncio
+import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+import sys
+import termios
+import tty
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from rich.console import Console
@@ -18,6 +26,7 @@ class Interrupts:
 
     Attributes:
         code: the exit code for the first signal, as in shells: 130 or 143. 0 if there was none.
+        detached: whether somebody chose to leave the job.
     """
 
     def __init__(self, console: Console) -> None:
@@ -27,6 +36,8 @@ class Interrupts:
         self._kill: Callable[[], Awaitable[None]] | None = None
         self._work: asyncio.Task[int] | None = None
         self._killing: asyncio.Task[None] | None = None
+        self._question: _Question | None = None
+        self.detached = False
         self.code = 0
 
     @contextmanager
@@ -58,6 +69,9 @@ class Interrupts:
         try:
             return await self._work
         except asyncio.CancelledError:
+            if self.detached:
+                self._say(f"job {self._job} continues: stint logs -f {self._job}")
+                return 0
             if not self.code:
                 raise
             self._say_what_is_left()
@@ -67,8 +81,31 @@ class Interrupts:
                 self._killing.cancel()
                 await asyncio.gather(self._killing, return_exceptions=True)
 
+    @contextmanager
+    def asking(self, settle: Callable[[], None]) -> Iterator[None]:
+        """During the block the first Ctrl-C asks what to do, if there is a terminal to ask on.
+
+        `settle` is called before the question is shown.
+        """
+        if not (sys.stdin.isatty() and self._console.is_terminal):
+            yield
+            return
+        self._question = _Question(settle, self._say, {"d": self._detach, "k": partial(self.interrupt, signal.SIGINT)})
+        try:
+            yield
+        finally:
+            self._question.close()
+            self._question = None
+
+    def _detach(self) -> None:
+        self.detached = True
+        if self._work:
+            self._work.cancel()
+
     def interrupt(self, number: int) -> None:
         """Handle a signal."""
+        if number == signal.SIGINT and not self.code and self._question and self._question.ask():
+            return
         again, self.code = bool(self.code), self.code or 128 + number
         if self._work is None:
             return
@@ -93,3 +130,42 @@ class Interrupts:
 
     def _say(self, text: str) -> None:
         self._console.print(f"stint: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class _Question:
+    """What to do with the job, asked once, and answered by one key."""
+
+    def __init__(
+        self, settle: Callable[[], None], say: Callable[[str], None], answers: Mapping[str, Callable[[], None]]
+    ) -> None:
+        self._settle, self._say, self._answers = settle, say, answers
+        self._before: list[Any] | None = None
+        self._asked = False
+
+    def ask(self) -> bool:
+        """Ask; False if that has been done before."""
+        if self._asked:
+            self.close()
+            return False
+        self._asked = True
+        self._settle()
+        self._say("d leaves the job running, k or Ctrl-C kills it, any other key continues to watch")
+        self._before = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin, termios.TCSANOW)
+        asyncio.get_running_loop().add_reader(sys.stdin, self._read)
+        return True
+
+    def _read(self) -> None:
+        key = os.read(sys.stdin.fileno(), 1).decode(errors="replace").lower()
+        self.close()
+        self._asked = False
+        if answer := self._answers.get(key):
+            self._asked = True
+            answer()
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._before is not None:
+            asyncio.get_running_loop().remove_reader(sys.stdin)
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, self._before)
+            self._before = None

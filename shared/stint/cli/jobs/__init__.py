@@ -1,0 +1,1 @@
+"""Commands about jobs: they submit them, show them, and act on them."""

@@ -1,0 +1,65 @@
+"""`stint kill`, `stint rm` and `stint release`."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import typer
+
+from stint.cli.calling import JobId, JobIds, call
+from stint.cli.errors import UNREACHABLE
+from stint.cli.settings import Profile, Url
+from stint.client.client import Client
+from stint.client.errors import ApiRefusedError
+from stint.client.job import JobHandle
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(no_args_is_help=True)
+def kill(jobs: JobIds, url: Url = "", profile: Profile = "") -> None:
+    """Kill jobs: a queued job ends at once, a running one gets SIGTERM, and later SIGKILL. Prints their ids.
+
+    Example: stint ls --status running -o name | xargs stint kill
+    """
+    call(lambda stint: _each(stint, jobs, JobHandle.kill), url=url, profile=profile)
+
+
+@app.command(no_args_is_help=True)
+def rm(jobs: JobIds, url: Url = "", profile: Profile = "") -> None:
+    """Delete jobs that are not running, and their output. A queued one never runs. Prints their ids.
+
+    Example: stint ls --status failed -o name | xargs stint rm
+    """
+    call(lambda stint: _each(stint, jobs, JobHandle.delete), url=url, profile=profile)
+
+
+@app.command(no_args_is_help=True)
+def release(job: JobId, url: Url = "", profile: Profile = "") -> None:
+    """Give up the lost runner of a held job: the job ends as unknown, and its queue continues.
+
+    First make sure that the job's container is gone. Needs a token with the policy stint-operator.
+    """
+    call(lambda stint: _release(stint.job(job)), url=url, profile=profile)
+
+
+async def _release(job: JobHandle) -> None:
+    before = await job.release()
+    typer.echo(
+        f"Job {job.id} had already been released."
+        if before == "unknown"
+        else f"Job {job.id}, which was {before}, is released: it has ended as unknown, and its queue continues."
+    )
+
+
+async def _each(stint: Client, jobs: Sequence[str], action: Callable[[JobHandle], Awaitable[None]]) -> None:
+    """Do all, and say which were refused."""
+    refused = False
+    for job in [stint.job(job) for job in jobs]:
+        try:
+            await action(job)
+        except ApiRefusedError as error:
+            typer.echo(f"stint: {job.id}: {error.sentence}", err=True)
+            refused = True
+        else:
+            typer.echo(job.id)
+    if refused:
+        raise typer.Exit(UNREACHABLE)

@@ -1,0 +1,76 @@
+"""`stint wait` and `stint verify`."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+
+from stint.cli.calling import JobId, JobIds, call
+from stint.cli.errors import TIMED_OUT
+from stint.cli.jobs.ls import outcome
+from stint.cli.settings import Profile, Url
+from stint.client.client import Client
+from stint.client.errors import OutputDiffersError
+from stint.client.job import JobHandle
+from stint.client.results import JobResult
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(no_args_is_help=True)
+def wait(
+    jobs: JobIds,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; then exit with 124.")] = None,
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Wait until jobs have ended, print how each of them did, and exit with the first exit code that is not 0.
+
+    Example: stint wait --timeout 600 $(stint submit --queue tests --image busybox -- true)
+    """
+    raise typer.Exit(call(lambda stint: _wait(stint, jobs, timeout), url=url, profile=profile))
+
+
+async def _wait(stint: Client, jobs: Sequence[str], timeout: float | None) -> int:  # noqa: ASYNC109 - an option
+    try:
+        async with asyncio.timeout(timeout):
+            results = await asyncio.gather(*(_end(stint.job(job)) for job in jobs))
+    except TimeoutError:
+        typer.echo(f"stint: not all jobs have ended within {timeout:g} s; they continue", err=True)
+        return TIMED_OUT
+    return next((result.exit_code for result in results if not result.succeeded), 0)
+
+
+async def _end(job: JobHandle) -> JobResult:
+    """The job's end, without its output."""
+    async with aclosing(job.stream(tail=0)) as items:
+        async for item in items:
+            if isinstance(item, JobResult):
+                typer.echo(f"{job.id} {outcome(item)}")
+                return item
+    raise AssertionError("A stream ends with a result, or raises.")
+
+
+@app.command(no_args_is_help=True)
+def verify(job: JobId, url: Url = "", profile: Profile = "") -> None:
+    """Read all of a job's output, and prove that it is what the job's runner recorded, once the job has ended.
+
+    Exit codes: 1 it is not, or nobody can tell, because the runner did not record that the output is complete.
+    """
+    proven = call(lambda stint: _verify(stint.job(job)), url=url, profile=profile)
+    raise typer.Exit(0 if proven else 1)
+
+
+async def _verify(job: JobHandle) -> bool:
+    try:
+        result = await job.wait()
+    except OutputDiffersError as error:
+        typer.echo(f"{job.id}: {error.sentence}")
+        return False
+    if not result.output_complete:
+        typer.echo(f"{job.id}: {result.output_bytes} bytes; its runner did not record that they are all.")
+        return False
+    typer.echo(f"{job.id}: {result.output_bytes} bytes, all of them and in order, as {result.runner} recorded.")
+    return True

@@ -1,0 +1,51 @@
+"""`stint logs`."""
+
+from contextlib import aclosing
+from typing import Annotated, Literal
+
+import typer
+
+from stint.cli.calling import JobId, call
+from stint.cli.jobs.writing import to_terminal
+from stint.cli.settings import Profile, Url
+from stint.client.job import JobHandle
+from stint.client.results import Output
+
+app = typer.Typer(add_completion=False)
+
+Stream = Literal["stdout", "stderr"]
+
+
+@app.command(no_args_is_help=True)
+def logs(
+    job: JobId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue as output comes, until the job ends.")
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option(min=0, help="Only about so many last lines. Without --follow exactly so many.")
+    ] = None,
+    stream: Annotated[Stream | None, typer.Option(help="Only this stream.")] = None,
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Show what a job wrote, each byte as it was: both streams on standard output, in the order in which they came.
+
+    Examples:
+    stint logs -f 65f0c2a19b3e4d5f6a7b8c9d
+
+    stint logs --tail 20 --stream stderr 65f0c2a19b3e4d5f6a7b8c9d
+    """
+    work = _follow if follow else _so_far
+    call(lambda stint: work(stint.job(job), tail, stream), url=url, profile=profile)
+
+
+async def _so_far(job: JobHandle, tail: int | None, stream: Stream | None) -> None:
+    await to_terminal("stdout", await job.output(stream=stream, tail=tail))
+
+
+async def _follow(job: JobHandle, tail: int | None, stream: Stream | None) -> None:
+    async with aclosing(job.stream(tail=tail)) as items:
+        async for item in items:
+            if isinstance(item, Output) and (stream is None or (item.stream == "stderr") == (stream == "stderr")):
+                await to_terminal("stdout", item.data)

@@ -1,0 +1,96 @@
+"""`stint ls` and `stint show`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+
+from stint.cli.calling import JobId, call
+from stint.cli.completing import queues
+from stint.cli.errors import reported
+from stint.cli.settings import Profile, Url
+from stint.cli.show.form import Form, show_all
+from stint.cli.show.form import show as show_form
+from stint.cli.show.table import Column
+from stint.cli.show.terminal import painted
+from stint.cli.show.times import lasted, moment
+from stint.client.client import Client
+from stint.client.fields import JobFilter
+from stint.client.results import JobInfo
+
+app = typer.Typer(add_completion=False)
+
+
+def outcome(job: JobInfo) -> str:
+    """The status, with what explains it."""
+    if job.held:
+        return f"{job.status}, held"
+    why = str(job.return_code or job.reason or "")
+    return f"{job.status} ({why})" if why else job.status
+
+
+COLUMNS: Final[Sequence[Column[JobInfo]]] = (
+    Column("ID", lambda job: job.id, firm=True),
+    Column("QUEUE", lambda job: job.queue),
+    Column("STATUS", outcome, firm=True, paint=lambda job, cell: painted(job.status, cell)),
+    Column("AGE", lambda job: lasted(job.submitted), firm=True),
+    Column("TOOK", lambda job: lasted(job.started, job.ended), firm=True),
+    Column("IMAGE", lambda job: job.image),
+    Column("RUNNER", lambda job: job.runner, wide=True),
+    Column("BY", lambda job: job.submitted_by, wide=True),
+    Column("OUTPUT", lambda job: f"{job.output_bytes}{'' if job.output_complete else '?'}", wide=True),
+    Column("ERROR", lambda job: job.error, wide=True),
+)
+
+
+@app.command()
+def ls(
+    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.", autocompletion=queues)] = None,
+    status: Annotated[str, typer.Option(help="Only jobs with this status.")] = "",
+    held: Annotated[bool, typer.Option("--held", help="Only jobs whose queue waits for their lost runner.")] = False,
+    since: Annotated[str, typer.Option(help="Only jobs submitted since: a time (RFC 3339), or 12h, 7d.")] = "",
+    until: Annotated[str, typer.Option(help="Only jobs submitted before.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many jobs to show at most.")] = 20,
+    form: Form = "table",
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """List jobs, the last submitted first.
+
+    Examples:
+    stint ls --queue deploys --since 12h
+
+    stint ls --status failed -o json | jq -r .error
+    """
+    with reported("stint"):
+        wanted = JobFilter()
+        if queue is not None:
+            wanted["queue"] = queue
+        if status:
+            wanted["status"] = status
+        if held:
+            wanted["held"] = True
+        if since:
+            wanted["submitted_after"] = moment("--since", since)
+        if until:
+            wanted["submitted_before"] = moment("--until", until)
+    found = call(lambda stint: _first(stint, wanted, limit), url=url, profile=profile)
+    show_all(found, COLUMNS, form, name=lambda job: job.id)
+
+
+async def _first(stint: Client, wanted: JobFilter, limit: int) -> list[JobInfo]:
+    found: list[JobInfo] = []
+    async for job in stint.jobs(**wanted):
+        found.append(job)
+        if len(found) == limit:
+            break
+    return found
+
+
+@app.command(no_args_is_help=True)
+def show(job: JobId, form: Form = "table", url: Url = "", profile: Profile = "") -> None:
+    """Show a job: its status, its times, and why it ended.
+
+    Example: stint show 65f0c2a19b3e4d5f6a7b8c9d -o json | jq .runner
+    """
+    show_form(call(lambda stint: stint.job(job).info(), url=url, profile=profile), form, name=lambda job: job.id)

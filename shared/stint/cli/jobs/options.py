@@ -1,0 +1,208 @@
+"""The options of a job, which `stint run` and `stint submit` share."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from stint.cli.completing import queues
+from stint.cli.settings import Profile, Url, where
+from stint.client.fields import JobFields, payload_of
+from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
+from stint.core.errors import ConfigError, UndecodableError
+from stint.core.payload import JobPayload, parse_payload
+from stint.process.env_file import read_env_file
+
+Words = list[str] | None
+STDIN: Final = "-"
+
+
+def _named_by(mark: str) -> Callable[[Words], Words]:
+    """Check values. The error does not repeat them, because a mistyped value may be a secret."""
+
+    def check(values: Words) -> Words:
+        if any(not value.partition(mark)[0] or mark not in value for value in values or ()):
+            raise typer.BadParameter(f"A value must have the form NAME{mark}…")
+        return values
+
+    return check
+
+
+def _list(value: str) -> str:
+    """Check a list in GoStint's form. As above."""
+    if value:
+        _words(value)
+    return value
+
+
+def _words(text: str) -> list[str]:
+    try:
+        words = json.loads(text)
+    except ValueError:
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise typer.BadParameter("The value must be a JSON list of texts.")
+    return words
+
+
+def _gostint(name: str) -> Any:
+    """An option of GoStint's client, a JSON list. `--help` does not show it."""
+    return typer.Option(f"--{name}", f"-{name}", callback=_list, hidden=True)
+
+
+@dataclass(kw_only=True)
+class JobOptions:
+    """A job as options describe it. `--help` shows them in this order."""
+
+    command: Annotated[Words, typer.Argument(help="The command, after --.", show_default=False)] = None
+    image: Annotated[
+        str, typer.Option("--image", "-image", help="The container image. A gostint.yml in the content may name it.")
+    ] = ""
+    queue: Annotated[
+        str,
+        typer.Option(
+            "--queue", "--qname", "-qname", help="The queue. Its jobs run one at a time.", autocompletion=queues
+        ),
+    ] = ""
+    secret: Annotated[
+        Words, typer.Option(callback=_named_by("@"), help="A secret for the container, as NAME@path.key.")
+    ] = None
+    env: Annotated[
+        Words, typer.Option(callback=_named_by("="), help="An environment variable, as NAME=value. Not for secrets.")
+    ] = None
+    env_file: Annotated[str, typer.Option(help="A file of NAME=value lines, or - for standard input.")] = ""
+    content: Annotated[
+        str,
+        typer.Option(
+            "--content", "-content", help="A folder or .tar.gz, unpacked over the container's /; - reads a .tar.gz."
+        ),
+    ] = ""
+    job_json: Annotated[
+        str,
+        typer.Option(
+            "--job-json", "-job-json", help="A file with the job as JSON, or -; options are added, or count before it."
+        ),
+    ] = ""
+    entrypoint: Annotated[
+        Words, typer.Option(help="Overrides the image's entrypoint; repeat the option for each word.")
+    ] = None
+    workdir: Annotated[str, typer.Option(help="Overrides the image's working directory.")] = ""
+    pull: Annotated[
+        Literal["IfNotPresent", "Always"] | None,
+        typer.Option(
+            "--pull",
+            "--image-pull-policy",
+            "-image-pull-policy",
+            case_sensitive=False,
+            help="When to pull the image. Default: IfNotPresent.",
+        ),
+    ] = None
+    secret_file_type: Annotated[
+        Literal["yaml", "json"] | None,
+        typer.Option(
+            "--secret-file-type",
+            "-secret-filetype",
+            case_sensitive=False,
+            help="Format of the secrets file. Default: yaml.",
+        ),
+    ] = None
+    tty: Annotated[bool, typer.Option("--tty", help="Give the command a terminal.")] = False
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds that it may run.", show_default=False)] = 0
+    cpus: Annotated[float, typer.Option(min=0, help="Processors, such as 0.5.", show_default=False)] = 0
+    memory: Annotated[str, typer.Option(help="Bytes, or a number with k, m, g or t.")] = ""
+    pids: Annotated[int, typer.Option(min=0, help="Processes and threads at a time.", show_default=False)] = 0
+    network: Annotated[Literal["bridge", "none"] | None, typer.Option(help="The container's network.")] = None
+    read_only: Annotated[bool, typer.Option("--read-only", help="Make the container's root read-only.")] = False
+    mask_secrets: Annotated[bool, typer.Option("--mask-secrets", help="Mask the secrets' values in its output.")] = (
+        False
+    )
+    on_lost: Annotated[
+        Literal["advance", "hold"] | None, typer.Option(help="What the queue does if the job's runner is lost.")
+    ] = None
+    cont_on_warnings: Annotated[
+        bool, typer.Option("--cont-on-warnings", "-cont-on-warnings", help="Continue if Vault warns.")
+    ] = False
+    expose_vault_token: Annotated[
+        bool, typer.Option("--expose-vault-token", help="Put the job's Vault token into its container.")
+    ] = False
+    key: Annotated[str, typer.Option(help="Names the job: a second submission with the same key is the same job.")] = ""
+    wrap_ttl: Annotated[str, typer.Option(help="How long the job may wait in its queue.")] = DEFAULT_WRAP_TTL
+    url: Url = ""
+    profile: Profile = ""
+    role: Annotated[str, typer.Option(help="The jobs' AppRole. [env var: STINT_ROLE]", show_default=False)] = ""
+    run: Annotated[str, _gostint("run")] = ""
+    entrypoint_list: Annotated[str, typer.Option("-entrypoint", callback=_list, hidden=True)] = ""
+    env_vars: Annotated[str, _gostint("env-vars")] = ""
+    secret_refs: Annotated[str, _gostint("secret-refs")] = ""
+
+    def where(self) -> Endpoints:
+        """The addresses and the token.
+
+        Raises:
+            ConfigError: see `stint.cli.settings.where`.
+        """
+        found = where(self.url, self.profile)
+        return replace(found, role=self.role) if self.role else found
+
+    def payload(self) -> JobPayload:
+        """The job. Reads files and standard input.
+
+        Raises:
+            ConfigError: a file cannot be read, or a field is wrong.
+        """
+        fields = JobFields(
+            image=self.image,
+            run=self.command or _words(self.run or "[]"),
+            entrypoint=self.entrypoint or _words(self.entrypoint_list or "[]"),
+            secrets=_pairs([*(self.secret or ()), *_words(self.secret_refs or "[]")], "@"),
+            env={**_env_file(self.env_file), **_pairs([*(self.env or ()), *_words(self.env_vars or "[]")], "=")},
+            content=sys.stdin.buffer if self.content == STDIN else self.content,
+            workdir=self.workdir,
+            pull=self.pull or "",
+            secret_file_type=self.secret_file_type or "",
+            tty=self.tty,
+            timeout=self.timeout,
+            cpus=self.cpus,
+            memory=self.memory or 0,
+            pids=self.pids,
+            network=self.network or "",
+            read_only=self.read_only,
+            mask_secrets=self.mask_secrets,
+            on_lost=self.on_lost or "",
+            cont_on_warnings=self.cont_on_warnings,
+            expose_vault_token=self.expose_vault_token,
+        )
+        return payload_of(self.queue, fields, base=_job_file(self.job_json))
+
+
+def _pairs(values: list[str], mark: str) -> dict[str, str]:
+    parts = (value.partition(mark) for value in values)
+    return {name: rest for name, _, rest in parts}
+
+
+def _env_file(name: str) -> dict[str, str]:
+    return dict(read_env_file(_path("--env-file", name))) if name else {}
+
+
+def _job_file(name: str) -> JobPayload:
+    """GoStint's client writes an @ before the name."""
+    if not name:
+        return JobPayload()
+    path = _path("--job-json", name.removeprefix("@"))
+    try:
+        return parse_payload(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"--job-json: {path} cannot be read: {error.strerror}.") from None
+    except UndecodableError as error:
+        raise ConfigError(f"--job-json: {path} is not a job: {error.sentence}") from None
+
+
+def _path(option: str, name: str) -> Path:
+    path = Path("/dev/stdin" if name == STDIN else name)
+    if not path.exists():
+        raise ConfigError(f"{option}: there is no {path}.")
+    return path

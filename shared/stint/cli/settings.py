@@ -1,0 +1,132 @@
+"""Where the command line finds its settings: options, a profile, the environment, and the token of `vault login`.
+
+Profiles are in one TOML file; a token is never in it, only the name of a file with one.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from stint.client.options import Endpoints, endpoints
+from stint.core.errors import ConfigError
+
+Url = Annotated[str, typer.Option("--url", help="Stint's API. [env var: STINT_URL]", show_default=False)]
+Profile = Annotated[
+    str, typer.Option("--profile", help="A profile of the settings file. [env var: STINT_PROFILE]", show_default=False)
+]
+
+NAMES: Final = {
+    "url": "STINT_URL",
+    "role": "STINT_ROLE",
+    "cacert": "STINT_CACERT",
+    "token_file": "STINT_TOKEN_FILE",
+    "vault_addr": "VAULT_ADDR",
+    "vault_cacert": "VAULT_CACERT",
+    "nats_url": "STINT_NATS_URL",
+}
+"""What a profile can set, and the variables that set the same."""
+_TOKENS: Final = ("STINT_TOKEN", "STINT_TOKEN_FILE", "VAULT_TOKEN")
+
+
+class Found(dict[str, str]):
+    """Settings by the names of their variables. `origin` says where each is from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.origin: dict[str, str] = {}
+
+    def take(self, values: Mapping[str, str], origin: str) -> None:
+        """Add those that are not set yet."""
+        for name, value in values.items():
+            if value and name not in self:
+                self[name], self.origin[name] = value, origin
+
+
+def settings(url: str = "", profile: str = "", environ: Mapping[str, str] | None = None) -> Found:
+    """All settings. An option counts before a profile that was asked for, then come the environment and the file's own.
+
+    Raises:
+        ConfigError: the file or the token's file cannot be read, or there is no such profile.
+    """
+    environ = os.environ if environ is None else environ
+    found, path = Found(), settings_file(environ)
+    found.take({"STINT_URL": url}, "--url")
+    wanted = profile or environ.get("STINT_PROFILE", "")
+    if wanted:
+        found.take(_profile(path, wanted), f"profile {wanted}")
+    # One of several ways to give a token: a second one from further behind must not replace the first.
+    known = {*NAMES.values()} if _token_in(found) else {*NAMES.values(), *_TOKENS}
+    found.take({name: value for name, value in environ.items() if name in known}, "environment")
+    if not wanted and path.exists():
+        found.take(_profile(path, ""), str(path))
+    _find_token(found, environ)
+    return found
+
+
+def where(url: str = "", profile: str = "", environ: Mapping[str, str] | None = None) -> Endpoints:
+    """The addresses and the token.
+
+    Raises:
+        ConfigError: as `settings`, or there is no token.
+    """
+    return endpoints(settings(url, profile, environ))
+
+
+def settings_file(environ: Mapping[str, str]) -> Path:
+    """The file with the profiles."""
+    if given := environ.get("STINT_CONFIG"):
+        return Path(given)
+    folder = environ.get("XDG_CONFIG_HOME")
+    return (Path(folder) if folder else Path.home() / ".config") / "stint" / "config.toml"
+
+
+def _token_in(found: Mapping[str, str]) -> bool:
+    return any(name in found for name in _TOKENS)
+
+
+def _find_token(found: Found, environ: Mapping[str, str]) -> None:
+    """Read the token's file, or the one that `vault login` writes."""
+    if "STINT_TOKEN" not in found and (name := found.get("STINT_TOKEN_FILE")):
+        found.take({"STINT_TOKEN": _read(Path(name).expanduser()).strip()}, name)
+    left = Path(environ.get("HOME") or Path.home()) / ".vault-token"
+    if not _token_in(found) and left.exists():
+        found.take({"VAULT_TOKEN": _read(left).strip()}, str(left))
+
+
+def _profile(path: Path, name: str) -> Mapping[str, str]:
+    """A profile, or what the file sets outside of its profiles and the one that it names."""
+    import tomllib  # noqa: PLC0415 - only for those who have the file
+
+    try:
+        written = tomllib.loads(_read(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}.") from None
+    profiles = written.pop("profiles", {})
+    name = name or str(written.pop("profile", ""))
+    if name and name not in profiles:
+        raise ConfigError(f"{path} has no profile {name}.")
+    return {NAMES[key]: value for key, value in _checked(path, profiles[name] if name else {}).items()}
+
+
+def _checked(path: Path, values: Mapping[str, Any]) -> Mapping[str, str]:
+    if unknown := sorted(values.keys() - NAMES.keys()):
+        raise ConfigError(f"{path}: a profile cannot set {', '.join(unknown)}, only {', '.join(NAMES)}.")
+    if wrong := sorted(name for name, value in values.items() if not isinstance(value, str)):
+        raise ConfigError(f"{path}: {', '.join(wrong)} must be text.")
+    return values
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path} cannot be read.") from None
+
+
+def without_login(url: str) -> str:
+    """An address without the user and the password that it may contain."""
+    return re.sub(r"(?<=://)[^/@]*@", "…@", url)

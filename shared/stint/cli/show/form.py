@@ -1,0 +1,49 @@
+"""The forms of an answer, which every command that shows something takes with `-o`."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+import typer
+
+from stint.cli.show.table import Column, table
+from stint.cli.show.terminal import coloured, printable, width
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+FormName = Literal["table", "wide", "json", "name"]
+Form = Annotated[
+    FormName,
+    typer.Option("--output", "-o", help="A table, one with more columns, a line of JSON for each, or only the names."),
+]
+
+
+def show_all(rows: Sequence[S], columns: Sequence[Column[S]], form: FormName, *, name: Callable[[S], str]) -> None:
+    """Print these rows. JSON has the fields of the API; times that have not come are null."""
+    if form in {"json", "name"}:
+        for row in rows:
+            typer.echo(msgspec.json.encode(row) if form == "json" else name(row))
+        return
+    shown = [column for column in columns if form == "wide" or not column.wide]
+    for line in table(rows, shown, width=width()):
+        typer.echo(line, color=coloured())
+
+
+def show(row: S, form: FormName, *, name: Callable[[S], str]) -> None:
+    """Print one thing: as a table it has a line for each field that says something, with `wide` for each field."""
+    if form in {"json", "name"}:
+        typer.echo(msgspec.json.encode(row) if form == "json" else name(row))
+        return
+    fields = [(field.encode_name.removeprefix("_"), getattr(row, field.name)) for field in msgspec.structs.fields(row)]
+    for title, value in fields:
+        if form == "wide" or value not in {"", None, 0}:
+            typer.echo(f"{title:<18}{printable(_text(value))}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if value is not None else "-"

@@ -1,0 +1,33 @@
+"""Times for people."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from stint.core.errors import ConfigError
+
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"))
+_AGO: Final = re.compile(r"([0-9]{1,5})([smhd])")
+_WORDS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def lasted(begin: datetime | None, end: datetime | None = None) -> str:
+    """How long it took, or takes so far: `5s`, `3m`, `7h`, `2d`; `-` if it has not begun."""
+    if begin is None:
+        return "-"
+    seconds = max(((end or datetime.now(UTC)) - begin).total_seconds(), 0)
+    return next((f"{seconds / size:.0f}{unit}" for size, unit in _UNITS if seconds >= 2 * size), f"{seconds:.0f}s")
+
+
+def moment(option: str, text: str) -> datetime:
+    """A time that an option gives: RFC 3339, or a duration before now such as `12h`.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if found := _AGO.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_WORDS[found[2]]: int(found[1])})
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{option}: not a time (RFC 3339), nor a duration such as 12h or 7d.") from None

@@ -1,0 +1,342 @@
+"""Commands about jobs, on a real API, as processes: in a pipe, and on a terminal."""
+
+import asyncio
+import fcntl
+import json
+import os
+import struct
+import sys
+import termios
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from stint.client import Client, Endpoints
+from tests.e2e.stack import STINT, Result
+from tests.support import events
+from tests.support.api_bench import api_process, secret
+from tests.support.brokers import connected
+from tests.support.client_bench import Bench
+from tests.support.servers import NatsProcess, OpenBao
+from tests.support.vault_bench import ROLE
+from tests.support.waiting import until
+
+NOWHERE = "0" * 24
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    folder = tmp_path_factory.mktemp("api")
+    async with api_process(folder, nats.url, openbao) as (server, http), connected(nats.url) as broker:
+        token = http.headers["X-Auth-Token"]
+        yield Bench(server, Endpoints(url=server.url, vault_addr=openbao.address, token=token, role=ROLE), broker)
+
+
+@pytest.fixture
+async def stint(bench: Bench) -> AsyncIterator[Client]:
+    async with Client.connect(bench.where) as stint:
+        yield stint
+
+
+@pytest.fixture
+def queue() -> str:
+    return secret().lower()
+
+
+def environment(bench: Bench, **settings: str) -> dict[str, str]:
+    own = {"STINT_URL": bench.where.url, "STINT_TOKEN": bench.where.token, "VAULT_ADDR": bench.where.vault_addr}
+    return {"HOME": os.environ["HOME"], "STINT_ROLE": ROLE, "TERM": "xterm", **own, **settings}
+
+
+async def command(
+    bench: Bench, *arguments: str, stdin: bytes | None = None, settings: Mapping[str, str] | None = None
+) -> Result:
+    process = await asyncio.create_subprocess_exec(
+        STINT, *arguments, env=environment(bench, **settings or {}), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin)
+    return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+class Terminal:
+    """The other end of a process's terminal."""
+
+    def __init__(self, process: Process, end: int) -> None:
+        self.process, self._end = process, end
+        self.shown = ""
+
+    async def until(self, words: str) -> None:
+        """Read until it shows these words."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(60):
+            while words not in self.shown:
+                ready: asyncio.Future[None] = loop.create_future()
+                loop.add_reader(self._end, ready.set_result, None)
+                try:
+                    await ready
+                finally:
+                    loop.remove_reader(self._end)
+                try:
+                    self.shown += os.read(self._end, 4096).decode(errors="replace")
+                except OSError:  # it has ended
+                    raise AssertionError(self.shown) from None
+
+    def press(self, keys: str) -> None:
+        os.write(self._end, keys.encode())
+
+
+LEAD = (
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes standard input the process's controlling terminal, from which Ctrl-C comes."""
+
+
+@asynccontextmanager
+async def terminal(bench: Bench, *arguments: str, columns: int = 80, **settings: str) -> AsyncIterator[Terminal]:
+    end, own = os.openpty()
+    fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", LEAD, str(STINT), *arguments),
+        env=environment(bench, **settings),
+        stdin=own,
+        stdout=own,
+        stderr=own,
+        start_new_session=True,
+    )
+    os.close(own)
+    try:
+        yield Terminal(process, end)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        os.close(end)
+
+
+async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stint: Client, queue: str) -> None:
+    failed, queued = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(2)]
+    await bench.run(queue, failed, b"one\ntwo\n", 3)
+    await bench.project(failed, queued)
+    names = await until(
+        lambda: command(bench, "ls", "--queue", queue, "-o", "name"), lambda found: found.out == f"{queued}\n{failed}\n"
+    )
+    assert (names.code, names.err) == (0, "")
+    listed = [
+        json.loads(line) for line in (await command(bench, "ls", "--queue", queue, "-o", "json")).out.splitlines()
+    ]
+    assert [(job["_id"], job["status"], job["ended"] is None) for job in listed] == [
+        (queued, "queued", True),
+        (failed, "failed", False),
+    ]
+    table = (await command(bench, "ls", "--queue", queue, "--status", "failed", "--since", "1h")).out.splitlines()
+    assert table[0].split() == ["ID", "QUEUE", "STATUS", "AGE", "TOOK", "IMAGE"]
+    assert table[1].split()[:4] == [failed, queue, "failed", "(3)"]
+    assert len(table) == 2
+    wide = (await command(bench, "ls", "--queue", queue, "-o", "wide", "-n", "1")).out.splitlines()
+    assert "token-stint-client" in wide[1]
+    shown = await command(bench, "show", failed)
+    assert "return_code       3\n" in shown.out
+    assert json.loads((await command(bench, "show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
+
+
+@pytest.mark.parametrize(("settings", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+async def test_a_table_fits_its_terminal(bench: Bench, stint: Client, settings: dict[str, str], coloured: bool) -> None:
+    """A name that is wider than the terminal, of characters that take two cells."""
+    queue = f"{secret().lower()}{'円' * 40}"
+    job = await stint.submit(queue=queue, image="registry.example/" + "x" * 60)
+    await bench.project(job.id)
+    await until(lambda: command(bench, "ls", "--queue", queue, "-o", "name"), lambda found: job.id in found.out)
+    async with terminal(bench, "ls", "--queue", queue, columns=72, **settings) as shown:
+        await shown.until("…")
+        assert await shown.process.wait() == 0
+    assert ("\x1b[" in shown.shown) == coloured
+    assert job.id in shown.shown
+    assert queue not in shown.shown
+
+
+async def test_output_is_shown_followed_and_verified(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox")).id
+    following = asyncio.create_task(command(bench, "logs", "-f", job))
+    waiting = asyncio.create_task(command(bench, "wait", job))
+    await bench.run(queue, job, b"one\ntwo\nthree\n", 3)
+    assert (await following).out == (await command(bench, "logs", job)).out == "one\ntwo\nthree\n"
+    assert (await waiting) == Result(3, f"{job} failed (3)\n", "")
+    assert (await command(bench, "logs", "--tail", "1", job)).out == "three\n"
+    assert (await command(bench, "logs", "--stream", "stderr", "-f", job)).out == ""
+    assert await command(bench, "verify", job) == Result(
+        0, f"{job}: 14 bytes, all of them and in order, as runner-1 recorded.\n", ""
+    )
+
+
+async def test_an_output_that_is_not_proven_is_not_verified(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox")).id
+    await bench.end(queue, job, events.ended("unknown", "lost"), output_complete=False)
+    result = await command(bench, "verify", job)
+    assert (result.code, result.out) == (1, f"{job}: 0 bytes; its runner did not record that they are all.\n")
+
+
+async def test_a_wait_has_an_end(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox")).id
+    result = await command(bench, "wait", "--timeout", "0.1", job)
+    assert (result.code, result.err) == (124, "stint: not all jobs have ended within 0.1 s; they continue\n")
+
+
+async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox")).id
+    so_far = (await command(bench, "history", job)).out.splitlines()
+    assert [line.split()[2:] for line in so_far] == [
+        ["submitted", "by", "token-stint-client"],
+        ["its", "queue"],
+    ]
+    await bench.run(queue, job, code=3)
+    lines = [" ".join(line.split()[2:]) for line in (await command(bench, "history", job)).out.splitlines()]
+    assert lines == [
+        "submitted by token-stint-client",
+        "waited in its queue",
+        "started on runner-1",
+        "was prepared, and never ran",
+        "ended failed (3)",
+    ]
+    assert (await command(bench, "history", job, "-o", "name")).out == "submitted\nstarted\nended\n"
+
+
+async def test_jobs_are_killed_and_removed_and_refusals_are_told(bench: Bench, stint: Client, queue: str) -> None:
+    jobs = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(2)]
+    assert await command(bench, "kill", *jobs) == Result(0, "".join(f"{job}\n" for job in jobs), "")
+    result = await command(bench, "rm", jobs[0], NOWHERE, jobs[1])
+    assert (result.code, result.out) == (125, "".join(f"{job}\n" for job in jobs))
+    assert result.err == f"stint: {NOWHERE}: Stint refused (404): not found\n"
+    assert (await command(bench, "show", "no-id")).code == 2
+
+
+async def test_a_job_is_submitted_from_files_and_gostints_options(
+    bench: Bench, stint: Client, queue: str, tmp_path: Path
+) -> None:
+    """What the sealed job is, `test_client_run` shows; here each way leads to a job in its queue."""
+    job = {"qname": queue, "container_image": "busybox", "run": ["true"]}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    ways = [
+        (("--job-json", "-"), json.dumps(job).encode()),
+        ((f"-job-json=@{tmp_path / 'job.json'}",), None),
+        ((f"-qname={queue}", "-image=busybox", '-run=["cat", "a"]', '-env-vars=["A=1"]', "-cont-on-warnings"), None),
+        (("--queue", queue, "--image", "busybox", "--env-file", "-"), b"A=1\n"),
+        (("--queue", queue, "--image", "busybox", "--content", "-", "--key", "k"), b"targz"),
+        (("--queue", queue, "--image", "busybox", "--content", "-", "--key", "k"), b"targz"),
+    ]
+    results = [await command(bench, "submit", *options, stdin=stdin) for options, stdin in ways]
+    assert [(result.code, result.err) for result in results] == [(0, "")] * len(ways)
+    ids = [result.out.strip() for result in results]
+    assert {(await stint.job(job_id).info()).queue for job_id in ids} == {queue}
+    assert ids[-1] == ids[-2]
+    assert len({*ids}) == len(ids) - 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--job-json", "/nowhere"), ("--env-file", "/nowhere"), ("-run", "sEcReT"), ("-run", '{"a": "sEcReT"}')],
+)
+async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tuple[str, ...]) -> None:
+    result = await command(bench, "submit", "--image", "busybox", *options)
+    assert result.code == 2
+    assert result.err
+    assert "sEcReT" not in result.err
+
+
+# --- settings ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / ".vault-token").write_text(f"{bench.where.token}\n")
+    file = tmp_path / "config.toml"
+    file.write_text(f'profile = "a"\n[profiles.a]\nurl = "{bench.where.url}"\n[profiles.b]\nurl = "http://u:pw@b"\n')
+    unset = {"STINT_URL": "", "STINT_TOKEN": "", "HOME": str(tmp_path), "STINT_CONFIG": str(file)}
+    assert (await command(bench, "ls", "-n", "1", settings=unset)).code == 0
+    shown = json.loads((await command(bench, "config", "-o", "json", "--profile", "b", settings=unset)).out)
+    assert shown["STINT_URL"] == {"value": "http://…@b", "from": "profile b"}
+    assert shown["VAULT_TOKEN"] == {"value": "(hidden)", "from": str(tmp_path / ".vault-token")}
+    assert shown["VAULT_ADDR"]["from"] == "environment"
+    given = json.loads((await command(bench, "config", "-o", "json", settings=unset | {"STINT_URL": "http://c"})).out)
+    assert given["STINT_URL"] == {"value": "http://c", "from": "environment"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[profiles.a]\ntoken = 'sEcReT'\n", "cannot set token"),
+        ("[profiles.a]\nurl = 7\n", "url must be text"),
+        ("[profiles.b]\n", "has no profile a"),
+        ("nonsense", "config.toml: "),
+        ("[profiles.a]\ntoken_file = '/nowhere'\n", "/nowhere cannot be read"),
+    ],
+)
+async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    settings = {"STINT_CONFIG": str(tmp_path / "config.toml"), "STINT_TOKEN": ""}
+    result = await command(bench, "ls", "--profile", "a", settings=settings)
+    assert result.code == 2
+    assert said in result.err
+    assert "sEcReT" not in result.err
+
+
+async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox")).id
+    await bench.project(job)
+
+    async def completed(*words: str) -> str:
+        asked = {
+            "COMP_WORDS": " ".join(("stint", *words)),
+            "COMP_CWORD": str(len(words)),
+            "_STINT_COMPLETE": "complete_bash",
+        }
+        return (await command(bench, settings=asked)).out
+
+    await until(lambda: completed("show", job[:8]), lambda found: found.strip() == job)
+    assert (await completed("ls", "--queue", queue[:9])).strip() == queue
+    assert "history" in await completed("hist")
+    script = await command(bench, "completion", "bash")
+    assert (script.code, "complete_bash" in script.out) == (0, True)
+
+
+# --- a run on a terminal ----------------------------------------------------------------------------------------
+
+
+async def job_in(bench: Bench, queue: str) -> str:
+    """The id of the queue's job, once it is submitted."""
+    found = await until(lambda: bench.job_of(queue))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(("key", "code"), [("d", 0), ("k", 130), ("\x03", 130)])
+async def test_ctrl_c_on_a_terminal_asks(bench: Bench, queue: str, key: str, code: int) -> None:
+    async with terminal(bench, "run", "--queue", queue, "--image", "busybox") as shown:
+        await shown.until("waiting in its queue")
+        job = await job_in(bench, queue)
+        shown.press("\x03")
+        await shown.until("k or Ctrl-C kills it")
+        assert not await bench.killed(job)
+        shown.press(key)
+        if key == "d":
+            await shown.until(f"stint logs -f {job}")
+        async with asyncio.timeout(60):
+            assert await shown.process.wait() == code
+    assert await bench.killed(job) == (key != "d")
+
+
+async def test_any_other_key_continues_to_watch(bench: Bench, queue: str) -> None:
+    async with terminal(bench, "run", "--queue", queue, "--image", "busybox") as shown:
+        await shown.until("waiting in its queue")
+        job = await job_in(bench, queue)
+        shown.press("\x03")
+        await shown.until("k or Ctrl-C kills it")
+        shown.press("x")
+        await bench.run(queue, job, b"hello\n", 3)
+        await shown.until("hello")
+        await shown.until("failed with 3")
+        async with asyncio.timeout(60):
+            assert await shown.process.wait() == 3

@@ -1,0 +1,54 @@
+"""A client's API, with a runner and a projector that the test plays."""
+
+from typing import Any
+
+import msgspec
+
+from stint.client import Endpoints
+from stint.core.codec import encode
+from stint.core.events import Ended
+from stint.core.subjects import queue_token
+from stint.core.view import view
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
+from tests.support import events
+from tests.support.api_bench import ApiProcess
+from tests.support.outputs import Writer
+
+
+class Bench:
+    def __init__(self, server: ApiProcess, where: Endpoints, broker: Broker) -> None:
+        self.server, self.where = server, where
+        self.log, self._output, self._views = JetStreamEventLog(broker), JetStreamOutput(broker), JetStreamViews(broker)
+
+    async def run(self, queue: str, job_id: str, output: bytes = b"", code: int = 0) -> None:
+        """Play the job's runner."""
+        token, writer = queue_token(queue), Writer(self._output, queue_token(queue), job_id)
+        await self.log.append(token, job_id, events.started())
+        if output:
+            await writer.write(output)
+        status, reason = ("failed", "exit_code") if code else ("success", "")
+        await self.log.append(token, job_id, writer.counted(events.ended(status, reason, code)))
+
+    async def end(self, queue: str, job_id: str, ended: Ended, **fields: Any) -> None:
+        """Play a runner that says this of the end."""
+        await self.log.append(queue_token(queue), job_id, events.started())
+        await self.log.append(queue_token(queue), job_id, msgspec.structs.replace(ended, **fields))
+
+    async def job_of(self, queue: str) -> str:
+        """The id of the queue's first job, "" if it has none yet."""
+        async for job_id in self.log.job_ids():
+            job = await self.log.load(job_id)
+            if job and job.token == queue_token(queue):
+                return job_id
+        return ""
+
+    async def killed(self, job_id: str) -> bool:
+        job = await self.log.load(job_id)
+        return job is not None and job.kill_requested
+
+    async def project(self, *job_ids: str) -> None:
+        """Play the projector."""
+        for job_id in job_ids:
+            job = await self.log.load(job_id)
+            assert job is not None
+            await self._views.put(job_id, encode(view(job)), revision=0, ttl=None)
