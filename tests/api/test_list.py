@@ -1,5 +1,6 @@
 """Contract, sections 0 and 2: the list."""
 
+from collections import Counter
 from datetime import datetime
 
 import pytest
@@ -25,7 +26,8 @@ def ids(body: Json) -> list[str]:
 
 async def test_the_last_submitted_comes_first_without_output(api: Api, five: list[Json]) -> None:
     body = await api.list(qname=five[0]["qname"])
-    assert set(body) == {"data", "skip", "limit", "total"}
+    assert set(body) == {"data", "skip", "limit", "total", "now", "as_of"}
+    assert body["as_of"] <= body["now"]
     assert (body["skip"], body["limit"], body["total"]) == (0, 10, 5)
     assert ids(body) == [job["_id"] for job in five]
     times = [datetime.fromisoformat(job["submitted"]) for job in body["data"]]
@@ -53,10 +55,37 @@ async def test_ten_a_page_of_all_jobs(api: Api, five: list[Json]) -> None:
     assert len(every["data"]) == min(100, every["total"])
 
 
+async def test_jobs_are_found_by_what_is_known_of_them(api: Api, five: list[Json]) -> None:
+    failed, qname = five[2], five[0]["qname"]
+    submitted = [job["submitted"] for job in five]
+    for params, wanted in (
+        ({"id": failed["_id"].upper()}, [failed]),
+        ({"id": failed["_id"][:15]}, [job for job in five if job["_id"].startswith(failed["_id"][:15])]),
+        ({"id": failed["_id"][-7:]}, [failed]),
+        ({"image": "usybo"}, five),
+        ({"image": "alpine"}, []),
+        ({"who": failed["submitted_by"]}, five),
+        ({"who": failed["submitted_by"][:-1]}, []),
+        ({"q": "EXIT_"}, [failed]),
+        ({"since": submitted[2]}, five[:3]),
+        ({"until": submitted[2]}, five[3:]),
+        ({"since": submitted[3], "until": submitted[0], "status": "success"}, [five[1], five[3]]),
+    ):
+        body = await api.list(qname=qname, counts="1", **params)
+        assert (ids(body), body["total"]) == ([job["_id"] for job in wanted], len(wanted)), params
+        if "status" not in params:
+            assert body["counts"] == Counter(job["status"] for job in wanted)
+    body = await api.list(qname=qname, counts="1", status="failed", limit="1")
+    assert (body["total"], body["counts"]) == (1, {"success": 4, "failed": 1})
+    assert "counts" not in await api.list(qname=qname, counts="0")
+
+
 async def test_parameters_that_make_no_sense(api: Api) -> None:
     wrong: list[Json] = [{"limit": text} for text in ("0", "101", "-1", "x", "", "1.5", "9" * 30)]
     wrong += [{"skip": text} for text in ("-1", "x", "", "1.5", "9" * 30)]
     wrong += [{"status": "nonsense"}, {"submitted_after": "yesterday"}, {"submitted_before": ""}, {"qname": "x" * 1001}]
+    wrong += [{"id": text} for text in ("", "x", "0" * 25, "0-")] + [{"counts": text} for text in ("", "true", "2")]
+    wrong += [{name: text} for name in ("q", "image", "who") for text in ("", "x" * 1001)] + [{"since": "now"}]
     for params in wrong:
         assert bad_request(await api.http.get("/v1/api/job", params=params)), params
 
@@ -64,7 +93,9 @@ async def test_parameters_that_make_no_sense(api: Api) -> None:
 async def test_the_bounds_of_limit_and_no_job(api: Api) -> None:
     for limit in (1, 100):
         assert (await api.list(limit=limit))["limit"] == limit
-    assert await api.list(qname=new_queue()) == {"data": [], "skip": 0, "limit": 10, "total": 0}
+    empty = {"data": [], "skip": 0, "limit": 10, "total": 0}
+    body = await api.list(qname=new_queue())
+    assert body == {**empty, "now": body["now"], "as_of": body["as_of"]}
 
 
 async def test_by_status(api: Api, five: list[Json]) -> None:

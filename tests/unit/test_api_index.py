@@ -2,7 +2,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -57,6 +59,12 @@ def selected(jobs: Sequence[JobView], page: Page, readable: str) -> list[JobView
         and wanted.held in {None, job.held}
         and (wanted.submitted_after is None or parse_time(job.submitted) > wanted.submitted_after)
         and (wanted.submitted_before is None or parse_time(job.submitted) < wanted.submitted_before)
+        and (wanted.since is None or parse_time(job.submitted) >= wanted.since)
+        and (wanted.until is None or parse_time(job.submitted) < wanted.until)
+        and (wanted.job_id is None or job.job_id.startswith(wanted.job_id) or job.job_id.endswith(wanted.job_id))
+        and (wanted.image is None or wanted.image in job.container_image)
+        and wanted.who in {None, job.submitted_by}
+        and (wanted.words is None or wanted.words.casefold() in f"{job.reason} {job.error}".casefold())
     ]
     return sorted(found, key=lambda job: (job.submitted, job.job_id), reverse=True)
 
@@ -104,10 +112,20 @@ def test_the_counts_are_what_a_walk_finds(pages: list[list[tuple[int, str, str, 
     table.close()
 
 
+def searched(number: int, job_id: str, image: str, who: str, error: str, **fields: Any) -> JobView:
+    found = {"job_id": job_id, "container_image": image, "submitted_by": who, "error": error}
+    return msgspec.structs.replace(job_view(number, **fields), reason="failed" if error else "", **found)
+
+
+_IDS = ("0" * 24, "ab" * 12, "cd" * 12, "ab" * 11 + "cd", "a" * 24, "f" * 23 + "b")
 _JOBS = st.lists(
     st.builds(
-        job_view,
+        searched,
         st.integers(0, 30),
+        st.sampled_from(_IDS),
+        st.sampled_from(["busybox", "alpine:3", "example:5000/alpine"]),
+        st.sampled_from(["ann", "bob"]),
+        st.sampled_from(["", "no Stra\u00dfe", '100% it\'s \0 "x"']),
         qname=st.sampled_from("abc"),
         status=st.sampled_from(["queued", "failed", "success"]),
         held=st.booleans(),
@@ -115,14 +133,19 @@ _JOBS = st.lists(
     max_size=20,
     unique_by=lambda job: job.job_id,
 )
-_TIMES = st.none() | st.integers(0, 30).map(lambda number: datetime(2026, 1, 1, 0, 0, number, 500_000, UTC))
-_WANTED = st.builds(
-    Wanted,
-    qname=st.none() | st.sampled_from("abcd"),
-    status=st.none() | st.sampled_from([State.QUEUED, State.FAILED]),
-    held=st.none() | st.booleans(),
-    submitted_after=_TIMES,
-    submitted_before=_TIMES,
+_TIMES = st.integers(0, 60).map(lambda half: datetime(2026, 1, 1, tzinfo=UTC) + half * timedelta(seconds=0.5))
+_FILTERS: dict[str, st.SearchStrategy[Any]] = {
+    "qname": st.sampled_from("abcd"),
+    "status": st.sampled_from([State.QUEUED, State.FAILED]),
+    "held": st.booleans(),
+    **dict.fromkeys(["submitted_after", "submitted_before", "since", "until"], _TIMES),
+    "job_id": st.sampled_from(["a", "b", "ab", "bab", "cd", "bcd", "a" * 23, "0" * 24, "e", "abc", *_IDS]),
+    "image": st.sampled_from(["alpine", "box", ":", "%"]),
+    "who": st.sampled_from(["ann", "an"]),
+    "words": st.sampled_from(["STRASSE", "failed", "it's", "%", "\0", '"X"', "_"]),
+}
+_WANTED = st.lists(st.one_of([st.tuples(st.just(name), values) for name, values in _FILTERS.items()]), max_size=3).map(
+    lambda filters: Wanted(**dict(filters))
 )
 
 
@@ -140,6 +163,7 @@ def test_pages_are_what_a_walk_finds(
         numbers = [number for number, name in table.queues(0) if (name in readable) == (how == "shown")]
         queues = Queues(through=table.last_queue, **{how: msgspec.json.encode(numbers).decode()})
         whole = selected(table.find(ALL).jobs, Page(wanted=wanted, limit=1), "".join(readable))
+        any_status = Page(wanted=replace(wanted, status=None), limit=1)
         found = list[JobView]()
         part = table.find(Page(wanted=wanted, queues=queues, limit=3))
         while part.next:
@@ -150,6 +174,11 @@ def test_pages_are_what_a_walk_finds(
         assert part.total == len(whole)
         assert found == whole
         assert list(table.find(Page(wanted=wanted, queues=queues, limit=5, skip=2)).jobs) == whole[2:7]
+        counted = table.find(Page(wanted=wanted, queues=queues, limit=5, counted=True))
+        assert (counted.jobs, counted.total) == (whole[:5], len(whole))
+        assert counted.counts == Counter(
+            job.status for job in selected(table.find(ALL).jobs, any_status, "".join(readable))
+        )
         table.close()
 
 

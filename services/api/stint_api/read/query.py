@@ -7,11 +7,14 @@ from typing import Final, NamedTuple
 
 from stint.core.job import State
 from stint.core.view import JobView
+from stint_api.read.texts import contains, equals
 
 STATES: Final = tuple(State)
 """The table has a state's place in here."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
+ID_DIGITS: Final = 24
+_PART_OF_ID: Final = "(id BETWEEN :first_id AND :last_id OR reversed BETWEEN :first_reversed AND :last_reversed)"
 
 
 class Place(NamedTuple):
@@ -23,13 +26,28 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which jobs a list shows: those of a queue, with a status, held or not, submitted between two times."""
+    """Which jobs a list shows: those of a queue, with a status, held or not, and those that a search finds.
+
+    Attributes:
+        submitted_after, submitted_before: both times excluded.
+        since, until: the first included, the second not.
+        job_id: how the id begins or ends, in lower-case hex digits.
+        image: a part of the image's name.
+        who: who submitted it.
+        words: a part of its reason and error, in any case.
+    """
 
     qname: str | None = None
     status: State | None = None
     held: bool | None = None
     submitted_after: datetime | None = None
     submitted_before: datetime | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    job_id: str | None = None
+    image: str | None = None
+    who: str | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +64,17 @@ class Queues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A part of a list: of which jobs, in which queues, how many to skip and to show, and behind which place."""
+    """A part of a list: of which jobs, in which queues, how many to skip and to show, and behind which place.
+
+    With `counted` it is also counted how many there are with each status, whichever status is wanted.
+    """
 
     wanted: Wanted = Wanted()
     queues: Queues | None = None
     skip: int = 0
     limit: int
     behind: Place | None = None
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +84,7 @@ class Found:
     jobs: Sequence[JobView]
     total: int
     next: Place | None
+    counts: Mapping[State, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +120,19 @@ def parameters(page: Page) -> dict[str, object]:
     return {
         "qname": wanted.qname,
         "status": STATES.index(wanted.status) if wanted.status else None,
-        "after": microseconds(wanted.submitted_after) if wanted.submitted_after else None,
-        "before": microseconds(wanted.submitted_before) if wanted.submitted_before else None,
+        **{
+            name: microseconds(moment) if moment else None
+            for name, moment in (
+                ("after", wanted.submitted_after),
+                ("before", wanted.submitted_before),
+                ("since", wanted.since),
+                ("until", wanted.until),
+            )
+        },
+        **_of_id(wanted.job_id or ""),
+        "image": wanted.image,
+        "who": wanted.who,
+        "words": wanted.words.casefold() if wanted.words else None,
         "through": queues.through if queues else None,
         "hidden": queues.hidden if queues else None,
         "shown": queues.shown if queues else None,
@@ -126,12 +160,29 @@ def in_columns(page: Page) -> Iterator[str]:
             yield "+queue IN (SELECT value FROM json_each(:shown))"
 
 
-def in_time(page: Page) -> Iterator[str]:
-    """Conditions on the time of submission."""
-    if page.wanted.submitted_after:
-        yield "submitted > :after"
-    if page.wanted.submitted_before:
-        yield "submitted < :before"
+def in_rows(page: Page) -> Sequence[str]:
+    """Conditions on what only jobs have."""
+    wanted = page.wanted
+    conditions = {
+        "submitted > :after": wanted.submitted_after,
+        "submitted < :before": wanted.submitted_before,
+        "submitted >= :since": wanted.since,
+        "submitted < :until": wanted.until,
+        _PART_OF_ID: wanted.job_id,
+        contains("image"): wanted.image,
+        equals("who"): wanted.who,
+        contains("words"): wanted.words,
+    }
+    return [condition for condition, value in conditions.items() if value is not None]
+
+
+def _of_id(part: str) -> Mapping[str, object]:
+    """The first and the last id that begin with this part; and those that end with it, reversed."""
+    return {
+        f"{which}_{kind}": bytes.fromhex(digits.ljust(ID_DIGITS, fill))
+        for kind, digits in (("id", part), ("reversed", part[::-1]))
+        for which, fill in (("first", "0"), ("last", "f"))
+    }
 
 
 def where(*conditions: str) -> str:

@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from operator import attrgetter
@@ -20,7 +21,7 @@ from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import NEVER, JobView, parse_time, read_view
 from stint.ports import BucketState, StoredView
-from stint_api.read import queue_rows
+from stint_api.read import queue_rows, texts
 from stint_api.read.feed import Change
 from stint_api.read.query import (
     MICROSECOND,
@@ -31,12 +32,14 @@ from stint_api.read.query import (
     Place,
     Wanted,
     in_columns,
-    in_time,
+    in_rows,
     microseconds,
     parameters,
     where,
 )
 from stint_api.read.queue_rows import QueueRow
+from stint_api.read.schema import INDEXES, REPLACE, ROW, TABLES
+from stint_api.read.texts import TEXTS
 
 log = structlog.get_logger()
 
@@ -45,59 +48,10 @@ FEW: Final = 1000
 AT_ONCE: Final = 64
 """Jobs in one statement: with 500 each takes twice as long, and alone each waits for the thread's turn."""
 
-_TABLES: Final = """
-CREATE TABLE queue (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
-CREATE TABLE job (
-    id BLOB NOT NULL UNIQUE,
-    queue INTEGER NOT NULL,
-    status INTEGER NOT NULL,
-    held INTEGER NOT NULL,
-    submitted INTEGER NOT NULL,
-    place INTEGER NOT NULL,
-    expires INTEGER,
-    revision INTEGER NOT NULL,
-    view TEXT NOT NULL
-);
-CREATE TABLE tally (
-    queue INTEGER, status INTEGER, held INTEGER, jobs INTEGER NOT NULL, PRIMARY KEY (queue, status, held)
-) WITHOUT ROWID;
-"""
-_INDEXES: Final = f"""
-{queue_rows.INDEXES}
-CREATE INDEX by_time ON job (submitted, id, queue, status, held);
-CREATE INDEX by_queue ON job (queue, submitted, id, status, held);
-CREATE INDEX by_status ON job (status, submitted, id, queue, held);
-CREATE INDEX by_hold ON job (submitted, id, queue, status) WHERE held = 1;
-CREATE INDEX by_expiry ON job (expires) WHERE expires IS NOT NULL;
-CREATE INDEX by_revision ON job (revision);
-CREATE INDEX empty ON tally (jobs) WHERE jobs = 0;
-
-INSERT INTO tally SELECT queue, status, held, count(*) FROM job GROUP BY queue, status, held;
-DELETE FROM queue WHERE number NOT IN (SELECT queue FROM tally);
-CREATE TRIGGER added AFTER INSERT ON job BEGIN
-    INSERT INTO tally VALUES (new.queue, new.status, new.held, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
-END;
-CREATE TRIGGER removed AFTER DELETE ON job BEGIN
-    UPDATE tally SET jobs = jobs - 1 WHERE (queue, status, held) = (old.queue, old.status, old.held);
-END;
-CREATE TRIGGER moved AFTER UPDATE ON job
-WHEN (old.queue, old.status, old.held) IS NOT (new.queue, new.status, new.held) BEGIN
-    UPDATE tally SET jobs = jobs - 1 WHERE (queue, status, held) = (old.queue, old.status, old.held);
-    INSERT INTO tally VALUES (new.queue, new.status, new.held, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
-END;
-CREATE TRIGGER forgotten AFTER DELETE ON tally
-WHEN NOT EXISTS (SELECT 1 FROM tally WHERE queue = old.queue) BEGIN
-    DELETE FROM queue WHERE number = old.queue;
-END;
-"""
-_ROW: Final = "(?, (SELECT number FROM queue WHERE name = ?), ?, ?, ?, ?, ?, ?, ?)"
-_REPLACE: Final = """
-ON CONFLICT (id) DO UPDATE SET queue = excluded.queue, status = excluded.status, held = excluded.held,
-submitted = excluded.submitted, place = excluded.place, expires = excluded.expires,
-revision = excluded.revision, view = excluded.view
-"""
 _JOB_ID: Final = re.compile("[0-9a-f]{24}")
 _TIDY: Final = "DELETE FROM tally WHERE jobs = 0"
+_NAMED: Final = ((2, "queue (name)"), *((8 + place, f"{name}_text (text)") for place, name in enumerate(TEXTS)))
+"""Where in a row a name stands that has a number, and in which table and column."""
 _OPEN: Final = ", ".join(str(STATES.index(state)) for state in State if state not in TERMINAL)
 
 
@@ -120,7 +74,7 @@ class Table:
         self._expired: dict[str, tuple[str, int]] = {}
         self._complete = False
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._db.executescript(_TABLES)
+        self._db.executescript(TABLES + texts.TABLES)
         self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after.last_queue if after else 0,))
 
     def complete(self) -> None:
@@ -128,7 +82,8 @@ class Table:
 
         Only then can questions be asked.
         """
-        self._db.executescript(_INDEXES)
+        for script in (INDEXES, queue_rows.INDEXES, texts.INDEXES):
+            self._db.executescript(script)
         self._complete = True
 
     def close(self) -> None:
@@ -182,19 +137,36 @@ class Table:
 
     def find(self, page: Page) -> Found:
         """The jobs of a page, as they stand now, the last submitted first."""
-        columns, times, values = [*in_columns(page)], [*in_time(page)], parameters(page)
-        counted = f"count(*) FROM job {where(*columns, *times)}" if times else f"sum(jobs) FROM tally {where(*columns)}"
-        total = self._one(f"SELECT {counted}", values) or 0
-        few = total <= FEW and page.queues is not None and page.queues.shown is not None
+        columns, searched, values = [*in_columns(page)], [*in_rows(page)], parameters(page)
+        counts = self._counts(page) if page.counted else None
+        if counts is None:
+            counted = "count(*) FROM job" if searched else "sum(jobs) FROM tally"
+            total = self._one(f"SELECT {counted} {where(*columns, *searched)}", values) or 0
+        else:
+            wanted = page.wanted.status
+            total = sum(counts.values()) if wanted is None else counts.get(wanted, 0)
+        few = total <= FEW and page.queues is not None and page.queues.shown is not None and not searched
+        index = "INDEXED BY by_queue" if few else "INDEXED BY by_time" if searched and total > FEW else ""
+        columns = [text.replace("+queue IN", "queue IN") for text in columns] if few else columns
         behind = ["(submitted, id) < (:behind, :behind_id)"] if page.behind else []
-        rows = f"""SELECT view FROM job {"INDEXED BY by_queue" if few else ""}
-            {where(*([text.replace("+queue IN", "queue IN") for text in columns] if few else columns), *times, *behind)}
-            ORDER BY submitted DESC, id DESC LIMIT :limit OFFSET :skip"""
+        rows = f"""SELECT view FROM job {index}
+            {where(*columns, *searched, *behind)} ORDER BY submitted DESC, id DESC LIMIT :limit OFFSET :skip"""
         found = self._one(f"SELECT '[' || coalesce(group_concat(view), '') || ']' FROM ({rows})", values)
         stored = msgspec.json.decode(found, type=list[_Stored])
         jobs = [JobView(**msgspec.structs.asdict(job)) for job in stored[: page.limit]]
         more = len(stored) > page.limit
-        return Found(jobs=jobs, total=total, next=_place(jobs[-1]) if more else None)
+        return Found(jobs=jobs, total=total, next=_place(jobs[-1]) if more else None, counts=counts)
+
+    def _counts(self, page: Page) -> Mapping[State, int]:
+        """How many jobs of the whole list have each status, whichever is wanted. In one pass, without sorting."""
+        page = replace(page, wanted=replace(page.wanted, status=None))
+        searched = [*in_rows(page)]
+        one, source = ("count(*)", "job") if searched else ("sum(jobs)", "tally")
+        columns = ", ".join(f"{one} FILTER (WHERE status = {number})" for number in range(len(STATES)))
+        found = self._one(
+            f"SELECT json_array({columns}) FROM {source} {where(*in_columns(page), *searched)}", parameters(page)
+        )
+        return {state: jobs for state, jobs in zip(STATES, msgspec.json.decode(found), strict=True) if jobs}
 
     def queues(self, after: int) -> Sequence[tuple[int, str]]:
         """The number and name of each queue with a number above `after`, in order."""
@@ -261,12 +233,16 @@ class Table:
     def _row(self, job: JobView, revision: int) -> tuple[Any, ...]:
         return (
             bytes.fromhex(job.job_id),
+            bytes.fromhex(job.job_id[::-1]),
             job.qname,
             STATES.index(job.status),
             job.held,
             microseconds(parse_time(job.submitted)),
             job.submission,
             None if job.ended == NEVER else microseconds(parse_time(job.ended)) + self._retention,
+            job.container_image or None,
+            job.who or job.submitted_by or None,
+            f"{job.reason} {job.error}".strip().casefold() or None,
             revision,
             msgspec.json.encode(msgspec.structs.astuple(job)).decode(),
         )
@@ -278,9 +254,10 @@ class Table:
     def _put(self, rows: Sequence[tuple[Any, ...]]) -> None:
         for first in range(0, len(rows), AT_ONCE):
             some = rows[first : first + AT_ONCE]
-            names = list(dict.fromkeys(row[1] for row in some))
-            self._db.execute(f"INSERT INTO queue (name) VALUES {_marks('(?)', names)} ON CONFLICT DO NOTHING", names)
-            self._db.execute(f"INSERT INTO job VALUES {_marks(_ROW, some)} {_REPLACE}", [*chain.from_iterable(some)])
+            for column, into in _NAMED:
+                if names := list(dict.fromkeys(row[column] for row in some if row[column] is not None)):
+                    self._db.execute(f"INSERT INTO {into} VALUES {_marks('(?)', names)} ON CONFLICT DO NOTHING", names)
+            self._db.execute(f"INSERT INTO job VALUES {_marks(ROW, some)} {REPLACE}", [*chain.from_iterable(some)])
 
     def _one(self, sql: str, values: Any = ()) -> Any:
         return self._db.execute(sql, values).fetchone()[0]

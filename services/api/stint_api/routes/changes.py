@@ -58,7 +58,7 @@ async def changes(
         Mark.parse(last_event_id),
         query.interest,
         readable=partial(services.lists.readable, caller),
-        render=documents.fields,
+        render=documents.changed,
     )
     check = partial(services.auth.check_again, caller, READ, *qnames)
     refused = asyncio.Event()

@@ -27,6 +27,11 @@ def fields(job: JobView, wait: Wait = NO_WAIT) -> dict[str, Any]:
     return shown | wait._asdict()
 
 
+def changed(job: JobView) -> dict[str, Any]:
+    """The same in the stream of changes, without what other jobs and pauses change, too."""
+    return {name: value for name, value in fields(job).items() if name not in Wait._fields}
+
+
 def as_stored(job: JobView, size: int, *, whole: bool) -> JobView:
     """The view, with its output's size and completeness corrected: `size` bytes are stored, and seem `whole` or not.
 

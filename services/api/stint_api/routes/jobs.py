@@ -38,6 +38,7 @@ from stint_api.routes.parameters import (
 from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors
 from stint_api.services import Services
 from stint_api.submit.body import parse_submission, read_body
+from stint_api.submit.storing import rfc3339
 from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
 
 PATH: Final = "/v1/api/job"
@@ -97,7 +98,10 @@ async def list_jobs(
 ) -> Response:
     """The jobs that the caller may read, newest first. The list may lag by a second."""
     found = await services.lists.find(caller, query.page)
-    rest = {"skip": query.skip, "limit": query.limit, "total": found.total}
+    rest: dict[str, Any] = {"skip": query.skip, "limit": query.limit, "total": found.total}
+    if found.counts is not None:
+        rest["counts"] = found.counts
+    rest |= {"now": rfc3339(services.now()), "as_of": rfc3339(services.index.as_of)}
 
     async def take(shown: JobView) -> Snapshot:
         recorded = documents.recorded(await services.log.load(shown.job_id, at_least=shown.sequence))

@@ -172,12 +172,30 @@ class JobBody(body_of(JobView, leave_out={"sequence", "submission"}, required=_L
     """What it wrote to standard error. Both are UTF-8, and what is not is replaced."""
 
 
-class ListBody(Body):
+class AsOf(Body):
+    """What all lists from an index say."""
+
+    now: Annotated[str, Field(examples=["2025-03-12T20:58:59.412Z"])]
+    """The API's time."""
+    as_of: Annotated[str, Field(examples=["2025-03-12T20:58:58.7Z"])]
+    """Until when the index is complete."""
+
+
+class ListBody(AsOf):
     """A page of jobs, the last submitted first. Without `output=true` they carry no output."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"data": [_EXAMPLE | {"output": "", "stdout": ""}], "skip": 0, "limit": 10, "total": 1}]
+            "examples": [
+                {
+                    "data": [_EXAMPLE | {"output": "", "stdout": ""}],
+                    "skip": 0,
+                    "limit": 10,
+                    "total": 1,
+                    "now": "2025-03-12T20:58:59.412Z",
+                    "as_of": "2025-03-12T20:58:58.7Z",
+                }
+            ]
         }
     )
 
@@ -189,15 +207,8 @@ class ListBody(Body):
     """How many jobs a page may have."""
     total: int
     """How many jobs pass the filters."""
-
-
-class AsOf(Body):
-    """What all lists from an index say."""
-
-    now: Annotated[str, Field(examples=["2025-03-12T20:58:59.412Z"])]
-    """The API's time."""
-    as_of: Annotated[str, Field(examples=["2025-03-12T20:58:58.7Z"])]
-    """Until when the index is complete."""
+    counts: dict[Status, int] | None = None
+    """With `counts=1`: how many jobs with each status pass all filters but `status`; 0 is omitted."""
 
 
 class ActionBody(Body):

@@ -25,6 +25,7 @@ DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 100
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
+_PART_OF_ID: Final = re.compile(r"[0-9a-fA-F]{1,24}")
 _CURSOR: Final = re.compile(r"(-?[0-9]{1,18})-([0-9a-f]{24})")
 
 
@@ -110,8 +111,21 @@ Decimal = Annotated[int, BeforeValidator(_decimal)]
 TrueOrFalse = Annotated[bool, BeforeValidator(_true_or_false)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 # Any other text leaves the default.
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
 OnlyIfTrue = Annotated[bool, BeforeValidator(lambda value: value in {True, "true"})]
 UnlessFalse = Annotated[bool, BeforeValidator(lambda value: value not in {False, "false"})]
+
+
+def _part_of_id(value: str) -> str:
+    if not _PART_OF_ID.fullmatch(value):
+        raise ValueError("must be 1 to 24 hex digits")
+    return value.lower()
+
+
+def _one_or_zero(value: object) -> object:
+    if isinstance(value, str) and value not in {"0", "1"}:
+        raise ValueError("must be 0 or 1")
+    return value
 
 
 class ChangesQuery(BaseModel):
@@ -178,6 +192,20 @@ class JobQuery(BaseModel):
     """Only jobs submitted after this time."""
     submitted_before: Time | None = None
     """Only jobs submitted before this time."""
+    since: Time | None = None
+    """Only jobs submitted at this time or later."""
+    until: Time | None = None
+    """Only jobs submitted before this time."""
+    id: Annotated[str, AfterValidator(_part_of_id)] | None = None
+    """Only jobs whose id begins or ends like this: 1 to 24 hex digits."""
+    image: Text | None = None
+    """Only jobs whose image's name contains this."""
+    who: Text | None = None
+    """Only jobs that this display name submitted."""
+    q: Text | None = None
+    """Only jobs whose reason or error contains this, in upper or lower case."""
+    counts: Annotated[bool, BeforeValidator(_one_or_zero)] = False
+    """`1` adds `counts`: how many jobs have each status and pass all filters but `status`."""
     output: OnlyIfTrue = False
     """`true` includes each job's output."""
 
@@ -193,7 +221,13 @@ class JobQuery(BaseModel):
             held=self.held,
             submitted_after=self.submitted_after,
             submitted_before=self.submitted_before,
+            since=self.since,
+            until=self.until,
+            job_id=self.id,
+            image=self.image,
+            who=self.who,
+            words=self.q,
         )
         found = _CURSOR.fullmatch(self.cursor or "")
         behind = Place(int(found[1]), found[2]) if found else None
-        return Page(wanted=wanted, skip=self.skip, limit=self.limit, behind=behind)
+        return Page(wanted=wanted, skip=self.skip, limit=self.limit, behind=behind, counted=self.counts)
