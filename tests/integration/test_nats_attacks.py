@@ -32,10 +32,11 @@ from stint.core.subjects import (
     queue_token,
 )
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews, JetStreamWorkQueues, declare
-from stint.natsauth.roles import SEED_FILE, STREAMS
+from stint.natsauth.roles import STREAMS
 from tests.support import events
-from tests.support.accounts import Accounts
-from tests.support.servers import NatsProcess, running
+from tests.support.accounts import Accounts, nats_auth, token_for
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.vault_bench import set_up
 from tests.support.waiting import until
 
 OWN, OTHER = queue_token("own"), queue_token("other")
@@ -43,7 +44,10 @@ VICTIM = "a" * 24
 """The job of another team, which runs."""
 JOB = "b" * 24
 PUBLISHER, SERVICES = "mallory", ("api", "runner", "projector")
-EVERYBODY = (PUBLISHER, *SERVICES)
+BY_TOKEN = "mallory with a Vault token"
+"""The same rights, by another credential: whatever the one cannot do, the other must not."""
+PUBLISHERS = (PUBLISHER, BY_TOKEN)
+EVERYBODY = (*PUBLISHERS, *SERVICES)
 
 
 class Attacker:
@@ -75,14 +79,19 @@ class Attacker:
 
 
 @pytest.fixture(scope="module")
-def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
-    return Accounts(tmp_path_factory.mktemp("keys"), {PUBLISHER: ["own"], "victim": ["other"]})
+async def accounts(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Accounts:
+    await set_up(openbao)
+    token = await token_for(openbao, {"own": ["create", "read", "update", "delete", "list"]})
+    publishers = {PUBLISHER: ["own"], "victim": ["other"]}
+    return Accounts(tmp_path_factory.mktemp("keys"), publishers, auth=True, tokens={BY_TOKEN: ("own", token)})
 
 
 @pytest.fixture(scope="module")
-async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
+async def server(
+    accounts: Accounts, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[NatsProcess]:
     server = NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)
-    async with running(server):
+    async with running(server), nats_auth(accounts, server, openbao, tmp_path_factory.mktemp("auth")):
         async with accounts.connected(server.url, "projector") as projector:
             await declare(projector)
             await EventFeed(projector, PROJECTOR_DURABLE).declare()
@@ -120,13 +129,8 @@ async def attacking(accounts: Accounts, server: NatsProcess, user: str) -> Async
     async def note(error: Exception) -> None:
         denied.put_nowait(str(error))
 
-    client = await nats.connect(
-        server.url,
-        nkeys_seed=str(accounts.folder / user / SEED_FILE),
-        inbox_prefix=f"_INBOX.{user}",
-        error_cb=note,
-        allow_reconnect=False,
-    )
+    options = accounts.access(server.url, user).options()
+    client = await nats.connect(server.url, error_cb=note, allow_reconnect=False, **options)
     try:
         yield Attacker(client, denied)
     finally:
@@ -148,7 +152,8 @@ async def stored(operator: Broker) -> dict[str, Any]:
 
 FORGED = [
     *(
-        ("publish for another queue", PUBLISHER, subject)
+        ("publish for another queue", user, subject)
+        for user in PUBLISHERS
         for subject in (
             f"ev.{JOB}.{OTHER}.submitted",
             f"ev.{VICTIM}.{OTHER}.kill_requested",
@@ -160,7 +165,8 @@ FORGED = [
         )
     ),
     *(
-        ("forge an event", PUBLISHER, f"ev.{JOB}.{OWN}.{kind}")
+        ("forge an event", user, f"ev.{JOB}.{OWN}.{kind}")
+        for user in PUBLISHERS
         for kind in ("started", "launched", "ended", "held", "released", "rejected", "deleted")
     ),
     *(("forge an event", "api", f"ev.{JOB}.{OWN}.{kind}") for kind in ("started", "launched", "held", "rejected")),
@@ -216,7 +222,8 @@ def targets(job: str) -> list[str]:
 
 
 SOURCES = {
-    PUBLISHER: [f"ev.{{}}.{OWN}.submitted", f"{JS_PREFIX}.DIRECT.GET.EVENTS.ev.{JOB}.{OWN}.ended"],
+    PUBLISHER: (publishers := [f"ev.{{}}.{OWN}.submitted", f"{JS_PREFIX}.DIRECT.GET.EVENTS.ev.{JOB}.{OWN}.ended"]),
+    BY_TOKEN: publishers,
     "api": [f"pl.{OWN}.{{}}.0", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}", f"{JS_PREFIX}.DIRECT.GET.{EVENTS}"],
     "runner": [f"log.{OWN}.{{}}", f"{JS_PREFIX}.CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}"],
     "projector": ["$KV.jobs.{}", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}"],
@@ -258,15 +265,17 @@ READS = [
 ]
 
 
+@pytest.mark.parametrize("user", PUBLISHERS)
 @pytest.mark.parametrize(("call", "request_"), READS)
 async def test_a_publisher_reads_nothing_of_others(
-    accounts: Accounts, server: NatsProcess, call: str, request_: Mapping[str, Any] | None
+    accounts: Accounts, server: NatsProcess, user: str, call: str, request_: Mapping[str, Any] | None
 ) -> None:
-    async with attacking(accounts, server, PUBLISHER) as attacker:
+    async with attacking(accounts, server, user) as attacker:
         assert await attacker.ask(call, request_) is None
         assert not await attacker.ask(call, request_, prefix="$JS.API")
 
 
+@pytest.mark.parametrize("user", PUBLISHERS)
 @pytest.mark.parametrize(
     "subject",
     [
@@ -288,8 +297,10 @@ async def test_a_publisher_reads_nothing_of_others(
         "$SYS.>",
     ],
 )
-async def test_a_publisher_hears_nothing_of_others(accounts: Accounts, server: NatsProcess, subject: str) -> None:
-    async with attacking(accounts, server, PUBLISHER) as attacker:
+async def test_a_publisher_hears_nothing_of_others(
+    accounts: Accounts, server: NatsProcess, user: str, subject: str
+) -> None:
+    async with attacking(accounts, server, user) as attacker:
         await attacker.client.subscribe(subject)
         async with asyncio.timeout(10):
             assert "permissions violation" in (await attacker.denied.get()).lower()
@@ -347,12 +358,13 @@ async def test_a_purge_of_events_is_the_projectors_alone(
     accounts: Accounts, server: NatsProcess, operator: Broker
 ) -> None:
     before = await stored(operator)
-    for user in (PUBLISHER, "api", "runner"):
+    for user in (*PUBLISHERS, "api", "runner"):
         async with attacking(accounts, server, user) as attacker:
             assert await attacker.ask(f"STREAM.PURGE.{EVENTS}") is None
     assert await stored(operator) == before
 
 
+@pytest.mark.parametrize("user", PUBLISHERS)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -367,22 +379,23 @@ async def test_a_purge_of_events_is_the_projectors_alone(
     ],
 )
 async def test_headers_give_a_publisher_no_further_rights(
-    accounts: Accounts, server: NatsProcess, operator: Broker, headers: Mapping[str, str]
+    accounts: Accounts, server: NatsProcess, operator: Broker, user: str, headers: Mapping[str, str]
 ) -> None:
     before = (await stored(operator))[EVENTS][2]
-    async with attacking(accounts, server, PUBLISHER) as attacker:
+    async with attacking(accounts, server, user) as attacker:
         await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
         await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
     after = (await stored(operator))[EVENTS][2]
     assert after == before, "refused"
 
 
+@pytest.mark.parametrize("user", PUBLISHERS)
 async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
-    accounts: Accounts, server: NatsProcess
+    accounts: Accounts, server: NatsProcess, user: str
 ) -> None:
     """Stint's own clients send none; whoever does shares them with all."""
     victim = secrets.token_hex(12)
-    async with attacking(accounts, server, PUBLISHER) as attacker, accounts.connected(server.url, "api") as api:
+    async with attacking(accounts, server, user) as attacker, accounts.connected(server.url, "api") as api:
         await attacker.publish(f"ev.{victim}.{OWN}.submitted", encode(events.submitted("own")), {"Nats-Msg-Id": victim})
         await JetStreamEventLog(api).append(OTHER, victim, events.submitted("other"))
         found = await api.direct_get(EVENTS, {"multi_last": [f"ev.{victim}.{OTHER}.submitted"]})

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from stint.cli.dev.servers import free_port
 from stint.core.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
 from stint.natsauth.config import accounts, callout, rendered
@@ -18,7 +19,7 @@ from stint.natsauth.keys import ISSUER_FILE, XKEY_FILE, curve_key, issuer_key, p
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
-from tests.support.servers import BaoProcess, OpenBao, ServerProcess
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServerProcess, running
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Accounts:
     folder: of the keys.
     publishers: the queues of each publisher.
     auth: whether `stint nats-auth` decides the logins of others.
+    tokens: publishers with Vault tokens instead of keys, each with its queues and its token.
     """
 
     folder: Path
     publishers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     auth: bool = False
+    tokens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def settings(self) -> str:
@@ -58,6 +61,9 @@ class Accounts:
 
     def access(self, url: str, user: str) -> Access:
         """The access of this user."""
+        if user in self.tokens:
+            listed, token = self.tokens[user]
+            return Access(url=url, user=listed, password=token)
         inbox = f"_INBOX.{user}" if user in self.publishers else ""
         return Access(url=url, nkey=(self.folder / user / SEED_FILE).read_text(), inbox=inbox)
 
@@ -97,6 +103,17 @@ class NatsAuth(ServerProcess):
                 return (await http.get(f"http://127.0.0.1:{self.port}/readyz")).is_success
             except httpx.HTTPError:
                 return False
+
+
+@asynccontextmanager
+async def nats_auth(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao | BaoProcess, folder: Path, **settings: str
+) -> AsyncIterator[NatsAuth]:
+    """A process that decides logins at this server, by this Vault's policies."""
+    environ = {**accounts.environ(CALLOUT), "STINT_NATS_URL": server.url, "VAULT_ADDR": openbao.address}
+    environ |= {"STINT_NATS_AUTH_SECONDS": "600", **settings}
+    async with running(process := NatsAuth(folder, port=free_port(), environ=environ)):
+        yield process
 
 
 async def token_for(openbao: OpenBao | BaoProcess, capabilities: Mapping[str, Sequence[str]], **options: Any) -> str:

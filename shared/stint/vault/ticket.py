@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from stint.core.codec import decode, encode
+from stint.core.view import parse_time
 from stint.vault.client import Vault
 
 BUS_KEY: Final = "stint-bus"
@@ -21,11 +22,20 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         wrap_secret_id: the wrapping token of a secret id of the jobs' AppRole.
         payload_sha256: hex digest of the sealed payload, which binds the payload to this ticket.
         wrap_expires_at: when the wrapping token expires, RFC 3339; "" if it is not known.
+
+    Raises:
+        ValueError: `wrap_expires_at` is no such time.
     """
 
     wrap_secret_id: str
     payload_sha256: str
     wrap_expires_at: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            _ = self.wrap_expires_at and parse_time(self.wrap_expires_at)
+        except OverflowError:
+            raise ValueError("not a time") from None
 
     def __repr__(self) -> str:
         return f"Ticket(payload_sha256={self.payload_sha256!r}, wrap_expires_at={self.wrap_expires_at!r})"

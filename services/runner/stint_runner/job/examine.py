@@ -81,4 +81,4 @@ async def _opened(runner: Runner, job: Job, ticket: Ticket, sealed: bytes) -> Op
 
 def _memory(submitted: Submitted) -> int:
     """Bytes that opening a payload takes. The submission is not believed to be smaller than its chunks allow."""
-    return OPENING * max(submitted.payload_bytes, submitted.payload_chunks * CHUNK)
+    return OPENING * max(submitted.payload_bytes, submitted.payload_chunks * CHUNK, 0)

@@ -1,0 +1,229 @@
+"""What a publisher gets wrong comes back to it over the bus, with a reason that its own permissions let it read."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from stint.core.codec import decode_event, encode
+from stint.core.errors import BrokerUnavailableError, TooLargeError
+from stint.core.events import Ended, Rejected, Submitted
+from stint.core.payload import JobPayload
+from stint.core.subjects import EVENTS, JS_PREFIX, EventAddress, live_filter, queue_token
+from stint.jetstream import Access, Broker, declare
+from stint.process.settings import RunnerSettings
+from stint.vault import BUS_KEY
+from stint.vault.ticket import binding
+from stint_runner.inputs.memory import MemoryBudget
+from tests.support.accounts import Accounts, connected, nats_auth, token_for
+from tests.support.events import AT
+from tests.support.runner_bench import Bench, make_bench
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.vault_bench import ROLE, set_up
+from tests.support.waiting import until
+
+QNAME = "own"
+QUEUE = queue_token(QNAME)
+
+
+@dataclass
+class Publisher:
+    """A publisher with a Vault token, and a runner that serves its queue."""
+
+    bench: Bench
+    broker: Broker
+    memory: MemoryBudget
+
+    async def submission(
+        self, job_id: str, ticket_for: str = "", wrap: str = "", expires_at: str = "", **changed: Any
+    ) -> dict[str, Any]:
+        """A good submission, of a payload that is stored, with these changes."""
+        vault, root = self.bench.vault, self.bench.openbao.root_token
+        job = JobPayload(qname=QNAME, container_image=self.bench.image, run=("true",))
+        sealed = (await vault.encrypt(root, ROLE, encode(job))).encode()
+        await self.bench.payloads.put(QUEUE, job_id, sealed)
+        ticket = {
+            "wrap_secret_id": wrap or await self.bench.wrapped(),
+            "payload_sha256": hashlib.sha256(sealed).hexdigest(),
+            "wrap_expires_at": expires_at,
+        }
+        bound = binding(QUEUE, ticket_for or job_id)
+        sealed_ticket = await vault.encrypt(root, BUS_KEY, msgspec.json.encode(ticket), associated_data=bound)
+        good = Submitted(
+            event_id=secrets.token_hex(8),
+            at=AT,
+            qname=QNAME,
+            ticket=sealed_ticket,
+            payload_chunks=1,
+            payload_bytes=len(sealed),
+        )
+        return {**msgspec.to_builtins(good), **changed}
+
+    async def publish(self, job_id: str, body: bytes) -> Mapping[str, Any]:
+        """Announce a job; returns what NATS answers."""
+        return await self.broker.publish(EventAddress("submitted", QUEUE, job_id).subject, body)
+
+    async def told(self, job_id: str, body: bytes) -> tuple[str, str]:
+        """The kind of the event that ends the job, and its sentence, as this publisher hears and reads them."""
+        kinds = {Ended.kind, Rejected.kind}
+        heard: asyncio.Queue[str] = asyncio.Queue()
+
+        async def note(message: Any) -> None:
+            heard.put_nowait(message.subject.rpartition(".")[2])
+
+        async with (
+            asyncio.timeout(60),
+            self.broker.subscribe(live_filter(Ended.kind, QUEUE, job_id), cb=note),
+            self.broker.subscribe(live_filter(Rejected.kind, QUEUE, job_id), cb=note),
+        ):
+            await self.broker.client.flush()
+            assert "error" not in await self.publish(job_id, body)
+            kind = await heard.get()
+            assert kind in kinds
+            subject = EventAddress(kind, QUEUE, job_id).subject
+            found = await self.broker.request(f"{JS_PREFIX}.DIRECT.GET.{EVENTS}.{subject}")
+        event = decode_event(kind, found.data)
+        assert isinstance(event, Ended | Rejected)
+        return kind, event.error
+
+
+@pytest.fixture(scope="module")
+async def publisher(
+    openbao: OpenBao, busybox: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Publisher]:
+    await set_up(openbao)
+    folder: Path = tmp_path_factory.mktemp("rejections")
+    accounts = Accounts(folder / "keys", auth=True)
+    async with (
+        running(server := NatsProcess(folder / "nats", settings=accounts.settings)),
+        nats_auth(accounts, server, openbao, folder / "auth"),
+        accounts.connected(server.url, "runner") as service,
+    ):
+        await declare(service)
+        token = await token_for(openbao, {QNAME: ["create", "read"]})
+        async with connected(Access(url=server.url, user=QNAME, password=token)) as broker:
+            runs = await make_bench(service, openbao, busybox)
+            async with runs.runner():
+                memory = runs.runners["runner-1"].memory
+                yield Publisher(await make_bench(broker, openbao, busybox), broker, memory)
+
+
+Made = Callable[[Publisher, str], Awaitable[bytes]]
+
+
+def body(**changed: Any) -> Made:
+    async def made(publisher: Publisher, job_id: str) -> bytes:
+        return msgspec.json.encode(await publisher.submission(job_id, **changed))
+
+    return made
+
+
+def raw(data: bytes) -> Made:
+    async def made(_publisher: Publisher, _job_id: str) -> bytes:
+        return data
+
+    return made
+
+
+async def spent_token(publisher: Publisher, job_id: str) -> bytes:
+    wrap = await publisher.bench.wrapped()
+    await publisher.bench.vault.unwrap_secret_id(wrap)
+    return msgspec.json.encode(await publisher.submission(job_id, wrap=wrap))
+
+
+async def expired_token(publisher: Publisher, job_id: str) -> bytes:
+    wrap = await publisher.bench.wrapped(ttl="1s")
+
+    async def is_known() -> bool:
+        try:
+            await publisher.bench.vault.wrap_info(wrap)
+        except Exception:  # noqa: BLE001 - whatever Vault says of it
+            return False
+        return True
+
+    await until(is_known, lambda known: not known)
+    return msgspec.json.encode(await publisher.submission(job_id, wrap=wrap))
+
+
+REJECTED: Mapping[str, tuple[Made, str]] = {
+    "no ticket": (body(ticket="junk"), "no ticket"),
+    "an empty ticket": (body(ticket=""), "no ticket"),
+    "the ticket of another job": (body(ticket_for="c" * 24), "one of another job"),
+    "nothing": (raw(b""), "not a submission"),
+    "no JSON": (raw(b"junk"), "not a submission"),
+    "no text": (raw(b"\xff\xfe"), "not a submission"),
+    "another event": (raw(b'{"type":"ended"}'), "not a submission"),
+    "a number for a text": (body(ticket=7), "not a submission"),
+    "a text for a number": (body(payload_bytes="many"), "not a submission"),
+    "a large message": (raw(b"x" * 900_000), "not a submission"),
+    "a ticket with a time that is none": (body(expires_at="yesterday"), "no ticket"),
+    "a ticket with a time before all times": (body(expires_at="0001-01-01T00:00:00+14:00"), "no ticket"),
+}
+IGNORED: Mapping[str, Made] = {
+    "a time that is none": body(at="yesterday"),  # the time that counts is that of NATS
+    "a size over 64 bits": body(payload_bytes=2**70),
+    "a queue's name that is not the subject's": body(qname="other"),
+}
+ENDED: Mapping[str, tuple[Made, str]] = {
+    "a payload that is longer than what is stored": (body(payload_chunks=2), "1 of its 2 chunks"),
+    "a payload of too many chunks": (body(payload_chunks=10**6), "at most 128 chunks"),
+    "a payload of no chunk": (body(payload_chunks=0), "not the one that was submitted"),
+    "a payload of less than nothing": (body(payload_chunks=-(10**12), payload_bytes=-(10**15)), "not the one"),
+    "a token that is none": (body(wrap="junk"), "unwrap"),
+    "a token that is spent": (spent_token, "unwrap"),
+    "a token that has expired": (expired_token, "unwrap"),
+}
+
+
+@pytest.mark.parametrize("case", REJECTED)
+async def test_what_is_no_submission_comes_back_as_rejected(publisher: Publisher, case: str) -> None:
+    made, reason = REJECTED[case]
+    job_id = secrets.token_hex(12)
+    kind, sentence = await publisher.told(job_id, await made(publisher, job_id))
+    assert (kind, reason in sentence) == (Rejected.kind, True), sentence
+
+
+@pytest.mark.parametrize("case", ENDED)
+async def test_what_can_never_run_comes_back_as_ended(publisher: Publisher, case: str) -> None:
+    made, reason = ENDED[case]
+    job_id = secrets.token_hex(12)
+    kind, sentence = await publisher.told(job_id, await made(publisher, job_id))
+    assert (kind, reason in sentence) == (Ended.kind, True), sentence
+    assert "hvs." not in sentence
+
+
+@pytest.mark.parametrize("case", IGNORED)
+async def test_what_does_not_count_is_ignored(publisher: Publisher, case: str) -> None:
+    job_id = secrets.token_hex(12)
+    assert await publisher.told(job_id, await IGNORED[case](publisher, job_id)) == (Ended.kind, "")
+
+
+async def test_an_id_that_is_used_again_is_refused_at_once(publisher: Publisher) -> None:
+    job_id = secrets.token_hex(12)
+    good = await body()(publisher, job_id)
+    assert await publisher.told(job_id, good) == (Ended.kind, "")
+    answer = await publisher.publish(job_id, good)
+    assert "maximum messages per subject exceeded" in answer["error"]["description"]
+
+
+async def test_a_message_that_is_too_large_is_refused_before_it_is_sent(publisher: Publisher) -> None:
+    with pytest.raises(TooLargeError):
+        await publisher.publish(secrets.token_hex(12), b"x" * 2_000_000)
+
+
+async def test_another_teams_queue_is_not_answered(publisher: Publisher) -> None:
+    with pytest.raises(BrokerUnavailableError):
+        await publisher.broker.publish(f"ev.{secrets.token_hex(12)}.{queue_token('other')}.submitted", b"{}", wait=1)
+
+
+async def test_after_all_this_a_good_job_runs_and_the_runner_has_the_memory_that_it_had(publisher: Publisher) -> None:
+    """A submission that says it is smaller than nothing must not enlarge the runner's memory for payloads."""
+    job_id = secrets.token_hex(12)
+    assert await publisher.told(job_id, await body()(publisher, job_id)) == (Ended.kind, "")
+    assert publisher.memory.free <= RunnerSettings.model_fields["prepare_memory"].default
