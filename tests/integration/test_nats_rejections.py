@@ -21,6 +21,7 @@ from stint.process.settings import RunnerSettings
 from stint.vault import BUS_KEY
 from stint.vault.ticket import binding
 from stint_runner.inputs.memory import MemoryBudget
+from stint_runner.job.run import TAKEN
 from tests.support.accounts import Accounts, connected, nats_auth, token_for
 from tests.support.events import AT
 from tests.support.runner_bench import Bench, make_bench
@@ -38,6 +39,7 @@ class Publisher:
 
     bench: Bench
     broker: Broker
+    api: Broker
     memory: MemoryBudget
 
     async def submission(
@@ -104,6 +106,7 @@ async def publisher(
         running(server := NatsProcess(folder / "nats", settings=accounts.settings)),
         nats_auth(accounts, server, openbao, folder / "auth"),
         accounts.connected(server.url, "runner") as service,
+        accounts.connected(server.url, "api") as api,
     ):
         await declare(service)
         token = await token_for(openbao, {QNAME: ["create", "read"]})
@@ -111,7 +114,7 @@ async def publisher(
             runs = await make_bench(service, openbao, busybox)
             async with runs.runner():
                 memory = runs.runners["runner-1"].memory
-                yield Publisher(await make_bench(broker, openbao, busybox), broker, memory)
+                yield Publisher(await make_bench(broker, openbao, busybox), broker, api, memory)
 
 
 Made = Callable[[Publisher, str], Awaitable[bytes]]
@@ -210,6 +213,13 @@ async def test_an_id_that_is_used_again_is_refused_at_once(publisher: Publisher)
     assert await publisher.told(job_id, good) == (Ended.kind, "")
     answer = await publisher.publish(job_id, good)
     assert "maximum messages per subject exceeded" in answer["error"]["description"]
+
+
+async def test_an_id_that_another_queue_has_taken_first_comes_back_as_rejected(publisher: Publisher) -> None:
+    """Ids are random. Whoever knew one in advance could have it refused, and no more: it is never lost silently."""
+    job_id = secrets.token_hex(12)
+    await publisher.api.publish(EventAddress("submitted", queue_token("other"), job_id).subject, b"{}")
+    assert await publisher.told(job_id, await body()(publisher, job_id)) == (Rejected.kind, TAKEN)
 
 
 async def test_a_message_that_is_too_large_is_refused_before_it_is_sent(publisher: Publisher) -> None:

@@ -30,6 +30,7 @@ from stint_runner.watchdog.job_deadline import JobDeadline
 log = structlog.get_logger()
 
 BARRED: Final = "An event of this job came before its submission."
+TAKEN: Final = "The id is that of a job of another queue."
 LOOK_AGAIN_PAUSE: Final = 0.2
 """Seconds between two reads of a job to which another process is appending."""
 
@@ -85,8 +86,8 @@ class JobRun:
         seen = 0
         while True:
             job = await self._load()
-            if job is None or job.token != self._address.token:
-                return Verdict.ACK  # purged, or the job of another queue: never run
+            if job is None or await self._rejected_as_taken(job):
+                return Verdict.ACK  # purged, or never run
             if job.terminal:
                 return verdict.on_ended(job)
             try:
@@ -99,6 +100,13 @@ class JobRun:
             except OvertakenError:
                 log.debug("somebody else's event came first")
             seen = job.sequence
+
+    async def _rejected_as_taken(self, job: Job) -> bool:
+        """Whether this is another queue's job, whose id was used again: the first submission of an id is the job."""
+        taken = job.token != self._address.token
+        if taken:
+            await self._append(self._runner.fact(Rejected, error=TAKEN))
+        return taken
 
     async def _process(self, job: Job, *, barred: bool) -> Verdict:
         """Examine, claim and run a queued job, or take over the job of a lost runner."""
