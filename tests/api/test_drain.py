@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,9 @@ from tests.support.waiting import until, until_true
 def _processes(api: Api) -> None:
     if not (Path(api.env.get("STINT_DATA_DIR", "/nowhere")) / "run").is_dir():
         pytest.skip("the stack's processes are elsewhere")
+
+
+RUNNERS = "/v1/api/runner"
 
 
 class Runner:
@@ -47,16 +51,36 @@ async def answers(api: Api, path: str = "/readyz") -> bool:
         return False
 
 
-async def test_a_runner_lets_its_jobs_end_and_takes_no_more(api: Api) -> None:
+async def by_signal(_api: Api, runner: Runner) -> None:
+    os.kill(runner.pid, signal.SIGTERM)
+
+
+async def through_the_api(api: Api, runner: Runner) -> None:
+    """And wait until it says so: it hears of it a moment later."""
+    answer = await api.http.post(f"{RUNNERS}/{runner.name}/drain")
+    assert (answer.status_code, answer.json()) == (202, {"runner": runner.name, "asked": True})
+    told = await until(partial(listed, api), lambda found: found[runner.name]["draining"])
+    assert told[runner.name]["drained_by"].startswith("token")
+
+
+async def listed(api: Api) -> Mapping[str, Json]:
+    return {found["runner"]: found for found in (await api.http.get(RUNNERS)).json()["data"]}
+
+
+@pytest.mark.parametrize("drain", [by_signal, through_the_api])
+async def test_a_runner_lets_its_jobs_end_and_takes_no_more(
+    api: Api, drain: Callable[[Api, Runner], Awaitable[None]]
+) -> None:
     running = await api.submit("echo ready; sleep 2; echo done")
     await api.said(running)
     runner = Runner(api, (await api.get(running))["node_uuid"])
-    os.kill(runner.pid, signal.SIGTERM)
+    await drain(api, runner)
     others = await asyncio.gather(*(api.run() for _ in range(4)))
     ended = await api.ended(running)
     assert (ended["status"], ended["output"]) == ("success", "ready\ndone\n")
     assert_run_by_another(others, runner, ended)
     await runner.back()
+    assert (await until(partial(listed, api), lambda found: runner.name in found))[runner.name]["draining"] is False
 
 
 def assert_run_by_another(jobs: Collection[Json], runner: Runner, last: Json) -> None:

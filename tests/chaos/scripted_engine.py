@@ -14,7 +14,17 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from stint.core.errors import EngineError, EngineUnavailableError
-from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, ImageUse, OutputPiece
+from stint_runner.engine.port import (
+    ContainerInfo,
+    ContainerSpec,
+    Engine,
+    EngineAccess,
+    Exit,
+    ImageUse,
+    OutputPiece,
+    Progress,
+    unheard,
+)
 from tests.chaos.engine_daemon import SOCKET, STDERR, STDOUT
 from tests.support.waiting import until
 
@@ -50,7 +60,7 @@ class ScriptedEngine(Engine):
             raise EngineError(answer["error"])
         return answer["answer"]
 
-    async def ensure_image(self, image: str, *, always: bool) -> None:
+    async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
         """All images are there."""
 
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:

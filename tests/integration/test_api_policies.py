@@ -84,6 +84,16 @@ async def test_a_policy_on_a_queue_gives_nothing_in_one_that_vault_takes_for_it(
         assert (await http.post("/v1/api/job", json={**BODY, "qname": "deploys "})).status_code == 200
 
 
+async def test_a_policy_says_which_runner_may_be_drained(bench: Bench) -> None:
+    """None is alive here, which is said only to those who may."""
+    token = await token_with(bench, "drains", 'path "stint/drain/runner-1" { capabilities = ["update"] }')
+    async with bench.client({"X-Auth-Token": token}) as http:
+        answers = [await http.post(f"/v1/api/runner/runner-{number}/drain") for number in (1, 2)]
+    assert [answer.status_code for answer in answers] == [404, 403]
+    missing = 'it lacks the capability "update" on "stint/drain/runner-2".'
+    assert answers[1].json()["error"] == f"The token may not drain this runner: {missing}"
+
+
 async def test_the_last_use_of_a_token_is_refused_in_words(bench: Bench) -> None:
     rule = 'path "stint/queue/*" { capabilities = ["create", "read"] }'
     token = await token_with(bench, "limited", rule, uses=2)

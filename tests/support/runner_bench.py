@@ -24,6 +24,7 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPauses,
     JetStreamPayloads,
+    JetStreamPhases,
     JetStreamWorkQueues,
 )
 from stint.ports import Delivery
@@ -39,6 +40,7 @@ from stint_runner.inputs.image_files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.spec import labels
+from stint_runner.phases import Phases
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadlines
 from tests.support.brokers import declare_anew
@@ -224,6 +226,7 @@ class Bench:
             limits=limits,
             memory=MemoryBudget(given.prepare_memory),
             images=ImageLibrary(engine),
+            phases=Phases(JetStreamPhases(self.broker)),
         )
         self.runners[name] = runner
         dispatcher = self.dispatchers[name] = Dispatcher(runner)

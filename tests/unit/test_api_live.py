@@ -3,6 +3,7 @@ import base64
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,11 +11,15 @@ import pytest
 from stint.core.chain import Chunk
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import Job
-from stint.testing import MemoryEventLog, MemoryOutput
+from stint.core.phase import JobPhase
+from stint.ports import Place
+from stint.process.background import cancel
+from stint.testing import MemoryEventLog, MemoryOutput, MemoryPhases
 from stint_api.read import followed, live
 from stint_api.read.followed import FollowedJobs
 from stint_api.read.live import LiveJob, Position
 from stint_api.read.output import SETTLE_TRIES
+from stint_api.read.phases import Phases
 from stint_api.routes import documents
 from tests.support import events
 from tests.support.outputs import Writer
@@ -77,6 +82,8 @@ class Runner:
     def __init__(self) -> None:
         self.log, self.output = Log(), Output()
         self.followed = FollowedJobs(self.log, self.output)
+        self.channel = MemoryPhases()
+        self.phases = Phases(self.channel, connected=asyncio.Event().wait)
         self.writer = Writer(self.output, events.TOKEN, ID)
         self.write = self.writer.write
 
@@ -90,7 +97,8 @@ class Runner:
     async def stream(self, position: str = "", closing: asyncio.Event | None = None) -> AsyncGenerator[bytes, None]:
         job = await self.log.load(ID)
         assert job is not None
-        live = LiveJob(self.followed, self.output, job, Position.parse(position), render=documents.last_seen)
+        position_of = Position.parse(position)
+        live = LiveJob(self.followed, self.output, self.phases, job, position_of, render=documents.last_seen)
         return live.events(closing or asyncio.Event())
 
     @asynccontextmanager
@@ -133,6 +141,8 @@ class Reader:
                 return base64.b64decode(data["data"])
             case "fact":
                 return data["kind"]
+            case "phase":
+                return data
             case name:
                 return name, data["status"], data["output_complete"]
 
@@ -155,6 +165,22 @@ async def test_all_so_far_and_then_what_comes(runner: Runner) -> None:
         await runner.write(b"three")
         await runner.end()
         assert await reader.rest() == [b"three", "ended", ("end", "success", True)]
+
+
+async def test_what_is_done_for_a_running_job_is_told_when_it_changes(runner: Runner) -> None:
+    runner.phases = Phases(runner.channel, connected=partial(asyncio.sleep, 0))
+    place = Place(events.TOKEN, ID)
+    listening = asyncio.create_task(runner.phases.run())
+    async with runner.reader() as reader:
+        await runner.channel.tell(place, JobPhase(phase="opening"))  # the job has not started yet
+        await runner.facts(events.started())
+        assert [await reader.next() for _ in range(2)] == ["started", {"phase": "opening", "progress": None}]
+        await runner.channel.tell(place, JobPhase(phase="pulling", progress=0.25))
+        assert await reader.next() == {"phase": "pulling", "progress": 0.25}
+        await runner.channel.tell(place, JobPhase(phase="pulling", progress=0.25))
+        await runner.end()
+        assert await reader.rest() == ["ended", ("end", "success", True)]
+    await cancel(listening)
 
 
 async def test_an_ended_job_is_told_at_once_and_taken_up_where_the_stream_broke(runner: Runner) -> None:

@@ -302,7 +302,11 @@ async def test_a_damaged_job_on_a_page_says_so_and_the_others_are_shown() -> Non
     job = ended_job(output_bytes=2, error="It timed out.")
     stores = iter([bad, good])
     page = documents.several(
-        [job, running_job()], lambda _: next(stores).snapshot(lenient=True), {"total": 2}, stdout_only=False, waits={}
+        [job, running_job()],
+        lambda _: next(stores).snapshot(lenient=True),
+        {"total": 2},
+        stdout_only=False,
+        standings={},
     )
     first, second = json.loads(b"".join([piece async for piece in page]))["data"]
     assert (first["output"], first["stdout"], first["output_complete"]) == ("a", "a", False)
@@ -425,6 +429,12 @@ class RunnersOnly(Broker):
         super().__init__("nats://127.0.0.1:1")
         self.asked = 0
         self.refused: BrokerRefusedError | None = None
+        self.time = "2025-01-01T00:00:29Z"
+        """That of the server; the runner reported at 0:00."""
+
+    async def api(self, call: str, request: Mapping[str, Any] | None = None, wait: float | None = None) -> Any:
+        assert (call, request, wait) == ("STREAM.INFO.KV_runners", None, None)
+        return {"ts": self.time}
 
     async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         assert stream == "KV_runners"
@@ -435,17 +445,22 @@ class RunnersOnly(Broker):
         if self.refused:
             raise self.refused
         bodies = (b'{"images": %d}' % self.asked, b"[]")
-        headers = {"Nats-Subject": "$KV.runners.one", "Nats-Sequence": "1"}
+        headers = {"Nats-Subject": "$KV.runners.one", "Nats-Sequence": "1", "Nats-Time-Stamp": "2025-01-01T00:00:00Z"}
         return [Msg(self.client, data=body, headers=headers) for body in bodies]
 
 
 async def test_runners_are_asked_for_once_a_second_however_many_ask() -> None:
     broker, now = RunnersOnly(), 1.0
     reports = JetStreamRunnerReports(broker, monotonic=lambda: now)
-    assert await asyncio.gather(*(reports.read() for _ in range(9))) == [[{"images": 1}]] * 9
-    assert await reports.read() == [{"images": 1}]
+    found = await asyncio.gather(*(reports.read() for _ in range(9)), reports.read())
+    assert {(len(told), told[0]["runner"], told[0]["images"]) for told in found} == {(1, "one", 1)}
     now += REMEMBERED
-    assert await reports.read() == [{"images": 2}]
+    (told,) = await reports.read()
+    assert told["images"] == 2
+    now += REMEMBERED
+    broker.time = "2025-01-01T00:00:31Z"
+    (lost,) = await reports.all()
+    assert (lost["alive"], lost["images"], await reports.read()) == (False, 3, [])
 
 
 async def test_a_kept_refusal_holds_no_request() -> None:

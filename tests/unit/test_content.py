@@ -65,9 +65,10 @@ def test_the_gzip_stays_as_it_is(layout: int) -> None:
     archive = make_tar(
         [("./gostint.yml", b"container_image: app:1\nsecret_refs: [a@b.c]\n"), ("n" * 90, b"x")], layout=layout
     )
-    checked = check_content(pack(archive))
+    packed = gzip.compress(archive, 1)
+    checked = check_content(pack_raw(packed))
     assert "container_image" not in repr(checked)
-    assert checked.archive == gzip.compress(archive, 1)
+    assert checked.archive == packed
     assert checked.manifest == Manifest(container_image="app:1", secret_refs=("a@b.c",))
 
 

@@ -22,7 +22,7 @@ from stint.core.payload import JobPayload
 from stint.core.view import JobView
 from stint.process.environment import setting_names
 from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings
-from stint_api.read.waits import Wait
+from stint_api.read.standing import Standing
 from stint_api.routes.models import REASONS, HealthBody, JobBody, ListBody, SubmitBody
 from stint_api.routes.responses import KINDS
 from stint_api.submit.body import Envelope
@@ -150,7 +150,7 @@ def test_a_submissions_fields_are_those_that_are_read() -> None:
 
 def test_a_jobs_fields_are_those_of_its_view_and_its_output() -> None:
     view = {*JobView.__struct_encode_fields__} - {"sequence", "submission"}
-    wanted = view | {*Wait._fields, "output", "stdout", "stderr"}
+    wanted = view | {*Standing._fields, "output", "stdout", "stderr"}
     assert {field.alias or name for name, field in JobBody.model_fields.items()} == wanted
 
 

@@ -15,6 +15,7 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPauses,
     JetStreamPayloads,
+    JetStreamPhases,
     JetStreamViews,
     declare_when_possible,
 )
@@ -25,7 +26,8 @@ from stint.vault import AppRoleSession, Vault
 from stint_api.app import create_app
 from stint_api.audit.index import AuditIndex
 from stint_api.read.index import ListIndex
-from stint_api.read.runners import JetStreamRunnerReports
+from stint_api.read.phases import Phases
+from stint_api.read.runners import Drains, JetStreamRunnerReports
 from stint_api.services import Services, utc_now
 from stint_api.session.store import Sessions
 from stint_api.web.server import listen, serve, tls_context, write_port
@@ -76,6 +78,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     audit_index = AuditIndex(
         JetStreamFacts(broker), connected=broker.wait_connected, span=settings.audit_events, now=utc_now
     )
+    phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
     return Services(
         settings=settings,
         log=JetStreamEventLog(broker),
@@ -85,6 +88,8 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         index=index,
         audit_index=audit_index,
         runners=JetStreamRunnerReports(broker),
+        phases=phases,
+        drains=Drains(broker),
         sessions=sessions,
         vault=vault,
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),
@@ -103,6 +108,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
                 missing="The list of jobs is not up to date.",
                 works=index.ready.is_set,
             ),
+            BackgroundTask(name="phases", run=phases.run, missing="What is done for running jobs is not heard."),
             BackgroundTask(name="audit", run=audit_index.run, missing="The audit is not kept up to date."),
             BackgroundTask(
                 name="sessions",

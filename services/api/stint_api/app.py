@@ -10,12 +10,12 @@ from stint_api.middleware.gate import Gate
 from stint_api.middleware.signed_in import SignedIn
 from stint_api.middleware.telemetry import Telemetry
 from stint_api.page import signing_in, views
-from stint_api.routes import audit, changes, docs, info, jobs, queues
+from stint_api.routes import audit, changes, docs, info, jobs, queues, runners
 from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.responses import ANY_ERROR
 from stint_api.services import Services
 
-GUARDED: Final = (jobs.PATH, changes.PATH, queues.PATH, audit.AUDIT, audit.LINEAGE)
+GUARDED: Final = (jobs.PATH, changes.PATH, queues.PATH, audit.AUDIT, audit.LINEAGE, runners.PATH)
 """These paths, and all below them, need a token."""
 
 
@@ -41,6 +41,6 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SignedIn, sessions=services.sessions)
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     add_exception_handlers(app)
-    for part in (jobs, changes, queues, audit, info, docs, signing_in, views):
+    for part in (jobs, changes, queues, audit, runners, info, docs, signing_in, views):
         app.include_router(part.router)
     return app

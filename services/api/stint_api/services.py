@@ -29,9 +29,10 @@ from stint_api.read.followed import FollowedJobs
 from stint_api.read.index import ListIndex
 from stint_api.read.lists import Lists
 from stint_api.read.pausing import Pausing
+from stint_api.read.phases import Phases
 from stint_api.read.queues import QueueList
-from stint_api.read.runners import JetStreamRunnerReports
-from stint_api.read.waits import Waits
+from stint_api.read.runners import Drains, JetStreamRunnerReports
+from stint_api.read.standing import Standings
 from stint_api.session.store import Sessions
 from stint_api.submit.body import MAX_BYTES
 from stint_api.submit.sealing import Sealer
@@ -66,6 +67,8 @@ class Services:
     index: ListIndex
     audit_index: AuditIndex
     runners: JetStreamRunnerReports
+    phases: Phases
+    drains: Drains
     sessions: Sessions
     vault: Vault
     lookup_vault: Vault
@@ -125,9 +128,9 @@ class Services:
         return Pausing(log=self.log, pauses=self.pauses, auth=self.auth, now=self.now)
 
     @cached_property
-    def waits(self) -> Waits:
+    def standings(self) -> Standings:
         """Says why jobs wait."""
-        return Waits(self.index, self.runners, self.pauses)
+        return Standings(self.index, self.runners, self.pauses, self.phases)
 
     @cached_property
     def followed(self) -> FollowedJobs:

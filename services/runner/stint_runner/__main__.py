@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -15,6 +15,7 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPauses,
     JetStreamPayloads,
+    JetStreamPhases,
     JetStreamWorkQueues,
     declare_when_possible,
 )
@@ -32,12 +33,13 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import Engine
 from stint_runner.housekeeping.image_keeper import ImageKeeper, ImageRecords
 from stint_runner.housekeeping.leftovers import Leftovers
-from stint_runner.housekeeping.presence import announce, withdraw
+from stint_runner.housekeeping.presence import Presence
 from stint_runner.inputs.image_files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
 from stint_runner.lease.lease import LeaseTimes
 from stint_runner.linux import return_large_memory
+from stint_runner.phases import Phases
 from stint_runner.readiness import Readiness
 from stint_runner.registry.logins import DockerConfigLogins, FirstOf
 from stint_runner.registry.vault_logins import VaultLogins
@@ -138,6 +140,7 @@ def _runner(
         limits=settings.limits,
         memory=MemoryBudget(settings.prepare_memory),
         images=ImageLibrary(engine),
+        phases=Phases(JetStreamPhases(broker)),
     )
 
 
@@ -154,7 +157,8 @@ async def _work(
     await queues.start()
     dispatcher = Dispatcher(runner)
     worker = Worker(queues, dispatcher, capacity=settings.capacity)
-    background = _background(runner, broker, worker, Leftovers(runner, dispatcher))
+    presence = Presence(broker, runner, worker)
+    background = _background(runner, broker, presence, Leftovers(runner, dispatcher))
     adoption = Adoption(runner, dispatcher)
     await adoption.run(stopping)  # if it is stopped, the drain below has the jobs that are adopted by then
     log.info("runner ready", runner=runner.id, capacity=settings.capacity)
@@ -167,19 +171,17 @@ async def _work(
     finally:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
-        await withdraw(broker, runner.id)
+        await presence.withdraw()
     log.info("runner stopped")
 
 
-def _background(runner: Runner, broker: Broker, worker: Worker, leftovers: Leftovers) -> Background:
+def _background(runner: Runner, broker: Broker, presence: Presence, leftovers: Leftovers) -> Background:
     """What a runner does besides its jobs."""
     settings, engine = runner.settings, runner.engine
-
-    def announcing() -> Awaitable[None]:
-        return announce(broker, engine, worker, runner=runner.id, capacity=settings.capacity)
-
     parts = [
-        BackgroundTask(name="announcement", run=announcing, missing="The runner is not on the list of runners."),
+        BackgroundTask(name="announcement", run=presence.announce, missing="The runner is not on the list of runners."),
+        BackgroundTask(name="drains", run=presence.heed_drains, missing="The runner cannot be asked to drain."),
+        BackgroundTask(name="phases", run=runner.phases.run, missing="What is done for its jobs is not told."),
         BackgroundTask(name="leftovers", run=leftovers.run, missing="Containers that are left over are not removed."),
     ]
     if settings.image_retention:

@@ -16,6 +16,7 @@ from stint_runner.engine.port import Engine
 from stint_runner.inputs.image_files import ImageLibrary
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.inputs.opening import Opener
+from stint_runner.phases import Phases
 from stint_runner.retry import retry
 from stint_runner.watchdog.deadlines import Deadlines
 
@@ -30,6 +31,7 @@ class Runner:
         deadlines: until when its jobs may run, for the watchdog.
         limits: what jobs get and may ask for, including their network.
         images: the files of the engine's images.
+        phases: what is done for its jobs now.
         memory: for payloads and content of all jobs while their containers are prepared.
     """
 
@@ -45,6 +47,7 @@ class Runner:
     limits: LimitPolicy
     memory: MemoryBudget
     images: ImageLibrary
+    phases: Phases
 
     @property
     def id(self) -> str:

@@ -209,6 +209,16 @@ def publisher_inbox(vault_token: str) -> str:
     return f"_INBOX.{hashlib.sha256(vault_token.encode()).hexdigest()[:32]}"
 
 
+def phase_subject(token: str, job_id: str) -> str:
+    """The subject on which a job's runner says what it does for the job now. No stream has it."""
+    return f"phase.{job_id}.{token}"
+
+
+def drain_subject(runner: str) -> str:
+    """The subject on which a runner is told to take no more jobs. No stream has it. `runner` may be `*`."""
+    return f"drain.{runner}"
+
+
 def work_subject(token: str) -> str:
     """The subject in WORK of a queue's submissions, or a filter over all of them with `*`."""
     return f"work.{token}"

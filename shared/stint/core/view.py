@@ -138,6 +138,11 @@ def parse_time(text: str) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def rfc3339(moment: datetime) -> str:
+    """In UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _end_without_words(job: Job, rejected: Rejected | None) -> Ended:
     """The end of a job without a readable `ended`: it was rejected, its `ended` is unreadable, or it has not ended.
 

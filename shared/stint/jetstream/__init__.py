@@ -9,6 +9,7 @@ from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
+from stint.jetstream.phases import JetStreamPhases
 from stint.jetstream.stream import Bucket
 from stint.jetstream.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
@@ -28,6 +29,7 @@ __all__ = [
     "JetStreamOutput",
     "JetStreamPauses",
     "JetStreamPayloads",
+    "JetStreamPhases",
     "JetStreamViews",
     "JetStreamWorkQueues",
     "Sourcing",

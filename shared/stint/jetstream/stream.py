@@ -1,7 +1,7 @@
 """One stream, and one KV bucket: reading, writing and purging."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -9,6 +9,7 @@ from nats.aio.msg import Msg
 from nats.js.api import Header
 
 from stint.core.subjects import kv_stream, kv_subject
+from stint.core.view import parse_time
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
@@ -22,6 +23,7 @@ from stint.jetstream.wire.protocol import (
     raw_message,
     sequence_of,
     subject_of,
+    time_of,
 )
 from stint.ports import Place
 
@@ -165,6 +167,12 @@ class Bucket(Stream):
         async for messages in self.pages(self._prefix + keys, after=after):
             for message in messages:
                 yield self._entry(message)
+
+    async def ages(self, keys: str = "*") -> Sequence[tuple[Entry, timedelta]]:
+        """The entries, and how long ago each was written, both by the server's clock."""
+        now = parse_time((await self.info())["ts"])
+        pages = self.pages(self._prefix + keys)
+        return [(self._entry(message), now - time_of(message)) async for messages in pages for message in messages]
 
     async def write(self, key: str, value: bytes, *, revision: int | None = None, ttl: float | None = None) -> int:
         """Write a value that expires after `ttl` seconds; returns its revision.

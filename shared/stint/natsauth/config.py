@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from stint.core.subjects import queue_token
@@ -89,11 +90,22 @@ def _exports(roles: Iterable[Role]) -> list[Json]:
 def _account(role: Role, users: Sequence[Json]) -> Json:
     return {
         "users": users,
+        "exports": [{"service": subject} for subject in _told(role)],
         "imports": [
             *map(_import, dict.fromkeys(role.requests)),
             *({"stream": {"account": STREAMS_ACCOUNT, "subject": subject}} for subject in role.hears),
+            *(
+                {"service": {"account": other.account, "subject": subject}}
+                for other in SERVICES
+                for subject in role.tells.get(other.name, ())
+            ),
         ],
     }
+
+
+def _told(role: Role) -> Sequence[str]:
+    """What other roles tell this one."""
+    return [subject for other in SERVICES for subject in other.tells.get(role.name, ())]
 
 
 def _import(request: Request) -> Json:
@@ -107,13 +119,13 @@ def _user(role: Role, key: str, inbox: str = "_INBOX") -> Json:
 
 def permissions(role: Role, inbox: str) -> Json:
     """The subjects of a user with this role, who receives answers in these inboxes."""
-    publish = [*(request.seen_as for request in role.requests), *role.among]
+    publish = [*(request.seen_as for request in role.requests), *role.among, *chain(*role.tells.values())]
     return {
         "publish": {
             "allow": list(dict.fromkeys(publish)),
             **({"deny": list(role.never)} if role.never else {}),
         },
-        "subscribe": {"allow": [*role.hears, f"{inbox}.>"]},
+        "subscribe": {"allow": [*role.hears, *_told(role), f"{inbox}.>"]},
     }
 
 

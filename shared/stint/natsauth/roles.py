@@ -6,7 +6,7 @@ and only these subjects are passed on between them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
@@ -26,12 +26,14 @@ from stint.core.subjects import (
     SESSIONS_BUCKET,
     WORK,
     barrier_subject,
+    drain_subject,
     event_filter,
     kv_stream,
     kv_subject,
     live_filter,
     log_subject,
     payload_subject,
+    phase_subject,
     tail_subject,
     work_subject,
 )
@@ -68,6 +70,8 @@ class Role:
         requests: what it may ask of the streams, or publish to them.
         hears: what it hears of what the streams accepted.
         among: subjects that its users may publish to each other.
+        tells: subjects that its users may publish to those of another role, by its name. They go from account to
+            account: what came into the streams' account from one role cannot be heard by another.
         never: subjects that its users may not publish, although a request's wildcards match them.
     """
 
@@ -75,6 +79,7 @@ class Role:
     requests: Sequence[Request]
     hears: Sequence[str] = ()
     among: Sequence[str] = ()
+    tells: Mapping[str, Sequence[str]] = field(default_factory=dict)
     never: Sequence[str] = ()
 
     @property
@@ -131,6 +136,7 @@ API: Final = Role(
         *(Request(f"{_API}CONSUMER.MSG.NEXT.{bucket}.*", many=True) for bucket in (_JOBS, _SESSIONS)),
     ),
     hears=(live_filter(), tail_subject("*", "*")),
+    tells={"runner": (drain_subject("*"),)},
     never=tuple(request.subject for request in _events(Started, Launched, Held, Rejected)),
 )
 RUNNER: Final = Role(
@@ -144,6 +150,7 @@ RUNNER: Final = Role(
     ),
     hears=(live_filter(), HINTS),
     among=(HINTS,),
+    tells={"api": (phase_subject("*", "*"),)},
 )
 PROJECTOR: Final = Role(
     name="projector",

@@ -12,6 +12,7 @@ from stint.ports.events import EventLog, Fact, History, Outcome, Strays
 from stint.ports.output import OutputLog
 from stint.ports.pauses import Pauses
 from stint.ports.payloads import PayloadStore
+from stint.ports.phases import PhaseChannel, PhaseReport
 from stint.ports.places import Place, Stamp
 from stint.ports.views import BucketState, StoredView, ViewPut, ViewStore
 from stint.ports.work_queues import Delivery, Hint, Look, Turn, WorkQueues
@@ -28,6 +29,8 @@ __all__ = [
     "OutputLog",
     "Pauses",
     "PayloadStore",
+    "PhaseChannel",
+    "PhaseReport",
     "Place",
     "Stamp",
     "StoredView",

@@ -3,5 +3,15 @@
 from stint.testing.client import Ending, FakeStint
 from stint.testing.history import MemoryHistory
 from stint.testing.memory import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
+from stint.testing.phases import MemoryPhases
 
-__all__ = ["Ending", "FakeStint", "MemoryEventLog", "MemoryHistory", "MemoryOutput", "MemoryPayloads", "MemoryViews"]
+__all__ = [
+    "Ending",
+    "FakeStint",
+    "MemoryEventLog",
+    "MemoryHistory",
+    "MemoryOutput",
+    "MemoryPayloads",
+    "MemoryPhases",
+    "MemoryViews",
+]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from stint.vault.policies import pause_path, queue_path, release_path
+from stint.vault.policies import drain_path, pause_path, queue_path, release_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class Action:
     """What a caller may do in a queue if it has the capability on the queue's path.
 
     Attributes:
-        words: what it is, as part of a sentence.
+        words: what it is, as part of a sentence, with what it is done to.
     """
 
     words: str
@@ -24,16 +24,17 @@ class Action:
         return self.capability in capabilities or "root" in capabilities
 
 
-SUBMIT: Final = Action("submit jobs to", "create")
-READ: Final = Action("read jobs of", "read")
-KILL: Final = Action("kill jobs of", "update")
-DELETE: Final = Action("delete jobs of", "delete")
-RELEASE: Final = Action("release held jobs of", "update", release_path)
-PAUSE: Final = Action("pause", "update", pause_path)
-RESUME: Final = Action("resume", "update", pause_path)
+SUBMIT: Final = Action("submit jobs to this queue", "create")
+READ: Final = Action("read jobs of this queue", "read")
+KILL: Final = Action("kill jobs of this queue", "update")
+DELETE: Final = Action("delete jobs of this queue", "delete")
+RELEASE: Final = Action("release held jobs of this queue", "update", release_path)
+PAUSE: Final = Action("pause this queue", "update", pause_path)
+RESUME: Final = Action("resume this queue", "update", pause_path)
+DRAIN: Final = Action("drain this runner", "update", drain_path)
 
 
-def refusal_text(action: Action, qname: str) -> str:
+def refusal_text(action: Action, name: str) -> str:
     """What is missing, for whoever can grant it."""
-    path = action.path(qname)
-    return f'The token may not {action.words} this queue: it lacks the capability "{action.capability}" on "{path}".'
+    path = action.path(name)
+    return f'The token may not {action.words}: it lacks the capability "{action.capability}" on "{path}".'

@@ -18,7 +18,7 @@ CLIENT: Final = "stint-client"
 SEALER: Final = "stint-sealer"
 """May seal jobs, but may not use any queue: for clients to whom another policy gives some queues."""
 OPERATOR: Final = "stint-operator"
-"""May see all jobs, release held ones, and pause queues."""
+"""May see all jobs, release held ones, pause queues, and drain runners."""
 PUBLISHER: Final = "stint-publisher"
 SESSION_KEY: Final = "stint-session"
 """The transit key that seals the tokens of those who are signed in to the page. Only the API may use it."""
@@ -29,6 +29,8 @@ RELEASES: Final = "stint/release/"
 guarantee of one job at a time."""
 PAUSES: Final = "stint/pause/"
 """Policies on these paths allow to pause queues, and to resume them."""
+DRAINS: Final = "stint/drain/"
+"""Policies on these paths allow to drain runners."""
 MARK: Final = "="
 """Prefix of a queue's token in a path. No queue's name is used in a path if it begins with it."""
 
@@ -79,7 +81,9 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
         role: _rules(*((path, "read") for path in secret_paths), *_OWN_TOKEN),
         CLIENT: sealer + _rules((f"{QUEUES}*", "create", "read", "update", "delete")),
         SEALER: sealer,
-        OPERATOR: _rules((f"{QUEUES}*", "read"), (f"{RELEASES}*", "update"), (f"{PAUSES}*", "update"), *_OWN_TOKEN),
+        OPERATOR: _rules(
+            (f"{QUEUES}*", "read"), *((f"{path}*", "update") for path in (RELEASES, PAUSES, DRAINS)), *_OWN_TOKEN
+        ),
         PUBLISHER: _rules(seal_ticket, seal_payload, _OWN_CAPABILITIES, *_OWN_TOKEN) + wrapped_secret_id,
     }
 
@@ -154,6 +158,11 @@ def release_path(qname: str) -> str:
 def pause_path(qname: str) -> str:
     """The path for the policy that allows to pause this queue, and to resume it."""
     return PAUSES + _place(qname)
+
+
+def drain_path(runner: str) -> str:
+    """The path for the policy that allows to drain this runner."""
+    return DRAINS + _place(runner)
 
 
 def _place(qname: str) -> str:

@@ -14,7 +14,7 @@ from stint.core.limits import LimitPolicy, Limits
 from stint.core.subjects import LABEL_JOB, LABEL_TIMEOUT
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
-from stint_runner.engine.port import ContainerInfo, ContainerSpec
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard
 from tests.api.archive import targz
 from tests.support.events import TOKEN, kill_requested, started
 from tests.support.runner_bench import Bench
@@ -257,9 +257,9 @@ class Gated(DockerEngine):
         super().__init__()
         self.gate = gate
 
-    async def ensure_image(self, image: str, *, always: bool) -> None:
+    async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
         await self.gate.pass_("pulling")
-        await super().ensure_image(image, always=always)
+        await super().ensure_image(image, always=always, progress=progress)
 
     async def create(self, spec: ContainerSpec) -> str:
         await self.gate.pass_("creating")

@@ -13,11 +13,11 @@ from stint.core.errors import StintError
 from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released
 from stint.core.job import Job, State
 from stint.core.subjects import check_job_id, queue_name
+from stint.core.view import rfc3339
 from stint.ports import EventLog, Outcome, OutputLog, PayloadStore
 from stint.vault.actions import DELETE, KILL, READ, RELEASE, Action
 from stint_api.auth import Authenticator, Identity
 from stint_api.errors import RefusalError
-from stint_api.submit.storing import rfc3339
 from stint_api.submit.submitter import check_outcome, visible
 
 log = structlog.get_logger()

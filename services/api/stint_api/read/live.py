@@ -7,17 +7,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Ended, Launched, Record, Started
 from stint.core.job import Job, State, evolve
+from stint.core.phase import JobPhase
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
 from stint_api.read.followed import TICK, FollowedJob, FollowedJobs
 from stint_api.read.lines import Beginning
 from stint_api.read.output import SETTLE_PAUSE, SETTLE_TRIES
+from stint_api.read.phases import Phases
 from stint_api.web import streaming
 
 log = structlog.get_logger()
@@ -60,6 +63,7 @@ class LiveJob:
         self,
         jobs: FollowedJobs,
         output: OutputLog,
+        phases: Phases,
         job: Job,
         position: Position,
         *,
@@ -68,6 +72,8 @@ class LiveJob:
         """`render` gives the job's view for the final event, from the job and the output that was told."""
         self._jobs = jobs
         self._output = output
+        self._phases = phases
+        self._phase: JobPhase | None = None
         self._job = job
         self._render = render
         self._fact, self._sequence = position.fact, position.output
@@ -78,17 +84,22 @@ class LiveJob:
 
     async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
         """Encoded events, up to `end`; without one if one of `ends` is set before."""
-        async with self._jobs.follow(Place(self._job.token, self._job.job_id)) as followed:
-            while not any(end.is_set() for end in ends):
-                next_look = followed.next_look
-                async for item in self._catch_up(followed):
-                    yield item
-                if self._over:
-                    yield self._event("end", self._render(self._job, self._chain))
-                    return
-                await any_of(next_look, *ends, within=2 * TICK)
-                if not followed.news:
-                    yield streaming.PING
+        place = Place(self._job.token, self._job.job_id)
+        with self._phases.watch(place.job_id) as new_phase:
+            async with self._jobs.follow(place) as followed:
+                while not any(end.is_set() for end in ends):
+                    next_look = followed.next_look
+                    new_phase.clear()
+                    async for item in self._catch_up(followed):
+                        yield item
+                    if self._over:
+                        yield self._event("end", self._render(self._job, self._chain))
+                        return
+                    if phase := self._new_phase():
+                        yield self._event("phase", msgspec.to_builtins(phase))
+                    await any_of(next_look, new_phase, *ends, within=2 * TICK)
+                    if not followed.news:
+                        yield streaming.PING
 
     async def _catch_up(self, followed: FollowedJob) -> AsyncIterator[bytes]:
         """All that is new in the log and the output. While NATS is unavailable there is nothing new."""
@@ -104,6 +115,14 @@ class LiveJob:
         for item in self._new_facts(ended=True):
             yield item
         self._over = self._job.terminal
+
+    def _new_phase(self) -> JobPhase | None:
+        """What is done for the job now, if the client does not know it."""
+        phase = self._phases.of(self._job.job_id)
+        if phase == self._phase or self._job.state is not State.RUNNING:
+            return None
+        self._phase = phase
+        return phase
 
     async def _reload(self, followed: FollowedJob) -> None:
         look = followed.look

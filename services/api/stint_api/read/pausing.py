@@ -15,11 +15,11 @@ from stint.core.jsontext import read_object
 from stint.core.pause import Pause
 from stint.core.payload import convert
 from stint.core.subjects import queue_token
+from stint.core.view import rfc3339
 from stint.ports import EventLog, Pauses
 from stint.vault.actions import PAUSE, RESUME
 from stint_api.auth import Authenticator, Identity
 from stint_api.errors import RefusalError
-from stint_api.submit.storing import rfc3339
 
 log = structlog.get_logger()
 

@@ -6,10 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from stint.core.patterns import QueuePatterns
-from stint.core.subjects import RUNNERS_BUCKET
+from stint.core.subjects import RUNNERS_BUCKET, drain_subject
+from stint.core.view import rfc3339
 from stint.jetstream import Broker, Bucket
 
 _STATES: Final = ("containers_running", "containers_paused", "containers_stopped")
@@ -18,6 +20,10 @@ WORDS: Final = ("architecture", "operating_system")
 
 REMEMBERED: Final = 1.0
 """Seconds for which an answer counts: anybody may ask, without a token."""
+ALIVE: Final = timedelta(seconds=30)
+"""After this time without a report a runner counts as lost. It reports each 10 seconds."""
+
+Report = Mapping[str, Any]
 
 
 class JetStreamRunnerReports:
@@ -26,11 +32,21 @@ class JetStreamRunnerReports:
     def __init__(self, broker: Broker, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._bucket = Bucket(broker, RUNNERS_BUCKET)
         self._monotonic = monotonic
-        self._asking: asyncio.Task[Sequence[Mapping[str, Any]]] | None = None
+        self._asking: asyncio.Task[Sequence[Report]] | None = None
         self._good_until = 0.0
 
-    async def read(self) -> Sequence[Mapping[str, Any]]:
+    async def read(self) -> Sequence[Report]:
         """The reports of the runners that are alive.
+
+        Raises:
+            BrokerUnavailableError: NATS cannot be reached.
+        """
+        return [report for report in await self.all() if report["alive"]]
+
+    async def all(self) -> Sequence[Report]:
+        """The last report of each runner that did not leave in order, for a day.
+
+        To what the runner says, `alive` and `last_seen` (RFC 3339, by the API's clock) are added.
 
         Raises:
             BrokerUnavailableError: NATS cannot be reached.
@@ -43,15 +59,35 @@ class JetStreamRunnerReports:
             raise copy(error)  # the error itself is kept, and would keep the frames of each request that it passed
         return asking.result()
 
-    async def _ask(self) -> Sequence[Mapping[str, Any]]:
+    async def _ask(self) -> Sequence[Report]:
         try:
-            bodies = [entry.value async for entry in self._bucket.entries()]
+            found = await self._bucket.ages()
         finally:
             self._good_until = self._monotonic() + REMEMBERED
-        return [report for body in bodies if body and (report := _report(body)) is not None]
+        now = datetime.now(UTC)
+        return [
+            report | {"runner": entry.key, "alive": age <= ALIVE, "last_seen": rfc3339(now - age)}
+            for entry, age in found
+            if entry.value and (report := _report(entry.value)) is not None
+        ]
 
 
-def _report(body: bytes) -> Mapping[str, Any] | None:
+class Drains:
+    """Asks runners to take no more jobs."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def ask(self, runner: str, by: str) -> None:
+        """Send the request. A runner that is cut off from NATS at this moment does not hear it.
+
+        Raises:
+            BrokerUnavailableError: it was not sent.
+        """
+        await self._broker.send(drain_subject(runner), by.encode(errors="replace"))
+
+
+def _report(body: bytes) -> dict[str, Any] | None:
     """None for what is no JSON object."""
     try:
         report = json.loads(body)
@@ -68,7 +104,7 @@ class Fleet:
         self._room: defaultdict[QueuePatterns, bool] = defaultdict(bool)
         for report in reports:
             if not report.get("draining"):
-                self._room[_patterns(report)] |= _number(report.get("busy")) < _number(report.get("capacity"))
+                self._room[_patterns(report)] |= number_of(report.get("busy")) < number_of(report.get("capacity"))
 
     def serves(self, qname: str) -> bool:
         """Whether one of them would run the queue's jobs."""
@@ -91,7 +127,7 @@ def _patterns(report: Mapping[str, Any]) -> QueuePatterns:
 def summary(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Numbers are summed over the engines, distinct words joined; "0" and "" without runners."""
     reports = list(_engines(reports))
-    figures = {name: str(sum(_number(report.get(name)) for report in reports)) for name in NUMBERS}
+    figures = {name: str(sum(number_of(report.get(name)) for report in reports)) for name in NUMBERS}
     words = {name: ", ".join(sorted({str(report[name]) for report in reports if report.get(name)})) for name in WORDS}
     return figures | words
 
@@ -105,5 +141,6 @@ def _engines(reports: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]
     return by_engine.values()
 
 
-def _number(value: Any) -> int:
+def number_of(value: Any) -> int:
+    """A whole number, 0 for what is none."""
     return int(value) if isinstance(value, int | float) and abs(value) < 1 << 63 else 0

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from stint.core.subjects import normalise_queue_name, queue_token
+from stint.core.view import rfc3339
 from stint_api.audit.lineage import Holder
 from stint_api.audit.secrets import WantedSecret
 from stint_api.audit.table import NEWEST, WantedEntries
@@ -15,7 +16,6 @@ from stint_api.read.query import microseconds, moment_of
 from stint_api.routes.models import ActionBody, AuditBody, HolderBody, LineageBody
 from stint_api.routes.parameters import Caller, Decimal, ServicesOf, Time, TrueOrFalse
 from stint_api.routes.responses import NEXT_PAGE, errors
-from stint_api.submit.storing import rfc3339
 
 AUDIT: Final = "/v1/api/audit"
 LINEAGE: Final = "/v1/api/lineage"

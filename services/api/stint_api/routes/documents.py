@@ -10,7 +10,7 @@ from stint.core.events import Ended
 from stint.core.job import Job
 from stint.core.view import NEVER, JobView, view
 from stint_api.read.output import STDERR, STDOUT, Snapshot
-from stint_api.read.waits import NO_WAIT, Wait
+from stint_api.read.standing import NO_STANDING, Standing
 
 _ESCAPES: Final = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char in "<>&\u2028\u2029")
 """Those of `JsonAnswer`, for bytes: 20 times as fast, which counts for 64 MiB and for long lists."""
@@ -20,16 +20,16 @@ _NO_OUTPUT: Final = {"output": "", "stdout": "", "stderr": ""}
 Take = Callable[[JobView], Awaitable[Snapshot]]
 
 
-def fields(job: JobView, wait: Wait = NO_WAIT) -> dict[str, Any]:
+def fields(job: JobView, standing: Standing = NO_STANDING) -> dict[str, Any]:
     """What clients see of a view."""
     shown: dict[str, Any] = msgspec.to_builtins(job)
     del shown["sequence"], shown["submission"]
-    return shown | wait._asdict()
+    return shown | standing._asdict()
 
 
 def changed(job: JobView) -> dict[str, Any]:
     """The same in the stream of changes, without what other jobs and pauses change, too."""
-    return {name: value for name, value in fields(job).items() if name not in Wait._fields}
+    return {name: value for name, value in fields(job).items() if name not in Standing._fields}
 
 
 def as_stored(job: JobView, size: int, *, whole: bool) -> JobView:
@@ -54,13 +54,13 @@ def recorded(job: Job | None) -> Chain | None:
 
 
 async def one(
-    job: JobView, output: Snapshot | None, *, stdout_only: bool, wait: Wait = NO_WAIT
+    job: JobView, output: Snapshot | None, *, stdout_only: bool, standing: Standing = NO_STANDING
 ) -> AsyncGenerator[bytes, None]:
     """A job, with its output if that is given. What is found out while the output is read follows it."""
     if output is None:
-        yield whole(fields(job, wait) | _NO_OUTPUT)
+        yield whole(fields(job, standing) | _NO_OUTPUT)
         return
-    known = fields(job, wait)
+    known = fields(job, standing)
     counted = {name: known.pop(name) for name in ("error", "output_bytes", "output_complete")}
     yield whole(known)[:-1]
     yield b',"output":"'
@@ -84,18 +84,19 @@ async def several(
     rest: Mapping[str, Any],
     *,
     stdout_only: bool,
-    waits: Mapping[str, Wait],
+    standings: Mapping[str, Standing],
 ) -> AsyncGenerator[bytes, None]:
     """A page of jobs under `data`, each with the output that `take` gives, and the page's other fields."""
     if take is None:
-        yield whole({"data": [fields(job, waits.get(job.job_id, NO_WAIT)) | _NO_OUTPUT for job in jobs], **rest})
+        shown = [fields(job, standings.get(job.job_id, NO_STANDING)) | _NO_OUTPUT for job in jobs]
+        yield whole({"data": shown, **rest})
         return
     yield b'{"data":['
     for number, job in enumerate(jobs):
         if number:
             yield b","
-        wait = waits.get(job.job_id, NO_WAIT)
-        async for piece in one(job, await take(job), stdout_only=stdout_only, wait=wait):
+        standing = standings.get(job.job_id, NO_STANDING)
+        async for piece in one(job, await take(job), stdout_only=stdout_only, standing=standing):
             yield piece
     yield b"]," + whole(rest)[1:]
 

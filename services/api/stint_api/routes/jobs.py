@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from stint.core.lines import start_of
 from stint.core.subjects import queue_name, queue_token
-from stint.core.view import JobView, view
+from stint.core.view import JobView, rfc3339, view
 from stint.vault.actions import READ, SUBMIT
 from stint_api.auth import Identity
 from stint_api.errors import JsonAnswer
@@ -20,7 +20,7 @@ from stint_api.middleware.watch import unless_refused, while_allowed
 from stint_api.read.live import LiveJob, Position
 from stint_api.read.output import Snapshot, stream_of
 from stint_api.read.query import Place
-from stint_api.read.waits import NO_WAIT
+from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
 from stint_api.routes.models import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmitBody, SubmittedBody
 from stint_api.routes.parameters import (
@@ -38,7 +38,6 @@ from stint_api.routes.parameters import (
 from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors
 from stint_api.services import Services
 from stint_api.submit.body import parse_submission, read_body
-from stint_api.submit.storing import rfc3339
 from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
 
 PATH: Final = "/v1/api/job"
@@ -54,7 +53,7 @@ _EVENT: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["event", "id", "data"],
     "properties": {
-        "event": {"type": "string", "enum": ["fact", "output", "end", "refused"]},
+        "event": {"type": "string", "enum": ["fact", "phase", "output", "end", "refused"]},
         "id": {"type": "string", "description": "For Last-Event-ID."},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
@@ -108,9 +107,9 @@ async def list_jobs(
         place = (queue_token(shown.qname), shown.job_id)
         return await Snapshot.take(services.output, *place, recorded=recorded, lenient=True)
 
-    waits = await services.waits.of(found.jobs)
+    standings = await services.standings.of(found.jobs)
     document = documents.several(
-        found.jobs, take if query.output else None, rest, stdout_only=services.compat, waits=waits
+        found.jobs, take if query.output else None, rest, stdout_only=services.compat, standings=standings
     )
     large = _large(services, caller, *{job.qname for job in found.jobs})
     return await _json(document, large, _next_page(request.query_params, found.next))
@@ -127,8 +126,8 @@ async def get(
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id, recorded=documents.recorded(job))
     shown = view(job) if output else documents.as_stored(view(job), stored.size, whole=stored.whole)
-    wait = (await services.waits.of([shown])).get(shown.job_id, NO_WAIT)
-    document = documents.one(shown, stored if output else None, stdout_only=services.compat, wait=wait)
+    standing = (await services.standings.of([shown])).get(shown.job_id, NO_STANDING)
+    document = documents.one(shown, stored if output else None, stdout_only=services.compat, standing=standing)
     return await _json(document, _large(services, caller, queue_name(job.token)))
 
 
@@ -185,7 +184,7 @@ async def events(
     position = Position.parse(last_event_id)
     if position == Position():
         position = Position.before(await query.beginning(services.output, job))
-    live = LiveJob(services.followed, services.output, job, position, render=documents.last_seen)
+    live = LiveJob(services.followed, services.output, services.phases, job, position, render=documents.last_seen)
     check = partial(services.auth.check_again, caller, READ, queue_name(job.token))
     refused = asyncio.Event()
     told = while_allowed(live.events(refused, services.closing), check, services.closing, refused)

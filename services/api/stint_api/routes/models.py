@@ -9,9 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from stint.core.events import ACTIONS
 from stint.core.job import State
 from stint.core.payload import JobPayload
+from stint.core.phase import Phase
 from stint.core.view import NEVER, JobView
 from stint_api.read.runners import NUMBERS, WORDS
-from stint_api.read.waits import WaitsFor
+from stint_api.read.standing import WaitsFor
 from stint_api.submit.body import Envelope
 
 REASONS: Final = {
@@ -133,6 +134,8 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "held_since": NEVER,
     "position": 0,
     "waits_for": "",
+    "phase": "",
+    "progress": None,
     "reason": "",
     "error": "",
     "who": "token-stint-client",
@@ -164,6 +167,10 @@ class JobBody(body_of(JobView, leave_out={"sequence", "submission"}, required=_L
     """Its place among the jobs that wait in its queue: 1 for the next one, 0 if it does not wait or nobody knows."""
     waits_for: WaitsFor
     """What it waits for, in one word."""
+    phase: Phase | Literal[""]
+    """While it runs: what its runner does for it, "" if nobody has said that lately."""
+    progress: float | None
+    """How much of its image is pulled, from 0 to 1, if that is known."""
     output: str
     """Both output streams, in the order in which they were written; the error, if nothing ran."""
     stdout: str
@@ -276,6 +283,51 @@ class LineageBody(AsOf):
     """The secrets of this page. It may be short although there is a next page."""
     newest: Annotated[int | None, Field(examples=[7])]
     """The newest version that a job got, in the queues that the caller may read."""
+
+
+class RunnerBody(Body):
+    """A runner, as it reported last."""
+
+    runner: Annotated[str, Field(examples=["runner-1"])]
+    """Its name."""
+    alive: bool
+    """Whether it reported within 30 seconds. If not, it is not known whether its containers live."""
+    last_seen: Annotated[str, Field(examples=["2025-03-12T20:58:57.412Z"])]
+    """When it reported last."""
+    draining: bool
+    """Whether it takes no more jobs."""
+    drained_by: Annotated[str, Field(examples=["token-stint-operator"])]
+    """Who asked for the drain, "" if that was a signal."""
+    capacity: Annotated[int, Field(examples=[4])]
+    """How many jobs it runs at a time."""
+    running: list[Annotated[str, Field(examples=[JOB_ID])]]
+    """The ids of its jobs, of those that the caller may read."""
+    queues: list[Annotated[str, Field(examples=["deploys"])]]
+    """The patterns of the queues that it serves; none means all."""
+    version: Annotated[str, Field(examples=["0.1.0"])]
+    """Its version of Stint."""
+    started: Annotated[str, Field(examples=["2025-03-12T20:00:00.000Z"])]
+    """When its process began, by its own clock."""
+    kill_grace: Annotated[int, Field(examples=[10])]
+    """Seconds from SIGTERM to SIGKILL."""
+    engine: dict[str, int | str]
+    """Figures of its container engine."""
+
+
+class RunnersBody(AsOf):
+    """The runners."""
+
+    data: list[RunnerBody]
+    """Those that are alive first."""
+
+
+class DrainedBody(Body):
+    """A runner that was asked to drain."""
+
+    runner: Annotated[str, Field(examples=["runner-1"])]
+    """Its name."""
+    asked: Literal[True]
+    """Always true."""
 
 
 class DeletedBody(Body):

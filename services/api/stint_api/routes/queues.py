@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError
 from stint.core.subjects import normalise_queue_name, queue_name
+from stint.core.view import rfc3339
 from stint.vault.actions import READ
 from stint.vault.policies import MARK
 from stint_api.errors import JsonAnswer
@@ -16,7 +17,6 @@ from stint_api.routes.models import QueueBody, QueueDetailBody, QueueListBody
 from stint_api.routes.parameters import Caller, ServicesOf
 from stint_api.routes.responses import errors
 from stint_api.submit.body import read_body
-from stint_api.submit.storing import rfc3339
 
 PATH: Final = "/v1/api/queue"
 _BODY: Final[dict[str, Any]] = {

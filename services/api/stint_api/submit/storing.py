@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -22,6 +22,7 @@ from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError, StintError, VaultError, VaultUnavailableError
 from stint.core.events import Submitted
 from stint.core.subjects import queue_token
+from stint.core.view import rfc3339
 from stint.ports import EventLog, Outcome, PayloadStore
 from stint.process.waiting import both
 from stint.vault import Encryptor, Ticket, Vault
@@ -193,8 +194,3 @@ class Store:
 
 def _key(identity: Identity, envelope: Envelope) -> str:
     return f"{identity.caller}\0{envelope.cubby_token}\0{envelope.cubby_path}"
-
-
-def rfc3339(moment: datetime) -> str:
-    """In UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

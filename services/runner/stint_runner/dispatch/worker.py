@@ -49,6 +49,11 @@ class Worker:
         self._draining.set()
         self._dispatcher.drain()
 
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._draining.is_set()
+
     def missing(self) -> str:
         """Why this runner cannot find jobs, "" if it can."""
         return self._finder.missing()

@@ -25,7 +25,17 @@ from stint_runner.engine.docker_client import (
 )
 from stint_runner.engine.docker_images import DockerImages
 from stint_runner.engine.docker_output import attached, logged
-from stint_runner.engine.port import ContainerInfo, ContainerSpec, Engine, EngineAccess, Exit, ImageUse, OutputPiece
+from stint_runner.engine.port import (
+    ContainerInfo,
+    ContainerSpec,
+    Engine,
+    EngineAccess,
+    Exit,
+    ImageUse,
+    OutputPiece,
+    Progress,
+    unheard,
+)
 from stint_runner.registry.logins import FirstOf, LoginSource
 
 _UNREADABLE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR})
@@ -79,9 +89,9 @@ class DockerEngine(Engine):
         version = settings.docker_api_version
         return cls(settings.docker_host, ssl_context=context, api_version=version, logins=logins)
 
-    async def ensure_image(self, image: str, *, always: bool) -> None:
+    async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
         """Docker Hub is meant where the name has no `/`."""
-        use = await self._images.ensure(image, always=always)
+        use = await self._images.ensure(image, always=always, progress=progress)
         if self._image_used and use.image_id:
             await self._image_used(use)
 

@@ -11,7 +11,7 @@ import structlog
 from stint.core.errors import EngineError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import PULL, DockerClient, engine_errors
-from stint_runner.engine.port import ImageUse
+from stint_runner.engine.port import ImageUse, Progress
 from stint_runner.registry.logins import LoginError, LoginSource, RegistryLogin
 from stint_runner.registry.references import Reference, all_attempts_failed, is_transient, own_names, parse_reference
 
@@ -39,14 +39,14 @@ class DockerImages:
         self._logins = logins
         self._patience = patience
 
-    async def ensure(self, image: str, *, always: bool) -> ImageUse:
+    async def ensure(self, image: str, *, always: bool, progress: Progress) -> ImageUse:
         """See `Engine.ensure_image`."""
         reference = parse_reference(image)
         found = await self._id(str(reference))
         if found and not always:
             return ImageUse(image_id=found, name=reference.listed)
         before = await self._ids()
-        await self._pull(reference)
+        await self._pull(reference, progress)
         pulled = await self._id(str(reference))
         return ImageUse(
             image_id=pulled,
@@ -93,7 +93,7 @@ class DockerImages:
         except ImageError:
             return None
 
-    async def _pull(self, reference: Reference) -> None:
+    async def _pull(self, reference: Reference, progress: Progress) -> None:
         login, remarks = await self._login(reference.registry)
         errors: list[str] = []
         try:
@@ -101,7 +101,7 @@ class DockerImages:
                 on=_worth_another_try, attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1
             ):
                 with attempt:
-                    await self._attempt(reference, login, errors)
+                    await self._attempt(reference, login, progress, errors)
         except _PullError:
             raise ImageError(all_attempts_failed(errors, *remarks)) from None
 
@@ -113,17 +113,19 @@ class DockerImages:
             log.warning("no registry login", registry=registry, error=error.sentence)
             return None, [f"Pulled without a login: {error.sentence}"]
 
-    async def _attempt(self, reference: Reference, login: RegistryLogin | None, errors: list[str]) -> None:
+    async def _attempt(
+        self, reference: Reference, login: RegistryLogin | None, progress: Progress, errors: list[str]
+    ) -> None:
         """Pull once. An error is appended to `errors` and raised."""
         try:
-            await self._pull_once(reference, login)
+            await self._pull_once(reference, login, progress)
         except EngineUnavailableError:
             raise
         except EngineError as error:
             errors.append(login.hidden_in(str(error)) if login else str(error))
             raise _PullError(errors[-1]) from None
 
-    async def _pull_once(self, reference: Reference, login: RegistryLogin | None) -> None:
+    async def _pull_once(self, reference: Reference, login: RegistryLogin | None, progress: Progress) -> None:
         """Aiodocker's own pull takes a connection that breaks for the end."""
         parameters = {"fromImage": reference.pull_name, "tag": reference.pull_tag}
         headers = {"X-Registry-Auth": login.header(reference.registry)} if login else {}
@@ -132,9 +134,11 @@ class DockerImages:
                 async with self._client().stream(
                     "POST", "images/create", parameters, limits=PULL, headers=headers
                 ) as body:
+                    pull = wire.PullProgress()
                     async for line in body:
                         if error := wire.pull_error(line):
                             raise EngineError(error)
+                        progress(pull.after(line))
             except aiohttp.SocketTimeoutError:
                 raise EngineError("the pull timed out") from None
 

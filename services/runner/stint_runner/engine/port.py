@@ -10,6 +10,13 @@ from stint.core.limits import Limits
 USER_ID: Final = 2001
 """User and group of every job's process."""
 
+Progress = Callable[[float], object]
+"""Called with how much is done, from 0 to 1."""
+
+
+def unheard(_done: float) -> None:
+    """Nobody wants to know."""
+
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A container to create, in Stint's terms; `stint_runner.engine.docker_wire` translates it for Docker.
@@ -105,8 +112,10 @@ class Engine(Protocol):
     504, and `EngineError` with the engine's words if it refuses: Docker answers 500 to faults of the job itself.
     """
 
-    async def ensure_image(self, image: str, *, always: bool) -> None:
+    async def ensure_image(self, image: str, *, always: bool, progress: Progress = unheard) -> None:
         """Make sure that the image is there: pull it if it is missing, or always.
+
+        `progress` is called during a pull with how much of it is done, from 0 to 1.
 
         Raises:
             ImageError: it cannot be pulled. Lists the attempts; "not found" is final, time-outs are retried for 25 s.

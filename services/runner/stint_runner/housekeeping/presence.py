@@ -1,39 +1,76 @@
-"""Announces the runner and its engine's figures in the KV bucket `runners`."""
+"""Announces the runner and its engine's figures in the KV bucket `runners`, and hears when it is to be drained."""
 
 import asyncio
 import json
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 
 from stint import __version__
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, EngineError
-from stint.core.subjects import RUNNERS_BUCKET
+from stint.core.subjects import RUNNERS_BUCKET, drain_subject
 from stint.jetstream import Broker, Bucket
+from stint.process.waiting import any_of
 from stint_runner.dispatch.worker import Worker
 from stint_runner.engine.port import Engine
+from stint_runner.runner import Runner
 
 log = structlog.get_logger()
 
 INTERVAL: Final = 10.0
 """Seconds between two announcements."""
-TIME_TO_LIVE: Final = 30
-"""Seconds after which a silent runner is no longer listed."""
+TIME_TO_LIVE: Final = 24 * 3600
+"""Seconds after which a silent runner is forgotten. It counts as lost much sooner: see the API's `ALIVE`."""
+NAME_LENGTH: Final = 128
+"""Characters of the name of who asked for the drain."""
 
 
-async def announce(broker: Broker, engine: Engine, worker: Worker, *, runner: str, capacity: int) -> None:
-    """Keep the runner on the list until cancelled."""
-    while True:
-        value = {"runner": runner, "version": __version__, "capacity": capacity, "busy": worker.busy}
-        body = json.dumps(value | await _figures(engine)).encode()
-        await _reported(Bucket(broker, RUNNERS_BUCKET).write(runner, body, ttl=TIME_TO_LIVE))
-        await asyncio.sleep(INTERVAL)
+class Presence:
+    """What others see of this runner."""
 
+    def __init__(self, broker: Broker, runner: Runner, worker: Worker) -> None:
+        self._broker = broker
+        self._runner = runner
+        self._worker = worker
+        self._started = datetime.now(UTC).isoformat()
+        self._drained_by = ""
+        self._changed = asyncio.Event()
 
-async def withdraw(broker: Broker, runner: str) -> None:
-    """Take the runner off the list."""
-    await _reported(Bucket(broker, RUNNERS_BUCKET).delete(runner))
+    async def announce(self) -> None:
+        """Keep the runner on the list until cancelled."""
+        bucket = Bucket(self._broker, RUNNERS_BUCKET)
+        while True:
+            self._changed.clear()
+            body = json.dumps(self._report() | await _figures(self._runner.engine)).encode()
+            await _reported(bucket.write(self._runner.id, body, ttl=TIME_TO_LIVE))
+            await any_of(self._changed, within=INTERVAL)
+
+    def _report(self) -> dict[str, Any]:
+        return {
+            "runner": self._runner.id,
+            "version": __version__,
+            "capacity": self._runner.settings.capacity,
+            "kill_grace": self._runner.settings.kill_grace,
+            "busy": self._worker.busy,
+            "started": self._started,
+            "draining": self._worker.draining,
+            "drained_by": self._drained_by,
+        }
+
+    async def heed_drains(self) -> None:
+        """Drain when the API asks for it. The process ends with its last job."""
+        async with self._broker.subscribe(drain_subject(self._runner.id)) as orders:
+            async for order in orders.messages:
+                self._drained_by = order.data.decode(errors="replace")[:NAME_LENGTH]
+                log.info("asked to drain", by=self._drained_by, jobs=self._worker.busy)
+                self._worker.drain()
+                self._changed.set()
+
+    async def withdraw(self) -> None:
+        """Take the runner off the list."""
+        await _reported(Bucket(self._broker, RUNNERS_BUCKET).delete(self._runner.id))
 
 
 async def _figures(engine: Engine) -> dict[str, Any]:

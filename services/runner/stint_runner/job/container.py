@@ -28,7 +28,7 @@ EPSILON: Final = 0.001
 """Seconds that are left of a time-out which is over."""
 
 
-class Phase(Enum):
+class ContainerState(Enum):
     """What is known of a container."""
 
     NOT_STARTED = auto()
@@ -64,7 +64,7 @@ class JobContainer:
 
     def __init__(self, runner: Runner, token: str, job_id: str) -> None:
         self.output = OutputPump(runner.output, token, job_id, limit=runner.settings.output_limit)
-        self.phase = Phase.NOT_STARTED
+        self.state = ContainerState.NOT_STARTED
         self.timeout = 0.0
         self._engine = runner.engine
         self._kill_grace = runner.settings.kill_grace
@@ -77,7 +77,7 @@ class JobContainer:
         `killed` stops it; `check` is called right before the start, and may raise LeaseLostError.
 
         Raises:
-            EngineError: it was not started, or nobody knows how it ended; `phase` tells which.
+            EngineError: it was not started, or nobody knows how it ended; `state` tells which.
         """
         self._container_id, self.timeout = prepared.container_id, prepared.timeout
         if prepared.payload.mask_secrets:
@@ -107,7 +107,7 @@ class JobContainer:
         Raises:
             EngineError: nobody knows how it ended.
         """
-        self._container_id, self.phase = container.container_id, Phase.RUNNING
+        self._container_id, self.state = container.container_id, ContainerState.RUNNING
         self.timeout = float(container.labels.get(LABEL_TIMEOUT) or 0)
         left = self.timeout - (datetime.now(UTC) - parse_time(since)).total_seconds()
         concealed = False
@@ -121,20 +121,20 @@ class JobContainer:
     @property
     def ran(self) -> bool:
         """Whether its command ran, or may have."""
-        return self.phase not in {Phase.NOT_STARTED, Phase.REFUSED}
+        return self.state not in {ContainerState.NOT_STARTED, ContainerState.REFUSED}
 
     async def contain(self) -> None:
         """Make sure that no container of the job runs any more, however long the engine does not answer.
 
         One whose start was refused is removed too: not every refusal proves that nothing runs.
         """
-        if self.phase not in {Phase.NOT_STARTED, Phase.GONE}:
+        if self.state not in {ContainerState.NOT_STARTED, ContainerState.GONE}:
             await retry(lambda: remove_containers(self._engine, self._job_id), on=EngineError)
-            self.phase = Phase.GONE
+            self.state = ContainerState.GONE
 
     async def fence(self, grace: float) -> None:
         """The lease is lost: give the job `grace` seconds from SIGTERM to SIGKILL."""
-        if self.phase in {Phase.UNCERTAIN, Phase.RUNNING}:
+        if self.state in {ContainerState.UNCERTAIN, ContainerState.RUNNING}:
             try:
                 await self._engine.stop(self._container_id, grace)
             except EngineError as error:
@@ -142,7 +142,7 @@ class JobContainer:
 
     async def _start(self, copying: Copying) -> None:
         """Start it once. If the engine's answer is lost, ask the engine whether it was started."""
-        self.phase = Phase.UNCERTAIN
+        self.state = ContainerState.UNCERTAIN
         try:
             await self._engine.start(self._container_id)
         except EngineUnavailableError:
@@ -153,9 +153,9 @@ class JobContainer:
                 raise EngineError("The engine did not say whether it was started.") from None
             log.warning("the answer to a start was lost, the container runs", job=self._job_id)
         except EngineError:
-            self.phase = Phase.REFUSED
+            self.state = ContainerState.REFUSED
             raise
-        self.phase = Phase.RUNNING
+        self.state = ContainerState.RUNNING
 
     async def _until_exit(self, killed: asyncio.Event, seconds: float, copying: Copying) -> Exited:
         """Wait for the exit and for the rest of the output; 0 `seconds` are no time-out."""
@@ -164,7 +164,7 @@ class JobContainer:
         except EngineError:
             await copying.give_up()
             raise
-        self.phase = Phase.GONE
+        self.state = ContainerState.GONE
         await copying.finish()
         return exited
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,7 @@ from stint_runner.inputs.secretfile import Seal, check_file_type, new_key, recor
 from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels, pull_always, with_token
 from stint_runner.job.examine import Examined
 from stint_runner.job.fill import fill, secrets_of
+from stint_runner.phases import Report
 from stint_runner.registry.references import matches
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
@@ -83,8 +85,8 @@ class Preparation:
         self._login: asyncio.Future[str] | None = None
         self._creation: asyncio.Future[str] | None = None
 
-    async def run(self) -> Prepared:
-        """Log in, pull, create, fill, and freeze if the root is to be read-only.
+    async def run(self, report: Report) -> Prepared:
+        """Log in, pull, create, fill, and freeze if the root is to be read-only. `report` hears of each step.
 
         Raises:
             JobFailedError: the submission is at fault.
@@ -98,7 +100,8 @@ class Preparation:
         self._log_in()  # while the container is created
         if exposes_token(payload, compat=bool(self._runner.settings.compat)):
             spec = with_token(spec, await self._token())
-        container_id = await self._create(spec, payload)
+        report("creating")
+        container_id = await self._create(spec, payload, report)
         image = await self._runner.images.files(container_id)
         secrets = await secrets_of(self._runner, opened, content.manifest, image, await self._token())
         filling = fill(self._runner.engine, container_id, content, image, secrets.file)
@@ -183,27 +186,29 @@ class Preparation:
         if not allowed:
             raise JobFailedError(f"The image {self.image} is not among those that may run here.", reason="image")
 
-    async def _create(self, spec: ContainerSpec, payload: JobPayload) -> str:
+    async def _create(self, spec: ContainerSpec, payload: JobPayload, report: Report) -> str:
         """The container to fill. For a read-only root it is only the model, which needs no environment."""
         if spec.read_only:
             spec = msgspec.structs.replace(spec, read_only=False, env=())
         engine = self._runner.engine
         if pull_always(payload):
-            await self._pull(always=True)
+            await self._pull(report, always=True)
         for _ in range(PULLS):
             with suppress(ImageError):  # most images are there
                 return await self._made(engine.create(spec))
-            await self._pull(always=False)
+            await self._pull(report, always=False)
         try:
             return await self._made(engine.create(spec))
         except ImageError as error:
             raise JobFailedError(error.sentence, reason="image") from None
 
-    async def _pull(self, *, always: bool) -> None:
+    async def _pull(self, report: Report, *, always: bool) -> None:
+        report("pulling")
         try:
-            await self._runner.engine.ensure_image(self.image, always=always)
+            await self._runner.engine.ensure_image(self.image, always=always, progress=partial(report, "pulling"))
         except EngineError as error:
             raise JobFailedError(error.sentence, reason="image") from None
+        report("creating")
 
     async def _made(self, creation: Coroutine[Any, Any, str]) -> str:
         """The new container's id. A cancellation does not interrupt its creation."""

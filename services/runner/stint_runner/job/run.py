@@ -10,18 +10,20 @@ from stint.core.errors import EngineError, JobFailedError, LeaseLostError, Stint
 from stint.core.events import AnyEvent, Ended, Launched, Rejected, Started
 from stint.core.job import ACTIVE, Job
 from stint.core.subjects import LABEL_JOB, LABEL_RUNNER
+from stint.ports import Place
 from stint.process.waiting import InterruptedByEventError, interrupted_by
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.removal import cleared
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.opening import RejectedError
 from stint_runner.job import verdict
-from stint_runner.job.container import JobContainer, Phase
+from stint_runner.job.container import ContainerState, Exited, JobContainer
 from stint_runner.job.examine import examine
 from stint_runner.job.prepare import Preparation, Prepared
 from stint_runner.job.takeover import take_over, take_over_own
 from stint_runner.job.verdict import Verdict
 from stint_runner.lease.leased_job import LeasedJob
+from stint_runner.phases import Report
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadline
@@ -166,15 +168,9 @@ class JobRun:
 
     async def _run(self, job: Job, what: Preparation | ContainerInfo) -> Verdict:
         """Run the container to its exit, whether it is to be made or was started earlier, and record the job's end."""
-        killed = self.leased.killed
         try:
             async with interrupted_by(self.leased.ended_by_another):
-                if isinstance(what, Preparation):
-                    prepared = await self._prepare(what)
-                    how = await self._container.start(prepared, killed, check=lambda: self._before_start(prepared))
-                else:
-                    since, digest = job.time_of(Launched.kind, Started.kind), self._deadline.secrets_digest
-                    how = await self._container.resume(what, killed, since=since, secrets_digest=digest)
+                how = await self._exit(job, what)
             ended = verdict.exited(self._runner, self._container, self._image(job), how)
         except InterruptedByEventError:
             log.warning("job ended by another")
@@ -186,10 +182,21 @@ class JobRun:
         await self._container.contain()
         return await self._end(ended)
 
-    async def _prepare(self, preparation: Preparation) -> Prepared:
+    async def _exit(self, job: Job, what: Preparation | ContainerInfo) -> Exited:
+        killed = self.leased.killed
+        with self._runner.phases.of(Place(job.token, job.job_id)) as report:
+            if isinstance(what, Preparation):
+                prepared = await self._prepare(what, report)
+                report("running")
+                return await self._container.start(prepared, killed, check=lambda: self._before_start(prepared))
+            report("running")
+            since, digest = job.time_of(Launched.kind, Started.kind), self._deadline.secrets_digest
+            return await self._container.resume(what, killed, since=since, secrets_digest=digest)
+
+    async def _prepare(self, preparation: Preparation, report: Report) -> Prepared:
         try:
             async with interrupted_by(self.leased.killed):
-                return await preparation.run()
+                return await preparation.run(report)
         except InterruptedByEventError:
             raise JobFailedError("job killed", reason="killed") from None
 
@@ -244,7 +251,7 @@ class JobRun:
     @property
     def needs_clean_up(self) -> bool:
         """Whether there may be a container, or a token."""
-        touched = self._preparation is not None or self._container.phase is not Phase.NOT_STARTED
+        touched = self._preparation is not None or self._container.state is not ContainerState.NOT_STARTED
         return touched or self._deadline.is_kept
 
     async def clean_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Why a job waits, and how many come before it."""
+"""Where a job stands: why it waits and how many come before it, or what is done for it."""
 
 import asyncio
 from collections import defaultdict
@@ -7,35 +7,57 @@ from typing import Final, Literal, NamedTuple
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import State
+from stint.core.phase import Phase
 from stint.core.subjects import queue_token
 from stint.core.view import JobView
 from stint.ports import Pauses
 from stint_api.read.index import ListIndex
+from stint_api.read.phases import Phases
 from stint_api.read.runners import Fleet, JetStreamRunnerReports
 
 WaitsFor = Literal["", "turn", "held", "paused", "unserved", "capacity"]
 
 
-class Wait(NamedTuple):
-    """Where a job stands in its queue (1 is next, 0 for a job that does not wait), and what it waits for."""
+class Standing(NamedTuple):
+    """Where a job stands now.
+
+    Attributes:
+        position: in its queue; 1 is next, 0 for a job that does not wait.
+        waits_for: what it waits for.
+        phase: what its runner does for it, "" if it does not run, or if nobody has said that lately.
+        progress: of a pull, from 0 to 1; None if it is not known.
+    """
 
     position: int = 0
     waits_for: WaitsFor = ""
+    phase: Phase | Literal[""] = ""
+    progress: float | None = None
 
 
-NO_WAIT: Final = Wait()
+NO_STANDING: Final = Standing()
 
 
-class Waits:
+class Standings:
     """Says it of jobs as they are read, from what the API knows at that moment. It is stored nowhere."""
 
-    def __init__(self, index: ListIndex, runners: JetStreamRunnerReports, pauses: Pauses) -> None:
+    def __init__(self, index: ListIndex, runners: JetStreamRunnerReports, pauses: Pauses, phases: Phases) -> None:
         self._index = index
         self._runners = runners
         self._pauses = pauses
+        self._phases = phases
 
-    async def of(self, jobs: Sequence[JobView]) -> Mapping[str, Wait]:
-        """By job id, for those that wait. None of them while NATS or the list of jobs is unavailable."""
+    async def of(self, jobs: Sequence[JobView]) -> Mapping[str, Standing]:
+        """By job id, for those that wait or run, as far as it is known."""
+        running = (job.job_id for job in jobs if job.status is State.RUNNING)
+        known = {
+            job_id: Standing(phase=phase.phase, progress=phase.progress)
+            for job_id in running
+            if (phase := self._phases.of(job_id))
+        }
+        return {**known, **await self._waiting(jobs)}
+
+    async def _waiting(self, jobs: Sequence[JobView]) -> Mapping[str, Standing]:
+        """None of them while NATS or the list of jobs is unavailable."""
         queues: defaultdict[str, list[JobView]] = defaultdict(list)
         for job in jobs:
             if job.status is State.QUEUED:
@@ -49,7 +71,7 @@ class Waits:
             return {}
         fleet = Fleet(reports)
         return {
-            job_id: Wait(before + 1, _reason(qname, before, held=held, paused=paused, runs=runs, fleet=fleet))
+            job_id: Standing(before + 1, _reason(qname, before, held=held, paused=paused, runs=runs, fleet=fleet))
             for qname, (places, runs, held) in zip(queues, found, strict=True)
             for job_id, before in places.items()
         }

@@ -1,0 +1,21 @@
+"""What is done for a running job at this moment. It is shown, and nothing depends on it."""
+
+from typing import Final, Literal, get_args
+
+import msgspec
+
+Phase = Literal["opening", "pulling", "creating", "running"]
+PHASES: Final = get_args(Phase)
+"""In their order. An image is pulled only if it is missing, or if the job asks for that."""
+
+
+class JobPhase(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runner does for a job now.
+
+    Attributes:
+        phase: its name.
+        progress: from 0 to 1 while an image is pulled, as far as the engine says; otherwise None.
+    """
+
+    phase: Phase
+    progress: float | None = None

@@ -1,0 +1,103 @@
+"""What is done for a job now: told by its runner, remembered by the API."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from stint.core.errors import BrokerUnavailableError
+from stint.core.phase import JobPhase
+from stint.ports import Place
+from stint.process.background import cancel
+from stint.testing import MemoryPhases
+from stint_api.read import phases as heard
+from stint_runner import phases
+from stint_runner.engine.docker_wire import PullProgress
+
+PLACE = Place("q", "0" * 24)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phases, "PAUSE", 0.0)
+
+
+class Unavailable(MemoryPhases):
+    """Once."""
+
+    faults = 1
+
+    async def tell(self, place: Place, phase: JobPhase) -> None:
+        if self.faults:
+            self.faults -= 1
+            raise BrokerUnavailableError
+        await super().tell(place, phase)
+
+
+async def test_a_change_is_told_and_what_is_over_is_not() -> None:
+    channel = MemoryPhases()
+    mine = phases.Phases(channel)
+    telling = asyncio.create_task(mine.run())
+    with mine.of(PLACE) as report:
+        assert (await channel.told.get()).phase == JobPhase(phase="opening")
+        report("pulling", 0.5)
+        assert (await channel.told.get()).phase == JobPhase(phase="pulling", progress=0.5)
+    with mine.of(PLACE._replace(job_id="1" * 24)):
+        assert (await channel.told.get()).job_id == "1" * 24
+    await cancel(telling)
+    assert channel.told.empty()
+
+
+async def test_what_was_not_told_is_told_when_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phases, "AGAIN", 0.01)
+    channel = Unavailable()
+    mine = phases.Phases(channel)
+    telling = asyncio.create_task(mine.run())
+    with mine.of(PLACE):
+        for _ in range(2):
+            assert (await channel.told.get()).job_id == PLACE.job_id
+    await cancel(telling)
+
+
+async def test_the_last_report_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heard, "SIZE", 2)
+    now = 0.0
+    connected, channel = asyncio.Event(), MemoryPhases()
+    known = heard.Phases(channel, connected=connected.wait, monotonic=lambda: now)
+    listening = asyncio.create_task(known.run())
+    connected.set()
+    with known.watch("a") as news:
+        for job_id in "abac":
+            await channel.tell(Place("q", job_id), JobPhase(phase="running" if news.is_set() else "creating"))
+            if job_id == "a":
+                await news.wait()
+    await channel.tell(Place("q", "c"), JobPhase(phase="opening"))
+    with known.watch("c") as last:
+        await last.wait()
+    assert [phase and phase.phase for phase in map(known.of, "abc")] == ["running", None, "opening"]
+    now = heard.GOOD
+    assert known.of("a") is None
+    await cancel(listening)
+
+
+@pytest.mark.parametrize(
+    ("lines", "done"),
+    [
+        ([("", "Pulling from library/busybox", {})], 0.0),
+        ([("a", "Pulling fs layer", {}), ("b", "Already exists", {})], 0.5),
+        ([("a", "Downloading", {"current": 30, "total": 60}), ("b", "Pulling fs layer", {})], 0.125),
+        ([("a", "Downloading", {"current": 10, "total": 10}), ("b", "Downloading", {"current": 0, "total": 90})], 0.05),
+        ([("a", "Download complete", {}), ("a", "Extracting", {"current": 5, "total": 10})], 0.75),
+        ([("a", "Pull complete", {}), ("", "Status: Downloaded newer image", {}), ("x", "unknown", {})], 1.0),
+        ([("a", "Extracting", {"current": 7, "units": "s"})], 0.5),
+    ],
+)
+def test_how_much_of_a_pull_is_done(lines: Sequence[tuple[str, str, dict[str, Any]]], done: float) -> None:
+    pull = PullProgress()
+    told = [
+        pull.after(json.dumps({"id": layer, "status": status, "progressDetail": detail}).encode())
+        for layer, status, detail in lines
+    ]
+    assert told[-1] == pytest.approx(done)
