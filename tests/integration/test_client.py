@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +88,42 @@ async def test_a_job_is_killed_listed_and_deleted(bench: Bench, stint: Client, q
     assert caught.value.code == 400
     with pytest.raises(InvalidJobIdError):
         stint.job("../health")
+
+
+@pytest.mark.parametrize("suffix", ["", "/../slash", " ünï"])
+async def test_a_queue_is_seen_paused_and_resumed(bench: Bench, stint: Client, queue: str, suffix: str) -> None:
+    """Whatever its name: a path could not contain it."""
+    name = f"{queue}{suffix}"
+    job = await stint.submit(queue=name, image="busybox")
+    await bench.project(job.id)
+    found = await until(lambda: stint.queue(name), lambda found: found.waiting == (job.id,))
+    assert (found.name, found.depth, found.paused, found.served) == (name, 1, None, False)
+    paused = await stint.pause(name.upper(), reason="for a test")
+    assert paused.paused
+    assert (paused.paused.reason, paused.paused.who) == ("for a test", "token-stint-client")
+    assert name in [found.name for found in await stint.queues() if found.paused]
+    assert (await stint.resume(name)).paused is None
+
+
+async def test_the_changes_of_jobs_are_told_as_they_come(
+    bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
+) -> None:
+    """Also after the API was away, whose next process says that something may be missing."""
+    async with (
+        api_process(tmp_path / "api", nats.url, openbao) as (server, _),
+        Client.connect(replace(bench.where, url=server.url)) as stint,
+        asyncio.timeout(60),
+        aclosing(stint.events(queue=queue)) as told,
+    ):
+        job = await stint.submit(queue=queue, image="busybox")
+        assert (await anext(told)).kind == "begun"
+        await bench.project(job.id)
+        change = await anext(told)
+        assert (change.kind, change.id, change.job and change.job.status) == ("job", job.id, "queued")
+        await server.kill()
+        await server.start()
+        await bench.forget(job.id)
+        assert (await anext(told)).kind in {"missed", "gone"}  # whether its next process had read the deletion
 
 
 async def test_requests_are_repeated_while_stint_is_away(

@@ -4,6 +4,8 @@ import asyncio
 import fcntl
 import json
 import os
+import select
+import signal
 import struct
 import sys
 import termios
@@ -84,6 +86,12 @@ class Terminal:
                     self.shown += os.read(self._end, 4096).decode(errors="replace")
                 except OSError:  # it has ended
                     raise AssertionError(self.shown) from None
+
+    def reads(self, words: str) -> bool:
+        """Whether it shows these words by now."""
+        while select.select([self._end], [], [], 0)[0]:
+            self.shown += os.read(self._end, 4096).decode(errors="replace")
+        return words in self.shown
 
     def press(self, keys: str) -> None:
         os.write(self._end, keys.encode())
@@ -245,6 +253,38 @@ async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tupl
     assert result.code == 2
     assert result.err
     assert "sEcReT" not in result.err
+
+
+# --- queues and changes -----------------------------------------------------------------------------------------
+
+
+async def test_queues_are_listed_paused_and_resumed(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox")).id
+    await bench.project(job)
+    listed = await until(lambda: command(bench, "queues"), lambda found: queue in found.out)
+    (row,) = [line.split() for line in listed.out.splitlines() if queue in line]
+    assert (row[1], row[3:8]) == ("1", ["-", "no", "runner", "serves", "it"])
+    paused = await command(bench, "pause", queue, "--reason", "a test")
+    assert paused.out == f"Queue {queue!r} is paused; 1 jobs wait.\n"
+    shown = json.loads((await command(bench, "queues", queue, "-o", "json")).out)
+    assert (shown["paused"]["reason"], shown["waiting"]) == ("a test", [job])
+    assert "paused by token-stint-client: a test" in (await command(bench, "queues")).out
+    assert (await command(bench, "resume", queue)).out == f"Queue {queue!r} continues; 1 jobs wait.\n"
+
+
+async def test_changes_are_told_as_they_come(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox")).id
+    async with terminal(bench, "events", "-f", "--queue", queue, NO_COLOR="1") as shown:
+
+        async def told() -> bool:
+            """Changes that come before the stream begins are not told."""
+            await bench.project(job)
+            return shown.reads(f"{job}  {queue}  queued")
+
+        await until(told)
+        shown.press("\x03")
+        async with asyncio.timeout(30):
+            assert await shown.process.wait() == -signal.SIGINT
 
 
 # --- settings ---------------------------------------------------------------------------------------------------

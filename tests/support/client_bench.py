@@ -47,8 +47,12 @@ class Bench:
         return job is not None and job.kill_requested
 
     async def project(self, *job_ids: str) -> None:
-        """Play the projector."""
+        """Play the projector, as often as wanted."""
         for job_id in job_ids:
-            job = await self.log.load(job_id)
+            job, stored = await self.log.load(job_id), await self._views.get(job_id)
             assert job is not None
-            await self._views.put(job_id, encode(view(job)), revision=0, ttl=None)
+            await self._views.put(job_id, encode(view(job)), revision=stored.revision if stored else 0, ttl=None)
+
+    async def forget(self, job_id: str) -> None:
+        """Play the janitor."""
+        await self._views.delete(job_id)

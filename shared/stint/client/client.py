@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Final, Protocol, Self, Unpack
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from stint.client.api import Api
 from stint.client.errors import ApiRefusedError
 from stint.client.fields import JobFields, JobFilter, params_of, payload_of
+from stint.client.fleet import JobChange, QueueInfo, changes, queue_path
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.results import JobInfo, read
@@ -134,6 +136,32 @@ class Client:
         async for page in self._api.pages("/v1/api/job", **params_of(wanted), limit=_PAGE):
             for job in page["data"]:
                 yield read(job, JobInfo)
+
+    async def queues(self) -> list[QueueInfo]:
+        """The queues with jobs that can be seen, and those that are paused, that the token may read; by name."""
+        return [read(queue, QueueInfo) for queue in (await self._api.get("/v1/api/queue"))["data"]]
+
+    async def queue(self, name: str) -> QueueInfo:
+        """A queue, and the first jobs that wait in it."""
+        return read(await self._api.get(queue_path(name)), QueueInfo)
+
+    async def pause(self, name: str, *, reason: str = "") -> QueueInfo:
+        """Pause a queue: none of its jobs starts any more that had not been claimed before. A running one continues."""
+        return read(await self._api.repeat("POST", f"{queue_path(name)}/pause", json={"reason": reason}), QueueInfo)
+
+    async def resume(self, name: str) -> QueueInfo:
+        """Resume a queue: its next job starts."""
+        return read(await self._api.repeat("POST", f"{queue_path(name)}/resume"), QueueInfo)
+
+    async def events(self, *, queue: str | None = None, status: str | None = None) -> AsyncGenerator[JobChange, None]:
+        """The changes of all jobs that the token may read, from now on, until the caller leaves.
+
+        A broken connection is made again. What was missed meanwhile is told; if it can no longer be told, there is a
+        change `missed`.
+        """
+        async with aclosing(changes(self._api, qname=queue, status=status)) as told:
+            async for change in told:
+                yield change
 
 
 class SealedByVault:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, Final, Literal, Self, TypeVar, Unpack
 
 from stint.client.client import PATIENCE, Client
 from stint.client.fields import JobFields, JobFilter
+from stint.client.fleet import JobChange, QueueInfo
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
 from stint.client.results import JobEvent, JobInfo, JobResult
@@ -141,3 +142,23 @@ class SyncClient:
     def jobs(self, **wanted: Unpack[JobFilter]) -> Iterator[JobInfo]:
         """The jobs that the token may read, the last submitted first, see `Client.jobs`."""
         return self._loop.each(self._client.jobs(**wanted))
+
+    def queues(self) -> list[QueueInfo]:
+        """See `Client.queues`."""
+        return self._loop.run(self._client.queues())
+
+    def queue(self, name: str) -> QueueInfo:
+        """See `Client.queue`."""
+        return self._loop.run(self._client.queue(name))
+
+    def pause(self, name: str, *, reason: str = "") -> QueueInfo:
+        """See `Client.pause`."""
+        return self._loop.run(self._client.pause(name, reason=reason))
+
+    def resume(self, name: str) -> QueueInfo:
+        """See `Client.resume`."""
+        return self._loop.run(self._client.resume(name))
+
+    def events(self, *, queue: str | None = None, status: str | None = None) -> Iterator[JobChange]:
+        """See `Client.events`."""
+        return self._loop.each(self._client.events(queue=queue, status=status))

@@ -15,8 +15,13 @@ def lasted(begin: datetime | None, end: datetime | None = None) -> str:
     """How long it took, or takes so far: `5s`, `3m`, `7h`, `2d`; `-` if it has not begun."""
     if begin is None:
         return "-"
-    seconds = max(((end or datetime.now(UTC)) - begin).total_seconds(), 0)
-    return next((f"{seconds / size:.0f}{unit}" for size, unit in _UNITS if seconds >= 2 * size), f"{seconds:.0f}s")
+    return seconds(((end or datetime.now(UTC)) - begin).total_seconds())
+
+
+def seconds(count: float) -> str:
+    """A duration in its largest unit that is not too coarse."""
+    count = max(count, 0)
+    return next((f"{count / size:.0f}{unit}" for size, unit in _UNITS if count >= 2 * size), f"{count:.0f}s")
 
 
 def moment(option: str, text: str) -> datetime:

@@ -1,0 +1,1 @@
+"""Commands about what runs the jobs: queues, runners, and what happens everywhere."""

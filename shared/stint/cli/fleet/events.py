@@ -1,0 +1,57 @@
+"""`stint events`."""
+
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from stint.cli.calling import call
+from stint.cli.completing import queues
+from stint.cli.jobs.ls import outcome
+from stint.cli.settings import Profile, Url
+from stint.cli.show.form import Form
+from stint.cli.show.terminal import coloured, painted, printable
+from stint.client.client import Client
+from stint.client.fleet import JobChange
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def events(
+    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.", autocompletion=queues)] = None,
+    status: Annotated[str | None, typer.Option(help="Only jobs that have this status, or had it before.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", hidden=True)] = True,  # noqa: ARG001 - it always does
+    form: Form = "table",
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Show the changes of all jobs as they come, until Ctrl-C. A broken connection is made again.
+
+    Example: stint events --status failed -o json | jq -r .job.error
+    """
+    call(lambda stint: _tell(stint, queue, status, form), url=url, profile=profile)
+
+
+async def _tell(stint: Client, queue: str | None, status: str | None, form: str) -> None:
+    async with aclosing(stint.events(queue=queue, status=status)) as changes:
+        async for change in changes:
+            if change.kind == "begun":
+                continue
+            if form == "json":
+                typer.echo(msgspec.json.encode(change))
+            elif form == "name":
+                typer.echo(change.id)
+            else:
+                typer.echo(line(change, datetime.now(UTC)), color=coloured())
+
+
+def line(change: JobChange, now: datetime) -> str:
+    """A change for people."""
+    if change.kind == "missed":
+        return f"{now:%H:%M:%S}  changes were missed: the connection was broken for too long"
+    what = painted(change.job.status, outcome(change.job)) if change.job else change.kind
+    error = f"  {printable(change.job.error)}" if change.job and change.job.error else ""
+    return f"{now:%H:%M:%S}  {change.id}  {printable(change.queue)}  {what}{error}"

@@ -1,0 +1,79 @@
+"""`stint queues`, `stint pause` and `stint resume`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+
+from stint.cli.calling import call
+from stint.cli.completing import queues as known
+from stint.cli.settings import Profile, Url
+from stint.cli.show.form import Form, show, show_all
+from stint.cli.show.table import Column
+from stint.cli.show.terminal import painted
+from stint.cli.show.times import lasted, seconds
+from stint.client.fleet import QueueInfo
+
+app = typer.Typer(add_completion=False)
+
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.", autocompletion=known)]
+
+
+def state(queue: QueueInfo) -> str:
+    """Whether a person must do something, in a few words."""
+    if queue.held:
+        return f"held {lasted(queue.held_since)}"
+    if queue.paused:
+        return f"paused by {queue.paused.who}{f': {queue.paused.reason}' if queue.paused.reason else ''}"
+    return "ok" if queue.served or not queue.depth else "no runner serves it"
+
+
+COLUMNS: Final[Sequence[Column[QueueInfo]]] = (
+    Column("QUEUE", lambda queue: queue.name),
+    Column("WAIT", lambda queue: str(queue.depth), firm=True),
+    Column("OLDEST", lambda queue: seconds(queue.oldest_wait) if queue.depth else "-", firm=True),
+    Column("RUNNING", lambda queue: queue.running or "-", firm=True),
+    Column("STATE", state, paint=lambda queue, cell: painted("success" if state(queue) == "ok" else "failed", cell)),
+    Column("ENDED/H", lambda queue: str(queue.ended_last_hour), firm=True),
+    Column("FAILED/H", lambda queue: str(queue.failed_last_hour), firm=True),
+    Column("CONTACT", lambda queue: lasted(queue.last_contact), wide=True),
+)
+
+
+@app.command()
+def queues(
+    queue: Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Only this one, with its jobs.")] = None,
+    form: Form = "table",
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """List the queues: how many jobs wait, for how long, which one runs, and whether somebody must do something.
+
+    Example: stint queues -o json | jq -r 'select(.held) | .qname'
+    """
+    if queue is not None:
+        show(call(lambda stint: stint.queue(queue), url=url, profile=profile), form, name=lambda found: found.name)
+        return
+    show_all(call(lambda stint: stint.queues(), url=url, profile=profile), COLUMNS, form, name=lambda found: found.name)
+
+
+@app.command(no_args_is_help=True)
+def pause(
+    queue: Name,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for all who see the queue.")] = "",
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Pause a queue: its running job continues, and no further one starts. Needs a token that may pause it.
+
+    Example: stint pause deploys --reason 'The database is being moved.'
+    """
+    found = call(lambda stint: stint.pause(queue, reason=reason), url=url, profile=profile)
+    typer.echo(f"Queue {found.name!r} is paused; {found.depth} jobs wait.")
+
+
+@app.command(no_args_is_help=True)
+def resume(queue: Name, url: Url = "", profile: Profile = "") -> None:
+    """Resume a queue: its next job starts."""
+    found = call(lambda stint: stint.resume(queue), url=url, profile=profile)
+    typer.echo(f"Queue {found.name!r} continues; {found.depth} jobs wait.")

@@ -1,0 +1,142 @@
+"""Queues, runners, and the changes of all jobs."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from stint.client.api import Api, Attempts
+from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
+from stint.client.results import JobInfo, read
+from stint.client.stream import PATIENCE
+from stint.core.subjects import normalise_queue_name, queue_token
+
+_FORBIDDEN: Final = 403
+EVENTS: Final = "/v1/api/events"
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """Who paused a queue, when and why."""
+
+    who: str = ""
+    at: datetime | None = None
+    reason: str = ""
+
+
+class QueueInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"name": "qname"}):
+    """A queue, as the API shows it.
+
+    Attributes:
+        name: lower-cased.
+        depth: how many jobs wait.
+        running: the id of the job that a runner has, "" if none has one.
+        running_status: that job's status.
+        oldest_wait: seconds for which the job that waits longest has waited.
+        held: whether that job's runner was lost, and the queue waits for it or for a release.
+        held_since: when that was noticed.
+        paused: None if it is not paused.
+        served: whether a runner that is alive and takes jobs serves it.
+        last_contact: when the runner of the running job reported last.
+        ended_last_hour: jobs that ended within an hour.
+        failed_last_hour: those of them that did not succeed.
+        waiting: the ids of the first jobs that wait, in order; only from `Client.queue`.
+    """
+
+    name: str
+    depth: int = 0
+    running: str = ""
+    running_status: str = ""
+    oldest_wait: float = 0
+    held: bool = False
+    held_since: datetime | None = None
+    paused: Pause | None = None
+    served: bool = True
+    last_contact: datetime | None = None
+    ended_last_hour: int = 0
+    failed_last_hour: int = 0
+    waiting: tuple[str, ...] = ()
+
+
+class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"name": "runner"}):
+    """A runner, as it reported last.
+
+    Attributes:
+        name: its name.
+        alive: whether it reported within 30 seconds.
+        draining: whether it takes no more jobs.
+        capacity: how many jobs it runs at a time.
+        running: the ids of its jobs, of those that the token may read.
+        queues: the patterns of the queues that it serves; none means all.
+        version: of Stint.
+        started: when its process began.
+        last_seen: when it reported last.
+        engine: figures of its container engine.
+    """
+
+    name: str
+    alive: bool = False
+    draining: bool = False
+    capacity: int = 0
+    running: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    version: str = ""
+    started: datetime | None = None
+    last_seen: datetime | None = None
+    engine: dict[str, Any] = {}
+
+
+class JobChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of some job.
+
+    Attributes:
+        kind: `begun` first: from now on each change is told, so that a list that is read now misses nothing; `job`;
+            `gone` if the job is no longer shown; `missed` if changes were lost while the connection was broken.
+        id: the job's, "" if it is about none.
+        queue: the job's.
+        job: the job as it is now, only with `job`.
+    """
+
+    kind: Literal["begun", "job", "gone", "missed"]
+    id: str = ""
+    queue: str = ""
+    job: JobInfo | None = None
+
+
+def queue_path(name: str) -> str:
+    """The path of a queue, in the form that every name has.
+
+    Raises:
+        InvalidQueueNameError: not a queue's name.
+    """
+    return f"/v1/api/queue/={queue_token(normalise_queue_name(name))}"
+
+
+async def changes(api: Api, **wanted: str | None) -> AsyncGenerator[JobChange, None]:
+    """The changes from now on. A broken stream is resumed.
+
+    Raises:
+        ApiError: Stint refuses, or was unavailable for too long.
+    """
+    position, attempts = "", Attempts(PATIENCE)
+    while True:
+        failure: ApiError = ApiUnreachableError("Stint's live stream ended.")
+        try:
+            async with aclosing(api.events(EVENTS, after=position, **wanted)) as events:
+                async for event in events:
+                    match event.name:
+                        case "hello" if not position or not event.data.get("resumed"):
+                            yield JobChange(kind="missed" if position else "begun")
+                        case "job":
+                            job = read(event.data, JobInfo)
+                            yield JobChange(kind="job", id=job.id, queue=job.queue, job=job)
+                        case "gone":
+                            yield JobChange(kind="gone", id=event.data["_id"], queue=event.data.get("qname", ""))
+                        case "refused":
+                            raise ApiRefusedError(str(event.data.get("error", "")), _FORBIDDEN)
+                    position = event.position or position
+                    attempts.progress()
+        except ApiError as error:
+            failure = error
+        await attempts.next(failure)
