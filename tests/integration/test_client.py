@@ -81,8 +81,15 @@ async def test_a_job_is_killed_listed_and_deleted(bench: Bench, stint: Client, q
         return [job.id async for job in stint.jobs(queue=queue)]
 
     await until(listed, lambda found: found == [job.id for job in (*reversed(others), killed)])
-    found = stint.jobs(queue=queue, status="failed", held=False, submitted_after=datetime(2020, 1, 1, tzinfo=UTC))
+    found = stint.jobs(
+        queue=queue, status="failed", held=False, since=datetime(2020, 1, 1, tzinfo=UTC), id=killed.id[:9]
+    )
     assert [job.id async for job in found] == [killed.id]
+    assert {name: count for name, count in (await stint.counts(queue=queue)).items() if count} == {
+        "queued": 100,
+        "failed": 1,
+    }
+    assert (await others[1].info()).position == 2
     with pytest.raises(ApiRefusedError, match="Only a job that is held") as caught:
         await others[0].release()
     assert caught.value.code == 400

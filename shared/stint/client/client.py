@@ -137,6 +137,11 @@ class Client:
             for job in page["data"]:
                 yield read(job, JobInfo)
 
+    async def counts(self, **wanted: Unpack[JobFilter]) -> Mapping[str, int]:
+        """How many jobs pass the filter, by status."""
+        page = await self._api.get("/v1/api/job", **params_of(wanted), counts="1", limit=1)
+        return read(page["counts"], dict[str, int])
+
     async def queues(self) -> list[QueueInfo]:
         """The queues with jobs that can be seen, and those that are paused, that the token may read; by name."""
         return [read(queue, QueueInfo) for queue in (await self._api.get("/v1/api/queue"))["data"]]

@@ -67,10 +67,18 @@ class JobFilter(TypedDict, total=False):
     """Only jobs with this status."""
     held: bool
     """Only jobs that are held, or that are not."""
-    submitted_after: datetime
-    """Only jobs submitted after this time; one without a zone is UTC."""
-    submitted_before: datetime
+    since: datetime
+    """Only jobs submitted at this time or later; one without a zone is UTC."""
+    until: datetime
     """Only jobs submitted before this time."""
+    id: str
+    """Only jobs whose id begins or ends like this."""
+    image: str
+    """Only jobs whose image's name contains this."""
+    who: str
+    """Only jobs that this display name submitted."""
+    text: str
+    """Only jobs whose reason or error contains this."""
 
 
 _NAMES: Final = {
@@ -81,6 +89,8 @@ _NAMES: Final = {
     "secrets": "secret_refs",
 }
 """The payload's names of fields that have another one here."""
+_PARAMETERS: Final = {"queue": "qname", "text": "q"}
+"""The same for the parameters of lists."""
 
 
 def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()) -> JobPayload:  # noqa: B008 - frozen
@@ -112,7 +122,7 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
 def params_of(wanted: JobFilter) -> Mapping[str, str]:
     """The filter as parameters of a request."""
     given = cast("Mapping[str, str | bool | datetime]", wanted)
-    return {"qname" if name == "queue" else name: _text(value) for name, value in given.items()}
+    return {_PARAMETERS.get(name, name): _text(value) for name, value in given.items()}
 
 
 def _text(value: str | bool | datetime) -> str:

@@ -38,6 +38,9 @@ class JobInfo(
         tty: whether it has a terminal.
         kill_requested: whether a kill was requested.
         held: whether its runner was lost, and its queue waits for that runner or for a release.
+        held_since: when that was noticed.
+        position: its place in its queue, 1 for the next; 0 if it does not wait, or in a list.
+        waits_for: `turn`, `held`, `paused`, `unserved` or `capacity`; "" likewise.
         reason: why it did not succeed, in one word; the API's reference lists them.
         error: the reason in words; "" if the command ran.
         submitted_by: Vault's display name of the token that submitted it.
@@ -60,6 +63,9 @@ class JobInfo(
     tty: bool = False
     kill_requested: bool = False
     held: bool = False
+    held_since: datetime | None = None
+    position: int = 0
+    waits_for: str = ""
     reason: str = ""
     error: str = ""
     submitted_by: str = ""

@@ -143,6 +143,10 @@ class SyncClient:
         """The jobs that the token may read, the last submitted first, see `Client.jobs`."""
         return self._loop.each(self._client.jobs(**wanted))
 
+    def counts(self, **wanted: Unpack[JobFilter]) -> Mapping[str, int]:
+        """See `Client.counts`."""
+        return self._loop.run(self._client.counts(**wanted))
+
     def queues(self) -> list[QueueInfo]:
         """See `Client.queues`."""
         return self._loop.run(self._client.queues())

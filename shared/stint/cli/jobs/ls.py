@@ -1,7 +1,7 @@
 """`stint ls` and `stint show`."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import typer
 
@@ -50,6 +50,9 @@ def ls(
     held: Annotated[bool, typer.Option("--held", help="Only jobs whose queue waits for their lost runner.")] = False,
     since: Annotated[str, typer.Option(help="Only jobs submitted since: a time (RFC 3339), or 12h, 7d.")] = "",
     until: Annotated[str, typer.Option(help="Only jobs submitted before.")] = "",
+    image: Annotated[str, typer.Option(help="Only jobs whose image's name contains this.")] = "",
+    who: Annotated[str, typer.Option(help="Only jobs that this display name submitted.")] = "",
+    text: Annotated[str, typer.Option(help="Only jobs whose reason or error contains this.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many jobs to show at most.")] = 20,
     form: Form = "table",
     url: Url = "",
@@ -63,17 +66,12 @@ def ls(
     stint ls --status failed -o json | jq -r .error
     """
     with reported("stint"):
-        wanted = JobFilter()
-        if queue is not None:
-            wanted["queue"] = queue
-        if status:
-            wanted["status"] = status
-        if held:
-            wanted["held"] = True
-        if since:
-            wanted["submitted_after"] = moment("--since", since)
-        if until:
-            wanted["submitted_before"] = moment("--until", until)
+        times = {name: moment(f"--{name}", at) for name, at in (("since", since), ("until", until)) if at}
+    texts = {"queue": queue, "status": status or None, "image": image or None, "who": who or None, "text": text or None}
+    given = (
+        {name: value for name, value in texts.items() if value is not None} | times | ({"held": True} if held else {})
+    )
+    wanted = cast("JobFilter", given)
     found = call(lambda stint: _first(stint, wanted, limit), url=url, profile=profile)
     show_all(found, COLUMNS, form, name=lambda job: job.id)
 
