@@ -10,8 +10,9 @@ from tests.api.client import JOB, NEVER, UNKNOWN_ID, Api, bad_request, new_queue
 TYPES = {
     **dict.fromkeys(("_id", "status", "node_uuid", "qname", "container_image", "submitted", "started", "ended"), str),
     **dict.fromkeys(("output", "stdout", "stderr", "container_id", "reason", "error", "submitted_by"), str),
-    **dict.fromkeys(("held_since", "waits_for"), str),
+    **dict.fromkeys(("held_since", "waits_for", "kill_requested_at"), str),
     **dict.fromkeys(("return_code", "output_bytes", "position"), int),
+    "kill_grace": float,
     **dict.fromkeys(("tty", "kill_requested", "held", "output_truncated", "output_complete"), bool),
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?(Z|[+-]\d\d:\d\d)")

@@ -5,7 +5,7 @@ import pytest
 
 from stint.core.job import fold
 from stint.core.view import expiry, parse_time, view
-from tests.support.events import ended, launched, record, records, started, submitted
+from tests.support.events import ended, kill_requested, launched, record, records, started, submitted
 
 
 def test_bytes_that_cannot_be_read_still_give_a_view() -> None:
@@ -15,6 +15,12 @@ def test_bytes_that_cannot_be_read_still_give_a_view() -> None:
     job = fold(unreadable)
     assert job is not None
     assert (view(job).status, view(job).reason, view(job).qname) == ("unknown", "internal", "deploys")
+
+
+def test_a_page_can_tell_when_a_job_will_be_killed() -> None:
+    job = fold(records(submitted(), msgspec.structs.replace(started(), kill_grace=7.5), launched(), kill_requested()))
+    assert job is not None
+    assert (view(job).kill_grace, view(job).kill_requested_at) == (7.5, "2026-01-02T03:04:04.123Z")
 
 
 def test_a_job_expires_after_its_end() -> None:

@@ -75,11 +75,13 @@ class Started(Event, frozen=True, kw_only=True, tag="started"):
 
     Attributes:
         runner: the runner's id.
+        kill_grace: seconds from SIGTERM to SIGKILL when somebody kills the job, 0 if it is not known.
     """
 
     kind: ClassVar[str] = "started"
 
     runner: str
+    kill_grace: float = 0.0
 
 
 class Launched(Event, frozen=True, kw_only=True, tag="launched"):

@@ -34,6 +34,10 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     return_code: Annotated[int, Meta(description="The command's exit code; 0 if none ran.")]
     tty: Annotated[bool, Meta(description="Whether it has a terminal.")]
     kill_requested: Annotated[bool, Meta(description="Whether a kill was requested.")]
+    kill_requested_at: Annotated[str, Meta(description="When a kill was requested.")] = NEVER
+    kill_grace: Annotated[
+        float, Meta(description="Seconds from SIGTERM to SIGKILL after a kill; 0 if it is not known.")
+    ] = 0.0
     reason: Annotated[str, Meta(description="Why it did not succeed, in one word.")]
     error: Annotated[str, Meta(description='The reason in words; "" if the command ran. Never a secret.')]
     who: Annotated[str, Meta(description="Who submitted it: the same as `submitted_by`.")] = ""
@@ -64,7 +68,7 @@ def read_view(job_id: str, stored: bytes) -> JobView:
     """
     shown = decode(stored, JobView)
     try:
-        for moment in (shown.submitted, shown.started, shown.ended, shown.held_since):
+        for moment in (shown.submitted, shown.started, shown.ended, shown.held_since, shown.kill_requested_at):
             parse_time(moment)
         _check_queue_name(shown.qname)
         own_id = check_job_id(shown.job_id)
@@ -82,7 +86,7 @@ _check_queue_name = lru_cache(1024)(queue_token)
 def view(job: Job) -> JobView:
     """The view of a job. The same events always give the same bytes."""
     submitted, launched, ended = job.fact(Submitted), job.fact(Launched), job.fact(Ended)
-    rejected = job.fact(Rejected)
+    started, rejected = job.fact(Started), job.fact(Rejected)
     end = ended or _end_without_words(job, rejected)
     return JobView(
         job_id=job.job_id,
@@ -101,6 +105,8 @@ def view(job: Job) -> JobView:
         return_code=end.return_code,
         tty=launched.tty if launched else bool(submitted and submitted.tty),
         kill_requested=KillRequested.kind in job.facts,
+        kill_requested_at=_time(job.time_of(KillRequested.kind)),
+        kill_grace=started.kill_grace if started else 0.0,
         reason=end.reason,
         error=end.error,
         who=submitted.by if submitted else "",

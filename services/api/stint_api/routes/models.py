@@ -130,6 +130,8 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "return_code": 0,
     "tty": False,
     "kill_requested": False,
+    "kill_requested_at": NEVER,
+    "kill_grace": 15.0,
     "held": False,
     "held_since": NEVER,
     "position": 0,
@@ -150,7 +152,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
-_LATER: Final = {"held", "held_since", "output_masked", "who"}
+_LATER: Final = {"held", "held_since", "kill_requested_at", "kill_grace", "output_masked", "who"}
 """Fields that views of earlier versions lack, and that are always shown."""
 
 

@@ -153,7 +153,9 @@ class JobRun:
         return Preparation(self._runner, job, examined, self.leased.lease.delivery, share)
 
     async def _claim(self, job: Job) -> None:
-        claim, won = commands.claim(job, self._runner.fact(Started, runner=self._runner.id)), False
+        grace = self._runner.settings.kill_grace
+        claim = commands.claim(job, self._runner.fact(Started, runner=self._runner.id, kill_grace=grace))
+        won = False
         try:
             won = await self._append(*claim, after=job.sequence)
         finally:
