@@ -1,4 +1,4 @@
-"""Writes what docs/reference says about the code, from the code itself: `make docs`.
+"""Writes what the documents say about the code, from the code itself: `make docs`.
 
 Replaces what is between marks such as `<!-- routes: make docs -->` and `<!-- /routes -->`; the rest is written by hand.
 """
@@ -35,7 +35,11 @@ from stint_api.__main__ import build
 from stint_api.app import create_app
 from stint_api.routes.models import REASONS, WAITS
 
-FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
+ROOT: Final = Path(__file__).parents[1]
+FOLDER: Final = ROOT / "docs" / "reference"
+TOLD: Final = ROOT / "docs" / "events.md"
+EXAMPLES: Final = ("subscriber", "notify", "collect")
+"""Programs that are shown in a document as they are."""
 MARKED: Final = re.compile(r"(<!-- (\w+): .*? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 NOBODY: Final = "[*]"
 """How a state diagram writes a job that was not submitted yet, and the end."""
@@ -67,6 +71,7 @@ def documents() -> dict[Path, str]:
         "settings": {"settings": settings()},
     }
     filled = {FOLDER / f"{page}.md": blocks for page, blocks in pages.items()}
+    filled[TOLD] = {name: example(ROOT / "examples" / f"{name}.py") for name in EXAMPLES}
     texts = {path: fill(path.read_text(encoding="utf-8"), blocks) for path, blocks in filled.items()}
     contract = json.dumps(asyncapi(__version__), indent=2) + "\n"
     return {**texts, FOLDER / "cli.md": commands(), FOLDER / "asyncapi.json": contract}
@@ -82,6 +87,11 @@ def fill(text: str, blocks: Mapping[str, str]) -> str:
     if sorted(marks) != sorted(blocks):
         raise ValueError(f"The document has the blocks {marks}, and not {[*blocks]}.")
     return MARKED.sub(lambda found: f"{found[1]}{blocks[found[2]]}\n{found[3]}", text)
+
+
+def example(path: Path) -> str:
+    """A Python program as a block of Markdown."""
+    return f"```python\n{path.read_text(encoding='utf-8')}```"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -1,13 +1,15 @@
 """What only a real server can show."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
 
-from stint.core.chain import Chunk
+from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerClosedError, BrokerUnavailableError, OtherLayoutError, TooLargeError
 from stint.core.events import Record, Submitted
 from stint.core.job import State
@@ -42,6 +44,7 @@ from tests.support.views import followed
 from tests.support.waiting import until
 
 JOB = "0123456789abcdef01234567"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def job_id(number: int) -> str:
@@ -232,6 +235,25 @@ async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) ->
 
 
 _HEADERS = {CHUNK_NUMBER: "1", CHUNK_OFFSET: "0", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}
+
+
+async def test_output_and_events_of_an_earlier_version_are_read_and_unknown_headers_ignored(broker: Broker) -> None:
+    job, unknown = job_id(101), {"ce-specversion": "1.0", "Stint-Later": "x"}
+    written = json.loads((GOLDEN / "output" / "0.1.json").read_bytes())
+    headers, body = written["headers"], written["body"].encode()
+    await broker.publish(log_subject(TOKEN, job), body, {**headers, **unknown})
+    (chunk,) = [chunk async for chunk in JetStreamOutput(broker).read(TOKEN, job)]
+    assert (chunk.number, chunk.offset, chunk.stream, chunk.digest, chunk.line) == (
+        *(int(headers["Stint-Chunk"]), int(headers["Stint-Offset"]), headers["Stint-Stream"]),
+        *(headers["Stint-Digest"], int(headers["Stint-Line"])),
+    )
+    assert Chain().add(chunk.data).digest == chunk.digest
+    for kind in ("submitted", "started", "ended"):
+        fact = (GOLDEN / "events" / "0.1-full" / f"{kind}.json").read_bytes()
+        await broker.publish(EventAddress(kind, TOKEN, job).subject, fact, unknown)
+    found = await JetStreamEventLog(broker).load(job)
+    assert found is not None
+    assert found.state is State.FAILED
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,17 @@ from stint.core.subjects import (
     log_subject,
     payload_subject,
     queue_token,
+    subscription,
 )
-from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews, JetStreamWorkQueues, declare
+from stint.jetstream import (
+    Broker,
+    EventFeed,
+    JetStreamEventLog,
+    JetStreamViews,
+    JetStreamWorkQueues,
+    declare,
+    make_subscription,
+)
 from stint.natsauth.roles import STREAMS
 from tests.support import events
 from tests.support.accounts import Accounts, nats_auth, token_for
@@ -43,11 +52,11 @@ OWN, OTHER = queue_token("own"), queue_token("other")
 VICTIM = "a" * 24
 """The job of another team, which runs."""
 JOB = "b" * 24
-PUBLISHER, SERVICES = "mallory", ("api", "runner", "projector")
+PUBLISHER, SUBSCRIBER, SERVICES = "mallory", "eve", ("api", "runner", "projector")
 BY_TOKEN = "mallory with a Vault token"
 """The same rights, by another credential: whatever the one cannot do, the other must not."""
 PUBLISHERS = (PUBLISHER, BY_TOKEN)
-EVERYBODY = (*PUBLISHERS, *SERVICES)
+EVERYBODY = (*PUBLISHERS, SUBSCRIBER, *SERVICES)
 
 
 class Attacker:
@@ -82,8 +91,9 @@ class Attacker:
 async def accounts(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Accounts:
     await set_up(openbao)
     token = await token_for(openbao, {"own": ["create", "read", "update", "delete", "list"]})
-    publishers = {PUBLISHER: ["own"], "victim": ["other"]}
-    return Accounts(tmp_path_factory.mktemp("keys"), publishers, auth=True, tokens={BY_TOKEN: ("own", token)})
+    publishers, told = {PUBLISHER: ["own"], "victim": ["other"]}, [SUBSCRIBER, "greedy", "told"]
+    folder = tmp_path_factory.mktemp("keys")
+    return Accounts(folder, publishers, told, auth=True, tokens={BY_TOKEN: ("own", token)})
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +110,9 @@ async def server(
             await operator.publish(payload_subject(OTHER, VICTIM, 0), b"sealed")
             await operator.publish(log_subject(OTHER, VICTIM), b"output")
             await operator.publish(kv_subject(RUNNERS_BUCKET, "runner-1"), b"{}")
+            for name, token in ((SUBSCRIBER, OWN), ("greedy", OWN), ("told", OTHER)):
+                await make_subscription(operator, EVENTS, subscription(name), [f"ev.*.{token}.ended"])
+                await make_subscription(operator, LOGS, subscription(name), [log_subject(token, "*")])
         yield server
 
 
@@ -169,6 +182,7 @@ FORGED = [
         for user in PUBLISHERS
         for kind in ("started", "launched", "ended", "held", "released", "rejected", "deleted")
     ),
+    *(("forge an event", SUBSCRIBER, f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "ended")),
     *(("forge an event", "api", f"ev.{JOB}.{OWN}.{kind}") for kind in ("started", "launched", "held", "rejected")),
     *(("forge an event", "runner", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "deleted")),
     *(("forge an event", "projector", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "started", "deleted")),
@@ -224,6 +238,11 @@ def targets(job: str) -> list[str]:
 SOURCES = {
     PUBLISHER: (publishers := [f"ev.{{}}.{OWN}.submitted", f"{JS_PREFIX}.DIRECT.GET.EVENTS.ev.{JOB}.{OWN}.ended"]),
     BY_TOKEN: publishers,
+    SUBSCRIBER: [
+        f"{JS_PREFIX}.CONSUMER.MSG.NEXT.{EVENTS}.{subscription(SUBSCRIBER)}",
+        f"{JS_PREFIX}.CONSUMER.INFO.{LOGS}.{subscription(SUBSCRIBER)}",
+        f"$JS.ACK.{EVENTS}.{subscription(SUBSCRIBER)}.1.1.1.1.1",
+    ],
     "api": [f"pl.{OWN}.{{}}.0", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}", f"{JS_PREFIX}.DIRECT.GET.{EVENTS}"],
     "runner": [f"log.{OWN}.{{}}", f"{JS_PREFIX}.CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}"],
     "projector": ["$KV.jobs.{}", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}"],
@@ -273,6 +292,57 @@ async def test_a_publisher_reads_nothing_of_others(
     async with attacking(accounts, server, user) as attacker:
         assert await attacker.ask(call, request_) is None
         assert not await attacker.ask(call, request_, prefix="$JS.API")
+
+
+@pytest.mark.parametrize(
+    ("call", "request_"),
+    [
+        *READS,
+        *((f"CONSUMER.{call}.{stream}.sub-told", None) for call in ("MSG.NEXT", "INFO") for stream in (EVENTS, LOGS)),
+        (f"CONSUMER.MSG.NEXT.{EVENTS}.{PROJECTOR_DURABLE}", None),
+        (f"DIRECT.GET.{EVENTS}.ev.{VICTIM}.{OTHER}.ended", None),
+        (f"CONSUMER.LIST.{EVENTS}", None),
+    ],
+)
+async def test_a_subscriber_takes_only_what_is_meant_for_it(
+    accounts: Accounts, server: NatsProcess, operator: Broker, call: str, request_: Mapping[str, Any] | None
+) -> None:
+    before = await stored(operator)
+    async with attacking(accounts, server, SUBSCRIBER) as attacker:
+        assert await attacker.ask(call, request_) is None
+        assert not await attacker.ask(call, request_, prefix="$JS.API")
+    assert await stored(operator) == before
+
+
+@pytest.mark.parametrize(
+    "subject", [">", "live.>", f"live.*.{OWN}.ended", "tail.>", "$JS.>", "_INBOX.>", "_INBOX.told.>"]
+)
+async def test_a_subscriber_hears_only_its_answers(accounts: Accounts, server: NatsProcess, subject: str) -> None:
+    async with attacking(accounts, server, SUBSCRIBER) as attacker:
+        await attacker.client.subscribe(subject)
+        async with asyncio.timeout(10):
+            assert "permissions violation" in (await attacker.denied.get()).lower()
+
+
+async def test_a_subscribers_ack_that_asks_for_more_directs_nothing_into_a_stream(
+    accounts: Accounts, server: NatsProcess, operator: Broker
+) -> None:
+    """`+NXT` sends the next messages to the reply subject of the ack."""
+    name, job = subscription("greedy"), secrets.token_hex(12)
+    ended = encode(events.ended("success"))
+    for _ in range(2):
+        await operator.publish(f"ev.{secrets.token_hex(12)}.{OWN}.ended", ended)
+    async with attacking(accounts, server, "greedy") as attacker:
+        answers = await attacker.client.subscribe(inbox := attacker.client.new_inbox())
+        await attacker.client.publish(f"{JS_PREFIX}.CONSUMER.MSG.NEXT.{EVENTS}.{name}", b"1", reply=inbox)
+        taken = await answers.next_msg(timeout=10)
+        assert taken.data == ended
+        for target in targets(job):
+            await attacker.client.publish(taken.reply, b'+NXT {"batch": 10, "no_wait": true}', reply=target)
+        await attacker.client.flush()
+        await attacker.ask(f"CONSUMER.INFO.{EVENTS}.{name}")  # the server has answered what came before
+    for stream in STREAMS:
+        assert not set((await stored(operator))[stream][2] or ()) & set(targets(job))
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
@@ -333,6 +403,12 @@ CHANGES = [
     (f"CONSUMER.PAUSE.{WORK}.{consumer_name(OTHER)}", {"pause_until": "2099-01-01T00:00:00Z"}),
     (f"CONSUMER.CREATE.{EVENTS}", {"stream_name": EVENTS, "config": {"deliver_subject": f"log.{OTHER}.{VICTIM}"}}),
     (f"CONSUMER.CREATE.{EVENTS}.x", {"stream_name": EVENTS, "config": {"name": "x", "ack_policy": "none"}}),
+    *(
+        (f"CONSUMER.{call}", {"stream_name": EVENTS, "config": {"name": "sub-eve", "filter_subject": "ev.>"}})
+        for call in (f"CREATE.{EVENTS}.sub-eve", f"CREATE.{EVENTS}.sub-eve.ev.>", f"DURABLE.CREATE.{EVENTS}.sub-eve")
+    ),
+    (f"CONSUMER.DELETE.{EVENTS}.sub-eve", None),
+    (f"CONSUMER.DELETE.{LOGS}.sub-told", None),
     (f"CONSUMER.CREATE.{LOGS}.x", {"stream_name": LOGS, "config": {"name": "x", "ack_policy": "none"}}),
 ]
 

@@ -27,12 +27,14 @@ class Accounts:
     """Attributes:
     folder: of the keys.
     publishers: the queues of each publisher.
+    subscribers: their names.
     auth: whether `stint nats-auth` decides the logins of others.
     tokens: publishers with Vault tokens instead of keys, each with its queues and its token.
     """
 
     folder: Path
     publishers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    subscribers: Sequence[str] = ()
     auth: bool = False
     tokens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -41,10 +43,11 @@ class Accounts:
         """For the server's configuration."""
         users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers, *([CALLOUT] if self.auth else [])]
         keys = {user: public_key(self.folder / user) for user in users}
-        settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers)}
+        told = {user: public_key(self.folder / user) for user in self.subscribers}
+        settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, told)}
         if self.auth:
             own = self.folder / CALLOUT
-            decided = callout(keys, issuer_key(own), curve_key(own))
+            decided = callout(keys, issuer_key(own), curve_key(own), told)
             settings = {**settings, **decided, "accounts": settings["accounts"] | decided["accounts"]}
         return rendered(settings)
 
@@ -53,7 +56,7 @@ class Accounts:
         own = {"STINT_NATS_NKEY_FILE": str(self.folder / user / SEED_FILE)}
         if user != OPERATOR:
             own["STINT_JS_PREFIX"] = JS_PREFIX
-        if user in self.publishers:
+        if user in {*self.publishers, *self.subscribers}:
             own["STINT_NATS_INBOX_PREFIX"] = f"_INBOX.{user}"
         if user == CALLOUT:
             own |= {f"{name}_FILE": str(self.folder / CALLOUT / name) for name in (ISSUER_FILE, XKEY_FILE)}
@@ -64,7 +67,7 @@ class Accounts:
         if user in self.tokens:
             listed, token = self.tokens[user]
             return Access(url=url, user=listed, password=token)
-        inbox = f"_INBOX.{user}" if user in self.publishers else ""
+        inbox = self.environ(user).get("STINT_NATS_INBOX_PREFIX", "")
         return Access(url=url, nkey=(self.folder / user / SEED_FILE).read_text(), inbox=inbox)
 
     @asynccontextmanager

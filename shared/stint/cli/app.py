@@ -38,6 +38,7 @@ _MODULES: Final = {
     "vault-setup": "stint.cli.vault_setup",
     "nats-config": "stint.natsauth.command",
     "nats-auth": "stint.natsauth.callout.command",
+    "subscribe": "stint.natsauth.subscribe",
     "health": "stint.cli.health",
     "dev": "stint.cli.dev.command",
     "demo": "stint.cli.dev.demo",

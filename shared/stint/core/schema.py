@@ -30,8 +30,9 @@ A publisher publishes the sealed payload, then `submitted`; both with an acknowl
 becomes of a job listens on `live.`, which carries what the stream accepted, or reads a job's event from the stream
 EVENTS by its subject.
 
-What may change in a later version: new kinds of events, and new fields. Readers ignore both. A field keeps its name,
-its type and its meaning; one that is absent has its default. `v` counts shapes that would break this.
+What may change in a later version: new kinds of events, new fields, new headers and new words of a status or a reason.
+Readers ignore what they do not know. A field keeps its name, its type and its meaning; one that is absent has its
+default. `v` counts shapes that would break this.
 
 In terms of CloudEvents, `event_id` is the `id`, `type` the `type`, and `at` the `time`; `source` is
 `/stint/queues/<queue>` and `subject` the job's id, both from the NATS subject.

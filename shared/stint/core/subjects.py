@@ -252,6 +252,11 @@ def consumer_name(token: str) -> str:
     return "q-" + hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
+def subscription(name: str) -> str:
+    """The durable consumers of a subscriber: one on EVENTS, one on LOGS."""
+    return f"sub-{name}"
+
+
 def kv_subject(bucket: str, key: str) -> str:
     """The subject behind a key of a KV bucket."""
     return f"$KV.{bucket}.{key}"

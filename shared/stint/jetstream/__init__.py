@@ -2,6 +2,7 @@
 
 from stint.jetstream.consistency import Sourcing
 from stint.jetstream.consuming.feed import Delivered, EventFeed
+from stint.jetstream.consuming.subscriptions import make_subscription, remove_subscription
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.events import JetStreamEventLog
 from stint.jetstream.facts import FactsPage, JetStreamFacts
@@ -35,4 +36,6 @@ __all__ = [
     "Sourcing",
     "declare",
     "declare_when_possible",
+    "make_subscription",
+    "remove_subscription",
 ]

@@ -17,6 +17,8 @@ DIFFERENT: Final = 1
 """Exit code: a file differs, and was not changed."""
 PUBLISHERS: Final = "publishers"
 """The folder of the publishers' keys."""
+SUBSCRIBERS: Final = "subscribers"
+"""The folder of the subscribers' keys."""
 
 app = typer.Typer(add_completion=False)
 
@@ -27,6 +29,10 @@ def nats_config(
     publisher: Annotated[
         list[str] | None,
         typer.Option(help="NAME=QUEUE[,QUEUE…]: a user who may submit to these queues directly; repeat it for more."),
+    ] = None,
+    subscriber: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME: a user who is told about jobs, by what `stint subscribe` makes; repeat it for more."),
     ] = None,
     accounts_only: Annotated[
         bool, typer.Option("--accounts-only", help="For a NATS that already runs: write no server's settings.")
@@ -53,14 +59,16 @@ def nats_config(
     """Write a nats-server configuration with an account for each role, and a key for each service.
 
     Writes `accounts.conf` and `nats.conf`, and one file with an nkey's seed for each service, the operator, and each
-    publisher: FOLDER/api/STINT_NATS_NKEY and so on. Safe to repeat: keys that exist are kept. Shows what differs in the
-    configuration, and changes it only with --update; then reload the server (`nats-server --signal reload`).
+    publisher and subscriber: FOLDER/api/STINT_NATS_NKEY and so on. Safe to repeat: keys that exist are kept. Shows what
+    differs in the configuration, and changes it only with --update; then reload the server (`nats-server --signal
+    reload`).
 
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
     """
     with reported("stint nats-config"):
         publishers = dict(map(_publisher, publisher or ()))
-        files = {"accounts.conf": _accounts(folder, publishers, auth=not accounts_only if auth is None else auth)}
+        told = [*map(subscriber_name, subscriber or ())]
+        files = {"accounts.conf": _accounts(folder, publishers, told, auth=not accounts_only if auth is None else auth)}
         if not accounts_only:
             server = _server(listen, name, store or folder / "data", monitor)
             server |= _cluster(cluster, route or ()) | _tls(tls_cert, tls_key)
@@ -71,15 +79,16 @@ def nats_config(
         raise typer.Exit(DIFFERENT)
 
 
-def _accounts(folder: Path, publishers: Mapping[str, Sequence[str]], *, auth: bool) -> str:
+def _accounts(folder: Path, publishers: Mapping[str, Sequence[str]], subscribers: Sequence[str], *, auth: bool) -> str:
     with importing("nats"):
         from stint.natsauth.keys import curve_key, issuer_key, public_key  # noqa: PLC0415 - clients lack the library
     users = [OPERATOR, *(role.name for role in SERVICES), *([CALLOUT] if auth else [])]
     folders = {user: folder / user for user in users} | {user: folder / PUBLISHERS / user for user in publishers}
     keys = {user: public_key(path) for user, path in folders.items()}
-    settings = {"accounts": accounts(keys, publishers)}
+    told = {user: public_key(folder / SUBSCRIBERS / user) for user in subscribers}
+    settings = {"accounts": accounts(keys, publishers, told)}
     if auth:
-        decided = callout(keys, issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT))
+        decided = callout(keys, issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT), told)
         settings["accounts"] |= decided["accounts"]
         settings["authorization"] = decided["authorization"]
     return rendered(settings)
@@ -96,6 +105,17 @@ def _publisher(text: str) -> tuple[str, Sequence[str]]:
     if not name.isidentifier() or name in {OPERATOR, *(role.name for role in SERVICES)} or not listed:
         raise ConfigError("--publisher: NAME=QUEUE, where NAME has letters, digits and _ and is not that of a service.")
     return name, queues
+
+
+def subscriber_name(text: str) -> str:
+    """The name of a subscriber, which is part of subjects.
+
+    Raises:
+        ConfigError: it has other characters.
+    """
+    if not text.isidentifier():
+        raise ConfigError("A subscriber's name has letters, digits and _.")
+    return text
 
 
 def _server(listen: str, name: str, store: Path, monitor: str) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from stint.natsauth.roles import (
     Role,
     merged,
     publisher,
+    subscriber,
 )
 
 STREAMS_ACCOUNT: Final = "STINT"
 PUBLISHER_LIMITS: Final[Mapping[str, int]] = {"max_connections": 1000, "max_subscriptions": 10_000}
-"""Of all publishers together, so that one of them cannot exhaust the server."""
+"""Of all publishers together, and of all subscribers, so that one of them cannot exhaust the server."""
 SUBSCRIPTIONS: Final = 1000
 """Of one connection of a publisher with a Vault token."""
 ANSWER_WITHIN: Final = 1.5
@@ -33,32 +34,45 @@ they hear of it."""
 Json = dict[str, Any]
 
 
-def accounts(keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]]) -> Json:
+def accounts(
+    keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]], subscribers: Mapping[str, str] | None = None
+) -> Json:
     """The accounts of the streams and of each role.
 
     Args:
         keys: the public nkey of each user, by name: the services, `operator`, and the publishers.
         publishers: the queues of each publisher, by name.
+        subscribers: the public nkey of each subscriber, by name.
     """
+    told = {name: subscriber(name) for name in subscribers or ()}
     users = [_publisher_user(name, queues, keys[name]) for name, queues in publishers.items()]
     return {
         STREAMS_ACCOUNT: {
             "jetstream": "enabled",
             "users": [{"nkey": keys[OPERATOR]}],
-            "exports": _exports([*SERVICES, ALL_PUBLISHERS]),
+            "exports": _exports([*SERVICES, ALL_PUBLISHERS, *told.values()]),
         },
         **{role.account: _account(role, [_user(role, keys[role.name])]) for role in SERVICES},
         ALL_PUBLISHERS.account: {**_account(ALL_PUBLISHERS, users), "limits": dict(PUBLISHER_LIMITS)},
+        **(_subscribers(told, subscribers) if subscribers else {}),
     }
 
 
-def callout(keys: Mapping[str, str], issuer: str, xkey: str) -> Json:
+def _subscribers(roles: Mapping[str, Role], keys: Mapping[str, str]) -> Json:
+    """Their account. Each has inboxes of its own, as publishers do."""
+    users = [_user(role, keys[name], f"_INBOX.{name}") for name, role in roles.items()]
+    shared = merged([*roles.values()])
+    return {shared.account: {**_account(shared, users), "limits": dict(PUBLISHER_LIMITS)}}
+
+
+def callout(keys: Mapping[str, str], issuer: str, xkey: str, subscribers: Mapping[str, str] | None = None) -> Json:
     """Let the service decide each login but those of the users with keys.
 
     Args:
         keys: the public nkey of each user, by name, among them `nats-auth`.
         issuer: the public key of the account key that signs answers.
         xkey: the public key that logins are encrypted for.
+        subscribers: as in `accounts`.
     """
     return {
         "accounts": {CALLOUT_ACCOUNT: {"users": [{"nkey": keys[CALLOUT], "permissions": dict(CALLOUT_PERMISSIONS)}]}},
@@ -68,7 +82,7 @@ def callout(keys: Mapping[str, str], issuer: str, xkey: str) -> Json:
                 "issuer": issuer,
                 "xkey": xkey,
                 "account": CALLOUT_ACCOUNT,
-                "auth_users": list(keys.values()),
+                "auth_users": [*keys.values(), *(subscribers or {}).values()],
             },
         },
     }

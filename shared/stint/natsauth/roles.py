@@ -34,6 +34,7 @@ from stint.core.subjects import (
     log_subject,
     payload_subject,
     phase_subject,
+    subscription,
     tail_subject,
     work_subject,
 )
@@ -102,7 +103,13 @@ def _read(*streams: str) -> Iterable[Request]:
 def _consume(stream: str, consumer: str, pattern: str = "") -> Iterable[Request]:
     """Create this consumer, of the messages on `pattern` or of all, and take messages from it."""
     created = f"{stream}.{consumer}.{pattern}" if pattern else f"{stream}.{consumer}"
-    yield from _api(f"CONSUMER.INFO.{stream}.{consumer}", f"CONSUMER.CREATE.{created}")
+    yield from _api(f"CONSUMER.CREATE.{created}")
+    yield from _take(stream, consumer)
+
+
+def _take(stream: str, consumer: str) -> Iterable[Request]:
+    """Take messages from this consumer."""
+    yield from _api(f"CONSUMER.INFO.{stream}.{consumer}")
     yield Request(f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}", many=True)
     yield Request(f"$JS.ACK.{stream}.{consumer}.>")
 
@@ -173,8 +180,8 @@ OPERATOR: Final = "operator"
 """A user of the streams' own account, who may do everything: `stint rebuild`, repairs, a look around."""
 
 
-_TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested, Deleted)
-"""The events that a publisher may read. Of `submitted` it knows its own; those of others hold their tickets."""
+TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested, Deleted)
+"""The events that publishers and subscribers may read: all but `submitted`, which holds a job's ticket."""
 PUBLISHED: Final = (Submitted, KillRequested)
 """The events that a publisher may write. What they say of who caused them is the publisher's claim."""
 
@@ -192,18 +199,29 @@ def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read:
     if kill:
         requests += _events(KillRequested, token=token)
     if read:
-        requests += (Request(f"{_API}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in _TOLD)
+        requests += (Request(f"{_API}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in TOLD)
         requests += _api(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}")
-        hears += [*(live_filter(kind.kind, token) for kind in _TOLD), tail_subject(token, "*")]
+        hears += [*(live_filter(kind.kind, token) for kind in TOLD), tail_subject(token, "*")]
     return Role(name="publishers", requests=requests, hears=hears)
 
 
 def merged(roles: Sequence[Role]) -> Role:
-    """What a publisher may do in several queues."""
+    """What all of these roles may do, which share an account."""
     return Role(
-        name=ALL_PUBLISHERS.name,
+        name=roles[0].name,
         requests=[request for role in roles for request in role.requests],
         hears=[subject for role in roles for subject in role.hears],
+    )
+
+
+def subscriber(name: str) -> Role:
+    """What a subscriber may do: take messages from its two consumers, which the operator makes.
+
+    It may not make them itself: who creates a consumer chooses where its messages go, in the streams' own account too.
+    """
+    return Role(
+        name="subscribers",
+        requests=[request for stream in (EVENTS, LOGS) for request in _take(stream, subscription(name))],
     )
 
 

@@ -18,6 +18,8 @@ from stint.vault import Vault
 
 PUBLISHER = "dev=deploys"
 """A user of the embedded NATS that may submit to this queue directly, to try publishers with."""
+SUBSCRIBER = "dev"
+"""A user of the embedded NATS whom `stint subscribe` may have told about queues."""
 NATS_AUTH: Final = "nats-auth"
 
 
@@ -60,8 +62,8 @@ async def nats(data_dir: DataDir, port: int) -> Child:
 
 async def _configure(folder: Path, listen: str) -> None:
     """Run `stint nats-config` in a process of its own, as an operator does: this one needs no library of NATS."""
-    server = ["--listen", listen, "--name", "stint-dev", "--publisher", PUBLISHER, "--update"]
-    command = ["-m", "stint", "nats-config", str(folder), *server]
+    server, users = ["--listen", listen, "--name", "stint-dev"], ["--publisher", PUBLISHER, "--subscriber", SUBSCRIBER]
+    command = ["-m", "stint", "nats-config", str(folder), *server, *users, "--update"]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE, stderr=STDOUT)
     output, _ = await process.communicate()
     if process.returncode:

@@ -1,0 +1,62 @@
+"""Keeps the output of each job in a file, once it is proven to be what the job's runner recorded.
+
+Usage: python -m examples.collect FOLDER NAME, where NAME is the subscriber; see `subscriber.py` for what it needs. It
+may be stopped at any time: each chunk is stored before it is acknowledged, and storing it twice changes nothing.
+"""
+
+import asyncio
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from examples.subscriber import connected, messages
+from nats.aio.client import Client
+
+
+async def chunks(connection: Client, folder: Path, name: str) -> None:
+    """Store each chunk of output in a file of its own."""
+    async for message in messages(connection, "LOGS", name):
+        _, _, job_id = message.subject.split(".")
+        parts = folder / f"{job_id}.parts"
+        parts.mkdir(exist_ok=True)
+        (parts / str(int((message.headers or {})["Stint-Chunk"]))).write_bytes(message.data)
+        await message.ack()
+
+
+async def ends(connection: Client, folder: Path, name: str) -> None:
+    """Join the chunks of a job that has ended. If some have not come yet, look again a second later."""
+    async for message in messages(connection, "EVENTS", name):
+        _, job_id, _, kind = message.subject.split(".")
+        if kind == "ended" and not joined(folder, job_id, json.loads(message.data)):
+            await message.nak(delay=1)
+        else:
+            await message.ack()
+
+
+def joined(folder: Path, job_id: str, ended: dict[str, str | int]) -> bool:
+    """Write the job's output, if all of it is there and its digest is the recorded one."""
+    paths = [folder / f"{job_id}.parts" / str(number) for number in range(1, int(ended.get("chunks", 0)) + 1)]
+    if not all(path.exists() for path in paths):
+        return False
+    digest, output = "", [path.read_bytes() for path in paths]
+    for chunk in output:
+        digest = hashlib.sha256(digest.encode() + chunk).hexdigest()
+    if digest != ended.get("output_digest", ""):
+        print(f"{job_id}: the output is not what the job's runner recorded", flush=True)
+        return True
+    (folder / f"{job_id}.log").write_bytes(b"".join(output))
+    print(f"{job_id}: {len(b''.join(output))} bytes of output", flush=True)
+    return True
+
+
+async def main(folder: Path, name: str) -> None:
+    """Collect until interrupted."""
+    connection = await connected()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(chunks(connection, folder, name))
+        group.create_task(ends(connection, folder, name))
+
+
+Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,28 @@
+"""Prints a line whenever a job has ended, or its queue waits because its runner was lost.
+
+Usage: python -m examples.notify NAME, where NAME is the subscriber; see `subscriber.py` for what it needs.
+"""
+
+import asyncio
+import json
+import sys
+
+from examples.subscriber import connected, messages
+
+
+async def main(name: str) -> None:
+    """Print until interrupted. After a restart it continues with what was not acknowledged."""
+    connection = await connected()
+    async for message in messages(connection, "EVENTS", name):
+        _, job_id, _, kind = message.subject.split(".")
+        event = json.loads(message.data)
+        match kind:  # a later version may have further kinds
+            case "ended":
+                said = (job_id, event["status"], event.get("reason"), event.get("error"))
+                print(*filter(None, said), flush=True)
+            case "held":
+                print(f"{job_id} waits for {event['runner']}: bring it back, or `stint release {job_id}`", flush=True)
+        await message.ack()
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""Subscribers: what `stint subscribe` makes, and the examples that use it, each as a process with its key."""
+
+import asyncio
+import secrets
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stint.core.events import AnyEvent
+from stint.core.subjects import queue_token
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, declare
+from tests.e2e.stack import Result, stint
+from tests.support import events
+from tests.support.accounts import Accounts
+from tests.support.outputs import Writer
+from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until_true
+
+ROOT = Path(__file__).parents[2]
+NAME = "billing"
+
+pytestmark = pytest.mark.timeout(240)
+QUEUE, OTHER = queue_token("deploys"), queue_token("other")
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Accounts:
+    return Accounts(tmp_path / "keys", subscribers=[NAME])
+
+
+@pytest.fixture
+async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
+    server = NatsProcess(tmp_path / "nats", settings=accounts.settings)
+    async with running(server):
+        async with accounts.connected(server.url, "projector") as projector:
+            await declare(projector)
+        assert (await subscribed(accounts, server, "deploys")).code == 0
+        yield server
+
+
+async def subscribed(accounts: Accounts, server: NatsProcess, *arguments: str, user: str = "operator") -> Result:
+    return await stint("subscribe", NAME, *arguments, env={"NATS_URL": server.url, **accounts.environ(user)})
+
+
+@pytest.fixture
+async def runner(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
+    async with accounts.connected(server.url, "runner") as runner:
+        yield runner
+
+
+@asynccontextmanager
+async def example(accounts: Accounts, server: NatsProcess, name: str, *arguments: str | Path) -> AsyncIterator[Process]:
+    """The program, killed at the end of the block."""
+    environ = {"NATS_URL": server.url, **accounts.environ(NAME)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"examples.{name}", *arguments, NAME), cwd=ROOT, env=environ, stdout=PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def line(process: Process) -> str:
+    """The next line. A message that was on its way to a program that was killed comes again after half a minute."""
+    assert process.stdout
+    async with asyncio.timeout(90):
+        return (await process.stdout.readline()).decode().rstrip()
+
+
+def new_id() -> str:
+    return secrets.token_hex(12)
+
+
+async def happen(runner: Broker, job_id: str, *facts: AnyEvent, queue: str = QUEUE) -> None:
+    for fact in facts:
+        await JetStreamEventLog(runner).append(queue, job_id, fact)
+
+
+async def test_the_end_and_a_hold_are_told_once_also_after_a_time_away(
+    accounts: Accounts, server: NatsProcess, runner: Broker
+) -> None:
+    first, second, third = new_id(), new_id(), new_id()
+    async with example(accounts, server, "notify") as process:
+        await happen(runner, new_id(), events.ended(), queue=OTHER)
+        await happen(runner, first, events.started(), events.held("runner-7"), events.ended("failed", "killed"))
+        assert await line(process) == f"{first} waits for runner-7: bring it back, or `stint release {first}`"
+        assert await line(process) == f"{first} failed killed"
+        # What follows is received only once what came before has been acknowledged.
+        await happen(runner, second, events.ended())
+        assert await line(process) == f"{second} success"
+    await happen(runner, third, events.ended("unknown", "lost"))
+    async with example(accounts, server, "notify") as process:
+        told = await line(process)
+        if told == f"{second} success":  # it was killed before its ack had arrived
+            told = await line(process)
+        assert told == f"{third} unknown lost"
+
+
+async def test_output_is_collected_whole_though_the_collector_is_killed(
+    accounts: Accounts, server: NatsProcess, runner: Broker, tmp_path: Path
+) -> None:
+    job_id, folder = new_id(), tmp_path / "collected"
+    writer = Writer(JetStreamOutput(runner), QUEUE, job_id)
+    await writer.write(b"one\n")
+    async with example(accounts, server, "collect", folder):
+        await until_true((folder / f"{job_id}.parts" / "1").exists)
+    await writer.write(b"\xff two\n", "stderr")
+    await happen(runner, job_id, writer.counted(events.ended()))
+    async with example(accounts, server, "collect", folder) as process:
+        assert await line(process) == f"{job_id}: 10 bytes of output"
+    assert (folder / f"{job_id}.log").read_bytes() == b"one\n\xff two\n"
+
+
+async def test_output_that_is_not_what_was_recorded_is_not_kept(
+    accounts: Accounts, server: NatsProcess, runner: Broker, tmp_path: Path
+) -> None:
+    job_id = new_id()
+    writer = Writer(JetStreamOutput(runner), QUEUE, job_id)
+    await writer.write(b"altered\n")
+    ended = msgspec.structs.replace(writer.counted(events.ended()), output_digest="0" * 64)
+    await happen(runner, job_id, ended)
+    async with example(accounts, server, "collect", tmp_path / "collected") as process:
+        assert await line(process) == f"{job_id}: the output is not what the job's runner recorded"
+    assert not (tmp_path / "collected" / f"{job_id}.log").exists()
+
+
+async def test_further_queues_are_added_and_the_position_is_kept(
+    accounts: Accounts, server: NatsProcess, runner: Broker
+) -> None:
+    before, after = new_id(), new_id()
+    await happen(runner, before, events.ended())
+    assert (await subscribed(accounts, server, "deploys", "other")).code == 0
+    await happen(runner, after, events.ended(), queue=OTHER)
+    async with example(accounts, server, "notify") as process:
+        assert [await line(process), await line(process)] == [f"{before} success", f"{after} success"]
+
+
+async def test_a_subscription_is_removed_and_what_is_wrong_is_said(accounts: Accounts, server: NatsProcess) -> None:
+    for arguments, user, code, said in (
+        (["--remove"], "operator", 0, ""),
+        (["--remove"], "operator", 0, ""),
+        ([], "operator", 2, "Name the queues"),
+        (["a\n"], "operator", 2, "no control characters"),
+        (["deploys"], NAME, 125, "NATS"),
+    ):
+        result = await subscribed(accounts, server, *arguments, user=user)
+        assert (result.code, said in result.err) == (code, True), result
+    async with accounts.connected(server.url, "operator") as operator:
+        for stream in ("EVENTS", "LOGS"):
+            assert (await operator.api(f"CONSUMER.LIST.{stream}"))["total"] == 0
