@@ -3,29 +3,44 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from unittest.mock import ANY
 
 import httpx
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from stint.cli import lineage
+from stint.cli import audit
 from stint.cli.app import app
-from stint.cli.audit import line
 from tests.support.api_bench import BODY, api_process
 from tests.support.servers import NatsProcess, OpenBao, free_port
 from tests.support.waiting import until
 
-ENTRY = {
-    "at": "2026-01-02T03:04:05.000Z",
-    "who": "ann",
-    "nats_user": "",
-    "action": "kill_requested",
-    "qname": "deploys",
-    "job": "a" * 24,
-    "from": "10.0.0.1",
-    "answer": "accepted",
-    "proven": True,
-}
+ENTRY = audit.Entry(
+    at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    who="ann",
+    entity="",
+    accessor="",
+    nats_user="",
+    action="deleted",
+    qname="deploys",
+    job="a" * 24,
+    from_="10.0.0.1",
+    answer="accepted",
+    status="deleted",
+    proven=True,
+)
+HOLDER = audit.Holder(
+    at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    job="a" * 24,
+    qname="deploys",
+    who="ann",
+    status="running",
+    secret="kv/data/db.password",
+    version=6,
+    outdated=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,70 +59,61 @@ async def stint(http: httpx.AsyncClient, *arguments: str, **settings: str) -> Re
 async def test_all_pages_are_shown_up_to_the_limit(http: httpx.AsyncClient) -> None:
     jobs = [(await http.post("/v1/api/job", json={**BODY, "qname": "pages"})).json()["_id"] for _ in range(103)]
     arguments = ("audit", "--queue", "Pages", "--since", "1h", "--who", "token-stint-client", "--limit")
-    result = await until(lambda: stint(http, *arguments, "200"), lambda found: len(found.stdout.splitlines()) == 103)
-    assert [shown.split()[3] for shown in result.stdout.splitlines()] == jobs[::-1]
-    some = await stint(http, *arguments, "101", "--json")
+    result = await until(
+        lambda: stint(http, *arguments, "200", "-o", "name"), lambda found: len(found.stdout.splitlines()) == 103
+    )
+    assert result.stdout.splitlines() == jobs[::-1]
+    some = await stint(http, *arguments, "101", "-o", "json")
     assert [json.loads(shown)["job"] for shown in some.stdout.splitlines()] == jobs[:1:-1]
-    none = await stint(http, "audit", "--queue", "pages", "--since", "2100-01-01T00:00:00Z")
+    assert json.loads(some.stdout.splitlines()[0])["from"] == "127.0.0.1"
+    head, line = (await stint(http, *arguments, "1")).stdout.splitlines()
+    assert head.startswith("AT (UTC)")
+    assert "token-stint-client?  submitted" in line
+    none = await stint(http, "audit", "--queue", "pages", "--since", "2100-01-01T00:00:00Z", "-o", "name")
     assert (none.exit_code, none.stdout) == (0, "")
 
 
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
-        ({}, "ann killed aaaaaaaaaaaaaaaaaaaaaaaa in 'deploys' from 10.0.0.1"),
-        ({"proven": False, "who": ""}, "somebody? killed aaaaaaaaaaaaaaaaaaaaaaaa in 'deploys' from 10.0.0.1"),
-        ({"action": "deleted", "from": ""}, "ann deleted aaaaaaaaaaaaaaaaaaaaaaaa in 'deploys'"),
-        ({"answer": "ignored", "from": ""}, "ann killed aaaaaaaaaaaaaaaaaaaaaaaa in 'deploys' (ignored)"),
-        ({"who": "a\x1b[2J\nb", "from": ""}, "a\ufffd[2J\ufffdb killed aaaaaaaaaaaaaaaaaaaaaaaa in 'deploys'"),
+        ({}, ["2026-01-02 03:04:05", "ann", "deleted", "a" * 24, "deploys", "10.0.0.1", "accepted"]),
+        ({"proven": False, "who": "", "nats_user": "UABC"}, [ANY, "UABC?", *[ANY] * 5]),
+        ({"from_": "", "answer": "ignored"}, [*[ANY] * 5, "-", "ignored"]),
     ],
 )
-def test_a_line_cannot_be_mistaken_for_another(changes: dict[str, object], shown: str) -> None:
-    assert line(ENTRY | changes) == f"2026-01-02T03:04:05.000Z  {shown}"
-
-
-async def test_what_cannot_be_shown_is_said(http: httpx.AsyncClient) -> None:
-    unreachable = f"http://127.0.0.1:{free_port()}"
-    cases: list[tuple[int, tuple[str, ...], dict[str, str]]] = [
-        (2, ("--since", "yesterday"), {}),
-        (2, ("--since", "5y"), {}),
-        (2, ("--queue", "x" * 1001), {}),
-        (2, ("--limit", "0"), {}),
-        (125, (), {"STINT_TOKEN": "no-such-token"}),
-        (125, (), {"STINT_URL": unreachable}),
-    ]
-    for code, arguments, settings in cases:
-        result = await stint(http, "audit", *arguments, **settings)
-        assert (result.exit_code, result.stdout) == (code, "")
-        assert "no-such-token" not in result.stderr
-        assert "Traceback" not in result.stderr
-
-
-HOLDER = {
-    "at": "2026-01-02T03:04:05.000Z",
-    "job": "a" * 24,
-    "qname": "deploys",
-    "who": "ann",
-    "status": "running",
-    "secret": "kv/data/db.password",
-    "version": 6,
-    "outdated": True,
-}
+def test_an_entry_is_a_row(changes: dict[str, object], shown: list[str]) -> None:
+    row = msgspec.structs.replace(ENTRY, **changes)
+    assert [column.text(row) for column in audit.ENTRIES if not column.wide] == shown
 
 
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
-        ({}, "in 'deploys' of ann, running: kv/data/db.password version 6 (outdated)"),
-        ({"version": None, "outdated": False, "who": ""}, "in 'deploys' of somebody, running: kv/data/db.password"),
+        ({}, ["2026-01-02 03:04:05", "a" * 24, "deploys", "ann", "running", "kv/data/db.password", "6, outdated"]),
+        ({"outdated": False}, [*[ANY] * 6, "6"]),
+        ({"version": None, "outdated": False}, [*[ANY] * 6, "-"]),
     ],
 )
-def test_a_secret_a_job_got_is_a_line(changes: dict[str, object], shown: str) -> None:
-    assert lineage.line(HOLDER | changes) == f"2026-01-02T03:04:05.000Z  {'a' * 24} {shown}"
+def test_a_secret_that_a_job_got_is_a_row(changes: dict[str, object], shown: list[str]) -> None:
+    row = msgspec.structs.replace(HOLDER, **changes)
+    assert [column.text(row) for column in audit.HOLDERS] == shown
 
 
-async def test_the_lineage_of_a_secret_is_asked_for(http: httpx.AsyncClient) -> None:
-    nobody = await stint(http, "lineage", "kv/data/no-such", "--version", "7", "--outdated")
+async def test_what_cannot_be_shown_is_said(http: httpx.AsyncClient) -> None:
+    unreachable = f"http://127.0.0.1:{free_port()}"
+    cases: list[tuple[int, tuple[str, ...], dict[str, str]]] = [
+        (2, ("audit", "--since", "yesterday"), {}),
+        (2, ("audit", "--limit", "0"), {}),
+        (2, ("lineage", "x", "--version", "-1"), {}),
+        (125, ("audit", "--queue", "x" * 1001), {}),
+        (125, ("audit",), {"STINT_TOKEN": "no-such-token"}),
+        (125, ("lineage", "x"), {"STINT_TOKEN": "no-such-token"}),
+        (125, ("audit",), {"STINT_URL": unreachable}),
+    ]
+    for code, arguments, settings in cases:
+        result = await stint(http, *arguments, **settings)
+        assert (result.exit_code, result.stdout) == (code, ""), arguments
+        assert "no-such-token" not in result.stderr
+        assert "Traceback" not in result.stderr
+    nobody = await stint(http, "lineage", "kv/data/no-such", "--version", "7", "--outdated", "-o", "name")
     assert (nobody.exit_code, nobody.stdout, nobody.stderr) == (0, "", "")
-    assert (await stint(http, "lineage", "x", "--version", "-1")).exit_code == 2
-    assert (await stint(http, "lineage", "x", STINT_TOKEN="no-such-token")).exit_code == 125

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from nacl.signing import VerifyKey
 from typer.testing import CliRunner
 
 from stint.cli.app import app
 from stint.cli.vault_setup import FILES
 from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
 from stint.process.env_file import read_env_file
-from stint.vault import BUS_KEY, SESSION_KEY, AppRoleSession, Vault
+from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, Signer, Vault
+from stint.vault.policies import CLIENT, OPERATOR, PUBLISHER, SEALER
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
 from tests.support.servers import BaoProcess, running
 
 ROLE = "stint-job"
-PARTS = 16
+PARTS = 17
 
 
 class Stack(NamedTuple):
@@ -110,6 +112,25 @@ async def test_the_session_key_is_the_apis_alone(stack: Stack) -> None:
             stack.vault.encrypt(token, SESSION_KEY, b"x"),
             stack.vault.decrypt(token, SESSION_KEY, sealed, associated_data=b"a session"),
         )
+
+
+async def test_only_the_api_signs_receipts(stack: Stack) -> None:
+    session = AppRoleSession(stack.vault, stack.settings["STINT_API_ROLE_ID"], stack.settings["STINT_API_SECRET_ID"])
+    signer = Signer(stack.vault, session, RECEIPT_KEY)
+    ((version, public),) = (await signer.public_keys()).items()
+    signature = await signer.sign(b"text", version)
+    assert VerifyKey(public).verify(b"text", signature) == b"text"
+    tokens = [await stack.login("STINT_RUNNER")]
+    tokens += [await stack.client(policy) for policy in (CLIENT, SEALER, OPERATOR, PUBLISHER)]
+    tokens.append(await stack.job(await stack.wrapping(await stack.client())))
+    for token in tokens:
+        await denied(stack.vault.call(token, lambda c: c.secrets.transit.sign_data(RECEIPT_KEY, hash_input="dGV4dA==")))
+    own = await session.token()
+    await denied(
+        stack.vault.call(own, lambda c: c.secrets.transit.sign_data(BUS_KEY, hash_input="dGV4dA==")),
+        stack.vault.call(own, lambda c: c.secrets.transit.rotate_key(RECEIPT_KEY)),
+        stack.vault.call(own, lambda c: c.secrets.transit.export_key(RECEIPT_KEY, "signing-key")),
+    )
 
 
 async def test_the_runner_opens_and_does_nothing_else(stack: Stack) -> None:

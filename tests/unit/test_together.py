@@ -101,10 +101,12 @@ async def test_an_images_files_are_read_once() -> None:
     engine = Images()
     library = ImageLibrary(engine)  # type: ignore[arg-type] # the part of an engine that it uses
     for _ in range(3):
-        assert await library.files("c") == ImageFiles(manifest=None, passwd=b"root")
+        assert await library.files("c") == ImageFiles(image_id="sha256:1", manifest=None, passwd=b"root")
     assert engine.reads == 2
     engine.image, engine.files = "sha256:2", {"/gostint_image.yml": b"a: b"}
-    assert await library.files("c") == ImageFiles(manifest=b"a: b", passwd=None), "the name means another image now"
+    assert await library.files("c") == ImageFiles(image_id="sha256:2", manifest=b"a: b", passwd=None), (
+        "the name means another image now"
+    )
     assert engine.reads == 4
 
 

@@ -18,9 +18,10 @@ from stint.ports import EventLog, OutputLog, Pauses, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
 from stint.process.settings import ApiSettings
-from stint.vault import BUS_KEY, AppRoleSession, Encryptor, Vault
+from stint.vault import BUS_KEY, RECEIPT_KEY, AppRoleSession, Encryptor, Signer, Vault
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.lineage import Lineage
+from stint_api.audit.receipt import Receipts
 from stint_api.audit.trail import Audit
 from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
@@ -116,6 +117,11 @@ class Services:
     def lineage(self) -> Lineage:
         """Says which jobs got a secret."""
         return Lineage(self.audit_index, self.log, self.auth)
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        """Signs what became of jobs."""
+        return Receipts(jobs=self.jobs, signer=Signer(self.vault, self.session, RECEIPT_KEY), now=self.now)
 
     @cached_property
     def queues(self) -> QueueList:

@@ -1,31 +1,32 @@
-"""How commands print lists of the API."""
+"""Lists of the API, whose entries a command shows."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+import asyncio
+from typing import Any, Final, TypeVar
 
-import typer
+import msgspec
 
+from stint.cli import settings
+from stint.cli.calling import USAGE_ERRORS
+from stint.cli.errors import reported
 from stint.client.api import Api
-from stint.client.options import Endpoints
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 PAGE: Final = 100
 """Entries per page, as many as the API gives."""
 
 
-async def listed(
-    where: Endpoints, path: str, params: Mapping[str, str], limit: int, show: Callable[[Mapping[str, Any]], str]
-) -> None:
-    """Print the first `limit` entries of a list, one a line."""
-    left = limit
-    async with Api.connect(where) as api:
-        async for page in api.pages(path, **params):
-            for entry in page["data"][:left]:
-                typer.echo(show(entry))
-            left -= len(page["data"])
-            if left <= 0:
-                return
+def listed(path: str, shape: type[T], limit: int, *, url: str, profile: str, **params: Any) -> list[T]:
+    """The first `limit` entries of a list. Errors are printed, and end the command."""
 
+    async def read() -> list[T]:
+        found: list[T] = []
+        async with Api.connect(settings.where(url, profile)) as api:
+            async for page in api.pages(path, limit=min(limit, PAGE), **params):
+                found += msgspec.convert(page["data"], list[shape])  # type: ignore[valid-type] # a value, for mypy
+                if len(found) >= limit:
+                    break
+        return found[:limit]
 
-def printable(text: str) -> str:
-    """The text on one line: names that clients chose cannot move the cursor, or look like another line."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    with reported("stint", usage=USAGE_ERRORS):
+        return asyncio.run(read())

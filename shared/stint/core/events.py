@@ -76,12 +76,14 @@ class Started(Event, frozen=True, kw_only=True, tag="started"):
     Attributes:
         runner: the runner's id.
         kill_grace: seconds from SIGTERM to SIGKILL when somebody kills the job, 0 if it is not known.
+        payload_sha256: hex digest of the sealed payload that the runner has read and compared with the ticket.
     """
 
     kind: ClassVar[str] = "started"
 
     runner: str
     kill_grace: float = 0.0
+    payload_sha256: str = ""
 
 
 class Launched(Event, frozen=True, kw_only=True, tag="launched"):
@@ -91,6 +93,7 @@ class Launched(Event, frozen=True, kw_only=True, tag="launched"):
         container_id: the engine's id, 64 hex digits.
         container_image: the image as the payload named it.
         tty: whether the output is one terminal stream.
+        image_id: the engine's id of the image, the digest of its content; "" if the engine did not say.
         secrets: the secrets in it as `path.key`, each with the version of KV v2 that was read; null from other engines.
         secrets_left_out: how many more it has, which are not named because there are so many.
     """
@@ -100,6 +103,7 @@ class Launched(Event, frozen=True, kw_only=True, tag="launched"):
     container_id: str
     container_image: str
     tty: bool = False
+    image_id: str = ""
     secrets: dict[str, int | None] = {}
     secrets_left_out: int = 0
 

@@ -53,10 +53,11 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
         "payload_bytes": 4096,
         "on_lost": "hold",
     },
-    "started": {"runner": "runner-1"},
+    "started": {"runner": "runner-1", "payload_sha256": "60303ae2" * 8},
     "launched": {
         "container_id": "4f5c" * 16,
         "container_image": "busybox",
+        "image_id": f"sha256:{'1f3b' * 16}",
         "secrets": {"kv/data/demo.password": 7},
     },
     "ended": {

@@ -124,9 +124,14 @@ def check_job_id(job_id: str) -> str:
     Raises:
         InvalidJobIdError: anything but 24 hex digits of either case.
     """
-    if not _JOB_ID.fullmatch(job_id):
+    if not is_job_id(job_id):
         raise InvalidJobIdError("Invalid job ID (not ObjectIdHex)")
     return job_id.lower()
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `check_job_id` accepts the text."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def new_job_id(milliseconds: int, randomness: bytes) -> str:

@@ -5,16 +5,19 @@ from stint.vault.encryptor import Encryptor
 from stint.vault.hvac_adapter import check_path, error_text
 from stint.vault.policies import SESSION_KEY, queue_path, release_path
 from stint.vault.session import AppRoleSession
+from stint.vault.signing import RECEIPT_KEY, Signer
 from stint.vault.ticket import BUS_KEY, Ticket, open_ticket, seal_ticket
 
 __all__ = [
     "BUS_KEY",
+    "RECEIPT_KEY",
     "SESSION_KEY",
     "AppRoleSession",
     "Caller",
     "Encryptor",
     "Login",
     "SecretData",
+    "Signer",
     "Ticket",
     "Vault",
     "WrapInfo",

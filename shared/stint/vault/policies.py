@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from stint.core.errors import ConfigError
 from stint.core.subjects import normalise_queue_name, queue_name, queue_token
+from stint.vault.signing import RECEIPT_KEY
 from stint.vault.ticket import BUS_KEY
 
 API: Final = "stint-api"
@@ -37,7 +38,9 @@ MARK: Final = "="
 _SPECIAL: Final = frozenset('*"\\{}$')
 """Characters with a special meaning in a policy's path."""
 
-_TAKEN: Final = frozenset({API, RUNNER, CLIENT, SEALER, OPERATOR, PUBLISHER, BUS_KEY, SESSION_KEY, "default", "root"})
+_TAKEN: Final = frozenset(
+    {API, RUNNER, CLIENT, SEALER, OPERATOR, PUBLISHER, BUS_KEY, RECEIPT_KEY, SESSION_KEY, "default", "root"}
+)
 _ROLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PATTERN: Final = re.compile(r"[\w\-./+*]+", re.ASCII)
 
@@ -69,6 +72,8 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
             seal_payload,
             (f"transit/encrypt/{SESSION_KEY}", "update"),
             (f"transit/decrypt/{SESSION_KEY}", "update"),
+            (f"transit/sign/{RECEIPT_KEY}", "update"),
+            (f"transit/keys/{RECEIPT_KEY}", "read"),
             ("sys/capabilities", "update"),
             *_OWN_TOKEN,
         ),

@@ -12,11 +12,13 @@ from stint.core.errors import VaultNotFoundError, VaultRefusedError
 from stint.vault.client import Vault, data_of
 from stint.vault.hvac_adapter import check_path
 from stint.vault.policies import API, CLIENT, RUNNER, SESSION_KEY, app_roles, policies
+from stint.vault.signing import RECEIPT_KEY
 from stint.vault.ticket import BUS_KEY
 
 _LOGINS: Final = {API: "STINT_API", RUNNER: "STINT_RUNNER"}
 """Prefixes of the settings for each service's AppRole."""
 _KEY: Final = {"type": "aes256-gcm96", "derived": False, "exportable": False, "allow_plaintext_backup": False}
+_SIGNING_KEY: Final = {**_KEY, "type": "ed25519"}
 _RULES: Final = "policy"
 
 
@@ -63,6 +65,7 @@ def _resources(role: str, secret_paths: Sequence[str], registries: str, kv_mount
         yield _Resource(f"mount {kv_mount}", f"sys/mounts/{kv_mount}", {"type": "kv", "options": {"version": "2"}})
     for name in (BUS_KEY, SESSION_KEY, role):
         yield _Resource(f"key {name}", f"transit/keys/{name}", _KEY)
+    yield _Resource(f"key {RECEIPT_KEY}", f"transit/keys/{RECEIPT_KEY}", _SIGNING_KEY)
     for name, text in texts.items():
         yield _Resource(f"policy {name}", f"sys/policies/acl/{name}", {_RULES: text}, changeable=True)
     for name, settings in app_roles(role).items():

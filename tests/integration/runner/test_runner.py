@@ -41,6 +41,7 @@ async def test_a_job_with_secret_content_and_environment(bench: Bench) -> None:
     assert list(job.facts) == ["submitted", "started", "launched", "ended"]
     launched = job.fact(Launched)
     assert launched
+    assert launched.image_id.startswith("sha256:")
     assert launched.secrets == {"kv/data/demo.password": 2, "kv/data/demo.number": 2}
     assert PASSWORD.encode() not in encode(launched)
     assert (end.output_bytes, end.output_complete) == (len(text), True)

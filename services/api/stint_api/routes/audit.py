@@ -1,4 +1,4 @@
-"""The routes that say who did what, and which jobs got which secret."""
+"""The routes that say who did what, which jobs got which secret, and what became of a job for sure."""
 
 from typing import Annotated, Final
 from urllib.parse import urlencode
@@ -13,12 +13,17 @@ from stint_api.audit.secrets import WantedSecret
 from stint_api.audit.table import NEWEST, WantedEntries
 from stint_api.audit.trail import Shown
 from stint_api.read.query import microseconds, moment_of
-from stint_api.routes.models import ActionBody, AuditBody, HolderBody, LineageBody
-from stint_api.routes.parameters import Caller, Decimal, ServicesOf, Time, TrueOrFalse
-from stint_api.routes.responses import NEXT_PAGE, errors
+from stint_api.routes import jobs
+from stint_api.routes.models import ActionBody, AuditBody, HolderBody, LineageBody, ReceiptKeysBody
+from stint_api.routes.parameters import Caller, Decimal, JobId, ServicesOf, Time, TrueOrFalse
+from stint_api.routes.responses import NEXT_PAGE, content, errors
 
 AUDIT: Final = "/v1/api/audit"
 LINEAGE: Final = "/v1/api/lineage"
+RECEIPT_KEYS: Final = "/v1/api/receipt/keys"
+_RECEIPT: Final = content(
+    "application/json", '{"receipt":{...},"signature":"..."}\n', type="object", required=["receipt", "signature"]
+)
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100
 
@@ -96,6 +101,19 @@ async def lineage(
         now=rfc3339(services.now()),
         as_of=rfc3339(found.as_of),
     )
+
+
+@router.get(f"{jobs.PATH}/{{job_id}}/receipt", response_class=Response, responses=errors(404) | _RECEIPT)
+async def receipt(services: ServicesOf, caller: Caller, job_id: JobId) -> Response:
+    """A signed statement of what became of a job that is over. `stint verify` checks it without Stint."""
+    found = await services.receipts.of(caller, job_id)
+    return Response(found, media_type="application/json", headers=jobs.NOT_FOR_PAGES)
+
+
+@router.get(RECEIPT_KEYS)
+async def receipt_keys(services: ServicesOf, _caller: Caller) -> ReceiptKeysBody:
+    """The public keys of all versions of the key that signs receipts."""
+    return ReceiptKeysBody(name=services.receipts.signer.key, keys=await services.receipts.public_keys())
 
 
 def _link(request: Request, response: Response, behind: int | None) -> None:

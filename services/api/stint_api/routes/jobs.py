@@ -41,7 +41,7 @@ from stint_api.submit.body import parse_submission, read_body
 from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
 
 PATH: Final = "/v1/api/job"
-_NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """A browser must not run or show a job's output as a script or a page of this host."""
 
 _BODY: Final = {
@@ -167,7 +167,7 @@ async def get_output(
     output = await Snapshot.take(services.output, job.token, job.job_id, after=begin.after)
     large = _large(services, caller, queue_name(job.token))
     name = f"{job.job_id}.{query.stream or 'output'}"
-    headers = {**_NOT_FOR_PAGES, "Content-Disposition": f'attachment; filename="{name}"'}
+    headers = {**NOT_FOR_PAGES, "Content-Disposition": f'attachment; filename="{name}"'}
     return await answer(_raw(output, query.stream, begin.line), media_type=_BYTES, headers=headers, large=large)
 
 

@@ -332,6 +332,15 @@ class DrainedBody(Body):
     """Always true."""
 
 
+class ReceiptKeysBody(Body):
+    """The public keys that receipts are checked with."""
+
+    name: Annotated[str, Field(examples=["stint-receipt"])]
+    """The transit key in Vault."""
+    keys: Annotated[dict[str, str], Field(examples=[{"1": "3D8X0vQd1C7S3tF2aWZ4N5oY6pU7rB8sK9mJ0lHgTfE="}])]
+    """The 32 bytes of each version's public key (ed25519), in base64, by version."""
+
+
 class DeletedBody(Body):
     """A job that was deleted."""
 

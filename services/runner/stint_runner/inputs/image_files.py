@@ -20,10 +20,12 @@ class ImageFiles(msgspec.Struct, frozen=True):
     """What an image has of these files; None for a file that it does not have.
 
     Attributes:
+        image_id: the engine's id of the image, "" if it does not say.
         manifest: `/gostint_image.yml`.
         passwd: `/etc/passwd`.
     """
 
+    image_id: str
     manifest: bytes | None
     passwd: bytes | None
 
@@ -51,7 +53,8 @@ class ImageLibrary:
             self._known.move_to_end(image_id)
             return self._known[image_id]
         read = self._engine.read_file
-        found = ImageFiles(*await side_by_side(read(container_id, IMAGE_MANIFEST), read(container_id, PASSWD)))
+        manifest, passwd = await side_by_side(read(container_id, IMAGE_MANIFEST), read(container_id, PASSWD))
+        found = ImageFiles(image_id, manifest, passwd)
         if image_id and found.size <= SMALL:
             self._known[image_id] = found
             while len(self._known) > REMEMBERED:

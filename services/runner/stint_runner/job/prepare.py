@@ -69,11 +69,13 @@ class Preparation:
 
     Attributes:
         image: as the payload named it, "" as long as that is not known.
+        payload_sha256: digest of the sealed payload.
     """
 
     def __init__(self, runner: Runner, job: Job, examined: Examined, delivery: Delivery, share: Share) -> None:
         """`share` has the memory of the payload; it is free when the container has its files."""
         self.image = ""
+        self.payload_sha256 = examined.ticket.payload_sha256
         self._runner = runner
         self._job = job
         self._examined = examined
@@ -108,9 +110,9 @@ class Preparation:
         if spec.read_only:
             await filling
             container_id = await self._made(self._runner.engine.freeze(container_id, spec))
-            await self._append_launched(container_id, payload, secrets.given)
+            await self._append_launched(container_id, payload, image.image_id, secrets.given)
         else:
-            await side_by_side(filling, self._append_launched(container_id, payload, secrets.given))
+            await side_by_side(filling, self._append_launched(container_id, payload, image.image_id, secrets.given))
         self._share.shrink(0)
         return Prepared(
             container_id=container_id,
@@ -215,12 +217,19 @@ class Preparation:
         self._creation = asyncio.ensure_future(creation)
         return await asyncio.shield(self._creation)
 
-    async def _append_launched(self, container_id: str, payload: JobPayload, given: Mapping[str, int | None]) -> None:
+    async def _append_launched(
+        self, container_id: str, payload: JobPayload, image_id: str, given: Mapping[str, int | None]
+    ) -> None:
         """Append `launched`, but not after an end: a runner that was frozen or cut off would come too late."""
         runner, job_id = self._runner, self._job.job_id
         image = self.image[:TEXT_LENGTH]
         launched = runner.fact(
-            Launched, container_id=container_id, container_image=image, tty=payload.tty, **recorded(given)
+            Launched,
+            container_id=container_id,
+            container_image=image,
+            image_id=image_id,
+            tty=payload.tty,
+            **recorded(given),
         )
         seen = 0
         while True:

@@ -125,7 +125,7 @@ class JobRun:
             if preparation is None:
                 return Verdict.RETURN
             self._watch(job)
-            await self._claim(job)
+            await self._claim(job, preparation)
             self._preparation = preparation
             return await self._run(job, preparation)
 
@@ -152,10 +152,15 @@ class JobRun:
             raise UnstartedError(verdict.never_ran(self._runner, error.status, error.reason, error.sentence)) from None
         return Preparation(self._runner, job, examined, self.leased.lease.delivery, share)
 
-    async def _claim(self, job: Job) -> None:
-        grace = self._runner.settings.kill_grace
-        claim = commands.claim(job, self._runner.fact(Started, runner=self._runner.id, kill_grace=grace))
-        won = False
+    async def _claim(self, job: Job, preparation: Preparation) -> None:
+        runner = self._runner
+        started = runner.fact(
+            Started,
+            runner=runner.id,
+            kill_grace=runner.settings.kill_grace,
+            payload_sha256=preparation.payload_sha256,
+        )
+        claim, won = commands.claim(job, started), False
         try:
             won = await self._append(*claim, after=job.sequence)
         finally:

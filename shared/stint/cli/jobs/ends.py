@@ -3,18 +3,22 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stint.cli.calling import JobId, JobIds, call
+from stint.cli.calling import JobIds, call
+from stint.cli.completing import job_ids
 from stint.cli.errors import TIMED_OUT
 from stint.cli.jobs.ls import outcome
+from stint.cli.jobs.receipt import verify_receipt
 from stint.cli.settings import Profile, Url
 from stint.client.client import Client
 from stint.client.errors import OutputDiffersError
 from stint.client.job import JobHandle
 from stint.client.results import JobResult
+from stint.core.subjects import is_job_id
 
 app = typer.Typer(add_completion=False)
 
@@ -54,12 +58,29 @@ async def _end(job: JobHandle) -> JobResult:
 
 
 @app.command(no_args_is_help=True)
-def verify(job: JobId, url: Url = "", profile: Profile = "") -> None:
-    """Read all of a job's output, and prove that it is what the job's runner recorded, once the job has ended.
+def verify(
+    target: Annotated[
+        str, typer.Argument(metavar="JOB_ID|FILE", help="A job, or a receipt of one.", autocompletion=job_ids)
+    ],
+    public_key: Annotated[
+        Path | None,
+        typer.Option(envvar="STINT_PUBLIC_KEY", help="For a receipt: what `stint receipt --public-key` printed."),
+    ] = None,
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Prove that a job's output is what its runner recorded, or that a receipt is genuine.
 
-    Exit codes: 1 it is not, or nobody can tell, because the runner did not record that the output is complete.
+    Of a job all of its output is read, once it has ended. A receipt is checked without any server; write ./NAME if its
+    file is named like a job's id.
+
+    Exit codes: 1 it is not, or nobody can tell, because the runner did not record that the output is complete, or the
+    receipt was signed by another key.
     """
-    proven = call(lambda stint: _verify(stint.job(job)), url=url, profile=profile)
+    if not is_job_id(target):
+        verify_receipt(Path(target), public_key)
+        return
+    proven = call(lambda stint: _verify(stint.job(target)), url=url, profile=profile)
     raise typer.Exit(0 if proven else 1)
 
 

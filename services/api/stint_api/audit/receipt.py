@@ -1,0 +1,60 @@
+"""Receipts of jobs that are over, signed by Vault."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final
+
+from stint.core.errors import IllegalCommandError, VaultDeniedError, VaultNotFoundError, VaultRefusedError
+from stint.core.receipt import KeyName, canonical, document, statement
+from stint.core.view import rfc3339
+from stint.vault import Signer
+from stint_api.auth import Identity
+from stint_api.errors import RefusalError
+from stint_api.read.commands import Jobs
+
+NOT_OVER: Final = "The job is not over yet. There is a receipt only of a job that has ended."
+NO_KEY: Final = (
+    "Vault does not let the API sign receipts. `stint vault-setup --update` makes the key, and gives the right to it."
+)
+_NO_KEY: Final = (VaultDeniedError, VaultNotFoundError, VaultRefusedError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipts:
+    """Signs receipts. `now` is aware, in UTC."""
+
+    jobs: Jobs
+    signer: Signer
+    now: Callable[[], datetime]
+
+    async def of(self, identity: Identity, job_id: str) -> bytes:
+        """The receipt of a job, as a file.
+
+        Raises:
+            RefusalError: no such job, not allowed, or Vault does not let the API sign.
+            IllegalCommandError: the job is not over.
+        """
+        job = await self.jobs.find(identity, job_id)
+        if not job.terminal:
+            raise IllegalCommandError(NOT_OVER)
+        try:
+            version, public = list((await self.signer.public_keys()).items())[-1]
+            stated = statement(job, KeyName.of(self.signer.key, version, public), rfc3339(self.now()))
+            return document(stated, await self.signer.sign(canonical(stated), version))
+        except _NO_KEY:
+            raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, NO_KEY) from None
+
+    async def public_keys(self) -> dict[str, str]:
+        """The public keys by version, in base64.
+
+        Raises:
+            RefusalError: there is no key.
+        """
+        try:
+            keys = await self.signer.public_keys()
+        except _NO_KEY:
+            raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, NO_KEY) from None
+        return {str(version): base64.b64encode(public).decode() for version, public in keys.items()}

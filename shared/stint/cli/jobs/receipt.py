@@ -1,0 +1,94 @@
+"""`stint receipt`, and how a receipt is verified."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stint.cli import settings
+from stint.cli.calling import USAGE_ERRORS
+from stint.cli.completing import job_ids
+from stint.cli.errors import reported
+from stint.cli.settings import Profile, Url
+from stint.cli.show.terminal import printable
+from stint.client.api import Api
+from stint.client.receipts import PublicKeys, check_receipt, parse_keys
+from stint.core.errors import ConfigError, UndecodableError
+from stint.core.receipt import MAX_BYTES, Receipt
+from stint.core.subjects import check_job_id
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(no_args_is_help=True)
+def receipt(
+    job: Annotated[str, typer.Argument(metavar="[JOB_ID]", help="A job that is over.", autocompletion=job_ids)] = "",
+    public_key: Annotated[
+        bool, typer.Option("--public-key", help="Print the public keys instead, for `stint verify`.")
+    ] = False,
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Print a signed receipt of what became of a job: who asked for it, what ran, when, and how it ended.
+
+    Example: stint receipt 65f0c2a19b3e4d5f6a7b8c9d >receipt.json
+    """
+    with reported("stint", usage=USAGE_ERRORS):
+        if public_key == bool(job):
+            raise ConfigError("Give either a job's id or --public-key.")
+        path = "/v1/api/receipt/keys" if public_key else f"/v1/api/job/{check_job_id(job)}/receipt"
+        typer.echo(asyncio.run(_fetch(path, url, profile)), nl=False)
+
+
+async def _fetch(path: str, url: str, profile: str) -> bytes:
+    async with Api.connect(settings.where(url, profile)) as api:
+        return await api.read(path)
+
+
+def verify_receipt(path: Path, public_key: Path | None) -> None:
+    """Say what a receipt states if it is genuine. Otherwise say why not, and exit with 1."""
+    with reported("stint", code=1):
+        if public_key is None:
+            raise ConfigError("Give --public-key, the file that `stint receipt --public-key` printed.")
+        genuine = check_receipt(_read(path), _keys(public_key))
+    for line in lines(genuine):
+        typer.echo(printable(line))
+
+
+def _keys(path: Path) -> PublicKeys:
+    try:
+        return parse_keys(_read(path))
+    except UndecodableError:
+        raise ConfigError(f"{path} is not what `stint receipt --public-key` prints.") from None
+
+
+def _read(path: Path) -> bytes:
+    """A file, or as much of it as is too large for a receipt."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # a name with a zero byte
+        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from None
+
+
+def lines(genuine: Receipt) -> Iterator[str]:
+    """What a receipt states, for people."""
+    stated, key = genuine.statement, genuine.key
+    image, output = stated["image"], stated["output"]
+    reason = f" ({stated['reason']})" if stated["reason"] else ""
+    yield f"Genuine: the receipt of job {stated['job']}, signed by version {key.version} of the key {key.name}."
+    yield f"queue       {stated['qname']!r}"
+    yield f"asked for   by {_asked(stated['asked'])} at {stated['submitted']}"
+    yield f"ran         {image['name'] or 'nothing'} {image['id']} on {stated['runner'] or 'no runner'}"
+    yield f"payload     {stated['payload_sha256'] or 'not known'}"
+    yield f"ended       {stated['status']}{reason}, exit code {stated['return_code']}, at {stated['ended']}"
+    yield f"output      {output['bytes']} bytes in {output['chunks']} chunks, digest {output['digest'] or 'none'}"
+    if not output["complete"]:
+        yield "The output is not known to be complete."
+
+
+def _asked(asked: Mapping[str, Any]) -> str:
+    entity = f" (entity {asked['entity']})" if asked["entity"] else ""
+    return f"{asked['who'] or asked['nats_user'] or 'somebody'}{entity}"

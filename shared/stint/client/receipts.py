@@ -1,0 +1,68 @@
+"""Checks receipts, without any server."""
+
+import base64
+from collections.abc import Mapping
+
+import msgspec
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
+
+from stint.core.codec import decode
+from stint.core.errors import StintError, UndecodableError
+from stint.core.receipt import KeyName, Receipt, parse_receipt
+
+
+class PublicKeys(msgspec.Struct, frozen=True):
+    """The public keys of all versions of the key that signs receipts, in base64 by version, as the API gives them."""
+
+    name: str
+    keys: Mapping[int, str]
+
+
+class ForgedReceiptError(StintError):
+    """The signature does not fit: the receipt was changed, or was not signed by this key."""
+
+
+class UnknownKeyError(StintError):
+    """The receipt was signed by a key that is not among the public keys."""
+
+
+def parse_keys(data: bytes) -> PublicKeys:
+    """Read a file of public keys.
+
+    Raises:
+        UndecodableError: it is none.
+    """
+    return decode(data, PublicKeys)
+
+
+def check_receipt(data: bytes, keys: PublicKeys) -> Receipt:
+    """The receipt, if one of these keys signed exactly these bytes.
+
+    Raises:
+        UndecodableError: not a receipt.
+        UnknownKeyError: another key signed it.
+        ForgedReceiptError: no key signed it.
+    """
+    receipt = parse_receipt(data)
+    try:
+        public = base64.b64decode(keys.keys[receipt.key.version], validate=True)
+        known = KeyName.of(keys.name, receipt.key.version, public)
+    except (KeyError, ValueError):
+        raise UnknownKeyError(_unknown(receipt.key)) from None
+    if known != receipt.key:
+        raise UnknownKeyError(_unknown(receipt.key))
+    try:
+        VerifyKey(public).verify(receipt.signed, receipt.signature)
+    except BadSignatureError:
+        raise ForgedReceiptError from None
+    except ValueError:
+        raise UndecodableError("A public key of ed25519 has 32 bytes.") from None
+    return receipt
+
+
+def _unknown(key: KeyName) -> str:
+    return (
+        f"The receipt names version {key.version} of the key {key.name}, sha256 {key.sha256}, which is not among the "
+        "public keys. `stint receipt --public-key` fetches those of your Stint."
+    )

@@ -1,0 +1,49 @@
+"""Signatures by a transit key with a service's own token."""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from stint.core.errors import VaultRefusedError
+from stint.vault.client import Vault, data_of
+from stint.vault.session import AppRoleSession
+
+RECEIPT_KEY: Final = "stint-receipt"
+"""The transit key (ed25519) of the receipts. Only the API may sign with it."""
+
+
+class Signer:
+    """Signs with one transit key of the type ed25519.
+
+    Its methods raise VaultDeniedError without the right, and VaultNotFoundError or VaultRefusedError without the key.
+    """
+
+    def __init__(self, vault: Vault, session: AppRoleSession, key: str) -> None:
+        self._vault = vault
+        self._session = session
+        self.key = key
+
+    async def public_keys(self) -> Mapping[int, bytes]:
+        """The public keys, 32 bytes each, of the versions that the key still has, the oldest first."""
+        answer = await self._call(lambda client: client.secrets.transit.read_key(self.key))
+        found = data_of(answer).get("keys") or {}
+        try:
+            keys = {int(version): base64.b64decode(entry["public_key"]) for version, entry in found.items()}
+        except (KeyError, TypeError, ValueError):
+            raise VaultRefusedError(f"The transit key {self.key} has no public keys.") from None
+        return dict(sorted(keys.items()))
+
+    async def sign(self, data: bytes, version: int) -> bytes:
+        """The signature, 64 bytes, of these bytes by a version of the key."""
+        encoded = base64.b64encode(data).decode()
+        answer = await self._call(
+            lambda client: client.secrets.transit.sign_data(self.key, hash_input=encoded, key_version=version)
+        )
+        scheme, _, value = str(data_of(answer).get("signature", "")).rpartition(":")
+        if scheme != f"vault:v{version}":
+            raise VaultRefusedError("Vault returned no signature by this version of the key.")
+        return base64.b64decode(value)
+
+    async def _call(self, request: Callable[[Any], Any]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = await self._session.call(lambda own: self._vault.call(own, request, repeatable=True))
+        return found

@@ -1,0 +1,158 @@
+"""Receipts that a real Vault signs, asked of the API and checked by the command line."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from stint.cli.app import app
+from stint.client.receipts import PublicKeys, check_receipt, parse_keys
+from stint.core.events import AnyEvent
+from stint.ports import Outcome
+from stint.vault import RECEIPT_KEY
+from stint.vault.policies import API
+from stint_api.audit.receipt import NO_KEY, NOT_OVER
+from tests.support.api_bench import ApiProcess, Bench, api, api_process
+from tests.support.events import ended, launched, started
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, free_port
+
+
+async def job_with(bench: Bench, *facts: AnyEvent) -> str:
+    job_id = await bench.submitted()
+    for fact in facts:
+        assert await bench.parts.log.append((await bench.load(job_id)).token, job_id, fact) is Outcome.WON
+    return job_id
+
+
+async def receipt_of(bench: Bench, job_id: str) -> bytes:
+    answer = await bench.http.get(f"/v1/api/job/{job_id}/receipt")
+    assert answer.status_code == 200, answer.text
+    assert (answer.headers["content-type"], answer.headers["x-content-type-options"]) == ("application/json", "nosniff")
+    return answer.content
+
+
+async def keys_of(bench: Bench) -> PublicKeys:
+    return parse_keys((await bench.http.get("/v1/api/receipt/keys")).content)
+
+
+async def test_a_job_that_is_over_has_a_receipt_that_anybody_can_check(bench: Bench) -> None:
+    job_id = await job_with(bench, started(), launched(), ended())
+    stated = check_receipt(await receipt_of(bench, job_id.upper()), await keys_of(bench)).statement
+    job = await bench.load(job_id)
+    assert (stated["job"], stated["status"], stated["qname"]) == (job_id, "success", "deploys")
+    assert stated["asked"]["who"] == "token-stint-client"
+    assert [(fact["kind"], fact["sequence"]) for fact in stated["facts"]] == [
+        (kind, job.facts[kind].sequence) for kind in ("submitted", "started", "launched", "ended")
+    ]
+
+
+async def test_only_who_may_read_a_job_that_is_over_gets_one(bench: Bench) -> None:
+    for facts in ((), (started(),), (started(), launched())):
+        answer = await bench.http.get(f"/v1/api/job/{await job_with(bench, *facts)}/receipt")
+        assert (answer.status_code, answer.json()["error"]) == (400, NOT_OVER)
+    job_id = await job_with(bench, started(), ended())
+    token = await bench.limited_token(0)
+    async with bench.client({"X-Auth-Token": token}) as http:
+        assert (await http.get(f"/v1/api/job/{job_id}/receipt")).status_code == 403
+        assert (await http.get("/v1/api/receipt/keys")).status_code == 200, "they are public"
+    async with bench.client() as stranger:
+        for path in (f"/v1/api/job/{job_id}/receipt", "/v1/api/receipt/keys"):
+            assert (await stranger.get(path)).status_code == 400
+    await bench.http.delete(f"/v1/api/job/{job_id}")
+    for gone in (job_id, "0" * 24):
+        assert (await bench.http.get(f"/v1/api/job/{gone}/receipt")).status_code == 404
+
+
+async def test_old_receipts_are_good_after_a_rotation(bench: Bench) -> None:
+    job_id = await job_with(bench, started(), ended())
+    before, old_keys = await receipt_of(bench, job_id), await keys_of(bench)
+    await bench.admin(lambda client: client.secrets.transit.rotate_key(RECEIPT_KEY))
+    after, new_keys = await receipt_of(bench, job_id), await keys_of(bench)
+    newest = max(new_keys.keys)
+    assert newest == max(old_keys.keys) + 1
+    assert [check_receipt(data, new_keys).key.version for data in (before, after)] == [newest - 1, newest]
+    assert check_receipt(before, old_keys)
+
+
+async def test_a_vault_that_was_set_up_before_receipts_is_named(nats: NatsProcess, bao_process: BaoProcess) -> None:
+    async with api(nats.url, bao_process) as bench:
+        job_id = await job_with(bench, started(), ended())
+        rules = (await bench.admin(lambda client: client.sys.read_policy(API)))["data"]["rules"]
+        only = 'path "sys/capabilities" { capabilities = ["update"] }'
+        await bench.admin(lambda client: client.sys.create_or_update_policy(API, only))
+        for path in (f"/v1/api/job/{job_id}/receipt", "/v1/api/receipt/keys"):
+            answer = await bench.http.get(path)
+            assert (answer.status_code, answer.json()["error"]) == (500, NO_KEY)
+        await bench.admin(lambda client: client.sys.create_or_update_policy(API, rules))
+        await bench.admin(
+            lambda client: client.secrets.transit.update_key_configuration(RECEIPT_KEY, deletion_allowed=True)
+        )
+        await bench.admin(lambda client: client.secrets.transit.delete_key(RECEIPT_KEY))
+        answer = await bench.http.get(f"/v1/api/job/{job_id}/receipt")
+        assert (answer.status_code, answer.json()["error"]) == (500, NO_KEY)
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def server(
+    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ApiProcess]:
+    async with api_process(tmp_path_factory.mktemp("api"), nats.url, openbao) as (server, _):
+        yield server
+
+
+async def stint(bench: Bench, url: str, *arguments: str, **settings: str) -> Result:
+    env = {"STINT_URL": url, "STINT_TOKEN": bench.http.headers["X-Auth-Token"], **settings}
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env, prog_name="stint")
+
+
+async def test_a_receipt_is_fetched_once_and_checked_without_a_server(
+    bench: Bench, server: ApiProcess, tmp_path: Path
+) -> None:
+    job_id = await job_with(bench, started(), launched(), ended("failed", "exit_code", 3))
+    file, keys = tmp_path / "receipt.json", tmp_path / "keys.json"
+    file.write_bytes((await stint(bench, server.url, "receipt", job_id.upper())).stdout_bytes)
+    keys.write_bytes((await stint(bench, server.url, "receipt", "--public-key")).stdout_bytes)
+    nowhere = {"STINT_URL": f"http://127.0.0.1:{free_port()}", "STINT_PUBLIC_KEY": str(keys)}
+    result = await stint(bench, "", "verify", str(file), **nowhere)
+    assert (result.exit_code, result.stderr) == (0, "")
+    said = result.stdout.splitlines()
+    assert said[0].startswith(f"Genuine: the receipt of job {job_id}, signed by version")
+    assert said[5].startswith("ended       failed (exit_code), exit code 3, at 2")
+    forged = file.read_bytes().replace(b'"return_code":3', b'"return_code":0')
+    file.write_bytes(forged)
+    result = await stint(bench, "", "verify", str(file), "--public-key", str(keys))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "stint: The signature does not fit: the receipt was changed, or was not signed by this key.\n"
+    )
+
+
+async def test_what_cannot_be_fetched_or_checked_is_said(bench: Bench, server: ApiProcess, tmp_path: Path) -> None:
+    running, nothing, keys = await job_with(bench, started()), tmp_path / "nothing", tmp_path / "keys.json"
+    keys.write_text(json.dumps({"name": RECEIPT_KEY, "keys": {}}))
+    junk = tmp_path / "junk"
+    junk.write_bytes(secrets.token_bytes(100))
+    cases: list[tuple[int, tuple[str, ...]]] = [
+        (125, ("receipt", running)),
+        (125, ("receipt", "0" * 24)),
+        (2, ("receipt", "junk")),
+        (2, ("receipt", running, "--public-key")),
+        (2, ("verify", str(junk))),
+        (2, ("verify", str(nothing), "--public-key", str(keys))),
+        (2, ("verify", str(tmp_path), "--public-key", str(keys))),
+        (2, ("verify", str(junk), "--public-key", str(nothing))),
+        (2, ("verify", str(junk), "--public-key", str(junk))),
+        (1, ("verify", str(junk), "--public-key", str(keys))),
+    ]
+    for code, arguments in cases:
+        result = await stint(bench, server.url, *arguments)
+        assert (result.exit_code, result.stdout) == (code, ""), arguments
+        assert "Traceback" not in result.stderr
+    assert NOT_OVER in (await stint(bench, server.url, "receipt", running)).stderr

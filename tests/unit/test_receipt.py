@@ -1,0 +1,195 @@
+"""Receipts: what they state, the exact bytes of it, and that no change goes unnoticed."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from nacl.signing import SigningKey
+
+from stint.cli.jobs.receipt import lines
+from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyError, check_receipt, parse_keys
+from stint.core.errors import StintError, UndecodableError
+from stint.core.events import AnyEvent
+from stint.core.job import Job, fold
+from stint.core.receipt import MAX_BYTES, KeyName, canonical, document, statement
+from tests.support import events
+
+NAME, ISSUED = "stint-receipt", "2026-01-03T00:00:00.000Z"
+OLD, NEW, OTHER = SigningKey.generate(), SigningKey.generate(), SigningKey.generate()
+
+
+def with_fields(event: AnyEvent, **fields: object) -> AnyEvent:
+    return msgspec.structs.replace(event, **fields)
+
+
+ASKED = {"by": "ann", "by_entity": "e-1", "by_accessor": "acc", "by_address": "10.9.8.7", "by_nats_user": "UANN"}
+SUBMITTED = with_fields(events.submitted(), **ASKED)
+STARTED = with_fields(events.started(), payload_sha256="ab" * 32)
+LAUNCHED = with_fields(events.launched(), image_id="sha256:1f3b", secrets={"kv/data/db.password": 7})
+ENDED = with_fields(
+    events.ended("failed", "exit_code", 3), error="it\n<failed> \u2028 \U0001f680", chunks=2, output_digest="cd" * 32
+)
+ENDS = {
+    "ran": (SUBMITTED, STARTED, LAUNCHED, ENDED),
+    "lost": (SUBMITTED, STARTED, with_fields(events.ended("unknown", "lost"), output_complete=False)),
+    "killed in its queue": (SUBMITTED, events.kill_requested(), events.ended("failed", "killed")),
+    "rejected": (SUBMITTED, events.rejected()),
+}
+
+
+def job_of(*facts: AnyEvent) -> Job:
+    job = fold(events.records(*facts))
+    assert job
+    return job
+
+
+def public(key: SigningKey) -> bytes:
+    return bytes(key.verify_key)
+
+
+def keys(*versions: SigningKey, name: str = NAME) -> PublicKeys:
+    numbered = enumerate(versions, start=1)
+    return PublicKeys(name, {number: base64.b64encode(public(key)).decode() for number, key in numbered})
+
+
+def receipt_of(job: Job, key: SigningKey = OLD, version: int = 1) -> bytes:
+    stated = statement(job, KeyName.of(NAME, version, public(key)), ISSUED)
+    return document(stated, key.sign(canonical(stated)).signature)
+
+
+RECEIPT = receipt_of(job_of(*ENDS["ran"]))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": 1, "a": {"d": [True, None], "c": ""}}, '{"a":{"c":"","d":[true,null]},"b":1}'),
+        # As RFC 8785 has it: only what must be is escaped, in lower case.
+        ('\u20ac$\x0f\nA\'B"\\"\x7f\u2028/', '"\u20ac$\\u000f\\nA\'B\\"\\\\\\"\x7f\u2028/"'),
+    ],
+)
+def test_there_is_one_form(value: object, text: str) -> None:
+    assert canonical(value) == text.encode()
+
+
+def test_it_states_who_asked_what_ran_and_how_it_ended() -> None:
+    stated = json.loads(RECEIPT)["receipt"]
+    assert stated.pop("facts") == [
+        {
+            "kind": fact.kind,
+            "sequence": number,
+            "at": f"2026-01-02T03:04:0{number}.123456789Z",
+            "who": fact.by,
+            "entity": fact.by_entity,
+            "accessor": fact.by_accessor,
+            "nats_user": fact.by_nats_user,
+        }
+        for number, fact in enumerate(ENDS["ran"], start=1)
+    ]
+    assert stated == {
+        "format": "stint-receipt/1",
+        "key": msgspec.to_builtins(KeyName.of(NAME, 1, public(OLD))),
+        "issued": ISSUED,
+        "job": "0" * 24,
+        "qname": events.QUEUE,
+        "asked": {"who": "ann", "entity": "e-1", "accessor": "acc", "nats_user": "UANN"},
+        "payload_sha256": "ab" * 32,
+        "image": {"name": "busybox", "id": "sha256:1f3b"},
+        "container_id": "c" * 64,
+        "runner": "runner-1",
+        "submitted": "2026-01-02T03:04:01.123Z",
+        "started": "2026-01-02T03:04:02.123Z",
+        "ended": "2026-01-02T03:04:04.123Z",
+        "status": "failed",
+        "reason": "exit_code",
+        "error": "it\n<failed> \u2028 \U0001f680",
+        "return_code": 3,
+        "output": {
+            "bytes": 0,
+            "chunks": 2,
+            "digest": "cd" * 32,
+            "complete": True,
+            "truncated": False,
+            "masked": 0,
+        },
+    }
+    for hidden in ("10.9.8.7", "kv/data/db", "vault:v1:x"):
+        assert hidden.encode() not in RECEIPT
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_each_end_has_a_receipt_that_says_whether_the_output_is_complete(name: str) -> None:
+    found = check_receipt(receipt_of(job_of(*ENDS[name])), keys(OLD))
+    said = list(lines(found))
+    assert said[0].startswith("Genuine: the receipt of job 000000000000000000000000, signed by version 1")
+    assert (said[-1] == "The output is not known to be complete.") is (name == "lost")
+
+
+def test_every_changed_byte_is_found() -> None:
+    assert check_receipt(RECEIPT, keys(OLD)).signed in RECEIPT
+    for place in range(len(RECEIPT)):
+        for changed in (RECEIPT[place] ^ 1, RECEIPT[place] ^ 0x20):
+            forged = RECEIPT[:place] + bytes([changed]) + RECEIPT[place + 1 :]
+            with pytest.raises((UndecodableError, ForgedReceiptError, UnknownKeyError)):
+                check_receipt(forged, keys(OLD))
+        with pytest.raises((UndecodableError, ForgedReceiptError, UnknownKeyError)):
+            check_receipt(RECEIPT[:place] + RECEIPT[place + 1 :], keys(OLD))
+
+
+def resigned(change: Callable[[dict[str, Any]], None]) -> bytes:
+    found = json.loads(RECEIPT)
+    change(found["receipt"])
+    return document(found["receipt"], base64.b64decode(found["signature"]))
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", UndecodableError),
+        (b"null", UndecodableError),
+        (b"[]", UndecodableError),
+        (b'"receipt"', UndecodableError),
+        (b'{"receipt":{},"signature":""}', UndecodableError),
+        (b'{"receipt":{"format":"stint-receipt/2"},"signature":""}', UndecodableError),
+        (b"\xff\xfe", UndecodableError),
+        (b"[" * 100_000, UndecodableError),
+        (b" " * (MAX_BYTES + 1), UndecodableError),
+        (RECEIPT.rstrip(), UndecodableError),
+        (RECEIPT + b"\n", UndecodableError),
+        (json.dumps(json.loads(RECEIPT)).encode(), UndecodableError),
+        (RECEIPT.replace(b'"receipt"', b'"receipt":{},"receipt"'), UndecodableError),
+        (RECEIPT.replace(b'"return_code":3', b'"return_code":3,"status":"success"'), UndecodableError),
+        (RECEIPT.replace(b'"return_code":3', b'"return_code":NaN'), UndecodableError),
+        (RECEIPT.replace(b'"return_code":3', b'"return_code":' + b"9" * 5000), UndecodableError),
+        (RECEIPT.decode().encode("utf-16"), UndecodableError),
+        (resigned(lambda stated: stated.update(return_code=0)), ForgedReceiptError),
+        (resigned(lambda stated: stated.update(more=1)), ForgedReceiptError),
+        (resigned(lambda stated: stated["key"].update(version=2)), UnknownKeyError),
+        (resigned(lambda stated: stated["key"].update(version="1")), UndecodableError),
+    ],
+)
+def test_what_is_no_receipt_or_was_changed(data: bytes, error: type[StintError]) -> None:
+    with pytest.raises(error):
+        check_receipt(data, keys(OLD))
+
+
+def test_old_receipts_are_good_after_a_rotation_and_another_key_is_named() -> None:
+    new = receipt_of(job_of(*ENDS["ran"]), NEW, version=2)
+    for data, version in ((RECEIPT, 1), (new, 2)):
+        assert check_receipt(data, keys(OLD, NEW)).key.version == version
+    for known in (keys(OTHER), keys(OLD, name="another"), PublicKeys(NAME, {1: "no base64"}), PublicKeys(NAME, {})):
+        with pytest.raises(UnknownKeyError, match="version 1 of the key stint-receipt"):
+            check_receipt(RECEIPT, known)
+    # A stranger's own key in the place of ours: what it signs fits only a file of keys that has it.
+    forged = receipt_of(job_of(*ENDS["ran"]), OTHER)
+    with pytest.raises(UnknownKeyError):
+        check_receipt(forged, keys(OLD))
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"name":"x","keys":{"one":"x"}}', b'{"name":"x","keys":[]}'])
+def test_what_is_no_file_of_keys(data: bytes) -> None:
+    with pytest.raises(UndecodableError):
+        parse_keys(data)
