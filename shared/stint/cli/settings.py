@@ -61,6 +61,7 @@ def settings(url: str = "", profile: str = "", environ: Mapping[str, str] | None
     # One of several ways to give a token: a second one from further behind must not replace the first.
     known = {*NAMES.values()} if _token_in(found) else {*NAMES.values(), *_TOKENS}
     found.take({name: value for name, value in environ.items() if name in known}, "environment")
+    found.take({"STINT_NATS_URL": environ.get("NATS_URL", "")}, "environment")
     if not wanted and path.exists():
         found.take(_profile(path, ""), str(path))
     _find_token(found, environ)

@@ -6,7 +6,7 @@ Programs import it from here. It prints nothing, handles no signals and keeps no
 from stint.client.client import Client, Sealed
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, OutputDiffersError
 from stint.client.fields import JobFields, JobFilter
-from stint.client.fleet import JobChange, Pause, QueueInfo
+from stint.client.fleet import JobChange, Pause, QueueInfo, RunnerInfo
 from stint.client.job import JobHandle
 from stint.client.options import Endpoints, endpoints
 from stint.client.results import Fact, JobEvent, JobFailedError, JobInfo, JobResult, Output
@@ -31,6 +31,7 @@ __all__ = [
     "OutputDiffersError",
     "Pause",
     "QueueInfo",
+    "RunnerInfo",
     "Sealed",
     "SyncClient",
     "SyncJob",

@@ -80,7 +80,7 @@ class Api:
         Raises:
             ConfigError: the address, the token or the CA bundle is wrong.
         """
-        return cls(_http(where), patience=patience)
+        return cls(http_client(where), patience=patience)
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,7 +174,12 @@ class Api:
             raise _unreachable(self._http, error) from None
 
 
-def _http(where: Endpoints) -> httpx.AsyncClient:
+def http_client(where: Endpoints) -> httpx.AsyncClient:
+    """What `Api.connect` sends its requests with.
+
+    Raises:
+        ConfigError: see there.
+    """
     if any(not "!" <= char <= "~" for char in where.token):
         raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token contains no white space and no special characters.")
     try:

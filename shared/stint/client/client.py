@@ -5,13 +5,14 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final, Protocol, Self, Unpack
+from urllib.parse import quote
 
 import msgspec
 
 from stint.client.api import Api
 from stint.client.errors import ApiRefusedError
 from stint.client.fields import JobFields, JobFilter, params_of, payload_of
-from stint.client.fleet import JobChange, QueueInfo, changes, queue_path
+from stint.client.fleet import JobChange, QueueInfo, RunnerInfo, changes, queue_path
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.results import JobInfo, read
@@ -157,6 +158,14 @@ class Client:
     async def resume(self, name: str) -> QueueInfo:
         """Resume a queue: its next job starts."""
         return read(await self._api.repeat("POST", f"{queue_path(name)}/resume"), QueueInfo)
+
+    async def runners(self) -> list[RunnerInfo]:
+        """The runners that reported within a day and did not leave in order: those that are alive first."""
+        return [read(runner, RunnerInfo) for runner in (await self._api.get("/v1/api/runner"))["data"]]
+
+    async def drain(self, runner: str) -> None:
+        """Ask a runner to take no more jobs, and to end after those that it has."""
+        await self._api.repeat("POST", f"/v1/api/runner/{quote(runner, safe='')}/drain")
 
     async def events(self, *, queue: str | None = None, status: str | None = None) -> AsyncGenerator[JobChange, None]:
         """The changes of all jobs that the token may read, from now on, until the caller leaves.

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final, Literal, Self, TypeVar, Unpack
 
 from stint.client.client import PATIENCE, Client
 from stint.client.fields import JobFields, JobFilter
-from stint.client.fleet import JobChange, QueueInfo
+from stint.client.fleet import JobChange, QueueInfo, RunnerInfo
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
 from stint.client.results import JobEvent, JobInfo, JobResult
@@ -162,6 +162,14 @@ class SyncClient:
     def resume(self, name: str) -> QueueInfo:
         """See `Client.resume`."""
         return self._loop.run(self._client.resume(name))
+
+    def runners(self) -> list[RunnerInfo]:
+        """See `Client.runners`."""
+        return self._loop.run(self._client.runners())
+
+    def drain(self, runner: str) -> None:
+        """See `Client.drain`."""
+        self._loop.run(self._client.drain(runner))
 
     def events(self, *, queue: str | None = None, status: str | None = None) -> Iterator[JobChange]:
         """See `Client.events`."""

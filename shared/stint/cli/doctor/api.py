@@ -1,0 +1,66 @@
+"""Looks at Stint's API, and at what it knows of runners and queues."""
+
+from typing import Final
+
+import httpx
+
+from stint.cli.doctor.finding import Finding, bad, clock, ok, warn, words
+from stint.cli.settings import without_login
+from stint.client.api import http_client
+from stint.client.client import Client
+from stint.client.errors import ApiRefusedError
+from stint.client.options import Endpoints
+from stint.core.errors import ConfigError, StintError
+
+_MOST: Final = 10
+"""Queues that are told of at most."""
+
+
+async def look(where: Endpoints) -> list[Finding]:
+    """Whether the API can do its work and accepts the token, and whether queues can continue."""
+    url = without_login(where.url)
+    try:
+        async with http_client(where) as http:
+            answer = await http.get("/readyz")
+            health = await http.get("/v1/api/health")
+    except ConfigError as error:
+        return [bad("api", error.sentence, "Correct the setting; `stint config` shows where it is from.")]
+    except httpx.HTTPError as error:
+        mend = "Start `stint api`, or correct STINT_URL: `stint config` shows where it is from."
+        return [bad("api", f"{url} is not reachable: {words(error)}.", mend)]
+    if not answer.is_success:
+        return [bad("api", f"{url} is not ready: {answer.text.strip()}", "Mend what it names; its log says more.")]
+    return [ok("api", f"{url} is ready"), *clock("api", answer.headers), *_runners(health), *await _queues(where)]
+
+
+def _runners(health: httpx.Response) -> list[Finding]:
+    figures = health.json() if health.is_success else {}
+    if figures.get("operating_system"):
+        return [ok("runners", f"alive, with {figures.get('containers_running', '?')} containers")]
+    waiting = int(figures.get("queued_jobs") or 0)
+    return [bad("runners", f"none is alive; {waiting} jobs wait", "Start `stint runner` on a machine with Docker.")]
+
+
+async def _queues(where: Endpoints) -> list[Finding]:
+    try:
+        async with Client.connect(where, patience=0) as stint:
+            queues = await stint.queues()
+    except ApiRefusedError as error:
+        mend = "Use a token with the policy stint-client, or policies on its queues: `vault token lookup`."
+        return [bad("permissions", error.sentence, mend)]
+    except StintError as error:
+        return [bad("queues", error.sentence, "Look at the API's log.")]
+    found = [ok("permissions", f"the API accepts the token, which may read {len(queues)} queues")]
+    for queue in queues[:_MOST]:
+        name = f"queue {queue.name!r}"
+        if queue.held:
+            mend = f"Make sure that its container is gone, then: stint release {queue.running}"
+            found.append(warn(name, f"waits for the lost runner of job {queue.running}", mend))
+        elif queue.paused and queue.depth:
+            what = f"was paused by {queue.paused.who}; {queue.depth} jobs wait"
+            found.append(warn(name, what, f"When it may continue: stint resume {queue.name}"))
+        elif queue.depth and not queue.served:
+            found.append(
+                bad(name, f"no runner serves it; {queue.depth} jobs wait", "Start a runner that takes its jobs.")
+            )
+    return found

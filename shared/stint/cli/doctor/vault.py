@@ -1,0 +1,86 @@
+"""Looks at Vault: whether it answers, and what the token may do."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import httpx
+
+from stint.cli.doctor.finding import Finding, bad, clock, ok, warn, words
+from stint.cli.settings import without_login
+from stint.client.options import Endpoints
+from stint.core.errors import StintError, VaultDeniedError
+from stint.vault.client import Vault
+from stint.vault.policies import CLIENT, queue_path
+
+_STATES: Final[Mapping[int, tuple[str, str]]] = {
+    501: ("is not initialised", "vault operator init, then: stint vault-setup"),
+    503: ("is sealed", "vault operator unseal"),
+}
+_SHORT: Final = 600.0
+"""Seconds: a token that ends sooner may end while a job is followed."""
+
+
+async def look(where: Endpoints, queue: str | None) -> list[Finding]:
+    """Whether Vault answers, and whether the token may do what `stint run` does; in one queue, if that is given."""
+    url = without_login(where.vault_addr)
+    try:
+        async with httpx.AsyncClient(verify=where.vault_cacert or True, timeout=10) as http:
+            answer = await http.get(f"{where.vault_addr}/v1/sys/health?standbyok=true&perfstandbyok=true")
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        mend = "Start Vault, or correct VAULT_ADDR and VAULT_CACERT: `stint config` shows where they are from."
+        return [bad("vault", f"{url} is not reachable: {words(error)}.", mend)]
+    if answer.status_code in _STATES:
+        state, mend = _STATES[answer.status_code]
+        return [bad("vault", f"{url} {state}", mend)]
+    found = [ok("vault", f"{url} is unsealed"), *clock("vault", answer.headers)]
+    try:
+        async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
+            return [*found, await _token(vault, where.token), *await _rights(vault, where, queue)]
+    except VaultDeniedError:
+        return [
+            *found,
+            bad("token", "Vault does not know the token: it has ended, or is another Vault's.", "vault login"),
+        ]
+    except StintError as error:
+        return [*found, bad("vault", error.sentence, "Look at Vault's log.")]
+
+
+async def _token(vault: Vault, token: str) -> Finding:
+    caller = await vault.lookup_self(token)
+    who = f"{caller.display_name}, with the policies {', '.join(caller.policies)}"
+    if 0 < caller.ttl < _SHORT:
+        return warn("token", f"{who}; it ends in {caller.ttl:.0f} s", "vault token renew, or vault login")
+    if caller.num_uses:
+        mend = "Use a token without a limit: each request to Stint takes a use."
+        return warn("token", f"{who}; it has {caller.num_uses} uses left", mend)
+    return ok("token", who)
+
+
+async def _rights(vault: Vault, where: Endpoints, queue: str | None) -> list[Finding]:
+    """What `stint run` needs. Vault itself says what the token may do."""
+    needed = {
+        f"transit/encrypt/{where.role}": ("update", "seal jobs"),
+        f"auth/approle/role/{where.role}/secret-id": ("update", "request wrapped secret ids"),
+        "auth/token/create": ("update", "create the token that hands over a job"),
+    }
+    if queue is not None:
+        needed[queue_path(queue)] = ("create", f"submit jobs to {queue!r}")
+    held = await _capabilities(vault, where.token, [*needed])
+    missing = [
+        bad(
+            "policies",
+            f"the token may not {what} ({capability} on {path})",
+            f"Give it the policy {CLIENT} (stint vault-setup creates it), and check STINT_ROLE, which is {where.role}.",
+        )
+        for path, (capability, what) in needed.items()
+        if not {capability, "root"} & {*held.get(path, ())}
+    ]
+    return missing or [ok("policies", "the token may do all that `stint run` does")]
+
+
+async def _capabilities(vault: Vault, token: str, paths: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    body = {"paths": list(paths)}
+    answer: Mapping[str, Any] = await vault.call(
+        token, lambda client: client.adapter.post("/v1/sys/capabilities-self", json=body)
+    )
+    return answer.get("data") or answer

@@ -1,0 +1,58 @@
+"""`stint runners` and `stint drain`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+
+from stint.cli.calling import call
+from stint.cli.settings import Profile, Url
+from stint.cli.show.form import Form, show_all
+from stint.cli.show.table import Column
+from stint.cli.show.terminal import painted
+from stint.cli.show.times import lasted
+from stint.client.fleet import RunnerInfo
+
+app = typer.Typer(add_completion=False)
+
+
+def state(runner: RunnerInfo) -> str:
+    """Whether it takes jobs."""
+    if not runner.alive:
+        return f"lost {lasted(runner.last_seen)} ago"
+    return "draining" if runner.draining else "alive"
+
+
+_COLOURS: Final = {"alive": "success", "draining": "stopping"}
+COLUMNS: Final[Sequence[Column[RunnerInfo]]] = (
+    Column("RUNNER", lambda runner: runner.name),
+    Column("STATE", state, firm=True, paint=lambda runner, cell: painted(_COLOURS.get(state(runner), "failed"), cell)),
+    Column("JOBS", lambda runner: f"{len(runner.running)}/{runner.capacity}", firm=True),
+    Column("UP", lambda runner: lasted(runner.started), firm=True),
+    Column("QUEUES", lambda runner: " ".join(runner.queues) or "all"),
+    Column("VERSION", lambda runner: runner.version),
+    Column("SEEN", lambda runner: lasted(runner.last_seen), wide=True),
+    Column("ENGINE", lambda runner: str(runner.engine.get("operating_system", "")), wide=True),
+)
+
+
+@app.command()
+def runners(form: Form = "table", url: Url = "", profile: Profile = "") -> None:
+    """List the runners of the last day: those that are alive, and those that were lost.
+
+    Example: stint runners -o json | jq -r 'select(.alive | not) | .runner'
+    """
+    show_all(
+        call(lambda stint: stint.runners(), url=url, profile=profile), COLUMNS, form, name=lambda found: found.name
+    )
+
+
+@app.command(no_args_is_help=True)
+def drain(
+    runner: Annotated[str, typer.Argument(metavar="RUNNER", help="The runner's name.")],
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Ask a runner to take no more jobs. Its process ends after its last job. Needs a token that may drain it."""
+    call(lambda stint: stint.drain(runner), url=url, profile=profile)
+    typer.echo(f"Runner {runner} was asked to drain; `stint runners` shows when it does.")

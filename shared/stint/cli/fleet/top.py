@@ -1,0 +1,116 @@
+"""`stint top`: a board of what waits, what runs, and who runs it."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from stint.cli.calling import call
+from stint.cli.fleet.queues import COLUMNS as QUEUES
+from stint.cli.fleet.runners import COLUMNS as RUNNERS
+from stint.cli.jobs.ls import COLUMNS as JOBS
+from stint.cli.settings import Profile, Url
+from stint.cli.show.table import table
+from stint.client.client import Client
+from stint.client.errors import ApiError
+from stint.client.fleet import QueueInfo, RunnerInfo
+from stint.client.results import JobInfo
+
+app = typer.Typer(add_completion=False)
+
+CALM: Final = 0.5
+"""Seconds between two looks, however many jobs change."""
+LAST: Final = 100
+"""Jobs that are asked for; the board shows as many as find room."""
+
+
+class Board(msgspec.Struct, frozen=True):
+    """What is shown."""
+
+    queues: Sequence[QueueInfo]
+    runners: Sequence[RunnerInfo]
+    jobs: Sequence[JobInfo]
+    counts: dict[str, int]
+
+
+@app.command()
+def top(
+    interval: Annotated[float, typer.Option(min=1, help="Seconds after which it looks anew, if no job changed.")] = 5,
+    once: Annotated[bool, typer.Option("--once", help="Print the board once, as in a pipe.")] = False,
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Show queues, runners and the last jobs on a board that changes as they do, until Ctrl-C."""
+    live = sys.stdout.isatty() and not once
+    call(lambda stint: _live(stint, interval) if live else _once(stint), url=url, profile=profile)
+
+
+async def _once(stint: Client) -> None:
+    for line in lines(await look(stint), width=None, height=None):
+        typer.echo(line)
+
+
+async def _live(stint: Client, interval: float) -> None:
+    """A change of any job is a reason to look, and so is the time that has passed: waiting times grow by themselves."""
+    from rich.console import Console  # noqa: PLC0415 - for this command alone
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console, changed = Console(), asyncio.Event()
+    watching = asyncio.create_task(_watch(stint, changed))
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as screen:
+            while True:
+                changed.clear()
+                try:
+                    shown = lines(await look(stint), width=console.width, height=console.height)
+                except ApiError as error:
+                    shown = [error.sentence]
+                screen.update(Text.from_ansi("\n".join(shown)), refresh=True)
+                await asyncio.sleep(CALM)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(interval - CALM):
+                        await changed.wait()
+    finally:
+        watching.cancel()
+
+
+async def _watch(stint: Client, changed: asyncio.Event) -> None:
+    """Without the stream of changes the board is drawn anew by time alone."""
+    with suppress(ApiError):
+        async with aclosing(stint.events()) as changes:
+            async for _ in changes:
+                changed.set()
+
+
+async def look(stint: Client) -> Board:
+    """What is to be shown now."""
+
+    async def last() -> list[JobInfo]:
+        found = []
+        async with aclosing(stint.jobs()) as jobs:
+            async for job in jobs:
+                found.append(job)
+                if len(found) == LAST:
+                    break
+        return found
+
+    queues, runners, jobs, counts = await asyncio.gather(stint.queues(), stint.runners(), last(), stint.counts())
+    return Board(queues, runners, jobs, dict(counts))
+
+
+def lines(board: Board, *, width: int | None, height: int | None) -> list[str]:
+    """The board; queues that need somebody come first, and each table has a third of the height."""
+    counts = "  ".join(f"{count} {status}" for status, count in board.counts.items() if count)
+    room = None if height is None else max((height - 6) // 3, 2)
+    urgent = sorted(board.queues, key=lambda queue: (not queue.held, queue.paused is None, -queue.depth))
+    tables = (
+        table(urgent[:room], [column for column in QUEUES if not column.wide], width=width),
+        table(board.runners[:room], [column for column in RUNNERS if not column.wide], width=width),
+        table(board.jobs[:room], [column for column in JOBS if not column.wide], width=width),
+    )
+    return [counts or "no jobs", *(line for part in tables for line in ("", *part))]

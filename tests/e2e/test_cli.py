@@ -1,0 +1,65 @@
+"""Commands about the fleet, on the stack that `stint dev` starts."""
+
+import asyncio
+import json
+import os
+import pty
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.e2e.stack import STINT, Stack, dev
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.soak
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
+    assert busybox
+    async with dev(tmp_path_factory.mktemp("dev"), "--runners", "2") as stack:
+        yield stack
+
+
+async def test_a_doctor_finds_nothing_that_does_not_work(stack: Stack) -> None:
+    result = await stack.run("doctor", "--queue", "deploys", "-o", "json")
+    found = [json.loads(line) for line in result.out.splitlines()]
+    assert [finding for finding in found if finding["verdict"] == "bad"] == []
+    assert result.code == 0
+    looked_at = {finding["about"] for finding in found if finding["verdict"] == "ok"}
+    assert looked_at >= {"settings", "api", "runners", "permissions", "vault", "token", "policies", "nats", "docker"}
+
+
+async def test_a_board_shows_queues_runners_and_jobs(stack: Stack) -> None:
+    job = await stack.submit("true", qname="board")
+    await stack.end(job)
+    board = await until(lambda: stack.run("top"), lambda found: f"{job}  board" in found.out)
+    assert (board.code, "runner-1" in board.out, "QUEUE" in board.out) == (0, True, True)
+    end, own = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TERM": "xterm", **stack.env}
+    process = await asyncio.create_subprocess_exec(STINT, "top", env=environment, stdin=own, stdout=own, stderr=own)
+    os.close(own)
+    shown, ready = b"", asyncio.Event()
+    asyncio.get_running_loop().add_reader(end, ready.set)
+    try:
+        async with asyncio.timeout(60):
+            while job.encode() not in shown:
+                ready.clear()
+                await ready.wait()
+                shown += os.read(end, 65536)
+    finally:
+        asyncio.get_running_loop().remove_reader(end)
+        process.kill()
+        await process.wait()
+        os.close(end)
+
+
+async def test_a_runner_is_listed_and_drained(stack: Stack) -> None:
+    """The last test: `stint dev` starts the runner again, under its name or not."""
+    listed = [json.loads(line) for line in (await stack.run("runners", "-o", "json")).out.splitlines()]
+    name = next(runner["runner"] for runner in listed if runner["alive"])
+    assert (
+        await stack.run("drain", name)
+    ).out == f"Runner {name} was asked to drain; `stint runners` shows when it does.\n"
+    assert (await stack.run("drain", "nobody")).code == 125
+    await until(lambda: stack.run("runners"), lambda found: "draining" in found.out or name not in found.out)
