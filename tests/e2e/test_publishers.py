@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import signal
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +142,23 @@ async def test_the_lines_in_the_readme_work(stack: Stack) -> None:
     hello, job_id = result.out.splitlines()
     assert (result.code, hello) == (0, "hello"), result.err
     assert (await stack.end(job_id))["status"] == "success"
+
+
+async def test_the_lines_about_being_told_work(stack: Stack) -> None:
+    text = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+    lines = text.partition("On `stint dev`:")[2].partition("```sh\n")[2].partition("```")[0]
+    path = f"{STINT.parent}:{os.environ['PATH']}"
+    told = await asyncio.create_subprocess_exec(
+        *("bash", "-euc", f"{lines.strip()} & echo $!; wait"), cwd=ROOT, env={**stack.env, "PATH": path}, stdout=PIPE
+    )
+    assert told.stdout
+    async with asyncio.timeout(60):
+        first = [await told.stdout.readline() for _ in range(2)]
+        job_id = await stack.submit("exit 4", qname="deploys")
+        found = (await told.stdout.readline()).decode()
+    os.kill(int(first[1]), signal.SIGTERM)
+    await told.wait()
+    assert (first[0], found) == (b"dev is told about deploys\n", f"{job_id} failed exit_code\n")
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------------

@@ -22,17 +22,24 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def test_it_is_safe_to_repeat_and_nats_takes_it(tmp_path: Path) -> None:
-    assert configure(tmp_path, "--publisher", "team=deploys,net core").exit_code == 0
+    users = ("--publisher", "team=deploys,net core", "--subscriber", "team")
+    assert configure(tmp_path, *users).exit_code == 0
     first = texts(tmp_path)
-    assert {f"{name}/STINT_NATS_NKEY" for name in (*KEYS, "publishers/team")} < set(first)
-    for name in (*KEYS, "publishers/team"):
+    assert {f"{name}/STINT_NATS_NKEY" for name in (*KEYS, "publishers/team", "subscribers/team")} < set(first)
+    for name in (*KEYS, "publishers/team", "subscribers/team"):
         path = tmp_path / name / "STINT_NATS_NKEY"
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.read_text() not in first["accounts.conf"] + first["nats.conf"]
-    again = configure(tmp_path, "--publisher", "team=deploys,net core")
+    again = configure(tmp_path, *users)
     assert again.exit_code == 0
     assert texts(tmp_path) == first
     subprocess.run([SERVER, "-t", "--config", tmp_path / "nats.conf"], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "*", "a b"])
+def test_a_subscribers_name_must_fit_into_subjects(tmp_path: Path, name: str) -> None:
+    assert configure(tmp_path, "--subscriber", name).exit_code == 2
+    assert texts(tmp_path) == {}
 
 
 def test_a_difference_is_shown_and_changed_only_on_demand(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ Messages on NATS by which jobs are submitted, and by which everybody is told wha
 
 A publisher publishes the sealed payload, then `submitted`; both with an acknowledgement. Whoever wants to know what
 becomes of a job listens on `live.`, which carries what the stream accepted, or reads a job's event from the stream
-EVENTS by its subject.
+EVENTS by its subject. A subscriber takes the events and the output of its queues from two consumers, and misses
+nothing.
 
 What may change in a later version: new kinds of events, new fields, new headers and new words of a status or a reason.
 Readers ignore what they do not know. A field keeps its name, its type and its meaning; one that is absent has its
