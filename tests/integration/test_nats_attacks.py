@@ -57,6 +57,8 @@ BY_TOKEN = "mallory with a Vault token"
 """The same rights, by another credential: whatever the one cannot do, the other must not."""
 PUBLISHERS = (PUBLISHER, BY_TOKEN)
 EVERYBODY = (*PUBLISHERS, SUBSCRIBER, *SERVICES)
+NAMED = "runners/runner-2"
+"""A runner with a key of its own."""
 
 
 class Attacker:
@@ -92,8 +94,8 @@ async def accounts(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -
     await set_up(openbao)
     token = await token_for(openbao, {"own": ["create", "read", "update", "delete", "list"]})
     publishers, told = {PUBLISHER: ["own"], "victim": ["other"]}, [SUBSCRIBER, "greedy", "told"]
-    folder = tmp_path_factory.mktemp("keys")
-    return Accounts(folder, publishers, told, auth=True, tokens={BY_TOKEN: ("own", token)})
+    folder, tokens = tmp_path_factory.mktemp("keys"), {BY_TOKEN: ("own", token)}
+    return Accounts(folder, publishers, told, auth=True, tokens=tokens, runners=[NAMED])
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,7 @@ FORGED = [
         for user in EVERYBODY
         if user != "runner"
     ),
+    ("claim another runner's presence", NAMED, kv_subject(RUNNERS_BUCKET, "runner-1")),
 ]
 
 
@@ -206,6 +209,12 @@ async def test_what_a_user_may_not_publish_is_stored_nowhere(
         async with asyncio.timeout(10):
             assert "permissions violation" in (await attacker.denied.get()).lower()
     assert await stored(operator) == before, attack
+
+
+async def test_a_runner_with_a_key_of_its_own_announces_itself(accounts: Accounts, server: NatsProcess) -> None:
+    async with accounts.connected(server.url, NAMED) as broker:
+        assert "error" not in await broker.publish(kv_subject(RUNNERS_BUCKET, "runner-2"), b"{}")
+        assert "error" not in await broker.api(f"STREAM.INFO.{WORK}")
 
 
 @pytest.mark.parametrize("user", EVERYBODY)

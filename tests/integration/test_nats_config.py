@@ -2,6 +2,7 @@
 
 import subprocess
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,32 @@ def test_a_file_that_is_no_users_seed_is_a_sentence_without_it(tmp_path: Path, t
     assert result.exit_code == 2
     assert "api/STINT_NATS_NKEY does not contain the seed of a NATS user." in result.output.replace("\n", "")
     assert not text or text not in result.output
+
+
+def test_a_runner_can_have_a_key_of_its_own(tmp_path: Path) -> None:
+    assert configure(tmp_path, "--runner", "runner-1", "--runner", "other").exit_code == 0
+    found = texts(tmp_path)
+    assert {"runners/runner-1/STINT_NATS_NKEY", "runners/other/STINT_NATS_NKEY"} < set(found)
+    assert '"$KV.runners.runner-1"' in found["accounts.conf"]
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "*", ">", "a/b", "../x"])
+def test_a_runner_without_a_good_name_is_a_sentence(tmp_path: Path, name: str) -> None:
+    result = configure(tmp_path, "--runner", name)
+    assert (result.exit_code, "--runner" in result.output) == (2, True)
+    assert not texts(tmp_path)
+
+
+@pytest.mark.parametrize(("options", "asked"), [((), True), (("--no-auth",), False), (("--accounts-only",), False)])
+def test_logins_are_decided_by_the_service_unless_told_otherwise(
+    tmp_path: Path, options: Sequence[str], asked: bool
+) -> None:
+    assert configure(tmp_path, "--publisher", "team=x", *options).exit_code == 0
+    found = texts(tmp_path)
+    assert ("auth_callout" in found["accounts.conf"]) == asked
+    assert ("nats-auth/STINT_NATS_AUTH_ISSUER" in found) == asked
+    secret = [text for name, text in found.items() if not name.endswith(".conf")]
+    assert not any(seed in found["accounts.conf"] for seed in secret)
 
 
 def test_one_half_of_tls_is_refused(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Accounts:
     subscribers: their names.
     auth: whether `stint nats-auth` decides the logins of others.
     tokens: publishers with Vault tokens instead of keys, each with its queues and its token.
+    runners: runners with keys of their own, as `runners/NAME`.
     """
 
     folder: Path
@@ -37,11 +38,13 @@ class Accounts:
     subscribers: Sequence[str] = ()
     auth: bool = False
     tokens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    runners: Sequence[str] = ()
 
     @property
     def settings(self) -> str:
         """For the server's configuration."""
-        users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers, *([CALLOUT] if self.auth else [])]
+        users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers, *self.runners]
+        users += [CALLOUT] if self.auth else []
         keys = {user: public_key(self.folder / user) for user in users}
         told = {user: public_key(self.folder / user) for user in self.subscribers}
         settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, told)}

@@ -11,7 +11,8 @@ from stint.cli.errors import importing, reported
 from stint.core.errors import ConfigError, InvalidQueueNameError
 from stint.core.subjects import JS_PREFIX, queue_token
 from stint.natsauth.config import accounts, callout, rendered
-from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
+from stint.natsauth.roles import CALLOUT, OPERATOR, RUNNERS, SEED_FILE, SERVICES
+from stint.process.settings import RUNNER_ID
 
 DIFFERENT: Final = 1
 """Exit code: a file differs, and was not changed."""
@@ -33,6 +34,10 @@ def nats_config(
     subscriber: Annotated[
         list[str] | None,
         typer.Option(help="NAME: a user who is told about jobs, by what `stint subscribe` makes; repeat it for more."),
+    ] = None,
+    runner: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME: a key for this runner alone, which can announce no other one; repeat it for more."),
     ] = None,
     accounts_only: Annotated[
         bool, typer.Option("--accounts-only", help="For a NATS that already runs: write no server's settings.")
@@ -68,7 +73,9 @@ def nats_config(
     with reported("stint nats-config"):
         publishers = dict(map(_publisher, publisher or ()))
         told = [*map(subscriber_name, subscriber or ())]
-        files = {"accounts.conf": _accounts(folder, publishers, told, auth=not accounts_only if auth is None else auth)}
+        runners = [*map(_runner, runner or ())]
+        decides = not accounts_only if auth is None else auth
+        files = {"accounts.conf": _accounts(folder, publishers, told, runners, auth=decides)}
         if not accounts_only:
             server = _server(listen, name, store or folder / "data", monitor)
             server |= _cluster(cluster, route or ()) | _tls(tls_cert, tls_key)
@@ -79,10 +86,17 @@ def nats_config(
         raise typer.Exit(DIFFERENT)
 
 
-def _accounts(folder: Path, publishers: Mapping[str, Sequence[str]], subscribers: Sequence[str], *, auth: bool) -> str:
+def _accounts(
+    folder: Path,
+    publishers: Mapping[str, Sequence[str]],
+    subscribers: Sequence[str],
+    runners: Sequence[str],
+    *,
+    auth: bool,
+) -> str:
     with importing("nats"):
         from stint.natsauth.keys import curve_key, issuer_key, public_key  # noqa: PLC0415 - clients lack the library
-    users = [OPERATOR, *(role.name for role in SERVICES), *([CALLOUT] if auth else [])]
+    users = [OPERATOR, *(role.name for role in SERVICES), *runners, *([CALLOUT] if auth else [])]
     folders = {user: folder / user for user in users} | {user: folder / PUBLISHERS / user for user in publishers}
     keys = {user: public_key(path) for user, path in folders.items()}
     told = {user: public_key(folder / SUBSCRIBERS / user) for user in subscribers}
@@ -92,6 +106,12 @@ def _accounts(folder: Path, publishers: Mapping[str, Sequence[str]], subscribers
         settings["accounts"] |= decided["accounts"]
         settings["authorization"] = decided["authorization"]
     return rendered(settings)
+
+
+def _runner(name: str) -> str:
+    if not RUNNER_ID.fullmatch(name):
+        raise ConfigError("--runner: a runner's name has 1 to 128 letters, digits, - and _.")
+    return f"{RUNNERS}{name}"
 
 
 def _publisher(text: str) -> tuple[str, Sequence[str]]:

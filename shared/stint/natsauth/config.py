@@ -12,10 +12,13 @@ from stint.natsauth.roles import (
     CALLOUT_ACCOUNT,
     CALLOUT_PERMISSIONS,
     OPERATOR,
+    RUNNER,
+    RUNNERS,
     SERVICES,
     Request,
     Role,
     merged,
+    named_runner,
     publisher,
     subscriber,
 )
@@ -40,7 +43,8 @@ def accounts(
     """The accounts of the streams and of each role.
 
     Args:
-        keys: the public nkey of each user, by name: the services, `operator`, and the publishers.
+        keys: the public nkey of each user, by name: the services, `operator`, the publishers, and as `runners/NAME`
+            runners with keys of their own.
         publishers: the queues of each publisher, by name.
         subscribers: the public nkey of each subscriber, by name.
     """
@@ -52,7 +56,7 @@ def accounts(
             "users": [{"nkey": keys[OPERATOR]}],
             "exports": _exports([*SERVICES, ALL_PUBLISHERS, *told.values()]),
         },
-        **{role.account: _account(role, [_user(role, keys[role.name])]) for role in SERVICES},
+        **{role.account: _account(role, _users(role, keys)) for role in SERVICES},
         ALL_PUBLISHERS.account: {**_account(ALL_PUBLISHERS, users), "limits": dict(PUBLISHER_LIMITS)},
         **(_subscribers(told, subscribers) if subscribers else {}),
     }
@@ -125,6 +129,15 @@ def _told(role: Role) -> Sequence[str]:
 def _import(request: Request) -> Json:
     imported: Json = {"service": {"account": STREAMS_ACCOUNT, "subject": request.subject}}
     return imported if request.seen_as == request.subject else {**imported, "to": request.seen_as}
+
+
+def _users(role: Role, keys: Mapping[str, str]) -> list[Json]:
+    """The role's common user, and the runners with keys of their own."""
+    named = [user for user in keys if role is RUNNER and user.startswith(RUNNERS)]
+    return [
+        _user(role, keys[role.name]),
+        *(_user(named_runner(user.removeprefix(RUNNERS)), keys[user]) for user in named),
+    ]
 
 
 def _user(role: Role, key: str, inbox: str = "_INBOX") -> Json:

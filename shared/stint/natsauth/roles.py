@@ -6,7 +6,7 @@ and only these subjects are passed on between them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
@@ -159,6 +159,14 @@ RUNNER: Final = Role(
     among=(HINTS,),
     tells={"api": (phase_subject("*", "*"),)},
 )
+
+
+def named_runner(name: str) -> Role:
+    """A runner with a key of its own, which can announce this runner alone."""
+    anybody, own = (Request(kv_subject(RUNNERS_BUCKET, who)) for who in ("*", name))
+    return replace(RUNNER, requests=[own if request == anybody else request for request in RUNNER.requests])
+
+
 PROJECTOR: Final = Role(
     name="projector",
     requests=(
@@ -174,6 +182,8 @@ PROJECTOR: Final = Role(
 )
 SERVICES: Final = (API, RUNNER, PROJECTOR)
 
+RUNNERS: Final = "runners/"
+"""Prefix of the users that are one runner each, and of their keys' folders."""
 SEED_FILE: Final = "STINT_NATS_NKEY"
 """The name of the file with a user's seed, which is that of the setting without `_FILE`."""
 OPERATOR: Final = "operator"

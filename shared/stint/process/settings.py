@@ -35,6 +35,10 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 """0 means any free port."""
 
 
+RUNNER_ID = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
+"""What a runner may be called."""
+
+
 def _host_and_random_part() -> str:
     return f"{re.sub('[^A-Za-z0-9_-]', '-', platform.node())[:100]}-{secrets.token_hex(4)}"
 
@@ -172,7 +176,7 @@ class EngineSettings(Shape):
 class RunnerSettings(LeaseSettings, EngineSettings):
     """A runner's settings."""
 
-    runner_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] = Field(default_factory=_host_and_random_part)
+    runner_id: Annotated[str, Field(pattern=RUNNER_ID)] = Field(default_factory=_host_and_random_part)
     """The runner's name. Set a fixed one, so that the runner recognises its jobs after a restart."""
     runner_role_id: str
     """Role id of the runner's own AppRole."""
