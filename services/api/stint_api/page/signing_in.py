@@ -118,7 +118,7 @@ async def session(services: ServicesOf, request: Request) -> Response:
     if found is None:
         return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, ENDED))
     try:
-        await services.lookups.caller(found.token)
+        await services.lookups.fresh(found.token)
     except RefusalError:
         await services.sessions.end(text)
         sentence = "Vault does not know your token any more: it has ended or was revoked. Sign in again."

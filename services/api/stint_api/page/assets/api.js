@@ -34,9 +34,13 @@ export async function send(path, { method = "GET", ...rest } = {}) {
 async function refusal(answer) {
   const { error } = await answer.json().catch(() => ({}));
   const sentence = error || `The API answered ${answer.status}.`;
-  if (LOST.test(sentence)) return ended();
   if (answer.status === 401) announce(sentence);
-  return new Refused(answer.status, sentence, Number(answer.headers.get("retry-after")));
+  return explained(answer.status, sentence, Number(answer.headers.get("retry-after")));
+}
+
+/** What a refusal means: where it says that the session or its token has ended, that is said in its own words. */
+export async function explained(status, sentence, retryAfter = 0) {
+  return LOST.test(sentence) ? ended() : new Refused(status, sentence, retryAfter);
 }
 
 /** What the API says where there is no session any more, and what Vault says of a token that it does not know. */

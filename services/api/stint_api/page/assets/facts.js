@@ -110,10 +110,15 @@ function phase(list, i, name, how, ms) {
   item.style.setProperty("--g", Math.max(1, Math.log2(2 + ms / 100)).toFixed(1));
 }
 
+function ending(job, killedBy) {
+  if (job.reason === "exit_code") return `The command ended with exit code ${job.return_code}.`;
+  if (job.reason === "killed") return killedBy ? `${killedBy} killed it.` : "It was killed.";
+  return job.error || `${sentence(job)}.`;
+}
+
 /** For an end that is no success: the sentence, and the last line on stderr with its link. */
-export function verdict(job, line) {
-  const sentence = job.reason === "exit_code" ? `The command ended with exit code ${job.return_code}.` : job.error || `It ended as ${word(job.status)}.`;
-  const parts = [make("strong", sentence)];
+export function verdict(job, line, killedBy) {
+  const parts = [make("strong", ending(job, killedBy))];
   if (line) parts.push(" The last line on stderr: ", make("code", line));
   return parts;
 }

@@ -138,7 +138,7 @@ function ended() {
   element.dataset.cause = "verdict";
   element.classList.add(job.status);
   draw(one("use", element), `s-${job.status}`);
-  one("p", element).append(...verdict(job, line && plain(line.text).slice(0, 300)));
+  one("p", element).append(...verdict(job, line && plain(line.text).slice(0, 300), known.get("kill_requested")?.by));
   if (line) one(".acts", element).append(make("a", `Line ${line.n.toLocaleString("en")}`, { class: "btn small", href: `#L${line.n}` }));
   one("[data-notices]").append(element);
 }

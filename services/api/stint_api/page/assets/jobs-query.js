@@ -14,26 +14,28 @@ export function asked(given, now, cursor = "") {
   if (given.status === "held") query.set("held", "true");
   else if (given.status) query.set("status", given.status);
   if (cursor) query.set("cursor", cursor);
-  for (const [name, value] of Object.entries(parts(given, now))) if (value) query.set(name, value);
+  for (const [name, value] of Object.entries(parts(given, now))) query.set(name, value);
   return query;
 }
 
-/** All filters but the status, by which the API counts. */
+/** All filters but the status, as the API takes them. */
 export function parts(given, now) {
-  return {
+  const all = {
     qname: given.queue,
     image: given.image,
     who: given.by,
     since: HOURS[given.since] ? new Date(now - HOURS[given.since] * 3_600_000).toISOString() : "",
-    [ID.test(given.q) ? "id" : "q"]: given.q.trim(),
+    [ID.test(given.q.trim()) ? "id" : "q"]: given.q.trim(),
   };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value));
 }
 
 /** Whether a job of the stream belongs to the list, as far as the page can tell; the API decides on the next load. */
 export function belongs(job, given) {
   if (given.status === "held" ? !job.held : given.status && job.status !== given.status) return false;
   if (given.queue && job.qname !== given.queue.toLowerCase()) return false;
-  return !given.image && !given.by && !given.q;
+  if (!job.container_image.includes(given.image) || (given.by && job.submitted_by !== given.by)) return false;
+  return !given.q;
 }
 
 /** The address of the list with other filters. */

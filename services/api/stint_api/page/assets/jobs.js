@@ -1,5 +1,5 @@
 // The list of jobs: a page of it, kept up to date by the stream of changes. No row moves by itself.
-import { send } from "./api.js";
+import { call, send } from "./api.js";
 import { several } from "./actions.js";
 import { all, make, one, status, text } from "./dom.js";
 import { NAMES, PAGE, address, asked, belongs, cursorIn, filters, parts } from "./jobs-query.js";
@@ -29,12 +29,11 @@ async function load() {
   const waiting = setTimeout(() => (one("[data-wait]").hidden = false), 200);
   try {
     const query = asked(given, Date.now(), cursor);
-    query.set("counts", "1");
     const answer = await send(`/v1/api/job?${query}`), page = await answer.json();
     total = page.total;
     show(page.data, cursorIn(answer.headers.get("link")));
-    if (page.counts) kinds(page.counts);
     stale(page);
+    tally();
     withdraw("failure");
   } finally {
     clearTimeout(waiting);
@@ -135,7 +134,7 @@ function changed(job, gone) {
 function update(element, job, gone) {
   const before = element.job.status;
   if (!gone) fill(element, job);
-  element.classList.toggle("gone", gone || !belongs({ ...job }, { ...given, image: "", by: "", q: "" }));
+  element.classList.toggle("gone", gone || !belongs(job, { ...given, q: "" }));
   clocks(element, now());
   if (!gone && before !== job.status) say(`Job ${element.job._id.slice(-8)}: ${one(".st", element).textContent}.`);
 }
@@ -154,13 +153,13 @@ function again() {
 
 /** The counts, not more often than every two seconds. */
 function recount() {
-  counting ||= setTimeout(async () => {
-    counting = 0;
-    const query = new URLSearchParams({ limit: 1, counts: 1 });
-    for (const [name, value] of Object.entries(parts(given, Date.now()))) if (value) query.set(name, value);
-    const page = await send(`/v1/api/job?${query}`).then((answer) => answer.json(), () => ({}));
-    if (page.counts) kinds(page.counts);
-  }, 2000);
+  counting ||= setTimeout(() => { counting = 0; tally(); }, 2000);
+}
+
+async function tally() {
+  const query = new URLSearchParams({ ...parts(given, Date.now()), limit: 1 });
+  const [page, held] = await Promise.all(["counts=1", "held=true"].map((more) => call(`/v1/api/job?${query}&${more}`))).catch(() => []);
+  if (page) kinds({ ...page.counts, held: held.total });
 }
 
 // --- filters, selection, keys ---

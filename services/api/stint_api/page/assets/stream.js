@@ -1,5 +1,5 @@
 // Server-Sent Events by `fetch`: unlike EventSource it tells the status, and a stream resumes behind its last event.
-import { Refused, send } from "./api.js";
+import { Refused, explained, send } from "./api.js";
 
 const PAUSES = [250, 500, 1000, 2000, 5000];
 const SILENCE = 25_000; // the API sends something at least every 10 s
@@ -69,7 +69,7 @@ export function follow(url, on, { over = () => false } = {}) {
   function heard(name, eventId, text) {
     if (stopped) return;
     const data = JSON.parse(text);
-    if (name === "refused") return stop(() => on.ended(new Refused(403, data.error)));
+    if (name === "refused") return stop(() => explained(403, data.error).then(on.ended));
     on.event(name, data);
     if (eventId) id = eventId;
     if (over(name)) stop(() => {});

@@ -14,7 +14,7 @@ export const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${
 export function duration(ms) {
   const s = Math.max(0, ms) / 1000;
   if (s < 9.95) return `${s.toFixed(1).replace(".0", "")} s`;
-  if (s < 59.5) return `${Math.round(s)} s`;
+  if (s < 60) return `${Math.floor(s)} s`;
   const min = Math.floor(s / 60);
   if (min < 60) return rest(min, "min", Math.floor(s % 60), "s");
   const h = Math.floor(min / 60);

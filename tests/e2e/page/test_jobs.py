@@ -1,0 +1,96 @@
+"""The list of jobs: live, filtered by its address, and acting on several jobs at a time."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from tests.e2e.stack import Stack
+
+pytestmark = pytest.mark.soak
+
+PARKED = 53
+
+
+def row(page: Page, job_id: str) -> Locator:
+    return page.locator(f'tr[data-id="{job_id}"]')
+
+
+async def paused(stack: Stack, qname: str) -> None:
+    async with stack.http() as http:
+        answer = await http.post(f"/v1/api/queue/{qname}/pause", json={"reason": "the tests park jobs here"})
+    assert answer.is_success, answer.text
+
+
+@pytest.fixture(scope="module")
+async def parked(stack: Stack) -> list[str]:
+    """Jobs that wait in a paused queue, the last one first."""
+    await paused(stack, "parked")
+    return [await stack.submit("true", qname="parked") for _ in range(PARKED)][::-1]
+
+
+async def test_new_jobs_wait_until_they_are_asked_for_and_rows_change_in_place(page: Page, stack: Stack) -> None:
+    first = await stack.submit("sleep 3; exit 7", qname="live")
+    await page.goto("/jobs?queue=live")
+    await expect(row(page, first)).to_contain_text("Running")
+    second = await stack.submit("true", qname="live")
+    new = page.get_by_role("button", name="1 new job")
+    await expect(new).to_be_visible()
+    await expect(row(page, second)).to_have_count(0)
+    await expect(row(page, first)).to_contain_text("Exit code 7")
+    await new.click()
+    await expect(page.locator("tbody tr").first).to_have_attribute("data-id", second)
+    await expect(row(page, second)).to_contain_text("Success")
+
+
+async def test_filters_are_in_the_address_and_a_job_that_leaves_them_stays_dimmed(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("sleep 4", qname="leaving")
+    await page.goto("/jobs?queue=leaving")
+    await page.get_by_role("navigation", name="Status").get_by_role("link", name=re.compile("Running")).click()
+    await expect(page).to_have_url(re.compile(r"/jobs\?status=running&queue=leaving"))
+    await expect(row(page, job_id)).to_be_visible()
+    await expect(row(page, job_id)).to_have_class(re.compile("gone"), timeout=15_000)
+    await page.go_back()
+    await expect(page).to_have_url(re.compile(r"/jobs\?queue=leaving$"))
+
+
+async def test_a_job_is_found_by_its_id_and_by_words_of_its_error(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("true", qname="found", container_image="no-such.invalid/image:1")
+    await stack.end(job_id)
+    for text in (job_id[-8:], job_id[:20], "NO-SUCH.invalid"):
+        await page.goto("/jobs")
+        await page.keyboard.press("/")
+        await page.keyboard.type(text)
+        await page.keyboard.press("Enter")
+        await expect(row(page, job_id)).to_be_visible()
+    await page.goto(f"/jobs?q={job_id}")
+    await expect(page).to_have_url(re.compile(f"/jobs/{job_id}$"))
+    await page.goto("/jobs?q=nothing-says-this")
+    await expect(page.get_by_text("No job matches")).to_be_visible()
+
+
+async def test_pages_follow_each_other_without_gap_or_repeat(page: Page, parked: list[str]) -> None:
+    await page.goto("/jobs?queue=parked")
+    ids = "rows => rows.map((row) => row.dataset.id)"
+    await expect(page.locator("tbody tr")).to_have_count(50)
+    shown = await page.locator("tbody tr").evaluate_all(ids)
+    await page.get_by_role("link", name="Older").click()
+    await expect(page.locator("tbody tr")).to_have_count(PARKED - 50)
+    assert shown + await page.locator("tbody tr").evaluate_all(ids) == parked
+    await expect(page.locator("[data-range]")).to_contain_text(f"51 to {PARKED} of {PARKED}")
+    await page.get_by_role("link", name="Newest").click()
+    await expect(page.locator("tbody tr")).to_have_count(50)
+
+
+async def test_several_are_killed_with_one_question(page: Page, stack: Stack, parked: list[str]) -> None:
+    await page.goto("/jobs?queue=parked")
+    for job_id in parked[:3]:
+        await row(page, job_id).get_by_role("checkbox").check()
+    await page.get_by_role("region", name="Selected jobs").get_by_role("button", name="Kill…").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("They are in parked.")
+    await page.get_by_role("button", name="Kill 3 jobs").click()
+    for job_id in parked[:3]:
+        await expect(row(page, job_id)).to_contain_text("Killed")
+    bodies = await asyncio.gather(*(stack.get(job_id) for job_id in parked[:4]))
+    assert [body["status"] for body in bodies] == ["failed", "failed", "failed", "queued"]

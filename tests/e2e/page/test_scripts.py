@@ -1,0 +1,208 @@
+"""The page's pure scripts, run in the browser without the API: lines, escapes, layout, words, streams."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, Route
+
+from stint_api.page.assets import assets
+
+SITE = "http://page.invalid/"
+CALL = "async ([module, name, values]) => (await import(`./${module}`))[name](...values)"
+FEED = """async (pieces) => {
+  const { Lines, copied } = await import('./lines.js');
+  const lines = new Lines();
+  for (const [stream, text, told] of pieces)
+    lines.add(stream, Uint8Array.from(atob(text), (char) => char.charCodeAt(0)), told);
+  lines.finish();
+  return { numbers: lines.list.map(({ n, stream }) => [n, stream]), text: copied(lines.list), dropped: lines.dropped,
+    styles: lines.list.map(({ style }) => style.fg ?? null), first: lines.first };
+}"""
+
+
+@pytest.fixture(scope="module")
+async def scripts(browser: Browser) -> AsyncIterator[Page]:
+    async def serve(route: Route) -> None:
+        name = route.request.url.removeprefix(SITE)
+        found = assets().named.get(name)
+        body, kind = (found.plain, found.media_type) if found else (b"<!doctype html>", "text/html")
+        await route.fulfill(body=body, content_type=kind)
+
+    page = await browser.new_page()
+    await page.route(f"{SITE}**", serve)
+    await page.goto(SITE)
+    yield page
+    await page.close()
+
+
+async def call(page: Page, module: str, name: str, *values: Any) -> Any:
+    return await page.evaluate(CALL, [module, name, values])
+
+
+async def feed(page: Page, *pieces: tuple[str, bytes] | tuple[str, bytes, dict[str, Any]]) -> Any:
+    told = [[stream, base64.b64encode(data).decode(), *rest] for stream, data, *rest in pieces]
+    return await page.evaluate(FEED, told)
+
+
+OUTPUT = "one\ntwö €\n\nfour 😀\x1b[31m\nfive\x1b[0m\nlast".encode()
+
+
+async def test_lines_are_the_same_wherever_they_are_cut(scripts: Page) -> None:
+    whole = await feed(scripts, ("stdout", OUTPUT))
+    assert whole["text"] == "one\ntwö €\n\nfour 😀\nfive\nlast"
+    assert whole["numbers"] == [[n, "stdout"] for n in range(1, 7)]
+    assert whole["styles"] == [None, None, None, None, 1, None], "a colour goes on in the next line"
+    for cut in range(1, len(OUTPUT)):
+        assert await feed(scripts, ("stdout", OUTPUT[:cut]), ("stdout", OUTPUT[cut:])) == whole
+
+
+async def test_a_line_is_numbered_when_it_begins_and_each_stream_has_its_own(scripts: Page) -> None:
+    found = await feed(
+        scripts, ("stdout", b"a \xe2\x82"), ("stderr", b"b\nc"), ("stdout", b"\xac\nd"), ("stderr", b"!\n")
+    )
+    assert found["numbers"] == [[1, "stdout"], [2, "stderr"], [3, "stderr"], [4, "stdout"]]
+    assert found["text"] == "a €\nb\nc!\nd"
+
+
+async def test_what_begins_in_the_middle_shows_the_lines_that_begin_there(scripts: Page) -> None:
+    told = {"line": 41, "continues": True, "offset": 900}
+    found = await feed(
+        scripts, ("stdout", b"rest of 40\n41\n42\n", told), ("stderr", b"old\n43\n", told | {"line": 43})
+    )
+    assert found["first"] == 41
+    assert found["numbers"] == [[41, "stdout"], [42, "stdout"], [43, "stderr"]]
+    assert found["text"] == "41\n42\n43"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"\xff\xc0\x80\xed\xa0\x80\xf5", r"\xff\xc0\x80\xed\xa0\x80\xf5"),
+        (b"a\xe2\x82", r"a\xe2\x82"),
+        (b"\xef\xbb\xbfbom", "\ufeffbom"),
+        (b"10%\r20%\r30%\x1b[K", "30%"),
+        (b"abc\x08\x08X\x1b[1GY", "YXc"),
+        (b"a\tb", "a       b"),
+        (b"\x1b]0;title\x07a\x1bPq\x1b\\b\x1b(Bc\x1bcd\x07", "abcd"),
+        (b"\x1b[2J\x1b[10Aup", "up"),
+    ],
+)
+async def test_bytes_as_one_reads_them(scripts: Page, data: bytes, text: str) -> None:
+    assert (await feed(scripts, ("stdout", data + b"\n")))["text"] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "styles"),
+    [
+        ("\x1b[1;31mx", [{"bold": True, "fg": 1}]),
+        ("\x1b[38;5;196mx", [{"fg": [255, 0, 0]}]),
+        ("\x1b[48:2::1:2:300mx", [{"bg": [1, 2, 255]}]),
+        ("\x1b[7ma\x1b[27mb", [{"inverse": True}, {}]),
+        ("\x1b[97;40ma\x1b[39;49mb", [{"fg": 15, "bg": 0}, {}]),
+        ("\x1b[38;5mx", [{"fg": 0}]),
+        ("\x1b[8mhidden", [{}]),
+        ("\x1b[?25l\x1b[>4mx", [{}]),
+    ],
+)
+async def test_colours_and_nothing_else(scripts: Page, text: str, styles: list[Any]) -> None:
+    assert [run["style"] for run in await call(scripts, "ansi.js", "runs", text)] == styles
+
+
+@pytest.mark.parametrize("ground", [[255, 255, 255], [11, 14, 18], [0, 95, 0], [128, 128, 128], [255, 255, 0]])
+async def test_no_colour_can_hide_text(scripts: Page, ground: list[int]) -> None:
+    for front in (ground, [0, 0, 0], [255, 255, 255], [127, 127, 127]):
+        seen = await call(scripts, "paint.js", "readable", front, ground)
+        assert await call(scripts, "paint.js", "contrast", seen, ground) >= 4.5
+
+
+async def test_events_are_heard_however_they_are_cut(scripts: Page) -> None:
+    text = 'event: fact\nid: 1-0-0\ndata: {"a":1}\n\n: ping\n\nevent: end\ndata: {}\n\nevent: half\ndata: {'
+    heard = """async (pieces) => {
+      const { parser } = await import('./stream.js'), found = [], feed = parser((...event) => found.push(event));
+      for (const piece of pieces) feed(piece);
+      return found;
+    }"""
+    wanted = [["fact", "1-0-0", '{"a":1}'], ["end", None, "{}"]]
+    for cut in range(len(text)):
+        assert await scripts.evaluate(heard, [text[:cut], text[cut:]]) == wanted
+
+
+async def test_rows_are_where_they_are_however_many_come(scripts: Page) -> None:
+    """The sums over blocks, against plain addition."""
+    wrong = await scripts.evaluate(
+        """async () => {
+          const { Layout } = await import('./layout.js'), layout = new Layout(), heights = [];
+          const tops = () => heights.reduce((all, height) => [...all, all.at(-1) + height], [0]);
+          for (let i = 0; i < 700; i++) {
+            heights.push(1 + ((i * 7) % 4));
+            layout.push(heights[i]);
+            if (i % 97 === 0) { heights[i >> 1] += 3; layout.set(i >> 1, heights[i >> 1]); }
+            if (i % 50) continue;
+            const all = tops();
+            for (let j = 0; j <= i; j++)
+              if (layout.top(j) !== all[j] || layout.at(all[j]) !== j || layout.at(all[j + 1] - 1) !== j) return [i, j];
+            if (layout.rows !== all.at(-1)) return ['rows', i];
+          }
+          return null;
+        }"""
+    )
+    assert wrong is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sh -c 'echo $A | wc'", ["sh", "-c", "echo $A | wc"]),
+        ('a "b c" d\\ e ""', ["a", "b c", "d e", ""]),
+        ("it's", None),
+        ("  ", []),
+    ],
+)
+async def test_words_are_split_as_a_shell_does(scripts: Page, line: str, words: list[str] | None) -> None:
+    assert await call(scripts, "shell-words.js", "split", line) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("duration", 0, "0 s"),
+        ("duration", 9_940, "9.9 s"),
+        ("duration", 59_600, "59 s"),
+        ("duration", 139_000, "2 min 19 s"),
+        ("duration", 11_100_000, "3 h 5 min"),
+        ("duration", 400_000_000, "4 d"),
+        ("ago", 1_000, "just now"),
+        ("ago", 300_000, "5 min ago"),
+        ("bytes", 1, "1 byte"),
+        ("bytes", 6_100, "6.1 KB"),
+        ("bytes", 64_000_000, "64 MB"),
+    ],
+)
+async def test_figures_in_words(scripts: Page, name: str, value: int, text: str) -> None:
+    assert await call(scripts, "words.js", name, value) == text
+
+
+JOB = {"status": "queued", "held": False, "position": 0, "waits_for": "", "output_bytes": 0, "reason": "", "error": ""}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "Waits for its turn"),
+        ({"position": 3, "waits_for": "turn"}, "3rd in line"),
+        ({"position": 11, "waits_for": "paused"}, "11th in line; its queue is paused"),
+        ({"position": 1, "waits_for": "unserved"}, "1st in line; no runner serves this queue"),
+        ({"status": "running", "container_id": ""}, "It is being prepared"),
+        ({"status": "running", "phase": "pulling", "progress": 0.43}, "Pulling the image, 43 %"),
+        ({"status": "stopping"}, "A kill was requested; it has not ended yet"),
+        ({"status": "success", "output_complete": True, "output_bytes": 18_000}, "Wrote 18 KB"),
+        ({"status": "success", "output_complete": False}, "Wrote nothing; not all of it is there"),
+        ({"status": "failed", "reason": "exit_code", "return_code": 2}, "Exit code 2"),
+        ({"status": "failed", "reason": "image", "error": "No such image."}, "No such image."),
+        ({"status": "unknown", "reason": "lost", "node_uuid": "k3"}, "k3 was lost; nobody can say how it ended"),
+    ],
+)
+async def test_one_sentence_about_a_job(scripts: Page, fields: dict[str, Any], said: str) -> None:
+    assert await call(scripts, "words.js", "sentence", JOB | fields) == said

@@ -1,0 +1,153 @@
+"""Queues, the form, the audit; each view without barriers, on a phone, by keys alone; and a token that ends."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, expect
+
+from stint.vault import Vault
+from stint.vault.setup import client_token
+from tests.e2e.stack import Stack
+from tests.support.browser import sign_in, window
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.soak
+
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+BARRIERS = """async () => (await axe.run(document)).violations
+  .filter(({impact}) => impact === 'serious' || impact === 'critical')
+  .map(({id, nodes}) => `${id}: ${nodes.map((node) => node.target).join(' ')}`)"""
+VIEWS = ["/jobs", "/jobs/{job}", "/queues", "/submit", "/audit"]
+
+
+async def test_a_queue_is_paused_with_a_reason_and_resumed(page: Page, stack: Stack) -> None:
+    await stack.end(await stack.submit("true", qname="halted"))
+    await page.goto("/queues")
+    queue = page.get_by_role("row", name=re.compile("halted"))
+    await queue.get_by_role("button", name="Pause… halted").click()
+    go = page.get_by_role("button", name="Pause it")
+    await expect(go).to_be_disabled()
+    await page.get_by_label("Why, for all who see the queue").fill("the database moves")
+    await go.click()
+    await expect(queue).to_contain_text("Paused")
+    await expect(queue).to_contain_text("“the database moves”")
+    job_id = await stack.submit("true", qname="halted")
+    await expect(queue).to_contain_text("1 waiting")
+    await queue.get_by_role("button", name="Resume halted").click()
+    await page.get_by_role("button", name="Resume it").click()
+    assert (await stack.end(job_id))["status"] == "success"
+    await expect(queue).to_contain_text("Idle")
+
+
+async def test_a_job_is_submitted_by_the_form_and_the_line_beside_it_says_the_same(page: Page, stack: Stack) -> None:
+    await page.goto("/submit")
+    await page.get_by_label("Queue").fill("by-form")
+    await page.get_by_label("Image").fill("busybox")
+    await page.get_by_label("Command", exact=True).fill("sh -c 'echo it works; cat /secrets.yml | wc -l'")
+    await page.get_by_role("button", name="Add a secret").click()
+    await page.get_by_label("Name of the secret").fill("PASSWORD")
+    await page.get_by_label("Path and key in Vault").fill("kv/data/demo.password")
+    line = (await page.get_by_label("Command line").inner_text()).replace("\\\n", " ").split("stint run ")[1]
+    await page.get_by_role("button", name="Submit to by-form").click()
+    await expect(page).to_have_url(re.compile("/jobs/[0-9a-f]{24}$"))
+    await expect(page.locator(".ln code").first).to_have_text("it works")
+    result = await stack.run_line(f"run {line}")
+    assert (result.code, result.out.splitlines()[0]) == (0, "it works")
+
+
+async def test_the_audit_says_who_did_what(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("sleep 60", qname="audited")
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job_id}")
+        await until(lambda: http.get("/v1/api/audit?qname=audited"), lambda answer: len(answer.json()["data"]) > 1)
+    await page.goto("/audit?queue=audited")
+    for did in ("submitted", "asked to kill"):
+        await expect(page.get_by_role("row", name=re.compile(f"{did}.*{job_id[-8:]}"))).to_contain_text("stint-client")
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+async def test_no_view_has_barriers_or_is_wider_than_its_window(browser: Browser, stack: Stack, look: str) -> None:
+    job_id = await stack.submit("echo out; echo err >&2; exit 1", qname="looked-at")
+    await stack.end(job_id)
+    size = {"width": 360, "height": 740} if look == "phone" else {"width": 1280, "height": 900}
+    scheme = "dark" if look == "dark" else "light"
+    async with window(browser, stack.env["STINT_URL"], viewport=size, color_scheme=scheme, bypass_csp=True) as context:
+        page = await context.new_page()
+        await page.goto("/")
+        await expect(page.get_by_label("Vault token")).to_be_visible()
+        found = {"sign-in": await barriers(page)}
+        await sign_in(page, stack.env["STINT_TOKEN"])
+        for view in VIEWS:
+            await page.goto(view.format(job=job_id))
+            await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+            await expect(page.locator(":is(tbody tr, .ln, form.panel)").first).to_be_visible()
+            found[view] = await barriers(page)
+            wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, f"{view} scrolls sideways"
+    assert {view: all_of_it for view, all_of_it in found.items() if all_of_it} == {}
+
+
+async def barriers(page: Page) -> list[str]:
+    await page.add_script_tag(path=AXE)
+    found: list[str] = await page.evaluate(BARRIERS)
+    return found
+
+
+async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("sleep 60", qname="keys")
+    await page.goto("/jobs?queue=keys")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.keyboard.press("j")
+    await expect(page.get_by_role("link", name=job_id[-8:])).to_be_focused()
+    await page.keyboard.press("Enter")
+    kill = page.get_by_role("button", name="Kill…")
+    await expect(kill).to_be_visible()
+    await kill.focus()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Escape")
+    await expect(kill).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog")).to_contain_text("Follow the output")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await page.keyboard.press("g")
+    await page.keyboard.press("q")
+    await expect(page).to_have_url(re.compile("/queues$"))
+
+
+async def test_a_revoked_token_is_said_to_have_ended_and_what_is_read_stays(browser: Browser, stack: Stack) -> None:
+    job_id = await stack.submit("echo to be read; sleep 60", qname="revoked")
+    token = await client_token(stack.env["VAULT_ADDR"], stack.env["VAULT_TOKEN"])
+    async with window(browser, stack.env["STINT_URL"]) as context:
+        page = await context.new_page()
+        await sign_in(page, token, f"/jobs/{job_id}")
+        await expect(page.locator(".ln code").first).to_have_text("to be read")
+        await Vault(stack.env["VAULT_ADDR"]).revoke_self(token)
+        told = page.locator(".notice.notauthorised")
+        await expect(told).to_contain_text("your token any more", timeout=20_000)
+        await expect(page.locator(".ln code").first).to_have_text("to be read")
+        await told.get_by_role("link", name="Sign in again").click()
+        await expect(page.get_by_label("Vault token")).to_be_visible()
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job_id}")
+
+
+async def test_while_the_api_is_away_the_page_says_so_and_changes_nothing(desk: BrowserContext, stack: Stack) -> None:
+    job_id = await stack.submit("sleep 60", qname="away")
+    page = await desk.new_page()
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.get_by_role("button", name="Kill…")).to_be_enabled()
+    await desk.set_offline(True)
+    await stack.restart("api-1")
+    await expect(page.locator("[data-connection]")).to_contain_text("Not connected for", timeout=15_000)
+    await expect(page.get_by_role("button", name="Kill…")).to_be_disabled()
+    await desk.set_offline(False)
+    await expect(page.locator("[data-connection]")).to_have_text("Live", timeout=15_000)
+    await expect(page.get_by_role("button", name="Kill…")).to_be_enabled()
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job_id}")
