@@ -51,8 +51,12 @@ class Target:
     def run(self, data: bytes, servers: Any) -> None:
         """Check one input, and how long that takes."""
         began = time.process_time()
-        self.check(data, servers)
-        assert time.process_time() - began < PROCESSOR_SECONDS, "an input that holds up others"
+        try:
+            self.check(data, servers)
+            assert time.process_time() - began < PROCESSOR_SECONDS, "an input that holds up others"
+        except Exception as error:
+            error.add_note(f"A case for tests/fuzz/corpus/{self.name}: {data!r}")
+            raise
 
     def try_some(self, servers: Any) -> None:
         """Check some changed cases and random bytes, each time the same ones."""

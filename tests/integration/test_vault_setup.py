@@ -19,7 +19,7 @@ from stint.vault.setup import SetupReport, client_token, service_settings, vault
 from tests.support.servers import BaoProcess, running
 
 ROLE = "stint-job"
-PARTS = 17
+PARTS = 18
 
 
 class Stack(NamedTuple):

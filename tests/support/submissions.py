@@ -1,5 +1,6 @@
 """Submissions for tests, and what became of them."""
 
+import base64
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.subjects import EVENTS, event_filter, queue_token
 from stint.vault import AppRoleSession, Ticket, open_ticket
+from stint.vault.erasure import PayloadKey, decrypted, key_of
+from stint.vault.policies import KEYS
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.payload import Opened
 from tests.support.api_bench import SEALED, Bench, secret, service_environ
@@ -55,11 +58,22 @@ def submitted(job: Job) -> Submitted:
 
 
 async def stored(bench: Bench, job: Job) -> tuple[bytes, Ticket]:
+    """A job's payload as it was sealed, and its ticket."""
+    payload, ticket = await _as_stored(bench, job)
+    if name := key_of(payload):
+        found = await bench.vault.read(bench.root, f"{KEYS}/{name}")
+        assert found
+        assert found.data
+        payload = decrypted(payload, PayloadKey(name, base64.b64decode(found.data["key"])))
+    assert hashlib.sha256(payload).hexdigest() == ticket.payload_sha256
+    return payload, ticket
+
+
+async def _as_stored(bench: Bench, job: Job) -> tuple[bytes, Ticket]:
     """A job's payload as a runner gets it, and its ticket."""
     event = submitted(job)
     ticket = await open_ticket(bench.vault, bench.root, event.ticket, queue_token=job.token, job_id=job.job_id)
     payload = await bench.parts.payloads.get(job.token, job.job_id, event.payload_chunks, attempt=event.payload_try)
-    assert hashlib.sha256(payload).hexdigest() == ticket.payload_sha256
     return payload, ticket
 
 
@@ -74,10 +88,11 @@ async def opened(bench: Bench, job: Job, qname: str, *, compat: bool = True) -> 
     environ = await service_environ("", OpenBao(bench.vault.address, bench.root))
     session = AppRoleSession(bench.vault, environ["STINT_RUNNER_ROLE_ID"], environ["STINT_RUNNER_SECRET_ID"])
     opener = Opener(vault=bench.vault, session=session, role=ROLE, role_id="", compat=compat)
-    payload, ticket = await stored(bench, job)
-    opener.check_payload(payload, ticket)
+    payload, ticket = await _as_stored(bench, job)
     try:
-        opened = await opener.payload(payload, qname)
+        sealed = await opener.sealed(payload)
+        opener.check_payload(sealed, ticket)
+        opened = await opener.payload(sealed, qname)
     finally:
         await session.close()
     assert opened is not None, "the runner's own token decrypts it"

@@ -23,6 +23,7 @@ from stint.process import service
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
+from stint.vault.erasure import PayloadKeys
 from stint_api.app import create_app
 from stint_api.audit.index import AuditIndex
 from stint_api.read.index import ListIndex
@@ -30,6 +31,7 @@ from stint_api.read.phases import Phases
 from stint_api.read.runners import Drains, JetStreamRunnerReports
 from stint_api.services import Services, utc_now
 from stint_api.session.store import Sessions
+from stint_api.submit.key_sweeper import KeySweeper
 from stint_api.web.server import listen, serve, tls_context, write_port
 
 log = structlog.get_logger()
@@ -79,10 +81,12 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         JetStreamFacts(broker), connected=broker.wait_connected, span=settings.audit_events, now=utc_now
     )
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
+    events, payloads = JetStreamEventLog(broker), JetStreamPayloads(broker)
+    sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events)
     return Services(
         settings=settings,
-        log=JetStreamEventLog(broker),
-        payloads=JetStreamPayloads(broker),
+        log=events,
+        payloads=payloads,
         output=JetStreamOutput(broker),
         pauses=JetStreamPauses(broker),
         index=index,
@@ -116,8 +120,13 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
                 missing="The sessions of the page are not followed.",
                 works=sessions.following.is_set,
             ),
+            *([_sweeping(sweeper)] if settings.erasure == "on" else []),
         ),
     )
+
+
+def _sweeping(sweeper: KeySweeper) -> BackgroundTask:
+    return BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
 
 
 if __name__ == "__main__":

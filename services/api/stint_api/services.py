@@ -19,6 +19,7 @@ from stint.process.background import Background
 from stint.process.health import readyz
 from stint.process.settings import ApiSettings
 from stint.vault import BUS_KEY, RECEIPT_KEY, AppRoleSession, Encryptor, Signer, Vault
+from stint.vault.erasure import PayloadKeys
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.lineage import Lineage
 from stint_api.audit.receipt import Receipts
@@ -144,6 +145,11 @@ class Services:
         return FollowedJobs(self.log, self.output)
 
     @cached_property
+    def keys(self) -> PayloadKeys | None:
+        """The keys of payloads, None if `STINT_ERASURE` is off."""
+        return PayloadKeys(self.vault, self.session) if self.settings.erasure == "on" else None
+
+    @cached_property
     def submitter(self) -> Submitter:
         """Accepts submissions."""
         store = Store(
@@ -151,6 +157,7 @@ class Services:
             tickets=Encryptor(self.vault, self.session, BUS_KEY),
             log=self.log,
             payloads=self.payloads,
+            keys=self.keys,
             sealer=Sealer(
                 vault=self.vault,
                 payloads=Encryptor(self.vault, self.session, self.settings.role),
@@ -163,6 +170,7 @@ class Services:
         return Submitter(
             log=self.log,
             payloads=self.payloads,
+            keys=self.keys,
             store=store,
             broker_up=self.broker_up,
             retention=self.retention,
@@ -176,6 +184,7 @@ class Services:
         return Jobs(
             log=self.log,
             payloads=self.payloads,
+            keys=self.keys,
             output=self.output,
             auth=self.auth,
             retention=self.retention,

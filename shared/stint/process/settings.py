@@ -103,6 +103,8 @@ class ApiSettings(Settings):
     """Secret id of the API's AppRole."""
     authz: Literal["any", "vault"] = "vault"
     """`vault`: policies on `stint/queue/<qname>` decide. `any`: every valid token may do everything."""
+    erasure: Literal["on", "off"] = "on"
+    """`on`: payloads are also encrypted with a key of their own in Vault, which is destroyed with them. `off`: not."""
     request_bytes: Annotated[Bytes, Field(ge=30 * 2**20)] = 64 * 2**20
     """Bytes of request bodies in memory at a time, at least `30m`; beyond, a submission gets a 503 (`Retry-After`)."""
     request_timeout: Seconds = 10.0

@@ -32,6 +32,8 @@ PAUSES: Final = "stint/pause/"
 """Policies on these paths allow to pause queues, and to resume them."""
 DRAINS: Final = "stint/drain/"
 """Policies on these paths allow to drain runners."""
+KEYS: Final = "stint-keys"
+"""The mount of the payloads' own keys, KV version 1: what is removed there has no older version."""
 MARK: Final = "="
 """Prefix of a queue's token in a path. No queue's name is used in a path if it begins with it."""
 
@@ -74,12 +76,15 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
             (f"transit/decrypt/{SESSION_KEY}", "update"),
             (f"transit/sign/{RECEIPT_KEY}", "update"),
             (f"transit/keys/{RECEIPT_KEY}", "read"),
+            (f"{KEYS}/*", "create", "update", "delete"),
+            (f"{KEYS}/", "list"),
             ("sys/capabilities", "update"),
             *_OWN_TOKEN,
         ),
         RUNNER: _rules(
             (f"transit/decrypt/{BUS_KEY}", "update"),
             (f"transit/decrypt/{role}", "update"),
+            (f"{KEYS}/*", "read"),
             *([(registries, "read")] if registries else []),
             *_OWN_TOKEN,
         ),
@@ -89,7 +94,8 @@ def policies(role: str, secret_paths: Sequence[str], registries: str = "") -> Ma
         OPERATOR: _rules(
             (f"{QUEUES}*", "read"), *((f"{path}*", "update") for path in (RELEASES, PAUSES, DRAINS)), *_OWN_TOKEN
         ),
-        PUBLISHER: _rules(seal_ticket, seal_payload, _OWN_CAPABILITIES, *_OWN_TOKEN) + wrapped_secret_id,
+        PUBLISHER: _rules(seal_ticket, seal_payload, (f"{KEYS}/*", "create"), _OWN_CAPABILITIES, *_OWN_TOKEN)
+        + wrapped_secret_id,
     }
 
 

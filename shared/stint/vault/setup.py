@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from stint.core.errors import VaultNotFoundError, VaultRefusedError
 from stint.vault.client import Vault, data_of
 from stint.vault.hvac_adapter import check_path
-from stint.vault.policies import API, CLIENT, RUNNER, SESSION_KEY, app_roles, policies
+from stint.vault.policies import API, CLIENT, KEYS, RUNNER, SESSION_KEY, app_roles, policies
 from stint.vault.signing import RECEIPT_KEY
 from stint.vault.ticket import BUS_KEY
 
@@ -61,6 +61,7 @@ def _resources(role: str, secret_paths: Sequence[str], registries: str, kv_mount
     texts = policies(role, secret_paths, registries)
     yield _Resource("auth approle", "sys/auth/approle", {"type": "approle"})
     yield _Resource("mount transit", "sys/mounts/transit", {"type": "transit"})
+    yield _Resource(f"mount {KEYS}", f"sys/mounts/{KEYS}", {"type": "kv", "options": {"version": "1"}})
     if kv_mount:
         yield _Resource(f"mount {kv_mount}", f"sys/mounts/{kv_mount}", {"type": "kv", "options": {"version": "2"}})
     for name in (BUS_KEY, SESSION_KEY, role):

@@ -10,12 +10,13 @@ import structlog
 
 from stint.core import commands
 from stint.core.errors import StintError
-from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released
+from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released, Submitted
 from stint.core.job import Job, State
 from stint.core.subjects import check_job_id, queue_name
 from stint.core.view import rfc3339
 from stint.ports import EventLog, Outcome, OutputLog, PayloadStore
 from stint.vault.actions import DELETE, KILL, READ, RELEASE, Action
+from stint.vault.erasure import PayloadKeys, key_name
 from stint_api.auth import Authenticator, Identity
 from stint_api.errors import RefusalError
 from stint_api.submit.submitter import check_outcome, visible
@@ -35,6 +36,7 @@ class Jobs:
     """Finds jobs, kills, releases and deletes them.
 
     Attributes:
+        keys: of the payloads; None if payloads get no key of their own.
         retention: how long an ended job can be seen.
         now: aware, UTC.
         new_event_id: source of ids.
@@ -42,6 +44,7 @@ class Jobs:
 
     log: EventLog
     payloads: PayloadStore
+    keys: PayloadKeys | None
     output: OutputLog
     auth: Authenticator
     retention: timedelta
@@ -100,6 +103,8 @@ class Jobs:
             identity, DELETE, job_id, lambda job: commands.delete(job, self._event(Deleted, identity))
         )
         try:
+            if self.keys and (submitted := job.fact(Submitted)):  # first, because copies of the payload may exist
+                await self.keys.destroy(key_name(job.job_id, submitted.event_id))
             await self.payloads.purge(job.token, job.job_id)
             await self.output.purge(job.token, job.job_id)
         except StintError as error:  # the job is deleted; the janitor removes the rest

@@ -26,6 +26,8 @@ from stint.core.view import rfc3339
 from stint.ports import EventLog, Outcome, PayloadStore
 from stint.process.waiting import both
 from stint.vault import Encryptor, Ticket, Vault
+from stint.vault.encryptor import SMALL
+from stint.vault.erasure import PayloadKey, PayloadKeys, encrypted, key_name, new_key
 from stint.vault.ticket import binding
 from stint_api.auth import CACHE_SIZE, Identity, Memory
 from stint_api.errors import RefusalError, refusal_of
@@ -63,12 +65,19 @@ class UnknownOutcomeError(RefusalError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Stores jobs where runners find them. `now` is aware and in UTC; `patience` as `PATIENCE`."""
+    """Stores jobs where runners find them.
+
+    Attributes:
+        keys: of the payloads; None if payloads get no key of their own.
+        now: aware, UTC.
+        patience: as `PATIENCE`.
+    """
 
     vault: Vault
     tickets: Encryptor
     log: EventLog
     payloads: PayloadStore
+    keys: PayloadKeys | None
     sealer: Sealer
     now: Callable[[], datetime]
     new_event_id: Callable[[], str]
@@ -100,9 +109,10 @@ class Store:
             request_digest=digest,
             on_lost=submission.job.on_lost,
         )
+        key = new_key(key_name(job_id, event_id)) if self.keys else None
         expiry, sealed = await both(self._wrap_expiry(envelope.wrap_secret_id), self._sealed(submission))
         ticket = Ticket(wrap_secret_id=envelope.wrap_secret_id, payload_sha256="", wrap_expires_at=expiry)
-        write = partial(self._write, job_id, draft, ticket)
+        write = partial(self._write, job_id, draft, ticket, key)
         if not envelope.in_cubbyhole:
             return await write(sealed)
         async with self.cubbyholes:
@@ -161,19 +171,25 @@ class Store:
             refusal = doubt or refusal_of(error)
         raise refusal
 
-    async def _write(self, job_id: str, draft: Submitted, ticket: Ticket, sealed: Sealed) -> tuple[Submitted, Outcome]:
+    async def _write(
+        self, job_id: str, draft: Submitted, ticket: Ticket, key: PayloadKey | None, sealed: Sealed
+    ) -> tuple[Submitted, Outcome]:
         """Safe to repeat with the same arguments."""
         token = queue_token(draft.qname)
         ticket = msgspec.structs.replace(ticket, payload_sha256=hashlib.sha256(sealed.payload).hexdigest())
-        ciphertext, chunks = await both(
-            self.tickets.encrypt(encode(ticket), associated_data=binding(token, job_id)),
-            self.payloads.put(token, job_id, sealed.payload, attempt=draft.payload_try),
+        payload = await _encrypted(sealed.payload, key) if key else sealed.payload
+        (ciphertext, chunks), _ = await both(
+            both(
+                self.tickets.encrypt(encode(ticket), associated_data=binding(token, job_id)),
+                self.payloads.put(token, job_id, payload, attempt=draft.payload_try),
+            ),
+            self._keep(key),
         )
         submitted = msgspec.structs.replace(
             draft,
             ticket=ciphertext,
             payload_chunks=chunks,
-            payload_bytes=len(sealed.payload),
+            payload_bytes=len(payload),
             container_image=sealed.container_image,
             tty=sealed.tty,
         )
@@ -181,6 +197,11 @@ class Store:
         if outcome is Outcome.UNKNOWN:
             raise UnknownOutcomeError(job_id)
         return submitted, outcome
+
+    async def _keep(self, key: PayloadKey | None) -> None:
+        """Store the payload's own key."""
+        if self.keys and key:
+            await self.keys.store(key)
 
     async def _wrap_expiry(self, wrap_secret_id: str) -> str:
         """Until when the wrapped secret id is good, "" if Vault does not know it: the job then ends when it runs."""
@@ -190,6 +211,11 @@ class Store:
             raise
         except VaultError:
             return ""
+
+
+async def _encrypted(payload: bytes, key: PayloadKey) -> bytes:
+    """A large one takes tens of milliseconds: in a thread."""
+    return encrypted(payload, key) if len(payload) <= SMALL else await asyncio.to_thread(encrypted, payload, key)
 
 
 def _key(identity: Identity, envelope: Envelope) -> str:

@@ -19,6 +19,7 @@ from stint.core.job import Job, State
 from stint.core.subjects import queue_token
 from stint.core.view import expiry
 from stint.ports import EventLog, Outcome, PayloadStore
+from stint.vault.erasure import PayloadKeys, key_name
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError
 from stint_api.submit.body import Submission
@@ -59,6 +60,7 @@ class Submitter:
 
     log: EventLog
     payloads: PayloadStore
+    keys: PayloadKeys | None
     store: Store
     broker_up: Callable[[], bool]
     retention: timedelta
@@ -136,15 +138,17 @@ class Submitter:
             raise StintError(f"Job {known.job_id} is not in the log.")
         first = job.fact(Submitted)
         if first is None or first.event_id != submitted.event_id:
-            await self._discard(job, queue_token(submitted.qname))
+            await self._discard(job, submitted)
         self._check(known, job)
 
-    async def _discard(self, job: Job, token: str) -> None:
+    async def _discard(self, job: Job, submitted: Submitted) -> None:
         """Remove the payload of this attempt, unless the job may need it. A running job's is removed at its end."""
-        if job.token == token and not job.terminal:
-            return
+        token = queue_token(submitted.qname)
         try:
-            await self.payloads.purge(token, job.job_id)
+            if self.keys:  # that of this attempt alone
+                await self.keys.destroy(key_name(job.job_id, submitted.event_id))
+            if job.token != token or job.terminal:
+                await self.payloads.purge(token, job.job_id)
         except StintError as error:
             log.warning("cannot remove the payload of an attempt that lost", job=job.job_id, error=error.sentence)
 

@@ -1,5 +1,6 @@
 """What the runner asks Vault about a job: whether it is genuine, what it says, and its secrets."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from stint.core.errors import (
 from stint.core.job import Job
 from stint.core.view import parse_time
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
+from stint.vault.erasure import PayloadKeys, decrypted, key_of
 from stint_runner.inputs.one_time import spend
 from stint_runner.inputs.payload import NOT_DECRYPTED, Opened, bad_payload, open_payload
 from stint_runner.inputs.secretfile import SecretRef, pick, version_of
@@ -30,6 +32,10 @@ T = TypeVar("T")
 
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
+
+
+CHANGED: Final = f"{_ALERT}: The payload is not the one that was submitted."
+DESTROYED: Final = "The key of the payload was destroyed: the job was deleted, or was over before."
 
 
 class RejectedError(StintError):
@@ -131,7 +137,30 @@ class Opener:
             JobFailedError: it is not the one that the ticket was made for.
         """
         if hashlib.sha256(sealed).hexdigest() != ticket.payload_sha256:
-            raise bad_payload(f"{_ALERT}: The payload is not the one that was submitted.")
+            raise bad_payload(CHANGED)
+
+    async def sealed(self, stored: bytes) -> bytes:
+        """A payload without the encryption by its own key, if it has one. Waits for ever while Vault is unavailable.
+
+        Raises:
+            JobFailedError: the key was destroyed, or is another one.
+            UnfitError: this runner may not read keys.
+        """
+        if not (name := key_of(stored)):
+            return stored
+        try:
+            key = await retry(lambda: self._keys.load(name))
+            if key is None:
+                raise bad_payload(DESTROYED)
+            return await asyncio.to_thread(decrypted, stored, key)
+        except UndecodableError:
+            raise bad_payload(CHANGED) from None
+        except VaultError as error:
+            raise UnfitError(f"This runner may not read the keys of payloads: {error.sentence}") from None
+
+    @property
+    def _keys(self) -> PayloadKeys:
+        return PayloadKeys(self.vault, self.session)
 
     async def payload(self, sealed: bytes, qname: str) -> Opened | None:
         """Decrypt and read a payload with the runner's own token; None if that may not decrypt it.

@@ -18,8 +18,9 @@ from stint_runner.together import side_by_side
 
 ENGINE_PATIENCE: Final = 5.0
 """Seconds for which the engine may be unavailable before the job is left to other runners."""
-OPENING: Final = 7
-"""Bytes of memory for each byte of a sealed payload while it is opened (measured): its ways to and from Vault."""
+OPENING: Final = 8
+"""Bytes of memory for each byte of a payload while it is opened: 7 for its ways to and from Vault (measured), and one
+for it as it was stored."""
 CHUNK: Final = 512 * 1024
 """Bytes of a payload's chunk, in which its submitter may say that it is smaller."""
 
@@ -52,19 +53,19 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     if submitted is None:
         raise RejectedError("What was submitted is not a submission.")
     await share.take(_memory(submitted))
-    ticket, sealed, engine_is_clear = await side_by_side(
+    ticket, stored, engine_is_clear = await side_by_side(
         runner.opener.ticket(submitted.ticket, job),
-        _sealed(runner, job, submitted),
+        _stored(runner, job, submitted),
         # No container may bear the job's label when it is claimed.
         cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE),
     )
     if not engine_is_clear:
         raise UnfitError("The container engine does not answer.")
-    _, opened = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, sealed))
+    _, (opened, sealed) = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, stored))
     return Examined(ticket=ticket, opened=opened, sealed=b"" if opened else sealed)
 
 
-async def _sealed(runner: Runner, job: Job, submitted: Submitted) -> bytes:
+async def _stored(runner: Runner, job: Job, submitted: Submitted) -> bytes:
     chunks, attempt = submitted.payload_chunks, submitted.payload_try
     try:
         return await retry(
@@ -74,9 +75,11 @@ async def _sealed(runner: Runner, job: Job, submitted: Submitted) -> bytes:
         raise JobFailedError(error.sentence, reason="payload") from None
 
 
-async def _opened(runner: Runner, job: Job, ticket: Ticket, sealed: bytes) -> Opened | None:
+async def _opened(runner: Runner, job: Job, ticket: Ticket, stored: bytes) -> tuple[Opened | None, bytes]:
+    """The payload, None if only the job's own token may open it; and what was sealed."""
+    sealed = await runner.opener.sealed(stored)
     runner.opener.check_payload(sealed, ticket)
-    return await runner.opener.payload(sealed, queue_name(job.token))
+    return await runner.opener.payload(sealed, queue_name(job.token)), sealed
 
 
 def _memory(submitted: Submitted) -> int:

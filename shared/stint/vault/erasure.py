@@ -1,0 +1,120 @@
+"""A key of its own for each payload: who destroys the key makes the payload unreadable, wherever copies of it are.
+
+A payload is sealed with a key that opens all payloads. Before it is stored, it is encrypted once more with a random
+key, which is kept in Vault only, under the name that the stored bytes begin with. See docs/adr/0029.
+
+Needs pynacl, which clients do not have.
+"""
+
+import base64
+import binascii
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from nacl.exceptions import CryptoError
+from nacl.secret import Aead
+
+from stint.core.errors import UndecodableError, VaultNotFoundError
+from stint.vault.client import Vault, data_of
+from stint.vault.hvac_adapter import check_path
+from stint.vault.policies import KEYS
+from stint.vault.session import AppRoleSession
+
+_HEAD: Final = re.compile(rb"stint-erasable-1 ([0-9a-f]{24}-[A-Za-z0-9_-]{1,64})\n")
+_NONCE: Final = bytes(Aead.NONCE_SIZE)
+"""The same for all, because a key encrypts one payload only. So a repeated attempt stores the same bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadKey:
+    """A key of 32 bytes, and its name: the job's id, a hyphen, and the id of its event `submitted`."""
+
+    name: str
+    value: bytes = field(repr=False)
+
+
+def key_name(job_id: str, event_id: str) -> str:
+    """The name of the key of the payload that this event announces."""
+    return f"{job_id}-{event_id}"
+
+
+def new_key(name: str) -> PayloadKey:
+    """A random key."""
+    return PayloadKey(name, secrets.token_bytes(Aead.KEY_SIZE))
+
+
+def encrypted(sealed: bytes, key: PayloadKey) -> bytes:
+    """The payload as it is stored: a line with the key's name, and XChaCha20-Poly1305, which covers that line too."""
+    head = f"stint-erasable-1 {key.name}\n".encode()
+    return head + Aead(key.value).encrypt(sealed, aad=head, nonce=_NONCE).ciphertext
+
+
+def key_of(stored: bytes) -> str:
+    """The name of the key that a stored payload needs, "" if it needs none."""
+    head = _HEAD.match(stored)
+    return head[1].decode() if head else ""
+
+
+def decrypted(stored: bytes, key: PayloadKey) -> bytes:
+    """The sealed payload.
+
+    Raises:
+        UndecodableError: it was encrypted with another key, or changed.
+    """
+    head, _, ciphertext = stored.partition(b"\n")
+    try:
+        return Aead(key.value).decrypt(ciphertext, aad=head + b"\n", nonce=_NONCE)
+    except (CryptoError, ValueError):
+        raise UndecodableError("The payload does not fit its key.") from None
+
+
+class PayloadKeys:
+    """The keys in Vault. All methods may be repeated, and raise the errors of `Vault.call`."""
+
+    def __init__(self, vault: Vault, session: AppRoleSession) -> None:
+        self._vault = vault
+        self._session = session
+
+    async def store(self, key: PayloadKey) -> None:
+        """Keep a key."""
+        body = {"key": base64.b64encode(key.value).decode()}
+        await self._call(lambda client: client.adapter.post(_path(key.name), json=body))
+
+    async def load(self, name: str) -> PayloadKey | None:
+        """The key of this name, None if it was destroyed.
+
+        Raises:
+            UndecodableError: what is there is not a key.
+        """
+        try:
+            answer = await self._call(lambda client: client.adapter.get(_path(name)))
+            value = base64.b64decode(data_of(answer)["key"], validate=True)
+        except VaultNotFoundError:
+            return None
+        except (KeyError, TypeError, binascii.Error):
+            value = b""
+        if len(value) != Aead.KEY_SIZE:
+            raise UndecodableError("The payload's key is malformed.")
+        return PayloadKey(name, value)
+
+    async def destroy(self, name: str) -> None:
+        """Remove a key for good, whether it is there or not. KV version 1 keeps no versions."""
+        await self._call(lambda client: client.adapter.delete(_path(name)))
+
+    async def names(self) -> Collection[str]:
+        """The names of all keys."""
+        try:
+            answer = await self._call(lambda client: client.adapter.list(f"/v1/{KEYS}"))
+        except VaultNotFoundError:  # there is none
+            return ()
+        return [name for name in data_of(answer).get("keys") or () if isinstance(name, str)]
+
+    async def _call(self, request: Callable[[Any], Awaitable[dict[str, Any]]]) -> Mapping[str, Any]:
+        return await self._session.call(lambda own: self._vault.call(own, request, repeatable=True))
+
+
+def _path(name: str) -> str:
+    return f"/v1/{KEYS}/{check_path(name)}"
