@@ -9,6 +9,7 @@ STATES = ["queued", "running", "notauthorised", "stopping", "success", "failed",
 NUMBERS = [
     "all_jobs",
     *(f"{state}_jobs" for state in STATES),
+    "unserved_jobs",
     *("containers", "containers_running", "containers_paused", "containers_stopped", "images", "mem_total"),
 ]
 KEYS = ["state", *NUMBERS, "architecture", "operating_system"]

@@ -148,6 +148,7 @@ async def test_jobs_and_queues_are_counted(bench: Bench, nats: NatsProcess, open
         "stint_jobs['failed']": 1,
         "stint_queues[]": 2,
         "stint_held_jobs[]": 1,
+        "stint_unserved_jobs[]": 2,
     }
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from stint.core.patterns import QueuePatterns
 from stint.core.subjects import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
@@ -62,16 +63,16 @@ class Runner:
         self.dispatcher.held[token].set()
 
 
-async def work_queues(broker: Broker) -> JetStreamWorkQueues:
-    queues = JetStreamWorkQueues(broker, lease=30)
+async def work_queues(broker: Broker, served: str = "") -> JetStreamWorkQueues:
+    queues = JetStreamWorkQueues(broker, lease=30, served=QueuePatterns.parse(served))
     await queues.start()
     return queues
 
 
 @asynccontextmanager
-async def runner(broker: Broker, capacity: int = 1) -> AsyncIterator[Runner]:
+async def runner(broker: Broker, capacity: int = 1, served: str = "") -> AsyncIterator[Runner]:
     """A runner that listens to hints already."""
-    made = Runner(await work_queues(broker), capacity)
+    made = Runner(await work_queues(broker, served), capacity)
     working = asyncio.create_task(made.worker.run())
     try:
         await until_true(lambda: not made.worker.missing())
@@ -243,3 +244,55 @@ async def test_hints_that_wait_are_passed_on_when_a_runner_leaves(
             await broker.client.flush()
             full.worker._finder._leave()  # noqa: SLF001 - as its timer would
             assert await anext(hints) == Hint(waiting)
+
+
+@pytest.mark.usefixtures("_hints_alone")
+@pytest.mark.parametrize("served", ["net-a,net-b", "net-*"], ids=["names", "pattern"])
+async def test_each_pool_hears_all_hints_of_its_queues_and_of_no_others(broker: Broker, served: str) -> None:
+    async with (
+        runner(broker, capacity=9, served=served) as pool,
+        runner(broker, capacity=9, served="deploys") as other,
+        runner(broker, capacity=9, served="deploys") as another,
+    ):
+        for _ in range(5):
+            tokens = await submit(broker, "net-a", "deploys", "net-b", "nobodys")
+            assert {await pool.got(), await pool.got()} == {tokens[0], tokens[2]}
+            one = asyncio.create_task(other.got()), asyncio.create_task(another.got())
+            done, rest = await asyncio.wait(one, return_when=asyncio.FIRST_COMPLETED)
+            assert [task.result() for task in done] == [tokens[1]]
+            await cancel(*rest)
+            for each in (pool, other, another):
+                for token, held in each.dispatcher.held.items():
+                    if not held.is_set():
+                        each.end(token)
+        assert all(each.dispatcher.got.empty() for each in (pool, other, another))
+
+
+@pytest.mark.usefixtures("_hints_alone")
+async def test_a_hint_is_passed_on_within_its_pool(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have had the same hint themselves."""
+    monkeypatch.setattr(finder, "LEAVE", HOUR)
+    others, outsiders = await work_queues(broker, "a*"), await work_queues(broker)
+    async with runner(broker, served="a*") as full:
+        await submit(broker, "a-long")
+        await full.got()
+        async with others.hints() as hints, outsiders.hints() as outside, asyncio.timeout(30):
+            for _ in range(100):  # a quarter of them is passed from one to the other
+                await others.hint(queue_token("a"))
+            while not (hint := await anext(hints)).passed:
+                pass
+            await others.hint(queue_token("b"))
+            heard = [await anext(outside)]
+            while heard[-1].token != queue_token("b"):
+                heard.append(await anext(outside))
+    assert hint == Hint(queue_token("a"), passed=1)
+    assert not any(found.passed for found in heard)
+
+
+async def test_a_look_finds_the_queues_of_a_pool_and_no_others(broker: Broker) -> None:
+    tokens = await submit(broker, "net-a", "deploys", "net-b")
+    async with runner(broker, capacity=9, served="net-*") as pool:
+        assert {await pool.got(), await pool.got()} == {tokens[0], tokens[2]}
+        assert set(await (await work_queues(broker, "net-*")).pending()) == {tokens[0], tokens[2]}
+        for token in (tokens[0], tokens[2]):
+            pool.end(token)

@@ -20,6 +20,7 @@ from stint.core.subjects import (
     JOBS_BUCKET,
     JS_PREFIX,
     LOGS,
+    PAUSES_BUCKET,
     PAYLOADS,
     PROJECTOR_DURABLE,
     RUNNERS_BUCKET,
@@ -52,11 +53,11 @@ OWN, OTHER = queue_token("own"), queue_token("other")
 VICTIM = "a" * 24
 """The job of another team, which runs."""
 JOB = "b" * 24
-PUBLISHER, SUBSCRIBER, SERVICES = "mallory", "eve", ("api", "runner", "projector")
+PUBLISHER, SUBSCRIBER, POOL, SERVICES = "mallory", "eve", "subnet", ("api", "runner", "projector")
 BY_TOKEN = "mallory with a Vault token"
 """The same rights, by another credential: whatever the one cannot do, the other must not."""
 PUBLISHERS = (PUBLISHER, BY_TOKEN)
-EVERYBODY = (*PUBLISHERS, SUBSCRIBER, *SERVICES)
+EVERYBODY = (*PUBLISHERS, SUBSCRIBER, POOL, *SERVICES)
 NAMED = "runners/runner-2"
 """A runner with a key of its own."""
 
@@ -95,7 +96,8 @@ async def accounts(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -
     token = await token_for(openbao, {"own": ["create", "read", "update", "delete", "list"]})
     publishers, told = {PUBLISHER: ["own"], "victim": ["other"]}, [SUBSCRIBER, "greedy", "told"]
     folder, tokens = tmp_path_factory.mktemp("keys"), {BY_TOKEN: ("own", token)}
-    return Accounts(folder, publishers, told, auth=True, tokens=tokens, runners=[NAMED])
+    pools = {POOL: "own"}
+    return Accounts(folder, publishers, told, auth=True, tokens=tokens, runners=[NAMED], pools=pools)
 
 
 @pytest.fixture(scope="module")
@@ -187,15 +189,26 @@ FORGED = [
     *(("forge an event", SUBSCRIBER, f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "ended")),
     *(("forge an event", "api", f"ev.{JOB}.{OWN}.{kind}") for kind in ("started", "launched", "held", "rejected")),
     *(("forge an event", "runner", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "deleted")),
+    *(("forge an event", POOL, f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "deleted")),
+    *(
+        ("end, run or disturb another queue's job", POOL, subject)
+        for subject in (
+            *(f"ev.{VICTIM}.{OTHER}.{kind}" for kind in ("started", "launched", "ended", "held", "rejected")),
+            f"ev.{VICTIM}.{OTHER}.bar-1",
+            f"hint.{OTHER}",
+            payload_subject(OWN, JOB, 0),
+        )
+    ),
     *(("forge an event", "projector", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "started", "deleted")),
     *(("write output", user, log_subject(OTHER, VICTIM)) for user in EVERYBODY if user != "runner"),
     *(("write a view", user, kv_subject(JOBS_BUCKET, VICTIM)) for user in EVERYBODY if user != "projector"),
     *(
         ("claim a runner's presence", user, kv_subject(RUNNERS_BUCKET, "runner-1"))
         for user in EVERYBODY
-        if user != "runner"
+        if user not in {"runner", POOL}
     ),
     ("claim another runner's presence", NAMED, kv_subject(RUNNERS_BUCKET, "runner-1")),
+    *(("pause a queue", user, kv_subject(PAUSES_BUCKET, OTHER)) for user in EVERYBODY if user != "api"),
 ]
 
 
@@ -253,6 +266,7 @@ SOURCES = {
         f"$JS.ACK.{EVENTS}.{subscription(SUBSCRIBER)}.1.1.1.1.1",
     ],
     "api": [f"pl.{OWN}.{{}}.0", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}", f"{JS_PREFIX}.DIRECT.GET.{EVENTS}"],
+    POOL: [f"log.{OWN}.{{}}", f"{JS_PREFIX}.CONSUMER.INFO.{WORK}.{consumer_name(OWN)}"],
     "runner": [f"log.{OWN}.{{}}", f"{JS_PREFIX}.CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}"],
     "projector": ["$KV.jobs.{}", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}"],
 }
@@ -301,6 +315,52 @@ async def test_a_publisher_reads_nothing_of_others(
     async with attacking(accounts, server, user) as attacker:
         assert await attacker.ask(call, request_) is None
         assert not await attacker.ask(call, request_, prefix="$JS.API")
+
+
+TAKES = [
+    (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),
+    (f"CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}", None),
+    *(
+        (
+            f"CONSUMER.CREATE.{WORK}.{consumer_name(named)}.work.{filtered}",
+            {
+                "stream_name": WORK,
+                "config": {
+                    "durable_name": consumer_name(wanted),
+                    "name": consumer_name(wanted),
+                    "ack_policy": "explicit",
+                    "filter_subject": f"work.{OTHER}",
+                },
+            },
+        )
+        for named, filtered, wanted in ((OTHER, OTHER, OTHER), (OWN, OTHER, OWN), (OWN, OWN, OWN), (OWN, OWN, OTHER))
+    ),
+    (f"DIRECT.GET.{PAYLOADS}.{payload_subject(OTHER, VICTIM, 0)}", None),
+    (f"DIRECT.GET.{PAYLOADS}", {"multi_last": [">"]}),
+    (f"STREAM.MSG.GET.{PAYLOADS}", {"seq": 1}),
+    (f"STREAM.MSG.GET.{WORK}", {"seq": 1}),
+    (f"DIRECT.GET.{WORK}", {"multi_last": [">"]}),
+]
+
+
+@pytest.mark.parametrize(("call", "request_"), TAKES)
+async def test_a_pools_key_cannot_take_another_queues_job(
+    accounts: Accounts, server: NatsProcess, operator: Broker, call: str, request_: Mapping[str, Any] | None
+) -> None:
+    """Neither the job nor its payload. A consumer for its own queue does not filter another one."""
+    before = await stored(operator)
+    async with attacking(accounts, server, POOL) as attacker:
+        answer = json.loads(await attacker.ask(call, request_) or b'{"error": "no answer"}')
+    assert "error" in answer
+    assert await stored(operator) == before
+
+
+@pytest.mark.parametrize("subject", ["hint.*", f"hint.{OTHER}", f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*"])
+async def test_a_pool_hears_nothing_of_other_queues(accounts: Accounts, server: NatsProcess, subject: str) -> None:
+    async with attacking(accounts, server, POOL) as attacker:
+        await attacker.client.subscribe(subject)
+        async with asyncio.timeout(10):
+            assert "permissions violation" in (await attacker.denied.get()).lower()
 
 
 @pytest.mark.parametrize(
@@ -443,7 +503,7 @@ async def test_a_purge_of_events_is_the_projectors_alone(
     accounts: Accounts, server: NatsProcess, operator: Broker
 ) -> None:
     before = await stored(operator)
-    for user in (*PUBLISHERS, "api", "runner"):
+    for user in (*PUBLISHERS, POOL, "api", "runner"):
         async with attacking(accounts, server, user) as attacker:
             assert await attacker.ask(f"STREAM.PURGE.{EVENTS}") is None
     assert await stored(operator) == before

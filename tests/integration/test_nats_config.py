@@ -80,6 +80,30 @@ def test_a_publisher_without_a_good_name_or_queue_is_a_sentence(tmp_path: Path, 
     assert not texts(tmp_path), "nothing was written"
 
 
+def test_a_pool_has_a_key_and_is_told_what_nats_cannot_do(tmp_path: Path) -> None:
+    result = configure(tmp_path, "--pool", "subnet=net-a, NET-b", "--pool", "wide=web-*")
+    assert result.exit_code == 0
+    said = result.output.replace("\n", "")
+    assert f"STINT_NATS_NKEY_FILE={tmp_path / 'pools' / 'subnet' / 'STINT_NATS_NKEY'}" in said
+    assert "STINT_QUEUES='net-a,net-b'" in said
+    assert "that of wide may take the jobs of all queues" in said
+    assert "that of subnet" not in said
+    accounts = texts(tmp_path)["accounts.conf"]
+    assert "STINT_POOL_SUBNET" in accounts
+    assert "STINT_POOL_WIDE" in accounts
+    subprocess.run([SERVER, "-t", "--config", tmp_path / "nats.conf"], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "given", ["subnet", "subnet=", "=a", "api=a", "operator=a", "team=a", "a b=x", "a=,", "a=\x01b"]
+)
+def test_a_pool_without_a_good_name_or_queue_is_a_sentence(tmp_path: Path, given: str) -> None:
+    result = configure(tmp_path, "--publisher", "team=a", "--pool", given)
+    assert result.exit_code == 2
+    assert "stint nats-config: --pool" in result.output
+    assert not texts(tmp_path), "nothing was written"
+
+
 @pytest.mark.parametrize("text", ["", "no seed", "SAAMXXYWVOL4Q6X4WXKFYJ3NHEWXK3N6S2P3HXDY4YYWJ6SQ7RMC5W5TZU"])
 def test_a_file_that_is_no_users_seed_is_a_sentence_without_it(tmp_path: Path, text: str) -> None:
     (tmp_path / "api").mkdir()

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from stint.cli.dev.servers import free_port
+from stint.core.patterns import QueuePatterns
 from stint.core.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
 from stint.natsauth.config import accounts, callout, rendered
@@ -31,6 +32,7 @@ class Accounts:
     auth: whether `stint nats-auth` decides the logins of others.
     tokens: publishers with Vault tokens instead of keys, each with its queues and its token.
     runners: runners with keys of their own, as `runners/NAME`.
+    pools: the patterns of each pool's queues, comma-separated.
     """
 
     folder: Path
@@ -39,15 +41,17 @@ class Accounts:
     auth: bool = False
     tokens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     runners: Sequence[str] = ()
+    pools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> str:
         """For the server's configuration."""
-        users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers, *self.runners]
+        users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers, *self.runners, *self.pools]
         users += [CALLOUT] if self.auth else []
         keys = {user: public_key(self.folder / user) for user in users}
         told = {user: public_key(self.folder / user) for user in self.subscribers}
-        settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, told)}
+        pools = {name: QueuePatterns.parse(text) for name, text in self.pools.items()}
+        settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, told, pools)}
         if self.auth:
             own = self.folder / CALLOUT
             decided = callout(keys, issuer_key(own), curve_key(own), told)

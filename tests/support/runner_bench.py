@@ -16,6 +16,7 @@ from stint.core.codec import encode
 from stint.core.events import Ended, Submitted
 from stint.core.job import Job, State
 from stint.core.limits import LimitPolicy
+from stint.core.patterns import QueuePatterns
 from stint.core.payload import JobPayload
 from stint.core.subjects import LABEL_JOB, queue_token
 from stint.jetstream import (
@@ -203,7 +204,8 @@ class Bench:
     @asynccontextmanager
     async def runner(self, name: str = "runner-1", *, capacity: int = 4, **options: Any) -> AsyncIterator[Worker]:
         """A runner for the duration of the block; then it drains."""
-        queues = JetStreamWorkQueues(self.broker, lease=options.pop("lease", 30.0))
+        served = QueuePatterns.parse(options.get("queues", ""))
+        queues = JetStreamWorkQueues(self.broker, lease=options.pop("lease", 30.0), served=served)
         await queues.start()
         engine = options.pop("engine", None) or DockerEngine()
         settings = dict(self.role_settings)

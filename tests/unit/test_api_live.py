@@ -39,8 +39,8 @@ class Log(MemoryEventLog):
         self.answers.set()
 
     @asynccontextmanager
-    async def follow(self, job_id: str, *kinds: str) -> AsyncIterator[asyncio.Event]:
-        async with super().follow(job_id, *kinds) as changed:
+    async def follow(self, job_id: str, *kinds: str, token: str = "*") -> AsyncIterator[asyncio.Event]:
+        async with super().follow(job_id, *kinds, token=token) as changed:
             self.changed = changed
             yield asyncio.Event() if self.deaf else changed
 

@@ -47,3 +47,9 @@ def test_the_port_may_stand_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "port").write_text("3233\n")
     for name in ("STINT_PORT", "GOSTINT_PORT"):
         assert load(ApiSettings, GIVEN | {f"{name}_FILE": str(tmp_path / "port")}).port == 3233
+
+
+@pytest.mark.parametrize("text", [",", " , ", "a\x00b", "x" * 1001])
+def test_patterns_that_mean_no_queue_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="STINT_QUEUES"):
+        load(RunnerSettings, GIVEN | {"STINT_QUEUES": text})

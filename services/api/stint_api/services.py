@@ -205,7 +205,7 @@ class Services:
     @cached_property
     def metrics(self) -> Metrics:
         """What Prometheus reads."""
-        return Metrics(self.index.counts)
+        return Metrics(self.index.counts, self.queues.unserved)
 
     @cached_property
     def readyz(self) -> Callable[[Request], Awaitable[Response]]:

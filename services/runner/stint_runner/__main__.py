@@ -70,7 +70,7 @@ async def serve(settings: RunnerSettings, make_engine: MakeEngine | None = None,
     broker = Broker(Access.of(settings), prefix=settings.js_prefix, name=f"runner {settings.runner_id}")
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert)
     session = AppRoleSession(vault, settings.runner_role_id, settings.runner_secret_id.get_secret_value())
-    queues = JetStreamWorkQueues(broker, lease=settings.lease)
+    queues = JetStreamWorkQueues(broker, lease=settings.lease, served=settings.served)
     engine = (make_engine or docker_engine)(settings, vault, session)
     stopping = asyncio.Event()
     readiness = Readiness(broker, vault, engine)
@@ -161,7 +161,7 @@ async def _work(
     background = _background(runner, broker, presence, Leftovers(runner, dispatcher))
     adoption = Adoption(runner, dispatcher)
     await adoption.run(stopping)  # if it is stopped, the drain below has the jobs that are adopted by then
-    log.info("runner ready", runner=runner.id, capacity=settings.capacity)
+    log.info("runner ready", runner=runner.id, capacity=settings.capacity, queues=settings.queues or "all")
     readiness.parts = (worker.missing, guard.missing, background.missing)
     working = asyncio.create_task(worker.run(adoption.adopted), name="worker")
     try:

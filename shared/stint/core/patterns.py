@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
+from stint.core.errors import InvalidTokenError
+from stint.core.subjects import queue_name
+
 _WILD: Final = frozenset("*?[")
 
 
@@ -30,8 +33,20 @@ class QueuePatterns(NamedTuple):
         """Whether a runner with these patterns serves the queue. Without patterns it serves all."""
         return not self.patterns or self.match(qname)
 
+    def serves_token(self, token: str) -> bool:
+        """The same by the queue's token. Tokens that name no queue belong to runners for all queues."""
+        if not self.patterns:
+            return True
+        try:
+            return self.match(queue_name(token))
+        except InvalidTokenError:
+            return False
+
     @property
     def names(self) -> tuple[str, ...] | None:
         """The queues that they name. None, for any, if there are no patterns or if one has a wildcard."""
         wild = any(_WILD.intersection(pattern) for pattern in self.patterns)
         return None if wild or not self.patterns else self.patterns
+
+
+ALL_QUEUES: Final = QueuePatterns()

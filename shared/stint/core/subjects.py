@@ -7,6 +7,7 @@ import base64
 import hashlib
 import re
 import unicodedata
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -235,8 +236,15 @@ def hint_subject(token: str) -> str:
 
 
 HINTS: Final = "hint.*"
-HINT_GROUP: Final = "runners"
-"""The queue group in which runners listen to hints, so that each reaches one of them."""
+
+
+def hint_group(patterns: Collection[str]) -> str:
+    """The queue group in which runners with these patterns of queues listen to hints, so that each reaches one of them.
+
+    A group for each set of patterns, since a hint is lost with a runner that does not serve the queue.
+    """
+    pool = "\n".join(sorted(patterns)).encode()
+    return f"pool-{hashlib.sha256(pool).hexdigest()[:32]}" if patterns else "runners"
 
 
 def bar_kind(name: str) -> str:

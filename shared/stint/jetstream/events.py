@@ -184,10 +184,10 @@ class JetStreamEventLog:
         address = unreadable_submission(WORK, stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    def follow(self, job_id: str, *kinds: str) -> AbstractAsyncContextManager[asyncio.Event]:
+    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[asyncio.Event]:
         # A queue's token may read like a kind: that is one look too many.
         return self._broker.triggered(
-            live_filter("*", "*", job_id), lambda subject: not kinds or not set(kinds).isdisjoint(subject.split("."))
+            live_filter("*", token, job_id), lambda subject: not kinds or not set(kinds).isdisjoint(subject.split("."))
         )
 
 

@@ -9,7 +9,7 @@ from stint.core.subjects import PAYLOADS, payload_subject
 from stint.jetstream.consistency import ANSWER, across_elections
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, sequence_of, subject_of, time_of
+from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, sequence_of, time_of
 from stint.ports import Place, Stamp
 from stint.process.waiting import for_each
 
@@ -52,14 +52,11 @@ class JetStreamPayloads:
         if chunks > MAX_CHUNKS:
             raise UndecodableError(f"A payload has at most {MAX_CHUNKS} chunks.")
         wanted = [payload_subject(token, job_id, number, attempt) for number in range(chunks)]
-        parts: dict[str, bytes] = {}
-        async for messages in self._payloads.pages(payload_subject(token, job_id, "*")):
-            parts |= {subject: message.data for message in messages if (subject := subject_of(message)) in wanted}
-            if len(parts) == chunks:
-                break
+        found = [await self._payloads.last_on(subject) for subject in wanted]
+        parts = [message.data for message in found if message]
         if len(parts) < chunks:
             raise UndecodableError(f"The payload has {len(parts)} of its {chunks} chunks.")
-        return b"".join(parts[subject] for subject in wanted)
+        return b"".join(parts)
 
     async def purge(self, token: str, job_id: str, *, through: int | None = None) -> None:
         await self._payloads.purge(payload_subject(token, job_id, "*"), through=through)

@@ -72,6 +72,10 @@ class Stream:
         """
         return await self._broker.direct_get(self._name, {"multi_last": patterns})
 
+    async def last_on(self, subject: str) -> Msg | None:
+        """The last message on one subject, from any replica: for whoever may not ask by a pattern."""
+        return await self._broker.direct_last(self._name, subject)
+
     async def page(self, pattern: str, *, after: int = 0, since: datetime | None = None) -> list[Msg]:
         """The next messages on these subjects with a sequence above `after`, from any replica. Empty at the end.
 

@@ -9,6 +9,7 @@ import typer
 
 from stint.cli.errors import importing, reported
 from stint.core.errors import ConfigError, InvalidQueueNameError
+from stint.core.patterns import QueuePatterns
 from stint.core.subjects import JS_PREFIX, queue_token
 from stint.natsauth.config import accounts, callout, rendered
 from stint.natsauth.roles import CALLOUT, OPERATOR, RUNNERS, SEED_FILE, SERVICES
@@ -20,6 +21,8 @@ PUBLISHERS: Final = "publishers"
 """The folder of the publishers' keys."""
 SUBSCRIBERS: Final = "subscribers"
 """The folder of the subscribers' keys."""
+POOLS: Final = "pools"
+"""The folder of the pools' keys."""
 
 app = typer.Typer(add_completion=False)
 
@@ -38,6 +41,10 @@ def nats_config(
     runner: Annotated[
         list[str] | None,
         typer.Option(help="NAME: a key for this runner alone, which can announce no other one; repeat it for more."),
+    ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=QUEUE[,QUEUE…]: runners who serve these queues or patterns; repeat it for more."),
     ] = None,
     accounts_only: Annotated[
         bool, typer.Option("--accounts-only", help="For a NATS that already runs: write no server's settings.")
@@ -64,24 +71,26 @@ def nats_config(
     """Write a nats-server configuration with an account for each role, and a key for each service.
 
     Writes `accounts.conf` and `nats.conf`, and one file with an nkey's seed for each service, the operator, and each
-    publisher and subscriber: FOLDER/api/STINT_NATS_NKEY and so on. Safe to repeat: keys that exist are kept. Shows what
-    differs in the configuration, and changes it only with --update; then reload the server (`nats-server --signal
-    reload`).
+    publisher, subscriber and pool: FOLDER/api/STINT_NATS_NKEY and so on. Safe to repeat: keys that exist are kept.
+    Shows what differs in the configuration, and changes it only with --update; then reload the server (`nats-server
+    --signal reload`).
 
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
     """
     with reported("stint nats-config"):
         publishers = dict(map(_publisher, publisher or ()))
-        told = [*map(subscriber_name, subscriber or ())]
+        told, pools = [*map(subscriber_name, subscriber or ())], dict(map(_pool, pool or ()))
         runners = [*map(_runner, runner or ())]
         decides = not accounts_only if auth is None else auth
-        files = {"accounts.conf": _accounts(folder, publishers, told, runners, auth=decides)}
+        files = {"accounts.conf": _accounts(folder, publishers, told, runners, pools, auth=decides)}
         if not accounts_only:
             server = _server(listen, name, store or folder / "data", monitor)
             server |= _cluster(cluster, route or ()) | _tls(tls_cert, tls_key)
             files["nats.conf"] = rendered(server) + "include accounts.conf\n"
         unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=update)]
     _tell(folder, accounts_only=accounts_only)
+    for user, served in pools.items():
+        _tell_of_pool(folder / POOLS / user, user, served)
     if unchanged:
         raise typer.Exit(DIFFERENT)
 
@@ -91,6 +100,7 @@ def _accounts(
     publishers: Mapping[str, Sequence[str]],
     subscribers: Sequence[str],
     runners: Sequence[str],
+    pools: Mapping[str, QueuePatterns],
     *,
     auth: bool,
 ) -> str:
@@ -98,9 +108,12 @@ def _accounts(
         from stint.natsauth.keys import curve_key, issuer_key, public_key  # noqa: PLC0415 - clients lack the library
     users = [OPERATOR, *(role.name for role in SERVICES), *runners, *([CALLOUT] if auth else [])]
     folders = {user: folder / user for user in users} | {user: folder / PUBLISHERS / user for user in publishers}
+    if both := folders.keys() & pools.keys():
+        raise ConfigError(f"--pool: {min(both)} is the name of another user.")
+    folders |= {user: folder / POOLS / user for user in pools}
     keys = {user: public_key(path) for user, path in folders.items()}
     told = {user: public_key(folder / SUBSCRIBERS / user) for user in subscribers}
-    settings = {"accounts": accounts(keys, publishers, told)}
+    settings = {"accounts": accounts(keys, publishers, told, pools)}
     if auth:
         decided = callout(keys, issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT), told)
         settings["accounts"] |= decided["accounts"]
@@ -136,6 +149,19 @@ def subscriber_name(text: str) -> str:
     if not text.isidentifier():
         raise ConfigError("A subscriber's name has letters, digits and _.")
     return text
+
+
+def _pool(text: str) -> tuple[str, QueuePatterns]:
+    name, _, listed = text.partition("=")
+    served = QueuePatterns.parse(listed)
+    try:
+        for qname in served.names or ():
+            queue_token(qname)
+    except InvalidQueueNameError as error:
+        raise ConfigError(f"--pool {name}: {error.sentence}") from None
+    if not name.isidentifier() or not served.patterns:
+        raise ConfigError("--pool: NAME=QUEUE, where NAME has letters, digits and _.")
+    return name, served
 
 
 def _server(listen: str, name: str, store: Path, monitor: str) -> dict[str, Any]:
@@ -181,3 +207,12 @@ def _tell(folder: Path, *, accounts_only: bool) -> None:
     )
     if accounts_only:
         typer.echo(f"Add the accounts of {folder / 'accounts.conf'} to your server's, and reload it.")
+
+
+def _tell_of_pool(folder: Path, name: str, served: QueuePatterns) -> None:
+    typer.echo(
+        f"Start the runners of {name} with STINT_NATS_NKEY_FILE={folder / SEED_FILE} STINT_JS_PREFIX={JS_PREFIX} "
+        f"STINT_QUEUES='{','.join(served.patterns)}'"
+    )
+    if served.names is None:
+        typer.echo(f"NATS cannot confine a key to a pattern: that of {name} may take the jobs of all queues.")

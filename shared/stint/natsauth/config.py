@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Final
 
+from stint.core.patterns import QueuePatterns
 from stint.core.subjects import queue_token
 from stint.natsauth.roles import (
     ALL_PUBLISHERS,
@@ -19,6 +21,7 @@ from stint.natsauth.roles import (
     Role,
     merged,
     named_runner,
+    pool,
     publisher,
     subscriber,
 )
@@ -38,25 +41,31 @@ Json = dict[str, Any]
 
 
 def accounts(
-    keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]], subscribers: Mapping[str, str] | None = None
+    keys: Mapping[str, str],
+    publishers: Mapping[str, Sequence[str]],
+    subscribers: Mapping[str, str] | None = None,
+    pools: Mapping[str, QueuePatterns] = MappingProxyType({}),
 ) -> Json:
     """The accounts of the streams and of each role.
 
     Args:
-        keys: the public nkey of each user, by name: the services, `operator`, the publishers, and as `runners/NAME`
-            runners with keys of their own.
+        keys: the public nkey of each user, by name: the services, `operator`, the publishers, the pools, and as
+            `runners/NAME` runners with keys of their own.
         publishers: the queues of each publisher, by name.
         subscribers: the public nkey of each subscriber, by name.
+        pools: the queues that the runners of each pool serve, by name.
     """
     told = {name: subscriber(name) for name in subscribers or ()}
     users = [_publisher_user(name, queues, keys[name]) for name, queues in publishers.items()]
+    own = {name: pool(name, served) for name, served in pools.items()}
     return {
         STREAMS_ACCOUNT: {
             "jetstream": "enabled",
             "users": [{"nkey": keys[OPERATOR]}],
             "exports": _exports([*SERVICES, ALL_PUBLISHERS, *told.values()]),
         },
-        **{role.account: _account(role, _users(role, keys)) for role in SERVICES},
+        **{role.account: _account(role, _users(role, keys), own.values()) for role in SERVICES},
+        **{role.account: _account(role, [_user(role, keys[name])]) for name, role in own.items()},
         ALL_PUBLISHERS.account: {**_account(ALL_PUBLISHERS, users), "limits": dict(PUBLISHER_LIMITS)},
         **(_subscribers(told, subscribers) if subscribers else {}),
     }
@@ -105,10 +114,12 @@ def _exports(roles: Iterable[Role]) -> list[Json]:
     ]
 
 
-def _account(role: Role, users: Sequence[Json]) -> Json:
+def _account(role: Role, users: Sequence[Json], listeners: Iterable[Role] = ()) -> Json:
+    """The account of a role. Some of the `listeners` may overhear it."""
+    overheard = dict.fromkeys(chain.from_iterable(other.overhears.get(role.name, ()) for other in listeners))
     return {
         "users": users,
-        "exports": [{"service": subject} for subject in _told(role)],
+        "exports": [*({"service": subject} for subject in _told(role)), *({"stream": name} for name in overheard)],
         "imports": [
             *map(_import, dict.fromkeys(role.requests)),
             *({"stream": {"account": STREAMS_ACCOUNT, "subject": subject}} for subject in role.hears),
@@ -116,6 +127,11 @@ def _account(role: Role, users: Sequence[Json]) -> Json:
                 {"service": {"account": other.account, "subject": subject}}
                 for other in SERVICES
                 for subject in role.tells.get(other.name, ())
+            ),
+            *(
+                {"stream": {"account": other.account, "subject": subject}}
+                for other in SERVICES
+                for subject in role.overhears.get(other.name, ())
             ),
         ],
     }
@@ -152,7 +168,7 @@ def permissions(role: Role, inbox: str) -> Json:
             "allow": list(dict.fromkeys(publish)),
             **({"deny": list(role.never)} if role.never else {}),
         },
-        "subscribe": {"allow": [*role.hears, *_told(role), f"{inbox}.>"]},
+        "subscribe": {"allow": [*role.hears, *_told(role), *chain(*role.overhears.values()), f"{inbox}.>"]},
     }
 
 

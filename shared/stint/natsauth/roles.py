@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
+from stint.core.patterns import QueuePatterns
 from stint.core.subjects import (
     AUTH_GROUP,
     AUTH_REQUESTS,
+    BAD_QUEUE_TOKEN,
     EVENTS,
-    HINTS,
     IMAGES_BUCKET,
     JOBS_BUCKET,
     JS_PREFIX,
@@ -26,14 +27,17 @@ from stint.core.subjects import (
     SESSIONS_BUCKET,
     WORK,
     barrier_subject,
+    consumer_name,
     drain_subject,
     event_filter,
+    hint_subject,
     kv_stream,
     kv_subject,
     live_filter,
     log_subject,
     payload_subject,
     phase_subject,
+    queue_token,
     subscription,
     tail_subject,
     work_subject,
@@ -73,6 +77,7 @@ class Role:
         among: subjects that its users may publish to each other.
         tells: subjects that its users may publish to those of another role, by its name. They go from account to
             account: what came into the streams' account from one role cannot be heard by another.
+        overhears: subjects on which it hears what users of another role publish in their own account, by its name.
         never: subjects that its users may not publish, although a request's wildcards match them.
     """
 
@@ -81,6 +86,7 @@ class Role:
     hears: Sequence[str] = ()
     among: Sequence[str] = ()
     tells: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    overhears: Mapping[str, Sequence[str]] = field(default_factory=dict)
     never: Sequence[str] = ()
 
     @property
@@ -128,6 +134,8 @@ def _declare() -> Iterable[Request]:
 
 
 _BARRIER: Final = barrier_subject("*")
+ANY: Final = "*"
+"""In place of a queue's token."""
 
 API: Final = Role(
     name="api",
@@ -146,19 +154,39 @@ API: Final = Role(
     tells={"runner": (drain_subject("*"),)},
     never=tuple(request.subject for request in _events(Started, Launched, Held, Rejected)),
 )
-RUNNER: Final = Role(
-    name="runner",
-    requests=(
-        *_declare(),
-        *_read(EVENTS, PAYLOADS, WORK, LOGS, _IMAGES, _PAUSES),
-        *_events(Started, Launched, Ended, Held, Rejected),
-        *_publish(log_subject("*", "*"), _BARRIER, kv_subject(RUNNERS_BUCKET, "*"), kv_subject(IMAGES_BUCKET, "*.*")),
-        *_consume(WORK, "*", work_subject("*")),
-    ),
-    hears=(live_filter(), HINTS),
-    among=(HINTS,),
-    tells={"api": (phase_subject("*", "*"),)},
-)
+
+
+def runner(name: str, tokens: Sequence[str] = (ANY,), *, also: Iterable[Request] = ()) -> Role:
+    """What a runner may do for the queues with these tokens.
+
+    It may read the events and the output of all queues, because a request for several messages names their subjects in
+    its body. It may claim, run and end jobs of its queues only, and read no other payloads.
+    """
+    return Role(
+        name=name,
+        requests=(
+            *_api(*(f"STREAM.INFO.{stream}" for stream in STREAMS)),
+            *_read(EVENTS, LOGS, _IMAGES, _PAUSES),
+            *_publish(_BARRIER, kv_subject(RUNNERS_BUCKET, "*"), kv_subject(IMAGES_BUCKET, "*.*")),
+            *_events(Rejected, token=BAD_QUEUE_TOKEN),
+            *(request for token in tokens for request in _runs(token)),
+            *also,
+        ),
+        hears=[subject for token in tokens for subject in (live_filter(token=token), hint_subject(token))],
+        among=[hint_subject(token) for token in tokens],
+        tells={"api": [phase_subject(token, "*") for token in tokens]},
+    )
+
+
+def _runs(token: str) -> Iterable[Request]:
+    """Take the jobs of a queue, and run them."""
+    yield from _events(Started, Launched, Ended, Held, Rejected, token=token)
+    yield from _publish(log_subject(token, "*"))
+    yield from _api(f"DIRECT.GET.{PAYLOADS}.{payload_subject(token, '*', '*')}")
+    yield from _consume(WORK, ANY if token == ANY else consumer_name(token), work_subject(token))
+
+
+RUNNER: Final = runner("runner", also=_declare())
 
 
 def named_runner(name: str) -> Role:
@@ -194,6 +222,16 @@ TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested
 """The events that publishers and subscribers may read: all but `submitted`, which holds a job's ticket."""
 PUBLISHED: Final = (Submitted, KillRequested)
 """The events that a publisher may write. What they say of who caused them is the publisher's claim."""
+
+
+def pool(name: str, served: QueuePatterns) -> Role:
+    """What the runners of a pool may do, in an account of their own.
+
+    NATS knows whole tokens, and a queue's token encodes its whole name: it can permit single queues, and no patterns.
+    With a pattern the users may do what every runner may, and the runners themselves keep to their queues.
+    """
+    tokens = [ANY] if served.names is None else [queue_token(qname) for qname in served.names]
+    return replace(runner(f"pool_{name}", tokens), overhears={API.name: [drain_subject(ANY)]})
 
 
 def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read: bool = True) -> Role:

@@ -59,10 +59,11 @@ class EventLog(Protocol):
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
         """Record once that the message of WORK with this sequence names no queue or job and was discarded."""
 
-    def follow(self, job_id: str, *kinds: str) -> AbstractAsyncContextManager[asyncio.Event]:
+    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[asyncio.Event]:
         """An event that is set whenever the job may have changed. Load the job after entering, to miss nothing.
 
-        With `kinds` only events of these kinds set it.
+        With `kinds` only events of these kinds set it. `token` is that of the job's queue, if it is known: the user of
+        a pool may hear only of its own queues.
         """
 
 

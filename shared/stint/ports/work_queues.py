@@ -90,7 +90,10 @@ class Delivery(Protocol):
 
 
 class WorkQueues(Protocol):
-    """Pending jobs by queue. Each queue delivers one at a time."""
+    """Pending jobs by queue. Each queue delivers one at a time.
+
+    Whoever serves some queues only is shown no others: neither as `pending` nor by a hint.
+    """
 
     async def look(self, token: str) -> Look:
         """What the queue can deliver. Costs less than a pull in vain, and takes no time if there is nothing."""
@@ -112,7 +115,7 @@ class WorkQueues(Protocol):
         """Tokens of the queues that have jobs, and how many, including those that are held."""
 
     def hints(self) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
-        """Hints of jobs as they are submitted or given back, each to one of those who listen.
+        """Hints of jobs as they are submitted or given back, each to one of those who listen and serve the same queues.
 
         Some may be missed; `pending` misses nothing.
         """

@@ -11,8 +11,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from stint.core.errors import ConfigError, UndecodableError
+from stint.core.errors import ConfigError, InvalidQueueNameError, UndecodableError
 from stint.core.limits import LimitPolicy, Limits, parse_memory
+from stint.core.patterns import QueuePatterns
+from stint.core.subjects import normalise_queue_name
 from stint.process.environment import Shape
 
 
@@ -188,6 +190,8 @@ class RunnerSettings(LeaseSettings, EngineSettings):
     """Role id of the jobs' AppRole."""
     capacity: Annotated[int, Field(ge=1, le=10_000)] = Field(default_factory=lambda: 2 * (os.cpu_count() or 1))
     """Jobs that run at a time."""
+    queues: str = ""
+    """Patterns of the queues that this runner serves, comma-separated, such as `deploys,net-*`. Default: all queues."""
     kill_grace: Seconds = 15.0
     """Seconds between SIGTERM and SIGKILL when a user kills a job."""
     hold_queues: str = ""
@@ -230,6 +234,11 @@ class RunnerSettings(LeaseSettings, EngineSettings):
     """Bytes of a job's output that are kept; the rest is dropped, and the job continues. 0 is no limit."""
 
     @property
+    def served(self) -> QueuePatterns:
+        """The queues that the runner serves."""
+        return QueuePatterns.parse(self.queues)
+
+    @property
     def limits(self) -> LimitPolicy:
         """The limits for jobs. The built-in limit on processes gives way to a lower maximum, and to `compat`."""
         pids = self.job_pids
@@ -245,6 +254,17 @@ class RunnerSettings(LeaseSettings, EngineSettings):
         names = (name.strip() for name in self.job_networks.split(","))
         networks = tuple(name for name in names if name)
         return LimitPolicy(defaults=defaults, maxima=maxima, network=self.job_network, networks=networks)
+
+    @model_validator(mode="after")
+    def _queues_are_some(self) -> Self:
+        if self.queues and not self.served.patterns:
+            raise ValueError("STINT_QUEUES names no queue; without it a runner serves all queues")
+        try:
+            for qname in self.served.names or ():
+                normalise_queue_name(qname)
+        except InvalidQueueNameError as error:
+            raise ValueError(f"STINT_QUEUES: {error.sentence}") from None
+        return self
 
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:

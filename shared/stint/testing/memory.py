@@ -99,7 +99,8 @@ class MemoryEventLog:
         address = unreadable_submission(WORK, stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
-    def follow(self, job_id: str, *kinds: str) -> AbstractAsyncContextManager[asyncio.Event]:
+    def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[asyncio.Event]:
+        del token
         return self._live.listen(job_id, kinds)
 
 

@@ -38,9 +38,13 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})
 class Metrics:
     """One application's own registry."""
 
-    def __init__(self, counts: Callable[[], Awaitable[Counts]]) -> None:
-        """`counts` tells how many jobs there are, or raises BrokerUnavailableError while nobody knows."""
+    def __init__(self, counts: Callable[[], Awaitable[Counts]], unserved: Callable[[], Awaitable[int]]) -> None:
+        """`counts` tells how many jobs there are, and `unserved` how many of them wait in queues that no runner serves.
+
+        Both raise BrokerUnavailableError while nobody knows.
+        """
         self._counts = counts
+        self._unserved = unserved
         self._registry = CollectorRegistry()
         self.durations = Histogram(
             "gostint_request_duration_seconds",
@@ -60,6 +64,10 @@ class Metrics:
             self._gauges.counts = await self._counts()
         except BrokerUnavailableError:
             self._gauges.counts = None
+        try:
+            self._gauges.unserved = await self._unserved()
+        except BrokerUnavailableError:
+            self._gauges.unserved = None
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
@@ -67,6 +75,7 @@ class _JobGauges(Collector):
     """Made when they are read. Left out while the list of jobs is not known: no figure is better than a wrong one."""
 
     counts: Counts | None = None
+    unserved: int | None = None
 
     def collect(self) -> Iterator[Metric]:
         counts = self.counts
@@ -83,6 +92,10 @@ class _JobGauges(Collector):
             ("stint_unreadable_views", "Views that cannot be read, left out of lists and counts.", counts.unreadable),
         ):
             yield GaugeMetricFamily(name, words, value=value)
+        if self.unserved is not None:
+            yield GaugeMetricFamily(
+                "stint_unserved_jobs", "Jobs that wait in queues that no runner serves.", value=self.unserved
+            )
 
 
 class Telemetry:

@@ -55,6 +55,17 @@ class QueueList:
         readable, fleet = await self._lists.readable(identity, known.keys()), Fleet(reports)
         return [_described(known[qname], paused.get(qname), fleet, now) for qname in sorted(readable)]
 
+    async def unserved(self) -> int:
+        """How many jobs wait in queues that no runner serves.
+
+        Raises:
+            BrokerUnavailableError: as for `all`.
+        """
+        fleet = Fleet(await self._runners.read())
+        if fleet.serves_all:
+            return 0
+        return sum(jobs for qname, jobs in await self._index.depths() if not fleet.serves(qname))
+
     async def one(self, qname: str) -> Queue:
         """One queue, which need not have any job, and the ids of the first jobs that wait in it.
 

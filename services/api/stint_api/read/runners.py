@@ -9,7 +9,7 @@ from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from stint.core.patterns import QueuePatterns
+from stint.core.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.subjects import RUNNERS_BUCKET, drain_subject
 from stint.core.view import rfc3339
 from stint.jetstream import Broker, Bucket
@@ -109,6 +109,11 @@ class Fleet:
     def serves(self, qname: str) -> bool:
         """Whether one of them would run the queue's jobs."""
         return any(patterns.serves(qname) for patterns in self._room)
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether one of them serves all queues."""
+        return ALL_QUEUES in self._room
 
     def has_room(self, qname: str) -> bool:
         """Whether one of these had a free slot when it reported last."""

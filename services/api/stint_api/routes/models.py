@@ -455,7 +455,7 @@ class VaultInfoBody(Body):
     """For clients."""
 
 
-_FIGURES: Final = ("all_jobs", *(f"{state}_jobs" for state in SHOWN), *NUMBERS, *WORDS)
+_FIGURES: Final = ("all_jobs", *(f"{state}_jobs" for state in SHOWN), "unserved_jobs", *NUMBERS, *WORDS)
 _TEXTS: Final[dict[str, Any]] = dict.fromkeys(_FIGURES, str)
 HealthBody: Final = create_model(
     "HealthBody",

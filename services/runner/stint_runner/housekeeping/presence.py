@@ -54,6 +54,7 @@ class Presence:
             "capacity": self._runner.settings.capacity,
             "kill_grace": self._runner.settings.kill_grace,
             "busy": self._worker.busy,
+            "queues": self._runner.settings.served.patterns,
             "started": self._started,
             "draining": self._worker.draining,
             "drained_by": self._drained_by,

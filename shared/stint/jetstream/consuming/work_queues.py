@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
 import structlog
@@ -13,7 +13,17 @@ from nats.aio.subscription import Subscription
 from nats.errors import NotJSMessageError
 
 from stint.core.errors import StintError
-from stint.core.subjects import HINT_GROUP, HINTS, WORK, consumer_name, hint_subject, hinted_token, work_subject
+from stint.core.patterns import ALL_QUEUES, QueuePatterns
+from stint.core.subjects import (
+    HINTS,
+    WORK,
+    consumer_name,
+    hint_group,
+    hint_subject,
+    hinted_token,
+    queue_token,
+    work_subject,
+)
 from stint.jetstream.consuming.consumers import (
     ANSWER_MARGIN,
     ConsumerInfo,
@@ -47,10 +57,15 @@ class _Pull(NamedTuple):
 class JetStreamWorkQueues:
     """See `stint.ports.WorkQueues`. Call `start` once before use. There is one pull at a time per queue."""
 
-    def __init__(self, broker: Broker, *, lease: float) -> None:
-        """`lease` is the lease of consumers created here, in seconds; an existing consumer keeps its own."""
+    def __init__(self, broker: Broker, *, lease: float, served: QueuePatterns = ALL_QUEUES) -> None:
+        """`served` are the queues whose jobs and hints are shown here.
+
+        `lease` is the lease of consumers created here, in seconds; an existing consumer keeps its own.
+        """
         self._broker = broker
         self._lease = lease
+        self._served = served
+        self._group = hint_group(served.patterns)
         self._waiting: dict[str, _Pull] = {}
         self._pulled_at: dict[str, float] = {}
         self._given_back: set[asyncio.Task[None]] = set()
@@ -197,15 +212,36 @@ class JetStreamWorkQueues:
     async def pending(self) -> Mapping[str, int]:
         jobs = Stream(self._broker, WORK).counts(work_subject("*"))
         found = {_token_of(subject): count async for subject, count in jobs}
-        return {token: count for token, count in found.items() if is_literal(token)}
+        return {
+            token: count for token, count in found.items() if is_literal(token) and self._served.serves_token(token)
+        }
 
     @asynccontextmanager
     async def hints(self) -> AsyncIterator[AsyncIterator[Hint]]:
-        async with self._broker.subscribe(HINTS, queue=HINT_GROUP) as subscription:
-            yield (self._hint(message) async for message in subscription.messages)
+        heard: asyncio.Queue[Msg] = asyncio.Queue(maxsize=1)
+        async with AsyncExitStack() as subscriptions:
+            for subject in self._hinted_subjects():
+                await subscriptions.enter_async_context(
+                    self._broker.subscribe(subject, queue=self._group, cb=heard.put)
+                )
+            yield self._hints(heard)
 
-    def _hint(self, message: Msg) -> Hint:
-        marks, _, sender = message.data.decode(errors="replace").partition(" ")
+    def _hinted_subjects(self) -> Iterable[str]:
+        """Those of single queues if all are known: the user of a pool may hear no others."""
+        names = self._served.names
+        return [HINTS] if names is None else [hint_subject(queue_token(qname)) for qname in names]
+
+    async def _hints(self, heard: "asyncio.Queue[Msg]") -> AsyncIterator[Hint]:
+        while True:
+            hint = self._hint(await heard.get())
+            if hint and self._served.serves_token(hint.token):
+                yield hint
+
+    def _hint(self, message: Msg) -> Hint | None:
+        """The hint, None if a runner of another group has passed it on to others of that group."""
+        marks, sender, group = (*message.data.decode(errors="replace").split(" "), "", "", "")[:3]
+        if _PASSED in marks and group != self._group:
+            return None
         # The end of a pause: whoever found the queue paused has given its next job back.
         resumed = OPERATION in (message.headers or {})
         returned, ours = RETURNED in marks or resumed, sender == self._inbox
@@ -213,7 +249,7 @@ class JetStreamWorkQueues:
 
     async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:
         marks = _PASSED * passed + RETURNED * returned
-        await self._broker.send(hint_subject(token), f"{marks} {self._inbox}".encode())
+        await self._broker.send(hint_subject(token), f"{marks} {self._inbox} {self._group}".encode())
 
 
 def _token_of(subject: str) -> str:

@@ -11,9 +11,9 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from stint.core.errors import BrokerUnavailableError, TooLargeError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.wire.connection import Connection
-from stint.jetstream.wire.protocol import NoAnswerError
+from stint.jetstream.wire.protocol import NoAnswerError, status_of
 from stint.jetstream.wire.reads import Reads
 
 HEADER_ROOM: Final = 8 * 1024
@@ -137,6 +137,29 @@ class Broker(Connection):
             if not self._several:
                 raise
             return await self._direct_get(stream, request)
+
+    async def direct_last(self, stream: str, subject: str) -> Msg | None:
+        """The last message on one subject, from the nearest replica, None if there is none.
+
+        The subject is part of the request's, so that NATS' permissions can name it.
+        """
+
+        async def read() -> Msg:
+            return await self.request(f"{self.prefix}.DIRECT.GET.{stream}.{subject}", wait=REPLICA_WAIT)
+
+        try:
+            message = await read()
+        except NoAnswerError:
+            if not self._several:
+                raise
+            message = await read()
+        match status_of(message):
+            case "":
+                return message
+            case "404":
+                return None
+            case status:
+                raise BrokerRefusedError(f"NATS refused a read: {status}.")
 
     async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         await self._ready()

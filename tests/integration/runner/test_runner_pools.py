@@ -1,0 +1,95 @@
+"""Runners that serve some queues only, alone and beside each other."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stint.core.job import State
+from stint.core.subjects import RUNNERS_BUCKET, drain_subject, phase_subject, queue_token
+from stint.jetstream import Bucket
+from stint.process.background import cancel
+from stint_runner.housekeeping.presence import Presence
+from tests.support.accounts import Accounts
+from tests.support.runner_bench import Bench, make_bench
+from tests.support.runner_process import LEASE, TAKEOVER, ended_at_last, runner_process
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.waiting import until
+
+
+async def test_each_pool_runs_the_jobs_of_its_queues(bench: Bench) -> None:
+    queues = ["net-a", "deploys", "net-b", "deploys", "net-a"]
+    async with bench.runner("net", queues="net-*"), bench.runner("deploys", queues="deploys"):
+        ids = [await bench.submit(queue=queue) for queue in (*queues, "nobodys")]
+        jobs = [(await bench.end(job_id))[0] for job_id in ids[:-1]]
+        assert [job.runner for job in jobs] == ["net", "deploys", "net", "deploys", "net"]
+        assert (await bench.loaded(ids[-1])).state is State.QUEUED
+    async with bench.runner("all"):
+        assert (await bench.end(ids[-1]))[0].runner == "all"
+
+
+async def test_a_lost_job_is_taken_over_by_a_runner_that_serves_its_queue(bench: Bench, tmp_path: Path) -> None:
+    times: dict[str, Any] = {"lease": LEASE, "takeover": TAKEOVER}
+    async with ended_at_last(runner_process(bench, tmp_path, STINT_QUEUES="net-a")) as lost:
+        await lost.start()
+        job_id = await bench.running("echo; sleep 600", queue="net-a")
+        async with bench.runner("other", queues="deploys", **times), bench.runner("nets", queues="net-*", **times):
+            await lost.kill()
+            _, end = await bench.end(job_id)
+    assert (end.reason, end.by) == ("lost", "nets")
+
+
+Confined = tuple[Accounts, NatsProcess, Bench]
+
+
+@pytest.fixture
+async def confined(tmp_path: Path, openbao: OpenBao, busybox: str) -> AsyncIterator[Confined]:
+    """A NATS with an account for the pool `subnet`, and a bench that may do everything there."""
+    accounts = Accounts(tmp_path / "keys", pools={"subnet": "net-a,net-b"})
+    server = NatsProcess(tmp_path / "nats", settings=accounts.settings)
+    async with running(server), accounts.connected(server.url, "operator") as broker:
+        bench = await make_bench(broker, openbao, busybox)
+        await bench.declare()
+        yield accounts, server, bench
+
+
+async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path: Path) -> None:
+    """A runner with nothing else: jobs, kills, a pause, and an adoption."""
+    accounts, server, bench = confined
+    patient = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15"}  # a busy machine takes long to start a runner again
+    servers = {"STINT_NATS_URL": server.url, "STINT_QUEUES": "net-a,net-b"}
+    settings = accounts.environ("subnet") | servers | patient
+    async with ended_at_last(runner_process(bench, tmp_path, **settings)) as runner:
+        await runner.start()
+        other = await bench.submit(queue="deploys")
+        await bench.ends_well(*[await bench.submit("echo out", queue=queue) for queue in ("net-a", "net-b", "net-a")])
+        killed = await bench.running("echo; sleep 600", queue="net-a")
+        await bench.append_kill(killed)
+        assert (await bench.end(killed))[1].reason == "killed"
+        adopted = await bench.running("echo; sleep 10; echo more", queue="net-b")
+        await runner.kill()
+        await runner.start()
+        job, end = await bench.end(adopted)
+        assert (job.state, end.output_complete) == (State.SUCCESS, True)
+        assert (await bench.loaded(other)).state is State.QUEUED
+        async with accounts.connected(server.url, "api") as api, api.subscribe(phase_subject("*", "*")) as phases:
+            await bench.ends_well(await bench.submit(queue="net-a"))
+            assert (await phases.next_msg(timeout=10)).subject.endswith(queue_token("net-a")), (
+                "the API hears its phases"
+            )
+            await api.send(drain_subject("runner-1"), b"anna")
+            assert await runner.exit_code() == 0, "and can ask it to drain"
+    denied = [line for line in server.log.splitlines() if "Violation" in line]
+    assert not denied, denied
+
+
+async def test_a_runner_says_which_queues_it_serves(bench: Bench) -> None:
+    async with bench.runner("r", queues="net-*,deploys") as worker:
+        telling = asyncio.create_task(Presence(bench.broker, bench.runners["r"], worker).announce())
+        entry = await until(lambda: Bucket(bench.broker, RUNNERS_BUCKET).read("r"))
+        await cancel(telling)
+    assert entry is not None
+    assert json.loads(entry.value or b"")["queues"] == ["deploys", "net-*"]
