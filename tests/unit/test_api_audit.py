@@ -79,6 +79,16 @@ def test_a_time_selects_what_came_since() -> None:
     assert found(table, since=at + 1) == [10, 6]
 
 
+def test_a_name_of_a_megabyte_is_not_kept() -> None:
+    table, long = (
+        EntryTable(),
+        dict.fromkeys(("by", "by_entity", "by_accessor", "by_address", "by_nats_user"), "x" * 10**6),
+    )
+    table.apply([record(by(events.submitted(), **long), 1, token=A)])
+    (entry,) = table.find(WantedEntries(), 1)
+    assert {*entry[5:]} == {"x" * 256}
+
+
 def test_what_is_forgotten_is_not_found() -> None:
     table = EntryTable()
     table.apply(LOG)

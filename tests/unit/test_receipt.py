@@ -120,6 +120,11 @@ def test_it_states_who_asked_what_ran_and_how_it_ended() -> None:
         assert hidden.encode() not in RECEIPT
 
 
+def test_a_name_of_a_megabyte_does_not_make_it_larger_than_a_receipt_may_be() -> None:
+    receipt = receipt_of(job_of(with_fields(SUBMITTED, by="x" * 10**6), events.rejected()))
+    assert check_receipt(receipt, keys(OLD)).statement["asked"]["who"] == "x" * 256
+
+
 @pytest.mark.parametrize("name", ENDS)
 def test_each_end_has_a_receipt_that_says_whether_the_output_is_complete(name: str) -> None:
     found = check_receipt(receipt_of(job_of(*ENDS[name])), keys(OLD))

@@ -187,6 +187,9 @@ EVENT_TYPES: Final[dict[str, type[AnyEvent]]] = {
 ACTIONS: Final = frozenset(EVENT_TYPES) - {cls.kind for cls in (Started, Launched, Held, Ended, Rejected)}
 """Kinds that somebody outside of Stint causes. The others are the services' own."""
 
+NAME_LENGTH: Final = 256
+"""Characters of a writer's name that audit and receipts keep: a direct publisher can write a megabyte."""
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A message of EVENTS as the stream stores it.

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stint.core.errors import UndecodableError
-from stint.core.events import Ended, Launched, Record, Started, Submitted
+from stint.core.events import NAME_LENGTH, Ended, Launched, Record, Started, Submitted
 from stint.core.job import Job
 from stint.core.view import JobView, view
 
@@ -87,7 +87,7 @@ def statement(job: Job, key: KeyName, issued: str) -> Json:
 
 def _writer(event: msgspec.Struct | None) -> Json:
     names = {"who": "by", "entity": "by_entity", "accessor": "by_accessor", "nats_user": "by_nats_user"}
-    return {name: getattr(event, field, "") for name, field in names.items()}
+    return {name: getattr(event, field, "")[:NAME_LENGTH] for name, field in names.items()}
 
 
 def _output(job: Job, shown: JobView) -> Json:

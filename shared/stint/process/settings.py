@@ -120,7 +120,7 @@ class ApiSettings(Settings):
     connections: Annotated[int, Field(ge=1, le=10**6)] = 512
     """Connections at a time; more get a 503, or with TLS are closed. The process needs 50 file descriptors more."""
     audit_events: Annotated[int, Field(ge=1, le=10**8)] = 500_000
-    """Newest events of the log that the audit covers: some 50 bytes of memory for each."""
+    """Newest events of the log that the audit covers: some 100 bytes of memory for each."""
     audit_addresses: bool = True
     """Whether events say from which address their request came: personal data, kept for `STINT_HISTORY`."""
     streams: Annotated[int, Field(ge=1, le=10**6)] = 100

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stint.core.events import ACTIONS, Record
+from stint.core.events import ACTIONS, NAME_LENGTH, Record
 from stint.core.subjects import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
 from stint_api.read.query import microseconds
@@ -120,9 +120,9 @@ def _entries(records: Iterable[Record]) -> Iterator[Entry]:
             kind=record.kind,
             token=record.token,
             job=record.job_id,
-            who=event.by,
-            entity=event.by_entity,
-            accessor=event.by_accessor,
-            nats_user=event.by_nats_user,
-            address=event.by_address,
+            who=event.by[:NAME_LENGTH],
+            entity=event.by_entity[:NAME_LENGTH],
+            accessor=event.by_accessor[:NAME_LENGTH],
+            nats_user=event.by_nats_user[:NAME_LENGTH],
+            address=event.by_address[:NAME_LENGTH],
         )
