@@ -1,7 +1,9 @@
 """Keeps the output of each job in a file, once it is proven to be what the job's runner recorded.
 
-Usage: python -m examples.collect FOLDER NAME, where NAME is the subscriber; see `subscriber.py` for what it needs. It
-may be stopped at any time: each chunk is stored before it is acknowledged, and storing it twice changes nothing.
+Usage: python -m examples.collect FOLDER NAME [SECONDS], where NAME is the subscriber; see `subscriber.py` for what it
+needs. It may be stopped at any time: each chunk is stored before it is acknowledged, and storing it twice changes
+nothing. After a job's end it waits for its output for SECONDS (60): the output may have been removed while nobody
+collected it.
 """
 
 import asyncio
@@ -24,13 +26,16 @@ async def chunks(connection: Client, folder: Path, name: str) -> None:
         await message.ack()
 
 
-async def ends(connection: Client, folder: Path, name: str) -> None:
+async def ends(connection: Client, folder: Path, name: str, patience: int) -> None:
     """Join the chunks of a job that has ended. If some have not come yet, look again a second later."""
     async for message in messages(connection, "EVENTS", name):
         _, job_id, _, kind = message.subject.split(".")
-        if kind == "ended" and not joined(folder, job_id, json.loads(message.data)):
+        if kind != "ended" or joined(folder, job_id, json.loads(message.data)):
+            await message.ack()
+        elif message.metadata.num_delivered <= patience:
             await message.nak(delay=1)
         else:
+            print(f"{job_id}: not all of the output is there", flush=True)
             await message.ack()
 
 
@@ -50,13 +55,14 @@ def joined(folder: Path, job_id: str, ended: dict[str, str | int]) -> bool:
     return True
 
 
-async def main(folder: Path, name: str) -> None:
+async def main(folder: Path, name: str, patience: int = 60) -> None:
     """Collect until interrupted."""
     connection = await connected()
     async with asyncio.TaskGroup() as group:
         group.create_task(chunks(connection, folder, name))
-        group.create_task(ends(connection, folder, name))
+        group.create_task(ends(connection, folder, name, patience))
 
 
-Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+_, target, subscriber, *seconds = sys.argv
+Path(target).mkdir(parents=True, exist_ok=True)
+asyncio.run(main(Path(target), subscriber, *map(int, seconds)))

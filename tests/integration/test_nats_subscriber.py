@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,11 +54,13 @@ async def runner(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broke
 
 
 @asynccontextmanager
-async def example(accounts: Accounts, server: NatsProcess, name: str, *arguments: str | Path) -> AsyncIterator[Process]:
+async def example(
+    accounts: Accounts, server: NatsProcess, name: str, *arguments: str | Path, after: Sequence[str] = ()
+) -> AsyncIterator[Process]:
     """The program, killed at the end of the block."""
     environ = {"NATS_URL": server.url, **accounts.environ(NAME)}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"examples.{name}", *arguments, NAME), cwd=ROOT, env=environ, stdout=PIPE
+        *(sys.executable, "-m", f"examples.{name}", *arguments, NAME, *after), cwd=ROOT, env=environ, stdout=PIPE
     )
     try:
         yield process
@@ -116,6 +118,19 @@ async def test_output_is_collected_whole_though_the_collector_is_killed(
     async with example(accounts, server, "collect", folder) as process:
         assert await line(process) == f"{job_id}: 10 bytes of output"
     assert (folder / f"{job_id}.log").read_bytes() == b"one\n\xff two\n"
+
+
+async def test_output_that_was_removed_meanwhile_is_given_up_and_the_next_is_collected(
+    accounts: Accounts, server: NatsProcess, runner: Broker, tmp_path: Path
+) -> None:
+    removed, following = new_id(), new_id()
+    await happen(runner, removed, msgspec.structs.replace(events.ended(), chunks=1, output_digest="0" * 64))
+    await happen(runner, following, events.ended())
+    async with example(accounts, server, "collect", tmp_path / "collected", after=["1"]) as process:
+        assert {await line(process), await line(process)} == {
+            f"{following}: 0 bytes of output",
+            f"{removed}: not all of the output is there",
+        }
 
 
 async def test_output_that_is_not_what_was_recorded_is_not_kept(
