@@ -18,7 +18,7 @@ AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 BARRIERS = """async () => (await axe.run(document)).violations
   .filter(({impact}) => impact === 'serious' || impact === 'critical')
   .map(({id, nodes}) => `${id}: ${nodes.map((node) => node.target).join(' ')}`)"""
-VIEWS = ["/jobs", "/jobs/{job}", "/queues", "/submit", "/audit"]
+VIEWS = ["/jobs", "/jobs/{job}", "/queues", "/runners", "/submit", "/audit"]
 
 
 async def test_a_queue_is_paused_with_a_reason_and_resumed(page: Page, stack: Stack) -> None:
@@ -38,6 +38,21 @@ async def test_a_queue_is_paused_with_a_reason_and_resumed(page: Page, stack: St
     await page.get_by_role("button", name="Resume it").click()
     assert (await stack.end(job_id))["status"] == "success"
     await expect(queue).to_contain_text("Idle")
+
+
+async def test_runners_are_shown_with_what_they_run_and_a_drain_asks_first(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("sleep 60", qname="on-a-runner")
+    await page.goto("/runners")
+    first, second = (page.get_by_role("row", name=re.compile(f"runner-{number}")) for number in (1, 2))
+    await expect(page.get_by_role("row").filter(has=page.get_by_role("link", name=job_id[-8:]))).to_have_count(1)
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.end(job_id)
+    await expect(first).to_contain_text("Alive")
+    await second.get_by_role("button", name="Drain… runner-2").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("It takes no more jobs.")
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(second.get_by_role("button", name="Drain… runner-2")).to_be_focused()
 
 
 async def test_a_job_is_submitted_by_the_form_and_the_line_beside_it_says_the_same(page: Page, stack: Stack) -> None:

@@ -29,6 +29,12 @@ SAFETY: Final[Mapping[str, str]] = {
 
 Not `no-referrer`: browsers would then send forms without their `Origin`.
 """
+_INERT: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": "sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of a file: it is not a page, and is for ours only. Each view loads a dozen, and headers are not compressed."""
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
@@ -55,7 +61,7 @@ def document(
 def file(asset: Asset, encodings: str) -> Response:
     """A file, compressed if the client accepts that."""
     zipped = "gzip" in encodings
-    headers = {**SAFETY, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
+    headers = {**_INERT, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
     if zipped:
         headers["Content-Encoding"] = "gzip"
     return Response(asset.zipped if zipped else asset.plain, media_type=asset.media_type, headers=headers)

@@ -16,11 +16,12 @@ from stint_api.session.store import Session
 
 router = APIRouter(include_in_schema=False)
 
-View = Literal["jobs", "job", "queues", "submit", "audit"]
+View = Literal["jobs", "job", "queues", "runners", "submit", "audit"]
 _TITLES: Final[dict[View, str]] = {
     "jobs": "Jobs",
     "job": "Job",
     "queues": "Queues",
+    "runners": "Runners",
     "submit": "Submit a job",
     "audit": "Audit",
 }
@@ -43,6 +44,12 @@ async def job(services: ServicesOf, request: Request, job_id: str) -> Response:
 async def queues(services: ServicesOf, request: Request) -> Response:
     """The queues."""
     return await _view(services, request, "queues")
+
+
+@router.get("/runners")
+async def runners(services: ServicesOf, request: Request) -> Response:
+    """The runners."""
+    return await _view(services, request, "runners")
 
 
 @router.get("/submit")

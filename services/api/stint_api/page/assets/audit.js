@@ -58,7 +58,8 @@ function row(action) {
   one(".c-o", element).append(action.job ? make("a", short(action.job), { class: "mono", href: `/jobs/${action.job}` }) : "the queue");
   set("q", action.qname || "(no name)");
   set("f", action.from);
-  set("a", action.proven === false ? `${action.answer}; who is as the sender said` : action.answer);
+  set("a", action.proven === false ? `${action.answer}, unproven` : action.answer);
+  if (action.proven === false) one(".c-a", element).title = "A direct publisher of the queue could have written this under another name.";
   return element;
 }
 

@@ -25,7 +25,7 @@ function known(job, lines, now) {
   const where = [image, job.node_uuid && `on ${job.node_uuid}`].filter(Boolean).join(" ");
   if (over(job)) return [where, ago(now - at(job.ended))].filter(Boolean).join(", ") + ".";
   const last = lines.lastAt ? `Wrote output ${ago(now - lines.lastAt)}.` : "";
-  const said = job.status === "running" && last ? last : sentence(job);
+  const said = job.status === "running" && last ? last : sentence(job, now);
   return [where && `${where}.`, said && `${said.replace(/\.$/, "")}.`].filter(Boolean).join(" ");
 }
 
@@ -97,8 +97,8 @@ export function phases(list, facts, job, now) {
 
 function last(is, job, ended) {
   if (!is) return "";
-  if (!ended) return job.held ? "" : " now";
-  return job.status === "success" ? "" : " bad";
+  if (!ended) return job.held ? " g4" : " g4 now";
+  return job.status === "success" ? " g4" : " g4 bad";
 }
 
 function phase(list, i, name, how, ms) {

@@ -1,11 +1,11 @@
 // The pane with a job's output: its tools, links to lines, copying, search, and what its foot says.
 import { all, copy, framed, one, text } from "./dom.js";
 import { Find } from "./find.js";
+import { copying } from "./copying.js";
 import { addChunk, before } from "./earlier.js";
 import { Lines, MOST, copied } from "./lines.js";
 import { Log } from "./log.js";
 import { bind } from "./keys.js";
-import { say } from "./shell.js";
 import { at as milliseconds, bytes, count, over } from "./words.js";
 
 const SOME = 5_000; // lines that are loaded at a time
@@ -17,7 +17,6 @@ export class Output {
   #wanted = 0;
   #linked = false;
   #missed = 0;
-  #everything = false;
 
   /** `path` is that of the job in the API. */
   constructor(root, path) {
@@ -32,7 +31,7 @@ export class Output {
     this.log.addEventListener("top", () => this.#earlier(SOME));
     this.#tools();
     this.#links();
-    this.#copying();
+    copying(this);
     this.#searching();
     if (matchMedia("(max-width: 719px)").matches) this.#wrap(true);
     this.scroller.classList.add("notime");
@@ -227,56 +226,6 @@ export class Output {
     const place = this.lines.find(this.#wanted);
     if (place < 0 || !this.log.reveal(this.lines.list[place])) return;
     this.#wanted = 0;
-  }
-
-  // --- copying ---
-
-  #copying() {
-    document.addEventListener("selectionchange", () => {
-      const { anchorNode, isCollapsed } = getSelection();
-      if (!isCollapsed && this.scroller.contains(anchorNode)) this.log.follow(false);
-    });
-    this.scroller.addEventListener("keydown", (event) => {
-      if (event.key === "a" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); this.#all(true); }
-    });
-    this.scroller.addEventListener("pointerdown", () => this.#all(false));
-    document.addEventListener("copy", (event) => this.#copied(event));
-  }
-
-  #all(on) {
-    this.#everything = on;
-    this.scroller.classList.toggle("everything", on);
-    if (on) say(`All ${count(this.lines.count, "line")} selected`);
-  }
-
-  #copied(event) {
-    const value = this.#everything && document.activeElement === this.scroller ? copied(this.lines.list) : this.#selected();
-    if (value === null) return;
-    event.preventDefault();
-    event.clipboardData.setData("text/plain", value);
-  }
-
-  /** The selected text, from the lines: those out of sight have no elements. */
-  #selected() {
-    const selection = getSelection();
-    if (selection.isCollapsed || !selection.rangeCount) return null;
-    const range = selection.getRangeAt(0);
-    const from = this.log.lineOf(range.startContainer), to = this.log.lineOf(range.endContainer);
-    if (!from || !to || from === to) return null;
-    const { shown } = this.log, lines = shown.slice(shown.indexOf(from), shown.indexOf(to) + 1);
-    const value = copied(lines).split("\n");
-    value[0] = value[0].slice(this.#offset(range.startContainer, range.startOffset));
-    value[value.length - 1] = value.at(-1).slice(0, this.#offset(range.endContainer, range.endOffset));
-    return value.join("\n");
-  }
-
-  #offset(node, offset) {
-    const code = (node.nodeType === Node.TEXT_NODE ? node.parentElement : node).closest("code");
-    if (!code) return 0;
-    const range = document.createRange();
-    range.setStart(code, 0);
-    range.setEnd(node, offset);
-    return range.toString().length;
   }
 
   // --- search ---

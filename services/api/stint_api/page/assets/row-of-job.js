@@ -35,5 +35,6 @@ export function clocks(element, now) {
   text(one("time", element), ago(now - submitted));
   const began = started || (over(job) ? ended : now);
   text(one(".c-w", element), duration(began - submitted));
+  if (job.status === "stopping") text(one(".c-say", element), sentence(job, now));
   text(one(".c-d", element), started ? duration((over(job) ? ended : now) - started) : "");
 }

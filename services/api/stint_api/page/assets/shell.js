@@ -153,7 +153,7 @@ export function begin() {
   one("[data-keys]").onclick = showKeys;
   bind("/", "Search", () => (one("[data-find-output]") ?? one("[data-find]")).focus());
   bind("?", "All keys", showKeys);
-  for (const [key, path, name] of [["j", "/jobs", "Jobs"], ["q", "/queues", "Queues"], ["s", "/submit", "Submit"], ["a", "/audit", "Audit"]])
+  for (const [key, path, name] of [["j", "/jobs", "Jobs"], ["q", "/queues", "Queues"], ["r", "/runners", "Runners"], ["s", "/submit", "Submit"], ["a", "/audit", "Audit"]])
     bind(`g ${key}`, `Go to ${name}`, () => location.assign(path));
   watchEnd();
 }

@@ -55,7 +55,7 @@ export const whole = (ms) => new Date(ms).toISOString().replace("T", " ").replac
 const WORDS = {
   queued: "Queued", running: "Running", stopping: "Stopping", success: "Success", failed: "Failed",
   notauthorised: "Not authorised", unknown: "Unknown", held: "Held", paused: "Paused", active: "Active", idle: "Idle",
-  norunner: "No runner",
+  norunner: "No runner", alive: "Alive", draining: "Draining", lost: "Not heard",
 };
 
 /** How a status is drawn: the word, and the name of colour and shape. A held job is "held", whatever else it is. */
@@ -83,14 +83,21 @@ const PHASES = {
 const ordinal = (n) => `${n}${["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] ?? "th"}`;
 
 /** One sentence about a job, of what is known and no more. */
-export function sentence(job) {
+export function sentence(job, now = Date.now()) {
   if (job.status === "queued") return job.position ? (WAITS[job.waits_for] ?? WAITS.turn)(job) : "Waits for its turn";
   if (kind(job) === "held") return `${job.node_uuid} was lost; the queue waits until it is back or the job is released`;
-  if (job.status === "stopping") return "A kill was requested; it has not ended yet";
+  if (job.status === "stopping") return stopping(job, now);
   if (job.status === "running") return running(job);
   if (job.status === "success") return wrote(job);
   if (job.reason === "exit_code") return `Exit code ${job.return_code}`;
   return REASONS[job.reason]?.(job) ?? (job.error || "It ended, and nobody recorded why");
+}
+
+/** How long its runner waits before it stops it by force, as far as that is known. */
+function stopping(job, now) {
+  const left = at(job.kill_requested_at) + 1000 * job.kill_grace - now;
+  if (!job.kill_grace || !at(job.kill_requested_at)) return "A kill was requested; it has not ended yet";
+  return left > 0 ? `A kill was requested; SIGKILL in ${duration(1000 * Math.ceil(left / 1000))}` : "SIGKILL was due; it has not ended yet";
 }
 
 function running(job) {

@@ -1,0 +1,113 @@
+// The runners: those that are not heard first, then those that drain, then the others.
+import { call } from "./api.js";
+import { clone, draw, make, one, show, text } from "./dom.js";
+import { ask, attend, begin, connection, everySecond, fail, now, notice, withdraw } from "./shell.js";
+import { follow } from "./stream.js";
+import { ago, at, clock, count, short } from "./words.js";
+
+const SHAPES = { alive: "active", draining: "stopping", lost: "norunner" };
+const ORDER = ["lost", "draining", "alive"];
+const rows = new Map();
+let asking = 0;
+
+begin();
+attend();
+const waiting = setTimeout(() => (one("[data-wait]").hidden = false), 200);
+load().then(listen).finally(() => { clearTimeout(waiting); one("[data-wait]").hidden = true; });
+setInterval(() => document.hidden || soon(), 5_000);
+everySecond(() => { for (const element of rows.values()) clocks(element); });
+
+async function load() {
+  try {
+    const { data } = await call("/v1/api/runner");
+    render(data);
+    withdraw("failure");
+  } catch (refused) {
+    if (refused.status !== 401 && refused.status) fail(refused.message);
+  }
+}
+
+function soon() {
+  asking ||= setTimeout(() => { asking = 0; load(); }, 500);
+}
+
+function listen() {
+  follow("/v1/api/events", {
+    event: soon,
+    live: connection.live,
+    lost: connection.lost,
+    ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
+  });
+}
+
+function state(runner) {
+  if (!runner.alive) return "lost";
+  return runner.draining ? "draining" : "alive";
+}
+
+function render(runners) {
+  const sorted = [...runners].sort((a, b) => ORDER.indexOf(state(a)) - ORDER.indexOf(state(b)) || (a.runner < b.runner ? -1 : 1));
+  const body = one("[data-rows]"), versions = new Set(runners.filter(({ alive }) => alive).map(({ version }) => version));
+  for (const [name, element] of rows) if (!runners.some(({ runner }) => runner === name)) { element.remove(); rows.delete(name); }
+  for (const runner of sorted) {
+    if (!rows.has(runner.runner)) rows.set(runner.runner, one("tr", clone("t-row")));
+    fill(rows.get(runner.runner), runner, versions.size > 1);
+  }
+  if (!body.matches(":hover, :focus-within") || body.children.length !== rows.size) body.append(...sorted.map(({ runner }) => rows.get(runner)));
+  one("[data-empty]").hidden = runners.length > 0;
+  const alive = runners.filter((runner) => runner.alive), slots = alive.reduce((n, { capacity }) => n + capacity, 0), busy = alive.reduce((n, { running }) => n + running.length, 0);
+  text(one("[data-sum]"), `${alive.length} alive, ${busy} of ${count(slots, "slot")} taken.`);
+}
+
+function fill(element, runner, differ) {
+  const name = state(runner), status = one(".st", element);
+  element.runner = runner;
+  text(one("strong", element), runner.runner);
+  show(status, name);
+  status.classList.toggle("quiet", name === "alive");
+  draw(one("use", status), `s-${SHAPES[name]}`);
+  text(one(".why", element), why(runner, name));
+  slots(one(".c-l", element), runner);
+  one(".c-n", element).replaceChildren(...jobs(runner));
+  text(one(".c-e", element), runner.queues.join(", ") || "all");
+  text(one(".c-v", element), differ ? `${runner.version} (they differ)` : runner.version);
+  action(one(".c-a", element), runner, name);
+  clocks(element);
+}
+
+function why(runner, name) {
+  if (name === "lost") return "whether its containers live is not known";
+  if (name === "draining") return runner.drained_by ? `asked by ${runner.drained_by}` : "it was told to stop";
+  return at(runner.started) ? `since ${clock(at(runner.started))}` : "";
+}
+
+/** Slots as squares up to a dozen, and always in figures. */
+function slots(place, { capacity, running, alive }) {
+  const squares = capacity <= 12 && alive ? Array.from({ length: capacity }, (_, i) => make("span", "", { class: i < running.length ? "slot on" : "slot", "aria-hidden": "true" })) : [];
+  place.replaceChildren(...squares, `${running.length} of ${capacity}`);
+}
+
+function jobs({ running }) {
+  if (!running.length) return [make("span", "Nothing", { class: "dim" })];
+  return running.slice(0, 6).flatMap((id, i) => [i ? " " : "", make("a", short(id), { class: "mono", href: `/jobs/${id}` })]).concat(running.length > 6 ? [` and ${running.length - 6} more`] : []);
+}
+
+function clocks(element) {
+  text(one(".c-o", element), ago(now() - at(element.runner.last_seen)));
+}
+
+function action(place, runner, name) {
+  if (place.dataset.state === name) return;
+  place.dataset.state = name;
+  if (name !== "alive") return place.replaceChildren();
+  const button = make("button", "Drain…", { type: "button", class: "btn small", "data-changes": "", "aria-label": `Drain… ${runner.runner}` });
+  button.onclick = () => drain(place.closest("tr").runner).then((done) => done && load());
+  place.replaceChildren(button);
+}
+
+const drain = (runner) => ask({
+  title: `Drain ${runner.runner}?`,
+  sentence: `It takes no more jobs. ${runner.running.length ? `${count(runner.running.length, "job goes on to its end", "jobs go on to their end")}, and then its process ends.` : "Its process ends."} Whoever started it may start it again.`,
+  go: `Drain ${runner.runner}`,
+  work: () => call(`/v1/api/runner/${encodeURIComponent(runner.runner)}/drain`, { method: "POST" }),
+});
