@@ -1,0 +1,102 @@
+"""What the table of views knows of queues, compared with a walk over all jobs; and what a fleet serves."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stint.core.codec import encode
+from stint.core.job import ACTIVE, State
+from stint.core.view import NEVER, JobView
+from stint.ports import StoredView
+from stint_api.read.queue_rows import WAITING_SHOWN
+from stint_api.read.runners import Fleet
+from stint_api.read.table import Table
+from tests.support.views import job_view
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+RETENTION = timedelta(hours=6)
+
+
+def rfc3339(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+@st.composite
+def views(draw: st.DrawFn) -> list[JobView]:
+    """Jobs of some queues, at most one of which runs in each, in any order of ids and submissions."""
+    places = draw(st.lists(st.integers(1, 1000), unique=True, max_size=12))
+    found, active = [], set()
+    for number, place in enumerate(places):
+        qname, status = draw(st.sampled_from("abc")), draw(st.sampled_from(["queued", "running", "success", "failed"]))
+        if status == "running" and qname in active:
+            status = "queued"
+        active |= {qname} if status == "running" else set()
+        ended = (
+            rfc3339(NOW - timedelta(minutes=draw(st.integers(1, 200)))) if status in {"success", "failed"} else NEVER
+        )
+        job = job_view(
+            number, qname=qname, status=status, ended=ended, held=status == "running" and draw(st.booleans())
+        )
+        found.append(msgspec.structs.replace(job, submission=place))
+    return found
+
+
+def filled(jobs: Sequence[JobView]) -> Table:
+    table = Table(RETENTION)
+    table.complete()
+    if jobs:
+        table.apply([StoredView(job.job_id, number, encode(job)) for number, job in enumerate(jobs, start=1)])
+    return table
+
+
+@given(views())
+def test_queues_are_what_a_walk_finds(jobs: list[JobView]) -> None:
+    table = filled(jobs)
+    rows = {row.qname: row for row in table.queue_rows(NOW - HOUR)}
+    assert set(rows) == {job.qname for job in jobs}
+    for qname, row in rows.items():
+        mine = [job for job in jobs if job.qname == qname]
+        waiting = sorted((job for job in mine if job.status is State.QUEUED), key=lambda job: job.submission)
+        recent = [job for job in mine if job.ended != NEVER and job.ended > rfc3339(NOW - HOUR)]
+        head = next((job for job in mine if job.status in ACTIVE), None)
+        assert (row.depth, row.ended) == (len(waiting), len(recent))
+        assert row.failed == sum(job.status is not State.SUCCESS for job in recent)
+        assert (row.head.job_id, row.head.held) == (head.job_id, head.held) if head and row.head else row.head is head
+        assert table.queue_rows(NOW - HOUR, qname) == [row]
+        assert table.waiting(qname) == [job.job_id for job in waiting]
+        assert table.ahead(qname, [job.submission for job in waiting]) == [*range(len(waiting))]
+    assert dict(table.depths()) == {qname: row.depth for qname, row in rows.items() if row.depth}
+    assert table.queue_rows(NOW - HOUR, "none") == []
+
+
+def test_of_a_long_queue_the_first_jobs_are_named_and_all_are_counted() -> None:
+    count = 3 * WAITING_SHOWN
+    one, ids = job_view(0, qname="a"), [f"{number:024x}" for number in range(count)]
+    jobs = [msgspec.structs.replace(one, job_id=job_id, submission=count - n) for n, job_id in enumerate(ids)]
+    table = filled(jobs)
+    assert table.waiting("a") == [job.job_id for job in reversed(jobs)][:WAITING_SHOWN]
+    assert table.ahead("a", [1, count]) == [0, count - 1]
+
+
+@pytest.mark.parametrize(
+    ("reports", "served", "room"),
+    [
+        ([], "", ""),
+        ([{"capacity": 2, "busy": 1}], "ab", "ab"),
+        ([{"capacity": 2, "busy": 2, "queues": []}], "ab", ""),
+        ([{"capacity": 1, "queues": ["a*"]}], "a", "a"),
+        ([{"capacity": 1, "queues": ["a"], "draining": True}], "", ""),
+        ([{"capacity": 1, "busy": 1, "queues": ["a"]}, {"capacity": 1, "queues": ["a"]}], "a", "a"),
+        ([{"capacity": "many", "busy": None, "queues": "a"}, {"queues": [1, None]}], "ab", ""),
+    ],
+)
+def test_a_fleet_serves_what_its_runners_report(reports: list[Mapping[str, Any]], served: str, room: str) -> None:
+    fleet = Fleet(reports)
+    assert "".join(qname for qname in "ab" if fleet.serves(qname)) == served
+    assert "".join(qname for qname in "ab" if fleet.has_room(qname)) == room
