@@ -45,6 +45,7 @@ LONGEST = (
 
 API_STACKS = (
     {"test_compat"},
+    {"test_rerun"},
     {"test_authentication", "test_container", "test_drain", "test_kill", "test_limits", "test_pulls"},
 )
 """Modules of `tests/api` that have a stack of their own: those about compatibility, and about half of the others."""

@@ -90,7 +90,11 @@ async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) 
     """Two runners on an engine of their own, whose Docker Hub is a registry on this machine."""
     folder = tmp_path_factory.mktemp("own")
     config = docker_config(folder / "docker", registries.by_config)
-    settings = {"STINT_KILL_GRACE": "2", "STINT_DRAIN": str(DRAIN), "STINT_REGISTRY_SECRETS": "kv/data/registries"}
+    settings = {
+        "STINT_KILL_GRACE": "2",
+        "STINT_DRAIN": str(DRAIN),
+        "STINT_REGISTRY_SECRETS": "kv/data/registries",
+    }
     async with (
         mirrored_engine(folder, registries.hub) as engine,
         _stack(folder, engine, DOCKER_CONFIG=str(config), **settings) as env,
@@ -134,4 +138,13 @@ async def compat(_no_stack_given: None, tmp_path_factory: pytest.TempPathFactory
         _stack(tmp_path_factory.mktemp("compat"), "", STINT_KILL_GRACE="1", **settings) as env,
         connected(env) as api,
     ):
+        yield api
+
+
+@pytest.fixture(scope="session")
+async def keeping(_no_stack_given: None, tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Api]:
+    """A stack that keeps payloads."""
+    assert busybox
+    settings = {"STINT_KEEP_PAYLOADS": "600", "STINT_ERASURE": "off", "STINT_KILL_GRACE": "1"}
+    async with _stack(tmp_path_factory.mktemp("keeping"), "", **settings) as env, connected(env) as api:
         yield api

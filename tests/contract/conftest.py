@@ -11,18 +11,20 @@ from stint.jetstream import (
     Broker,
     JetStreamEventLog,
     JetStreamHistory,
+    JetStreamKept,
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
     JetStreamWorkQueues,
 )
-from stint.ports import EventLog, History, OutputLog, PayloadStore, ViewStore
-from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput, MemoryPayloads, MemoryViews
+from stint.ports import EventLog, History, KeptPayloads, OutputLog, PayloadStore, ViewStore
+from stint.testing import MemoryEventLog, MemoryHistory, MemoryKept, MemoryOutput, MemoryPayloads, MemoryViews
 
 
 class Ports(NamedTuple):
     log: EventLog
     payloads: PayloadStore
+    kept: KeptPayloads
     output: OutputLog
     views: ViewStore
     history: History
@@ -65,11 +67,13 @@ class Ports(NamedTuple):
 def ports(request: pytest.FixtureRequest) -> Ports:
     if request.param == "memory":
         log, payloads = MemoryEventLog(), MemoryPayloads()
-        return Ports(log, payloads, MemoryOutput(), MemoryViews(), MemoryHistory(log, payloads), None)
+        history = MemoryHistory(log, payloads)
+        return Ports(log, payloads, MemoryKept(), MemoryOutput(), MemoryViews(), history, None)
     broker = request.getfixturevalue("broker")
     return Ports(
         JetStreamEventLog(broker),
         JetStreamPayloads(broker),
+        JetStreamKept(broker),
         JetStreamOutput(broker),
         JetStreamViews(broker),
         JetStreamHistory(broker),

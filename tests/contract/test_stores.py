@@ -107,6 +107,21 @@ async def test_the_payloads_of_many_places_are_purged(ports: Ports) -> None:
     await ports.payloads.purge_all([])
 
 
+@pytest.mark.parametrize("size", [1, 512 * 1024, 512 * 1024 + 1, 3_000_000])
+async def test_a_kept_payload_is_whole_or_not_kept(ports: Ports, size: int) -> None:
+    sealed, other = bytes(index % 251 for index in range(size)), b"other" * 200_000
+    digest, others = (hashlib.sha256(data).hexdigest() for data in (sealed, other))
+    for job_id in (JOB, OTHER):
+        for data, of in ((sealed, digest), (other, others), (sealed, digest)):
+            await ports.kept.keep(TOKEN, job_id, of, data, seconds=60)
+    assert await ports.payloads.places() == set(), "it is not among those that jobs need"
+    await ports.kept.purge(TOKEN, JOB)
+    assert await ports.kept.get(TOKEN, OTHER, digest, size) == sealed
+    for job_id, of, bytes_of_it in ((JOB, digest, size), (OTHER, others, size), (OTHER, "0" * 64, size)):
+        with pytest.raises(UndecodableError, match="not kept"):
+            await ports.kept.get(TOKEN, job_id, of, bytes_of_it)
+
+
 async def test_output_is_read_in_order_with_its_raw_bytes(ports: Ports) -> None:
     chunks = [_chunk(1, b"\xff\x00"), structs.replace(_chunk(2), line=7, continues=True), _chunk(3)]
     after = 0

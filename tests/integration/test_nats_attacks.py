@@ -19,6 +19,7 @@ from stint.core.subjects import (
     EVENTS,
     JOBS_BUCKET,
     JS_PREFIX,
+    KEPT,
     LOGS,
     PAUSES_BUCKET,
     PAYLOADS,
@@ -26,6 +27,7 @@ from stint.core.subjects import (
     RUNNERS_BUCKET,
     WORK,
     consumer_name,
+    kept_subject,
     kv_stream,
     kv_subject,
     log_subject,
@@ -112,6 +114,7 @@ async def server(
             await JetStreamViews(projector).put(VICTIM, b"{}", revision=0, ttl=timedelta(hours=1))
         async with accounts.connected(server.url, "operator") as operator:
             await operator.publish(payload_subject(OTHER, VICTIM, 0), b"sealed")
+            await operator.publish(kept_subject(OWN, JOB, "0" * 64, 0), b"sealed")
             await operator.publish(log_subject(OTHER, VICTIM), b"output")
             await operator.publish(kv_subject(RUNNERS_BUCKET, "runner-1"), b"{}")
             for name, token in ((SUBSCRIBER, OWN), ("greedy", OWN), ("told", OTHER)):
@@ -177,6 +180,7 @@ FORGED = [
             f"ev.{JOB}.*.submitted",
             f"ev.{JOB}.>",
             payload_subject(OTHER, JOB, 0),
+            kept_subject(OWN, JOB, "0" * 64, 0),
             f"work.{OTHER}",
             f"work.{OWN}",
         )
@@ -254,6 +258,7 @@ def targets(job: str) -> list[str]:
         kv_subject(JOBS_BUCKET, job),
         kv_subject(RUNNERS_BUCKET, job),
         payload_subject(OTHER, job, 0),
+        kept_subject(OTHER, job, "0" * 64, 0),
     ]
 
 
@@ -299,6 +304,8 @@ READS = [
     (f"DIRECT.GET.{LOGS}", {"next_by_subj": ">", "seq": 1}),
     (f"DIRECT.GET.{PAYLOADS}.{payload_subject(OTHER, VICTIM, 0)}", None),
     (f"STREAM.MSG.GET.{PAYLOADS}", {"seq": 1}),
+    (f"DIRECT.GET.{KEPT}.{kept_subject(OWN, JOB, '0' * 64, 0)}", None),
+    (f"STREAM.MSG.GET.{KEPT}", {"seq": 1}),
     (f"DIRECT.GET.{kv_stream(JOBS_BUCKET)}.{kv_subject(JOBS_BUCKET, VICTIM)}", None),
     (f"STREAM.MSG.GET.{kv_stream(JOBS_BUCKET)}", {"seq": 1}),
     (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),

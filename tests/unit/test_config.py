@@ -53,3 +53,10 @@ def test_the_port_may_stand_in_a_file(tmp_path: Path) -> None:
 def test_patterns_that_mean_no_queue_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="STINT_QUEUES"):
         load(RunnerSettings, GIVEN | {"STINT_QUEUES": text})
+
+
+def test_no_copy_of_a_payload_is_kept_that_cannot_be_erased() -> None:
+    keep = GIVEN | {"STINT_KEEP_PAYLOADS": "60"}
+    with pytest.raises(ConfigError, match="STINT_KEEP_PAYLOADS needs STINT_ERASURE=off"):
+        load(ApiSettings, keep)
+    assert load(ApiSettings, keep | {"STINT_ERASURE": "off"}).keep_payloads == 60

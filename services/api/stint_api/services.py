@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from stint.core.errors import VaultError
 from stint.core.subjects import JS_PREFIX, new_job_id
-from stint.ports import EventLog, OutputLog, Pauses, PayloadStore
+from stint.ports import EventLog, KeptPayloads, OutputLog, Pauses, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
 from stint.process.settings import ApiSettings
@@ -64,6 +64,7 @@ class Services:
     settings: ApiSettings
     log: EventLog
     payloads: PayloadStore
+    kept: KeptPayloads
     output: OutputLog
     pauses: Pauses
     index: ListIndex
@@ -158,6 +159,7 @@ class Services:
             log=self.log,
             payloads=self.payloads,
             keys=self.keys,
+            kept=self.kept,
             sealer=Sealer(
                 vault=self.vault,
                 payloads=Encryptor(self.vault, self.session, self.settings.role),
@@ -165,6 +167,7 @@ class Services:
             ),
             now=self.now,
             new_event_id=self.new_event_id,
+            keep=self.settings.keep_payloads,
             patience=self.patience,
         )
         return Submitter(
@@ -185,6 +188,7 @@ class Services:
             log=self.log,
             payloads=self.payloads,
             keys=self.keys,
+            kept=self.kept,
             output=self.output,
             auth=self.auth,
             retention=self.retention,

@@ -49,6 +49,8 @@ class Submitted(Event, frozen=True, kw_only=True, tag="submitted"):
             seals its payload anew each time, and must not run with the chunks of an earlier attempt.
         request_digest: hex SHA-256 of a request with an Idempotency-Key, which identifies a repeated request.
         on_lost: what the queue does if the job's runner is lost, "" for the server's default.
+        payload_digest: hex SHA-256 of the sealed payload if a copy is kept for reruns, "" if none is.
+        rerun_of: id of the job whose payload this one runs again, "" if none.
     """
 
     kind: ClassVar[str] = "submitted"
@@ -62,6 +64,8 @@ class Submitted(Event, frozen=True, kw_only=True, tag="submitted"):
     payload_try: str = ""
     request_digest: str = ""
     on_lost: str = ""
+    payload_digest: str = ""
+    rerun_of: str = ""
 
 
 class KillRequested(Event, frozen=True, kw_only=True, tag="kill_requested"):

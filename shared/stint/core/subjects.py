@@ -17,6 +17,7 @@ EVENTS: Final = "EVENTS"
 PAYLOADS: Final = "PAYLOADS"
 WORK: Final = "WORK"
 LOGS: Final = "LOGS"
+KEPT: Final = "KEPT"
 JOBS_BUCKET: Final = "jobs"
 RUNNERS_BUCKET: Final = "runners"
 IMAGES_BUCKET: Final = "images"
@@ -198,6 +199,11 @@ def unreadable_submission(stream: str, sequence: int) -> EventAddress:
 def payload_subject(token: str, job_id: str, number: int | str, attempt: str = "") -> str:
     """Chunk `number` (from 0) of a job's sealed payload, or a filter over all of its chunks with `*`."""
     return f"pl.{token}.{job_id}.{attempt}{number}"
+
+
+def kept_subject(token: str, job_id: str, digest: str, number: int | str) -> str:
+    """Chunk `number` (from 0) of the copy of a job's sealed payload that has this digest."""
+    return f"kp.{token}.{job_id}.{digest}.{number}"
 
 
 def log_subject(token: str, job_id: str) -> str:

@@ -56,6 +56,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
         bool, Meta(description="Whether its runner was lost, and its queue waits for that runner or for a release.")
     ] = False
     held_since: Annotated[str, Meta(description="When it was noticed that its runner was lost.")] = NEVER
+    rerun_of: Annotated[str, Meta(description='Id of the job that it runs again, "" if none.')] = ""
     submission: Annotated[int, Meta(description="The sequence of its submission, which is its place in the queue.")] = 0
     sequence: Annotated[int, Meta(description="The last sequence it was folded from; a newer view has a higher one.")]
 
@@ -116,6 +117,7 @@ def view(job: Job) -> JobView:
         output_truncated=end.output_truncated,
         output_masked=end.output_masked,
         held=job.held,
+        rerun_of=submitted.rerun_of if submitted else "",
         held_since=_time(job.time_of(Held.kind)),
         submission=job.facts[Submitted.kind].sequence if Submitted.kind in job.facts else 0,
         sequence=job.sequence,

@@ -7,6 +7,7 @@ from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.events import JetStreamEventLog
 from stint.jetstream.facts import FactsPage, JetStreamFacts
 from stint.jetstream.history import JetStreamHistory
+from stint.jetstream.kept import JetStreamKept
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
@@ -27,6 +28,7 @@ __all__ = [
     "JetStreamEventLog",
     "JetStreamFacts",
     "JetStreamHistory",
+    "JetStreamKept",
     "JetStreamOutput",
     "JetStreamPauses",
     "JetStreamPayloads",

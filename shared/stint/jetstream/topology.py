@@ -11,6 +11,7 @@ from stint.core.subjects import (
     EVENTS,
     IMAGES_BUCKET,
     JOBS_BUCKET,
+    KEPT,
     LOGS,
     PAUSES_BUCKET,
     PAYLOADS,
@@ -20,6 +21,7 @@ from stint.core.subjects import (
     barrier_subject,
     event_filter,
     hint_subject,
+    kept_subject,
     kv_stream,
     kv_subject,
     live_filter,
@@ -74,6 +76,13 @@ def stream_configs(replicas: int) -> list[dict[str, Any]]:
             **common,
         },
         {"name": PAYLOADS, "subjects": [payload_subject("*", "*", "*")], **_WRITE_ONCE, **common},
+        {
+            "name": KEPT,
+            "subjects": [kept_subject("*", "*", "*", "*")],
+            **_WRITE_ONCE,
+            "allow_msg_ttl": True,
+            **common,
+        },
         {
             "name": WORK,
             "sources": [

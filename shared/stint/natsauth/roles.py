@@ -19,6 +19,7 @@ from stint.core.subjects import (
     IMAGES_BUCKET,
     JOBS_BUCKET,
     JS_PREFIX,
+    KEPT,
     LOGS,
     PAUSES_BUCKET,
     PAYLOADS,
@@ -31,6 +32,7 @@ from stint.core.subjects import (
     drain_subject,
     event_filter,
     hint_subject,
+    kept_subject,
     kv_stream,
     kv_subject,
     live_filter,
@@ -46,7 +48,7 @@ from stint.core.subjects import (
 _API: Final = "$JS.API."
 _BUCKETS: Final = (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, PAUSES_BUCKET, SESSIONS_BUCKET)
 _JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS = (kv_stream(bucket) for bucket in _BUCKETS)
-STREAMS: Final = (EVENTS, PAYLOADS, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS)
+STREAMS: Final = (EVENTS, PAYLOADS, KEPT, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS)
 
 
 class Request(NamedTuple):
@@ -141,12 +143,12 @@ API: Final = Role(
     name="api",
     requests=(
         *_declare(),
-        *_read(EVENTS, PAYLOADS, LOGS, _JOBS, _RUNNERS, _PAUSES, _SESSIONS),
+        *_read(EVENTS, PAYLOADS, KEPT, LOGS, _JOBS, _RUNNERS, _PAUSES, _SESSIONS),
         *_api(f"STREAM.MSG.GET.{WORK}"),
         # Its own events, and bars, whose last token is a new one each time. No pattern of NATS matches just these.
-        *_publish(event_filter(), payload_subject("*", "*", "*"), _BARRIER),
+        *_publish(event_filter(), payload_subject("*", "*", "*"), kept_subject("*", "*", "*", "*"), _BARRIER),
         *_publish(kv_subject(PAUSES_BUCKET, "*"), kv_subject(SESSIONS_BUCKET, "*")),
-        *_api(f"STREAM.PURGE.{PAYLOADS}", f"STREAM.PURGE.{LOGS}"),
+        *_api(*(f"STREAM.PURGE.{stream}" for stream in (PAYLOADS, KEPT, LOGS))),
         *_api(f"CONSUMER.CREATE.{_JOBS}", f"CONSUMER.CREATE.{_SESSIONS}"),
         *(Request(f"{_API}CONSUMER.MSG.NEXT.{bucket}.*", many=True) for bucket in (_JOBS, _SESSIONS)),
     ),

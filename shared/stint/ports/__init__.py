@@ -9,6 +9,7 @@ Live messages are only triggers, because anybody may publish on their subjects. 
 """
 
 from stint.ports.events import EventLog, Fact, History, Outcome, Strays
+from stint.ports.kept import KeptPayloads
 from stint.ports.output import OutputLog
 from stint.ports.pauses import Pauses
 from stint.ports.payloads import PayloadStore
@@ -24,6 +25,7 @@ __all__ = [
     "Fact",
     "Hint",
     "History",
+    "KeptPayloads",
     "Look",
     "Outcome",
     "OutputLog",

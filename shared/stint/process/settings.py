@@ -121,6 +121,8 @@ class ApiSettings(Settings):
     """Connections at a time; more get a 503, or with TLS are closed. The process needs 50 file descriptors more."""
     audit_events: Annotated[int, Field(ge=1, le=10**8)] = 500_000
     """Newest events of the log that the audit covers: some 100 bytes of memory for each."""
+    keep_payloads: Annotated[float, Field(ge=0, le=10**9)] = 0
+    """Seconds from its submission in which a job can be run again, 0 for none. Needs `STINT_ERASURE=off`."""
     audit_addresses: bool = True
     """Whether events say from which address their request came: personal data, kept for `STINT_HISTORY`."""
     streams: Annotated[int, Field(ge=1, le=10**6)] = 100
@@ -130,6 +132,12 @@ class ApiSettings(Settings):
     def _both_tls_files(self) -> Self:
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("STINT_TLS_CERT and STINT_TLS_KEY belong together")
+        return self
+
+    @model_validator(mode="after")
+    def _no_copy_that_cannot_be_erased(self) -> Self:
+        if self.keep_payloads and self.erasure == "on":
+            raise ValueError("STINT_KEEP_PAYLOADS needs STINT_ERASURE=off: a copy has no key that could be destroyed")
         return self
 
     @property

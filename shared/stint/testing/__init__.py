@@ -2,6 +2,7 @@
 
 from stint.testing.client import Ending, FakeStint
 from stint.testing.history import MemoryHistory
+from stint.testing.kept import MemoryKept
 from stint.testing.memory import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews
 from stint.testing.phases import MemoryPhases
 
@@ -10,6 +11,7 @@ __all__ = [
     "FakeStint",
     "MemoryEventLog",
     "MemoryHistory",
+    "MemoryKept",
     "MemoryOutput",
     "MemoryPayloads",
     "MemoryPhases",

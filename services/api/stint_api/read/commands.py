@@ -14,7 +14,7 @@ from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released,
 from stint.core.job import Job, State
 from stint.core.subjects import check_job_id, queue_name
 from stint.core.view import rfc3339
-from stint.ports import EventLog, Outcome, OutputLog, PayloadStore
+from stint.ports import EventLog, KeptPayloads, Outcome, OutputLog, PayloadStore
 from stint.vault.actions import DELETE, KILL, READ, RELEASE, Action
 from stint.vault.erasure import PayloadKeys, key_name
 from stint_api.auth import Authenticator, Identity
@@ -45,6 +45,7 @@ class Jobs:
     log: EventLog
     payloads: PayloadStore
     keys: PayloadKeys | None
+    kept: KeptPayloads
     output: OutputLog
     auth: Authenticator
     retention: timedelta
@@ -106,6 +107,7 @@ class Jobs:
             if self.keys and (submitted := job.fact(Submitted)):  # first, because copies of the payload may exist
                 await self.keys.destroy(key_name(job.job_id, submitted.event_id))
             await self.payloads.purge(job.token, job.job_id)
+            await self.kept.purge(job.token, job.job_id)
             await self.output.purge(job.token, job.job_id)
         except StintError as error:  # the job is deleted; the janitor removes the rest
             log.warning("a deleted job's data is still there", job=job.job_id, error=error.sentence)

@@ -22,7 +22,16 @@ from stint_api.read.output import Snapshot, stream_of
 from stint_api.read.query import Place
 from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
-from stint_api.routes.models import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmitBody, SubmittedBody
+from stint_api.routes.models import (
+    DeletedBody,
+    JobBody,
+    KillBody,
+    ListBody,
+    ReleasedBody,
+    RerunBody,
+    SubmitBody,
+    SubmittedBody,
+)
 from stint_api.routes.parameters import (
     Caller,
     IdempotencyKey,
@@ -38,6 +47,7 @@ from stint_api.routes.parameters import (
 from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors
 from stint_api.services import Services
 from stint_api.submit.body import parse_submission, read_body
+from stint_api.submit.rerun import again, parse_rerun
 from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
 
 PATH: Final = "/v1/api/job"
@@ -48,6 +58,9 @@ _BODY: Final = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": SubmitBody.model_json_schema()}}}
 }
 """Described here because FastAPI does not read the body: `submit` does."""
+_RERUN: Final = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": RerunBody.model_json_schema()}}}
+}
 _EVENT: Final[dict[str, Any]] = {
     "description": "Each event of the stream.",
     "type": "object",
@@ -152,6 +165,25 @@ async def release(services: ServicesOf, caller: Caller, job_id: JobId) -> Releas
     """Give up a held job whose runner was lost: the job ends, and its queue continues."""
     before = await services.jobs.release(caller, job_id)
     return ReleasedBody(_id=job_id, status=before.state, released=True)
+
+
+@router.post(
+    "/{job_id}/rerun",
+    response_model=SubmittedBody,
+    responses=errors(404, 408, 409, 410, 413),
+    openapi_extra=_RERUN,
+)
+async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: JobId, key: IdempotencyKey) -> Response:
+    """Run a job again that is over: the same sealed payload, in the same queue, as a new job."""
+    with services.request_bytes.share(caller.caller) as share:
+        wanted = parse_rerun(await read_body(request, share))
+        job = await services.jobs.find(caller, job_id)
+        qname = queue_name(job.token)
+        await services.auth.require(caller, SUBMIT, qname)
+        submission = again(job, wanted, services.kept)
+        share.take(submission.size)
+        new_id = await services.submitter.submit(caller, submission, key)
+    return JsonAnswer({"_id": new_id, "status": "queued", "qname": qname})
 
 
 @router.get("/{job_id}/output", response_class=Response, responses=_ONE | _OUTPUT)

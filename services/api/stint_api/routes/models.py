@@ -106,6 +106,15 @@ class SubmitBody(body_of(Envelope, JobPayload, required={"wrap_secret_id"})):  #
     )
 
 
+_CARRIES_A_JOB: Final = {"qname", "cubby_token", "cubby_path", "payload"}
+
+
+class RerunBody(body_of(Envelope, leave_out=_CARRIES_A_JOB, required={"wrap_secret_id"})):  # type: ignore[misc] # its fields are those that are read
+    """What a rerun brings along."""
+
+    model_config = ConfigDict(title="Rerun", json_schema_extra={"examples": [{"wrap_secret_id": "s.wrapped"}]})
+
+
 class SubmittedBody(Body):
     """A job that was accepted."""
 
@@ -134,6 +143,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "kill_grace": 15.0,
     "held": False,
     "held_since": NEVER,
+    "rerun_of": "",
     "position": 0,
     "waits_for": "",
     "phase": "",
@@ -152,7 +162,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
-_LATER: Final = {"held", "held_since", "kill_requested_at", "kill_grace", "output_masked", "who"}
+_LATER: Final = {"held", "held_since", "kill_requested_at", "kill_grace", "rerun_of", "output_masked", "who"}
 """Fields that views of earlier versions lack, and that are always shown."""
 
 

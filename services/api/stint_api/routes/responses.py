@@ -48,7 +48,11 @@ KINDS: Final = (
     Kind(404, "not found", "There is no such job."),
     Kind(408, "The request's body comes too slowly.", "The request does not arrive in time, or too slowly."),
     Kind(409, _OTHER, _OTHER),
-    Kind(410, _GONE, "The job of the Idempotency-Key was deleted, or is over and no longer kept."),
+    Kind(
+        410,
+        _GONE,
+        "The job of the Idempotency-Key was deleted or is no longer kept; or the payload to run again is not.",
+    ),
     Kind(413, "The request is larger than 30 MiB.", "The request is too large."),
     Kind(
         429,

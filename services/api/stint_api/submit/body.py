@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -66,16 +67,29 @@ _FIELDS: Final = frozenset((*Envelope.__struct_fields__, *JobPayload.__struct_fi
 
 
 @dataclass(frozen=True, slots=True)
+class Sealed:
+    """A payload as it is stored, and what of it may be shown in the clear."""
+
+    payload: bytes
+    container_image: str = ""
+    tty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """A submit request. Its repr shows nothing of it.
 
     Attributes:
-        size: bytes of the request's body.
+        size: bytes of the request's body, or of the payload that is run again.
+        rerun_of: id of the job that it runs again, "" if none.
+        sealed: reads that job's payload.
     """
 
     envelope: Envelope = field(repr=False)
     job: JobPayload = field(repr=False)
     size: int
+    rerun_of: str = ""
+    sealed: Callable[[], Awaitable[Sealed]] | None = field(default=None, repr=False)
 
     @property
     def qname(self) -> str:
@@ -96,7 +110,7 @@ class Submission:
             InvalidQueueNameError: the queue's name is not allowed.
         """
         digest = hashlib.sha256(encode(replace(self.envelope, qname=self.qname)) + b"\n")
-        digest.update(encode(replace(self.job, qname=self.qname)))
+        digest.update(encode(replace(self.job, qname=self.qname)) + self.rerun_of.encode())
         return digest.hexdigest()
 
 

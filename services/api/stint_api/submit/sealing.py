@@ -14,7 +14,7 @@ from stint.core.limits import check_limits
 from stint.core.payload import JobPayload
 from stint.vault import Encryptor, Vault, check_path, error_text
 from stint_api.errors import RefusalError
-from stint_api.submit.body import Envelope, Submission, check_content, check_sealed
+from stint_api.submit.body import Envelope, Sealed, Submission, check_content, check_sealed
 
 LARGE: Final = 1024 * 1024
 """Bytes of a request from which on its job is large."""
@@ -28,15 +28,6 @@ class CubbyholeError(RefusalError):
     def __init__(self, why: str) -> None:
         alert = "POSSIBLE SECURITY/INTERCEPTION ALERT!!! Failed to read cubbyhole from vault, error: "
         super().__init__(HTTPStatus.INTERNAL_SERVER_ERROR, alert + why)
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A payload as it is stored, and what of it may be shown in the clear."""
-
-    payload: bytes
-    container_image: str = ""
-    tty: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +51,8 @@ class Sealer:
         Raises:
             StintError: see `stint_api.errors`.
         """
+        if submission.sealed:
+            return await submission.sealed()
         if submission.envelope.payload:
             return Sealed(check_sealed(submission.envelope.payload) + await self.own_fields(submission))
         job = replace(submission.job, qname=submission.qname)

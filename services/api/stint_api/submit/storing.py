@@ -23,7 +23,7 @@ from stint.core.errors import BrokerUnavailableError, StintError, VaultError, Va
 from stint.core.events import Submitted
 from stint.core.subjects import queue_token
 from stint.core.view import rfc3339
-from stint.ports import EventLog, Outcome, PayloadStore
+from stint.ports import EventLog, KeptPayloads, Outcome, PayloadStore
 from stint.process.waiting import both
 from stint.vault import Encryptor, Ticket, Vault
 from stint.vault.encryptor import SMALL
@@ -31,8 +31,8 @@ from stint.vault.erasure import PayloadKey, PayloadKeys, encrypted, key_name, ne
 from stint.vault.ticket import binding
 from stint_api.auth import CACHE_SIZE, Identity, Memory
 from stint_api.errors import RefusalError, refusal_of
-from stint_api.submit.body import Envelope, Submission, check_sealed
-from stint_api.submit.sealing import Sealed, Sealer
+from stint_api.submit.body import Envelope, Sealed, Submission, check_sealed
+from stint_api.submit.sealing import Sealer
 
 PATIENCE: Final = 10.0
 """Seconds for which a job whose cubbyhole was read is stored again and again while NATS or Vault is away."""
@@ -71,6 +71,7 @@ class Store:
         keys: of the payloads; None if payloads get no key of their own.
         now: aware, UTC.
         patience: as `PATIENCE`.
+        keep: seconds for which a copy of each payload is kept, 0 for none.
     """
 
     vault: Vault
@@ -78,9 +79,11 @@ class Store:
     log: EventLog
     payloads: PayloadStore
     keys: PayloadKeys | None
+    kept: KeptPayloads
     sealer: Sealer
     now: Callable[[], datetime]
     new_event_id: Callable[[], str]
+    keep: float = 0
     patience: float = PATIENCE
     cubbyholes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CUBBYHOLES_AT_A_TIME))
     _spent: Memory[RefusalError] = field(default_factory=lambda: Memory(time.monotonic, CACHE_SIZE))
@@ -108,6 +111,7 @@ class Store:
             payload_try=f"{event_id[:8]}-" if digest else "",  # only a request with a digest can come again
             request_digest=digest,
             on_lost=submission.job.on_lost,
+            rerun_of=submission.rerun_of,
         )
         key = new_key(key_name(job_id, event_id)) if self.keys else None
         expiry, sealed = await both(self._wrap_expiry(envelope.wrap_secret_id), self._sealed(submission))
@@ -176,7 +180,8 @@ class Store:
     ) -> tuple[Submitted, Outcome]:
         """Safe to repeat with the same arguments."""
         token = queue_token(draft.qname)
-        ticket = msgspec.structs.replace(ticket, payload_sha256=hashlib.sha256(sealed.payload).hexdigest())
+        digest = hashlib.sha256(sealed.payload).hexdigest()
+        ticket = msgspec.structs.replace(ticket, payload_sha256=digest)
         payload = await _encrypted(sealed.payload, key) if key else sealed.payload
         (ciphertext, chunks), _ = await both(
             both(
@@ -185,9 +190,12 @@ class Store:
             ),
             self._keep(key),
         )
+        if self.keep:
+            await self.kept.keep(token, job_id, digest, sealed.payload, seconds=self.keep)
         submitted = msgspec.structs.replace(
             draft,
             ticket=ciphertext,
+            payload_digest=digest if self.keep else "",
             payload_chunks=chunks,
             payload_bytes=len(payload),
             container_image=sealed.container_image,

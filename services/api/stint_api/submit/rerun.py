@@ -1,0 +1,69 @@
+"""Running a job again: its sealed payload, which was kept, with a fresh wrapping token."""
+
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from stint.core.errors import UndecodableError
+from stint.core.events import Submitted
+from stint.core.job import Job
+from stint.core.jsontext import read_object
+from stint.core.payload import JobPayload, convert
+from stint.core.subjects import queue_name
+from stint.ports import KeptPayloads
+from stint_api.errors import RefusalError
+from stint_api.submit.body import Envelope, Sealed, Submission
+
+NOT_OVER: Final = "The job has not ended yet. Only a job that is over can be run again."
+NOT_KEPT: Final = "The payload of this job is not kept, so that it cannot be run again. Submit the job anew."
+
+
+class RerunRequest(msgspec.Struct, frozen=True):
+    """What a rerun brings along. Its repr shows nothing of it."""
+
+    wrap_secret_id: str = ""
+
+    def __repr__(self) -> str:
+        return "RerunRequest()"
+
+
+_FIELDS: Final = frozenset(RerunRequest.__struct_fields__)
+
+
+def parse_rerun(body: bytes) -> RerunRequest:
+    """Parse what `read_body` returned.
+
+    Raises:
+        UndecodableError: not a JSON object, or a field of the wrong type. The sentence holds no part of the body.
+    """
+    return convert(read_object(body, _FIELDS, scanned=True), RerunRequest)
+
+
+def again(job: Job, request: RerunRequest, kept: KeptPayloads) -> Submission:
+    """A submission of the same sealed payload to the same queue. The payload is read when it is stored.
+
+    Raises:
+        RefusalError: the job is not over, or its payload was not kept. When the submission is stored: it has expired.
+    """
+    submitted = job.fact(Submitted)
+    if not job.terminal:
+        raise RefusalError(HTTPStatus.BAD_REQUEST, NOT_OVER)
+    if submitted is None or not submitted.payload_digest:
+        raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id)
+    digest, size = submitted.payload_digest, submitted.payload_bytes
+    image, tty = submitted.container_image, submitted.tty
+
+    async def read() -> Sealed:
+        try:
+            return Sealed(await kept.get(job.token, job.job_id, digest, size), container_image=image, tty=tty)
+        except UndecodableError:
+            raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id) from None
+
+    return Submission(
+        Envelope(qname=queue_name(job.token), wrap_secret_id=request.wrap_secret_id),
+        JobPayload(on_lost=submitted.on_lost),
+        size,
+        rerun_of=job.job_id,
+        sealed=read,
+    )
