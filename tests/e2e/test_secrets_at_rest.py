@@ -5,6 +5,7 @@ Docker's files and in its process, and by leaks that are made on purpose.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import re
@@ -34,8 +35,8 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
 
-TOKENS = re.compile(rb'"(client_token|secret_id|token)":"([^"]{16,})"')
-"""As Vault's answers have them."""
+TOKENS = re.compile(rb'"(client_token|secret_id|token|key)":"([^"]{16,})"')
+"""As Vault's answers have them. A `key` is that of a payload."""
 QUEUE = "at-rest"
 
 PLACES = {
@@ -76,7 +77,7 @@ SHOWN_TO_ALL = {"docker inspect", "docker history", "docker image inspect", "doc
 
 
 class Recorder(Relay):
-    """In front of Vault: remembers every token and secret id that Vault gives out."""
+    """In front of Vault: remembers every token, secret id and key that Vault gives out."""
 
     def __init__(self, target: int) -> None:
         super().__init__(target)
@@ -162,6 +163,7 @@ class World:
                 "client's token": [token],
                 "secret id": self.recorder.given("secret_id"),
                 "wrapping token": self.recorder.given("token"),
+                "payload's key": map(base64.b64decode, self.recorder.given("key")),
                 "token": self.recorder.given("client_token") - {token},
             }
         )
@@ -268,6 +270,7 @@ async def test_only_the_engine_has_a_job_s_secrets(
     job = canaries.job(**options)
     job_id = await here.submit(job, plain=plain)
     await here.stack.writes(job_id)
+    assert here.recorder.given("key")
     found = await here.found(here.scanner(canaries, job), job_id)
     expected = {(kind, place) for kind, place in while_running if READABLE or place in SHOWN_TO_ALL}
     assert found == expected if READABLE else found >= expected

@@ -24,6 +24,7 @@ from tests.support.brokers import connected
 from tests.support.events import ended
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import ROLE
+from tests.support.waiting import until
 
 CANARY = secret()
 JOB = {"payload": "", "container_image": "busybox", "run": ["echo", CANARY]}
@@ -152,6 +153,22 @@ async def test_a_key_lives_as_long_as_its_payload(
         names = await stint.keys.names()
         assert (key_name(job_id, _submitted(job).event_id) in names) == has_key
         assert unknown.name in names
+
+
+@pytest.mark.parametrize("erasure", ["on", "off"])
+async def test_an_api_destroys_the_keys_that_became_due_while_none_ran(
+    erasure: str, nats_url: str, openbao: OpenBao
+) -> None:
+    async with api(nats_url, openbao) as bench, services(bench, openbao) as stint:
+        job = await bench.load(await bench.submitted(**JOB))
+        await bench.parts.log.append(job.token, job.job_id, ended())
+        await bench.parts.payloads.purge(job.token, job.job_id)
+        name = key_name(job.job_id, _submitted(job).event_id)
+        assert name in await stint.keys.names()
+    async with api(nats_url, openbao, STINT_ERASURE=erasure) as bench, services(bench, openbao) as stint:
+        if erasure == "on":
+            await until(stint.keys.names, lambda names: name not in names)
+        assert (bench.parts.keys is not None, name in await stint.keys.names()) == (erasure == "on", erasure == "off")
 
 
 async def test_who_may_do_what_with_keys(nats_url: str, openbao: OpenBao) -> None:
