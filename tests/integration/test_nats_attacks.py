@@ -25,6 +25,7 @@ from stint.core.subjects import (
     PAYLOADS,
     PROJECTOR_DURABLE,
     RUNNERS_BUCKET,
+    SESSIONS_BUCKET,
     WORK,
     consumer_name,
     kept_subject,
@@ -213,6 +214,7 @@ FORGED = [
     ),
     ("claim another runner's presence", NAMED, kv_subject(RUNNERS_BUCKET, "runner-1")),
     *(("pause a queue", user, kv_subject(PAUSES_BUCKET, OTHER)) for user in EVERYBODY if user != "api"),
+    *(("sign in to the page", user, kv_subject(SESSIONS_BUCKET, VICTIM)) for user in EVERYBODY if user != "api"),
 ]
 
 
@@ -308,6 +310,7 @@ READS = [
     (f"STREAM.MSG.GET.{KEPT}", {"seq": 1}),
     (f"DIRECT.GET.{kv_stream(JOBS_BUCKET)}.{kv_subject(JOBS_BUCKET, VICTIM)}", None),
     (f"STREAM.MSG.GET.{kv_stream(JOBS_BUCKET)}", {"seq": 1}),
+    (f"STREAM.MSG.GET.{kv_stream(SESSIONS_BUCKET)}", {"seq": 1}),
     (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),
     ("STREAM.LIST", None),
     ("INFO", None),

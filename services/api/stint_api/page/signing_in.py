@@ -29,6 +29,8 @@ NO_SECRET_ID: Final = (
     "The token may not submit jobs from here: Vault gives it no wrapped secret id of {role}. "
     "The policy stint-client allows that."
 )
+_OURS: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE})
+"""Statuses whose sentence is Stint's own, unless it has several lines: those are of Vault's client."""
 FOREIGN: Final = "The form was not sent by this page. Load it again."
 
 router = APIRouter(include_in_schema=False)
@@ -147,7 +149,7 @@ def _own(address: str) -> str:
 
 def _sentence(error: StintError) -> str:
     if isinstance(error, RefusalError):
-        return error.sentence if error.code == HTTPStatus.FORBIDDEN and "\n" not in error.sentence else REFUSED
+        return error.sentence if error.code in _OURS and "\n" not in error.sentence else REFUSED
     if isinstance(error, BrokerUnavailableError):
         return NO_NATS
     return NO_VAULT if isinstance(error, VaultError) else error.sentence

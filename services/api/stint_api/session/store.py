@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from stint.core.codec import decode
-from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError, VaultRefusedError
+from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError, VaultDeniedError, VaultRefusedError
 from stint.core.subjects import SESSIONS_BUCKET, kv_stream, kv_subject
 from stint.jetstream import Broker, Bucket
 from stint.jetstream.following import following
@@ -28,6 +28,7 @@ LONGEST: Final = timedelta(days=7)
 """How long a session lasts at most, if its token lasts longer."""
 TOUCHED: Final = timedelta(minutes=5)
 """How exactly it is kept when a session was used last."""
+NO_KEY: Final = f"The API may not use Vault's transit key {SESSION_KEY}: `stint vault-setup` makes it."
 RETRY_PAUSE: Final = 1.0
 """Seconds before the bucket is followed again after a failure."""
 
@@ -90,9 +91,7 @@ class Sessions:
         made, text = self._now(), secrets.token_urlsafe(32)
         until = made + min(timedelta(seconds=caller.ttl) if caller.ttl else LONGEST, LONGEST)
         bound = cookie.key(text)
-        sealed = await self._login.call(
-            lambda own: self._vault.encrypt(own, SESSION_KEY, token.encode(), associated_data=bound.encode())
-        )
+        sealed = await self._seal(bound, token)
         stored = Stored(sealed=sealed, who=caller.display_name, made=made, until=until)
         await self._bucket.write(bound, msgspec.json.encode(stored), revision=0, ttl=self._lifetime(made, until))
         return text
@@ -132,6 +131,14 @@ class Sessions:
         session = self._known.setdefault(bound, made)
         await self._check(session)  # it may have ended before it was among those that are known
         return None if session.ended.is_set() else session
+
+    async def _seal(self, bound: str, token: str) -> str:
+        try:
+            return await self._login.call(
+                lambda own: self._vault.encrypt(own, SESSION_KEY, token.encode(), associated_data=bound.encode())
+            )
+        except (VaultDeniedError, VaultRefusedError):
+            raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, NO_KEY) from None
 
     async def _open(self, bound: str, sealed: str) -> str:
         try:

@@ -36,6 +36,7 @@ function listen() {
     event: (name, data) => { waiting.push([name, data]); pump(); },
     live: () => { connection.live(); reconnected(); },
     lost: (since) => { lost ||= since; connection.lost(since); },
+    slow: connection.slow,
     ended: (refused) => gone(refused),
   }, { over: (name) => name === "end" });
   setInterval(() => { if (job.status === "queued" && connected() && !document.hidden) refresh(); }, 5000);

@@ -105,6 +105,7 @@ function listen() {
     event: (name, data) => (name === "hello" ? hello(data) : changed(data, name === "gone")),
     live: connection.live,
     lost: connection.lost,
+    slow: connection.slow,
     ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
   });
 }

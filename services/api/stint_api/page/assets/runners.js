@@ -36,6 +36,7 @@ function listen() {
     event: soon,
     live: connection.live,
     lost: connection.lost,
+    slow: connection.slow,
     ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
   });
 }

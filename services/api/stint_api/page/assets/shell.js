@@ -28,6 +28,9 @@ export const connection = {
     lostAt = since;
     setTimeout(() => { if (lostAt === since) { tick(); say("Not connected."); changeable(false); } }, 2000);
   },
+  slow() {
+    if (!lostAt) word("No answer: too many open Stint windows?", "lost");
+  },
   ended() {
     lostAt = 0;
     word("Live");

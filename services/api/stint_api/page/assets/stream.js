@@ -4,6 +4,7 @@ import { Refused, explained, send } from "./api.js";
 const PAUSES = [250, 500, 1000, 2000, 5000];
 const SILENCE = 25_000; // the API sends something at least every 10 s
 const HIDDEN = 10_000;
+const SLOW = 3000; // a browser has six connections for all windows, without HTTP/2
 const FINAL = new Set([400, 401, 403, 404, 409]);
 
 /** Splits text into events, however it is cut into pieces. `take(name, id, data)` gets each one. */
@@ -27,7 +28,7 @@ export function parser(take) {
  * Follow a stream until `over` is true of an event or `close` is called.
  *
  * `on.event(name, data)` gets each event; `on.lost(since)` and `on.live()` tell of the connection; `on.ended(refused)`
- * that the API will not give more.
+ * that the API will not give more; `on.slow()` that there is no answer yet.
  */
 export function follow(url, on, { over = () => false } = {}) {
   let id = "", tries = 0, lostAt = 0, stopped = false, aborter = null, wake = () => {}, hiding = 0;
@@ -48,10 +49,11 @@ export function follow(url, on, { over = () => false } = {}) {
 
   async function once() {
     aborter = new AbortController();
-    const watch = guard(aborter);
+    const watch = guard(aborter), slow = setTimeout(() => on.slow?.(), SLOW);
     try {
       const headers = id ? { "Last-Event-ID": id } : {};
       const answer = await send(url, { headers, signal: aborter.signal });
+      clearTimeout(slow);
       const feed = parser(heard), decoder = new TextDecoder(), reader = answer.body.getReader();
       lostAt = tries = 0;
       on.live();
@@ -63,6 +65,7 @@ export function follow(url, on, { over = () => false } = {}) {
       }
     } finally {
       watch.stop();
+      clearTimeout(slow);
     }
   }
 

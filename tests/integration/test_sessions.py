@@ -1,0 +1,174 @@
+"""Sessions of the page, on real servers, as two API processes see them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import NamedTuple
+
+import pytest
+
+from stint.core.errors import StintError, UndecodableError
+from stint.core.subjects import SESSIONS_BUCKET
+from stint.jetstream import Broker, Bucket
+from stint.process.background import cancel
+from stint.vault import AppRoleSession, Caller, Vault
+from stint.vault.setup import service_settings, vault_setup
+from stint_api.errors import RefusalError
+from stint_api.session import cookie
+from stint_api.session.store import IDLE, LONGEST, TOUCHED, Sessions
+from tests.support.brokers import connected
+from tests.support.servers import OpenBao
+from tests.support.waiting import until_true
+
+TOKEN = "s.the-token-of-somebody"
+CALLER = Caller(display_name="anna", num_uses=0, ttl=3600, policies=())
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+class Processes(NamedTuple):
+    one: Sessions
+    other: Sessions
+    bucket: Bucket
+    clock: Clock
+
+
+@pytest.fixture(scope="module")
+async def login(openbao: OpenBao) -> tuple[Vault, AppRoleSession]:
+    await vault_setup(openbao.address, openbao.root_token)
+    settings = await service_settings(openbao.address, openbao.root_token)
+    vault = Vault(openbao.address)
+    return vault, AppRoleSession(vault, settings["STINT_API_ROLE_ID"], settings["STINT_API_SECRET_ID"])
+
+
+@asynccontextmanager
+async def following(sessions: Sessions) -> AsyncIterator[Sessions]:
+    task = asyncio.create_task(sessions.run())
+    await asyncio.wait_for(sessions.following.wait(), 30)
+    try:
+        yield sessions
+    finally:
+        await cancel(task)
+
+
+@pytest.fixture
+async def processes(broker: Broker, nats_url: str, login: tuple[Vault, AppRoleSession]) -> AsyncIterator[Processes]:
+    clock = Clock()
+    async with (
+        connected(nats_url) as second,
+        following(Sessions(broker, *login, now=clock)) as one,
+        following(Sessions(second, *login, now=clock)) as other,
+    ):
+        yield Processes(one, other, Bucket(broker, SESSIONS_BUCKET), clock)
+
+
+async def test_a_session_is_known_to_every_process_and_ends_in_all(processes: Processes) -> None:
+    text = await processes.one.begin(TOKEN, CALLER)
+    here, there = await processes.one.find(text), await processes.other.find(text)
+    assert here
+    assert there
+    assert (there.token, there.who) == (TOKEN, "anna")
+    assert await processes.other.find(text) is there, "it is kept while the bucket is followed"
+    await processes.one.end(text)
+    assert here.ended.is_set()
+    await asyncio.wait_for(there.ended.wait(), 10)
+    assert await processes.other.find(text) is None
+
+
+async def test_the_bucket_has_neither_cookie_nor_token(processes: Processes) -> None:
+    text = await processes.one.begin(TOKEN, CALLER)
+    (entry,) = [entry async for entry in processes.bucket.entries()]
+    assert entry.value
+    assert entry.key == cookie.key(text)
+    assert text.encode() not in entry.value + entry.key.encode()
+    assert TOKEN.encode() not in entry.value
+
+
+async def test_a_sealed_token_opens_in_its_own_session_only(processes: Processes) -> None:
+    mine, theirs = await processes.one.begin("s.mine", CALLER), await processes.one.begin("s.theirs", CALLER)
+    stolen = await processes.bucket.read(cookie.key(theirs))
+    assert stolen
+    assert stolen.value
+    await processes.bucket.write(cookie.key(mine), stolen.value)
+    with pytest.raises(UndecodableError):
+        await processes.other.find(mine)
+
+
+async def test_a_session_ends_with_its_token(processes: Processes) -> None:
+    text = await processes.one.begin(TOKEN, replace(CALLER, ttl=1.2))
+    session = await processes.other.find(text)
+    assert session
+    await asyncio.wait_for(session.ended.wait(), 30)
+    assert await processes.one.find(text) is None
+
+
+@pytest.mark.parametrize(
+    ("ttl", "lasts"), [(0, LONGEST), (3600, timedelta(hours=1)), (10**9, LONGEST)], ids=["endless", "an hour", "years"]
+)
+async def test_a_session_lasts_no_longer_than_its_token(processes: Processes, ttl: float, lasts: timedelta) -> None:
+    text = await processes.one.begin(TOKEN, replace(CALLER, ttl=ttl))
+    session = await processes.one.find(text)
+    assert session
+    assert abs(session.until - processes.clock() - lasts) < timedelta(minutes=1)
+
+
+async def test_use_keeps_a_session_alive_and_is_written_now_and_then(processes: Processes) -> None:
+    text = await processes.one.begin(TOKEN, replace(CALLER, ttl=0))
+    await processes.one.find(text)
+    before = await processes.bucket.read(cookie.key(text))
+    processes.clock.ahead = TOUCHED / 2
+    await processes.one.find(text)
+    assert await processes.bucket.read(cookie.key(text)) == before
+    processes.clock.ahead = TOUCHED * 2
+    assert await processes.one.find(text)
+    after = await processes.bucket.read(cookie.key(text))
+    assert before
+    assert after
+    assert after.revision > before.revision
+    assert IDLE < LONGEST
+
+
+async def test_what_ended_while_nobody_listened_is_ended(
+    processes: Processes, nats_url: str, login: tuple[Vault, AppRoleSession]
+) -> None:
+    text = await processes.one.begin(TOKEN, CALLER)
+    async with connected(nats_url) as third:
+        late = Sessions(third, *login, now=processes.clock)
+        async with following(late):
+            session = await late.find(text)
+        assert session
+        await processes.one.end(text)
+        async with following(late):
+            await until_true(session.ended.is_set)
+
+
+async def test_a_token_with_few_uses_is_refused(processes: Processes) -> None:
+    with pytest.raises(RefusalError, match="6 times only") as refused:
+        await processes.one.begin(TOKEN, replace(CALLER, num_uses=6))
+    assert refused.value.code == HTTPStatus.FORBIDDEN
+
+
+async def test_what_is_no_session_is_an_error_and_no_session(processes: Processes) -> None:
+    text = "a" * 43
+    assert await processes.one.find(text) is None
+    for value in (b"", b"{}", json.dumps({"sealed": "x", "who": 1}).encode()):
+        await processes.bucket.write(cookie.key(text), value)
+        with pytest.raises(StintError):
+            await processes.one.find(text)
+
+
+async def test_without_the_key_it_is_said_what_makes_it(broker: Broker, openbao: OpenBao) -> None:
+    vault = Vault(openbao.address)
+    sessions = Sessions(broker, vault, AppRoleSession(vault, "no-such-role", "no-such-secret"), now=Clock())
+    with pytest.raises(RefusalError, match="stint vault-setup"):
+        await sessions.begin(TOKEN, CALLER)
