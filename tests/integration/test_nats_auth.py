@@ -21,10 +21,10 @@ from stint.jetstream import Broker, declare
 from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault
 from stint.vault.setup import client_token
-from tests.support.accounts import Accounts, NatsAuth, token_for, write_policy
+from tests.support.accounts import Accounts, NatsAuth, nats_auth, token_for, write_policy
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
-from tests.support.waiting import until_true
+from tests.support.waiting import until, until_true
 
 OWN, OTHER = queue_token("own"), queue_token("other")
 JOB = "b" * 24
@@ -294,3 +294,32 @@ async def test_junk_for_the_service_changes_nothing(server: NatsProcess, auth: N
     async with connected(server, "own", await token_for(openbao, {"own": ALL})):
         pass
     assert "Traceback" not in auth.log
+
+
+async def test_a_service_at_one_server_of_a_cluster_answers_all(
+    accounts: Accounts, openbao: OpenBao, tmp_path: Path
+) -> None:
+    await set_up(openbao)
+    token = await token_for(openbao, {"own": ALL})
+    ports = [free_port(), free_port()]
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    here, there = (
+        NatsProcess(
+            tmp_path / str(port),
+            settings=f"{accounts.settings}server_name: at-{port}\n"
+            f'cluster {{ name: stint, listen: "127.0.0.1:{port}", routes: [{routes}] }}',
+        )
+        for port in ports
+    )
+    async with running(here), running(there), nats_auth(accounts, here, openbao, tmp_path / "auth"):
+
+        async def let_in() -> bool:
+            """False until the servers have told each other who listens."""
+            try:
+                async with connected(there, "own", token):
+                    return True
+            except nats.errors.Error:
+                return False
+
+        await until(let_in)
+        await refused(there, "other", token)
