@@ -2,7 +2,7 @@
 // Usage: node examples/node/publish.mjs QUEUE IMAGE [COMMAND...]
 // Needs NATS_URL, STINT_NATS_NKEY_FILE and STINT_NATS_INBOX_PREFIX of a publisher, VAULT_ADDR, and VAULT_TOKEN with the
 // policy `stint-publisher`. Certificates of your own are named by STINT_NATS_CACERT, and by NODE_EXTRA_CA_CERTS for
-// Vault. Exits as the job does: with its exit code, or 1 if it has none.
+// Vault. Exits as the job does: with its exit code, or 1 if it has none. Does not reconnect: nothing is sent late.
 import { createHash, randomBytes } from "node:crypto";
 import { EventEmitter, once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -83,8 +83,8 @@ async function verified({ chunks = 0, output_digest = "" }) {
 const seed = new TextEncoder().encode(readFileSync(env.STINT_NATS_NKEY_FILE, "utf8").trim());
 const tls = env.STINT_NATS_CACERT && { caFile: env.STINT_NATS_CACERT };
 const user = { authenticator: nkeyAuthenticator(seed), inboxPrefix: env.STINT_NATS_INBOX_PREFIX, ...(tls && { tls }) };
-const servers = env.NATS_URL.replace(/^tls:/, "nats:");
-const nats = await connect({ servers, ...user, reconnect: false }); // what is not sent now must not be sent later
+const nats = await connect({ ...user, servers: env.NATS_URL.replace(/^tls:/, "nats:"), reconnect: false });
+nats.closed().then((error) => process.exitCode ?? fail(error ?? new Error("The connection to NATS was lost.")));
 if ((tls || /^tls:/.test(env.NATS_URL)) && !nats.protocol.transport.isEncrypted()) throw new Error("NATS has no TLS.");
 const hear = (subject, note) =>
   nats.subscribe(subject, { callback: (error, message) => (error ? fail(error) : note(message)) });

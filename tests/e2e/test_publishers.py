@@ -105,6 +105,22 @@ async def test_vault_refuses_in_words_and_the_token_is_not_shown(publish: Publis
     assert "hvs.not" not in result.err
 
 
+async def test_a_lost_connection_ends_the_wait_in_words_and_the_job_goes_on(stack: Stack, publish: Publisher) -> None:
+    relay = Relay(int(publish.env["NATS_URL"].rpartition(":")[2]))
+    async with relay.listening() as port, stack.http() as http:
+        publishing = asyncio.create_task(publish("sleep 600", NATS_URL=f"nats://127.0.0.1:{port}"))
+        running = {"qname": "deploys", "status": "running"}
+        listed = await until(lambda: http.get("/v1/api/job", params=running), lambda answer: answer.json()["data"])
+        job_id = listed.json()["data"][0]["_id"]
+        relay.cut()
+        result = await publishing
+        assert (await stack.get(job_id))["status"] == "running"
+        await http.post(f"/v1/api/job/kill/{job_id}")
+    assert (result.code, result.out, f"submitting {job_id}" in result.err) == (1, "", True)
+    assert len(result.err.splitlines()) == 2, result.err
+    await stack.end(job_id)
+
+
 class Changing(Relay):
     """Changes what the server tells of output: replaces one text by another of the same length."""
 
