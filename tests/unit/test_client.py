@@ -19,6 +19,7 @@ from stint.client import (
     JobInfo,
     JobResult,
     OutputDiffersError,
+    Phase,
     endpoints,
 )
 from stint.client import pack as packing
@@ -224,6 +225,12 @@ async def test_a_failed_job_says_why_and_what_it_wrote_last() -> None:
 async def test_times_that_have_not_come_are_none_and_new_fields_are_left_out() -> None:
     result = await Shown().follow(end(started=AT, ended="0001-01-01T00:00:00Z", invented=1))
     assert (str(result.started), result.ended) == ("2025-03-12 20:58:57.412000+00:00", None)
+
+
+async def test_phases_are_told_and_events_of_a_newer_api_are_left_out() -> None:
+    phase = LiveEvent("phase", {"phase": "pulling", "progress": 0.5}, "")
+    job = JobHandle(Stream(phase, LiveEvent("invented", {}, ""), end()), JOB_ID)
+    assert [item async for item in job.stream()][:-1] == [Phase(phase="pulling", progress=0.5)]
 
 
 async def test_an_answer_that_is_none_of_stints_is_an_error() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,6 +11,7 @@ import typer
 from pydantic import SecretStr
 
 from stint.cli.errors import reported
+from stint.cli.options import taking
 from stint.core.errors import ConfigError
 from stint.process.env_file import read_env_file, write_env_file, write_private
 from stint.process.environment import Shape, load
@@ -33,39 +35,39 @@ class _Server(Shape):
     vault_cacert: str = ""
 
 
-@app.command()
-def vault_setup(
+@dataclass(kw_only=True)
+class _Options:
     env_file: Annotated[
         Path | None,
         typer.Option(
             help="Write the services' settings to this file (mode 0600). Its other settings are kept, and so are "
             "logins that Vault still accepts."
         ),
-    ] = None,
+    ] = None
     files: Annotated[
         Path | None,
         typer.Option(
             help="Write each service's logins to the folders `api` and `runner` in this one, which must exist: a file "
             "(mode 0600) for each setting, such as STINT_API_SECRET_ID. Logins that Vault still accepts are kept."
         ),
-    ] = None,
+    ] = None
     role: Annotated[
         str, typer.Option(envvar=["STINT_ROLE", "GOSTINT_ROLENAME"], help="The jobs' AppRole, policy and transit key.")
-    ] = "stint-job",
+    ] = "stint-job"
     secrets: Annotated[
         list[str] | None,
         typer.Option("--secrets", help="A path that jobs may read; repeat it for more. Default: kv/data/*."),
-    ] = None,
+    ] = None
     registries: Annotated[
         str,
         typer.Option(
             envvar="STINT_REGISTRY_SECRETS", help="The path from which runners may read logins for image registries."
         ),
-    ] = "",
+    ] = ""
     kv_mount: Annotated[
         str,
         typer.Option(help="For development: also create a KV v2 mount with this name, and an example secret `demo`."),
-    ] = "",
+    ] = ""
     update: Annotated[
         bool,
         typer.Option(
@@ -73,8 +75,12 @@ def vault_setup(
             help="Change policies and AppRoles that differ; the jobs' policy only together with --secrets. First "
             "look at the differences without this option. Give the other options as you did the first time.",
         ),
-    ] = False,
-) -> None:
+    ] = False
+
+
+@app.command()
+@taking(_Options)
+def vault_setup(options: _Options) -> None:
     """Create mounts, keys, policies and AppRoles in Vault. Safe to repeat.
 
     Shows what differs, and changes it only with --update. Needs VAULT_ADDR, and an administrator's VAULT_TOKEN (or
@@ -85,25 +91,27 @@ def vault_setup(
     """
     with reported("stint vault-setup"):
         server = load(_Server, os.environ)
-        report = asyncio.run(
-            set_up(
-                server.vault_addr,
-                server.vault_token.get_secret_value(),
-                role=role,
-                secret_paths=secrets or ("kv/data/*",),
-                registries=registries,
-                kv_mount=kv_mount,
-                cacert=server.vault_cacert,
-                update=update,
-                # Without --secrets the policy would be reset to the default paths.
-                keep=() if secrets else (f"policy {role}",),
-            )
-        )
+        report = asyncio.run(_set_up(server, options))
         _tell(report)
-        if env_file or files:
-            asyncio.run(_write_logins(server, role, registries, env_file, files))
+        if options.env_file or options.files:
+            asyncio.run(_write_logins(server, options.role, options.registries, options.env_file, options.files))
     if report.different:
         raise typer.Exit(DIFFERENT)
+
+
+async def _set_up(server: _Server, options: _Options) -> SetupReport:
+    return await set_up(
+        server.vault_addr,
+        server.vault_token.get_secret_value(),
+        role=options.role,
+        secret_paths=options.secrets or ("kv/data/*",),
+        registries=options.registries,
+        kv_mount=options.kv_mount,
+        cacert=server.vault_cacert,
+        update=options.update,
+        # Without --secrets the policy would be reset to the default paths.
+        keep=() if options.secrets else (f"policy {options.role}",),
+    )
 
 
 def _tell(report: SetupReport) -> None:

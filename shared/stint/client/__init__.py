@@ -9,7 +9,7 @@ from stint.client.fields import JobFields, JobFilter
 from stint.client.fleet import JobChange, Pause, QueueInfo, RunnerInfo
 from stint.client.job import JobHandle
 from stint.client.options import Endpoints, endpoints
-from stint.client.results import Fact, JobEvent, JobFailedError, JobInfo, JobResult, Output
+from stint.client.results import Fact, JobEvent, JobFailedError, JobInfo, JobResult, Output, Phase
 from stint.client.sync import SyncClient, SyncJob
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Output",
     "OutputDiffersError",
     "Pause",
+    "Phase",
     "QueueInfo",
     "RunnerInfo",
     "Sealed",

@@ -41,6 +41,8 @@ class JobInfo(
         held_since: when that was noticed.
         position: its place in its queue, 1 for the next; 0 if it does not wait, or in a list.
         waits_for: `turn`, `held`, `paused`, `unserved` or `capacity`; "" likewise.
+        phase: what its runner does for it: `opening`, `pulling`, `creating` or `running`; "" if nobody says.
+        progress: how much of its image is pulled, from 0 to 1, if that is known.
         reason: why it did not succeed, in one word; the API's reference lists them.
         error: the reason in words; "" if the command ran.
         submitted_by: Vault's display name of the token that submitted it.
@@ -66,6 +68,8 @@ class JobInfo(
     held_since: datetime | None = None
     position: int = 0
     waits_for: str = ""
+    phase: str = ""
+    progress: float | None = None
     reason: str = ""
     error: str = ""
     submitted_by: str = ""
@@ -163,6 +167,18 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, rename={"image": "containe
     output_digest: str | None = None
 
 
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runner does for a job now. It is told while that is so, and not kept.
+
+    Attributes:
+        phase: `opening`, `pulling`, `creating` or `running`.
+        progress: how much of the image is pulled, from 0 to 1, if that is known.
+    """
+
+    phase: str
+    progress: float | None = None
+
+
 class Output(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a job's output.
 
@@ -183,7 +199,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     line: int = 0
 
 
-JobEvent = Fact | Output | JobResult
+JobEvent = Fact | Phase | Output | JobResult
 """What a job's stream consists of: the last one is its result."""
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from stint.client.api import Api, Attempts, LiveEvent
 from stint.client.errors import ApiError, ApiUnreachableError, OutputDiffersError
-from stint.client.results import Fact, JobEvent, JobResult, Output, read
+from stint.client.results import Fact, JobEvent, JobResult, Output, Phase, read
 from stint.core.chain import Chain
 from stint.core.events import Ended
 
@@ -69,6 +69,8 @@ class _Followed:
                 if fact.kind == Ended.kind:
                     self._ended = fact
                 return fact
+            case "phase":
+                return read(event.data, Phase)
             case "end":
                 result = msgspec.structs.replace(read(event.data, JobResult), tail=self._tail)
                 self._verify(result)

@@ -11,7 +11,7 @@ from rich.status import Status
 from stint.cli.errors import UNREACHABLE, USAGE
 from stint.cli.jobs.interrupts import Interrupts
 from stint.cli.jobs.writing import Write, to_terminal
-from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output
+from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output, Phase
 from stint.client.options import DEFAULT_WRAP_TTL
 from stint.core.errors import ConfigError, StintError
 from stint.core.payload import JobPayload
@@ -47,13 +47,18 @@ class Narrator:
         "held": "held: its runner was lost, and its queue waits for that runner or for `stint release`",
         "released": "released",
     }
-    _PHASES: Final = {
+    _DOING: Final = {
         "submitted": "waiting in its queue",
-        "started": "being prepared: secrets, image, container",
+        "started": "being prepared",
         "launched": "running",
         "kill_requested": "being stopped",
         "held": "held",
+        "opening": "opening its payload and secrets",
+        "pulling": "pulling its image",
+        "creating": "creating its container",
+        "running": "running",
     }
+    """What an event or a phase means for the spinner."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console = console
@@ -86,8 +91,15 @@ class Narrator:
         """Report an event of the job."""
         if words := self._WORDS.get(fact.kind):
             self.say(words.format(runner=fact.runner))
-        if self._spinner and (phase := self._PHASES.get(fact.kind)):
-            self._spinner.update(phase)
+        self._doing(fact.kind)
+
+    def phase(self, phase: Phase) -> None:
+        """Report what the runner does."""
+        self._doing(phase.phase, "" if phase.progress is None else f" {phase.progress:.0%}")
+
+    def _doing(self, name: str, much: str = "") -> None:
+        if self._spinner and (words := self._DOING.get(name)):
+            self._spinner.update(f"{words}{much}")
 
     def end(self, job: JobResult) -> None:
         """Report the job's end. Errors are printed even if `quiet`."""
@@ -140,6 +152,8 @@ async def show(job: JobHandle, write: Write, narrator: Narrator) -> JobResult:
                     await write(item.stream, item.data)
                 case Fact():
                     narrator.fact(item)
+                case Phase():
+                    narrator.phase(item)
                 case JobResult():
                     narrator.settle()
                     narrator.end(item)
