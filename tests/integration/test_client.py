@@ -133,6 +133,23 @@ async def test_the_changes_of_jobs_are_told_as_they_come(
         assert (await anext(told)).kind in {"missed", "gone"}  # whether its next process had read the deletion
 
 
+async def test_a_job_is_run_again(
+    bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
+) -> None:
+    async with (
+        api_process(tmp_path / "api", nats.url, openbao, STINT_KEEP_PAYLOADS="3600") as (server, _),
+        Client.connect(replace(bench.where, url=server.url)) as stint,
+    ):
+        job = await stint.submit(queue=queue, image="busybox")
+        with pytest.raises(ApiRefusedError, match="has not ended yet"):
+            await stint.rerun(job.id)
+        await job.kill()
+        again = await stint.rerun(job.id)
+        assert again.id != job.id
+        info = await again.info()
+        assert (info.queue, info.status) == (queue, "queued")
+
+
 async def test_requests_are_repeated_while_stint_is_away(
     bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
 ) -> None:

@@ -23,9 +23,12 @@ async def test_a_job_ends_as_the_test_says() -> None:
         await job.copy_output(copy, stream="stderr")
         assert (copy.getvalue(), await job.output(stream="stdout")) == (b"err\n", b"out\n")
         assert [found.queue async for found in stint.jobs(queue="deploys", status="failed")] == ["deploys"]
-        await job.delete()
+        again = await stint.rerun(job.id)
+        assert (await again.wait()).last_lines == ("out", "err")
+        for known in (job, again):
+            await known.delete()
         assert [found async for found in stint.jobs()] == []
-    assert [job.run for job in fake.submitted.values()] == [("a", "b")]
+    assert [job.run for job in fake.submitted.values()] == [("a", "b")] * 2
 
 
 async def test_a_job_without_an_ending_waits() -> None:

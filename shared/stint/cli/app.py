@@ -27,6 +27,7 @@ _MODULES: Final = {
     "history": "stint.cli.jobs.history",
     "kill": "stint.cli.jobs.act",
     "rm": "stint.cli.jobs.act",
+    "rerun": "stint.cli.jobs.act",
     "release": "stint.cli.jobs.act",
     "queues": "stint.cli.fleet.queues",
     "pause": "stint.cli.fleet.queues",

@@ -88,7 +88,7 @@ class Api:
     async def __aexit__(self, *_error: object) -> None:
         await self._http.aclose()
 
-    async def submit(self, fields: Mapping[str, str], *, key: str = "") -> str:
+    async def submit(self, fields: Mapping[str, str], *, key: str = "", path: str = "/v1/api/job") -> str:
         """Submit a sealed job; returns its id. Repeats the request while it is not known whether it was accepted.
 
         The idempotency key lets the API recognise a repeated request, so that the job runs once. Without `key` each
@@ -98,7 +98,7 @@ class Api:
         doubtful = False
         for pause in PAUSES:
             try:
-                return await self._submit(fields, headers)
+                return await self._submit(path, fields, headers)
             except ApiUnreachableError as error:
                 doubtful = doubtful or error.doubtful
                 if not doubtful:
@@ -108,10 +108,10 @@ class Api:
                     raise _after_doubt(error) if doubtful else error from None
                 doubtful = True
             await asyncio.sleep(pause)
-        return await self._submit(fields, headers)
+        return await self._submit(path, fields, headers)
 
-    async def _submit(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
-        return str((await self.post("/v1/api/job", json=fields, headers=headers))["_id"])
+    async def _submit(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
+        return str((await self.post(path, json=fields, headers=headers))["_id"])
 
     async def post(self, path: str, **options: Any) -> Mapping[str, Any]:
         """The answer to one request."""

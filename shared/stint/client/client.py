@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from typing import Final, Protocol, Self, Unpack
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack
 from urllib.parse import quote
 
 import msgspec
@@ -17,6 +17,9 @@ from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.results import JobInfo, read
 from stint.core.payload import JobPayload
+
+if TYPE_CHECKING:
+    from stint.vault.client import Vault
 
 PATIENCE: Final = 10.0
 """Seconds for which a request that is safe to repeat is repeated while Stint is unavailable."""
@@ -34,11 +37,14 @@ class Sealed(msgspec.Struct, frozen=True):
         return "Sealed(…)"
 
 
-class Seal(Protocol):
-    """How a job is sealed: the fields of the submission that carry it."""
+class Sealer(Protocol):
+    """What a client asks of Vault. Each method may raise VaultError."""
 
-    async def __call__(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
-        """Seal the job for the runners."""
+    async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
+        """Seal a job for the runners; returns the fields of the submission that carry it."""
+
+    async def wrap(self, *, wrap_ttl: str) -> str:
+        """Request what a runner needs to open one job, wrapped."""
 
 
 class Client:
@@ -48,10 +54,10 @@ class Client:
     reached, or refuses; each error's `sentence` is for people.
     """
 
-    def __init__(self, api: Api, seal: Seal) -> None:
+    def __init__(self, api: Api, sealer: Sealer) -> None:
         """Usually `connect` or `from_env` makes it."""
         self._api = api
-        self._seal = seal
+        self._sealer = sealer
 
     @classmethod
     def connect(cls, where: Endpoints, *, patience: float = PATIENCE) -> Self:
@@ -105,7 +111,7 @@ class Client:
         Raises:
             VaultError: Vault cannot be reached, or refuses.
         """
-        sealed = await self._seal(job, wrap_ttl=wrap_ttl)
+        sealed = await self._sealer.seal(job, wrap_ttl=wrap_ttl)
         return Sealed(job.qname, {"qname": job.qname, **sealed, **({"on_lost": job.on_lost} if job.on_lost else {})})
 
     async def send(self, sealed: Sealed, *, key: str = "") -> JobHandle:
@@ -120,6 +126,17 @@ class Client:
             if (await first.info()).queue != sealed.queue:
                 raise
             return first
+
+    async def rerun(self, job_id: str, *, key: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL) -> JobHandle:
+        """Run a job again that is over: the same sealed job, in the same queue, as a new job.
+
+        Raises:
+            VaultError: as with `submit`.
+            ApiError: as with `submit`; among others the server no longer keeps the job's payload (410).
+        """
+        job, wrapped = self.job(job_id), await self._sealer.wrap(wrap_ttl=wrap_ttl)
+        path = f"/v1/api/job/{job.id}/rerun"
+        return self.job(await self._api.submit({"wrap_secret_id": wrapped}, key=key, path=path))
 
     def job(self, job_id: str) -> JobHandle:
         """The job with this id. Nothing is asked yet.
@@ -184,14 +201,28 @@ class SealedByVault:
     def __init__(self, where: Endpoints) -> None:
         self._where = where
 
-    async def __call__(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
+    async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
         """See `stint.client.submission.seal`."""
         # hvac takes 0.2 s to import: whoever only reads must not wait for it.
-        from stint.client.submission import needs, seal  # noqa: PLC0415
+        from stint.client.submission import seal  # noqa: PLC0415
+
+        async with self._vault() as vault:
+            handover = await seal(vault, self._where.token, job, role=self._where.role, wrap_ttl=wrap_ttl)
+        return handover.fields()
+
+    async def wrap(self, *, wrap_ttl: str) -> str:
+        """See `stint.client.submission.wrapped_secret_id`."""
+        from stint.client.submission import wrapped_secret_id  # noqa: PLC0415 - as above
+
+        async with self._vault() as vault:
+            return await wrapped_secret_id(vault, self._where.token, role=self._where.role, wrap_ttl=wrap_ttl)
+
+    @asynccontextmanager
+    async def _vault(self) -> AsyncIterator["Vault"]:
+        from stint.client.submission import needs  # noqa: PLC0415 - as above
         from stint.vault.client import Vault  # noqa: PLC0415
         from stint.vault.policies import CLIENT, SEALER  # noqa: PLC0415
 
-        where = self._where
-        async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
+        async with Vault(self._where.vault_addr, cacert=self._where.vault_cacert) as vault:
             with needs(CLIENT, SEALER):
-                return (await seal(vault, where.token, job, role=where.role, wrap_ttl=wrap_ttl)).fields()
+                yield vault

@@ -135,6 +135,10 @@ class SyncClient:
         work = self._client.submit(queue=queue, key=key, wrap_ttl=wrap_ttl, **fields)
         return SyncJob(self._loop, self._loop.run(work))
 
+    def rerun(self, job_id: str, *, key: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL) -> SyncJob:
+        """See `Client.rerun`."""
+        return SyncJob(self._loop, self._loop.run(self._client.rerun(job_id, key=key, wrap_ttl=wrap_ttl)))
+
     def job(self, job_id: str) -> SyncJob:
         """The job with this id. Nothing is asked yet."""
         return SyncJob(self._loop, self._client.job(job_id))

@@ -71,8 +71,8 @@ def _succeed(_job: JobPayload) -> Ending:
 class FakeStint:
     """Takes jobs from a real `Client`, and ends each as the test says. Nothing runs, and there is no Vault.
 
-    It knows submissions, keys, kills, deletions, lists by queue and status, output and live streams. It does not check
-    tokens, policies, images or secrets; its jobs do not wait for each other; and it answers everything else with 404.
+    It knows submissions, reruns, keys, kills, deletions, lists by queue and status, output and live streams. It does
+    not check tokens, policies, images or secrets; its jobs do not wait for each other; it answers everything else with 404.
 
     Attributes:
         submitted: the jobs, by id, in the order of their submission.
@@ -89,7 +89,7 @@ class FakeStint:
     def client(self) -> Client:
         """A client of it."""
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer), base_url="http://stint.invalid")
-        return Client(Api(http), _sealed)
+        return Client(Api(http), _Open())
 
     def sync_client(self) -> SyncClient:
         """A client of it without async."""
@@ -113,10 +113,11 @@ class FakeStint:
             case "POST", ["", "kill", job_id] if job := await self._load(job_id):
                 return await self._kill(job)
             case method, ["", job_id, *rest] if job := await self._load(job_id):
-                return await self._about(job, method, *rest, stream=request.url.params.get("stream"))
+                return await self._about(job, method, *rest, request=request)
         return _not_found()
 
-    async def _about(self, job: Job, *asked: str, stream: str | None) -> httpx.Response:
+    async def _about(self, job: Job, *asked: str, request: httpx.Request) -> httpx.Response:
+        stream = request.url.params.get("stream")
         match asked:
             case ("GET",):
                 return httpx.Response(200, json=_shown(job))
@@ -125,6 +126,8 @@ class FakeStint:
                 return httpx.Response(200, content=b"".join(data for name, data in chunks if stream in {None, name}))
             case "GET", "events":
                 return httpx.Response(200, content=self._events(job.job_id))
+            case "POST", "rerun":
+                return await self._take(self.submitted[job.job_id], request)
             case ("DELETE",):
                 await self._append(job.job_id, Deleted(**_written()))
                 return httpx.Response(200, json={"_id": job.job_id})
@@ -135,16 +138,18 @@ class FakeStint:
         return None if job is None or job.state is State.DELETED else job
 
     async def _submit(self, request: httpx.Request) -> httpx.Response:
-        fields = json.loads(request.content)
+        return await self._take(parse_payload(json.loads(request.content)["payload"].encode()), request)
+
+    async def _take(self, job: JobPayload, request: httpx.Request) -> httpx.Response:
         key = request.headers.get("Idempotency-Key", "")
         if key not in self._keys:
             self._keys[key] = job_id = secrets.token_hex(12)
-            self.submitted[job_id] = job = parse_payload(fields["payload"].encode())
+            self.submitted[job_id] = job
             submitted = Submitted(**_written(), qname=job.qname, ticket="", payload_chunks=1, payload_bytes=1)
             await self._append(job_id, submitted)
             if ending := self._ending(job):
                 await self.end(job_id, ending)
-        return httpx.Response(200, json={"_id": self._keys[key], "status": "queued", "qname": fields["qname"]})
+        return httpx.Response(200, json={"_id": self._keys[key], "status": "queued", "qname": job.qname})
 
     async def _list(self, wanted: httpx.QueryParams) -> httpx.Response:
         loaded = [await self._load(job_id) for job_id in reversed(self.submitted)]
@@ -189,8 +194,14 @@ def _not_found() -> httpx.Response:
     return httpx.Response(404, json={"status": "Not Found.", "error": "not found"})
 
 
-async def _sealed(job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:  # noqa: ARG001 - jobs do not wait here
-    return {"payload": encode(job).decode()}
+class _Open:
+    """Seals nothing."""
+
+    async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:  # noqa: ARG002 - jobs do not wait here
+        return {"payload": encode(job).decode()}
+
+    async def wrap(self, *, wrap_ttl: str) -> str:
+        return wrap_ttl
 
 
 def _written() -> dict[str, Any]:

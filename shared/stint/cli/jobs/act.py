@@ -1,6 +1,7 @@
-"""`stint kill`, `stint rm` and `stint release`."""
+"""`stint kill`, `stint rm`, `stint rerun` and `stint release`."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
 
 import typer
 
@@ -10,6 +11,7 @@ from stint.cli.settings import Profile, Url
 from stint.client.client import Client
 from stint.client.errors import ApiRefusedError
 from stint.client.job import JobHandle
+from stint.client.options import DEFAULT_WRAP_TTL
 
 app = typer.Typer(add_completion=False)
 
@@ -30,6 +32,25 @@ def rm(jobs: JobIds, url: Url = "", profile: Profile = "") -> None:
     Example: stint ls --status failed -o name | xargs stint rm
     """
     call(lambda stint: _each(stint, jobs, JobHandle.delete), url=url, profile=profile)
+
+
+@app.command(no_args_is_help=True)
+def rerun(
+    job: JobId,
+    key: Annotated[str, typer.Option(help="Names the new job, as with `stint run`.")] = "",
+    wrap_ttl: Annotated[str, typer.Option(help="How long it may wait in its queue.")] = DEFAULT_WRAP_TTL,
+    url: Url = "",
+    profile: Profile = "",
+) -> None:
+    """Run a job again that is over, with the same sealed payload, and print the new job's id.
+
+    Example: stint logs -f $(stint rerun 65f0c2a19b3e4d5f6a7b8c9d)
+    """
+    call(lambda stint: _rerun(stint, job, key, wrap_ttl), url=url, profile=profile)
+
+
+async def _rerun(stint: Client, job: str, key: str, wrap_ttl: str) -> None:
+    typer.echo((await stint.rerun(job, key=key, wrap_ttl=wrap_ttl)).id)
 
 
 @app.command(no_args_is_help=True)
