@@ -7,7 +7,6 @@ from typing import BinaryIO, Final, Literal, TypedDict, cast
 
 import msgspec
 
-from stint.client.pack import pack
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.payload import JobPayload, convert, merge
 from stint.core.subjects import normalise_queue_name
@@ -109,7 +108,7 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
     values["qname"] = normalise_queue_name(queue or base.qname)
     values["env_vars"] = [*base.env_vars, *(f"{name}={value}" for name, value in fields.get("env", {}).items())]
     values["secret_refs"] = [*base.secret_refs, *(f"{name}@{at}" for name, at in fields.get("secrets", {}).items())]
-    values["content"] = pack(content) if (content := fields.get("content")) else ""
+    values["content"] = _packed(content) if (content := fields.get("content")) else ""
     try:
         job = merge(convert(msgspec.to_builtins(values), JobPayload), base)
     except UndecodableError as error:
@@ -117,6 +116,12 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
     if not job.container_image and not job.content:
         raise ConfigError("Give an image.")
     return job
+
+
+def _packed(content: Path | str | BinaryIO) -> str:
+    from stint.client.pack import pack  # noqa: PLC0415 - archives take 10 ms to import, and lists have none
+
+    return pack(content)
 
 
 def params_of(wanted: JobFilter) -> Mapping[str, str]:

@@ -72,7 +72,7 @@ class FakeStint:
     """Takes jobs from a real `Client`, and ends each as the test says. Nothing runs, and there is no Vault.
 
     It knows submissions, reruns, keys, kills, deletions, lists by queue and status, output and live streams. It does
-    not check tokens, policies, images or secrets; its jobs do not wait for each other; it answers everything else with 404.
+    not check tokens, policies, images or secrets; its jobs do not wait for each other; anything else is a 404.
 
     Attributes:
         submitted: the jobs, by id, in the order of their submission.
