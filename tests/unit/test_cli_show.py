@@ -1,0 +1,74 @@
+"""What commands show: tables, times and timelines, without a server."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.cells import cell_len
+
+from stint.cli.jobs.history import timeline
+from stint.cli.show.table import Column, table
+from stint.cli.show.times import lasted, moment
+from stint.client import Fact, JobResult
+from stint.core.errors import ConfigError
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+COLUMNS = (
+    Column[tuple[str, str]]("ID", lambda row: row[0], firm=True),
+    Column[tuple[str, str]]("NAME", lambda row: row[1]),
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (None, ["ID  NAME", "aa  a long name, 円円", "b   x"]),
+        (16, ["ID  NAME", "aa  a long name…", "b   x"]),
+        (19, ["ID  NAME", "aa  a long name,  …", "b   x"]),  # a wide character is not halved
+        (1, ["ID  NAME", "aa  a lon…", "b   x"]),  # a column is not narrower than six cells
+    ],
+)
+def test_a_table_is_as_wide_as_it_may_be(width: int | None, lines: list[str]) -> None:
+    shown = table([("aa", "a long name, 円円"), ("b", "x")], COLUMNS, width=width)
+    assert shown == lines
+    assert width is None or width < 10 or max(map(cell_len, shown)) <= width
+
+
+def test_a_name_cannot_move_the_cursor() -> None:
+    assert table([("a", "x\x1b[2J\ny")], COLUMNS, width=None)[1] == "a   x\ufffd[2J\ufffdy"
+
+
+def test_a_table_without_rows_has_a_head() -> None:
+    assert table([], COLUMNS, width=80) == ["ID  NAME"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(-3, "0s"), (0.4, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (2 * 86400, "2d")]
+)
+def test_a_duration_has_one_unit(seconds: float, shown: str) -> None:
+    assert lasted(NOW - timedelta(seconds=seconds), NOW) == shown
+    assert lasted(None) == "-"
+
+
+def test_a_time_is_rfc_3339_or_a_duration() -> None:
+    assert moment("--since", "2026-01-02T03:04:05Z") == NOW
+    assert timedelta(hours=11.9) < datetime.now(UTC) - moment("--since", "12h") < timedelta(hours=12.1)
+    with pytest.raises(ConfigError, match="--since: not a time"):
+        moment("--since", "yesterday")
+
+
+def test_a_timeline_names_the_gaps() -> None:
+    kinds = (("submitted", 0), ("started", 2.5), ("launched", 3), ("kill_requested", 10), ("ended", 11.25))
+    facts = [Fact(kind=kind, at=NOW + timedelta(seconds=at), by="ann", runner="r1", image="i") for kind, at in kinds]
+    result = JobResult(id="", status="failed", reason="killed")
+    assert [" ".join(line.split()) for line in timeline(facts, result)] == [
+        "2026-01-02 03:04:05.000 submitted by ann",
+        "2.500 s waited in its queue",
+        "2026-01-02 03:04:07.500 started on r1",
+        "0.500 s was prepared: secrets fetched, image pulled, container created",
+        "2026-01-02 03:04:08.000 launched i, container",
+        "7.000 s ran",
+        "2026-01-02 03:04:15.000 kill_requested by ann",
+        "1.250 s was being stopped",
+        "2026-01-02 03:04:16.250 ended failed (killed)",
+    ]
+    assert timeline(facts[:3], None)[-1].strip() == "runs"
