@@ -137,7 +137,10 @@ async def test_a_job_is_run_again(
     bench: Bench, queue: str, nats: NatsProcess, openbao: OpenBao, tmp_path: Path
 ) -> None:
     async with (
-        api_process(tmp_path / "api", nats.url, openbao, STINT_KEEP_PAYLOADS="3600") as (server, _),
+        api_process(tmp_path / "api", nats.url, openbao, STINT_KEEP_PAYLOADS="3600", STINT_ERASURE="off") as (
+            server,
+            _,
+        ),
         Client.connect(replace(bench.where, url=server.url)) as stint,
     ):
         job = await stint.submit(queue=queue, image="busybox")
