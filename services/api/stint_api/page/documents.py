@@ -1,5 +1,6 @@
 """Pages made of templates, and the headers of everything that the page consists of."""
 
+import gzip
 from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
@@ -50,12 +51,27 @@ def _templates() -> jinja2.Environment:
 
 
 def document(
-    template: str, values: Mapping[str, Any], *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+    template: str,
+    values: Mapping[str, Any],
+    *,
+    encodings: str = "",
+    status: int = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A page. Browsers do not keep it."""
-    found = assets()
-    text = _templates().get_template(template).render(values, assets=found, release=stint.__version__)
-    return HTMLResponse(text, status, {**SAFETY, "Cache-Control": "no-store", **(headers or {})})
+    """A page, compressed if the client accepts that. Browsers do not keep it.
+
+    That gives nobody the session's proof by its length: requests of other sites get no page of a session.
+    """
+    text = _templates().get_template(template).render(values, assets=assets(), release=stint.__version__)
+    answer = HTMLResponse(text, status, {**SAFETY, "Cache-Control": "no-store", **(headers or {})})
+    return _zipped(answer) if "gzip" in encodings else answer
+
+
+def _zipped(answer: Response) -> Response:
+    answer.body = gzip.compress(bytes(answer.body), 6, mtime=0)
+    answer.headers["Content-Encoding"] = "gzip"
+    answer.headers["Content-Length"] = str(len(answer.body))
+    return answer
 
 
 def file(asset: Asset, encodings: str) -> Response:

@@ -87,7 +87,8 @@ async def _view(services: ServicesOf, request: Request, view: View, job_id: str 
     session = await services.sessions.find(text) if text and not _from_elsewhere(headers) else None
     if session is None:
         return sign_in_page(services, request, ended=bool(text))
-    return document(f"{view}.html", _values(services, request, session, view) | {"job_id": job_id})
+    values = _values(services, request, session, view) | {"job_id": job_id}
+    return document(f"{view}.html", values, encodings=headers.get("accept-encoding", ""))
 
 
 def _from_elsewhere(headers: Headers) -> bool:
