@@ -33,7 +33,7 @@ from stint.process.environment import Shape, load
 from stint.vault import AppRoleSession, Vault
 from stint_api.__main__ import build
 from stint_api.app import create_app
-from stint_api.routes.models import REASONS, WAITS
+from stint_api.routes.models.base import REASONS, WAITS
 
 ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = ROOT / "docs" / "reference"

@@ -23,7 +23,9 @@ from stint.core.view import JobView
 from stint.process.environment import setting_names
 from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings
 from stint_api.read.standing import Standing
-from stint_api.routes.models import REASONS, HealthBody, JobBody, ListBody, SubmitBody
+from stint_api.routes.models.base import REASONS
+from stint_api.routes.models.info import HealthBody
+from stint_api.routes.models.jobs import JobBody, ListBody, SubmitBody
 from stint_api.routes.responses import KINDS
 from stint_api.submit.body import Envelope
 from stint_runner.lease.lease import CLOCK_SKEW, KILL, LeaseTimes

@@ -14,7 +14,8 @@ from stint_api.audit.table import NEWEST, WantedEntries
 from stint_api.audit.trail import Shown
 from stint_api.read.query import microseconds, moment_of
 from stint_api.routes import jobs
-from stint_api.routes.models import ActionBody, AuditBody, HolderBody, LineageBody, ReceiptKeysBody
+from stint_api.routes.models.audit import ActionBody, AuditBody, HolderBody, LineageBody
+from stint_api.routes.models.jobs import ReceiptKeysBody
 from stint_api.routes.parameters import Caller, Decimal, JobId, ServicesOf, Time, TrueOrFalse
 from stint_api.routes.responses import NEXT_PAGE, content, errors
 

@@ -22,7 +22,7 @@ from stint_api.read.output import Snapshot, stream_of
 from stint_api.read.query import Place
 from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
-from stint_api.routes.models import (
+from stint_api.routes.models.jobs import (
     DeletedBody,
     JobBody,
     KillBody,

@@ -17,7 +17,7 @@ from stint_api.auth import Identity
 from stint_api.read.changes import Interest
 from stint_api.read.lines import Beginning, beginning
 from stint_api.read.query import Page, Place, Wanted
-from stint_api.routes.models import JOB_ID, Status
+from stint_api.routes.models.base import JOB_ID, Status
 from stint_api.services import Services
 from stint_api.submit.submitter import HEADER
 

@@ -13,7 +13,7 @@ from stint.vault.policies import MARK
 from stint_api.errors import JsonAnswer
 from stint_api.read.pausing import parse_reason
 from stint_api.routes import documents
-from stint_api.routes.models import QueueBody, QueueDetailBody, QueueListBody
+from stint_api.routes.models.queues import QueueBody, QueueDetailBody, QueueListBody
 from stint_api.routes.parameters import Caller, ServicesOf
 from stint_api.routes.responses import errors
 from stint_api.submit.body import read_body

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from stint.vault.actions import SUBMIT, refusal_text
 from stint_api.errors import INVALID_REQUEST, RefusalError, error_answer
-from stint_api.routes.models import ErrorBody
+from stint_api.routes.models.base import ErrorBody
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -1,0 +1,89 @@
+"""The queues."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from stint.core.view import NEVER
+from stint_api.routes.models.base import (
+    JOB_ID,
+    Body,
+)
+
+
+class PausedBody(Body):
+    """The pause of a queue."""
+
+    who: Annotated[str, Field(examples=["oidc-anna"])]
+    """Vault's display name of the operator's token."""
+    at: Annotated[str, Field(examples=["2025-03-12T20:58:57.412Z"])]
+    """When the queue was paused."""
+    reason: Annotated[str, Field(examples=["The database is being moved."])]
+    """The operator's own words."""
+
+
+_QUEUE: Final[dict[str, Any]] = {
+    "qname": "deploys",
+    "depth": 2,
+    "running": JOB_ID,
+    "running_status": "running",
+    "oldest_wait": 17.0,
+    "held": False,
+    "held_since": NEVER,
+    "paused": None,
+    "served": True,
+    "last_contact": "2025-03-12T20:58:57.412Z",
+    "ended_last_hour": 31,
+    "failed_last_hour": 1,
+}
+
+
+class QueueBody(Body):
+    """A queue. Times are RFC 3339 in UTC, `0001-01-01T00:00:00Z` for none."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUEUE]})
+
+    qname: str
+    """Its name."""
+    depth: int
+    """How many jobs wait."""
+    running: str
+    """The id of the job that a runner has, "" if none has one."""
+    running_status: Literal["", "running", "stopping"]
+    """The status of that job."""
+    oldest_wait: float
+    """For how many seconds the job that waits longest has waited; 0 if none waits."""
+    held: bool
+    """Whether the runner of that job was lost, and the queue waits for that runner or for a release."""
+    held_since: str
+    """When that was noticed."""
+    paused: PausedBody | None
+    """Who paused it, when and why; null if it is not paused."""
+    served: bool
+    """Whether a runner that is alive and takes jobs serves it."""
+    last_contact: str
+    """When the runner of the running job reported last; when the job started, if that runner is not alive."""
+    ended_last_hour: int
+    """Jobs that ended within an hour, as far as they are kept."""
+    failed_last_hour: int
+    """Those of them that did not succeed."""
+
+
+class QueueDetailBody(QueueBody):
+    """A queue, and which jobs wait in it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUEUE | {"waiting": [JOB_ID]}]})
+
+    waiting: list[str]
+    """The ids of the first 100 jobs that wait, in order."""
+
+
+class QueueListBody(Body):
+    """The queues with jobs that can be seen, and those that are paused, by name."""
+
+    data: list[QueueBody]
+    """The queues that the caller may read."""
+    now: str
+    """The time."""
+    as_of: str
+    """When the list of jobs behind these figures was last known to be up to date."""
