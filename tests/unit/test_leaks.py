@@ -42,8 +42,11 @@ def test_it_leaves_out_what_it_is_told_and_what_is_older(tmp_path: Path) -> None
 
 
 def test_it_finds_a_secret_in_a_process() -> None:
-    wait = [sys.executable, "-c", "input()"]
-    with subprocess.Popen([*wait, SECRET], env={"A": OTHER.decode()}, stdin=subprocess.PIPE) as process:
+    wait = [sys.executable, "-c", "input(1)"]
+    environ, pipe = {"A": OTHER.decode()}, subprocess.PIPE
+    with subprocess.Popen([*wait, SECRET], env=environ, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)  # right behind its exec a process has no arguments yet
         found = set(SCANNER.processes())
         process.communicate(b"\n")
     assert found == {Leak("secret", "/proc/PID/cmdline"), Leak("other", "/proc/PID/environ")}
