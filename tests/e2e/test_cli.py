@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -47,9 +48,14 @@ async def test_a_board_shows_queues_runners_and_jobs(stack: Stack) -> None:
                 ready.clear()
                 await ready.wait()
                 shown += os.read(end, 65536)
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 0
+            shown += os.read(end, 65536)
+        assert shown.endswith(b"\x1b[?25h\x1b[?1049l"), "the cursor and the screen are back"
     finally:
         asyncio.get_running_loop().remove_reader(end)
-        process.kill()
+        if process.returncode is None:
+            process.kill()
         await process.wait()
         os.close(end)
 

@@ -1,6 +1,7 @@
 """`stint top`: a board of what waits, what runs, and who runs it."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
@@ -62,6 +63,9 @@ async def _live(stint: Client, interval: float) -> None:
 
     console, changed = Console(), asyncio.Event()
     watching = asyncio.create_task(_watch(stint, changed))
+    drawing = asyncio.current_task()
+    for number in (signal.SIGINT, signal.SIGTERM):  # the terminal must be given back as it was
+        asyncio.get_running_loop().add_signal_handler(number, drawing.cancel if drawing else watching.cancel)
     try:
         with Live(console=console, screen=True, auto_refresh=False) as screen:
             while True:
@@ -75,6 +79,8 @@ async def _live(stint: Client, interval: float) -> None:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(interval - CALM):
                         await changed.wait()
+    except asyncio.CancelledError:
+        return
     finally:
         watching.cancel()
 
