@@ -2,7 +2,7 @@
 import { send } from "./api.js";
 import { clone, make, one, text } from "./dom.js";
 import { cursorIn } from "./jobs-query.js";
-import { begin, connection, fail } from "./shell.js";
+import { attend, begin, connection, fail } from "./shell.js";
 import { at, clock, count, short, whole } from "./words.js";
 
 const HOURS = { "1h": 1, "6h": 6, "24h": 24 };
@@ -11,6 +11,7 @@ const DID = { submitted: "submitted", kill_requested: "asked to kill", deleted: 
 let shown = [];
 
 begin();
+attend();
 const form = one("[data-filters]");
 for (const name of ["queue", "by", "since"]) form.elements[name].value = here.get(name) ?? "";
 form.onchange = () => form.requestSubmit();

@@ -6,7 +6,7 @@ import { facts, phases, story, title, verdict } from "./facts.js";
 import { bind } from "./keys.js";
 import { plain } from "./ansi.js";
 import { Output } from "./output.js";
-import { begin, connected, connection, everySecond, fail, now, notice, say, withdraw } from "./shell.js";
+import { attend, begin, connected, connection, everySecond, fail, now, notice, say, withdraw } from "./shell.js";
 import { follow } from "./stream.js";
 import { at, clock, kind, over, short, word } from "./words.js";
 
@@ -18,6 +18,7 @@ const waiting = [];
 let job = null, output = null, pumping = false, lost = 0, shownStatus = "";
 
 begin();
+attend();
 output = new Output(one("[data-log]"), path);
 one("[data-copy-id]").onclick = (event) => copy(id, event.currentTarget);
 bind("c", "Copy the job's id", () => one("[data-copy-id]").click());

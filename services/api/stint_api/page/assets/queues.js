@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { check, release } from "./actions.js";
 import { clone, copy, draw, make, one, show, text } from "./dom.js";
-import { ask, begin, connection, everySecond, fail, notice, say, withdraw } from "./shell.js";
+import { ask, attention, begin, connection, everySecond, fail, notice, say, withdraw } from "./shell.js";
 import { follow } from "./stream.js";
 import { at, clock, count, duration, short } from "./words.js";
 
@@ -63,6 +63,7 @@ function render(queues) {
   if (!one("[data-rows]").matches(":hover, :focus-within") || gone.size || rows.size !== one("[data-rows]").rows?.length) order(sorted);
   one("[data-empty]").hidden = queues.length > 0;
   summary(queues);
+  attention(queues);
   for (const queue of sorted) steps(queue);
 }
 

@@ -172,7 +172,8 @@ export function attend() {
   setInterval(look, 30_000);
 }
 
-function attention(queues) {
+/** Show which of the queues need a person. */
+export function attention(queues) {
   const waiting = queues.filter((queue) => queue.held), badge = one("[data-badge]");
   badge.hidden = !waiting.length;
   badge.replaceChildren(String(waiting.length), make("span", " need a person", { class: "sr" }));
@@ -180,7 +181,7 @@ function attention(queues) {
   list?.replaceChildren(...queues.map((queue) => make("option", queue.qname)));
   withdraw("held");
   const [first] = waiting;
-  if (!first || location.pathname.startsWith("/queues")) return;
+  if (!first || location.pathname.startsWith("/queues") || location.pathname.endsWith(`/${first.running}`)) return;
   const sentence = `${first.qname || "The unnamed queue"} is held: the runner of its job was lost. ${count(first.depth, "job waits", "jobs wait")}.`;
   notice("held", "held", sentence, [make("a", "Look", { class: "btn small", href: first.running ? `/jobs/${first.running}` : "/queues" })]);
 }

@@ -1,0 +1,51 @@
+"""A job whose runner was lost, and which holds its queue: a person looks, and then releases it."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from stint.core.subjects import queue_token
+from stint.jetstream import Access, Broker, JetStreamEventLog
+from tests.e2e.stack import Stack
+from tests.support.events import held
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.soak
+
+
+async def lose_its_runner(stack: Stack, job_id: str) -> None:
+    """Record it, as the runner does that finds the job: a runner that is really lost takes a lease's time."""
+    seed = Path(stack.env["STINT_NATS_NKEY_FILE"]).read_text().strip()  # noqa: ASYNC240 - a moment
+    broker = Broker(Access(url=stack.env["NATS_URL"], nkey=seed), name="test")
+    broker.start()
+    try:
+        await broker.wait_connected()
+        job = await JetStreamEventLog(broker).load(job_id)
+        assert job
+        await JetStreamEventLog(broker).append(queue_token("lost"), job_id, held(job.runner), after=job.sequence)
+    finally:
+        await broker.close()
+
+
+async def test_a_held_job_is_told_everywhere_and_released_only_by_who_has_looked(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("echo before; sleep 60", qname="lost", on_lost="hold")
+    await stack.writes(job_id)
+    await page.goto(f"/jobs/{job_id}")
+    await lose_its_runner(stack, job_id)
+    await expect(page.get_by_role("heading", name="Held")).to_be_visible()
+    await expect(page.locator(".notice.held")).to_contain_text("Whether its container lives is not known.")
+    await page.goto("/queues")
+    steps = page.locator(".notice.held")
+    await expect(steps).to_contain_text("lost waits for a person.")
+    await expect(page.locator("[data-badge]")).to_have_text("1 need a person")
+    await steps.get_by_role("button", name="Release…").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text(f"docker ps -a --filter label=stint.job={job_id}")
+    go = dialog.get_by_role("button", name=f"Release {job_id[-8:]}")
+    await expect(go).to_be_disabled()
+    await dialog.get_by_role("checkbox").check()
+    await go.click()
+    await expect(steps).to_have_count(0)
+    async with stack.http() as http:
+        await until(lambda: http.get(f"/v1/api/job/{job_id}"), lambda answer: answer.json()["status"] == "unknown")
