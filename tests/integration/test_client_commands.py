@@ -147,7 +147,7 @@ async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stin
     assert len(table) == 2
     wide = (await command(bench, "ls", "--queue", queue, "-o", "wide", "-n", "1")).out.splitlines()
     assert "token-stint-client" in wide[1]
-    shown = await command(bench, "show", failed)
+    shown = await command(bench, "show", failed[-20:])
     assert "return_code       3\n" in shown.out
     assert json.loads((await command(bench, "show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
 
@@ -220,6 +220,7 @@ async def test_jobs_are_killed_and_removed_and_refusals_are_told(bench: Bench, s
     assert (result.code, result.out) == (125, "".join(f"{job}\n" for job in jobs))
     assert result.err == f"stint: {NOWHERE}: Stint refused (404): not found\n"
     assert (await command(bench, "show", "no-id")).code == 2
+    assert "No job has an id that begins" in (await command(bench, "show", "0" * 20)).err
 
 
 async def test_a_job_is_submitted_from_files_and_gostints_options(

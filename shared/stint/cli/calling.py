@@ -1,8 +1,10 @@
 """One call of the API, or a few, by a command."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from contextlib import aclosing
+from typing import Annotated, Final, TypeVar
 
 import typer
 
@@ -10,14 +12,42 @@ from stint.cli import settings
 from stint.cli.completing import job_ids
 from stint.cli.errors import reported
 from stint.client.client import Client
+from stint.client.job import JobHandle
 from stint.client.options import Endpoints
 from stint.core.errors import ConfigError, InvalidJobIdError, InvalidQueueNameError
+from stint.core.subjects import is_job_id
 
 T = TypeVar("T")
 
-JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id.", autocompletion=job_ids)]
+_PART: Final = re.compile(r"[0-9a-fA-F]{4,23}")
+JobId = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB_ID",
+        help="The job's id. Commands that show a job also take 4 or more digits of its beginning or end.",
+        autocompletion=job_ids,
+    ),
+]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID...", help="Ids of jobs.", autocompletion=job_ids)]
 USAGE_ERRORS = (ConfigError, InvalidJobIdError, InvalidQueueNameError)
+
+
+async def find(stint: Client, text: str) -> JobHandle:
+    """The job with this id, or the only one whose id begins or ends like this.
+
+    Raises:
+        InvalidJobIdError: neither an id nor a part of one.
+        ConfigError: no job's id has this part, or that of several.
+    """
+    if is_job_id(text) or not _PART.fullmatch(text):
+        return stint.job(text)
+    found: list[str] = []
+    async with aclosing(stint.jobs(id=text)) as jobs:
+        while len(found) < 2 and (job := await anext(jobs, None)):  # noqa: PLR2004 - a second one is one too many
+            found.append(job.id)
+    if len(found) != 1:
+        raise ConfigError(f"{'No' if not found else 'More than one'} job has an id that begins or ends with {text}.")
+    return stint.job(found[0])
 
 
 def call(

@@ -8,12 +8,12 @@ from typing import Final
 
 import typer
 
-from stint.cli.calling import JobId, call
+from stint.cli.calling import JobId, call, find
 from stint.cli.jobs.ls import outcome
 from stint.cli.settings import Profile, Url
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.terminal import printable
-from stint.client.job import JobHandle
+from stint.client.client import Client
 from stint.client.results import Fact, JobInfo, JobResult
 
 app = typer.Typer(add_completion=False)
@@ -49,7 +49,7 @@ def history(job: JobId, form: Form = "table", url: Url = "", profile: Profile = 
 
     Example: stint history 65f0c2a19b3e4d5f6a7b8c9d -o json | jq -r .kind
     """
-    facts, result = call(lambda stint: _read(stint.job(job)), url=url, profile=profile)
+    facts, result = call(lambda stint: _read(stint, job), url=url, profile=profile)
     if form in {"json", "name"}:
         show_all(facts, (), form, name=lambda fact: fact.kind)
         return
@@ -57,10 +57,11 @@ def history(job: JobId, form: Form = "table", url: Url = "", profile: Profile = 
         typer.echo(line)
 
 
-async def _read(job: JobHandle) -> tuple[list[Fact], JobInfo | None]:
+async def _read(stint: Client, text: str) -> tuple[list[Fact], JobInfo | None]:
     """The facts so far; the result if it has ended."""
     facts: list[Fact] = []
-    await job.info()
+    job = await find(stint, text)
+    await job.info()  # whether there is such a job
     async with aclosing(job.stream(tail=0)) as items:
         while True:
             try:

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from stint.cli.calling import JobId, call
+from stint.cli.calling import JobId, call, find
 from stint.cli.jobs.writing import to_terminal
 from stint.cli.settings import Profile, Url
+from stint.client.client import Client
 from stint.client.job import JobHandle
 from stint.client.results import Output
 
@@ -36,8 +37,12 @@ def logs(
 
     stint logs --tail 20 --stream stderr 65f0c2a19b3e4d5f6a7b8c9d
     """
+    call(lambda stint: _logs(stint, job, tail, stream, follow=follow), url=url, profile=profile)
+
+
+async def _logs(stint: Client, job: str, tail: int | None, stream: Stream | None, *, follow: bool) -> None:
     work = _follow if follow else _so_far
-    call(lambda stint: work(stint.job(job), tail, stream), url=url, profile=profile)
+    await work(await find(stint, job), tail, stream)
 
 
 async def _so_far(job: JobHandle, tail: int | None, stream: Stream | None) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Final, cast
 
 import typer
 
-from stint.cli.calling import JobId, call
+from stint.cli.calling import JobId, call, find
 from stint.cli.completing import queues
 from stint.cli.errors import reported
 from stint.cli.settings import Profile, Url
@@ -91,4 +91,8 @@ def show(job: JobId, form: Form = "table", url: Url = "", profile: Profile = "")
 
     Example: stint show 65f0c2a19b3e4d5f6a7b8c9d -o json | jq .runner
     """
-    show_form(call(lambda stint: stint.job(job).info(), url=url, profile=profile), form, name=lambda job: job.id)
+    show_form(call(lambda stint: _info(stint, job), url=url, profile=profile), form, name=lambda job: job.id)
+
+
+async def _info(stint: Client, job: str) -> JobInfo:
+    return await (await find(stint, job)).info()
