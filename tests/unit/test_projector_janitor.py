@@ -13,7 +13,8 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent
 from stint.core.job import TERMINAL, Job
 from stint.core.subjects import EventAddress, queue_token
-from stint.ports import Fact, Place
+from stint.ports import Fact, Place, StoredView
+from stint.process.background import cancel
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput
 from stint_projector.auditor import Auditor
 from stint_projector.janitor import SWEEP_INTERVAL, TICK, EventJanitor, Janitor, interval
@@ -172,6 +173,25 @@ async def test_a_failure_ends_neither_of_them(
     await asyncio.gather(*running, return_exceptions=True)
     said = capsys.readouterr().out
     assert ("no such stream" in said, "no such log" in said) == (True, True)
+
+
+async def test_an_audit_of_nothing_rests(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint_projector.auditor.ROUND", 0.01)
+    asked: list[float] = []
+    looked_again = asyncio.Event()
+
+    async def nothing(*, after: int = 0) -> list[StoredView]:
+        assert (after, len(asked) < 10) == (0, True), "an audit asks without a pause"
+        asked.append(asyncio.get_running_loop().time())
+        if len(asked) == 4:
+            looked_again.set()
+        return []
+
+    monkeypatch.setattr(house.projector.views, "page", nothing)
+    auditing = asyncio.create_task(house.auditor.run())
+    await looked_again.wait()
+    await cancel(auditing)
+    assert asked[3] - asked[1] >= 0.02
 
 
 async def test_each_end_is_looked_at_once_and_only_as_far_as_they_are_due(house: House) -> None:

@@ -51,6 +51,7 @@ class Auditor:
     async def _audit(self) -> None:
         await self.sweep(rest=REST)
         while True:
+            await asyncio.sleep(ROUND)  # there may be no view, and so no step
             await self._sweep_views(lambda _spent: asyncio.sleep(ROUND))
 
     async def sweep(self, *, rest: float = 0) -> None:
