@@ -75,7 +75,7 @@ async def test_all_connections_of_publishers_are_not_those_of_services(
             stack.push_async_callback((await connect(accounts, server, user)).close)
         with pytest.raises((nats.errors.Error, OSError)):
             await connect(accounts, server, user)
-        assert "maximum account active connections exceeded" in server.log
+        await until_true(lambda: "maximum account active connections exceeded" in server.log)
         await services_work(accounts, server, JOB)
 
 
