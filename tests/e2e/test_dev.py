@@ -99,7 +99,7 @@ async def test_rebuild_by_command(stack: Stack) -> None:
         result = await stack.run("rebuild")
         assert (result.code, result.err.count("Traceback")) == (0, 0)
         assert "computed again" in result.out
-        await until(lambda: http.get("/v1/api/job?limit=100"), lambda answer: answer.json() == before, seconds=10)
+        await until(lambda: http.get("/v1/api/job?limit=100"), lambda answer: answer.json()["data"] == before)
 
 
 async def test_another_dev_on_the_same_data_is_refused(stack: Stack) -> None:
