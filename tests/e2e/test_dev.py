@@ -95,7 +95,7 @@ async def test_a_killed_service_is_started_again(stack: Stack) -> None:
 async def test_rebuild_by_command(stack: Stack) -> None:
     await stack.end(await stack.submit("true"))
     async with stack.http() as http:
-        before = (await http.get("/v1/api/job?limit=100")).json()
+        before = (await http.get("/v1/api/job?limit=100")).json()["data"]
         result = await stack.run("rebuild")
         assert (result.code, result.err.count("Traceback")) == (0, 0)
         assert "computed again" in result.out
