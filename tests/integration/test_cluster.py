@@ -355,13 +355,13 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
         lost = cluster.others(await cluster.leader(broker, EVENTS))
         await asyncio.gather(*(cluster.servers[name].kill() for name in lost))
         # The runner cannot renew.
-        await until(lambda: bench.engine().find({LABEL_JOB: running}), lambda found: not found, seconds=60)
+        await until(lambda: bench.engine().find({LABEL_JOB: running}), lambda found: not found, seconds=120)
         await asyncio.gather(*(cluster.servers[name].start() for name in lost))
         await cluster.whole(broker, EVENTS)
         await cluster.whole(broker, WORK)
         for job_id in queued:
             assert await _ended(bench.log, job_id) is State.SUCCESS
-        async with asyncio.timeout(60), followed(JetStreamViews(broker)) as changes:
+        async with asyncio.timeout(120), followed(JetStreamViews(broker)) as changes:
             seen: dict[str, bytes] = {}
             while not all(b'"success"' in seen.get(job_id, b"") for job_id in queued):
                 change = await anext(changes)
@@ -373,7 +373,7 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
 
 async def _ended(log: JetStreamEventLog, job_id: str) -> State:
     """The job's state once it has ended, asked for: what is republished while servers come back may not arrive."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             job = await _loaded(log, job_id)
             if job is not None and job.terminal:

@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.stack import Stack, dev
 from tests.support.browser import chromium, sign_in, window
+
+expect.set_options(timeout=30_000)  # as long as anything may take on a busy machine
 
 
 @pytest.fixture(scope="session")
