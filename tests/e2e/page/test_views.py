@@ -111,6 +111,8 @@ async def barriers(page: Page) -> list[str]:
 
 async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: Stack) -> None:
     job_id = await stack.submit("sleep 60", qname="keys")
+    async with stack.http() as http:  # what comes into the list later is not put in before it is asked for
+        await until(lambda: http.get("/v1/api/job?qname=keys"), lambda answer: answer.json()["data"])
     await page.goto("/jobs?queue=keys")
     await expect(page.locator("tbody tr")).to_have_count(1)
     await page.keyboard.press("j")
@@ -118,12 +120,17 @@ async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: 
     await page.keyboard.press("Enter")
     kill = page.get_by_role("button", name="Kill…")
     await expect(kill).to_be_visible()
+    dialog = page.get_by_role("dialog")
     await kill.focus()
     await page.keyboard.press("Enter")
+    await expect(dialog).to_be_visible()
     await page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
     await expect(kill).to_be_focused()
     await page.keyboard.press("Enter")
+    await expect(dialog).to_be_visible()
     await page.keyboard.press("Tab")
+    await expect(dialog.get_by_role("button", name=re.compile("^Kill"))).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
     await page.keyboard.press("?")
