@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.e2e.stack import Stack
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
 
@@ -27,11 +28,20 @@ async def paused(stack: Stack, qname: str) -> None:
 async def parked(stack: Stack) -> list[str]:
     """Jobs that wait in a paused queue, the last one first."""
     await paused(stack, "parked")
-    return [await stack.submit("true", qname="parked") for _ in range(PARKED)][::-1]
+    jobs = [await stack.submit("true", qname="parked") for _ in range(PARKED)][::-1]
+    await listed(stack, jobs[0])
+    return jobs
+
+
+async def listed(stack: Stack, job_id: str) -> str:
+    """The job, once it is in the list: what comes later is not put in before it is asked for."""
+    async with stack.http() as http:
+        await until(lambda: http.get(f"/v1/api/job?id={job_id}"), lambda answer: answer.json()["data"])
+    return job_id
 
 
 async def test_new_jobs_wait_until_they_are_asked_for_and_rows_change_in_place(page: Page, stack: Stack) -> None:
-    first = await stack.submit("sleep 3; exit 7", qname="live")
+    first = await listed(stack, await stack.submit("sleep 3; exit 7", qname="live"))
     await page.goto("/jobs?queue=live")
     await expect(row(page, first)).to_contain_text("Running")
     second = await stack.submit("true", qname="live")
@@ -45,7 +55,7 @@ async def test_new_jobs_wait_until_they_are_asked_for_and_rows_change_in_place(p
 
 
 async def test_filters_are_in_the_address_and_a_job_that_leaves_them_stays_dimmed(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 4", qname="leaving")
+    job_id = await listed(stack, await stack.submit("sleep 4", qname="leaving"))
     await page.goto("/jobs?queue=leaving")
     await page.get_by_role("navigation", name="Status").get_by_role("link", name=re.compile("Running")).click()
     await expect(page).to_have_url(re.compile(r"/jobs\?status=running&queue=leaving"))
