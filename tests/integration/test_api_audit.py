@@ -71,7 +71,7 @@ async def test_it_says_who_did_what_and_what_came_of_it(bench: Bench) -> None:
     assert {one["proven"] for one in found} == {False}, "without accounts anybody can write anything"
     at = (await bench.load(held)).facts["submitted"].time
     assert found[2]["at"][:-1] == at[:23]
-    assert (await bench.http.get(f"/v1/api/job/{held}")).json()["who"] == caller.display_name
+    assert (await bench.http.get(f"/v1/api/job/{held}")).json()["submitted_by"] == caller.display_name
 
 
 async def test_pages_follow_each_other_and_filters_select(bench: Bench) -> None:

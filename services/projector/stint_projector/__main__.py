@@ -99,12 +99,7 @@ async def serve(settings: ProjectorSettings) -> None:
         await background.run()
 
     async with on_signals(stopping.set), health.serve(settings.health_port, readiness):
-        broker.start()
-        try:
-            with contextlib.suppress(InterruptedByEventError):
-                await unless(stopping, broker.while_open(work()))
-        finally:
-            await broker.close()
+        await broker.serve(work(), stopping)
     log.info("projector stopped")
 
 

@@ -1,11 +1,10 @@
 """What is done for a running job at this moment. It is shown, and nothing depends on it."""
 
-from typing import Final, Literal, get_args
+from typing import Literal
 
 import msgspec
 
 Phase = Literal["opening", "pulling", "creating", "running"]
-PHASES: Final = get_args(Phase)
 """In their order. An image is pulled only if it is missing, or if the job asks for that."""
 
 

@@ -40,7 +40,6 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     ] = 0.0
     reason: Annotated[str, Meta(description="Why it did not succeed, in one word.")]
     error: Annotated[str, Meta(description='The reason in words; "" if the command ran. Never a secret.')]
-    who: Annotated[str, Meta(description="Who submitted it: the same as `submitted_by`.")] = ""
     submitted_by: Annotated[str, Meta(description="Vault's display name of the token that submitted it.")]
     output_bytes: Annotated[int, Meta(description="Size of its output so far, as it was stored.")]
     output_complete: Annotated[
@@ -110,7 +109,6 @@ def view(job: Job) -> JobView:
         kill_grace=started.kill_grace if started else 0.0,
         reason=end.reason,
         error=end.error,
-        who=submitted.by if submitted else "",
         submitted_by=submitted.by if submitted else "",
         output_bytes=end.output_bytes,
         output_complete=end.output_complete,

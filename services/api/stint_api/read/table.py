@@ -241,7 +241,7 @@ class Table:
             job.submission,
             None if job.ended == NEVER else microseconds(parse_time(job.ended)) + self._retention,
             job.container_image or None,
-            job.who or job.submitted_by or None,
+            job.submitted_by or None,
             f"{job.reason} {job.error}".strip().casefold() or None,
             revision,
             msgspec.json.encode(msgspec.structs.astuple(job)).decode(),

@@ -31,10 +31,24 @@ MAX_LIMIT: Final = 100
 router = APIRouter(tags=["audit"], responses=errors(400, 403, 429, 500, 503))
 
 
-class AuditQuery(BaseModel):
-    """Which actions to list. Unknown parameters are ignored."""
+class Paged(BaseModel):
+    """Which part of a list to show. Unknown parameters are ignored."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+    limit: Decimal = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    """How many a page has."""
+    cursor: Decimal | None = None
+    """Only what is behind this place. Follow `Link` from page to page."""
+
+    @property
+    def behind(self) -> int:
+        """The place in the index."""
+        return NEWEST if self.cursor is None else self.cursor
+
+
+class AuditQuery(Paged):
+    """Which actions to list."""
 
     qname: Annotated[str, AfterValidator(normalise_queue_name)] | None = None
     """Only actions in this queue."""
@@ -42,10 +56,6 @@ class AuditQuery(BaseModel):
     """Only actions since this time."""
     who: str | None = None
     """Only actions of this display name, identity, accessor or NATS user."""
-    limit: Decimal = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    """Actions per page."""
-    cursor: Decimal | None = None
-    """Only actions behind this place. Follow `Link` from page to page."""
 
 
 @router.get(AUDIT, responses={200: {"headers": NEXT_PAGE}})
@@ -57,7 +67,7 @@ async def audit(
         token=None if query.qname is None else queue_token(query.qname),
         since=microseconds(query.since) if query.since else None,
         who=query.who or None,
-        behind=NEWEST if query.cursor is None else query.cursor,
+        behind=query.behind,
     )
     trail = await services.audit.find(caller, wanted, query.limit)
     _link(request, response, trail.next)
@@ -66,10 +76,8 @@ async def audit(
     )
 
 
-class LineageQuery(BaseModel):
-    """Which jobs to list. Unknown parameters are ignored."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
+class LineageQuery(Paged):
+    """Which jobs to list."""
 
     secret: Annotated[str, Field(min_length=1)]
     """The secret as jobs name it, `path.key`; a path alone stands for all of its keys."""
@@ -77,10 +85,6 @@ class LineageQuery(BaseModel):
     """Only jobs that got this version."""
     outdated: TrueOrFalse | None = None
     """Only jobs that got an older version than the newest (`true`), or only those that got the newest (`false`)."""
-    limit: Decimal = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    """Secrets per page."""
-    cursor: Decimal | None = None
-    """Only secrets behind this place. Follow `Link` from page to page."""
 
 
 @router.get(LINEAGE, responses={200: {"headers": NEXT_PAGE}})
@@ -92,7 +96,7 @@ async def lineage(
         secret=query.secret,
         version=query.version,
         outdated=query.outdated,
-        behind=NEWEST if query.cursor is None else query.cursor,
+        behind=query.behind,
     )
     found = await services.lineage.find(caller, wanted, query.limit)
     _link(request, response, found.next)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import nats.errors
@@ -97,6 +98,19 @@ class Connection:
         except InterruptedByEventError:
             self.check_open()
             raise
+
+    async def serve(self, work: Awaitable[object], stopping: asyncio.Event) -> None:
+        """Connect, do the work until `stopping`, and close the connection.
+
+        Raises:
+            BrokerClosedError: the connection was closed for good before.
+        """
+        self.start()
+        try:
+            with suppress(InterruptedByEventError):
+                await unless(stopping, self.while_open(work))
+        finally:
+            await self.close()
 
     def check_open(self) -> None:
         """Check that the connection was not closed for good.

@@ -1,7 +1,6 @@
 """Runs the service: `python -m stint.natsauth.callout` or `stint nats-auth`."""
 
 import asyncio
-import contextlib
 import sys
 from typing import Final
 
@@ -16,7 +15,6 @@ from stint.process import health, service
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import NatsAuthSettings
 from stint.process.signals import on_signals
-from stint.process.waiting import InterruptedByEventError, unless
 from stint.vault import Vault
 
 log = structlog.get_logger()
@@ -66,12 +64,7 @@ async def serve(settings: NatsAuthSettings) -> None:
         await background.run()
 
     async with vault, on_signals(stopping.set), health.serve(settings.health_port, readiness):
-        broker.start()
-        try:
-            with contextlib.suppress(InterruptedByEventError):
-                await unless(stopping, broker.while_open(work()))
-        finally:
-            await broker.close()
+        await broker.serve(work(), stopping)
     log.info("nats-auth stopped")
 
 

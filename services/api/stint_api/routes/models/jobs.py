@@ -74,7 +74,6 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "progress": None,
     "reason": "",
     "error": "",
-    "who": "token-stint-client",
     "submitted_by": "token-stint-client",
     "output_bytes": 6,
     "output_complete": True,
@@ -86,7 +85,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
-_LATER: Final = {"held", "held_since", "kill_requested_at", "kill_grace", "rerun_of", "output_masked", "who"}
+_LATER: Final = {"held", "held_since", "kill_requested_at", "kill_grace", "rerun_of", "output_masked"}
 """Fields that views of earlier versions lack, and that are always shown."""
 
 
