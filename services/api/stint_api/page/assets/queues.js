@@ -2,45 +2,17 @@
 import { call } from "./api.js";
 import { check, release } from "./actions.js";
 import { clone, copy, draw, make, one, show, text } from "./dom.js";
-import { ask, attention, begin, connection, everySecond, fail, notice, say, withdraw } from "./shell.js";
-import { follow } from "./stream.js";
+import { ask, attention, begin, everySecond, fail, notice, say, withdraw } from "./shell.js";
+import { keep } from "./live-table.js";
 import { at, clock, count, duration, short } from "./words.js";
 
 const rows = new Map();
 const ORDER = ["held", "norunner", "paused", "active", "idle"];
-let asking = 0, loadedAt = 0;
+let loadedAt = 0;
 
 begin();
-const waiting = setTimeout(() => (one("[data-wait]").hidden = false), 200);
-load().then(listen).finally(() => { clearTimeout(waiting); one("[data-wait]").hidden = true; });
-setInterval(() => document.hidden || soon(), 15_000);
+const load = keep("/v1/api/queue", render, 15_000);
 everySecond(() => { for (const element of rows.values()) clocks(element); });
-
-async function load() {
-  try {
-    const { data } = await call("/v1/api/queue");
-    loadedAt = Date.now();
-    render(data);
-    withdraw("failure");
-  } catch (refused) {
-    if (refused.status !== 401 && refused.status) fail(refused.message);
-  }
-}
-
-/** Changes come in bursts: one question for all of them. */
-function soon() {
-  asking ||= setTimeout(() => { asking = 0; load(); }, 500);
-}
-
-function listen() {
-  follow("/v1/api/events", {
-    event: soon,
-    live: connection.live,
-    lost: connection.lost,
-    slow: connection.slow,
-    ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
-  });
-}
 
 /** The name of a queue's state. */
 function state(queue) {
@@ -51,6 +23,7 @@ function state(queue) {
 }
 
 function render(queues) {
+  loadedAt = Date.now();
   const sorted = [...queues].sort((a, b) => ORDER.indexOf(state(a)) - ORDER.indexOf(state(b)) || b.depth - a.depth || (a.qname < b.qname ? -1 : 1));
   const gone = new Set(rows.keys());
   for (const queue of sorted) {

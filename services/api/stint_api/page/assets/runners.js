@@ -1,45 +1,18 @@
 // The runners: those that are not heard first, then those that drain, then the others.
 import { call } from "./api.js";
 import { clone, draw, make, one, show, text } from "./dom.js";
-import { ask, attend, begin, connection, everySecond, fail, now, notice, withdraw } from "./shell.js";
-import { follow } from "./stream.js";
+import { ask, attend, begin, everySecond, now } from "./shell.js";
+import { keep } from "./live-table.js";
 import { ago, at, clock, count, short } from "./words.js";
 
 const SHAPES = { alive: "active", draining: "stopping", lost: "norunner" };
 const ORDER = ["lost", "draining", "alive"];
 const rows = new Map();
-let asking = 0;
 
 begin();
 attend();
-const waiting = setTimeout(() => (one("[data-wait]").hidden = false), 200);
-load().then(listen).finally(() => { clearTimeout(waiting); one("[data-wait]").hidden = true; });
-setInterval(() => document.hidden || soon(), 5_000);
+const load = keep("/v1/api/runner", render, 5_000);
 everySecond(() => { for (const element of rows.values()) clocks(element); });
-
-async function load() {
-  try {
-    const { data } = await call("/v1/api/runner");
-    render(data);
-    withdraw("failure");
-  } catch (refused) {
-    if (refused.status !== 401 && refused.status) fail(refused.message);
-  }
-}
-
-function soon() {
-  asking ||= setTimeout(() => { asking = 0; load(); }, 500);
-}
-
-function listen() {
-  follow("/v1/api/events", {
-    event: soon,
-    live: connection.live,
-    lost: connection.lost,
-    slow: connection.slow,
-    ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
-  });
-}
 
 function state(runner) {
   if (!runner.alive) return "lost";

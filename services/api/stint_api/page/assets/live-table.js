@@ -1,0 +1,40 @@
+// A table that is asked for again whenever a job changes, and from time to time.
+import { call } from "./api.js";
+import { one } from "./dom.js";
+import { connection, fail, notice, withdraw } from "./shell.js";
+import { follow } from "./stream.js";
+
+const BURST = 500;
+let asking = 0;
+
+/** Draw what `path` lists with `render`, now, every so many milliseconds while it can be seen, and after changes. Returns what draws it at once. */
+export function keep(path, render, every) {
+  async function load() {
+    try {
+      render((await call(path)).data);
+      withdraw("failure");
+    } catch (refused) {
+      if (refused.status !== 401 && refused.status) fail(refused.message);
+    }
+  }
+
+  /** Changes come in bursts: one question for all of them. */
+  function soon() {
+    asking ||= setTimeout(() => { asking = 0; load(); }, BURST);
+  }
+
+  const waiting = setTimeout(() => (one("[data-wait]").hidden = false), 200);
+  load().then(() => listen(soon)).finally(() => { clearTimeout(waiting); one("[data-wait]").hidden = true; });
+  setInterval(() => document.hidden || soon(), every);
+  return load;
+}
+
+function listen(soon) {
+  follow("/v1/api/events", {
+    event: soon,
+    live: connection.live,
+    lost: connection.lost,
+    slow: connection.slow,
+    ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
+  });
+}
