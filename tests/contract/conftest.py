@@ -14,11 +14,20 @@ from stint.jetstream import (
     JetStreamKept,
     JetStreamOutput,
     JetStreamPayloads,
+    JetStreamPhases,
     JetStreamViews,
     JetStreamWorkQueues,
 )
-from stint.ports import EventLog, History, KeptPayloads, OutputLog, PayloadStore, ViewStore
-from stint.testing import MemoryEventLog, MemoryHistory, MemoryKept, MemoryOutput, MemoryPayloads, MemoryViews
+from stint.ports import EventLog, History, KeptPayloads, OutputLog, PayloadStore, PhaseChannel, ViewStore
+from stint.testing import (
+    MemoryEventLog,
+    MemoryHistory,
+    MemoryKept,
+    MemoryOutput,
+    MemoryPayloads,
+    MemoryPhases,
+    MemoryViews,
+)
 
 
 class Ports(NamedTuple):
@@ -28,6 +37,7 @@ class Ports(NamedTuple):
     output: OutputLog
     views: ViewStore
     history: History
+    phases: PhaseChannel
     broker: Broker | None
 
     async def put(self, address: EventAddress, body: bytes) -> None:
@@ -68,7 +78,7 @@ def ports(request: pytest.FixtureRequest) -> Ports:
     if request.param == "memory":
         log, payloads = MemoryEventLog(), MemoryPayloads()
         history = MemoryHistory(log, payloads)
-        return Ports(log, payloads, MemoryKept(), MemoryOutput(), MemoryViews(), history, None)
+        return Ports(log, payloads, MemoryKept(), MemoryOutput(), MemoryViews(), history, MemoryPhases(), None)
     broker = request.getfixturevalue("broker")
     return Ports(
         JetStreamEventLog(broker),
@@ -77,5 +87,6 @@ def ports(request: pytest.FixtureRequest) -> Ports:
         JetStreamOutput(broker),
         JetStreamViews(broker),
         JetStreamHistory(broker),
+        JetStreamPhases(broker),
         broker,
     )

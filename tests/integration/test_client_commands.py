@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from stint.client import Client, Endpoints
+from stint.client import Client
 from tests.e2e.stack import STINT, Result
 from tests.support import events
-from tests.support.api_bench import api_process, secret
-from tests.support.brokers import connected
-from tests.support.client_bench import Bench
+from tests.support.api_bench import secret
+from tests.support.client_bench import Bench, opened
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until
@@ -31,10 +30,8 @@ NOWHERE = "0" * 24
 
 @pytest.fixture(scope="module")
 async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    folder = tmp_path_factory.mktemp("api")
-    async with api_process(folder, nats.url, openbao) as (server, http), connected(nats.url) as broker:
-        token = http.headers["X-Auth-Token"]
-        yield Bench(server, Endpoints(url=server.url, vault_addr=openbao.address, token=token, role=ROLE), broker)
+    async with opened(tmp_path_factory.mktemp("api"), nats, openbao) as bench:
+        yield bench
 
 
 @pytest.fixture

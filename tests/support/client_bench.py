@@ -1,5 +1,8 @@
 """A client's API, with a runner and a projector that the test plays."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,8 +14,19 @@ from stint.core.subjects import queue_token
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from tests.support import events
-from tests.support.api_bench import ApiProcess
+from tests.support.api_bench import ApiProcess, api_process
+from tests.support.brokers import connected
 from tests.support.outputs import Writer
+from tests.support.servers import NatsProcess, OpenBao
+from tests.support.vault_bench import ROLE
+
+
+@asynccontextmanager
+async def opened(folder: Path, nats: NatsProcess, openbao: OpenBao) -> AsyncIterator["Bench"]:
+    """An API of its own, and a client's way to it."""
+    async with api_process(folder, nats.url, openbao) as (server, http), connected(nats.url) as broker:
+        token = http.headers["X-Auth-Token"]
+        yield Bench(server, Endpoints(url=server.url, vault_addr=openbao.address, token=token, role=ROLE), broker)
 
 
 class Bench:

@@ -171,6 +171,7 @@ async def test_what_is_done_for_a_running_job_is_told_when_it_changes(runner: Ru
     runner.phases = Phases(runner.channel, connected=partial(asyncio.sleep, 0))
     place = Place(events.TOKEN, ID)
     listening = asyncio.create_task(runner.phases.run())
+    await runner.channel.heard.wait()
     async with runner.reader() as reader:
         await runner.channel.tell(place, JobPhase(phase="opening"))  # the job has not started yet
         await runner.facts(events.started())

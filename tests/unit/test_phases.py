@@ -37,28 +37,31 @@ class Unavailable(MemoryPhases):
 
 
 async def test_a_change_is_told_and_what_is_over_is_not() -> None:
-    channel = MemoryPhases()
+    channel, other = MemoryPhases(), PLACE._replace(job_id="1" * 24)
     mine = phases.Phases(channel)
-    telling = asyncio.create_task(mine.run())
-    with mine.of(PLACE) as report:
-        assert (await channel.told.get()).phase == JobPhase(phase="opening")
-        report("pulling", 0.5)
-        assert (await channel.told.get()).phase == JobPhase(phase="pulling", progress=0.5)
-    with mine.of(PLACE._replace(job_id="1" * 24)):
-        assert (await channel.told.get()).job_id == "1" * 24
-    await cancel(telling)
-    assert channel.told.empty()
+    async with channel.hear() as told:
+        telling = asyncio.create_task(mine.run())
+        with mine.of(PLACE) as report:
+            assert (await anext(told)).phase == JobPhase(phase="opening")
+            report("pulling", 0.5)
+            assert (await anext(told)).phase == JobPhase(phase="pulling", progress=0.5)
+        with mine.of(other):
+            assert (await anext(told)).job_id == other.job_id
+        await cancel(telling)
+        await channel.tell(PLACE, JobPhase(phase="running"))
+        assert (await anext(told)).phase.phase == "running", "nothing was told in between"
 
 
 async def test_what_was_not_told_is_told_when_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "AGAIN", 0.01)
     channel = Unavailable()
     mine = phases.Phases(channel)
-    telling = asyncio.create_task(mine.run())
-    with mine.of(PLACE):
-        for _ in range(2):
-            assert (await channel.told.get()).job_id == PLACE.job_id
-    await cancel(telling)
+    async with channel.hear() as told:
+        telling = asyncio.create_task(mine.run())
+        with mine.of(PLACE):
+            for _ in range(2):
+                assert (await anext(told)).job_id == PLACE.job_id
+        await cancel(telling)
 
 
 async def test_the_last_report_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +71,7 @@ async def test_the_last_report_counts_for_a_while(monkeypatch: pytest.MonkeyPatc
     known = heard.Phases(channel, connected=connected.wait, monotonic=lambda: now)
     listening = asyncio.create_task(known.run())
     connected.set()
+    await channel.heard.wait()
     with known.watch("a") as news:
         for job_id in "abac":
             await channel.tell(Place("q", job_id), JobPhase(phase="running" if news.is_set() else "creating"))

@@ -2,12 +2,14 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from stint.cli.errors import importing, reported
+from stint.cli.options import taking
 from stint.core.errors import ConfigError, InvalidQueueNameError
 from stint.core.patterns import QueuePatterns
 from stint.core.subjects import JS_PREFIX, queue_token
@@ -27,36 +29,36 @@ POOLS: Final = "pools"
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
-def nats_config(
-    folder: Annotated[Path, typer.Argument(help="Where to write; it is created if it does not exist.")],
+@dataclass(kw_only=True)
+class _Options:
+    folder: Annotated[Path, typer.Argument(help="Where to write; it is created if it does not exist.")]
     publisher: Annotated[
         list[str] | None,
         typer.Option(help="NAME=QUEUE[,QUEUE…]: a user who may submit to these queues directly; repeat it for more."),
-    ] = None,
+    ] = None
     subscriber: Annotated[
         list[str] | None,
         typer.Option(help="NAME: a user who is told about jobs, by what `stint subscribe` makes; repeat it for more."),
-    ] = None,
+    ] = None
     runner: Annotated[
         list[str] | None,
         typer.Option(help="NAME: a key for this runner alone, which can announce no other one; repeat it for more."),
-    ] = None,
+    ] = None
     pool: Annotated[
         list[str] | None,
         typer.Option(help="NAME=QUEUE[,QUEUE…]: runners who serve these queues or patterns; repeat it for more."),
-    ] = None,
+    ] = None
     accounts_only: Annotated[
         bool, typer.Option("--accounts-only", help="For a NATS that already runs: write no server's settings.")
-    ] = False,
-    listen: Annotated[str, typer.Option(help="The server's address for clients.")] = "127.0.0.1:4222",
-    name: Annotated[str, typer.Option(help="The server's name; each server of a cluster needs another one.")] = "stint",
-    store: Annotated[Path | None, typer.Option(help="The server's data. Default: `data` in the folder.")] = None,
-    monitor: Annotated[str, typer.Option(help="The address for health checks; none if empty.")] = "",
-    cluster: Annotated[str, typer.Option(help="The cluster's address of this server; none if empty.")] = "",
-    route: Annotated[list[str] | None, typer.Option(help="nats://HOST:PORT of another server of the cluster.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate chain; requires TLS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    ] = False
+    listen: Annotated[str, typer.Option(help="The server's address for clients.")] = "127.0.0.1:4222"
+    name: Annotated[str, typer.Option(help="The server's name; each server of a cluster needs another one.")] = "stint"
+    store: Annotated[Path | None, typer.Option(help="The server's data. Default: `data` in the folder.")] = None
+    monitor: Annotated[str, typer.Option(help="The address for health checks; none if empty.")] = ""
+    cluster: Annotated[str, typer.Option(help="The cluster's address of this server; none if empty.")] = ""
+    route: Annotated[list[str] | None, typer.Option(help="nats://HOST:PORT of another server of the cluster.")] = None
+    tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate chain; requires TLS.")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None
     auth: Annotated[
         bool | None,
         typer.Option(
@@ -65,9 +67,13 @@ def nats_config(
             "but off with --accounts-only, because it decides every login that the configuration does not list.",
             show_default=False,
         ),
-    ] = None,
-    update: Annotated[bool, typer.Option("--update", help="Change files that differ. First look without it.")] = False,
-) -> None:
+    ] = None
+    update: Annotated[bool, typer.Option("--update", help="Change files that differ. First look without it.")] = False
+
+
+@app.command()
+@taking(_Options)
+def nats_config(options: _Options) -> None:
     """Write a nats-server configuration with an account for each role, and a key for each service.
 
     Writes `accounts.conf` and `nats.conf`, and one file with an nkey's seed for each service, the operator, and each
@@ -77,33 +83,24 @@ def nats_config(
 
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
     """
+    folder = options.folder
     with reported("stint nats-config"):
-        publishers = dict(map(_publisher, publisher or ()))
-        told, pools = [*map(subscriber_name, subscriber or ())], dict(map(_pool, pool or ()))
-        runners = [*map(_runner, runner or ())]
-        decides = not accounts_only if auth is None else auth
-        files = {"accounts.conf": _accounts(folder, publishers, told, runners, pools, auth=decides)}
-        if not accounts_only:
-            server = _server(listen, name, store or folder / "data", monitor)
-            server |= _cluster(cluster, route or ()) | _tls(tls_cert, tls_key)
-            files["nats.conf"] = rendered(server) + "include accounts.conf\n"
-        unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=update)]
-    _tell(folder, accounts_only=accounts_only)
+        pools = dict(map(_pool, options.pool or ()))
+        files = {"accounts.conf": _accounts(options, pools)}
+        if not options.accounts_only:
+            files["nats.conf"] = rendered(_server(options)) + "include accounts.conf\n"
+        unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=options.update)]
+    _tell(folder, accounts_only=options.accounts_only)
     for user, served in pools.items():
         _tell_of_pool(folder / POOLS / user, user, served)
     if unchanged:
         raise typer.Exit(DIFFERENT)
 
 
-def _accounts(
-    folder: Path,
-    publishers: Mapping[str, Sequence[str]],
-    subscribers: Sequence[str],
-    runners: Sequence[str],
-    pools: Mapping[str, QueuePatterns],
-    *,
-    auth: bool,
-) -> str:
+def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> str:
+    folder, publishers = options.folder, dict(map(_publisher, options.publisher or ()))
+    subscribers, runners = [*map(subscriber_name, options.subscriber or ())], [*map(_runner, options.runner or ())]
+    auth = not options.accounts_only if options.auth is None else options.auth
     with importing("nats"):
         from stint.natsauth.keys import curve_key, issuer_key, public_key  # noqa: PLC0415 - clients lack the library
     users = [OPERATOR, *(role.name for role in SERVICES), *runners, *([CALLOUT] if auth else [])]
@@ -164,13 +161,16 @@ def _pool(text: str) -> tuple[str, QueuePatterns]:
     return name, served
 
 
-def _server(listen: str, name: str, store: Path, monitor: str) -> dict[str, Any]:
+def _server(options: _Options) -> dict[str, Any]:
+    store = options.store or options.folder / "data"
     return {
-        "server_name": name,
-        "listen": listen,
-        **({"http": monitor} if monitor else {}),
+        "server_name": options.name,
+        "listen": options.listen,
+        **({"http": options.monitor} if options.monitor else {}),
         # What was acknowledged survives a power failure, for 0.41 instead of 0.18 ms a message.
         "jetstream": {"store_dir": str(store.absolute()), "sync_interval": "always"},
+        **_cluster(options.cluster, options.route or ()),
+        **_tls(options.tls_cert, options.tls_key),
     }
 
 

@@ -9,21 +9,31 @@ from stint.ports import PhaseReport, Place
 
 
 class MemoryPhases:
-    """See `stint.ports.PhaseChannel`. Each report reaches one listener."""
+    """See `stint.ports.PhaseChannel`.
+
+    Attributes:
+        heard: set once somebody listens.
+    """
 
     def __init__(self) -> None:
-        self.told: asyncio.Queue[PhaseReport] = asyncio.Queue()
+        self._listeners: set[asyncio.Queue[PhaseReport]] = set()
+        self.heard = asyncio.Event()
 
     async def tell(self, place: Place, phase: JobPhase) -> None:
-        """Tell it."""
-        await self.told.put(PhaseReport(place.job_id, phase))
+        for listener in self._listeners:
+            listener.put_nowait(PhaseReport(place.job_id, phase))
 
     @asynccontextmanager
     async def hear(self) -> AsyncIterator[AsyncIterator[PhaseReport]]:
-        """Whatever is told, and was told before."""
+        listener: asyncio.Queue[PhaseReport] = asyncio.Queue()
+        self._listeners.add(listener)
+        self.heard.set()
+        try:
+            yield _reports(listener)
+        finally:
+            self._listeners.discard(listener)
 
-        async def reports() -> AsyncIterator[PhaseReport]:
-            while True:
-                yield await self.told.get()
 
-        yield reports()
+async def _reports(listener: "asyncio.Queue[PhaseReport]") -> AsyncIterator[PhaseReport]:
+    while True:
+        yield await listener.get()
