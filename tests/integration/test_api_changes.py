@@ -16,7 +16,7 @@ from stint.core.view import JobView
 from stint.jetstream import Broker, JetStreamViews
 from stint.ports import ViewPut
 from stint.vault import Vault
-from stint_api.read.feed import KEPT, SPARE
+from stint_api.read.listing.feed import KEPT, SPARE
 from tests.support.api_bench import api_process
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess, OpenBao

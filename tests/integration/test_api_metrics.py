@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from stint_api.app import create_app
-from stint_api.read.index import ListIndex
+from stint_api.read.listing.index import ListIndex
 from tests.support.api_bench import BODY, Bench, api, secret
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view

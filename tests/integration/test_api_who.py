@@ -9,7 +9,7 @@ import pytest
 
 from stint.core.events import Deleted, Ended, KillRequested, Submitted
 from stint.vault import Vault
-from stint_api.read.live import fact
+from stint_api.read.job.live import fact
 from tests.support.api_bench import ApiProcess, Bench, api_process, secret, submitted
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until_true

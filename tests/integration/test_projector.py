@@ -14,8 +14,8 @@ from stint.core.view import JobView, view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
-from stint_api.read.index import ListIndex
-from stint_api.read.query import Page
+from stint_api.read.listing.index import ListIndex
+from stint_api.read.listing.query import Page
 from stint_projector.__main__ import build
 from stint_projector.follower import DELIVERIES, Follower
 from stint_projector.project import Projected, Projector

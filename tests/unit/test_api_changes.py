@@ -15,11 +15,11 @@ from stint.core.errors import VaultUnavailableError
 from stint.core.job import State
 from stint.core.view import JobView
 from stint.ports import StoredView
-from stint_api.read import changes, feed
-from stint_api.read.changes import Interest, LiveChanges
-from stint_api.read.feed import Feed, Mark
-from stint_api.read.query import Page, Wanted
-from stint_api.read.table import Table
+from stint_api.read.listing import changes, feed
+from stint_api.read.listing.changes import Interest, LiveChanges
+from stint_api.read.listing.feed import Feed, Mark
+from stint_api.read.listing.query import Page, Wanted
+from stint_api.read.listing.table import Table
 from stint_api.routes import documents
 from stint_api.web import streaming
 from tests.support.views import job_view
@@ -202,7 +202,7 @@ async def test_any_other_position_is_too_old(position: str) -> None:
 
 
 async def test_the_index_feeds_it_and_says_when_it_had_to_read_all_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stint_api.read.index.RETRY_PAUSE", 0)
+    monkeypatch.setattr("stint_api.read.listing.index.RETRY_PAUSE", 0)
     monkeypatch.setattr(changes, "TICK", 10)
     store = Broken()
     async with indexed(store) as index:

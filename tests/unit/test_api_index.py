@@ -18,10 +18,10 @@ from stint.core.view import NEVER, JobView, parse_time
 from stint.ports import BucketState, StoredView
 from stint.process.background import Background, BackgroundTask
 from stint.testing import MemoryViews
-from stint_api.read import table as table_module
-from stint_api.read.index import ListIndex
-from stint_api.read.query import Counts, Found, Page, Queues, Wanted
-from stint_api.read.table import Table
+from stint_api.read.listing import table as table_module
+from stint_api.read.listing.index import ListIndex
+from stint_api.read.listing.query import Counts, Found, Page, Queues, Wanted
+from stint_api.read.listing.table import Table
 from tests.support.views import job_view
 from tests.support.waiting import until
 
@@ -272,7 +272,7 @@ async def _listed(index: ListIndex) -> Found:
 
 
 async def test_after_an_outage_it_continues_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stint_api.read.index.RETRY_PAUSE", 0)
+    monkeypatch.setattr("stint_api.read.listing.index.RETRY_PAUSE", 0)
     views = Broken()
     await views.put(job_view(1).job_id, encode(job_view(1)), revision=0, ttl=None)
     async with indexed(views) as index:

@@ -15,10 +15,10 @@ from stint.core.phase import JobPhase
 from stint.ports import Place
 from stint.process.background import cancel
 from stint.testing import MemoryEventLog, MemoryOutput, MemoryPhases
-from stint_api.read import followed, live
-from stint_api.read.followed import FollowedJobs
-from stint_api.read.live import LiveJob, Position
-from stint_api.read.output import SETTLE_TRIES
+from stint_api.read.job import followed, live
+from stint_api.read.job.followed import FollowedJobs
+from stint_api.read.job.live import LiveJob, Position
+from stint_api.read.job.output import SETTLE_TRIES
 from stint_api.read.phases import Phases
 from stint_api.routes import documents
 from tests.support import events

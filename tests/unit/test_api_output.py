@@ -20,8 +20,8 @@ from stint.core.view import JobView, view
 from stint.jetstream import Broker
 from stint.testing import MemoryOutput
 from stint_api.errors import JsonAnswer, RefusalError
-from stint_api.read import output
-from stint_api.read.output import CHUNK_COST, KEPT, Snapshot
+from stint_api.read.job import output
+from stint_api.read.job.output import CHUNK_COST, KEPT, Snapshot
 from stint_api.read.runners import REMEMBERED, JetStreamRunnerReports, summary
 from stint_api.routes import documents
 from stint_api.web.bounds import OpenStreams

@@ -13,9 +13,9 @@ from stint.core.codec import encode
 from stint.core.job import ACTIVE, State
 from stint.core.view import NEVER, JobView
 from stint.ports import StoredView
-from stint_api.read.queue_rows import WAITING_SHOWN
+from stint_api.read.listing.queue_rows import WAITING_SHOWN
+from stint_api.read.listing.table import Table
 from stint_api.read.runners import Fleet
-from stint_api.read.table import Table
 from tests.support.views import job_view
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

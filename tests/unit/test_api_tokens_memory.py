@@ -16,9 +16,9 @@ from stint.core.job import State
 from stint.ports import StoredView
 from stint_api.auth import CACHE_SECONDS, LIST_QUESTIONS, PATHS_AT_A_TIME, Authenticator, Identity, Lookups, Memory
 from stint_api.errors import RefusalError
-from stint_api.read.lists import Lists
-from stint_api.read.query import Found, Page, Wanted
-from stint_api.read.table import Table
+from stint_api.read.listing.lists import Lists
+from stint_api.read.listing.query import Found, Page, Wanted
+from stint_api.read.listing.table import Table
 from tests.support.views import job_view
 
 R = TypeVar("R")

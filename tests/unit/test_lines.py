@@ -9,7 +9,7 @@ from stint.core.chain import Chunk
 from stint.core.lines import last_line, start_of
 from stint.ports import Place
 from stint.testing import MemoryOutput
-from stint_api.read.lines import beginning
+from stint_api.read.job.lines import beginning
 from tests.support.events import TOKEN
 from tests.support.outputs import Writer
 

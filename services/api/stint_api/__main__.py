@@ -27,7 +27,7 @@ from stint.vault import AppRoleSession, Vault
 from stint.vault.erasure import PayloadKeys
 from stint_api.app import create_app
 from stint_api.audit.index import AuditIndex
-from stint_api.read.index import ListIndex
+from stint_api.read.listing.index import ListIndex
 from stint_api.read.phases import Phases
 from stint_api.read.runners import Drains, JetStreamRunnerReports
 from stint_api.services import Services, utc_now

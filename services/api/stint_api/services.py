@@ -27,9 +27,9 @@ from stint_api.audit.trail import Audit
 from stint_api.auth import Authenticator, Lookups
 from stint_api.middleware.telemetry import Metrics
 from stint_api.read.commands import Jobs
-from stint_api.read.followed import FollowedJobs
-from stint_api.read.index import ListIndex
-from stint_api.read.lists import Lists
+from stint_api.read.job.followed import FollowedJobs
+from stint_api.read.listing.index import ListIndex
+from stint_api.read.listing.lists import Lists
 from stint_api.read.pausing import Pausing
 from stint_api.read.phases import Phases
 from stint_api.read.queues import QueueList

@@ -11,7 +11,7 @@ import msgspec
 from stint.core.events import Launched, Record
 from stint.core.view import parse_time
 from stint_api.audit.table import NEWEST
-from stint_api.read.query import microseconds
+from stint_api.read.listing.query import microseconds
 
 OF_ONE: Final = 128
 """Secrets of one job that are kept: more than `launched` names."""

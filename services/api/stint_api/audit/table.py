@@ -14,7 +14,7 @@ import msgspec
 from stint.core.events import ACTIONS, NAME_LENGTH, Record
 from stint.core.subjects import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
-from stint_api.read.query import microseconds
+from stint_api.read.listing.query import microseconds
 
 NEWEST: Final = 2**63 - 1
 """Behind every sequence."""

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import State
 from stint_api.errors import CLIENT_LEFT
-from stint_api.read.query import Counts
+from stint_api.read.listing.query import Counts
 from stint_api.web.connections import REFUSED
 
 log = structlog.get_logger()

@@ -1,1 +1,4 @@
-"""What is answered about jobs: from the log for one job, from the index for lists."""
+"""What is answered about jobs, queues and runners.
+
+`job` reads one job from the log, `listing` many from the index. Commands change a job by an event.
+"""

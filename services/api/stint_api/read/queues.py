@@ -10,9 +10,9 @@ from stint.core.subjects import queue_name, queue_token
 from stint.core.view import NEVER
 from stint.ports import Pauses
 from stint_api.auth import Identity
-from stint_api.read.index import ListIndex
-from stint_api.read.lists import Lists
-from stint_api.read.queue_rows import QueueRow
+from stint_api.read.listing.index import ListIndex
+from stint_api.read.listing.lists import Lists
+from stint_api.read.listing.queue_rows import QueueRow
 from stint_api.read.runners import Fleet, JetStreamRunnerReports
 
 HOUR: Final = timedelta(hours=1)

@@ -11,7 +11,7 @@ from stint.core.phase import Phase
 from stint.core.subjects import queue_token
 from stint.core.view import JobView
 from stint.ports import Pauses
-from stint_api.read.index import ListIndex
+from stint_api.read.listing.index import ListIndex
 from stint_api.read.phases import Phases
 from stint_api.read.runners import Fleet, JetStreamRunnerReports
 

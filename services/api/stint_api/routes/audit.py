@@ -12,7 +12,7 @@ from stint_api.audit.lineage import Holder
 from stint_api.audit.secrets import WantedSecret
 from stint_api.audit.table import NEWEST, WantedEntries
 from stint_api.audit.trail import Shown
-from stint_api.read.query import microseconds, moment_of
+from stint_api.read.listing.query import microseconds, moment_of
 from stint_api.routes import jobs
 from stint_api.routes.models.audit import ActionBody, AuditBody, HolderBody, LineageBody
 from stint_api.routes.models.jobs import ReceiptKeysBody

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from stint.vault.actions import READ
 from stint_api.middleware.watch import while_allowed
-from stint_api.read.changes import LiveChanges
-from stint_api.read.feed import Mark
+from stint_api.read.listing.changes import LiveChanges
+from stint_api.read.listing.feed import Mark
 from stint_api.routes import documents
 from stint_api.routes.parameters import Caller, ChangesQuery, LastEventId, ServicesOf
 from stint_api.routes.responses import Responses, content, errors

@@ -9,7 +9,7 @@ from stint.core.chain import Chain
 from stint.core.events import Ended
 from stint.core.job import Job
 from stint.core.view import NEVER, JobView, view
-from stint_api.read.output import STDERR, STDOUT, Snapshot
+from stint_api.read.job.output import STDERR, STDOUT, Snapshot
 from stint_api.read.standing import NO_STANDING, Standing
 
 _ESCAPES: Final = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char in "<>&\u2028\u2029")

@@ -17,9 +17,9 @@ from stint.vault.actions import READ, SUBMIT
 from stint_api.auth import Identity
 from stint_api.errors import JsonAnswer
 from stint_api.middleware.watch import unless_refused, while_allowed
-from stint_api.read.live import LiveJob, Position
-from stint_api.read.output import Snapshot, stream_of
-from stint_api.read.query import Place
+from stint_api.read.job.live import LiveJob, Position
+from stint_api.read.job.output import Snapshot, stream_of
+from stint_api.read.listing.query import Place
 from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
 from stint_api.routes.models.jobs import (

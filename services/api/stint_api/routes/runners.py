@@ -12,7 +12,7 @@ from stint.core.view import rfc3339
 from stint.vault.actions import DRAIN
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError
-from stint_api.read.query import Page, Wanted
+from stint_api.read.listing.query import Page, Wanted
 from stint_api.read.runners import NUMBERS, WORDS, number_of
 from stint_api.routes.models.runners import DrainedBody, RunnerBody, RunnersBody
 from stint_api.routes.parameters import Caller, ServicesOf

@@ -8,7 +8,7 @@ import msgspec
 
 from stint.core.job import ACTIVE, State
 from stint.core.view import JobView
-from stint_api.read.query import STATES
+from stint_api.read.listing.query import STATES
 
 WAITING_SHOWN: Final = 100
 """Jobs of a queue whose ids are shown in order."""

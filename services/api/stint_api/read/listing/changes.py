@@ -12,7 +12,7 @@ from stint.core.errors import VaultUnavailableError
 from stint.core.job import State
 from stint.core.view import JobView
 from stint.process.waiting import any_of
-from stint_api.read.feed import Change, Feed, Mark
+from stint_api.read.listing.feed import Change, Feed, Mark
 from stint_api.web import streaming
 
 log = structlog.get_logger()

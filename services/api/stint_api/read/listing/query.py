@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from stint.core.job import State
 from stint.core.view import JobView
-from stint_api.read.texts import contains, equals
+from stint_api.read.listing.texts import contains, equals
 
 STATES: Final = tuple(State)
 """The table has a state's place in here."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from stint_api.read.texts import TEXTS, number_of
+from stint_api.read.listing.texts import TEXTS, number_of
 
 TABLES: Final = """
 CREATE TABLE queue (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);

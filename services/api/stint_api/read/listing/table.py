@@ -21,9 +21,9 @@ from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import NEVER, JobView, parse_time, read_view
 from stint.ports import BucketState, StoredView
-from stint_api.read import queue_rows, texts
-from stint_api.read.feed import Change
-from stint_api.read.query import (
+from stint_api.read.listing import queue_rows, texts
+from stint_api.read.listing.feed import Change
+from stint_api.read.listing.query import (
     MICROSECOND,
     STATES,
     Counts,
@@ -37,9 +37,9 @@ from stint_api.read.query import (
     parameters,
     where,
 )
-from stint_api.read.queue_rows import QueueRow
-from stint_api.read.schema import INDEXES, REPLACE, ROW, TABLES
-from stint_api.read.texts import TEXTS
+from stint_api.read.listing.queue_rows import QueueRow
+from stint_api.read.listing.schema import INDEXES, REPLACE, ROW, TABLES
+from stint_api.read.listing.texts import TEXTS
 
 log = structlog.get_logger()
 

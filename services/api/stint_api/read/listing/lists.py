@@ -11,8 +11,8 @@ import msgspec
 
 from stint.core.job import TERMINAL, State
 from stint_api.auth import CACHE_SECONDS, Authenticator, Identity, Memory
-from stint_api.read.index import ListIndex
-from stint_api.read.query import Found, Page, Queues
+from stint_api.read.listing.index import ListIndex
+from stint_api.read.listing.query import Found, Page, Queues
 
 REMEMBERED: Final = 20
 """Tokens for which it is remembered which queues they may read: about 200 bytes for each queue."""

@@ -12,7 +12,7 @@ from stint.core.job import Job
 from stint.ports import EventLog, OutputLog, Place
 from stint.process.background import cancel
 from stint.process.waiting import any_of
-from stint_api.read.output import CHUNK_COST
+from stint_api.read.job.output import CHUNK_COST
 
 TICK: Final = 10.0
 """Seconds without news after which the streams are read again: a live message can be lost."""

@@ -13,10 +13,10 @@ import structlog
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.view import JobView
 from stint.ports import BucketState, ViewStore
-from stint_api.read.feed import Feed
-from stint_api.read.query import Counts, Found, Page, Wanted
-from stint_api.read.queue_rows import QueueRow
-from stint_api.read.table import Table
+from stint_api.read.listing.feed import Feed
+from stint_api.read.listing.query import Counts, Found, Page, Wanted
+from stint_api.read.listing.queue_rows import QueueRow
+from stint_api.read.listing.table import Table
 
 log = structlog.get_logger()
 

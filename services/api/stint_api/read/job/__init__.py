@@ -1,0 +1,1 @@
+"""One job: its events and output, at once or as they come."""
