@@ -26,16 +26,22 @@ from tests.support.waiting import until
 
 
 async def answered(http: httpx.AsyncClient, **params: object) -> dict[str, Any]:
-    answer = await http.get("/v1/api/audit", params={name: str(value) for name, value in params.items()})
+    answer = await asked(http, **params)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
 
 
+async def asked(http: httpx.AsyncClient, **params: object) -> httpx.Response:
+    return await http.get("/v1/api/audit", params={name: str(value) for name, value in params.items()})
+
+
 async def of_jobs(http: httpx.AsyncClient, wanted: int, **params: object) -> Sequence[dict[str, Any]]:
-    """The audit lags by design: wait until it has so many entries."""
-    body = await until(lambda: answered(http, **params), lambda body: len(body["data"]) == wanted)
-    found: list[dict[str, Any]] = body["data"]
+    """The audit lags by design, and answers 503 until it has read the log once: wait until it has so many entries."""
+    answer = await until(
+        lambda: asked(http, **params), lambda answer: answer.is_success and len(answer.json()["data"]) == wanted
+    )
+    found: list[dict[str, Any]] = answer.json()["data"]
     return found
 
 

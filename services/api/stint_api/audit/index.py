@@ -10,8 +10,9 @@ from typing import Final, TypeVar
 
 import structlog
 
-from stint.core.errors import BrokerUnavailableError, StintError
+from stint.core.errors import BrokerUnavailableError
 from stint.jetstream import FactsPage, JetStreamFacts
+from stint.process.waiting import repeat
 from stint_api.audit.secrets import SecretTable
 from stint_api.audit.table import EntryTable
 
@@ -94,18 +95,11 @@ class AuditIndex:
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
-        while True:
-            await self._connected()
-            try:
-                await self._catch_up()
-            except BrokerUnavailableError as error:
-                log.debug("the audit waits for NATS", error=error.sentence)
-            except StintError as error:
-                log.warning("the log cannot be read for the audit, retrying", error=error.sentence)
-            await asyncio.sleep(POLL)
+        await repeat(self._catch_up, lambda: POLL, failed="the log cannot be read for the audit, retrying")
 
     async def _catch_up(self) -> None:
         """Apply what is new. Another log than before is read from its beginning."""
+        await self._connected()
         moment, state = self._now(), await self._facts.state()
         tables, oldest = self._tables, max(state.first - 1, state.last - self._span)
         if tables is None or state.created != self._created or state.last < tables.sequence:

@@ -12,10 +12,11 @@ import msgspec
 import structlog
 
 from stint.core.codec import decode
-from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError, VaultDeniedError, VaultRefusedError
+from stint.core.errors import UndecodableError, VaultDeniedError, VaultRefusedError
 from stint.core.subjects import SESSIONS_BUCKET, kv_stream, kv_subject
 from stint.jetstream import Broker, Bucket
 from stint.jetstream.following import following
+from stint.process.waiting import repeat
 from stint.vault import SESSION_KEY, AppRoleSession, Caller, Vault
 from stint_api.errors import RefusalError
 from stint_api.session import cookie
@@ -171,19 +172,16 @@ class Sessions:
 
     async def run(self) -> None:
         """Follow the bucket until cancelled, so that a session which ends elsewhere ends here as well."""
-        while True:
-            await self._broker.wait_connected()
-            try:
-                await self._follow()
-            except BrokerUnavailableError as error:
-                log.debug("following the sessions again", error=error.sentence)
-            except StintError as error:
-                log.warning("the sessions cannot be followed, retrying", error=error.sentence)
-            finally:
-                self.following.clear()
-            await asyncio.sleep(RETRY_PAUSE)
+        await repeat(self._follow, lambda: RETRY_PAUSE, failed="the sessions cannot be followed, retrying")
 
     async def _follow(self) -> None:
+        await self._broker.wait_connected()
+        try:
+            await self._follow_bucket()
+        finally:
+            self.following.clear()
+
+    async def _follow_bucket(self) -> None:
         last = int((await self._bucket.info())["state"]["last_seq"])
         pattern = kv_subject(SESSIONS_BUCKET, ">")
         async with following(self._broker, kv_stream(SESSIONS_BUCKET), pattern, after=last) as pages:
