@@ -45,8 +45,7 @@ def _check_nats_config(folder: Path, environ: dict[str, str]) -> None:
     """A publisher's name and queues never make a configuration that the server refuses, or one with other rights."""
     publishers = [f"{name}={value}" for name, value in environ.items()]
     try:
-        nats_config(folder, publisher=publishers, listen="127.0.0.1:4222", name="stint", store=None, monitor="",
-                    cluster="", tls_cert=None, tls_key=None, route=None, accounts_only=False, update=False)  # fmt: skip
+        nats_config(folder=folder, publisher=publishers)
     except typer.Exit:
         return
     checked = subprocess.run([NATS, "-t", "-c", folder / "nats.conf"], capture_output=True, check=False)

@@ -132,7 +132,7 @@ def _publisher(text: str) -> tuple[str, Sequence[str]]:
             queue_token(queue)
     except InvalidQueueNameError as error:
         raise ConfigError(f"--publisher {name}: {error.sentence}") from None
-    if not name.isidentifier() or name in {OPERATOR, *(role.name for role in SERVICES)} or not listed:
+    if not _is_name(name) or name in {OPERATOR, *(role.name for role in SERVICES)} or not listed:
         raise ConfigError("--publisher: NAME=QUEUE, where NAME has letters, digits and _ and is not that of a service.")
     return name, queues
 
@@ -143,9 +143,14 @@ def subscriber_name(text: str) -> str:
     Raises:
         ConfigError: it has other characters.
     """
-    if not text.isidentifier():
+    if not _is_name(text):
         raise ConfigError("A subscriber's name has letters, digits and _.")
     return text
+
+
+def _is_name(text: str) -> bool:
+    """Whether it has ASCII letters, digits and _ only, and no digit first. The server's files have no other text."""
+    return text.isascii() and text.isidentifier()
 
 
 def _pool(text: str) -> tuple[str, QueuePatterns]:
@@ -156,7 +161,7 @@ def _pool(text: str) -> tuple[str, QueuePatterns]:
             queue_token(qname)
     except InvalidQueueNameError as error:
         raise ConfigError(f"--pool {name}: {error.sentence}") from None
-    if not name.isidentifier() or not served.patterns:
+    if not _is_name(name) or not served.patterns:
         raise ConfigError("--pool: NAME=QUEUE, where NAME has letters, digits and _.")
     return name, served
 

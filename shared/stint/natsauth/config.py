@@ -180,4 +180,4 @@ def _publisher_user(name: str, queues: Sequence[str], key: str) -> Json:
 
 def rendered(settings: Mapping[str, Any]) -> str:
     """The settings as text, one a line and indented."""
-    return "".join(f"{name}: {json.dumps(value, indent=2)}\n" for name, value in settings.items())
+    return "".join(f"{name}: {json.dumps(value, indent=2, ensure_ascii=False)}\n" for name, value in settings.items())

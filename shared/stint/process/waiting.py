@@ -1,10 +1,11 @@
 """Waiting for one of several things, doing several at a time, and repeating a call."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import structlog
 
@@ -14,6 +15,9 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+RETRY_PAUSE: Final = 5.0
+"""Seconds until a call that failed is repeated, though its interval be longer."""
 
 
 class InterruptedByEventError(StintError):
@@ -100,17 +104,19 @@ async def repeat(call: Callable[[], Awaitable[object]], pause: Callable[[], floa
 
     Args:
         call: the call to repeat.
-        pause: seconds until the next call; up to a fifth is added.
+        pause: seconds until the next call, but at most `RETRY_PAUSE` after one that failed; up to a fifth is added.
         failed: the log message if the call fails. If NATS is unavailable it is logged for debugging only, because the
             connection has logged that already.
     """
     while True:
+        longest = RETRY_PAUSE
         try:
             await call()
+            longest = math.inf
         except BrokerUnavailableError as error:
             log.debug(failed, error=error.sentence)
         except StintError as error:
             log.warning(failed, error=error.sentence)
         except Exception:  # one failure must not end the repetition
             log.exception(failed)
-        await asyncio.sleep(pause() * random.uniform(1, 1.2))  # noqa: S311 - jitter
+        await asyncio.sleep(min(pause(), longest) * random.uniform(1, 1.2))  # noqa: S311 - jitter
