@@ -43,9 +43,9 @@ async def test_a_job_that_is_over_has_a_receipt_that_anybody_can_check(bench: Be
     job_id = await job_with(bench, started(), launched(), ended())
     stated = check_receipt(await receipt_of(bench, job_id.upper()), await keys_of(bench)).statement
     job = await bench.load(job_id)
-    assert (stated["job"], stated["status"], stated["qname"]) == (job_id, "success", "deploys")
-    assert stated["asked"]["who"] == "token-stint-client"
-    assert [(fact["kind"], fact["sequence"]) for fact in stated["facts"]] == [
+    assert (stated.job, stated.status, stated.queue) == (job_id, "success", "deploys")
+    assert stated.asked.who == "token-stint-client"
+    assert [(fact.kind, fact.sequence) for fact in stated.facts] == [
         (kind, job.facts[kind].sequence) for kind in ("submitted", "started", "launched", "ended")
     ]
 

@@ -13,28 +13,29 @@ from typer.testing import CliRunner, Result
 
 from stint.cli import audit
 from stint.cli.app import app
+from stint.client import AuditEntry, SecretUse
 from tests.support.api_bench import BODY, api_process
 from tests.support.servers import NatsProcess, OpenBao, free_port
 from tests.support.waiting import until
 
-ENTRY = audit.Entry(
+ENTRY = AuditEntry(
     at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     who="ann",
     entity="",
     accessor="",
     nats_user="",
     action="deleted",
-    qname="deploys",
+    queue="deploys",
     job="a" * 24,
-    from_="10.0.0.1",
+    address="10.0.0.1",
     answer="accepted",
     status="deleted",
     proven=True,
 )
-HOLDER = audit.Holder(
+USE = SecretUse(
     at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     job="a" * 24,
-    qname="deploys",
+    queue="deploys",
     who="ann",
     status="running",
     secret="kv/data/db.password",
@@ -78,7 +79,7 @@ async def test_all_pages_are_shown_up_to_the_limit(http: httpx.AsyncClient) -> N
     [
         ({}, ["2026-01-02 03:04:05", "ann", "deleted", "a" * 24, "deploys", "10.0.0.1", "accepted"]),
         ({"proven": False, "who": "", "nats_user": "UABC"}, [ANY, "UABC?", *[ANY] * 5]),
-        ({"from_": "", "answer": "ignored"}, [*[ANY] * 5, "-", "ignored"]),
+        ({"address": "", "answer": "ignored"}, [*[ANY] * 5, "-", "ignored"]),
     ],
 )
 def test_an_entry_is_a_row(changes: dict[str, object], shown: list[str]) -> None:
@@ -95,8 +96,8 @@ def test_an_entry_is_a_row(changes: dict[str, object], shown: list[str]) -> None
     ],
 )
 def test_a_secret_that_a_job_got_is_a_row(changes: dict[str, object], shown: list[str]) -> None:
-    row = msgspec.structs.replace(HOLDER, **changes)
-    assert [column.text(row) for column in audit.HOLDERS] == shown
+    row = msgspec.structs.replace(USE, **changes)
+    assert [column.text(row) for column in audit.USES] == shown
 
 
 async def test_what_cannot_be_shown_is_said(http: httpx.AsyncClient) -> None:

@@ -122,7 +122,7 @@ def test_it_states_who_asked_what_ran_and_how_it_ended() -> None:
 
 def test_a_name_of_a_megabyte_does_not_make_it_larger_than_a_receipt_may_be() -> None:
     receipt = receipt_of(job_of(with_fields(SUBMITTED, by="x" * 10**6), events.rejected()))
-    assert check_receipt(receipt, keys(OLD)).statement["asked"]["who"] == "x" * 256
+    assert check_receipt(receipt, keys(OLD)).statement.asked.who == "x" * 256
 
 
 @pytest.mark.parametrize("name", ENDS)

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from typing import Annotated, Final, TypeVar
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from stint.cli import settings
 from stint.cli.completing import job_ids
 from stint.cli.errors import reported
+from stint.cli.listing import first
 from stint.client.client import Client
 from stint.client.job import JobHandle
 from stint.client.options import Endpoints
@@ -41,13 +41,10 @@ async def find(stint: Client, text: str) -> JobHandle:
     """
     if is_job_id(text) or not _PART.fullmatch(text):
         return stint.job(text)
-    found: list[str] = []
-    async with aclosing(stint.jobs(id=text)) as jobs:
-        while len(found) < 2 and (job := await anext(jobs, None)):  # noqa: PLR2004 - a second one is one too many
-            found.append(job.id)
+    found = await first(2, stint.jobs, id=text)  # a second one is one too many
     if len(found) != 1:
         raise ConfigError(f"{'No' if not found else 'More than one'} job has an id that begins or ends with {text}.")
-    return stint.job(found[0])
+    return stint.job(found[0].id)
 
 
 def call(

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from itertools import count
 from typing import Any, Final
 
+from stint.cli.listing import first
 from stint.core.errors import StintError
 
 MOST: Final = 100
@@ -40,10 +40,4 @@ async def _last(value: Callable[[Any], tuple[str, str]]) -> Values:
     from stint.client.client import Client  # noqa: PLC0415
 
     async with asyncio.timeout(WITHIN), Client.connect(where(), patience=0) as stint:
-        numbers = count(1)
-        found = []
-        async for job in stint.jobs():
-            found.append(value(job))
-            if next(numbers) == MOST:
-                break
-        return found
+        return [value(job) for job in await first(MOST, stint.jobs)]

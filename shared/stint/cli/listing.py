@@ -1,32 +1,20 @@
-"""Lists of the API, whose entries a command shows."""
+"""The beginnings of lists."""
 
-import asyncio
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
 
-import msgspec
+from stint.client.client import PAGE
 
-from stint.cli import settings
-from stint.cli.calling import USAGE_ERRORS
-from stint.cli.errors import reported
-from stint.client.api import Api
-
-T = TypeVar("T", bound=msgspec.Struct)
-
-PAGE: Final = 100
-"""Entries per page, as many as the API gives."""
+T = TypeVar("T")
 
 
-def listed(path: str, shape: type[T], limit: int, *, url: str, profile: str, **params: Any) -> list[T]:
-    """The first `limit` entries of a list. Errors are printed, and end the command."""
-
-    async def read() -> list[T]:
-        found: list[T] = []
-        async with Api.connect(settings.where(url, profile)) as api:
-            async for page in api.pages(path, limit=min(limit, PAGE), **params):
-                found += msgspec.convert(page["data"], list[shape])  # type: ignore[valid-type] # a value, for mypy
-                if len(found) >= limit:
-                    break
-        return found[:limit]
-
-    with reported("stint", usage=USAGE_ERRORS):
-        return asyncio.run(read())
+async def first(count: int, listing: Callable[..., AsyncGenerator[T, None]], **wanted: Any) -> list[T]:
+    """The first entries of a client's list, at most so many. No more are asked for than needed."""
+    found: list[T] = []
+    async with aclosing(listing(page=min(count, PAGE), **wanted)) as entries:
+        async for entry in entries:
+            found.append(entry)
+            if len(found) == count:
+                break
+    return found

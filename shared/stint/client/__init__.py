@@ -9,16 +9,21 @@ from stint.client.fields import JobFields, JobFilter
 from stint.client.fleet import JobChange, Pause, QueueInfo, RunnerInfo
 from stint.client.job import JobHandle
 from stint.client.options import Endpoints, endpoints
+from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyError, check_receipt
 from stint.client.results import Fact, JobEvent, JobFailedError, JobInfo, JobResult, Output, Phase
 from stint.client.sync import SyncClient, SyncJob
+from stint.client.trail import AuditEntry, SecretUse
+from stint.core.receipt import Receipt, Statement
 
 __all__ = [
     "ApiError",
     "ApiRefusedError",
     "ApiUnreachableError",
+    "AuditEntry",
     "Client",
     "Endpoints",
     "Fact",
+    "ForgedReceiptError",
     "JobChange",
     "JobEvent",
     "JobFailedError",
@@ -31,10 +36,16 @@ __all__ = [
     "OutputDiffersError",
     "Pause",
     "Phase",
+    "PublicKeys",
     "QueueInfo",
+    "Receipt",
     "RunnerInfo",
     "Sealed",
+    "SecretUse",
+    "Statement",
     "SyncClient",
     "SyncJob",
+    "UnknownKeyError",
+    "check_receipt",
     "endpoints",
 ]

@@ -4,7 +4,8 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import msgspec
@@ -15,16 +16,21 @@ from stint.client.fields import JobFields, JobFilter, params_of, payload_of
 from stint.client.fleet import JobChange, QueueInfo, RunnerInfo, changes, queue_path
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
+from stint.client.receipts import PublicKeys
 from stint.client.results import JobInfo, read
+from stint.client.trail import AuditEntry, SecretUse
 from stint.core.payload import JobPayload
 
 if TYPE_CHECKING:
     from stint.vault.client import Vault
 
+T = TypeVar("T")
+
 PATIENCE: Final = 10.0
 """Seconds for which a request that is safe to repeat is repeated while Stint is unavailable."""
 _CONFLICT: Final = 409
-_PAGE: Final = 100
+PAGE: Final = 100
+"""How many of a list are asked for at a time, as many as the API gives."""
 
 
 class Sealed(msgspec.Struct, frozen=True):
@@ -146,14 +152,15 @@ class Client:
         """
         return JobHandle(self._api, job_id)
 
-    async def jobs(self, **wanted: Unpack[JobFilter]) -> AsyncGenerator[JobInfo, None]:
+    async def jobs(self, *, page: int = PAGE, **wanted: Unpack[JobFilter]) -> AsyncGenerator[JobInfo, None]:
         """The jobs that the token may read, the last submitted first: all pages, one after another, as they are needed.
 
         The list may lag by a second. None of them is left out or repeated because others come or go meanwhile.
+
+        `page`: how many are asked for at a time, for callers who want only a few.
         """
-        async for page in self._api.pages("/v1/api/job", **params_of(wanted), limit=_PAGE):
-            for job in page["data"]:
-                yield read(job, JobInfo)
+        async for job in self._each("/v1/api/job", JobInfo, page=page, **params_of(wanted)):
+            yield job
 
     async def counts(self, **wanted: Unpack[JobFilter]) -> Mapping[str, int]:
         """How many jobs pass the filter, by status."""
@@ -183,6 +190,42 @@ class Client:
     async def drain(self, runner: str) -> None:
         """Ask a runner to take no more jobs, and to end after those that it has."""
         await self._api.repeat("POST", f"/v1/api/runner/{quote(runner, safe='')}/drain")
+
+    async def audit(
+        self, *, queue: str | None = None, since: datetime | None = None, who: str | None = None, page: int = PAGE
+    ) -> AsyncGenerator[AuditEntry, None]:
+        """What was done in the queues that the token may read, the newest first: all pages, as `jobs` gives them.
+
+        `who`: a display name, the id of an identity, the accessor of a token, or a NATS user.
+        """
+        begin = since.isoformat() if since else None
+        async for entry in self._each("/v1/api/audit", AuditEntry, page=page, qname=queue, since=begin, who=who):
+            yield entry
+
+    async def lineage(
+        self, secret: str, *, version: int | None = None, outdated: bool | None = None, page: int = PAGE
+    ) -> AsyncGenerator[SecretUse, None]:
+        """Which jobs got a secret, in the queues that the token may read, the newest first: all pages, as above.
+
+        Args:
+            secret: as jobs name it, `path.key`; a path alone stands for all of its keys.
+            version: only jobs that got this version.
+            outdated: only jobs that got an older version than the newest, or only those that got the newest.
+            page: how many are asked for at a time.
+        """
+        old = None if outdated is None else str(outdated).lower()
+        wanted = {"secret": secret, "version": version, "outdated": old}
+        async for use in self._each("/v1/api/lineage", SecretUse, page=page, **wanted):
+            yield use
+
+    async def receipt_keys(self) -> PublicKeys:
+        """The public keys to check receipts with, see `JobHandle.receipt`. Keep them: they outlive Stint."""
+        return read(await self._api.get("/v1/api/receipt/keys"), PublicKeys)
+
+    async def _each(self, path: str, shape: type[T], *, page: int, **wanted: Any) -> AsyncGenerator[T, None]:
+        async for part in self._api.pages(path, **wanted, limit=page):
+            for fields in part["data"]:
+                yield read(fields, shape)
 
     async def events(self, *, queue: str | None = None, status: str | None = None) -> AsyncGenerator[JobChange, None]:
         """The changes of all jobs that the token may read, from now on, until the caller leaves.

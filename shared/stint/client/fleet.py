@@ -66,24 +66,28 @@ class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"name": "run
         name: its name.
         alive: whether it reported within 30 seconds.
         draining: whether it takes no more jobs.
+        drained_by: who asked for the drain, "" if that was a signal.
         capacity: how many jobs it runs at a time.
         running: the ids of its jobs, of those that the token may read.
         queues: the patterns of the queues that it serves; none means all.
         version: of Stint.
         started: when its process began.
         last_seen: when it reported last.
+        kill_grace: seconds from SIGTERM to SIGKILL.
         engine: figures of its container engine.
     """
 
     name: str
     alive: bool = False
     draining: bool = False
+    drained_by: str = ""
     capacity: int = 0
     running: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     version: str = ""
     started: datetime | None = None
     last_seen: datetime | None = None
+    kill_grace: int = 0
     engine: dict[str, Any] = {}
 
 

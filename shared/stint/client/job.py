@@ -82,6 +82,13 @@ class JobHandle:
         """
         return await self._drain(file, stream)
 
+    async def receipt(self) -> bytes:
+        """A signed statement of what became of the job, which must be over: a file to keep.
+
+        `stint.client.check_receipt` reads it, with the keys of `Client.receipt_keys` and without any server.
+        """
+        return await self._api.read(f"{self._path}/receipt")
+
     async def kill(self) -> None:
         """Request a kill: a queued job ends at once, and a running one is stopped. It is safe to repeat."""
         await self._api.repeat("POST", f"/v1/api/job/kill/{self.id}")

@@ -37,6 +37,8 @@ class JobInfo(
         return_code: the command's exit code; 0 if none ran.
         tty: whether it has a terminal.
         kill_requested: whether a kill was requested.
+        kill_requested_at: when.
+        kill_grace: seconds from SIGTERM to SIGKILL after a kill; 0 if it is not known.
         held: whether its runner was lost, and its queue waits for that runner or for a release.
         held_since: when that was noticed.
         position: its place in its queue, 1 for the next; 0 if it does not wait, or in a list.
@@ -46,6 +48,7 @@ class JobInfo(
         reason: why it did not succeed, in one word; the API's reference lists them.
         error: the reason in words; "" if the command ran.
         submitted_by: Vault's display name of the token that submitted it.
+        rerun_of: the id of the job that it runs again, "" if none.
         output_bytes: size of its output so far, as it was stored.
         output_complete: whether the output is known to be complete, up to the limit.
         output_truncated: whether output beyond the limit was dropped.
@@ -64,6 +67,8 @@ class JobInfo(
     return_code: int = 0
     tty: bool = False
     kill_requested: bool = False
+    kill_requested_at: datetime | None = None
+    kill_grace: float = 0
     held: bool = False
     held_since: datetime | None = None
     position: int = 0
@@ -73,6 +78,7 @@ class JobInfo(
     reason: str = ""
     error: str = ""
     submitted_by: str = ""
+    rerun_of: str = ""
     output_bytes: int = 0
     output_complete: bool = False
     output_truncated: bool = False
@@ -211,6 +217,6 @@ def read(fields: Mapping[str, Any], shape: type[T]) -> T:
     """
     known = {name: value for name, value in fields.items() if value != NEVER}
     try:
-        return msgspec.convert(known, shape)
+        return msgspec.convert(known, shape, str_keys=True)
     except msgspec.ValidationError as error:
         raise UnexpectedAnswerError(f"Stint's answer is not a {shape.__name__}: {error}.") from None

@@ -4,14 +4,17 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from datetime import datetime
 from typing import Any, BinaryIO, Final, Literal, Self, TypeVar, Unpack
 
-from stint.client.client import PATIENCE, Client
+from stint.client.client import PAGE, PATIENCE, Client
 from stint.client.fields import JobFields, JobFilter
 from stint.client.fleet import JobChange, QueueInfo, RunnerInfo
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
+from stint.client.receipts import PublicKeys
 from stint.client.results import JobEvent, JobInfo, JobResult
+from stint.client.trail import AuditEntry, SecretUse
 
 T = TypeVar("T")
 _DONE: Final = object()
@@ -87,6 +90,10 @@ class SyncJob:
         """Write the output to a file as it comes, until the job ends; returns its result."""
         return self._loop.run(self._job.copy_output(file, stream=stream))
 
+    def receipt(self) -> bytes:
+        """See `JobHandle.receipt`."""
+        return self._loop.run(self._job.receipt())
+
     def kill(self) -> None:
         """Request a kill."""
         self._loop.run(self._job.kill())
@@ -143,9 +150,9 @@ class SyncClient:
         """The job with this id. Nothing is asked yet."""
         return SyncJob(self._loop, self._client.job(job_id))
 
-    def jobs(self, **wanted: Unpack[JobFilter]) -> Iterator[JobInfo]:
+    def jobs(self, *, page: int = PAGE, **wanted: Unpack[JobFilter]) -> Iterator[JobInfo]:
         """The jobs that the token may read, the last submitted first, see `Client.jobs`."""
-        return self._loop.each(self._client.jobs(**wanted))
+        return self._loop.each(self._client.jobs(page=page, **wanted))
 
     def counts(self, **wanted: Unpack[JobFilter]) -> Mapping[str, int]:
         """See `Client.counts`."""
@@ -174,6 +181,22 @@ class SyncClient:
     def drain(self, runner: str) -> None:
         """See `Client.drain`."""
         self._loop.run(self._client.drain(runner))
+
+    def audit(
+        self, *, queue: str | None = None, since: datetime | None = None, who: str | None = None, page: int = PAGE
+    ) -> Iterator[AuditEntry]:
+        """See `Client.audit`."""
+        return self._loop.each(self._client.audit(queue=queue, since=since, who=who, page=page))
+
+    def lineage(
+        self, secret: str, *, version: int | None = None, outdated: bool | None = None, page: int = PAGE
+    ) -> Iterator[SecretUse]:
+        """See `Client.lineage`."""
+        return self._loop.each(self._client.lineage(secret, version=version, outdated=outdated, page=page))
+
+    def receipt_keys(self) -> PublicKeys:
+        """See `Client.receipt_keys`."""
+        return self._loop.run(self._client.receipt_keys())
 
     def events(self, *, queue: str | None = None, status: str | None = None) -> Iterator[JobChange]:
         """See `Client.events`."""

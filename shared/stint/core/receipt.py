@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stint.core.errors import UndecodableError
-from stint.core.events import NAME_LENGTH, Ended, Launched, Record, Started, Submitted
+from stint.core.events import NAME_LENGTH, Ended, Launched, Started, Submitted
 from stint.core.job import Job
 from stint.core.view import JobView, view
 
@@ -18,8 +18,6 @@ FORMAT: Final = "stint-receipt/1"
 SIGNATURE_BYTES: Final = 64
 MAX_BYTES: Final = 1024 * 1024
 """A file that is larger is no receipt."""
-
-Json = dict[str, Any]
 
 
 class KeyName(msgspec.Struct, frozen=True):
@@ -41,10 +39,69 @@ class KeyName(msgspec.Struct, frozen=True):
         return cls(name, version, hashlib.sha256(public_key).hexdigest())
 
 
+class Writer(msgspec.Struct, frozen=True):
+    """Who wrote an event, as the event says."""
+
+    who: str
+    entity: str
+    accessor: str
+    nats_user: str
+
+
+class StatedImage(msgspec.Struct, frozen=True):
+    """The image as requested, and the engine's id of it, "" if no container was made."""
+
+    name: str
+    id: str
+
+
+class StatedOutput(msgspec.Struct, frozen=True):
+    """The size of a job's output, the digest of its chain, and what is known of it."""
+
+    bytes: int
+    chunks: int
+    digest: str
+    complete: bool
+    truncated: bool
+    masked: int
+
+
+class StatedFact(Writer, frozen=True):
+    """An event that counted, when it was stored, and who wrote it."""
+
+    kind: str
+    sequence: int
+    at: str
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qname"}):
+    """What a receipt states. Times are RFC 3339 in UTC, `0001-01-01T00:00:00Z` for those that have not come."""
+
+    format: str = FORMAT
+    key: KeyName
+    issued: str
+    job: str
+    queue: str
+    asked: Writer
+    payload_sha256: str
+    image: StatedImage
+    container_id: str
+    runner: str
+    submitted: str
+    started: str
+    ended: str
+    status: str
+    reason: str
+    error: str
+    return_code: int
+    output: StatedOutput
+    facts: tuple[StatedFact, ...]
+
+
 class Receipt(NamedTuple):
     """A receipt that is well formed: what it states, who signed the bytes, and the signature that it carries."""
 
-    statement: Mapping[str, Any]
+    statement: Statement
     key: KeyName
     signed: bytes
     signature: bytes
@@ -52,10 +109,11 @@ class Receipt(NamedTuple):
 
 def canonical(value: Any) -> bytes:
     """JSON in the one form of RFC 8785: sorted keys, no white space, UTF-8. Without fractions, which it would round."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    plain = msgspec.to_builtins(value)
+    return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def statement(job: Job, key: KeyName, issued: str) -> Json:
+def statement(job: Job, key: KeyName, issued: str) -> Statement:
     """What a receipt states about a job that is over. It names nobody's address and no secret.
 
     Args:
@@ -66,47 +124,48 @@ def statement(job: Job, key: KeyName, issued: str) -> Json:
     shown = view(job)
     submitted, started, launched = job.fact(Submitted), job.fact(Started), job.fact(Launched)
     facts = sorted(job.facts.values(), key=lambda record: record.sequence)
-    return {
-        "format": FORMAT,
-        "key": msgspec.to_builtins(key),
-        "issued": issued,
-        "job": job.job_id,
-        "qname": shown.qname,
-        "asked": _writer(submitted),
-        "payload_sha256": started.payload_sha256 if started else "",
-        "image": {"name": shown.container_image, "id": launched.image_id if launched else ""},
-        "container_id": shown.container_id,
-        "runner": job.runner,
-        **{name: getattr(shown, name) for name in ("submitted", "started", "ended")},
-        **{name: getattr(shown, name) for name in ("reason", "error", "return_code")},
-        "status": shown.status.value,
-        "output": _output(job, shown),
-        "facts": [_fact(record) for record in facts],
-    }
+    return Statement(
+        key=key,
+        issued=issued,
+        job=job.job_id,
+        queue=shown.qname,
+        asked=Writer(*_writer(submitted)),
+        payload_sha256=started.payload_sha256 if started else "",
+        image=StatedImage(shown.container_image, launched.image_id if launched else ""),
+        container_id=shown.container_id,
+        runner=job.runner,
+        submitted=shown.submitted,
+        started=shown.started,
+        ended=shown.ended,
+        status=shown.status.value,
+        reason=shown.reason,
+        error=shown.error,
+        return_code=shown.return_code,
+        output=_output(job, shown),
+        facts=tuple(StatedFact(*_writer(fact.event), fact.kind, fact.sequence, fact.time) for fact in facts),
+    )
 
 
-def _writer(event: msgspec.Struct | None) -> Json:
-    names = {"who": "by", "entity": "by_entity", "accessor": "by_accessor", "nats_user": "by_nats_user"}
-    return {name: getattr(event, field, "")[:NAME_LENGTH] for name, field in names.items()}
+def _writer(event: msgspec.Struct | None) -> tuple[str, str, str, str]:
+    who, entity, accessor, user = (
+        getattr(event, name, "")[:NAME_LENGTH] for name in ("by", "by_entity", "by_accessor", "by_nats_user")
+    )
+    return who, entity, accessor, user
 
 
-def _output(job: Job, shown: JobView) -> Json:
+def _output(job: Job, shown: JobView) -> StatedOutput:
     ended = job.fact(Ended)
-    return {
-        "bytes": shown.output_bytes,
-        "chunks": ended.chunks if ended else 0,
-        "digest": ended.output_digest if ended else "",
-        "complete": shown.output_complete,
-        "truncated": shown.output_truncated,
-        "masked": shown.output_masked,
-    }
+    return StatedOutput(
+        bytes=shown.output_bytes,
+        chunks=ended.chunks if ended else 0,
+        digest=ended.output_digest if ended else "",
+        complete=shown.output_complete,
+        truncated=shown.output_truncated,
+        masked=shown.output_masked,
+    )
 
 
-def _fact(record: Record) -> Json:
-    return {"kind": record.kind, "sequence": record.sequence, "at": record.time, **_writer(record.event)}
-
-
-def document(stated: Mapping[str, Any], signature: bytes) -> bytes:
+def document(stated: Statement | Mapping[str, Any], signature: bytes) -> bytes:
     """The receipt as a file: one line."""
     return canonical({"receipt": stated, "signature": base64.b64encode(signature).decode()}) + b"\n"
 
@@ -124,11 +183,11 @@ def parse_receipt(data: bytes) -> Receipt:
         stated, text = found["receipt"], found["signature"]
         if stated["format"] != FORMAT:
             raise UndecodableError(f"The receipt's format is not {FORMAT}.")
-        key = msgspec.convert(stated["key"], KeyName)
+        read = msgspec.convert(stated, Statement)
         signature = base64.b64decode(text, validate=True)
         written = document(stated, signature)
     except (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError):
         raise UndecodableError("Not a receipt.") from None
     if data != written or len(signature) != SIGNATURE_BYTES:
         raise UndecodableError("Not a receipt as Stint writes it: the file was changed.")
-    return Receipt(stated, key, canonical(stated), signature)
+    return Receipt(read, read.key, canonical(stated), signature)

@@ -14,6 +14,7 @@ from stint.cli.calling import call
 from stint.cli.fleet.queues import COLUMNS as QUEUES
 from stint.cli.fleet.runners import COLUMNS as RUNNERS
 from stint.cli.jobs.ls import COLUMNS as JOBS
+from stint.cli.listing import first
 from stint.cli.settings import Profile, Url
 from stint.cli.show.table import table
 from stint.client.client import Client
@@ -95,17 +96,9 @@ async def _watch(stint: Client, changed: asyncio.Event) -> None:
 
 async def look(stint: Client) -> Board:
     """What is to be shown now."""
-
-    async def last() -> list[JobInfo]:
-        found = []
-        async with aclosing(stint.jobs()) as jobs:
-            async for job in jobs:
-                found.append(job)
-                if len(found) == LAST:
-                    break
-        return found
-
-    queues, runners, jobs, counts = await asyncio.gather(stint.queues(), stint.runners(), last(), stint.counts())
+    queues, runners, jobs, counts = await asyncio.gather(
+        stint.queues(), stint.runners(), first(LAST, stint.jobs), stint.counts()
+    )
     return Board(queues, runners, jobs, dict(counts))
 
 

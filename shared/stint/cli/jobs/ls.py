@@ -8,6 +8,7 @@ import typer
 from stint.cli.calling import JobId, call, find
 from stint.cli.completing import queues
 from stint.cli.errors import reported
+from stint.cli.listing import first
 from stint.cli.settings import Profile, Url
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.form import show as show_form
@@ -72,17 +73,8 @@ def ls(
         {name: value for name, value in texts.items() if value is not None} | times | ({"held": True} if held else {})
     )
     wanted = cast("JobFilter", given)
-    found = call(lambda stint: _first(stint, wanted, limit), url=url, profile=profile)
+    found = call(lambda stint: first(limit, stint.jobs, **wanted), url=url, profile=profile)
     show_all(found, COLUMNS, form, name=lambda job: job.id)
-
-
-async def _first(stint: Client, wanted: JobFilter, limit: int) -> list[JobInfo]:
-    found: list[JobInfo] = []
-    async for job in stint.jobs(**wanted):
-        found.append(job)
-        if len(found) == limit:
-            break
-    return found
 
 
 @app.command(no_args_is_help=True)

@@ -1,23 +1,21 @@
 """`stint receipt`, and how a receipt is verified."""
 
-import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from stint.cli import settings
-from stint.cli.calling import USAGE_ERRORS
+from stint.cli.calling import call
 from stint.cli.completing import job_ids
 from stint.cli.errors import reported
 from stint.cli.settings import Profile, Url
 from stint.cli.show.terminal import printable
-from stint.client.api import Api
+from stint.client.client import Client
 from stint.client.receipts import PublicKeys, check_receipt, parse_keys
+from stint.core.codec import encode
 from stint.core.errors import ConfigError, UndecodableError
-from stint.core.receipt import MAX_BYTES, Receipt
-from stint.core.subjects import check_job_id
+from stint.core.receipt import MAX_BYTES, Receipt, Writer
 
 app = typer.Typer(add_completion=False)
 
@@ -35,16 +33,15 @@ def receipt(
 
     Example: stint receipt 65f0c2a19b3e4d5f6a7b8c9d >receipt.json
     """
-    with reported("stint", usage=USAGE_ERRORS):
+    with reported("stint"):
         if public_key == bool(job):
             raise ConfigError("Give either a job's id or --public-key.")
-        path = "/v1/api/receipt/keys" if public_key else f"/v1/api/job/{check_job_id(job)}/receipt"
-        typer.echo(asyncio.run(_fetch(path, url, profile)), nl=False)
+    work = _public_keys if public_key else lambda stint: stint.job(job).receipt()
+    typer.echo(call(work, url=url, profile=profile), nl=False)
 
 
-async def _fetch(path: str, url: str, profile: str) -> bytes:
-    async with Api.connect(settings.where(url, profile)) as api:
-        return await api.read(path)
+async def _public_keys(stint: Client) -> bytes:
+    return encode(await stint.receipt_keys()) + b"\n"
 
 
 def verify_receipt(path: Path, public_key: Path | None) -> None:
@@ -76,19 +73,19 @@ def _read(path: Path) -> bytes:
 def lines(genuine: Receipt) -> Iterator[str]:
     """What a receipt states, for people."""
     stated, key = genuine.statement, genuine.key
-    image, output = stated["image"], stated["output"]
-    reason = f" ({stated['reason']})" if stated["reason"] else ""
-    yield f"Genuine: the receipt of job {stated['job']}, signed by version {key.version} of the key {key.name}."
-    yield f"queue       {stated['qname']!r}"
-    yield f"asked for   by {_asked(stated['asked'])} at {stated['submitted']}"
-    yield f"ran         {image['name'] or 'nothing'} {image['id']} on {stated['runner'] or 'no runner'}"
-    yield f"payload     {stated['payload_sha256'] or 'not known'}"
-    yield f"ended       {stated['status']}{reason}, exit code {stated['return_code']}, at {stated['ended']}"
-    yield f"output      {output['bytes']} bytes in {output['chunks']} chunks, digest {output['digest'] or 'none'}"
-    if not output["complete"]:
+    image, output = stated.image, stated.output
+    reason = f" ({stated.reason})" if stated.reason else ""
+    yield f"Genuine: the receipt of job {stated.job}, signed by version {key.version} of the key {key.name}."
+    yield f"queue       {stated.queue!r}"
+    yield f"asked for   by {_asked(stated.asked)} at {stated.submitted}"
+    yield f"ran         {image.name or 'nothing'} {image.id} on {stated.runner or 'no runner'}"
+    yield f"payload     {stated.payload_sha256 or 'not known'}"
+    yield f"ended       {stated.status}{reason}, exit code {stated.return_code}, at {stated.ended}"
+    yield f"output      {output.bytes} bytes in {output.chunks} chunks, digest {output.digest or 'none'}"
+    if not output.complete:
         yield "The output is not known to be complete."
 
 
-def _asked(asked: Mapping[str, Any]) -> str:
-    entity = f" (entity {asked['entity']})" if asked["entity"] else ""
-    return f"{asked['who'] or asked['nats_user'] or 'somebody'}{entity}"
+def _asked(asked: Writer) -> str:
+    entity = f" (entity {asked.entity})" if asked.entity else ""
+    return f"{asked.who or asked.nats_user or 'somebody'}{entity}"

@@ -1,0 +1,61 @@
+"""Who did what, and which jobs got which secret."""
+
+from datetime import datetime
+
+import msgspec
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qname", "address": "from"}):
+    """Something that somebody did to a job.
+
+    Attributes:
+        at: when it was stored.
+        who: Vault's display name of the token, or the name that a direct publisher gave.
+        entity: id of the identity in Vault, "" if there is none.
+        accessor: the token's, "" if it has none.
+        nats_user: the public nkey that a direct publisher gave. Always a claim.
+        action: `submitted`, `kill_requested`, `deleted` or `released`.
+        queue: the job's.
+        job: its id.
+        address: from which the API got the request, "" if that is not recorded.
+        answer: `accepted`, `ignored` if the job's state did not allow it, or `rejected` for a malformed submission.
+        status: the job's status now, which may be `deleted`; "" if it is not a job of this queue.
+        proven: whether only the API can have written this; otherwise the names may be a direct publisher's claim.
+    """
+
+    at: datetime
+    who: str
+    entity: str
+    accessor: str
+    nats_user: str
+    action: str
+    queue: str
+    job: str
+    address: str
+    answer: str
+    status: str
+    proven: bool
+
+
+class SecretUse(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qname"}):
+    """A secret that a job got.
+
+    Attributes:
+        at: when it was stored that the job's container exists.
+        job: the job's id.
+        queue: its queue.
+        who: who submitted the job.
+        status: its status now, which may be `deleted`.
+        secret: as jobs name it, `path.key`.
+        version: that the job got, None unless the secret is in a KV engine of version 2.
+        outdated: whether a job has got a newer version.
+    """
+
+    at: datetime
+    job: str
+    queue: str
+    who: str
+    status: str
+    secret: str
+    version: int | None
+    outdated: bool
