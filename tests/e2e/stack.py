@@ -106,7 +106,7 @@ class Stack:
         os.kill(pid, signal.SIGKILL)
         await gone(pid)
         async with asyncio.timeout(60), self.http() as http:
-            await until(lambda: _ready(http), seconds=60)
+            await until(lambda: ready(http), seconds=60)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.returncode is None:
@@ -217,7 +217,7 @@ async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
     assert not denied, f"a service needs more of NATS than its role permits: {denied}"
 
 
-async def _ready(http: httpx.AsyncClient) -> bool:
+async def ready(http: httpx.AsyncClient) -> bool:
     try:
         return (await http.get("/readyz")).is_success
     except httpx.HTTPError:

@@ -13,6 +13,7 @@ from stint.core.codec import encode
 from stint.core.job import ACTIVE, State
 from stint.core.view import NEVER, JobView
 from stint.ports import StoredView
+from stint_api.read.listing.queue_history import MINUTE, MINUTES
 from stint_api.read.listing.queue_rows import WAITING_SHOWN
 from stint_api.read.listing.table import Table
 from stint_api.read.runners import Fleet
@@ -82,6 +83,64 @@ def test_of_a_long_queue_the_first_jobs_are_named_and_all_are_counted() -> None:
     table = filled(jobs)
     assert table.waiting("a") == [job.job_id for job in reversed(jobs)][:WAITING_SHOWN]
     assert table.ahead("a", [1, count]) == [0, count - 1]
+
+
+SECONDS = st.integers(0, 3 * 3600)
+LATER = NOW + timedelta(seconds=17)
+"""In the midst of a minute."""
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[JobView]:
+    """Jobs of one queue that were submitted, claimed and ended at any time of the last hours, or not yet."""
+    found = []
+    for number in range(draw(st.integers(0, 12))):
+        begin, *rest = sorted((draw(SECONDS) for _ in range(draw(st.integers(1, 3)))), reverse=True)
+        submitted, times = LATER - timedelta(seconds=begin), [LATER - timedelta(seconds=ago) for ago in rest]
+        claimed = bool(times) and (len(times) == 2 or draw(st.booleans()))
+        over = len(times) == 2 or (bool(times) and not claimed)
+        status = draw(st.sampled_from(["success", "failed"])) if over else "running" if claimed else "queued"
+        ended = rfc3339(times[-1]) if over else NEVER
+        job = job_view(number, qname="a", status=status, ended=ended)
+        started = rfc3339(times[0]) if claimed else NEVER
+        found.append(msgspec.structs.replace(job, submitted=rfc3339(submitted), started=started))
+    return found
+
+
+@given(histories())
+def test_a_queues_last_hour_is_what_its_jobs_say(jobs: list[JobView]) -> None:
+    shown = filled(jobs).last_hour("a", LATER)
+    assert shown.since <= LATER - (MINUTES - 1) * MINUTE < shown.since + MINUTE
+    for number in range(MINUTES):
+        begin = shown.since + number * MINUTE
+        end = LATER + timedelta(seconds=1) if number == MINUTES - 1 else begin + MINUTE
+        waiting = [job for job in jobs if at(job.submitted) < end and left(job) >= end]
+        claimed = [job for job in jobs if begin <= at(job.started) < end]
+        over = [job for job in jobs if begin <= at(job.ended) < end]
+        busy = (min(end, at(job.ended), LATER) - max(begin, at(job.started)) for job in jobs)
+        assert shown.depth[number] == len(waiting)
+        assert shown.busy[number] == sum(max(0.0, span.total_seconds()) for span in busy)
+        waits = [(at(job.started) - at(job.submitted)).total_seconds() for job in claimed]
+        assert shown.longest_wait[number] == (max(waits) if waits else None)
+        assert shown.ended[number] == len(over)
+        assert shown.failed[number] == sum(job.status is not State.SUCCESS for job in over)
+
+
+def at(moment: str) -> datetime:
+    """A time, far in the future if it has not come."""
+    return NOW + timedelta(days=1) if moment == NEVER else datetime.fromisoformat(moment)
+
+
+def left(job: JobView) -> datetime:
+    return min(at(job.started), at(job.ended))
+
+
+def test_minutes_of_which_nothing_is_kept_are_not_known() -> None:
+    table = Table(timedelta(minutes=10, seconds=30))
+    table.complete()
+    shown = table.last_hour("a", LATER)
+    assert shown.depth == [None] * (MINUTES - 11) + [0] * 11
+    assert shown.ended == shown.depth
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
 """One stack and one browser for all tests of the page."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.e2e.stack import Stack, dev
+from tests.e2e.stack import Stack, dev, ready, serving
 from tests.support.browser import chromium, sign_in, window
+from tests.support.servers import free_port
+from tests.support.waiting import until
+
+RETENTION = 20 * 60
 
 expect.set_options(timeout=30_000)  # as long as anything may take on a busy machine
 
@@ -14,8 +20,22 @@ expect.set_options(timeout=30_000)  # as long as anything may take on a busy mac
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
     assert busybox
-    async with dev(tmp_path_factory.mktemp("page"), "--runners", "2", STINT_KILL_GRACE="1") as stack:
+    kept = {"STINT_ERASURE": "off", "STINT_KEEP_PAYLOADS": "3600"}
+    async with dev(tmp_path_factory.mktemp("page"), "--runners", "2", STINT_KILL_GRACE="1", **kept) as stack:
         yield stack
+
+
+@pytest.fixture
+async def second_api(stack: Stack) -> AsyncIterator[str]:
+    """The address of another API process on the same servers. It keeps no payloads, and ended jobs for `RETENTION`."""
+    first = Path(f"/proc/{stack.pid('api-1')}/environ").read_text().split("\0")  # noqa: ASYNC240 - a moment
+    settings = dict(one.split("=", 1) for one in first if one)
+    port = free_port()
+    own = {"STINT_PORT": str(port), "STINT_PORT_REPORT": "", "STINT_ERASURE": "on", "STINT_KEEP_PAYLOADS": "0"}
+    own["STINT_RETENTION"] = str(RETENTION)
+    async with serving("api", settings | own), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        await until(lambda: ready(http), seconds=60)
+        yield str(http.base_url)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,10 @@ import re
 
 import httpx
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.stack import Stack
+from tests.support.browser import sign_in, window
 
 pytestmark = pytest.mark.soak
 
@@ -183,3 +184,33 @@ async def test_two_tabs_show_the_same_and_hear_of_a_kill_in_one(desk: BrowserCon
 async def test_a_job_that_is_not_there_is_said_to_be_not_there(page: Page) -> None:
     await page.goto("/jobs/0123456789abcdef01234567")
     await expect(page.get_by_role("heading", name="No such job")).to_be_visible()
+
+
+async def test_a_job_whose_payload_is_kept_runs_again(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("echo once more; sleep 2; exit 3", qname="again")
+    await page.goto(f"/jobs/{job_id}")
+    again = page.get_by_role("button", name="Run again…")
+    await expect(page.get_by_role("heading", name="Running")).to_be_visible()
+    await expect(again).to_have_count(0)
+    await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+    await again.click()
+    await expect(page.get_by_role("dialog")).to_contain_text("goes to the end of again, as a new one")
+    await page.get_by_role("button", name="Run it again").click()
+    await expect(page).not_to_have_url(re.compile(job_id))
+    await expect(page.locator(".ln code").first).to_have_text("once more")
+    await expect(page.locator("[data-facts]").get_by_role("link", name=job_id[-8:])).to_be_visible()
+    second = page.url.rpartition("/")[2]
+    assert (await stack.end(second))["rerun_of"] == job_id
+
+
+async def test_where_no_payload_is_kept_nobody_is_offered_a_rerun(
+    browser: Browser, stack: Stack, second_api: str
+) -> None:
+    job_id = await stack.submit("exit 3", qname="again")
+    await stack.end(job_id)
+    async with window(browser, second_api) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
+        await expect(page.get_by_role("button", name="Delete…")).to_be_visible()
+        await expect(page.locator("[data-history] li")).to_have_count(4)
+        await expect(page.get_by_role("button", name="Run again…")).to_have_count(0)

@@ -1,6 +1,7 @@
 """Who is signed in, from where a session counts, and when it ends."""
 
 import re
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -128,6 +129,24 @@ async def test_signing_out_ends_the_session_and_its_streams_in_every_tab(desk: B
         assert (await http.get(JOBS, headers=sent)).status_code == httpx.codes.UNAUTHORIZED
     async with stack.http() as http:
         await http.post(f"/v1/api/job/kill/{job_id}")
+
+
+async def test_signing_out_at_another_api_process_ends_the_streams_here(
+    desk: BrowserContext, stack: Stack, second_api: str
+) -> None:
+    page = await desk.new_page()
+    await page.goto("/jobs")
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    proof = await page.locator('meta[name="stint-csrf"]').get_attribute("content")
+    first, port = urlsplit(stack.env["STINT_URL"]), urlsplit(second_api).port
+    sent = {"Cookie": (await cookie(desk))["Cookie"].replace(f"-{first.port}=", f"-{port}=")}
+    ours = {"Sec-Fetch-Site": "same-origin", "Origin": second_api}
+    async with httpx.AsyncClient(base_url=second_api, headers=sent | ours) as http:
+        assert (await http.get(JOBS)).status_code == httpx.codes.OK
+        answer = await http.post("/session/end", data={"csrf": proof or ""})
+        assert answer.status_code == httpx.codes.SEE_OTHER
+    await expect(page.get_by_text("The session has ended.")).to_be_visible()
+    await expect(page.locator("[data-connection]")).to_have_text("Stopped")
 
 
 async def test_a_session_outlives_the_api(desk: BrowserContext, stack: Stack) -> None:

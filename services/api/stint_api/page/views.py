@@ -1,6 +1,7 @@
 """The page's addresses. A page has no data of jobs in it: its scripts ask for that, with the session's cookie."""
 
 from typing import Annotated, Final, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request
 from starlette.datastructures import Headers
@@ -16,11 +17,12 @@ from stint_api.session.store import Session
 
 router = APIRouter(include_in_schema=False)
 
-View = Literal["jobs", "job", "queues", "runners", "submit", "audit"]
+View = Literal["jobs", "job", "queues", "queue", "runners", "submit", "audit"]
 _TITLES: Final[dict[View, str]] = {
     "jobs": "Jobs",
     "job": "Job",
     "queues": "Queues",
+    "queue": "Queue",
     "runners": "Runners",
     "submit": "Submit a job",
     "audit": "Audit",
@@ -37,13 +39,19 @@ async def jobs(services: ServicesOf, request: Request) -> Response:
 @router.get("/jobs/{job_id}")
 async def job(services: ServicesOf, request: Request, job_id: str) -> Response:
     """One job."""
-    return await _view(services, request, "job", job_id)
+    return await _view(services, request, "job", job_id=job_id, keep=services.settings.keep_payloads)
 
 
 @router.get("/queues")
 async def queues(services: ServicesOf, request: Request) -> Response:
     """The queues."""
     return await _view(services, request, "queues")
+
+
+@router.get("/queues/{qname}")
+async def queue(services: ServicesOf, request: Request, qname: str) -> Response:
+    """One queue, by its name or its token, as in the API."""
+    return await _view(services, request, "queue", queue=quote(qname, safe="="))
 
 
 @router.get("/runners")
@@ -79,7 +87,7 @@ async def favicon() -> Response:
     return RedirectResponse(assets().path("icon.svg"))
 
 
-async def _view(services: ServicesOf, request: Request, view: View, job_id: str = "") -> Response:
+async def _view(services: ServicesOf, request: Request, view: View, **more: object) -> Response:
     headers = request.headers
     text = cookie.value(headers)
     if _from_elsewhere(headers) and not text:
@@ -87,7 +95,7 @@ async def _view(services: ServicesOf, request: Request, view: View, job_id: str 
     session = await services.sessions.find(text) if text and not _from_elsewhere(headers) else None
     if session is None:
         return sign_in_page(services, request, ended=bool(text))
-    values = _values(services, request, session, view) | {"job_id": job_id}
+    values = _values(services, request, session, view) | more
     return document(f"{view}.html", values, encodings=headers.get("accept-encoding", ""))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from stint.core.pause import Pause
 from stint.core.subjects import queue_name, queue_token
-from stint.core.view import NEVER
+from stint.core.view import NEVER, rfc3339
 from stint.ports import Pauses
 from stint_api.auth import Identity
 from stint_api.read.listing.index import ListIndex
@@ -65,6 +65,15 @@ class QueueList:
         if fleet.serves_all:
             return 0
         return sum(jobs for qname, jobs in await self._index.depths() if not fleet.serves(qname))
+
+    async def last_hour(self, qname: str) -> Mapping[str, Any]:
+        """Its last hour, as far as its jobs are kept: the fields of `stint_api.routes.models.LastHourBody`.
+
+        Raises:
+            BrokerUnavailableError: the jobs are not known.
+        """
+        found = await self._index.last_hour(qname, self._now())
+        return {**found._asdict(), "since": rfc3339(found.since)}
 
     async def one(self, qname: str) -> Queue:
         """One queue, which need not have any job, and the ids of the first jobs that wait in it.

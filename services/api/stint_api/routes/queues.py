@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError
@@ -14,7 +14,7 @@ from stint_api.errors import JsonAnswer
 from stint_api.read.pausing import parse_reason
 from stint_api.routes import documents
 from stint_api.routes.models.queues import QueueBody, QueueDetailBody, QueueListBody
-from stint_api.routes.parameters import Caller, ServicesOf
+from stint_api.routes.parameters import Caller, OnlyIfTrue, ServicesOf
 from stint_api.routes.responses import errors
 from stint_api.submit.body import read_body
 
@@ -85,7 +85,15 @@ async def resume(services: ServicesOf, caller: Caller, qname: QueueName) -> Resp
 
 
 @router.get("/{qname:path}", response_model=QueueDetailBody)
-async def get_queue(services: ServicesOf, caller: Caller, qname: QueueName) -> Response:
+async def get_queue(
+    services: ServicesOf,
+    caller: Caller,
+    qname: QueueName,
+    last_hour: Annotated[OnlyIfTrue, Query(description="`true` adds the last hour, minute by minute.")] = False,
+) -> Response:
     """A queue, and which jobs wait in it. A queue without jobs has no figures."""
     await services.auth.require(caller, READ, qname)
-    return JsonAnswer(await services.queues.one(qname))
+    body = {**await services.queues.one(qname), "now": rfc3339(services.now())}
+    if last_hour:
+        body["last_hour"] = await services.queues.last_hour(qname)
+    return JsonAnswer(body)

@@ -2,10 +2,10 @@
 import { call } from "./api.js";
 import { make } from "./dom.js";
 import { ask } from "./shell.js";
+import { nameOf as queue } from "./queue-name.js";
 import { over, short } from "./words.js";
 
 const JOB = "/v1/api/job";
-const queue = (job) => job.qname || "the unnamed queue";
 
 export const kill = (job) => ask({
   title: `Kill ${short(job._id)}?`,
@@ -39,6 +39,23 @@ export function release(job) {
   });
 }
 
+/** The same sealed job once more, as a new one. Resolves to the new job's id, "" if nobody wanted it after all. */
+export async function rerun(job) {
+  const headers = { "Idempotency-Key": crypto.randomUUID() };
+  let secret = null, made = "";
+  await ask({
+    title: `Run ${short(job._id)} again?`,
+    sentence: `The same sealed job goes to the end of ${queue(job)}, as a new one. It reads its secrets as they are then, with a new secret id that is made with your token. What the first one did stays done.`,
+    go: "Run it again",
+    danger: false,
+    work: async () => {
+      secret ??= await call("/session/secret-id", { method: "POST" });
+      ({ _id: made } = await call(`${JOB}/${job._id}/rerun`, { method: "POST", body: secret, headers }));
+    },
+  });
+  return made;
+}
+
 /** Kill or delete several, with one question. Each failure is told. */
 export function several(jobs, what, tell) {
   const verb = what === "kill" ? "Kill" : "Delete";
@@ -59,16 +76,20 @@ export function several(jobs, what, tell) {
   });
 }
 
-/** The buttons for a job in its state. Those that change something are off while there is no connection. */
-export function buttons(job, done) {
+/**
+ * The buttons for a job in its state. Those that change something are off while there is no connection. `kept` is
+ * whether its payload is there for a rerun. `done` gets a button's label, and what came of it.
+ */
+export function buttons(job, kept, done) {
   const found = [];
   const add = (label, how, work) => {
     const button = make("button", label, { type: "button", class: `btn ${how}`, "data-changes": "" });
-    button.onclick = async () => { if (await work(job)) done(label); };
+    button.onclick = async () => { const made = await work(job); if (made) done(label, made); };
     found.push(button);
   };
   if (job.held && !over(job)) add("Release…", "held", release);
   if (!over(job) && job.status !== "stopping") add("Kill…", "danger", kill);
+  if (over(job) && kept) add("Run again…", "", rerun);
   if (over(job) || job.status === "queued") add("Delete…", "", remove);
   return found;
 }

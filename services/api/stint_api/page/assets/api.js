@@ -12,8 +12,8 @@ export class Refused extends Error {
 }
 
 /** The JSON that a path answers with. Rejects with `Refused`. */
-export async function call(path, { method = "GET", body, signal } = {}) {
-  const answer = await send(path, { method, body: body && JSON.stringify(body), signal });
+export async function call(path, { body, ...rest } = {}) {
+  const answer = await send(path, { ...rest, body: body && JSON.stringify(body) });
   return answer.json();
 }
 

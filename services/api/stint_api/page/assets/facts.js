@@ -1,5 +1,6 @@
 // What is known of a job, beside its output: title, phases, facts, history.
 import { make, one, show, text } from "./dom.js";
+import { part } from "./queue-name.js";
 import { ago, at, bytes, clock, duration, kind, over, sentence, short, whole, word } from "./words.js";
 
 /** The title and the sentence below it. */
@@ -30,8 +31,9 @@ function known(job, lines, now) {
 }
 
 const FACTS = [
-  ["Queue", (job) => make("a", job.qname || "(no name)", { href: `/jobs?queue=${encodeURIComponent(job.qname)}` })],
+  ["Queue", (job) => make("a", job.qname || "(no name)", { href: `/queues/${part(job.qname)}` })],
   ["Image", (job) => job.container_image && make("span", job.container_image, { class: "mono" })],
+  ["Again", (job) => job.rerun_of && make("a", short(job.rerun_of), { href: `/jobs/${job.rerun_of}`, class: "mono", title: `A rerun of ${job.rerun_of}` })],
   ["By", (job) => job.submitted_by],
   ["Submitted", (job) => time(job.submitted)],
   ["Started", (job) => time(job.started)],

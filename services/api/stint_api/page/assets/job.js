@@ -6,6 +6,7 @@ import { facts, phases, story, title, verdict } from "./facts.js";
 import { bind } from "./keys.js";
 import { plain } from "./ansi.js";
 import { Output } from "./output.js";
+import { part } from "./queue-name.js";
 import { attend, begin, connected, connection, everySecond, fail, now, notice, say, withdraw } from "./shell.js";
 import { follow } from "./stream.js";
 import { at, clock, kind, over, short, word } from "./words.js";
@@ -99,7 +100,7 @@ function render() {
   facts(one("[data-facts]"), job);
   const link = one("[data-queue-link]");
   text(link, job.qname || "(no name)");
-  link.search = `?queue=${encodeURIComponent(job.qname)}`;
+  link.href = `/queues/${part(job.qname)}`;
   const tail = one("[data-id]");
   tail.replaceChildren(make("span", job._id.slice(0, -8), { class: "dim" }), short(job._id));
   one("[data-download]").download = `${job.qname.replace(/[^\w.-]+/g, "-") || "job"}-${short(job._id)}.log`;
@@ -110,16 +111,23 @@ function render() {
 }
 
 function acts() {
-  const state = `${job.status} ${job.held}`;
+  const state = `${job.status} ${job.held} ${kept()}`;
   const place = one("[data-acts]");
   if (place.dataset.state === state) return;
   place.dataset.state = state;
-  place.replaceChildren(...buttons(job, done));
+  place.replaceChildren(...buttons(job, kept(), done));
 }
 
-function done(label) {
+/** Whether its payload is still there: it was kept, for so many seconds from the submission. */
+function kept() {
+  const submitted = known.get("submitted");
+  return Boolean(submitted?.payload_kept) && now() - at(submitted.at) < 1000 * Number(one("main").dataset.keep);
+}
+
+function done(label, made) {
   withdraw("failure");
   if (label === "Delete…") location.assign("/jobs");
+  else if (label === "Run again…") location.assign(`/jobs/${made}`);
   else load().catch((refused) => fail(refused.message));
 }
 

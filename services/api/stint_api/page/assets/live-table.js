@@ -7,11 +7,11 @@ import { follow } from "./stream.js";
 const BURST = 500;
 let asking = 0;
 
-/** Draw what `path` lists with `render`, now, every so many milliseconds while it can be seen, and after changes. Returns what draws it at once. */
-export function keep(path, render, every) {
+/** Draw what `path` lists, or another `part` of its answer, with `render`: now, every so many milliseconds while it can be seen, and after changes. Returns what draws it at once. */
+export function keep(path, render, every, part = ({ data }) => data) {
   async function load() {
     try {
-      render((await call(path)).data);
+      render(part(await call(path)));
       withdraw("failure");
     } catch (refused) {
       if (refused.status !== 401 && refused.status) fail(refused.message);

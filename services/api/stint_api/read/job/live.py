@@ -12,7 +12,7 @@ import structlog
 
 from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerUnavailableError
-from stint.core.events import Ended, Launched, Record, Started
+from stint.core.events import Ended, Launched, Record, Started, Submitted
 from stint.core.job import Job, State, evolve
 from stint.core.phase import JobPhase
 from stint.ports import OutputLog, Place
@@ -196,6 +196,8 @@ def fact(record: Record, state: State) -> dict[str, Any]:
     event = record.event
     own: dict[str, Any] = {}
     match event:
+        case Submitted():
+            own = {"payload_kept": bool(event.payload_digest)}
         case Started():
             own = {"runner": event.runner}
         case Launched():

@@ -15,6 +15,7 @@ from stint.core.view import JobView
 from stint.ports import BucketState, ViewStore
 from stint_api.read.listing.feed import Feed
 from stint_api.read.listing.query import Counts, Found, Page, Wanted
+from stint_api.read.listing.queue_history import Minutes
 from stint_api.read.listing.queue_rows import QueueRow
 from stint_api.read.listing.table import Table
 
@@ -89,6 +90,10 @@ class ListIndex:
     async def queue_rows(self, ended_since: datetime, qname: str | None = None) -> Sequence[QueueRow]:
         """All queues with jobs, or the one with this name."""
         return await self._ask(lambda table: table.queue_rows(ended_since, qname))
+
+    async def last_hour(self, qname: str, now: datetime) -> Minutes:
+        """A queue's last hour, minute by minute."""
+        return await self._ask(lambda table: table.last_hour(qname, now))
 
     async def depths(self) -> Sequence[tuple[str, int]]:
         """The queues with jobs that wait, and how many each has."""

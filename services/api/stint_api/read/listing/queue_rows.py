@@ -13,14 +13,14 @@ from stint_api.read.listing.query import STATES
 WAITING_SHOWN: Final = 100
 """Jobs of a queue whose ids are shown in order."""
 
-_QUEUED: Final = STATES.index(State.QUEUED)
+QUEUED: Final = STATES.index(State.QUEUED)
 _SUCCESS: Final = STATES.index(State.SUCCESS)
-_ACTIVE: Final = ", ".join(str(STATES.index(state)) for state in STATES if state in ACTIVE)
-_THIS_QUEUE: Final = "queue = (SELECT number FROM queue WHERE name = :qname)"
+ACTIVE_STATES: Final = ", ".join(str(STATES.index(state)) for state in STATES if state in ACTIVE)
+THIS_QUEUE: Final = "queue = (SELECT number FROM queue WHERE name = :qname)"
 
 INDEXES: Final = f"""
-CREATE INDEX waiting ON job (queue, place, id, submitted) WHERE status = {_QUEUED};
-CREATE INDEX active ON job (queue) WHERE status IN ({_ACTIVE});
+CREATE INDEX waiting ON job (queue, place, id, submitted) WHERE status = {QUEUED};
+CREATE INDEX active ON job (queue) WHERE status IN ({ACTIVE_STATES});
 CREATE INDEX done ON job (queue, expires, status) WHERE expires IS NOT NULL;
 """
 """Those that the questions below need."""
@@ -51,16 +51,16 @@ def rows(
 
     `decode` reads a view as the table stores it.
     """
-    one = f"AND {_THIS_QUEUE}" if qname is not None else ""
+    one = f"AND {THIS_QUEUE}" if qname is not None else ""
     values = {"qname": qname, "after": expires_after}
 
     def by_queue(columns: str, source: str) -> dict[int, list[Any]]:
-        return {number: rest for number, *rest in _lists(db, f"queue, {columns}", source, values)}
+        return {number: rest for number, *rest in lists(db, f"queue, {columns}", source, values)}
 
     waiting = by_queue(
         "jobs, oldest",
         f"""SELECT queue, count(*) AS jobs, min(submitted) AS oldest
-        FROM job INDEXED BY waiting WHERE status = {_QUEUED} {one} GROUP BY queue""",
+        FROM job INDEXED BY waiting WHERE status = {QUEUED} {one} GROUP BY queue""",
     )
     ended = by_queue(
         "jobs, failed",
@@ -81,23 +81,23 @@ def rows(
 
 def heads(db: sqlite3.Connection, decode: Callable[[str], JobView], qname: str | None = None) -> dict[int, JobView]:
     """The jobs that runners have, by the number of their queue: of all queues, or of the one with this name."""
-    one = f"AND {_THIS_QUEUE}" if qname is not None else ""
-    source = f"SELECT queue, view FROM job INDEXED BY active WHERE status IN ({_ACTIVE}) {one}"
-    return {number: decode(view) for number, view in _lists(db, "queue, view", source, {"qname": qname})}
+    one = f"AND {THIS_QUEUE}" if qname is not None else ""
+    source = f"SELECT queue, view FROM job INDEXED BY active WHERE status IN ({ACTIVE_STATES}) {one}"
+    return {number: decode(view) for number, view in lists(db, "queue, view", source, {"qname": qname})}
 
 
 def depths(db: sqlite3.Connection) -> Sequence[tuple[str, int]]:
     """The queues with jobs that wait, and how many each has."""
     source = f"""SELECT name, sum(jobs) AS waiting FROM tally JOIN queue ON number = tally.queue
-        WHERE status = {_QUEUED} AND jobs > 0 GROUP BY number"""
-    return [(name, jobs) for name, jobs in _lists(db, "name, waiting", source, {})]
+        WHERE status = {QUEUED} AND jobs > 0 GROUP BY number"""
+    return [(name, jobs) for name, jobs in lists(db, "name, waiting", source, {})]
 
 
 def waiting(db: sqlite3.Connection, qname: str) -> Sequence[str]:
     """The first jobs that wait in a queue, in order."""
-    source = f"""SELECT id FROM job INDEXED BY waiting WHERE status = {_QUEUED} AND {_THIS_QUEUE}
+    source = f"""SELECT id FROM job INDEXED BY waiting WHERE status = {QUEUED} AND {THIS_QUEUE}
         ORDER BY place, id LIMIT {WAITING_SHOWN}"""
-    return [job_id for (job_id,) in _lists(db, "lower(hex(id))", source, {"qname": qname})]
+    return [job_id for (job_id,) in lists(db, "lower(hex(id))", source, {"qname": qname})]
 
 
 def ahead(db: sqlite3.Connection, qname: str, places: Iterable[int]) -> Sequence[int]:
@@ -105,14 +105,14 @@ def ahead(db: sqlite3.Connection, qname: str, places: Iterable[int]) -> Sequence
     counts, low, before = [], 0, 0
     for place in places:
         source = f"""SELECT count(*) AS jobs FROM job INDEXED BY waiting
-            WHERE status = {_QUEUED} AND {_THIS_QUEUE} AND place >= :low AND place < :place"""
-        before += _lists(db, "jobs", source, {"qname": qname, "low": low, "place": place})[0][0]
+            WHERE status = {QUEUED} AND {THIS_QUEUE} AND place >= :low AND place < :place"""
+        before += lists(db, "jobs", source, {"qname": qname, "low": low, "place": place})[0][0]
         low = place
         counts.append(before)
     return counts
 
 
-def _lists(db: sqlite3.Connection, columns: str, source: str, values: Any) -> list[list[Any]]:
+def lists(db: sqlite3.Connection, columns: str, source: str, values: Any) -> list[list[Any]]:
     """These columns of the rows of `source`, in one step of SQLite."""
     found = db.execute(f"SELECT json_group_array(json_array({columns})) FROM ({source})", values).fetchone()[0]
     return msgspec.json.decode(found, type=list[list[Any]])

@@ -21,7 +21,7 @@ from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import NEVER, JobView, parse_time, read_view
 from stint.ports import BucketState, StoredView
-from stint_api.read.listing import queue_rows, texts
+from stint_api.read.listing import queue_history, queue_rows, texts
 from stint_api.read.listing.feed import Change
 from stint_api.read.listing.query import (
     MICROSECOND,
@@ -37,6 +37,7 @@ from stint_api.read.listing.query import (
     parameters,
     where,
 )
+from stint_api.read.listing.queue_history import Minutes
 from stint_api.read.listing.queue_rows import QueueRow
 from stint_api.read.listing.schema import INDEXES, REPLACE, ROW, TABLES
 from stint_api.read.listing.texts import TEXTS
@@ -202,6 +203,13 @@ class Table:
         """All queues with jobs, or the one with this name."""
         decode = msgspec.json.Decoder(_Stored).decode
         return queue_rows.rows(self._db, decode, microseconds(ended_since) + self._retention, qname)
+
+    def last_hour(self, qname: str, now: datetime) -> Minutes:
+        """A queue's last hour, minute by minute."""
+        since = queue_history.first_minute(now)
+        waiting = queue_history.submissions(self._db, qname, since)
+        jobs = queue_history.stays(self._db, qname, microseconds(since) + self._retention)
+        return queue_history.minutes(waiting, jobs, now, known_since=now - self._retention * MICROSECOND)
 
     def depths(self) -> Sequence[tuple[str, int]]:
         """The queues with jobs that wait, and how many each has."""

@@ -69,13 +69,40 @@ class QueueBody(Body):
     """Those of them that did not succeed."""
 
 
+class LastHourBody(Body):
+    """A queue's last 60 minutes, by the jobs that are kept; deleted ones are not counted.
+
+    The last minute is not over. Each figure is null in minutes of which nothing is kept any more.
+    """
+
+    since: str
+    """When the first minute began."""
+    depth: list[int | None]
+    """How many jobs waited at the minute's end."""
+    busy: list[float | None]
+    """For how many seconds of it a runner had a job of the queue."""
+    longest_wait: list[float | None]
+    """For how many seconds a job had waited at most that was claimed in it; null also if none was."""
+    ended: list[int | None]
+    """How many jobs ended."""
+    failed: list[int | None]
+    """How many of them did not succeed."""
+
+
+_NOW: Final = "2025-03-12T20:58:57.412Z"
+
+
 class QueueDetailBody(QueueBody):
     """A queue, and which jobs wait in it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_QUEUE | {"waiting": [JOB_ID]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUEUE | {"waiting": [JOB_ID], "now": _NOW}]})
 
     waiting: list[str]
     """The ids of the first 100 jobs that wait, in order."""
+    now: str
+    """The time."""
+    last_hour: LastHourBody | None = None
+    """With `last_hour=true`: the last hour."""
 
 
 class QueueListBody(Body):

@@ -1,0 +1,85 @@
+// What is told of a queue, and done with it, in the list of queues and on a queue's own page.
+import { call } from "./api.js";
+import { check, release } from "./actions.js";
+import { clone, copy, draw, make, one } from "./dom.js";
+import { ask, fail, notice, say, withdraw } from "./shell.js";
+import { nameOf, path } from "./queue-name.js";
+import { at, clock, short } from "./words.js";
+
+/** The name of a queue's state. */
+export function state(queue) {
+  if (queue.held) return "held";
+  if (!queue.served && queue.depth) return "norunner";
+  if (queue.paused) return "paused";
+  return queue.running ? "active" : "idle";
+}
+
+export function why(queue, name) {
+  if (name === "held") return at(queue.held_since) ? `since ${clock(at(queue.held_since))}` : "";
+  if (name === "norunner") return "no runner that is alive serves it";
+  if (queue.paused) return `by ${queue.paused.who} at ${clock(at(queue.paused.at))}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}`;
+  return "";
+}
+
+/** What follows the id of the job that a runner has. */
+export function having(queue) {
+  if (queue.running_status === "stopping") return " is stopping";
+  return queue.held ? " on a runner that was lost" : "";
+}
+
+/** The button that pauses or resumes it. `current` gives the queue as it is then, `done` is called afterwards. */
+export function switcher(queue, current, done, how = "") {
+  const what = queue.paused ? "Resume" : "Pause…";
+  const button = make("button", what, { type: "button", class: `btn ${how}`, "data-changes": "", "aria-label": `${what} ${nameOf(queue)}` });
+  button.onclick = () => (queue.paused ? resume : pause)(current()).then((did) => did && done());
+  return button;
+}
+
+function pause(queue) {
+  const label = make("label", "Why, for all who see the queue", { for: "reason" });
+  const field = make("input", "", { type: "text", id: "reason", class: "in1", maxlength: "1000" });
+  return ask({
+    title: `Pause ${nameOf(queue)}?`,
+    sentence: queue.running ? "The job that runs goes on to its end. None starts after it." : "None of its jobs starts until it is resumed.",
+    go: "Pause it",
+    danger: false,
+    more: [label, field],
+    ready: () => field.value.trim() !== "",
+    work: () => call(`${path(queue.qname)}/pause`, { method: "POST", body: { reason: field.value.trim() } }),
+  });
+}
+
+const resume = (queue) => ask({
+  title: `Resume ${nameOf(queue)}?`,
+  sentence: queue.depth ? "Its next job starts at once, if a runner is free." : "Nothing waits in it.",
+  go: "Resume it",
+  danger: false,
+  work: () => call(`${path(queue.qname)}/resume`, { method: "POST" }),
+});
+
+/** For a held queue: what happened, what to look at, what follows. */
+export function steps(queue, done) {
+  const cause = `held ${queue.qname}`;
+  if (!queue.held) return withdraw(cause);
+  if (one(`[data-cause="${CSS.escape(cause)}"]`)) return;
+  const element = clone("t-notice");
+  element.dataset.cause = cause;
+  element.classList.add("held");
+  draw(one("use", element), "s-held");
+  const story = one("p", element);
+  story.append(make("strong", `${queue.qname || "The unnamed queue"} waits for a person. `), "The runner of ", make("a", short(queue.running), { href: `/jobs/${queue.running}`, class: "mono" }), " was lost, and this queue is set to wait. Nobody can say whether the job still runs. Look on its runner that the container is gone, then release the job: it ends as unknown, and the next one starts. If the runner comes back, the job goes on by itself.");
+  const look = make("button", "Copy the check", { type: "button", class: "btn small", title: check(queue.running) });
+  look.onclick = () => copy(check(queue.running), look);
+  const give = make("button", "Release…", { type: "button", class: "btn small held", "data-changes": "" });
+  give.onclick = () => call(`/v1/api/job/${queue.running}?output=false`).then(release).then((did) => did && (say("Released."), done()), (refused) => fail(refused.message));
+  one(".acts", element).append(look, give);
+  one("[data-notices]").append(element);
+}
+
+/** What a person should know of it who looks at it alone, besides a hold. */
+export function told(queue) {
+  withdraw("paused");
+  withdraw("norunner");
+  if (queue.paused) notice("paused", "paused", `${queue.paused.who} paused it at ${clock(at(queue.paused.at))}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}. None of its jobs starts until somebody resumes it.`);
+  if (!queue.served) notice("norunner", "norunner", "No runner that is alive and takes jobs serves this queue. Its jobs wait until one does.", [make("a", "Runners", { class: "btn small", href: "/runners" })]);
+}

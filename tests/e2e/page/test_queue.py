@@ -1,0 +1,61 @@
+"""A queue's own page: its state, who is next, and its last hour."""
+
+import re
+
+import pytest
+from playwright.async_api import Browser, Locator, Page, expect
+
+from tests.e2e.page.conftest import RETENTION
+from tests.e2e.stack import Stack
+from tests.support.browser import sign_in, window
+
+pytestmark = pytest.mark.soak
+
+
+def chart(page: Page, name: str) -> Locator:
+    return page.locator(f'[data-chart="{name}"]')
+
+
+async def test_a_queue_shows_what_runs_and_waits_and_its_last_hour(page: Page, stack: Stack) -> None:
+    await stack.end(await stack.submit("sleep 1", qname="one/queue"))
+    await stack.end(await stack.submit("exit 1", qname="one/queue"))
+    running = await stack.submit("sleep 60", qname="one/queue")
+    await page.goto("/queues")
+    await page.get_by_role("link", name="one/queue").click()
+    await expect(page.get_by_role("heading", name="one/queue")).to_be_visible()
+    await expect(page.locator("[data-running]")).to_have_text(running[-8:])
+    waiting = [await stack.submit("true", qname="one/queue") for _ in range(2)]
+    await expect(page.locator("[data-depth]")).to_have_text("2")
+    await expect(page.locator("[data-waiting] a")).to_have_text([job_id[-8:] for job_id in waiting])
+    await expect(page.locator("[data-ended]")).to_have_text("2, 1 failed")
+    await expect(chart(page, "ended")).to_contain_text("2 jobs, 1 failed; at most")
+    await expect(chart(page, "depth")).to_contain_text("now 2, at most 2.")
+    await expect(chart(page, "depth").get_by_role("img")).to_have_accessible_name("Waiting: now 2, at most 2.")
+    assert await chart(page, "ended").locator("rect.bar").count() == 60
+    async with stack.http() as http:
+        for job_id in [*waiting, running]:
+            await http.post(f"/v1/api/job/kill/{job_id}")
+    await expect(page.locator("[data-running]")).to_have_text("Nothing runs")
+
+
+async def test_a_queue_is_paused_on_its_page_and_says_who_did_it(page: Page, stack: Stack) -> None:
+    await stack.end(await stack.submit("true", qname="alone"))
+    await page.goto("/queues/alone")
+    await page.get_by_role("button", name="Pause… alone").click()
+    await page.get_by_label("Why, for all who see the queue").fill("we move it")
+    await page.get_by_role("button", name="Pause it").click()
+    told = page.locator(".notice.paused")
+    await expect(told).to_contain_text(re.compile(r"paused it at [\d:]+: “we move it”\."))
+    await page.get_by_role("button", name="Resume alone").click()
+    await page.get_by_role("button", name="Resume it").click()
+    await expect(told).to_have_count(0)
+
+
+async def test_what_is_not_known_of_the_last_hour_is_not_shown_as_nothing(
+    browser: Browser, stack: Stack, second_api: str
+) -> None:
+    async with window(browser, second_api) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], "/queues/nobody")
+        await expect(page.locator("[data-known]")).to_contain_text("Not known before")
+        await expect(chart(page, "depth").locator("rect.none")).to_have_count(60 - RETENTION // 60)
