@@ -22,7 +22,8 @@ from tests.support.vault_bench import set_up
 from tests.support.waiting import until, until_true
 
 from benchmarks.stack import Stack, stack
-from stint.core.subjects import payload_subject, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import payload_subject
 from stint.jetstream import Access, Broker, declare
 from stint.vault import queue_path
 from stint.vault.setup import client_token

@@ -16,7 +16,9 @@ from tests.support.waiting import until
 from stint.core.codec import encode
 from stint.core.events import AnyEvent, Ended, Record, Started, Submitted
 from stint.core.job import fold
-from stint.core.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, EventAddress, kv_subject, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE
+from stint.core.names.subjects import EventAddress, kv_subject
 from stint.core.view import view
 from stint.jetstream import Access
 from stint.process.environment import load

@@ -7,10 +7,11 @@ from typing import Final
 from benchmarks.filled import job_ids, life
 from benchmarks.measure import Measured, Row, alternately, timed
 from benchmarks.stack import Stack, opened, stack
-from stint.core.chain import Chain, Chunk
 from stint.core.codec import encode
 from stint.core.events import AnyEvent
-from stint.core.subjects import EventAddress, log_subject, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress, log_subject
+from stint.core.output.chain import Chain, Chunk
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault
 

@@ -14,7 +14,7 @@ from tests.support.waiting import until, until_true
 from benchmarks.filled import connected, job_ids, publish, queue_of, stored_events, stored_view
 from benchmarks.measure import Goal, Measured, Row, memory_of, sized, timed
 from benchmarks.stack import Stack, stack
-from stint.core.subjects import EVENTS, JOBS_BUCKET, kv_stream
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, kv_stream
 
 COUNTS: Final = tuple(int(n) for n in os.environ.get("BENCH_KEPT", "10000,100000,300000").split(","))
 QUEUES: Final = 50

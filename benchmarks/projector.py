@@ -11,7 +11,7 @@ from benchmarks.filled import caught_up, connected, job_ids, publish, queue_of, 
 from benchmarks.kept import projector_stopped
 from benchmarks.measure import Goal, Measured, Row
 from benchmarks.stack import stack
-from stint.core.subjects import EVENTS
+from stint.core.names.streams import EVENTS
 
 JOBS: Final = 4000
 QUEUES: Final = 50

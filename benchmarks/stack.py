@@ -15,7 +15,7 @@ import msgspec
 from dotenv import dotenv_values
 
 from benchmarks.bare import IMAGE
-from stint.core.subjects import JS_PREFIX
+from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
 from stint.process.environment import load
 from stint.process.settings import Settings

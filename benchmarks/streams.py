@@ -17,7 +17,9 @@ from benchmarks.filled import caught_up, connected, job_ids, publish, queue_of, 
 from benchmarks.kept import until_listed
 from benchmarks.measure import Goal, Measured, Row, cpu_of, disk_of, memory_of, sized, timed
 from benchmarks.stack import Stack, opened, stack
-from stint.core.subjects import EVENTS, WORK, event_filter, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS, WORK
+from stint.core.names.subjects import event_filter
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamHistory, JetStreamWorkQueues
 from stint.process.environment import load
 from stint.process.settings import ProjectorSettings

@@ -19,8 +19,9 @@ from stint.client.submission import needs, wrapped_secret_id
 from stint.core.codec import encode
 from stint.core.errors import StintError
 from stint.core.events import Submitted
-from stint.core.payload import JobPayload
-from stint.core.subjects import EventAddress, new_job_id, payload_subject, queue_token
+from stint.core.names.ids import new_job_id, queue_token
+from stint.core.names.subjects import EventAddress, payload_subject
+from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access
 from stint.jetstream.wire.connection import reason_of
 from stint.process.environment import load

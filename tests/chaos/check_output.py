@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from stint.core.chain import Chunk
 from stint.core.events import Ended
 from stint.core.job import Job
+from stint.core.output.chain import Chunk
 from tests.chaos.evidence import Submission
 
 _STREAMS = ("stdout", "stderr")

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.events import AnyEvent, Deleted, Record
 from stint.core.job import fold
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
+from stint.core.output.chain import Chunk
 from stint.core.view import view
 from tests.chaos.checker import check
 from tests.chaos.evidence import Answer, Evidence, Sight, Submission

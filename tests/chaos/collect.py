@@ -11,27 +11,13 @@ import aiodocker
 import httpx
 from nats.aio.msg import Msg
 
-from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.events import Ended, Started
 from stint.core.job import Job, State
-from stint.core.subjects import (
-    CHUNK_DIGEST,
-    CHUNK_NUMBER,
-    CHUNK_OFFSET,
-    CHUNK_STREAM,
-    EVENTS,
-    JOBS_BUCKET,
-    LABEL_JOB,
-    LABEL_RUNNER,
-    LOGS,
-    PAYLOADS,
-    PROJECTOR_DURABLE,
-    WORK,
-    kv_stream,
-    kv_subject,
-    log_subject,
-)
+from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM, LABEL_JOB, LABEL_RUNNER
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, LOGS, PAYLOADS, PROJECTOR_DURABLE, WORK, kv_stream
+from stint.core.names.subjects import kv_subject, log_subject
+from stint.core.output.chain import Chunk
 from stint.core.view import parse_time, view
 from stint.jetstream import Broker
 from stint.jetstream.stream import Stream

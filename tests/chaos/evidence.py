@@ -6,9 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
-from stint.core.chain import Chunk
 from stint.core.events import Record
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
+from stint.core.output.chain import Chunk
 
 
 class Answer(StrEnum):

@@ -7,7 +7,8 @@ from typing import Final
 from stint.core.errors import StintError
 from stint.core.events import Held, Record
 from stint.core.job import Job, evolve
-from stint.core.subjects import EVENTS, event_filter
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import event_filter
 from stint.core.view import ended_time
 from stint.jetstream import Broker
 from stint.jetstream.stream import Stream

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from stint.core.subjects import WORK
+from stint.core.names.streams import WORK
 from stint.jetstream import JetStreamEventLog, JetStreamHistory, JetStreamOutput
 from stint_runner.retry import retry
 from tests.chaos.evidence import Pause

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 from tests.chaos.plan import ROOT, Plan
 
 SCRIPT: Final = (ROOT / "tests" / "chaos" / "job.sh").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import msgspec
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Submitted
-from stint.core.subjects import new_job_id, queue_token
+from stint.core.names.ids import new_job_id, queue_token
 from stint.jetstream import JetStreamEventLog, JetStreamPayloads
 from stint.ports import Outcome
 from tests.chaos.evidence import Answer, Submission

@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 from nats.aio.msg import Msg
 
-from stint.core.chain import Chunk
 from stint.core.events import Started
 from stint.core.job import Job, State
-from stint.core.subjects import WORK
+from stint.core.names.streams import WORK
+from stint.core.output.chain import Chunk
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Look, Turn

@@ -10,8 +10,8 @@ import httpx
 import msgspec
 
 from stint.core.codec import encode
-from stint.core.payload import JobPayload
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
+from stint.core.submission.payload import JobPayload
 from stint.vault import BUS_KEY, Ticket
 from tests.support.vault_bench import ROLE
 

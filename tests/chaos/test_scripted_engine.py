@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stint.core.errors import EngineError, EngineUnavailableError
-from stint.core.subjects import LABEL_JOB
+from stint.core.names.headers import LABEL_JOB
 from stint_runner.engine.port import ContainerSpec
 from tests.chaos.scripted_engine import ScriptedEngine, scripted_engine
 

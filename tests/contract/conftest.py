@@ -6,7 +6,7 @@ import pytest
 
 from stint.core.events import AnyEvent
 from stint.core.job import Job
-from stint.core.subjects import EventAddress
+from stint.core.names.subjects import EventAddress
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from stint.core.job import State
-from stint.core.subjects import EventAddress, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress
 from stint.ports import Outcome
 from tests.contract.conftest import Ports
 from tests.support.events import TOKEN, ended, kill_requested, rejected, started, submitted

@@ -4,7 +4,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from stint.core.job import State
-from stint.core.subjects import EventAddress, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time
 from stint.ports import Fact, Place, Strays
 from tests.contract.conftest import Ports

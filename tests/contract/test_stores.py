@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from stint.core.chain import Chunk
 from stint.core.errors import LogGapError, UndecodableError
+from stint.core.output.chain import Chunk
 from stint.core.view import parse_time
 from stint.ports import Place, StoredView, ViewPut
 from tests.contract.conftest import Ports

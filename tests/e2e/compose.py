@@ -19,7 +19,7 @@ import pytest
 from testcontainers.compose import DockerCompose
 
 from stint.client import Client, Endpoints, JobEvent, JobHandle, JobResult, Output
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 from tests.e2e.stack import Result, alive
 
 ROOT = Path(__file__).parents[2]

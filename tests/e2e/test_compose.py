@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stint.core.subjects import LABEL_JOB
+from stint.core.names.headers import LABEL_JOB
 from stint.jetstream import Access
 from stint.vault import Vault
 from stint_api.read.runners import JetStreamRunnerReports

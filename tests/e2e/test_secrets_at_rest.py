@@ -22,8 +22,8 @@ import pytest
 
 from stint.client.submission import seal
 from stint.core.errors import VaultDeniedError
-from stint.core.payload import JobPayload
-from stint.core.subjects import LABEL_JOB
+from stint.core.names.headers import LABEL_JOB
+from stint.core.submission.payload import JobPayload
 from stint.vault import Caller, Vault
 from tests.api.archive import targz
 from tests.e2e.compose import docker

@@ -6,7 +6,7 @@ from stint.core.codec import decode_event, encode, to_record
 from stint.core.errors import UndecodableError
 from stint.core.events import EVENT_TYPES
 from stint.core.job import fold
-from stint.core.subjects import EventAddress
+from stint.core.names.subjects import EventAddress
 from stint.core.view import read_view, view
 from tests.fuzz.target import Target, check_sentence
 

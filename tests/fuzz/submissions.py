@@ -4,9 +4,9 @@ from typing import Any
 
 from stint.core.codec import encode
 from stint.core.errors import InvalidQueueNameError, StintError, TooLargeError, UndecodableError
-from stint.core.jsontext import Scanner
-from stint.core.limits import check_limits
-from stint.core.payload import merge, parse_payload
+from stint.core.submission.jsontext import Scanner
+from stint.core.submission.limits import check_limits
+from stint.core.submission.payload import merge, parse_payload
 from stint_api.submit.body import check_sealed, parse_submission
 from stint_runner.inputs.spec import container_spec
 from tests.fuzz.target import MARK, Target, check_sentence

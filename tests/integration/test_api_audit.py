@@ -12,7 +12,8 @@ import pytest
 
 from stint.core.codec import encode
 from stint.core.events import EVENT_TYPES
-from stint.core.subjects import EventAddress, event_filter, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress, event_filter
 from stint.jetstream import declare
 from stint.jetstream.stream import Stream
 from stint.natsauth.keys import public_key

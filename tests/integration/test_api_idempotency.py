@@ -12,7 +12,8 @@ import pytest
 from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import AnyEvent
-from stint.core.subjects import PAYLOADS, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import PAYLOADS
 from stint.jetstream import JetStreamEventLog
 from stint.ports import Outcome
 from stint_api.auth import Identity

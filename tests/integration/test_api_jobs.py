@@ -9,7 +9,9 @@ import pytest
 from starlette.types import Message
 
 from stint.core.events import KillRequested
-from stint.core.subjects import EVENTS, event_filter, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import event_filter
 from stint.jetstream import JetStreamEventLog
 from stint.ports import Outcome
 from tests.support.api_bench import Bench

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stint.core.subjects import EVENTS
+from stint.core.names.streams import EVENTS
 from stint.jetstream import Broker, JetStreamHistory, consistency
 from stint.vault.setup import client_token
 from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ

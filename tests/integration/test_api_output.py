@@ -11,9 +11,11 @@ import httpx
 import msgspec
 import pytest
 
-from stint.core.chain import Chain, Chunk
 from stint.core.codec import encode
-from stint.core.subjects import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM, log_subject, queue_token
+from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import log_subject
+from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from stint.jetstream.stream import BATCH, BATCH_BYTES

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from stint.core.events import Submitted
-from stint.core.subjects import KEPT, kept_subject, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import KEPT
+from stint.core.names.subjects import kept_subject
 from stint.jetstream.stream import Stream
 from stint.vault.ticket import open_ticket
 from tests.support.api_bench import BODY, Bench, api

@@ -12,7 +12,7 @@ import pytest
 
 from stint.core.codec import encode
 from stint.core.errors import JobFailedError, VaultError
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 from stint_runner.inputs.opening import Opener
 from stint_runner.inputs.payload import Opened
 from tests.support.api_bench import SEALED, Bench, api

@@ -23,7 +23,7 @@ from stint.client import (
     check_receipt,
 )
 from stint.core.errors import InvalidJobIdError
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from tests.support import events
 from tests.support.api_bench import api_process, secret
 from tests.support.client_bench import Bench, opened

@@ -24,18 +24,10 @@ from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
 from stint.core.events import Submitted
 from stint.core.job import Job, State
-from stint.core.payload import JobPayload, parse_payload
-from stint.core.subjects import (
-    CHUNK_DIGEST,
-    CHUNK_NUMBER,
-    CHUNK_OFFSET,
-    CHUNK_STREAM,
-    EventAddress,
-    event_address,
-    live_filter,
-    queue_token,
-    tail_subject,
-)
+from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress, event_address, live_filter, tail_subject
+from stint.core.submission.payload import JobPayload, parse_payload
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token

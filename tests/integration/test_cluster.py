@@ -12,7 +12,9 @@ import pytest
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import Job, State
-from stint.core.subjects import EVENTS, LABEL_JOB, PAYLOADS, WORK, queue_token
+from stint.core.names.headers import LABEL_JOB
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS, PAYLOADS, WORK
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,

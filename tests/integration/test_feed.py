@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime
 
-from stint.core.subjects import EVENTS
+from stint.core.names.streams import EVENTS
 from stint.core.view import parse_time
 from stint.jetstream import Broker, Delivered, EventFeed
 from stint.jetstream.consuming.feed import BATCH

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from stint.core.patterns import QueuePatterns
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.patterns import QueuePatterns
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Hint, Look

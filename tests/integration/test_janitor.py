@@ -10,21 +10,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from nats.aio.msg import Msg
 
-from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.events import AnyEvent
 from stint.core.job import TERMINAL
-from stint.core.subjects import (
-    EVENTS,
-    LOGS,
-    PAYLOADS,
-    PROJECTOR_DURABLE,
-    consumer_name,
-    event_filter,
-    log_subject,
-    payload_subject,
-    queue_token,
-)
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS, LOGS, PAYLOADS, PROJECTOR_DURABLE, consumer_name
+from stint.core.names.subjects import event_filter, log_subject, payload_subject
+from stint.core.output.chain import Chunk
 from stint.core.view import view
 from stint.jetstream import (
     Broker,

@@ -9,23 +9,13 @@ from pathlib import Path
 import pytest
 from nats.aio.msg import Msg
 
-from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerClosedError, BrokerUnavailableError, OtherLayoutError, TooLargeError
 from stint.core.events import Record, Submitted
 from stint.core.job import State
-from stint.core.subjects import (
-    CHUNK_DIGEST,
-    CHUNK_NUMBER,
-    CHUNK_OFFSET,
-    CHUNK_STREAM,
-    EVENTS,
-    JOBS_BUCKET,
-    PAYLOADS,
-    WORK,
-    EventAddress,
-    kv_stream,
-    log_subject,
-)
+from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, kv_stream
+from stint.core.names.subjects import EventAddress, log_subject
+from stint.core.output.chain import Chain, Chunk
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,

@@ -15,10 +15,10 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NoAnswerError
 
 from stint.core.codec import encode
-from stint.core.subjects import (
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import (
     EVENTS,
     JOBS_BUCKET,
-    JS_PREFIX,
     KEPT,
     LOGS,
     PAUSES_BUCKET,
@@ -28,14 +28,10 @@ from stint.core.subjects import (
     SESSIONS_BUCKET,
     WORK,
     consumer_name,
-    kept_subject,
     kv_stream,
-    kv_subject,
-    log_subject,
-    payload_subject,
-    queue_token,
     subscription,
 )
+from stint.core.names.subjects import JS_PREFIX, kept_subject, kv_subject, log_subject, payload_subject
 from stint.jetstream import (
     Broker,
     EventFeed,

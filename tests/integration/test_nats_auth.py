@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 
 from stint.cli.app import app
 from stint.cli.dev.servers import free_port
-from stint.core.subjects import EVENTS, JS_PREFIX, payload_subject, publisher_inbox, queue_token, tail_subject
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import JS_PREFIX, payload_subject, publisher_inbox, tail_subject
 from stint.jetstream import Broker, declare
 from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from stint.core.job import State
-from stint.core.subjects import LABEL_JOB, queue_token
+from stint.core.names.headers import LABEL_JOB
+from stint.core.names.ids import queue_token
 from stint.process.service import BROKER_CLOSED
 from stint_runner.engine.docker import DockerEngine
 from tests.support.api_bench import ApiProcess, service_environ

@@ -8,7 +8,8 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from stint.core.subjects import live_filter, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import live_filter
 from stint.jetstream import JetStreamEventLog, declare
 from stint.natsauth.config import PUBLISHER_LIMITS
 from tests.support import events

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from stint.core.names.subjects import drain_subject
 from stint.core.phase import JobPhase
-from stint.core.subjects import drain_subject
 from stint.jetstream import JetStreamPhases
 from stint.ports import PhaseReport, Place
 from tests.support.accounts import Accounts

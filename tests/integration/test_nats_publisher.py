@@ -11,8 +11,10 @@ import pytest
 
 from stint.core.codec import decode_event
 from stint.core.events import Ended
-from stint.core.payload import JobPayload
-from stint.core.subjects import EVENTS, JS_PREFIX, EventAddress, live_filter, queue_token, tail_subject
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter, tail_subject
+from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, JetStreamEventLog, JetStreamOutput, declare
 from stint.natsauth.roles import SEED_FILE
 from stint.vault.setup import client_token

@@ -14,8 +14,10 @@ import pytest
 from stint.core.codec import decode_event, encode
 from stint.core.errors import BrokerUnavailableError, TooLargeError
 from stint.core.events import Ended, Rejected, Submitted
-from stint.core.payload import JobPayload
-from stint.core.subjects import EVENTS, JS_PREFIX, EventAddress, live_filter, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter
+from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker, declare
 from stint.process.settings import RunnerSettings
 from stint.vault import BUS_KEY

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from stint.core.events import AnyEvent
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, declare
 from tests.e2e.stack import Result, stint
 from tests.support import events

@@ -6,8 +6,10 @@ import secrets
 import httpx
 import pytest
 
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import PAUSES_BUCKET
+from stint.core.names.subjects import kv_subject
 from stint.core.pause import UNREADABLE, Pause
-from stint.core.subjects import PAUSES_BUCKET, kv_subject, queue_token
 from stint.core.view import view
 from stint.jetstream import JetStreamPauses, JetStreamWorkQueues
 from stint.ports import Outcome

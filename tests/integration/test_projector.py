@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from stint.core.codec import encode
-from stint.core.subjects import PROJECTOR_DURABLE
+from stint.core.names.streams import PROJECTOR_DURABLE
 from stint.core.view import JobView, view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.process.background import Background, BackgroundTask

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stint.core.codec import encode
-from stint.core.subjects import EVENTS, PROJECTOR_DURABLE
+from stint.core.names.streams import EVENTS, PROJECTOR_DURABLE
 from stint.core.view import view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.jetstream.consuming.feed import ACK_WAIT, BATCH

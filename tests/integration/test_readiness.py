@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from stint.core.job import State
-from stint.core.subjects import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv_stream
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv_stream
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
 from stint.ports import StoredView
 from stint.process import background

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from stint.core.errors import StintError, UndecodableError
-from stint.core.subjects import SESSIONS_BUCKET
+from stint.core.names.streams import SESSIONS_BUCKET
 from stint.jetstream import Broker, Bucket
 from stint.process.background import cancel
 from stint.vault import AppRoleSession, Caller, Vault

@@ -6,7 +6,7 @@ from collections import Counter
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Started, Submitted
-from stint.core.subjects import EVENTS, WORK
+from stint.core.names.streams import EVENTS, WORK
 from stint.jetstream import Broker, JetStreamEventLog
 from stint.jetstream.stream import Stream
 from stint.ports import Outcome

@@ -5,7 +5,8 @@ import time
 from contextlib import AsyncExitStack
 
 from stint.core.job import Job, State
-from stint.core.subjects import EVENTS, WORK, event_filter
+from stint.core.names.streams import EVENTS, WORK
+from stint.core.names.subjects import event_filter
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,

@@ -8,7 +8,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerUnavailableError, ConsumerGoneError, LeaseLostError
-from stint.core.subjects import WORK, consumer_name, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import WORK, consumer_name
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, declare
 from stint.jetstream.consuming.consumers import make_consumer
 from stint.jetstream.consuming.delivery import JetStreamDelivery

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 
 from stint.cli.dev.servers import free_port
-from stint.core.patterns import QueuePatterns
-from stint.core.subjects import JS_PREFIX
+from stint.core.names.patterns import QueuePatterns
+from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
 from stint.natsauth.config import accounts, callout, rendered
 from stint.natsauth.keys import ISSUER_FILE, XKEY_FILE, curve_key, issuer_key, public_key

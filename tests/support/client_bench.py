@@ -10,7 +10,7 @@ import msgspec
 from stint.client import Endpoints
 from stint.core.codec import encode
 from stint.core.events import Ended
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from tests.support import events

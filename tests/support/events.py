@@ -15,7 +15,7 @@ from stint.core.events import (
     Started,
     Submitted,
 )
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 
 _ids = count(1)
 AT = "2026-01-02T03:04:05Z"

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from stint.core.chain import Chain, Chunk
 from stint.core.events import Ended
-from stint.core.lines import Lines
+from stint.core.output.chain import Chain, Chunk
+from stint.core.output.lines import Lines
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
 

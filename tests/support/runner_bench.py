@@ -15,10 +15,11 @@ import msgspec
 from stint.core.codec import encode
 from stint.core.events import Ended, Submitted
 from stint.core.job import Job, State
-from stint.core.limits import LimitPolicy
-from stint.core.patterns import QueuePatterns
-from stint.core.payload import JobPayload
-from stint.core.subjects import LABEL_JOB, queue_token
+from stint.core.names.headers import LABEL_JOB
+from stint.core.names.ids import queue_token
+from stint.core.names.patterns import QueuePatterns
+from stint.core.submission.limits import LimitPolicy
+from stint.core.submission.payload import JobPayload
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,

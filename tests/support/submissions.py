@@ -9,7 +9,9 @@ import httpx
 
 from stint.core.events import Submitted
 from stint.core.job import Job
-from stint.core.subjects import EVENTS, event_filter, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import event_filter
 from stint.vault import AppRoleSession, Ticket, open_ticket
 from stint.vault.erasure import PayloadKey, decrypted, key_of
 from stint.vault.policies import KEYS

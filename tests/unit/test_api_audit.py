@@ -12,7 +12,8 @@ import pytest
 from stint.core.codec import to_record
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import AnyEvent, Record
-from stint.core.subjects import BAD_QUEUE_TOKEN, EventAddress, queue_token
+from stint.core.names.ids import BAD_QUEUE_TOKEN, queue_token
+from stint.core.names.subjects import EventAddress
 from stint.jetstream.facts import FactsPage, LogState
 from stint.process.background import cancel
 from stint_api.audit.index import AuditIndex

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stint.core.chain import Chunk
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import Job
+from stint.core.output.chain import Chunk
 from stint.core.phase import JobPhase
 from stint.ports import Place
 from stint.process.background import cancel

@@ -13,9 +13,9 @@ from nats.aio.msg import Msg
 from starlette.responses import Response
 from starlette.types import Message
 
-from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.job import fold
+from stint.core.output.chain import Chain, Chunk
 from stint.core.view import JobView, view
 from stint.jetstream import Broker
 from stint.testing import MemoryOutput

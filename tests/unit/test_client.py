@@ -28,9 +28,9 @@ from stint.client.errors import UnexpectedAnswerError
 from stint.client.fields import JobFields, payload_of
 from stint.client.pack import pack
 from stint.client.submission import Handover
-from stint.core.chain import Chain
 from stint.core.errors import ConfigError
-from stint.core.payload import JobPayload
+from stint.core.output.chain import Chain
+from stint.core.submission.payload import JobPayload
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from stint.core.codec import decode_event, encode, to_record
 from stint.core.errors import UndecodableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Started
-from stint.core.subjects import EventAddress
+from stint.core.names.subjects import EventAddress
 from tests.support.events import deleted, ended, kill_requested, launched, rejected, started, submitted
 
 ALL = [submitted(), started(), launched(), ended(), kill_requested(), rejected(), deleted()]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stint.core.errors import BrokerUnavailableError
-from stint.core.subjects import EVENTS
+from stint.core.names.streams import EVENTS
 from stint.jetstream import Broker
 from stint.jetstream.consistency import SILENCE, Sourcing, is_absent
 from stint.jetstream.stream import Stream

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stint.core.errors import EngineError
-from stint.core.limits import Limits
+from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient

@@ -18,7 +18,7 @@ import stint.client
 from stint.cli.app import app
 from stint.core.events import EVENT_TYPES, Ended
 from stint.core.job import LEGAL, State
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 from stint.core.view import JobView
 from stint.process.environment import setting_names
 from stint.process.settings import ApiSettings, ProjectorSettings, RunnerSettings

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.core import jsontext
 from stint.core.errors import TooLargeError, UndecodableError
-from stint.core.jsontext import MAX_DEPTH, MAX_ESCAPES, MAX_TOKENS, Scanner, read_object
+from stint.core.submission import jsontext
+from stint.core.submission.jsontext import MAX_DEPTH, MAX_ESCAPES, MAX_TOKENS, Scanner, read_object
 
 VALUES: Any = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),

@@ -7,7 +7,7 @@ import pytest
 
 from stint.core.errors import BrokerUnavailableError, ConfigError, ConsumerGoneError, LeaseLostError
 from stint.core.job import Job
-from stint.core.subjects import EventAddress
+from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, Look
 from stint.testing import MemoryEventLog
 from stint_runner.lease.lease import Lease, LeaseTimes

@@ -5,8 +5,8 @@ import msgspec
 import pytest
 
 from stint.core.errors import ConfigError, JobFailedError, UndecodableError
-from stint.core.limits import LimitPolicy, Limits, check_limits, parse_memory
-from stint.core.payload import JobPayload, parse_payload
+from stint.core.submission.limits import LimitPolicy, Limits, check_limits, parse_memory
+from stint.core.submission.payload import JobPayload, parse_payload
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
 

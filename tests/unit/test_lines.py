@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.core.chain import Chunk
-from stint.core.lines import last_line, start_of
+from stint.core.output.chain import Chunk
+from stint.core.output.lines import last_line, start_of
 from stint.ports import Place
 from stint.testing import MemoryOutput
 from stint_api.read.job.lines import beginning

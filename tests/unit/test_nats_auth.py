@@ -8,7 +8,7 @@ import nkeys
 import pytest
 
 from stint.core.errors import UndecodableError
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from stint.natsauth.callout.claims import AUDIENCE, Login
 from stint.natsauth.callout.curve import CurveKey, new_seed
 from stint.natsauth.callout.jwt import public_key_of, signed, verified

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.core.chain import Chunk
 from stint.core.errors import BrokerUnavailableError, EngineUnavailableError, LogGapError, LogRotatedError
+from stint.core.output.chain import Chunk
 from stint.testing import MemoryOutput
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import OutputPiece

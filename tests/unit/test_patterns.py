@@ -2,8 +2,8 @@
 
 import pytest
 
-from stint.core.patterns import QueuePatterns
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.patterns import QueuePatterns
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from stint.core.errors import TooLargeError, UndecodableError
-from stint.core.payload import MAX_CONTENT, JobPayload, merge, parse_payload
+from stint.core.submission.payload import MAX_CONTENT, JobPayload, merge, parse_payload
 from stint_api.submit.body import MAX_BYTES, check_content, parse_submission
 
 FULL = JobPayload(

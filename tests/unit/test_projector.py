@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.core.chain import Chunk
 from stint.core.codec import encode
 from stint.core.errors import UndecodableError
 from stint.core.events import AnyEvent, Record
 from stint.core.job import Job, State, fold
-from stint.core.subjects import EventAddress, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress
+from stint.core.output.chain import Chunk
 from stint.core.view import JobView, view
 from stint.jetstream import Delivered, EventFeed
 from stint.ports import StoredView, ViewPut

@@ -3,7 +3,8 @@
 from stint.core.codec import encode
 from stint.core.events import AnyEvent
 from stint.core.job import State
-from stint.core.subjects import EventAddress, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress
 from stint.jetstream import Delivered
 from stint_projector.folder import KEPT, Folder
 from stint_projector.project import Projected

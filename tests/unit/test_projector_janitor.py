@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent
 from stint.core.job import TERMINAL, Job
-from stint.core.subjects import EventAddress, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress
 from stint.ports import Fact, Place, StoredView
 from stint.process.background import cancel
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput

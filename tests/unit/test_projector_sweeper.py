@@ -8,7 +8,8 @@ import pytest
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import AnyEvent, Ended
 from stint.core.job import Job, State
-from stint.core.subjects import EventAddress, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress
 from stint.ports import Outcome, Place, Strays
 from stint.testing import MemoryEventLog, MemoryHistory, MemoryOutput, MemoryPayloads, MemoryViews
 from stint_projector.auditor import Auditor

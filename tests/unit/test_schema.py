@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from stint.cli.app import app
 from stint.core.codec import decode_event, encode
 from stint.core.events import EVENT_TYPES
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import parse_event_subject
 from stint.core.schema import asyncapi, examples
-from stint.core.subjects import parse_event_subject, queue_token
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "events"
 CONTRACT = asyncapi("0")

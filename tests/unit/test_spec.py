@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from stint.core.errors import JobFailedError
-from stint.core.limits import Limits
-from stint.core.payload import JobPayload
+from stint.core.submission.limits import Limits
+from stint.core.submission.payload import JobPayload
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
 from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels, with_token

@@ -5,18 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
-from stint.core.subjects import (
-    EventAddress,
-    check_job_id,
-    consumer_name,
-    names_job,
-    new_job_id,
-    normalise_queue_name,
-    parse_event_subject,
-    queue_name,
-    queue_token,
-    unreadable_submission,
-)
+from stint.core.names.ids import check_job_id, new_job_id, normalise_queue_name, queue_name, queue_token
+from stint.core.names.streams import consumer_name
+from stint.core.names.subjects import EventAddress, names_job, parse_event_subject, unreadable_submission
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"])).filter(lambda name: len(name.lower().encode()) <= 1000)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
 from stint.core.errors import ConfigError, InvalidQueueNameError, VaultDeniedError, VaultRefusedError
-from stint.core.subjects import normalise_queue_name
+from stint.core.names.ids import normalise_queue_name
 from stint.process.env_file import read_env_file, write_env_file
 from stint.vault import Login, SecretData, Ticket, Vault, check_path, queue_path, release_path
 from stint.vault.hvac_adapter import check_token

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import structlog
 
-from stint.core.subjects import LABEL_JOB
+from stint.core.names.headers import LABEL_JOB
 from stint.process import logs
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo, Engine

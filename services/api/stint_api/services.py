@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stint.core.errors import VaultError
-from stint.core.subjects import JS_PREFIX, new_job_id
+from stint.core.names.ids import new_job_id
+from stint.core.names.subjects import JS_PREFIX
 from stint.ports import EventLog, KeptPayloads, OutputLog, Pauses, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from stint.core.subjects import PROJECTOR_DURABLE
+from stint.core.names.streams import PROJECTOR_DURABLE
 from stint.jetstream import (
     Access,
     Broker,

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import structlog
 
 from stint.core.errors import BrokerUnavailableError, InvalidJobIdError
-from stint.core.subjects import check_job_id
+from stint.core.names.ids import check_job_id
 from stint.core.view import parse_time
 from stint.ports import History, Place, StoredView
 from stint.process.waiting import for_each, repeat

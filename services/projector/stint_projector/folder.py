@@ -7,7 +7,8 @@ from stint.core.codec import to_record
 from stint.core.errors import InvalidJobIdError, InvalidTokenError
 from stint.core.events import Record, Submitted
 from stint.core.job import evolve
-from stint.core.subjects import BAD_QUEUE_TOKEN, parse_event_subject
+from stint.core.names.ids import BAD_QUEUE_TOKEN
+from stint.core.names.subjects import parse_event_subject
 from stint.jetstream import Delivered
 from stint_projector.project import Projected
 

@@ -10,7 +10,7 @@ import structlog
 from stint.core.codec import encode
 from stint.core.errors import UndecodableError
 from stint.core.job import Job, State
-from stint.core.subjects import queue_name
+from stint.core.names.ids import queue_name
 from stint.core.view import JobView, expiry, read_view, view
 from stint.ports import EventLog, OutputLog, PayloadStore, Place, StoredView, ViewPut, ViewStore
 from stint.process.waiting import for_each

@@ -5,7 +5,7 @@ import sys
 from typing import Final
 
 from stint.core.errors import InvalidJobIdError
-from stint.core.subjects import check_job_id
+from stint.core.names.ids import check_job_id
 from stint.jetstream import Access, Broker, declare
 from stint.process import service
 from stint.process.settings import ProjectorSettings

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from stint.core.events import Event, Submitted
 from stint.core.job import Job
-from stint.core.limits import HOLD, ON_LOST, LimitPolicy
-from stint.core.patterns import QueuePatterns
-from stint.core.subjects import queue_name
+from stint.core.names.ids import queue_name
+from stint.core.names.patterns import QueuePatterns
+from stint.core.submission.limits import HOLD, ON_LOST, LimitPolicy
 from stint.ports import EventLog, OutputLog, Pauses, PayloadStore, WorkQueues
 from stint.process.settings import RunnerSettings
 from stint_runner.engine.port import Engine

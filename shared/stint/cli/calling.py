@@ -15,7 +15,7 @@ from stint.client.client import Client
 from stint.client.job import JobHandle
 from stint.client.options import Endpoints
 from stint.core.errors import ConfigError, InvalidJobIdError, InvalidQueueNameError
-from stint.core.subjects import is_job_id
+from stint.core.names.ids import is_job_id
 
 T = TypeVar("T")
 

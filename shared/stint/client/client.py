@@ -19,7 +19,7 @@ from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.receipts import PublicKeys
 from stint.client.results import JobInfo, read
 from stint.client.trail import AuditEntry, SecretUse
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 
 if TYPE_CHECKING:
     from stint.vault.client import Vault

@@ -8,8 +8,8 @@ from typing import BinaryIO, Final, Literal, TypedDict, cast
 import msgspec
 
 from stint.core.errors import ConfigError, UndecodableError
-from stint.core.payload import JobPayload, convert, merge
-from stint.core.subjects import normalise_queue_name
+from stint.core.names.ids import normalise_queue_name
+from stint.core.submission.payload import JobPayload, convert, merge
 
 
 class JobFields(TypedDict, total=False):

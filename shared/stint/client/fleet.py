@@ -11,7 +11,7 @@ from stint.client.api import Api, Attempts
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
 from stint.client.results import JobInfo, read
 from stint.client.stream import PATIENCE
-from stint.core.subjects import normalise_queue_name, queue_token
+from stint.core.names.ids import normalise_queue_name, queue_token
 
 _FORBIDDEN: Final = 403
 EVENTS: Final = "/v1/api/events"

@@ -9,7 +9,7 @@ from stint.client.api import Api
 from stint.client.errors import ApiUnreachableError
 from stint.client.results import JobEvent, JobInfo, JobResult, Output, read
 from stint.client.stream import follow
-from stint.core.subjects import check_job_id
+from stint.core.names.ids import check_job_id
 
 
 class JobHandle:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from stint.core.errors import ConfigError
-from stint.core.payload import MAX_CONTENT
+from stint.core.submission.payload import MAX_CONTENT
 
 
 def pack(content: Path | str | BinaryIO) -> str:

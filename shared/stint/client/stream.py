@@ -9,8 +9,8 @@ import msgspec
 from stint.client.api import Api, Attempts, LiveEvent
 from stint.client.errors import ApiError, ApiUnreachableError, OutputDiffersError
 from stint.client.results import Fact, JobEvent, JobResult, Output, Phase, read
-from stint.core.chain import Chain
 from stint.core.events import Ended
+from stint.core.output.chain import Chain
 
 PATIENCE: Final = 120.0
 """Seconds for which a broken live stream is retried without any progress."""

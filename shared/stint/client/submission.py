@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError, VaultRefusedError
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
 

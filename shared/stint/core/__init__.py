@@ -1,4 +1,4 @@
-"""What a job is: its events, the state computed from them, its payload, its view, and every name on the wire.
+"""What a job is: its events, its state, its view; below, its payload, its output, and every name on the wire.
 
 Everything here is pure: no I/O, no clock, no random ids.
 """

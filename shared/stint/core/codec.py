@@ -7,7 +7,7 @@ import msgspec
 
 from stint.core.errors import UndecodableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record
-from stint.core.subjects import EventAddress
+from stint.core.names.subjects import EventAddress
 
 _encoder = msgspec.json.Encoder()
 _decoders = {kind: msgspec.json.Decoder(cls) for kind, cls in EVENT_TYPES.items()}

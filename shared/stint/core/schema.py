@@ -7,19 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from stint.core.events import EVENT_TYPES, AnyEvent
-from stint.core.subjects import (
-    CHUNK_CONTINUES,
-    CHUNK_DIGEST,
-    CHUNK_LINE,
-    CHUNK_NUMBER,
-    CHUNK_OFFSET,
-    CHUNK_STREAM,
-    EventAddress,
-    live_filter,
-    log_subject,
-    payload_subject,
-    tail_subject,
-)
+from stint.core.names.headers import CHUNK_CONTINUES, CHUNK_DIGEST, CHUNK_LINE, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
+from stint.core.names.subjects import EventAddress, live_filter, log_subject, payload_subject, tail_subject
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ from stint.core.codec import decode
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, UndecodableError
 from stint.core.events import Ended, Held, KillRequested, Launched, Rejected, Started, Submitted
 from stint.core.job import Job, State
-from stint.core.subjects import check_job_id, queue_name, queue_token
+from stint.core.names.ids import check_job_id, queue_name, queue_token
 
 NEVER: Final = "0001-01-01T00:00:00Z"
 """How GoStint writes the time of something that has not happened yet."""

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from stint.core.errors import BrokerUnavailableError
-from stint.core.subjects import EVENTS, WORK, barrier_subject
+from stint.core.names.streams import EVENTS, WORK
+from stint.core.names.subjects import barrier_subject
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import RECONNECT, Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check

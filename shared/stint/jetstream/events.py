@@ -12,9 +12,8 @@ from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
-from stint.core.subjects import (
-    EVENTS,
-    WORK,
+from stint.core.names.streams import EVENTS, WORK
+from stint.core.names.subjects import (
     EventAddress,
     bar_kind,
     event_filter,

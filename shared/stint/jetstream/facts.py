@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from stint.core.events import Record
-from stint.core.subjects import EVENTS, event_filter
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import event_filter
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import records, sequence_of

@@ -10,16 +10,8 @@ from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerRefusedError
 from stint.core.events import Deleted, Ended, Rejected, Submitted
-from stint.core.subjects import (
-    EVENTS,
-    PAYLOADS,
-    WORK,
-    EventAddress,
-    barrier_subject,
-    event_address,
-    event_filter,
-    work_subject,
-)
+from stint.core.names.streams import EVENTS, PAYLOADS, WORK
+from stint.core.names.subjects import EventAddress, barrier_subject, event_address, event_filter, work_subject
 from stint.jetstream.consistency import SILENCE, silence
 from stint.jetstream.payloads import payload_places
 from stint.jetstream.stream import Stream, is_literal

@@ -4,7 +4,8 @@ import hashlib
 from typing import Final
 
 from stint.core.errors import UndecodableError
-from stint.core.subjects import KEPT, kept_subject
+from stint.core.names.streams import KEPT
+from stint.core.names.subjects import kept_subject
 from stint.jetstream.payloads import CHUNK_BYTES, MAX_CHUNKS
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker

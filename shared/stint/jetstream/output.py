@@ -5,19 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
-from stint.core.chain import Chunk
 from stint.core.errors import LogGapError
-from stint.core.subjects import (
-    CHUNK_CONTINUES,
-    CHUNK_DIGEST,
-    CHUNK_LINE,
-    CHUNK_NUMBER,
-    CHUNK_OFFSET,
-    CHUNK_STREAM,
-    LOGS,
-    log_subject,
-    tail_subject,
-)
+from stint.core.names.headers import CHUNK_CONTINUES, CHUNK_DIGEST, CHUNK_LINE, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
+from stint.core.names.streams import LOGS
+from stint.core.names.subjects import log_subject, tail_subject
+from stint.core.output.chain import Chunk
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (

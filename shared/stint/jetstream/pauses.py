@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Mapping
 
 from stint.core.codec import encode
 from stint.core.errors import InvalidTokenError
+from stint.core.names.ids import queue_name
+from stint.core.names.streams import PAUSES_BUCKET, WORK
+from stint.core.names.subjects import event_address, names_job, work_subject
 from stint.core.pause import Pause, read_pause
-from stint.core.subjects import PAUSES_BUCKET, WORK, event_address, names_job, queue_name, work_subject
 from stint.jetstream.stream import Bucket, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import origin_of, sequence_of

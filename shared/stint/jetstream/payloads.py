@@ -5,7 +5,8 @@ from functools import partial
 from typing import Final
 
 from stint.core.errors import UndecodableError
-from stint.core.subjects import PAYLOADS, payload_subject
+from stint.core.names.streams import PAYLOADS
+from stint.core.names.subjects import payload_subject
 from stint.jetstream.consistency import ANSWER, across_elections
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker

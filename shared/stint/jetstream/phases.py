@@ -8,8 +8,8 @@ from nats.aio.subscription import Subscription
 
 from stint.core.codec import decode
 from stint.core.errors import UndecodableError
+from stint.core.names.subjects import phase_subject
 from stint.core.phase import JobPhase
-from stint.core.subjects import phase_subject
 from stint.jetstream.wire.broker import Broker
 from stint.ports import PhaseReport, Place
 

@@ -8,7 +8,8 @@ from uuid import uuid4
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
-from stint.core.subjects import kv_stream, kv_subject
+from stint.core.names.streams import kv_stream
+from stint.core.names.subjects import kv_subject
 from stint.core.view import parse_time
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (

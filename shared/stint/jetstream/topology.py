@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 
 from stint.core.errors import OtherLayoutError, StintError
-from stint.core.subjects import (
+from stint.core.names.streams import (
     EVENTS,
     IMAGES_BUCKET,
     JOBS_BUCKET,
@@ -18,11 +18,13 @@ from stint.core.subjects import (
     RUNNERS_BUCKET,
     SESSIONS_BUCKET,
     WORK,
+    kv_stream,
+)
+from stint.core.names.subjects import (
     barrier_subject,
     event_filter,
     hint_subject,
     kept_subject,
-    kv_stream,
     kv_subject,
     live_filter,
     log_subject,

@@ -11,8 +11,9 @@ import typer
 from stint.cli.errors import importing, reported
 from stint.cli.options import taking
 from stint.core.errors import ConfigError, InvalidQueueNameError
-from stint.core.patterns import QueuePatterns
-from stint.core.subjects import JS_PREFIX, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.patterns import QueuePatterns
+from stint.core.names.subjects import JS_PREFIX
 from stint.natsauth.config import accounts, callout, rendered
 from stint.natsauth.roles import CALLOUT, OPERATOR, RUNNERS, SEED_FILE, SERVICES
 from stint.process.settings import RUNNER_ID

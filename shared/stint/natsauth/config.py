@@ -6,8 +6,8 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
-from stint.core.patterns import QueuePatterns
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.patterns import QueuePatterns
 from stint.natsauth.roles import (
     ALL_PUBLISHERS,
     CALLOUT,

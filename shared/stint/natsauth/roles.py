@@ -10,15 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
-from stint.core.patterns import QueuePatterns
-from stint.core.subjects import (
-    AUTH_GROUP,
-    AUTH_REQUESTS,
-    BAD_QUEUE_TOKEN,
+from stint.core.names.ids import BAD_QUEUE_TOKEN, queue_token
+from stint.core.names.patterns import QueuePatterns
+from stint.core.names.streams import (
     EVENTS,
     IMAGES_BUCKET,
     JOBS_BUCKET,
-    JS_PREFIX,
     KEPT,
     LOGS,
     PAUSES_BUCKET,
@@ -27,20 +24,24 @@ from stint.core.subjects import (
     RUNNERS_BUCKET,
     SESSIONS_BUCKET,
     WORK,
-    barrier_subject,
     consumer_name,
+    kv_stream,
+    subscription,
+)
+from stint.core.names.subjects import (
+    AUTH_GROUP,
+    AUTH_REQUESTS,
+    JS_PREFIX,
+    barrier_subject,
     drain_subject,
     event_filter,
     hint_subject,
     kept_subject,
-    kv_stream,
     kv_subject,
     live_filter,
     log_subject,
     payload_subject,
     phase_subject,
-    queue_token,
-    subscription,
     tail_subject,
     work_subject,
 )

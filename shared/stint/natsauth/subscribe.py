@@ -9,7 +9,9 @@ import typer
 
 from stint.cli.errors import importing, reported
 from stint.core.errors import BrokerUnavailableError, ConfigError, InvalidQueueNameError
-from stint.core.subjects import EVENTS, LOGS, event_filter, log_subject, queue_token, subscription
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS, LOGS, subscription
+from stint.core.names.subjects import event_filter, log_subject
 from stint.natsauth.command import subscriber_name
 from stint.natsauth.roles import TOLD
 from stint.process import logs

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from stint.core.chain import Chunk
+from stint.core.output.chain import Chunk
 from stint.ports.places import Place
 
 

@@ -12,9 +12,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from stint.core.errors import ConfigError, InvalidQueueNameError, UndecodableError
-from stint.core.limits import LimitPolicy, Limits, parse_memory
-from stint.core.patterns import QueuePatterns
-from stint.core.subjects import normalise_queue_name
+from stint.core.names.ids import normalise_queue_name
+from stint.core.names.patterns import QueuePatterns
+from stint.core.submission.limits import LimitPolicy, Limits, parse_memory
 from stint.process.environment import Shape
 
 
@@ -28,7 +28,7 @@ def _bytes(value: int | str) -> int:
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, lt=2**63)]
 """A number, or one with `k`, `m`, `g` or `t`."""
 Amount = Annotated[float, Field(ge=0)]
-"""`stint.core.limits` checks its upper bound."""
+"""`stint.core.submission.limits` checks its upper bound."""
 Seconds = Annotated[float, Field(gt=0, le=10**9)]
 """At most 31 years, which dates and the nanoseconds of NATS and Docker can represent."""
 Pause = Annotated[float, Field(ge=0, le=10**9)]

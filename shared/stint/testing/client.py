@@ -12,12 +12,12 @@ import msgspec
 
 from stint.client import Client, SyncClient
 from stint.client.api import Api
-from stint.core.chain import Chain
 from stint.core.codec import encode
 from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Started, Submitted
 from stint.core.job import Job, State
-from stint.core.payload import JobPayload, parse_payload
-from stint.core.subjects import normalise_queue_name, queue_token
+from stint.core.names.ids import normalise_queue_name, queue_token
+from stint.core.output.chain import Chain
+from stint.core.submission.payload import JobPayload, parse_payload
 from stint.core.view import view
 from stint.testing.memory import MemoryEventLog
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 
 from stint.core.events import Deleted, Ended, Rejected, Submitted
-from stint.core.subjects import EventAddress
+from stint.core.names.subjects import EventAddress
 from stint.ports import Fact, Place, Strays
 from stint.testing.memory import MemoryEventLog, MemoryPayloads
 

@@ -9,12 +9,13 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from stint.core.chain import Chunk
 from stint.core.codec import encode, to_record
 from stint.core.errors import LogGapError, UndecodableError
 from stint.core.events import AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
-from stint.core.subjects import WORK, EventAddress, bar_kind, names_job, payload_subject, unreadable_submission
+from stint.core.names.streams import WORK
+from stint.core.names.subjects import EventAddress, bar_kind, names_job, payload_subject, unreadable_submission
+from stint.core.output.chain import Chunk
 from stint.ports import BucketState, Outcome, Place, Stamp, StoredView, ViewPut
 
 T = TypeVar("T")

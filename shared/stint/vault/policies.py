@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from stint.core.errors import ConfigError
-from stint.core.subjects import normalise_queue_name, queue_name, queue_token
+from stint.core.names.ids import normalise_queue_name, queue_name, queue_token
 from stint.vault.signing import RECEIPT_KEY
 from stint.vault.ticket import BUS_KEY
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from stint.jetstream import Access, Broker, JetStreamEventLog
 from tests.e2e.stack import Stack
 from tests.support.events import held

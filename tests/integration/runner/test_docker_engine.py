@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
-from stint.core.limits import Limits
+from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_wire
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST

@@ -8,7 +8,7 @@ import pytest
 
 from stint.core.events import Ended
 from stint.core.job import Job, State
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from stint.jetstream import Broker
 from stint_runner.engine.docker import DockerEngine
 from tests.support.outputs import written

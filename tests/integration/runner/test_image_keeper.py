@@ -12,7 +12,8 @@ from aiodocker import Docker
 
 from stint.core.errors import EngineError
 from stint.core.job import State
-from stint.core.subjects import IMAGES_BUCKET, image_key, kv_stream, kv_subject
+from stint.core.names.streams import IMAGES_BUCKET, image_key, kv_stream
+from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker
 from stint.jetstream.wire.protocol import raw_message
 from stint_runner.engine.docker import DockerEngine

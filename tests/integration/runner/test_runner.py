@@ -9,7 +9,8 @@ from stint.core.codec import encode
 from stint.core.errors import VaultDeniedError
 from stint.core.events import Ended, Launched
 from stint.core.job import Job, State
-from stint.core.subjects import EVENTS, unreadable_submission
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import unreadable_submission
 from stint_runner.lease.lease import LeaseTimes
 from tests.api.archive import targz
 from tests.support.brokers import connected

@@ -9,7 +9,9 @@ import pytest
 
 from stint.core.events import AnyEvent, Started
 from stint.core.job import Job, State
-from stint.core.subjects import LABEL_JOB, WORK, consumer_name, queue_token
+from stint.core.names.headers import LABEL_JOB
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import WORK, consumer_name
 from stint.ports import Outcome
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.job.run import JobRun

@@ -9,7 +9,10 @@ import pytest
 from stint.core.errors import EngineError, EngineUnavailableError, VaultDeniedError
 from stint.core.events import AnyEvent, Rejected
 from stint.core.job import Job, State
-from stint.core.subjects import EVENTS, LABEL_JOB, EventAddress, event_filter, parse_event_subject, queue_token
+from stint.core.names.headers import LABEL_JOB
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import EventAddress, event_filter, parse_event_subject
 from stint.jetstream.stream import Stream
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild

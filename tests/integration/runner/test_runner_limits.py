@@ -10,8 +10,8 @@ import pytest
 
 from stint.core.events import Launched
 from stint.core.job import State
-from stint.core.limits import LimitPolicy, Limits
-from stint.core.subjects import LABEL_JOB, LABEL_TIMEOUT
+from stint.core.names.headers import LABEL_JOB, LABEL_TIMEOUT
+from stint.core.submission.limits import LimitPolicy, Limits
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from stint.core import commands
-from stint.core.chain import Chunk
 from stint.core.events import Ended, Held, Released
 from stint.core.job import Job, State
-from stint.core.subjects import LABEL_JOB, LABEL_RUNNER
+from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
+from stint.core.output.chain import Chunk
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve

@@ -8,7 +8,7 @@ import pytest
 from stint.core.errors import EngineError, JobFailedError, VaultDeniedError
 from stint.core.events import Launched, Started
 from stint.core.job import State
-from stint.core.subjects import LABEL_JOB
+from stint.core.names.headers import LABEL_JOB
 from stint.vault import BUS_KEY, Ticket
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec

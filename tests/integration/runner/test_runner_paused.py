@@ -6,8 +6,8 @@ import pytest
 
 from stint.core.events import Started
 from stint.core.job import State
+from stint.core.names.ids import queue_token
 from stint.core.pause import Pause
-from stint.core.subjects import queue_token
 from stint.jetstream import JetStreamWorkQueues
 from stint.ports import Turn
 from stint_runner.job import run

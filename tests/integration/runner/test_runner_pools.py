@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from stint.core.job import State
-from stint.core.subjects import RUNNERS_BUCKET, drain_subject, phase_subject, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import RUNNERS_BUCKET
+from stint.core.names.subjects import drain_subject, phase_subject
 from stint.jetstream import Bucket
 from stint.process.background import cancel
 from stint_runner.housekeeping.presence import Presence

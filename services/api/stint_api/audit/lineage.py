@@ -7,7 +7,7 @@ from functools import partial
 
 from stint.core.events import Submitted
 from stint.core.job import Job
-from stint.core.subjects import queue_name
+from stint.core.names.ids import queue_name
 from stint.ports import EventLog
 from stint_api.audit.index import AuditIndex, Tables
 from stint_api.audit.jobs import jobs_of

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stint.core.events import ACTIONS, NAME_LENGTH, Record
-from stint.core.subjects import BAD_QUEUE_TOKEN
+from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
 from stint_api.read.listing.query import microseconds
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from stint.core.events import ACTIONS, Rejected, Submitted
 from stint.core.job import Job
-from stint.core.subjects import queue_name
+from stint.core.names.ids import queue_name
 from stint.natsauth.roles import PUBLISHED
 from stint.ports import EventLog
 from stint.vault.actions import READ

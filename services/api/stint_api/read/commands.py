@@ -12,7 +12,7 @@ from stint.core import commands
 from stint.core.errors import StintError
 from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released, Submitted
 from stint.core.job import Job, State
-from stint.core.subjects import check_job_id, queue_name
+from stint.core.names.ids import check_job_id, queue_name
 from stint.core.view import rfc3339
 from stint.ports import EventLog, KeptPayloads, Outcome, OutputLog, PayloadStore
 from stint.vault.actions import DELETE, KILL, READ, RELEASE, Action

@@ -11,10 +11,10 @@ import msgspec
 import structlog
 
 from stint.core.job import ACTIVE
-from stint.core.jsontext import read_object
+from stint.core.names.ids import queue_token
 from stint.core.pause import Pause
-from stint.core.payload import convert
-from stint.core.subjects import queue_token
+from stint.core.submission.jsontext import read_object
+from stint.core.submission.payload import convert
 from stint.core.view import rfc3339
 from stint.ports import EventLog, Pauses
 from stint.vault.actions import PAUSE, RESUME

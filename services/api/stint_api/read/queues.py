@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from stint.core.names.ids import queue_name, queue_token
 from stint.core.pause import Pause
-from stint.core.subjects import queue_name, queue_token
 from stint.core.view import NEVER, rfc3339
 from stint.ports import Pauses
 from stint_api.auth import Identity

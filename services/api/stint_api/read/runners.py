@@ -9,8 +9,9 @@ from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from stint.core.patterns import ALL_QUEUES, QueuePatterns
-from stint.core.subjects import RUNNERS_BUCKET, drain_subject
+from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
+from stint.core.names.streams import RUNNERS_BUCKET
+from stint.core.names.subjects import drain_subject
 from stint.core.view import rfc3339
 from stint.jetstream import Broker, Bucket
 

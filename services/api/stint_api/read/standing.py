@@ -7,8 +7,8 @@ from typing import Final, Literal, NamedTuple
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import State
+from stint.core.names.ids import queue_token
 from stint.core.phase import Phase
-from stint.core.subjects import queue_token
 from stint.core.view import JobView
 from stint.ports import Pauses
 from stint_api.read.listing.index import ListIndex

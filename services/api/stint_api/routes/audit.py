@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from stint.core.subjects import normalise_queue_name, queue_token
+from stint.core.names.ids import normalise_queue_name, queue_token
 from stint.core.view import rfc3339
 from stint_api.audit.lineage import Holder
 from stint_api.audit.secrets import WantedSecret

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from stint.core.chain import Chain
 from stint.core.events import Ended
 from stint.core.job import Job
+from stint.core.output.chain import Chain
 from stint.core.view import NEVER, JobView, view
 from stint_api.read.job.output import STDERR, STDOUT, Snapshot
 from stint_api.read.standing import NO_STANDING, Standing

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
-from stint.core.lines import start_of
-from stint.core.subjects import queue_name, queue_token
+from stint.core.names.ids import queue_name, queue_token
+from stint.core.output.lines import start_of
 from stint.core.view import JobView, rfc3339, view
 from stint.vault.actions import READ, SUBMIT
 from stint_api.auth import Identity

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from stint.core.errors import UndecodableError
 from stint.core.job import Job, State
-from stint.core.subjects import normalise_queue_name
+from stint.core.names.ids import normalise_queue_name
 from stint.ports import OutputLog
 from stint.ports import Place as JobPlace
 from stint_api.auth import Identity

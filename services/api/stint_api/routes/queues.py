@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError
-from stint.core.subjects import normalise_queue_name, queue_name
+from stint.core.names.ids import normalise_queue_name, queue_name
 from stint.core.view import rfc3339
 from stint.vault.actions import READ
 from stint.vault.policies import MARK

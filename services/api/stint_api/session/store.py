@@ -13,7 +13,8 @@ import structlog
 
 from stint.core.codec import decode
 from stint.core.errors import UndecodableError, VaultDeniedError, VaultRefusedError
-from stint.core.subjects import SESSIONS_BUCKET, kv_stream, kv_subject
+from stint.core.names.streams import SESSIONS_BUCKET, kv_stream
+from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, Bucket
 from stint.jetstream.following import following
 from stint.process.waiting import repeat

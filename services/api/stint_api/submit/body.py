@@ -13,10 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from stint.core.codec import encode
 from stint.core.errors import TooLargeError, UndecodableError
-from stint.core.jsontext import Scanner, read_object
-from stint.core.limits import check_limits
-from stint.core.payload import MAX_CONTENT, JobPayload, convert, documented
-from stint.core.subjects import normalise_queue_name
+from stint.core.names.ids import normalise_queue_name
+from stint.core.submission.jsontext import Scanner, read_object
+from stint.core.submission.limits import check_limits
+from stint.core.submission.payload import MAX_CONTENT, JobPayload, convert, documented
 from stint_api.errors import CLIENT_LEFT, RefusalError
 from stint_api.web.bounds import Share
 

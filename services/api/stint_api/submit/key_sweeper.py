@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from stint.core.subjects import is_job_id
+from stint.core.names.ids import is_job_id
 from stint.ports import EventLog, PayloadStore
 from stint.process.waiting import for_each, repeat
 from stint.vault.erasure import PayloadKeys

@@ -8,9 +8,9 @@ import msgspec
 from stint.core.errors import UndecodableError
 from stint.core.events import Submitted
 from stint.core.job import Job
-from stint.core.jsontext import read_object
-from stint.core.payload import JobPayload, convert
-from stint.core.subjects import queue_name
+from stint.core.names.ids import queue_name
+from stint.core.submission.jsontext import read_object
+from stint.core.submission.payload import JobPayload, convert
 from stint.ports import KeptPayloads
 from stint_api.errors import RefusalError
 from stint_api.submit.body import Envelope, Sealed, Submission

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from stint.core.codec import encode
 from stint.core.errors import TooLargeError, UndecodableError, VaultError, VaultRefusedError, VaultUnavailableError
-from stint.core.limits import check_limits
-from stint.core.payload import JobPayload
+from stint.core.submission.limits import check_limits
+from stint.core.submission.payload import JobPayload
 from stint.vault import Encryptor, Vault, check_path, error_text
 from stint_api.errors import RefusalError
 from stint_api.submit.body import Envelope, Sealed, Submission, check_content, check_sealed

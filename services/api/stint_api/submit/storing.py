@@ -21,7 +21,7 @@ import stamina
 from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError, StintError, VaultError, VaultUnavailableError
 from stint.core.events import Submitted
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from stint.core.view import rfc3339
 from stint.ports import EventLog, KeptPayloads, Outcome, PayloadStore
 from stint.process.waiting import both

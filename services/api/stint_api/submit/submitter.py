@@ -16,7 +16,7 @@ import structlog
 from stint.core.errors import BrokerUnavailableError, StintError, UndecodableError
 from stint.core.events import Submitted
 from stint.core.job import Job, State
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from stint.core.view import expiry
 from stint.ports import EventLog, Outcome, PayloadStore
 from stint.vault.erasure import PayloadKeys, key_name

@@ -11,13 +11,8 @@ import structlog
 
 from stint.core.errors import EngineError, LeaseLostError
 from stint.core.job import ACTIVE, Job, State
-from stint.core.subjects import (
-    LABEL_ACK,
-    LABEL_JOB,
-    LABEL_ORIGIN,
-    LABEL_RUNNER,
-    EventAddress,
-)
+from stint.core.names.headers import LABEL_ACK, LABEL_JOB, LABEL_ORIGIN, LABEL_RUNNER
+from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, Look
 from stint.process.background import cancel
 from stint.process.waiting import InterruptedByEventError, interrupted_by

@@ -9,7 +9,8 @@ import structlog
 
 from stint.core.errors import ConfigError, InvalidJobIdError, InvalidTokenError, LeaseLostError, UnfitError
 from stint.core.events import Rejected
-from stint.core.subjects import EventAddress, parse_event_subject, queue_name
+from stint.core.names.ids import queue_name
+from stint.core.names.subjects import EventAddress, parse_event_subject
 from stint.ports import Delivery
 from stint_runner.job.run import JobRun
 from stint_runner.job.verdict import Verdict, settle

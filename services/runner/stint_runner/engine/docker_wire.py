@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any, Final
 
-from stint.core.limits import Limits
+from stint.core.submission.limits import Limits
 from stint.core.view import parse_time
 from stint_runner.engine.port import USER_ID, ContainerInfo, ContainerSpec, Exit, ImageUse
 from stint_runner.registry.references import parse_reference

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from stint.core.limits import Limits
+from stint.core.submission.limits import Limits
 
 USER_ID: Final = 2001
 """User and group of every job's process."""

@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from stint.core.errors import EngineError
-from stint.core.subjects import LABEL_JOB, LABEL_READ_ONLY
+from stint.core.names.headers import LABEL_JOB, LABEL_READ_ONLY
 from stint_runner.engine.port import Engine
 from stint_runner.retry import retry
 

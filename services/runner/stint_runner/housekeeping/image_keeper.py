@@ -16,7 +16,7 @@ from stint.core.errors import (
     EngineUnavailableError,
     UndecodableError,
 )
-from stint.core.subjects import IMAGES_BUCKET, image_key, images_of
+from stint.core.names.streams import IMAGES_BUCKET, image_key, images_of
 from stint.jetstream import Broker, Bucket
 from stint.process.waiting import repeat
 from stint_runner.engine.port import Engine, ImageUse

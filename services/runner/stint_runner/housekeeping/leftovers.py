@@ -4,7 +4,7 @@ from typing import Final
 
 import structlog
 
-from stint.core.subjects import LABEL_JOB
+from stint.core.names.headers import LABEL_JOB
 from stint.process.waiting import repeat
 from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.engine.removal import remove_containers

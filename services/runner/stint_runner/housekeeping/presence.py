@@ -10,7 +10,8 @@ import structlog
 
 from stint import __version__
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, EngineError
-from stint.core.subjects import RUNNERS_BUCKET, drain_subject
+from stint.core.names.streams import RUNNERS_BUCKET
+from stint.core.names.subjects import drain_subject
 from stint.jetstream import Broker, Bucket
 from stint.process.waiting import any_of
 from stint_runner.dispatch.worker import Worker

@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from stint.core.errors import JobFailedError
-from stint.core.payload import MAX_CONTENT
+from stint.core.submission.payload import MAX_CONTENT
 from stint_runner.inputs.tarball import Tarball
 
 MAX_UNPACKED: Final = 2**30

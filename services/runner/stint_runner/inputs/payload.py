@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stint.core.errors import JobFailedError, UndecodableError, VaultDeniedError, VaultError, VaultUnavailableError
-from stint.core.payload import JobPayload, merge, parse_payload
+from stint.core.submission.payload import JobPayload, merge, parse_payload
 
 SMALL: Final = 64 * 1024
 """Bytes of a payload that take less than a millisecond to read."""

@@ -6,9 +6,7 @@ from typing import Final
 import msgspec
 
 from stint.core.errors import JobFailedError
-from stint.core.limits import Limits
-from stint.core.payload import JobPayload
-from stint.core.subjects import (
+from stint.core.names.headers import (
     LABEL_ACK,
     LABEL_JOB,
     LABEL_MASKED,
@@ -18,6 +16,8 @@ from stint.core.subjects import (
     LABEL_RUNNER,
     LABEL_TIMEOUT,
 )
+from stint.core.submission.limits import Limits
+from stint.core.submission.payload import JobPayload
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
 from stint_runner.inputs.secretfile import SecretRef, parse_refs

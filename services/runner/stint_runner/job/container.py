@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from stint.core.errors import EngineError, EngineUnavailableError, JobFailedError
-from stint.core.subjects import LABEL_JOB, LABEL_MASKED, LABEL_TIMEOUT
+from stint.core.names.headers import LABEL_JOB, LABEL_MASKED, LABEL_TIMEOUT
 from stint.core.view import parse_time
 from stint.process.waiting import InterruptedByEventError, interrupted_by
 from stint_runner.engine.port import ContainerInfo, Exit, OutputPiece

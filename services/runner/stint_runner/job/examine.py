@@ -6,7 +6,7 @@ from typing import Final
 from stint.core.errors import BrokerUnavailableError, JobFailedError, StintError, UnfitError
 from stint.core.events import Submitted
 from stint.core.job import Job
-from stint.core.subjects import queue_name
+from stint.core.names.ids import queue_name
 from stint.vault import Ticket
 from stint_runner.engine.removal import cleared
 from stint_runner.inputs.memory import Share

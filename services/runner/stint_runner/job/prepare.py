@@ -20,9 +20,9 @@ from stint.core.errors import (
 )
 from stint.core.events import Launched
 from stint.core.job import Job
-from stint.core.limits import check_limits
-from stint.core.payload import JobPayload
-from stint.core.subjects import queue_name
+from stint.core.names.ids import queue_name
+from stint.core.submission.limits import check_limits
+from stint.core.submission.payload import JobPayload
 from stint.ports import Delivery
 from stint_runner.engine.port import ContainerSpec
 from stint_runner.engine.removal import CLEAN_UP, cleared, removed

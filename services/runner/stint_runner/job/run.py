@@ -9,7 +9,7 @@ from stint.core import commands
 from stint.core.errors import EngineError, JobFailedError, LeaseLostError, StintError
 from stint.core.events import AnyEvent, Ended, Launched, Rejected, Started
 from stint.core.job import ACTIVE, Job
-from stint.core.subjects import LABEL_JOB, LABEL_RUNNER
+from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
 from stint.ports import Place
 from stint.process.waiting import InterruptedByEventError, interrupted_by
 from stint_runner.engine.port import ContainerInfo

@@ -10,7 +10,7 @@ import structlog
 from stint.core.errors import LeaseLostError
 from stint.core.events import Deleted, Ended, KillRequested, Rejected
 from stint.core.job import Job
-from stint.core.subjects import EventAddress
+from stint.core.names.subjects import EventAddress
 from stint.ports import Delivery, EventLog, WorkQueues
 from stint.process.waiting import InterruptedByEventError, interrupted_by, repeat
 from stint_runner.lease.lease import Lease

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
-from stint.core.chain import Chunk
 from stint.core.errors import BrokerUnavailableError, EngineUnavailableError, LogRotatedError, StintError
-from stint.core.lines import Lines
+from stint.core.output.chain import Chunk
+from stint.core.output.lines import Lines
 from stint.ports import OutputLog
 from stint_runner.engine.port import OutputPiece
 from stint_runner.output.pieces import CHUNK_BYTES, PIECES_WAITING, PieceQueue, gathered, put

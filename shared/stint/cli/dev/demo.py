@@ -16,7 +16,7 @@ from stint.cli.jobs.writing import to_terminal
 from stint.client import Client, Fact
 from stint.client.pack import pack
 from stint.core.errors import StintError
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 
 JOB_WITHIN: Final = 120.0
 """Seconds that the job may take."""

@@ -13,7 +13,7 @@ from typing import Final
 from stint.cli.dev.children import Child, DataDir
 from stint.cli.errors import MissingExtraError
 from stint.core.errors import ConfigError
-from stint.core.subjects import JS_PREFIX
+from stint.core.names.subjects import JS_PREFIX
 from stint.vault import Vault
 
 PUBLISHER = "dev=deploys"

@@ -18,7 +18,7 @@ from stint.client.client import Client
 from stint.client.errors import OutputDiffersError
 from stint.client.job import JobHandle
 from stint.client.results import JobResult
-from stint.core.subjects import is_job_id
+from stint.core.names.ids import is_job_id
 
 app = typer.Typer(add_completion=False)
 

@@ -14,7 +14,7 @@ from stint.cli.settings import Profile, Url, where
 from stint.client.fields import JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
 from stint.core.errors import ConfigError, UndecodableError
-from stint.core.payload import JobPayload, parse_payload
+from stint.core.submission.payload import JobPayload, parse_payload
 from stint.process.env_file import read_env_file
 
 Words = list[str] | None

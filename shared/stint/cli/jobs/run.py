@@ -17,7 +17,7 @@ from stint.cli.jobs.run_job import run as run_job
 from stint.cli.options import taking
 from stint.client.client import Client
 from stint.core.errors import StintError
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 
 app = typer.Typer(add_completion=False)
 

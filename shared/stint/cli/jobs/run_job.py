@@ -14,7 +14,7 @@ from stint.cli.jobs.writing import Write, to_terminal
 from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output, Phase
 from stint.client.options import DEFAULT_WRAP_TTL
 from stint.core.errors import ConfigError, StintError
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 
 INCOMPLETE: Final = "Part of the job's output may be missing above."
 

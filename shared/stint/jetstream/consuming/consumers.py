@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from stint.core.subjects import WORK, consumer_name, work_subject
+from stint.core.names.streams import WORK, consumer_name
+from stint.core.names.subjects import work_subject
 from stint.core.view import parse_time
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code

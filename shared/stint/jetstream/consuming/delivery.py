@@ -6,7 +6,7 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from stint.core.errors import ConsumerGoneError, LeaseLostError
-from stint.core.subjects import hint_subject
+from stint.core.names.subjects import hint_subject
 from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info
 from stint.jetstream.wire.broker import Broker, NoRespondersError
 from stint.jetstream.wire.protocol import NANOSECONDS, origin_of

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 import structlog
 from nats.aio.msg import Msg
 
-from stint.core.subjects import EVENTS, event_filter
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import event_filter
 from stint.core.view import parse_time
 from stint.jetstream.consuming.consumers import ANSWER_MARGIN, consumer_config, write_consumer
 from stint.jetstream.stream import MARKER_TTL

@@ -13,17 +13,10 @@ from nats.aio.subscription import Subscription
 from nats.errors import NotJSMessageError
 
 from stint.core.errors import StintError
-from stint.core.patterns import ALL_QUEUES, QueuePatterns
-from stint.core.subjects import (
-    HINTS,
-    WORK,
-    consumer_name,
-    hint_group,
-    hint_subject,
-    hinted_token,
-    queue_token,
-    work_subject,
-)
+from stint.core.names.ids import queue_token
+from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
+from stint.core.names.streams import WORK, consumer_name
+from stint.core.names.subjects import HINTS, hint_group, hint_subject, hinted_token, work_subject
 from stint.jetstream.consuming.consumers import (
     ANSWER_MARGIN,
     ConsumerInfo,

@@ -12,7 +12,7 @@ import nats.errors
 from nats.aio.client import Client, RawCredentials
 
 from stint.core.errors import ConfigError
-from stint.core.subjects import publisher_inbox
+from stint.core.names.subjects import publisher_inbox
 from stint.process.settings import Settings
 
 _SECURE: Final = frozenset({"tls", "wss"})

@@ -14,7 +14,7 @@ from nats.js.api import Header
 from stint.core.codec import to_record
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
 from stint.core.events import Record
-from stint.core.subjects import parse_event_subject
+from stint.core.names.subjects import parse_event_subject
 from stint.core.view import parse_time
 
 NANOSECONDS: Final = 10**9

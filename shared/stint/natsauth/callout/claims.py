@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from stint.core.errors import UndecodableError
-from stint.core.subjects import publisher_inbox
+from stint.core.names.subjects import publisher_inbox
 from stint.natsauth.callout.jwt import Claims, signed, verified
 from stint.natsauth.callout.rule import Grant
 from stint.natsauth.config import SUBSCRIPTIONS, permissions

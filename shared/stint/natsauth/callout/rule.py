@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError, StintError
-from stint.core.subjects import queue_token
+from stint.core.names.ids import queue_token
 from stint.natsauth.roles import Role, merged, publisher
 from stint.vault import Vault, queue_path
 from stint.vault.actions import KILL, READ, SUBMIT, refusal_text

@@ -8,7 +8,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from stint.core.errors import StintError, UndecodableError, VaultUnavailableError
-from stint.core.subjects import AUTH_GROUP, AUTH_REQUESTS
+from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
 from stint.jetstream import Broker
 from stint.natsauth.callout import claims
 from stint.natsauth.callout.curve import CurveKey

@@ -7,8 +7,8 @@ from copy import copy
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from stint.core.chain import Chunk
 from stint.core.job import Job
+from stint.core.output.chain import Chunk
 from stint.ports import EventLog, OutputLog, Place
 from stint.process.background import cancel
 from stint.process.waiting import any_of

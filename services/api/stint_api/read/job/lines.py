@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from stint.core.chain import Chunk
-from stint.core.lines import last_line
+from stint.core.output.chain import Chunk
+from stint.core.output.lines import last_line
 from stint.ports import OutputLog, Place
 
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Ended, Launched, Record, Started, Submitted
 from stint.core.job import Job, State, evolve
+from stint.core.output.chain import Chain, Chunk
 from stint.core.phase import JobPhase
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of

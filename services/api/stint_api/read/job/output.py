@@ -9,8 +9,8 @@ from typing import Final
 
 import structlog
 
-from stint.core.chain import Chain, Chunk
 from stint.core.errors import BrokerUnavailableError
+from stint.core.output.chain import Chain, Chunk
 from stint.ports import OutputLog
 from stint_api.errors import RefusalError
 

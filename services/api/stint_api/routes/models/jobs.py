@@ -4,8 +4,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from stint.core.payload import JobPayload
 from stint.core.phase import Phase
+from stint.core.submission.payload import JobPayload
 from stint.core.view import NEVER, JobView
 from stint_api.read.standing import WaitsFor
 from stint_api.routes.models.base import JOB_ID, AsOf, Body, Reason, Status, body_of

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 from stint.core.errors import InvalidTokenError
-from stint.core.subjects import queue_name
+from stint.core.names.ids import queue_name
 
 _WILD: Final = frozenset("*?[")
 

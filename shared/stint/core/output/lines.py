@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from stint.core.chain import Chunk
+from stint.core.output.chain import Chunk
 
 
 class Begun(NamedTuple):

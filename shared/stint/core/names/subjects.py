@@ -1,30 +1,11 @@
-"""Every name of a stream, subject, bucket, header or label, and nothing else. No other module contains one.
+"""Every subject, what builds it and what takes it apart."""
 
-A queue's name can be any text, but a subject's token cannot. `queue_token` maps names to tokens, one to one.
-"""
-
-import base64
 import hashlib
-import re
-import unicodedata
 from collections.abc import Collection
-from functools import lru_cache
 from typing import Final, NamedTuple
 
-from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
-
-EVENTS: Final = "EVENTS"
-PAYLOADS: Final = "PAYLOADS"
-WORK: Final = "WORK"
-LOGS: Final = "LOGS"
-KEPT: Final = "KEPT"
-JOBS_BUCKET: Final = "jobs"
-RUNNERS_BUCKET: Final = "runners"
-IMAGES_BUCKET: Final = "images"
-PAUSES_BUCKET: Final = "pauses"
-SESSIONS_BUCKET: Final = "sessions"
-
-PROJECTOR_DURABLE: Final = "projector"
+from stint.core.errors import InvalidJobIdError, InvalidTokenError
+from stint.core.names.ids import BAD_QUEUE_TOKEN, check_job_id, queue_name
 
 JS_PREFIX: Final = "JS.stint"
 """The JetStream API in the accounts of the services. The account that has the streams sees `$JS.API`."""
@@ -33,30 +14,6 @@ AUTH_REQUESTS: Final = "$SYS.REQ.USER.AUTH"
 """On which NATS asks about a login that its configuration leaves to a service."""
 AUTH_GROUP: Final = "nats-auth"
 """The queue group in which those services listen, so that one of them answers."""
-
-# Headers of an output chunk (the body is the raw bytes).
-CHUNK_NUMBER: Final = "Stint-Chunk"
-CHUNK_OFFSET: Final = "Stint-Offset"
-CHUNK_STREAM: Final = "Stint-Stream"
-CHUNK_DIGEST: Final = "Stint-Digest"
-CHUNK_LINE: Final = "Stint-Line"
-CHUNK_CONTINUES: Final = "Stint-Continues"  # set if its first byte belongs to a line that began in an earlier chunk
-
-# Labels of a container. `stint.job` distinguishes a job's container from all others.
-LABEL_JOB: Final = "stint.job"
-LABEL_QUEUE: Final = "stint.queue"
-LABEL_RUNNER: Final = "stint.runner"
-LABEL_ACK: Final = "stint.ack"
-LABEL_ORIGIN: Final = "stint.origin"  # the consumer that the ack subject belongs to
-LABEL_TIMEOUT: Final = "stint.timeout"  # seconds that it may run, counted from its start; "0" for no limit
-LABEL_MASKED: Final = "stint.mask-secrets"  # set if its output must be masked: the key of its secrets file's HMAC
-LABEL_READ_ONLY: Final = "stint.read-only"  # set if an image may exist for this job alone
-
-QUEUE_NAME_MAX_BYTES: Final = 1000
-EMPTY_QUEUE_TOKEN: Final = "_"
-BAD_QUEUE_TOKEN: Final = "_bad"
-
-_JOB_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
 
 
 class EventAddress(NamedTuple):
@@ -70,75 +27,6 @@ class EventAddress(NamedTuple):
     def subject(self) -> str:
         """The subject in EVENTS."""
         return f"ev.{self.job_id}.{self.token}.{self.kind}"
-
-
-def normalise_queue_name(name: str) -> str:
-    """Lower-case a queue name and check it.
-
-    Raises:
-        InvalidQueueNameError: over 1000 bytes of UTF-8, a control character, or a lone surrogate.
-    """
-    lowered = name.lower()
-    try:
-        encoded = lowered.encode()
-    except UnicodeEncodeError:
-        raise InvalidQueueNameError("A queue name must be valid Unicode text.") from None
-    if len(encoded) > QUEUE_NAME_MAX_BYTES:
-        raise InvalidQueueNameError(f"A queue name is at most {QUEUE_NAME_MAX_BYTES} bytes of UTF-8.")
-    if any(unicodedata.category(char) == "Cc" for char in lowered):
-        raise InvalidQueueNameError("A queue name contains no control characters.")
-    return lowered
-
-
-def queue_token(name: str) -> str:
-    """The subject token of a queue name: unpadded lower-case base32 of the lower-cased UTF-8, `_` for "".
-
-    Raises:
-        InvalidQueueNameError: the name is not allowed.
-    """
-    encoded = normalise_queue_name(name).encode()
-    return base64.b32encode(encoded).decode().rstrip("=").lower() or EMPTY_QUEUE_TOKEN
-
-
-@lru_cache(4096)
-def queue_name(token: str) -> str:
-    """The queue name of a token.
-
-    Raises:
-        InvalidTokenError: not the canonical token of any name. (`me`, `mf` and `mg` all decode to `a`: if all were
-            accepted, one queue would have three consumers.)
-    """
-    if token == EMPTY_QUEUE_TOKEN:
-        return ""
-    try:
-        name = base64.b32decode(token.upper() + "=" * (-len(token) % 8)).decode()
-        canonical = queue_token(name)
-    except (ValueError, InvalidQueueNameError):  # not base32, not even ASCII, not UTF-8, or not allowed
-        canonical = name = ""
-    if canonical != token:
-        raise InvalidTokenError
-    return name
-
-
-def check_job_id(job_id: str) -> str:
-    """The id in its canonical form: 24 lower-case hex digits.
-
-    Raises:
-        InvalidJobIdError: anything but 24 hex digits of either case.
-    """
-    if not is_job_id(job_id):
-        raise InvalidJobIdError("Invalid job ID (not ObjectIdHex)")
-    return job_id.lower()
-
-
-def is_job_id(text: str) -> bool:
-    """Whether `check_job_id` accepts the text."""
-    return _JOB_ID.fullmatch(text) is not None
-
-
-def new_job_id(milliseconds: int, randomness: bytes) -> str:
-    """A time-ordered job id: 12 hex digits of Unix milliseconds, 12 of randomness (6 bytes)."""
-    return f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}{randomness.hex()}"
 
 
 def parse_event_subject(subject: str) -> EventAddress:
@@ -266,36 +154,6 @@ def hinted_token(subject: str) -> str:
     return subject.split(".")[1]
 
 
-def consumer_name(token: str) -> str:
-    """The durable consumer of a queue. Hashed: a durable name has at most 255 bytes, a token up to 1600."""
-    return "q-" + hashlib.sha256(token.encode()).hexdigest()[:32]
-
-
-def subscription(name: str) -> str:
-    """The durable consumers of a subscriber: one on EVENTS, one on LOGS."""
-    return f"sub-{name}"
-
-
 def kv_subject(bucket: str, key: str) -> str:
     """The subject behind a key of a KV bucket."""
     return f"$KV.{bucket}.{key}"
-
-
-def image_key(engine_id: str, image_id: str) -> str:
-    """The key of an image in the bucket `images`."""
-    return f"{_key_part(engine_id)}.{_key_part(image_id)}"
-
-
-def images_of(engine_id: str) -> str:
-    """A filter over the keys of an engine's images."""
-    return f"{_key_part(engine_id)}.*"
-
-
-def _key_part(text: str) -> str:
-    """Both ids have characters that a key cannot have: `sha256:…`, and of older engines `ABCD:EFGH:…`."""
-    return re.sub("[^A-Za-z0-9_-]", "-", text)
-
-
-def kv_stream(bucket: str) -> str:
-    """The stream behind a KV bucket."""
-    return f"KV_{bucket}"

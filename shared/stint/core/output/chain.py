@@ -18,8 +18,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
         data: the raw bytes.
         sequence: of the message in LOGS, 0 for a chunk not yet stored.
         time: when LOGS stored it, RFC 3339 in UTC; "" for a chunk not yet stored.
-        line: number of the first line that begins in it, or would if one did; see `stint.core.lines`. 0 if its writer
-            did not count lines.
+        line: number of the first line that begins in it, or would if one did; see `stint.core.output.lines`. 0 if its
+            writer did not count lines.
         continues: whether its first byte belongs to a line of its stream that began in an earlier chunk.
     """
 

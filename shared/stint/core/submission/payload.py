@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from stint.core.errors import UndecodableError
-from stint.core.jsontext import read_object
+from stint.core.submission.jsontext import read_object
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from stint.core.errors import ConfigError, JobFailedError, UndecodableError
-from stint.core.payload import JobPayload
+from stint.core.submission.payload import JobPayload
 
 NETWORKS: Final = ("none", "bridge")
 """Networks that a job may name. Only the server's settings may name the engine's other networks."""

@@ -1,0 +1,21 @@
+"""The names of a message's headers and of a container's labels."""
+
+from typing import Final
+
+# Headers of an output chunk (the body is the raw bytes).
+CHUNK_NUMBER: Final = "Stint-Chunk"
+CHUNK_OFFSET: Final = "Stint-Offset"
+CHUNK_STREAM: Final = "Stint-Stream"
+CHUNK_DIGEST: Final = "Stint-Digest"
+CHUNK_LINE: Final = "Stint-Line"
+CHUNK_CONTINUES: Final = "Stint-Continues"  # set if its first byte belongs to a line that began in an earlier chunk
+
+# Labels of a container. `stint.job` distinguishes a job's container from all others.
+LABEL_JOB: Final = "stint.job"
+LABEL_QUEUE: Final = "stint.queue"
+LABEL_RUNNER: Final = "stint.runner"
+LABEL_ACK: Final = "stint.ack"
+LABEL_ORIGIN: Final = "stint.origin"  # the consumer that the ack subject belongs to
+LABEL_TIMEOUT: Final = "stint.timeout"  # seconds that it may run, counted from its start; "0" for no limit
+LABEL_MASKED: Final = "stint.mask-secrets"  # set if its output must be masked: the key of its secrets file's HMAC
+LABEL_READ_ONLY: Final = "stint.read-only"  # set if an image may exist for this job alone
