@@ -17,6 +17,7 @@ from typing import ClassVar, Self
 
 import httpx
 
+from stint.natsauth.command import BUFFERED
 from tests.support.waiting import until_true
 
 READY = 20.0
@@ -169,7 +170,8 @@ class NatsProcess(ServerProcess):
         self._config.write_text(
             f'listen: "127.0.0.1:{self.port or -1}"\n'
             f'ports_file_dir: "{self.data_dir}"\n'
-            f'jetstream {{ store_dir: "{self.data_dir / "store"}", sync_interval: {self.sync_interval} }}\n'
+            f'jetstream {{ store_dir: "{self.data_dir / "store"}", sync_interval: {self.sync_interval}, '
+            f"max_buffered_msgs: {BUFFERED} }}\n"
             f"{self.settings}\n",
             encoding="utf-8",
         )

@@ -21,8 +21,8 @@ from stint.process.waiting import any_of
 
 log = structlog.get_logger()
 
-BATCH: Final = 1000
-"""Events per pull: as many as an atomic batch of views may have messages."""
+BATCH: Final = 250
+"""Events per pull. Their views are an atomic batch, all of which must fit into what a stream keeps in memory."""
 MAX_PENDING: Final = 4 * BATCH
 """Events that may be unacknowledged at a time: being projected, waiting, and with a reader that died."""
 ACK_WAIT: Final = 5.0

@@ -1,6 +1,7 @@
 """Requests to NATS and JetStream, whose errors are mapped to Stint's."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property
@@ -13,7 +14,7 @@ from nats.aio.subscription import Subscription
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLargeError
 from stint.jetstream.wire.connection import Connection
-from stint.jetstream.wire.protocol import NoAnswerError, status_of
+from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, error_code, status_of
 from stint.jetstream.wire.reads import Reads
 
 HEADER_ROOM: Final = 8 * 1024
@@ -23,6 +24,10 @@ RECONNECT: Final = 3.0
 
 REPLICA_WAIT: Final = 2.0
 """Seconds for each message of a direct get. Its replica may be frozen; then the leader is asked."""
+FULL: Final = 8.0
+"""Seconds for which a message that a stream has no room for is published again."""
+FULL_PAUSE: Final = (0.005, 0.03)
+"""Minimum and maximum of the seconds in between. Whoever asks more often than a flood's sender gets a place sooner."""
 
 T = TypeVar("T")
 
@@ -119,10 +124,17 @@ class Broker(Connection):
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, wait: float | None = None
     ) -> dict[str, Any]:
-        """Publish to a stream and wait for its acknowledgement, which may contain an `error`."""
-        answer = await self.request(subject, data, headers=headers, wait=wait)
-        parsed: dict[str, Any] = msgspec.json.decode(answer.data) if answer.data else {}
-        return parsed
+        """Publish to a stream and wait for its acknowledgement, which may contain an `error`.
+
+        A message that the server has dropped because too many others wait is published again, for `FULL` seconds.
+        """
+        end = asyncio.get_running_loop().time() + FULL
+        while True:
+            answer = await self.request(subject, data, headers=headers, wait=wait)
+            parsed: dict[str, Any] = msgspec.json.decode(answer.data) if answer.data else {}
+            if error_code(parsed) != ErrorCode.TOO_MANY or asyncio.get_running_loop().time() >= end:
+                return parsed
+            await asyncio.sleep(random.uniform(*FULL_PAUSE))  # noqa: S311 - jitter
 
     async def direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         """Read messages from a stream's nearest replica: a batch or a `multi_last`. Empty if there are none.

@@ -29,6 +29,9 @@ SOURCE: Final = "Nats-Stream-Source"
 """Set by the server on messages that it reads from a stream; it overwrites a publisher's own header."""
 
 
+_LATER: Final = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
+
+
 class NoAnswerError(BrokerUnavailableError):
     """NATS did not answer, and may have received the request."""
 
@@ -44,6 +47,7 @@ class ErrorCode(IntEnum):
     WRONG_LAST_SEQUENCE = 10071
     SUBJECT_TAKEN = 10077  # the subject already has its one message
     CONSUMER_EXISTS = 10148  # with other settings
+    TOO_MANY = 10167  # as many messages wait as the stream keeps in memory; this one was dropped
     IN_PROGRESS = 10164  # a message on this subject is being replicated, and may or may not be stored
     BATCH_INCOMPLETE = 10176  # the leader has changed and does not know the first messages; none is stored
 
@@ -63,7 +67,7 @@ def check(answer: dict[str, Any]) -> dict[str, Any]:
     """
     if error := answer.get("error"):
         sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
-        later = error.get("code") == HTTPStatus.SERVICE_UNAVAILABLE or error_code(answer) == ErrorCode.IN_PROGRESS
+        later = error.get("code") in _LATER or error_code(answer) == ErrorCode.IN_PROGRESS
         raise (BrokerUnavailableError if later else BrokerRefusedError)(sentence)
     return answer
 

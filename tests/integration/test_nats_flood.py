@@ -1,0 +1,66 @@
+"""A publisher that sends more than the disk can take: what others write does not wait behind all of it."""
+
+import secrets
+import statistics
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from stint.core.names.subjects import EVENTS, queue_token
+from stint.jetstream import JetStreamEventLog, JetStreamViews, declare
+from stint.jetstream.consuming.feed import BATCH
+from stint.jetstream.stream import Stream
+from stint.natsauth.command import BUFFERED
+from stint.ports import Outcome, ViewPut
+from tests.support import events
+from tests.support.accounts import Accounts
+from tests.support.flood import flood
+from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until_true
+
+PER_MINUTE = 600_000
+"""Messages; a fast disk syncs some 200,000."""
+APPENDS = 9
+OTHER = queue_token("other")
+DROPPED = "Dropping messages due to excessive stream ingest rate"
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Accounts:
+    return Accounts(tmp_path / "keys", {"mallory": ["own"]})
+
+
+@pytest.fixture
+async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
+    async with running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)):
+        async with accounts.connected(server.url, "projector") as projector:
+            await declare(projector)
+        yield server
+
+
+async def test_what_others_append_waits_for_few_messages_of_a_flood(accounts: Accounts, server: NatsProcess) -> None:
+    waited = []
+    async with (
+        accounts.connected(server.url, "api") as api,
+        flood(accounts.access(server.url, "mallory"), "own", per_minute=PER_MINUTE),
+    ):
+        log, stream = JetStreamEventLog(api), Stream(api, EVENTS)
+        await until_true(lambda: DROPPED in server.log)
+        for _ in range(APPENDS):
+            job_id, before = secrets.token_hex(12), (await stream.info())["state"]["last_seq"]
+            assert await log.append(OTHER, job_id, events.submitted("other")) is Outcome.WON
+            job = await log.load(job_id)
+            assert job is not None
+            waited.append(job.sequence - before)
+    assert statistics.median(waited) < 10 * BUFFERED, "less than the server itself lets wait"
+
+
+async def test_a_batch_of_views_fits_into_what_may_wait(accounts: Accounts, server: NatsProcess) -> None:
+    assert BATCH < BUFFERED
+    async with accounts.connected(server.url, "projector") as projector:
+        views = JetStreamViews(projector)
+        puts = [ViewPut(f"{number:024x}", b"{}", 0, timedelta(hours=1)) for number in range(BATCH)]
+        assert len(await views.put_all(puts)) == BATCH
+    assert DROPPED not in server.log
