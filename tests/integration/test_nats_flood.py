@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stint.core.names.subjects import EVENTS, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
 from stint.jetstream import JetStreamEventLog, JetStreamViews, declare
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.stream import Stream

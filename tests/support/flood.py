@@ -5,7 +5,8 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from stint.core.names.subjects import EventAddress, queue_token
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress
 from stint.jetstream import Access
 
 TURN = 0.01
