@@ -18,6 +18,8 @@ KEYS = {
     "action",
     "qname",
     "job",
+    "runner",
+    "reason",
     "from",
     "answer",
     "status",

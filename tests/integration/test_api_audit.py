@@ -3,6 +3,8 @@
 import base64
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,23 @@ import msgspec
 import pytest
 
 from stint.core.codec import encode
+from stint.core.errors import BrokerUnavailableError
 from stint.core.events import EVENT_TYPES
 from stint.core.names.ids import queue_token
-from stint.core.names.subjects import EventAddress, event_filter
-from stint.jetstream import declare
+from stint.core.names.streams import RUNNERS_BUCKET
+from stint.core.names.subjects import EventAddress, event_filter, kv_subject
+from stint.jetstream import JetStreamHistory, JetStreamOperations, declare
 from stint.jetstream.stream import Stream
 from stint.natsauth.keys import public_key
 from stint.ports import Outcome
+from stint.process.environment import load
+from stint.process.settings import ProjectorSettings
 from stint_api.audit import trail
+from stint_projector.__main__ import build as build_projector
+from stint_projector.janitor import EventJanitor
 from tests.support import events
 from tests.support.accounts import Accounts
-from tests.support.api_bench import BODY, Bench, api, api_process
+from tests.support.api_bench import BODY, Bench, api, api_process, service_environ
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
@@ -143,6 +151,89 @@ async def test_what_the_log_no_longer_has_is_not_shown(bench: Bench) -> None:
     await of_jobs(bench.http, 2, qname=queue)
     await Stream(bench.broker, "EVENTS").purge(event_filter("*", "*", gone))
     assert [one["job"] for one in (await answered(bench.http, qname=queue))["data"]] == [kept]
+
+
+# --- queues and runners ---------------------------------------------------------------------------------------------
+
+
+async def operated(bench: Bench, queue: str, runner: str) -> None:
+    """Pause a queue, resume it, and ask a runner to drain."""
+    await bench.broker.publish(kv_subject(RUNNERS_BUCKET, runner), b"{}")
+    await until(lambda: bench.http.get("/v1/api/runner"), lambda answer: runner in answer.text)
+    for path, body in (
+        (f"queue/{queue}/pause", {"reason": "The database is being moved."}),
+        (f"queue/{queue}/resume", {}),
+        (f"runner/{runner}/drain", {}),
+    ):
+        answer = await bench.http.post(f"/v1/api/{path}", json=body)
+        assert answer.is_success, answer.text
+
+
+async def test_it_says_who_paused_resumed_and_drained_from_where_and_why(bench: Bench) -> None:
+    queue, runner = some_queue(), f"runner-{some_queue()}"
+    caller = await bench.vault.lookup_self(bench.http.headers["X-Auth-Token"])
+    job_id = await bench.submitted(qname=queue)
+    await operated(bench, queue, runner)
+    found = await of_jobs(bench.http, 3, qname=queue)
+    assert [(one["action"], one["job"], one["reason"], one["answer"], one["status"]) for one in found] == [
+        ("resumed", "", "", "accepted", ""),
+        ("paused", "", "The database is being moved.", "accepted", ""),
+        ("submitted", job_id, "", "accepted", "queued"),
+    ]
+    assert {(one["who"], one["accessor"], one["from"], one["qname"]) for one in found} == {
+        (caller.display_name, caller.accessor, "127.0.0.1", queue)
+    }
+    everything = (await answered(bench.http, who=caller.accessor))["data"]
+    (drain,) = [one for one in everything if one["runner"] == runner]
+    assert (drain["action"], drain["qname"], drain["job"], drain["from"]) == ("drain_requested", "", "", "127.0.0.1")
+    assert drain == everything[0], "the newest first, whatever it was done to"
+
+
+async def test_a_pause_is_shown_to_who_may_read_the_queue_and_a_drain_to_who_may_drain(bench: Bench) -> None:
+    mine, other = some_queue(), some_queue()
+    my_runner, other_runner = f"runner-{mine}", f"runner-{other}"
+    await operated(bench, mine, my_runner)
+    await operated(bench, other, other_runner)
+    await of_jobs(bench.http, 2, qname=other)
+    rules = {"reads": f'path "stint/queue/{mine}" {{ capabilities = ["read"] }}'}
+    rules["drains"] = f'path "stint/drain/{my_runner}" {{ capabilities = ["update"] }}'
+    shown: dict[str, set[tuple[str, str]]] = {}
+    for name, rule in rules.items():
+        await bench.admin(lambda client, n=name, r=rule: client.sys.create_or_update_policy(f"audit-{n}", r))
+        token = await bench.limited_token(0, ("default", f"audit-{name}"))
+        async with bench.client({"X-Auth-Token": token}) as http:
+            shown[name] = {(one["action"], one["qname"] or one["runner"]) for one in (await answered(http))["data"]}
+    assert shown == {
+        "reads": {("paused", mine), ("resumed", mine)},
+        "drains": {("drain_requested", my_runner)},
+    }
+
+
+async def test_nothing_is_done_that_is_not_recorded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unavailable(*_: object) -> None:
+        raise BrokerUnavailableError
+
+    queue = some_queue()
+    monkeypatch.setattr(JetStreamOperations, "record", unavailable)
+    assert (await bench.http.post(f"/v1/api/queue/{queue}/pause")).status_code == 503
+    assert await bench.parts.pauses.find(queue_token(queue)) is None
+
+
+async def test_operations_survive_a_restart_and_go_when_events_do(nats_process: NatsProcess, openbao: OpenBao) -> None:
+    queue, runner = some_queue(), f"runner-{some_queue()}"
+    async with api(nats_process.url, openbao) as bench:
+        await operated(bench, queue, runner)
+        await nats_process.restart()
+    async with api(nats_process.url, openbao) as bench:
+        assert [one["action"] for one in await of_jobs(bench.http, 3)] == ["drain_requested", "resumed", "paused"]
+        settings = load(ProjectorSettings, await service_environ(nats_process.url, openbao))
+        keep = timedelta(days=1)
+        projector, history = build_projector(settings, bench.broker), JetStreamHistory(bench.broker)
+        await EventJanitor(projector, history, keep).forget()
+        assert len((await answered(bench.http))["data"]) == 3, "they are not old yet"
+        projector = replace(projector, now=lambda: datetime.now(UTC) + keep * 2)
+        await EventJanitor(projector, history, keep).forget()
+        assert (await answered(bench.http))["data"] == [], "also while the index still has them"
 
 
 async def test_addresses_are_recorded_only_where_they_may_be(nats: NatsProcess, openbao: OpenBao) -> None:

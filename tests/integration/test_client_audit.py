@@ -27,6 +27,8 @@ ENTRY = AuditEntry(
     action="deleted",
     queue="deploys",
     job="a" * 24,
+    runner="",
+    reason="",
     address="10.0.0.1",
     answer="accepted",
     status="deleted",
@@ -80,6 +82,8 @@ async def test_all_pages_are_shown_up_to_the_limit(http: httpx.AsyncClient) -> N
         ({}, ["2026-01-02 03:04:05", "ann", "deleted", "a" * 24, "deploys", "10.0.0.1", "accepted"]),
         ({"proven": False, "who": "", "nats_user": "UABC"}, [ANY, "UABC?", *[ANY] * 5]),
         ({"address": "", "answer": "ignored"}, [*[ANY] * 5, "-", "ignored"]),
+        ({"action": "paused", "job": ""}, [ANY, "ann", "paused", "-", "deploys", ANY, "accepted"]),
+        ({"job": "", "queue": "", "runner": "runner-1"}, [*[ANY] * 3, "runner-1", "-", *[ANY] * 2]),
     ],
 )
 def test_an_entry_is_a_row(changes: dict[str, object], shown: list[str]) -> None:

@@ -15,7 +15,7 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NoAnswerError
 
 from stint.core.codec import encode
-from stint.core.names.ids import queue_token
+from stint.core.names.ids import FLEET_TOKEN, queue_token
 from stint.core.names.streams import (
     EVENTS,
     JOBS_BUCKET,
@@ -199,6 +199,12 @@ FORGED = [
             f"hint.{OTHER}",
             payload_subject(OWN, JOB, 0),
         )
+    ),
+    *(
+        ("forge what an operator did", user, f"ev.{JOB}.{token}.{kind}")
+        for user in EVERYBODY
+        if user != "api"
+        for token, kind in ((OWN, "paused"), (OWN, "resumed"), (FLEET_TOKEN, "drain_requested"))
     ),
     *(("forge an event", "projector", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "started", "deleted")),
     *(("write output", user, log_subject(OTHER, VICTIM)) for user in EVERYBODY if user != "runner"),

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.core.codec import to_record
+from stint.core.codec import encode, to_record
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import AnyEvent, Record
-from stint.core.names.ids import BAD_QUEUE_TOKEN, queue_token
+from stint.core.names.ids import BAD_QUEUE_TOKEN, FLEET_TOKEN, queue_token
 from stint.core.names.subjects import EventAddress
+from stint.core.operations import AnyOperation, DrainRequested, OperationRecord, Paused, address_of, to_operation
 from stint.jetstream.facts import FactsPage, LogState
 from stint.process.background import cancel
 from stint_api.audit.index import AuditIndex
@@ -70,6 +71,23 @@ def test_what_is_wanted_is_found_the_newest_first(wanted: dict[str, object], seq
     assert found(table, **wanted) == sequences  # type: ignore[arg-type] # of a table of cases
     table.apply(LOG)
     assert found(table, **wanted) == sequences, "applied twice"  # type: ignore[arg-type] # likewise
+
+
+def test_what_was_done_to_queues_and_runners_is_found_among_the_rest() -> None:
+    def operation(event: AnyOperation, token: str, sequence: int) -> OperationRecord:
+        address = address_of(event, token, "3" * 24)
+        return to_operation(address, encode(event), sequence=sequence, time="2026-01-02T03:04:09Z")
+
+    pause = Paused(event_id="1", at="", by="ops", reason="why")
+    drain = DrainRequested(event_id="2", at="", by="ops", runner="runner-1")
+    junk = to_operation(address_of(pause, A, "4" * 24), b"junk", sequence=13, time="2026-01-02T03:04:09Z")
+    table = EntryTable()
+    table.apply([*LOG, operation(pause, A, 11), operation(drain, A, 12), junk])
+    assert found(table, who="ops") == [12, 11]
+    assert found(table, token=A) == [11, 4, 1]
+    newest, paused, deleted, *_ = table.find(WantedEntries(), 10)
+    assert (newest.token, newest.is_operation, paused.token, deleted.is_operation) == (FLEET_TOKEN, True, A, False)
+    assert paused.place == EventAddress("paused", A, "3" * 24)
 
 
 def test_a_time_selects_what_came_since() -> None:

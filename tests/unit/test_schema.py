@@ -11,10 +11,12 @@ from stint.cli.app import app
 from stint.core.codec import decode_event, encode
 from stint.core.events import EVENT_TYPES
 from stint.core.names.ids import queue_token
-from stint.core.names.subjects import parse_event_subject
+from stint.core.names.subjects import EventAddress, parse_event_subject
+from stint.core.operations import OPERATIONS, to_operation
 from stint.core.schema import asyncapi, examples
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "events"
+DONE = GOLDEN.parent / "operations"
 CONTRACT = asyncapi("0")
 
 
@@ -41,6 +43,19 @@ def test_what_an_earlier_version_wrote_can_be_read(path: Path) -> None:
     written = json.loads(path.read_bytes())
     read = json.loads(encode(decode_event(path.stem, path.read_bytes())))
     assert written.items() <= read.items(), "each field still has its meaning"
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+def test_what_an_earlier_version_wrote_of_an_operation_can_be_read(kind: str) -> None:
+    assert not EVENT_TYPES.keys() & OPERATIONS.keys()
+    address = EventAddress(kind, queue_token("deploys"), "a" * 24)
+    for path in sorted(DONE.glob(f"*/{kind}.json")):
+        read = to_operation(address, path.read_bytes(), sequence=1, time="2026-01-01T12:00:00Z").event
+        assert read is not None
+        written = json.loads(path.read_bytes())
+        assert written == json.loads(encode(read))
+        assert set(written) - {"type"} == set(OPERATIONS[kind].__struct_fields__), f"add the new field to {path}"
+    assert to_operation(address, b"[]", sequence=1, time="2026-01-01T12:00:00Z").event is None
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)

@@ -194,7 +194,11 @@ class Authenticator:
             raise RefusalError(HTTPStatus.FORBIDDEN, refusal_text(action, refused[0]))
 
     async def readable(self, identity: Identity, qnames: Collection[str]) -> Collection[str]:
-        """Those of the queues, however many, that the caller may read, now.
+        """Those of the queues, however many, that the caller may read, now. Otherwise as `permitted`."""
+        return await self.permitted(identity, READ, qnames)
+
+    async def permitted(self, identity: Identity, action: Action, names: Collection[str]) -> Collection[str]:
+        """Those of the queues or runners, however many, to which the caller may do this, now.
 
         The questions of all lists share `LIST_QUESTIONS` places.
 
@@ -202,10 +206,10 @@ class Authenticator:
             RefusalError: the token has ended since it was looked up.
         """
         found: set[str] = set()
-        several = list(qnames)
+        several = list(names)
         for first in range(0, len(several), PATHS_AT_A_TIME):
             async with self._list_questions:
-                found.update(await self._allowed(identity, READ, several[first : first + PATHS_AT_A_TIME]))
+                found.update(await self._allowed(identity, action, several[first : first + PATHS_AT_A_TIME]))
         return found
 
     async def _allowed(self, identity: Identity, action: Action, qnames: Collection[str]) -> Collection[str]:

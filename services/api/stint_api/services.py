@@ -15,6 +15,7 @@ from starlette.responses import Response
 from stint.core.errors import VaultError
 from stint.core.names.ids import new_job_id
 from stint.core.names.subjects import JS_PREFIX
+from stint.jetstream import JetStreamOperations
 from stint.ports import EventLog, KeptPayloads, OutputLog, Pauses, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
@@ -34,6 +35,7 @@ from stint_api.read.listing.lists import Lists
 from stint_api.read.pausing import Pausing
 from stint_api.read.phases import Phases
 from stint_api.read.queues import QueueList
+from stint_api.read.recording import Recorder
 from stint_api.read.runners import Drains, JetStreamRunnerReports
 from stint_api.read.standing import Standings
 from stint_api.session.store import Sessions
@@ -68,6 +70,7 @@ class Services:
     kept: KeptPayloads
     output: OutputLog
     pauses: Pauses
+    operations: JetStreamOperations
     index: ListIndex
     audit_index: AuditIndex
     runners: JetStreamRunnerReports
@@ -114,7 +117,8 @@ class Services:
     @cached_property
     def audit(self) -> Audit:
         """Says who did what."""
-        return Audit(self.audit_index, self.log, self.auth, accounts=self.settings.js_prefix == JS_PREFIX)
+        accounts = self.settings.js_prefix == JS_PREFIX
+        return Audit(self.audit_index, self.log, self.operations, self.auth, accounts=accounts)
 
     @cached_property
     def lineage(self) -> Lineage:
@@ -134,7 +138,12 @@ class Services:
     @cached_property
     def pausing(self) -> Pausing:
         """Pauses queues and resumes them."""
-        return Pausing(log=self.log, pauses=self.pauses, auth=self.auth, now=self.now)
+        return Pausing(log=self.log, pauses=self.pauses, auth=self.auth, recorder=self.recorder, now=self.now)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """Records what operators do."""
+        return Recorder(self.operations, self.now, self.new_job_id, self.new_event_id)
 
     @cached_property
     def standings(self) -> Standings:

@@ -9,6 +9,7 @@ from stint.core.events import Record, Submitted
 from stint.core.job import evolve
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import parse_event_subject
+from stint.core.operations import OPERATIONS
 from stint.jetstream import Delivered
 from stint_projector.project import Projected
 
@@ -91,6 +92,6 @@ def _record(event: Delivered) -> Record | None:
         address = parse_event_subject(event.subject)
     except (InvalidTokenError, InvalidJobIdError):
         return None
-    if address.token == BAD_QUEUE_TOKEN:
+    if address.token == BAD_QUEUE_TOKEN or address.kind in OPERATIONS:
         return None
     return to_record(address, event.data, sequence=event.sequence, time=event.time)

@@ -35,11 +35,12 @@ ENTRIES: Final[Sequence[Column[AuditEntry]]] = (
     Column("AT (UTC)", lambda entry: _second(entry.at), firm=True),
     Column("WHO", lambda entry: f"{entry.who or entry.nats_user or '-'}{'' if entry.proven else '?'}"),
     Column("ACTION", lambda entry: entry.action, firm=True),
-    Column("JOB", lambda entry: entry.job, firm=True),
-    Column("QUEUE", lambda entry: entry.queue),
+    Column("JOB OR RUNNER", lambda entry: entry.job or entry.runner or "-", firm=True),
+    Column("QUEUE", lambda entry: "-" if entry.runner else entry.queue),
     Column("FROM", lambda entry: entry.address or "-"),
     Column("ANSWER", lambda entry: entry.answer, firm=True),
     Column("STATUS", lambda entry: entry.status, wide=True),
+    Column("REASON", lambda entry: entry.reason, wide=True),
     Column("ENTITY", lambda entry: entry.entity, wide=True),
     Column("ACCESSOR", lambda entry: entry.accessor, wide=True),
     Column("NATS USER", lambda entry: entry.nats_user, wide=True),
@@ -65,7 +66,9 @@ def audit(
     url: Url = "",
     profile: Profile = "",
 ) -> None:
-    """Show who submitted, killed, deleted and released jobs in the queues that you may read, the newest first.
+    """Show who did what, the newest first: submitted, killed, deleted and released jobs, paused and resumed queues.
+
+    Only in the queues that you may read; and who drained the runners that you may drain.
 
     A `?` behind a name says that it is a claim: a direct publisher on NATS may have written it.
     """
@@ -74,7 +77,7 @@ def audit(
     found = call(
         lambda stint: first(limit, stint.audit, queue=queue, since=begin, who=who or None), url=url, profile=profile
     )
-    show_all(found, ENTRIES, form, name=lambda entry: entry.job)
+    show_all(found, ENTRIES, form, name=lambda entry: entry.job or entry.runner or entry.queue)
 
 
 @app.command(no_args_is_help=True)

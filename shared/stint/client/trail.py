@@ -6,7 +6,7 @@ import msgspec
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qname", "address": "from"}):
-    """Something that somebody did to a job.
+    """Something that somebody did to a job, a queue or a runner.
 
     Attributes:
         at: when it was stored.
@@ -14,9 +14,12 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qn
         entity: id of the identity in Vault, "" if there is none.
         accessor: the token's, "" if it has none.
         nats_user: the public nkey that a direct publisher gave. Always a claim.
-        action: `submitted`, `kill_requested`, `deleted` or `released`.
-        queue: the job's.
-        job: its id.
+        action: `submitted`, `kill_requested`, `deleted` or `released`; of a queue `paused` or `resumed`; of a runner
+            `drain_requested`.
+        queue: the job's, or the one that was paused or resumed, "" for a runner.
+        job: its id, "" for a queue or a runner.
+        runner: the one that was asked to drain, otherwise "".
+        reason: why a queue was paused, in the operator's own words, otherwise "".
         address: from which the API got the request, "" if that is not recorded.
         answer: `accepted`, `ignored` if the job's state did not allow it, or `rejected` for a malformed submission.
         status: the job's status now, which may be `deleted`; "" if it is not a job of this queue.
@@ -31,6 +34,8 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qn
     action: str
     queue: str
     job: str
+    runner: str
+    reason: str
     address: str
     answer: str
     status: str

@@ -8,6 +8,7 @@ from stint.jetstream.events import JetStreamEventLog
 from stint.jetstream.facts import FactsPage, JetStreamFacts
 from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.kept import JetStreamKept
+from stint.jetstream.operations import JetStreamOperations
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
@@ -29,6 +30,7 @@ __all__ = [
     "JetStreamFacts",
     "JetStreamHistory",
     "JetStreamKept",
+    "JetStreamOperations",
     "JetStreamOutput",
     "JetStreamPauses",
     "JetStreamPayloads",

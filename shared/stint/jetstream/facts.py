@@ -6,6 +6,8 @@ from typing import NamedTuple
 from stint.core.events import Record
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_filter
+from stint.core.operations import OperationRecord
+from stint.jetstream.operations import operations
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import records, sequence_of
@@ -26,10 +28,11 @@ class LogState(NamedTuple):
 
 
 class FactsPage(NamedTuple):
-    """Events, and the sequence of the last message that was read, which need not be one."""
+    """Events of jobs, and of queues and runners; and the sequence of the last message read, which need not be one."""
 
     sequence: int
     records: Sequence[Record]
+    operations: Sequence[OperationRecord] = ()
 
 
 class JetStreamFacts:
@@ -49,4 +52,4 @@ class JetStreamFacts:
     async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
         """The events behind this sequence up to the newest, from any replica."""
         async for messages in self._events.pages(event_filter(), after=after):
-            yield FactsPage(sequence_of(messages[-1]), list(records(messages)))
+            yield FactsPage(sequence_of(messages[-1]), list(records(messages)), list(operations(messages)))

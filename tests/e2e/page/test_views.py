@@ -75,11 +75,15 @@ async def test_the_audit_says_who_did_what(page: Page, stack: Stack) -> None:
     job_id = await stack.submit("sleep 60", qname="audited")
     async with stack.http() as http:
         await http.post(f"/v1/api/job/kill/{job_id}")
+        await http.post("/v1/api/queue/audited/pause", json={"reason": "The database is being moved."})
+        await http.post("/v1/api/queue/audited/resume")
         await until(
             lambda: http.get("/v1/api/audit?qname=audited"),
-            lambda answer: answer.is_success and len(answer.json()["data"]) > 1,
+            lambda answer: answer.is_success and len(answer.json()["data"]) > 3,
         )
     await page.goto("/audit?queue=audited")
+    await expect(page.get_by_role("row", name=re.compile("paused.*the queue"))).to_contain_text("is being moved")
+    await expect(page.get_by_role("row", name=re.compile("resumed.*the queue"))).to_contain_text("stint-client")
     for did in ("submitted", "asked to kill"):
         await expect(page.get_by_role("row", name=re.compile(f"{did}.*{job_id[-8:]}"))).to_contain_text("stint-client")
 

@@ -34,7 +34,7 @@ class Tables:
 
     def apply(self, page: FactsPage) -> None:
         """Take what there is in further events."""
-        self.entries.apply(page.records)
+        self.entries.apply([*page.records, *page.operations])
         self.secrets.apply(page.records)
         self.sequence = page.sequence
 

@@ -13,9 +13,13 @@ import msgspec
 
 from stint.core.events import ACTIONS, NAME_LENGTH, Record
 from stint.core.names.ids import BAD_QUEUE_TOKEN
+from stint.core.names.subjects import EventAddress
+from stint.core.operations import OPERATIONS, OperationRecord
 from stint.core.view import parse_time
 from stint_api.read.listing.query import microseconds
 
+DONE: Final = ACTIONS | OPERATIONS.keys()
+"""The kinds of events that somebody causes."""
 NEWEST: Final = 2**63 - 1
 """Behind every sequence."""
 
@@ -35,8 +39,8 @@ class Entry(NamedTuple):
         sequence: in EVENTS.
         at: when EVENTS stored it, in microseconds since 1970.
         kind: of the event.
-        token: of the queue.
-        job: the job's id.
+        token: of the queue, `FLEET_TOKEN` for what is done to a runner.
+        job: the job's id, or that of the operation.
         who: the display name that it says.
         entity: likewise, the identity.
         accessor: likewise, of the token.
@@ -54,6 +58,16 @@ class Entry(NamedTuple):
     accessor: str
     nats_user: str
     address: str
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether it was done to a queue or a runner, and not to a job."""
+        return self.kind in OPERATIONS
+
+    @property
+    def place(self) -> EventAddress:
+        """Of its event."""
+        return EventAddress(self.kind, self.token, self.job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +94,7 @@ class EntryTable:
         """Give its memory back."""
         self._db.close()
 
-    def apply(self, records: Iterable[Record]) -> None:
+    def apply(self, records: Iterable[Record | OperationRecord]) -> None:
         """Take the actions among further events. Safe to repeat."""
         if rows := list(_entries(records)):
             marks = ", ".join([f"({', '.join('?' * len(Entry._fields))})"] * len(rows))
@@ -109,10 +123,10 @@ class EntryTable:
         return msgspec.json.decode(found, type=list[Entry])
 
 
-def _entries(records: Iterable[Record]) -> Iterator[Entry]:
+def _entries(records: Iterable[Record | OperationRecord]) -> Iterator[Entry]:
     for record in records:
         event = record.event
-        if event is None or record.kind not in ACTIONS or record.token == BAD_QUEUE_TOKEN:
+        if event is None or record.kind not in DONE or record.token == BAD_QUEUE_TOKEN:
             continue
         yield Entry(
             sequence=record.sequence,

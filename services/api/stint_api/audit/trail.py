@@ -1,20 +1,23 @@
 """Who did what, as one caller may see it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
 
-from stint.core.events import ACTIONS, Rejected, Submitted
+from stint.core.events import Rejected, Submitted
 from stint.core.job import Job
-from stint.core.names.ids import queue_name
+from stint.core.names.ids import FLEET_TOKEN, queue_name
+from stint.core.names.subjects import EventAddress
+from stint.core.operations import AnyOperation, DrainRequested, OperationRecord, Paused
+from stint.jetstream import JetStreamOperations
 from stint.natsauth.roles import PUBLISHED
 from stint.ports import EventLog
-from stint.vault.actions import READ
+from stint.vault.actions import DRAIN, READ
 from stint_api.audit.index import AuditIndex, Tables
 from stint_api.audit.jobs import jobs_of
-from stint_api.audit.table import Entry, WantedEntries
+from stint_api.audit.table import DONE, Entry, WantedEntries
 from stint_api.auth import Authenticator, Identity
 
 BATCH: Final = 50
@@ -28,10 +31,12 @@ class Shown:
     """An entry, and what came of it.
 
     Attributes:
-        qname: the queue's name.
+        qname: the queue's name, "" for a runner.
         answer: `accepted`, `ignored` if the job's state did not allow it, or `rejected` for a malformed submission.
         status: the job's status now, "" if it is not a job of this queue.
         proven: whether `who`, `entity` and `accessor` are what Vault said to the API.
+        runner: the runner to which it was done, "" for a queue or a job.
+        reason: why, in the caller's own words.
     """
 
     entry: Entry
@@ -39,6 +44,8 @@ class Shown:
     answer: str
     status: str
     proven: bool
+    runner: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +63,23 @@ class Trail:
 
 
 class Audit:
-    """Pages of actions in the queues that a caller may read."""
+    """Pages of actions in the queues that a caller may read, and on the runners that it may drain."""
 
-    def __init__(self, index: AuditIndex, log: EventLog, auth: Authenticator, *, accounts: bool) -> None:
+    def __init__(
+        self,
+        index: AuditIndex,
+        log: EventLog,
+        operations: JetStreamOperations,
+        auth: Authenticator,
+        *,
+        accounts: bool,
+    ) -> None:
         """`accounts`: NATS has an account for each role, so that nobody but the API can write what is the API's."""
         self._index = index
         self._log = log
+        self._operations = operations
         self._auth = auth
-        self._proven = ACTIONS - {shape.kind for shape in PUBLISHED} if accounts else frozenset[str]()
+        self._proven = DONE - {shape.kind for shape in PUBLISHED} if accounts else frozenset[str]()
 
     async def find(self, identity: Identity, wanted: WantedEntries, limit: int) -> Trail:
         """The page, without the actions in queues that the caller may not read.
@@ -88,10 +104,41 @@ class Audit:
         return Trail(found, wanted.behind, as_of)
 
     async def _shown(self, identity: Identity, entries: Sequence[Entry]) -> Sequence[Shown]:
-        readable = await self._auth.readable(identity, {queue_name(entry.token) for entry in entries})
-        mine = [entry for entry in entries if queue_name(entry.token) in readable]
-        jobs = await jobs_of(self._log, self._index, mine)
-        return [self._with_answer(entry, jobs[entry.job]) for entry in mine if entry.job in jobs]
+        """Those of the entries that the caller may see and that the log still has."""
+        queues = {queue_name(entry.token) for entry in entries if entry.token != FLEET_TOKEN}
+        readable = await self._auth.readable(identity, queues)
+        mine = [entry for entry in entries if entry.token == FLEET_TOKEN or queue_name(entry.token) in readable]
+        jobs = await jobs_of(self._log, self._index, [entry for entry in mine if not entry.is_operation])
+        stored = await self._stored(identity, [entry for entry in mine if entry.is_operation])
+        return list(self._merged(mine, jobs, stored))
+
+    def _merged(
+        self, entries: Iterable[Entry], jobs: Mapping[str, Job], stored: Mapping[EventAddress, OperationRecord]
+    ) -> Iterator[Shown]:
+        for entry in entries:
+            operation = stored.get(entry.place)
+            if operation and operation.event:
+                yield self._operation(entry, operation.event)
+            elif not entry.is_operation and entry.job in jobs:
+                yield self._with_answer(entry, jobs[entry.job])
+
+    async def _stored(self, identity: Identity, entries: Sequence[Entry]) -> Mapping[EventAddress, OperationRecord]:
+        """The operations, without those on runners that the caller may not drain."""
+        found = await self._operations.read([entry.place for entry in entries])
+        runners = {place: one.event.runner for place, one in found.items() if isinstance(one.event, DrainRequested)}
+        drained = await self._auth.permitted(identity, DRAIN, set(runners.values()))
+        return {place: one for place, one in found.items() if place not in runners or runners[place] in drained}
+
+    def _operation(self, entry: Entry, event: AnyOperation) -> Shown:
+        return Shown(
+            entry,
+            qname="" if entry.token == FLEET_TOKEN else queue_name(entry.token),
+            answer="accepted",
+            status="",
+            proven=entry.kind in self._proven,
+            runner=event.runner if isinstance(event, DrainRequested) else "",
+            reason=event.reason if isinstance(event, Paused) else "",
+        )
 
     def _with_answer(self, entry: Entry, job: Job) -> Shown:
         counted = job.facts.get(entry.kind)

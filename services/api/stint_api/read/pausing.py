@@ -20,6 +20,7 @@ from stint.ports import EventLog, Pauses
 from stint.vault.actions import PAUSE, RESUME
 from stint_api.auth import Authenticator, Identity
 from stint_api.errors import RefusalError
+from stint_api.read.recording import Recorder
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class Pausing:
     log: EventLog
     pauses: Pauses
     auth: Authenticator
+    recorder: Recorder
     now: Callable[[], datetime]
 
     async def pause(self, identity: Identity, qname: str, reason: str) -> None:
@@ -72,6 +74,7 @@ class Pausing:
             entity=identity.entity,
             accessor=identity.accessor,
         )
+        await self.recorder.paused(identity, token, reason)
         await self.pauses.put(token, pause)
         await self._bar_next(token)
         log.info("queue paused", queue=token, who=identity.name)
@@ -84,8 +87,10 @@ class Pausing:
             BrokerUnavailableError: it is not known whether the queue goes on.
         """
         await self.auth.require(identity, RESUME, qname)
-        await self.pauses.remove(queue_token(qname))
-        log.info("queue resumed", queue=queue_token(qname), who=identity.name)
+        token = queue_token(qname)
+        await self.recorder.resumed(identity, token)
+        await self.pauses.remove(token)
+        log.info("queue resumed", queue=token, who=identity.name)
 
     async def _bar_next(self, token: str) -> None:
         """Bar the job that a runner may be about to claim: the first one in the work queue that is not over."""

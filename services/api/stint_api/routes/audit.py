@@ -62,7 +62,7 @@ class AuditQuery(Paged):
 async def audit(
     services: ServicesOf, request: Request, response: Response, caller: Caller, query: Annotated[AuditQuery, Query()]
 ) -> AuditBody:
-    """Who submitted, killed, deleted and released jobs, newest first, in the queues that the caller may read."""
+    """Who did what, newest first, to jobs and queues that the caller may read, and to runners that it may drain."""
     wanted = WantedEntries(
         token=None if query.qname is None else queue_token(query.qname),
         since=microseconds(query.since) if query.since else None,
@@ -152,7 +152,9 @@ def _body(shown: Shown) -> ActionBody:
         nats_user=entry.nats_user,
         action=entry.kind,
         qname=shown.qname,
-        job=entry.job,
+        job="" if entry.is_operation else entry.job,
+        runner=shown.runner,
+        reason=shown.reason,
         answer=shown.answer,
         status=shown.status,
         proven=shown.proven,

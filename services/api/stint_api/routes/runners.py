@@ -44,6 +44,7 @@ async def drain(services: ServicesOf, caller: Caller, runner: RunnerName) -> Dra
     await services.auth.require(caller, DRAIN, runner)
     if runner not in {report["runner"] for report in await services.runners.read()}:
         raise RefusalError(HTTPStatus.NOT_FOUND, "No runner of this name is alive.")
+    await services.recorder.drain_requested(caller, runner)
     await services.drains.ask(runner, caller.name)
     return DrainedBody(runner=runner, asked=True)
 

@@ -14,6 +14,8 @@ from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidT
 QUEUE_NAME_MAX_BYTES: Final = 1000
 EMPTY_QUEUE_TOKEN: Final = "_"
 BAD_QUEUE_TOKEN: Final = "_bad"
+FLEET_TOKEN: Final = "_fleet"
+"""In place of a queue's token: what is done to runners. No name has this token."""
 
 _JOB_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
 

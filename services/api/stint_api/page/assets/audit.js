@@ -7,7 +7,7 @@ import { at, clock, count, short, whole } from "./words.js";
 
 const HOURS = { "1h": 1, "6h": 6, "24h": 24 };
 const here = new URLSearchParams(location.search);
-const DID = { submitted: "submitted", kill_requested: "asked to kill", deleted: "deleted", released: "released", paused: "paused", resumed: "resumed" };
+const DID = { submitted: "submitted", kill_requested: "asked to kill", deleted: "deleted", released: "released", paused: "paused", resumed: "resumed", drain_requested: "asked to drain" };
 let shown = [];
 
 begin();
@@ -56,10 +56,13 @@ function row(action) {
   set("b", action.who || action.nats_user || "not known");
   one(".c-b", element).title = [action.entity && `identity ${action.entity}`, action.accessor && `token accessor ${action.accessor}`, action.nats_user && `NATS user ${action.nats_user}`].filter(Boolean).join(", ");
   set("d", DID[action.action] ?? action.action);
-  one(".c-o", element).append(action.job ? make("a", short(action.job), { class: "mono", href: `/jobs/${action.job}` }) : "the queue");
-  set("q", action.qname || "(no name)");
+  one(".c-o", element).append(action.job ? make("a", short(action.job), { class: "mono", href: `/jobs/${action.job}` }) : action.runner || "the queue");
+  one(".c-o", element).title = action.runner;
+  set("q", action.runner ? "" : action.qname || "(no name)");
   set("f", action.from);
-  set("a", action.proven === false ? `${action.answer}, unproven` : action.answer);
+  const answer = action.reason ? `${action.answer}: ${action.reason}` : action.answer;
+  set("a", action.proven === false ? `${answer}, unproven` : answer);
+  one(".c-a", element).title = action.reason;
   if (action.proven === false) one(".c-a", element).title = "A direct publisher of the queue could have written this under another name.";
   return element;
 }

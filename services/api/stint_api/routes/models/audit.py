@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stint.core.events import ACTIONS
+from stint_api.audit.table import DONE
 from stint_api.routes.models.base import (
     JOB_ID,
     AsOf,
@@ -25,12 +25,16 @@ class ActionBody(Body):
     """The token's accessor, "" if it has none."""
     nats_user: str
     """The public nkey that a direct publisher gave. Always a claim."""
-    action: Annotated[str, Field(examples=["submitted"], json_schema_extra={"enum": sorted(ACTIONS)})]
+    action: Annotated[str, Field(examples=["submitted"], json_schema_extra={"enum": sorted(DONE)})]
     """The kind of the event."""
     qname: Annotated[str, Field(examples=["deploys"])]
-    """The queue."""
+    """The queue; "" if it was done to a runner."""
     job: Annotated[str, Field(examples=[JOB_ID])]
-    """The job's id."""
+    """The job's id; "" if it was done to a queue or a runner."""
+    runner: Annotated[str, Field(examples=[""])]
+    """The runner that was asked to drain, otherwise ""."""
+    reason: Annotated[str, Field(examples=[""])]
+    """Why a queue was paused, in the operator's own words, otherwise ""."""
     from_: Annotated[str, Field(alias="from", examples=["10.2.3.4"])]
     """The address from which the API got the request, "" if that is not recorded."""
     answer: Annotated[str, Field(json_schema_extra={"enum": ["accepted", "ignored", "rejected"]})]

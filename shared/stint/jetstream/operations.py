@@ -1,0 +1,66 @@
+"""What operators do to queues and runners, in the EVENTS stream."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from stint.core.codec import encode
+from stint.core.errors import InvalidTokenError
+from stint.core.names.ids import FLEET_TOKEN, is_job_id, queue_name
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import EventAddress, event_address
+from stint.core.operations import OPERATIONS, AnyOperation, OperationRecord, address_of, to_operation
+from stint.jetstream.consistency import ANSWER, across_elections
+from stint.jetstream.stream import Stream
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import TIME, ErrorCode, Stored, check, error_code, sequence_of, subject_of
+
+
+class JetStreamOperations:
+    """Writes and reads operations. Only the API may write them."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._events = Stream(broker, EVENTS)
+
+    async def record(self, event: AnyOperation, operation_id: str, token: str = FLEET_TOKEN) -> None:
+        """Store an operation on a queue, or on a runner. It must be there before anything is done.
+
+        Args:
+            event: what is done.
+            operation_id: new, in the form of a job's id.
+            token: the queue's.
+
+        Raises:
+            BrokerUnavailableError: it is not known whether it is stored.
+        """
+        subject = address_of(event, token, operation_id).subject
+
+        async def once() -> dict[str, Any]:
+            return await self._broker.publish(subject, encode(event), wait=ANSWER)
+
+        answer = await across_elections(self._broker, once)
+        if error_code(answer) != ErrorCode.SUBJECT_TAKEN:  # by an earlier attempt
+            check(answer)
+
+    async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, OperationRecord]:
+        """Those of up to 1024 operations that are stored, from any replica."""
+        if not addresses:
+            return {}
+        found = operations(await self._events.last_of_each([address.subject for address in addresses]))
+        return {EventAddress(one.kind, one.token, one.job_id): one for one in found}
+
+
+def operations(messages: Iterable[Stored]) -> Iterator[OperationRecord]:
+    """The operations among messages of EVENTS, without those whose subject names no queue."""
+    for message in messages:
+        address = event_address(subject_of(message))
+        if address.kind in OPERATIONS and is_job_id(address.job_id) and _is_place(address.token):
+            time = (message.headers or {})[TIME]
+            yield to_operation(address, message.data, sequence=sequence_of(message), time=time)
+
+
+def _is_place(token: str) -> bool:
+    try:
+        return token == FLEET_TOKEN or queue_name(token) is not None
+    except InvalidTokenError:
+        return False
