@@ -4,7 +4,8 @@ import asyncio
 import json
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -103,9 +104,10 @@ class Connections:
         # Raised outside the except block: the driver's error holds frames with the request's token and body.
         failure: VaultUnavailableError
         try:
-            async with asyncio.timeout(_TURNS * self._timeout), self._places:
+            end = asyncio.get_running_loop().time() + _TURNS * self._timeout
+            async with self._place(end):
                 connection = self._kept() or await self._connect()
-                answer = await connection.exchange(encoded, silence=self._timeout)
+                answer = await connection.exchange(encoded, silence=self._timeout, end=end)
                 self._put_aside(connection)
                 return answer
         except LostError:
@@ -126,6 +128,19 @@ class Connections:
             headers["Content-Length"] = str(len(body))
         lines = [f"{request.method.upper()} {target}{query} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
         return "\r\n".join([*lines, "", ""]).encode() + body
+
+    @asynccontextmanager
+    async def _place(self, end: float) -> AsyncIterator[None]:
+        """One of the places for calls. Raises TimeoutError if none is free until `end`."""
+        if self._places.locked():
+            async with asyncio.timeout_at(end):
+                await self._places.acquire()
+        else:
+            await self._places.acquire()
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()

@@ -48,19 +48,20 @@ class Connection(asyncio.Protocol):
         self._resumed: asyncio.Future[None] | None = None
         self._body = bytearray()
         self._headers_complete = self._framed = False
-        self._silence = self._heard = 0.0
+        self._silence = self._heard = self._end = 0.0
 
-    async def exchange(self, request: bytes, *, silence: float) -> Answer:
+    async def exchange(self, request: bytes, *, silence: float, end: float) -> Answer:
         """Send a request, head and body, and read the whole answer. If that fails the connection is closed.
 
         Raises:
-            TimeoutError: for `silence` seconds nothing came, and nothing could be sent.
+            TimeoutError: for `silence` seconds nothing came and nothing could be sent, or by the event loop's clock it
+                is `end`.
             LostError, NotHttpError: see there.
         """
         self._answer, self._parser = self._loop.create_future(), httptools.HttpResponseParser(self)
         self._begin_message()
-        self._silence, self._heard = silence, self._loop.time()
-        self._timer = self._loop.call_later(silence, self._check_silence)
+        self._silence, self._heard, self._end = silence, self._loop.time(), end
+        self._check_time()
         if not self.reusable:  # it was lost a moment ago
             self._fail(LostError())
         complete = False
@@ -92,12 +93,13 @@ class Connection(asyncio.Protocol):
             if self._resumed is not None:
                 await self._resumed
 
-    def _check_silence(self) -> None:
-        left = self._heard + self._silence - self._loop.time()
-        if left <= 0:
+    def _check_time(self) -> None:
+        """Fail if it is over, and look again when it may be. One timer costs less than one for each piece."""
+        over = min(self._heard + self._silence, self._end)
+        self._timer = self._loop.call_at(over, self._check_time)
+        if over <= self._loop.time():
+            self._timer.cancel()
             self._fail(TimeoutError())
-        else:
-            self._timer = self._loop.call_later(left, self._check_silence)
 
     def _fail(self, error: Exception) -> None:
         self.reusable = False

@@ -33,11 +33,10 @@ class AppRoleSession:
         Raises:
             VaultRefusedError: Vault does not know the role id or the secret id.
         """
-        async with self._lock:
-            login = self._login
-            if login is None or asyncio.get_running_loop().time() >= self._renew_at:
-                login = await self._log_in()
-            return login.token
+        if (login := self._good()) is None:
+            async with self._lock:
+                login = self._good() or await self._log_in()
+        return login.token
 
     async def call(self, method: Callable[[str], Awaitable[T]]) -> T:
         """Run `method(token)`; if Vault denies it because the token has expired, log in and run it once more.
@@ -64,6 +63,10 @@ class AppRoleSession:
             await self._vault.revoke_self(login.token)
         except VaultError as error:
             log.info("own Vault token not revoked, it will expire", error=error.sentence)
+
+    def _good(self) -> Login | None:
+        """The login, unless it has to be renewed."""
+        return self._login if asyncio.get_running_loop().time() < self._renew_at else None
 
     async def _log_in(self) -> Login:
         """Log in. The caller holds the lock, so that many callers can wait for this one login."""

@@ -45,8 +45,9 @@ class Gate:
             caller = await self._identify(Headers(scope=scope).get("x-auth-token"))
         except StintError as error:
             return error_answer(error)
-        address = scope["client"][0] if self._addresses and scope.get("client") else ""
-        scope.setdefault("state", {})["caller"] = replace(caller, address=address)
+        if self._addresses and scope.get("client"):
+            caller = replace(caller, address=scope["client"][0])
+        scope.setdefault("state", {})["caller"] = caller
         return None
 
 
