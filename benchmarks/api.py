@@ -1,10 +1,15 @@
 """Requests to one API process: submissions beside what Vault and NATS alone take, and answers on kept connections."""
 
 import asyncio
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import aiohttp
+import msgspec
 from nats.js import JetStreamContext
 
 from benchmarks.bare import IMAGE
@@ -15,6 +20,7 @@ from benchmarks.stack import Stack, stack
 CLIENTS = 8
 CALLS = 400
 """Requests of one measurement, by all clients together."""
+SERVERS = ("openbao-1", "nats-1", "projector-1")
 
 
 async def rows(times: int) -> Sequence[Row]:
@@ -60,7 +66,7 @@ async def _submissions(stint: Stack, times: int) -> list[Row]:
 
         return one
 
-    async with aiohttp.ClientSession(headers={"X-Vault-Token": stint.env["STINT_TOKEN"]}) as http:
+    async with aiohttp.ClientSession(headers={"X-Vault-Token": stint.env["STINT_TOKEN"]}) as http, _bare() as bare:
 
         async def lookup() -> None:
             async with http.get(f"{stint.env['VAULT_ADDR']}/v1/auth/token/lookup-self") as answer:
@@ -69,20 +75,58 @@ async def _submissions(stint: Stack, times: int) -> list[Row]:
         single = [await timed(post(plain)) for _ in range(times * 20)]
         found = [Row("POST, plain, one client", Measured("Stint", "ms", single), None, [Goal(5, unit="ms")])]
         for name, job, rate, ms in (("plain", plain, 600, 1.2), ("sealed", {"payload": sealed}, 1000, 0.8)):
-            ours, spent, theirs = [], [], []
+            ours, theirs = [], []
+            spent: dict[str, list[float]] = {"api-1": [], "bare": [], "servers": []}
+            pids = {"api-1": [stint.pid("api-1")], "bare": [bare.pid], "servers": [stint.pid(p) for p in SERVERS]}
             for _ in range(times):
-                before = cpu_of(stint.pid("api-1"))
+                before = {part: cpu_of(*pids[part]) for part in spent}
                 ours.append(await _rate(post(job)))
-                spent.append((cpu_of(stint.pid("api-1")) - before) / CALLS)
+                await _rate(bare.submit(http, job))
+                for part, values in spent.items():
+                    values.append((cpu_of(*pids[part]) - before[part]) / CALLS)
                 theirs.append(await _rate(lookup))
             beside = Measured("Vault lookup-self", "/s", theirs)
             measured = Measured("Stint", "/s", ours)
             found += [
                 Row(f"POST, {name}, {CLIENTS} clients", measured, beside, [Goal(rate, unit="/s", at_least=True)]),
-                Row(f"API's CPU, a {name} POST", Measured("Stint", "ms", spent), None, [Goal(ms, unit="ms")]),
+                Row(
+                    f"API's CPU, a {name} POST",
+                    Measured("Stint", "ms", spent["api-1"]),
+                    Measured("Starlette that only parses it", "ms", spent["bare"]),
+                    [Goal(ms, unit="ms")],
+                ),
+                Row(f"CPU of Vault, NATS and projector, a {name} POST", Measured("Stint", "ms", spent["servers"])),
             ]
     found.append(await _publish(stint, times))
     return found
+
+
+class _Bare(NamedTuple):
+    """A running `benchmarks.bare_api`."""
+
+    pid: int
+    port: int
+
+    def submit(self, http: aiohttp.ClientSession, job: Mapping[str, object]) -> Callable[[], Awaitable[object]]:
+        """Submits a job to it."""
+        body = msgspec.json.encode({"qname": "q-1", "wrap_secret_id": "t1", **job})
+
+        async def one() -> None:
+            async with http.post(f"http://127.0.0.1:{self.port}/v1/api/job", data=body) as answer:
+                await answer.read()
+
+        return one
+
+
+@asynccontextmanager
+async def _bare() -> AsyncIterator[_Bare]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "benchmarks.bare_api", stdout=PIPE)
+    try:
+        line = await process.stdout.readline()  # type: ignore[union-attr] # it is a pipe
+        yield _Bare(process.pid, int(line))
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def _publish(stint: Stack, times: int) -> Row:

@@ -3,21 +3,21 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import nats
 from nats.aio.client import Client
-from nats.js.api import Header
+from nats.js.api import Header, StreamState
 from tests.support.waiting import until
 
 from stint.core.codec import encode
 from stint.core.events import AnyEvent, Ended, Record, Started, Submitted
 from stint.core.job import fold
 from stint.core.names.ids import queue_token
-from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK
 from stint.core.names.subjects import EventAddress, kv_subject
 from stint.core.view import view
 from stint.jetstream import Access
@@ -130,3 +130,27 @@ async def caught_up(client: Client, seconds: float) -> None:
         lambda info: not info.num_pending and not info.num_ack_pending,
         seconds=seconds,
     )
+
+
+def events_of(ids: Sequence[str], queues: int, *, first: int = 0, over: bool = True) -> Iterator[tuple[str, bytes]]:
+    """Subject and body of each event of these jobs, one after another in so many queues, from the `first` one on."""
+    for number, job_id in enumerate(ids, first):
+        yield from stored_events(job_id, queue_of(number, queues), over=over)
+
+
+async def fill(client: Client, ids: Sequence[str], queues: int, seconds: float, *, first: int = 0) -> None:
+    """Jobs that have ended, of which nothing is left in their queues, in the log and in the view."""
+    before = (await client.jetstream().stream_info(WORK)).state.last_seq
+    await publish(client, EVENTS, events_of(ids, queues, first=first))
+    await in_work(client, lambda state: state.last_seq >= before + len(ids), seconds)
+    await client.jetstream().purge_stream(WORK)
+    await caught_up(client, seconds)
+
+
+async def in_work(client: Client, good: Callable[[StreamState], bool], seconds: float) -> None:
+    """Wait until the server has passed on submissions."""
+
+    async def look() -> StreamState:
+        return (await client.jetstream().stream_info(WORK)).state
+
+    await until(look, good, seconds=seconds)

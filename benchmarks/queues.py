@@ -5,14 +5,24 @@ import os
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from benchmarks.filled import connected, fill, job_ids, queue_of
 from benchmarks.measure import Goal, Measured, Row, cpu_of, memory_of, sized
 from benchmarks.scripted import Fleet, fleet
+from benchmarks.stack import Stack, opened
+from stint.core.names.ids import queue_token
+from stint.jetstream.consuming.consumers import make_consumer
+from stint.process.waiting import for_each
 
 SIZES: Final = tuple(int(n) for n in os.environ.get("BENCH_QUEUES", "50,5000,10000").split(","))
 """The fewest are as many as keep one runner busy."""
 JOBS: Final = 200
 NEW: Final = 100
 """New queues whose first job's start is timed."""
+AT_ONCE: Final = 32
+"""Consumers that are made at a time."""
+LEASE: Final = 30.0
+PATIENCE: Final = 300
+"""Seconds that a busy machine may take to project what the queues had."""
 SECONDS: Final = 10
 """For which the idle stack is watched, three times."""
 
@@ -26,15 +36,15 @@ class _Found(NamedTuple):
 
 async def rows(times: int) -> Sequence[Row]:
     """One runner with ever more queues, each of which had a job."""
-    async with fleet() as runners, runners.runners(1, 8) as (runner,):
-        pids = {"runner": runner} | {
-            name: runners.stint.pid(f"{name.lower()}-1") for name in ("NATS", "projector", "API")
-        }
-        await runners.run(["warm"])
+    async with fleet() as runners:
+        pids = {name: runners.stint.pid(f"{name.lower()}-1") for name in ("NATS", "projector", "API")}
         found: dict[int, _Found] = {}
         for size in SIZES:
-            await runners.run([f"queue-{number}" for number in range(max(found, default=0), size)])
-            found[size] = await _look(runners, size, pids, times)
+            await _fill(runners.stint, max(found, default=0), size)
+            async with runners.runners(1, 8) as (runner,):
+                pids["runner"] = runner
+                await runners.run(["warm"])
+                found[size] = await _look(runners, size, pids, times)
     few, *larger = found
     return [
         *(row for size in larger for row in _compared(few, found[few], size, found[size])),
@@ -51,8 +61,19 @@ async def rows(times: int) -> Sequence[Row]:
     ]
 
 
+async def _fill(stint: Stack, have: int, count: int) -> None:
+    """What is left of a job in each of further queues: its events and view, and the queue's consumer.
+
+    Not made by real jobs: they would take longer than the server keeps the consumer of a queue without work.
+    """
+    async with connected(stint.env) as client, opened(stint) as broker:
+        await fill(client, job_ids(count)[have:], count, PATIENCE, first=have)
+        tokens = (queue_token(queue_of(number, count)) for number in range(have, count))
+        await for_each(tokens, lambda token: make_consumer(broker, token, LEASE), at_once=AT_ONCE)
+
+
 async def _look(runners: Fleet, size: int, pids: dict[str, int], times: int) -> _Found:
-    used = [f"queue-{number * size // JOBS}" for number in range(JOBS)]
+    used = [queue_of(number * size // JOBS, size) for number in range(JOBS)]
     rates = [await runners.run(used) for _ in range(times)]
     starts = await runners.start_times(f"new-{size}", NEW)
     idle: dict[str, list[float]] = {name: [] for name in pids}

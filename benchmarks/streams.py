@@ -4,16 +4,15 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 import nats.errors
 from nats.aio.client import Client
-from nats.js.api import StreamState
 from tests.support.waiting import until, until_true
 
-from benchmarks.filled import caught_up, connected, job_ids, publish, queue_of, stored_events
+from benchmarks.filled import connected, events_of, fill, in_work, job_ids, publish, queue_of
 from benchmarks.kept import until_listed
 from benchmarks.measure import Goal, Measured, Row, cpu_of, disk_of, memory_of, sized, timed
 from benchmarks.stack import Stack, opened, stack
@@ -47,7 +46,7 @@ async def rows(times: int) -> Sequence[Row]:
     async with stack(runners=0) as stint, connected(stint.env) as client:
         for size in SIZES:
             added = job_ids(size - len(ended))
-            await _fill(client, added)
+            await fill(client, added, QUEUES, PATIENCE)
             ended += added
             await until_listed(stint, size, PATIENCE)
             restart = Measured(
@@ -61,7 +60,7 @@ async def rows(times: int) -> Sequence[Row]:
                 looks[size] = [restart, *await _looks(stint, broker)]
             found.append(sized("idle CPU of projector and NATS", "% of a core", await _idle(stint), size, KEPT))
         await publish(client, EVENTS, _events(job_ids(len(ended)), over=False))
-        await _in_work(client, lambda state: state.messages >= len(ended))
+        await in_work(client, lambda state: state.messages >= len(ended), PATIENCE)
         async with opened(stint) as broker:
             found.append(await _pending(broker, len(ended), times))
     for many in SIZES[1:]:
@@ -73,26 +72,7 @@ async def rows(times: int) -> Sequence[Row]:
 
 
 def _events(ids: Sequence[str], *, over: bool) -> Iterator[tuple[str, bytes]]:
-    for number, job_id in enumerate(ids):
-        yield from stored_events(job_id, queue_of(number, QUEUES), over=over)
-
-
-async def _fill(client: Client, ids: Sequence[str]) -> None:
-    """Jobs that have ended, of which nothing is left in their queues, in the log and in the view."""
-    before = (await client.jetstream().stream_info(WORK)).state.last_seq
-    await publish(client, EVENTS, _events(ids, over=True))
-    await _in_work(client, lambda state: state.last_seq >= before + len(ids))
-    await client.jetstream().purge_stream(WORK)
-    await caught_up(client, PATIENCE)
-
-
-async def _in_work(client: Client, good: Callable[[StreamState], bool]) -> None:
-    """Wait until the server has passed on submissions."""
-
-    async def look() -> StreamState:
-        return (await client.jetstream().stream_info(WORK)).state
-
-    await until(look, good, seconds=PATIENCE)
+    return events_of(ids, QUEUES, over=over)
 
 
 async def _restart(stint: Stack, client: Client) -> float:
@@ -103,7 +83,7 @@ async def _restart(stint: Stack, client: Client) -> float:
     subject, body = next(iter(_events(job_ids(1), over=False)))
     stored = await until(lambda: _stored(stint, subject, body), seconds=PATIENCE)
     await until_true(lambda: client.is_connected, seconds=PATIENCE)
-    await _in_work(client, lambda state: state.last_seq > before)
+    await in_work(client, lambda state: state.last_seq > before, PATIENCE)
     seconds = time.perf_counter() - stored
     await client.jetstream().purge_stream(WORK)
     return seconds
