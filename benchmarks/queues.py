@@ -29,6 +29,7 @@ SECONDS: Final = 10
 
 class _Found(NamedTuple):
     rates: list[float]
+    spent: list[float]
     starts: list[float]
     memory: dict[str, float]
     idle: dict[str, list[float]]
@@ -74,7 +75,11 @@ async def _fill(stint: Stack, have: int, count: int) -> None:
 
 async def _look(runners: Fleet, size: int, pids: dict[str, int], times: int) -> _Found:
     used = [queue_of(number * size // JOBS, size) for number in range(JOBS)]
-    rates = [await runners.run(used) for _ in range(times)]
+    rates, spent = [], []
+    for _ in range(times):
+        begun = cpu_of(pids["runner"], pids["NATS"])
+        rates.append(await runners.run(used))
+        spent.append((cpu_of(pids["runner"], pids["NATS"]) - begun) / JOBS)
     starts = await runners.start_times(f"new-{size}", NEW)
     idle: dict[str, list[float]] = {name: [] for name in pids}
     for _ in range(3):
@@ -82,7 +87,7 @@ async def _look(runners: Fleet, size: int, pids: dict[str, int], times: int) -> 
         await asyncio.sleep(SECONDS)
         for name, pid in pids.items():
             idle[name].append((cpu_of(pid) - before[name]) / SECONDS / 10)
-    return _Found(rates, starts, {name: memory_of(pid) for name, pid in pids.items()}, idle)
+    return _Found(rates, spent, starts, {name: memory_of(pid) for name, pid in pids.items()}, idle)
 
 
 def _compared(few: int, before: _Found, many: int, after: _Found) -> list[Row]:
@@ -95,6 +100,11 @@ def _compared(few: int, before: _Found, many: int, after: _Found) -> list[Row]:
             Measured("Stint", "jobs/s", after.rates),
             Measured(beside, "jobs/s", before.rates),
             [Goal(0.8, at_least=True)],
+        ),
+        Row(
+            f"{name}: CPU of runner and NATS, a job",
+            Measured("Stint", "ms", after.spent),
+            Measured(beside, "ms", before.spent),
         ),
         Row(
             f"{name}: a new job's start",
