@@ -102,16 +102,20 @@ def callout(keys: Mapping[str, str], issuer: str, xkey: str, subscribers: Mappin
 
 
 def _exports(roles: Iterable[Role]) -> list[Json]:
-    services: dict[str, bool] = {}
+    services: dict[str, int] = {}
     streams: set[str] = set()
     for role in roles:
         for request in role.requests:
-            services[request.subject] = services.get(request.subject, False) or request.many
+            services[request.subject] = max(request.many, services.get(request.subject, 0))
         streams.update(role.hears)
     return [
-        *({"service": subject, **({"response_type": "stream"} if many else {})} for subject, many in services.items()),
+        *({"service": subject, **_answered(many)} for subject, many in services.items()),
         *({"stream": subject} for subject in sorted(streams)),
     ]
+
+
+def _answered(many: int) -> Json:
+    return {"response_type": "stream", "response_threshold": f"{many}s"} if many else {}
 
 
 def _account(role: Role, users: Sequence[Json], listeners: Iterable[Role] = ()) -> Json:

@@ -52,16 +52,23 @@ _JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS = (kv_stream(bucket) for bucket in 
 STREAMS: Final = (EVENTS, PAYLOADS, KEPT, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS)
 
 
+ANSWERS: Final = 10
+"""Seconds for which the server passes on several answers to a request: longer than any read or pull of a service."""
+SUBSCRIBER_ANSWERS: Final = 120
+"""The same for a subscriber, whose library decides how long a pull stays open."""
+
+
 class Request(NamedTuple):
     """A subject of the streams' account that a role may publish to.
 
     Attributes:
         subject: in the streams' account; may contain wildcards.
-        many: whether it is answered with several messages.
+        many: for how many seconds it is answered with several messages; 0 if one message answers it. Until then the
+            server keeps the way back, and goes through all of them whenever somebody ends a subscription.
     """
 
     subject: str
-    many: bool = False
+    many: int = 0
 
     @property
     def seen_as(self) -> str:
@@ -106,7 +113,7 @@ def _read(*streams: str) -> Iterable[Request]:
     """Read any message of these streams, and their state."""
     for stream in streams:
         yield from _api(f"STREAM.INFO.{stream}", f"STREAM.MSG.GET.{stream}")
-        yield Request(f"{_API}DIRECT.GET.{stream}", many=True)
+        yield Request(f"{_API}DIRECT.GET.{stream}", many=ANSWERS)
 
 
 def _consume(stream: str, consumer: str, pattern: str = "") -> Iterable[Request]:
@@ -116,10 +123,10 @@ def _consume(stream: str, consumer: str, pattern: str = "") -> Iterable[Request]
     yield from _take(stream, consumer)
 
 
-def _take(stream: str, consumer: str) -> Iterable[Request]:
+def _take(stream: str, consumer: str, answers: int = ANSWERS) -> Iterable[Request]:
     """Take messages from this consumer."""
     yield from _api(f"CONSUMER.INFO.{stream}.{consumer}")
-    yield Request(f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}", many=True)
+    yield Request(f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}", many=answers)
     yield Request(f"$JS.ACK.{stream}.{consumer}.>")
 
 
@@ -151,7 +158,7 @@ API: Final = Role(
         *_publish(kv_subject(PAUSES_BUCKET, "*"), kv_subject(SESSIONS_BUCKET, "*")),
         *_api(*(f"STREAM.PURGE.{stream}" for stream in (PAYLOADS, KEPT, LOGS))),
         *_api(f"CONSUMER.CREATE.{_JOBS}", f"CONSUMER.CREATE.{_SESSIONS}"),
-        *(Request(f"{_API}CONSUMER.MSG.NEXT.{bucket}.*", many=True) for bucket in (_JOBS, _SESSIONS)),
+        *(Request(f"{_API}CONSUMER.MSG.NEXT.{bucket}.*", many=ANSWERS) for bucket in (_JOBS, _SESSIONS)),
     ),
     hears=(live_filter(), tail_subject("*", "*")),
     tells={"runner": (drain_subject("*"),)},
@@ -272,7 +279,9 @@ def subscriber(name: str) -> Role:
     """
     return Role(
         name="subscribers",
-        requests=[request for stream in (EVENTS, LOGS) for request in _take(stream, subscription(name))],
+        requests=[
+            request for stream in (EVENTS, LOGS) for request in _take(stream, subscription(name), SUBSCRIBER_ANSWERS)
+        ],
     )
 
 
