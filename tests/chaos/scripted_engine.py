@@ -83,7 +83,7 @@ class ScriptedEngine(Engine):
         return container_id
 
     async def image_of(self, container_id: str) -> str:  # noqa: ARG002 - the port's
-        return ""
+        return "scripted"
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:
         for archive in sorted(self._folder.joinpath(container_id).glob("*.tar"), reverse=True):

@@ -9,7 +9,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.ports import Outcome
 from tests.contract.conftest import Ports
-from tests.support.events import TOKEN, ended, kill_requested, rejected, started, submitted
+from tests.support.events import TOKEN, ended, kill_requested, launched, rejected, started, submitted
 
 JOB = "0123456789abcdef01234567"
 OTHER = "f" * 24
@@ -53,6 +53,19 @@ async def test_a_decision_on_old_facts_loses(ports: Ports) -> None:
     newer = await ports.job(JOB)
     assert await ports.log.append(TOKEN, JOB, started(), after=newer.sequence) is Outcome.WON
     assert await ports.log.append(TOKEN, JOB, ended()) is Outcome.WON
+
+
+async def test_an_event_that_must_not_come_after_another(ports: Ports) -> None:
+    """What came in between does not matter otherwise; and what is in the log already has won, whatever came then."""
+    first = started()
+    await ports.must_append(TOKEN, JOB, submitted(), kill_requested())
+    await ports.must_append(TOKEN, OTHER, submitted(), ended())
+    assert await ports.log.append(TOKEN, JOB, first, unless="ended") is Outcome.WON
+    await ports.must_append(TOKEN, JOB, ended())
+    assert await ports.log.append(TOKEN, JOB, first, unless="ended") is Outcome.WON
+    assert await ports.log.append(TOKEN, JOB, launched(), unless="ended") is Outcome.LOST
+    job = await ports.job(JOB)
+    assert "launched" not in job.facts
 
 
 async def test_a_pair_is_appended_as_one(ports: Ports) -> None:

@@ -158,9 +158,11 @@ class MeetingLog(JetStreamEventLog):
 
     meeting: asyncio.Barrier
 
-    async def append(self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None) -> Outcome:
+    async def append(
+        self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None, unless: str = ""
+    ) -> Outcome:
         await self.meeting.wait()
-        return await super().append(token, job_id, *facts, after=after)
+        return await super().append(token, job_id, *facts, after=after, unless=unless)
 
 
 class FaultyLog(JetStreamEventLog):
@@ -168,9 +170,11 @@ class FaultyLog(JetStreamEventLog):
 
     arrives = False
 
-    async def append(self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None) -> Outcome:
+    async def append(
+        self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None, unless: str = ""
+    ) -> Outcome:
         if self.arrives:
-            await super().append(token, job_id, *facts, after=after)
+            await super().append(token, job_id, *facts, after=after, unless=unless)
         return Outcome.UNKNOWN
 
 
@@ -186,11 +190,13 @@ class LateLog(JetStreamEventLog):
 
     others: Iterable[AnyEvent] = ()
 
-    async def append(self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None) -> Outcome:
+    async def append(
+        self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None, unless: str = ""
+    ) -> Outcome:
         others, self.others = self.others, ()
         for other in others:
             assert await super().append(token, job_id, other) is Outcome.WON
-        return await super().append(token, job_id, *facts, after=after)
+        return await super().append(token, job_id, *facts, after=after, unless=unless)
 
 
 @asynccontextmanager

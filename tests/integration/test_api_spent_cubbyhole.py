@@ -35,8 +35,10 @@ class Watched(Vault):
 class UnsureLog(JetStreamEventLog):
     """The real log, whose answers to appends are lost."""
 
-    async def append(self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None) -> Outcome:
-        await super().append(token, job_id, *facts, after=after)
+    async def append(
+        self, token: str, job_id: str, *facts: AnyEvent, after: int | None = None, unless: str = ""
+    ) -> Outcome:
+        await super().append(token, job_id, *facts, after=after, unless=unless)
         return Outcome.UNKNOWN
 
 

@@ -129,8 +129,10 @@ async def test_an_append_is_repeated_until_its_outcome_is_known() -> None:
     class Doubtful(MemoryEventLog):
         doubts = 2
 
-        async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
-            outcome = await super().append(token, job_id, *events, after=after)
+        async def append(
+            self, token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
+        ) -> Outcome:
+            outcome = await super().append(token, job_id, *events, after=after, unless=unless)
             self.doubts -= 1
             return outcome if self.doubts < 0 else Outcome.UNKNOWN
 

@@ -42,14 +42,16 @@ async def retry(
     raise AssertionError  # pragma: no cover - the loop returns or raises
 
 
-async def append_events(log: EventLog, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> bool:
+async def append_events(
+    log: EventLog, token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
+) -> bool:
     """Append, and repeat the very same events until it is known whether they are in the log; returns whether they are.
 
-    They are not if other events came first.
+    They are not if other events came first. For `after` and `unless` see `EventLog.append`.
     """
 
     async def once() -> bool:
-        outcome = await log.append(token, job_id, *events, after=after)
+        outcome = await log.append(token, job_id, *events, after=after, unless=unless)
         if outcome is Outcome.UNKNOWN:
             raise BrokerUnavailableError
         return outcome is Outcome.WON

@@ -51,16 +51,19 @@ class JetStreamEventLog:
         self._broker = broker
         self._events = Stream(broker, EVENTS)
 
-    async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+    async def append(
+        self, token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
+    ) -> Outcome:
         headers = {EXPECTED_SEQUENCE: str(after or 0)}
-        if after is not None:
-            headers[_EXPECTED_SUBJECT] = event_filter("*", token, job_id)
+        conditional = after is not None or bool(unless)
+        if conditional:
+            headers[_EXPECTED_SUBJECT] = event_filter(unless or "*", token, job_id)
         messages = [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in events]
 
         async def once() -> Outcome:
             answer = await self._publish(messages, headers)
             if error_code(answer) in {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN}:
-                by_other_facts = after is not None and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
+                by_other_facts = conditional and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
                 return await self._who_won(token, job_id, events, by_other_facts=by_other_facts)
             check(answer)
             return Outcome.WON

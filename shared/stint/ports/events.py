@@ -26,11 +26,13 @@ class Outcome(Enum):
 class EventLog(Protocol):
     """The source of truth: events in one order, each kind at most once per job."""
 
-    async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+    async def append(
+        self, token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
+    ) -> Outcome:
         """Append events of one job, all or none. Safe to repeat with the same events: `event_id` identifies them.
 
         `after` is the aggregate's `sequence` on which the decision was based: if the job has a newer event, the append
-        loses. None only requires that the job has no event of this kind yet.
+        loses. None only requires that the job has no event of this kind yet, and none of the kind `unless`.
 
         Raises:
             BrokerUnavailableError: nothing was stored, nor will be. If that is not certain, the result is `UNKNOWN`.

@@ -57,13 +57,17 @@ class MemoryEventLog:
         self._now = now
         self._live: _Triggers[str] = _Triggers()
 
-    async def append(self, token: str, job_id: str, *events: AnyEvent, after: int | None = None) -> Outcome:
+    async def append(
+        self, token: str, job_id: str, *events: AnyEvent, after: int | None = None, unless: str = ""
+    ) -> Outcome:
         addresses = [EventAddress(event.kind, token, job_id) for event in events]
         if any(address.subject in self.stored for address in addresses):
             pairs = zip(addresses, events, strict=True)
             mine = all(self.stored.get(address.subject) == encode(event) for address, event in pairs)
             return Outcome.WON if mine else Outcome.LOST
         if after is not None and after != self._last_sequence(token, job_id):
+            return Outcome.LOST
+        if unless and EventAddress(unless, token, job_id).subject in self.stored:
             return Outcome.LOST
         for address, event in zip(addresses, events, strict=True):
             self.put(address, encode(event))

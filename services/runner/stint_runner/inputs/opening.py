@@ -23,7 +23,7 @@ from stint.core.view import parse_time
 from stint.vault import AppRoleSession, SecretData, Ticket, Vault, open_ticket
 from stint.vault.erasure import PayloadKeys, decrypted, key_of
 from stint_runner.inputs.one_time import spend
-from stint_runner.inputs.payload import NOT_DECRYPTED, Opened, bad_payload, open_payload
+from stint_runner.inputs.payload import NOT_DECRYPTED, SMALL, Opened, bad_payload, open_payload
 from stint_runner.inputs.secretfile import SecretRef, pick, version_of
 from stint_runner.retry import PATIENCE, retry
 from stint_runner.together import side_by_side
@@ -152,7 +152,7 @@ class Opener:
             key = await retry(lambda: self._keys.load(name))
             if key is None:
                 raise bad_payload(DESTROYED)
-            return await asyncio.to_thread(decrypted, stored, key)
+            return decrypted(stored, key) if len(stored) <= SMALL else await asyncio.to_thread(decrypted, stored, key)
         except UndecodableError:
             raise bad_payload(CHANGED) from None
         except VaultError as error:

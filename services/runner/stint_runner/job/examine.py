@@ -53,33 +53,34 @@ async def examine(runner: Runner, job: Job, share: Share) -> Examined:
     if submitted is None:
         raise RejectedError("What was submitted is not a submission.")
     await share.take(_memory(submitted))
-    ticket, stored, engine_is_clear = await side_by_side(
+    ticket, sealed, engine_is_clear = await side_by_side(
         runner.opener.ticket(submitted.ticket, job),
-        _stored(runner, job, submitted),
+        _sealed(runner, job, submitted),
         # No container may bear the job's label when it is claimed.
         cleared(runner.engine, job.job_id, within=ENGINE_PATIENCE),
     )
     if not engine_is_clear:
         raise UnfitError("The container engine does not answer.")
-    _, (opened, sealed) = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, stored))
+    _, opened = await side_by_side(runner.opener.check_wrapping(ticket), _opened(runner, job, ticket, sealed))
     return Examined(ticket=ticket, opened=opened, sealed=b"" if opened else sealed)
 
 
-async def _stored(runner: Runner, job: Job, submitted: Submitted) -> bytes:
+async def _sealed(runner: Runner, job: Job, submitted: Submitted) -> bytes:
+    """The payload as it was submitted."""
     chunks, attempt = submitted.payload_chunks, submitted.payload_try
     try:
-        return await retry(
+        stored = await retry(
             lambda: runner.payloads.get(job.token, job.job_id, chunks, attempt=attempt), on=BrokerUnavailableError
         )
     except StintError as error:
         raise JobFailedError(error.sentence, reason="payload") from None
+    return await runner.opener.sealed(stored)
 
 
-async def _opened(runner: Runner, job: Job, ticket: Ticket, stored: bytes) -> tuple[Opened | None, bytes]:
-    """The payload, None if only the job's own token may open it; and what was sealed."""
-    sealed = await runner.opener.sealed(stored)
+async def _opened(runner: Runner, job: Job, ticket: Ticket, sealed: bytes) -> Opened | None:
+    """The payload, None if only the job's own token may open it."""
     runner.opener.check_payload(sealed, ticket)
-    return await runner.opener.payload(sealed, queue_name(job.token)), sealed
+    return await runner.opener.payload(sealed, queue_name(job.token))
 
 
 def _memory(submitted: Submitted) -> int:

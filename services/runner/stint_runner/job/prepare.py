@@ -18,7 +18,7 @@ from stint.core.errors import (
     UndecodableError,
     VaultError,
 )
-from stint.core.events import Launched
+from stint.core.events import Ended, Launched
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.limits import check_limits
@@ -231,16 +231,12 @@ class Preparation:
             tty=payload.tty,
             **recorded(given),
         )
-        seen = 0
-        while True:
-            job = await retry(lambda: runner.log.load(job_id))
-            if job is None or job.terminal:
-                raise LeaseLostError("The job was ended by another.")
-            if job.sequence == seen:
-                return  # a stranger's event stands in its place already
-            seen = job.sequence
-            if await append_events(runner.log, job.token, job_id, launched, after=seen):
-                return
+        if await append_events(runner.log, self._job.token, job_id, launched, unless=Ended.kind):
+            return
+        job = await retry(lambda: runner.log.load(job_id))
+        if job is None or job.terminal:
+            raise LeaseLostError("The job was ended by another.")
+        # Otherwise a stranger's event stands in its place already.
 
     # --- afterwards ---------------------------------------------------------------------------------------------------
 

@@ -60,9 +60,10 @@ class JobDeadline:
         self._change(container_id=container_id, secrets_digest=secrets_digest)
 
     def drop(self) -> None:
-        """Nothing of the job runs here any more."""
-        self._deadline = None
-        self._deadlines.drop(self._leased.address.job_id)
+        """Nothing of the job runs here any more. Safe to repeat."""
+        if self._deadline:
+            self._deadline = None
+            self._deadlines.drop(self._leased.address.job_id)
 
     def _confirm(self, confirmed: float) -> None:
         delivery = self._leased.lease.delivery
