@@ -1,9 +1,9 @@
 """What a runner leaves on disk for its watchdog and for its own next start."""
 
-import errno
 import os
+import resource
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -46,17 +46,27 @@ def test_a_deadline_counts_from_the_last_confirmation(deadlines: Deadlines) -> N
     assert noted.due == pytest.approx(now + 35, abs=0.001)
 
 
-def test_a_confirmation_needs_no_room_on_the_disk(deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file gets longer than 64 bytes: what is written beyond that is cut off, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_confirmation_needs_no_room_on_the_disk(deadlines: Deadlines) -> None:
     deadlines.put(DEADLINE, 1.0)
-
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    deadlines.confirm(JOB, 2.0)
-    assert [noted.confirmed for noted in deadlines.all()] == [2.0]
-    with pytest.raises(StateError, match=r"STINT_STATE_DIR: .* cannot be written: No space left on device"):
-        deadlines.put(msgspec.structs.replace(DEADLINE, job_id="b" * 24), 1.0)
+    with no_room():
+        deadlines.confirm(JOB, 2.0)
+        assert [noted.confirmed for noted in deadlines.all()] == [2.0]
+        with pytest.raises(StateError, match=r"STINT_STATE_DIR: .* cannot be written: No space left on device"):
+            deadlines.put(msgspec.structs.replace(DEADLINE, job_id="b" * 24), 1.0)
+        with pytest.raises(StateError):
+            deadlines.put(msgspec.structs.replace(DEADLINE, container_id="c"), 3.0)
+    assert [noted.confirmed for noted in deadlines.all()] == [2.0], "what was there stays"
 
 
 def test_what_is_dropped_is_gone_and_may_be_dropped_again(deadlines: Deadlines) -> None:
