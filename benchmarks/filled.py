@@ -24,8 +24,8 @@ from stint.jetstream import Access
 from stint.process.environment import load
 from stint.process.settings import Settings
 
-WINDOW: Final = 1000
-"""Messages that are published at a time: as many as an atomic batch may have."""
+WINDOW: Final = 200
+"""Messages that are published at a time, in a batch: half of those that NATS lets wait for a stream."""
 PATIENCE: Final = 120
 """Seconds that NATS may take for an answer."""
 AT: Final = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
