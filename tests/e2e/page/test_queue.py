@@ -28,7 +28,7 @@ async def test_a_queue_shows_what_runs_and_waits_and_its_last_hour(page: Page, s
     await expect(page.locator("[data-depth]")).to_have_text("2")
     await expect(page.locator("[data-waiting] a")).to_have_text([job_id[-8:] for job_id in waiting])
     await expect(page.locator("[data-ended]")).to_have_text("2, 1 failed")
-    await expect(chart(page, "ended")).to_contain_text("2 jobs, 1 failed; at most")
+    await expect(chart(page, "ended")).to_contain_text("2, 1 failed; at most")
     await expect(chart(page, "depth")).to_contain_text("now 2, at most 2.")
     await expect(chart(page, "depth").get_by_role("img")).to_have_accessible_name("Waiting: now 2, at most 2.")
     assert await chart(page, "ended").locator("rect.bar").count() == 60

@@ -1,13 +1,19 @@
 """The page's pure scripts, run in the browser without the API: lines, escapes, layout, words, streams."""
 
 import base64
+import gzip
+import io
+import re
+import tarfile
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, Route
 
+from stint.core.names.ids import queue_name
 from stint_api.page.assets import assets
+from stint_runner.inputs.tarball import Tarball
 
 SITE = "http://page.invalid/"
 CALL = "async ([module, name, values]) => (await import(`./${module}`))[name](...values)"
@@ -149,6 +155,37 @@ async def test_rows_are_where_they_are_however_many_come(scripts: Page) -> None:
         }"""
     )
     assert wrong is None
+
+
+async def test_files_are_packed_so_that_a_strict_reader_finds_them(scripts: Page) -> None:
+    """Names of any length and script, data of any size, and files that can be executed."""
+    files = {"a": "", "b/c/" + "d" * 120: "x" * 512, "ünï/€.sh": "#!/bin/sh\n", "e": "\x7fELF", "b/f": "y" * 700}
+    packed = await scripts.evaluate(
+        """async (files) => {
+          const { pack } = await import('./tar.js');
+          const made = Object.entries(files).map(([path, text]) => ({ path, file: new File([text], 'x') }));
+          const bytes = new Uint8Array(await (await pack(made)).arrayBuffer());
+          return btoa(String.fromCharCode(...bytes));
+        }""",
+        files,
+    )
+    tar = gzip.decompress(base64.b64decode(packed))
+    strict = Tarball(io.BytesIO(tar))
+    names = [entry.name.removeprefix("./").rstrip("/") for entry in strict.entries()]
+    assert sorted(names) == sorted([*files, "b", "b/c", "ünï"])
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        members = {member.name.removeprefix("./"): member for member in archive if member.isfile()}
+        assert {name: archive.extractfile(member).read().decode() for name, member in members.items()} == files  # type: ignore[union-attr] # they are files
+    assert {name for name, member in members.items() if member.mode == 0o755} == {"ünï/€.sh", "e"}
+    assert {(member.uid, member.gid) for member in members.values()} == {(0, 0)}
+
+
+@pytest.mark.parametrize("name", ["deploys", "a.b-c_d", "", "one/queue", ".", "..", "=x", "ünï", " "])
+async def test_a_queues_name_in_an_address_is_what_the_api_takes(scripts: Page, name: str) -> None:
+    part = await call(scripts, "queue-name.js", "part", name)
+    assert part == name or (part.startswith("=") and queue_name(part[1:]) == name)
+    assert re.fullmatch(r"=?[\w.-]+", part)
+    assert part not in {".", ".."}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 BARRIERS = """async () => (await axe.run(document)).violations
   .filter(({impact}) => impact === 'serious' || impact === 'critical')
   .map(({id, nodes}) => `${id}: ${nodes.map((node) => node.target).join(' ')}`)"""
-VIEWS = ["/jobs", "/jobs/{job}", "/queues", "/runners", "/submit", "/audit"]
+VIEWS = ["/jobs", "/jobs/{job}", "/queues", "/queues/looked-at", "/runners", "/submit", "/audit"]
 
 
 async def test_a_queue_is_paused_with_a_reason_and_resumed(page: Page, stack: Stack) -> None:
@@ -71,6 +71,45 @@ async def test_a_job_is_submitted_by_the_form_and_the_line_beside_it_says_the_sa
     assert (result.code, result.out.splitlines()[0]) == (0, "it works")
 
 
+async def test_a_dropped_folder_is_packed_and_becomes_the_jobs_content(page: Page, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "deep").mkdir(parents=True)
+    (site / "go.sh").write_text("#!/bin/sh\ncat /deep/ünï.txt\n")
+    (site / "deep" / "ünï.txt").write_text("from the folder\n")
+    await page.goto("/submit")
+    await page.get_by_label("Queue").fill("dropped")
+    await page.get_by_label("Image").fill("busybox")
+    await page.get_by_label("Command", exact=True).fill("/go.sh")
+    box = await page.locator("[data-drop]").bounding_box()
+    assert box
+    browser = await page.context.new_cdp_session(page)
+    where = {"x": box["x"] + 20, "y": box["y"] + 20}
+    data = {"items": [], "files": [str(site)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        await browser.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+    await expect(page.locator("[data-size]")).to_have_text(re.compile(r"^site, 2 files: [\d.]+ (bytes|KB) packed\.$"))
+    await expect(page.get_by_label("Command line")).to_contain_text("--content ./site")
+    await page.get_by_role("button", name="Submit to dropped").click()
+    await expect(page).to_have_url(re.compile("/jobs/[0-9a-f]{24}$"))
+    await expect(page.locator(".ln code").first).to_have_text("from the folder")
+
+
+async def test_content_is_chosen_by_keys_and_taken_away_again(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    await page.goto("/submit")
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    choose, said = page.get_by_role("button", name="Choose files"), page.locator("[data-size]")
+    await choose.focus()
+    async with page.expect_file_chooser() as chooser:
+        await page.keyboard.press("Enter")
+    await (await chooser.value).set_files([tmp_path / "a.txt"])
+    await expect(said).to_have_text(re.compile(r"^1 file: \d+ bytes packed\.$"))
+    await page.get_by_role("button", name="Remove").focus()
+    await page.keyboard.press("Enter")
+    await expect(said).to_have_text("Drop a folder, files or a .tar.gz here.")
+    await expect(choose).to_be_focused()
+
+
 async def test_the_audit_says_who_did_what(page: Page, stack: Stack) -> None:
     job_id = await stack.submit("sleep 60", qname="audited")
     async with stack.http() as http:
@@ -103,7 +142,7 @@ async def test_no_view_has_barriers_or_is_wider_than_its_window(browser: Browser
         for view in VIEWS:
             await page.goto(view.format(job=job_id))
             await expect(page.get_by_text("Live", exact=True)).to_be_visible()
-            await expect(page.locator(":is(tbody tr, .ln, form.panel)").first).to_be_visible()
+            await expect(page.locator(":is(tbody tr, .ln, form.panel, rect.touch)").first).to_be_visible()
             found[view] = await barriers(page)
             wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{view} scrolls sideways"

@@ -15,6 +15,12 @@ TYPES: Final[Mapping[str, str]] = {
     ".svg": "image/svg+xml",
 }
 _IMPORT: Final = re.compile(r'^(?:import|export) [^;]*?from "\./([\w-]+\.js)"', re.MULTILINE | re.DOTALL)
+_CSS_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
+_CSS_SPACE: Final = re.compile(r"\s*([{};,>])\s*|(?<=[\w-]:) ")
+_JS_COMMENT: Final = re.compile(
+    r"^[ ]*(?://[^\n]*|/\*\*.*?\*/)\n|(?<=[;{},]) +// [^\n'\"`]*$", re.MULTILINE | re.DOTALL
+)
+_INDENTATION: Final = re.compile(r"^\s+", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,18 @@ class Assets:
         return found
 
 
+def _lean(name: str, text: str) -> str:
+    """Without what only readers of the source need: comments, and indentation.
+
+    No string of ours goes over a line's end, so that lines begin with code.
+    """
+    if name.endswith(".css"):
+        text = _CSS_SPACE.sub(r"\1", _CSS_COMMENT.sub("", text))
+    elif name.endswith(".js"):
+        text = _JS_COMMENT.sub("", text)
+    return _INDENTATION.sub("", text)
+
+
 @cache
 def assets() -> Assets:
     """The files in the folder `assets`."""
@@ -53,7 +71,7 @@ def assets() -> Assets:
     paths = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: path.name)
     whole, named = hashlib.sha256(), {}
     for path in paths:
-        plain = path.read_bytes()
+        plain = _lean(path.name, path.read_text()).encode()
         whole.update(f"{path.name}\0{len(plain)}\0".encode() + plain)
         named[path.name] = Asset(TYPES[path.name[path.name.rindex(".") :]], plain, gzip.compress(plain, mtime=0))
     return Assets(whole.hexdigest()[:16], named)

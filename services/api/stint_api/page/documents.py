@@ -1,16 +1,17 @@
 """Pages made of templates, and the headers of everything that the page consists of."""
 
-import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 import jinja2
 from starlette.responses import HTMLResponse, Response
 
 import stint
 from stint_api.page.assets import Asset, assets
+from stint_api.web.zipped import zipped
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -30,13 +31,24 @@ SAFETY: Final[Mapping[str, str]] = {
 
 Not `no-referrer`: browsers would then send forms without their `Origin`.
 """
-_INERT: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": "sandbox",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
+_INERT: Final[Mapping[str, str]] = {"Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff"}
+"""Of a file, which is for our pages only. Each view loads a dozen, and headers are not compressed."""
+_NO_PAGE: Final[Mapping[str, str]] = {"Content-Security-Policy": "sandbox"}
+"""Of a picture, which a browser could show as a page of its own."""
+_FOR_EVER: Final = "max-age=31536000, immutable"
+
+
+_SHEETS: Final[Mapping[str, Sequence[str]]] = {
+    "job": ["detail", "job"],
+    "queue": ["detail", "queue"],
+    "submit": ["form"],
+    "sign-in": ["form"],
 }
-"""Of a file: it is not a page, and is for ours only. Each view loads a dozen, and headers are not compressed."""
-_FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+
+def sheets(view: str) -> list[str]:
+    """The stylesheets of a view: what all have, and its own."""
+    return [f"{name}.css" for name in ("base", *_SHEETS.get(view, [view]))]
 
 
 @cache
@@ -62,25 +74,23 @@ def document(
 
     That gives nobody the session's proof by its length: requests of other sites get no page of a session.
     """
-    text = _templates().get_template(template).render(values, assets=assets(), release=stint.__version__)
+    found = assets()
+    view = template.removesuffix(".html")
+    icon = quote(found.named["icon.svg"].plain)
+    shared = {"assets": found, "icon": icon, "sheets": sheets(view), "release": stint.__version__}
+    text = _templates().get_template(template).render(values, **shared)
     answer = HTMLResponse(text, status, {**SAFETY, "Cache-Control": "no-store", **(headers or {})})
-    return _zipped(answer) if "gzip" in encodings else answer
-
-
-def _zipped(answer: Response) -> Response:
-    answer.body = gzip.compress(bytes(answer.body), 6, mtime=0)
-    answer.headers["Content-Encoding"] = "gzip"
-    answer.headers["Content-Length"] = str(len(answer.body))
-    return answer
+    return zipped(answer, encodings)
 
 
 def file(asset: Asset, encodings: str) -> Response:
     """A file, compressed if the client accepts that."""
-    zipped = "gzip" in encodings
-    headers = {**_INERT, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
-    if zipped:
+    short = "gzip" in encodings
+    picture = _NO_PAGE if asset.media_type.startswith("image/") else {}
+    headers = {**_INERT, **picture, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
+    if short:
         headers["Content-Encoding"] = "gzip"
-    return Response(asset.zipped if zipped else asset.plain, media_type=asset.media_type, headers=headers)
+    return Response(asset.zipped if short else asset.plain, media_type=asset.media_type, headers=headers)
 
 
 def again() -> Response:

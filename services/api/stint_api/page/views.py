@@ -107,10 +107,12 @@ def _from_elsewhere(headers: Headers) -> bool:
 def _values(services: ServicesOf, request: Request, session: Session, view: View) -> dict[str, object]:
     return {
         "view": view,
+        "job_id": "",
         "title": _TITLES[view],
         "theme": theme(request),
         "who": session.who,
         "until": session.until.isoformat(),
+        "now": services.now().isoformat(timespec="milliseconds"),
         "csrf": cookie.proof(cookie.value(request.headers)),
         "retention": services.settings.retention,
     }

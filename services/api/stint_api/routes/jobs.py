@@ -50,6 +50,7 @@ from stint_api.services import Services
 from stint_api.submit.body import parse_submission, read_body
 from stint_api.submit.rerun import again, parse_rerun
 from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
+from stint_api.web.zipped import zipped
 
 PATH: Final = "/v1/api/job"
 NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -136,7 +137,8 @@ async def list_jobs(
         found.jobs, take if query.output else None, rest, stdout_only=services.compat, standings=standings
     )
     large = _large(services, caller, *{job.qname for job in found.jobs})
-    return await _json(document, large, _next_page(request.query_params, found.next))
+    whole = await _json(document, large, _next_page(request.query_params, found.next))
+    return zipped(whole, request.headers.get("accept-encoding", ""))
 
 
 @router.get("/{job_id}", response_model=JobBody, responses=_ONE)

@@ -1,7 +1,7 @@
 // What can be done with jobs, each with a question before it.
 import { call } from "./api.js";
+import { ask } from "./ask.js";
 import { make } from "./dom.js";
-import { ask } from "./shell.js";
 import { nameOf as queue } from "./queue-name.js";
 import { over, short } from "./words.js";
 

@@ -1,6 +1,22 @@
 // Requests to the API. The session's cookie goes along by itself; changes also carry the proof that this page has.
 
-const meta = (name) => document.querySelector(`meta[name="stint-${name}"]`)?.content ?? "";
+export const meta = (name) => document.querySelector(`meta[name="stint-${name}"]`)?.content ?? "";
+
+let skew = 0;
+
+/** The server's time: this machine's clock may be wrong. */
+export const serverTime = (local = Date.now()) => local + skew;
+
+/** The server's clock told `told` when this machine's told `local`. What is less than two seconds off is taken to be right. */
+function compare(told, local) {
+  const off = told - local;
+  if (!told || Math.abs(off - skew) < 2000) return;
+  skew = Math.abs(off) < 2000 ? 0 : off;
+  document.dispatchEvent(new CustomEvent("clock-off"));
+}
+
+const [page] = performance.getEntriesByType("navigation");
+compare(Date.parse(meta("now")), Date.now() - performance.now() + (page?.responseStart ?? 0));
 
 /** An answer that is no success. `status` is 0 if there was no answer at all. */
 export class Refused extends Error {
@@ -20,6 +36,7 @@ export async function call(path, { body, ...rest } = {}) {
 /** A successful answer, whatever it contains. Rejects with `Refused`. */
 export async function send(path, { method = "GET", ...rest } = {}) {
   const headers = { ...rest.headers, ...(method === "GET" ? {} : { "X-Stint-Csrf": meta("csrf") }) };
+  const asked = Date.now();
   let answer;
   try {
     answer = await fetch(path, { ...rest, method, headers, cache: "no-store" });
@@ -27,6 +44,7 @@ export async function send(path, { method = "GET", ...rest } = {}) {
     if (rest.signal?.aborted) throw error;
     throw new Refused(0, "The API cannot be reached.");
   }
+  compare(Date.parse(answer.headers.get("date")) + 500, (asked + Date.now()) / 2); // it is told in whole seconds
   if (!answer.ok) throw await refusal(answer);
   return answer;
 }

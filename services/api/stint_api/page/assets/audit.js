@@ -1,5 +1,5 @@
 // Who did what: read from the facts, page by page.
-import { send } from "./api.js";
+import { send, serverTime } from "./api.js";
 import { clone, make, one, text } from "./dom.js";
 import { cursorIn } from "./jobs-query.js";
 import { attend, begin, connection, fail } from "./shell.js";
@@ -27,7 +27,7 @@ function address(given) {
 function asked() {
   const query = new URLSearchParams({ limit: 50 });
   const hours = HOURS[here.get("since")];
-  if (hours) query.set("since", new Date(Date.now() - hours * 3_600_000).toISOString());
+  if (hours) query.set("since", new Date(serverTime() - hours * 3_600_000).toISOString());
   for (const [name, value] of [["qname", here.get("queue")], ["who", here.get("by")], ["cursor", here.get("after")]]) if (value) query.set(name, value);
   return query;
 }

@@ -1,5 +1,5 @@
 // One job: what is known of it, and its output as it comes.
-import { call } from "./api.js";
+import { call, serverTime } from "./api.js";
 import { buttons } from "./actions.js";
 import { clone, copy, draw, make, one, text } from "./dom.js";
 import { facts, phases, story, title, verdict } from "./facts.js";
@@ -9,6 +9,7 @@ import { Output } from "./output.js";
 import { part } from "./queue-name.js";
 import { attend, begin, connected, connection, everySecond, fail, now, notice, say, withdraw } from "./shell.js";
 import { follow } from "./stream.js";
+import * as turns from "./turns.js";
 import { at, clock, kind, over, short, word } from "./words.js";
 
 const BUDGET = 8; // ms of a frame for what has come
@@ -16,7 +17,7 @@ const id = one("main").dataset.job;
 const path = `/v1/api/job/${encodeURIComponent(id)}`;
 const known = new Map();
 const waiting = [];
-let job = null, output = null, pumping = false, lost = 0, shownStatus = "";
+let job = null, output = null, pumping = false, lost = 0, shownStatus = "", asks = 0, shown = 0;
 
 begin();
 attend();
@@ -26,8 +27,11 @@ bind("c", "Copy the job's id", () => one("[data-copy-id]").click());
 everySecond(clocks);
 load().then(listen, (refused) => gone(refused));
 
+/** What was asked for before is not shown after what is newer: under load answers overtake each other. */
 async function load() {
-  const found = await call(`${path}?output=false`);
+  const mine = ++asks, found = await call(`${path}?output=false`);
+  if (output.ended || mine < shown) return;
+  shown = mine;
   job = found;
   render();
 }
@@ -36,11 +40,11 @@ function listen() {
   output.open(job);
   follow(`${path}/events${output.query}`, {
     event: (name, data) => { waiting.push([name, data]); pump(); },
-    live: () => { connection.live(); reconnected(); },
+    live: (inTurns) => { connection.live(inTurns); reconnected(); },
     lost: (since) => { lost ||= since; connection.lost(since); },
     slow: connection.slow,
     ended: (refused) => gone(refused),
-  }, { over: (name) => name === "end" });
+  }, { over: (name) => name === "end", turns });
   setInterval(() => { if (job.status === "queued" && connected() && !document.hidden) refresh(); }, 5000);
 }
 
@@ -91,7 +95,7 @@ function end(data) {
 /** Nothing was lost: the stream continues behind the last event that came, and the API leaves nothing out. */
 function reconnected() {
   if (!lost) return;
-  if (Date.now() - lost > 2000) output.note(`Not connected ${clock(lost)} to ${clock(Date.now())}. No output was lost.`, "stopping");
+  if (Date.now() - lost > 2000) output.note(`Not connected ${clock(serverTime(lost))} to ${clock(now())}. No output was lost.`, "stopping");
   lost = 0;
   refresh();
 }

@@ -1,12 +1,11 @@
 // The list of jobs: a page of it, kept up to date by the stream of changes. No row moves by itself.
-import { call, send } from "./api.js";
-import { several } from "./actions.js";
+import { call, meta, send } from "./api.js";
+import { changes } from "./changes.js";
 import { all, make, one, status, text } from "./dom.js";
 import { NAMES, PAGE, address, asked, belongs, cursorIn, filters, parts } from "./jobs-query.js";
 import { bind } from "./keys.js";
 import { clocks, fill, row } from "./row-of-job.js";
 import { attend, begin, connection, everySecond, fail, notice, now, say, withdraw } from "./shell.js";
-import { follow } from "./stream.js";
 import { count, duration } from "./words.js";
 
 const KINDS = ["queued", "running", "held", "stopping", "failed", "notauthorised", "unknown", "success"];
@@ -14,7 +13,7 @@ const here = new URLSearchParams(location.search);
 const given = filters(location.search), cursor = here.get("after") ?? "";
 const rows = new Map(), fresh = new Map();
 const body = one("[data-rows]");
-let total = 0, release = "", counting = 0;
+let total = 0, counting = 0;
 
 if (/^[0-9a-f]{24}$/i.test(given.q)) location.replace(`/jobs/${given.q.toLowerCase()}`);
 begin();
@@ -28,12 +27,13 @@ load().then(listen, (refused) => refused.status !== 401 && fail(refused.message)
 async function load() {
   const waiting = setTimeout(() => (one("[data-wait]").hidden = false), 200);
   try {
-    const query = asked(given, Date.now(), cursor);
+    const query = asked(given, now(), cursor);
+    if (given.status !== "held") query.set("counts", 1);
     const answer = await send(`/v1/api/job?${query}`), page = await answer.json();
     total = page.total;
     show(page.data, cursorIn(answer.headers.get("link")));
     stale(page);
-    tally();
+    tally(page.counts);
     withdraw("failure");
   } finally {
     clearTimeout(waiting);
@@ -100,8 +100,7 @@ function kinds(counts) {
 // --- changes ---
 
 function listen() {
-  const query = given.queue ? `?qname=${encodeURIComponent(given.queue)}` : "";
-  follow(`/v1/api/events${query}`, {
+  changes({
     event: (name, data) => (name === "hello" ? hello(data) : changed(data, name === "gone")),
     live: connection.live,
     lost: connection.lost,
@@ -112,9 +111,8 @@ function listen() {
 
 /** After a gap that nobody can tell of, the page is read again. */
 function hello(data) {
-  if (release && !data.resumed) again();
-  if (release && release !== data.release) updated();
-  release = data.release;
+  if (data.gap) again();
+  if (data.release !== meta("release")) updated();
 }
 
 function updated() {
@@ -125,6 +123,7 @@ function updated() {
 
 function changed(job, gone) {
   const element = rows.get(job._id);
+  if (given.queue && job.qname !== given.queue.toLowerCase()) return;
   recount();
   if (element) return update(element, job, gone);
   if (gone) fresh.delete(job._id);
@@ -157,9 +156,11 @@ function recount() {
   counting ||= setTimeout(() => { counting = 0; tally(); }, 2000);
 }
 
-async function tally() {
-  const query = new URLSearchParams({ ...parts(given, Date.now()), limit: 1 });
-  const [page, held] = await Promise.all(["counts=1", "held=true"].map((more) => call(`/v1/api/job?${query}&${more}`))).catch(() => []);
+/** How many jobs there are of each kind; `counts` are those that came with the list. */
+async function tally(counts) {
+  const query = new URLSearchParams({ ...parts(given, now()), limit: 1 });
+  const ask = (more) => call(`/v1/api/job?${query}&${more}`);
+  const [page, held] = await Promise.all([counts ? { counts } : ask("counts=1"), ask("held=true")]).catch(() => []);
   if (page) kinds({ ...page.counts, held: held.total });
 }
 
@@ -188,7 +189,10 @@ function selection() {
   body.addEventListener("change", tell);
   one("[data-select-all]").onchange = (event) => set(event.target.checked);
   one("[data-clear]").onclick = () => set(false);
-  for (const what of ["kill", "delete"]) one(`[data-${what}]`).onclick = () => several(chosen(), what, told).then((done) => done && set(false));
+  for (const what of ["kill", "delete"]) one(`[data-${what}]`).onclick = async () => {
+    const { several } = await import("./actions.js"); // most who look at the list change nothing
+    if (await several(chosen(), what, told)) set(false);
+  };
 }
 
 function told(failures, n) {

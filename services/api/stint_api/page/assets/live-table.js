@@ -1,8 +1,8 @@
 // A table that is asked for again whenever a job changes, and from time to time.
 import { call } from "./api.js";
+import { changes } from "./changes.js";
 import { one } from "./dom.js";
 import { connection, fail, notice, withdraw } from "./shell.js";
-import { follow } from "./stream.js";
 
 const BURST = 500;
 let asking = 0;
@@ -30,7 +30,7 @@ export function keep(path, render, every, part = ({ data }) => data) {
 }
 
 function listen(soon) {
-  follow("/v1/api/events", {
+  changes({
     event: soon,
     live: connection.live,
     lost: connection.lost,

@@ -1,8 +1,9 @@
 // What is told of a queue, and done with it, in the list of queues and on a queue's own page.
 import { call } from "./api.js";
 import { check, release } from "./actions.js";
+import { ask } from "./ask.js";
 import { clone, copy, draw, make, one } from "./dom.js";
-import { ask, fail, notice, say, withdraw } from "./shell.js";
+import { fail, notice, say, withdraw } from "./shell.js";
 import { nameOf, path } from "./queue-name.js";
 import { at, clock, short } from "./words.js";
 

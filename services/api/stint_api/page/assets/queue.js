@@ -70,9 +70,9 @@ function hour({ since, depth, busy, longest_wait: waits, ended, failed }) {
   const from = at(since), known = depth.filter((value) => value !== null);
   const figure = (name) => one(`[data-chart="${name}"]`);
   chart(figure("depth"), { values: depth, since: from, say: (n) => count(n, "job waits", "jobs wait"), sum: `now ${queue.depth}, at most ${Math.max(0, ...known)}.` });
-  chart(figure("busy"), { values: busy, since: from, most: 60, say: share, sum: `${share(sum(busy), known.length)} of the time; full height is a whole minute.` });
+  chart(figure("busy"), { values: busy, since: from, most: 60, say: share, sum: `${share(sum(busy), known.length)} of the time.` });
   chart(figure("waits"), { values: none(waits, depth), since: from, say: (n) => (n ? `a job waited ${duration(1000 * n)}` : "no job was claimed"), sum: waits.some((n) => n !== null) ? `at most ${duration(1000 * Math.max(...waits))}.` : "no job was claimed." });
-  chart(figure("ended"), { values: ended, bad: failed, since: from, say: (n, bad = 0) => `${count(n, "job")} ended${bad ? `, ${bad} failed` : ""}`, sum: `${count(sum(ended), "job")}${sum(failed) ? `, ${sum(failed)} failed` : ""}; at most ${Math.max(0, ...ended)} a minute.` });
+  chart(figure("ended"), { values: ended, bad: failed, since: from, say: (n, bad = 0) => `${count(n, "job")} ended${bad ? `, ${bad} failed` : ""}`, sum: `${sum(ended)}${sum(failed) ? `, ${sum(failed)} failed` : ""}; at most ${Math.max(0, ...ended)} a minute.` });
   const unknown = depth.length - known.length;
   text(one("[data-known]"), unknown ? `Not known before ${clock(from + 60_000 * unknown).slice(0, 5)}: ended jobs are not kept for so long.` : "By the jobs that are kept; deleted ones are not counted.");
 }

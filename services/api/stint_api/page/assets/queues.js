@@ -1,6 +1,6 @@
 // The queues: what needs a person first, then those that are busy.
 import { clone, make, one, show, text } from "./dom.js";
-import { attention, begin, everySecond } from "./shell.js";
+import { attention, begin, everySecond, now } from "./shell.js";
 import { keep } from "./live-table.js";
 import { part } from "./queue-name.js";
 import { having, state, steps, switcher, why } from "./queue-parts.js";
@@ -15,7 +15,7 @@ const load = keep("/v1/api/queue", render, 15_000);
 everySecond(() => { for (const element of rows.values()) clocks(element); });
 
 function render(queues) {
-  loadedAt = Date.now();
+  loadedAt = now();
   const sorted = [...queues].sort((a, b) => ORDER.indexOf(state(a)) - ORDER.indexOf(state(b)) || b.depth - a.depth || (a.qname < b.qname ? -1 : 1));
   const gone = new Set(rows.keys());
   for (const queue of sorted) {
@@ -57,7 +57,7 @@ function fill(element, queue) {
 
 function clocks(element) {
   const { queue } = element;
-  text(one(".c-o", element), queue.depth ? duration(1000 * queue.oldest_wait + Date.now() - loadedAt) : "none");
+  text(one(".c-o", element), queue.depth ? duration(1000 * queue.oldest_wait + now() - loadedAt) : "none");
 }
 
 function actions(place, queue, name) {

@@ -1,7 +1,8 @@
 // The runners: those that are not heard first, then those that drain, then the others.
 import { call } from "./api.js";
+import { ask } from "./ask.js";
 import { clone, draw, make, one, show, text } from "./dom.js";
-import { ask, attend, begin, everySecond, now } from "./shell.js";
+import { attend, begin, everySecond, now } from "./shell.js";
 import { keep } from "./live-table.js";
 import { ago, at, clock, count, short } from "./words.js";
 

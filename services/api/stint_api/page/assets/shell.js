@@ -1,9 +1,9 @@
 // What every view has: connection, notices, questions, keys, the account.
 import { all, clone, draw, make, one, text } from "./dom.js";
-import { call } from "./api.js";
+import { call, serverTime } from "./api.js";
 import { at, clock, count, duration } from "./words.js";
 import { switchTheme } from "./theme.js";
-import { bind, showKeys } from "./keys.js";
+import { bind } from "./keys.js";
 
 let lostAt = 0;
 const ticking = new Set();
@@ -12,15 +12,15 @@ const ticking = new Set();
 export const everySecond = (work) => ticking.add(work);
 
 /** The time by which clocks run: it stands still while there is no connection. */
-export const now = () => lostAt || Date.now();
+export const now = () => serverTime(lostAt || Date.now());
 export const connected = () => !lostAt;
 
 /** How a stream tells the bar of its connection. */
 export const connection = {
-  live() {
+  live(inTurns = false) {
     const back = lostAt;
     lostAt = 0;
-    word("Live");
+    word(inTurns ? "Live, in turns" : "Live");
     if (back) say("Connected again.");
     changeable(true);
   },
@@ -91,42 +91,6 @@ export function fail(sentence) {
   one("[data-alert]").textContent = sentence;
 }
 
-/**
- * Ask before something is done. `work` is awaited while the dialog is open; what it rejects with is shown there.
- * Resolves to whether it was done.
- */
-export function ask({ title, sentence, go, more = [], ready = () => true, danger = true, work }) {
-  const dialog = one("[data-dialog]"), button = one("[data-go]", dialog), error = one("[data-error]", dialog);
-  text(one("#dialog-title"), title);
-  text(one("[data-text]", dialog), sentence);
-  one("[data-more]", dialog).replaceChildren(...more);
-  text(button, go);
-  button.className = danger ? "btn kill" : "btn go";
-  error.hidden = true;
-  const check = () => (button.disabled = !ready());
-  check();
-  dialog.oninput = check;
-  return new Promise((resolve) => {
-    let done = false;
-    button.onclick = async () => {
-      button.disabled = true;
-      try {
-        await work();
-        done = true;
-        dialog.close();
-      } catch (refused) {
-        error.hidden = false;
-        text(error, refused.message);
-        check();
-      }
-    };
-    one("[data-cancel]", dialog).onclick = () => dialog.close();
-    dialog.onclose = () => resolve(done);
-    dialog.showModal();
-    (more.length && !danger ? one("[data-more] :is(input, textarea)", dialog) : one("[data-cancel]", dialog)).focus();
-  });
-}
-
 function signedOut(sentence) {
   const again = make("a", "Sign in again", { class: "btn small", href: location.href });
   again.onclick = (event) => { event.preventDefault(); location.reload(); };
@@ -134,9 +98,15 @@ function signedOut(sentence) {
   connection.stopped();
 }
 
+function clockOff() {
+  const by = serverTime(0);
+  withdraw("clock");
+  if (by) notice("clock", "stopping", `This machine's clock is ${duration(Math.abs(by))} ${by < 0 ? "ahead of" : "behind"} the server's. The times here are the server's.`);
+}
+
 function watchEnd() {
   const until = at(one('meta[name="stint-until"]').content);
-  const soon = until - Date.now() - 600_000;
+  const soon = until - now() - 600_000;
   if (soon > 2 ** 31 - 1) return;
   setTimeout(() => {
     const again = make("a", "Sign in again", { class: "btn small", href: "/session/again" });
@@ -145,11 +115,14 @@ function watchEnd() {
   }, Math.max(0, soon));
 }
 
+const showKeys = async () => (await import("./keys-table.js")).showKeys();
+
 /** Begin: to be called once by each view. */
 export function begin() {
   switchTheme();
   setInterval(tick, 1000);
   document.addEventListener("signed-out", (event) => signedOut(event.detail));
+  document.addEventListener("clock-off", clockOff);
   document.addEventListener("said", (event) => say(event.detail));
   document.addEventListener("click", (event) => { const menu = one("[data-menu]"); if (!menu.contains(event.target)) menu.open = false; });
   for (const time of all("[data-clock]")) text(time, clock(at(time.dateTime)));
@@ -159,6 +132,7 @@ export function begin() {
   for (const [key, path, name] of [["j", "/jobs", "Jobs"], ["q", "/queues", "Queues"], ["r", "/runners", "Runners"], ["s", "/submit", "Submit"], ["a", "/audit", "Audit"]])
     bind(`g ${key}`, `Go to ${name}`, () => location.assign(path));
   watchEnd();
+  clockOff();
 }
 
 /** What needs a person, on every view: the queues' badge, and a notice for the first held queue where it helps. */

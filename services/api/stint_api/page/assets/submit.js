@@ -1,12 +1,16 @@
 // A form for a job, and beside it the command that submits the same job sealed.
 import { call } from "./api.js";
 import { all, clone, copy, make, one, text } from "./dom.js";
+import { dropped, picked } from "./content.js";
 import { quote, split } from "./shell-words.js";
 import { attend, begin, connection, fail, withdraw } from "./shell.js";
-import { bytes } from "./words.js";
+import { pack } from "./tar.js";
+import { bytes, count } from "./words.js";
 
 const LARGEST = 16 * 1024 * 1024;
-const form = one("[data-form]");
+const NOTHING = { files: [], folder: "", archive: null };
+const form = one("[data-form]"), place = one("[data-drop]");
+let content = NOTHING, packed = null, trouble = "";
 
 function add() {
   const element = clone("t-secret");
@@ -16,16 +20,15 @@ function add() {
 }
 
 const value = (name) => form.elements[name].value.trim();
-const file = () => form.elements.content.files[0];
 const secrets = () => all(".pair-of").map((row) => [one("[data-name]", row).value.trim(), one("[data-path]", row).value.trim()]).filter(([name, path]) => name && path).map((pair) => pair.join("@"));
 
 function render() {
-  const words = split(form.elements.command.value), chosen = file();
+  const words = split(form.elements.command.value);
   const told = words === null ? "A quote is not closed." : words.length ? `${words.length} words: ${words.map((word) => `‹${word}›`).join(" ")}` : "Split as a shell does. For pipes and variables, sh -c '…'.";
   text(one("[data-split]"), told);
   form.elements.command.setCustomValidity(words === null ? told : "");
-  if (chosen) text(one("[data-size]"), `${bytes(chosen.size)}${chosen.size > LARGEST ? ", more than the 16 MiB that are accepted" : ""}`);
-  form.elements.content.setCustomValidity(chosen && chosen.size > LARGEST ? "At most 16 MiB." : "");
+  text(one("[data-size]"), said());
+  one("[data-none]").hidden = content === NOTHING;
   text(one("[data-go]"), value("queue") ? `Submit to ${value("queue")}` : "Submit to the unnamed queue");
   const parts = line().split("\n");
   one("[data-line]").replaceChildren(...parts.flatMap((part, i) => (i < parts.length - 1 ? [part.slice(0, -1), make("i", "\\"), "\n"] : [part])));
@@ -37,7 +40,7 @@ function line() {
   if (value("queue")) parts.push(`--queue ${quote(value("queue"))}`);
   parts.push(`--image ${quote(value("image") || "IMAGE")}`);
   for (const secret of secrets()) parts.push(`--secret ${quote(secret)}`);
-  if (file()) parts.push(`--content ${quote(`./${file().name}`)}`);
+  if (content !== NOTHING) parts.push(`--content ${named() ? quote(`./${named()}`) : "FOLDER"}`);
   const words = split(form.elements.command.value) ?? [];
   if (words.length) parts.push(`-- ${words.map(quote).join(" ")}`);
   return parts.join(" \\\n  ");
@@ -45,6 +48,7 @@ function line() {
 
 async function submit() {
   withdraw("failure");
+  if (content !== NOTHING && (trouble || !packed)) return fail(trouble ? `The content cannot be sent: ${trouble}.` : "The content is still being packed.");
   const button = one("[data-go]");
   button.disabled = true;
   try {
@@ -68,8 +72,48 @@ async function job() {
     on_lost: value("on_lost"),
     mask_secrets: form.elements.mask_secrets.checked,
   };
-  if (file()) fields.content = `targz,${await base64(file())}`;
+  if (packed) fields.content = `targz,${await base64(packed)}`;
   return fields;
+}
+
+/** What is chosen, and how large it is as it is sent. */
+function said() {
+  if (content === NOTHING) return "Drop a folder, files or a .tar.gz here.";
+  const what = named() ? `${named()}${content.archive ? "" : `, ${count(content.files.length, "file")}`}` : count(content.files.length, "file");
+  return `${what}: ${trouble || (packed ? `${bytes(packed.size)}${content.archive ? "" : " packed"}` : "being packed")}.`;
+}
+
+const named = () => content.folder || content.archive?.name;
+
+/** Take what was chosen, and pack it now, so that its size is known. */
+async function take(choosing) {
+  packed = null;
+  trouble = "";
+  try {
+    const chosen = (content = await choosing);
+    if (!chosen.files.length) throw new Error("there is no file in it");
+    render();
+    const made = chosen.archive ?? (await pack(chosen.files));
+    if (content !== chosen) return;
+    packed = made;
+    if (packed.size > LARGEST) trouble = `${bytes(packed.size)} packed, more than the 16 MiB that are accepted`;
+  } catch (error) {
+    trouble = error.message || "it cannot be read";
+  }
+  render();
+}
+
+function choosing() {
+  for (const kind of ["files", "folder"]) {
+    const input = one(`[data-input="${kind}"]`);
+    one(`[data-pick="${kind}"]`).onclick = () => input.click();
+    input.onchange = () => { if (input.files.length) take(picked(input.files)); };
+  }
+  one("[data-none]").onclick = () => { [content, packed, trouble] = [NOTHING, null, ""]; render(); one('[data-pick="files"]').focus(); };
+  const over = (on) => place.classList.toggle("over", on);
+  place.ondragover = (event) => { event.preventDefault(); over(true); };
+  place.ondragleave = () => over(false);
+  place.ondrop = (event) => { event.preventDefault(); over(false); take(dropped(event.dataTransfer)); };
 }
 
 /** A file's content in base64. */
@@ -83,6 +127,7 @@ function base64(chosen) {
 }
 
 begin();
+choosing();
 attend();
 connection.live();
 one("[data-add-secret]").onclick = () => add().focus();

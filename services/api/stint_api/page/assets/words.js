@@ -83,7 +83,7 @@ const PHASES = {
 const ordinal = (n) => `${n}${["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] ?? "th"}`;
 
 /** One sentence about a job, of what is known and no more. */
-export function sentence(job, now = Date.now()) {
+export function sentence(job, now) {
   if (job.status === "queued") return job.position ? (WAITS[job.waits_for] ?? WAITS.turn)(job) : "Waits for its turn";
   if (kind(job) === "held") return `${job.node_uuid} was lost; the queue waits until it is back or the job is released`;
   if (job.status === "stopping") return stopping(job, now);
@@ -96,7 +96,7 @@ export function sentence(job, now = Date.now()) {
 /** How long its runner waits before it stops it by force, as far as that is known. */
 function stopping(job, now) {
   const left = at(job.kill_requested_at) + 1000 * job.kill_grace - now;
-  if (!job.kill_grace || !at(job.kill_requested_at)) return "A kill was requested; it has not ended yet";
+  if (!now || !job.kill_grace || !at(job.kill_requested_at)) return "A kill was requested; it has not ended yet";
   return left > 0 ? `A kill was requested; SIGKILL in ${duration(1000 * Math.ceil(left / 1000))}` : "SIGKILL was due; it has not ended yet";
 }
 

@@ -1,0 +1,38 @@
+// Questions before something is done.
+import { one, text } from "./dom.js";
+
+/**
+ * Ask before something is done. `work` is awaited while the dialog is open; what it rejects with is shown there.
+ * Resolves to whether it was done.
+ */
+export function ask({ title, sentence, go, more = [], ready = () => true, danger = true, work }) {
+  const dialog = one("[data-dialog]"), button = one("[data-go]", dialog), error = one("[data-error]", dialog);
+  text(one("#dialog-title"), title);
+  text(one("[data-text]", dialog), sentence);
+  one("[data-more]", dialog).replaceChildren(...more);
+  text(button, go);
+  button.className = danger ? "btn kill" : "btn go";
+  error.hidden = true;
+  const check = () => (button.disabled = !ready());
+  check();
+  dialog.oninput = check;
+  return new Promise((resolve) => {
+    let done = false;
+    button.onclick = async () => {
+      button.disabled = true;
+      try {
+        await work();
+        done = true;
+        dialog.close();
+      } catch (refused) {
+        error.hidden = false;
+        text(error, refused.message);
+        check();
+      }
+    };
+    one("[data-cancel]", dialog).onclick = () => dialog.close();
+    dialog.onclose = () => resolve(done);
+    dialog.showModal();
+    (more.length && !danger ? one("[data-more] :is(input, textarea)", dialog) : one("[data-cancel]", dialog)).focus();
+  });
+}
