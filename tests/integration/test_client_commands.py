@@ -220,6 +220,34 @@ async def test_jobs_are_killed_and_removed_and_refusals_are_told(bench: Bench, s
     assert "No job has an id that begins" in (await command(bench, "show", "0" * 20)).err
 
 
+async def test_what_was_changed_is_told_as_json_or_by_name(bench: Bench, stint: Client, queue: str) -> None:
+    """A line for each thing; what was refused is on standard error only."""
+
+    async def told(*arguments: str, code: int = 0) -> dict[str, object]:
+        result = await command(bench, *arguments, "-o", "json")
+        assert (result.code, result.err) == (code, "")
+        (line,) = result.out.splitlines()
+        found: dict[str, object] = json.loads(line)
+        return found
+
+    submitted = await told("submit", "--queue", queue, "--image", "busybox")
+    job = str(submitted["_id"])
+    assert (await stint.job(job).info()).queue == queue
+    named = await command(bench, "submit", "--queue", queue, "--image", "busybox", "-o", "name")
+    other = named.out.strip()
+    assert (await stint.job(other).info()).queue == queue
+    assert (await told("pause", queue, "--reason", "a test"))["paused"]
+    resumed = await told("resume", queue)
+    assert (resumed["qname"], resumed["paused"]) == (queue, None)
+    assert (await command(bench, "pause", queue, "-o", "name")).out == f"{queue}\n"
+    assert await told("kill", job) == {"_id": job}
+    ended = await told("wait", job, code=1)
+    assert (ended["_id"], ended["status"], ended["reason"], "tail" in ended) == (job, "failed", "killed", False)
+    assert (await command(bench, "rm", job, other, "-o", "name")).out == f"{job}\n{other}\n"
+    result = await command(bench, "rm", NOWHERE, "-o", "json")
+    assert (result.code, result.out) == (125, "")
+
+
 async def test_a_job_is_submitted_from_files_and_gostints_options(
     bench: Bench, stint: Client, queue: str, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import importlib.util
 import io
+import json
 import os
 import signal
 import struct
@@ -486,12 +487,14 @@ async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(bench: Be
 # --- stint release ----------------------------------------------------------------------------------------------
 
 
-async def release(bench: Bench, home: Path, job_id: str, **settings: str) -> tuple[int | None, bytes, bytes]:
+async def release(
+    bench: Bench, home: Path, job_id: str, *options: str, **settings: str
+) -> tuple[int | None, bytes, bytes]:
     token = bench.options.endpoints.token
     environ = {"HOME": str(home), "PATH": "", "STINT_URL": bench.server.url, "STINT_TOKEN": token, **settings}
     code = "from stint.cli import main; main()"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, "release", job_id, env=environ, stdout=PIPE, stderr=PIPE
+        sys.executable, "-c", code, "release", job_id, *options, env=environ, stdout=PIPE, stderr=PIPE
     )
     out, err = await process.communicate()
     return process.returncode, out, err
@@ -519,6 +522,8 @@ async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path)
     ]
     code, out, err = await release(bench, tmp_path, job.job_id)
     assert (code, out, err) == (0, f"Job {job.job_id} had already been released.\n".encode(), b"")
+    code, out, err = await release(bench, tmp_path, job.job_id, "-o", "json")
+    assert (code, json.loads(out), err) == (0, {"_id": job.job_id, "previous_status": "unknown"}, b"")
 
 
 async def test_what_cannot_be_released_is_said(bench: Bench, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from contextlib import aclosing
 
 import pytest
 
@@ -42,8 +43,51 @@ async def test_a_job_without_an_ending_waits() -> None:
         assert (await waiting).check().tail == b"at last"
 
 
+async def test_a_paused_queue_starts_nothing() -> None:
+    fake = FakeStint(lambda job: Ending(output=job.qname.encode()))
+    async with fake.client() as stint:
+        await stint.pause("deploys", reason="a test")
+        paused, other = [await stint.submit(queue=queue, image="busybox") for queue in ("Deploys", "other")]
+        assert ((await paused.info()).status, (await other.info()).status) == ("queued", "success")
+        await stint.resume("DEPLOYS")
+        assert (await paused.wait()).tail == b"deploys"
+
+
+async def test_a_held_queue_starts_nothing_until_it_is_released() -> None:
+    fake = FakeStint(lambda job: None if job.on_lost else Ending())
+    async with fake.client() as stint:
+        held = await stint.submit(queue="deploys", image="busybox", on_lost="hold")
+        await fake.hold(held.id)
+        waiting = await stint.submit(queue="deploys", image="busybox")
+        assert ((await held.info()).held, (await waiting.info()).status) == (True, "queued")
+        await held.release()
+        assert (await waiting.wait()).check().runner == "fake"
+
+
+async def test_a_runner_that_drains_starts_nothing() -> None:
+    async with FakeStint().client() as stint:
+        (runner,) = await stint.runners()
+        assert (runner.name, runner.alive, runner.draining) == ("fake", True, False)
+        await stint.drain("fake")
+        job = await stint.submit(queue="deploys", image="busybox")
+        (runner,) = await stint.runners()
+        assert (runner.draining, runner.drained_by, runner.running) == (True, "fake", ())
+        assert ((await job.info()).status, (await stint.queue("deploys")).served) == ("queued", False)
+
+
+async def test_changes_are_resumed_where_they_broke_off() -> None:
+    async with FakeStint().client() as stint, aclosing(stint.events(status="success")) as told:
+        assert (await anext(told)).kind == "begun"
+        jobs = [await stint.submit(queue=queue, image="busybox") for queue in ("a", "b")]
+        await jobs[0].delete()
+        changes = [await anext(told) for _ in range(3)]
+        # As with the API, a change shows the job as it is now.
+        assert [(change.kind, change.id) for change in changes][-1] == ("gone", jobs[0].id)
+
+
 async def test_what_it_does_not_know_is_not_found() -> None:
     async with FakeStint().client() as stint:
-        for call in (stint.job("0" * 24).info(), stint.job("0" * 24).release(), stint.job("0" * 24).wait()):
+        nobody = stint.job("0" * 24)
+        for call in (nobody.info(), nobody.release(), nobody.wait(), nobody.receipt(), stint.receipt_keys()):
             with pytest.raises(ApiRefusedError, match="not found"):
                 await call

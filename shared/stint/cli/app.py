@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from stint import __version__
+from stint.cli.conversion import convert_sparingly
 from stint.cli.errors import importing, reported
 from stint.process.core_dumps import prevent_core_dumps
 
@@ -61,8 +62,13 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if module := _MODULES.get(cmd_name):
             found = get_command(import_module(module).app)
-            return found.get_command(ctx, cmd_name) if isinstance(found, TyperGroup) else found
+            command: Any = found.get_command(ctx, cmd_name) if isinstance(found, TyperGroup) else found
+            convert_sparingly(command.get_params(ctx))
+            return command
         return super().get_command(ctx, cmd_name)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return convert_sparingly(super().get_params(ctx))
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)

@@ -105,6 +105,11 @@ class JobResult(JobInfo, frozen=True, kw_only=True):
     tail: bytes = b""
 
     @property
+    def info(self) -> JobInfo:
+        """The job without its output, as `JobHandle.info` gives it."""
+        return JobInfo(**{name: getattr(self, name) for name in JobInfo.__struct_fields__})
+
+    @property
     def last_lines(self) -> tuple[str, ...]:
         """The last lines of its output, at most 20. What is not UTF-8 is replaced."""
         return tuple(self.tail.decode(errors="replace").splitlines()[-LAST_LINES:])

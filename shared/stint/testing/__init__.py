@@ -1,6 +1,7 @@
 """Fakes, scripted by data: those of Stint's ports, each of which passes its contract suite, and one for clients."""
 
-from stint.testing.client import Ending, FakeStint
+from stint.testing.client import FakeStint
+from stint.testing.ending import Ending
 from stint.testing.history import MemoryHistory
 from stint.testing.kept import MemoryKept
 from stint.testing.memory import MemoryEventLog, MemoryOutput, MemoryPayloads, MemoryViews

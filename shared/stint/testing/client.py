@@ -2,66 +2,28 @@
 
 import base64
 import json
-import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
 import msgspec
 
+import stint
 from stint.client import Client, SyncClient
 from stint.client.api import Api
 from stint.core.codec import encode
-from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Started, Submitted
-from stint.core.job import Job, State
-from stint.core.names.ids import normalise_queue_name, queue_token
-from stint.core.output.chain import Chain
+from stint.core.errors import IllegalCommandError
+from stint.core.job import Job
+from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload, parse_payload
 from stint.core.view import view
-from stint.testing.memory import MemoryEventLog
+from stint.testing.ending import Ending
+from stint.testing.fake_fleet import FakeFleet
+from stint.testing.fake_jobs import FakeJobs
 
-_JOB: Final = "/v1/api/job"
-
-
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job of `FakeStint` ends.
-
-    Attributes:
-        return_code: of its command.
-        output: what it wrote to standard output.
-        stderr: what it wrote to standard error, after that.
-        reason: the API's word for it if no command ran or it was stopped, such as `image` or `timeout`.
-        error: the reason in words.
-    """
-
-    return_code: int = 0
-    output: bytes = b""
-    stderr: bytes = b""
-    reason: str = ""
-    error: str = ""
-
-    def chunks(self) -> Iterator[tuple[str, bytes]]:
-        """The output by stream."""
-        return (pair for pair in (("stdout", self.output), ("stderr", self.stderr)) if pair[1])
-
-    def event(self, image: str) -> Ended:
-        """The end, as a runner records it."""
-        chain = Chain()
-        for _, data in self.chunks():
-            chain = chain.add(data)
-        return Ended(
-            **_written(),
-            status=State.FAILED if self.return_code or self.reason else State.SUCCESS,
-            reason=self.reason or ("exit_code" if self.return_code else ""),
-            error=self.error,
-            return_code=self.return_code,
-            container_image=image,
-            chunks=chain.chunks,
-            output_bytes=chain.size,
-            output_digest=chain.digest,
-            output_complete=True,
-        )
+_API: Final = "/v1/api/"
 
 
 def _succeed(_job: JobPayload) -> Ending:
@@ -71,20 +33,25 @@ def _succeed(_job: JobPayload) -> Ending:
 class FakeStint:
     """Takes jobs from a real `Client`, and ends each as the test says. Nothing runs, and there is no Vault.
 
-    It knows submissions, reruns, keys, kills, deletions, lists by queue and status, output and live streams. It does
-    not check tokens, policies, images or secrets; its jobs do not wait for each other; anything else is a 404.
-
-    Attributes:
-        submitted: the jobs, by id, in the order of their submission.
+    It knows submissions, reruns, keys, kills, deletions, releases, lists and counts by queue and status, output, live
+    streams, the changes of all jobs, queues that are paused and resumed, and one runner, `fake`, that can be drained.
+    It does not check tokens, policies, images or secrets; its jobs do not wait for each other; anything else, such as
+    an audit, is a 404.
     """
 
     def __init__(self, ending: Callable[[JobPayload], Ending | None] = _succeed) -> None:
-        """`ending` says how a job ends, at once; with None it waits until it is killed, or until `end` is called."""
-        self.submitted: dict[str, JobPayload] = {}
-        self._ending = ending
-        self._endings: dict[str, Ending] = {}
+        """`ending` says how a job ends, at once; with None it waits until it is killed, or until `end` is called.
+
+        It is asked when the job can start: not while its queue is paused or held, or its runner drains.
+        """
+        self._jobs = FakeJobs(ending)
+        self._fleet = FakeFleet(self._jobs)
         self._keys: dict[str, str] = {}
-        self._log = MemoryEventLog()
+
+    @property
+    def submitted(self) -> Mapping[str, JobPayload]:
+        """The jobs, by id, in the order of their submission."""
+        return self._jobs.submitted
 
     def client(self) -> Client:
         """A client of it."""
@@ -97,101 +64,145 @@ class FakeStint:
 
     async def end(self, job_id: str, ending: Ending) -> None:
         """End a job that waits."""
-        job = self.submitted[job_id]
-        self._endings[job_id] = ending
-        await self._append(job_id, Started(**_written(), runner="fake"), ending.event(job.container_image))
+        await self._jobs.end(job_id, ending)
 
-    async def _append(self, job_id: str, *events: AnyEvent) -> None:
-        await self._log.append(queue_token(normalise_queue_name(self.submitted[job_id].qname)), job_id, *events)
+    async def hold(self, job_id: str) -> None:
+        """Lose the runner of a job with `on_lost="hold"`: its queue starts nothing until the job is released."""
+        await self._jobs.hold(job_id)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
-        match request.method, request.url.path.removeprefix(_JOB).split("/"):
-            case "POST", [""]:
-                return await self._submit(request)
-            case "GET", [""]:
-                return await self._list(request.url.params)
-            case "POST", ["", "kill", job_id] if job := await self._load(job_id):
-                return await self._kill(job)
-            case method, ["", job_id, *rest] if job := await self._load(job_id):
-                return await self._about(job, method, *rest, request=request)
-        return _not_found()
+        try:
+            found = await self._found(request)
+        except IllegalCommandError as error:
+            return httpx.Response(HTTPStatus.BAD_REQUEST, json={"error": error.sentence})
+        return found or httpx.Response(HTTPStatus.NOT_FOUND, json={"status": "Not Found.", "error": "not found"})
 
-    async def _about(self, job: Job, *asked: str, request: httpx.Request) -> httpx.Response:
-        stream = request.url.params.get("stream")
+    async def _found(self, request: httpx.Request) -> httpx.Response | None:
+        group, *asked = request.url.path.removeprefix(_API).split("/")
+        routes = {"job": self._job, "queue": self._queue, "runner": self._runner, "events": self._changed}
+        return await routes[group](request, *asked) if group in routes else None
+
+    async def _job(self, request: httpx.Request, *asked: str) -> httpx.Response | None:
         match asked:
-            case ("GET",):
-                return httpx.Response(200, json=_shown(job))
-            case "GET", "output":
-                chunks = self._endings.get(job.job_id, Ending()).chunks()
-                return httpx.Response(200, content=b"".join(data for name, data in chunks if stream in {None, name}))
-            case "GET", "events":
-                return httpx.Response(200, content=self._events(job.job_id))
-            case "POST", "rerun":
-                return await self._take(self.submitted[job.job_id], request)
-            case ("DELETE",):
-                await self._append(job.job_id, Deleted(**_written()))
-                return httpx.Response(200, json={"_id": job.job_id})
-        return _not_found()
+            case ():
+                return await (self._submit(request) if request.method == "POST" else self._list(request.url.params))
+            case ("kill", job_id):
+                what = "kill"
+            case _:
+                job_id, what = asked[0], "".join(asked[1:])
+        if job := await self._jobs.load(job_id):
+            return await (self._show if request.method == "GET" else self._act)(job, what, request)
+        return None
 
-    async def _load(self, job_id: str) -> Job | None:
-        job = await self._log.load(job_id)
-        return None if job is None or job.state is State.DELETED else job
+    async def _show(self, job: Job, what: str, request: httpx.Request) -> httpx.Response | None:
+        match what:
+            case "":
+                return _json(**_shown(job))
+            case "output":
+                stream = request.url.params.get("stream")
+                chunks = self._jobs.endings.get(job.job_id, Ending()).chunks()
+                content = b"".join(data for name, data in chunks if stream in {None, name})
+                return httpx.Response(HTTPStatus.OK, content=content)
+            case "events":
+                return httpx.Response(HTTPStatus.OK, content=self._events(job.job_id))
+        return None
+
+    async def _act(self, job: Job, what: str, request: httpx.Request) -> httpx.Response | None:
+        match what:
+            case "kill":
+                await self._jobs.kill(job)
+            case "release":
+                await self._jobs.release(job)
+            case "rerun" if not job.terminal:
+                raise IllegalCommandError("The job has not ended yet.")
+            case "rerun":
+                return await self._take(self.submitted[job.job_id], request, rerun_of=job.job_id)
+            case "":
+                await self._jobs.delete(job)
+            case _:
+                return None
+        return _json(_id=job.job_id, container_id="", status=job.state, kill_requested=not job.terminal)
 
     async def _submit(self, request: httpx.Request) -> httpx.Response:
         return await self._take(parse_payload(json.loads(request.content)["payload"].encode()), request)
 
-    async def _take(self, job: JobPayload, request: httpx.Request) -> httpx.Response:
+    async def _take(self, job: JobPayload, request: httpx.Request, *, rerun_of: str = "") -> httpx.Response:
         key = request.headers.get("Idempotency-Key", "")
         if key not in self._keys:
-            self._keys[key] = job_id = secrets.token_hex(12)
-            self.submitted[job_id] = job
-            submitted = Submitted(**_written(), qname=job.qname, ticket="", payload_chunks=1, payload_bytes=1)
-            await self._append(job_id, submitted)
-            if ending := self._ending(job):
-                await self.end(job_id, ending)
-        return httpx.Response(200, json={"_id": self._keys[key], "status": "queued", "qname": job.qname})
+            self._keys[key] = await self._jobs.take(job, rerun_of=rerun_of)
+        return _json(_id=self._keys[key], status="queued", qname=job.qname)
 
     async def _list(self, wanted: httpx.QueryParams) -> httpx.Response:
-        loaded = [await self._load(job_id) for job_id in reversed(self.submitted)]
-        shown = [_shown(job) for job in loaded if job]
-        names = [name for name in ("qname", "status") if name in wanted]
-        found = [job for job in shown if all(job[name] == wanted[name] for name in names)]
-        return httpx.Response(200, json={"data": found, "skip": 0, "limit": len(found), "total": len(found)})
+        jobs = [_shown(job) for job in reversed(await self._jobs.all(wanted.get("qname")))]
+        found = [job for job in jobs if wanted.get("status", job["status"]) == job["status"]]
+        counts = Counter(job["status"] for job in found)
+        return _json(data=found, skip=0, limit=len(found), total=len(found), counts=counts)
 
-    async def _kill(self, job: Job) -> httpx.Response:
-        if not job.terminal:
-            killed = Ending(reason="killed", error="job killed")
-            await self._append(job.job_id, KillRequested(**_written()), killed.event(""))
-        answer = {"_id": job.job_id, "container_id": "", "status": job.state, "kill_requested": not job.terminal}
-        return httpx.Response(200, json=answer)
+    async def _queue(self, request: httpx.Request, *asked: str) -> httpx.Response | None:
+        if not asked:
+            return _json(data=await self._fleet.queues())
+        name = queue_name(asked[0].removeprefix("="))
+        match asked[1:]:
+            case ("pause",):
+                return _json(**await self._fleet.pause(name, json.loads(request.content or b"{}").get("reason", "")))
+            case ("resume",):
+                return _json(**await self._fleet.resume(name))
+        return _json(**await self._fleet.queue(name))
+
+    async def _runner(self, _request: httpx.Request, *asked: str) -> httpx.Response | None:
+        match asked:
+            case ():
+                return _json(data=await self._fleet.runners())
+            case name, "drain" if self._fleet.drain(name):
+                return _json(runner=name, asked=True)
+        return None
+
+    async def _changed(self, request: httpx.Request, *_asked: str) -> httpx.Response:
+        return httpx.Response(HTTPStatus.OK, content=self._changes(request))
 
     async def _events(self, job_id: str) -> AsyncGenerator[bytes, None]:
+        """One job's live stream."""
         told: set[str] = set()
-        async with self._log.follow(job_id) as changed:
-            while job := await self._log.load(job_id):
-                changed.clear()
-                if job.terminal:
-                    for event in self._output(job_id):
-                        yield event
-                for kind, record in job.facts.items():
-                    if kind not in told:
-                        yield _event("fact", _fact(job, kind))
-                        told.add(record.kind)
-                if job.terminal:
-                    yield _event("end", _shown(job))
-                    return
-                await changed.wait()
+        while job := await self._jobs.load(job_id):
+            known = len(self._jobs.changes)
+            if job.terminal:
+                for event in self._output(job_id):
+                    yield event
+            for kind in job.facts:
+                if kind not in told:
+                    yield _event("fact", _fact(job, kind))
+            told |= job.facts.keys()
+            if job.terminal:
+                yield _event("end", _shown(job))
+                return
+            await self._jobs.changed(known)
 
     def _output(self, job_id: str) -> Iterator[bytes]:
         offset = 0
-        for number, (stream, data) in enumerate(self._endings.get(job_id, Ending()).chunks(), start=1):
+        for number, (stream, data) in enumerate(self._jobs.endings.get(job_id, Ending()).chunks(), start=1):
             text = base64.b64encode(data).decode()
             yield _event("output", {"number": number, "offset": offset, "stream": stream, "data": text})
             offset += len(data)
 
-
-def _not_found() -> httpx.Response:
-    return httpx.Response(404, json={"status": "Not Found.", "error": "not found"})
+    async def _changes(self, request: httpx.Request) -> AsyncGenerator[bytes, None]:
+        """The changes of all jobs, from now on, or from where the client was."""
+        queue, status = (request.url.params.get(name) for name in ("qname", "status"))
+        mark = request.headers.get("Last-Event-ID", "")
+        known = int(mark) if mark else len(self._jobs.changes)
+        yield _event("hello", {"release": stint.__version__, "resumed": bool(mark)}, str(known))
+        while True:
+            await self._jobs.changed(known)
+            job_id, was = self._jobs.changes[known]
+            known += 1
+            job = await self._jobs.load(job_id)
+            qname = self.submitted[job_id].qname
+            if queue not in {None, qname} or status not in {None, was, job.state if job else None}:
+                continue
+            yield (
+                _event("job", _shown(job), str(known))
+                if job
+                else _event("gone", {"_id": job_id, "qname": qname}, str(known))
+            )
 
 
 class _Open:
@@ -204,8 +215,8 @@ class _Open:
         return wrap_ttl
 
 
-def _written() -> dict[str, Any]:
-    return {"event_id": secrets.token_hex(8), "at": datetime.now(UTC).isoformat(), "by": "fake"}
+def _json(**fields: Any) -> httpx.Response:
+    return httpx.Response(HTTPStatus.OK, json=fields)
 
 
 def _shown(job: Job) -> dict[str, Any]:
@@ -220,5 +231,5 @@ def _fact(job: Job, kind: str) -> dict[str, Any]:
     return own | chunks | {"kind": kind, "at": record.time, "sequence": record.sequence, "status": job.state}
 
 
-def _event(name: str, data: Mapping[str, Any]) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+def _event(name: str, data: Mapping[str, Any], mark: str = "") -> bytes:
+    return f"event: {name}\nid: {mark}\ndata: {json.dumps(data)}\n\n".encode()

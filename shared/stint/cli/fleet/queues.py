@@ -8,7 +8,7 @@ import typer
 from stint.cli.calling import call
 from stint.cli.completing import queues as known
 from stint.cli.settings import Profile, Url
-from stint.cli.show.form import Form, show, show_all
+from stint.cli.show.form import ChangeForm, Form, show, show_all, show_change
 from stint.cli.show.table import Column
 from stint.cli.show.terminal import painted
 from stint.cli.show.times import lasted, seconds
@@ -61,6 +61,7 @@ def queues(
 def pause(
     queue: Name,
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for all who see the queue.")] = "",
+    form: ChangeForm = "text",
     url: Url = "",
     profile: Profile = "",
 ) -> None:
@@ -69,11 +70,11 @@ def pause(
     Example: stint pause deploys --reason 'The database is being moved.'
     """
     found = call(lambda stint: stint.pause(queue, reason=reason), url=url, profile=profile)
-    typer.echo(f"Queue {found.name!r} is paused; {found.depth} jobs wait.")
+    show_change(form, found.name, text=f"Queue {found.name!r} is paused; {found.depth} jobs wait.", fields=found)
 
 
 @app.command(no_args_is_help=True)
-def resume(queue: Name, url: Url = "", profile: Profile = "") -> None:
+def resume(queue: Name, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
     """Resume a queue: its next job starts."""
     found = call(lambda stint: stint.resume(queue), url=url, profile=profile)
-    typer.echo(f"Queue {found.name!r} continues; {found.depth} jobs wait.")
+    show_change(form, found.name, text=f"Queue {found.name!r} continues; {found.depth} jobs wait.", fields=found)

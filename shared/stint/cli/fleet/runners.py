@@ -7,7 +7,7 @@ import typer
 
 from stint.cli.calling import call
 from stint.cli.settings import Profile, Url
-from stint.cli.show.form import Form, show_all
+from stint.cli.show.form import ChangeForm, Form, show_all, show_change
 from stint.cli.show.table import Column
 from stint.cli.show.terminal import painted
 from stint.cli.show.times import lasted
@@ -50,9 +50,11 @@ def runners(form: Form = "table", url: Url = "", profile: Profile = "") -> None:
 @app.command(no_args_is_help=True)
 def drain(
     runner: Annotated[str, typer.Argument(metavar="RUNNER", help="The runner's name.")],
+    form: ChangeForm = "text",
     url: Url = "",
     profile: Profile = "",
 ) -> None:
     """Ask a runner to take no more jobs. Its process ends after its last job. Needs a token that may drain it."""
     call(lambda stint: stint.drain(runner), url=url, profile=profile)
-    typer.echo(f"Runner {runner} was asked to drain; `stint runners` shows when it does.")
+    text = f"Runner {runner} was asked to drain; `stint runners` shows when it does."
+    show_change(form, runner, text=text, fields={"runner": runner, "asked": True})

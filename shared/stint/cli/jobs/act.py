@@ -8,6 +8,7 @@ import typer
 from stint.cli.calling import JobId, JobIds, call
 from stint.cli.errors import UNREACHABLE
 from stint.cli.settings import Profile, Url
+from stint.cli.show.form import ChangeForm, ChangeFormName, show_change, show_job_id
 from stint.client.client import Client
 from stint.client.errors import ApiRefusedError
 from stint.client.job import JobHandle
@@ -17,21 +18,21 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(no_args_is_help=True)
-def kill(jobs: JobIds, url: Url = "", profile: Profile = "") -> None:
+def kill(jobs: JobIds, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
     """Kill jobs: a queued job ends at once, a running one gets SIGTERM, and later SIGKILL. Prints their ids.
 
     Example: stint ls --status running -o name | xargs stint kill
     """
-    call(lambda stint: _each(stint, jobs, JobHandle.kill), url=url, profile=profile)
+    call(lambda stint: _each(stint, jobs, JobHandle.kill, form), url=url, profile=profile)
 
 
 @app.command(no_args_is_help=True)
-def rm(jobs: JobIds, url: Url = "", profile: Profile = "") -> None:
+def rm(jobs: JobIds, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
     """Delete jobs that are not running, and their output. A queued one never runs. Prints their ids.
 
     Example: stint ls --status failed -o name | xargs stint rm
     """
-    call(lambda stint: _each(stint, jobs, JobHandle.delete), url=url, profile=profile)
+    call(lambda stint: _each(stint, jobs, JobHandle.delete, form), url=url, profile=profile)
 
 
 @app.command(no_args_is_help=True)
@@ -39,6 +40,7 @@ def rerun(
     job: JobId,
     key: Annotated[str, typer.Option(help="Names the new job, as with `stint run`.")] = "",
     wrap_ttl: Annotated[str, typer.Option(help="How long it may wait in its queue.")] = DEFAULT_WRAP_TTL,
+    form: ChangeForm = "text",
     url: Url = "",
     profile: Profile = "",
 ) -> None:
@@ -46,32 +48,32 @@ def rerun(
 
     Example: stint logs -f $(stint rerun 65f0c2a19b3e4d5f6a7b8c9d)
     """
-    call(lambda stint: _rerun(stint, job, key, wrap_ttl), url=url, profile=profile)
-
-
-async def _rerun(stint: Client, job: str, key: str, wrap_ttl: str) -> None:
-    typer.echo((await stint.rerun(job, key=key, wrap_ttl=wrap_ttl)).id)
+    made = call(lambda stint: stint.rerun(job, key=key, wrap_ttl=wrap_ttl), url=url, profile=profile)
+    show_job_id(form, made.id)
 
 
 @app.command(no_args_is_help=True)
-def release(job: JobId, url: Url = "", profile: Profile = "") -> None:
+def release(job: JobId, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
     """Give up the lost runner of a held job: the job ends as unknown, and its queue continues.
 
     First make sure that the job's container is gone. Needs a token with the policy stint-operator.
     """
-    call(lambda stint: _release(stint.job(job)), url=url, profile=profile)
-
-
-async def _release(job: JobHandle) -> None:
-    before = await job.release()
-    typer.echo(
-        f"Job {job.id} had already been released."
+    job_id, before = call(lambda stint: _release(stint.job(job)), url=url, profile=profile)
+    text = (
+        f"Job {job_id} had already been released."
         if before == "unknown"
-        else f"Job {job.id}, which was {before}, is released: it has ended as unknown, and its queue continues."
+        else f"Job {job_id}, which was {before}, is released: it has ended as unknown, and its queue continues."
     )
+    show_change(form, job_id, text=text, fields={"_id": job_id, "previous_status": before})
 
 
-async def _each(stint: Client, jobs: Sequence[str], action: Callable[[JobHandle], Awaitable[None]]) -> None:
+async def _release(job: JobHandle) -> tuple[str, str]:
+    return job.id, await job.release()
+
+
+async def _each(
+    stint: Client, jobs: Sequence[str], action: Callable[[JobHandle], Awaitable[None]], form: ChangeFormName
+) -> None:
     """Do all, and say which were refused."""
     refused = False
     for job in [stint.job(job) for job in jobs]:
@@ -81,6 +83,6 @@ async def _each(stint: Client, jobs: Sequence[str], action: Callable[[JobHandle]
             typer.echo(f"stint: {job.id}: {error.sentence}", err=True)
             refused = True
         else:
-            typer.echo(job.id)
+            show_job_id(form, job.id)
     if refused:
         raise typer.Exit(UNREACHABLE)

@@ -14,6 +14,7 @@ from stint.cli.errors import TIMED_OUT
 from stint.cli.jobs.ls import outcome
 from stint.cli.jobs.receipt import verify_receipt
 from stint.cli.settings import Profile, Url
+from stint.cli.show.form import ChangeForm, ChangeFormName, show_change
 from stint.client.client import Client
 from stint.client.errors import OutputDiffersError
 from stint.client.job import JobHandle
@@ -27,6 +28,7 @@ app = typer.Typer(add_completion=False)
 def wait(
     jobs: JobIds,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; then exit with 124.")] = None,
+    form: ChangeForm = "text",
     url: Url = "",
     profile: Profile = "",
 ) -> None:
@@ -34,25 +36,30 @@ def wait(
 
     Example: stint wait --timeout 600 $(stint submit --queue tests --image busybox -- true)
     """
-    raise typer.Exit(call(lambda stint: _wait(stint, jobs, timeout), url=url, profile=profile))
+    raise typer.Exit(call(lambda stint: _wait(stint, jobs, timeout, form), url=url, profile=profile))
 
 
-async def _wait(stint: Client, jobs: Sequence[str], timeout: float | None) -> int:  # noqa: ASYNC109 - an option
+async def _wait(
+    stint: Client,
+    jobs: Sequence[str],
+    timeout: float | None,  # noqa: ASYNC109 - an option
+    form: ChangeFormName,
+) -> int:
     try:
         async with asyncio.timeout(timeout):
-            results = await asyncio.gather(*(_end(stint.job(job)) for job in jobs))
+            results = await asyncio.gather(*(_end(stint.job(job), form) for job in jobs))
     except TimeoutError:
         typer.echo(f"stint: not all jobs have ended within {timeout:g} s; they continue", err=True)
         return TIMED_OUT
     return next((result.exit_code for result in results if not result.succeeded), 0)
 
 
-async def _end(job: JobHandle) -> JobResult:
+async def _end(job: JobHandle, form: ChangeFormName) -> JobResult:
     """The job's end, without its output."""
     async with aclosing(job.stream(tail=0)) as items:
         async for item in items:
             if isinstance(item, JobResult):
-                typer.echo(f"{job.id} {outcome(item)}")
+                show_change(form, job.id, text=f"{job.id} {outcome(item)}", fields=item.info)
                 return item
     raise AssertionError("A stream ends with a result, or raises.")
 

@@ -15,6 +15,7 @@ from stint.cli.jobs.options import JobOptions
 from stint.cli.jobs.run_job import RunOptions
 from stint.cli.jobs.run_job import run as run_job
 from stint.cli.options import taking
+from stint.cli.show.form import ChangeForm, show_job_id
 from stint.client.client import Client
 from stint.core.errors import StintError
 from stint.core.submission.payload import JobPayload
@@ -57,16 +58,21 @@ def run(options: _Run) -> None:
     asyncio.run(_run_and_leave(wanted))
 
 
+@dataclass(kw_only=True)
+class _Submit(JobOptions):
+    form: ChangeForm = "text"
+
+
 @app.command(no_args_is_help=True)
-@taking(JobOptions)
-def submit(options: JobOptions) -> None:
+@taking(_Submit)
+def submit(options: _Submit) -> None:
     """Put a job into its queue, print its id, and do not wait for it.
 
     Example: stint wait $(stint submit --queue deploys --image busybox -- true)
     """
     with reported("stint", usage=StintError):
         job, where = options.payload(), options.where()
-    typer.echo(call(lambda stint: _submit(stint, job, options), where=where))
+    show_job_id(options.form, call(lambda stint: _submit(stint, job, options), where=where))
 
 
 async def _submit(stint: Client, job: JobPayload, options: JobOptions) -> str:

@@ -18,6 +18,28 @@ Form = Annotated[
     typer.Option("--output", "-o", help="A table, one with more columns, a line of JSON for each, or only the names."),
 ]
 
+ChangeFormName = Literal["text", "json", "name"]
+ChangeForm = Annotated[
+    ChangeFormName,
+    typer.Option("--output", "-o", help="Words, a line of JSON for each thing that was changed, or only its name."),
+]
+
+
+def show_change(form: ChangeFormName, name: str, *, text: str, fields: object) -> None:
+    """Print one thing that was changed: for people, as JSON with its fields, or its id or name."""
+    match form:
+        case "json":
+            typer.echo(msgspec.json.encode(fields))
+        case "name":
+            typer.echo(name)
+        case "text":
+            typer.echo(text)
+
+
+def show_job_id(form: ChangeFormName, job_id: str) -> None:
+    """Print the id of a job that was changed or made; as JSON it has the name that the API gives it."""
+    show_change(form, job_id, text=job_id, fields={"_id": job_id})
+
 
 def show_all(rows: Sequence[S], columns: Sequence[Column[S]], form: FormName, *, name: Callable[[S], str]) -> None:
     """Print these rows. JSON has the fields of the API; times that have not come are null."""

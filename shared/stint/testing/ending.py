@@ -1,0 +1,50 @@
+"""How a job of a `FakeStint` ends."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from stint.core.events import Ended
+from stint.core.job import State
+from stint.core.output.chain import Chain
+from stint.testing.written import written
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job of `FakeStint` ends.
+
+    Attributes:
+        return_code: of its command.
+        output: what it wrote to standard output.
+        stderr: what it wrote to standard error, after that.
+        reason: the API's word for it if no command ran or it was stopped, such as `image` or `timeout`.
+        error: the reason in words.
+    """
+
+    return_code: int = 0
+    output: bytes = b""
+    stderr: bytes = b""
+    reason: str = ""
+    error: str = ""
+
+    def chunks(self) -> Iterator[tuple[str, bytes]]:
+        """The output by stream."""
+        return (pair for pair in (("stdout", self.output), ("stderr", self.stderr)) if pair[1])
+
+    def event(self, image: str) -> Ended:
+        """The end, as a runner records it."""
+        chain = Chain()
+        for _, data in self.chunks():
+            chain = chain.add(data)
+        return Ended(
+            **written(),
+            status=State.FAILED if self.return_code or self.reason else State.SUCCESS,
+            reason=self.reason or ("exit_code" if self.return_code else ""),
+            error=self.error,
+            return_code=self.return_code,
+            container_image=image,
+            chunks=chain.chunks,
+            output_bytes=chain.size,
+            output_digest=chain.digest,
+            output_complete=True,
+        )

@@ -1,0 +1,135 @@
+"""The jobs of a `FakeStint`."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import NamedTuple
+
+from stint.core import commands
+from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Launched, Released, Started, Submitted
+from stint.core.job import ACTIVE, Job, State
+from stint.core.names.ids import normalise_queue_name, queue_token
+from stint.core.submission.payload import JobPayload
+from stint.testing.ending import Ending
+from stint.testing.memory import MemoryEventLog
+from stint.testing.written import WRITER, written
+
+
+class Change(NamedTuple):
+    """That a job changed, and its status before: None for a new one."""
+
+    job_id: str
+    was: State | None
+
+
+class FakeJobs:
+    """Jobs by their events. They end as the test says, at once unless something keeps their queue from starting jobs.
+
+    Attributes:
+        submitted: what each is to do, by id, in the order of submission.
+        endings: of those that have ended.
+        changes: all changes, in order.
+        paused: the queues that start nothing.
+        draining: whether nothing starts anywhere.
+    """
+
+    def __init__(self, ending: Callable[[JobPayload], Ending | None]) -> None:
+        self.submitted: dict[str, JobPayload] = {}
+        self.endings: dict[str, Ending] = {}
+        self.changes: list[Change] = []
+        self.paused: set[str] = set()
+        self.draining = False
+        self.log = MemoryEventLog()
+        self._ending = ending
+        self._news = asyncio.Event()
+        self._asked: set[str] = set()
+
+    async def load(self, job_id: str) -> Job | None:
+        """A job that can be seen."""
+        job = await self.log.load(job_id)
+        return None if job is None or job.state is State.DELETED else job
+
+    async def all(self, queue: str | None = None) -> list[Job]:
+        """Those that can be seen, of one queue or of all, the first submitted first."""
+        loaded = [await self.load(job_id) for job_id, job in self.submitted.items() if queue in {None, name_of(job)}]
+        return [job for job in loaded if job]
+
+    async def take(self, job: JobPayload, *, rerun_of: str = "") -> str:
+        """Put a job into its queue; returns its id."""
+        job_id = secrets.token_hex(12)
+        self.submitted[job_id] = job
+        event = Submitted(**written(), qname=job.qname, ticket="", payload_chunks=1, payload_bytes=1, rerun_of=rerun_of)
+        await self.append(job_id, event)
+        await self.start()
+        return job_id
+
+    async def start(self) -> None:
+        """Ask for the ends of the jobs that can start now, each once."""
+        held = {name_of(self.submitted[job.job_id]) for job in await self.all() if job.held}
+        for job_id, job in list(self.submitted.items()):
+            if self.draining or job_id in self._asked or name_of(job) in self.paused | held:
+                continue
+            self._asked.add(job_id)
+            found = await self.load(job_id)
+            if found and not found.terminal and (ending := self._ending(job)):
+                await self.end(job_id, ending)
+
+    async def end(self, job_id: str, ending: Ending) -> None:
+        """Run a job to this end."""
+        image = self.submitted[job_id].container_image
+        self.endings[job_id] = ending
+        await self._started(job_id, ending.event(image))
+
+    async def hold(self, job_id: str) -> None:
+        """Lose the runner of a job that asks for `on_lost: hold`: its queue waits for a release."""
+        self._asked.add(job_id)
+        image = self.submitted[job_id].container_image
+        launched = Launched(**written(), container_id="f" * 64, container_image=image)
+        await self._started(job_id, launched, Held(**written(), runner=WRITER))
+
+    async def _started(self, job_id: str, *events: AnyEvent) -> None:
+        job = await self.log.load(job_id)
+        started = () if job and job.state in ACTIVE else (Started(**written(), runner=WRITER),)
+        await self.append(job_id, *started, *events)
+
+    async def kill(self, job: Job) -> None:
+        """As the API does."""
+        ended = Ending(reason="killed", error="job killed").event("")
+        await self.append(job.job_id, *commands.kill(job, KillRequested(**written()), ended))
+
+    async def delete(self, job: Job) -> None:
+        """As the API does.
+
+        Raises:
+            IllegalCommandError: it is running or stopping.
+        """
+        await self.append(job.job_id, *commands.delete(job, Deleted(**written())))
+
+    async def release(self, job: Job) -> None:
+        """As the API does; the queue continues.
+
+        Raises:
+            IllegalCommandError: it is not held, and never was released.
+        """
+        ended = Ended(**written(), status=State.UNKNOWN, reason="lost", error="Released: its runner was lost.")
+        await self.append(job.job_id, *commands.release(job, Released(**written()), ended))
+        await self.start()
+
+    async def append(self, job_id: str, *events: AnyEvent) -> None:
+        """Append these events, and tell all who listen."""
+        before = await self.log.load(job_id)
+        if events:
+            await self.log.append(queue_token(name_of(self.submitted[job_id])), job_id, *events)
+            self.changes.append(Change(job_id, before.state if before else None))
+            news, self._news = self._news, asyncio.Event()
+            news.set()
+
+    async def changed(self, known: int) -> None:
+        """Wait until there are more than so many changes."""
+        while len(self.changes) <= known:
+            await self._news.wait()
+
+
+def name_of(job: JobPayload) -> str:
+    """The job's queue, as all see it."""
+    return normalise_queue_name(job.qname)

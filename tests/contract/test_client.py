@@ -1,0 +1,181 @@
+"""What a client is answered: by `FakeStint`, and by a real API whose runner and projector the test plays."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Protocol
+
+import pytest
+
+from stint.client import ApiRefusedError, Client, Fact, JobChange
+from stint.core.names.ids import queue_token
+from stint.testing import Ending, FakeStint
+from tests.support import events
+from tests.support.api_bench import secret
+from tests.support.client_bench import Bench, opened
+from tests.support.servers import NatsProcess, OpenBao
+from tests.support.waiting import until
+
+
+class World(Protocol):
+    """A Stint whose jobs do only what the test says."""
+
+    def client(self) -> Client: ...
+
+    async def end(self, queue: str, job_id: str, output: bytes, code: int) -> None: ...
+
+    async def hold(self, queue: str, job_id: str) -> None: ...
+
+    async def project(self, *job_ids: str) -> None: ...
+
+
+class Fake:
+    def __init__(self) -> None:
+        self._stint = FakeStint(lambda _job: None)
+
+    def client(self) -> Client:
+        return self._stint.client()
+
+    async def end(self, queue: str, job_id: str, output: bytes, code: int) -> None:
+        assert self._stint.submitted[job_id].qname == queue
+        await self._stint.end(job_id, Ending(output=output, return_code=code))
+
+    async def hold(self, queue: str, job_id: str) -> None:
+        assert self._stint.submitted[job_id].qname == queue
+        await self._stint.hold(job_id)
+
+    async def project(self, *_job_ids: str) -> None:
+        """There is no lag."""
+
+
+class Real:
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def client(self) -> Client:
+        return Client.connect(self._bench.where)
+
+    async def end(self, queue: str, job_id: str, output: bytes, code: int) -> None:
+        await self._bench.run(queue, job_id, output, code)
+
+    async def hold(self, queue: str, job_id: str) -> None:
+        for event in (events.started(), events.launched(), events.held()):
+            await self._bench.log.append(queue_token(queue), job_id, event)
+
+    async def project(self, *job_ids: str) -> None:
+        await self._bench.project(*job_ids)
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    async with opened(tmp_path_factory.mktemp("api"), nats, openbao) as bench:
+        yield bench
+
+
+@pytest.fixture(params=["fake", "real"])
+def world(request: pytest.FixtureRequest) -> World:
+    return Fake() if request.param == "fake" else Real(request.getfixturevalue("bench"))
+
+
+@pytest.fixture
+async def stint(world: World) -> AsyncIterator[Client]:
+    async with world.client() as stint:
+        yield stint
+
+
+@pytest.fixture
+def queue() -> str:
+    return secret().lower()
+
+
+async def test_a_job_is_submitted_followed_and_listed(world: World, stint: Client, queue: str) -> None:
+    job = await stint.submit(queue=queue, image="busybox", key=queue)
+    assert (await stint.submit(queue=queue, image="busybox", key=queue)).id == job.id
+    waiting = asyncio.create_task(job.wait(timeout=60))
+    await world.end(queue, job.id, b"one\ntwo\n", 3)
+    result = await waiting
+    assert (result.status, result.reason, result.return_code, result.output_bytes) == ("failed", "exit_code", 3, 8)
+    assert (result.last_lines, result.output_complete) == (("one", "two"), True)
+    facts = [item async for item in job.stream() if isinstance(item, Fact)]
+    assert [fact.kind for fact in facts] == ["submitted", "started", "ended"]
+    assert sorted(facts, key=lambda fact: (fact.at, fact.sequence)) == facts
+    assert await job.output() == await job.output(stream="stdout") == b"one\ntwo\n"
+    await world.project(job.id)
+
+    async def listed(status: str) -> list[str]:
+        return [found.id async for found in stint.jobs(queue=queue, status=status)]
+
+    assert await until(lambda: listed("failed"), bool) == [job.id]
+    assert await listed("success") == []
+    counts = await stint.counts(queue=queue)
+    assert {status: count for status, count in counts.items() if count} == {"failed": 1}
+
+
+async def test_a_job_is_killed_and_deleted(stint: Client, queue: str) -> None:
+    job = await stint.submit(queue=queue, image="busybox")
+    await job.kill()
+    await job.kill()
+    info = await job.info()
+    assert (info.status, info.reason, info.kill_requested) == ("failed", "killed", True)
+    await job.delete()
+    for call in (job.info, job.delete, job.kill, job.release):
+        with pytest.raises(ApiRefusedError, match="not found") as caught:
+            await call()
+        assert caught.value.code == 404
+
+
+async def test_a_held_job_is_released(world: World, stint: Client, queue: str) -> None:
+    job = await stint.submit(queue=queue, image="busybox", on_lost="hold")
+    with pytest.raises(ApiRefusedError, match="Only a job that is held") as caught:
+        await job.release()
+    assert caught.value.code == 400
+    await world.hold(queue, job.id)
+    info = await job.info()
+    assert (info.status, info.held, info.held_since is not None) == ("running", True, True)
+    with pytest.raises(ApiRefusedError, match="Cannot delete"):
+        await job.delete()
+    await world.project(job.id)
+    found = await until(lambda: stint.queue(queue), lambda found: found.held)
+    assert (found.running, found.running_status) == (job.id, "running")
+    assert await job.release() == "running"
+    assert await job.release() == "unknown"
+    result = await job.wait()
+    assert (result.status, result.reason, result.output_complete) == ("unknown", "lost", False)
+
+
+async def test_a_queue_is_paused_and_resumed(world: World, stint: Client, queue: str) -> None:
+    jobs = [await stint.submit(queue=queue.upper(), image="busybox") for _ in range(2)]
+    await world.project(*(job.id for job in jobs))
+    paused = await stint.pause(queue, reason="a test")
+    assert paused.paused
+    assert (paused.name, paused.paused.reason, paused.paused.at is not None) == (queue, "a test", True)
+    assert paused.paused.who
+    found = await until(lambda: stint.queue(queue), lambda found: found.depth == len(jobs))
+    assert (found.waiting, found.held, found.running) == (tuple(job.id for job in jobs), False, "")
+    assert [found.name for found in await stint.queues() if found.paused and found.name == queue] == [queue]
+    assert (await stint.resume(queue)).paused is None
+    assert (await stint.resume(queue)).paused is None
+    nothing = await stint.queue(f"{queue}-other")
+    assert (nothing.depth, nothing.waiting, nothing.ended_last_hour) == (0, (), 0)
+
+
+async def test_changes_are_told_as_they_come(world: World, stint: Client, queue: str) -> None:
+    async with aclosing(stint.events(queue=queue)) as told, asyncio.timeout(60):
+        assert (await anext(told)).kind == "begun"
+        job = await stint.submit(queue=queue, image="busybox")
+        await world.project(job.id)
+        assert _status(await anext(told), job.id) == "queued"
+        await world.end(queue, job.id, b"", 0)
+        await world.project(job.id)
+        assert _status(await anext(told), job.id) == "success"
+
+
+def _status(change: JobChange, job_id: str) -> str:
+    assert (change.kind, change.id) == ("job", job_id)
+    return change.job.status if change.job else ""
+
+
+async def test_nobody_is_drained(stint: Client) -> None:
+    with pytest.raises(ApiRefusedError) as caught:
+        await stint.drain("nobody")
+    assert caught.value.code == 404

@@ -1,0 +1,70 @@
+"""How commands start: what they import, and that sparing conversions changes no value."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from typer.main import get_group
+from typer.testing import CliRunner
+
+from stint.cli.app import app
+from stint.cli.conversion import convert_sparingly
+
+HEAVY = ("pydantic", "rich.console", "hvac", "nacl", "aiohttp", "nats", "tarfile", "importlib.metadata", "httpx._main")
+"""Each takes 10 to 100 ms to import."""
+
+
+@pytest.mark.parametrize("arguments", ["ls --queue q -o json", "show 65f0c2a1 -o wide", f"kill {'a' * 24}", "queues"])
+def test_a_command_imports_nothing_that_it_does_not_need(arguments: str) -> None:
+    """It fails at the API, which is not there, after it has imported all that asking takes."""
+    code = (
+        "import sys\nfrom stint.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 125, end.code\n"
+        f"print([name for name in {HEAVY} if sys.modules.get(name)])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, *arguments.split()],
+        env={"STINT_URL": "http://127.0.0.1:1", "STINT_TOKEN": "x", "PATH": "", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.stdout.strip(), found.returncode) == ("[]", 0), found.stderr
+
+
+@pytest.mark.parametrize("name", sorted(get_group(app).list_commands(None)))  # type: ignore[arg-type] # it needs none
+def test_a_default_is_the_same_whether_it_is_converted_or_not(name: str) -> None:
+    group = get_group(app)
+    with group.make_context("stint", [name], resilient_parsing=True) as root:
+        command: Any = group.get_command(root, name)
+        with command.make_context(name, [], parent=root, resilient_parsing=True) as ctx:
+            for parameter in command.params:
+                spared = parameter.process_value
+                value = parameter.get_default(ctx)
+                if not (parameter.required or parameter.callback):
+                    assert spared(ctx, value) == type(parameter).process_value(parameter, ctx, value), parameter.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("ls -o jsn", "is not one of"),
+        ("ls -n 0", "greater than or equal to 1"),
+        ("ls -n many", "valid integer"),
+        ("show", "Usage"),
+        ("pause q -o table", "is not one of"),
+        ("run --env x -- true", "must have the form"),
+    ],
+)
+def test_what_is_wrong_is_still_refused(arguments: str, said: str) -> None:
+    result = CliRunner().invoke(app, arguments.split(), env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_sparing_twice_is_sparing_once() -> None:
+    group: Any = get_group(app)
+    with group.make_context("stint", [], resilient_parsing=True) as ctx:
+        once = [parameter.process_value for parameter in convert_sparingly(group.get_params(ctx))]
+        assert [parameter.process_value for parameter in convert_sparingly(group.get_params(ctx))] == once
