@@ -61,16 +61,16 @@ class JetStreamOutput:
 
     async def last(self, token: str, job_id: str) -> Chunk | None:
         message = await self._logs.last(log_subject(token, job_id))
-        return _chunk(message) if message else None
+        return chunk_in(message) if message else None
 
     async def next(self, token: str, job_id: str, *, after: int) -> Chunk | None:
         message = await self._logs.get({"seq": after + 1, "next_by_subj": log_subject(token, job_id)})
-        return _chunk(message) if message else None
+        return chunk_in(message) if message else None
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         async for messages in self._logs.pages(log_subject(token, job_id), after=after):
             for message in messages:
-                yield _chunk(message)
+                yield chunk_in(message)
 
     def follow(self, token: str, job_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
         return self._broker.triggered(tail_subject(token, job_id))
@@ -82,7 +82,7 @@ class JetStreamOutput:
         return self._logs.places(log_subject("*", "*"))
 
 
-def _chunk(message: Stored) -> Chunk:
+def chunk_in(message: Stored) -> Chunk:
     """The chunk in a message; number 0 if it is no chunk, because anybody may publish there."""
     headers, sequence = message.headers or {}, sequence_of(message)
     none = Chunk(number=0, offset=0, stream="", digest="", data=b"", sequence=sequence)

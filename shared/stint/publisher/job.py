@@ -1,0 +1,197 @@
+"""A job that was published, and what becomes of it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, aclosing, suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from nats.aio.msg import Msg
+
+from stint.client.results import Fact, JobEvent, JobResult, Output, read
+from stint.client.stream import PATIENCE, TAIL
+from stint.core.codec import encode, to_record
+from stint.core.errors import BrokerUnavailableError, StintError
+from stint.core.events import EVENT_TYPES, Deleted, Ended, KillRequested, Record, Rejected, Submitted
+from stint.core.job import Job, fold
+from stint.core.names.streams import EVENTS, LOGS
+from stint.core.names.subjects import EventAddress, live_filter, log_subject, tail_subject
+from stint.core.output.chain import Chain, Chunk
+from stint.core.view import view
+from stint.jetstream import Broker
+from stint.jetstream.output import chunk_in
+from stint.jetstream.wire.protocol import TIME, ErrorCode, check, error_code, sequence_of
+from stint.process.waiting import any_of
+
+LOOK: Final = 5.0
+"""Seconds after which the log is asked although nothing was heard: what is only heard can be missed."""
+LOOKS: Final = 10
+"""Times that the log is asked in vain: NATS does not answer whom it forbids to read."""
+_LAST: Final = (Ended.kind, Rejected.kind, Deleted.kind)
+_TOLD: Final = tuple(kind for kind in EVENT_TYPES if kind != Submitted.kind)
+
+
+class JobDeletedError(StintError):
+    """The job was deleted: it never ran, or nothing is kept of it."""
+
+
+class OutputMissedError(StintError):
+    """Some of the output was not heard, and a publisher cannot read it again. The API has it. The job has ended."""
+
+
+class PublishedJob:
+    """A job of this publisher.
+
+    Attributes:
+        id: 24 hex digits.
+        queue: its queue.
+    """
+
+    def __init__(self, broker: Broker, token: str, job_id: str, submitted: Submitted) -> None:
+        self.id, self.queue = job_id, submitted.qname
+        self._broker, self._token = broker, token
+        own = to_record(self._address(Submitted.kind), encode(submitted), sequence=0, time=submitted.at)
+        self._records: dict[str, Record] = {Submitted.kind: own}
+        self._chunks: dict[int, Chunk] = {}
+        self._hinted: set[str] = set()
+        self._news = asyncio.Event()
+        self._heard = AsyncExitStack()
+
+    async def listen(self) -> None:
+        """Hear the job's events and output until it has ended."""
+        for kind in _TOLD:
+            await self._heard.enter_async_context(
+                self._broker.subscribe(live_filter(kind, self._token, self.id), cb=self._on_event)
+            )
+        tail = tail_subject(self._token, self.id)
+        await self._heard.enter_async_context(self._broker.subscribe(tail, cb=self._on_output))
+
+    async def stream(self) -> AsyncGenerator[JobEvent, None]:
+        """What happens to the job, and its output as it comes, from its submission. The last item is its result.
+
+        Raises:
+            JobDeletedError: the job was deleted.
+            OutputMissedError: not all of its output was heard.
+        """
+        told: set[str] = set()
+        chain, tail = Chain(), b""
+        while True:
+            news, job = self._news, await self._current()
+            for chunk in self._after(chain):
+                chain, tail = chain.add(chunk.data), (tail + chunk.data)[-TAIL:]
+                yield _output(chunk)
+            if Deleted.kind in job.facts:
+                raise JobDeletedError
+            if job.terminal and not self._whole(job, chain) and await any_of(news, within=LOOK):
+                continue
+            for kind in [kind for kind in job.facts if kind not in told]:
+                told.add(kind)
+                yield _fact(job, kind)
+            if job.terminal:
+                await self._heard.aclose()
+                if not self._whole(job, chain):
+                    raise OutputMissedError
+                yield msgspec.structs.replace(read(msgspec.to_builtins(view(job)), JobResult), tail=tail)
+                return
+            await any_of(news, within=LOOK)
+
+    async def wait(self, timeout: float | None = None) -> JobResult:  # noqa: ASYNC109 - as `JobHandle.wait`
+        """The job's result, once it has ended.
+
+        Raises:
+            TimeoutError: it had not ended after `timeout` seconds. It continues.
+            JobDeletedError, OutputMissedError: as with `stream`.
+        """
+        async with asyncio.timeout(timeout), aclosing(self.stream()) as items:
+            async for item in items:
+                if isinstance(item, JobResult):
+                    return item
+        raise AssertionError("A stream ends with a result, or raises.")
+
+    async def kill(self) -> None:
+        """Request a kill. It is safe to repeat.
+
+        Raises:
+            BrokerError: NATS cannot be reached, or refuses.
+        """
+        event = KillRequested(event_id=secrets.token_hex(16), at=datetime.now(UTC).isoformat(), by="publisher")
+        answer = await self._broker.publish(self._address(KillRequested.kind).subject, encode(event))
+        if error_code(answer) != ErrorCode.SUBJECT_TAKEN:  # a kill was requested before
+            check(answer)
+
+    def _address(self, kind: str) -> EventAddress:
+        return EventAddress(kind, self._token, self.id)
+
+    async def _on_event(self, message: Msg) -> None:
+        """Only a hint, because it could have been missed or invented: the log decides."""
+        self._hinted.update(kind for kind in _TOLD if message.subject == live_filter(kind, self._token, self.id))
+        self._wake()
+
+    async def _on_output(self, message: Msg) -> None:
+        chunk = chunk_in(message)
+        self._chunks.setdefault(chunk.number, chunk)
+        self._wake()
+
+    def _wake(self) -> None:
+        this, self._news = self._news, asyncio.Event()
+        this.set()
+
+    async def _current(self) -> Job:
+        """As `_look`. A broken connection is waited for."""
+        for _ in range(LOOKS):
+            with suppress(BrokerUnavailableError):
+                return await self._look()
+            await self._broker.connected_within(PATIENCE)
+        return await self._look()
+
+    async def _look(self) -> Job:
+        """The job as the log has it. Events are asked for that were hinted, and those that end a job."""
+        hinted, self._hinted = self._hinted, set()
+        await self._read(*(hinted | set(_LAST)))
+        if self._records.keys() & set(_LAST):
+            await self._read(*_TOLD)
+            await self._read_last_chunk()
+        job = fold(self._records.values())
+        if job is None:
+            raise AssertionError("A published job has been submitted.")
+        return job
+
+    async def _read(self, *kinds: str) -> None:
+        for kind in set(kinds) - self._records.keys():
+            address = self._address(kind)
+            if message := await self._broker.direct_last(EVENTS, address.subject):
+                time = (message.headers or {}).get(TIME, "")
+                self._records[kind] = to_record(address, message.data, sequence=sequence_of(message), time=time)
+
+    async def _read_last_chunk(self) -> None:
+        if message := await self._broker.direct_last(LOGS, log_subject(self._token, self.id)):
+            chunk = chunk_in(message)
+            self._chunks.setdefault(chunk.number, chunk)
+
+    def _after(self, chain: Chain) -> Iterator[Chunk]:
+        """The chunks that continue this chain without a gap."""
+        while (chunk := self._chunks.get(chain.chunks + 1)) and chain.add(chunk.data).digest == chunk.digest:
+            yield chunk
+            chain = chain.add(chunk.data)
+
+    @staticmethod
+    def _whole(job: Job, chain: Chain) -> bool:
+        """Whether this is all that the job's runner stored."""
+        ended = job.fact(Ended)
+        return chain == Chain.recorded(ended)
+
+
+def _fact(job: Job, kind: str) -> Fact:
+    record = job.facts[kind]
+    own: dict[str, Any] = msgspec.to_builtins(record.event) if record.event else {}
+    names = {"output_chunks": own.get("chunks", 0), "status": own.get("status", job.state)}
+    return read(own | names | {"kind": kind, "at": record.time, "sequence": record.sequence}, Fact)
+
+
+def _output(chunk: Chunk) -> Output:
+    at = datetime.fromisoformat(chunk.time) if chunk.time else None
+    return Output(
+        data=chunk.data, stream=chunk.stream, number=chunk.number, offset=chunk.offset, at=at, line=chunk.line
+    )

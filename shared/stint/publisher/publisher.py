@@ -1,0 +1,110 @@
+"""A publisher's connection to NATS, and how it submits."""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, Self, Unpack
+
+from stint.client.fields import JobFields, payload_of
+from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
+from stint.client.submission import needs, wrapped_secret_id
+from stint.core.codec import encode
+from stint.core.errors import BrokerUnavailableError
+from stint.core.events import Submitted
+from stint.core.names.ids import new_job_id, queue_token
+from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject
+from stint.core.submission.payload import JobPayload
+from stint.jetstream import Access, Broker
+from stint.jetstream.payloads import CHUNK_BYTES
+from stint.process.environment import load
+from stint.process.settings import Settings
+from stint.publisher.job import PublishedJob
+from stint.publisher.storing import store
+from stint.vault.client import Vault
+from stint.vault.policies import PUBLISHER
+from stint.vault.ticket import Ticket, seal_ticket
+
+CONNECTED_WITHIN: Final = 10.0
+"""Seconds for the first connection."""
+
+
+class Publisher:
+    """Seals jobs with Vault, and publishes them to NATS. It is for one event loop; use it with `async with`.
+
+    Methods raise VaultError and BrokerError; each error's `sentence` is for people.
+    """
+
+    def __init__(self, access: Access, where: Endpoints) -> None:
+        """`where` gives Vault's address, the token and the role; its address of the API is not used."""
+        self._where = where
+        self._broker = Broker(access, name="publisher", prefix=JS_PREFIX)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """A publisher with the settings of the examples: NATS_URL or STINT_NATS_URL and its like, VAULT_ADDR and so on.
+
+        Raises:
+            ConfigError: a setting is missing or wrong.
+        """
+        return cls(Access.of(load(Settings, environ)), endpoints(environ))
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            BrokerUnavailableError: NATS is not reachable, or does not let this user in.
+        """
+        self._broker.start()
+        if not await self._broker.connected_within(CONNECTED_WITHIN):
+            await self._broker.close()
+            raise BrokerUnavailableError("NATS is not reachable, or does not let this publisher in.")
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._broker.close()
+
+    async def submit(
+        self, *, queue: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL, **fields: Unpack[JobFields]
+    ) -> PublishedJob:
+        """Seal a job and publish it to its queue. From now on its output is kept in memory as it comes.
+
+        Raises:
+            ConfigError: a field is wrong.
+            VaultError: Vault cannot be reached, or refuses. Nothing has been submitted.
+            BrokerRefusedError: NATS refuses. Nothing has been submitted.
+            BrokerUnavailableError: NATS did not answer, or this publisher may not submit to the queue.
+        """
+        payload = await asyncio.to_thread(payload_of, queue, fields)
+        token, job_id = queue_token(payload.qname), new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
+        sealed, ticket = await self._seal(payload, token, job_id, wrap_ttl)
+        chunks = [sealed[start : start + CHUNK_BYTES] for start in range(0, len(sealed), CHUNK_BYTES)]
+        submitted = Submitted(
+            event_id=secrets.token_hex(16),
+            at=datetime.now(UTC).isoformat(),
+            by="publisher",
+            qname=payload.qname,
+            ticket=ticket,
+            payload_chunks=len(chunks),
+            payload_bytes=len(sealed),
+            on_lost=payload.on_lost,
+        )
+        job = PublishedJob(self._broker, token, job_id, submitted)
+        await job.listen()  # what is published before that is missed
+        for number, chunk in enumerate(chunks):
+            await store(self._broker, payload_subject(token, job_id, number), chunk)
+        await store(self._broker, EventAddress(Submitted.kind, token, job_id).subject, encode(submitted))
+        return job
+
+    async def _seal(self, payload: JobPayload, token: str, job_id: str, wrap_ttl: str) -> tuple[bytes, str]:
+        """The sealed job, and its sealed ticket."""
+        where = self._where
+        async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
+            with needs(PUBLISHER):
+                sealed = (await vault.encrypt(where.token, where.role, encode(payload))).encode()
+                wrapped = await wrapped_secret_id(vault, where.token, role=where.role, wrap_ttl=wrap_ttl)
+                ticket = Ticket(wrap_secret_id=wrapped, payload_sha256=hashlib.sha256(sealed).hexdigest())
+                return sealed, await seal_ticket(vault, where.token, ticket, queue_token=token, job_id=job_id)

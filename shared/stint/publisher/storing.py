@@ -1,0 +1,33 @@
+"""Messages that a stream stores once."""
+
+from typing import Final
+
+from stint.core.errors import BrokerUnavailableError
+from stint.jetstream import Broker
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check, error_code
+
+ATTEMPTS: Final = 3
+"""Publishes of one message. NATS does not answer whom it forbids to publish."""
+ANSWER: Final = 5.0
+"""Seconds for each answer."""
+
+
+async def store(broker: Broker, subject: str, body: bytes) -> None:
+    """Publish this message until NATS has acknowledged it. The subject is ours alone, so that it is safe to repeat.
+
+    Raises:
+        BrokerRefusedError: NATS refuses to store it.
+        BrokerUnavailableError: NATS did not answer; it may be stored, or this user may not publish there.
+    """
+    doubtful = False
+    for _ in range(ATTEMPTS):
+        try:
+            answer = await broker.publish(subject, body, {EXPECTED_SEQUENCE: "0"}, ANSWER)
+        except NoAnswerError:
+            doubtful = True
+            await broker.connected_within(ANSWER)
+            continue
+        if not (doubtful and error_code(answer) in {ErrorCode.SUBJECT_TAKEN, ErrorCode.WRONG_LAST_SEQUENCE}):
+            check(answer)
+        return
+    raise BrokerUnavailableError("NATS did not acknowledge the message, or this publisher may not use the queue.")

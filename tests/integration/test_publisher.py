@@ -1,0 +1,141 @@
+"""The library for publishers, with a key for one queue, on a real NATS and a real Vault. The test plays the runner."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import nkeys
+import pytest
+
+from stint.client import Endpoints, Fact, JobFailedError, JobResult, Output
+from stint.core.codec import decode
+from stint.core.errors import BrokerUnavailableError
+from stint.core.events import KillRequested, Submitted
+from stint.core.names.ids import queue_token
+from stint.core.submission.payload import JobPayload
+from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, declare
+from stint.publisher import JobDeletedError, OutputMissedError, PublishedJob, Publisher
+from stint.vault import Vault
+from stint.vault.setup import client_token
+from stint.vault.ticket import open_ticket
+from tests.support import events
+from tests.support.accounts import Accounts
+from tests.support.outputs import Writer
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.vault_bench import ROLE, set_up
+
+TEAM = "ci"
+QUEUE = queue_token("deploys")
+
+
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
+    return Accounts(tmp_path_factory.mktemp("keys"), {TEAM: ["deploys"]})
+
+
+@pytest.fixture(scope="module")
+async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
+    async with running(server := NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)):
+        async with accounts.connected(server.url, "projector") as projector:
+            await declare(projector)
+        yield server
+
+
+@pytest.fixture(scope="module")
+async def runner(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
+    async with accounts.connected(server.url, "runner") as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+async def stint(accounts: Accounts, server: NatsProcess, openbao: OpenBao) -> AsyncIterator[Publisher]:
+    await set_up(openbao)
+    token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher"])
+    where = Endpoints(url="", vault_addr=openbao.address, token=token, role=ROLE)
+    async with Publisher(accounts.access(server.url, TEAM), where) as stint:
+        yield stint
+
+
+async def run(runner: Broker, job: PublishedJob, *chunks: bytes, code: int = 0) -> None:
+    """Play the job's runner."""
+    log, writer = JetStreamEventLog(runner), Writer(JetStreamOutput(runner), QUEUE, job.id)
+    await log.append(QUEUE, job.id, events.started())
+    for chunk in chunks:
+        await writer.write(chunk)
+    ended = events.ended("failed", "exit_code", code) if code else events.ended("success")
+    await log.append(QUEUE, job.id, writer.counted(ended))
+
+
+async def test_a_job_is_submitted_and_followed_to_its_end(runner: Broker, stint: Publisher, openbao: OpenBao) -> None:
+    job = await stint.submit(queue="Deploys", image="busybox", run=["true"], on_lost="hold")
+    stored = await JetStreamEventLog(runner).load(job.id)
+    submitted = stored and stored.fact(Submitted)
+    assert submitted
+    assert (job.queue, submitted.qname, submitted.on_lost) == ("deploys", "deploys", "hold")
+    sealed = await JetStreamPayloads(runner).get(QUEUE, job.id, submitted.payload_chunks)
+    async with Vault(openbao.address) as vault:
+        ticket = await open_ticket(vault, openbao.root_token, submitted.ticket, queue_token=QUEUE, job_id=job.id)
+        opened = decode(await vault.decrypt(openbao.root_token, ROLE, sealed.decode()), JobPayload)
+    assert ticket.payload_sha256 == hashlib.sha256(sealed).hexdigest()
+    assert (opened.container_image, opened.run) == ("busybox", ("true",))
+    running = asyncio.create_task(run(runner, job, b"one\n", b"two\n", code=3))
+    items = [item async for item in job.stream()]
+    await running
+    assert [item.data for item in items if isinstance(item, Output)] == [b"one\n", b"two\n"]
+    assert [item.kind for item in items if isinstance(item, Fact)] == ["submitted", "started", "ended"]
+    result = items[-1]
+    assert isinstance(result, JobResult)
+    assert (result.status, result.exit_code, result.last_lines) == ("failed", 3, ("one", "two"))
+    assert await job.wait() == result  # and again, from the beginning
+
+
+async def test_a_kill_is_requested_once(runner: Broker, stint: Publisher) -> None:
+    job = await stint.submit(queue="deploys", image="busybox")
+    await job.kill()
+    await job.kill()
+    async with asyncio.timeout(60), aclosing(job.stream()) as items:
+        kinds = [item.kind for item in [await anext(items), await anext(items)] if isinstance(item, Fact)]
+    stored = await JetStreamEventLog(runner).load(job.id)
+    assert (kinds, stored and stored.kill_requested) == ([Submitted.kind, KillRequested.kind], True)
+
+
+async def test_a_rejected_job_has_failed(runner: Broker, stint: Publisher) -> None:
+    job = await stint.submit(queue="deploys", image="busybox")
+    await JetStreamEventLog(runner).append(QUEUE, job.id, events.rejected())
+    with pytest.raises(JobFailedError) as caught:
+        (await job.wait(timeout=60)).check()
+    assert caught.value.reason == "rejected"
+
+
+async def test_a_job_that_is_deleted_has_no_result(accounts: Accounts, server: NatsProcess, stint: Publisher) -> None:
+    job = await stint.submit(queue="deploys", image="busybox")
+    with pytest.raises(TimeoutError):
+        await job.wait(timeout=0.01)
+    async with accounts.connected(server.url, "api") as api:
+        await JetStreamEventLog(api).append(QUEUE, job.id, events.deleted())
+    with pytest.raises(JobDeletedError):
+        await job.wait(timeout=60)
+
+
+async def test_output_that_was_missed_is_told(runner: Broker, stint: Publisher) -> None:
+    job = await stint.submit(queue="deploys", image="busybox")
+    await job._heard.aclose()  # noqa: SLF001 - as if the connection had been lost
+    await run(runner, job, b"missed", b"last")
+    with pytest.raises(OutputMissedError):
+        await job.wait(timeout=60)
+
+
+async def test_a_queue_of_others_is_refused(stint: Publisher) -> None:
+    with pytest.raises(BrokerUnavailableError, match="may not use the queue"):
+        await stint.submit(queue="releases", image="busybox")
+
+
+async def test_whom_nats_does_not_let_in_is_told(server: NatsProcess, openbao: OpenBao) -> None:
+    key = nkeys.from_seed(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)).seed.decode()
+    stranger = Access(url=server.url, nkey=key, inbox=f"_INBOX.{TEAM}")
+    where = Endpoints(url="", vault_addr=openbao.address, token="none")
+    with pytest.raises(BrokerUnavailableError, match="not reachable, or does not let"):
+        async with Publisher(stranger, where):
+            pass
