@@ -27,10 +27,12 @@ from stint.natsauth.roles import (
 )
 
 STREAMS_ACCOUNT: Final = "STINT"
-PUBLISHER_LIMITS: Final[Mapping[str, int]] = {"max_connections": 1000, "max_subscriptions": 10_000}
-"""Of all publishers together, and of all subscribers, so that one of them cannot exhaust the server."""
 SUBSCRIPTIONS: Final = 1000
-"""Of one connection of a publisher with a Vault token."""
+"""Of one connection. What NATS calls an account's limit counts for each of its connections."""
+LIMITS: Final[Mapping[str, int]] = {"max_connections": 100, "max_subscriptions": SUBSCRIPTIONS}
+"""Of one publisher with a key, and of one subscriber, each of which has an account of its own."""
+TOKENS_LIMITS: Final[Mapping[str, int]] = {"max_connections": 2000, "max_subscriptions": SUBSCRIPTIONS}
+"""Of all publishers with Vault tokens together. Of these `stint nats-auth` counts the connections of each."""
 ANSWER_WITHIN: Final = 1.5
 """Seconds that deciding a login may take."""
 LOGIN_WITHIN: Final = 1.9
@@ -56,7 +58,7 @@ def accounts(
         pools: the queues that the runners of each pool serve, by name.
     """
     told = {name: subscriber(name) for name in subscribers or ()}
-    users = [_publisher_user(name, queues, keys[name]) for name, queues in publishers.items()]
+    submitting = {name: _publisher(name, queues) for name, queues in publishers.items()}
     own = {name: pool(name, served) for name, served in pools.items()}
     return {
         STREAMS_ACCOUNT: {
@@ -66,16 +68,15 @@ def accounts(
         },
         **{role.account: _account(role, _users(role, keys), own.values()) for role in SERVICES},
         **{role.account: _account(role, [_user(role, keys[name])]) for name, role in own.items()},
-        ALL_PUBLISHERS.account: {**_account(ALL_PUBLISHERS, users), "limits": dict(PUBLISHER_LIMITS)},
-        **(_subscribers(told, subscribers) if subscribers else {}),
+        ALL_PUBLISHERS.account: {**_account(ALL_PUBLISHERS, []), "limits": dict(TOKENS_LIMITS)},
+        **{role.account: _limited(role, keys[name]) for name, role in submitting.items()},
+        **{role.account: _limited(role, (subscribers or {})[name]) for name, role in told.items()},
     }
 
 
-def _subscribers(roles: Mapping[str, Role], keys: Mapping[str, str]) -> Json:
-    """Their account. Each has inboxes of its own, as publishers do."""
-    users = [_user(role, keys[name], f"_INBOX.{name}") for name, role in roles.items()]
-    shared = merged([*roles.values()])
-    return {shared.account: {**_account(shared, users), "limits": dict(PUBLISHER_LIMITS)}}
+def _limited(role: Role, key: str) -> Json:
+    """The account of one user outside of Stint, who can exhaust no other's connections and subscriptions."""
+    return {**_account(role, [_user(role, key, f"_INBOX.{role.user}")]), "limits": dict(LIMITS)}
 
 
 def callout(keys: Mapping[str, str], issuer: str, xkey: str, subscribers: Mapping[str, str] | None = None) -> Json:
@@ -126,7 +127,7 @@ def _account(role: Role, users: Sequence[Json], listeners: Iterable[Role] = ()) 
         "exports": [*({"service": subject} for subject in _told(role)), *({"stream": name} for name in overheard)],
         "imports": [
             *map(_import, dict.fromkeys(role.requests)),
-            *({"stream": {"account": STREAMS_ACCOUNT, "subject": subject}} for subject in role.hears),
+            *({"stream": {"account": STREAMS_ACCOUNT, "subject": subject}} for subject in dict.fromkeys(role.hears)),
             *(
                 {"service": {"account": other.account, "subject": subject}}
                 for other in SERVICES
@@ -176,10 +177,8 @@ def permissions(role: Role, inbox: str) -> Json:
     }
 
 
-def _publisher_user(name: str, queues: Sequence[str], key: str) -> Json:
-    """Publishers share an account, so each has inboxes of its own."""
-    role = merged([publisher(queue_token(queue)) for queue in queues])
-    return _user(role, key, f"_INBOX.{name}")
+def _publisher(name: str, queues: Sequence[str]) -> Role:
+    return merged([publisher(queue_token(queue)) for queue in queues], user=name)
 
 
 def rendered(settings: Mapping[str, Any]) -> str:

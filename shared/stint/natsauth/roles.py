@@ -89,6 +89,7 @@ class Role:
             account: what came into the streams' account from one role cannot be heard by another.
         overhears: subjects on which it hears what users of another role publish in their own account, by its name.
         never: subjects that its users may not publish, although a request's wildcards match them.
+        user: the only user of the role's account, "" if all its users share one.
     """
 
     name: str
@@ -98,11 +99,12 @@ class Role:
     tells: Mapping[str, Sequence[str]] = field(default_factory=dict)
     overhears: Mapping[str, Sequence[str]] = field(default_factory=dict)
     never: Sequence[str] = ()
+    user: str = ""
 
     @property
     def account(self) -> str:
         """The name of its account."""
-        return f"STINT_{self.name.upper()}"
+        return f"STINT_{self.name.upper()}" + (f"_{self.user}" if self.user else "")
 
 
 def _api(*calls: str) -> tuple[Request, ...]:
@@ -263,10 +265,11 @@ def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read:
     return Role(name="publishers", requests=requests, hears=hears)
 
 
-def merged(roles: Sequence[Role]) -> Role:
-    """What all of these roles may do, which share an account."""
+def merged(roles: Sequence[Role], *, user: str = "") -> Role:
+    """What all of these roles may do, in the account of this user or in one that they share."""
     return Role(
         name=roles[0].name,
+        user=user,
         requests=[request for role in roles for request in role.requests],
         hears=[subject for role in roles for subject in role.hears],
     )
@@ -279,6 +282,7 @@ def subscriber(name: str) -> Role:
     """
     return Role(
         name="subscribers",
+        user=name,
         requests=[
             request for stream in (EVENTS, LOGS) for request in _take(stream, subscription(name), SUBSCRIBER_ANSWERS)
         ],

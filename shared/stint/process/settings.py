@@ -161,6 +161,8 @@ class NatsAuthSettings(Settings):
     """Seed of the xkey that logins are encrypted for. Give its file as `STINT_NATS_AUTH_XKEY_FILE`."""
     nats_auth_seconds: Annotated[float, Field(ge=1, le=10**6)] = 30.0
     """Seconds that a publisher may stay connected before Vault is asked again, and a right taken away still counts."""
+    nats_auth_logins: Annotated[int, Field(ge=1, le=10**6)] = 200
+    """Logins of one identity of Vault that this process lets be good at a time; each is good for the seconds above."""
 
 
 class LeaseSettings(Settings):

@@ -10,6 +10,7 @@ from stint.core.errors import ConfigError
 from stint.jetstream import Access, Broker
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
+from stint.natsauth.callout.logins import Logins
 from stint.natsauth.callout.service import Callout
 from stint.process import health, service
 from stint.process.background import Background, BackgroundTask
@@ -38,7 +39,8 @@ def build(settings: NatsAuthSettings, broker: Broker, vault: Vault) -> Callout:
         xkey = CurveKey(settings.nats_auth_xkey.get_secret_value())
     except ValueError:
         raise ConfigError("STINT_NATS_AUTH_XKEY: not the seed of an xkey.") from None
-    return Callout(broker, vault, issuer=issuer.encode(), xkey=xkey, maximum=settings.nats_auth_seconds)
+    logins = Logins(settings.nats_auth_logins)
+    return Callout(broker, vault, logins, issuer=issuer.encode(), xkey=xkey, maximum=settings.nats_auth_seconds)
 
 
 async def serve(settings: NatsAuthSettings) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError, StintError
 from stint.core.names.ids import queue_token
+from stint.core.names.subjects import publisher_inbox
 from stint.natsauth.roles import Role, merged, publisher
 from stint.vault import Vault, queue_path
 from stint.vault.actions import KILL, READ, SUBMIT, refusal_text
@@ -28,12 +29,14 @@ class Grant:
         seconds: for which the token lasts; None if it does not expire.
         name: Vault's display name of the token.
         accessor: names the token and cannot be used as one, "" for batch tokens.
+        owner: the same for all tokens of an identity of Vault; for one without an identity, what names only this token.
     """
 
     role: Role
     seconds: float | None
     name: str
     accessor: str = field(repr=False)
+    owner: str = field(repr=False)
 
 
 async def decide(vault: Vault, listed: str, token: str) -> Grant:
@@ -52,7 +55,8 @@ async def decide(vault: Vault, listed: str, token: str) -> Grant:
     paths = {qname: queue_path(qname) for qname in qnames}
     found = await vault.own_capabilities(token, list(paths.values()))
     roles = [_role(qname, found[path]) for qname, path in paths.items()]
-    return Grant(merged(roles), caller.ttl or None, caller.display_name, caller.accessor)
+    owner = caller.entity_id or caller.accessor or publisher_inbox(token)
+    return Grant(merged(roles), caller.ttl or None, caller.display_name, caller.accessor, owner)
 
 
 def _role(qname: str, capabilities: frozenset[str]) -> Role:

@@ -12,6 +12,7 @@ from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
 from stint.jetstream import Broker
 from stint.natsauth.callout import claims
 from stint.natsauth.callout.curve import CurveKey
+from stint.natsauth.callout.logins import Logins
 from stint.natsauth.callout.rule import Grant, LoginRefusedError, decide
 from stint.natsauth.config import ANSWER_WITHIN
 from stint.natsauth.roles import PUBLISHERS_ACCOUNT
@@ -27,13 +28,16 @@ _SERVER_KEY: Final = "Nats-Server-Xkey"
 class Callout:
     """Decides logins. Any number of these may run: the server asks one of them."""
 
-    def __init__(self, broker: Broker, vault: Vault, *, issuer: bytes, xkey: CurveKey, maximum: float) -> None:
+    def __init__(
+        self, broker: Broker, vault: Vault, logins: Logins, *, issuer: bytes, xkey: CurveKey, maximum: float
+    ) -> None:
         """`issuer` is the seed that signs answers, `maximum` the seconds for which a login is good."""
         self._broker = broker
         self._vault = vault
         self._issuer = issuer
         self._xkey = xkey
         self._maximum = maximum
+        self._logins = logins
 
     async def run(self) -> None:
         """Answer until cancelled."""
@@ -79,6 +83,7 @@ class Callout:
         seconds = int(min(self._maximum, grant.seconds or self._maximum))
         if not seconds:
             raise LoginRefusedError("The token is about to end.")
+        self._logins.count(grant.owner, seconds)
         log.info("publisher connected", name=grant.name, accessor=grant.accessor, host=login.host, seconds=seconds)
         expires_at = int(time.time()) + seconds
         return claims.allowed(login, grant, account=PUBLISHERS_ACCOUNT, expires_at=expires_at, seed=self._issuer)

@@ -1,0 +1,82 @@
+"""How long a job waits for its start while a publisher floods another queue, beside a bare write to the same server.
+
+Run it alone: `python -m benchmarks.flood`. The disk's rate of syncs decides; compare the lines of one run.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Final
+
+import typer
+from tests.support.accounts import connected, token_for
+from tests.support.flood import flood
+from tests.support.servers import OpenBao
+
+from benchmarks.stack import Stack, opened, stack
+from stint.core.events import Started
+from stint.core.names.ids import queue_token
+from stint.core.names.subjects import EventAddress, live_filter
+from stint.jetstream import Access, Broker
+
+RATES: Final = (0, 10_000, 30_000, 100_000)
+"""Messages a minute."""
+SECONDS: Final = 15
+"""For each rate."""
+PATIENCE: Final = 60
+QNAME: Final = "own"
+OTHER: Final = "other"
+
+
+async def main() -> None:
+    """Print a line for each rate."""
+    async with stack() as stint, opened(stint) as runner:
+        token = await token_for(OpenBao(stint.env["VAULT_ADDR"], stint.env["VAULT_TOKEN"]), {QNAME: ["create", "read"]})
+        publisher = Access(url=stint.env["NATS_URL"], user=QNAME, password=token)
+        await stint.end(await stint.submit((await stint.tickets(1))[0], queue=OTHER))
+        for rate in RATES:
+            async with AsyncExitStack() as flooding:
+                mine = await flooding.enter_async_context(connected(publisher))
+                if rate:
+                    await flooding.enter_async_context(flood(publisher, QNAME, per_minute=rate))
+                starts, writes = await _probes(stint, runner, mine)
+            typer.echo(f"{rate}/min: start {_shown(starts)}, bare write {_shown(writes)}")
+
+
+async def _probes(stint: Stack, runner: Broker, publisher: Broker) -> tuple[Sequence[float], Sequence[float]]:
+    starts: list[float] = []
+    writes: list[float] = []
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        starts.append(await _start(stint, runner))
+        begun = time.perf_counter()
+        subject = EventAddress("submitted", queue_token(QNAME), secrets.token_hex(12)).subject
+        if "error" in (answer := await publisher.publish(subject, b"{}")):
+            raise RuntimeError(str(answer))
+        writes.append(time.perf_counter() - begun)
+    return starts, writes
+
+
+async def _start(stint: Stack, runner: Broker) -> float:
+    """Seconds from a submission to the job's `started`."""
+    (ticket,) = await stint.tickets(1)
+    async with runner.subscribe(live_filter(Started.kind, queue_token(OTHER), "*")) as heard:
+        await runner.client.flush()
+        begun = time.perf_counter()
+        job_id = await stint.submit(ticket, queue=OTHER)
+        await heard.next_msg(timeout=PATIENCE)
+        took = time.perf_counter() - begun
+    await stint.end(job_id)
+    return took
+
+
+def _shown(seconds: Sequence[float]) -> str:
+    ordered = sorted(seconds)
+    p50, p99 = (ordered[int(share * (len(ordered) - 1))] * 1000 for share in (0.5, 0.99))
+    return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms ({len(ordered)})"
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
