@@ -1,33 +1,38 @@
 """HTTP connections to one Vault server, on the event loop."""
 
-import asyncio
+import io
 import json
 import ssl
-from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
-from urllib.parse import quote, urlencode, urlsplit
 
+import aiohttp
 import certifi
 from hvac.constants.client import VAULT_CLIENT_CERT, VAULT_CLIENT_KEY
 
 from stint.core.errors import ConfigError, VaultUnavailableError
-from stint.vault.http import Answer, Connection, LostError, NotHttpError
 
 KEEP: Final = 15.0
 """Seconds for which an idle connection is kept: less than any server or proxy would, so that none closes it in use."""
+LARGE: Final = 256 * 1024
+"""Bytes of a request that are sent at a time; others have their turn in between."""
 _TURNS: Final = 3
 """Time-outs that a call may take in total, because it may first have to wait for calls that hang."""
-_SAFE: Final = "/-._~!$&'()*+,;=:@%"
-"""Characters of a path that are sent as they are. hvac has already encoded some, and thus written `%`."""
-_PORTS: Final = {"http": 80, "https": 443}
+_UNUSED: Final = ("Accept", "Accept-Encoding", "User-Agent")
+"""Headers that aiohttp would add, and Vault ignores."""
 
 
 class ConnectionLostError(VaultUnavailableError):
     """Vault closed the connection and did not answer. It may have carried out the request."""
+
+
+class Answer(NamedTuple):
+    """The status and the body of an answer."""
+
+    status: int
+    body: bytes
 
 
 class Request(NamedTuple):
@@ -60,26 +65,21 @@ class Connections:
             ConfigError: the CA bundle or the client certificate cannot be read.
         """
         self.address = address
-        parts = urlsplit(address)
-        self._host, self._port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-        self._authority = parts.netloc
-        self._origin = f"{parts.scheme}://{parts.netloc}"
-        self._ssl = _context(cacert or certifi.where()) if parts.scheme == "https" else None
-        self._timeout = timeout
-        self._places = asyncio.Semaphore(limit)
-        self._keeping = False
-        self._idle: deque[Connection] = deque()
+        self._ssl = _context(cacert or certifi.where()) if address.startswith("https:") else True
+        self._timeout = aiohttp.ClientTimeout(total=_TURNS * timeout, sock_connect=timeout, sock_read=timeout)
+        self._limit = limit
+        self._kept: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._keeping = True
+        self._kept = self._session()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._keeping = False
-        while self._idle:
-            self._idle.pop().close()
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept.close()
 
     def request(
         self,
@@ -91,7 +91,8 @@ class Connections:
         **_options: Any,
     ) -> Request:
         """What hvac calls to send a request: describes it."""
-        return Request(method, url, headers, params, json)
+        kind = {} if json is None else {"Content-Type": "application/json"}
+        return Request(method, url, {**headers, **kind}, params, json)
 
     async def send(self, request: Request) -> Answer:
         """Send a request, and read the whole answer.
@@ -100,72 +101,60 @@ class Connections:
             ConnectionLostError: the connection was lost before Vault answered.
             VaultUnavailableError: no connection, a time-out, or an answer that is not HTTP.
         """
-        encoded = self._encoded(request)
-        # Raised outside the except block: the driver's error holds frames with the request's token and body.
+        if self._kept is not None:
+            return await self._exchange(self._kept, request)
+        async with self._session() as session:
+            return await self._exchange(session, request)
+
+    async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> Answer:
+        # Raised outside the except block: the driver's error holds the request with its token and body.
         failure: VaultUnavailableError
         try:
-            end = asyncio.get_running_loop().time() + _TURNS * self._timeout
-            async with self._place(end):
-                connection = self._kept() or await self._connect()
-                answer = await connection.exchange(encoded, silence=self._timeout, end=end)
-                self._put_aside(connection)
-                return answer
-        except LostError:
+            async with session.request(
+                request.method,
+                request.url,
+                params=request.params,
+                data=_encoded(request.body),
+                headers=request.headers,
+                allow_redirects=False,
+            ) as answer:
+                return Answer(answer.status, await answer.read())
+        except _LostError:
             failure = ConnectionLostError(f"Vault at {self.address} closed the connection and did not answer.")
-        except (NotHttpError, OSError, UnicodeError) as error:  # a TimeoutError is an OSError
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             failure = VaultUnavailableError(f"Vault at {self.address} is not reachable ({type(error).__name__}).")
         raise failure
 
-    def _encoded(self, request: Request) -> bytes:
-        """Head and body."""
-        target = quote(request.url.removeprefix(self._origin), safe=_SAFE)
-        query = f"?{urlencode(request.params)}" if request.params else ""
-        body = b"" if request.body is None else json.dumps(request.body).encode()
-        headers = {"Host": self._authority, **request.headers}
-        if request.body is not None:
-            headers["Content-Type"] = "application/json"
-        if body or request.method.upper() not in {"GET", "HEAD"}:
-            headers["Content-Length"] = str(len(body))
-        lines = [f"{request.method.upper()} {target}{query} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
-        return "\r\n".join([*lines, "", ""]).encode() + body
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEP, ssl=self._ssl),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_UNUSED,
+            timeout=self._timeout,
+            middlewares=(_once,),
+        )
 
-    @asynccontextmanager
-    async def _place(self, end: float) -> AsyncIterator[None]:
-        """One of the places for calls. Raises TimeoutError if none is free until `end`."""
-        if self._places.locked():
-            async with asyncio.timeout_at(end):
-                await self._places.acquire()
-        else:
-            await self._places.acquire()
-        try:
-            yield
-        finally:
-            self._places.release()
 
-    async def _connect(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._timeout):
-            return (await loop.create_connection(Connection, self._host, self._port, ssl=self._ssl))[1]
+class _LostError(aiohttp.ClientError):
+    """The connection was lost before an answer."""
 
-    def _kept(self) -> Connection | None:
-        """An idle connection, the one that was used last."""
-        self._forget_old()
-        return self._idle.pop() if self._idle else None
 
-    def _put_aside(self, connection: Connection) -> None:
-        if not self._keeping:
-            connection.close()
-        elif connection.reusable:
-            connection.idle_since = asyncio.get_running_loop().time()
-            self._idle.append(connection)
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a GET again: Vault may have carried it out, and counts the uses of a token."""
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectorError, TimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        raise _LostError from None
 
-    def _forget_old(self) -> None:
-        """Forget connections that have been idle for long, and those that Vault has closed."""
-        oldest = asyncio.get_running_loop().time() - KEEP
-        while self._idle and (self._idle[0].idle_since < oldest or not self._idle[0].reusable):
-            self._idle.popleft().close()
-        while self._idle and not self._idle[-1].reusable:
-            self._idle.pop()
+
+def _encoded(body: Any) -> bytes | io.BytesIO | None:
+    """A JSON body."""
+    if body is None:
+        return None
+    text = json.dumps(body).encode()
+    return text if len(text) < LARGE else io.BytesIO(text)
 
 
 def _context(cacert: str) -> ssl.SSLContext:

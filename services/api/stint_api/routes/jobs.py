@@ -22,7 +22,6 @@ from stint_api.read.job.output import Snapshot, stream_of
 from stint_api.read.listing.query import Place
 from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
-from stint_api.routes.direct import DirectRoute
 from stint_api.routes.models.jobs import (
     DeletedBody,
     JobBody,
@@ -95,6 +94,7 @@ router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 5
 _ONE: Final[Responses] = errors(404)
 
 
+@router.post("", response_model=SubmittedBody, responses=errors(408, 409, 410, 413), openapi_extra=_BODY)
 async def submit(request: Request, services: ServicesOf, caller: Caller, key: IdempotencyKey) -> Response:
     """Submit a job."""
     # The body is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds until it is stored.
@@ -103,17 +103,6 @@ async def submit(request: Request, services: ServicesOf, caller: Caller, key: Id
         await services.auth.require(caller, SUBMIT, submission.qname)
         job_id = await services.submitter.submit(caller, submission, key)
     return JsonAnswer({"_id": job_id, "status": "queued", "qname": submission.qname})
-
-
-router.add_api_route(
-    "",
-    submit,
-    methods=["POST"],
-    response_model=SubmittedBody,
-    responses=errors(408, 409, 410, 413),
-    openapi_extra=_BODY,
-    route_class_override=DirectRoute,
-)
 
 
 @router.get("", response_model=ListBody, responses={200: {"headers": NEXT_PAGE}})
