@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from scripts.references import application
+from scripts.references.api import application
 
 from tests.support.api_bench import BODY, api_process
 from tests.support.servers import NatsProcess, OpenBao

@@ -9,8 +9,9 @@ import pytest
 from stint.vault import Vault
 from stint.vault.actions import SUBMIT
 from stint.vault.setup import client_token
-from stint_api.auth import Authenticator, Lookups
+from stint_api.auth import Authenticator
 from stint_api.errors import RefusalError
+from stint_api.lookups import Lookups
 from tests.support.api_bench import BODY, Bench, api
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE

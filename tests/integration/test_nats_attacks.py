@@ -3,9 +3,10 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import nats
@@ -73,6 +74,27 @@ class Attacker:
         await self.client.publish(subject, body, headers=dict(headers or {}))
         await self.client.flush()
 
+    async def refused(self, subject: str, body: bytes = b"{}") -> None:
+        """Publish, and wait for the denial of just that."""
+        await self.publish(subject, body)
+        await self._denial(subject)
+
+    async def deaf(self, subject: str) -> None:
+        """Subscribe, and wait for the denial of just that."""
+        await self.client.subscribe(subject)
+        await self._denial(subject)
+
+    async def unanswered(self, call: str, request: Mapping[str, Any] | None) -> None:
+        """Ask, under the name that JetStream has for this user and under its own."""
+        assert await self.ask(call, request) is None, (call, request)
+        assert not await self.ask(call, request, prefix="$JS.API"), (call, request)
+
+    async def _denial(self, subject: str) -> None:
+        async with asyncio.timeout(10):
+            said = (await self.denied.get()).lower()
+        assert "permissions violation" in said, said
+        assert f'"{subject.lower()}"' in said, said
+
     async def ask(self, call: str, request: Mapping[str, Any] | None = None, prefix: str = JS_PREFIX) -> bytes | None:
         """The answer of the JetStream API, None if there is none."""
         body = json.dumps(request).encode() if request else b""
@@ -80,6 +102,8 @@ class Attacker:
         denial = asyncio.create_task(self.denied.get())
         try:
             await asyncio.wait({asking, denial}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                assert f'"{prefix}.{call}"'.lower() in (said := denial.result().lower()), said
             return (await asking).data if asking.done() else None
         except (NoRespondersError, NoAnswerError):
             return None
@@ -167,69 +191,69 @@ async def stored(operator: Broker) -> dict[str, Any]:
     return found
 
 
-FORGED = [
-    *(
-        ("publish for another queue", user, subject)
-        for user in PUBLISHERS
-        for subject in (
-            f"ev.{JOB}.{OTHER}.submitted",
-            f"ev.{VICTIM}.{OTHER}.kill_requested",
-            f"ev.{JOB}.*.submitted",
-            f"ev.{JOB}.>",
-            payload_subject(OTHER, JOB, 0),
-            kept_subject(OWN, JOB, "0" * 64, 0),
-            f"work.{OTHER}",
-            f"work.{OWN}",
-        )
-    ),
-    *(
-        ("forge an event", user, f"ev.{JOB}.{OWN}.{kind}")
-        for user in PUBLISHERS
-        for kind in ("started", "launched", "ended", "held", "released", "rejected", "deleted")
-    ),
-    *(("forge an event", SUBSCRIBER, f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "ended")),
-    *(("forge an event", "api", f"ev.{JOB}.{OWN}.{kind}") for kind in ("started", "launched", "held", "rejected")),
-    *(("forge an event", "runner", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "deleted")),
-    *(("forge an event", POOL, f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "kill_requested", "deleted")),
-    *(
-        ("end, run or disturb another queue's job", POOL, subject)
-        for subject in (
-            *(f"ev.{VICTIM}.{OTHER}.{kind}" for kind in ("started", "launched", "ended", "held", "rejected")),
-            f"ev.{VICTIM}.{OTHER}.bar-1",
-            f"hint.{OTHER}",
-            payload_subject(OWN, JOB, 0),
-        )
-    ),
-    *(
-        ("forge what an operator did", user, f"ev.{JOB}.{token}.{kind}")
-        for user in EVERYBODY
-        if user != "api"
-        for token, kind in ((OWN, "paused"), (OWN, "resumed"), (FLEET_TOKEN, "drain_requested"))
-    ),
-    *(("forge an event", "projector", f"ev.{JOB}.{OWN}.{kind}") for kind in ("submitted", "started", "deleted")),
-    *(("write output", user, log_subject(OTHER, VICTIM)) for user in EVERYBODY if user != "runner"),
-    *(("write a view", user, kv_subject(JOBS_BUCKET, VICTIM)) for user in EVERYBODY if user != "projector"),
-    *(
-        ("claim a runner's presence", user, kv_subject(RUNNERS_BUCKET, "runner-1"))
-        for user in EVERYBODY
-        if user not in {"runner", POOL}
-    ),
-    ("claim another runner's presence", NAMED, kv_subject(RUNNERS_BUCKET, "runner-1")),
-    *(("pause a queue", user, kv_subject(PAUSES_BUCKET, OTHER)) for user in EVERYBODY if user != "api"),
-    *(("sign in to the page", user, kv_subject(SESSIONS_BUCKET, VICTIM)) for user in EVERYBODY if user != "api"),
-]
+async def nothing_stored(operator: Broker, subjects: Sequence[str]) -> None:
+    found = await stored(operator)
+    for stream in STREAMS:
+        assert not set(found[stream][2] or ()) & set(subjects), f"{stream} took an answer"
 
 
-@pytest.mark.parametrize(("attack", "user", "subject"), FORGED)
+OF_OTHERS = (
+    f"ev.{JOB}.{OTHER}.submitted",
+    f"ev.{VICTIM}.{OTHER}.kill_requested",
+    f"ev.{JOB}.*.submitted",
+    f"ev.{JOB}.>",
+    payload_subject(OTHER, JOB, 0),
+    kept_subject(OWN, JOB, "0" * 64, 0),
+    f"work.{OTHER}",
+    f"work.{OWN}",
+)
+"""What belongs to other queues, and what no publisher may write for its own."""
+OF_THE_VICTIM = (
+    *(f"ev.{VICTIM}.{OTHER}.{kind}" for kind in ("started", "launched", "ended", "held", "rejected", "bar-1")),
+    f"hint.{OTHER}",
+    payload_subject(OWN, JOB, 0),
+)
+"""What would end, run or disturb another queue's job."""
+NOT_ITS_EVENTS = {
+    **dict.fromkeys(PUBLISHERS, ("started", "launched", "ended", "held", "released", "rejected", "deleted")),
+    SUBSCRIBER: ("submitted", "kill_requested", "ended"),
+    POOL: ("submitted", "kill_requested", "deleted"),
+    "api": ("started", "launched", "held", "rejected"),
+    "runner": ("submitted", "kill_requested", "deleted"),
+    "projector": ("submitted", "started", "deleted"),
+}
+WRITERS = {
+    log_subject(OTHER, VICTIM): {"runner"},
+    kv_subject(JOBS_BUCKET, VICTIM): {"projector"},
+    kv_subject(RUNNERS_BUCKET, "runner-1"): {"runner", POOL},
+    kv_subject(PAUSES_BUCKET, OTHER): {"api"},
+    kv_subject(SESSIONS_BUCKET, VICTIM): {"api"},
+    f"ev.{JOB}.{OWN}.paused": {"api"},
+    f"ev.{JOB}.{OWN}.resumed": {"api"},
+    f"ev.{JOB}.{FLEET_TOKEN}.drain_requested": {"api"},
+}
+"""Who alone may write output, views, runners' presence, pauses, sessions of the page, and what an operator did."""
+FORGED = {
+    user: (
+        *(f"ev.{JOB}.{OWN}.{kind}" for kind in NOT_ITS_EVENTS[user]),
+        *(subject for subject, writers in WRITERS.items() if user not in writers),
+        *(OF_OTHERS if user in PUBLISHERS else OF_THE_VICTIM if user == POOL else ()),
+    )
+    for user in EVERYBODY
+}
+
+
+@pytest.mark.parametrize(
+    ("user", "subjects"), [*FORGED.items(), (NAMED, [kv_subject(RUNNERS_BUCKET, "runner-1")])], ids=[*FORGED, NAMED]
+)
 async def test_what_a_user_may_not_publish_is_stored_nowhere(
-    accounts: Accounts, server: NatsProcess, operator: Broker, attack: str, user: str, subject: str
+    accounts: Accounts, server: NatsProcess, operator: Broker, user: str, subjects: Sequence[str]
 ) -> None:
     before = await stored(operator)
     async with attacking(accounts, server, user) as attacker:
-        await attacker.publish(subject)
-        async with asyncio.timeout(10):
-            assert "permissions violation" in (await attacker.denied.get()).lower()
-    assert await stored(operator) == before, attack
+        for subject in subjects:
+            await attacker.refused(subject)
+    assert await stored(operator) == before
 
 
 async def test_a_runner_with_a_key_of_its_own_announces_itself(accounts: Accounts, server: NatsProcess) -> None:
@@ -239,18 +263,19 @@ async def test_a_runner_with_a_key_of_its_own_announces_itself(accounts: Account
 
 
 @pytest.mark.parametrize("user", EVERYBODY)
-@pytest.mark.parametrize("subject", [f"live.{VICTIM}.{OTHER}.ended", f"tail.{OTHER}.{VICTIM}"])
-async def test_nobody_else_hears_what_a_user_says_live(
-    accounts: Accounts, server: NatsProcess, user: str, subject: str
-) -> None:
+async def test_nobody_else_hears_what_a_user_says_live(accounts: Accounts, server: NatsProcess, user: str) -> None:
     """The streams' own account is where such messages come from."""
-    async with accounts.connected(server.url, "api") as api, api.subscribe(subject) as heard:
+    ended, output = f"live.{VICTIM}.{OTHER}.ended", f"tail.{OTHER}.{VICTIM}"
+    async with (
+        accounts.connected(server.url, "api") as api,
+        api.subscribe(ended) as live,
+        api.subscribe(output) as tail,
+    ):
         async with attacking(accounts, server, user) as attacker:
-            await attacker.publish(subject)
-            async with asyncio.timeout(10):
-                assert "permissions violation" in (await attacker.denied.get()).lower()
+            await attacker.refused(ended)
+            await attacker.refused(output)
         await api.client.flush()
-        assert heard.pending_msgs == 0
+        assert (live.pending_msgs, tail.pending_msgs) == (0, 0)
 
 
 def targets(job: str) -> list[str]:
@@ -281,20 +306,18 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize(("user", "source"), [(user, source) for user, all_ in SOURCES.items() for source in all_])
+@pytest.mark.parametrize(("user", "sources"), SOURCES.items(), ids=SOURCES)
 async def test_an_answer_cannot_be_directed_into_a_stream(
-    accounts: Accounts, server: NatsProcess, operator: Broker, user: str, source: str
+    accounts: Accounts, server: NatsProcess, operator: Broker, user: str, sources: Sequence[str]
 ) -> None:
     """NATS does not check whether a client may publish to the reply subject that it names."""
     job = secrets.token_hex(12)
     async with attacking(accounts, server, user) as attacker:
-        for target in targets(job):
+        for source, target in product(sources, targets(job)):
             await attacker.client.publish(source.format(secrets.token_hex(12)), b"{}", reply=target)
         await attacker.client.flush()
         await attacker.ask(f"STREAM.INFO.{EVENTS}")  # the server has answered what came before
-    for stream in STREAMS:
-        held = (await stored(operator))[stream][2] or ()
-        assert not set(held) & set(targets(job)), f"{stream} took an answer"
+    await nothing_stored(operator, targets(job))
 
 
 READS = [
@@ -320,13 +343,10 @@ READS = [
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
-@pytest.mark.parametrize(("call", "request_"), READS)
-async def test_a_publisher_reads_nothing_of_others(
-    accounts: Accounts, server: NatsProcess, user: str, call: str, request_: Mapping[str, Any] | None
-) -> None:
+async def test_a_publisher_reads_nothing_of_others(accounts: Accounts, server: NatsProcess, user: str) -> None:
     async with attacking(accounts, server, user) as attacker:
-        assert await attacker.ask(call, request_) is None
-        assert not await attacker.ask(call, request_, prefix="$JS.API")
+        for call, request in READS:
+            await attacker.unanswered(call, request)
 
 
 TAKES = [
@@ -355,54 +375,35 @@ TAKES = [
 ]
 
 
-@pytest.mark.parametrize(("call", "request_"), TAKES)
 async def test_a_pools_key_cannot_take_another_queues_job(
-    accounts: Accounts, server: NatsProcess, operator: Broker, call: str, request_: Mapping[str, Any] | None
+    accounts: Accounts, server: NatsProcess, operator: Broker
 ) -> None:
     """Neither the job nor its payload. A consumer for its own queue does not filter another one."""
     before = await stored(operator)
     async with attacking(accounts, server, POOL) as attacker:
-        answer = json.loads(await attacker.ask(call, request_) or b'{"error": "no answer"}')
-    assert "error" in answer
+        for call, request in TAKES:
+            answer = json.loads(await attacker.ask(call, request) or b'{"error": "no answer"}')
+            assert "error" in answer, (call, request)
     assert await stored(operator) == before
 
 
-@pytest.mark.parametrize("subject", ["hint.*", f"hint.{OTHER}", f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*"])
-async def test_a_pool_hears_nothing_of_other_queues(accounts: Accounts, server: NatsProcess, subject: str) -> None:
-    async with attacking(accounts, server, POOL) as attacker:
-        await attacker.client.subscribe(subject)
-        async with asyncio.timeout(10):
-            assert "permissions violation" in (await attacker.denied.get()).lower()
+NOT_TOLD = [
+    *READS,
+    *((f"CONSUMER.{call}.{stream}.sub-told", None) for call in ("MSG.NEXT", "INFO") for stream in (EVENTS, LOGS)),
+    (f"CONSUMER.MSG.NEXT.{EVENTS}.{PROJECTOR_DURABLE}", None),
+    (f"DIRECT.GET.{EVENTS}.ev.{VICTIM}.{OTHER}.ended", None),
+    (f"CONSUMER.LIST.{EVENTS}", None),
+]
 
 
-@pytest.mark.parametrize(
-    ("call", "request_"),
-    [
-        *READS,
-        *((f"CONSUMER.{call}.{stream}.sub-told", None) for call in ("MSG.NEXT", "INFO") for stream in (EVENTS, LOGS)),
-        (f"CONSUMER.MSG.NEXT.{EVENTS}.{PROJECTOR_DURABLE}", None),
-        (f"DIRECT.GET.{EVENTS}.ev.{VICTIM}.{OTHER}.ended", None),
-        (f"CONSUMER.LIST.{EVENTS}", None),
-    ],
-)
 async def test_a_subscriber_takes_only_what_is_meant_for_it(
-    accounts: Accounts, server: NatsProcess, operator: Broker, call: str, request_: Mapping[str, Any] | None
+    accounts: Accounts, server: NatsProcess, operator: Broker
 ) -> None:
     before = await stored(operator)
     async with attacking(accounts, server, SUBSCRIBER) as attacker:
-        assert await attacker.ask(call, request_) is None
-        assert not await attacker.ask(call, request_, prefix="$JS.API")
+        for call, request in NOT_TOLD:
+            await attacker.unanswered(call, request)
     assert await stored(operator) == before
-
-
-@pytest.mark.parametrize(
-    "subject", [">", "live.>", f"live.*.{OWN}.ended", "tail.>", "$JS.>", "_INBOX.>", "_INBOX.told.>"]
-)
-async def test_a_subscriber_hears_only_its_answers(accounts: Accounts, server: NatsProcess, subject: str) -> None:
-    async with attacking(accounts, server, SUBSCRIBER) as attacker:
-        await attacker.client.subscribe(subject)
-        async with asyncio.timeout(10):
-            assert "permissions violation" in (await attacker.denied.get()).lower()
 
 
 async def test_a_subscribers_ack_that_asks_for_more_directs_nothing_into_a_stream(
@@ -422,51 +423,39 @@ async def test_a_subscribers_ack_that_asks_for_more_directs_nothing_into_a_strea
             await attacker.client.publish(taken.reply, b'+NXT {"batch": 10, "no_wait": true}', reply=target)
         await attacker.client.flush()
         await attacker.ask(f"CONSUMER.INFO.{EVENTS}.{name}")  # the server has answered what came before
-    for stream in STREAMS:
-        assert not set((await stored(operator))[stream][2] or ()) & set(targets(job))
+    await nothing_stored(operator, targets(job))
 
 
-@pytest.mark.parametrize("user", PUBLISHERS)
-@pytest.mark.parametrize(
-    "subject",
-    [
-        ">",
-        "*.>",
-        "ev.>",
-        "live.>",
-        f"live.*.{OTHER}.ended",
-        f"live.*.{OWN}.submitted",
-        "tail.>",
-        f"tail.{OTHER}.*",
-        "log.>",
-        "$KV.>",
-        "hint.*",
-        "work.*",
-        "_INBOX.>",
-        "_INBOX.victim.>",
-        "$JS.>",
-        "$SYS.>",
-    ],
-)
-async def test_a_publisher_hears_nothing_of_others(
-    accounts: Accounts, server: NatsProcess, user: str, subject: str
+NOT_HEARD = {
+    **dict.fromkeys(
+        PUBLISHERS,
+        (
+            *(">", "*.>", "ev.>", "live.>", "tail.>", "log.>", "$KV.>", "hint.*", "work.*", "$JS.>", "$SYS.>"),
+            *(f"live.*.{OTHER}.ended", f"live.*.{OWN}.submitted", f"tail.{OTHER}.*", "_INBOX.>", "_INBOX.victim.>"),
+        ),
+    ),
+    SUBSCRIBER: (">", "live.>", f"live.*.{OWN}.ended", "tail.>", "$JS.>", "_INBOX.>", "_INBOX.told.>"),
+    POOL: ("hint.*", f"hint.{OTHER}", f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*"),
+}
+
+
+@pytest.mark.parametrize(("user", "subjects"), NOT_HEARD.items(), ids=NOT_HEARD)
+async def test_nobody_hears_what_others_are_told(
+    accounts: Accounts, server: NatsProcess, user: str, subjects: Sequence[str]
 ) -> None:
     async with attacking(accounts, server, user) as attacker:
-        await attacker.client.subscribe(subject)
-        async with asyncio.timeout(10):
-            assert "permissions violation" in (await attacker.denied.get()).lower()
+        for subject in subjects:
+            await attacker.deaf(subject)
 
 
-@pytest.mark.parametrize("answer", [b"+ACK", b"-NAK", b"+WPI", b"+TERM"])
 @pytest.mark.parametrize("user", [user for user in EVERYBODY if user != "runner"])
 async def test_nobody_but_runners_answers_a_delivery(
-    accounts: Accounts, server: NatsProcess, operator: Broker, held: str, user: str, answer: bytes
+    accounts: Accounts, server: NatsProcess, operator: Broker, held: str, user: str
 ) -> None:
     before = await stored(operator)
     async with attacking(accounts, server, user) as attacker:
-        await attacker.publish(held, answer)
-        async with asyncio.timeout(10):
-            assert "permissions violation" in (await attacker.denied.get()).lower()
+        for answer in (b"+ACK", b"-NAK", b"+WPI", b"+TERM"):
+            await attacker.refused(held, answer)
     assert await stored(operator) == before
 
 
@@ -495,19 +484,13 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("user", EVERYBODY)
-@pytest.mark.parametrize(("call", "request_"), CHANGES)
 async def test_nobody_changes_streams_or_consumers(
-    accounts: Accounts,
-    server: NatsProcess,
-    operator: Broker,
-    user: str,
-    call: str,
-    request_: Mapping[str, Any] | None,
+    accounts: Accounts, server: NatsProcess, operator: Broker, user: str
 ) -> None:
     before = await stored(operator)
     async with attacking(accounts, server, user) as attacker:
-        assert await attacker.ask(call, request_) is None
-        assert not await attacker.ask(call, request_, prefix="$JS.API")
+        for call, request in CHANGES:
+            await attacker.unanswered(call, request)
     assert await stored(operator) == before
 
 
@@ -521,29 +504,28 @@ async def test_a_purge_of_events_is_the_projectors_alone(
     assert await stored(operator) == before
 
 
+HEADERS: list[dict[str, str]] = [
+    {"Nats-Rollup": "sub"},
+    {"Nats-TTL": "1s"},
+    {"Nats-Schedule": "@at 2030-01-01T00:00:00Z"},
+    {"Nats-Incr": "+1"},
+    {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "2"},
+    {"Nats-Stream-Source": f"EVENTS 1 > > ev.{JOB}.{OTHER}.ended"},
+    {"Nats-Expected-Last-Subject-Sequence": "7"},
+    {"Nats-Expected-Stream": WORK},
+]
+
+
 @pytest.mark.parametrize("user", PUBLISHERS)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Nats-Rollup": "sub"},
-        {"Nats-TTL": "1s"},
-        {"Nats-Schedule": "@at 2030-01-01T00:00:00Z"},
-        {"Nats-Incr": "+1"},
-        {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "2"},
-        {"Nats-Stream-Source": f"EVENTS 1 > > ev.{JOB}.{OTHER}.ended"},
-        {"Nats-Expected-Last-Subject-Sequence": "7"},
-        {"Nats-Expected-Stream": WORK},
-    ],
-)
 async def test_headers_give_a_publisher_no_further_rights(
-    accounts: Accounts, server: NatsProcess, operator: Broker, user: str, headers: Mapping[str, str]
+    accounts: Accounts, server: NatsProcess, operator: Broker, user: str
 ) -> None:
     before = (await stored(operator))[EVENTS][2]
     async with attacking(accounts, server, user) as attacker:
-        await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
-        await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
-    after = (await stored(operator))[EVENTS][2]
-    assert after == before, "refused"
+        for headers in HEADERS:
+            await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
+            await attacker.publish(f"ev.{JOB}.{OWN}.submitted", headers=headers)
+            assert (await stored(operator))[EVENTS][2] == before, headers
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)

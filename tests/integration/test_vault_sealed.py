@@ -12,7 +12,7 @@ from stint.core.events import Started
 from stint.core.job import State
 from stint.jetstream import Broker
 from stint.vault import Vault
-from stint.vault.client import Login
+from stint.vault.answers import Login
 from stint_runner.inputs import opening
 from stint_runner.inputs.one_time import MAYBE_SPENT
 from tests.support.runner_bench import Bench, make_bench

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, HTTPException, Query
 from pydantic import BaseModel, Field
-from scripts.references import application
+from scripts.references.api import application
 
 from stint_api.routes.docs import DOCUMENT
 

@@ -30,10 +30,10 @@ def numeric() -> Iterator[tuple[type[Settings], str]]:
 
 
 @pytest.mark.parametrize(("shape", "name"), list(numeric()))
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "1e20", "1e400", "9" * 30])
-def test_no_number_is_beyond_what_can_be_counted(shape: type[Settings], name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=name.removesuffix("_MAX")):
-        load(shape, GIVEN | {name: value})
+def test_no_number_is_beyond_what_can_be_counted(shape: type[Settings], name: str) -> None:
+    for value in ("nan", "inf", "-inf", "-1", "1e20", "1e400", "9" * 30):
+        with pytest.raises(ConfigError, match=name.removesuffix("_MAX")):
+            load(shape, GIVEN | {name: value})
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts import references
-from scripts.references import application, diagram, errors, events, fill, settings, states
+from scripts.references.__main__ import documents, fill
+from scripts.references.api import application, errors
+from scripts.references.bus import diagram, events, states
+from scripts.references.settings import settings
 from typer import Context
 from typer.main import get_group
 
@@ -80,7 +82,7 @@ def broken_links(path: Path, text: str) -> Iterator[str]:
 
 
 def test_the_references_say_what_the_code_says() -> None:
-    assert [path.name for path, text in references.documents().items() if text_of(path) != text] == [], "run make docs"
+    assert [path.name for path, text in documents().items() if text_of(path) != text] == [], "run make docs"
 
 
 def test_the_diagram_holds_each_transition_once() -> None:

@@ -50,6 +50,8 @@ DECLARE_PAUSE: Final = 2.0
 _WILDCARDS: Final = ("{{wildcard(1)}}", "{{wildcard(2)}}", "{{wildcard(3)}}")
 """The parts of a subject that are copied when a message is republished."""
 
+_DUPLICATES: Final = int(DUPLICATE_WINDOW * NANOSECONDS)
+
 _WRITE_ONCE: Final[Mapping[str, Any]] = {
     "retention": "limits",
     "max_msgs_per_subject": 1,
@@ -60,75 +62,52 @@ _WRITE_ONCE: Final[Mapping[str, Any]] = {
     "allow_rollup_hdrs": False,
     "allow_msg_ttl": False,
     "allow_direct": True,
-    "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
+    "duplicate_window": _DUPLICATES,
 }
 """The broker refuses a second publish of the same event, whoever sends it."""
 
-
-def stream_configs(replicas: int) -> list[dict[str, Any]]:
-    """The streams that `declare` creates, in the form of the JetStream API (durations in nanoseconds)."""
-    common = {"storage": "file", "num_replicas": replicas, "metadata": LAYOUT}
-    return [
+_EVENTS: Final[Mapping[str, Any]] = {
+    "name": EVENTS,
+    "subjects": [event_filter(), barrier_subject("*")],
+    **_WRITE_ONCE,
+    "allow_atomic": True,
+    "republish": {"src": event_filter(), "dest": live_filter(*reversed(_WILDCARDS))},
+}
+_PAYLOADS: Final[Mapping[str, Any]] = {
+    "name": PAYLOADS,
+    "subjects": [payload_subject("*", "*", "*")],
+    **_WRITE_ONCE,
+}
+_KEPT: Final[Mapping[str, Any]] = {
+    "name": KEPT,
+    "subjects": [kept_subject("*", "*", "*", "*")],
+    **_WRITE_ONCE,
+    "allow_msg_ttl": True,
+}
+_WORK: Final[Mapping[str, Any]] = {
+    "name": WORK,
+    "sources": [
         {
             "name": EVENTS,
-            "subjects": [event_filter(), barrier_subject("*")],
-            **_WRITE_ONCE,
-            "allow_atomic": True,
-            "republish": {"src": event_filter(), "dest": live_filter(*reversed(_WILDCARDS))},
-            **common,
-        },
-        {"name": PAYLOADS, "subjects": [payload_subject("*", "*", "*")], **_WRITE_ONCE, **common},
-        {
-            "name": KEPT,
-            "subjects": [kept_subject("*", "*", "*", "*")],
-            **_WRITE_ONCE,
-            "allow_msg_ttl": True,
-            **common,
-        },
-        {
-            "name": WORK,
-            "sources": [
-                {
-                    "name": EVENTS,
-                    "subject_transforms": [
-                        {"src": event_filter("submitted"), "dest": work_subject("{{wildcard(2)}}")},
-                    ],
-                }
-            ],
-            "retention": "workqueue",
-            "discard": "new",
-            "max_consumers": MAX_QUEUE_CONSUMERS,
-            "allow_direct": True,
-            "republish": {
-                "src": work_subject("*"),
-                "dest": hint_subject("{{wildcard(1)}}"),
-                "headers_only": True,
-            },
-            **common,
-        },
-        {
-            "name": LOGS,
-            "subjects": [log_subject("*", "*")],
-            "retention": "limits",
-            "discard": "new",
-            "deny_delete": True,
-            "allow_direct": True,
-            "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
-            "republish": {"src": log_subject("*", "*"), "dest": tail_subject(*_WILDCARDS[:2])},
-            **common,
-        },
-        *({**_bucket(bucket), **common} for bucket in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, SESSIONS_BUCKET)),
-        {
-            **_bucket(PAUSES_BUCKET),
-            # The end of a pause is a hint, so that the queue goes on at once.
-            "republish": {
-                "src": kv_subject(PAUSES_BUCKET, "*"),
-                "dest": hint_subject("{{wildcard(1)}}"),
-                "headers_only": True,
-            },
-            **common,
-        },
-    ]
+            "subject_transforms": [{"src": event_filter("submitted"), "dest": work_subject(_WILDCARDS[1])}],
+        }
+    ],
+    "retention": "workqueue",
+    "discard": "new",
+    "max_consumers": MAX_QUEUE_CONSUMERS,
+    "allow_direct": True,
+    "republish": {"src": work_subject("*"), "dest": hint_subject(_WILDCARDS[0]), "headers_only": True},
+}
+_LOGS: Final[Mapping[str, Any]] = {
+    "name": LOGS,
+    "subjects": [log_subject("*", "*")],
+    "retention": "limits",
+    "discard": "new",
+    "deny_delete": True,
+    "allow_direct": True,
+    "duplicate_window": _DUPLICATES,
+    "republish": {"src": log_subject("*", "*"), "dest": tail_subject(*_WILDCARDS[:2])},
+}
 
 
 def _bucket(name: str) -> dict[str, Any]:
@@ -145,8 +124,22 @@ def _bucket(name: str) -> dict[str, Any]:
         "allow_atomic": True,
         "allow_msg_ttl": True,
         "subject_delete_marker_ttl": MARKER_TTL * NANOSECONDS,
-        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
+        "duplicate_window": _DUPLICATES,
     }
+
+
+_PAUSES: Final[Mapping[str, Any]] = {
+    **_bucket(PAUSES_BUCKET),
+    "republish": {"src": kv_subject(PAUSES_BUCKET, "*"), "dest": hint_subject(_WILDCARDS[0]), "headers_only": True},
+}
+"""The end of a pause is a hint, so that the queue goes on at once."""
+
+
+def stream_configs(replicas: int) -> list[dict[str, Any]]:
+    """The streams that `declare` creates, in the form of the JetStream API (durations in nanoseconds)."""
+    buckets = (_bucket(name) for name in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, SESSIONS_BUCKET))
+    common = {"storage": "file", "num_replicas": replicas, "metadata": LAYOUT}
+    return [{**stream, **common} for stream in (_EVENTS, _PAYLOADS, _KEPT, _WORK, _LOGS, *buckets, _PAUSES)]
 
 
 async def declare(broker: Broker, replicas: int = 1) -> None:

@@ -1,6 +1,7 @@
 """Everything that talks to Vault. Only this package uses hvac; who may do what is decided by Vault's policies."""
 
-from stint.vault.client import Caller, Login, SecretData, Vault, WrapInfo
+from stint.vault.answers import Caller, Login, SecretData, WrapInfo
+from stint.vault.client import Vault
 from stint.vault.encryptor import Encryptor
 from stint.vault.hvac_adapter import check_path, error_text
 from stint.vault.policies import SESSION_KEY, queue_path, release_path

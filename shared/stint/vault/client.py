@@ -3,8 +3,6 @@
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -15,6 +13,7 @@ from stint.core.errors import (
     VaultNotFoundError,
     VaultRefusedError,
 )
+from stint.vault.answers import Caller, Login, SecretData, WrapInfo, by_path, data_of
 from stint.vault.connections import ConnectionLostError, Connections
 from stint.vault.hvac_adapter import as_token, check_address, check_path, check_token, new_client
 
@@ -22,51 +21,6 @@ T = TypeVar("T")
 
 CONNECTIONS: Final = 32
 """Calls at a time, each on a connection of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who a token belongs to.
-
-    Attributes:
-        display_name: Vault's name for the login that created the token.
-        num_uses: remaining uses, 0 for no limit.
-        ttl: remaining seconds, 0 for a token that does not expire.
-        policies: those of the token and of its identity.
-        entity_id: id of the identity behind the login, the same for all its tokens; "" if there is none.
-        accessor: identifies the token but cannot be used as one; "" for batch tokens.
-    """
-
-    display_name: str
-    num_uses: int
-    ttl: float
-    policies: tuple[str, ...]
-    entity_id: str = ""
-    accessor: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class WrapInfo:
-    """The path that created a wrapping token, and the time (UTC) until which it can be unwrapped."""
-
-    creation_path: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """A token from a login. `ttl` is in seconds, 0 if it does not expire."""
-
-    token: str = field(repr=False)
-    ttl: float
-
-
-@dataclass(frozen=True, slots=True)
-class SecretData:
-    """The secret at a path. `data` is None if Vault returned only warnings."""
-
-    data: Mapping[str, Any] | None = field(repr=False)
-    warnings: tuple[str, ...] = ()
 
 
 class Vault:
@@ -132,15 +86,7 @@ class Vault:
             VaultDeniedError: unknown, expired or revoked. `error_text` gives the text of Vault's own client.
         """
         answer = await self.call(token, lambda client: client.auth.token.lookup_self())
-        data = data_of(answer)
-        return Caller(
-            display_name=str(data.get("display_name", "")),
-            num_uses=int(data.get("num_uses") or 0),
-            ttl=float(data.get("ttl") or 0),
-            policies=(*(data.get("policies") or ()), *(data.get("identity_policies") or ())),
-            entity_id=str(data.get("entity_id") or ""),
-            accessor=str(data.get("accessor") or ""),
-        )
+        return Caller.of(data_of(answer))
 
     async def capabilities(self, token: str, of: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """What the token `of` may do at these paths, by path. Takes no use of `of`. Paths are literal.
@@ -155,7 +101,7 @@ class Vault:
         answer = await self.call(
             token, lambda client: client.sys.get_capabilities(paths=asked, token=of), repeatable=True
         )
-        return _by_path(answer, asked)
+        return by_path(answer, asked)
 
     async def own_capabilities(self, token: str, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """What the token itself may do at these paths, by path. Takes one of its uses. Paths are literal.
@@ -165,7 +111,7 @@ class Vault:
         """
         asked = list(paths)
         answer = await self.call(token, lambda client: client.sys.get_capabilities(paths=asked), repeatable=True)
-        return _by_path(answer, asked)
+        return by_path(answer, asked)
 
     async def read_cubbyhole(self, token: str, path: str) -> Mapping[str, Any] | None:
         """The content of a path in the token's cubbyhole (`cubbyhole/job`), None if there is none. Takes one use."""
@@ -182,13 +128,7 @@ class Vault:
         answer = await self.call(
             "", lambda client: client.adapter.post("/v1/sys/wrapping/lookup", json=body), repeatable=True
         )
-        data = data_of(answer)
-        try:
-            created = datetime.fromisoformat(data["creation_time"]).astimezone(UTC)
-            lifetime = timedelta(seconds=float(data["creation_ttl"]))
-            return WrapInfo(creation_path=str(data["creation_path"]), expires_at=created + lifetime)
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise VaultRefusedError("Vault's answer about the wrapping token is incomplete.") from None
+        return WrapInfo.of(data_of(answer))
 
     async def unwrap_secret_id(self, wrapping_token: str) -> str:
         """Spend a wrapping token to get the secret id in it.
@@ -287,14 +227,3 @@ class Vault:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _by_path(answer: Mapping[str, Any], paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-    data = data_of(answer)
-    return {path: frozenset(data.get(path) or ()) for path in paths}
-
-
-def data_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The `data` of an answer; empty if it has none."""
-    data = answer.get("data")
-    return data if isinstance(data, dict) else {}

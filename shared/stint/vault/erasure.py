@@ -18,7 +18,8 @@ from nacl.exceptions import CryptoError
 from nacl.secret import Aead
 
 from stint.core.errors import UndecodableError, VaultNotFoundError
-from stint.vault.client import Vault, data_of
+from stint.vault.answers import data_of
+from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
 from stint.vault.policies import KEYS
 from stint.vault.session import AppRoleSession

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 import structlog
 
 from stint.core.errors import VaultDeniedError, VaultError
-from stint.vault.client import Login, Vault
+from stint.vault.answers import Login
+from stint.vault.client import Vault
 
 T = TypeVar("T")
 log = structlog.get_logger()

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from stint.core.errors import VaultNotFoundError, VaultRefusedError
-from stint.vault.client import Vault, data_of
+from stint.vault.answers import data_of
+from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
 from stint.vault.policies import API, CLIENT, KEYS, RUNNER, SESSION_KEY, app_roles, policies
 from stint.vault.signing import RECEIPT_KEY

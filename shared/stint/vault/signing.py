@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from stint.core.errors import VaultRefusedError
-from stint.vault.client import Vault, data_of
+from stint.vault.answers import data_of
+from stint.vault.client import Vault
 from stint.vault.session import AppRoleSession
 
 RECEIPT_KEY: Final = "stint-receipt"

@@ -10,8 +10,8 @@ import structlog
 from stint.core.errors import StintError, VaultUnavailableError
 from stint.process.background import cancel
 from stint.process.waiting import InterruptedByEventError, any_of, unless
-from stint_api.auth import CACHE_SECONDS
 from stint_api.errors import RefusalError, refusal_of
+from stint_api.lookups import CACHE_SECONDS
 from stint_api.web.streaming import event
 
 log = structlog.get_logger()

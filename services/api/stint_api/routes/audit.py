@@ -14,6 +14,7 @@ from stint_api.audit.table import NEWEST, WantedEntries
 from stint_api.audit.trail import Shown
 from stint_api.read.listing.query import microseconds, moment_of
 from stint_api.routes import jobs
+from stint_api.routes.answers import NOT_FOR_PAGES
 from stint_api.routes.models.audit import ActionBody, AuditBody, HolderBody, LineageBody
 from stint_api.routes.models.jobs import ReceiptKeysBody
 from stint_api.routes.parameters import Caller, Decimal, JobId, ServicesOf, Time, TrueOrFalse
@@ -112,7 +113,7 @@ async def lineage(
 async def receipt(services: ServicesOf, caller: Caller, job_id: JobId) -> Response:
     """A signed statement of what became of a job that is over. `stint verify` checks it without Stint."""
     found = await services.receipts.of(caller, job_id)
-    return Response(found, media_type="application/json", headers=jobs.NOT_FOR_PAGES)
+    return Response(found, media_type="application/json", headers=NOT_FOR_PAGES)
 
 
 @router.get(RECEIPT_KEYS)

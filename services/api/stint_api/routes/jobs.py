@@ -1,35 +1,29 @@
 """The routes under /v1/api/job. Every caller of them has shown a valid token."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
-from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from stint.core.names.ids import queue_name, queue_token
-from stint.core.output.lines import start_of
 from stint.core.view import JobView, rfc3339, view
 from stint.vault.actions import READ, SUBMIT
-from stint_api.auth import Identity
 from stint_api.errors import JsonAnswer
-from stint_api.middleware.watch import unless_refused, while_allowed
+from stint_api.middleware.watch import while_allowed
 from stint_api.read.job.live import LiveJob, Position
-from stint_api.read.job.output import Snapshot, stream_of
-from stint_api.read.listing.query import Place
+from stint_api.read.job.output import Snapshot
 from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
+from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, next_page, raw
+from stint_api.routes.described import BODY, BYTES, OUTPUT, RERUN_BODY, STREAM_OF_EVENTS
 from stint_api.routes.models.jobs import (
     DeletedBody,
     JobBody,
     KillBody,
     ListBody,
     ReleasedBody,
-    RerunBody,
-    SubmitBody,
     SubmittedBody,
 )
 from stint_api.routes.parameters import (
@@ -42,59 +36,20 @@ from stint_api.routes.parameters import (
     OutputQuery,
     ServicesOf,
     UnlessFalse,
-    cursor,
 )
-from stint_api.routes.responses import NEXT_PAGE, Responses, content, errors
-from stint_api.services import Services
+from stint_api.routes.responses import NEXT_PAGE, Responses, errors
 from stint_api.submit.body import parse_submission, read_body
 from stint_api.submit.rerun import again, parse_rerun
-from stint_api.web.streaming import WHOLE, Stream, answer, event_stream
+from stint_api.web.streaming import answer, event_stream
 from stint_api.web.zipped import zipped
 
 PATH: Final = "/v1/api/job"
-NOT_FOR_PAGES: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-"""A browser must not run or show a job's output as a script or a page of this host."""
-
-_BODY: Final = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": SubmitBody.model_json_schema()}}}
-}
-"""Described here because FastAPI does not read the body: `submit` does."""
-_RERUN: Final = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": RerunBody.model_json_schema()}}}
-}
-_EVENT: Final[dict[str, Any]] = {
-    "description": "Each event of the stream.",
-    "type": "object",
-    "required": ["event", "id", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["fact", "phase", "output", "end", "refused"]},
-        "id": {"type": "string", "description": "For Last-Event-ID."},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-}
-_EVENTS: Final = """\
-event: fact
-id: 17-0-0
-data: {"kind":"submitted","at":"2025-03-12T20:58:57.412Z","sequence":17,"status":"queued",\
-"by":"token-stint-client","by_entity":"","by_accessor":"iT2fxqiZQyQVWDSWUvGwHV4l"}
-
-event: output
-id: 19-4-1
-data: {"number":1,"offset":0,"stream":"stdout","data":"aGVsbG8K",\
-"at":"2025-03-12T20:58:57.951Z","line":1,"continues":false}
-
-"""
-_STREAM_OF_EVENTS: Final[Responses] = content("text/event-stream", _EVENTS, **_EVENT)
-
-_BYTES: Final = "application/octet-stream"
-"""Not text: output is in no encoding that anybody could name, and may be an archive."""
-_OUTPUT: Final[Responses] = content(_BYTES, "hello\n", type="string", format="binary")
 
 router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 500, 503))
 _ONE: Final[Responses] = errors(404)
 
 
-@router.post("", response_model=SubmittedBody, responses=errors(408, 409, 410, 413), openapi_extra=_BODY)
+@router.post("", response_model=SubmittedBody, responses=errors(408, 409, 410, 413), openapi_extra=BODY)
 async def submit(request: Request, services: ServicesOf, caller: Caller, key: IdempotencyKey) -> Response:
     """Submit a job."""
     # The body is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds until it is stored.
@@ -125,8 +80,8 @@ async def list_jobs(
     document = documents.several(
         found.jobs, take if query.output else None, rest, stdout_only=services.compat, standings=standings
     )
-    large = _large(services, caller, *{job.qname for job in found.jobs})
-    whole = await _json(document, large, _next_page(request.query_params, found.next))
+    large = large_stream(services, caller, *{job.qname for job in found.jobs})
+    whole = await json_answer(document, large, next_page(request.query_params, found.next))
     return zipped(whole, request.headers.get("accept-encoding", ""))
 
 
@@ -143,7 +98,7 @@ async def get(
     shown = view(job) if output else documents.as_stored(view(job), stored.size, whole=stored.whole)
     standing = (await services.standings.of([shown])).get(shown.job_id, NO_STANDING)
     document = documents.one(shown, stored if output else None, stdout_only=services.compat, standing=standing)
-    return await _json(document, _large(services, caller, queue_name(job.token)))
+    return await json_answer(document, large_stream(services, caller, queue_name(job.token)))
 
 
 @router.delete("/{job_id}", responses=_ONE)
@@ -173,7 +128,7 @@ async def release(services: ServicesOf, caller: Caller, job_id: JobId) -> Releas
     "/{job_id}/rerun",
     response_model=SubmittedBody,
     responses=errors(404, 408, 409, 410, 413),
-    openapi_extra=_RERUN,
+    openapi_extra=RERUN_BODY,
 )
 async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: JobId, key: IdempotencyKey) -> Response:
     """Run a job again that is over: the same sealed payload, in the same queue, as a new job."""
@@ -188,7 +143,7 @@ async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: 
     return JsonAnswer({"_id": new_id, "status": "queued", "qname": qname})
 
 
-@router.get("/{job_id}/output", response_class=Response, responses=_ONE | _OUTPUT)
+@router.get("/{job_id}/output", response_class=Response, responses=_ONE | OUTPUT)
 async def get_output(
     services: ServicesOf,
     caller: Caller,
@@ -199,13 +154,13 @@ async def get_output(
     job = await services.jobs.find(caller, job_id)
     begin = await query.beginning(services.output, job)
     output = await Snapshot.take(services.output, job.token, job.job_id, after=begin.after)
-    large = _large(services, caller, queue_name(job.token))
+    large = large_stream(services, caller, queue_name(job.token))
     name = f"{job.job_id}.{query.stream or 'output'}"
     headers = {**NOT_FOR_PAGES, "Content-Disposition": f'attachment; filename="{name}"'}
-    return await answer(_raw(output, query.stream, begin.line), media_type=_BYTES, headers=headers, large=large)
+    return await answer(raw(output, query.stream, begin.line), media_type=BYTES, headers=headers, large=large)
 
 
-@router.get("/{job_id}/events", response_class=Response, responses=_ONE | _STREAM_OF_EVENTS)
+@router.get("/{job_id}/events", response_class=Response, responses=_ONE | STREAM_OF_EVENTS)
 async def events(
     services: ServicesOf,
     caller: Caller,
@@ -223,45 +178,3 @@ async def events(
     refused = asyncio.Event()
     told = while_allowed(live.events(refused, services.closing), check, services.closing, refused)
     return event_stream(told, refused, services.streams.enter(caller.caller))
-
-
-def _large(services: Services, caller: Identity, *qnames: str) -> Callable[..., Stream]:
-    """Makes the stream of a large answer: one of those that a caller may have open, and for as long as it may read."""
-    check = partial(services.auth.check_again, caller, READ, *qnames)
-
-    def stream(pieces: AsyncGenerator[bytes, None], **options: Any) -> Stream:
-        closed, refused = services.streams.enter(caller.caller), asyncio.Event()
-        watched = unless_refused(pieces, check, services.closing, refused)
-        return Stream(watched, refused=refused, closed=closed, **options)
-
-    return stream
-
-
-async def _json(
-    pieces: AsyncGenerator[bytes, None], large: Callable[..., Stream], headers: Mapping[str, str] | None = None
-) -> Response:
-    return await answer(documents.line(pieces), media_type=JsonAnswer.content_type, large=large, headers=headers)
-
-
-def _next_page(query: QueryParams, place: Place | None) -> dict[str, str]:
-    """The header that leads to the next page of a list, by a cursor in place of `skip`."""
-    if place is None:
-        return {}
-    kept = [(name, value) for name, value in query.multi_items() if name not in {"skip", "cursor"}]
-    return {"Link": f'<?{urlencode([*kept, ("cursor", cursor(place))])}>; rel="next"'}
-
-
-async def _raw(output: Snapshot, stream: str | None, line: int) -> AsyncGenerator[bytes, None]:
-    """One stream's bytes, or all, from a line on that begins in the first chunk.
-
-    Much that is left out makes it a large answer, because it is read nevertheless.
-    """
-    left_out = 0
-    async for chunk in output.chunks():
-        data, line = chunk.data[start_of(chunk, line) if line else 0 :], 0
-        if stream is None or stream == stream_of(chunk):
-            yield data
-        else:
-            left_out += len(chunk.data)
-            if left_out > WHOLE:
-                yield b""

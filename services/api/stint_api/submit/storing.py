@@ -29,8 +29,9 @@ from stint.vault import Encryptor, Ticket, Vault
 from stint.vault.encryptor import SMALL
 from stint.vault.erasure import PayloadKey, PayloadKeys, encrypted, key_name, new_key
 from stint.vault.ticket import binding
-from stint_api.auth import CACHE_SIZE, Identity, Memory
+from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of
+from stint_api.lookups import CACHE_SIZE, Memory
 from stint_api.submit.body import Envelope, Sealed, Submission, check_sealed
 from stint_api.submit.sealing import Sealer
 

@@ -10,7 +10,8 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from stint.core.job import TERMINAL, State
-from stint_api.auth import CACHE_SECONDS, Authenticator, Identity, Memory
+from stint_api.auth import Authenticator, Identity
+from stint_api.lookups import CACHE_SECONDS, Memory
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Found, Page, Queues
 

@@ -1,0 +1,91 @@
+"""What Vault answers, as values. None of them shows its secret when it is printed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from stint.core.errors import VaultRefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a token belongs to.
+
+    Attributes:
+        display_name: Vault's name for the login that created the token.
+        num_uses: remaining uses, 0 for no limit.
+        ttl: remaining seconds, 0 for a token that does not expire.
+        policies: those of the token and of its identity.
+        entity_id: id of the identity behind the login, the same for all its tokens; "" if there is none.
+        accessor: identifies the token but cannot be used as one; "" for batch tokens.
+    """
+
+    display_name: str
+    num_uses: int
+    ttl: float
+    policies: tuple[str, ...]
+    entity_id: str = ""
+    accessor: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """From what a look-up answers."""
+        return cls(
+            display_name=str(data.get("display_name", "")),
+            num_uses=int(data.get("num_uses") or 0),
+            ttl=float(data.get("ttl") or 0),
+            policies=(*(data.get("policies") or ()), *(data.get("identity_policies") or ())),
+            entity_id=str(data.get("entity_id") or ""),
+            accessor=str(data.get("accessor") or ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WrapInfo:
+    """The path that created a wrapping token, and the time (UTC) until which it can be unwrapped."""
+
+    creation_path: str
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Self:
+        """From what a look-up of the token answers.
+
+        Raises:
+            VaultRefusedError: part of it is missing, or cannot be meant.
+        """
+        try:
+            created = datetime.fromisoformat(data["creation_time"]).astimezone(UTC)
+            lifetime = timedelta(seconds=float(data["creation_ttl"]))
+            return cls(creation_path=str(data["creation_path"]), expires_at=created + lifetime)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise VaultRefusedError("Vault's answer about the wrapping token is incomplete.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A token from a login. `ttl` is in seconds, 0 if it does not expire."""
+
+    token: str = field(repr=False)
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecretData:
+    """The secret at a path. `data` is None if Vault returned only warnings."""
+
+    data: Mapping[str, Any] | None = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def by_path(answer: Mapping[str, Any], paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+    """The capabilities in an answer, by path."""
+    data = data_of(answer)
+    return {path: frozenset(data.get(path) or ()) for path in paths}
+
+
+def data_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `data` of an answer; empty if it has none."""
+    data = answer.get("data")
+    return data if isinstance(data, dict) else {}
