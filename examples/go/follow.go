@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,15 +35,30 @@ func ended(nc *nats.Conn, kinds []string, id, queue string, told <-chan *nats.Ms
 	}
 }
 
-// verified returns the chunks once their digest is the one that the job's runner recorded.
-func verified(found end, tail *nats.Subscription) (output []*nats.Msg) {
-	digest := ""
-	for len(output) < found.Chunks {
-		chunk, err := tail.NextMsg(5 * time.Second)
-		if err != nil || chunk.Header.Get("Stint-Chunk") != fmt.Sprint(len(output)+1) {
-			log.Fatalf("Chunk %d of the output was not heard: ask the API for it.", len(output)+1)
+// next returns the chunk with this number, as it was heard; what was missed is read again, behind this sequence.
+func next(nc *nats.Conn, tail *nats.Subscription, output, sequence string, number int) *nats.Msg {
+	for range 3 {
+		for pending, _, _ := tail.Pending(); pending > 0; pending-- {
+			if heard, err := tail.NextMsg(time.Second); err == nil && heard.Header.Get("Stint-Chunk") == fmt.Sprint(number) {
+				return heard
+			}
 		}
-		digest = sha([]byte(digest), chunk.Data)
+		answer, err := nc.Request(output+"."+sequence, nil, 5*time.Second)
+		if err == nil && answer.Header.Get("Stint-Chunk") == fmt.Sprint(number) {
+			return answer
+		}
+		time.Sleep(time.Second)
+	}
+	log.Fatalf("Chunk %d of the output cannot be read.", number)
+	return nil
+}
+
+// verified returns the chunks once their digest is the one that the job's runner recorded.
+func verified(nc *nats.Conn, found end, tail *nats.Subscription) (output []*nats.Msg) {
+	digest, sequence := "", "0"
+	for len(output) < found.Chunks {
+		chunk := next(nc, tail, strings.Replace(tail.Subject, "tail", "output", 1), sequence, len(output)+1)
+		digest, sequence = sha([]byte(digest), chunk.Data), chunk.Header.Get("Nats-Sequence")
 		output = append(output, chunk)
 	}
 	if digest != found.Digest {

@@ -64,7 +64,7 @@ func main() {
 	}
 	submit(nc, id, qname, queue, job)
 	found := ended(nc, kinds, id, queue, told)
-	for _, chunk := range verified(found, tail) {
+	for _, chunk := range verified(nc, found, tail) {
 		file := map[bool]*os.File{true: os.Stderr, false: os.Stdout}[chunk.Header.Get("Stint-Stream") == "stderr"]
 		must(file.Write(chunk.Data))
 	}

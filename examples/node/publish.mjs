@@ -10,8 +10,7 @@ import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
 
 const fail = ({ message }) => process.exit(console.error(message) ?? 1);
 process.on("uncaughtException", fail);
-const { env } = process;
-const [qname, image, ...run] = process.argv.slice(2);
+const { env, argv: [, , qname, image, ...run] } = process;
 if (!image) fail(new Error("Usage: publish.mjs QUEUE IMAGE [COMMAND...]"));
 const role = env.STINT_ROLE || "stint-job";
 const id = Date.now().toString(16).padStart(12, "0") + randomBytes(6).toString("hex");
@@ -70,10 +69,11 @@ async function end() {
 
 async function verified({ chunks = 0, output_digest = "" }) {
   const output = [];
-  for (let number = 1; number <= chunks; number++) {
-    while (!heard.has(number)) // it may arrive after the end
-      if (!(await soon())) throw new Error(`Chunk ${number} of the output was not heard: ask the API for it.`);
-    output.push(heard.get(number));
+  for (let [number, after, tries] = [1, 0, 3]; number <= chunks; ) { // what was not heard is read again
+    const chunk = heard.get(number) ?? (await nats.request(`output.${queue}.${id}.${after}`, "", patience).catch(soon));
+    if (Number(chunk?.headers?.get("Stint-Chunk")) === number)
+      [number, after] = [output.push(chunk) + 1, chunk.headers.get("Nats-Sequence")];
+    else if (!tries--) throw new Error(`Chunk ${number} of the output cannot be read.`);
   }
   if (output.reduce((digest, chunk) => sha256(digest, chunk.data), "") !== output_digest)
     throw new Error("The output is not what the job's runner recorded.");

@@ -55,7 +55,8 @@ def events() -> str:
 def channels() -> str:
     """The subjects on NATS, and each message with its fields and an example, from the contract of the bus."""
     contract = asyncapi(__version__)
-    subjects = [(f"`{channel['address']}`", code(channel["messages"])) for channel in contract["channels"].values()]
+    named = [channel for channel in contract["channels"].values() if channel["address"]]  # answers have none
+    subjects = [(f"`{channel['address']}`", code(channel["messages"])) for channel in named]
     return "\n".join([table(("subject", "message"), subjects), output(contract), *map(message, EVENT_TYPES.values())])
 
 

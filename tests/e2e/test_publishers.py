@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -127,18 +128,46 @@ async def test_a_lost_connection_ends_the_wait_in_words_and_the_job_goes_on(stac
 
 
 class Changing(Relay):
-    """Changes what the server tells of output: replaces one text by another of the same length."""
+    """Changes what the server tells of output: replaces one text by another of the same length, so many times."""
 
     change = (b"", b"")
+    times = sys.maxsize
 
     async def answered(self, data: bytes) -> bytes:
-        return data.replace(*self.change)
+        found = min(self.times, data.count(self.change[0]))
+        self.times -= found
+        return data.replace(*self.change, found)
+
+
+async def test_a_chunk_that_was_missed_is_read_again(publish: Publisher) -> None:
+    relay = Changing(int(publish.env["NATS_URL"].rpartition(":")[2]))
+    relay.change, relay.times = (b"Stint-Chunk: 2\r", b"Stint-Chunk: 9\r"), 1
+    async with relay.listening() as port:
+        env = {"NATS_URL": f"nats://127.0.0.1:{port}"}
+        result = await publish("for part in first second third; do echo $part; sleep 0.5; done", **env)
+    assert (result.code, result.out) == (0, "first\nsecond\nthird\n"), result.err
+    assert relay.times == 0, "one was missed"
+
+
+async def test_output_can_be_read_by_a_publisher_that_heard_nothing(stack: Stack, publish: Publisher) -> None:
+    """With the queue of another team it gets nothing."""
+    job_id = await stack.submit("echo out; sleep 0.5; echo err >&2", qname="deploys")
+    theirs = await stack.submit("echo secret", qname="releases")
+    await stack.end(job_id)
+    await stack.end(theirs)
+    python = (sys.executable, "-m", "examples.output")
+    env = {**publish.env, "PYTHONPATH": str(ROOT)}
+    result = await execute(*python, "deploys", job_id, env=env)
+    assert (result.code, result.out, result.err) == (0, "out\n", "err\n")
+    for queue in ("deploys", "releases"):
+        refused = await execute(*python, queue, theirs, env=env)
+        assert (refused.code, refused.out) == (1, ""), queue
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ((b"Stint-Chunk: 1\r", b"Stint-Chunk: 7\r"), "Chunk 1 of the output was not heard"),
+        ((b"Stint-Chunk: 1\r", b"Stint-Chunk: 7\r"), "Chunk 1 of the output cannot be read."),
         ((b"genuine", b"altered"), "The output is not what the job's runner recorded."),
     ],
     ids=["missed", "altered"],

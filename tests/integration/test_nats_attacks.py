@@ -33,16 +33,20 @@ from stint.core.names.streams import (
     subscription,
 )
 from stint.core.names.subjects import JS_PREFIX, kept_subject, kv_subject, log_subject, payload_subject
+from stint.core.output.chain import Chunk
 from stint.jetstream import (
     Broker,
     EventFeed,
     JetStreamEventLog,
+    JetStreamOutput,
     JetStreamViews,
     JetStreamWorkQueues,
+    OutputRequests,
     declare,
     make_subscription,
 )
 from stint.natsauth.roles import STREAMS
+from stint.process.background import cancel
 from tests.support import events
 from tests.support.accounts import Accounts, nats_auth, token_for
 from tests.support.servers import NatsProcess, OpenBao, running
@@ -141,7 +145,10 @@ async def server(
             for name, token in ((SUBSCRIBER, OWN), ("greedy", OWN), ("told", OTHER)):
                 await make_subscription(operator, EVENTS, subscription(name), [f"ev.*.{token}.ended"])
                 await make_subscription(operator, LOGS, subscription(name), [log_subject(token, "*")])
-        yield server
+        async with accounts.connected(server.url, "api") as api:
+            answering = asyncio.create_task(OutputRequests(api).run())
+            yield server
+            await cancel(answering)
 
 
 @pytest.fixture
@@ -349,6 +356,64 @@ async def test_a_publisher_reads_nothing_of_others(accounts: Accounts, server: N
             await attacker.unanswered(call, request)
 
 
+@pytest.mark.parametrize("user", PUBLISHERS)
+@pytest.mark.parametrize(
+    "subject",
+    [
+        f"output.{OTHER}.{VICTIM}.0",
+        f"output.*.{VICTIM}.0",
+        "output.>",
+        f"output.{OWN}.{VICTIM}",
+        f"output.{OWN}.{VICTIM}.0.{OTHER}",
+    ],
+)
+async def test_a_publisher_cannot_ask_for_the_output_of_others(
+    accounts: Accounts, server: NatsProcess, user: str, subject: str
+) -> None:
+    async with attacking(accounts, server, user) as attacker:
+        with pytest.raises((NoRespondersError, NoAnswerError)):
+            await attacker.client.request(subject, timeout=2)
+        async with asyncio.timeout(10):
+            assert "permissions violation" in (await attacker.denied.get()).lower()
+
+
+@pytest.mark.parametrize("user", PUBLISHERS)
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        (f"{VICTIM}.0", "There is no such chunk."),
+        (f"{VICTIM}.{'9' * 400}", "There is no such chunk."),
+        ("*.0", "The subject names no queue, job and sequence."),
+        (f"{VICTIM}.*", "The subject names no queue, job and sequence."),
+        (f"{VICTIM}.-1", "The subject names no queue, job and sequence."),
+    ],
+)
+async def test_what_a_publisher_asks_for_by_another_jobs_id_is_not_there(
+    accounts: Accounts, server: NatsProcess, user: str, rest: str, said: str
+) -> None:
+    async with attacking(accounts, server, user) as attacker:
+        answer = await attacker.client.request(f"output.{OWN}.{rest}", timeout=5)
+        assert (answer.data, (answer.headers or {})["Stint-Error"]) == (b"", said)
+
+
+@pytest.mark.parametrize("user", PUBLISHERS)
+async def test_a_chunk_that_is_asked_for_cannot_be_directed_into_a_stream(
+    accounts: Accounts, server: NatsProcess, operator: Broker, user: str
+) -> None:
+    """It is what a job has written, so that a publisher could choose what it says."""
+    job, forged = secrets.token_hex(12), encode(events.ended("success"))
+    chunk = Chunk(number=1, offset=0, stream="stdout", digest="d" * 64, data=forged)
+    await JetStreamOutput(operator).append(OWN, job, chunk, after=0)
+    async with attacking(accounts, server, user) as attacker:
+        before = await stored(operator)
+        for target in targets(job):
+            await attacker.client.publish(f"output.{OWN}.{job}.0", b"", reply=target)
+        answer = await attacker.client.request(f"output.{OWN}.{job}.0", timeout=5)
+        assert answer.data == forged
+        await attacker.ask(f"STREAM.INFO.{EVENTS}")
+    assert await stored(operator) == before
+
+
 TAKES = [
     (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),
     (f"CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}", None),
@@ -432,6 +497,7 @@ NOT_HEARD = {
         (
             *(">", "*.>", "ev.>", "live.>", "tail.>", "log.>", "$KV.>", "hint.*", "work.*", "$JS.>", "$SYS.>"),
             *(f"live.*.{OTHER}.ended", f"live.*.{OWN}.submitted", f"tail.{OTHER}.*", "_INBOX.>", "_INBOX.victim.>"),
+            *("output.>", f"output.{OWN}.*.*"),
         ),
     ),
     SUBSCRIBER: (">", "live.>", f"live.*.{OWN}.ended", "tail.>", "$JS.>", "_INBOX.>", "_INBOX.told.>"),

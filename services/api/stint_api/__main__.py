@@ -19,6 +19,7 @@ from stint.jetstream import (
     JetStreamPayloads,
     JetStreamPhases,
     JetStreamViews,
+    OutputRequests,
     declare_when_possible,
 )
 from stint.process import service
@@ -117,6 +118,9 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
                 works=index.ready.is_set,
             ),
             BackgroundTask(name="phases", run=phases.run, missing="What is done for running jobs is not heard."),
+            BackgroundTask(
+                name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
+            ),
             BackgroundTask(name="audit", run=audit_index.run, missing="The audit is not kept up to date."),
             BackgroundTask(
                 name="sessions",

@@ -7,8 +7,23 @@ from typing import Any, Final
 import msgspec
 
 from stint.core.events import EVENT_TYPES, AnyEvent
-from stint.core.names.headers import CHUNK_CONTINUES, CHUNK_DIGEST, CHUNK_LINE, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
-from stint.core.names.subjects import EventAddress, live_filter, log_subject, payload_subject, tail_subject
+from stint.core.names.headers import (
+    CHUNK_CONTINUES,
+    CHUNK_DIGEST,
+    CHUNK_LINE,
+    CHUNK_NUMBER,
+    CHUNK_OFFSET,
+    CHUNK_STREAM,
+    REFUSED,
+)
+from stint.core.names.subjects import (
+    EventAddress,
+    live_filter,
+    log_subject,
+    output_subject,
+    payload_subject,
+    tail_subject,
+)
 
 Json = dict[str, Any]
 
@@ -30,6 +45,7 @@ In terms of CloudEvents, `event_id` is the `id`, `type` the `type`, and `at` the
 _QUEUE: Final = "The queue's token: unpadded lower-case base32 of its lower-cased name, `_` for the empty name."
 _JOB: Final = "The job's id: 24 lower-case hex digits, chosen by whoever submits it."
 _DIGEST: Final = "SHA-256, in hex, of the previous chunk's digest (in hex, nothing for the first) followed by the body."
+_AFTER: Final = "A sequence of LOGS, 0 for the first chunk: the answer is the job's next chunk behind it."
 _BASE: Final[Mapping[str, Any]] = {
     "event_id": "0f8fad5bd9cb469fa165708673955bb1",
     "at": "2026-01-01T12:00:00.000Z",
@@ -86,11 +102,17 @@ def asyncapi(version: str) -> Json:
             "payload": _channel(payload_subject("{queue}", "{job}", "{number}"), "payload", number="From 0."),
             "output": _channel(log_subject("{queue}", "{job}"), "output"),
             "tail": _channel(tail_subject("{queue}", "{job}"), "output"),
+            "output_request": _channel(output_subject("{queue}", "{job}", "{after}"), "output_request", after=_AFTER),
+            "output_answer": {"address": None, "messages": {"output": {"$ref": "#/components/messages/output"}}},
         },
         "operations": {
             **{f"publish_{name}": _operation("send", name) for name in ("payload", "submitted", "kill_requested")},
             **{f"hear_{kind}": _operation("receive", f"live_{kind}") for kind in EVENT_TYPES if kind != "submitted"},
             "hear_output": _operation("receive", "tail"),
+            "read_output": {
+                **_operation("send", "output_request"),
+                "reply": {"channel": {"$ref": "#/channels/output_answer"}},
+            },
         },
         "components": {
             "messages": {**{kind: _message(event) for kind, event in examples().items()}, **_bytes()},
@@ -130,12 +152,17 @@ def _bytes() -> Json:
         CHUNK_DIGEST: {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": _DIGEST},
         CHUNK_LINE: {**numbers, "description": "Number of the first line that begins in it, or would if one did."},
         CHUNK_CONTINUES: {"const": "1", "description": "Its first byte belongs to a line that began earlier."},
+        "Nats-Sequence": {**numbers, "description": "Its sequence in LOGS, on `tail.` and in answers."},
+        REFUSED: {"type": "string", "description": "Only in an answer that is no chunk: why there is none."},
     }
     binary = {"type": "string", "format": "binary"}
     return {
         "payload": {
             "contentType": "text/plain",
             "payload": {"type": "string", "description": "A part of the transit ciphertext of the job, in order."},
+        },
+        "output_request": {
+            "payload": {"type": "string", "maxLength": 0, "description": "Empty: the subject says everything."},
         },
         "output": {
             "contentType": "application/octet-stream",

@@ -10,6 +10,7 @@ from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.kept import JetStreamKept
 from stint.jetstream.operations import JetStreamOperations
 from stint.jetstream.output import JetStreamOutput
+from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
@@ -37,6 +38,7 @@ __all__ = [
     "JetStreamPhases",
     "JetStreamViews",
     "JetStreamWorkQueues",
+    "OutputRequests",
     "Sourcing",
     "declare",
     "declare_when_possible",

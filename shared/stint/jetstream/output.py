@@ -36,14 +36,7 @@ class JetStreamOutput:
         self._logs = Stream(broker, LOGS)
 
     async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
-        headers = {
-            CHUNK_NUMBER: str(chunk.number),
-            CHUNK_OFFSET: str(chunk.offset),
-            CHUNK_STREAM: chunk.stream,
-            CHUNK_DIGEST: chunk.digest,
-            CHUNK_LINE: str(chunk.line),
-            EXPECTED_SEQUENCE: str(after),
-        } | ({CHUNK_CONTINUES: "1"} if chunk.continues else {})
+        headers = headers_of(chunk) | {EXPECTED_SEQUENCE: str(after)}
         try:
             answer = await self._broker.publish(log_subject(token, job_id), chunk.data, headers)
         except NoAnswerError:
@@ -80,6 +73,17 @@ class JetStreamOutput:
 
     def places(self) -> AsyncIterator[set[Place]]:
         return self._logs.places(log_subject("*", "*"))
+
+
+def headers_of(chunk: Chunk) -> dict[str, str]:
+    """What a message with this chunk says of it."""
+    return {
+        CHUNK_NUMBER: str(chunk.number),
+        CHUNK_OFFSET: str(chunk.offset),
+        CHUNK_STREAM: chunk.stream,
+        CHUNK_DIGEST: chunk.digest,
+        CHUNK_LINE: str(chunk.line),
+    } | ({CHUNK_CONTINUES: "1"} if chunk.continues else {})
 
 
 def chunk_in(message: Stored) -> Chunk:

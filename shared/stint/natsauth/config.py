@@ -39,6 +39,10 @@ LOGIN_WITHIN: Final = 1.9
 """Seconds that a login may take until the server refuses it: a little less than the 2 s that clients wait, so that
 they hear of it."""
 
+ANSWERS: Final[Mapping[str, Any]] = {"max": 1, "expires": "10s"}
+"""One to each message that another role has sent, in this time."""
+_TELLING: Final = (*SERVICES, ALL_PUBLISHERS)
+
 Json = dict[str, Any]
 
 
@@ -144,7 +148,7 @@ def _account(role: Role, users: Sequence[Json], listeners: Iterable[Role] = ()) 
 
 def _told(role: Role) -> Sequence[str]:
     """What other roles tell this one."""
-    return [subject for other in SERVICES for subject in other.tells.get(role.name, ())]
+    return [subject for other in _TELLING for subject in other.tells.get(role.name, ())]
 
 
 def _import(request: Request) -> Json:
@@ -174,6 +178,7 @@ def permissions(role: Role, inbox: str) -> Json:
             **({"deny": list(role.never)} if role.never else {}),
         },
         "subscribe": {"allow": [*role.hears, *_told(role), *chain(*role.overhears.values()), f"{inbox}.>"]},
+        **({"allow_responses": dict(ANSWERS)} if role.answers else {}),
     }
 
 

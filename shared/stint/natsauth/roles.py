@@ -40,6 +40,7 @@ from stint.core.names.subjects import (
     kv_subject,
     live_filter,
     log_subject,
+    output_subject,
     payload_subject,
     phase_subject,
     tail_subject,
@@ -87,6 +88,7 @@ class Role:
         among: subjects that its users may publish to each other.
         tells: subjects that its users may publish to those of another role, by its name. They go from account to
             account: what came into the streams' account from one role cannot be heard by another.
+        answers: whether its users may answer what other roles tell them.
         overhears: subjects on which it hears what users of another role publish in their own account, by its name.
         never: subjects that its users may not publish, although a request's wildcards match them.
         user: the only user of the role's account, "" if all its users share one.
@@ -99,6 +101,7 @@ class Role:
     tells: Mapping[str, Sequence[str]] = field(default_factory=dict)
     overhears: Mapping[str, Sequence[str]] = field(default_factory=dict)
     never: Sequence[str] = ()
+    answers: bool = False
     user: str = ""
 
     @property
@@ -164,6 +167,7 @@ API: Final = Role(
     ),
     hears=(live_filter(), tail_subject("*", "*")),
     tells={"runner": (drain_subject("*"),)},
+    answers=True,
     never=tuple(request.subject for request in _events(Started, Launched, Held, Rejected)),
 )
 
@@ -250,10 +254,11 @@ def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read:
     """What a publisher may do in one queue: submit, ask for a kill, and see what becomes of its jobs.
 
     It may read only by subject. A request with a body that names subjects could ask for anything: so it gets no
-    consumer, and of the output only what it hears and the last chunk.
+    consumer. What it has not heard of the output it asks the API for, on subjects that name the queue.
     """
     requests: list[Request] = []
     hears: list[str] = []
+    tells: list[str] = []
     if submit:
         requests += [*_events(Submitted, token=token), *_publish(payload_subject(token, "*", "*"))]
     if kill:
@@ -262,7 +267,8 @@ def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read:
         requests += (Request(f"{_API}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in TOLD)
         requests += _api(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}")
         hears += [*(live_filter(kind.kind, token) for kind in TOLD), tail_subject(token, "*")]
-    return Role(name="publishers", requests=requests, hears=hears)
+        tells.append(output_subject(token, "*", "*"))
+    return Role(name="publishers", requests=requests, hears=hears, tells={API.name: tells})
 
 
 def merged(roles: Sequence[Role], *, user: str = "") -> Role:
@@ -272,6 +278,7 @@ def merged(roles: Sequence[Role], *, user: str = "") -> Role:
         user=user,
         requests=[request for role in roles for request in role.requests],
         hears=[subject for role in roles for subject in role.hears],
+        tells={name: [told for role in roles for told in role.tells.get(name, ())] for name in roles[0].tells},
     )
 
 

@@ -10,6 +10,9 @@ CHUNK_DIGEST: Final = "Stint-Digest"
 CHUNK_LINE: Final = "Stint-Line"
 CHUNK_CONTINUES: Final = "Stint-Continues"  # set if its first byte belongs to a line that began in an earlier chunk
 
+REFUSED: Final = "Stint-Error"
+"""The header of an answer that is no chunk: a sentence that says why."""
+
 # Labels of a container. `stint.job` distinguishes a job's container from all others.
 LABEL_JOB: Final = "stint.job"
 LABEL_QUEUE: Final = "stint.queue"

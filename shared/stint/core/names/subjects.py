@@ -104,6 +104,14 @@ def tail_subject(token: str, job_id: str) -> str:
     return f"tail.{token}.{job_id}"
 
 
+def output_subject(token: str, job_id: str, after: int | str) -> str:
+    """The subject on which the API is asked for the next chunk of a job's output behind a sequence of LOGS.
+
+    A queue's token is part of it, so that NATS' permissions can name the queue.
+    """
+    return f"output.{token}.{job_id}.{after}"
+
+
 def publisher_inbox(vault_token: str) -> str:
     """The prefix of the inboxes of a publisher with a Vault token: only who has the token can know it."""
     return f"_INBOX.{hashlib.sha256(vault_token.encode()).hexdigest()[:32]}"

@@ -1,0 +1,84 @@
+"""Reads output for publishers. They may not read the stream: such a request names its subjects in its body."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from nats.aio.msg import Msg
+
+from stint.core.errors import BrokerUnavailableError, InvalidTokenError, StintError
+from stint.core.names.headers import REFUSED
+from stint.core.names.ids import is_job_id, queue_name
+from stint.core.names.subjects import output_subject
+from stint.jetstream.output import JetStreamOutput, headers_of
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import SEQUENCE
+
+log = structlog.get_logger()
+
+GROUP: Final = "output"
+"""The queue group in which APIs listen, so that one of them answers."""
+AT_A_TIME: Final = 32
+"""Requests that are being answered; more are refused at once. Any publisher can send them."""
+_DIGITS: Final = 19
+"""Of a sequence."""
+
+
+class OutputRequests:
+    """Answers each request for the next chunk of a job's output behind a sequence, which is part of its subject.
+
+    The answer is the chunk, with the headers that it has in the stream and its sequence, or a sentence under `REFUSED`.
+    NATS permits a publisher the subjects of its queues, and only what the subject names is read.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._output = JetStreamOutput(broker)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        await self._broker.wait_connected()
+        async with asyncio.TaskGroup() as group:
+            answering: set[asyncio.Task[None]] = set()
+
+            async def on_request(message: Msg) -> None:
+                task = group.create_task(self._answer(message, busy=len(answering) >= AT_A_TIME))
+                answering.add(task)
+                task.add_done_callback(answering.discard)
+
+            async with self._broker.subscribe(output_subject("*", "*", "*"), queue=GROUP, cb=on_request):
+                await asyncio.get_running_loop().create_future()
+
+    async def _answer(self, message: Msg, *, busy: bool) -> None:
+        try:
+            data, headers = (b"", _refusal("Too many requests at a time.")) if busy else await self._read(message)
+        except StintError as error:
+            data, headers = b"", _refusal(error.sentence)
+        except Exception:  # one request must not end the service
+            log.exception("a request for output could not be answered")
+            return
+        with suppress(BrokerUnavailableError):  # whoever asked will ask again
+            await self._broker.send(message.reply, data, headers=headers)
+
+    async def _read(self, message: Msg) -> tuple[bytes, Mapping[str, str]]:
+        _, token, job_id, after = message.subject.split(".")
+        if not (_is_queue(token) and is_job_id(job_id) and after.isascii() and after.isdecimal()):
+            return b"", _refusal("The subject names no queue, job and sequence.")
+        chunk = await self._output.next(token, job_id, after=int(after[:_DIGITS]))
+        if chunk is None:
+            return b"", _refusal("There is no such chunk.")
+        return chunk.data, headers_of(chunk) | {SEQUENCE: str(chunk.sequence)}
+
+
+def _refusal(sentence: str) -> Mapping[str, str]:
+    return {REFUSED: sentence}
+
+
+def _is_queue(token: str) -> bool:
+    try:
+        queue_name(token)
+    except InvalidTokenError:
+        return False
+    return True
