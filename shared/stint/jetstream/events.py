@@ -91,10 +91,7 @@ class JetStreamEventLog:
             answer = await self._broker.publish(subject, body, batch_headers, ANSWER)
             if "error" in answer:
                 return answer
-        answer = await self._broker.publish(*last, ANSWER)
-        if error_code(answer) == ErrorCode.BATCH_INCOMPLETE:
-            raise BrokerUnavailableError
-        return answer
+        return await self._broker.publish(*last, ANSWER)
 
     async def _after_no_answer(self, token: str, job_id: str, events: Sequence[AnyEvent]) -> Outcome:
         """After no answer the events may still be in transit: only stored events prove anything."""

@@ -187,7 +187,7 @@ class Bucket(Stream):
         return await self._publish(self._prefix + key, value, _condition(revision, ttl))
 
     async def write_all(self, writes: Sequence[Write]) -> Sequence[int]:
-        """Write up to 1000 values, each under a key of its own, all or none; returns their revisions.
+        """Write up to 250 values, each under a key of its own, all or none; returns their revisions.
 
         If one of the keys is no longer at its revision, nothing is written, and the result is empty.
         """

@@ -49,7 +49,10 @@ class ErrorCode(IntEnum):
     CONSUMER_EXISTS = 10148  # with other settings
     TOO_MANY = 10167  # as many messages wait as the stream keeps in memory; this one was dropped
     IN_PROGRESS = 10164  # a message on this subject is being replicated, and may or may not be stored
-    BATCH_INCOMPLETE = 10176  # the leader has changed and does not know the first messages; none is stored
+    BATCH_INCOMPLETE = 10176  # the leader has changed, or messages were dropped: none of the batch is stored
+
+
+_AGAIN: Final = frozenset({ErrorCode.IN_PROGRESS, ErrorCode.BATCH_INCOMPLETE})
 
 
 def error_code(answer: Mapping[str, Any]) -> int:
@@ -67,7 +70,7 @@ def check(answer: dict[str, Any]) -> dict[str, Any]:
     """
     if error := answer.get("error"):
         sentence = f"NATS: {error.get('description', 'error')} ({error.get('err_code', 0)})."
-        later = error.get("code") in _LATER or error_code(answer) == ErrorCode.IN_PROGRESS
+        later = error.get("code") in _LATER or error_code(answer) in _AGAIN
         raise (BrokerUnavailableError if later else BrokerRefusedError)(sentence)
     return answer
 
