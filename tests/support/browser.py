@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
@@ -18,13 +19,17 @@ _AWAY = "Failed to load resource: net::ERR_"
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        # Without its sandbox, which a container's root user cannot have.
-        browser = await playwright.chromium.launch(executable_path=shutil.which(CHROMIUM), args=["--no-sandbox"])
-        try:
-            yield browser
-        finally:
-            await browser.close()
+    with TemporaryDirectory() as home:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(
+                executable_path=shutil.which(CHROMIUM),
+                args=["--no-sandbox"],  # a container's root user cannot have one
+                env={**os.environ, "HOME": home},
+            )
+            try:
+                yield browser
+            finally:
+                await browser.close()
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -232,11 +233,12 @@ async def running(server: ServerProcess) -> AsyncIterator[None]:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of loopback that nobody listens on at this moment, and that the kernel gives to no client."""
+    while True:
+        port = random.randrange(10_000, 32_768)  # noqa: S311 - below the ports of clients
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def _greets(port: int) -> bool:
