@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from aiodocker import Docker
 from playwright.async_api import Page, expect
 
-from stint.core.names.ids import queue_token
 from stint.jetstream import Access, Broker, JetStreamEventLog
 from tests.e2e.stack import Stack
 from tests.support.events import held
@@ -23,7 +23,7 @@ async def lose_its_runner(stack: Stack, job_id: str) -> None:
         await broker.wait_connected()
         job = await JetStreamEventLog(broker).load(job_id)
         assert job
-        await JetStreamEventLog(broker).append(queue_token("lost"), job_id, held(job.runner), after=job.sequence)
+        await JetStreamEventLog(broker).append(job.token, job_id, held(job.runner), after=job.sequence)
     finally:
         await broker.close()
 
@@ -49,3 +49,24 @@ async def test_a_held_job_is_told_everywhere_and_released_only_by_who_has_looked
     await expect(steps).to_have_count(0)
     async with stack.http() as http:
         await until(lambda: http.get(f"/v1/api/job/{job_id}"), lambda answer: answer.json()["status"] == "unknown")
+
+
+async def test_a_job_is_not_held_any_more_once_its_runner_is_seen_to_be_back(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit(
+        "trap 'echo after' USR1; echo before; while true; do sleep 0.2; done", qname="back", on_lost="hold"
+    )
+    await stack.writes(job_id)
+    await page.goto(f"/jobs/{job_id}")
+    await lose_its_runner(stack, job_id)
+    await expect(page.get_by_role("heading", name="Held")).to_be_visible()
+    async with Docker() as engine:
+        await engine.containers.container((await stack.get(job_id))["container_id"]).kill(signal="USR1")
+    await expect(page.locator(".ln code", has_text="after")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Running")).to_be_visible()
+    await expect(page.locator(".notice.running")).to_contain_text("The runner came back and continued the job.")
+    await expect(page.locator(".notice.held")).to_have_count(0)
+    await expect(page.locator("[data-phases] .held")).to_have_count(0)
+    await page.reload()
+    await expect(page.locator(".notice.running")).to_contain_text("The runner came back and continued the job.")
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job_id}")

@@ -88,7 +88,7 @@ export function phases(list, facts, job, now) {
   const when = (kind) => at(facts.get(kind)?.at);
   const ended = when("ended") || when("rejected") || when("deleted");
   const steps = [["Queued", when("submitted"), "wait"], ["Prepared", when("started"), "done"], [over(job) ? "Ran" : "Running", when("launched"), "done"]];
-  if (job.held && !over(job)) steps.push(["Held", when("held"), "held"]);
+  if (kind(job) === "held") steps.push(["Held", when("held"), "held"]);
   const known = steps.filter(([, start]) => start);
   while (list.children.length > known.length) list.lastElementChild.remove();
   known.forEach(([name, start, how], i) => {
@@ -99,7 +99,7 @@ export function phases(list, facts, job, now) {
 
 function last(is, job, ended) {
   if (!is) return "";
-  if (!ended) return job.held ? " g4" : " g4 now";
+  if (!ended) return kind(job) === "held" ? " g4" : " g4 now";
   return job.status === "success" ? " g4" : " g4 bad";
 }
 

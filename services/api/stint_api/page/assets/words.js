@@ -58,8 +58,8 @@ const WORDS = {
   norunner: "No runner", alive: "Alive", draining: "Draining", lost: "Not heard",
 };
 
-/** How a status is drawn: the word, and the name of colour and shape. A held job is "held", whatever else it is. */
-export const kind = (job) => (job.held && !over(job) ? "held" : job.status);
+/** How a status is drawn: the word, and the name of colour and shape. A job is "held" until its runner is seen to be back. */
+export const kind = (job) => (job.held && !job.back && !over(job) ? "held" : job.status);
 export const word = (name) => WORDS[name] ?? name;
 export const over = (job) => ["success", "failed", "notauthorised", "unknown", "deleted"].includes(job.status);
 
