@@ -296,6 +296,7 @@ def test_python_blocks_compile_and_import_what_there_is() -> None:
 def test_decisions_are_numbered_and_listed_and_have_their_parts() -> None:
     listed = LINK.findall(text_of(ROOT / "docs" / "adr" / "README.md"))
     assert listed == [path.name for path in ADRS]
+    assert re.findall(r"adr/(\d.+)$", text_of(ROOT / "mkdocs.yml"), re.MULTILINE) == listed
     assert [int(path.name[:4]) for path in ADRS] == list(range(1, len(ADRS) + 1))
     for path in ADRS:
         text = text_of(path)
