@@ -12,6 +12,20 @@ import json
 import sys
 
 from examples.subscriber import connected
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+TRIES = 3
+"""For a chunk: an API that answers many refuses others for a moment."""
+
+
+async def read(connection: Client, subject: str, tries: int = TRIES) -> Msg:
+    """The answer to a request for a chunk."""
+    answer = await connection.request(subject, timeout=10)
+    if tries > 1 and "Stint-Error" in (answer.headers or {}):
+        await asyncio.sleep(1)
+        return await read(connection, subject, tries - 1)
+    return answer
 
 
 async def main(qname: str, job: str) -> None:
@@ -24,7 +38,7 @@ async def main(qname: str, job: str) -> None:
     ended = json.loads(found.data)
     output, digest, sequence = [], "", "0"
     for number in range(1, ended.get("chunks", 0) + 1):
-        chunk = await connection.request(f"output.{queue}.{job}.{sequence}", timeout=10)
+        chunk = await read(connection, f"output.{queue}.{job}.{sequence}")
         headers = chunk.headers or {}
         if headers.get("Stint-Chunk") != str(number):
             raise SystemExit(f"Chunk {number} of the output is not kept: {headers.get('Stint-Error', '')}")

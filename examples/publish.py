@@ -7,13 +7,16 @@ policy `stint-publisher`. Prints the job's id, or in a sentence why there is non
 import asyncio
 import hashlib
 import os
+import random
 import secrets
 import time
 from datetime import UTC, datetime
 
 import nats.errors
 import nkeys
+from nats.js import JetStreamContext
 from nats.js.api import PubAck
+from nats.js.errors import APIError
 
 from stint.client.submission import needs, wrapped_secret_id
 from stint.core.codec import encode
@@ -29,10 +32,26 @@ from stint.process.settings import Settings
 from stint.vault import Ticket, Vault, seal_ticket
 
 CHUNK = 512 * 1024
+TOO_MANY_REQUESTS = 10167
+"""NATS has dropped a message, because too many others wait. Nothing of it was stored."""
+REPEATED = 8.0
+"""Seconds for which such a message is published again."""
 
 
 async def raised_anyway(_error: Exception) -> None:
     """The client would log each error with a traceback."""
+
+
+async def store(stream: JetStreamContext, subject: str, body: bytes, into: str) -> PubAck:
+    """Publish a message to a stream; again, if NATS has dropped it."""
+    end = time.monotonic() + REPEATED
+    while True:
+        try:
+            return await stream.publish(subject, body, stream=into)
+        except APIError as error:
+            if error.err_code != TOO_MANY_REQUESTS or time.monotonic() >= end:
+                raise
+        await asyncio.sleep(random.uniform(0.005, 0.03))  # noqa: S311 - jitter
 
 
 async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, role: str = "stint-job") -> str:
@@ -59,10 +78,8 @@ async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, 
         await connection.connect(access.servers, **options)
         stream = connection.jetstream()
         for number, chunk in enumerate(chunks):
-            await stream.publish(payload_subject(queue, job_id, number), chunk, stream="PAYLOADS")
-        ack: PubAck = await stream.publish(
-            EventAddress("submitted", queue, job_id).subject, encode(submitted), stream="EVENTS"
-        )
+            await store(stream, payload_subject(queue, job_id, number), chunk, "PAYLOADS")
+        ack = await store(stream, EventAddress("submitted", queue, job_id).subject, encode(submitted), "EVENTS")
         if ack.duplicate or not ack.seq:
             raise SystemExit("NATS did not store the job.")
     return job_id

@@ -1,5 +1,4 @@
 // Submits a job straight to NATS, waits for its end, and writes its output once that is proven to be complete.
-// Usage: node examples/node/publish.mjs QUEUE IMAGE [COMMAND...]
 // Needs NATS_URL, STINT_NATS_NKEY_FILE and STINT_NATS_INBOX_PREFIX of a publisher, VAULT_ADDR, and VAULT_TOKEN with the
 // policy `stint-publisher`. Certificates of your own are named by STINT_NATS_CACERT, and by NODE_EXTRA_CA_CERTS for
 // Vault. Exits as the job does: with its exit code, or 1 if it has none. Does not reconnect: nothing is sent late.
@@ -11,12 +10,11 @@ import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
 const fail = ({ message }) => process.exit(console.error(message) ?? 1);
 process.on("uncaughtException", fail);
 const { env, argv: [, , qname, image, ...run] } = process;
-if (!image) fail(new Error("Usage: publish.mjs QUEUE IMAGE [COMMAND...]"));
-const role = env.STINT_ROLE || "stint-job";
+if (!image) fail(new Error("Usage: node examples/node/publish.mjs QUEUE IMAGE [COMMAND...]"));
 const id = Date.now().toString(16).padStart(12, "0") + randomBytes(6).toString("hex");
 const kinds = ["ended", "rejected", "deleted"]; // a job has one of these events at its end
 const queue = base32(qname.toLowerCase()) || "_";
-const patience = { timeout: 10_000 }; // milliseconds
+const [role, patience] = [env.STINT_ROLE || "stint-job", { timeout: 10_000 }]; // milliseconds
 const [news, heard] = [new EventEmitter(), new Map()]; // what is heard: that there is news, and chunks by number
 
 function base32(text) {
@@ -25,6 +23,7 @@ function base32(text) {
 }
 const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest("hex");
 const base64 = (text) => Buffer.from(text).toString("base64");
+const pause = () => new Promise((done) => setTimeout(done, 5 + 25 * Math.random()));
 const soon = () => once(news, "heard", { signal: AbortSignal.timeout(2000) }).catch(() => false);
 
 async function vault(path, body, more = {}) {
@@ -39,8 +38,9 @@ async function encrypt(key, value, boundTo) {
   return (await vault(`transit/encrypt/${key}`, request)).data.ciphertext;
 }
 
-async function store(subject, data) {
+async function store(subject, data, end = Date.now() + 8000) {
   const { error } = (await nats.request(subject, data, patience)).json();
+  if (error?.err_code === 10167 && Date.now() < end) return pause().then(() => store(subject, data, end)); // dropped
   if (error) throw new Error(`NATS does not store ${subject}: ${error.description}.`);
 }
 
@@ -67,12 +67,12 @@ async function end() {
     }
 }
 
-async function verified({ chunks = 0, output_digest = "" }) {
+async function verified({ chunks = 0, output_digest = "" }) { // reads again what was not heard
   const output = [];
-  for (let [number, after, tries] = [1, 0, 3]; number <= chunks; ) { // what was not heard is read again
-    const chunk = heard.get(number) ?? (await nats.request(`output.${queue}.${id}.${after}`, "", patience).catch(soon));
-    if (Number(chunk?.headers?.get("Stint-Chunk")) === number)
-      [number, after] = [output.push(chunk) + 1, chunk.headers.get("Nats-Sequence")];
+  for (let [number, last, tries, found] = [1, 0, 3]; number <= chunks; found || (await soon())) {
+    const chunk = heard.get(number) ?? await nats.request(`output.${queue}.${id}.${last}`, "", patience).catch(() => 0);
+    found = Number(chunk?.headers?.get("Stint-Chunk")) === number;
+    if (found) [number, last] = [output.push(chunk) + 1, chunk.headers.get("Nats-Sequence")];
     else if (!tries--) throw new Error(`Chunk ${number} of the output cannot be read.`);
   }
   if (output.reduce((digest, chunk) => sha256(digest, chunk.data), "") !== output_digest)

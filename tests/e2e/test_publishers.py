@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE
@@ -147,6 +148,30 @@ async def test_a_chunk_that_was_missed_is_read_again(publish: Publisher) -> None
         result = await publish("for part in first second third; do echo $part; sleep 0.5; done", **env)
     assert (result.code, result.out) == (0, "first\nsecond\nthird\n"), result.err
     assert relay.times == 0, "one was missed"
+
+
+class Dropping(Relay):
+    """Tells that the first payload was dropped because too many messages wait. It is stored where nobody looks."""
+
+    told = 0
+
+    async def sent(self, data: bytes) -> bytes:
+        return re.sub(rb"(PUB pl\.\S+\.)0 ", rb"\g<1>9 ", data) if self.told == 0 else data
+
+    async def answered(self, data: bytes) -> bytes:
+        found = re.search(rb'\{"stream": ?"PAYLOADS"[^}]*\}', data)
+        if self.told or not found:
+            return data
+        self.told += 1
+        error = b'{"error":{"err_code":10167}}'.ljust(len(found[0]))
+        return data.replace(found[0], error)
+
+
+async def test_a_message_that_was_dropped_in_a_flood_is_published_again(publish: Publisher) -> None:
+    relay = Dropping(int(publish.env["NATS_URL"].rpartition(":")[2]))
+    async with relay.listening() as port:
+        result = await publish("echo told", NATS_URL=f"nats://127.0.0.1:{port}")
+    assert (result.code, result.out, relay.told) == (0, "told\n", 1), result.err
 
 
 async def test_output_can_be_read_by_a_publisher_that_heard_nothing(stack: Stack, publish: Publisher) -> None:

@@ -7,9 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from examples import publish
 
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import EventAddress
 from stint.jetstream import JetStreamEventLog, JetStreamViews, declare
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.stream import Stream
@@ -65,3 +67,18 @@ async def test_a_batch_of_views_fits_into_what_may_wait(accounts: Accounts, serv
         puts = [ViewPut(f"{number:024x}", b"{}", 0, timedelta(hours=1)) for number in range(BATCH)]
         assert len(await views.put_all(puts)) == BATCH
     assert DROPPED not in server.log
+
+
+async def test_the_example_in_python_publishes_again_what_was_dropped(
+    accounts: Accounts, server: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "REPEATED", 60.0)  # such a flood drops nearly all
+    async with (
+        accounts.connected(server.url, "mallory") as own,
+        flood(accounts.access(server.url, "mallory"), "own", per_minute=PER_MINUTE),
+    ):
+        await until_true(lambda: DROPPED in server.log)
+        stream = own.client.jetstream()
+        for _ in range(APPENDS):
+            subject = EventAddress("submitted", queue_token("own"), secrets.token_hex(12)).subject
+            assert (await publish.store(stream, subject, b"{}", EVENTS)).seq

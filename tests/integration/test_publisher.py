@@ -4,19 +4,30 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 import nkeys
 import pytest
 
-from stint.client import Endpoints, Fact, JobFailedError, JobResult, Output
+from stint.client import Endpoints, Fact, JobEvent, JobFailedError, JobResult, Output
 from stint.core.codec import decode
-from stint.core.errors import BrokerUnavailableError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import KillRequested, Submitted
 from stint.core.names.ids import queue_token
 from stint.core.submission.payload import JobPayload
-from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, declare
-from stint.publisher import JobDeletedError, OutputMissedError, PublishedJob, Publisher
+from stint.jetstream import (
+    Access,
+    Broker,
+    JetStreamEventLog,
+    JetStreamOutput,
+    JetStreamPayloads,
+    OutputRequests,
+    declare,
+    output_requests,
+)
+from stint.process.background import cancel
+from stint.publisher import DeniedError, JobDeletedError, OutputMissedError, PublishedJob, Publisher, output
+from stint.publisher import job as job_module
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint.vault.ticket import open_ticket
@@ -25,6 +36,7 @@ from tests.support.accounts import Accounts
 from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.vault_bench import ROLE, set_up
+from tests.support.waiting import until_true
 
 TEAM = "ci"
 QUEUE = queue_token("deploys")
@@ -66,6 +78,22 @@ async def run(runner: Broker, job: PublishedJob, *chunks: bytes, code: int = 0) 
         await writer.write(chunk)
     ended = events.ended("failed", "exit_code", code) if code else events.ended("success")
     await log.append(QUEUE, job.id, writer.counted(ended))
+
+
+@asynccontextmanager
+async def reading(accounts: Accounts, server: NatsProcess) -> AsyncIterator[None]:
+    """What an API does for publishers, during the block."""
+    async with accounts.connected(server.url, "api") as api:
+        answering = asyncio.create_task(OutputRequests(api).run())
+        try:
+            yield
+        finally:
+            await cancel(answering)
+
+
+async def collected(job: PublishedJob) -> list[JobEvent]:
+    """All that a job's stream gives."""
+    return [item async for item in job.stream()]
 
 
 async def test_a_job_is_submitted_and_followed_to_its_end(runner: Broker, stint: Publisher, openbao: OpenBao) -> None:
@@ -119,17 +147,75 @@ async def test_a_job_that_is_deleted_has_no_result(accounts: Accounts, server: N
         await job.wait(timeout=60)
 
 
-async def test_output_that_was_missed_is_told(runner: Broker, stint: Publisher) -> None:
+async def test_output_that_was_missed_is_read_again(
+    accounts: Accounts, server: NatsProcess, runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a publisher that knows only the job's id, and while the APIs answer as many as they may."""
+    job = await stint.submit(queue="deploys", image="busybox")
+    await job._heard.aclose()  # noqa: SLF001 - as if the connection had been lost
+    await run(runner, job, b"missed", b"also", b"last", code=3)
+    known = await stint.job("deploys", job.id)
+    monkeypatch.setattr(output_requests, "AT_A_TIME", 0)
+    async with reading(accounts, server), asyncio.timeout(60):
+        following = asyncio.create_task(collected(known))
+        await until_true(lambda: known._output.why == "Too many requests at a time.")  # noqa: SLF001 - nothing else tells it
+        monkeypatch.undo()
+        items, result = await following, await job.wait()
+    chunks = [item for item in items if isinstance(item, Output)]
+    assert [chunk.data for chunk in chunks] == [b"missed", b"also", b"last"]
+    assert all(chunk.at for chunk in chunks)
+    assert [item.kind for item in items if isinstance(item, Fact)] == ["started", "ended"]
+    assert isinstance(known_result := items[-1], JobResult)
+    assert (known_result.status, known_result.exit_code, known_result.tail) == (result.status, 3, b"missedalsolast")
+
+
+async def test_what_a_running_job_has_output_is_read_by_whoever_comes_late(
+    accounts: Accounts, server: NatsProcess, runner: Broker, stint: Publisher
+) -> None:
+    job = await stint.submit(queue="deploys", image="busybox")
+    await JetStreamEventLog(runner).append(QUEUE, job.id, events.started())
+    writer = Writer(JetStreamOutput(runner), QUEUE, job.id)
+    for data in (b"one", b"two"):
+        await writer.write(data)
+    late = await stint.job("deploys", job.id)
+    async with reading(accounts, server), asyncio.timeout(60), aclosing(late.stream()) as items:
+        read = [await anext(items) for _ in range(3)]
+    assert [item.data for item in read if isinstance(item, Output)] == [b"one", b"two"]
+    assert isinstance(read[-1], Fact)
+    assert read[-1].kind == "started"
+
+
+async def test_output_is_kept_in_memory_only_in_part(
+    accounts: Accounts, server: NatsProcess, runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "KEPT_BYTES", 2 * output.CHUNK_COST)
+    job = await stint.submit(queue="deploys", image="busybox")
+    written = [secrets.token_bytes(500) for _ in range(8)]
+    async with reading(accounts, server), asyncio.timeout(60):
+        await run(runner, job, *written)
+        for _ in range(2):
+            assert [item.data for item in await collected(job) if isinstance(item, Output)] == written
+    assert len(job._output._heard) == 1  # noqa: SLF001 - what is in memory
+
+
+async def test_without_an_api_output_that_was_missed_is_told(
+    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "MISSED", 2.0)
     job = await stint.submit(queue="deploys", image="busybox")
     await job._heard.aclose()  # noqa: SLF001 - as if the connection had been lost
     await run(runner, job, b"missed", b"last")
-    with pytest.raises(OutputMissedError):
+    with pytest.raises(OutputMissedError, match=r"Chunk 1 .* No API answers"):
         await job.wait(timeout=60)
 
 
-async def test_a_queue_of_others_is_refused(stint: Publisher) -> None:
-    with pytest.raises(BrokerUnavailableError, match="may not use the queue"):
-        await stint.submit(queue="releases", image="busybox")
+async def test_a_queue_of_others_is_refused_at_once(stint: Publisher) -> None:
+    with pytest.raises(BrokerRefusedError, match="does not permit this publisher to submit"):
+        async with asyncio.timeout(3):  # less than the time in which NATS would have to answer
+            await stint.submit(queue="releases", image="busybox")
+    job = await stint.job("releases", "a" * 24)
+    with pytest.raises(DeniedError):
+        await job.wait(timeout=3)
 
 
 async def test_whom_nats_does_not_let_in_is_told(server: NatsProcess, openbao: OpenBao) -> None:

@@ -153,6 +153,7 @@ def _bytes() -> Json:
         CHUNK_LINE: {**numbers, "description": "Number of the first line that begins in it, or would if one did."},
         CHUNK_CONTINUES: {"const": "1", "description": "Its first byte belongs to a line that began earlier."},
         "Nats-Sequence": {**numbers, "description": "Its sequence in LOGS, on `tail.` and in answers."},
+        "Nats-Time-Stamp": {"type": "string", "description": "When LOGS stored it, on `tail.` and in answers."},
         REFUSED: {"type": "string", "description": "Only in an answer that is no chunk: why there is none."},
     }
     binary = {"type": "string", "format": "binary"}

@@ -14,7 +14,7 @@ from stint.core.names.ids import is_job_id, queue_name
 from stint.core.names.subjects import output_subject
 from stint.jetstream.output import JetStreamOutput, headers_of
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import SEQUENCE
+from stint.jetstream.wire.protocol import SEQUENCE, TIME
 
 log = structlog.get_logger()
 
@@ -29,7 +29,7 @@ _DIGITS: Final = 19
 class OutputRequests:
     """Answers each request for the next chunk of a job's output behind a sequence, which is part of its subject.
 
-    The answer is the chunk, with the headers that it has in the stream and its sequence, or a sentence under `REFUSED`.
+    The answer is the chunk, with its headers, sequence and time in the stream, or a sentence under `REFUSED`.
     NATS permits a publisher the subjects of its queues, and only what the subject names is read.
     """
 
@@ -69,7 +69,7 @@ class OutputRequests:
         chunk = await self._output.next(token, job_id, after=int(after[:_DIGITS]))
         if chunk is None:
             return b"", _refusal("There is no such chunk.")
-        return chunk.data, headers_of(chunk) | {SEQUENCE: str(chunk.sequence)}
+        return chunk.data, headers_of(chunk) | {SEQUENCE: str(chunk.sequence), TIME: chunk.time}
 
 
 def _refusal(sentence: str) -> Mapping[str, str]:

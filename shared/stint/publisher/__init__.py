@@ -3,7 +3,9 @@
 Needs `pip install 'stint-jobs[nats]'`. The job's fields, its events and its result are those of `stint.client`.
 """
 
-from stint.publisher.job import JobDeletedError, OutputMissedError, PublishedJob
+from stint.jetstream.wire.requests import DeniedError
+from stint.publisher.job import JobDeletedError, PublishedJob
+from stint.publisher.output import OutputMissedError
 from stint.publisher.publisher import Publisher
 
-__all__ = ["JobDeletedError", "OutputMissedError", "PublishedJob", "Publisher"]
+__all__ = ["DeniedError", "JobDeletedError", "OutputMissedError", "PublishedJob", "Publisher"]

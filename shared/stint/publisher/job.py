@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,34 +11,38 @@ import msgspec
 from nats.aio.msg import Msg
 
 from stint.client.results import Fact, JobEvent, JobResult, Output, read
-from stint.client.stream import PATIENCE, TAIL
+from stint.client.stream import PATIENCE
 from stint.core.codec import encode, to_record
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.events import EVENT_TYPES, Deleted, Ended, KillRequested, Record, Rejected, Submitted
 from stint.core.job import Job, fold
-from stint.core.names.streams import EVENTS, LOGS
-from stint.core.names.subjects import EventAddress, live_filter, log_subject, tail_subject
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import EventAddress, live_filter, tail_subject
 from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
 from stint.jetstream import Broker
 from stint.jetstream.output import chunk_in
 from stint.jetstream.wire.protocol import TIME, ErrorCode, check, error_code, sequence_of
+from stint.jetstream.wire.requests import DeniedError
 from stint.process.waiting import any_of
+from stint.publisher.output import HeardOutput, OutputReader
 
 LOOK: Final = 5.0
 """Seconds after which the log is asked although nothing was heard: what is only heard can be missed."""
 LOOKS: Final = 10
-"""Times that the log is asked in vain: NATS does not answer whom it forbids to read."""
+"""Times that the log is asked in vain."""
+AGAIN: Final = 1.0
+"""Seconds until output that is missing is asked for again: the APIs may be busy."""
+MISSED: Final = 15.0
+"""Seconds after which output of a job that has ended counts as missed, if nothing more of it came. An API may start
+in this time."""
 _LAST: Final = (Ended.kind, Rejected.kind, Deleted.kind)
 _TOLD: Final = tuple(kind for kind in EVENT_TYPES if kind != Submitted.kind)
 
 
 class JobDeletedError(StintError):
     """The job was deleted: it never ran, or nothing is kept of it."""
-
-
-class OutputMissedError(StintError):
-    """Some of the output was not heard, and a publisher cannot read it again. The API has it. The job has ended."""
 
 
 class PublishedJob:
@@ -49,12 +53,14 @@ class PublishedJob:
         queue: its queue.
     """
 
-    def __init__(self, broker: Broker, token: str, job_id: str, submitted: Submitted) -> None:
-        self.id, self.queue = job_id, submitted.qname
-        self._broker, self._token = broker, token
-        own = to_record(self._address(Submitted.kind), encode(submitted), sequence=0, time=submitted.at)
+    def __init__(self, broker: Broker, queue: str, job_id: str, submitted: Submitted | None = None) -> None:
+        """`submitted` is known to whoever publishes it. NATS lets no publisher read it: it holds the job's ticket."""
+        self.id, self.queue = job_id, queue
+        self._broker, self._token = broker, queue_token(queue)
+        body, time = (encode(submitted), submitted.at) if submitted else (b"", "")
+        own = to_record(self._address(Submitted.kind), body, sequence=0, time=time)
         self._records: dict[str, Record] = {Submitted.kind: own}
-        self._chunks: dict[int, Chunk] = {}
+        self._output = HeardOutput(broker, self._token, job_id)
         self._hinted: set[str] = set()
         self._news = asyncio.Event()
         self._heard = AsyncExitStack()
@@ -73,36 +79,40 @@ class PublishedJob:
 
         Raises:
             JobDeletedError: the job was deleted.
-            OutputMissedError: not all of its output was heard.
+            OutputMissedError: some of its output was missed, and no API could read it again.
+            DeniedError: this publisher may not read the queue's jobs.
         """
         told: set[str] = set()
-        chain, tail = Chain(), b""
+        output, heard, deadline = OutputReader(self._output), False, 0.0
         while True:
-            news, job = self._news, await self._current()
-            for chunk in self._after(chain):
-                chain, tail = chain.add(chunk.data), (tail + chunk.data)[-TAIL:]
+            news, job = self._news, await self._current(quiet=not heard)
+            recorded = Chain.recorded(job.fact(Ended))
+            while chunk := await output.next(total=recorded.chunks):
                 yield _output(chunk)
+                deadline = 0.0
             if Deleted.kind in job.facts:
                 raise JobDeletedError
-            if job.terminal and not self._whole(job, chain) and await any_of(news, within=LOOK):
+            deadline = deadline or _now() + MISSED
+            if job.terminal and output.chain != recorded and _now() < deadline:
+                heard = await any_of(news, within=AGAIN)
                 continue
-            for kind in [kind for kind in job.facts if kind not in told]:
+            for kind in [kind for kind in job.facts if kind not in told and job.facts[kind].time]:
                 told.add(kind)
                 yield _fact(job, kind)
             if job.terminal:
                 await self._heard.aclose()
-                if not self._whole(job, chain):
-                    raise OutputMissedError
-                yield msgspec.structs.replace(read(msgspec.to_builtins(view(job)), JobResult), tail=tail)
+                if output.chain != recorded:
+                    raise output.missed()
+                yield msgspec.structs.replace(read(msgspec.to_builtins(view(job)), JobResult), tail=output.tail)
                 return
-            await any_of(news, within=LOOK)
+            heard, deadline = await any_of(news, within=AGAIN if output.lacks else LOOK), 0.0
 
     async def wait(self, timeout: float | None = None) -> JobResult:  # noqa: ASYNC109 - as `JobHandle.wait`
         """The job's result, once it has ended.
 
         Raises:
             TimeoutError: it had not ended after `timeout` seconds. It continues.
-            JobDeletedError, OutputMissedError: as with `stream`.
+            JobDeletedError, OutputMissedError, DeniedError: as with `stream`.
         """
         async with asyncio.timeout(timeout), aclosing(self.stream()) as items:
             async for item in items:
@@ -130,29 +140,34 @@ class PublishedJob:
         self._wake()
 
     async def _on_output(self, message: Msg) -> None:
-        chunk = chunk_in(message)
-        self._chunks.setdefault(chunk.number, chunk)
+        self._output.hear(chunk_in(message))
         self._wake()
 
     def _wake(self) -> None:
         this, self._news = self._news, asyncio.Event()
         this.set()
 
-    async def _current(self) -> Job:
+    async def _current(self, *, quiet: bool) -> Job:
         """As `_look`. A broken connection is waited for."""
         for _ in range(LOOKS):
-            with suppress(BrokerUnavailableError):
-                return await self._look()
-            await self._broker.connected_within(PATIENCE)
-        return await self._look()
+            try:
+                return await self._look(quiet=quiet)
+            except DeniedError:
+                raise
+            except BrokerUnavailableError:
+                await self._broker.connected_within(PATIENCE)
+        return await self._look(quiet=quiet)
 
-    async def _look(self) -> Job:
-        """The job as the log has it. Events are asked for that were hinted, and those that end a job."""
+    async def _look(self, *, quiet: bool) -> Job:
+        """The job as the log has it. Events are asked for that were hinted, and those that end a job.
+
+        `quiet` says that nothing was heard: then all is asked for that may have been missed.
+        """
         hinted, self._hinted = self._hinted, set()
-        await self._read(*(hinted | set(_LAST)))
-        if self._records.keys() & set(_LAST):
+        await self._read(*hinted, *_LAST)
+        if quiet or self._records.keys() & set(_LAST):
             await self._read(*_TOLD)
-            await self._read_last_chunk()
+            await self._output.hear_last()
         job = fold(self._records.values())
         if job is None:
             raise AssertionError("A published job has been submitted.")
@@ -165,22 +180,9 @@ class PublishedJob:
                 time = (message.headers or {}).get(TIME, "")
                 self._records[kind] = to_record(address, message.data, sequence=sequence_of(message), time=time)
 
-    async def _read_last_chunk(self) -> None:
-        if message := await self._broker.direct_last(LOGS, log_subject(self._token, self.id)):
-            chunk = chunk_in(message)
-            self._chunks.setdefault(chunk.number, chunk)
 
-    def _after(self, chain: Chain) -> Iterator[Chunk]:
-        """The chunks that continue this chain without a gap."""
-        while (chunk := self._chunks.get(chain.chunks + 1)) and chain.add(chunk.data).digest == chunk.digest:
-            yield chunk
-            chain = chain.add(chunk.data)
-
-    @staticmethod
-    def _whole(job: Job, chain: Chain) -> bool:
-        """Whether this is all that the job's runner stored."""
-        ended = job.fact(Ended)
-        return chain == Chain.recorded(ended)
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _fact(job: Job, kind: str) -> Fact:

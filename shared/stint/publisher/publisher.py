@@ -13,9 +13,9 @@ from stint.client.fields import JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.submission import needs, wrapped_secret_id
 from stint.core.codec import encode
-from stint.core.errors import BrokerUnavailableError
+from stint.core.errors import BrokerUnavailableError, InvalidJobIdError
 from stint.core.events import Submitted
-from stint.core.names.ids import new_job_id, queue_token
+from stint.core.names.ids import is_job_id, new_job_id, queue_token
 from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker
@@ -70,13 +70,13 @@ class Publisher:
     async def submit(
         self, *, queue: str = "", wrap_ttl: str = DEFAULT_WRAP_TTL, **fields: Unpack[JobFields]
     ) -> PublishedJob:
-        """Seal a job and publish it to its queue. From now on its output is kept in memory as it comes.
+        """Seal a job and publish it to its queue. From now on its events and output are heard.
 
         Raises:
             ConfigError: a field is wrong.
             VaultError: Vault cannot be reached, or refuses. Nothing has been submitted.
-            BrokerRefusedError: NATS refuses. Nothing has been submitted.
-            BrokerUnavailableError: NATS did not answer, or this publisher may not submit to the queue.
+            BrokerRefusedError: this publisher may not submit to the queue, or NATS refuses. Nothing has been submitted.
+            BrokerUnavailableError: NATS did not answer. The job may have been submitted.
         """
         payload = await asyncio.to_thread(payload_of, queue, fields)
         token, job_id = queue_token(payload.qname), new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
@@ -92,11 +92,24 @@ class Publisher:
             payload_bytes=len(sealed),
             on_lost=payload.on_lost,
         )
-        job = PublishedJob(self._broker, token, job_id, submitted)
+        job = PublishedJob(self._broker, payload.qname, job_id, submitted)
         await job.listen()  # what is published before that is missed
         for number, chunk in enumerate(chunks):
             await store(self._broker, payload_subject(token, job_id, number), chunk)
         await store(self._broker, EventAddress(Submitted.kind, token, job_id).subject, encode(submitted))
+        return job
+
+    async def job(self, queue: str, job_id: str) -> PublishedJob:
+        """A job that was submitted before, by whomever. Nobody can tell whether it exists, until it has started.
+
+        Raises:
+            InvalidQueueNameError, InvalidJobIdError: there can be no such job.
+            BrokerUnavailableError: NATS is not reachable.
+        """
+        if not is_job_id(job_id):
+            raise InvalidJobIdError
+        job = PublishedJob(self._broker, JobPayload(qname=queue).qname, job_id)
+        await job.listen()
         return job
 
     async def _seal(self, payload: JobPayload, token: str, job_id: str, wrap_ttl: str) -> tuple[bytes, str]:

@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from stint.core.errors import BrokerUnavailableError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream import Broker
 from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check, error_code
+from stint.jetstream.wire.requests import DeniedError
 
 ATTEMPTS: Final = 3
-"""Publishes of one message. NATS does not answer whom it forbids to publish."""
+"""Publishes of one message that is not acknowledged."""
 ANSWER: Final = 5.0
 """Seconds for each answer."""
 
@@ -17,12 +18,14 @@ async def store(broker: Broker, subject: str, body: bytes) -> None:
 
     Raises:
         BrokerRefusedError: NATS refuses to store it.
-        BrokerUnavailableError: NATS did not answer; it may be stored, or this user may not publish there.
+        BrokerUnavailableError: NATS did not answer; it may be stored.
     """
     doubtful = False
     for _ in range(ATTEMPTS):
         try:
             answer = await broker.publish(subject, body, {EXPECTED_SEQUENCE: "0"}, ANSWER)
+        except DeniedError:
+            raise BrokerRefusedError("NATS does not permit this publisher to submit to the queue.") from None
         except NoAnswerError:
             doubtful = True
             await broker.connected_within(ANSWER)
@@ -30,4 +33,4 @@ async def store(broker: Broker, subject: str, body: bytes) -> None:
         if not (doubtful and error_code(answer) in {ErrorCode.SUBJECT_TAKEN, ErrorCode.WRONG_LAST_SEQUENCE}):
             check(answer)
         return
-    raise BrokerUnavailableError("NATS did not acknowledge the message, or this publisher may not use the queue.")
+    raise BrokerUnavailableError("NATS did not acknowledge the message.")

@@ -16,6 +16,7 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLar
 from stint.jetstream.wire.connection import Connection
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, error_code, status_of
 from stint.jetstream.wire.reads import Reads
+from stint.jetstream.wire.requests import cancellable
 
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
@@ -68,17 +69,18 @@ class Broker(Connection):
 
         Raises:
             NoAnswerError: it was sent, it is not known whether it was accepted. Raised at once on a lost connection.
-            BrokerUnavailableError: it was not sent, or nobody listens on the subject.
+            BrokerUnavailableError: it was not sent, nobody listens on the subject, or NATS does not permit it.
             TooLargeError: the server would not accept it; nothing was sent.
         """
         if len(data) + HEADER_ROOM > self.client.max_payload:
             raise TooLargeError(f"A message of {len(data)} bytes is larger than NATS accepts.")
         await self._ready()
         with _mapped():
-            return await self._unless_lost(
+            return await self._answer(
+                subject,
                 self.client.request(
                     subject, data, timeout=wait or self.timeout, headers=dict(headers) if headers else None
-                )
+                ),
             )
 
     async def _ready(self) -> None:
@@ -92,19 +94,9 @@ class Broker(Connection):
         """Whether the client knows more than one server."""
         return len(self.client.servers) > 1
 
-    async def _unless_lost(self, answer: Awaitable[T]) -> T:
-        """The answer, unless the connection of the request is lost first."""
-        waiting = asyncio.timeout(0 if self.lost.is_set() else None)
-        try:
-            async with waiting:
-                self.waiting.add(waiting)
-                return await _cancellable(answer)
-        except TimeoutError:
-            if waiting.expired():
-                raise NoAnswerError from None
-            raise
-        finally:
-            self.waiting.discard(waiting)
+    async def _answer(self, subject: str, answer: Awaitable[T]) -> T:
+        """The answer, unless the server denies the request or its connection is lost first."""
+        return await self.requests.answer(subject, answer, lost=self.lost.is_set())
 
     async def api(
         self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None
@@ -179,8 +171,9 @@ class Broker(Connection):
             await self._reads.subscribe()
             with self._reads.answers() as (inbox, answers):
                 body = msgspec.json.encode(request)
-                await self.client.publish(f"{self.prefix}.DIRECT.GET.{stream}", body, reply=inbox)
-                return await self._unless_lost(answers.collect(min(self.timeout, REPLICA_WAIT)))
+                subject = f"{self.prefix}.DIRECT.GET.{stream}"
+                await self.client.publish(subject, body, reply=inbox)
+                return await self._answer(subject, answers.collect(min(self.timeout, REPLICA_WAIT)))
 
     @cached_property
     def _reads(self) -> Reads:
@@ -237,17 +230,4 @@ async def next_message(subscription: Subscription, timeout: float) -> Msg:  # no
         BrokerUnavailableError: the connection is gone for good.
     """
     with _mapped():
-        return await _cancellable(subscription.next_msg(timeout=timeout))
-
-
-async def _cancellable(work: Awaitable[T]) -> T:
-    """Await a call of nats-py without losing a cancellation.
-
-    Before Python 3.12 `asyncio.wait_for`, which it uses, swallows one that comes together with the result.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    result = await work
-    if task and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
+        return await cancellable(subscription.next_msg(timeout=timeout))

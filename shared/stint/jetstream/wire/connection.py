@@ -12,6 +12,7 @@ import structlog
 
 from stint.core.errors import BrokerClosedError, StintError
 from stint.jetstream.wire.access import Access, PlaintextError
+from stint.jetstream.wire.requests import Requests
 from stint.process.waiting import InterruptedByEventError, any_of, unless
 
 log = structlog.get_logger()
@@ -49,7 +50,7 @@ class Connection:
         timeout: seconds that any request may take.
         connected: set while there is a connection.
         lost: set when this connection is lost. The next connection has another event.
-        waiting: requests without an answer. They time out when the connection is lost.
+        requests: those without an answer. They end when the connection is lost.
         closed: set when the client has given up for good; not set by `close`.
     """
 
@@ -69,7 +70,7 @@ class Connection:
         self.client = access.client()
         self.connected = asyncio.Event()
         self.lost = asyncio.Event()
-        self.waiting: set[asyncio.Timeout] = set()
+        self.requests = Requests()
         self.closed = asyncio.Event()
         self._servers, self._options = access.servers, access.options()
         self._name = name
@@ -168,15 +169,14 @@ class Connection:
     async def _on_disconnect(self) -> None:
         self.connected.clear()
         self.lost.set()
-        for request in self.waiting:
-            if request.when() is None:
-                request.reschedule(asyncio.get_running_loop().time())
+        self.requests.lose()
         reconnecting = asyncio.current_task()
         if self.client.is_reconnecting and reconnecting:  # in the calling task, whose result nobody else checks
             reconnecting.add_done_callback(self._on_connect_done)
 
     async def _on_error(self, error: Exception) -> None:
-        """Log each reason once, and again if it returns after `LOG_AGAIN` seconds."""
+        """End what is denied. Log each reason once, and again if it returns after `LOG_AGAIN` seconds."""
+        self.requests.on_error(error)
         reason, now = reason_of(error), asyncio.get_running_loop().time()
         before = self._logged.get(reason, -LOG_AGAIN)
         self._logged[reason] = now
