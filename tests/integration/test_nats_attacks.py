@@ -45,7 +45,7 @@ from stint.jetstream import (
     declare,
     make_subscription,
 )
-from stint.natsauth.roles import STREAMS
+from stint.natsauth.requests import STREAMS
 from stint.process.background import cancel
 from tests.support import events
 from tests.support.accounts import Accounts, nats_auth, token_for

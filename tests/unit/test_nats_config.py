@@ -3,7 +3,8 @@
 from stint.jetstream.consuming import feed
 from stint.jetstream.wire import broker
 from stint.natsauth.config import STREAMS_ACCOUNT, accounts
-from stint.natsauth.roles import ANSWERS, OPERATOR, SERVICES
+from stint.natsauth.requests import ANSWERS
+from stint.natsauth.roles import OPERATOR, SERVICES
 
 KEYS = dict.fromkeys((OPERATOR, "told", *(role.name for role in SERVICES)), "UABC")
 

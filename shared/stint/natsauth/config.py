@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
+from stint.natsauth.requests import Request, Role
 from stint.natsauth.roles import (
     ALL_PUBLISHERS,
     CALLOUT,
@@ -17,8 +18,6 @@ from stint.natsauth.roles import (
     RUNNER,
     RUNNERS,
     SERVICES,
-    Request,
-    Role,
     merged,
     named_runner,
     pool,

@@ -6,8 +6,8 @@ and only these subjects are passed on between them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final
 
 from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
 from stint.core.names.ids import BAD_QUEUE_TOKEN, queue_token
@@ -25,13 +25,11 @@ from stint.core.names.streams import (
     SESSIONS_BUCKET,
     WORK,
     consumer_name,
-    kv_stream,
     subscription,
 )
 from stint.core.names.subjects import (
     AUTH_GROUP,
     AUTH_REQUESTS,
-    JS_PREFIX,
     barrier_subject,
     drain_subject,
     event_filter,
@@ -46,107 +44,26 @@ from stint.core.names.subjects import (
     tail_subject,
     work_subject,
 )
-
-_API: Final = "$JS.API."
-_BUCKETS: Final = (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, PAUSES_BUCKET, SESSIONS_BUCKET)
-_JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS = (kv_stream(bucket) for bucket in _BUCKETS)
-STREAMS: Final = (EVENTS, PAYLOADS, KEPT, WORK, LOGS, _JOBS, _RUNNERS, _IMAGES, _PAUSES, _SESSIONS)
-
-
-ANSWERS: Final = 10
-"""Seconds for which the server passes on several answers to a request: longer than any read or pull of a service."""
-SUBSCRIBER_ANSWERS: Final = 120
-"""The same for a subscriber, whose library decides how long a pull stays open."""
-
-
-class Request(NamedTuple):
-    """A subject of the streams' account that a role may publish to.
-
-    Attributes:
-        subject: in the streams' account; may contain wildcards.
-        many: for how many seconds it is answered with several messages; 0 if one message answers it. Until then the
-            server keeps the way back, and goes through all of them whenever somebody ends a subscription.
-    """
-
-    subject: str
-    many: int = 0
-
-    @property
-    def seen_as(self) -> str:
-        """The subject in the role's own account."""
-        return f"{JS_PREFIX}.{self.subject.removeprefix(_API)}" if self.subject.startswith(_API) else self.subject
-
-
-@dataclass(frozen=True, kw_only=True)
-class Role:
-    """A role, whose users share an account.
-
-    Attributes:
-        name: of the role, and of its folder of keys.
-        requests: what it may ask of the streams, or publish to them.
-        hears: what it hears of what the streams accepted.
-        among: subjects that its users may publish to each other.
-        tells: subjects that its users may publish to those of another role, by its name. They go from account to
-            account: what came into the streams' account from one role cannot be heard by another.
-        answers: whether its users may answer what other roles tell them.
-        overhears: subjects on which it hears what users of another role publish in their own account, by its name.
-        never: subjects that its users may not publish, although a request's wildcards match them.
-        user: the only user of the role's account, "" if all its users share one.
-    """
-
-    name: str
-    requests: Sequence[Request]
-    hears: Sequence[str] = ()
-    among: Sequence[str] = ()
-    tells: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    overhears: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    never: Sequence[str] = ()
-    answers: bool = False
-    user: str = ""
-
-    @property
-    def account(self) -> str:
-        """The name of its account."""
-        return f"STINT_{self.name.upper()}" + (f"_{self.user}" if self.user else "")
-
-
-def _api(*calls: str) -> tuple[Request, ...]:
-    return tuple(Request(_API + call) for call in calls)
-
-
-def _read(*streams: str) -> Iterable[Request]:
-    """Read any message of these streams, and their state."""
-    for stream in streams:
-        yield from _api(f"STREAM.INFO.{stream}", f"STREAM.MSG.GET.{stream}")
-        yield Request(f"{_API}DIRECT.GET.{stream}", many=ANSWERS)
-
-
-def _consume(stream: str, consumer: str, pattern: str = "") -> Iterable[Request]:
-    """Create this consumer, of the messages on `pattern` or of all, and take messages from it."""
-    created = f"{stream}.{consumer}.{pattern}" if pattern else f"{stream}.{consumer}"
-    yield from _api(f"CONSUMER.CREATE.{created}")
-    yield from _take(stream, consumer)
-
-
-def _take(stream: str, consumer: str, answers: int = ANSWERS) -> Iterable[Request]:
-    """Take messages from this consumer."""
-    yield from _api(f"CONSUMER.INFO.{stream}.{consumer}")
-    yield Request(f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}", many=answers)
-    yield Request(f"$JS.ACK.{stream}.{consumer}.>")
-
-
-def _publish(*subjects: str) -> Iterable[Request]:
-    return map(Request, subjects)
-
-
-def _events(*kinds: type, token: str = "*") -> Iterable[Request]:
-    return (Request(event_filter(kind.kind, token)) for kind in kinds)  # type: ignore[attr-defined] # of an event
-
-
-def _declare() -> Iterable[Request]:
-    """Create the streams if they are missing: whoever comes first. One that is there stays as it is."""
-    return _api(*(f"STREAM.{call}.{stream}" for stream in STREAMS for call in ("INFO", "CREATE")))
-
+from stint.natsauth.requests import (
+    ANSWERS,
+    CALLS,
+    IMAGES,
+    JOBS,
+    PAUSES,
+    RUNNERS_STREAM,
+    SESSIONS,
+    STREAMS,
+    SUBSCRIBER_ANSWERS,
+    Request,
+    Role,
+    may_append,
+    may_call,
+    may_consume,
+    may_declare,
+    may_publish,
+    may_read,
+    may_take,
+)
 
 _BARRIER: Final = barrier_subject("*")
 ANY: Final = "*"
@@ -155,20 +72,20 @@ ANY: Final = "*"
 API: Final = Role(
     name="api",
     requests=(
-        *_declare(),
-        *_read(EVENTS, PAYLOADS, KEPT, LOGS, _JOBS, _RUNNERS, _PAUSES, _SESSIONS),
-        *_api(f"STREAM.MSG.GET.{WORK}"),
+        *may_declare(),
+        *may_read(EVENTS, PAYLOADS, KEPT, LOGS, JOBS, RUNNERS_STREAM, PAUSES, SESSIONS),
+        *may_call(f"STREAM.MSG.GET.{WORK}"),
         # Its own events, and bars, whose last token is a new one each time. No pattern of NATS matches just these.
-        *_publish(event_filter(), payload_subject("*", "*", "*"), kept_subject("*", "*", "*", "*"), _BARRIER),
-        *_publish(kv_subject(PAUSES_BUCKET, "*"), kv_subject(SESSIONS_BUCKET, "*")),
-        *_api(*(f"STREAM.PURGE.{stream}" for stream in (PAYLOADS, KEPT, LOGS))),
-        *_api(f"CONSUMER.CREATE.{_JOBS}", f"CONSUMER.CREATE.{_SESSIONS}"),
-        *(Request(f"{_API}CONSUMER.MSG.NEXT.{bucket}.*", many=ANSWERS) for bucket in (_JOBS, _SESSIONS)),
+        *may_publish(event_filter(), payload_subject("*", "*", "*"), kept_subject("*", "*", "*", "*"), _BARRIER),
+        *may_publish(kv_subject(PAUSES_BUCKET, "*"), kv_subject(SESSIONS_BUCKET, "*")),
+        *may_call(*(f"STREAM.PURGE.{stream}" for stream in (PAYLOADS, KEPT, LOGS))),
+        *may_call(f"CONSUMER.CREATE.{JOBS}", f"CONSUMER.CREATE.{SESSIONS}"),
+        *(Request(f"{CALLS}CONSUMER.MSG.NEXT.{bucket}.*", many=ANSWERS) for bucket in (JOBS, SESSIONS)),
     ),
     hears=(live_filter(), tail_subject("*", "*")),
     tells={"runner": (drain_subject("*"),)},
     answers=True,
-    never=tuple(request.subject for request in _events(Started, Launched, Held, Rejected)),
+    never=tuple(request.subject for request in may_append(Started, Launched, Held, Rejected)),
 )
 
 
@@ -181,10 +98,10 @@ def runner(name: str, tokens: Sequence[str] = (ANY,), *, also: Iterable[Request]
     return Role(
         name=name,
         requests=(
-            *_api(*(f"STREAM.INFO.{stream}" for stream in STREAMS)),
-            *_read(EVENTS, LOGS, _IMAGES, _PAUSES),
-            *_publish(_BARRIER, kv_subject(RUNNERS_BUCKET, "*"), kv_subject(IMAGES_BUCKET, "*.*")),
-            *_events(Rejected, token=BAD_QUEUE_TOKEN),
+            *may_call(*(f"STREAM.INFO.{stream}" for stream in STREAMS)),
+            *may_read(EVENTS, LOGS, IMAGES, PAUSES),
+            *may_publish(_BARRIER, kv_subject(RUNNERS_BUCKET, "*"), kv_subject(IMAGES_BUCKET, "*.*")),
+            *may_append(Rejected, token=BAD_QUEUE_TOKEN),
             *(request for token in tokens for request in _runs(token)),
             *also,
         ),
@@ -196,13 +113,13 @@ def runner(name: str, tokens: Sequence[str] = (ANY,), *, also: Iterable[Request]
 
 def _runs(token: str) -> Iterable[Request]:
     """Take the jobs of a queue, and run them."""
-    yield from _events(Started, Launched, Ended, Held, Rejected, token=token)
-    yield from _publish(log_subject(token, "*"))
-    yield from _api(f"DIRECT.GET.{PAYLOADS}.{payload_subject(token, '*', '*')}")
-    yield from _consume(WORK, ANY if token == ANY else consumer_name(token), work_subject(token))
+    yield from may_append(Started, Launched, Ended, Held, Rejected, token=token)
+    yield from may_publish(log_subject(token, "*"))
+    yield from may_call(f"DIRECT.GET.{PAYLOADS}.{payload_subject(token, '*', '*')}")
+    yield from may_consume(WORK, ANY if token == ANY else consumer_name(token), work_subject(token))
 
 
-RUNNER: Final = runner("runner", also=_declare())
+RUNNER: Final = runner("runner", also=may_declare())
 
 
 def named_runner(name: str) -> Role:
@@ -214,14 +131,14 @@ def named_runner(name: str) -> Role:
 PROJECTOR: Final = Role(
     name="projector",
     requests=(
-        *_declare(),
-        *_read(EVENTS, PAYLOADS, WORK, LOGS, _JOBS),
-        *_events(Ended),
-        *_publish(_BARRIER, kv_subject(JOBS_BUCKET, "*")),
-        *_consume(EVENTS, PROJECTOR_DURABLE),
-        *_api(f"CONSUMER.UNPIN.{EVENTS}.{PROJECTOR_DURABLE}"),
-        *_api(*(f"STREAM.PURGE.{stream}" for stream in (EVENTS, PAYLOADS, LOGS))),
-        *_api(f"STREAM.MSG.DELETE.{WORK}", f"STREAM.LEADER.STEPDOWN.{WORK}"),
+        *may_declare(),
+        *may_read(EVENTS, PAYLOADS, WORK, LOGS, JOBS),
+        *may_append(Ended),
+        *may_publish(_BARRIER, kv_subject(JOBS_BUCKET, "*")),
+        *may_consume(EVENTS, PROJECTOR_DURABLE),
+        *may_call(f"CONSUMER.UNPIN.{EVENTS}.{PROJECTOR_DURABLE}"),
+        *may_call(*(f"STREAM.PURGE.{stream}" for stream in (EVENTS, PAYLOADS, LOGS))),
+        *may_call(f"STREAM.MSG.DELETE.{WORK}", f"STREAM.LEADER.STEPDOWN.{WORK}"),
     ),
 )
 SERVICES: Final = (API, RUNNER, PROJECTOR)
@@ -260,12 +177,12 @@ def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read:
     hears: list[str] = []
     tells: list[str] = []
     if submit:
-        requests += [*_events(Submitted, token=token), *_publish(payload_subject(token, "*", "*"))]
+        requests += [*may_append(Submitted, token=token), *may_publish(payload_subject(token, "*", "*"))]
     if kill:
-        requests += _events(KillRequested, token=token)
+        requests += may_append(KillRequested, token=token)
     if read:
-        requests += (Request(f"{_API}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in TOLD)
-        requests += _api(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}")
+        requests += (Request(f"{CALLS}DIRECT.GET.{EVENTS}.{event_filter(kind.kind, token)}") for kind in TOLD)
+        requests += may_call(f"DIRECT.GET.{LOGS}.{log_subject(token, '*')}")
         hears += [*(live_filter(kind.kind, token) for kind in TOLD), tail_subject(token, "*")]
         tells.append(output_subject(token, "*", "*"))
     return Role(name="publishers", requests=requests, hears=hears, tells={API.name: tells})
@@ -291,7 +208,7 @@ def subscriber(name: str) -> Role:
         name="subscribers",
         user=name,
         requests=[
-            request for stream in (EVENTS, LOGS) for request in _take(stream, subscription(name), SUBSCRIBER_ANSWERS)
+            request for stream in (EVENTS, LOGS) for request in may_take(stream, subscription(name), SUBSCRIBER_ANSWERS)
         ],
     )
 

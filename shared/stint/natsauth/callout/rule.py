@@ -7,7 +7,8 @@ from typing import Final
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError, StintError
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import publisher_inbox
-from stint.natsauth.roles import Role, merged, publisher
+from stint.natsauth.requests import Role
+from stint.natsauth.roles import merged, publisher
 from stint.vault import Vault, queue_path
 from stint.vault.actions import KILL, READ, SUBMIT, refusal_text
 from stint.vault.policies import named_queue
