@@ -10,7 +10,7 @@ from msgspec import structs
 from stint.core.errors import LogGapError, UndecodableError
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time
-from stint.ports import AT_ONCE, Place, StoredView, ViewPut
+from stint.ports import Place, StoredView, ViewPut
 from tests.contract.conftest import Ports
 from tests.support.events import TOKEN
 from tests.support.outputs import places_of
@@ -183,27 +183,27 @@ async def test_views_are_written_by_compare_and_swap(ports: Ports) -> None:
 
 
 async def test_many_views_are_written_at_once(ports: Ports) -> None:
-    ids = [f"{number:024x}" for number in range(AT_ONCE)]
+    ids = [f"{number:024x}" for number in range(1000)]
     revisions = await ports.views.put_all([ViewPut(job_id, b"1", 0, timedelta(hours=1)) for job_id in ids])
     for job_id, revision in zip(ids[:3] + ids[-3:], [*revisions[:3], *revisions[-3:]], strict=True):
         assert await ports.views.get(job_id) == (job_id, revision, b"1")
     current = dict(zip(ids, revisions, strict=True))
-    current[ids[100]] = await ports.views.put(ids[100], b"2", revision=current[ids[100]], ttl=None)
+    current[ids[500]] = await ports.views.put(ids[500], b"2", revision=current[ids[500]], ttl=None)
     stale = [ViewPut(job_id, b"3", revision, None) for job_id, revision in zip(ids, revisions, strict=True)]
-    for views in (stale, [ViewPut(job_id, b"3", 0, None) for job_id in ids], stale[100:101]):
+    for views in (stale, [ViewPut(job_id, b"3", 0, None) for job_id in ids], stale[500:501]):
         assert list(await ports.views.put_all(views)) == []
-    assert await ports.views.get(ids[0]) == (ids[0], current[ids[0]], b"1")
-    for few in (1, 2, AT_ONCE):
+    assert await ports.views.get(ids[500]) == (ids[500], current[ids[500]], b"2")
+    current = {stored.job_id: stored.revision for stored in await asyncio.gather(*map(ports.views.get, ids)) if stored}
+    for few in (1, 2, 1000):
         views = [ViewPut(job_id, b"4", current[job_id], None) for job_id in ids[:few]]
         current |= dict(zip(ids, await ports.views.put_all(views), strict=False))
-    assert await ports.views.get(ids[100]) == (ids[100], current[ids[100]], b"4")
+    assert await ports.views.get(ids[500]) == (ids[500], current[ids[500]], b"4")
 
 
 async def test_views_are_read_page_by_page_in_the_order_of_their_revisions(ports: Ports) -> None:
     assert list(await ports.views.page()) == []
-    ids = [f"{number:024x}" for number in range(3 * AT_ONCE)]
-    for start in range(0, len(ids), AT_ONCE):
-        await ports.views.put_all([ViewPut(job_id, b"1", 0, None) for job_id in ids[start : start + AT_ONCE]])
+    ids = [f"{number:024x}" for number in range(600)]
+    await ports.views.put_all([ViewPut(job_id, b"1", 0, None) for job_id in ids])
     stored = await ports.views.get(ids[1])
     assert stored is not None
     await ports.views.put(ids[1], b"2", revision=stored.revision, ttl=None)

@@ -15,11 +15,10 @@ from stint.ports.pauses import Pauses
 from stint.ports.payloads import PayloadStore
 from stint.ports.phases import PhaseChannel, PhaseReport
 from stint.ports.places import Place, Stamp
-from stint.ports.views import AT_ONCE, BucketState, StoredView, ViewPut, ViewStore
+from stint.ports.views import BucketState, StoredView, ViewPut, ViewStore
 from stint.ports.work_queues import Delivery, Hint, Look, Turn, WorkQueues
 
 __all__ = [
-    "AT_ONCE",
     "BucketState",
     "Delivery",
     "EventLog",

@@ -3,10 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Final, NamedTuple, Protocol
-
-AT_ONCE: Final = 250
-"""Views that are written together. All of them must fit into what NATS keeps in memory for a stream (400 messages)."""
+from typing import NamedTuple, Protocol
 
 
 class StoredView(NamedTuple):
@@ -56,7 +53,7 @@ class ViewStore(Protocol):
         """Write a view if the key is still at `revision`; returns its new revision, 0 if it is not. See `ViewPut`."""
 
     async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
-        """Write up to `AT_ONCE` views of different jobs; returns their revisions.
+        """Write views of different jobs; returns their revisions.
 
         If one key is no longer at its revision, the result is empty, and the others are written or not.
         """

@@ -17,13 +17,12 @@ from stint.jetstream.consuming.consumers import ANSWER_MARGIN, consumer_config, 
 from stint.jetstream.stream import MARKER_TTL
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code, status_of
-from stint.ports import AT_ONCE
 from stint.process.waiting import any_of
 
 log = structlog.get_logger()
 
-BATCH: Final = AT_ONCE
-"""Events per pull, so that their views can be written together."""
+BATCH: Final = 1000
+"""Events per pull."""
 MAX_PENDING: Final = 4 * BATCH
 """Events that may be unacknowledged at a time: being projected, waiting, and with a reader that died."""
 ACK_WAIT: Final = 5.0
