@@ -15,7 +15,7 @@ from stint.core.events import AnyEvent, Record
 from stint.core.names.ids import BAD_QUEUE_TOKEN, FLEET_TOKEN, queue_token
 from stint.core.names.subjects import EventAddress
 from stint.core.operations import AnyOperation, DrainRequested, OperationRecord, Paused, address_of, to_operation
-from stint.jetstream.facts import FactsPage, LogState
+from stint.jetstream.log.facts import FactsPage, LogState
 from stint.process.background import cancel
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.secrets import OF_ONE, SecretTable, WantedSecret

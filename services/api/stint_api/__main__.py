@@ -85,7 +85,16 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     )
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
     events, payloads = JetStreamEventLog(broker), JetStreamPayloads(broker)
-    sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events)
+    others = [
+        BackgroundTask(
+            name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
+        )
+    ]
+    if settings.erasure == "on":
+        sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events)
+        others.append(
+            BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
+        )
     return Services(
         settings=settings,
         log=events,
@@ -104,37 +113,36 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),
         session=session,
         broker_up=broker.connected.is_set,
-        background=Background(
-            BackgroundTask(
-                name="declaration",
-                run=lambda: declare_when_possible(broker, settings.replicas),
-                missing="The streams are not declared yet.",
-                once=True,
-            ),
-            BackgroundTask(
-                name="index",
-                run=index.run,
-                missing="The list of jobs is not up to date.",
-                works=index.ready.is_set,
-            ),
-            BackgroundTask(name="phases", run=phases.run, missing="What is done for running jobs is not heard."),
-            BackgroundTask(
-                name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
-            ),
-            BackgroundTask(name="audit", run=audit_index.run, missing="The audit is not kept up to date."),
-            BackgroundTask(
-                name="sessions",
-                run=sessions.run,
-                missing="The sessions of the page are not followed.",
-                works=sessions.following.is_set,
-            ),
-            *([_sweeping(sweeper)] if settings.erasure == "on" else []),
-        ),
+        background=Background(_declaring(broker, settings), *_following(index, audit_index, phases, sessions), *others),
     )
 
 
-def _sweeping(sweeper: KeySweeper) -> BackgroundTask:
-    return BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
+def _declaring(broker: Broker, settings: ApiSettings) -> BackgroundTask:
+    return BackgroundTask(
+        name="declaration",
+        run=lambda: declare_when_possible(broker, settings.replicas),
+        missing="The streams are not declared yet.",
+        once=True,
+    )
+
+
+def _following(
+    index: ListIndex, audit_index: AuditIndex, phases: Phases, sessions: Sessions
+) -> tuple[BackgroundTask, ...]:
+    """The tasks by which this process knows what the streams have."""
+    return (
+        BackgroundTask(
+            name="index", run=index.run, missing="The list of jobs is not up to date.", works=index.ready.is_set
+        ),
+        BackgroundTask(name="phases", run=phases.run, missing="What is done for running jobs is not heard."),
+        BackgroundTask(name="audit", run=audit_index.run, missing="The audit is not kept up to date."),
+        BackgroundTask(
+            name="sessions",
+            run=sessions.run,
+            missing="The sessions of the page are not followed.",
+            works=sessions.following.is_set,
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from stint.core.names.headers import (
     CHUNK_OFFSET,
     CHUNK_STREAM,
     REFUSED,
+    SEQUENCE,
+    TIME,
 )
 from stint.core.names.subjects import (
     EventAddress,
@@ -152,8 +154,8 @@ def _bytes() -> Json:
         CHUNK_DIGEST: {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": _DIGEST},
         CHUNK_LINE: {**numbers, "description": "Number of the first line that begins in it, or would if one did."},
         CHUNK_CONTINUES: {"const": "1", "description": "Its first byte belongs to a line that began earlier."},
-        "Nats-Sequence": {**numbers, "description": "Its sequence in LOGS, on `tail.` and in answers."},
-        "Nats-Time-Stamp": {"type": "string", "description": "When LOGS stored it, on `tail.` and in answers."},
+        SEQUENCE: {**numbers, "description": "Its sequence in LOGS, on `tail.` and in answers."},
+        TIME: {"type": "string", "description": "When LOGS stored it, on `tail.` and in answers."},
         REFUSED: {"type": "string", "description": "Only in an answer that is no chunk: why there is none."},
     }
     binary = {"type": "string", "format": "binary"}

@@ -4,11 +4,11 @@ from stint.jetstream.consistency import Sourcing
 from stint.jetstream.consuming.feed import Delivered, EventFeed
 from stint.jetstream.consuming.subscriptions import make_subscription, remove_subscription
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
-from stint.jetstream.events import JetStreamEventLog
-from stint.jetstream.facts import FactsPage, JetStreamFacts
-from stint.jetstream.history import JetStreamHistory
 from stint.jetstream.kept import JetStreamKept
-from stint.jetstream.operations import JetStreamOperations
+from stint.jetstream.log.events import JetStreamEventLog
+from stint.jetstream.log.facts import FactsPage, JetStreamFacts
+from stint.jetstream.log.history import JetStreamHistory
+from stint.jetstream.log.operations import JetStreamOperations
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses

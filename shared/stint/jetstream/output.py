@@ -6,7 +6,15 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from stint.core.errors import LogGapError
-from stint.core.names.headers import CHUNK_CONTINUES, CHUNK_DIGEST, CHUNK_LINE, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
+from stint.core.names.headers import (
+    CHUNK_CONTINUES,
+    CHUNK_DIGEST,
+    CHUNK_LINE,
+    CHUNK_NUMBER,
+    CHUNK_OFFSET,
+    CHUNK_STREAM,
+    TIME,
+)
 from stint.core.names.streams import LOGS
 from stint.core.names.subjects import log_subject, tail_subject
 from stint.core.output.chain import Chunk
@@ -14,7 +22,6 @@ from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
-    TIME,
     ErrorCode,
     NoAnswerError,
     Stored,

@@ -8,13 +8,12 @@ from typing import Final
 import structlog
 from nats.aio.msg import Msg
 
-from stint.core.errors import BrokerUnavailableError, InvalidTokenError, StintError
-from stint.core.names.headers import REFUSED
-from stint.core.names.ids import is_job_id, queue_name
+from stint.core.errors import BrokerUnavailableError, StintError
+from stint.core.names.headers import REFUSED, SEQUENCE, TIME
+from stint.core.names.ids import is_job_id, is_queue_token
 from stint.core.names.subjects import output_subject
 from stint.jetstream.output import JetStreamOutput, headers_of
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import SEQUENCE, TIME
 
 log = structlog.get_logger()
 
@@ -64,7 +63,7 @@ class OutputRequests:
 
     async def _read(self, message: Msg) -> tuple[bytes, Mapping[str, str]]:
         _, token, job_id, after = message.subject.split(".")
-        if not (_is_queue(token) and is_job_id(job_id) and after.isascii() and after.isdecimal()):
+        if not (is_queue_token(token) and is_job_id(job_id) and after.isascii() and after.isdecimal()):
             return b"", _refusal("The subject names no queue, job and sequence.")
         chunk = await self._output.next(token, job_id, after=int(after[:_DIGITS]))
         if chunk is None:
@@ -74,11 +73,3 @@ class OutputRequests:
 
 def _refusal(sentence: str) -> Mapping[str, str]:
     return {REFUSED: sentence}
-
-
-def _is_queue(token: str) -> bool:
-    try:
-        queue_name(token)
-    except InvalidTokenError:
-        return False
-    return True

@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 
 from stint.core.codec import encode
-from stint.core.errors import InvalidTokenError
-from stint.core.names.ids import queue_name
+from stint.core.names.ids import is_queue_token
 from stint.core.names.streams import PAUSES_BUCKET, WORK
 from stint.core.names.subjects import event_address, names_job, work_subject
 from stint.core.pause import Pause, read_pause
@@ -26,7 +25,7 @@ class JetStreamPauses:
 
     async def all(self) -> Mapping[str, Pause]:
         found = self._bucket.entries()
-        return {key: read_pause(value) async for key, _, value in found if value is not None and _names_queue(key)}
+        return {key: read_pause(value) async for key, _, value in found if value is not None and is_queue_token(key)}
 
     async def put(self, token: str, pause: Pause) -> None:
         await self._bucket.write(token, encode(pause))
@@ -40,11 +39,3 @@ class JetStreamPauses:
             if names_job(subject := origin_of(message).subject):
                 yield event_address(subject).job_id
             sequence = sequence_of(message)
-
-
-def _names_queue(key: str) -> bool:
-    try:
-        queue_name(key)
-    except InvalidTokenError:
-        return False
-    return True

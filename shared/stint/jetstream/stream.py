@@ -8,6 +8,7 @@ from uuid import uuid4
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
+from stint.core.names.headers import MARKER
 from stint.core.names.streams import kv_stream
 from stint.core.names.subjects import kv_subject
 from stint.core.view import parse_time
@@ -37,7 +38,6 @@ MARKER_TTL: Final = 60
 
 OPERATION: Final = "KV-Operation"
 """The header of a message that ends a key."""
-_MARKER: Final = "Nats-Marker-Reason"
 
 
 class Stream:
@@ -228,7 +228,7 @@ class Bucket(Stream):
 
 
 def _value(message: Stored) -> bytes | None:
-    return message.data if {OPERATION, _MARKER}.isdisjoint(message.headers or ()) else None
+    return message.data if {OPERATION, MARKER}.isdisjoint(message.headers or ()) else None
 
 
 def _condition(revision: int | None, ttl: float | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from stint.core.codec import encode, to_record
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.events import EVENT_TYPES, Deleted, Ended, KillRequested, Record, Rejected, Submitted
 from stint.core.job import Job, fold
+from stint.core.names.headers import TIME
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, live_filter, tail_subject
@@ -23,7 +24,7 @@ from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
 from stint.jetstream import Broker
 from stint.jetstream.output import chunk_in
-from stint.jetstream.wire.protocol import TIME, ErrorCode, check, error_code, sequence_of
+from stint.jetstream.wire.protocol import ErrorCode, check, error_code, sequence_of
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.waiting import any_of
 from stint.publisher.output import HeardOutput, OutputReader

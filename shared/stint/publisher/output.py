@@ -4,13 +4,12 @@ from typing import Final
 
 from stint.client.stream import TAIL
 from stint.core.errors import BrokerUnavailableError, StintError
-from stint.core.names.headers import REFUSED
+from stint.core.names.headers import REFUSED, SEQUENCE
 from stint.core.names.streams import LOGS
 from stint.core.names.subjects import log_subject, output_subject
 from stint.core.output.chain import Chain, Chunk
 from stint.jetstream import Broker
 from stint.jetstream.output import chunk_in
-from stint.jetstream.wire.protocol import SEQUENCE
 
 KEPT_BYTES: Final = 8 * 1024 * 1024
 """Of what was heard. What is forgotten is read again, if it is still needed."""

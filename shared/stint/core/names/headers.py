@@ -13,6 +13,17 @@ CHUNK_CONTINUES: Final = "Stint-Continues"  # set if its first byte belongs to a
 REFUSED: Final = "Stint-Error"
 """The header of an answer that is no chunk: a sentence that says why."""
 
+# Headers of NATS' own.
+SUBJECT: Final = "Nats-Subject"
+TIME: Final = "Nats-Time-Stamp"
+SEQUENCE: Final = "Nats-Sequence"
+SOURCE: Final = "Nats-Stream-Source"
+"""Set by the server on messages that it reads from a stream; it overwrites a publisher's own header."""
+MARKER: Final = "Nats-Marker-Reason"
+EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+PIN: Final = "Nats-Pin-Id"
+SERVER_KEY: Final = "Nats-Server-Xkey"
+
 # Labels of a container. `stint.job` distinguishes a job's container from all others.
 LABEL_JOB: Final = "stint.job"
 LABEL_QUEUE: Final = "stint.queue"

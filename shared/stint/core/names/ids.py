@@ -68,6 +68,15 @@ def queue_name(token: str) -> str:
     return name
 
 
+def is_queue_token(text: str) -> bool:
+    """Whether `queue_name` accepts the text."""
+    try:
+        queue_name(text)
+    except InvalidTokenError:
+        return False
+    return True
+
+
 def check_job_id(job_id: str) -> str:
     """The id in its canonical form: 24 lower-case hex digits.
 

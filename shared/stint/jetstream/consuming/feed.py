@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import structlog
 from nats.aio.msg import Msg
 
+from stint.core.names.headers import PIN
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_filter
 from stint.core.view import parse_time
@@ -38,7 +39,6 @@ RECENT: Final = MARKER_TTL / 2
 """Seconds after a pull within which no view of its events' jobs can have been deleted without a trace."""
 
 _GROUP: Final = "projectors"
-_PIN: Final = "Nats-Pin-Id"
 _EXPIRED: Final = "408"
 
 
@@ -143,7 +143,7 @@ class EventFeed:
     def _batches(self, messages: Iterable[Msg], *, recent: bool) -> Iterable[list[Delivered]]:
         batch: list[Delivered] = []
         for message in messages:
-            self._pin = (message.headers or {}).get(_PIN, self._pin)
+            self._pin = (message.headers or {}).get(PIN, self._pin)
             event = _delivered(message, since=self._created, recent=recent)
             if event is None:
                 continue

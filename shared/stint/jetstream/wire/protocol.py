@@ -14,6 +14,7 @@ from nats.js.api import Header
 from stint.core.codec import to_record
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
 from stint.core.events import Record
+from stint.core.names.headers import SEQUENCE, SOURCE, SUBJECT, TIME
 from stint.core.names.subjects import parse_event_subject
 from stint.core.view import parse_time
 
@@ -22,12 +23,6 @@ NANOSECONDS: Final = 10**9
 
 EXPECTED_SEQUENCE: Final = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
 """A publish is refused unless the subject's last message has this sequence."""
-SUBJECT: Final = "Nats-Subject"
-TIME: Final = "Nats-Time-Stamp"
-SEQUENCE: Final = "Nats-Sequence"
-SOURCE: Final = "Nats-Stream-Source"
-"""Set by the server on messages that it reads from a stream; it overwrites a publisher's own header."""
-
 
 _LATER: Final = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 

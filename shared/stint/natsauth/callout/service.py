@@ -8,6 +8,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from stint.core.errors import StintError, UndecodableError, VaultUnavailableError
+from stint.core.names.headers import SERVER_KEY
 from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
 from stint.jetstream import Broker
 from stint.natsauth.callout import claims
@@ -22,7 +23,6 @@ log = structlog.get_logger()
 
 AT_A_TIME: Final = 200
 """Logins that are being decided; more are refused at once. Anybody who reaches NATS can cause them."""
-_SERVER_KEY: Final = "Nats-Server-Xkey"
 
 
 class Callout:
@@ -54,7 +54,7 @@ class Callout:
 
     async def _answer(self, message: Msg, *, busy: bool) -> None:
         try:
-            server_key = (message.headers or {}).get(_SERVER_KEY, "")
+            server_key = (message.headers or {}).get(SERVER_KEY, "")
             login = claims.Login.parse(self._xkey.opened(message.data, server_key))
             answer = await self._decision(login, busy=busy)
             await self._broker.send(message.reply, self._xkey.sealed(answer, server_key))

@@ -4,10 +4,9 @@ Whatever could take long is one step of SQLite, during which other threads run: 
 two rows can wait 5 ms for each.
 """
 
-import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -19,7 +18,7 @@ import structlog
 
 from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
-from stint.core.view import NEVER, JobView, parse_time, read_view
+from stint.core.view import JobView, read_view
 from stint.ports import BucketState, StoredView
 from stint_api.read.listing import queue_history, queue_rows, texts
 from stint_api.read.listing.feed import Change
@@ -29,7 +28,6 @@ from stint_api.read.listing.query import (
     Counts,
     Found,
     Page,
-    Place,
     Wanted,
     in_columns,
     in_rows,
@@ -39,8 +37,8 @@ from stint_api.read.listing.query import (
 )
 from stint_api.read.listing.queue_history import Minutes
 from stint_api.read.listing.queue_rows import QueueRow
+from stint_api.read.listing.rows import NAMED, StoredJob, changes, keys_of, marks, place_of, row_of
 from stint_api.read.listing.schema import INDEXES, REPLACE, ROW, TABLES
-from stint_api.read.listing.texts import TEXTS
 
 log = structlog.get_logger()
 
@@ -49,15 +47,8 @@ FEW: Final = 1000
 AT_ONCE: Final = 64
 """Jobs in one statement: with 500 each takes twice as long, and alone each waits for the thread's turn."""
 
-_JOB_ID: Final = re.compile("[0-9a-f]{24}")
 _TIDY: Final = "DELETE FROM tally WHERE jobs = 0"
-_NAMED: Final = ((2, "queue (name)"), *((8 + place, f"{name}_text (text)") for place, name in enumerate(TEXTS)))
-"""Where in a row a name stands that has a number, and in which table and column."""
 _OPEN: Final = ", ".join(str(STATES.index(state)) for state in State if state not in TERMINAL)
-
-
-class _Stored(JobView, frozen=True, kw_only=True, array_like=True):
-    """A view as the table has it: half as long without the names of its fields."""
 
 
 class Table:
@@ -101,18 +92,20 @@ class Table:
         before = self._known(last) if self._complete else None
         self._db.execute("BEGIN")
         self._remove(job_id for job_id, job in views.items() if job is None)
-        self._put([self._row(job, last[job_id].revision) for job_id, job in views.items() if job is not None])
+        self._put(
+            [row_of(job, last[job_id].revision, self._retention) for job_id, job in views.items() if job is not None]
+        )
         self._db.execute(_TIDY)
         self._db.execute("COMMIT")
         self.sequence = max(self.sequence, *(stored.revision for stored in entries))
-        return [] if before is None else sorted(_changes(last, views, before), key=attrgetter("revision"))
+        return [] if before is None else sorted(changes(last, views, before), key=attrgetter("revision"))
 
     def _known(self, job_ids: Iterable[str]) -> Mapping[str, tuple[str, int]]:
         """The queue and the status of those of the jobs that are there, or have expired since they were written."""
-        keys = _keys(job_ids)
+        keys = keys_of(job_ids)
         found = self._one(
             f"""SELECT json_group_array(json_array(lower(hex(id)), name, status)) FROM job JOIN queue ON queue = number
-            WHERE id IN ({_marks("?", keys)})""",
+            WHERE id IN ({marks("?", keys)})""",
             keys,
         )
         known = {job_id: (qname, status) for job_id, qname, status in msgspec.json.decode(found)}
@@ -153,10 +146,10 @@ class Table:
         rows = f"""SELECT view FROM job {index}
             {where(*columns, *searched, *behind)} ORDER BY submitted DESC, id DESC LIMIT :limit OFFSET :skip"""
         found = self._one(f"SELECT '[' || coalesce(group_concat(view), '') || ']' FROM ({rows})", values)
-        stored = msgspec.json.decode(found, type=list[_Stored])
+        stored = msgspec.json.decode(found, type=list[StoredJob])
         jobs = [JobView(**msgspec.structs.asdict(job)) for job in stored[: page.limit]]
         more = len(stored) > page.limit
-        return Found(jobs=jobs, total=total, next=_place(jobs[-1]) if more else None, counts=counts)
+        return Found(jobs=jobs, total=total, next=place_of(jobs[-1]) if more else None, counts=counts)
 
     def _counts(self, page: Page) -> Mapping[State, int]:
         """How many jobs of the whole list have each status, whichever is wanted. In one pass, without sorting."""
@@ -201,7 +194,7 @@ class Table:
 
     def queue_rows(self, ended_since: datetime, qname: str | None = None) -> Sequence[QueueRow]:
         """All queues with jobs, or the one with this name."""
-        decode = msgspec.json.Decoder(_Stored).decode
+        decode = msgspec.json.Decoder(StoredJob).decode
         return queue_rows.rows(self._db, decode, microseconds(ended_since) + self._retention, qname)
 
     def last_hour(self, qname: str, now: datetime) -> Minutes:
@@ -221,7 +214,7 @@ class Table:
 
     def head(self, qname: str) -> JobView | None:
         """The queue's job that a runner has, None if there is none."""
-        return next(iter(queue_rows.heads(self._db, msgspec.json.Decoder(_Stored).decode, qname).values()), None)
+        return next(iter(queue_rows.heads(self._db, msgspec.json.Decoder(StoredJob).decode, qname).values()), None)
 
     def ahead(self, qname: str, places: Sequence[int]) -> Sequence[int]:
         """How many jobs wait in a queue before each of these places, which are in order."""
@@ -238,57 +231,17 @@ class Table:
             log.warning("view cannot be read, left out", job=stored.job_id, error=error.sentence)
             return None
 
-    def _row(self, job: JobView, revision: int) -> tuple[Any, ...]:
-        return (
-            bytes.fromhex(job.job_id),
-            bytes.fromhex(job.job_id[::-1]),
-            job.qname,
-            STATES.index(job.status),
-            job.held,
-            microseconds(parse_time(job.submitted)),
-            job.submission,
-            None if job.ended == NEVER else microseconds(parse_time(job.ended)) + self._retention,
-            job.container_image or None,
-            job.submitted_by or None,
-            f"{job.reason} {job.error}".strip().casefold() or None,
-            revision,
-            msgspec.json.encode(msgspec.structs.astuple(job)).decode(),
-        )
-
     def _remove(self, job_ids: Iterable[str]) -> None:
-        keys = _keys(job_ids)
-        self._db.execute(f"DELETE FROM job WHERE id IN ({_marks('?', keys)})", keys)
+        keys = keys_of(job_ids)
+        self._db.execute(f"DELETE FROM job WHERE id IN ({marks('?', keys)})", keys)
 
     def _put(self, rows: Sequence[tuple[Any, ...]]) -> None:
         for first in range(0, len(rows), AT_ONCE):
             some = rows[first : first + AT_ONCE]
-            for column, into in _NAMED:
+            for column, into in NAMED:
                 if names := list(dict.fromkeys(row[column] for row in some if row[column] is not None)):
-                    self._db.execute(f"INSERT INTO {into} VALUES {_marks('(?)', names)} ON CONFLICT DO NOTHING", names)
-            self._db.execute(f"INSERT INTO job VALUES {_marks(ROW, some)} {REPLACE}", [*chain.from_iterable(some)])
+                    self._db.execute(f"INSERT INTO {into} VALUES {marks('(?)', names)} ON CONFLICT DO NOTHING", names)
+            self._db.execute(f"INSERT INTO job VALUES {marks(ROW, some)} {REPLACE}", [*chain.from_iterable(some)])
 
     def _one(self, sql: str, values: Any = ()) -> Any:
         return self._db.execute(sql, values).fetchone()[0]
-
-
-def _changes(
-    last: Mapping[str, StoredView], views: Mapping[str, JobView | None], before: Mapping[str, tuple[str, int]]
-) -> Iterator[Change]:
-    """What has changed, if these views have come in the place of those before. Nothing, where there were none."""
-    for job_id, job in views.items():
-        known = before.get(job_id)
-        if job or known:
-            qname = job.qname if job else known[0] if known else ""
-            yield Change(last[job_id].revision, job_id, qname, job, STATES[known[1]] if known else None)
-
-
-def _keys(job_ids: Iterable[str]) -> Sequence[bytes]:
-    return [bytes.fromhex(job_id) for job_id in job_ids if _JOB_ID.fullmatch(job_id)]
-
-
-def _marks(mark: str, for_each: Sized) -> str:
-    return ", ".join([mark] * len(for_each))
-
-
-def _place(job: JobView) -> Place:
-    return Place(microseconds(parse_time(job.submitted)), job.job_id)

@@ -12,6 +12,7 @@ from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
+from stint.core.names.headers import EXPECTED_SUBJECT
 from stint.core.names.streams import EVENTS, WORK
 from stint.core.names.subjects import (
     EventAddress,
@@ -41,8 +42,6 @@ T = TypeVar("T")
 READS: Final = 3
 """Attempts to read a message on which two answers disagree."""
 
-_EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
-
 
 class JetStreamEventLog:
     """See `stint.ports.EventLog`."""
@@ -57,7 +56,7 @@ class JetStreamEventLog:
         headers = {EXPECTED_SEQUENCE: str(after or 0)}
         conditional = after is not None or bool(unless)
         if conditional:
-            headers[_EXPECTED_SUBJECT] = event_filter(unless or "*", token, job_id)
+            headers[EXPECTED_SUBJECT] = event_filter(unless or "*", token, job_id)
         messages = [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in events]
 
         async def once() -> Outcome:
@@ -75,7 +74,7 @@ class JetStreamEventLog:
 
     async def bar(self, token: str, job_id: str, *, after: int) -> bool:
         subject = EventAddress(bar_kind(uuid4().hex), token, job_id).subject
-        headers = {EXPECTED_SEQUENCE: str(after), _EXPECTED_SUBJECT: event_filter("*", token, job_id)}
+        headers = {EXPECTED_SEQUENCE: str(after), EXPECTED_SUBJECT: event_filter("*", token, job_id)}
         answer = await across_elections(self._broker, lambda: self._publish([(subject, b"")], headers))
         if error_code(answer) in {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN}:
             return False

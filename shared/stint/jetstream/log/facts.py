@@ -7,7 +7,7 @@ from stint.core.events import Record
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_filter
 from stint.core.operations import OperationRecord
-from stint.jetstream.operations import operations
+from stint.jetstream.log.operations import operations
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import records, sequence_of

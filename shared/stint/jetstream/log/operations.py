@@ -4,15 +4,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from stint.core.codec import encode
-from stint.core.errors import InvalidTokenError
-from stint.core.names.ids import FLEET_TOKEN, is_job_id, queue_name
+from stint.core.names.headers import TIME
+from stint.core.names.ids import FLEET_TOKEN, is_job_id, is_queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, event_address
 from stint.core.operations import OPERATIONS, AnyOperation, OperationRecord, address_of, to_operation
 from stint.jetstream.consistency import ANSWER, across_elections
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import TIME, ErrorCode, Stored, check, error_code, sequence_of, subject_of
+from stint.jetstream.wire.protocol import ErrorCode, Stored, check, error_code, sequence_of, subject_of
 
 
 class JetStreamOperations:
@@ -54,13 +54,7 @@ def operations(messages: Iterable[Stored]) -> Iterator[OperationRecord]:
     """The operations among messages of EVENTS, without those whose subject names no queue."""
     for message in messages:
         address = event_address(subject_of(message))
-        if address.kind in OPERATIONS and is_job_id(address.job_id) and _is_place(address.token):
+        of_queue_or_runner = address.token == FLEET_TOKEN or is_queue_token(address.token)
+        if address.kind in OPERATIONS and is_job_id(address.job_id) and of_queue_or_runner:
             time = (message.headers or {})[TIME]
             yield to_operation(address, message.data, sequence=sequence_of(message), time=time)
-
-
-def _is_place(token: str) -> bool:
-    try:
-        return token == FLEET_TOKEN or queue_name(token) is not None
-    except InvalidTokenError:
-        return False

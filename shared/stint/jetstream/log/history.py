@@ -10,13 +10,14 @@ from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerRefusedError
 from stint.core.events import Deleted, Ended, Rejected, Submitted
+from stint.core.names.headers import TIME
 from stint.core.names.streams import EVENTS, PAYLOADS, WORK
 from stint.core.names.subjects import EventAddress, barrier_subject, event_address, event_filter, work_subject
 from stint.jetstream.consistency import SILENCE, silence
 from stint.jetstream.payloads import payload_places
 from stint.jetstream.stream import Stream, is_literal
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import TIME, origin_of, sequence_of, subject_of, time_of
+from stint.jetstream.wire.protocol import origin_of, sequence_of, subject_of, time_of
 from stint.ports import Fact, Place, Strays
 
 SURVEYED: Final = 200
