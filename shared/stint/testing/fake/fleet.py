@@ -8,8 +8,8 @@ import stint
 from stint.core.events import Held
 from stint.core.job import ACTIVE, Job, State
 from stint.core.view import NEVER, parse_time, rfc3339, view
-from stint.testing.fake_jobs import FakeJobs, name_of
-from stint.testing.written import WRITER
+from stint.testing.fake.jobs import FakeJobs, name_of
+from stint.testing.fake.written import WRITER
 
 Fields = dict[str, Any]
 

@@ -10,9 +10,9 @@ from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Lau
 from stint.core.job import ACTIVE, Job, State
 from stint.core.names.ids import normalise_queue_name, queue_token
 from stint.core.submission.payload import JobPayload
-from stint.testing.ending import Ending
+from stint.testing.fake.ending import Ending
+from stint.testing.fake.written import WRITER, written
 from stint.testing.memory import MemoryEventLog
-from stint.testing.written import WRITER, written
 
 
 class Change(NamedTuple):

@@ -7,7 +7,7 @@ import msgspec
 from stint.core.events import Ended
 from stint.core.job import State
 from stint.core.output.chain import Chain
-from stint.testing.written import written
+from stint.testing.fake.written import written
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

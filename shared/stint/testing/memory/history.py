@@ -7,7 +7,8 @@ from datetime import datetime
 from stint.core.events import Deleted, Ended, Rejected, Submitted
 from stint.core.names.subjects import EventAddress
 from stint.ports import Fact, Place, Strays
-from stint.testing.memory import MemoryEventLog, MemoryPayloads
+from stint.testing.memory.events import MemoryEventLog
+from stint.testing.memory.payloads import MemoryPayloads
 
 
 class MemoryHistory:

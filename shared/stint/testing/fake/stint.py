@@ -19,9 +19,9 @@ from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload, parse_payload
 from stint.core.view import view
-from stint.testing.ending import Ending
-from stint.testing.fake_fleet import FakeFleet
-from stint.testing.fake_jobs import FakeJobs
+from stint.testing.fake.ending import Ending
+from stint.testing.fake.fleet import FakeFleet
+from stint.testing.fake.jobs import FakeJobs
 
 _API: Final = "/v1/api/"
 
