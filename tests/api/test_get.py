@@ -13,6 +13,7 @@ TYPES = {
     **dict.fromkeys(("held_since", "waits_for", "kill_requested_at"), str),
     **dict.fromkeys(("return_code", "output_bytes", "position"), int),
     "kill_grace": float,
+    "back_since": type(None),
     **dict.fromkeys(("tty", "kill_requested", "held", "output_truncated", "output_complete"), bool),
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?(Z|[+-]\d\d:\d\d)")

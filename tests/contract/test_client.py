@@ -26,6 +26,8 @@ class World(Protocol):
 
     async def hold(self, queue: str, job_id: str) -> None: ...
 
+    async def come_back(self, queue: str, job_id: str) -> None: ...
+
     async def project(self, *job_ids: str) -> None: ...
 
 
@@ -44,6 +46,10 @@ class Fake:
         assert self._stint.submitted[job_id].qname == queue
         await self._stint.hold(job_id)
 
+    async def come_back(self, queue: str, job_id: str) -> None:
+        assert self._stint.submitted[job_id].qname == queue
+        self._stint.come_back(job_id)
+
     async def project(self, *_job_ids: str) -> None:
         """There is no lag."""
 
@@ -61,6 +67,9 @@ class Real:
     async def hold(self, queue: str, job_id: str) -> None:
         for event in (events.started(), events.launched(), events.held()):
             await self._bench.log.append(queue_token(queue), job_id, event)
+
+    async def come_back(self, queue: str, job_id: str) -> None:
+        await self._bench.write(queue, job_id, b"back\n")
 
     async def project(self, *job_ids: str) -> None:
         await self._bench.project(*job_ids)
@@ -141,6 +150,20 @@ async def test_a_held_job_is_released(world: World, stint: Client, queue: str) -
     assert await job.release() == "unknown"
     result = await job.wait()
     assert (result.status, result.reason, result.output_complete) == ("unknown", "lost", False)
+
+
+async def test_a_held_job_says_since_when_its_runner_is_back(world: World, stint: Client, queue: str) -> None:
+    job = await stint.submit(queue=queue, image="busybox", on_lost="hold")
+    await world.hold(queue, job.id)
+    assert (await job.info()).back_since is None
+    await world.come_back(queue, job.id)
+    info = await job.info()
+    assert info.held
+    assert info.held_since
+    assert info.back_since
+    assert info.held_since <= info.back_since
+    await job.release()
+    assert (await job.wait()).back_since == info.back_since
 
 
 async def test_a_queue_is_paused_and_resumed(world: World, stint: Client, queue: str) -> None:

@@ -122,6 +122,20 @@ async def test_a_kept_payload_is_whole_or_not_kept(ports: Ports, size: int) -> N
             await ports.kept.get(TOKEN, job_id, of, bytes_of_it)
 
 
+async def test_the_first_output_since_a_moment_is_found(ports: Ports) -> None:
+    moment = datetime.now(UTC) - timedelta(hours=1)
+    assert await ports.output.first_since(TOKEN, JOB, moment) is None
+    after = {JOB: 0, OTHER: 0}
+    for number in (1, 2, 3):
+        for job_id in (OTHER, JOB):
+            after[job_id] = await ports.output.append(TOKEN, job_id, _chunk(number), after=after[job_id])
+    stored = [chunk async for chunk in ports.output.read(TOKEN, JOB)]
+    assert await ports.output.first_since(TOKEN, JOB, moment) == stored[0]
+    assert await ports.output.first_since(TOKEN, JOB, parse_time(stored[1].time)) == stored[1]
+    later = parse_time(stored[2].time) + timedelta(seconds=1)
+    assert await ports.output.first_since(TOKEN, JOB, later) is None
+
+
 async def test_output_is_read_in_order_with_its_raw_bytes(ports: Ports) -> None:
     chunks = [_chunk(1, b"\xff\x00"), structs.replace(_chunk(2), line=7, continues=True), _chunk(3)]
     after = 0

@@ -1,15 +1,18 @@
 """Held jobs: what the API says of them, and their release."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
 
 from stint.core.events import AnyEvent, Ended, Released
+from stint.core.view import NEVER, parse_time, rfc3339
 from stint.ports import Outcome
 from stint_api.read.commands import RELEASED
 from tests.support.api_bench import Bench, api
-from tests.support.events import ended, held, kill_requested, started
+from tests.support.events import ended, held, kill_requested, launched, started
+from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess, OpenBao
 
 
@@ -22,6 +25,51 @@ async def happened(bench: Bench, *facts: AnyEvent) -> str:
 
 async def release(bench: Bench, job_id: str) -> httpx.Response:
     return await bench.http.post(f"/v1/api/job/{job_id}/release")
+
+
+async def back_since(bench: Bench, job_id: str) -> tuple[str | None, str | None]:
+    """Since when the job's runner is back: by a GET, and at the end of its live stream once the job has ended."""
+    shown = (await bench.http.get(f"/v1/api/job/{job_id}")).json()
+    if shown["ended"] == NEVER:
+        return shown["back_since"], None
+    stream = (await bench.http.get(f"/v1/api/job/{job_id}/events")).text
+    end = json.loads(stream.rpartition("data: ")[2])
+    return shown["back_since"], end["back_since"]
+
+
+async def test_a_held_job_says_since_when_its_runner_is_back(bench: Bench) -> None:
+    job_id = await happened(bench, started())
+    token = (await bench.load(job_id)).token
+    writer = Writer(bench.parts.output, token, job_id)
+    await writer.write(b"before\n")
+    assert await back_since(bench, job_id) == (None, None), "not held"
+    assert await bench.parts.log.append(token, job_id, held()) is Outcome.WON
+    assert await back_since(bench, job_id) == (None, None), "no sign since it was held"
+    for _ in range(3):
+        await writer.write(b"after\n")
+    chunks = [chunk async for chunk in bench.parts.output.read(token, job_id)]
+    back = rfc3339(parse_time(chunks[1].time))
+    assert await back_since(bench, job_id) == (back, None), "the first output since then"
+    assert await bench.parts.log.append(token, job_id, writer.counted(ended())) is Outcome.WON
+    assert await back_since(bench, job_id) == (back, back)
+    listed = (await bench.http.get("/v1/api/job", params={"id": job_id})).json()["data"]
+    assert [job["back_since"] for job in listed] == [None] * len(listed)
+
+
+@pytest.mark.parametrize("sign", [launched(), ended("failed")], ids=["launched", "ended"])
+async def test_without_output_what_the_runner_records_says_that_it_is_back(bench: Bench, sign: AnyEvent) -> None:
+    job_id = await happened(bench, started(), held(), kill_requested())
+    assert await back_since(bench, job_id) == (None, None), "somebody else asked for the kill"
+    job = await bench.load(job_id)
+    assert await bench.parts.log.append(job.token, job_id, sign) is Outcome.WON
+    seen = rfc3339(parse_time((await bench.load(job_id)).facts[sign.kind].time))
+    assert (await back_since(bench, job_id))[0] == seen
+
+
+async def test_a_release_says_nothing_of_the_runner(bench: Bench) -> None:
+    job_id = await happened(bench, started(), held())
+    await release(bench, job_id)
+    assert await back_since(bench, job_id) == (None, None)
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["running", "stopping"])

@@ -43,6 +43,10 @@ class Bench:
         status, reason = ("failed", "exit_code") if code else ("success", "")
         await self.log.append(token, job_id, writer.counted(events.ended(status, reason, code)))
 
+    async def write(self, queue: str, job_id: str, output: bytes) -> None:
+        """Play a runner that stores the job's first output."""
+        await Writer(self._output, queue_token(queue), job_id).write(output)
+
     async def end(self, queue: str, job_id: str, ended: Ended, **fields: Any) -> None:
         """Play a runner that says this of the end."""
         await self.log.append(queue_token(queue), job_id, events.started())

@@ -41,6 +41,7 @@ class JobInfo(
         kill_grace: seconds from SIGTERM to SIGKILL after a kill; 0 if it is not known.
         held: whether its runner was lost, and its queue waits for that runner or for a release.
         held_since: when that was noticed.
+        back_since: the first sign since then that the runner is back; None if there is none, and in lists.
         position: its place in its queue, 1 for the next; 0 if it does not wait, or in a list.
         waits_for: `turn`, `held`, `paused`, `unserved` or `capacity`; "" likewise.
         phase: what its runner does for it: `opening`, `pulling`, `creating` or `running`; "" if nobody says.
@@ -71,6 +72,7 @@ class JobInfo(
     kill_grace: float = 0
     held: bool = False
     held_since: datetime | None = None
+    back_since: datetime | None = None
     position: int = 0
     waits_for: str = ""
     phase: str = ""

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from stint.core.codec import decode
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, UndecodableError
-from stint.core.events import Ended, Held, KillRequested, Launched, Rejected, Started, Submitted
+from stint.core.events import Ended, Held, KillRequested, Launched, Record, Rejected, Started, Submitted
 from stint.core.job import Job, State
 from stint.core.names.ids import check_job_id, queue_name, queue_token
 
@@ -125,6 +125,27 @@ def view(job: Job) -> JobView:
 def ended_time(job: Job) -> str:
     """The stream's time of the job's end, "" while it has none."""
     return job.time_of(Ended.kind, Rejected.kind)
+
+
+def back_since(job: Job, output: str = "") -> str | None:
+    """Since when the lost runner of a job that is or was held is seen to be back, None if it is not.
+
+    No event records its return. Only that runner stores output, launches the container and ends the job, but for an end
+    as `lost`: the first of these since the job was held is the first sign of it. `output` is the stream's time of the
+    first output since then, "" if there is none.
+    """
+    held = job.facts.get(Held.kind)
+    if held is None:
+        return None
+    signs = [record.time for record in job.facts.values() if record.sequence > held.sequence and _of_its_runner(record)]
+    if output:
+        signs.append(output)
+    return rfc3339(min(map(parse_time, signs))) if signs else None
+
+
+def _of_its_runner(record: Record) -> bool:
+    ended = isinstance(record.event, Ended) and record.event.reason != "lost"
+    return ended or record.kind == Launched.kind
 
 
 def expiry(job: Job, retention: timedelta) -> datetime | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Final
 
 from stint.core.errors import LogGapError
@@ -66,6 +67,10 @@ class JetStreamOutput:
     async def next(self, token: str, job_id: str, *, after: int) -> Chunk | None:
         message = await self._logs.get({"seq": after + 1, "next_by_subj": log_subject(token, job_id)})
         return chunk_in(message) if message else None
+
+    async def first_since(self, token: str, job_id: str, moment: datetime) -> Chunk | None:
+        messages = await self._logs.page(log_subject(token, job_id), since=moment, size=1)
+        return chunk_in(messages[0]) if messages else None
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         async for messages in self._logs.pages(log_subject(token, job_id), after=after):

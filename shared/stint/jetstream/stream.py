@@ -77,13 +77,15 @@ class Stream:
         """The last message on one subject, from any replica: for whoever may not ask by a pattern."""
         return await self._broker.direct_last(self._name, subject)
 
-    async def page(self, pattern: str, *, after: int = 0, since: datetime | None = None) -> list[Msg]:
+    async def page(
+        self, pattern: str, *, after: int = 0, since: datetime | None = None, size: int = BATCH
+    ) -> list[Msg]:
         """The next messages on these subjects with a sequence above `after`, from any replica. Empty at the end.
 
         With `since`, they begin with the first one that is not older, whatever `after` is.
         """
         start = {"start_time": since.isoformat()} if since else {"seq": after + 1}
-        request = {**start, "next_by_subj": pattern, "batch": BATCH, "max_bytes": BATCH_BYTES}
+        request = {**start, "next_by_subj": pattern, "batch": size, "max_bytes": BATCH_BYTES}
         return await self._broker.direct_get(self._name, request)
 
     async def pages(self, pattern: str, *, after: int = 0) -> AsyncIterator[list[Msg]]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
 
 from stint.core.output.chain import Chunk
@@ -26,6 +27,9 @@ class OutputLog(Protocol):
 
     async def next(self, token: str, job_id: str, *, after: int) -> Chunk | None:
         """The first message with a sequence above `after`, None if there is none; see `last`."""
+
+    async def first_since(self, token: str, job_id: str, moment: datetime) -> Chunk | None:
+        """The first message that was stored at that time or later, None if there is none yet; see `last`."""
 
     def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         """The messages with a sequence above `after`, in order, up to the current last one; see `last`."""

@@ -1,5 +1,6 @@
 """A job whose runner was lost, and which holds its queue: a person looks, and then releases it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.support.events import held
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
+
+IS_BACK = re.compile(r"The runner was back at \d\d:\d\d:\d\d and continued the job\.")
 
 
 async def lose_its_runner(stack: Stack, job_id: str) -> None:
@@ -63,10 +66,12 @@ async def test_a_job_is_not_held_any_more_once_its_runner_is_seen_to_be_back(pag
         await engine.containers.container((await stack.get(job_id))["container_id"]).kill(signal="USR1")
     await expect(page.locator(".ln code", has_text="after")).to_be_visible()
     await expect(page.get_by_role("heading", name="Running")).to_be_visible()
-    await expect(page.locator(".notice.running")).to_contain_text("The runner came back and continued the job.")
+    await expect(page.locator(".notice.running")).to_contain_text(IS_BACK)
     await expect(page.locator(".notice.held")).to_have_count(0)
     await expect(page.locator("[data-phases] .held")).to_have_count(0)
     await page.reload()
-    await expect(page.locator(".notice.running")).to_contain_text("The runner came back and continued the job.")
+    await expect(page.locator(".notice.running")).to_contain_text(IS_BACK)
+    shown = await stack.get(job_id)
+    assert shown["held_since"] < shown["back_since"], "by the API, which the page only repeats"
     async with stack.http() as http:
         await http.post(f"/v1/api/job/kill/{job_id}")

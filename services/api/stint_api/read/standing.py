@@ -1,4 +1,4 @@
-"""Where a job stands: why it waits and how many come before it, or what is done for it."""
+"""Where a job stands: why it waits and how many come before it, what is done for it, or that its runner is back."""
 
 import asyncio
 from collections import defaultdict
@@ -26,12 +26,14 @@ class Standing(NamedTuple):
         waits_for: what it waits for.
         phase: what its runner does for it, "" if it does not run, or if nobody has said that lately.
         progress: of a pull, from 0 to 1; None if it is not known.
+        back_since: see `stint_api.read.job.held.seen_back`; None in lists, which do not find it out.
     """
 
     position: int = 0
     waits_for: WaitsFor = ""
     phase: Phase | Literal[""] = ""
     progress: float | None = None
+    back_since: str | None = None
 
 
 NO_STANDING: Final = Standing()

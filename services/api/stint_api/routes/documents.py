@@ -43,9 +43,10 @@ def as_stored(job: JobView, size: int, *, whole: bool) -> JobView:
     )
 
 
-def last_seen(job: Job, output: Chain) -> dict[str, Any]:
+def last_seen(job: Job, output: Chain, back_since: str | None) -> dict[str, Any]:
     """A job that is over, for the last event of its live stream, which sent the client this `output`."""
-    return fields(as_stored(view(job), output.size, whole=output == recorded(job)))
+    shown = as_stored(view(job), output.size, whole=output == recorded(job))
+    return fields(shown, Standing(back_since=back_since))
 
 
 def recorded(job: Job | None) -> Chain | None:

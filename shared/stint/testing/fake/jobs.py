@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from stint.core import commands
@@ -10,6 +11,7 @@ from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Lau
 from stint.core.job import ACTIVE, Job, State
 from stint.core.names.ids import normalise_queue_name, queue_token
 from stint.core.submission.payload import JobPayload
+from stint.core.view import rfc3339
 from stint.testing.fake.ending import Ending
 from stint.testing.fake.written import WRITER, written
 from stint.testing.memory import MemoryEventLog
@@ -28,6 +30,7 @@ class FakeJobs:
     Attributes:
         submitted: what each is to do, by id, in the order of submission.
         endings: of those that have ended.
+        back: when the lost runners of held jobs were first seen again.
         changes: all changes, in order.
         paused: the queues that start nothing.
         draining: whether nothing starts anywhere.
@@ -36,6 +39,7 @@ class FakeJobs:
     def __init__(self, ending: Callable[[JobPayload], Ending | None]) -> None:
         self.submitted: dict[str, JobPayload] = {}
         self.endings: dict[str, Ending] = {}
+        self.back: dict[str, str] = {}
         self.changes: list[Change] = []
         self.paused: set[str] = set()
         self.draining = False
@@ -86,6 +90,10 @@ class FakeJobs:
         image = self.submitted[job_id].container_image
         launched = Launched(**written(), container_id="f" * 64, container_image=image)
         await self._started(job_id, launched, Held(**written(), runner=WRITER))
+
+    def come_back(self, job_id: str) -> None:
+        """See the lost runner of a held job again, as by its output."""
+        self.back.setdefault(job_id, rfc3339(datetime.now(UTC)))
 
     async def _started(self, job_id: str, *events: AnyEvent) -> None:
         job = await self.log.load(job_id)

@@ -18,7 +18,7 @@ from stint.core.errors import IllegalCommandError
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload, parse_payload
-from stint.core.view import view
+from stint.core.view import back_since, view
 from stint.testing.fake.ending import Ending
 from stint.testing.fake.fleet import FakeFleet
 from stint.testing.fake.jobs import FakeJobs
@@ -70,6 +70,10 @@ class FakeStint:
         """Lose the runner of a job with `on_lost="hold"`: its queue starts nothing until the job is released."""
         await self._jobs.hold(job_id)
 
+    def come_back(self, job_id: str) -> None:
+        """Show a sign of the runner of a held job: the job stays held, and `end` ends it."""
+        self._jobs.come_back(job_id)
+
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         try:
             found = await self._found(request)
@@ -97,7 +101,7 @@ class FakeStint:
     async def _show(self, job: Job, what: str, request: httpx.Request) -> httpx.Response | None:
         match what:
             case "":
-                return _json(**_shown(job))
+                return _json(**self._one(job))
             case "output":
                 stream = request.url.params.get("stream")
                 chunks = self._jobs.endings.get(job.job_id, Ending()).chunks()
@@ -173,9 +177,13 @@ class FakeStint:
                     yield _event("fact", _fact(job, kind))
             told |= job.facts.keys()
             if job.terminal:
-                yield _event("end", _shown(job))
+                yield _event("end", self._one(job))
                 return
             await self._jobs.changed(known)
+
+    def _one(self, job: Job) -> dict[str, Any]:
+        """A job as it is shown on its own."""
+        return _shown(job) | {"back_since": back_since(job, self._jobs.back.get(job.job_id, ""))}
 
     def _output(self, job_id: str) -> Iterator[bytes]:
         offset = 0

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from stint.core.errors import LogGapError
 from stint.core.output.chain import Chunk
+from stint.core.view import parse_time
 from stint.ports import Place
 from stint.testing.memory.triggers import Triggers
 
@@ -41,6 +42,9 @@ class MemoryOutput:
 
     async def next(self, token: str, job_id: str, *, after: int) -> Chunk | None:
         return next((chunk for chunk in self._chunks[token, job_id] if chunk.sequence > after), None)
+
+    async def first_since(self, token: str, job_id: str, moment: datetime) -> Chunk | None:
+        return next((chunk for chunk in self._chunks[token, job_id] if parse_time(chunk.time) >= moment), None)
 
     async def read(self, token: str, job_id: str, *, after: int = 0) -> AsyncIterator[Chunk]:
         for chunk in list(self._chunks[token, job_id]):

@@ -24,7 +24,7 @@ attend();
 output = new Output(one("[data-log]"), path);
 one("[data-copy-id]").onclick = (event) => copy(id, event.currentTarget);
 bind("c", "Copy the job's id", () => one("[data-copy-id]").click());
-everySecond(() => (job && noticed() ? render() : clocks()));
+everySecond(() => { if (job) look(); clocks(); });
 load().then(listen, (refused) => gone(refused));
 
 /** What was asked for before is not shown after what is newer: under load answers overtake each other. */
@@ -100,15 +100,12 @@ function reconnected() {
   refresh();
 }
 
-/** The API leaves a job `held` whose runner came back. Only that runner stores its output, and makes its container. */
-function noticed() {
-  const before = job.back, held = at(job.held_since);
-  job.back = held > 0 && Math.max(output.lastAt, at(known.get("launched")?.at)) > held;
-  return job.back !== before;
+/** Nothing says that the runner of a held job came back. Its output is a sign of it, and the API then says since when. */
+function look() {
+  if (kind(job) === "held" && output.lastAt > at(job.held_since)) refresh();
 }
 
 function render() {
-  noticed();
   facts(one("[data-facts]"), job);
   const link = one("[data-queue-link]");
   text(link, job.qname || "(no name)");
@@ -151,8 +148,8 @@ function told() {
   withdraw("verdict");
   if (name === "held") {
     notice("verdict", "held", `${job.node_uuid} was lost while it ran this job. Whether its container lives is not known. The queue waits until the runner is back or somebody releases the job.`);
-  } else if (job.back && !over(job)) {
-    notice("verdict", "running", `This job was held at ${clock(at(job.held_since))}, when ${job.node_uuid} was lost. The runner came back and continued the job. The queue waits until the job ends.`);
+  } else if (job.back_since && !over(job)) {
+    notice("verdict", "running", `This job was held at ${clock(at(job.held_since))}, when ${job.node_uuid} was lost. The runner was back at ${clock(at(job.back_since))} and continued the job. The queue waits until the job ends.`);
   } else if (over(job) && job.status !== "success") ended();
 }
 

@@ -59,7 +59,7 @@ const WORDS = {
 };
 
 /** How a status is drawn: the word, and the name of colour and shape. A job is "held" until its runner is seen to be back. */
-export const kind = (job) => (job.held && !job.back && !over(job) ? "held" : job.status);
+export const kind = (job) => (job.held && !job.back_since && !over(job) ? "held" : job.status);
 export const word = (name) => WORDS[name] ?? name;
 export const over = (job) => ["success", "failed", "notauthorised", "unknown", "deleted"].includes(job.status);
 

@@ -18,6 +18,7 @@ from stint.core.phase import JobPhase
 from stint.ports import OutputLog, Place
 from stint.process.waiting import any_of
 from stint_api.read.job.followed import TICK, FollowedJob, FollowedJobs
+from stint_api.read.job.held import seen_back
 from stint_api.read.job.lines import Beginning
 from stint_api.read.job.output import SETTLE_PAUSE, SETTLE_TRIES
 from stint_api.read.phases import Phases
@@ -67,9 +68,9 @@ class LiveJob:
         job: Job,
         position: Position,
         *,
-        render: Callable[[Job, Chain], Mapping[str, Any]],
+        render: Callable[[Job, Chain, str | None], Mapping[str, Any]],
     ) -> None:
-        """`render` gives the job's view for the final event, from the job and the output that was told."""
+        """`render` gives the job's view for the final event: of the job, the output that was told, and `back_since`."""
         self._jobs = jobs
         self._output = output
         self._phases = phases
@@ -80,7 +81,7 @@ class LiveJob:
         self._chain = Chain(chunks=position.number)
         self._read_to = position.output
         self._loaded_at = 0
-        self._over = False
+        self._end: Mapping[str, Any] | None = None
 
     async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
         """Encoded events, up to `end`; without one if one of `ends` is set before."""
@@ -92,8 +93,8 @@ class LiveJob:
                     new_phase.clear()
                     async for item in self._catch_up(followed):
                         yield item
-                    if self._over:
-                        yield self._event("end", self._render(self._job, self._chain))
+                    if self._end:
+                        yield self._event("end", self._end)
                         return
                     if phase := self._new_phase():
                         yield self._event("phase", msgspec.to_builtins(phase))
@@ -109,12 +110,13 @@ class LiveJob:
                 yield item
             async for chunk in self._new_chunks(followed):
                 yield self._chunk(chunk)
+            if self._job.terminal:
+                self._end = self._render(self._job, self._chain, await seen_back(self._output, self._job))
         except BrokerUnavailableError as error:
             log.debug("the live stream waits for NATS", job=self._job.job_id, error=error.sentence)
             return
         for item in self._new_facts(ended=True):
             yield item
-        self._over = self._job.terminal
 
     def _new_phase(self) -> JobPhase | None:
         """What is done for the job now, if the client does not know it."""

@@ -72,6 +72,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "waits_for": "",
     "phase": "",
     "progress": None,
+    "back_since": None,
     "reason": "",
     "error": "",
     "submitted_by": "token-stint-client",
@@ -106,6 +107,9 @@ class JobBody(body_of(JobView, leave_out={"sequence", "submission"}, required=_L
     """While it runs: what its runner does for it, "" if nobody has said that lately."""
     progress: float | None
     """How much of its image is pulled, from 0 to 1, if that is known."""
+    back_since: str | None
+    """The first sign, since it was held, that its lost runner is back: output, its container or its end. Null if there
+    is none, and in lists, which do not say it."""
     output: str
     """Both output streams, in the order in which they were written; the error, if nothing ran."""
     stdout: str
