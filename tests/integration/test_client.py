@@ -239,6 +239,16 @@ async def test_the_same_calls_without_async(bench: Bench, queue: str) -> None:
     assert (items, result.check().status) == ([b"hello\n"], "success")
 
 
+async def test_a_report_that_is_wrong_hides_no_runner(bench: Bench, stint: Client) -> None:
+    wrong = {"started": "yesterday", "kill_grace": "x", "containers": [], "architecture": {}, "queues": 1}
+    for number, started in enumerate(("yesterday", "0001-01-01T00:00:00+14:00", [], "")):
+        await bench.runner(f"wrong-{number}", msgspec.json.encode(wrong | {"started": started}))
+    found = await until(stint.runners, lambda found: sum(one.name.startswith("wrong") for one in found) == 4)
+    assert {(one.started, one.kill_grace, one.queues) for one in found if one.name.startswith("wrong")} == {
+        (None, 0, ())
+    }
+
+
 def test_a_client_that_cannot_connect_leaves_no_thread(bench: Bench) -> None:
     where = replace(bench.where, url=f"http://127.0.0.1:{free_port()}")
     with SyncClient.connect(where, patience=0) as stint, pytest.raises(ApiUnreachableError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path
 
 from stint.core.job import State
-from stint.core.view import rfc3339
+from stint.core.view import NEVER, parse_time, rfc3339
 from stint.vault.actions import DRAIN
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError
@@ -61,8 +61,9 @@ async def _running(services: Services, caller: Identity) -> Mapping[str, list[st
 
 def _body(report: Mapping[str, Any], running: list[str]) -> RunnerBody:
     """Anybody who may report can write anything: what is not of the right kind is left out."""
-    text = {name: str(report.get(name) or "") for name in ("version", "started", "drained_by")}
-    engine = {name: report[name] for name in (*NUMBERS, *WORDS) if name in report}
+    text = {name: str(report.get(name) or "") for name in ("version", "drained_by")}
+    engine = {name: number_of(report[name]) for name in NUMBERS if name in report}
+    words = {name: str(report[name]) for name in WORDS if name in report}
     queues = report.get("queues")
     return RunnerBody(
         runner=str(report["runner"]),
@@ -73,6 +74,15 @@ def _body(report: Mapping[str, Any], running: list[str]) -> RunnerBody:
         kill_grace=number_of(report.get("kill_grace")),
         running=running,
         queues=[str(pattern) for pattern in queues] if isinstance(queues, list) else [],
-        engine=engine,
+        engine=engine | words,
+        started=_moment(report.get("started")),
         **text,
     )
+
+
+def _moment(value: object) -> str:
+    """A time, `NEVER` for what is none."""
+    try:
+        return rfc3339(parse_time(str(value)))
+    except (ValueError, OverflowError):
+        return NEVER

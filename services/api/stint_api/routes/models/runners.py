@@ -29,7 +29,7 @@ class RunnerBody(Body):
     version: Annotated[str, Field(examples=["0.1.0"])]
     """Its version of Stint."""
     started: Annotated[str, Field(examples=["2025-03-12T20:00:00.000Z"])]
-    """When its process began, by its own clock."""
+    """When its process began, by its own clock; `0001-01-01T00:00:00Z` if it does not say."""
     kill_grace: Annotated[int, Field(examples=[10])]
     """Seconds from SIGTERM to SIGKILL."""
     engine: dict[str, int | str]
