@@ -1,13 +1,13 @@
 """What a client is answered: by `FakeStint`, and by a real API whose runner and projector the test plays."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
-from stint.client import ApiRefusedError, Client, Fact, JobChange
+from stint.client import ApiRefusedError, AuditEntry, Client, Fact, ForgedReceiptError, JobChange, check_receipt
 from stint.core.names.ids import queue_token
 from stint.testing import Ending, FakeStint
 from tests.support import events
@@ -16,13 +16,19 @@ from tests.support.client_bench import Bench, opened
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until
 
+NO_SECRETS: Mapping[str, int] = {}
+
 
 class World(Protocol):
     """A Stint whose jobs do only what the test says."""
 
     def client(self) -> Client: ...
 
-    async def end(self, queue: str, job_id: str, output: bytes, code: int) -> None: ...
+    async def end(
+        self, queue: str, job_id: str, output: bytes, code: int, versions: Mapping[str, int] = NO_SECRETS
+    ) -> None: ...
+
+    async def runner(self) -> str: ...
 
     async def hold(self, queue: str, job_id: str) -> None: ...
 
@@ -38,9 +44,14 @@ class Fake:
     def client(self) -> Client:
         return self._stint.client()
 
-    async def end(self, queue: str, job_id: str, output: bytes, code: int) -> None:
+    async def end(
+        self, queue: str, job_id: str, output: bytes, code: int, versions: Mapping[str, int] = NO_SECRETS
+    ) -> None:
         assert self._stint.submitted[job_id].qname == queue
-        await self._stint.end(job_id, Ending(output=output, return_code=code))
+        await self._stint.end(job_id, Ending(output=output, return_code=code, versions=versions))
+
+    async def runner(self) -> str:
+        return "fake"
 
     async def hold(self, queue: str, job_id: str) -> None:
         assert self._stint.submitted[job_id].qname == queue
@@ -61,8 +72,15 @@ class Real:
     def client(self) -> Client:
         return Client.connect(self._bench.where)
 
-    async def end(self, queue: str, job_id: str, output: bytes, code: int) -> None:
-        await self._bench.run(queue, job_id, output, code)
+    async def end(
+        self, queue: str, job_id: str, output: bytes, code: int, versions: Mapping[str, int] = NO_SECRETS
+    ) -> None:
+        await self._bench.run(queue, job_id, output, code, secrets=versions)
+
+    async def runner(self) -> str:
+        name = f"runner-{secret().lower()}"
+        await self._bench.runner(name)
+        return name
 
     async def hold(self, queue: str, job_id: str) -> None:
         for event in (events.started(), events.launched(), events.held()):
@@ -106,7 +124,7 @@ async def test_a_job_is_submitted_followed_and_listed(world: World, stint: Clien
     assert (result.status, result.reason, result.return_code, result.output_bytes) == ("failed", "exit_code", 3, 8)
     assert (result.last_lines, result.output_complete) == (("one", "two"), True)
     facts = [item async for item in job.stream() if isinstance(item, Fact)]
-    assert [fact.kind for fact in facts] == ["submitted", "started", "ended"]
+    assert [fact.kind for fact in facts] == ["submitted", "started", "launched", "ended"]
     assert sorted(facts, key=lambda fact: (fact.at, fact.sequence)) == facts
     assert await job.output() == await job.output(stream="stdout") == b"one\ntwo\n"
     await world.project(job.id)
@@ -202,3 +220,83 @@ async def test_nobody_is_drained(stint: Client) -> None:
     with pytest.raises(ApiRefusedError) as caught:
         await stint.drain("nobody")
     assert caught.value.code == 404
+
+
+async def test_what_was_done_is_in_the_audit(world: World, stint: Client, queue: str) -> None:
+    killed, held = [await stint.submit(queue=queue.upper(), image="busybox", on_lost="hold") for _ in range(2)]
+    await killed.kill()
+    await killed.kill()
+    await killed.delete()
+    await world.hold(queue, held.id)
+    await held.release()
+    await stint.pause(queue, reason="a test")
+    await stint.resume(queue)
+    wanted = [
+        ("resumed", "", "", "accepted", ""),
+        ("paused", "", "a test", "accepted", ""),
+        ("released", held.id, "", "accepted", "unknown"),
+        ("deleted", killed.id, "", "accepted", "deleted"),
+        ("kill_requested", killed.id, "", "accepted", "deleted"),
+        ("submitted", held.id, "", "accepted", "unknown"),
+        ("submitted", killed.id, "", "accepted", "deleted"),
+    ]
+
+    async def audit(**filters: Any) -> list[AuditEntry]:
+        return [entry async for entry in stint.audit(page=3, **filters)]
+
+    found = await until(lambda: audit(queue=queue.upper()), lambda found: len(found) >= len(wanted))
+    assert [(entry.action, entry.job, entry.reason, entry.answer, entry.status) for entry in found] == wanted
+    assert {entry.queue for entry in found} == {queue}
+    (who,) = {entry.who for entry in found}
+    assert who
+    assert len(await audit(queue=queue, who=who)) == len(wanted)
+    assert len(await audit(queue=queue, since=found[0].at)) < len(wanted)
+    assert await audit(queue=queue, who="nobody") == await audit(queue=f"{queue}-other") == []
+
+
+async def test_who_drained_a_runner_is_in_the_audit(world: World, stint: Client) -> None:
+    name = await world.runner()
+    await until(stint.runners, lambda found: name in {runner.name for runner in found})
+    await stint.drain(name)
+
+    async def drained() -> list[tuple[str, str, str]]:
+        return [(entry.action, entry.queue, entry.job) async for entry in stint.audit() if entry.runner == name]
+
+    assert await until(drained, bool) == [("drain_requested", "", "")]
+
+
+async def test_jobs_are_found_by_their_secrets(world: World, stint: Client, queue: str) -> None:
+    path = f"kv/data/{queue}"
+    password, user = f"{path}.password", f"{path}.user"
+    jobs = []
+    for version in (1, 2):
+        job = await stint.submit(queue=queue, image="busybox", secrets={"a": password, "b": user})
+        await world.end(queue, job.id, b"", 0, {password: version, user: version})
+        jobs.append(job.id)
+
+    async def lineage(secret: str, **filters: Any) -> list[tuple[str, str, int | None, bool]]:
+        uses = [use async for use in stint.lineage(secret, **filters)]
+        assert all(use.queue == queue and use.who and use.status == "success" for use in uses)
+        return [(use.job, use.secret, use.version, use.outdated) for use in uses]
+
+    old, new = (jobs[0], password, 1, True), (jobs[1], password, 2, False)
+    assert await until(lambda: lineage(password), lambda found: len(found) == 2) == [new, old]
+    assert await lineage(password, version=1) == await lineage(password, outdated=True) == [old]
+    assert await lineage(password, outdated=False) == [new]
+    assert sorted(name for _, name, _, _ in await lineage(path)) == [password] * 2 + [user] * 2
+    assert await lineage(f"{path}-other") == []
+
+
+async def test_a_receipt_is_signed_once_a_job_is_over(world: World, stint: Client, queue: str) -> None:
+    job = await stint.submit(queue=queue, image="busybox")
+    with pytest.raises(ApiRefusedError, match="The job is not over yet") as caught:
+        await job.receipt()
+    assert caught.value.code == 400
+    await world.end(queue, job.id, b"one\ntwo\n", 3)
+    receipt, keys = await job.receipt(), await stint.receipt_keys()
+    stated = check_receipt(receipt, keys).statement
+    assert (stated.job, stated.queue, stated.status, stated.return_code) == (job.id, queue, "failed", 3)
+    assert (stated.output.bytes, stated.output.complete) == (8, True)
+    assert [fact.kind for fact in stated.facts] == ["submitted", "started", "launched", "ended"]
+    with pytest.raises(ForgedReceiptError):
+        check_receipt(receipt.replace(b'"return_code":3', b'"return_code":0'), keys)

@@ -12,10 +12,11 @@ from typer.testing import CliRunner, Result
 from stint.cli.app import app
 from stint.client.receipts import PublicKeys, check_receipt, parse_keys
 from stint.core.events import AnyEvent
+from stint.core.receipt import NOT_OVER
 from stint.ports import Outcome
 from stint.vault import RECEIPT_KEY
 from stint.vault.policies import API
-from stint_api.audit.receipt import NO_KEY, NOT_OVER
+from stint_api.audit.receipt import NO_KEY
 from tests.support.api_bench import ApiProcess, Bench, api, api_process
 from tests.support.events import ended, launched, started
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, free_port

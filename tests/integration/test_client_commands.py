@@ -198,7 +198,7 @@ async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, q
         ["submitted", "by", "token-stint-client"],
         ["its", "queue"],
     ]
-    await bench.run(queue, job, code=3)
+    await bench.end(queue, job, events.ended("failed", "exit_code", 3))
     lines = [" ".join(line.split()[2:]) for line in (await command(bench, "history", job)).out.splitlines()]
     assert lines == [
         "submitted by token-stint-client",

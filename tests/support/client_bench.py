@@ -1,6 +1,6 @@
 """A client's API, with a runner and a projector that the test plays."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from stint.client import Endpoints
 from stint.core.codec import encode
 from stint.core.events import Ended
 from stint.core.names.ids import queue_token
+from stint.core.names.streams import RUNNERS_BUCKET
+from stint.core.names.subjects import kv_subject
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from tests.support import events
@@ -31,13 +33,23 @@ async def opened(folder: Path, nats: NatsProcess, openbao: OpenBao) -> AsyncIter
 
 class Bench:
     def __init__(self, server: ApiProcess, where: Endpoints, broker: Broker) -> None:
-        self.server, self.where = server, where
+        self.server, self.where, self._broker = server, where, broker
         self.log, self._output, self._views = JetStreamEventLog(broker), JetStreamOutput(broker), JetStreamViews(broker)
 
-    async def run(self, queue: str, job_id: str, output: bytes = b"", code: int = 0) -> None:
-        """Play the job's runner."""
+    async def run(
+        self,
+        queue: str,
+        job_id: str,
+        output: bytes = b"",
+        code: int = 0,
+        *,
+        secrets: Mapping[str, int | None] | None = None,
+    ) -> None:
+        """Play the job's runner; `secrets` are those that the job got, with their versions."""
         token, writer = queue_token(queue), Writer(self._output, queue_token(queue), job_id)
         await self.log.append(token, job_id, events.started())
+        launched = msgspec.structs.replace(events.launched(), secrets=dict(secrets or {}))
+        await self.log.append(token, job_id, launched)
         if output:
             await writer.write(output)
         status, reason = ("failed", "exit_code") if code else ("success", "")
@@ -46,6 +58,10 @@ class Bench:
     async def write(self, queue: str, job_id: str, output: bytes) -> None:
         """Play a runner that stores the job's first output."""
         await Writer(self._output, queue_token(queue), job_id).write(output)
+
+    async def runner(self, name: str, report: bytes = b"{}") -> None:
+        """Play a runner that reports that it is alive."""
+        await self._broker.publish(kv_subject(RUNNERS_BUCKET, name), report)
 
     async def end(self, queue: str, job_id: str, ended: Ended, **fields: Any) -> None:
         """Play a runner that says this of the end."""

@@ -3,10 +3,14 @@
 import asyncio
 import io
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from stint.cli.app import app
 from stint.client import ApiRefusedError, Fact, JobFailedError
+from stint.core.codec import encode
 from stint.testing import Ending, FakeStint
 
 
@@ -16,7 +20,7 @@ async def test_a_job_ends_as_the_test_says() -> None:
         job = await stint.submit(queue="Deploys", image="busybox", run=["a", "b"], key="k")
         assert (await stint.submit(queue="Deploys", image="busybox", key="k")).id == job.id
         kinds = [item.kind async for item in job.stream() if isinstance(item, Fact)]
-        assert kinds == ["submitted", "started", "ended"]
+        assert kinds == ["submitted", "started", "launched", "ended"]
         with pytest.raises(JobFailedError) as caught:
             (await job.wait()).check()
         assert (caught.value.code, caught.value.reason, caught.value.last_lines) == (2, "exit_code", ("out", "err"))
@@ -85,9 +89,28 @@ async def test_changes_are_resumed_where_they_broke_off() -> None:
         assert [(change.kind, change.id) for change in changes][-1] == ("gone", jobs[0].id)
 
 
+async def test_a_secret_without_a_version_and_one_of_a_job_that_did_not_run() -> None:
+    fake = FakeStint(lambda job: Ending(reason="image") if job.container_image == "none" else Ending())
+    async with fake.client() as stint:
+        _, job = [await stint.submit(image=image, secrets={"a": "secret/db.password"}) for image in ("none", "busybox")]
+        (use,) = [use async for use in stint.lineage("secret/db")]
+    assert (use.job, use.version, use.outdated) == (job.id, None, False)
+
+
+async def test_its_receipts_are_genuine_for_stint_verify(tmp_path: Path) -> None:
+    async with FakeStint().client() as stint:
+        job = await stint.submit(queue="deploys", image="busybox")
+        receipt, keys = tmp_path / "receipt", tmp_path / "keys"
+        receipt.write_bytes(await job.receipt())
+        keys.write_bytes(encode(await stint.receipt_keys()))
+    result = CliRunner().invoke(app, ["verify", "--public-key", str(keys), str(receipt)], prog_name="stint")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"Genuine: the receipt of job {job.id}, signed by version 1 of the key fake." in result.stdout
+
+
 async def test_what_it_does_not_know_is_not_found() -> None:
     async with FakeStint().client() as stint:
         nobody = stint.job("0" * 24)
-        for call in (nobody.info(), nobody.release(), nobody.wait(), nobody.receipt(), stint.receipt_keys()):
+        for call in (nobody.info(), nobody.release(), nobody.wait(), nobody.receipt()):
             with pytest.raises(ApiRefusedError, match="not found"):
                 await call

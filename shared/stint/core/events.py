@@ -191,6 +191,9 @@ EVENT_TYPES: Final[dict[str, type[AnyEvent]]] = {
 ACTIONS: Final = frozenset(EVENT_TYPES) - {cls.kind for cls in (Started, Launched, Held, Ended, Rejected)}
 """Kinds that somebody outside of Stint causes. The others are the services' own."""
 
+PUBLISHED: Final = (Submitted, KillRequested)
+"""The events that a publisher may write. What they say of who caused them is the publisher's claim."""
+
 NAME_LENGTH: Final = 256
 """Characters of a writer's name that audit and receipts keep: a direct publisher can write a megabyte."""
 

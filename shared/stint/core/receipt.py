@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from stint.core.errors import UndecodableError
+from stint.core.errors import IllegalCommandError, UndecodableError
 from stint.core.events import NAME_LENGTH, Ended, Launched, Started, Submitted
 from stint.core.job import Job
 from stint.core.view import JobView, view
@@ -16,6 +16,7 @@ from stint.core.view import JobView, view
 FORMAT: Final = "stint-receipt/1"
 """What the statement begins with, so that no other signed text can be taken for one."""
 SIGNATURE_BYTES: Final = 64
+NOT_OVER: Final = "The job is not over yet. There is a receipt only of a job that has ended."
 MAX_BYTES: Final = 1024 * 1024
 """A file that is larger is no receipt."""
 
@@ -111,6 +112,16 @@ def canonical(value: Any) -> bytes:
     """JSON in the one form of RFC 8785: sorted keys, no white space, UTF-8. Without fractions, which it would round."""
     plain = msgspec.to_builtins(value)
     return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def check_over(job: Job) -> None:
+    """Check that there is something to state.
+
+    Raises:
+        IllegalCommandError: the job has not ended.
+    """
+    if not job.terminal:
+        raise IllegalCommandError(NOT_OVER)
 
 
 def statement(job: Job, key: KeyName, issued: str) -> Statement:

@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
+from stint.core.events import (
+    Deleted,
+    Ended,
+    Held,
+    KillRequested,
+    Launched,
+    Rejected,
+    Released,
+    Started,
+    Submitted,
+)
 from stint.core.names.ids import BAD_QUEUE_TOKEN, queue_token
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import (
@@ -153,8 +163,6 @@ OPERATOR: Final = "operator"
 
 TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested, Deleted)
 """The events that publishers and subscribers may read: all but `submitted`, which holds a job's ticket."""
-PUBLISHED: Final = (Submitted, KillRequested)
-"""The events that a publisher may write. What they say of who caused them is the publisher's claim."""
 
 
 def pool(name: str, served: QueuePatterns) -> Role:

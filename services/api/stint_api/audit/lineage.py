@@ -8,6 +8,7 @@ from functools import partial
 from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
+from stint.core.trail import is_older
 from stint.ports import EventLog
 from stint_api.audit.index import AuditIndex, Tables
 from stint_api.audit.jobs import jobs_of
@@ -75,15 +76,11 @@ class Lineage:
         rows = await self._index.ask(partial(_next, wanted, newest, list(mine), limit + 1))
         jobs = await jobs_of(self._log, self._index, rows[:limit])
         holders = [
-            Holder(row, queue_name(row.token), jobs[row.job], _is_older(row.version, newest))
+            Holder(row, queue_name(row.token), jobs[row.job], is_older(row.version, newest))
             for row in rows[:limit]
             if row.job in jobs
         ]
         return Holders(holders, newest, rows[limit - 1].number if len(rows) > limit else None, as_of)
-
-
-def _is_older(version: int | None, newest: int | None) -> bool:
-    return version is not None and newest is not None and version < newest
 
 
 def _next(

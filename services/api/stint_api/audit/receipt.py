@@ -7,15 +7,14 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
-from stint.core.errors import IllegalCommandError, VaultDeniedError, VaultNotFoundError, VaultRefusedError
-from stint.core.receipt import KeyName, canonical, document, statement
+from stint.core.errors import VaultDeniedError, VaultNotFoundError, VaultRefusedError
+from stint.core.receipt import KeyName, canonical, check_over, document, statement
 from stint.core.view import rfc3339
 from stint.vault import Signer
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError
 from stint_api.read.commands import Jobs
 
-NOT_OVER: Final = "The job is not over yet. There is a receipt only of a job that has ended."
 NO_KEY: Final = (
     "Vault does not let the API sign receipts. `stint vault-setup --update` makes the key, and gives the right to it."
 )
@@ -38,8 +37,7 @@ class Receipts:
             IllegalCommandError: the job is not over.
         """
         job = await self.jobs.find(identity, job_id)
-        if not job.terminal:
-            raise IllegalCommandError(NOT_OVER)
+        check_over(job)
         try:
             version, public = list((await self.signer.public_keys()).items())[-1]
             stated = statement(job, KeyName.of(self.signer.key, version, public), rfc3339(self.now()))

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stint.core.events import Launched, Record
+from stint.core.trail import path_of
 from stint.core.view import parse_time
 from stint_api.audit.table import NEWEST
 from stint_api.read.listing.query import microseconds
@@ -68,8 +69,8 @@ class WantedSecret:
 
     @property
     def path(self) -> str:
-        """Its path, whose keys have one version together."""
-        return self.secret.partition(".")[0]
+        """Its path."""
+        return path_of(self.secret)
 
 
 class SecretTable:
@@ -93,7 +94,7 @@ class SecretTable:
         marks = ", ".join(["(?, ?)"] * len(names))
         self._db.execute(
             f"INSERT INTO secret (name, path) VALUES {marks} ON CONFLICT DO NOTHING",
-            [*chain.from_iterable((name, name.partition(".")[0]) for name in names)],
+            [*chain.from_iterable((name, path_of(name)) for name in names)],
         )
         one = "(?, ?, ?, ?, (SELECT number FROM secret WHERE name = ?), ?)"
         marks = ", ".join([one] * len(rows))

@@ -11,15 +11,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stint.core.events import ACTIONS, NAME_LENGTH, Record
+from stint.core.events import NAME_LENGTH, Record
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import EventAddress
 from stint.core.operations import OPERATIONS, OperationRecord
+from stint.core.trail import DONE
 from stint.core.view import parse_time
 from stint_api.read.listing.query import microseconds
 
-DONE: Final = ACTIONS | OPERATIONS.keys()
-"""The kinds of events that somebody causes."""
 NEWEST: Final = 2**63 - 1
 """Behind every sequence."""
 

@@ -6,18 +6,17 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from stint.core.events import Rejected, Submitted
 from stint.core.job import Job
 from stint.core.names.ids import FLEET_TOKEN, queue_name
 from stint.core.names.subjects import EventAddress
-from stint.core.operations import AnyOperation, DrainRequested, OperationRecord, Paused
+from stint.core.operations import DrainRequested, OperationRecord
+from stint.core.trail import OURS, Action, asked, operated
 from stint.jetstream import JetStreamOperations
-from stint.natsauth.roles import PUBLISHED
 from stint.ports import EventLog
 from stint.vault.actions import DRAIN, READ
 from stint_api.audit.index import AuditIndex, Tables
 from stint_api.audit.jobs import jobs_of
-from stint_api.audit.table import DONE, Entry, WantedEntries
+from stint_api.audit.table import Entry, WantedEntries
 from stint_api.auth import Authenticator, Identity
 
 BATCH: Final = 50
@@ -31,21 +30,12 @@ class Shown:
     """An entry, and what came of it.
 
     Attributes:
-        qname: the queue's name, "" for a runner.
-        answer: `accepted`, `ignored` if the job's state did not allow it, or `rejected` for a malformed submission.
-        status: the job's status now, "" if it is not a job of this queue.
         proven: whether `who`, `entity` and `accessor` are what Vault said to the API.
-        runner: the runner to which it was done, "" for a queue or a job.
-        reason: why, in the caller's own words.
     """
 
     entry: Entry
-    qname: str
-    answer: str
-    status: str
+    action: Action
     proven: bool
-    runner: str = ""
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +69,7 @@ class Audit:
         self._log = log
         self._operations = operations
         self._auth = auth
-        self._proven = DONE - {shape.kind for shape in PUBLISHED} if accounts else frozenset[str]()
+        self._proven = OURS if accounts else frozenset[str]()
 
     async def find(self, identity: Identity, wanted: WantedEntries, limit: int) -> Trail:
         """The page, without the actions in queues that the caller may not read.
@@ -118,9 +108,12 @@ class Audit:
         for entry in entries:
             operation = stored.get(entry.place)
             if operation and operation.event:
-                yield self._operation(entry, operation.event)
+                action = operated(entry.token, operation.event)
             elif not entry.is_operation and entry.job in jobs:
-                yield self._with_answer(entry, jobs[entry.job])
+                action = asked(entry.token, entry.kind, entry.sequence, jobs[entry.job])
+            else:
+                continue
+            yield Shown(entry, action, proven=entry.kind in self._proven)
 
     async def _stored(self, identity: Identity, entries: Sequence[Entry]) -> Mapping[EventAddress, OperationRecord]:
         """The operations, without those on runners that the caller may not drain."""
@@ -128,26 +121,6 @@ class Audit:
         runners = {place: one.event.runner for place, one in found.items() if isinstance(one.event, DrainRequested)}
         drained = await self._auth.permitted(identity, DRAIN, set(runners.values()))
         return {place: one for place, one in found.items() if place not in runners or runners[place] in drained}
-
-    def _operation(self, entry: Entry, event: AnyOperation) -> Shown:
-        return Shown(
-            entry,
-            qname="" if entry.token == FLEET_TOKEN else queue_name(entry.token),
-            answer="accepted",
-            status="",
-            proven=entry.kind in self._proven,
-            runner=event.runner if isinstance(event, DrainRequested) else "",
-            reason=event.reason if isinstance(event, Paused) else "",
-        )
-
-    def _with_answer(self, entry: Entry, job: Job) -> Shown:
-        counted = job.facts.get(entry.kind)
-        answer = "accepted" if counted and counted.sequence == entry.sequence else "ignored"
-        if answer == "accepted" and entry.kind == Submitted.kind and Rejected.kind in job.facts:
-            answer = "rejected"
-        # A stranger may have named the job of another queue, which is none of this queue's readers' business.
-        status = job.state if job.token == entry.token else ""
-        return Shown(entry, queue_name(entry.token), answer, status, entry.kind in self._proven)
 
 
 def _next(wanted: WantedEntries, tables: Tables) -> Sequence[Entry]:

@@ -152,11 +152,7 @@ def _body(shown: Shown) -> ActionBody:
         accessor=entry.accessor,
         nats_user=entry.nats_user,
         action=entry.kind,
-        qname=shown.qname,
         job="" if entry.is_operation else entry.job,
-        runner=shown.runner,
-        reason=shown.reason,
-        answer=shown.answer,
-        status=shown.status,
         proven=shown.proven,
+        **shown.action._asdict(),
     )

@@ -1,13 +1,18 @@
 """How a job of a `FakeStint` ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 import msgspec
 
-from stint.core.events import Ended
+from stint.core.events import Ended, Launched
 from stint.core.job import State
 from stint.core.output.chain import Chain
+from stint.core.submission.payload import JobPayload
 from stint.testing.fake.written import written
+
+_RAN: Final = frozenset({"", "exit_code", "killed", "timeout", "oom", "lost"})
+"""The reasons of jobs whose container existed."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +24,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         stderr: what it wrote to standard error, after that.
         reason: the API's word for it if no command ran or it was stopped, such as `image` or `timeout`.
         error: the reason in words.
+        versions: of the job's secrets, by `path.key`, as its lineage shows them. One that is not named here has none,
+            as if it were not in a KV engine of version 2.
     """
 
     return_code: int = 0
@@ -26,10 +33,24 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     stderr: bytes = b""
     reason: str = ""
     error: str = ""
+    versions: Mapping[str, int] = {}
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
         """The output by stream."""
         return (pair for pair in (("stdout", self.output), ("stderr", self.stderr)) if pair[1])
+
+    def launched(self, job: JobPayload) -> Launched | None:
+        """The container with the job's secrets, None if there was none."""
+        if self.reason not in _RAN:
+            return None
+        secrets = dict.fromkeys(reference.partition("@")[2] for reference in job.secret_refs)
+        return Launched(
+            **written(),
+            container_id="f" * 64,
+            container_image=job.container_image,
+            tty=job.tty,
+            secrets={name: self.versions.get(name) for name in secrets},
+        )
 
     def event(self, image: str) -> Ended:
         """The end, as a runner records it."""

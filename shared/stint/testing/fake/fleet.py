@@ -7,9 +7,10 @@ from typing import Any
 import stint
 from stint.core.events import Held
 from stint.core.job import ACTIVE, Job, State
+from stint.core.operations import DrainRequested, Paused, Resumed
 from stint.core.view import NEVER, parse_time, rfc3339, view
 from stint.testing.fake.jobs import FakeJobs, name_of
-from stint.testing.fake.written import WRITER
+from stint.testing.fake.written import WRITER, written
 
 Fields = dict[str, Any]
 
@@ -53,12 +54,14 @@ class FakeFleet:
 
     async def pause(self, name: str, reason: str) -> Fields:
         """Start nothing more in this queue."""
+        self._jobs.record(Paused(**written(), reason=reason), name)
         self._pauses[name] = {"who": WRITER, "at": rfc3339(datetime.now(UTC)), "reason": reason}
         self._jobs.paused.add(name)
         return await self.queue(name)
 
     async def resume(self, name: str) -> Fields:
         """Start what waits in this queue."""
+        self._jobs.record(Resumed(**written()), name)
         self._pauses.pop(name, None)
         self._jobs.paused.discard(name)
         await self._jobs.start()
@@ -89,6 +92,7 @@ class FakeFleet:
         """Start nothing more; False if there is no such runner."""
         if runner != WRITER:
             return False
+        self._jobs.record(DrainRequested(**written(), runner=runner))
         self._jobs.draining, self._drained_by = True, WRITER
         return True
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from stint.core import commands
-from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Launched, Released, Started, Submitted
-from stint.core.job import ACTIVE, Job, State
+from stint.core.codec import encode
+from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Released, Started, Submitted
+from stint.core.job import Job, State
 from stint.core.names.ids import normalise_queue_name, queue_token
+from stint.core.operations import AnyOperation, address_of
 from stint.core.submission.payload import JobPayload
 from stint.core.view import rfc3339
 from stint.testing.fake.ending import Ending
@@ -80,25 +82,25 @@ class FakeJobs:
 
     async def end(self, job_id: str, ending: Ending) -> None:
         """Run a job to this end."""
-        image = self.submitted[job_id].container_image
+        job = self.submitted[job_id]
         self.endings[job_id] = ending
-        await self._started(job_id, ending.event(image))
+        await self._started(job_id, ending.launched(job), ending.event(job.container_image))
 
     async def hold(self, job_id: str) -> None:
         """Lose the runner of a job that asks for `on_lost: hold`: its queue waits for a release."""
         self._asked.add(job_id)
-        image = self.submitted[job_id].container_image
-        launched = Launched(**written(), container_id="f" * 64, container_image=image)
+        launched = Ending().launched(self.submitted[job_id])
         await self._started(job_id, launched, Held(**written(), runner=WRITER))
 
     def come_back(self, job_id: str) -> None:
         """See the lost runner of a held job again, as by its output."""
         self.back.setdefault(job_id, rfc3339(datetime.now(UTC)))
 
-    async def _started(self, job_id: str, *events: AnyEvent) -> None:
+    async def _started(self, job_id: str, *events: AnyEvent | None) -> None:
+        """Append what has not happened yet."""
         job = await self.log.load(job_id)
-        started = () if job and job.state in ACTIVE else (Started(**written(), runner=WRITER),)
-        await self.append(job_id, *started, *events)
+        new = (Started(**written(), runner=WRITER), *events)
+        await self.append(job_id, *(event for event in new if event and not (job and event.kind in job.facts)))
 
     async def kill(self, job: Job) -> None:
         """As the API does."""
@@ -122,6 +124,11 @@ class FakeJobs:
         ended = Ended(**written(), status=State.UNKNOWN, reason="lost", error="Released: its runner was lost.")
         await self.append(job.job_id, *commands.release(job, Released(**written()), ended))
         await self.start()
+
+    def record(self, operation: AnyOperation, queue: str = "") -> None:
+        """Store what an operator does to a queue or a runner."""
+        address = address_of(operation, queue_token(queue), secrets.token_hex(12))
+        self.log.put(address, encode(operation))
 
     async def append(self, job_id: str, *events: AnyEvent) -> None:
         """Append these events, and tell all who listen."""

@@ -1,16 +1,13 @@
 """A Stint in memory, for the tests of programs that use `stint.client`."""
 
-import base64
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
-import msgspec
 
-import stint
 from stint.client import Client, SyncClient
 from stint.client.api import Api
 from stint.core.codec import encode
@@ -18,10 +15,11 @@ from stint.core.errors import IllegalCommandError
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload, parse_payload
-from stint.core.view import back_since, view
 from stint.testing.fake.ending import Ending
 from stint.testing.fake.fleet import FakeFleet
 from stint.testing.fake.jobs import FakeJobs
+from stint.testing.fake.streams import FakeStreams, shown
+from stint.testing.fake.trail import FakeTrail
 
 _API: Final = "/v1/api/"
 
@@ -35,8 +33,9 @@ class FakeStint:
 
     It knows submissions, reruns, keys, kills, deletions, releases, lists and counts by queue and status, output, live
     streams, the changes of all jobs, queues that are paused and resumed, and one runner, `fake`, that can be drained.
-    It does not check tokens, policies, images or secrets; its jobs do not wait for each other; anything else, such as
-    an audit, is a 404.
+    What was done is in its audit, by `fake`; the secrets of jobs that it ran are in its lineage; and it signs receipts
+    with a key of its own. It does not check tokens, policies, images or secrets; its jobs do not wait for each other;
+    anything else is a 404.
     """
 
     def __init__(self, ending: Callable[[JobPayload], Ending | None] = _succeed) -> None:
@@ -46,6 +45,8 @@ class FakeStint:
         """
         self._jobs = FakeJobs(ending)
         self._fleet = FakeFleet(self._jobs)
+        self._streams = FakeStreams(self._jobs)
+        self._trail = FakeTrail(self._jobs.log)
         self._keys: dict[str, str] = {}
 
     @property
@@ -83,7 +84,15 @@ class FakeStint:
 
     async def _found(self, request: httpx.Request) -> httpx.Response | None:
         group, *asked = request.url.path.removeprefix(_API).split("/")
-        routes = {"job": self._job, "queue": self._queue, "runner": self._runner, "events": self._changed}
+        routes = {
+            "job": self._job,
+            "queue": self._queue,
+            "runner": self._runner,
+            "events": self._changed,
+            "audit": self._audit,
+            "lineage": self._lineage,
+            "receipt": self._receipt,
+        }
         return await routes[group](request, *asked) if group in routes else None
 
     async def _job(self, request: httpx.Request, *asked: str) -> httpx.Response | None:
@@ -101,14 +110,16 @@ class FakeStint:
     async def _show(self, job: Job, what: str, request: httpx.Request) -> httpx.Response | None:
         match what:
             case "":
-                return _json(**self._one(job))
+                return _json(**self._streams.one(job))
             case "output":
                 stream = request.url.params.get("stream")
                 chunks = self._jobs.endings.get(job.job_id, Ending()).chunks()
                 content = b"".join(data for name, data in chunks if stream in {None, name})
                 return httpx.Response(HTTPStatus.OK, content=content)
+            case "receipt":
+                return httpx.Response(HTTPStatus.OK, content=self._trail.receipt(job))
             case "events":
-                return httpx.Response(HTTPStatus.OK, content=self._events(job.job_id))
+                return httpx.Response(HTTPStatus.OK, content=self._streams.of_job(job.job_id))
         return None
 
     async def _act(self, job: Job, what: str, request: httpx.Request) -> httpx.Response | None:
@@ -137,7 +148,7 @@ class FakeStint:
         return _json(_id=self._keys[key], status="queued", qname=job.qname)
 
     async def _list(self, wanted: httpx.QueryParams) -> httpx.Response:
-        jobs = [_shown(job) for job in reversed(await self._jobs.all(wanted.get("qname")))]
+        jobs = [shown(job) for job in reversed(await self._jobs.all(wanted.get("qname")))]
         found = [job for job in jobs if wanted.get("status", job["status"]) == job["status"]]
         counts = Counter(job["status"] for job in found)
         return _json(data=found, skip=0, limit=len(found), total=len(found), counts=counts)
@@ -162,55 +173,17 @@ class FakeStint:
         return None
 
     async def _changed(self, request: httpx.Request, *_asked: str) -> httpx.Response:
-        return httpx.Response(HTTPStatus.OK, content=self._changes(request))
+        told = self._streams.of_all(request.url.params, request.headers.get("Last-Event-ID", ""))
+        return httpx.Response(HTTPStatus.OK, content=told)
 
-    async def _events(self, job_id: str) -> AsyncGenerator[bytes, None]:
-        """One job's live stream."""
-        told: set[str] = set()
-        while job := await self._jobs.load(job_id):
-            known = len(self._jobs.changes)
-            if job.terminal:
-                for event in self._output(job_id):
-                    yield event
-            for kind in job.facts:
-                if kind not in told:
-                    yield _event("fact", _fact(job, kind))
-            told |= job.facts.keys()
-            if job.terminal:
-                yield _event("end", self._one(job))
-                return
-            await self._jobs.changed(known)
+    async def _audit(self, request: httpx.Request, *_asked: str) -> httpx.Response:
+        return _json(data=await self._trail.audit(request.url.params))
 
-    def _one(self, job: Job) -> dict[str, Any]:
-        """A job as it is shown on its own."""
-        return _shown(job) | {"back_since": back_since(job, self._jobs.back.get(job.job_id, ""))}
+    async def _lineage(self, request: httpx.Request, *_asked: str) -> httpx.Response:
+        return _json(data=await self._trail.lineage(request.url.params))
 
-    def _output(self, job_id: str) -> Iterator[bytes]:
-        offset = 0
-        for number, (stream, data) in enumerate(self._jobs.endings.get(job_id, Ending()).chunks(), start=1):
-            text = base64.b64encode(data).decode()
-            yield _event("output", {"number": number, "offset": offset, "stream": stream, "data": text})
-            offset += len(data)
-
-    async def _changes(self, request: httpx.Request) -> AsyncGenerator[bytes, None]:
-        """The changes of all jobs, from now on, or from where the client was."""
-        queue, status = (request.url.params.get(name) for name in ("qname", "status"))
-        mark = request.headers.get("Last-Event-ID", "")
-        known = int(mark) if mark else len(self._jobs.changes)
-        yield _event("hello", {"release": stint.__version__, "resumed": bool(mark)}, str(known))
-        while True:
-            await self._jobs.changed(known)
-            job_id, was = self._jobs.changes[known]
-            known += 1
-            job = await self._jobs.load(job_id)
-            qname = self.submitted[job_id].qname
-            if queue not in {None, qname} or status not in {None, was, job.state if job else None}:
-                continue
-            yield (
-                _event("job", _shown(job), str(known))
-                if job
-                else _event("gone", {"_id": job_id, "qname": qname}, str(known))
-            )
+    async def _receipt(self, _request: httpx.Request, *asked: str) -> httpx.Response | None:
+        return _json(**self._trail.keys()) if asked == ("keys",) else None
 
 
 class _Open:
@@ -225,19 +198,3 @@ class _Open:
 
 def _json(**fields: Any) -> httpx.Response:
     return httpx.Response(HTTPStatus.OK, json=fields)
-
-
-def _shown(job: Job) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(view(job))
-    return shown
-
-
-def _fact(job: Job, kind: str) -> dict[str, Any]:
-    record = job.facts[kind]
-    own: dict[str, Any] = msgspec.to_builtins(record.event)
-    chunks = {"output_chunks": own["chunks"]} if "chunks" in own else {}
-    return own | chunks | {"kind": kind, "at": record.time, "sequence": record.sequence, "status": job.state}
-
-
-def _event(name: str, data: Mapping[str, Any], mark: str = "") -> bytes:
-    return f"event: {name}\nid: {mark}\ndata: {json.dumps(data)}\n\n".encode()
