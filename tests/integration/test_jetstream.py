@@ -216,7 +216,7 @@ async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) ->
     fact = submitted()
     await JetStreamEventLog(broker).append(TOKEN, JOB, fact)
     await JetStreamEventLog(broker).append(TOKEN, JOB, ended("failed"))
-    await until(lambda: broker.api(f"STREAM.INFO.{WORK}"), lambda info: info["state"]["messages"], seconds=5)
+    await until(lambda: broker.api(f"STREAM.INFO.{WORK}"), lambda info: info["state"]["messages"])
     answer = await broker.api(f"STREAM.MSG.GET.{WORK}", {"seq": 1})
     assert origin_of(raw_message(answer["message"])).subject == EventAddress("submitted", TOKEN, JOB).subject
     job = await JetStreamEventLog(broker).load(JOB)

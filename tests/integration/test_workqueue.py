@@ -42,8 +42,7 @@ async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: 
         await log.append(TOKEN, job_id(number), submitted())
     seen = []
     for _ in range(3):
-        delivery = await queues.pull(TOKEN, 1)
-        assert delivery is not None
+        delivery = await delivered(queues)
         assert await queues.pull(TOKEN, 0.05) is None, "busy"
         await delivery.renew()
         await delivery.ack()
@@ -66,12 +65,9 @@ async def test_queues_are_independent(broker: Broker, queues: JetStreamWorkQueue
 
 async def test_what_is_given_back_comes_again(broker: Broker, queues: JetStreamWorkQueues) -> None:
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-    first = await queues.pull(TOKEN, 1)
-    assert first is not None
+    first = await delivered(queues)
     await first.give_back()
-    again = await queues.pull(TOKEN, 1)
-    assert again is not None
-    assert again.sequence == first.sequence
+    assert (await delivered(queues)).sequence == first.sequence
 
 
 async def test_an_abandoned_pull_does_not_block_its_queue(broker: Broker, queues: JetStreamWorkQueues) -> None:
@@ -94,8 +90,7 @@ async def test_an_abandoned_pull_does_not_block_its_queue(broker: Broker, queues
 async def test_a_late_delivery_is_not_given_back(broker: Broker, queues: JetStreamWorkQueues) -> None:
     """It may be another runner's by now, and the server would take the NAK all the same."""
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
-    delivery = await queues.pull(TOKEN, 1)
-    assert delivery is not None
+    delivery = await delivered(queues)
     message = Msg(broker.client, subject=delivery.subject, reply=delivery.ack_subject)
     queues._pulled_at[consumer_name(TOKEN)] -= 16  # noqa: SLF001 - half a lease ago and more
     await queues._on_message(message)  # noqa: SLF001 - as the client would
@@ -139,9 +134,9 @@ async def test_a_look_says_what_a_pull_would_bring(broker: Broker, queues: JetSt
     look = await until(lambda: queues.look(TOKEN), lambda found: found.turn is Turn.FREE)
     delivery = await queues.pull(TOKEN, 1, look)
     assert delivery is not None
-    for _ in range(3):
+    for _ in range(8):  # for longer than the lease, and each time long before its end
         assert (await queues.look(TOKEN)).turn is Turn.HELD
-        assert await queues.pull(TOKEN, 0.5) is None
+        assert await queues.pull(TOKEN, 0.2) is None
         await delivery.renew()
     await until(lambda: queues.look(TOKEN), lambda found: found.turn is Turn.FREE)  # the lease is over
     again = await queues.pull(TOKEN, 1, await queues.look(TOKEN))
@@ -195,7 +190,7 @@ async def test_more_than_a_thousand_queues(broker: Broker, queues: JetStreamWork
     tokens = [queue_token(f"queue {number}") for number in range(1100)]
     for number, token in enumerate(tokens):
         await log.append(token, job_id(number), submitted())
-    await until(queues.pending, lambda found: len(found) == 1100, seconds=10)
+    await until(queues.pending, lambda found: len(found) == 1100)
     for token in tokens:
         delivery = await queues.pull(token, 1)
         assert delivery is not None
@@ -262,6 +257,7 @@ async def test_a_delivery_that_cannot_be_looked_at_is_given_back(
 
     assert await queues.pull(TOKEN, 0.02) is None
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
+    await until(queues.pending)  # WORK takes it from EVENTS a moment later
     monkeypatch.setattr(broker, "api", failing)
     with pytest.raises(BrokerUnavailableError):
         await queues.pull(TOKEN, 1)
