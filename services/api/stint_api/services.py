@@ -20,7 +20,7 @@ from stint.ports import EventLog, KeptPayloads, OutputLog, Pauses, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
 from stint.process.settings import ApiSettings
-from stint.vault import BUS_KEY, RECEIPT_KEY, AppRoleSession, Encryptor, Signer, Vault
+from stint.vault import BUS_KEY, RECEIPT_KEY, AppRoleSession, Encryptor, Oidc, Signer, Vault
 from stint.vault.erasure import PayloadKeys
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.lineage import Lineage
@@ -104,6 +104,13 @@ class Services:
     def lookups(self) -> Lookups:
         """Who a token belongs to."""
         return Lookups(self.lookup_vault, monotonic=self.monotonic)
+
+    @cached_property
+    def oidc(self) -> Oidc | None:
+        """Sign-in by OIDC, None if it is not set up. Anybody can cause these calls, too."""
+        settings = self.settings
+        role = settings.oidc_role
+        return Oidc(self.lookup_vault, mount=settings.oidc_mount, role=role) if role else None
 
     @cached_property
     def auth(self) -> Authenticator:

@@ -38,6 +38,7 @@ _MODULES: Final = {
     "top": "stint.cli.fleet.top",
     "events": "stint.cli.fleet.events",
     "doctor": "stint.cli.doctor.command",
+    "login": "stint.cli.login.command",
     "config": "stint.cli.config",
     "completion": "stint.cli.config",
     "audit": "stint.cli.audit",

@@ -26,7 +26,7 @@ def config(
     """Show the settings that commands would use, and where each is from. Tokens are hidden.
 
     Options count first, then the profile that was asked for, the environment, the profile that the settings file names,
-    and at last the defaults. The token may also be in ~/.vault-token, where `vault login` puts it.
+    and at last the defaults. The token may also be in ~/.vault-token, where `stint login` puts it.
     """
     with reported("stint"):
         found = settings(url, profile)

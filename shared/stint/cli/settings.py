@@ -1,4 +1,4 @@
-"""Where the command line finds its settings: options, a profile, the environment, and the token of `vault login`.
+"""Where the command line finds its settings: options, a profile, the environment, and the token of `stint login`.
 
 Profiles are in one TOML file; a token is never in it, only the name of a file with one.
 """
@@ -85,15 +85,20 @@ def settings_file(environ: Mapping[str, str]) -> Path:
     return (Path(folder) if folder else Path.home() / ".config") / "stint" / "config.toml"
 
 
+def token_file(environ: Mapping[str, str]) -> Path:
+    """Where `vault login` and `stint login` put the token."""
+    return Path(environ.get("HOME") or Path.home()) / ".vault-token"
+
+
 def _token_in(found: Mapping[str, str]) -> bool:
     return any(name in found for name in _TOKENS)
 
 
 def _find_token(found: Found, environ: Mapping[str, str]) -> None:
-    """Read the token's file, or the one that `vault login` writes."""
+    """Read the token's file, or the one that `stint login` and `vault login` write."""
     if "STINT_TOKEN" not in found and (name := found.get("STINT_TOKEN_FILE")):
         found.take({"STINT_TOKEN": _read(Path(name).expanduser()).strip()}, name)
-    left = Path(environ.get("HOME") or Path.home()) / ".vault-token"
+    left = token_file(environ)
     if not _token_in(found) and left.exists():
         found.take({"VAULT_TOKEN": _read(left).strip()}, str(left))
 

@@ -125,6 +125,12 @@ class ApiSettings(Settings):
     """Seconds from its submission in which a job can be run again, 0 for none. Needs `STINT_ERASURE=off`."""
     audit_addresses: bool = True
     """Whether events say from which address their request came: personal data, kept for `STINT_HISTORY`."""
+    oidc_role: str = ""
+    """Role of Vault's auth method `oidc` with which people sign in to the page. If empty, they need a Vault token."""
+    oidc_mount: str = "oidc"
+    """Where that auth method is mounted below `auth/`."""
+    oidc_label: str = "Sign in with OIDC"
+    """Words of the page's link to the OIDC provider, such as its name."""
     streams: Annotated[int, Field(ge=1, le=10**6)] = 100
     """Event streams and answers over 1 MiB that one caller may have open; more get a 429 with `Retry-After`."""
 

@@ -4,6 +4,7 @@ from stint.vault.answers import Caller, Login, SecretData, WrapInfo
 from stint.vault.client import Vault
 from stint.vault.encryptor import Encryptor
 from stint.vault.hvac_adapter import check_path, error_text
+from stint.vault.oidc import Oidc, OidcBegun
 from stint.vault.policies import SESSION_KEY, queue_path, release_path
 from stint.vault.session import AppRoleSession
 from stint.vault.signing import RECEIPT_KEY, Signer
@@ -17,6 +18,8 @@ __all__ = [
     "Caller",
     "Encryptor",
     "Login",
+    "Oidc",
+    "OidcBegun",
     "SecretData",
     "Signer",
     "Ticket",

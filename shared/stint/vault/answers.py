@@ -70,6 +70,18 @@ class Login:
     token: str = field(repr=False)
     ttl: float
 
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """From what a login answers.
+
+        Raises:
+            VaultRefusedError: there is no token in it.
+        """
+        auth = answer.get("auth") or {}
+        if not isinstance(auth.get("client_token"), str):
+            raise VaultRefusedError("The login returned no token.")
+        return cls(token=auth["client_token"], ttl=float(auth.get("lease_duration") or 0))
+
 
 @dataclass(frozen=True, slots=True)
 class SecretData:

@@ -151,10 +151,7 @@ class Vault:
         answer = await self.call(
             "", lambda client: client.auth.approle.login(role_id=role_id, secret_id=secret_id, use_token=False)
         )
-        auth = answer.get("auth") or {}
-        if not isinstance(auth.get("client_token"), str):
-            raise VaultRefusedError("The login returned no token.")
-        return Login(token=auth["client_token"], ttl=float(auth.get("lease_duration") or 0))
+        return Login.of(answer)
 
     async def encrypt(self, token: str, key: str, plaintext: bytes, *, associated_data: bytes = b"") -> str:
         """Encrypt with a transit key. The ciphertext can be decrypted only with the same associated data."""

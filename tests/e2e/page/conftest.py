@@ -9,6 +9,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.stack import Stack, dev, ready, serving
 from tests.support.browser import chromium, sign_in, window
+from tests.support.oidc import ROLE
 from tests.support.servers import free_port
 from tests.support.waiting import until
 
@@ -20,8 +21,8 @@ expect.set_options(timeout=30_000)  # as long as anything may take on a busy mac
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Stack]:
     assert busybox
-    kept = {"STINT_ERASURE": "off", "STINT_KEEP_PAYLOADS": "3600"}
-    async with dev(tmp_path_factory.mktemp("page"), "--runners", "2", STINT_KILL_GRACE="1", **kept) as stack:
+    settings = {"STINT_ERASURE": "off", "STINT_KEEP_PAYLOADS": "3600", "STINT_KILL_GRACE": "1", "STINT_OIDC_ROLE": ROLE}
+    async with dev(tmp_path_factory.mktemp("page"), "--runners", "2", **settings) as stack:
         yield stack
 
 

@@ -93,7 +93,10 @@ def file(asset: Asset, encodings: str) -> Response:
     return Response(asset.zipped if short else asset.plain, media_type=asset.media_type, headers=headers)
 
 
-def again() -> Response:
-    """Makes the browser ask once more. A link from another site brings no cookie; what a page of ours asks for does."""
-    headers = {**SAFETY, "Cache-Control": "no-store", "Refresh": "0"}
+def again(to: str = "") -> Response:
+    """Makes the browser ask once more, or for another address of ours.
+
+    A link from another site brings no cookie; what a page of ours asks for does.
+    """
+    headers = {**SAFETY, "Cache-Control": "no-store", "Refresh": f"0; url={to}" if to else "0"}
     return HTMLResponse("<!doctype html><title>Stint</title>", headers=headers)

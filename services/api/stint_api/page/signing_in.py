@@ -54,6 +54,7 @@ def sign_in_page(
         "to": to or asked,
         "error": error or (ENDED if ended else "") if safe else UNSAFE,
         "safe": safe,
+        "oidc": settings.oidc_label if settings.oidc_role else "",
         "theme": theme(request),
     }
     headers = {"Set-Cookie": cookie.header(request.headers, "")} if ended else None
@@ -64,19 +65,24 @@ def sign_in_page(
 async def sign_in(services: ServicesOf, request: Request) -> Response:
     """Take a token, begin a session, and lead to the page that was asked for."""
     form = await _form(request)
-    to = _own(form.get("to", ""))
+    to = own(form.get("to", ""))
     if not _is_ours(request):
         return sign_in_page(services, request, to=to, error=FOREIGN)
     token = form.get("token", "").strip()
     try:
-        caller = await services.lookups.fresh(token)
-        if before := cookie.value(request.headers):
-            await services.sessions.end(before)
-        text = await services.sessions.begin(token, caller)
+        text = await begin_session(services, request, token)
     except StintError as error:
-        return sign_in_page(services, request, to=to, error=_sentence(error))
+        return sign_in_page(services, request, to=to, error=sentence(error))
     headers = {"Set-Cookie": cookie.header(request.headers, text), "Cache-Control": "no-store"}
     return RedirectResponse(to, HTTPStatus.SEE_OTHER, headers)
+
+
+async def begin_session(services: ServicesOf, request: Request, token: str, *, revoke: bool = False) -> str:
+    """Begin a session in the place of the browser's last one; returns its cookie's value. `revoke`: see `Sessions`."""
+    caller = await services.lookups.fresh(token)
+    if before := cookie.value(request.headers):
+        await services.sessions.end(before)
+    return await services.sessions.begin(token, caller, revoke=revoke)
 
 
 @router.post("/session/end")
@@ -141,13 +147,14 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
 
-def _own(address: str) -> str:
+def own(address: str) -> str:
     """The address if it is one of this page, else the first view's: a form must not lead to another site."""
     plain = address.isascii() and address.isprintable() and "\\" not in address
     return address if plain and address.startswith("/") and not address.startswith("//") else "/"
 
 
-def _sentence(error: StintError) -> str:
+def sentence(error: StintError) -> str:
+    """Why nobody was signed in."""
     if isinstance(error, RefusalError):
         return error.sentence if error.code in _OURS and "\n" not in error.sentence else REFUSED
     if isinstance(error, BrokerUnavailableError):

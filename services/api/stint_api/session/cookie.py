@@ -23,11 +23,17 @@ def name(headers: Mapping[str, str]) -> str:
 
 def value(headers: Mapping[str, str]) -> str:
     """The cookie's value in a request, "" if there is none that the API can have made."""
+    found = sent(headers, name(headers))
+    return found if _VALUE.fullmatch(found) else ""
+
+
+def sent(headers: Mapping[str, str], named: str) -> str:
+    """The value of any cookie in a request, "" if there is none."""
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name(headers))
+        found = SimpleCookie(headers.get("cookie", "")).get(named)
     except CookieError:
         return ""
-    return found.value if found and _VALUE.fullmatch(found.value) else ""
+    return found.value if found else ""
 
 
 def header(headers: Mapping[str, str], text: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from stint.core.codec import decode
-from stint.core.errors import UndecodableError, VaultDeniedError, VaultRefusedError
+from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultRefusedError
 from stint.core.names.streams import SESSIONS_BUCKET, kv_stream
 from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, Bucket
@@ -36,12 +36,17 @@ RETRY_PAUSE: Final = 1.0
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as the bucket has it."""
+    """A session as the bucket has it.
+
+    Attributes:
+        revoke: whether its token was made for it, and is revoked with it.
+    """
 
     sealed: str
     who: str
     made: datetime
     until: datetime
+    revoke: bool = False
 
 
 @dataclass(kw_only=True, eq=False)
@@ -78,8 +83,8 @@ class Sessions:
         self._known: dict[str, Session] = {}
         self.following = asyncio.Event()
 
-    async def begin(self, token: str, caller: Caller) -> str:
-        """Begin a session for the owner of this token; returns the value of its cookie.
+    async def begin(self, token: str, caller: Caller, *, revoke: bool = False) -> str:
+        """Begin a session for the owner of this token; returns the value of its cookie. `revoke`: see `Stored`.
 
         Raises:
             RefusalError: the token has a limited number of uses, which a page would spend.
@@ -94,7 +99,7 @@ class Sessions:
         until = made + min(timedelta(seconds=caller.ttl) if caller.ttl else LONGEST, LONGEST)
         bound = cookie.key(text)
         sealed = await self._seal(bound, token)
-        stored = Stored(sealed=sealed, who=caller.display_name, made=made, until=until)
+        stored = Stored(sealed=sealed, who=caller.display_name, made=made, until=until, revoke=revoke)
         await self._bucket.write(bound, msgspec.json.encode(stored), revision=0, ttl=self._lifetime(made, until))
         return text
 
@@ -109,12 +114,24 @@ class Sessions:
         return session
 
     async def end(self, text: str) -> None:
-        """End the session with this cookie: in this process now, and in all others as they hear of it."""
-        await self._end(cookie.key(text))
+        """End the session with this cookie: in this process now, and in all others as they hear of it.
 
-    async def _end(self, bound: str) -> None:
+        A token that was made for the session is revoked. If that fails, the session has ended all the same.
+        """
+        bound = cookie.key(text)
+        found = await self._bucket.read(bound)
         await self._bucket.delete(bound)
         self._forget(bound)
+        if found is not None and found.value is not None:
+            await self._revoke(bound, found.value)
+
+    async def _revoke(self, bound: str, value: bytes) -> None:
+        try:
+            stored = decode(value, Stored)
+            if stored.revoke:
+                await self._vault.revoke_self(await self._open(bound, stored.sealed))
+        except (UndecodableError, VaultError) as error:
+            log.warning("the token of a session that ended is not revoked, it will expire", error=error.sentence)
 
     def _forget(self, bound: str) -> None:
         if session := self._known.pop(bound, None):

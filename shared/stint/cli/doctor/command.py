@@ -57,7 +57,13 @@ async def look(url: str, profile: str, queue: str | None) -> list[Finding]:
         found = settings(url, profile)
         where = endpoints(found)
     except ConfigError as error:
-        return [bad("settings", error.sentence, "`vault login`, or set STINT_TOKEN; `stint config` shows the rest.")]
+        return [
+            bad(
+                "settings",
+                error.sentence,
+                "`stint login` or `vault login`, or set STINT_TOKEN; `stint config` shows the rest.",
+            )
+        ]
     groups = await asyncio.gather(
         api.look(where),
         vault.look(where, queue),

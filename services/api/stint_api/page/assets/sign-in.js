@@ -1,6 +1,8 @@
-// The form keeps the line that the address names, which the server never sees.
+// The form and the link keep the line that the address names, which the server does not see otherwise.
 import { switchTheme } from "./theme.js";
 
 const form = document.querySelector("form");
+const link = form.querySelector("a");
 form.action += location.hash;
+if (link) link.href += encodeURIComponent(location.hash);
 switchTheme();

@@ -1,0 +1,111 @@
+"""Signing in at an OIDC provider, which sends the browser back with a code that Vault exchanges for a token."""
+
+import ipaddress
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from stint.core.errors import StintError, VaultError, VaultUnavailableError
+from stint.vault import Login, Oidc
+from stint_api.errors import NO_VAULT, unknown_path
+from stint_api.page.documents import SAFETY, again
+from stint_api.page.signing_in import begin_session, own, sentence, sign_in_page
+from stint_api.routes.parameters import ServicesOf
+from stint_api.session import cookie, under_way
+from stint_api.session.under_way import LONGEST, UnderWay
+
+PATH: Final = "/sign-in/oidc"
+CALLBACK: Final = "/sign-in/oidc/callback"
+NOT_BEGUN: Final = (
+    "This browser has not begun the sign-in that the provider answers, or has ended it, or it was begun more than ten "
+    "minutes ago. Sign in again."
+)
+NOT_SET_UP: Final = "Vault's sign-in by OIDC is not set up for this address, {address}: {reason}"
+REFUSED: Final = "Vault did not accept the provider's answer: {reason} Sign in again."
+PROVIDER: Final = "The provider did not sign you in: {reason}"
+WORDS: Final = 200
+"""Characters of a provider's reason that are shown."""
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get(PATH)
+async def begin(services: ServicesOf, request: Request, to: str = "/") -> Response:
+    """Lead to the provider, if a page of ours asks for that: another site must not sign anybody in."""
+    to, address = own(to) if len(to) <= LONGEST else "/", callback_address(request)
+    if services.oidc is None:
+        return unknown_path()
+    if not cookie.comes_from_us(request.headers):
+        return sign_in_page(services, request, to=to)
+    try:
+        begun = await services.oidc.begin(address)
+    except VaultError as error:
+        return sign_in_page(services, request, to=to, error=_words(NOT_SET_UP, error, address=address))
+    kept = under_way.header(request.headers, UnderWay(begun.state, begun.nonce, to))
+    headers = {**SAFETY, "Set-Cookie": kept, "Cache-Control": "no-store"}
+    return RedirectResponse(begun.url, HTTPStatus.SEE_OTHER, headers)
+
+
+@router.get(CALLBACK)
+async def callback(services: ServicesOf, request: Request) -> Response:
+    """Take the provider's answer, begin a session, and lead to the page that was asked for."""
+    if services.oidc is None:
+        return unknown_path()
+    begun = under_way.found(request.headers)
+    if begun is None or not begun.is_meant(request.query_params.get("state", "")):
+        return sign_in_page(services, request, to="/", error=NOT_BEGUN)
+    answer = await _answer(services, services.oidc, request, begun)
+    answer.headers.append("Set-Cookie", under_way.header(request.headers, None))
+    return answer
+
+
+async def _answer(services: ServicesOf, oidc: Oidc, request: Request, begun: UnderWay) -> Response:
+    to, query = own(begun.to), request.query_params
+    if "error" in query:
+        reason = ": ".join(filter(None, (query["error"], query.get("error_description"))))
+        return sign_in_page(services, request, to=to, error=PROVIDER.format(reason=reason[:WORDS]))
+    try:
+        login = await oidc.finish(begun.state, begun.nonce, query.get("code", ""))
+    except VaultError as error:
+        return sign_in_page(services, request, to=to, error=_words(REFUSED, error))
+    try:
+        text = await begin_session(services, request, login.token, revoke=True)
+    except StintError as error:
+        await _give_back(services, login)
+        return sign_in_page(services, request, to=to, error=sentence(error))
+    answer = again(to)
+    answer.headers.append("Set-Cookie", cookie.header(request.headers, text))
+    return answer
+
+
+async def _give_back(services: ServicesOf, login: Login) -> None:
+    """Revoke a token that no session has. Should Vault be away, it expires by itself."""
+    with suppress(VaultError):
+        await services.vault.revoke_self(login.token)
+
+
+def _words(form: str, error: VaultError, **more: str) -> str:
+    """The error for whoever signs in. Vault's reasons name no code and no token."""
+    if isinstance(error, VaultUnavailableError):
+        return NO_VAULT
+    return form.format(reason=f"{'; '.join(error.errors).rstrip('.') or error.sentence.rstrip('.')}.", **more)
+
+
+def callback_address(request: Request) -> str:
+    """`CALLBACK` as the browser reaches it.
+
+    A browser that may sign in (`cookie.is_trustworthy`) has come by TLS, which a proxy may have ended, or to loopback.
+    """
+    host = request.headers.get("host", "")
+    return f"{request.url.scheme if _is_loopback(host) else 'https'}://{host}{CALLBACK}"
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
+    return False

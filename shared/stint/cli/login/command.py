@@ -1,0 +1,115 @@
+"""`stint login`."""
+
+import asyncio
+import os
+import webbrowser
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Annotated, Final
+
+import typer
+
+from stint.cli.errors import TIMED_OUT, reported
+from stint.cli.options import taking
+from stint.cli.settings import Found, Profile, settings, token_file
+from stint.cli.show.terminal import printable
+from stint.client.options import DEFAULT_VAULT
+from stint.core.errors import ConfigError, VaultDeniedError
+from stint.process.env_file import write_private
+
+WORDS: Final = 200
+"""Characters of a provider's reason that are shown."""
+_BEFORE: Final = ("STINT_TOKEN", "STINT_TOKEN_FILE", "VAULT_TOKEN")
+"""Settings that count before the file."""
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(kw_only=True)
+class _Options:
+    role: Annotated[
+        str, typer.Option(envvar="STINT_OIDC_ROLE", help="A role of the auth method. Default: the method's own.")
+    ] = ""
+    mount: Annotated[
+        str, typer.Option(envvar="STINT_OIDC_MOUNT", help="Where the auth method is mounted below auth/.")
+    ] = "oidc"
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The port of this machine to which the provider sends the browser.")
+    ] = 8250
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds to wait for the provider. Vault itself waits for 300.")
+    ] = 300
+    browser: Annotated[bool, typer.Option("--browser", help="Open the address in a browser.")] = False
+    profile: Profile = ""
+
+
+@app.command()
+@taking(_Options)
+def login(options: _Options) -> None:
+    """Sign in to Vault at your organisation's OIDC provider, as `vault login -method=oidc` does.
+
+    Shows an address to open in a browser on this machine, waits for the provider's answer at
+    http://localhost:8250/oidc/callback, which the role must allow, and writes the token to ~/.vault-token, where all
+    commands find it. The token is never shown.
+
+    Exit codes: 2 wrong option or setting, 124 nobody has signed in within the timeout, 125 Vault cannot be reached, or
+    Vault or the provider refuses, 130 Ctrl-C.
+    """
+    with reported("stint"):
+        raise typer.Exit(asyncio.run(_interruptible(settings(profile=options.profile), options)))
+
+
+async def _interruptible(found: Found, options: _Options) -> int:
+    from rich.console import Console  # noqa: PLC0415 - `stint --help` imports this module
+
+    from stint.cli.jobs.interrupts import Interrupts  # noqa: PLC0415
+
+    interrupts = Interrupts(Console(stderr=True))
+    with interrupts.watched():
+        return await interrupts.around(_log_in(found, options))
+
+
+async def _log_in(found: Found, options: _Options) -> int:
+    from stint.cli.login.listener import PATH, listening  # noqa: PLC0415 - see above
+    from stint.vault import Oidc, Vault  # noqa: PLC0415
+
+    vault = Vault(found.get("VAULT_ADDR", DEFAULT_VAULT), cacert=found.get("VAULT_CACERT", ""))
+    oidc = Oidc(vault, mount=options.mount, role=options.role)
+    begun = await oidc.begin(f"http://localhost:{options.port}{PATH}")
+    async with listening(options.port, begun.state) as answered:
+        typer.echo(f"To sign in, open this address in a browser on this machine:\n\n    {begun.url}\n")
+        if options.browser:  # one that runs in the terminal returns when it is left
+            Thread(target=webbrowser.open, args=(begun.url,), daemon=True).start()
+        try:
+            async with asyncio.timeout(options.timeout):
+                answer = await answered
+        except TimeoutError:
+            typer.echo(f"stint: nobody has signed in within {options.timeout:g} s.", err=True)
+            return TIMED_OUT
+    made = await oidc.finish(begun.state, begun.nonce, _code(answer))
+    path = token_file(os.environ)
+    try:
+        write_private(path, made.token)
+    except ConfigError:
+        await vault.revoke_self(made.token)
+        raise
+    caller = await vault.lookup_self(made.token)
+    typer.echo(_told(caller.display_name, caller.ttl, path, found))
+    return 0
+
+
+def _code(answer: Mapping[str, str]) -> str:
+    if "error" in answer:
+        reason = ": ".join(filter(None, (answer["error"], answer.get("error_description"))))
+        raise VaultDeniedError(f"The provider did not sign you in: {printable(reason[:WORDS])}")
+    return answer.get("code", "")
+
+
+def _told(who: str, ttl: float, path: Path, found: Found) -> str:
+    until = f"until {datetime.now(UTC) + timedelta(seconds=ttl):%Y-%m-%d %H:%M} UTC" if ttl else "without an end"
+    text = f"Signed in as {printable(who)} {until}. The token is in {path}."
+    before = next((name for name in _BEFORE if found.origin.get(name, str(path)) != str(path)), "")
+    return f"{text}\nIt does not count yet: {before} is set ({found.origin[before]})." if before else text
