@@ -14,6 +14,8 @@ from tests.support.servers import free_port
 from tests.support.waiting import until
 
 RETENTION = 20 * 60
+PARKED = 53
+"""More than a page of the list."""
 
 expect.set_options(timeout=30_000)  # as long as anything may take on a busy machine
 
@@ -58,3 +60,21 @@ async def desk(browser: Browser, stack: Stack) -> AsyncIterator[BrowserContext]:
 @pytest.fixture
 async def page(desk: BrowserContext) -> Page:
     return await desk.new_page()
+
+
+@pytest.fixture(scope="session")
+async def parked(stack: Stack) -> list[str]:
+    """Jobs that wait in a paused queue, the last one first."""
+    async with stack.http() as http:
+        answer = await http.post("/v1/api/queue/parked/pause", json={"reason": "the tests park jobs here"})
+    assert answer.is_success, answer.text
+    jobs = [await stack.submit("true", qname="parked") for _ in range(PARKED)][::-1]
+    await listed(stack, jobs[0])
+    return jobs
+
+
+async def listed(stack: Stack, job_id: str) -> str:
+    """The job, once it is in the list: what comes later is not put in before it is asked for."""
+    async with stack.http() as http:
+        await until(lambda: http.get(f"/v1/api/job?id={job_id}"), lambda answer: answer.json()["data"])
+    return job_id

@@ -29,6 +29,7 @@ FOCUSED = """() => {
   const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
   return [document.activeElement.outerHTML.slice(0, 100), outlineStyle, parseFloat(outlineWidth)];
 }"""
+FULL = 50
 LARGEST = 30_000
 LONGEST = 300
 TRIES = 10
@@ -79,17 +80,17 @@ async def test_at_200_percent_nothing_scrolls_sideways(browser: Browser, stack: 
             assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, view
 
 
-async def test_the_first_view_is_small_and_fast(desk: BrowserContext, stack: Stack) -> None:
-    """With the jobs that are listed. The time is the best of some: others use the machine, too."""
-    await stack.end(await stack.submit("true"))
+async def test_the_first_view_is_small_and_fast(desk: BrowserContext, parked: list[str]) -> None:
+    """With a full page of jobs. The time is the best of some: others use the machine, too."""
+    assert len(parked) >= FULL
     await desk.add_init_script(FIRST_ROW)
     times = []
     for _ in range(TRIES):
         page = await desk.new_page()
         sizes = await transferred(page)
         await page.goto("/jobs")
-        await expect(page.locator("tbody tr").first).to_be_visible()
-        await expect(page.locator("[data-kinds] a").first).to_be_visible()
+        await expect(page.locator("tbody tr")).to_have_count(FULL)
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
         times.append(await page.evaluate("firstRow"))
         assert sum(sizes) <= LARGEST
         await page.close()

@@ -6,38 +6,14 @@ import re
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from tests.e2e.page.conftest import PARKED, listed
 from tests.e2e.stack import Stack
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
-
-PARKED = 53
 
 
 def row(page: Page, job_id: str) -> Locator:
     return page.locator(f'tr[data-id="{job_id}"]')
-
-
-async def paused(stack: Stack, qname: str) -> None:
-    async with stack.http() as http:
-        answer = await http.post(f"/v1/api/queue/{qname}/pause", json={"reason": "the tests park jobs here"})
-    assert answer.is_success, answer.text
-
-
-@pytest.fixture(scope="module")
-async def parked(stack: Stack) -> list[str]:
-    """Jobs that wait in a paused queue, the last one first."""
-    await paused(stack, "parked")
-    jobs = [await stack.submit("true", qname="parked") for _ in range(PARKED)][::-1]
-    await listed(stack, jobs[0])
-    return jobs
-
-
-async def listed(stack: Stack, job_id: str) -> str:
-    """The job, once it is in the list: what comes later is not put in before it is asked for."""
-    async with stack.http() as http:
-        await until(lambda: http.get(f"/v1/api/job?id={job_id}"), lambda answer: answer.json()["data"])
-    return job_id
 
 
 async def test_new_jobs_wait_until_they_are_asked_for_and_rows_change_in_place(page: Page, stack: Stack) -> None:

@@ -13,6 +13,8 @@ from playwright.async_api import Browser, Page, Route
 
 from stint.core.names.ids import queue_name
 from stint_api.page.assets import assets
+from stint_api.page.drawn import words
+from stint_api.routes.models.base import REASONS
 from stint_runner.inputs.tarball import Tarball
 
 SITE = "http://page.invalid/"
@@ -243,3 +245,75 @@ JOB = {"status": "queued", "held": False, "position": 0, "waits_for": "", "outpu
 )
 async def test_one_sentence_about_a_job(scripts: Page, fields: dict[str, Any], said: str) -> None:
     assert await call(scripts, "words.js", "sentence", JOB | fields) == said
+
+
+KNOWN = {
+    **JOB,
+    "container_id": "",
+    "phase": "",
+    "progress": None,
+    "node_uuid": "k3",
+    "return_code": 2,
+    "output_complete": True,
+    "output_truncated": False,
+    "output_masked": 0,
+    "kill_requested_at": "0001-01-01T00:00:00Z",
+    "kill_grace": 0,
+    "back_since": None,
+}
+ASKED = {"status": "stopping", "kill_requested_at": "2026-01-01T00:00:00.5Z", "kill_grace": 10}
+MORE: list[dict[str, Any]] = [
+    *({"position": place, "waits_for": "turn"} for place in (1, 2, 3, 4, 11, 12, 13, 21, 101, 111, 1002)),
+    *({"position": 2, "waits_for": why} for why in ("", "held", "paused", "unserved", "capacity")),
+    *({"status": "running", "phase": phase} for phase in ("", "opening", "pulling", "creating", "running", "new")),
+    *({"status": "running", "phase": "pulling", "progress": part} for part in (0, 0.001, 0.29, 0.999, 1)),
+    *({"status": "running", "held": held, "container_id": "c"} for held in (True, False)),
+    *({"status": "failed", "reason": why, "error": said} for why in REASONS for said in ("", "It said <b>so</b>.")),
+    *({"status": "unknown", "reason": "lost", "node_uuid": name} for name in ("", "k3")),
+    *(
+        {"status": "success", "output_bytes": size}
+        for size in (0, 1, 999, 1000, 9_949, 9_950, 999_499, 999_500, 10**12)
+    ),
+    {"status": "success", "output_complete": False, "output_truncated": True, "output_masked": 1},
+    {"status": "success", "held": True, "output_masked": 1_234},
+    {"status": "running", "held": True, "back_since": "2026-01-01T00:00:00Z"},
+    {"status": "stopping"},
+    ASKED,
+    ASKED | {"kill_grace": 0},
+]
+NOWS = [0, 1_767_225_600_500, 1_767_225_609_400, 1_767_225_610_500, 1_767_225_700_000]
+LENGTHS = [
+    -1,
+    0,
+    0.04,
+    0.05,
+    0.25,
+    0.35,
+    1.04,
+    1.5,
+    2,
+    9.94,
+    9.95,
+    59.4,
+    59.6,
+    60,
+    139,
+    3599.6,
+    3600,
+    11_100,
+    172_799,
+    4e5,
+]
+
+
+async def test_the_server_says_what_the_scripts_say(scripts: Page) -> None:
+    """Else a row would change its words when a script takes it over."""
+    for job in [KNOWN, *(KNOWN | more for more in MORE)]:
+        assert words.kind(job) == await call(scripts, "words.js", "kind", job)
+        for now in NOWS:
+            assert words.sentence(job, now / 1000) == await call(scripts, "words.js", "sentence", job, now), job
+    for seconds in LENGTHS:
+        for name in ("duration", "ago"):
+            assert getattr(words, name)(seconds) == await call(scripts, "words.js", name, seconds * 1000), seconds
+    for name, word in words.WORDS.items():
+        assert word == await call(scripts, "words.js", "word", name)

@@ -22,6 +22,7 @@ UNSAFE: Final = (
     "Use https, or reach the API on this machine's own loopback address."
 )
 REFUSED: Final = "Vault does not accept this token: it is wrong, has ended, or was revoked."
+REVOKED: Final = "Vault does not know your token any more: it has ended or was revoked. Sign in again."
 NO_NATS: Final = "NATS, which keeps the sessions, cannot be reached."
 WRAP_TTL: Final = "24h"
 """How long a job that the page submits may wait in its queue."""
@@ -42,16 +43,20 @@ def theme(request: Request) -> str:
     return wanted if wanted in THEMES else ""
 
 
+def address(request: Request) -> str:
+    """The address that was asked for, within this page."""
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+
+
 def sign_in_page(
     services: ServicesOf, request: Request, *, to: str = "", error: str = "", ended: bool = False
 ) -> Response:
     """The form, in the place of the page that was asked for."""
     settings = services.settings
-    asked = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
     safe = cookie.is_trustworthy(request.headers)
     values = {
         "vault": settings.vault_external_addr or settings.vault_addr,
-        "to": to or asked,
+        "to": to or address(request),
         "error": error or (ENDED if ended else "") if safe else UNSAFE,
         "safe": safe,
         "oidc": settings.oidc_label if settings.oidc_role else "",
@@ -129,8 +134,7 @@ async def session(services: ServicesOf, request: Request) -> Response:
         await services.lookups.fresh(found.token)
     except RefusalError:
         await services.sessions.end(text)
-        sentence = "Vault does not know your token any more: it has ended or was revoked. Sign in again."
-        return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, sentence))
+        return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, REVOKED))
     return JsonAnswer({"who": found.who, "until": found.until.isoformat()}, headers={"Cache-Control": "no-store"})
 
 

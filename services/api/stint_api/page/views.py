@@ -1,17 +1,23 @@
-"""The page's addresses. A page has no data of jobs in it: its scripts ask for that, with the session's cookie."""
+"""The page's addresses. A view is drawn as its session may see it now; its scripts keep it up to date."""
 
-from typing import Annotated, Final, Literal
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 
-from stint_api.errors import unknown_path
+from stint.core.errors import StintError
+from stint_api.auth import Identity
+from stint_api.errors import RefusalError, refusal_of, unknown_path
 from stint_api.page.assets import assets
 from stint_api.page.documents import again, document, file
-from stint_api.page.signing_in import sign_in_page, theme
+from stint_api.page.drawn.jobs import Listed, Row
+from stint_api.page.drawn.words import WORDS, duration
+from stint_api.page.signing_in import REVOKED, address, sign_in_page, theme
 from stint_api.routes.parameters import ServicesOf
+from stint_api.services import Services
 from stint_api.session import cookie
 from stint_api.session.store import Session
 
@@ -29,11 +35,18 @@ _TITLES: Final[dict[View, str]] = {
 }
 
 
+Find = Callable[[Services, Identity], Awaitable[Any]]
+"""Reads what a view shows at first."""
+
+
 @router.get("/")
 @router.get("/jobs")
 async def jobs(services: ServicesOf, request: Request) -> Response:
-    """The list of jobs."""
-    return await _view(services, request, "jobs")
+    """The list of jobs. A search for a whole id leads to the job."""
+    listed = Listed(request.query_params)
+    if listed.job_id:
+        return RedirectResponse(f"/jobs/{listed.job_id}", headers={"Cache-Control": "no-store"})
+    return await _view(services, request, "jobs", listed.find, listed=listed, blank=Row())
 
 
 @router.get("/jobs/{job_id}")
@@ -87,7 +100,10 @@ async def favicon() -> Response:
     return RedirectResponse(assets().path("icon.svg"))
 
 
-async def _view(services: ServicesOf, request: Request, view: View, **more: object) -> Response:
+async def _view(
+    services: Services, request: Request, view: View, find: Find | None = None, **frame: object
+) -> Response:
+    """The view. If what it shows cannot be read, it says why, and its scripts ask again."""
     headers = request.headers
     text = cookie.value(headers)
     if _from_elsewhere(headers) and not text:
@@ -95,8 +111,25 @@ async def _view(services: ServicesOf, request: Request, view: View, **more: obje
     session = await services.sessions.find(text) if text and not _from_elsewhere(headers) else None
     if session is None:
         return sign_in_page(services, request, ended=bool(text))
-    values = _values(services, request, session, view) | more
+    found, refused = None, ""
+    try:
+        caller = await _caller(services, session)
+        if caller is None:
+            await services.sessions.end(text)
+            return sign_in_page(services, request, error=REVOKED, ended=True)
+        found = await find(services, caller) if find else None
+    except StintError as error:
+        refused = refusal_of(error).sentence
+    values = _values(services, request, session, view) | frame | {"found": found, "refused": refused}
     return document(f"{view}.html", values, encodings=headers.get("accept-encoding", ""))
+
+
+async def _caller(services: Services, session: Session) -> Identity | None:
+    """Who is signed in, None if Vault does not know the session's token any more."""
+    try:
+        return await services.auth.identify(session.token)
+    except RefusalError:
+        return None
 
 
 def _from_elsewhere(headers: Headers) -> bool:
@@ -108,11 +141,13 @@ def _values(services: ServicesOf, request: Request, session: Session, view: View
     return {
         "view": view,
         "job_id": "",
+        "here": address(request),
         "title": _TITLES[view],
         "theme": theme(request),
         "who": session.who,
         "until": session.until.isoformat(),
         "now": services.now().isoformat(timespec="milliseconds"),
         "csrf": cookie.proof(cookie.value(request.headers)),
-        "retention": services.settings.retention,
+        "retention": duration(services.settings.retention),
+        "words": WORDS,
     }

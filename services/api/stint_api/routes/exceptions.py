@@ -1,6 +1,8 @@
 """Exception handlers: they turn what a route raises into the contract's answers."""
 
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +14,12 @@ from stint_api.errors import RefusalError, error_answer, unknown_path
 from stint_api.middleware.telemetry import routes_at
 
 
+def invalid(errors: Iterable[Mapping[str, Any]]) -> UndecodableError:
+    """What pydantic found to be wrong. The sentence names the parameters, never their values."""
+    wrong = (f"{found['loc'][-1]}: {found['msg'].removeprefix('Value error, ')}" for found in errors)
+    return UndecodableError("; ".join(wrong))
+
+
 def add_exception_handlers(app: FastAPI) -> None:
     """Answer each error with the error body. Only an unknown path or method is answered without it."""
 
@@ -21,9 +29,7 @@ def add_exception_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid_parameters(_request: Request, error: RequestValidationError) -> Response:
-        """The sentence names the parameters, never their values."""
-        wrong = (f"{found['loc'][-1]}: {found['msg'].removeprefix('Value error, ')}" for found in error.errors())
-        return error_answer(UndecodableError("; ".join(wrong)))
+        return error_answer(invalid(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:

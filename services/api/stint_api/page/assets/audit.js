@@ -1,7 +1,6 @@
 // Who did what: read from the facts, page by page.
-import { send, serverTime } from "./api.js";
+import { cursorOf, send, serverTime } from "./api.js";
 import { clone, make, one, text } from "./dom.js";
-import { cursorIn } from "./jobs-query.js";
 import { attend, begin, connection, fail } from "./shell.js";
 import { at, clock, count, short, whole } from "./words.js";
 
@@ -39,7 +38,7 @@ async function load() {
     connection.live();
     shown = data;
     one("[data-rows]").replaceChildren(...data.map(row));
-    foot(cursorIn(answer.headers.get("link")));
+    foot(cursorOf(answer));
   } catch (refused) {
     if (refused.status !== 401) fail(refused.message);
   } finally {

@@ -4,26 +4,35 @@ import { HIDDEN, SILENCE, follow } from "./stream.js";
 
 const BEAT = 10_000;
 
-/** Hear of changes. `on` is as for `follow`; `hello` says with `gap` that changes may have been missed. */
-export function changes(on) {
+/**
+ * Hear of changes. `on` is as for `follow`; `hello` says with `gap` that changes may have been missed. `mark` is the id
+ * behind which they are wanted, if that is known.
+ */
+export function changes(on, mark = "") {
   const name = `stint changes ${meta("csrf")}`, channel = new BroadcastChannel(name);
-  let id = "", told = null, joined = false, reading = false, leave = null, hiding = 0, silence = 0;
+  let id = mark, told = null, joined = false, reading = false, leave = null, hiding = 0, silence = 0;
 
   const share = (message) => channel.postMessage(message);
   const state = (now) => ((told = now).since ? on.lost(now.since) : on.live());
 
   function event(kind, data, eventId) {
     if (eventId) id = eventId;
-    on.event(kind, kind === "hello" ? { ...data, gap: joined && !data.resumed } : data);
+    on.event(kind, kind === "hello" ? { ...data, gap: (joined || mark) && !data.resumed } : data);
     joined = true;
   }
 
   channel.onmessage = ({ data: message }) => {
     heard();
-    if (message.ask) { if (reading && told) share({ state: told }); }
-    else if (message.event) event(...message.event);
-    else { state(message.state); joined ||= !message.state.since; }
+    if (message.ask) { if (reading && told) share({ state: told, id }); }
+    else if (message.event) { if (message.event[0] !== "hello") join(""); event(...message.event); }
+    else { state(message.state); message.state.since || join(message.id); }
   };
+
+  /** Another window reads, and has told the others up to this event. */
+  function join(read) {
+    if (mark && !joined && read !== mark) on.event("hello", { gap: true, release: meta("release") });
+    joined = true;
+  }
 
   /** The window that reads is heard from time to time, even if nothing changes. */
   function heard() {
@@ -34,8 +43,8 @@ export function changes(on) {
   /** Read the stream until this window is hidden, or there is no more. */
   function read({ signal }) {
     return new Promise((done) => {
-      const tell = (now) => { state(now); share({ state: now }); };
-      const beat = setInterval(() => told && share({ state: told }), BEAT);
+      const tell = (now) => { state(now); share({ state: now, id }); };
+      const beat = setInterval(() => told && share({ state: told, id }), BEAT);
       const end = () => { clearInterval(beat); reading = false; done(); };
       reading = true;
       const stream = follow("/v1/api/events", {

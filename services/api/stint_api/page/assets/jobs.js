@@ -1,100 +1,50 @@
 // The list of jobs: a page of it, kept up to date by the stream of changes. No row moves by itself.
-import { call, meta, send } from "./api.js";
+import { call, meta } from "./api.js";
 import { changes } from "./changes.js";
-import { all, make, one, status, text } from "./dom.js";
-import { NAMES, PAGE, address, asked, belongs, cursorIn, filters, parts } from "./jobs-query.js";
+import { all, make, one, text } from "./dom.js";
 import { bind } from "./keys.js";
-import { clocks, fill, row } from "./row-of-job.js";
+import { adopt, clocks, fill } from "./row-of-job.js";
 import { attend, begin, connection, everySecond, fail, notice, now, say, withdraw } from "./shell.js";
-import { count, duration } from "./words.js";
+import { count } from "./words.js";
 
-const KINDS = ["queued", "running", "held", "stopping", "failed", "notauthorised", "unknown", "success"];
 const here = new URLSearchParams(location.search);
-const given = filters(location.search), cursor = here.get("after") ?? "";
+const given = (name) => here.get(name)?.trim() ?? "";
 const rows = new Map(), fresh = new Map();
 const body = one("[data-rows]");
-let total = 0, counting = 0;
+let counting = 0;
 
-if (/^[0-9a-f]{24}$/i.test(given.q)) location.replace(`/jobs/${given.q.toLowerCase()}`);
+for (const element of all("tr", body)) rows.set(element.dataset.id, adopt(element));
 begin();
 attend();
 fields();
 keys();
 selection();
 everySecond(() => { for (const element of rows.values()) clocks(element, now()); });
-load().then(listen, (refused) => refused.status !== 401 && fail(refused.message));
+if (body.dataset.mark) listen();
+else load().then(listen, (refused) => refused.status !== 401 && fail(refused.message));
+
+/** What the API is asked for this list. */
+function asked() {
+  const query = new URLSearchParams(body.dataset.query), { since } = body.dataset;
+  if (since) query.set("since", new Date(now() - 1000 * since).toISOString());
+  return query;
+}
 
 async function load() {
-  const waiting = setTimeout(() => (one("[data-wait]").hidden = false), 200);
-  try {
-    const query = asked(given, now(), cursor);
-    if (given.status !== "held") query.set("counts", 1);
-    const answer = await send(`/v1/api/job?${query}`), page = await answer.json();
-    total = page.total;
-    show(page.data, cursorIn(answer.headers.get("link")));
-    stale(page);
-    tally(page.counts);
-    withdraw("failure");
-  } finally {
-    clearTimeout(waiting);
-    one("[data-wait]").hidden = true;
-  }
-}
-
-function show(jobs, next) {
+  const { again } = await import("./jobs-again.js"); // the first page is drawn by the server
+  tally(await again(body, rows, asked()));
+  withdraw("failure");
   fresh.clear();
   tellFresh();
-  const known = new Map(rows);
-  rows.clear();
-  for (const job of jobs) {
-    const element = known.get(job._id) ?? row(job);
-    element.classList.remove("gone");
-    fill(element, job);
-    clocks(element, now());
-    rows.set(job._id, element);
-  }
-  body.replaceChildren(...rows.values());
-  foot(next);
-  empty();
-}
-
-function foot(next) {
-  const skipped = Number(here.get("at") ?? 0), shown = rows.size;
-  const range = shown ? `${(skipped + 1).toLocaleString("en")} to ${(skipped + shown).toLocaleString("en")} of ${total.toLocaleString("en")}. ` : "";
-  text(one("[data-range]"), `${range}Ended jobs stay for ${duration(1000 * Number(one("[data-retention]")?.dataset.retention ?? 21600))}.`);
-  const older = one("[data-older]"), newest = one("[data-newest]");
-  older.hidden = !next;
-  older.href = address(given, { after: next, at: String(skipped + PAGE) });
-  newest.hidden = !cursor;
-  newest.href = address(given);
-}
-
-function empty() {
-  const place = one("[data-empty]"), filtered = NAMES.some((name) => given[name]);
-  place.hidden = rows.size > 0;
-  if (rows.size) return;
-  if (filtered) place.replaceChildren(make("h2", "No job matches"), make("p", "There may be others without these filters."), make("a", "Clear the filters", { class: "btn", href: "/jobs" }));
-  else place.replaceChildren(make("h2", "No jobs yet"), make("p", "This starts one:"), make("code", "stint run --queue demo --image busybox -- echo hello"));
-}
-
-/** How old the list is, if that is more than a moment. */
-function stale({ as_of: asOf, now: apiNow }) {
-  withdraw("stale");
-  const age = asOf && apiNow ? Date.parse(apiNow) - Date.parse(asOf) : 0;
-  if (age > 10_000) notice("stale", "stopping", `This list is ${duration(age)} old. A single job is always up to date.`);
 }
 
 function kinds(counts) {
-  const sum = KINDS.filter((name) => name !== "held").reduce((n, name) => n + (counts[name] ?? 0), 0);
-  const link = (name, label, n) => {
-    const element = make("a", "", { href: address(given, { status: name }), class: name });
-    if (name) element.append(one("svg", status(name)));
-    element.append(label, make("b", n.toLocaleString("en")));
-    if (given.status === name) element.setAttribute("aria-current", "true");
-    return element;
-  };
-  const shown = KINDS.filter((name) => counts[name] || given.status === name);
-  one("[data-kinds]").replaceChildren(link("", "All", sum), ...shown.map((name) => link(name, status(name).textContent, counts[name] ?? 0)));
+  const sum = Object.entries(counts).reduce((n, [name, of]) => (name === "held" ? n : n + of), 0);
+  for (const link of all("[data-kinds] a")) {
+    const name = link.className, n = name ? counts[name] ?? 0 : sum;
+    text(one("b", link), n.toLocaleString("en"));
+    link.hidden = name && !n && name !== given("status");
+  }
 }
 
 // --- changes ---
@@ -106,7 +56,7 @@ function listen() {
     lost: connection.lost,
     slow: connection.slow,
     ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
-  });
+  }, body.dataset.mark);
 }
 
 /** After a gap that nobody can tell of, the page is read again. */
@@ -123,18 +73,25 @@ function updated() {
 
 function changed(job, gone) {
   const element = rows.get(job._id);
-  if (given.queue && job.qname !== given.queue.toLowerCase()) return;
+  if (given("queue") && job.qname !== given("queue").toLowerCase()) return;
   recount();
   if (element) return update(element, job, gone);
   if (gone) fresh.delete(job._id);
-  else if (!cursor && belongs(job, given)) fresh.set(job._id, job);
+  else if (!here.has("after") && !given("q") && belongs(job)) fresh.set(job._id, job);
   tellFresh();
+}
+
+/** Whether a job of the stream belongs to the list, as far as the page can tell without a search. */
+function belongs(job) {
+  const [status, queue, image, by] = ["status", "queue", "image", "by"].map(given);
+  if (status === "held" ? !job.held : status && job.status !== status) return false;
+  return (!queue || job.qname === queue.toLowerCase()) && job.container_image.includes(image) && (!by || job.submitted_by === by);
 }
 
 function update(element, job, gone) {
   const before = element.job.status;
   if (!gone) fill(element, job);
-  element.classList.toggle("gone", gone || !belongs(job, { ...given, q: "" }));
+  element.classList.toggle("gone", gone || !belongs(job));
   clocks(element, now());
   if (!gone && before !== job.status) say(`Job ${element.job._id.slice(-8)}: ${one(".st", element).textContent}.`);
 }
@@ -158,9 +115,14 @@ function recount() {
 
 /** How many jobs there are of each kind; `counts` are those that came with the list. */
 async function tally(counts) {
-  const query = new URLSearchParams({ ...parts(given, now()), limit: 1 });
-  const ask = (more) => call(`/v1/api/job?${query}&${more}`);
-  const [page, held] = await Promise.all([counts ? { counts } : ask("counts=1"), ask("held=true")]).catch(() => []);
+  const ask = (name, value) => {
+    const query = asked();
+    for (const other of ["status", "held", "cursor", "counts"]) query.delete(other);
+    query.set("limit", 1);
+    query.set(name, value);
+    return call(`/v1/api/job?${query}`);
+  };
+  const [page, held] = await Promise.all([counts ? { counts } : ask("counts", 1), ask("held", true)]).catch(() => []);
   if (page) kinds({ ...page.counts, held: held.total });
 }
 
@@ -168,12 +130,9 @@ async function tally(counts) {
 
 function fields() {
   const form = one("[data-filters]");
-  for (const name of NAMES) if (form.elements[name]) form.elements[name].value = given[name];
-  one("[data-find]").value = given.q;
-  if (given.q) form.append(make("input", "", { type: "hidden", name: "q", value: given.q }));
-  one("[data-clear-filters]").hidden = !NAMES.some((name) => given[name]);
-  form.onchange = () => location.assign(address(Object.fromEntries(new FormData(form))));
-  form.onsubmit = (event) => { event.preventDefault(); form.onchange(); };
+  one("[data-find]").value = given("q");
+  form.onchange = () => form.requestSubmit();
+  form.onformdata = ({ formData }) => { for (const [name, value] of [...formData]) if (!value) formData.delete(name); };
   one("[data-new]").onclick = again;
 }
 

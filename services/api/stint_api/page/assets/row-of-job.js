@@ -1,18 +1,10 @@
 // A job as a row of the table. Cells change in place: a row stays where it is.
-import { clone, one, show, text } from "./dom.js";
-import { ago, at, duration, kind, over, sentence, short, whole } from "./words.js";
+import { one, show, text } from "./dom.js";
+import { ago, at, duration, kind, over, sentence } from "./words.js";
 
-/** A row for a job. */
-export function row(job) {
-  const element = one("tr", clone("t-row"));
-  element.dataset.id = job._id;
-  const link = one("a.id", element), time = one("time", element);
-  link.href = `/jobs/${job._id}`;
-  text(link, short(job._id));
-  one(".check", element).ariaLabel = `Select ${short(job._id)}`;
-  time.dateTime = job.submitted;
-  time.title = whole(at(job.submitted));
-  fill(element, job);
+/** A row that the server has drawn, with what it told of the job. */
+export function adopt(element) {
+  element.job = { ...JSON.parse(element.dataset.job), _id: element.dataset.id, submitted: one("time", element).dateTime };
   return element;
 }
 

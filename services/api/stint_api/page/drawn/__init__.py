@@ -1,0 +1,4 @@
+"""What the server draws of a view, from the functions behind the API's answers, so that it can be read without scripts.
+
+Scripts take over what is drawn, and keep it up to date. Addresses and sessions are in `page.views`.
+"""

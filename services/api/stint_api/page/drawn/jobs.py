@@ -1,0 +1,196 @@
+"""The list of jobs: the filters of its address, as the API takes them, and a page of what it answers."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import urlencode
+
+from pydantic import ValidationError
+
+from stint.core.view import NEVER, rfc3339
+from stint_api.auth import Identity
+from stint_api.page.drawn import words
+from stint_api.read.listing.query import Found, Page
+from stint_api.read.standing import NO_STANDING
+from stint_api.routes import documents
+from stint_api.routes.exceptions import invalid
+from stint_api.routes.parameters import JobQuery, cursor
+from stint_api.services import Services
+
+PAGE: Final = 50
+"""Jobs on a page."""
+NAMES: Final = ("status", "queue", "image", "by", "since", "q")
+"""The filters, in the order in which an address has them."""
+SINCE: Final[Mapping[str, tuple[str, timedelta]]] = {
+    "15m": ("Last 15 min", timedelta(minutes=15)),
+    "1h": ("Last hour", timedelta(hours=1)),
+    "6h": ("Last 6 hours", timedelta(hours=6)),
+    "24h": ("Last day", timedelta(hours=24)),
+}
+KINDS: Final = ("queued", "running", "held", "stopping", "failed", "notauthorised", "unknown", "success")
+STALE: Final = 10.0
+"""Seconds from which a list says how old it is."""
+_SCRIPTED: Final = ("qname", "status", "held", "node_uuid", "started", "ended", "kill_requested_at", "kill_grace")
+"""What scripts know of a drawn job, until they hear more of it: for its clocks, and for what is done with it."""
+_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
+_PART_OF_ID: Final = re.compile(r"[0-9a-fA-F]{6,24}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A job as a row. The default is the row that scripts copy."""
+
+    job_id: str = ""
+    fields: str = ""
+    kind: str = ""
+    qname: str = ""
+    sentence: str = ""
+    image: str = ""
+    by: str = ""
+    submitted: str = ""
+    ago: str = ""
+    waited: str = ""
+    took: str = ""
+    runner: str = ""
+
+    @classmethod
+    def of(cls, job: words.Fields, now: float) -> "Row":
+        """A job of the API's answer. What scripts need of it stands in the row."""
+        submitted, started, ended = (words.at(job[name]) for name in ("submitted", "started", "ended"))
+        until = ended if words.is_over(job) else now
+        return cls(
+            job_id=job["_id"],
+            fields=_fields(job),
+            kind=words.kind(job),
+            qname=job["qname"] or "(no name)",
+            sentence=words.sentence(job, now),
+            image="/".join(job["container_image"].split("/")[-2:]),
+            by=job["submitted_by"],
+            submitted=job["submitted"],
+            ago=words.ago(now - submitted),
+            waited=words.duration((started or until) - submitted),
+            took=words.duration(until - started) if started else "",
+            runner=job["node_uuid"],
+        )
+
+
+def _fields(job: words.Fields) -> str:
+    return documents.whole({name: job[name] for name in _SCRIPTED if job[name] not in {"", NEVER, 0}}).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A page of the list.
+
+    Attributes:
+        mark: where a stream of changes must begin to miss none.
+        older: the cursor of the next page, "" if there is none.
+        age: of what is known, in seconds.
+    """
+
+    mark: str
+    rows: list[Row]
+    total: int
+    counts: Mapping[str, int]
+    older: str
+    age: float
+
+    @property
+    def stale(self) -> str:
+        """How old it is, if that is more than a moment."""
+        return words.duration(self.age) if self.age > STALE else ""
+
+
+class Listed:
+    """What the address of a list asks for."""
+
+    size = PAGE
+    spans = SINCE
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        """`query` is the address' own."""
+        self.given = {name: query.get(name, "").strip() for name in NAMES}
+        self.cursor = query.get("after", "")
+        self._at = query.get("at", "")
+
+    @property
+    def job_id(self) -> str:
+        """The whole id that is searched for, "" for any other search."""
+        return self.given["q"].lower() if _ID.fullmatch(self.given["q"]) else ""
+
+    @property
+    def skipped(self) -> int:
+        """How many jobs the pages before it had, as they say."""
+        return int(self._at) if re.fullmatch(r"[0-9]{1,9}", self._at) else 0
+
+    @property
+    def span(self) -> timedelta | None:
+        """Only jobs that were submitted as lately as that."""
+        return SINCE[self.given["since"]][1] if self.given["since"] in SINCE else None
+
+    def address(self, **changed: object) -> str:
+        """The list with other filters, or another page of it."""
+        query = urlencode({name: value for name, value in {**self.given, **changed}.items() if value})
+        return f"/jobs?{query}" if query else "/jobs"
+
+    def asked(self) -> dict[str, str]:
+        """What the API is asked, but for `since`, which is another time whenever it is asked."""
+        given, held = self.given, self.given["status"] == "held"
+        every = {
+            "status": "" if held else given["status"],
+            "held": "true" if held else "",
+            "qname": given["queue"],
+            "image": given["image"],
+            "who": given["by"],
+            "id" if _PART_OF_ID.fullmatch(given["q"]) else "q": given["q"],
+            "cursor": self.cursor,
+            "counts": "" if held else "1",
+        }
+        return {"limit": str(PAGE)} | {name: value for name, value in every.items() if value}
+
+    async def find(self, services: Services, caller: Identity) -> Drawn:
+        """The page that it asks for, as the caller may see it.
+
+        Raises:
+            UndecodableError: there is no such page.
+            StintError: as the API's list.
+        """
+        now, mark = services.now(), str(services.index.feed.end)
+        page = self._page(now)
+        found = await services.lists.find(caller, page)
+        standings = await services.standings.of(found.jobs)
+        shown = (documents.fields(job, standings.get(job.job_id, NO_STANDING)) for job in found.jobs)
+        return Drawn(
+            mark=mark,
+            rows=[Row.of(job, now.timestamp()) for job in shown],
+            total=found.total,
+            counts=await _counts(services, caller, page, found),
+            older=cursor(found.next) if found.next else "",
+            age=(now - services.index.as_of).total_seconds(),
+        )
+
+    def _page(self, now: datetime) -> Page:
+        since = {"since": rfc3339(now - self.span)} if self.span else {}
+        try:
+            return JobQuery.model_validate(self.asked() | since).page
+        except ValidationError as error:
+            raise invalid(error.errors()) from None
+
+    def kinds(self, found: Drawn | None) -> Iterator[tuple[str, str, int, bool]]:
+        """The links to each status: its name, its word, how many there are, and whether it is shown."""
+        counts = found.counts if found else {}
+        yield "", "All", sum(number for name, number in counts.items() if name != "held"), True
+        for name in KINDS:
+            number = counts.get(name, 0)
+            yield name, words.WORDS[name], number, number > 0 or self.given["status"] == name
+
+
+async def _counts(services: Services, caller: Identity, page: Page, found: Found) -> dict[str, int]:
+    """How many jobs pass the filters but that for the status, by status, and how many of them are `held`."""
+    rest = replace(page, limit=1, behind=None, counted=found.counts is None)
+    wanted = replace(page.wanted, status=None, held=None if rest.counted else True)
+    other = await services.lists.find(caller, replace(rest, wanted=wanted))
+    counts, held = (other.counts, found.total) if rest.counted else (found.counts, other.total)
+    return {state.value: number for state, number in (counts or {}).items()} | {"held": held}

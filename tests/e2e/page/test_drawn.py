@@ -1,0 +1,119 @@
+"""The page without scripts, and what scripts make of what the server has drawn."""
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import Browser, Page, Route, expect
+
+from tests.e2e.page.conftest import PARKED, listed
+from tests.e2e.stack import Stack
+from tests.support.browser import sign_in, window
+
+pytestmark = pytest.mark.soak
+
+FULL = 50
+HOSTILE = "<img src=x onerror=globalThis.done=1>"
+BLANKED = """
+  new MutationObserver((records) => {
+    for (const { removedNodes } of records)
+      for (const node of removedNodes)
+        if (node.matches?.('tr[data-id]')) globalThis.removed = (globalThis.removed ?? 0) + 1;
+  }).observe(document, { childList: true, subtree: true });
+"""
+"""Counts rows that are taken away."""
+
+
+@pytest.fixture
+async def plain(browser: Browser, stack: Stack) -> AsyncIterator[Page]:
+    """A window without scripts, in which somebody is signed in."""
+    async with window(browser, stack.env["STINT_URL"], java_script_enabled=False) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"])
+        yield page
+
+
+async def test_without_scripts_one_signs_in_filters_pages_and_signs_out(plain: Page, parked: list[str]) -> None:
+    await plain.get_by_label("Queue").fill("parked")
+    await plain.get_by_role("button", name="Filter").click()
+    await expect(plain).to_have_url(re.compile(r"/jobs\?queue=parked"))
+    await expect(plain.locator("tbody tr")).to_have_count(FULL)
+    await expect(plain.get_by_role("navigation", name="Status")).to_contain_text(f"Queued{PARKED}")
+    links = plain.locator("tbody").get_by_role("link")
+    assert await links.all_inner_texts() == [job_id[-8:] for job_id in parked[:FULL]]
+    await plain.get_by_role("link", name="Older").click()
+    await expect(links).to_have_text([job_id[-8:] for job_id in parked[FULL:]])
+    await expect(plain.get_by_text(f"51 to {PARKED} of {PARKED}")).to_be_visible()
+    await plain.get_by_role("navigation", name="Status").get_by_role("link", name="All").click()
+    await expect(plain.locator("tbody tr")).to_have_count(FULL)
+    await plain.get_by_role("searchbox", name="Find jobs").fill(parked[0][-8:])
+    await plain.keyboard.press("Enter")
+    await expect(links).to_have_text([parked[0][-8:]])
+    await plain.locator("summary").click()
+    await plain.get_by_role("button", name="Sign out").click()
+    await expect(plain.get_by_label("Vault token")).to_be_visible()
+
+
+async def test_without_scripts_nothing_is_offered_that_needs_them(plain: Page) -> None:
+    for label in ("Theme", "Select all jobs that are shown", "Keys ?"):
+        await expect(plain.get_by_label(label)).to_be_hidden()
+    await expect(plain.get_by_text("Connecting")).to_be_hidden()
+    told = plain.locator("noscript p")
+    await expect(told).to_contain_text("changes nothing")
+    await told.get_by_role("link", name="Refresh").click()
+    await expect(plain.get_by_role("heading", name="Jobs")).to_be_visible()
+
+
+async def test_scripts_take_over_the_rows_that_are_there(page: Page, parked: list[str]) -> None:
+    """Nothing is asked for again, and nothing on the screen is replaced by the same."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.add_init_script(BLANKED)
+    await page.goto("/jobs?queue=parked")
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    await page.keyboard.press("j")
+    await expect(page.get_by_role("link", name=parked[0][-8:])).to_be_focused()
+    await page.keyboard.press("x")
+    await expect(page.get_by_role("region", name="Selected jobs")).to_contain_text("1 selected")
+    assert not [url for url in asked if "/v1/api/job" in url]
+    assert await page.evaluate("globalThis.removed ?? 0") == 0
+
+
+async def test_what_changes_between_the_page_and_its_stream_is_not_missed(page: Page, stack: Stack) -> None:
+    """Its scripts come only when the jobs have changed."""
+    job_id = await listed(stack, await stack.submit("read line < /dev/zero; sleep 1000", qname="between"))
+    held: list[Route] = []
+
+    async def hold(route: Route) -> None:
+        held.append(route)
+
+    await page.route("**/assets/**/jobs.js", hold)
+    await page.goto("/jobs?queue=between", wait_until="commit")
+    row = page.locator(f'tr[data-id="{job_id}"]')
+    await expect(row).to_be_visible()
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.end(job_id)
+    new = await stack.submit("true", qname="between")
+    await stack.end(new)
+    await listed(stack, new)
+    for route in held:
+        await route.continue_()
+    await expect(row).to_contain_text("Killed")
+    await expect(page.get_by_role("button", name="1 new job")).to_be_visible()
+    await expect(page.locator("tbody tr")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+async def test_what_others_wrote_is_text(browser: Browser, stack: Stack, scripts: bool) -> None:
+    job_id = await listed(stack, await stack.submit("true", qname="hostile", container_image=HOSTILE))
+    await stack.end(job_id)
+    async with window(browser, stack.env["STINT_URL"], java_script_enabled=scripts) as context:
+        page = await context.new_page()
+        await sign_in(page, stack.env["STINT_TOKEN"], "/jobs?queue=hostile")
+        row = page.locator(f"tbody tr:has(a[href='/jobs/{job_id}'])")
+        await expect(row.locator(".c-m")).to_have_text(HOSTILE)
+        await expect(row.locator("img")).to_have_count(0)
+        if scripts:
+            await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+            assert await page.evaluate("globalThis.done ?? 0") == 0

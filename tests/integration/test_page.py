@@ -1,0 +1,198 @@
+"""What the server draws of the page: for whom, as which text, and the same as the API answers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from msgspec.structs import replace
+
+from stint_api.page.drawn.jobs import NAMES
+from tests.support.api_bench import Bench, api
+from tests.support.servers import NatsProcess, OpenBao
+from tests.support.views import job_view
+from tests.support.waiting import until
+
+JOBS = 60
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</td></table></title></textarea></template><svg onload=alert(1)>",
+    "&lt;b&gt;{{ 7 * 7 }}{% raw %}",
+    "\u202egpj.exe\u2066\u200b\ufeff",
+    "\x1b[31mred\x07\x9b0m",
+    "javascript:alert(1)//",
+)
+
+
+class Document(HTMLParser):
+    """The tags of a document, and the cells of its rows as text, by their class."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.rows: list[dict[str, str]] = []
+        self.ids: list[str] = []
+        self.links: dict[str, str] = {}
+        self.said = ""
+        self._cell = self._link = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.attributes += given.items()
+        if "data-id" in given:
+            self.rows.append({})
+            self.ids.append(given["data-id"])
+        if tag == "td":
+            self._cell = given["class"].split()[0]
+        if tag == "a":
+            self._link = given.get("href", "") if "hidden" not in given else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"td", "a"}:
+            self._cell, self._link = "" if tag == "td" else self._cell, ""
+
+    def handle_data(self, data: str) -> None:
+        self.said += data
+        if self._cell and self.rows:
+            self.rows[-1][self._cell] = self.rows[-1].get(self._cell, "") + data
+        if self._link:
+            self.links[data.strip()] = self._link
+
+
+@pytest.fixture(scope="module")
+async def bench(nats: NatsProcess, openbao: OpenBao) -> AsyncIterator[Bench]:
+    async with api(nats.url, openbao) as bench:
+        for number in range(JOBS):
+            await bench.put_view(job_view(number, qname="many"))
+        for number, text in enumerate(HOSTILE):
+            written = dict.fromkeys(("container_image", "error", "submitted_by", "node_uuid"), text)
+            job = job_view(number, qname="mine", status="failed", ended=datetime.now(UTC).isoformat())
+            await bench.put_view(replace(job, job_id=f"{JOBS + number:024x}", reason="image", **written))
+        total = JOBS + len(HOSTILE)
+        await until(lambda: bench.http.get("/v1/api/job"), lambda answer: answer.json()["total"] == total)
+        yield bench
+
+
+@asynccontextmanager
+async def signed_in(bench: Bench, token: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser's requests, without a browser."""
+    async with bench.client({"Sec-Fetch-Site": "same-origin", "Origin": "http://api"}) as http:
+        answer = await http.post("/session", data={"token": token, "to": "/"})
+        assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
+        http.headers["Cookie"] = answer.headers["set-cookie"].partition(";")[0]
+        yield http
+
+
+async def drawn(http: httpx.AsyncClient, path: str) -> Document:
+    answer = await http.get(path)
+    assert answer.status_code == httpx.codes.OK, answer.text
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+    return Document(answer.text)
+
+
+async def test_the_list_is_drawn_page_by_page_as_the_api_answers(bench: Bench) -> None:
+    async with signed_in(bench, bench.token) as http:
+        first = await drawn(http, "/jobs?queue=many&since=&status=queued")
+        second = await drawn(http, first.links["Older"])
+        assert (await drawn(http, second.links["Newest"])).ids == first.ids
+    answer = await bench.http.get("/v1/api/job", params={"qname": "many", "limit": 100})
+    assert first.ids + second.ids == [job["_id"] for job in answer.json()["data"]]
+    assert (len(first.ids), "Older" in second.links, "Newest" in first.links) == (50, False, False)
+    assert "1 to 50 of 60." in first.said
+    assert "51 to 60 of 60." in second.said
+    assert first.rows[0]["c-say"] == "1st in line; no runner serves this queue"
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"status": "failed"}, len(HOSTILE)),
+        ({"status": "held"}, 0),
+        ({"queue": "MINE", "image": "script"}, 2),
+        ({"q": f"{JOBS + 1:024x}"[-8:]}, 1),
+        ({"q": "ONERROR"}, 1),
+        ({"by": HOSTILE[1]}, 1),
+        ({"since": "1h"}, 0),
+    ],
+)
+async def test_filters_are_those_of_the_address(bench: Bench, filters: dict[str, str], found: int) -> None:
+    async with signed_in(bench, bench.token) as http:
+        seen = await drawn(http, f"/jobs?{urlencode(filters)}")
+    assert len(seen.ids) == found
+    assert all(("value", value) in seen.attributes for value in filters.values() if value != "1h")
+
+
+async def test_counts_are_links_that_keep_the_other_filters(bench: Bench) -> None:
+    async with signed_in(bench, bench.token) as http:
+        seen = await drawn(http, "/jobs?queue=mine&status=held")
+    assert seen.links["Failed"] == "/jobs?status=failed&queue=mine"
+    assert seen.links["All"] == "/jobs?queue=mine"
+    assert f"Failed{len(HOSTILE)}" in seen.said
+    assert "Held0" in seen.said
+
+
+async def test_what_others_wrote_is_text(bench: Bench) -> None:
+    """In rows, and in what repeats the address."""
+    async with signed_in(bench, bench.token) as http:
+        plain = await drawn(http, "/jobs?queue=many&status=failed")
+        seen = await drawn(http, "/jobs?queue=mine")
+        filters = [f"/jobs?{urlencode(dict.fromkeys(NAMES, text))}" for text in HOSTILE]
+        echoed = [await drawn(http, path) for path in filters]
+    for row, text in zip(seen.rows, reversed(HOSTILE), strict=True):
+        assert (row["c-say"], row["c-b"], row["c-r"]) == (text, text, text)
+        assert row["c-m"] == "/".join(text.split("/")[-2:])
+    for document in (seen, *echoed):
+        assert set(document.tags) <= set(plain.tags)
+        assert document.tags.count("script") == 1
+        assert not [name for name, _ in document.attributes if name.startswith("on") or name == "style"]
+        assert all(value.startswith(("/", "#", "data:image")) for name, value in document.attributes if name == "href")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("after=junk", "cursor: must be from the Link of another page"),
+        ("status=none", "status: must be one of"),
+        (f"image={'x' * 1001}", "image: String should have at most 1000 characters"),
+        (f"queue={'x' * 5000}", "queue"),
+    ],
+    ids=["cursor", "status", "image", "queue"],
+)
+async def test_an_address_without_a_list_says_what_is_wrong(bench: Bench, wrong: str, sentence: str) -> None:
+    async with signed_in(bench, bench.token) as http:
+        seen = await drawn(http, f"/jobs?{wrong}")
+    assert ("data-cause", "failure") in seen.attributes
+    assert sentence in seen.said
+    assert not seen.ids
+
+
+async def test_a_caller_sees_only_what_it_may_read(bench: Bench) -> None:
+    rule = 'path "stint/queue/many" { capabilities = ["read"] }'
+    await bench.admin(lambda client: client.sys.create_or_update_policy("page-many", rule))
+    token = await bench.limited_token(0, ("default", "page-many"))
+    async with signed_in(bench, token) as http:
+        every = await drawn(http, "/jobs")
+        assert (await drawn(http, "/jobs?queue=mine")).ids == []
+    assert f"of {JOBS}." in every.said
+    assert f"All{JOBS}" in every.said
+    assert "Failed0" in every.said
+
+
+async def test_a_token_that_has_ended_leads_to_the_form(bench: Bench) -> None:
+    token = await bench.limited_token(0, ("default", "stint-client"))
+    async with signed_in(bench, token) as http:
+        await bench.admin(lambda client: client.auth.token.revoke(token))
+        bench.clock.advance(60)
+        answer = await http.get("/jobs")
+        assert answer.status_code == httpx.codes.UNAUTHORIZED
+        assert "does not know your token any more" in answer.text
+        assert "Max-Age=0" in answer.headers["set-cookie"]
+        assert (await http.get("/session")).status_code == httpx.codes.UNAUTHORIZED
