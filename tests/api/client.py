@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import pytest
 
 from tests.api.vault import Vault
 from tests.support.waiting import until
@@ -38,6 +39,13 @@ class Event(NamedTuple):
 def shell(script: str) -> list[str]:
     """A command that runs the script."""
     return ["sh", "-c", script]
+
+
+def in_steps(*steps: str) -> str:
+    """A script that waits for `Api.go_on` between two steps."""
+    waits = [f"until [ $told -ge {number} ]; do sleep 0.05; done" for number in range(1, len(steps))]
+    rest = [part for both in zip(waits, steps[1:], strict=True) for part in both]
+    return "; ".join(["told=0; trap 'told=$((told + 1))' USR1", steps[0], *rest])
 
 
 def until_term(action: str = "exit 0") -> str:
@@ -153,6 +161,25 @@ class Api:
                 if text in printed:
                     return printed
         raise AssertionError(f"{text!r} was never printed: {await self.get(job_id)}")
+
+    async def go_on(self, job_id: str) -> None:
+        """Let a running job of `in_steps` take its next step."""
+        if not self.env["DOCKER_HOST"].startswith("unix://"):
+            pytest.skip("the engine is elsewhere")
+        container = (await self.get(job_id))["container_id"]
+        async with self.engine() as engine:
+            answer = await engine.post(f"/containers/{container}/kill", params={"signal": "USR1"})
+        assert answer.is_success, answer.text
+
+    async def run_in_steps(self, *steps: str) -> Json:
+        """A plain job, ended, each of whose steps begins when what the one before has written is stored."""
+        job_id, left = await self.submit(in_steps(*steps)), len(steps) - 1
+        async with asyncio.timeout(WAIT):
+            async for event in self.events(job_id):
+                if event.name == "output" and left:
+                    left -= 1
+                    await self.go_on(job_id)
+        return await self.get(job_id)
 
     async def happened(self, job_id: str, kind: str) -> Event:
         """The fact, as soon as it stands in the stream."""

@@ -27,8 +27,10 @@ ENV_FILE = os.environ.get("STINT_API_ENV", "")
 OUTPUT_LIMIT = 4000
 RETENTION = 5
 """Bytes and seconds on the second stack."""
-DRAIN = 3
-"""Seconds on the others."""
+DRAIN = 10
+"""Seconds on the others: enough for another runner to run a job meanwhile."""
+CAPACITY = 4
+"""Jobs at a time of each of their runners, whatever the machine."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ async def own(registries: Registries, tmp_path_factory: pytest.TempPathFactory) 
     settings = {
         "STINT_KILL_GRACE": "2",
         "STINT_DRAIN": str(DRAIN),
+        "STINT_CAPACITY": str(CAPACITY),
         "STINT_REGISTRY_SECRETS": "kv/data/registries",
     }
     async with (

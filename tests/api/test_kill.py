@@ -61,8 +61,8 @@ async def test_a_job_that_ignores_sigterm_is_stopping_for_the_grace_and_then_137
     job_id = await api.submit(until_term(""), qname=qname)
     behind = await api.submit(qname=qname)
     await api.said(job_id)
-    await api.kill(job_id)
     asked = time.monotonic()
+    await api.kill(job_id)
     job = await api.get(job_id)
     assert (job["status"], job["ended"], job["kill_requested"]) == ("stopping", NEVER, True)
     assert await api.status(behind) == "queued", "a stopping job holds its queue"

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.api.client import Api, Json, bad_request, new_queue
+from tests.api.client import NEVER, Api, Json, bad_request, new_queue
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -14,9 +15,9 @@ async def five(api: Api) -> list[Json]:
     qname = new_queue()
     ids = [await api.submit("echo out" if n != 2 else "echo out; false", qname=qname) for n in range(5)]
     jobs = [await api.ended(job_id) for job_id in ids]
-    listed = await api.listed(5, qname=qname)
-    while any(job["ended"].startswith("0001") for job in listed["data"]):
-        listed = await api.list(qname=qname)
+    await until(
+        lambda: api.list(qname=qname), lambda body: sum(job["ended"] != NEVER for job in body["data"]) == len(ids)
+    )
     return jobs[::-1]
 
 

@@ -11,7 +11,7 @@ async def raw(api: Api, job_id: str, **params: str) -> bytes:
 
 
 async def test_both_streams_in_the_order_in_which_they_came(api: Api) -> None:
-    job = await api.run("for i in 1 2 3; do echo out$i; sleep 0.05; echo err$i >&2; sleep 0.05; done")
+    job = await api.run_in_steps(*(step for i in range(1, 4) for step in (f"echo out{i}", f"echo err{i} >&2")))
     whole, stdout, stderr = "out1\nerr1\nout2\nerr2\nout3\nerr3\n", "out1\nout2\nout3\n", "err1\nerr2\nerr3\n"
     assert (job["output"], job["stdout"], job["stderr"]) == (whole, stdout, stderr)
     assert (job["output_bytes"], job["output_truncated"], job["output_complete"]) == (30, False, True)
@@ -66,9 +66,8 @@ async def test_little_of_it(api: Api) -> None:
 
 
 async def test_the_stream_goes_on_where_it_broke_and_lines_keep_their_numbers(api: Api) -> None:
-    script = r"printf 1; sleep 0.2; echo err >&2; sleep 0.2; printf '\n2'; sleep 0.2; printf '\n3\n'"
-    job_id = await api.submit(script)
-    events = [event async for event in api.events(job_id) if event.name != "phase"]  # which is told while it lasts
+    job_id = (await api.run_in_steps("printf 1", "echo err >&2", r"printf '\n2'", r"printf '\n3\n'"))["_id"]
+    events = [event async for event in api.events(job_id)]
     output = [event.data for event in events if event.name == "output"]
     assert [(data["text"], data["line"], data["continues"]) for data in output] == [
         *(("1", 1, False), ("err\n", 2, False), ("\n2", 3, True), ("\n3\n", 4, True))
@@ -80,7 +79,7 @@ async def test_the_stream_goes_on_where_it_broke_and_lines_keep_their_numbers(ap
 
 
 async def test_the_last_lines_of_it(api: Api) -> None:
-    job_id = (await api.run("seq 1 3; sleep 0.1; echo err >&2; sleep 0.1; seq 5 7; printf 8"))["_id"]
+    job_id = (await api.run_in_steps("seq 1 3", "echo err >&2", "seq 5 7; printf 8"))["_id"]
     for params, wanted in (
         ({"tail": "0"}, b""),
         ({"tail": "2"}, b"7\n8"),

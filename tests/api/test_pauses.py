@@ -1,5 +1,7 @@
 """Pausing a queue and resuming it, as operators see it."""
 
+from datetime import datetime
+
 from tests.api.client import Api, Json, new_queue
 from tests.support.waiting import until
 
@@ -45,7 +47,7 @@ async def test_a_paused_queue_starts_nothing_keeps_its_order_and_says_why(api: A
     assert (await command(api, qname, "resume"))["paused"] is None
     ended = [await api.ended(job_id) for job_id in others]
     assert [job["status"] for job in ended] == ["success", "success"]
-    assert ended[0]["ended"] <= ended[1]["started"]
+    assert datetime.fromisoformat(ended[0]["ended"]) <= datetime.fromisoformat(ended[1]["started"])
     figures = await until(lambda: listed(api, qname), lambda queue: queue.get("depth") == 0 and not queue["running"])
     assert (figures["ended_last_hour"], figures["failed_last_hour"], figures["served"]) == (4, 2, True)
 
@@ -56,7 +58,9 @@ async def test_a_job_that_waits_for_its_turn_says_so(api: Api) -> None:
         first, second = await api.submit(qname=qname), await api.submit(qname=qname)
         await api.appears(second, qname=qname)
         for job_id, position in ((first, 1), (second, 2)):
-            job = await until(lambda job_id=job_id: api.get(job_id), lambda job: job["waits_for"] == "turn")  # type: ignore[misc] # its default
-            assert job["position"] == position
+            await until(
+                lambda job_id=job_id: api.get(job_id),  # type: ignore[misc] # its default
+                lambda job, position=position: (job["waits_for"], job["position"]) == ("turn", position),  # type: ignore[misc] # likewise
+            )
     ended = await api.ended(second)
     assert (ended["position"], ended["waits_for"]) == (0, "")

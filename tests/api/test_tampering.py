@@ -76,13 +76,17 @@ async def _exists(api: Api, wrapped: str) -> bool:
 
 async def test_a_role_that_refuses_the_login(api: Api) -> None:
     """The secret id was destroyed between wrapping and run."""
-    vault, wrapped = api.vault, await api.vault.wrapped()
+    vault, path = api.vault, f"auth/approle/role/{api.vault.role}/secret-id"
+
+    async def accessors() -> set[str]:
+        return {*(await vault.call(vault.admin, "LIST", path))["data"]["keys"]}
+
+    await vault.wrapped()  # of none there would be no list
+    before, wrapped = await accessors(), await vault.wrapped()
     found = await vault.call(vault.admin, "POST", "sys/wrapping/lookup", {"token": wrapped})
     assert found["data"]["creation_path"].endswith("/secret-id")
-    path = f"auth/approle/role/{vault.role}/secret-id"
-    listed = await vault.call(vault.admin, "LIST", path)
-    for accessor in listed["data"]["keys"]:
-        await vault.call(vault.admin, "POST", f"{path}-accessor/destroy", {"secret_id_accessor": accessor})
+    (accessor,) = await accessors() - before
+    await vault.call(vault.admin, "POST", f"{path}-accessor/destroy", {"secret_id_accessor": accessor})
     error = nothing_ran(await api.run(wrap_secret_id=wrapped), "notauthorised", "secrets")
     assert error.startswith("Request failed AppRole authentication with vault: ")
 
