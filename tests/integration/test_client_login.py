@@ -91,6 +91,8 @@ async def test_the_token_goes_into_the_file_and_is_never_shown(
         assert parse_qs(urlsplit(url).query)["redirect_uri"] == [redirect]
         answer = await people.answer(url)
         assert answer.startswith(redirect)
+        with pytest.raises(httpx.ConnectError):  # whoever listens on all addresses has this one, too
+            await open_in_a_browser(answer.replace("localhost", "127.0.0.2"))
         seen = await open_in_a_browser(answer)
         assert seen.status_code == httpx.codes.OK
         assert seen.headers["content-type"].startswith("text/plain")
@@ -122,6 +124,14 @@ async def test_commands_use_the_token_unless_another_one_is_set(
     process = await asyncio.create_subprocess_exec(STINT, "config", env=environ, stdout=PIPE)
     said, _ = await process.communicate()
     assert f"{tmp_path}/.vault-token" in said.decode()
+
+
+async def test_a_profile_says_which_vault(tmp_path: Path, openbao: OpenBao, people: Provider) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[profiles.there]\nvault_addr = "{openbao.address}"\n')
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    async with login(tmp_path, nowhere, "--profile", "there", STINT_CONFIG=str(config)) as running:
+        assert (await running.shows()).startswith(people.issuer)
 
 
 async def test_an_answer_to_another_sign_in_is_refused_and_the_right_one_still_taken(
@@ -204,7 +214,9 @@ async def test_two_cannot_wait_at_one_port(tmp_path: Path, openbao: OpenBao, peo
         async with login(tmp_path, openbao.address, "--port", str(first.port)) as second:
             ended = await second.end()
     assert ended.code == 2
-    assert ended.err.startswith(f"stint: --port: {first.port} cannot be listened on: ")
+    assert ended.err.startswith(
+        f"stint: --port: 127.0.0.1 port {first.port} cannot be listened on: Address already in use."
+    )
 
 
 @pytest.mark.parametrize(

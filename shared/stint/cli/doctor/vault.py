@@ -39,7 +39,11 @@ async def look(where: Endpoints, queue: str | None) -> list[Finding]:
     except VaultDeniedError:
         return [
             *found,
-            bad("token", "Vault does not know the token: it has ended, or is another Vault's.", "vault login"),
+            bad(
+                "token",
+                "Vault does not know the token: it has ended, or is another Vault's.",
+                "stint login, or vault login",
+            ),
         ]
     except StintError as error:
         return [*found, bad("vault", error.sentence, "Look at Vault's log.")]
@@ -49,7 +53,7 @@ async def _token(vault: Vault, token: str) -> Finding:
     caller = await vault.lookup_self(token)
     who = f"{caller.display_name}, with the policies {', '.join(caller.policies)}"
     if 0 < caller.ttl < _SHORT:
-        return warn("token", f"{who}; it ends in {caller.ttl:.0f} s", "vault token renew, or vault login")
+        return warn("token", f"{who}; it ends in {caller.ttl:.0f} s", "vault token renew, or stint login")
     if caller.num_uses:
         mend = "Use a token without a limit: each request to Stint takes a use."
         return warn("token", f"{who}; it has {caller.num_uses} uses left", mend)

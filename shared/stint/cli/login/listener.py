@@ -1,7 +1,9 @@
 """Waits on loopback for a provider's answer, which a browser brings."""
 
 import asyncio
+import errno
 import hmac
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,6 +18,7 @@ TAKEN: Final = "The provider has answered. Your terminal says what became of it;
 FOREIGN: Final = (
     "This answers no sign-in that waits here. Run `stint login` again, and open the address that it shows.\n"
 )
+_NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'"}
 
 Answer = Mapping[str, str]
@@ -50,8 +53,11 @@ async def listening(port: int, state: str) -> AsyncIterator[asyncio.Future[Answe
 
 
 async def _listen(runner: web.AppRunner, port: int) -> None:
-    """Listen on each address that `localhost` stands for, and on nothing else."""
-    try:
-        await web.TCPSite(runner, "localhost", port).start()
-    except OSError as error:
-        raise ConfigError(f"--port: {port} cannot be listened on: {error.strerror}.") from None
+    """Listen on both addresses that `localhost` stands for. A machine may lack the second."""
+    for host, optional in (("127.0.0.1", False), ("::1", True)):
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            if not (optional and error.errno in _NO_IPV6):
+                reason = os.strerror(error.errno or 0)
+                raise ConfigError(f"--port: {host} port {port} cannot be listened on: {reason}.") from None
