@@ -1,15 +1,13 @@
 """Commands about the fleet, on the stack that `stint dev` starts."""
 
-import asyncio
 import json
 import os
-import pty
-import signal
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.e2e.stack import STINT, Stack, dev
+from tests.e2e.stack import Stack, dev
+from tests.support.terminals import terminal
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
@@ -36,28 +34,12 @@ async def test_a_board_shows_queues_runners_and_jobs(stack: Stack) -> None:
     await stack.end(job)
     board = await until(lambda: stack.run("top"), lambda found: f"{job}  board" in found.out)
     assert (board.code, "runner-1" in board.out, "QUEUE" in board.out) == (0, True, True)
-    end, own = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TERM": "xterm", **stack.env}
-    process = await asyncio.create_subprocess_exec(STINT, "top", env=environment, stdin=own, stdout=own, stderr=own)
-    os.close(own)
-    shown, ready = b"", asyncio.Event()
-    asyncio.get_running_loop().add_reader(end, ready.set)
-    try:
-        async with asyncio.timeout(60):
-            while job.encode() not in shown:
-                ready.clear()
-                await ready.wait()
-                shown += os.read(end, 65536)
-            process.send_signal(signal.SIGINT)
-            assert await process.wait() == 0
-            shown += os.read(end, 65536)
-        assert shown.endswith(b"\x1b[?25h\x1b[?1049l"), "the cursor and the screen are back"
-    finally:
-        asyncio.get_running_loop().remove_reader(end)
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        os.close(end)
+    environment = {"HOME": os.environ["HOME"], "TERM": "xterm", **stack.env}
+    async with terminal(environment, "top") as shown:
+        await shown.until(job)
+        shown.press("\x03")
+        assert await shown.ended() == 0
+    assert shown.shown.endswith("\x1b[?25h\x1b[?1049l"), "the cursor and the screen are back"
 
 
 async def test_a_runner_is_listed_and_drained(stack: Stack) -> None:

@@ -1,28 +1,22 @@
 """Commands about jobs, on a real API, as processes: in a pipe, and on a terminal."""
 
 import asyncio
-import fcntl
 import json
-import os
-import select
 import signal
-import struct
-import sys
-import termios
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from stint.client import Client
-from tests.e2e.stack import STINT, Result
-from tests.support import events
+from stint.core.names.ids import queue_token
+from tests.e2e.stack import Result
+from tests.support import events, terminals
 from tests.support.api_bench import secret
 from tests.support.client_bench import Bench, opened
 from tests.support.servers import NatsProcess, OpenBao
-from tests.support.vault_bench import ROLE
+from tests.support.terminals import Terminal
 from tests.support.waiting import until
 
 NOWHERE = "0" * 24
@@ -45,82 +39,16 @@ def queue() -> str:
     return secret().lower()
 
 
-def environment(bench: Bench, **settings: str) -> dict[str, str]:
-    own = {"STINT_URL": bench.where.url, "STINT_TOKEN": bench.where.token, "VAULT_ADDR": bench.where.vault_addr}
-    return {"HOME": os.environ["HOME"], "STINT_ROLE": ROLE, "TERM": "xterm", **own, **settings}
-
-
 async def command(
     bench: Bench, *arguments: str, stdin: bytes | None = None, settings: Mapping[str, str] | None = None
 ) -> Result:
-    process = await asyncio.create_subprocess_exec(
-        STINT, *arguments, env=environment(bench, **settings or {}), stdin=PIPE, stdout=PIPE, stderr=PIPE
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate(stdin)
-    return Result(process.returncode or 0, out.decode(), err.decode())
+    return await terminals.command(bench.environment(**settings or {}), *arguments, stdin=stdin)
 
 
-class Terminal:
-    """The other end of a process's terminal."""
-
-    def __init__(self, process: Process, end: int) -> None:
-        self.process, self._end = process, end
-        self.shown = ""
-
-    async def until(self, words: str) -> None:
-        """Read until it shows these words."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(60):
-            while words not in self.shown:
-                ready: asyncio.Future[None] = loop.create_future()
-                loop.add_reader(self._end, ready.set_result, None)
-                try:
-                    await ready
-                finally:
-                    loop.remove_reader(self._end)
-                try:
-                    self.shown += os.read(self._end, 4096).decode(errors="replace")
-                except OSError:  # it has ended
-                    raise AssertionError(self.shown) from None
-
-    def reads(self, words: str) -> bool:
-        """Whether it shows these words by now."""
-        while select.select([self._end], [], [], 0)[0]:
-            self.shown += os.read(self._end, 4096).decode(errors="replace")
-        return words in self.shown
-
-    def press(self, keys: str) -> None:
-        os.write(self._end, keys.encode())
-
-
-LEAD = (
-    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "signal.signal(signal.SIGINT, signal.default_int_handler); os.execv(sys.argv[1], sys.argv[1:])"
-)
-"""Makes standard input the process's controlling terminal, from which Ctrl-C comes."""
-
-
-@asynccontextmanager
-async def terminal(bench: Bench, *arguments: str, columns: int = 80, **settings: str) -> AsyncIterator[Terminal]:
-    end, own = os.openpty()
-    fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", LEAD, str(STINT), *arguments),
-        env=environment(bench, **settings),
-        stdin=own,
-        stdout=own,
-        stderr=own,
-        start_new_session=True,
-    )
-    os.close(own)
-    try:
-        yield Terminal(process, end)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        os.close(end)
+def terminal(
+    bench: Bench, *arguments: str, columns: int = 80, **settings: str
+) -> AbstractAsyncContextManager[Terminal]:
+    return terminals.terminal(bench.environment(**settings), *arguments, columns=columns)
 
 
 async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stint: Client, queue: str) -> None:
@@ -147,6 +75,16 @@ async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stin
     shown = await command(bench, "show", failed[-20:])
     assert "return_code       3\n" in shown.out
     assert json.loads((await command(bench, "show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
+
+
+async def test_a_held_job_shows_since_when_its_runner_is_back(bench: Bench, stint: Client, queue: str) -> None:
+    job = (await stint.submit(queue=queue, image="busybox", on_lost="hold")).id
+    for event in (events.started(), events.held()):
+        await bench.log.append(queue_token(queue), job, event)
+    assert "back_since" not in (await command(bench, "show", job)).out
+    await bench.write(queue, job, b"back\n")
+    shown = dict(line.split() for line in (await command(bench, "show", job)).out.splitlines())
+    assert shown["held_since"] <= shown["back_since"]
 
 
 @pytest.mark.parametrize(("settings", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
@@ -291,11 +229,11 @@ async def test_queues_are_listed_paused_and_resumed(bench: Bench, stint: Client,
     (row,) = [line.split() for line in listed.out.splitlines() if queue in line]
     assert (row[1], row[3:8]) == ("1", ["-", "no", "runner", "serves", "it"])
     paused = await command(bench, "pause", queue, "--reason", "a test")
-    assert paused.out == f"Queue {queue!r} is paused; 1 jobs wait.\n"
+    assert paused.out == f"Queue {queue!r} is paused; 1 job waits.\n"
     shown = json.loads((await command(bench, "queues", queue, "-o", "json")).out)
     assert (shown["paused"]["reason"], shown["waiting"]) == ("a test", [job])
     assert "paused by token-stint-client: a test" in (await command(bench, "queues")).out
-    assert (await command(bench, "resume", queue)).out == f"Queue {queue!r} continues; 1 jobs wait.\n"
+    assert (await command(bench, "resume", queue)).out == f"Queue {queue!r} continues; 1 job waits.\n"
 
 
 async def test_changes_are_told_as_they_come(bench: Bench, stint: Client, queue: str) -> None:

@@ -1,5 +1,6 @@
 """A client's API, with a runner and a projector that the test plays."""
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,6 +36,11 @@ class Bench:
     def __init__(self, server: ApiProcess, where: Endpoints, broker: Broker) -> None:
         self.server, self.where, self._broker = server, where, broker
         self.log, self._output, self._views = JetStreamEventLog(broker), JetStreamOutput(broker), JetStreamViews(broker)
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """What the command line needs to find this API."""
+        where = {"STINT_URL": self.where.url, "STINT_TOKEN": self.where.token, "VAULT_ADDR": self.where.vault_addr}
+        return {"HOME": os.environ["HOME"], "STINT_ROLE": ROLE, "TERM": "xterm", **where, **settings}
 
     async def run(
         self,

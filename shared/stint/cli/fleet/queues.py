@@ -28,6 +28,10 @@ def state(queue: QueueInfo) -> str:
     return "ok" if queue.served or not queue.depth else "no runner serves it"
 
 
+def _waiting(queue: QueueInfo) -> str:
+    return "1 job waits" if queue.depth == 1 else f"{queue.depth} jobs wait"
+
+
 COLUMNS: Final[Sequence[Column[QueueInfo]]] = (
     Column("QUEUE", lambda queue: queue.name),
     Column("WAIT", lambda queue: str(queue.depth), firm=True),
@@ -70,11 +74,11 @@ def pause(
     Example: stint pause deploys --reason 'The database is being moved.'
     """
     found = call(lambda stint: stint.pause(queue, reason=reason), url=url, profile=profile)
-    show_change(form, found.name, text=f"Queue {found.name!r} is paused; {found.depth} jobs wait.", fields=found)
+    show_change(form, found.name, text=f"Queue {found.name!r} is paused; {_waiting(found)}.", fields=found)
 
 
 @app.command(no_args_is_help=True)
 def resume(queue: Name, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
     """Resume a queue: its next job starts."""
     found = call(lambda stint: stint.resume(queue), url=url, profile=profile)
-    show_change(form, found.name, text=f"Queue {found.name!r} continues; {found.depth} jobs wait.", fields=found)
+    show_change(form, found.name, text=f"Queue {found.name!r} continues; {_waiting(found)}.", fields=found)

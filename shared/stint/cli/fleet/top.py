@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from stint.cli.calling import call
+from stint.cli.errors import TERMINATED
 from stint.cli.fleet.queues import COLUMNS as QUEUES
 from stint.cli.fleet.runners import COLUMNS as RUNNERS
 from stint.cli.jobs.ls import COLUMNS as JOBS
@@ -48,42 +49,59 @@ def top(
 ) -> None:
     """Show queues, runners and the last jobs on a board that changes as they do, until Ctrl-C."""
     live = sys.stdout.isatty() and not once
-    call(lambda stint: _live(stint, interval) if live else _once(stint), url=url, profile=profile)
+    raise typer.Exit(call(lambda stint: _live(stint, interval) if live else _once(stint), url=url, profile=profile))
 
 
-async def _once(stint: Client) -> None:
+async def _once(stint: Client) -> int:
     for line in lines(await look(stint), width=None, height=None):
         typer.echo(line)
+    return 0
 
 
-async def _live(stint: Client, interval: float) -> None:
+async def _live(stint: Client, interval: float) -> int:
+    """Draw until a signal comes; returns its exit code. The terminal is given back as it was."""
+    changed, ends = asyncio.Event(), list[int]()
+    watching = asyncio.create_task(_watch(stint, changed))
+    drawing = asyncio.create_task(_draw(stint, interval, changed))
+
+    def end(code: int) -> None:
+        ends.append(code)
+        drawing.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, end, 0)  # that is how one leaves it
+    loop.add_signal_handler(signal.SIGTERM, end, TERMINATED)
+    loop.add_signal_handler(signal.SIGWINCH, changed.set)
+    try:
+        await drawing
+    except asyncio.CancelledError:
+        if not ends:
+            raise
+    finally:
+        watching.cancel()
+    return ends[0]
+
+
+async def _draw(stint: Client, interval: float, changed: asyncio.Event) -> None:
     """A change of any job is a reason to look, and so is the time that has passed: waiting times grow by themselves."""
     from rich.console import Console  # noqa: PLC0415 - for this command alone
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console, changed = Console(), asyncio.Event()
-    watching = asyncio.create_task(_watch(stint, changed))
-    drawing = asyncio.current_task()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the terminal must be given back as it was
-        asyncio.get_running_loop().add_signal_handler(number, drawing.cancel if drawing else watching.cancel)
-    try:
-        with Live(console=console, screen=True, auto_refresh=False) as screen:
-            while True:
-                changed.clear()
-                try:
-                    shown = lines(await look(stint), width=console.width, height=console.height)
-                except ApiError as error:
-                    shown = [error.sentence]
-                screen.update(Text.from_ansi("\n".join(shown)), refresh=True)
-                await asyncio.sleep(CALM)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(interval - CALM):
-                        await changed.wait()
-    except asyncio.CancelledError:
-        return
-    finally:
-        watching.cancel()
+    console = Console()
+    with Live(console=console, screen=True, auto_refresh=False) as screen:
+        while True:
+            changed.clear()
+            try:
+                shown = lines(await look(stint), width=console.width, height=console.height)
+            except ApiError as error:
+                shown = [error.sentence]
+            board = Text.from_ansi("\n".join(shown), no_wrap=True, overflow="ellipsis")
+            screen.update(board, refresh=True)
+            await asyncio.sleep(CALM)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval - CALM):
+                    await changed.wait()
 
 
 async def _watch(stint: Client, changed: asyncio.Event) -> None:

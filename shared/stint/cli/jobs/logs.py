@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from stint.cli.calling import JobId, call, find
-from stint.cli.jobs.writing import to_terminal
+from stint.cli.errors import NOT_SO
+from stint.cli.jobs.writing import ClosedOutputError, to_terminal
 from stint.cli.settings import Profile, Url
 from stint.client.client import Client
 from stint.client.job import JobHandle
@@ -42,7 +43,10 @@ def logs(
 
 async def _logs(stint: Client, job: str, tail: int | None, stream: Stream | None, *, follow: bool) -> None:
     work = _follow if follow else _so_far
-    await work(await find(stint, job), tail, stream)
+    try:
+        await work(await find(stint, job), tail, stream)
+    except ClosedOutputError:  # as in `| head`: the other commands are silent then, too
+        raise typer.Exit(NOT_SO) from None
 
 
 async def _so_far(job: JobHandle, tail: int | None, stream: Stream | None) -> None:

@@ -12,11 +12,15 @@ Write = Callable[[str, bytes], Awaitable[None]]
 """Receives a job's output: the stream (`stdout`, `stderr` or `tty`) and its bytes."""
 
 
+class ClosedOutputError(StintError):
+    """Nobody reads the output any more. The job continues."""
+
+
 async def to_terminal(stream: str, data: bytes) -> None:
     """Write bytes unchanged to standard output or error. In a thread, so that Ctrl-C works if the reader is blocked.
 
     Raises:
-        StintError: the reader has closed its end.
+        ClosedOutputError: the reader has closed its end.
     """
     await asyncio.to_thread(_write, sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer, data)
 
@@ -28,4 +32,4 @@ def _write(target: BinaryIO, data: bytes) -> None:
     except BrokenPipeError:
         # What is still buffered is flushed once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
-        raise StintError("Nobody reads the output any more. The job continues.") from None
+        raise ClosedOutputError from None

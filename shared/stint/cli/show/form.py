@@ -1,6 +1,6 @@
 """The forms of an answer, which every command that shows something takes with `-o`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
@@ -59,7 +59,7 @@ def show(row: S, form: FormName, *, name: Callable[[S], str]) -> None:
         return
     fields = [(field.encode_name.removeprefix("_"), getattr(row, field.name)) for field in msgspec.structs.fields(row)]
     for title, value in fields:
-        if form == "wide" or value not in {"", None, 0}:
+        if form == "wide" or value not in ("", None, 0, (), {}):
             typer.echo(f"{title:<18}{printable(_text(value))}")
 
 
@@ -68,4 +68,10 @@ def _text(value: object) -> str:
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items() if part)
+    if isinstance(value, msgspec.Struct):
+        return _text(msgspec.structs.asdict(value))
+    if isinstance(value, tuple):
+        return " ".join(map(_text, value))
     return str(value) if value is not None else "-"

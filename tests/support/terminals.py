@@ -1,0 +1,124 @@
+"""The command line as processes: in a pipe, and on a terminal."""
+
+import asyncio
+import fcntl
+import os
+import select
+import struct
+import sys
+import termios
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from tests.e2e.stack import STINT, Result
+
+ROWS = 24
+PATIENCE = 60.0
+"""Seconds for whatever a process does: a busy machine takes long to start one."""
+
+
+async def command(
+    environment: Mapping[str, str], *arguments: str, stdin: bytes | None = None, program: str = str(STINT)
+) -> Result:
+    """Run a command in pipes, to its end."""
+    process = await asyncio.create_subprocess_exec(
+        program, *arguments, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(PATIENCE):
+        out, err = await process.communicate(stdin)
+    return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+class Terminal:
+    """The other end of a process's terminal.
+
+    Attributes:
+        shown: all that the process wrote, escape sequences too.
+    """
+
+    def __init__(self, process: Process, end: int) -> None:
+        self.process, self._end = process, end
+        self.shown = ""
+
+    async def until(self, words: str) -> None:
+        """Read until it shows these words."""
+        async with asyncio.timeout(PATIENCE):
+            while words not in self.shown:
+                await self._more()
+
+    async def more(self) -> None:
+        """Read what comes next."""
+        async with asyncio.timeout(PATIENCE):
+            await self._more()
+
+    async def _more(self) -> None:
+        if not await self._read():
+            raise AssertionError(self.shown)
+
+    async def ended(self) -> int:
+        """Read until the process ends; returns its exit code as a shell shows it."""
+        async with asyncio.timeout(PATIENCE):
+            while await self._read():
+                pass
+            code = await self.process.wait()
+        return code if code >= 0 else 128 - code
+
+    async def _read(self) -> bool:
+        """Read what comes next; False if the process has closed the terminal."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._end, ready.set_result, None)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._end)
+        try:
+            self.shown += os.read(self._end, 65536).decode(errors="replace")
+        except OSError:
+            return False
+        return True
+
+    def reads(self, words: str) -> bool:
+        """Whether it shows these words by now."""
+        while select.select([self._end], [], [], 0)[0]:
+            self.shown += os.read(self._end, 4096).decode(errors="replace")
+        return words in self.shown
+
+    def press(self, keys: str) -> None:
+        """Type these characters."""
+        os.write(self._end, keys.encode())
+
+    def resize(self, columns: int, rows: int = ROWS) -> None:
+        """Change its size; the process is told by a signal."""
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+_LEAD = (
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes standard input the process's controlling terminal, from which Ctrl-C comes."""
+
+
+@asynccontextmanager
+async def terminal(environment: Mapping[str, str], *arguments: str, columns: int = 80) -> AsyncIterator[Terminal]:
+    """A command on a terminal of its own."""
+    end, own = os.openpty()
+    fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _LEAD, str(STINT), *arguments),
+        env=environment,
+        stdin=own,
+        stdout=own,
+        stderr=own,
+        start_new_session=True,
+    )
+    os.close(own)
+    try:
+        yield Terminal(process, end)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        os.close(end)
