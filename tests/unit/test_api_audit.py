@@ -1,7 +1,7 @@
 """The index of who did what: what it takes from the log, and finds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from stint.core.events import AnyEvent, Record
 from stint.core.names.ids import BAD_QUEUE_TOKEN, FLEET_TOKEN, queue_token
 from stint.core.names.subjects import EventAddress
 from stint.core.operations import AnyOperation, DrainRequested, OperationRecord, Paused, address_of, to_operation
+from stint.core.signature import KeyOwner
 from stint.jetstream.log.facts import FactsPage, LogState
 from stint.process.background import cancel
 from stint_api.audit.index import AuditIndex
@@ -105,7 +106,7 @@ def test_a_name_of_a_megabyte_is_not_kept() -> None:
     )
     table.apply([record(by(events.submitted(), **long), 1, token=A)])
     (entry,) = table.find(WantedEntries(), 1)
-    assert {*entry[5:]} == {"x" * 256}
+    assert {*entry[5:10]} == {"x" * 256}
 
 
 def test_what_is_forgotten_is_not_found() -> None:
@@ -195,12 +196,19 @@ class Log:
                 yield FactsPage(one.sequence, [one])
 
 
+class Owners:
+    """Knows whose the key ULOG is."""
+
+    async def read(self, nkeys: Collection[str]) -> Mapping[str, KeyOwner]:
+        return {nkey: KeyOwner(owner="", who="ann", entity="e1", accessor="acc1") for nkey in nkeys if nkey == "ULOG"}
+
+
 @asynccontextmanager
 async def following(log: Log, span: int = 100) -> AsyncIterator[AuditIndex]:
     async def connected() -> None:
         return
 
-    index = AuditIndex(log, connected=connected, span=span, now=lambda: NOW)  # type: ignore[arg-type] # what it uses
+    index = AuditIndex(log, Owners(), connected=connected, span=span, now=lambda: NOW)  # type: ignore[arg-type] # what it uses
     running = asyncio.create_task(index.run())
     try:
         yield index
@@ -238,3 +246,19 @@ async def test_it_follows_the_log_and_begins_again_with_another_one(monkeypatch:
 async def test_it_covers_only_the_newest_events() -> None:
     async with following(Log(LOG, 10), span=5) as index:
         await becomes(index, [10, 6])
+
+
+async def test_who_has_signed_is_found_by_key_and_by_what_is_known_of_its_owner() -> None:
+    known, unknown = (
+        msgspec.structs.replace(record(by(events.submitted(), by=name), number, token=A), signer=signer)
+        for number, name, signer in ((1, "claim", "ULOG"), (2, "other", "UXYZ"))
+    )
+    async with following(Log([known, unknown], 2)) as index:
+        await becomes(index, [2, 1])
+
+        async def of(who: str) -> list[int]:
+            return await index.ask(lambda tables: found(tables.entries, who=who))
+
+        for who in ("ULOG", "ann", "e1", "acc1", "claim"):
+            assert await of(who) == [1]
+        assert (await of("UXYZ"), await of("other"), await of("nobody")) == ([2], [2], [])

@@ -95,7 +95,7 @@ def test_it_states_who_asked_what_ran_and_how_it_ended() -> None:
         "issued": ISSUED,
         "job": "0" * 24,
         "qname": events.QUEUE,
-        "asked": {"who": "ann", "entity": "e-1", "accessor": "acc", "nats_user": "UANN"},
+        "asked": {"who": "ann", "entity": "e-1", "accessor": "acc", "nats_user": "UANN", "proven": False},
         "payload_sha256": "ab" * 32,
         "image": {"name": "busybox", "id": "sha256:1f3b"},
         "container_id": "c" * 64,

@@ -7,17 +7,20 @@ from typing import Final
 
 import structlog
 
+from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import (
     Access,
     Broker,
     JetStreamEventLog,
     JetStreamFacts,
     JetStreamKept,
+    JetStreamKeyOwners,
     JetStreamOperations,
     JetStreamOutput,
     JetStreamPauses,
     JetStreamPayloads,
     JetStreamPhases,
+    JetStreamSignatures,
     JetStreamViews,
     OutputRequests,
     declare_when_possible,
@@ -81,7 +84,11 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     sessions = Sessions(broker, vault, session, now=utc_now)
     index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
     audit_index = AuditIndex(
-        JetStreamFacts(broker), connected=broker.wait_connected, span=settings.audit_events, now=utc_now
+        JetStreamFacts(broker),
+        JetStreamKeyOwners(broker),
+        connected=broker.wait_connected,
+        span=settings.audit_events,
+        now=utc_now,
     )
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
     events, payloads = JetStreamEventLog(broker), JetStreamPayloads(broker)
@@ -103,6 +110,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         output=JetStreamOutput(broker),
         pauses=JetStreamPauses(broker),
         operations=JetStreamOperations(broker),
+        signatures=JetStreamSignatures(broker) if settings.js_prefix == JS_PREFIX else None,
         index=index,
         audit_index=audit_index,
         runners=JetStreamRunnerReports(broker),

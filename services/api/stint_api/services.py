@@ -14,8 +14,7 @@ from starlette.responses import Response
 
 from stint.core.errors import VaultError
 from stint.core.names.ids import new_job_id
-from stint.core.names.subjects import JS_PREFIX
-from stint.jetstream import JetStreamOperations
+from stint.jetstream import JetStreamOperations, JetStreamSignatures
 from stint.ports import EventLog, KeptPayloads, OutputLog, Pauses, PayloadStore
 from stint.process.background import Background
 from stint.process.health import readyz
@@ -58,6 +57,7 @@ class Services:
 
     Attributes:
         lookup_vault: the same server, asked about callers' tokens only: a flood of bad ones holds up nothing else.
+        signatures: None if NATS has no account for each role.
         broker_up: whether NATS is connected at this moment.
         background: runs for as long as the application does.
         patience: see `stint_api.submit.storing.PATIENCE`.
@@ -72,6 +72,7 @@ class Services:
     output: OutputLog
     pauses: Pauses
     operations: JetStreamOperations
+    signatures: JetStreamSignatures | None
     index: ListIndex
     audit_index: AuditIndex
     runners: JetStreamRunnerReports
@@ -125,8 +126,7 @@ class Services:
     @cached_property
     def audit(self) -> Audit:
         """Says who did what."""
-        accounts = self.settings.js_prefix == JS_PREFIX
-        return Audit(self.audit_index, self.log, self.operations, self.auth, accounts=accounts)
+        return Audit(self.audit_index, self.log, self.operations, self.signatures, self.auth)
 
     @cached_property
     def lineage(self) -> Lineage:
@@ -136,7 +136,12 @@ class Services:
     @cached_property
     def receipts(self) -> Receipts:
         """Signs what became of jobs."""
-        return Receipts(jobs=self.jobs, signer=Signer(self.vault, self.session, RECEIPT_KEY), now=self.now)
+        return Receipts(
+            jobs=self.jobs,
+            signer=Signer(self.vault, self.session, RECEIPT_KEY),
+            signatures=self.signatures,
+            now=self.now,
+        )
 
     @cached_property
     def queues(self) -> QueueList:

@@ -44,6 +44,7 @@ ENTRIES: Final[Sequence[Column[AuditEntry]]] = (
     Column("ENTITY", lambda entry: entry.entity, wide=True),
     Column("ACCESSOR", lambda entry: entry.accessor, wide=True),
     Column("NATS USER", lambda entry: entry.nats_user, wide=True),
+    Column("CLAIMED NAME", lambda entry: entry.claimed, wide=True),
 )
 USES: Final[Sequence[Column[SecretUse]]] = (
     Column("AT (UTC)", lambda use: _second(use.at), firm=True),
@@ -70,7 +71,7 @@ def audit(
 
     Only in the queues that you may read; and who drained the runners that you may drain.
 
-    A `?` behind a name says that it is a claim: a direct publisher on NATS may have written it.
+    A `?` behind a name says that it is a claim: a direct publisher on NATS may have written it, and has not signed it.
     """
     with reported("stint"):
         begin = moment("--since", since) if since else None

@@ -10,10 +10,10 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qn
 
     Attributes:
         at: when it was stored.
-        who: Vault's display name of the token, or the name that a direct publisher gave.
-        entity: id of the identity in Vault, "" if there is none.
-        accessor: the token's, "" if it has none.
-        nats_user: the public nkey that a direct publisher gave. Always a claim.
+        who: Vault's display name of the token; if it is not proven, it may be a name that a direct publisher gave.
+        entity: id of the identity in Vault, "" if there is none or it is not known.
+        accessor: the token's, "" if it has none or it is not known.
+        nats_user: a direct publisher's public nkey: the one that signed, or, if not proven, the one that it gave.
         action: `submitted`, `kill_requested`, `deleted` or `released`; of a queue `paused` or `resumed`; of a runner
             `drain_requested`.
         queue: the job's, or the one that was paused or resumed, "" for a runner.
@@ -23,7 +23,9 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qn
         address: from which the API got the request, "" if that is not recorded.
         answer: `accepted`, `ignored` if the job's state did not allow it, or `rejected` for a malformed submission.
         status: the job's status now, which may be `deleted`; "" if it is not a job of this queue.
-        proven: whether only the API can have written this; otherwise the names may be a direct publisher's claim.
+        proven: whether only the API can have written this, or a direct publisher has signed it: then all that `who`,
+            `entity`, `accessor` and `nats_user` say is proven. Otherwise it may be a direct publisher's claim.
+        claimed: the name that a direct publisher gave, where something else is proven, otherwise "".
     """
 
     at: datetime
@@ -40,6 +42,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qn
     answer: str
     status: str
     proven: bool
+    claimed: str = ""
 
 
 class SecretUse(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qname"}):

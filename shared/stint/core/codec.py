@@ -54,12 +54,18 @@ def _without_value(error: Exception) -> str:
     return _QUOTED.sub("value", str(error))
 
 
-def to_record(address: EventAddress, data: bytes, *, sequence: int, time: str) -> Record:
+def to_record(address: EventAddress, data: bytes, *, sequence: int, time: str, signer: str = "") -> Record:
     """Decode a stored message. It raises nothing: a record that cannot be decoded has no event."""
     try:
         event = decode_event(address.kind, data)
     except UndecodableError:
         event = None
     return Record(
-        sequence=sequence, time=time, kind=address.kind, token=address.token, job_id=address.job_id, event=event
+        sequence=sequence,
+        time=time,
+        kind=address.kind,
+        token=address.token,
+        job_id=address.job_id,
+        event=event,
+        signer=signer,
     )

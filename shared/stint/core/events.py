@@ -198,6 +198,21 @@ NAME_LENGTH: Final = 256
 """Characters of a writer's name that audit and receipts keep: a direct publisher can write a megabyte."""
 
 
+class Writer(msgspec.Struct, frozen=True):
+    """Who wrote an event: as the event says, or as it is proven."""
+
+    who: str
+    entity: str
+    accessor: str
+    nats_user: str
+
+
+def writer_of(event: msgspec.Struct | None) -> Writer:
+    """Who wrote an event, as it says itself."""
+    names = ("by", "by_entity", "by_accessor", "by_nats_user")
+    return Writer(*(getattr(event, name, "")[:NAME_LENGTH] for name in names))
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A message of EVENTS as the stream stores it.
 
@@ -208,6 +223,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         token: the queue's token, from the subject.
         job_id: from the subject.
         event: the event, None if the bytes are not an event of this kind.
+        signer: the public nkey that the message's signature names, which is not verified; "" if it has none.
     """
 
     sequence: int
@@ -216,3 +232,4 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     job_id: str
     event: AnyEvent | None
+    signer: str = ""

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stint.core.errors import IllegalCommandError, UndecodableError
-from stint.core.events import NAME_LENGTH, Ended, Launched, Started, Submitted
+from stint.core.events import Ended, Launched, Started, Submitted, Writer, writer_of
 from stint.core.job import Job
 from stint.core.view import JobView, view
 
@@ -40,13 +40,10 @@ class KeyName(msgspec.Struct, frozen=True):
         return cls(name, version, hashlib.sha256(public_key).hexdigest())
 
 
-class Writer(msgspec.Struct, frozen=True):
-    """Who wrote an event, as the event says."""
+class Asked(Writer, frozen=True):
+    """Who submitted the job. If that is proven, then by a signature, and what the event says is left out."""
 
-    who: str
-    entity: str
-    accessor: str
-    nats_user: str
+    proven: bool = False
 
 
 class StatedImage(msgspec.Struct, frozen=True):
@@ -83,7 +80,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qna
     issued: str
     job: str
     queue: str
-    asked: Writer
+    asked: Asked
     payload_sha256: str
     image: StatedImage
     container_id: str
@@ -124,13 +121,14 @@ def check_over(job: Job) -> None:
         raise IllegalCommandError(NOT_OVER)
 
 
-def statement(job: Job, key: KeyName, issued: str) -> Statement:
+def statement(job: Job, key: KeyName, issued: str, signer: Writer | None = None) -> Statement:
     """What a receipt states about a job that is over. It names nobody's address and no secret.
 
     Args:
         job: it has ended.
         key: that will sign.
         issued: when, RFC 3339.
+        signer: who has signed the submission, None if nobody has.
     """
     shown = view(job)
     submitted, started, launched = job.fact(Submitted), job.fact(Started), job.fact(Launched)
@@ -140,7 +138,7 @@ def statement(job: Job, key: KeyName, issued: str) -> Statement:
         issued=issued,
         job=job.job_id,
         queue=shown.qname,
-        asked=Writer(*_writer(submitted)),
+        asked=Asked(**msgspec.structs.asdict(signer or writer_of(submitted)), proven=signer is not None),
         payload_sha256=started.payload_sha256 if started else "",
         image=StatedImage(shown.container_image, launched.image_id if launched else ""),
         container_id=shown.container_id,
@@ -153,15 +151,13 @@ def statement(job: Job, key: KeyName, issued: str) -> Statement:
         error=shown.error,
         return_code=shown.return_code,
         output=_output(job, shown),
-        facts=tuple(StatedFact(*_writer(fact.event), fact.kind, fact.sequence, fact.time) for fact in facts),
+        facts=tuple(
+            StatedFact(
+                **msgspec.structs.asdict(writer_of(fact.event)), kind=fact.kind, sequence=fact.sequence, at=fact.time
+            )
+            for fact in facts
+        ),
     )
-
-
-def _writer(event: msgspec.Struct | None) -> tuple[str, str, str, str]:
-    who, entity, accessor, user = (
-        getattr(event, name, "")[:NAME_LENGTH] for name in ("by", "by_entity", "by_accessor", "by_nats_user")
-    )
-    return who, entity, accessor, user
 
 
 def _output(job: Job, shown: JobView) -> StatedOutput:

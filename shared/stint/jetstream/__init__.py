@@ -5,10 +5,12 @@ from stint.jetstream.consuming.feed import Delivered, EventFeed
 from stint.jetstream.consuming.subscriptions import make_subscription, remove_subscription
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.kept import JetStreamKept
+from stint.jetstream.key_owners import JetStreamKeyOwners
 from stint.jetstream.log.events import JetStreamEventLog
 from stint.jetstream.log.facts import FactsPage, JetStreamFacts
 from stint.jetstream.log.history import JetStreamHistory
 from stint.jetstream.log.operations import JetStreamOperations
+from stint.jetstream.log.signatures import JetStreamSignatures, Signed
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
@@ -31,14 +33,17 @@ __all__ = [
     "JetStreamFacts",
     "JetStreamHistory",
     "JetStreamKept",
+    "JetStreamKeyOwners",
     "JetStreamOperations",
     "JetStreamOutput",
     "JetStreamPauses",
     "JetStreamPayloads",
     "JetStreamPhases",
+    "JetStreamSignatures",
     "JetStreamViews",
     "JetStreamWorkQueues",
     "OutputRequests",
+    "Signed",
     "Sourcing",
     "declare",
     "declare_when_possible",

@@ -1,6 +1,6 @@
 """One stream, and one KV bucket: reading, writing and purging."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -164,6 +164,10 @@ class Bucket(Stream):
         """A key's entry, from the leader; None if there is none."""
         message = await self.last(self._prefix + key)
         return self._entry(message) if message else None
+
+    async def some(self, keys: Collection[str]) -> Sequence[Entry]:
+        """The entries of up to 1024 keys, from any replica. Keys without one are omitted."""
+        return [self._entry(message) for message in await self.last_of_each([self._prefix + key for key in keys])]
 
     async def entry_page(self, *, after: int = 0) -> Sequence[Entry]:
         """The next entries with a revision above `after`, from any replica. Empty at the end."""

@@ -17,6 +17,7 @@ from stint.core.names.streams import (
     PAYLOADS,
     RUNNERS_BUCKET,
     SESSIONS_BUCKET,
+    SIGNERS_BUCKET,
     WORK,
     kv_stream,
 )
@@ -137,7 +138,8 @@ _PAUSES: Final[Mapping[str, Any]] = {
 
 def stream_configs(replicas: int) -> list[dict[str, Any]]:
     """The streams that `declare` creates, in the form of the JetStream API (durations in nanoseconds)."""
-    buckets = (_bucket(name) for name in (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, SESSIONS_BUCKET))
+    names = (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, SESSIONS_BUCKET, SIGNERS_BUCKET)
+    buckets = (_bucket(name) for name in names)
     common = {"storage": "file", "num_replicas": replicas, "metadata": LAYOUT}
     return [{**stream, **common} for stream in (_EVENTS, _PAYLOADS, _KEPT, _WORK, _LOGS, *buckets, _PAUSES)]
 

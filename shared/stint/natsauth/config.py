@@ -12,8 +12,8 @@ from stint.natsauth.requests import Request, Role
 from stint.natsauth.roles import (
     ALL_PUBLISHERS,
     CALLOUT,
-    CALLOUT_ACCOUNT,
-    CALLOUT_PERMISSIONS,
+    CALLOUT_ROLE,
+    LOGINS,
     OPERATOR,
     RUNNER,
     RUNNERS,
@@ -67,7 +67,7 @@ def accounts(
         STREAMS_ACCOUNT: {
             "jetstream": "enabled",
             "users": [{"nkey": keys[OPERATOR]}],
-            "exports": _exports([*SERVICES, ALL_PUBLISHERS, *told.values()]),
+            "exports": _exports([*SERVICES, CALLOUT_ROLE, ALL_PUBLISHERS, *told.values()]),
         },
         **{role.account: _account(role, _users(role, keys), own.values()) for role in SERVICES},
         **{role.account: _account(role, [_user(role, keys[name])]) for name, role in own.items()},
@@ -91,14 +91,16 @@ def callout(keys: Mapping[str, str], issuer: str, xkey: str, subscribers: Mappin
         xkey: the public key that logins are encrypted for.
         subscribers: as in `accounts`.
     """
+    user = _user(CALLOUT_ROLE, keys[CALLOUT])
+    user["permissions"]["subscribe"]["allow"].append(LOGINS)
     return {
-        "accounts": {CALLOUT_ACCOUNT: {"users": [{"nkey": keys[CALLOUT], "permissions": dict(CALLOUT_PERMISSIONS)}]}},
+        "accounts": {CALLOUT_ROLE.account: _account(CALLOUT_ROLE, [user])},
         "authorization": {
             "timeout": LOGIN_WITHIN,
             "auth_callout": {
                 "issuer": issuer,
                 "xkey": xkey,
-                "account": CALLOUT_ACCOUNT,
+                "account": CALLOUT_ROLE.account,
                 "auth_users": [*keys.values(), *(subscribers or {}).values()],
             },
         },

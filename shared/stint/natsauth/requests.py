@@ -14,15 +14,16 @@ from stint.core.names.streams import (
     PAYLOADS,
     RUNNERS_BUCKET,
     SESSIONS_BUCKET,
+    SIGNERS_BUCKET,
     WORK,
     kv_stream,
 )
 from stint.core.names.subjects import JS_PREFIX, event_filter
 
 CALLS: Final = "$JS.API."
-_BUCKETS: Final = (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, PAUSES_BUCKET, SESSIONS_BUCKET)
-JOBS, RUNNERS_STREAM, IMAGES, PAUSES, SESSIONS = (kv_stream(bucket) for bucket in _BUCKETS)
-STREAMS: Final = (EVENTS, PAYLOADS, KEPT, WORK, LOGS, JOBS, RUNNERS_STREAM, IMAGES, PAUSES, SESSIONS)
+_BUCKETS: Final = (JOBS_BUCKET, RUNNERS_BUCKET, IMAGES_BUCKET, PAUSES_BUCKET, SESSIONS_BUCKET, SIGNERS_BUCKET)
+JOBS, RUNNERS_STREAM, IMAGES, PAUSES, SESSIONS, SIGNERS = (kv_stream(bucket) for bucket in _BUCKETS)
+STREAMS: Final = (EVENTS, PAYLOADS, KEPT, WORK, LOGS, JOBS, RUNNERS_STREAM, IMAGES, PAUSES, SESSIONS, SIGNERS)
 
 ANSWERS: Final = 10
 """Seconds for which the server passes on several answers to a request: longer than any read or pull of a service."""

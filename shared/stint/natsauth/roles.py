@@ -5,9 +5,9 @@ stream can be directed into any other stream. So the streams have an account of 
 and only these subjects are passed on between them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from stint.core.events import (
     Deleted,
@@ -33,6 +33,7 @@ from stint.core.names.streams import (
     PROJECTOR_DURABLE,
     RUNNERS_BUCKET,
     SESSIONS_BUCKET,
+    SIGNERS_BUCKET,
     WORK,
     consumer_name,
     subscription,
@@ -62,6 +63,7 @@ from stint.natsauth.requests import (
     PAUSES,
     RUNNERS_STREAM,
     SESSIONS,
+    SIGNERS,
     STREAMS,
     SUBSCRIBER_ANSWERS,
     Request,
@@ -83,7 +85,7 @@ API: Final = Role(
     name="api",
     requests=(
         *may_declare(),
-        *may_read(EVENTS, PAYLOADS, KEPT, LOGS, JOBS, RUNNERS_STREAM, PAUSES, SESSIONS),
+        *may_read(EVENTS, PAYLOADS, KEPT, LOGS, JOBS, RUNNERS_STREAM, PAUSES, SESSIONS, SIGNERS),
         *may_call(f"STREAM.MSG.GET.{WORK}"),
         # Its own events, and bars, whose last token is a new one each time. No pattern of NATS matches just these.
         *may_publish(event_filter(), payload_subject("*", "*", "*"), kept_subject("*", "*", "*", "*"), _BARRIER),
@@ -226,10 +228,11 @@ PUBLISHERS_ACCOUNT: Final = ALL_PUBLISHERS.account
 
 CALLOUT: Final = "nats-auth"
 """The service that decides publishers' logins, in an account of its own."""
-CALLOUT_ACCOUNT: Final = "STINT_NATS_AUTH"
-CALLOUT_PERMISSIONS: Final[Mapping[str, Any]] = {
-    "publish": {"deny": ">"},
-    "subscribe": {"allow": [f"{AUTH_REQUESTS} {AUTH_GROUP}"]},
-    "allow_responses": {"max": 1, "expires": "10s"},
-}
-"""It hears what the server asks, and answers, and nothing else."""
+CALLOUT_ROLE: Final = Role(
+    name="nats_auth",
+    requests=(*may_publish(kv_subject(SIGNERS_BUCKET, "*")), *may_call(f"STREAM.MSG.GET.{SIGNERS}")),
+    answers=True,
+)
+"""It alone writes down whose key a publisher's is."""
+LOGINS: Final = f"{AUTH_REQUESTS} {AUTH_GROUP}"
+"""What it hears besides: what the servers ask about logins, in a queue group."""

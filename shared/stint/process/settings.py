@@ -158,7 +158,14 @@ class ApiSettings(Settings):
         return self.host or ("0.0.0.0" if self.tls_cert else "127.0.0.1")  # noqa: S104 - TLS is on
 
 
-class NatsAuthSettings(Settings):
+class HistorySettings(Settings):
+    """Settings that must be the same for projectors and `stint nats-auth`."""
+
+    history: Seconds = 30 * 24 * 3600
+    """Seconds for which a job's events stay in the log after its end, at least as long as the job can be read."""
+
+
+class NatsAuthSettings(HistorySettings):
     """The settings of `stint nats-auth`."""
 
     nats_auth_issuer: SecretStr
@@ -291,8 +298,5 @@ class RunnerSettings(LeaseSettings, EngineSettings):
         return self
 
 
-class ProjectorSettings(LeaseSettings):
+class ProjectorSettings(LeaseSettings, HistorySettings):
     """A projector's settings."""
-
-    history: Seconds = 30 * 24 * 3600
-    """Seconds for which a job's events stay in the log after its end, at least as long as the job can be read."""

@@ -28,6 +28,7 @@ from stint.jetstream.wire.protocol import ErrorCode, check, error_code, sequence
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.waiting import any_of
 from stint.publisher.output import HeardOutput, OutputReader
+from stint.publisher.signing import Signer
 
 LOOK: Final = 5.0
 """Seconds after which the log is asked although nothing was heard: what is only heard can be missed."""
@@ -54,10 +55,12 @@ class PublishedJob:
         queue: its queue.
     """
 
-    def __init__(self, broker: Broker, queue: str, job_id: str, submitted: Submitted | None = None) -> None:
+    def __init__(
+        self, broker: Broker, signer: Signer, queue: str, job_id: str, submitted: Submitted | None = None
+    ) -> None:
         """`submitted` is known to whoever publishes it. NATS lets no publisher read it: it holds the job's ticket."""
         self.id, self.queue = job_id, queue
-        self._broker, self._token = broker, queue_token(queue)
+        self._broker, self._signer, self._token = broker, signer, queue_token(queue)
         body, time = (encode(submitted), submitted.at) if submitted else (b"", "")
         own = to_record(self._address(Submitted.kind), body, sequence=0, time=time)
         self._records: dict[str, Record] = {Submitted.kind: own}
@@ -127,8 +130,14 @@ class PublishedJob:
         Raises:
             BrokerError: NATS cannot be reached, or refuses.
         """
-        event = KillRequested(event_id=secrets.token_hex(16), at=datetime.now(UTC).isoformat(), by="publisher")
-        answer = await self._broker.publish(self._address(KillRequested.kind).subject, encode(event))
+        event = KillRequested(
+            event_id=secrets.token_hex(16),
+            at=datetime.now(UTC).isoformat(),
+            by="publisher",
+            by_nats_user=self._signer.nkey,
+        )
+        subject, body = self._address(KillRequested.kind).subject, encode(event)
+        answer = await self._broker.publish(subject, body, self._signer.headers(subject, body))
         if error_code(answer) != ErrorCode.SUBJECT_TAKEN:  # a kill was requested before
             check(answer)
 

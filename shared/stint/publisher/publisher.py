@@ -23,6 +23,7 @@ from stint.jetstream.payloads import CHUNK_BYTES
 from stint.process.environment import load
 from stint.process.settings import Settings
 from stint.publisher.job import PublishedJob
+from stint.publisher.signing import signing
 from stint.publisher.storing import store
 from stint.vault.client import Vault
 from stint.vault.policies import PUBLISHER
@@ -41,6 +42,7 @@ class Publisher:
     def __init__(self, access: Access, where: Endpoints) -> None:
         """`where` gives Vault's address, the token and the role; its address of the API is not used."""
         self._where = where
+        access, self._signer = signing(access, where.token)
         self._broker = Broker(access, name="publisher", prefix=JS_PREFIX)
 
     @classmethod
@@ -86,17 +88,19 @@ class Publisher:
             event_id=secrets.token_hex(16),
             at=datetime.now(UTC).isoformat(),
             by="publisher",
+            by_nats_user=self._signer.nkey,
             qname=payload.qname,
             ticket=ticket,
             payload_chunks=len(chunks),
             payload_bytes=len(sealed),
             on_lost=payload.on_lost,
         )
-        job = PublishedJob(self._broker, payload.qname, job_id, submitted)
+        job = PublishedJob(self._broker, self._signer, payload.qname, job_id, submitted)
         await job.listen()  # what is published before that is missed
         for number, chunk in enumerate(chunks):
             await store(self._broker, payload_subject(token, job_id, number), chunk)
-        await store(self._broker, EventAddress(Submitted.kind, token, job_id).subject, encode(submitted))
+        subject, body = EventAddress(Submitted.kind, token, job_id).subject, encode(submitted)
+        await store(self._broker, subject, body, self._signer.headers(subject, body))
         return job
 
     async def job(self, queue: str, job_id: str) -> PublishedJob:
@@ -108,7 +112,7 @@ class Publisher:
         """
         if not is_job_id(job_id):
             raise InvalidJobIdError
-        job = PublishedJob(self._broker, JobPayload(qname=queue).qname, job_id)
+        job = PublishedJob(self._broker, self._signer, JobPayload(qname=queue).qname, job_id)
         await job.listen()
         return job
 

@@ -1,5 +1,7 @@
 """Messages that a stream stores once."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
@@ -13,7 +15,10 @@ ANSWER: Final = 5.0
 """Seconds for each answer."""
 
 
-async def store(broker: Broker, subject: str, body: bytes) -> None:
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+async def store(broker: Broker, subject: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
     """Publish this message until NATS has acknowledged it. The subject is ours alone, so that it is safe to repeat.
 
     Raises:
@@ -23,7 +28,7 @@ async def store(broker: Broker, subject: str, body: bytes) -> None:
     doubtful = False
     for _ in range(ATTEMPTS):
         try:
-            answer = await broker.publish(subject, body, {EXPECTED_SEQUENCE: "0"}, ANSWER)
+            answer = await broker.publish(subject, body, {**headers, EXPECTED_SEQUENCE: "0"}, ANSWER)
         except DeniedError:
             raise BrokerRefusedError("NATS does not permit this publisher to submit to the queue.") from None
         except NoAnswerError:

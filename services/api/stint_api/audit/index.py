@@ -1,7 +1,7 @@
 """Keeps the tables up to date with the log."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +11,8 @@ from typing import Final, TypeVar
 import structlog
 
 from stint.core.errors import BrokerUnavailableError
-from stint.jetstream import FactsPage, JetStreamFacts
+from stint.core.signature import KeyOwner
+from stint.jetstream import FactsPage, JetStreamFacts, JetStreamKeyOwners
 from stint.process.waiting import repeat
 from stint_api.audit.secrets import SecretTable
 from stint_api.audit.table import EntryTable
@@ -32,9 +33,9 @@ class Tables:
     entries: EntryTable = field(default_factory=EntryTable)
     secrets: SecretTable = field(default_factory=SecretTable)
 
-    def apply(self, page: FactsPage) -> None:
+    def apply(self, page: FactsPage, owners: Mapping[str, KeyOwner]) -> None:
         """Take what there is in further events."""
-        self.entries.apply([*page.records, *page.operations])
+        self.entries.apply([*page.records, *page.operations], owners)
         self.secrets.apply(page.records)
         self.sequence = page.sequence
 
@@ -63,10 +64,17 @@ class AuditIndex:
     """
 
     def __init__(
-        self, facts: JetStreamFacts, *, connected: Callable[[], Awaitable[None]], span: int, now: Callable[[], datetime]
+        self,
+        facts: JetStreamFacts,
+        owners: JetStreamKeyOwners,
+        *,
+        connected: Callable[[], Awaitable[None]],
+        span: int,
+        now: Callable[[], datetime],
     ) -> None:
         """`connected` returns once NATS is there."""
         self._facts = facts
+        self._owners = owners
         self._connected = connected
         self._span = span
         self._now = now
@@ -108,6 +116,7 @@ class AuditIndex:
             tables = self._tables = Tables(oldest)
             self._created, self._as_of = state.created, None
         async for page in self._facts.pages(after=tables.sequence):
-            await self._do(partial(tables.apply, page))
+            owners = await self._owners.read({record.signer for record in page.records if record.signer})
+            await self._do(partial(tables.apply, page, owners))
         await self._do(partial(tables.forget, oldest))
         self._as_of = moment

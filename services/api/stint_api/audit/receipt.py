@@ -8,8 +8,12 @@ from http import HTTPStatus
 from typing import Final
 
 from stint.core.errors import VaultDeniedError, VaultNotFoundError, VaultRefusedError
+from stint.core.events import Submitted, Writer
+from stint.core.job import Job
+from stint.core.names.subjects import EventAddress
 from stint.core.receipt import KeyName, canonical, check_over, document, statement
 from stint.core.view import rfc3339
+from stint.jetstream import JetStreamSignatures
 from stint.vault import Signer
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError
@@ -23,10 +27,11 @@ _NO_KEY: Final = (VaultDeniedError, VaultNotFoundError, VaultRefusedError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipts:
-    """Signs receipts. `now` is aware, in UTC."""
+    """Signs receipts. `now` is aware, in UTC; `signatures` is None where NATS has no accounts."""
 
     jobs: Jobs
     signer: Signer
+    signatures: JetStreamSignatures | None
     now: Callable[[], datetime]
 
     async def of(self, identity: Identity, job_id: str) -> bytes:
@@ -34,16 +39,27 @@ class Receipts:
 
         Raises:
             RefusalError: no such job, not allowed, or Vault does not let the API sign.
+            BrokerUnavailableError: NATS does not answer.
             IllegalCommandError: the job is not over.
         """
         job = await self.jobs.find(identity, job_id)
         check_over(job)
         try:
             version, public = list((await self.signer.public_keys()).items())[-1]
-            stated = statement(job, KeyName.of(self.signer.key, version, public), rfc3339(self.now()))
+            key = KeyName.of(self.signer.key, version, public)
+            stated = statement(job, key, rfc3339(self.now()), await self._submitter(job))
             return document(stated, await self.signer.sign(canonical(stated), version))
         except _NO_KEY:
             raise RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, NO_KEY) from None
+
+    async def _submitter(self, job: Job) -> Writer | None:
+        """Who has signed the submission, None if nobody has."""
+        record = job.facts[Submitted.kind]
+        place = EventAddress(record.kind, record.token, record.job_id)
+        if self.signatures is None or not record.signer:
+            return None
+        signed = (await self.signatures.read([place])).get(place)
+        return signed.by if signed and signed.sequence == record.sequence else None
 
     async def public_keys(self) -> dict[str, str]:
         """The public keys by version, in base64.

@@ -4,31 +4,41 @@ Each question is one step of SQLite, as in `read.table`: between two rows a thre
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
 
-from stint.core.events import NAME_LENGTH, Record
+from stint.core.events import NAME_LENGTH, Record, Writer
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import EventAddress
 from stint.core.operations import OPERATIONS, OperationRecord
+from stint.core.signature import KeyOwner
 from stint.core.trail import DONE
 from stint.core.view import parse_time
 from stint_api.read.listing.query import microseconds
 
 NEWEST: Final = 2**63 - 1
 """Behind every sequence."""
+NOBODY: Final = KeyOwner(owner="")
+"""Whose a key is that no login has named."""
 
 _TABLES: Final = """
 CREATE TABLE action (
     sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, token TEXT NOT NULL, job TEXT NOT NULL,
-    who TEXT NOT NULL, entity TEXT NOT NULL, accessor TEXT NOT NULL, nats_user TEXT NOT NULL, address TEXT NOT NULL
+    who TEXT NOT NULL, entity TEXT NOT NULL, accessor TEXT NOT NULL, nats_user TEXT NOT NULL, address TEXT NOT NULL,
+    signer TEXT NOT NULL, signer_who TEXT NOT NULL, signer_entity TEXT NOT NULL, signer_accessor TEXT NOT NULL
 );
 CREATE INDEX by_queue ON action (token, sequence);
 """
+
+_NAMES: Final = (
+    *("who", "entity", "accessor", "nats_user"),
+    *("signer", "signer_who", "signer_entity", "signer_accessor"),
+)
 
 
 class Entry(NamedTuple):
@@ -45,6 +55,10 @@ class Entry(NamedTuple):
         accessor: likewise, of the token.
         nats_user: likewise, of a direct publisher.
         address: likewise, of the request.
+        signer: the public nkey that its signature names, which is not verified; "" if it has none. The others likewise.
+        signer_who: the display name of the token with which this key was made known.
+        signer_entity: the identity of that token.
+        signer_accessor: the accessor of that token.
     """
 
     sequence: int
@@ -57,11 +71,20 @@ class Entry(NamedTuple):
     accessor: str
     nats_user: str
     address: str
+    signer: str
+    signer_who: str
+    signer_entity: str
+    signer_accessor: str
 
     @property
     def is_operation(self) -> bool:
         """Whether it was done to a queue or a runner, and not to a job."""
         return self.kind in OPERATIONS
+
+    @property
+    def writer(self) -> Writer:
+        """Who has written it, as it says."""
+        return Writer(self.who, self.entity, self.accessor, self.nats_user)
 
     @property
     def place(self) -> EventAddress:
@@ -73,7 +96,7 @@ class Entry(NamedTuple):
 class WantedEntries:
     """Which actions, the newest first: in a queue, since a time (microseconds), by somebody, behind a sequence.
 
-    `who` is a display name, an entity, an accessor or a NATS user.
+    `who` is a display name, an entity, an accessor or a NATS user: of the event's writer, or of who has signed it.
     """
 
     token: str | None = None
@@ -93,9 +116,13 @@ class EntryTable:
         """Give its memory back."""
         self._db.close()
 
-    def apply(self, records: Iterable[Record | OperationRecord]) -> None:
-        """Take the actions among further events. Safe to repeat."""
-        if rows := list(_entries(records)):
+    def apply(
+        self,
+        records: Iterable[Record | OperationRecord],
+        owners: Mapping[str, KeyOwner] = MappingProxyType({}),
+    ) -> None:
+        """Take the actions among further events. Safe to repeat. `owners` are those of the keys that have signed."""
+        if rows := list(_entries(records, owners)):
             marks = ", ".join([f"({', '.join('?' * len(Entry._fields))})"] * len(rows))
             self._db.execute(f"INSERT OR REPLACE INTO action VALUES {marks}", [*chain.from_iterable(rows)])
 
@@ -115,18 +142,19 @@ class EntryTable:
         if wanted.since is not None:
             conditions.append("at >= :since")
         if wanted.who is not None:
-            conditions.append(":who IN (who, entity, accessor, nats_user)")
+            conditions.append(f":who IN ({', '.join(_NAMES)})")
         rows = f"SELECT * FROM action WHERE {' AND '.join(conditions)} ORDER BY sequence DESC LIMIT :limit"
         sql = f"SELECT json_group_array(json_array({', '.join(Entry._fields)})) FROM ({rows})"
         found = self._db.execute(sql, {**asdict(wanted), "limit": limit}).fetchone()[0]
         return msgspec.json.decode(found, type=list[Entry])
 
 
-def _entries(records: Iterable[Record | OperationRecord]) -> Iterator[Entry]:
+def _entries(records: Iterable[Record | OperationRecord], owners: Mapping[str, KeyOwner]) -> Iterator[Entry]:
     for record in records:
-        event = record.event
+        event, signer = record.event, record.signer if isinstance(record, Record) else ""
         if event is None or record.kind not in DONE or record.token == BAD_QUEUE_TOKEN:
             continue
+        owner = owners.get(signer, NOBODY)
         yield Entry(
             sequence=record.sequence,
             at=microseconds(parse_time(record.time)),
@@ -138,4 +166,8 @@ def _entries(records: Iterable[Record | OperationRecord]) -> Iterator[Entry]:
             accessor=event.by_accessor[:NAME_LENGTH],
             nats_user=event.by_nats_user[:NAME_LENGTH],
             address=event.by_address[:NAME_LENGTH],
+            signer=signer,
+            signer_who=owner.who,
+            signer_entity=owner.entity,
+            signer_accessor=owner.accessor,
         )

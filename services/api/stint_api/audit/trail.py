@@ -1,17 +1,18 @@
 """Who did what, as one caller may see it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
 
+from stint.core.events import Writer
 from stint.core.job import Job
 from stint.core.names.ids import FLEET_TOKEN, queue_name
 from stint.core.names.subjects import EventAddress
 from stint.core.operations import DrainRequested, OperationRecord
 from stint.core.trail import OURS, Action, asked, operated
-from stint.jetstream import JetStreamOperations
+from stint.jetstream import JetStreamOperations, JetStreamSignatures, Signed
 from stint.ports import EventLog
 from stint.vault.actions import DRAIN, READ
 from stint_api.audit.index import AuditIndex, Tables
@@ -30,12 +31,16 @@ class Shown:
     """An entry, and what came of it.
 
     Attributes:
-        proven: whether `who`, `entity` and `accessor` are what Vault said to the API.
+        by: who did it. If `proven`, all of it is proven; otherwise it is what the event says.
+        proven: whether Vault said so to the API, or the event's signature is right.
+        claimed: the display name that the event says, if something else is proven.
     """
 
     entry: Entry
     action: Action
+    by: Writer
     proven: bool
+    claimed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +65,16 @@ class Audit:
         index: AuditIndex,
         log: EventLog,
         operations: JetStreamOperations,
+        signatures: JetStreamSignatures | None,
         auth: Authenticator,
-        *,
-        accounts: bool,
     ) -> None:
-        """`accounts`: NATS has an account for each role, so that nobody but the API can write what is the API's."""
+        """`signatures` is None if NATS has no account for each role: then anybody can write anything."""
         self._index = index
         self._log = log
         self._operations = operations
+        self._signatures = signatures
         self._auth = auth
-        self._proven = OURS if accounts else frozenset[str]()
+        self._proven = OURS if signatures else frozenset[str]()
 
     async def find(self, identity: Identity, wanted: WantedEntries, limit: int) -> Trail:
         """The page, without the actions in queues that the caller may not read.
@@ -100,10 +105,18 @@ class Audit:
         mine = [entry for entry in entries if entry.token == FLEET_TOKEN or queue_name(entry.token) in readable]
         jobs = await jobs_of(self._log, self._index, [entry for entry in mine if not entry.is_operation])
         stored = await self._stored(identity, [entry for entry in mine if entry.is_operation])
-        return list(self._merged(mine, jobs, stored))
+        signed = await self._signed([entry.place for entry in mine if entry.signer])
+        return list(self._merged(mine, jobs, stored, signed))
+
+    async def _signed(self, places: Collection[EventAddress]) -> Mapping[EventAddress, Signed]:
+        return await self._signatures.read(places) if self._signatures else {}
 
     def _merged(
-        self, entries: Iterable[Entry], jobs: Mapping[str, Job], stored: Mapping[EventAddress, OperationRecord]
+        self,
+        entries: Iterable[Entry],
+        jobs: Mapping[str, Job],
+        stored: Mapping[EventAddress, OperationRecord],
+        signed: Mapping[EventAddress, Signed],
     ) -> Iterator[Shown]:
         for entry in entries:
             operation = stored.get(entry.place)
@@ -113,7 +126,7 @@ class Audit:
                 action = asked(entry.token, entry.kind, entry.sequence, jobs[entry.job])
             else:
                 continue
-            yield Shown(entry, action, proven=entry.kind in self._proven)
+            yield self._shown_as(entry, action, signed.get(entry.place))
 
     async def _stored(self, identity: Identity, entries: Sequence[Entry]) -> Mapping[EventAddress, OperationRecord]:
         """The operations, without those on runners that the caller may not drain."""
@@ -121,6 +134,13 @@ class Audit:
         runners = {place: one.event.runner for place, one in found.items() if isinstance(one.event, DrainRequested)}
         drained = await self._auth.permitted(identity, DRAIN, set(runners.values()))
         return {place: one for place, one in found.items() if place not in runners or runners[place] in drained}
+
+    def _shown_as(self, entry: Entry, action: Action, signed: Signed | None) -> Shown:
+        """The entry with who did it. What only the API can have written needs no signature."""
+        if entry.kind in self._proven or signed is None or signed.sequence != entry.sequence:
+            return Shown(entry, action, entry.writer, proven=entry.kind in self._proven)
+        claimed = entry.who if entry.who != signed.by.who else ""
+        return Shown(entry, action, signed.by, proven=True, claimed=claimed)
 
 
 def _next(wanted: WantedEntries, tables: Tables) -> Sequence[Entry]:

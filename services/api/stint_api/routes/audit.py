@@ -147,12 +147,13 @@ def _body(shown: Shown) -> ActionBody:
     return ActionBody(
         **{"from": entry.address},
         at=rfc3339(moment_of(entry.at)),
-        who=entry.who,
-        entity=entry.entity,
-        accessor=entry.accessor,
-        nats_user=entry.nats_user,
+        who=shown.by.who,
+        entity=shown.by.entity,
+        accessor=shown.by.accessor,
+        nats_user=shown.by.nats_user,
         action=entry.kind,
         job="" if entry.is_operation else entry.job,
         proven=shown.proven,
+        claimed=shown.claimed,
         **shown.action._asdict(),
     )

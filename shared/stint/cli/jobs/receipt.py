@@ -15,7 +15,7 @@ from stint.client.client import Client
 from stint.client.receipts import PublicKeys, check_receipt, parse_keys
 from stint.core.codec import encode
 from stint.core.errors import ConfigError, UndecodableError
-from stint.core.receipt import MAX_BYTES, Receipt, Writer
+from stint.core.receipt import MAX_BYTES, Asked, Receipt
 
 app = typer.Typer(add_completion=False)
 
@@ -86,6 +86,7 @@ def lines(genuine: Receipt) -> Iterator[str]:
         yield "The output is not known to be complete."
 
 
-def _asked(asked: Writer) -> str:
+def _asked(asked: Asked) -> str:
     entity = f" (entity {asked.entity})" if asked.entity else ""
-    return f"{asked.who or asked.nats_user or 'somebody'}{entity}"
+    proven = f", as the signature of {asked.nats_user} proves," if asked.proven else ""
+    return f"{asked.who or asked.nats_user or 'somebody'}{entity}{proven}"

@@ -13,6 +13,9 @@ CHUNK_CONTINUES: Final = "Stint-Continues"  # set if its first byte belongs to a
 REFUSED: Final = "Stint-Error"
 """The header of an answer that is no chunk: a sentence that says why."""
 
+SIGNATURE: Final = "Stint-Signature"
+"""The header of an event with its publisher's signature, see `stint.core.signature`."""
+
 # Headers of NATS' own.
 SUBJECT: Final = "Nats-Subject"
 TIME: Final = "Nats-Time-Stamp"

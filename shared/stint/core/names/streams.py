@@ -14,6 +14,7 @@ RUNNERS_BUCKET: Final = "runners"
 IMAGES_BUCKET: Final = "images"
 PAUSES_BUCKET: Final = "pauses"
 SESSIONS_BUCKET: Final = "sessions"
+SIGNERS_BUCKET: Final = "signers"
 
 PROJECTOR_DURABLE: Final = "projector"
 

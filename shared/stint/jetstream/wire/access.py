@@ -19,7 +19,8 @@ _SECURE: Final = frozenset({"tls", "wss"})
 _WEB_SOCKETS: Final = frozenset({"ws", "wss"})
 _SCHEMES: Final = frozenset({"nats"}) | _SECURE | _WEB_SOCKETS
 _CREDS: Final = re.compile(
-    r"-BEGIN NATS USER JWT-+\s+\S+\s+-+END NATS USER JWT-.*-BEGIN USER NKEY SEED-+\s+SU[A-Z2-7]{56}\s+-+END", re.DOTALL
+    r"-BEGIN NATS USER JWT-+\s+\S+\s+-+END NATS USER JWT-.*-BEGIN USER NKEY SEED-+\s+(SU[A-Z2-7]{56})\s+-+END",
+    re.DOTALL,
 )
 _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
 
@@ -107,6 +108,12 @@ class Access:
     def servers(self) -> list[str]:
         """Its addresses."""
         return [server.strip() for server in self.url.split(",")]
+
+    @property
+    def creds_seed(self) -> str:
+        """The user's seed in the credentials file, "" without one."""
+        found = _CREDS.search(self.creds)
+        return found[1] if found else ""
 
     @property
     def _schemes(self) -> set[str]:

@@ -14,8 +14,9 @@ from nats.js.api import Header
 from stint.core.codec import to_record
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
 from stint.core.events import Record
-from stint.core.names.headers import SEQUENCE, SOURCE, SUBJECT, TIME
+from stint.core.names.headers import SEQUENCE, SIGNATURE, SOURCE, SUBJECT, TIME
 from stint.core.names.subjects import parse_event_subject
+from stint.core.signature import named_signer
 from stint.core.view import parse_time
 
 NANOSECONDS: Final = 10**9
@@ -166,4 +167,5 @@ def records(messages: Iterable[Stored]) -> Iterator[Record]:
             address = parse_event_subject(subject_of(message))
         except (InvalidTokenError, InvalidJobIdError):
             continue
-        yield to_record(address, message.data, sequence=sequence_of(message), time=headers[TIME])
+        signer = named_signer(headers.get(SIGNATURE, ""), message.data)
+        yield to_record(address, message.data, sequence=sequence_of(message), time=headers[TIME], signer=signer)

@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from stint.core.errors import ConfigError
+from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 
 VAULT_TIMEOUT: Final = 2.0
 """Seconds for each step of a call: a client waits for it, and NATS not for long."""
+KEPT: Final = 2
+"""Histories for which it is known whose a key is. One is not enough: it begins with the end of a job."""
 
 
 def build(settings: NatsAuthSettings, broker: Broker, vault: Vault) -> Callout:
@@ -40,7 +43,15 @@ def build(settings: NatsAuthSettings, broker: Broker, vault: Vault) -> Callout:
     except ValueError:
         raise ConfigError("STINT_NATS_AUTH_XKEY: not the seed of an xkey.") from None
     logins = Logins(settings.nats_auth_logins)
-    return Callout(broker, vault, logins, issuer=issuer.encode(), xkey=xkey, maximum=settings.nats_auth_seconds)
+    return Callout(
+        broker,
+        vault,
+        logins,
+        issuer=issuer.encode(),
+        xkey=xkey,
+        maximum=settings.nats_auth_seconds,
+        kept=KEPT * settings.history,
+    )
 
 
 async def serve(settings: NatsAuthSettings) -> None:
@@ -49,7 +60,7 @@ async def serve(settings: NatsAuthSettings) -> None:
     Raises:
         BrokerClosedError: the connection to NATS was closed for good.
     """
-    broker = Broker(Access.of(settings), name="nats-auth")
+    broker = Broker(Access.of(settings), name="nats-auth", prefix=JS_PREFIX)
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert, timeout=VAULT_TIMEOUT)
     callout = build(settings, broker, vault)
     background = Background(BackgroundTask(name="callout", run=callout.run, missing="Logins are not answered."))

@@ -10,7 +10,7 @@ from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
 from stint.core.errors import UndecodableError
-from stint.natsauth.callout.jwt import public_key_bytes
+from stint.core.signature import public_key_bytes
 
 _SEED, _CURVE = 18 << 3, 23 << 3
 """The kinds in the text of an nkey, which is base32: they read S and X."""

@@ -4,7 +4,6 @@ The libraries for Python either lack the auth callout or are not kept, and the f
 """
 
 import base64
-import binascii
 import hashlib
 import json
 import time
@@ -16,10 +15,9 @@ from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
 from stint.core.errors import UndecodableError
+from stint.core.signature import public_key_bytes
 
 _HEADER: Final = {"typ": "JWT", "alg": "ed25519-nkey"}
-_KEY_BYTES: Final = slice(1, 33)
-"""Of a public nkey: after one byte for its kind, before two of its checksum."""
 
 Claims = Mapping[str, Any]
 
@@ -47,18 +45,6 @@ def verified(token: str) -> Claims:
     except (ValueError, KeyError, TypeError, AttributeError, CryptoError):
         raise UndecodableError("Not a token that a NATS server signed.") from None
     return dict(found)
-
-
-def public_key_bytes(text: str) -> bytes:
-    """The key itself in the text of a public nkey.
-
-    Raises:
-        ValueError: it is none.
-    """
-    raw = base64.b32decode(text + "=" * (-len(text) % 8))
-    if binascii.crc_hqx(raw[:-2], 0).to_bytes(2, "little") != raw[-2:]:
-        raise ValueError("not a public nkey")
-    return raw[_KEY_BYTES]
 
 
 def public_key_of(seed: str, kind: str) -> str:

@@ -1,5 +1,6 @@
 """Vault's policies decide, as for the REST API: the capabilities of the client's token on the paths of queues."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -7,14 +8,19 @@ from typing import Final
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError, StintError
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import publisher_inbox
+from stint.core.signature import KeyOwner, verified_signer
 from stint.natsauth.requests import Role
 from stint.natsauth.roles import merged, publisher
 from stint.vault import Vault, queue_path
 from stint.vault.actions import KILL, READ, SUBMIT, refusal_text
-from stint.vault.policies import named_queue
+from stint.vault.policies import MARK, named_queue
 
 QUEUES: Final = 50
 """In one login. Each needs about twenty subjects, which the server keeps for the connection."""
+
+
+KEY_MARK: Final = f"{MARK}U"
+"""How the signature in the list of queues begins. Tokens of queues are in lower case."""
 
 
 class LoginRefusedError(StintError):
@@ -31,6 +37,8 @@ class Grant:
         name: Vault's display name of the token.
         accessor: names the token and cannot be used as one, "" for batch tokens.
         owner: the same for all tokens of an identity of Vault; for one without an identity, what names only this token.
+        entity: id of the identity, "" if there is none.
+        signer: the public nkey with which the client signs events, "" if it has named none.
     """
 
     role: Role
@@ -38,6 +46,13 @@ class Grant:
     name: str
     accessor: str = field(repr=False)
     owner: str = field(repr=False)
+    entity: str = ""
+    signer: str = ""
+
+    def key_owner(self, at: float) -> KeyOwner:
+        """Whose the client's key is, for a login at this time in Unix seconds."""
+        owner = hashlib.sha256(self.owner.encode()).hexdigest()
+        return KeyOwner(owner=owner, who=self.name, entity=self.entity, accessor=self.accessor, at=int(at))
 
 
 async def decide(vault: Vault, listed: str, token: str) -> Grant:
@@ -49,6 +64,7 @@ async def decide(vault: Vault, listed: str, token: str) -> Grant:
     """
     if not token:
         raise LoginRefusedError("There is no Vault token: give it as the password, and the queues as the user.")
+    listed, signer = _signer(listed, token)
     qnames = _queues(listed, token)
     caller = await vault.lookup_self(token)
     if caller.num_uses:
@@ -57,7 +73,15 @@ async def decide(vault: Vault, listed: str, token: str) -> Grant:
     found = await vault.own_capabilities(token, list(paths.values()))
     roles = [_role(qname, found[path]) for qname, path in paths.items()]
     owner = caller.entity_id or caller.accessor or publisher_inbox(token)
-    return Grant(merged(roles), caller.ttl or None, caller.display_name, caller.accessor, owner)
+    return Grant(
+        role=merged(roles),
+        seconds=caller.ttl or None,
+        name=caller.display_name,
+        accessor=caller.accessor,
+        owner=owner,
+        entity=caller.entity_id,
+        signer=signer,
+    )
 
 
 def _role(qname: str, capabilities: frozenset[str]) -> Role:
@@ -65,6 +89,16 @@ def _role(qname: str, capabilities: frozenset[str]) -> Role:
     if not (submit or kill or read):
         raise LoginRefusedError(refusal_text(SUBMIT, qname))
     return publisher(queue_token(qname), submit=submit, kill=kill, read=read)
+
+
+def _signer(listed: str, token: str) -> tuple[str, str]:
+    """The list without the signature by which a client names its key, and the key."""
+    parts = listed.split(",")
+    signatures = [part.removeprefix(MARK) for part in parts if part.startswith(KEY_MARK)]
+    signers = [verified_signer(text, publisher_inbox(token), b"") for text in signatures]
+    if len(signers) > 1 or not all(signers):
+        raise LoginRefusedError("What begins with =U must be one signature, by the client's key, for its own token.")
+    return ",".join(part for part in parts if not part.startswith(KEY_MARK)), "".join(signers)
 
 
 def _queues(listed: str, token: str) -> Sequence[str]:

@@ -7,10 +7,16 @@ from typing import Final
 import structlog
 from nats.aio.msg import Msg
 
-from stint.core.errors import StintError, UndecodableError, VaultUnavailableError
+from stint.core.errors import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    StintError,
+    UndecodableError,
+    VaultUnavailableError,
+)
 from stint.core.names.headers import SERVER_KEY
 from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
-from stint.jetstream import Broker
+from stint.jetstream import Broker, JetStreamKeyOwners
 from stint.natsauth.callout import claims
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.logins import Logins
@@ -24,20 +30,36 @@ log = structlog.get_logger()
 AT_A_TIME: Final = 200
 """Logins that are being decided; more are refused at once. Anybody who reaches NATS can cause them."""
 
+STORED_WITHIN: Final = 0.3
+"""Seconds that storing whose a key is may take; with `ANSWER_WITHIN` less than the server waits."""
+
 
 class Callout:
     """Decides logins. Any number of these may run: the server asks one of them."""
 
     def __init__(
-        self, broker: Broker, vault: Vault, logins: Logins, *, issuer: bytes, xkey: CurveKey, maximum: float
+        self,
+        broker: Broker,
+        vault: Vault,
+        logins: Logins,
+        *,
+        issuer: bytes,
+        xkey: CurveKey,
+        maximum: float,
+        kept: float,
     ) -> None:
-        """`issuer` is the seed that signs answers, `maximum` the seconds for which a login is good."""
+        """`issuer` is the seed that signs answers, `maximum` the seconds for which a login is good.
+
+        `kept` is for how many seconds it is known whose a key is, after its last login.
+        """
         self._broker = broker
         self._vault = vault
         self._issuer = issuer
         self._xkey = xkey
         self._maximum = maximum
         self._logins = logins
+        self._kept = kept
+        self._owners = JetStreamKeyOwners(broker)
 
     async def run(self) -> None:
         """Answer until cancelled."""
@@ -71,7 +93,7 @@ class Callout:
                 raise LoginRefusedError("Too many logins at a time.")
             async with asyncio.timeout(ANSWER_WITHIN):
                 grant = await decide(self._vault, login.listed, login.token)
-            return self._allowed(login, grant)
+            return await self._allowed(login, grant)
         except TimeoutError:
             refusal: StintError = VaultUnavailableError("Vault does not answer in time.")
         except StintError as error:
@@ -79,11 +101,29 @@ class Callout:
         log.warning("publisher refused", reason=refusal.sentence, host=login.host)
         return claims.refused(login, refusal.sentence, seed=self._issuer)
 
-    def _allowed(self, login: claims.Login, grant: Grant) -> str:
+    async def _allowed(self, login: claims.Login, grant: Grant) -> str:
         seconds = int(min(self._maximum, grant.seconds or self._maximum))
         if not seconds:
             raise LoginRefusedError("The token is about to end.")
         self._logins.count(grant.owner, seconds)
+        if grant.signer:
+            await self._claim(grant)
         log.info("publisher connected", name=grant.name, accessor=grant.accessor, host=login.host, seconds=seconds)
         expires_at = int(time.time()) + seconds
         return claims.allowed(login, grant, account=PUBLISHERS_ACCOUNT, expires_at=expires_at, seed=self._issuer)
+
+    async def _claim(self, grant: Grant) -> None:
+        """Write down whose the client's key is. It may connect although NATS does not store that: a later login does.
+
+        Raises:
+            LoginRefusedError: the key is somebody else's.
+        """
+        try:
+            async with asyncio.timeout(STORED_WITHIN):
+                own = await self._owners.claim(grant.signer, grant.key_owner(time.time()), ttl=self._kept)
+        except (TimeoutError, BrokerUnavailableError, BrokerRefusedError) as error:
+            reason = error.sentence if isinstance(error, StintError) else "NATS does not answer in time."
+            log.warning("whose a publisher's key is could not be stored", accessor=grant.accessor, error=reason)
+            return
+        if not own:
+            raise LoginRefusedError("The key has been used by another owner: a client needs a key of its own.")

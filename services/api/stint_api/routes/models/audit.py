@@ -18,13 +18,13 @@ class ActionBody(Body):
     at: Annotated[str, Field(examples=["2025-03-12T20:58:57.412Z"])]
     """When the log took it."""
     who: Annotated[str, Field(examples=["token-stint-client"])]
-    """Vault's display name of the token, or the name that a direct publisher gave."""
+    """Vault's display name of the token; if `proven` is false, it may be a name that a direct publisher gave."""
     entity: str
-    """Id of the identity in Vault, "" if there is none."""
+    """Id of the identity in Vault, "" if there is none or it is not known."""
     accessor: Annotated[str, Field(examples=["iT2fxqiZQyQVWDSWUvGwHV4l"])]
-    """The token's accessor, "" if it has none."""
+    """The token's accessor, "" if it has none or it is not known."""
     nats_user: str
-    """The public nkey that a direct publisher gave. Always a claim."""
+    """A direct publisher's public nkey: the one that signed, or, if `proven` is false, the one that it gave."""
     action: Annotated[str, Field(examples=["submitted"], json_schema_extra={"enum": sorted(DONE)})]
     """The kind of the event."""
     qname: Annotated[str, Field(examples=["deploys"])]
@@ -42,8 +42,11 @@ class ActionBody(Body):
     status: Annotated[str, Field(examples=["success"])]
     """The job's status now, which may be `deleted`; "" if it is not a job of this queue."""
     proven: bool
-    """Whether only the API can have written this, so that `who`, `entity` and `accessor` are what Vault said to it.
-    Otherwise a direct publisher of the queue can have written it, with other names."""
+    """Whether all that `who`, `entity`, `accessor` and `nats_user` say is proven: only the API can have written this,
+    and they are what Vault said to it; or a direct publisher has signed it. Otherwise a direct publisher of the queue
+    can have written it, with other names."""
+    claimed: str
+    """The name that a direct publisher gave, where something else is proven, otherwise ""."""
 
 
 class AuditBody(AsOf):

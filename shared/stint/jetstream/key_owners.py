@@ -1,0 +1,57 @@
+"""Whose keys sign events, in the bucket `signers`: written by `stint nats-auth`, read by the API."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import msgspec
+
+from stint.core.codec import decode, encode
+from stint.core.errors import BrokerUnavailableError, UndecodableError
+from stint.core.names.streams import SIGNERS_BUCKET
+from stint.core.signature import KeyOwner
+from stint.jetstream.stream import Bucket
+from stint.jetstream.wire.broker import Broker
+
+RENEWED: Final = 24 * 3600
+"""Seconds after which a login with a key renews its entry."""
+ATTEMPTS: Final = 3
+"""Writes of an entry that others write at the same time."""
+
+
+class JetStreamKeyOwners:
+    """The first login with a key decides whose it is, for as long as it is used."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._bucket = Bucket(broker, SIGNERS_BUCKET)
+
+    async def claim(self, nkey: str, owner: KeyOwner, *, ttl: float) -> bool:
+        """Write down whose key this is, for `ttl` seconds after its last login. False if it is somebody else's.
+
+        Raises:
+            BrokerUnavailableError, BrokerRefusedError: it is not known whether it is written.
+        """
+        wanted, revision = owner, 0
+        for _ in range(ATTEMPTS):
+            if await self._bucket.write(nkey, encode(wanted), revision=revision, ttl=ttl):
+                return True
+            entry = await self._bucket.read(nkey)
+            revision = entry.revision if entry else 0  # of the marker, if it has expired
+            if present := _owner(entry.value if entry else None):
+                if present.owner != owner.owner or owner.at - present.at < RENEWED:
+                    return present.owner == owner.owner
+                wanted = msgspec.structs.replace(present, at=owner.at)
+        raise BrokerUnavailableError("The key's owner was changed by others at the same time.")
+
+    async def read(self, nkeys: Collection[str]) -> Mapping[str, KeyOwner]:
+        """The owners of up to 1024 keys, from any replica; without those of whose logins nothing is known."""
+        if not nkeys:
+            return {}
+        found = {entry.key: _owner(entry.value) for entry in await self._bucket.some(nkeys)}
+        return {nkey: owner for nkey, owner in found.items() if owner}
+
+
+def _owner(value: bytes | None) -> KeyOwner | None:
+    try:
+        return decode(value, KeyOwner) if value else None
+    except UndecodableError:
+        return None

@@ -1,0 +1,57 @@
+"""The key with which a publisher signs its events: that of its connection, or one made for its Vault token."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import nkeys
+
+from stint.core.names.headers import SIGNATURE
+from stint.core.names.subjects import publisher_inbox
+from stint.core.signature import signature_text, signed_bytes
+from stint.jetstream import Access
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signer:
+    """Signs events with an nkey, if there is one.
+
+    Attributes:
+        seed: of the nkey, "" for none.
+    """
+
+    seed: str = field(default="", repr=False)
+
+    @classmethod
+    def new(cls) -> Self:
+        """A signer with a new key."""
+        return cls(seed=nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
+
+    @property
+    def nkey(self) -> str:
+        """Its public nkey, "" for none."""
+        return str(nkeys.from_seed(self.seed.encode()).public_key.decode()) if self.seed else ""
+
+    def headers(self, subject: str, body: bytes) -> Mapping[str, str]:
+        """The header that proves who wrote this message; nothing without a key."""
+        return {SIGNATURE: self.signature(subject, body)} if self.seed else {}
+
+    def signature(self, subject: str, body: bytes) -> str:
+        """The signature as text. There must be a key."""
+        return signature_text(self.nkey, nkeys.from_seed(self.seed.encode()).sign(signed_bytes(subject, body)))
+
+
+def signing(access: Access, token: str) -> tuple[Access, Signer]:
+    """The signer for a connection, and the access that lets NATS know its key.
+
+    A connection with an nkey or a credentials file signs with their seed. For one whose password is this Vault token
+    a key is made, and named in the list of queues together with a signature, so that nobody else can log in with it.
+    """
+    if seed := access.nkey or access.creds_seed:
+        return access, Signer(seed=seed)
+    if not token or access.password != token:
+        return access, Signer()
+    signer = Signer.new()
+    named = f"{access.user},={signer.signature(publisher_inbox(token), b'')}"
+    return replace(access, user=named), signer
