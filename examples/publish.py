@@ -10,10 +10,10 @@ import os
 import random
 import secrets
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import nats.errors
-import nkeys
 from nats.js import JetStreamContext
 from nats.js.api import PubAck
 from nats.js.errors import APIError
@@ -29,6 +29,7 @@ from stint.jetstream import Access
 from stint.jetstream.wire.connection import reason_of
 from stint.process.environment import load
 from stint.process.settings import Settings
+from stint.publisher.signing import signing
 from stint.vault import Ticket, Vault, seal_ticket
 
 CHUNK = 512 * 1024
@@ -42,12 +43,14 @@ async def raised_anyway(_error: Exception) -> None:
     """The client would log each error with a traceback."""
 
 
-async def store(stream: JetStreamContext, subject: str, body: bytes, into: str) -> PubAck:
+async def store(
+    stream: JetStreamContext, subject: str, body: bytes, into: str, headers: Mapping[str, str] | None = None
+) -> PubAck:
     """Publish a message to a stream; again, if NATS has dropped it."""
     end = time.monotonic() + REPEATED
     while True:
         try:
-            return await stream.publish(subject, body, stream=into)
+            return await stream.publish(subject, body, stream=into, headers=dict(headers or {}))
         except APIError as error:
             if error.err_code != TOO_MANY_REQUESTS or time.monotonic() >= end:
                 raise
@@ -56,7 +59,7 @@ async def store(stream: JetStreamContext, subject: str, body: bytes, into: str) 
 
 async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, role: str = "stint-job") -> str:
     """Seal a job, store its payload, then announce it. Returns its id."""
-    vault = Vault(vault_addr)
+    vault, (access, signer) = Vault(vault_addr), signing(access, token)
     queue, job_id = queue_token(job.qname), new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
     sealed = (await vault.encrypt(token, role, encode(job))).encode()
     wrapped = await wrapped_secret_id(vault, token, role=role, wrap_ttl="24h")
@@ -66,7 +69,7 @@ async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, 
         event_id=secrets.token_hex(16),
         at=datetime.now(UTC).isoformat(),
         by="publish.py",
-        by_nats_user=nkeys.from_seed(access.nkey.encode()).public_key.decode() if access.nkey else "",
+        by_nats_user=signer.nkey,
         qname=job.qname,
         ticket=await seal_ticket(vault, token, ticket, queue_token=queue, job_id=job_id),
         payload_chunks=len(chunks),
@@ -79,7 +82,8 @@ async def publish(access: Access, vault_addr: str, token: str, job: JobPayload, 
         stream = connection.jetstream()
         for number, chunk in enumerate(chunks):
             await store(stream, payload_subject(queue, job_id, number), chunk, "PAYLOADS")
-        ack = await store(stream, EventAddress("submitted", queue, job_id).subject, encode(submitted), "EVENTS")
+        subject, body = EventAddress("submitted", queue, job_id).subject, encode(submitted)
+        ack = await store(stream, subject, body, "EVENTS", signer.headers(subject, body))
         if ack.duplicate or not ack.seq:
             raise SystemExit("NATS did not store the job.")
     return job_id

@@ -24,15 +24,15 @@ import (
 const tooManyRequests = 10167 // nats.go has no name for it
 
 // store repeats what NATS has dropped because too many messages wait; nothing of it was stored.
-func store(nc *nats.Conn, subject string, data []byte) {
+func store(nc *nats.Conn, message *nats.Msg) {
 	for end := time.Now().Add(8 * time.Second); ; time.Sleep(time.Duration(5+rand.IntN(25)) * time.Millisecond) {
 		var answer struct{ Error *nats.APIError }
-		must(0, json.Unmarshal(must(nc.Request(subject, data, 10*time.Second)).Data, &answer))
+		must(0, json.Unmarshal(must(nc.RequestMsg(message, 10*time.Second)).Data, &answer))
 		if answer.Error == nil {
 			return
 		}
 		if answer.Error.ErrorCode != tooManyRequests || time.Now().After(end) {
-			log.Fatalf("NATS does not store %s: %s.", subject, answer.Error.Description)
+			log.Fatalf("NATS does not store %s: %s.", message.Subject, answer.Error.Description)
 		}
 	}
 }
@@ -42,14 +42,14 @@ func submit(nc *nats.Conn, id, qname, queue string, job object) {
 	chunks := 0
 	for rest := []byte(payload); len(rest) > 0; chunks++ {
 		size := min(len(rest), 512*1024)
-		store(nc, fmt.Sprintf("pl.%s.%s.%d", queue, id, chunks), rest[:size])
+		store(nc, &nats.Msg{Subject: fmt.Sprintf("pl.%s.%s.%d", queue, id, chunks), Data: rest[:size]})
 		rest = rest[size:]
 	}
 	log.Print("submitting ", id) // from here on the job may exist, even if no answer arrives
-	store(nc, "ev."+id+"."+queue+".submitted", toJSON(object{
+	store(nc, signed("ev."+id+"."+queue+".submitted", toJSON(object{
 		"type": "submitted", "event_id": random(16), "at": time.Now().UTC(), "by": "publish.go", "ticket": ticket,
 		"qname": qname, "payload_chunks": chunks, "payload_bytes": len(payload),
-	}))
+	})))
 }
 
 func main() {

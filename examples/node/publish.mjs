@@ -2,10 +2,11 @@
 // Needs NATS_URL, STINT_NATS_NKEY_FILE and STINT_NATS_INBOX_PREFIX of a publisher, VAULT_ADDR, and VAULT_TOKEN with the
 // policy `stint-publisher`. Certificates of your own are named by STINT_NATS_CACERT, and by NODE_EXTRA_CA_CERTS for
 // Vault. Exits as the job does: with its exit code, or 1 if it has none. Does not reconnect: nothing is sent late.
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { EventEmitter, once } from "node:events";
 import { readFileSync } from "node:fs";
-import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
+import { connect, headers, nkeyAuthenticator, nkeys } from "@nats-io/transport-node";
+import { base32, encrypt, sha256, vault } from "./seal.mjs";
 
 const fail = ({ message }) => process.exit(console.error(message) ?? 1);
 process.on("uncaughtException", fail);
@@ -17,30 +18,12 @@ const queue = base32(qname.toLowerCase()) || "_";
 const [role, patience] = [env.STINT_ROLE || "stint-job", { timeout: 10_000 }]; // milliseconds
 const [news, heard] = [new EventEmitter(), new Map()]; // what is heard: that there is news, and chunks by number
 
-function base32(text) {
-  const bits = [...Buffer.from(text)].map((byte) => byte.toString(2).padStart(8, "0")).join("");
-  return bits.replace(/.{1,5}/g, (five) => "abcdefghijklmnopqrstuvwxyz234567"[parseInt(five.padEnd(5, "0"), 2)]);
-}
-const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest("hex");
-const base64 = (text) => Buffer.from(text).toString("base64");
 const pause = () => new Promise((done) => setTimeout(done, 5 + 25 * Math.random()));
 const soon = () => once(news, "heard", { signal: AbortSignal.timeout(2000) }).catch(() => false);
 
-async function vault(path, body, more = {}) {
-  const headers = { "X-Vault-Token": env.VAULT_TOKEN, ...more };
-  const answer = await fetch(`${env.VAULT_ADDR}/v1/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
-  if (!answer.ok) throw new Error(`Vault refuses ${path}: HTTP ${answer.status}.`);
-  return answer.json();
-}
-
-async function encrypt(key, value, boundTo) {
-  const request = { plaintext: base64(JSON.stringify(value)), ...(boundTo && { associated_data: base64(boundTo) }) };
-  return (await vault(`transit/encrypt/${key}`, request)).data.ciphertext;
-}
-
-async function store(subject, data, end = Date.now() + 8000) {
-  const { error } = (await nats.request(subject, data, patience)).json();
-  if (error?.err_code === 10167 && Date.now() < end) return pause().then(() => store(subject, data, end)); // dropped
+async function store(subject, data, options = patience, end = Date.now() + 8000) {
+  const { error } = (await nats.request(subject, data, options)).json();
+  if (error?.err_code === 10167 && Date.now() < end) return pause().then(() => store(subject, data, options, end)); // dropped
   if (error) throw new Error(`NATS does not store ${subject}: ${error.description}.`);
 }
 
@@ -56,7 +39,15 @@ async function submit() {
   };
   for (const [number, chunk] of chunks.entries()) await store(`pl.${queue}.${id}.${number}`, chunk);
   console.error(`submitting ${id}`); // from here on the job may exist, even if no answer arrives
-  await store(`ev.${id}.${queue}.submitted`, JSON.stringify(submitted));
+  const [subject, body] = [`ev.${id}.${queue}.submitted`, JSON.stringify(submitted)];
+  await store(subject, body, signed(subject, body));
+}
+
+function signed(subject, body) { // with a header that proves that the user with this key wrote it: `stint audit` says so
+  const text = Buffer.concat([Buffer.of(0xff), Buffer.from(`stint-signature-1\n${subject}\n${body}`)]);
+  const [key, header] = [nkeys.fromSeed(seed), headers()];
+  header.set("Stint-Signature", `${key.getPublicKey()}.${Buffer.from(key.sign(text)).toString("base64url")}`);
+  return { ...patience, headers: header };
 }
 
 async function end() {

@@ -68,13 +68,17 @@ def output(contract: Json) -> str:
 
 
 def message(shape: type[AnyEvent]) -> str:
-    """One event's fields and an example."""
-    schema = asyncapi(__version__)["components"]["schemas"][shape.__name__]
+    """One event's header, fields and an example."""
+    contract = asyncapi(__version__)
+    schema = contract["components"]["schemas"][shape.__name__]
     words = attribute_docs(shape)
+    headers = contract["components"]["messages"][shape.kind].get("headers", {}).get("properties", {})
+    said = "".join(f"\nHeader `{name}`, not required. {header['description']}\n" for name, header in headers.items())
     rows = [
         (f"`{name}`", field.get("type", ""), "yes" if name in schema["required"] else "", words.get(name, ""))
         for name, field in schema["properties"].items()
         if name != "type"
     ]
     example = msgspec.json.format(encode(examples()[shape.kind])).decode()
-    return f"\n### {shape.kind}\n\n{table(('field', 'type', 'required', 'meaning'), rows)}\n\n```json\n{example}\n```"
+    fields = table(("field", "type", "required", "meaning"), rows)
+    return f"\n### {shape.kind}\n{said}\n{fields}\n\n```json\n{example}\n```"

@@ -10,7 +10,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table."""
     lines = [list(head), *map(list, rows)]
     lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(_inline(cell) for cell in line)} |" for line in lines)
+
+
+def _inline(cell: str) -> str:
+    """The text of a cell, which is one line."""
+    return " ".join(cell.split()).replace("|", "\\|")
 
 
 def member_docs(shape: type) -> dict[str, str]:

@@ -24,6 +24,7 @@ KEYS = {
     "answer",
     "status",
     "proven",
+    "claimed",
 }
 
 

@@ -9,9 +9,11 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stint.natsauth.keys import public_key
 from stint.vault.policies import PUBLISHER
 from stint.vault.setup import client_token
 from tests.e2e.stack import STINT, Result, Stack, dev, execute
@@ -75,6 +77,21 @@ async def test_a_publisher_gets_the_whole_output_and_the_exit_code(publish: Publ
     result = await publish("seq 30000; echo told >&2; exit 3")
     assert result.out == "".join(f"{number}\n" for number in range(1, 30001)), result.err
     assert (result.code, "told\n" in result.err, "failed exit_code" in result.err) == (3, True, True)
+
+
+async def test_the_audit_says_that_who_submitted_is_proven(stack: Stack, publish: Publisher) -> None:
+    result = await publish("true")
+    (job_id,) = re.findall(r"submitting (\w{24})", result.err)
+    nkey = public_key(stack.data_dir / "nats" / "publishers" / "dev")
+    async with stack.http() as http:
+
+        async def entries() -> list[dict[str, Any]]:
+            answer = await http.get("/v1/api/audit", params={"qname": "deploys", "who": nkey})
+            return [one for one in answer.json().get("data", ()) if one["job"] == job_id]
+
+        (found,) = await until(entries)
+    claimed = f"publish.{'mjs' if 'node' in publish.command else 'go'}"
+    assert (found["nats_user"], found["who"], found["proven"], found["claimed"]) == (nkey, "", True, claimed)
 
 
 async def test_a_large_job_is_sent_in_chunks_and_no_output_is_no_failure(publish: Publisher) -> None:

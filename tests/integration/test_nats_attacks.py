@@ -27,6 +27,7 @@ from stint.core.names.streams import (
     PROJECTOR_DURABLE,
     RUNNERS_BUCKET,
     SESSIONS_BUCKET,
+    SIGNERS_BUCKET,
     WORK,
     consumer_name,
     kv_stream,
@@ -235,11 +236,13 @@ WRITERS = {
     kv_subject(RUNNERS_BUCKET, "runner-1"): {"runner", POOL},
     kv_subject(PAUSES_BUCKET, OTHER): {"api"},
     kv_subject(SESSIONS_BUCKET, VICTIM): {"api"},
+    kv_subject(SIGNERS_BUCKET, f"U{'A' * 55}"): set(),
     f"ev.{JOB}.{OWN}.paused": {"api"},
     f"ev.{JOB}.{OWN}.resumed": {"api"},
     f"ev.{JOB}.{FLEET_TOKEN}.drain_requested": {"api"},
 }
-"""Who alone may write output, views, runners' presence, pauses, sessions of the page, and what an operator did."""
+"""Who alone may write output, views, runners' presence, pauses, sessions of the page, whose a key is (none of these),
+and what an operator did."""
 FORGED = {
     user: (
         *(f"ev.{JOB}.{OWN}.{kind}" for kind in NOT_ITS_EVENTS[user]),
@@ -293,6 +296,7 @@ def targets(job: str) -> list[str]:
         log_subject(OTHER, job),
         kv_subject(JOBS_BUCKET, job),
         kv_subject(RUNNERS_BUCKET, job),
+        kv_subject(SIGNERS_BUCKET, job),
         payload_subject(OTHER, job, 0),
         kept_subject(OTHER, job, "0" * 64, 0),
     ]
@@ -343,6 +347,7 @@ READS = [
     (f"DIRECT.GET.{kv_stream(JOBS_BUCKET)}.{kv_subject(JOBS_BUCKET, VICTIM)}", None),
     (f"STREAM.MSG.GET.{kv_stream(JOBS_BUCKET)}", {"seq": 1}),
     (f"STREAM.MSG.GET.{kv_stream(SESSIONS_BUCKET)}", {"seq": 1}),
+    (f"STREAM.MSG.GET.{kv_stream(SIGNERS_BUCKET)}", {"seq": 1}),
     (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),
     ("STREAM.LIST", None),
     ("INFO", None),

@@ -269,16 +269,21 @@ async def test_without_vault_a_login_is_refused_soon_and_the_log_says_why(
             await until_true(lambda: said in auth.log)
 
 
-async def test_the_service_itself_may_only_answer(accounts: Accounts, server: NatsProcess) -> None:
+async def test_the_service_itself_may_only_answer_and_write_whose_keys_are(
+    accounts: Accounts, server: NatsProcess
+) -> None:
     """With its seeds it could let anybody into any account; its key alone reaches nothing."""
     async with accounts.connected(server.url, CALLOUT) as broker:
-        for subject in (f"ev.{JOB}.{OWN}.submitted", "$SYS.REQ.USER.AUTH", "_INBOX.x", "$SYS._INBOX.x"):
+        for subject in (
+            *(f"ev.{JOB}.{OWN}.submitted", "$SYS.REQ.USER.AUTH", "_INBOX.x", "$SYS._INBOX.x", "$KV.sessions.x"),
+            *(f"{JS_PREFIX}.STREAM.{call}" for call in ("MSG.GET.EVENTS", "INFO.KV_signers", "PURGE.KV_signers")),
+        ):
             await broker.client.publish(subject, b"{}")
         for subject in ("ev.>", ">", "$SYS.>", "$SYS.REQ.USER.AUTH"):
             await broker.client.subscribe(subject)
         await answered(broker.client)
         assert "permissions violation" in str(broker.client.last_error).lower()
-        await until_true(lambda: denials(server, broker) == 8)
+        await until_true(lambda: denials(server, broker) == 12)
 
 
 def denials(server: NatsProcess, broker: Broker) -> int:

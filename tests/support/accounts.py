@@ -139,3 +139,37 @@ async def write_policy(openbao: OpenBao | BaoProcess, name: str, rules: Mapping[
         openbao.root_token, lambda client: client.sys.create_or_update_acl_policy(name, {"path": dict(rules)})
     )
     return name
+
+
+@dataclass(frozen=True)
+class VaultIdentity:
+    """An identity of Vault that may do everything in one queue, and seal jobs.
+
+    Attributes:
+        vault: where it is.
+        root: the root token.
+        role: its AppRole.
+    """
+
+    vault: Vault
+    root: str
+    role: str
+
+    @classmethod
+    async def new(cls, openbao: OpenBao | BaoProcess, qname: str) -> "VaultIdentity":
+        """A new one."""
+        name = await write_policy(
+            openbao, secrets.token_hex(8), {queue_path(qname): {"capabilities": ["create", "read", "update"]}}
+        )
+        vault, policies = Vault(openbao.address), ["default", "stint-publisher", name]
+        await vault.call(
+            openbao.root_token, lambda c: c.auth.approle.create_or_update_approle(name, token_policies=policies)
+        )
+        return cls(vault, openbao.root_token, name)
+
+    async def token(self) -> str:
+        """Another token of this identity."""
+        call, role = self.vault.call, self.role
+        role_id = (await call(self.root, lambda c: c.auth.approle.read_role_id(role)))["data"]["role_id"]
+        secret_id = (await call(self.root, lambda c: c.auth.approle.generate_secret_id(role)))["data"]["secret_id"]
+        return (await self.vault.login(role_id, secret_id)).token

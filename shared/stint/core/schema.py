@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stint.core.events import EVENT_TYPES, AnyEvent
+from stint.core.events import EVENT_TYPES, PUBLISHED, AnyEvent
 from stint.core.names.headers import (
     CHUNK_CONTINUES,
     CHUNK_DIGEST,
@@ -16,6 +16,7 @@ from stint.core.names.headers import (
     CHUNK_STREAM,
     REFUSED,
     SEQUENCE,
+    SIGNATURE,
     TIME,
 )
 from stint.core.names.subjects import (
@@ -26,6 +27,7 @@ from stint.core.names.subjects import (
     payload_subject,
     tail_subject,
 )
+from stint.core.signature import SIGNATURE_PATTERN
 
 Json = dict[str, Any]
 
@@ -47,6 +49,15 @@ In terms of CloudEvents, `event_id` is the `id`, `type` the `type`, and `at` the
 _QUEUE: Final = "The queue's token: unpadded lower-case base32 of its lower-cased name, `_` for the empty name."
 _JOB: Final = "The job's id: 24 lower-case hex digits, chosen by whoever submits it."
 _DIGEST: Final = "SHA-256, in hex, of the previous chunk's digest (in hex, nothing for the first) followed by the body."
+_PUBLISHED: Final = tuple(shape.kind for shape in PUBLISHED)
+_SIGNED: Final[Mapping[str, Any]] = {
+    SIGNATURE: {
+        "type": "string",
+        "pattern": SIGNATURE_PATTERN,
+        "description": "Proves who published it: a public nkey, a point, and in unpadded base64url its signature of "
+        "the byte FF, `stint-signature-1`, a line feed, the subject on `ev.`, a line feed, and the body.",
+    }
+}
 _AFTER: Final = "A sequence of LOGS, 0 for the first chunk: the answer is the job's next chunk behind it."
 _BASE: Final[Mapping[str, Any]] = {
     "event_id": "0f8fad5bd9cb469fa165708673955bb1",
@@ -108,7 +119,7 @@ def asyncapi(version: str) -> Json:
             "output_answer": {"address": None, "messages": {"output": {"$ref": "#/components/messages/output"}}},
         },
         "operations": {
-            **{f"publish_{name}": _operation("send", name) for name in ("payload", "submitted", "kill_requested")},
+            **{f"publish_{name}": _operation("send", name) for name in ("payload", *_PUBLISHED)},
             **{f"hear_{kind}": _operation("receive", f"live_{kind}") for kind in EVENT_TYPES if kind != "submitted"},
             "hear_output": _operation("receive", "tail"),
             "read_output": {
@@ -140,6 +151,7 @@ def _message(event: AnyEvent) -> Json:
     name = type(event).__name__
     return {
         "name": event.kind,
+        **({"headers": {"type": "object", "properties": _SIGNED}} if event.kind in _PUBLISHED else {}),
         "payload": {"$ref": f"#/components/schemas/{name}"},
         "examples": [{"payload": msgspec.to_builtins(event)}],
     }

@@ -20,7 +20,9 @@ UTF-8 has the byte FF.
 """
 MAX_BYTES: Final = 64 * 1024
 """Of a signed body. What is larger counts as not signed, so that nobody has to read megabytes to verify it."""
-_SIGNATURE: Final = re.compile(r"(U[A-Z2-7]{55})\.([A-Za-z0-9_-]{86})")
+SIGNATURE_PATTERN: Final = r"^(U[A-Z2-7]{55})\.([A-Za-z0-9_-]{86})$"
+"""Of a header: the public nkey, a point, and the signature in unpadded base64url."""
+_SIGNATURE: Final = re.compile(SIGNATURE_PATTERN)
 _USER: Final = 20 << 3
 """The first byte of a user's public nkey."""
 

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 import nkeys
 
@@ -28,10 +29,15 @@ class Signer:
         """A signer with a new key."""
         return cls(seed=nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
 
+    @cached_property
+    def _pair(self) -> Any:
+        """Its key. The library takes a moment to make it, and to name it the first time."""
+        return nkeys.from_seed(self.seed.encode())
+
     @property
     def nkey(self) -> str:
         """Its public nkey, "" for none."""
-        return str(nkeys.from_seed(self.seed.encode()).public_key.decode()) if self.seed else ""
+        return str(self._pair.public_key.decode()) if self.seed else ""
 
     def headers(self, subject: str, body: bytes) -> Mapping[str, str]:
         """The header that proves who wrote this message; nothing without a key."""
@@ -39,7 +45,7 @@ class Signer:
 
     def signature(self, subject: str, body: bytes) -> str:
         """The signature as text. There must be a key."""
-        return signature_text(self.nkey, nkeys.from_seed(self.seed.encode()).sign(signed_bytes(subject, body)))
+        return signature_text(self.nkey, self._pair.sign(signed_bytes(subject, body)))
 
 
 def signing(access: Access, token: str) -> tuple[Access, Signer]:

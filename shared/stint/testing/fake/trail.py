@@ -118,6 +118,7 @@ def _entry(record: Record, event: AnyEvent | AnyOperation, action: Action) -> Fi
         "action": record.kind,
         "job": "" if record.kind in OPERATIONS else record.job_id,
         "proven": record.kind in OURS,
+        "claimed": "",
         **action._asdict(),
     }
 

@@ -53,7 +53,7 @@ function row(action) {
   time.dateTime = action.at;
   time.title = whole(ms);
   set("b", action.who || action.nats_user || "not known");
-  one(".c-b", element).title = [action.entity && `identity ${action.entity}`, action.accessor && `token accessor ${action.accessor}`, action.nats_user && `NATS user ${action.nats_user}`].filter(Boolean).join(", ");
+  one(".c-b", element).title = [action.entity && `identity ${action.entity}`, action.accessor && `token accessor ${action.accessor}`, action.nats_user && `NATS user ${action.nats_user}`, action.claimed && `calls itself ${action.claimed}`].filter(Boolean).join(", ");
   set("d", DID[action.action] ?? action.action);
   one(".c-o", element).append(action.job ? make("a", short(action.job), { class: "mono", href: `/jobs/${action.job}` }) : action.runner || "the queue");
   one(".c-o", element).title = action.runner;
@@ -62,7 +62,7 @@ function row(action) {
   const answer = action.reason ? `${action.answer}: ${action.reason}` : action.answer;
   set("a", action.proven === false ? `${answer}, unproven` : answer);
   one(".c-a", element).title = action.reason;
-  if (action.proven === false) one(".c-a", element).title = "A direct publisher of the queue could have written this under another name.";
+  if (action.proven === false) one(".c-a", element).title = "A direct publisher of the queue could have written this under another name: nobody has signed it.";
   return element;
 }
 

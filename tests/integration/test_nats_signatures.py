@@ -1,0 +1,368 @@
+"""Who wrote what a direct publisher wrote: proven by its key, or by its Vault token; and what proves nothing."""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from stint.client import Endpoints
+from stint.core.codec import encode
+from stint.core.events import AnyEvent
+from stint.core.names.headers import SIGNATURE
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import SIGNERS_BUCKET
+from stint.core.names.subjects import EventAddress, publisher_inbox
+from stint.core.signature import MAX_BYTES, KeyOwner
+from stint.jetstream import Access, Broker, Bucket, JetStreamEventLog, JetStreamKeyOwners, declare
+from stint.jetstream.key_owners import RENEWED
+from stint.natsauth.keys import public_key
+from stint.publisher import Publisher
+from stint.publisher.signing import Signer
+from stint.vault import Vault
+from tests.support import events
+from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, connected, nats_auth, token_for
+from tests.support.api_bench import api_process
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.vault_bench import ROLE, set_up
+from tests.support.waiting import until
+
+TEAM, RIVAL = "ci", "rival"
+
+
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
+    return Accounts(tmp_path_factory.mktemp("keys"), {TEAM: ["deploys"], RIVAL: ["deploys", "other"]}, auth=True)
+
+
+@pytest.fixture(scope="module")
+async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
+    async with running(server := NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)):
+        async with accounts.connected(server.url, "projector") as projector:
+            await declare(projector)
+        yield server
+
+
+@pytest.fixture(scope="module")
+async def auth(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[NatsAuth]:
+    await set_up(openbao)
+    async with nats_auth(accounts, server, openbao, tmp_path_factory.mktemp("auth")) as auth:
+        yield auth
+
+
+@pytest.fixture(scope="module")
+async def http(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[httpx.AsyncClient]:
+    folder = tmp_path_factory.mktemp("api")
+    async with api_process(folder, server.url, openbao, **accounts.environ("api")) as (_, http):
+        yield http
+
+
+@pytest.fixture
+async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
+    async with accounts.connected(server.url, "operator") as operator:
+        yield operator
+
+
+def seed_of(accounts: Accounts, name: str) -> Signer:
+    return Signer(seed=(accounts.folder / name / "STINT_NATS_NKEY").read_text())
+
+
+async def shown(http: httpx.AsyncClient, job_id: str, wanted: int = 1, **params: str) -> Sequence[dict[str, Any]]:
+    """What the audit says of this job, the newest first."""
+
+    async def look() -> Sequence[dict[str, Any]]:
+        answer = await http.get("/v1/api/audit", params=params)
+        return [one for one in answer.json()["data"] if one["job"] == job_id] if answer.is_success else []
+
+    return await until(look, lambda found: len(found) == wanted)
+
+
+def said(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(entry[name] for name in ("who", "entity", "accessor", "nats_user", "proven", "claimed"))
+
+
+# --- what is proven -------------------------------------------------------------------------------------------------
+
+
+async def test_a_publisher_with_a_key_is_proven_to_be_the_user_with_this_key(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, http: httpx.AsyncClient
+) -> None:
+    token = await token_for(openbao, {"deploys": ["create"]})
+    where = Endpoints(url="", vault_addr=openbao.address, token=token, role=ROLE)
+    async with Publisher(accounts.access(server.url, TEAM), where) as stint:
+        job = await stint.submit(queue="deploys", image="busybox")
+        await job.kill()
+    found = await shown(http, job.id, 2)
+    nkey = public_key(accounts.folder / TEAM)
+    assert [entry["action"] for entry in found] == ["kill_requested", "submitted"]
+    assert {said(entry) for entry in found} == {("", "", "", nkey, True, "publisher")}
+    assert len(await shown(http, job.id, 2, who=nkey)) == 2
+    await receipt_says(accounts, server, http, job.id, {"who": "", "entity": "", "accessor": "", "nats_user": nkey})
+
+
+async def receipt_says(
+    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, job_id: str, asked: Mapping[str, str]
+) -> None:
+    """End the job, and look whom its receipt names."""
+    async with accounts.connected(server.url, "runner") as runner:
+        await JetStreamEventLog(runner).append(queue_token("deploys"), job_id, events.ended())
+    answer = await http.get(f"/v1/api/job/{job_id}/receipt")
+    assert answer.json()["receipt"]["asked"] == {**asked, "proven": True}, answer.text
+
+
+async def test_a_publisher_with_a_vault_token_is_proven_to_be_its_identity(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, http: httpx.AsyncClient, auth: NatsAuth
+) -> None:
+    token = await (await VaultIdentity.new(openbao, "deploys")).token()
+    caller = await Vault(openbao.address).lookup_self(token)
+    assert caller.entity_id
+    where = Endpoints(url="", vault_addr=openbao.address, token=token, role=ROLE)
+    async with Publisher(Access(url=server.url, user="deploys", password=token), where) as stint:
+        job = await stint.submit(queue="deploys", image="busybox")
+        await job.kill()
+    found = await shown(http, job.id, 2)
+    nkey = found[0]["nats_user"]
+    proven = (caller.display_name, caller.entity_id, caller.accessor, nkey, True, "publisher")
+    assert ({said(entry) for entry in found}, nkey[0]) == ({proven}, "U")
+    for name in (caller.entity_id, caller.accessor, nkey):
+        assert len(await shown(http, job.id, 2, who=name)) == 2, "also by what the event does not say"
+    asked = dict(zip(("who", "entity", "accessor", "nats_user"), proven, strict=False))
+    await receipt_says(accounts, server, http, job.id, asked)
+    assert token not in auth.log + server.log
+
+
+# --- what proves nothing --------------------------------------------------------------------------------------------
+
+Forge = Callable[["Forger"], Awaitable[str]]
+
+
+class Forger:
+    """The rival, who may publish to the same queue, and the victim's key, of which it knows the public half."""
+
+    def __init__(self, rival: Broker, own: Signer, victim: str) -> None:
+        self.rival, self.own, self.victim = rival, own, victim
+        self.job_id, self.token = secrets.token_hex(12), queue_token("deploys")
+        claims = {"by": "root", "by_entity": "the victim's", "by_accessor": "the victim's", "by_nats_user": victim}
+        self.event: AnyEvent = msgspec.structs.replace(events.submitted(), **claims)
+
+    @property
+    def subject(self) -> str:
+        return EventAddress("submitted", self.token, self.job_id).subject
+
+    async def publish(self, signature: str | None, body: bytes | None = None) -> str:
+        """Publish the submission with this signature; returns the job's id."""
+        headers = {} if signature is None else {SIGNATURE: signature}
+        answer = await self.rival.publish(self.subject, body or encode(self.event), headers)
+        assert "error" not in answer, answer
+        return self.job_id
+
+    def in_the_victims_name(self, signature: str) -> str:
+        return f"{self.victim}.{signature.partition('.')[2]}"
+
+
+async def unsigned(forger: Forger) -> str:
+    return await forger.publish(None)
+
+
+async def junk(forger: Forger) -> str:
+    return await forger.publish("U" * 56 + "." + "A" * 86)
+
+
+async def in_the_victims_name(forger: Forger) -> str:
+    own = forger.own.signature(forger.subject, encode(forger.event))
+    return await forger.publish(forger.in_the_victims_name(own))
+
+
+async def zeros_in_the_victims_name(forger: Forger) -> str:
+    return await forger.publish(f"{forger.victim}.{'A' * 86}")
+
+
+async def another_body(forger: Forger) -> str:
+    return await forger.publish(forger.own.signature(forger.subject, b"{}"))
+
+
+async def another_kind(forger: Forger) -> str:
+    other = EventAddress("kill_requested", forger.token, forger.job_id).subject
+    return await forger.publish(forger.own.signature(other, encode(forger.event)))
+
+
+async def another_queue(forger: Forger) -> str:
+    other = EventAddress("submitted", queue_token("other"), forger.job_id).subject
+    return await forger.publish(forger.own.signature(other, encode(forger.event)))
+
+
+async def large(forger: Forger) -> str:
+    body = encode(msgspec.structs.replace(forger.event, ticket="x" * MAX_BYTES))
+    return await forger.publish(forger.own.signature(forger.subject, body), body)
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [unsigned, junk, in_the_victims_name, zeros_in_the_victims_name, another_body, another_kind, another_queue, large],
+)
+async def test_a_signature_that_is_not_right_counts_as_none(
+    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, forge: Forge
+) -> None:
+    async with accounts.connected(server.url, RIVAL) as rival:
+        victim = public_key(accounts.folder / TEAM)
+        job_id = await forge(Forger(rival, seed_of(accounts, RIVAL), victim))
+    (found,) = await shown(http, job_id)
+    assert said(found) == ("root", "the victim's", "the victim's", victim, False, "")
+
+
+async def test_anothers_signature_proves_nothing_on_another_job(
+    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, operator: Broker
+) -> None:
+    """Not even with exactly the same body, in the same queue."""
+    async with accounts.connected(server.url, TEAM) as team:
+        theirs = Forger(team, seed_of(accounts, TEAM), "")
+        body = encode(theirs.event)
+        await theirs.publish(theirs.own.signature(theirs.subject, body))
+    stored = await JetStreamEventLog(operator).load(theirs.job_id)
+    assert stored
+    async with accounts.connected(server.url, RIVAL) as rival:
+        forger = Forger(rival, seed_of(accounts, RIVAL), "")
+        await forger.publish(theirs.own.signature(theirs.subject, body), body)
+        answer = await rival.publish(theirs.subject, body, {SIGNATURE: theirs.own.signature(theirs.subject, body)})
+        assert answer["error"]["err_code"] == 10077, "nor can it be repeated where it was"
+    ((right,), (wrong,)) = await shown(http, theirs.job_id), await shown(http, forger.job_id)
+    assert (right["proven"], wrong["proven"], wrong["who"]) == (True, False, "root")
+
+
+async def test_a_right_signature_shows_nothing_of_what_the_body_claims_but_the_name(
+    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient
+) -> None:
+    async with accounts.connected(server.url, RIVAL) as rival:
+        forger = Forger(rival, seed_of(accounts, RIVAL), public_key(accounts.folder / TEAM))
+        await forger.publish(forger.own.signature(forger.subject, encode(forger.event)))
+    (found,) = await shown(http, forger.job_id)
+    assert said(found) == ("", "", "", forger.own.nkey, True, "root")
+
+
+# --- whose a key is -------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def logged_in(server: NatsProcess, token: str, signer: Signer, proof: str = "") -> AsyncIterator[Client]:
+    """A publisher's connection with this token and this key. The proof of the key may be a wrong one."""
+    client, inbox = Client(), publisher_inbox(token)
+    proof = proof or signer.signature(inbox, b"")
+    try:
+        await client.connect(
+            server.url,
+            user=f"deploys,={proof}",
+            password=token,
+            inbox_prefix=inbox,
+            error_cb=told_anyway,
+            allow_reconnect=False,
+        )
+        yield client
+    finally:
+        await client.close()
+
+
+async def told_anyway(_error: Exception) -> None:
+    """The client would log each error with a traceback."""
+
+
+async def refused(server: NatsProcess, token: str, signer: Signer, proof: str = "") -> None:
+    with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
+        async with logged_in(server, token, signer, proof):
+            pass
+
+
+async def owner_of(operator: Broker, signer: Signer) -> KeyOwner | None:
+    return (await JetStreamKeyOwners(operator).read([signer.nkey])).get(signer.nkey)
+
+
+async def test_a_key_belongs_to_the_identity_that_first_logs_in_with_it(
+    server: NatsProcess, openbao: OpenBao, auth: NatsAuth, operator: Broker
+) -> None:
+    """Even to somebody who has stolen it."""
+    owner, thief, signer = *[await VaultIdentity.new(openbao, "deploys") for _ in range(2)], Signer.new()
+    token = await owner.token()
+    async with logged_in(server, token, signer):
+        pass
+    caller = await Vault(openbao.address).lookup_self(token)
+    found = await owner_of(operator, signer)
+    assert found
+    assert (found.who, found.entity, found.accessor) == (caller.display_name, caller.entity_id, caller.accessor)
+    await refused(server, await thief.token(), signer)
+    assert "The key has been used by another owner" in auth.log
+    async with logged_in(server, await owner.token(), signer):
+        pass
+    assert await owner_of(operator, signer) == found, "the first token stays the one that is named"
+
+
+async def test_a_key_is_named_only_by_who_has_it(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, auth: NatsAuth, operator: Broker
+) -> None:
+    """Neither that of a user of the configuration, nor one whose proof was heard."""
+    victim, thief = [await (await VaultIdentity.new(openbao, "deploys")).token() for _ in range(2)]
+    signer = Signer.new()
+    await refused(server, thief, signer, signer.signature(publisher_inbox(victim), b""))
+    assert "must be one signature" in auth.log
+    assert await owner_of(operator, signer) is None
+    team = public_key(accounts.folder / TEAM)
+    await refused(server, thief, signer, f"{team}.{signer.signature(publisher_inbox(thief), b'').partition('.')[2]}")
+    assert await JetStreamKeyOwners(operator).read([team]) == {}
+
+
+async def test_a_login_neither_fails_nor_waits_because_nats_does_not_store_whose_a_key_is(
+    accounts: Accounts, openbao: OpenBao, tmp_path: Path
+) -> None:
+    await set_up(openbao)
+    token, signer, subject = await (await VaultIdentity.new(openbao, "deploys")).token(), Signer.new(), "$KV.signers.*"
+    async with (
+        running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)),
+        nats_auth(accounts, server, openbao, tmp_path / "auth") as auth,
+        accounts.connected(server.url, "operator") as operator,
+    ):
+        async with logged_in(server, token, signer):
+            assert auth.log.count("could not be stored") == 1, "there is no stream"
+        async with operator.subscribe(subject) as asked:  # a server that does not answer
+            async with logged_in(server, token, signer):
+                assert asked.pending_msgs == 1
+            assert "NATS does not answer in time." in auth.log
+        await declare(operator)
+        async with logged_in(server, token, signer):
+            assert await owner_of(operator, signer), "a later login stores it"
+
+
+async def test_an_entry_lasts_as_long_as_its_key_is_used(nats_url: str) -> None:
+    signer, ttl = Signer.new().nkey, 3600.0
+    ann, bob = (KeyOwner(owner=name, who=name, at=1000) for name in ("ann", "bob"))
+    async with connected(Access(url=nats_url), prefix="$JS.API") as broker:
+        await declare(broker)
+        owners, bucket = JetStreamKeyOwners(broker), Bucket(broker, SIGNERS_BUCKET)
+
+        async def claimed(owner: KeyOwner, later: int, ttl: float = ttl) -> tuple[bool, int]:
+            own = await owners.claim(signer, msgspec.structs.replace(owner, at=owner.at + later), ttl=ttl)
+            entry = await bucket.read(signer)
+            assert entry
+            return own, entry.revision
+
+        own, first = await claimed(ann, 0)
+        assert own
+        assert await claimed(ann, RENEWED - 1) == (True, first)
+        assert await claimed(bob, 2 * RENEWED) == (False, first)
+        own, second = await claimed(ann, RENEWED, ttl=1)
+        assert (own, second > first) == (True, True)
+
+        async def expired() -> bool:
+            entry = await bucket.read(signer)
+            return entry is None or entry.value is None
+
+        await until(expired)
+        assert (await claimed(bob, 0))[0], "after its time it is nobody's"
+        assert (await owners.read([signer, "UNKNOWN"]))[signer].who == "bob"
