@@ -250,6 +250,7 @@ async def test_half_a_body_is_not_waited_for(start: Start, expect: bool) -> None
         assert b"HTTP/1.1 408 " in await rest(reader)
 
 
+@pytest.mark.soak
 async def test_a_body_that_comes_too_slowly_is_not_waited_for_but_a_steady_one_is(
     start: Start,
 ) -> None:
@@ -271,6 +272,7 @@ async def test_a_body_that_comes_too_slowly_is_not_waited_for_but_a_steady_one_i
         await asyncio.gather(*tasks)
 
 
+@pytest.mark.soak
 async def test_a_whole_body_has_its_time_however_steadily_it_comes(start: Start) -> None:
     process, http = await start(**SHORT, STINT_BODY_TIMEOUT="1.5")
     async with Sockets() as sockets:

@@ -117,6 +117,7 @@ async def test_a_stream_is_resumed_after_each_event(owner: httpx.AsyncClient, br
         assert (await anext(running)).data["status"] == "failed", "a job that leaves the status is told once more"
 
 
+@pytest.mark.soak
 async def test_streams_are_counted_and_a_slow_one_is_told_that_it_missed_some(
     owner: httpx.AsyncClient, broker: Broker
 ) -> None:

@@ -20,6 +20,8 @@ from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.soak
+
 SUBMISSION = re.compile(rb"PUB ev\.\w+\.\w+\.submitted ")
 PAYLOAD = re.compile(rb"PUB pl\.")
 

@@ -322,6 +322,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.soak
 async def test_slow_readers_hold_little_and_hold_nobody_up(fresh: Bench, large: Writer) -> None:
     assert (await fresh.http.get(large.path, params={"output": "false"})).status_code == 200
     before = fresh.memory().now
@@ -349,6 +350,7 @@ async def test_an_answer_whose_job_is_deleted_breaks_off(bench: Bench) -> None:
     assert "Traceback" not in bench.server.log
 
 
+@pytest.mark.soak
 async def test_an_answer_breaks_off_with_nats(nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path) -> None:
     async with bench_on(nats_process, openbao, tmp_path) as bench:
         writer = await bench.job(*large_pieces(SOCKETS))
@@ -369,6 +371,7 @@ async def test_an_answer_breaks_off_with_nats(nats_process: NatsProcess, openbao
         assert "Traceback" not in bench.server.log
 
 
+@pytest.mark.soak
 async def test_a_client_that_reads_nothing_is_cut_off(
     nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
 ) -> None:
@@ -385,6 +388,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(
                 await keep(pieces, [])
 
 
+@pytest.mark.soak
 async def test_a_client_that_reads_slowly_is_not_cut_off(
     nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
 ) -> None:
@@ -408,6 +412,7 @@ async def test_a_stream_of_little_in_much_output_counts_as_a_large_answer(bench:
     assert await writer.raw(stream="stdout") == b"x" * 2 * WHOLE
 
 
+@pytest.mark.soak
 async def test_a_large_answer_breaks_off_with_its_callers_token(
     nats: NatsProcess, openbao: OpenBao, large: Writer, tmp_path: Path
 ) -> None:

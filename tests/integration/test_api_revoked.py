@@ -14,6 +14,8 @@ from stint.vault import Vault
 from tests.support.api_bench import api_process, submitted
 from tests.support.servers import NatsProcess, OpenBao
 
+pytestmark = pytest.mark.soak
+
 WITHIN = 20
 """Seconds that an end may take: a check each five, and a busy machine."""
 

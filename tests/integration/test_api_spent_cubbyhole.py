@@ -17,6 +17,8 @@ from tests.support.api_bench import SEALED, Bench, api
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.submissions import Client, in_cubbyhole, stored
 
+pytestmark = pytest.mark.soak
+
 ALERT = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 SPENT = "The job is not queued, and its cubbyhole is spent: Stint itself has read it"
 

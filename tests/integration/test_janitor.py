@@ -174,6 +174,7 @@ async def until_none_is_shown(broker: Broker) -> None:
                 return
 
 
+@pytest.mark.soak
 async def test_what_a_killed_server_brings_back_goes_again(
     nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -362,24 +362,24 @@ async def test_a_publisher_reads_nothing_of_others(accounts: Accounts, server: N
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
-@pytest.mark.parametrize(
-    "subject",
-    [
+async def test_a_publisher_cannot_ask_for_the_output_of_others(
+    accounts: Accounts, server: NatsProcess, user: str
+) -> None:
+    subjects = {
         f"output.{OTHER}.{VICTIM}.0",
         f"output.*.{VICTIM}.0",
         "output.>",
         f"output.{OWN}.{VICTIM}",
         f"output.{OWN}.{VICTIM}.0.{OTHER}",
-    ],
-)
-async def test_a_publisher_cannot_ask_for_the_output_of_others(
-    accounts: Accounts, server: NatsProcess, user: str, subject: str
-) -> None:
+    }
     async with attacking(accounts, server, user) as attacker:
-        with pytest.raises((NoRespondersError, NoAnswerError)):
-            await attacker.client.request(subject, timeout=2)
+        answers = await asyncio.gather(
+            *(attacker.client.request(subject, timeout=2) for subject in subjects), return_exceptions=True
+        )
+        assert all(isinstance(answer, NoRespondersError | NoAnswerError) for answer in answers), answers
         async with asyncio.timeout(10):
-            assert "permissions violation" in (await attacker.denied.get()).lower()
+            denials = [await attacker.denied.get() for _ in subjects]
+    assert {subject for subject in subjects if any(f'"{subject}"' in denial for denial in denials)} == subjects
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)

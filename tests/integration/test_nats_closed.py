@@ -23,6 +23,8 @@ from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, ServerProcess, free_port, running
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.soak
+
 SENTENCE = "stint: The connection to NATS was closed for good: NATS refuses the user, password"
 OLD, NEW = "sEcReT-old", "sEcReT-new"
 

@@ -23,6 +23,8 @@ from tests.support.flood import flood
 from tests.support.servers import NatsProcess, running
 from tests.support.waiting import until_true
 
+pytestmark = pytest.mark.soak
+
 PER_MINUTE = 600_000
 """Messages; a fast disk syncs some 200,000."""
 APPENDS = 9

@@ -4,6 +4,8 @@ import asyncio
 import secrets
 from collections import Counter
 
+import pytest
+
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Started, Submitted
 from stint.core.names.streams import EVENTS, WORK
@@ -14,6 +16,8 @@ from tests.support import events
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.soak
 
 KILLS = 3
 WRITERS = 8

@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
+import pytest
+
 from stint.core.job import Job, State
 from stint.core.names.streams import EVENTS, WORK
 from stint.core.names.subjects import event_filter
@@ -116,6 +118,7 @@ async def test_a_queue_goes_on_behind_a_job_that_is_over(broker: Broker) -> None
     assert await JetStreamHistory(broker).in_work() == {Place(TOKEN, QUEUED)}
 
 
+@pytest.mark.soak
 async def test_an_outage_ends_no_job_that_goes_on(nats_process: NatsProcess) -> None:
     async with connected(nats_process.url) as broker:
         await prepare(broker)

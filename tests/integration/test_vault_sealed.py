@@ -19,6 +19,8 @@ from tests.support.runner_bench import Bench, make_bench
 from tests.support.servers import BaoProcess, OpenBao, running
 from tests.support.vault_bench import PASSWORD
 
+pytestmark = pytest.mark.soak
+
 T = TypeVar("T")
 TIMEOUT = 1.0
 """Seconds of each call: a server that stands still is noticed after them."""

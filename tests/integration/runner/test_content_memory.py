@@ -14,6 +14,8 @@ import pytest
 from tests.support.runner_bench import Bench
 from tests.support.runner_process import RunnerProcess, ended_at_last, runner_process
 
+pytestmark = pytest.mark.soak
+
 MEBIBYTE = 2**20
 JOBS = 4
 BUDGET = 128

@@ -113,6 +113,7 @@ async def test_a_runner_that_stops_ends_its_jobs(bench: Bench) -> None:
 # --- lost runners ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 async def test_the_job_of_a_lost_runner_ends_unknown_and_its_queue_goes_on(bench: Bench) -> None:
     lost, good = await bench.submit("true"), await bench.submit("true")
     await bench.log.append(TOKEN, lost, started("runner-that-is-gone"))
@@ -147,6 +148,7 @@ async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: B
     assert list(pending) == [TOKEN], "its message is the other's to acknowledge"
 
 
+@pytest.mark.soak
 async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_on(
     nats_process: NatsProcess, openbao: OpenBao, busybox: str
 ) -> None:

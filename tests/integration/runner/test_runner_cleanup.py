@@ -101,6 +101,7 @@ async def test_an_engine_that_does_not_remove_gets_no_more_jobs_than_its_runner_
             await bench.ends_well(job_id)
 
 
+@pytest.mark.soak
 async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
     bench: Bench, slow: SlowRemoval, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
             assert container.container_id in slow.asked
 
 
+@pytest.mark.soak
 async def test_a_job_outlives_the_loss_of_its_consumer(bench: Bench) -> None:
     """Whether its own runner or another one makes the next."""
     async with bench.runner("runner-1", lease=3.0, capacity=1):

@@ -33,6 +33,7 @@ async def test_each_pool_runs_the_jobs_of_its_queues(bench: Bench) -> None:
         assert (await bench.end(ids[-1]))[0].runner == "all"
 
 
+@pytest.mark.soak
 async def test_a_lost_job_is_taken_over_by_a_runner_that_serves_its_queue(bench: Bench, tmp_path: Path) -> None:
     times: dict[str, Any] = {"lease": LEASE, "takeover": TAKEOVER}
     async with ended_at_last(runner_process(bench, tmp_path, STINT_QUEUES="net-a")) as lost:
@@ -62,7 +63,7 @@ async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path
     """A runner with nothing else: jobs, kills, a pause, and an adoption."""
     accounts, server, bench = confined
     patient = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15"}  # a busy machine takes long to start a runner again
-    servers = {"STINT_NATS_URL": server.url, "STINT_QUEUES": "net-a,net-b"}
+    servers = {"STINT_NATS_URL": server.url, "STINT_QUEUES": "net-a,net-b", "STINT_KILL_GRACE": "1"}
     settings = accounts.environ("subnet") | servers | patient
     async with ended_at_last(runner_process(bench, tmp_path, **settings)) as runner:
         await runner.start()
@@ -71,7 +72,7 @@ async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path
         killed = await bench.running("echo; sleep 600", queue="net-a")
         await bench.append_kill(killed)
         assert (await bench.end(killed))[1].reason == "killed"
-        adopted = await bench.running("echo; sleep 10; echo more", queue="net-b")
+        adopted = await bench.running("echo; sleep 5; echo more", queue="net-b")
         await runner.kill()
         await runner.start()
         job, end = await bench.end(adopted)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.soak
+
 SYSTEMD = Path("/usr/lib/systemd/systemd")
 UNIT = Path(__file__).parents[3] / "deploy" / "systemd" / "stint-runner.service"
 WATCHDOG = "sleep 471100"
