@@ -3,6 +3,8 @@
 .PHONY: help setup venv demo unit test soak coverage fuzz chaos bench docs lint lock up smoke down
 
 BIN := .venv/bin
+# Compiled modules are kept: without them each process compiles all of Stint, and pytest rewrites each test module again.
+export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
 help: ## list the targets
