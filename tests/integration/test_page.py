@@ -10,7 +10,10 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
+from stint.core.names.ids import queue_token
 from stint_api.page.drawn.jobs import NAMES
+from stint_api.page.drawn.text import LONG, MOST
+from tests.support import outputs
 from tests.support.api_bench import Bench, api
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
@@ -40,7 +43,10 @@ class Document(HTMLParser):
         self.ids: list[str] = []
         self.links: dict[str, str] = {}
         self.said = ""
+        self.lines: list[str] = []
+        self.numbers: list[str] = []
         self._cell = self._link = ""
+        self._in_line = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -52,15 +58,22 @@ class Document(HTMLParser):
             self.ids.append(given["data-id"])
         if tag == "td":
             self._cell = given["class"].split()[0]
+        if "data-n" in given:
+            self.numbers.append(given["data-n"])
+            self.lines.append("")
+        self._in_line = self._in_line or (tag == "code" and len(self.lines) > 0)
         if tag == "a":
             self._link = given.get("href", "") if "hidden" not in given else ""
 
     def handle_endtag(self, tag: str) -> None:
+        self._in_line = self._in_line and tag != "code"
         if tag in {"td", "a"}:
             self._cell, self._link = "" if tag == "td" else self._cell, ""
 
     def handle_data(self, data: str) -> None:
         self.said += data
+        if self._in_line:
+            self.lines[-1] += data
         if self._cell and self.rows:
             self.rows[-1][self._cell] = self.rows[-1].get(self._cell, "") + data
         if self._link:
@@ -91,9 +104,9 @@ async def signed_in(bench: Bench, token: str) -> AsyncIterator[httpx.AsyncClient
         yield http
 
 
-async def drawn(http: httpx.AsyncClient, path: str) -> Document:
+async def drawn(http: httpx.AsyncClient, path: str, status: int | None = httpx.codes.OK) -> Document:
     answer = await http.get(path)
-    assert answer.status_code == httpx.codes.OK, answer.text
+    assert status in {None, answer.status_code}, answer.text
     assert "script-src 'self'" in answer.headers["content-security-policy"]
     return Document(answer.text)
 
@@ -145,7 +158,7 @@ async def test_what_others_wrote_is_text(bench: Bench) -> None:
         plain = await drawn(http, "/jobs?queue=many&status=failed")
         seen = await drawn(http, "/jobs?queue=mine")
         filters = [f"/jobs?{urlencode(dict.fromkeys(NAMES, text))}" for text in HOSTILE]
-        echoed = [await drawn(http, path) for path in filters]
+        echoed = [await drawn(http, path, status=None) for path in filters]
     for row, text in zip(seen.rows, reversed(HOSTILE), strict=True):
         assert (row["c-say"], row["c-b"], row["c-r"]) == (text, text, text)
         assert row["c-m"] == "/".join(text.split("/")[-2:])
@@ -168,10 +181,92 @@ async def test_what_others_wrote_is_text(bench: Bench) -> None:
 )
 async def test_an_address_without_a_list_says_what_is_wrong(bench: Bench, wrong: str, sentence: str) -> None:
     async with signed_in(bench, bench.token) as http:
-        seen = await drawn(http, f"/jobs?{wrong}")
+        seen = await drawn(http, f"/jobs?{wrong}", status=httpx.codes.BAD_REQUEST)
     assert ("data-cause", "failure") in seen.attributes
     assert sentence in seen.said
     assert not seen.ids
+
+
+WRITTEN = (
+    b"one \x1b[31mred\x1b[0m\n",
+    b"10%\r20%\r30%\n",
+    b"\xff\xfe caf\xc3",
+    b"\xa9\n<script>alert(1)</script>\n",
+    b"\xe2\x80\xaelp.exe \x1b]0;title\x07\x07\n",
+    b"x" * 1_000_000 + b"\nlast",
+)
+READ = [
+    "one red",
+    "30%",
+    "\\xff\\xfe café",
+    "<script>alert(1)</script>",
+    "[U+202E]lp.exe [U+0007]",
+    "x" * LONG + f"{1_000_000 - LONG:,} more",
+    "last",
+]
+
+
+async def written(bench: Bench, *pieces: bytes) -> str:
+    """A job with this output, of which standard error has one line."""
+    job_id = await bench.submitted(qname="many")
+    writer = outputs.Writer(bench.parts.output, queue_token("many"), job_id)
+    for piece in pieces:
+        await writer.write(piece)
+    await writer.write(b"wrong\n", "stderr")
+    return job_id
+
+
+async def test_a_job_is_drawn_with_its_last_lines(bench: Bench) -> None:
+    job_id = await written(bench, *WRITTEN)
+    async with signed_in(bench, bench.token) as http:
+        without, seen = await drawn(http, f"/jobs/{job_id}"), await drawn(http, f"/jobs/{job_id}?lines")
+    assert without.lines == []
+    assert ("http-equiv", "refresh") in without.attributes
+    assert ("http-equiv", "refresh") not in seen.attributes
+    assert list(seen.lines) == [*READ, "wrong"]
+    assert seen.tags.count("script") == 1
+    assert seen.links["Refresh"] == f"/jobs/{job_id}?lines"
+    assert seen.links["stderr, as written"] == f"/v1/api/job/{job_id}/output?stream=stderr"
+    assert "Queued: " in seen.said
+    assert "Submitted by token-stint-client" in seen.said
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+async def test_lines_are_those_of_the_output_however_it_is_stored(bench: Bench, size: int) -> None:
+    whole = b"".join(b"%d\n" % number for number in range(size * 3 if size < 100 else 5000))
+    job_id = await written(bench, *(whole[at : at + size] for at in range(0, len(whole), size)))
+    async with signed_in(bench, bench.token) as http:
+        seen = await drawn(http, f"/jobs/{job_id}?lines")
+    wanted = [*whole.decode().split(), "wrong"]
+    assert seen.lines == wanted[-MOST:]
+    assert seen.numbers == [str(number) for number in range(1, len(wanted) + 1)][-MOST:]
+
+
+async def test_what_is_too_long_to_be_drawn_is_not_read(bench: Bench) -> None:
+    job_id = await written(bench, *[b"y" * 500_000] * 5)
+    async with signed_in(bench, bench.token) as http:
+        seen = await drawn(http, f"/jobs/{job_id}?lines")
+        assert seen.lines == ["wrong"]
+        job_id = await bench.submitted(qname="many")
+        writer = outputs.Writer(bench.parts.output, queue_token("many"), job_id)
+        for _ in range(5):
+            await writer.write(b"z" * 500_000)
+        assert "The last line is too long to be shown here" in (await drawn(http, f"/jobs/{job_id}?lines")).said
+
+
+async def test_a_job_that_cannot_be_shown_says_why(bench: Bench) -> None:
+    job_id = await bench.submitted(qname="hidden")
+    rule = 'path "stint/queue/many" { capabilities = ["read"] }'
+    await bench.admin(lambda client: client.sys.create_or_update_policy("page-many", rule))
+    token = await bench.limited_token(0, ("default", "page-many"))
+    async with signed_in(bench, token) as http:
+        refused = await drawn(http, f"/jobs/{job_id}?lines", status=httpx.codes.FORBIDDEN)
+        unknown = await drawn(http, f"/jobs/{0:024x}", status=httpx.codes.NOT_FOUND)
+        wrong = await drawn(http, "/jobs/%22%3E%3Cscript%3E", status=httpx.codes.BAD_REQUEST)
+    assert '"read" on "stint/queue/hidden"' in refused.said
+    assert "token-stint-client" not in refused.said
+    assert "There is no job with this id." in unknown.said
+    assert wrong.tags.count("script") == 1
 
 
 async def test_a_caller_sees_only_what_it_may_read(bench: Bench) -> None:

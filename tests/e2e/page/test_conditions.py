@@ -1,4 +1,4 @@
-"""What the page is under conditions that are not its own: a wrong clock, forced colours, zoom, no script, a budget."""
+"""What the page is under conditions that are not its own: a wrong clock, forced colours, zoom, a budget."""
 
 import re
 
@@ -106,15 +106,3 @@ async def transferred(page: Page) -> list[int]:
     await network.send("Network.enable")
     await network.send("Network.setCacheDisabled", {"cacheDisabled": True})
     return sizes
-
-
-async def test_without_scripts_the_page_says_what_does_the_same(browser: Browser, stack: Stack) -> None:
-    job_id = await stack.submit("echo out; exit 2", qname="seen")
-    await stack.end(job_id)
-    async with window(browser, stack.env["STINT_URL"], java_script_enabled=False) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], f"/jobs/{job_id}")
-        told = page.locator("noscript p")
-        await expect(told).to_be_visible()
-        await expect(told.locator("code").first).to_have_text(f"stint show {job_id}")
-        await expect(page.locator("main")).to_be_hidden()  # nothing that would only seem to be empty

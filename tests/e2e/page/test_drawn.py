@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
@@ -117,3 +120,47 @@ async def test_what_others_wrote_is_text(browser: Browser, stack: Stack, scripts
         if scripts:
             await expect(page.get_by_text("Live", exact=True)).to_be_visible()
             assert await page.evaluate("globalThis.done ?? 0") == 0
+
+
+async def test_without_scripts_a_jobs_output_is_read_and_refreshed(plain: Page, stack: Stack, tmp_path: Path) -> None:
+    job_id = await stack.submit("echo first; sleep 6; echo wrong >&2; exit 3", qname="read")
+    await stack.writes(job_id)
+    await listed(stack, job_id)
+    await plain.goto("/jobs?queue=read")
+    await plain.get_by_role("link", name=job_id[-8:]).click()
+    await expect(plain).to_have_url(re.compile(r"\?lines$"))
+    await expect(plain.get_by_role("heading", name="Running")).to_be_visible()
+    lines = plain.get_by_role("log", name="Output").locator("code")
+    await expect(lines).to_have_text(["first"])
+    await stack.end(job_id)
+    await plain.get_by_role("link", name="Refresh").last.click()
+    await expect(lines).to_have_text(["first", "wrong"])
+    await expect(plain.get_by_text("The command ended with exit code 3.")).to_be_visible()
+    await expect(plain.locator(".phases li")).to_contain_text(["Queued", "Prepared", "Ran"])
+    await expect(plain.get_by_label("About the job")).to_contain_text("Ended: failed, exit code 3")
+    async with plain.expect_download() as raw:
+        await plain.get_by_role("link", name="stdout, as written").click()
+    await (await raw.value).save_as(tmp_path / "raw")
+    assert (tmp_path / "raw").read_text() == "first\n"
+
+
+async def test_scripts_take_over_a_job_that_is_there(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("echo first; exit 3", qname="read")
+    await stack.end(job_id)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(".ln code").first).to_have_text("first")
+    await expect(page.locator("[data-history] li")).to_have_count(4)
+    await expect(page.locator(".phases li")).to_have_count(3)
+    await expect(page.locator(".notice")).to_have_count(1)
+    assert f"/v1/api/job/{job_id}" not in asked
+    assert f"/v1/api/job/{job_id}/events" in asked
+
+
+async def test_without_scripts_a_job_that_is_not_there_is_said(plain: Page) -> None:
+    answer = await plain.goto(f"/jobs/{0:024x}")
+    assert answer
+    assert answer.status == httpx.codes.NOT_FOUND
+    await expect(plain.locator("noscript p")).to_contain_text("There is no job with this id.")
+    await expect(plain.locator("main")).to_be_hidden()

@@ -1,6 +1,8 @@
 """The page's addresses. A view is drawn as its session may see it now; its scripts keep it up to date."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
@@ -13,6 +15,7 @@ from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of, unknown_path
 from stint_api.page.assets import assets
 from stint_api.page.documents import again, document, file
+from stint_api.page.drawn.job import find as find_job
 from stint_api.page.drawn.jobs import Listed, Row
 from stint_api.page.drawn.words import WORDS, duration
 from stint_api.page.signing_in import REVOKED, address, sign_in_page, theme
@@ -51,8 +54,10 @@ async def jobs(services: ServicesOf, request: Request) -> Response:
 
 @router.get("/jobs/{job_id}")
 async def job(services: ServicesOf, request: Request, job_id: str) -> Response:
-    """One job."""
-    return await _view(services, request, "job", job_id=job_id, keep=services.settings.keep_payloads)
+    """One job, with `?lines` also its last lines: scripts read the output themselves."""
+    lines = "lines" in request.query_params
+    find = partial(find_job, job_id=job_id, lines=lines)
+    return await _view(services, request, "job", find, job_id=job_id, keep=services.settings.keep_payloads)
 
 
 @router.get("/queues")
@@ -111,7 +116,7 @@ async def _view(
     session = await services.sessions.find(text) if text and not _from_elsewhere(headers) else None
     if session is None:
         return sign_in_page(services, request, ended=bool(text))
-    found, refused = None, ""
+    found, refused, status = None, "", int(HTTPStatus.OK)
     try:
         caller = await _caller(services, session)
         if caller is None:
@@ -119,9 +124,9 @@ async def _view(
             return sign_in_page(services, request, error=REVOKED, ended=True)
         found = await find(services, caller) if find else None
     except StintError as error:
-        refused = refusal_of(error).sentence
+        refused, status = refusal_of(error).sentence, refusal_of(error).code
     values = _values(services, request, session, view) | frame | {"found": found, "refused": refused}
-    return document(f"{view}.html", values, encodings=headers.get("accept-encoding", ""))
+    return document(f"{view}.html", values, encodings=headers.get("accept-encoding", ""), status=status)
 
 
 async def _caller(services: Services, session: Session) -> Identity | None:

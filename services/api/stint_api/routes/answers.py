@@ -9,13 +9,17 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
+from stint.core.job import Job
 from stint.core.output.lines import start_of
+from stint.core.view import JobView
 from stint.vault.actions import READ
 from stint_api.auth import Identity
 from stint_api.errors import JsonAnswer
 from stint_api.middleware.watch import unless_refused
+from stint_api.read.job.held import seen_back
 from stint_api.read.job.output import Snapshot, stream_of
 from stint_api.read.listing.query import Place
+from stint_api.read.standing import NO_STANDING, Standing
 from stint_api.routes import documents
 from stint_api.routes.parameters import cursor
 from stint_api.services import Services
@@ -50,6 +54,12 @@ def next_page(query: QueryParams, place: Place | None) -> dict[str, str]:
         return {}
     kept = [(name, value) for name, value in query.multi_items() if name not in {"skip", "cursor"}]
     return {"Link": f'<?{urlencode([*kept, ("cursor", cursor(place))])}>; rel="next"'}
+
+
+async def standing_of(services: Services, job: Job, shown: JobView) -> Standing:
+    """Where one job stands, and whether its lost runner came back."""
+    standing = (await services.standings.of([shown])).get(shown.job_id, NO_STANDING)
+    return standing._replace(back_since=await seen_back(services.output, job))
 
 
 async def raw(output: Snapshot, stream: str | None, line: int) -> AsyncGenerator[bytes, None]:

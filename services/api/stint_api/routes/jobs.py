@@ -12,12 +12,10 @@ from stint.core.view import JobView, rfc3339, view
 from stint.vault.actions import READ, SUBMIT
 from stint_api.errors import JsonAnswer
 from stint_api.middleware.watch import while_allowed
-from stint_api.read.job.held import seen_back
 from stint_api.read.job.live import LiveJob, Position
 from stint_api.read.job.output import Snapshot
-from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
-from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, next_page, raw
+from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, next_page, raw, standing_of
 from stint_api.routes.described import BODY, BYTES, OUTPUT, RERUN_BODY, STREAM_OF_EVENTS
 from stint_api.routes.models.jobs import (
     DeletedBody,
@@ -97,8 +95,7 @@ async def get(
     job = await services.jobs.find(caller, job_id)
     stored = await Snapshot.take(services.output, job.token, job.job_id, recorded=documents.recorded(job))
     shown = view(job) if output else documents.as_stored(view(job), stored.size, whole=stored.whole)
-    standing = (await services.standings.of([shown])).get(shown.job_id, NO_STANDING)
-    standing = standing._replace(back_since=await seen_back(services.output, job))
+    standing = await standing_of(services, job, shown)
     document = documents.one(shown, stored if output else None, stdout_only=services.compat, standing=standing)
     return await json_answer(document, large_stream(services, caller, queue_name(job.token)))
 

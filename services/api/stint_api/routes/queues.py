@@ -17,6 +17,7 @@ from stint_api.routes.models.queues import QueueBody, QueueDetailBody, QueueList
 from stint_api.routes.parameters import Caller, OnlyIfTrue, ServicesOf
 from stint_api.routes.responses import errors
 from stint_api.submit.body import read_body
+from stint_api.web.zipped import zipped
 
 PATH: Final = "/v1/api/queue"
 _BODY: Final[dict[str, Any]] = {
@@ -61,11 +62,12 @@ QueueName = Annotated[str, Depends(name)]
 
 
 @router.get("", response_model=QueueListBody)
-async def list_queues(services: ServicesOf, caller: Caller) -> Response:
+async def list_queues(services: ServicesOf, request: Request, caller: Caller) -> Response:
     """The queues that the caller may read: those with jobs that can be seen, and those that are paused."""
     found = await services.queues.all(caller)
     body = {"data": found, "now": rfc3339(services.now()), "as_of": rfc3339(services.index.as_of)}
-    return Response(documents.whole(body) + b"\n", media_type=JsonAnswer.content_type)
+    whole = Response(documents.whole(body) + b"\n", media_type=JsonAnswer.content_type)
+    return zipped(whole, request.headers.get("accept-encoding", ""))
 
 
 @router.post("/{qname:path}/pause", response_model=QueueBody, openapi_extra=_BODY)

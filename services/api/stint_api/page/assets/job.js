@@ -25,7 +25,8 @@ output = new Output(one("[data-log]"), path);
 one("[data-copy-id]").onclick = (event) => copy(id, event.currentTarget);
 bind("c", "Copy the job's id", () => one("[data-copy-id]").click());
 everySecond(() => { if (job) look(); clocks(); });
-load().then(listen, (refused) => gone(refused));
+const { fields } = one("main").dataset;
+if (fields) { job = JSON.parse(fields); render(); listen(); } else load().then(listen, gone);
 
 /** What was asked for before is not shown after what is newer: under load answers overtake each other. */
 async function load() {
@@ -71,6 +72,7 @@ function take(name, data) {
 
 function fact(data) {
   if (known.has(data.kind)) return;
+  if (!known.size) one("[data-history]").replaceChildren();
   known.set(data.kind, data);
   one("[data-history]").append(story(data));
   if (data.kind === "launched") output.origin(at(data.at));
@@ -167,7 +169,7 @@ function ended() {
 function clocks() {
   if (!job) return;
   title(job, output, now());
-  phases(one("[data-phases]"), known, job, now());
+  if (known.size) phases(one("[data-phases]"), known, job, now());
 }
 
 function gone(refused) {

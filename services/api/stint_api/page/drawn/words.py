@@ -1,5 +1,6 @@
 """What is known, in words: the same as the script words.js says, which a test holds. Times are in seconds. Pure."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -7,11 +8,14 @@ from math import ceil, floor
 from typing import Any, Final
 
 from stint.core.job import TERMINAL
+from stint.core.names.ids import queue_token
 from stint.core.view import NEVER, parse_time, rfc3339
+from stint.vault.policies import MARK
 
 Fields = Mapping[str, Any]
 """A job as the API gives it."""
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
@@ -78,6 +82,11 @@ def clock(moment: datetime) -> str:
 def short(job_id: str) -> str:
     """The last eight digits of an id: its first ones are a time, which neighbours share."""
     return job_id[-8:]
+
+
+def queue_path(qname: str) -> str:
+    """A queue's page, whatever its name contains."""
+    return f"/queues/{qname if _PLAIN.fullmatch(qname) else f'{MARK}{queue_token(qname)}'}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
