@@ -21,7 +21,7 @@ from tests.e2e.stack import STINT
 from tests.support import events
 from tests.support.api_bench import secret
 from tests.support.client_bench import Bench, opened
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.servers import NatsProcess, OpenBao, free_port
 from tests.support.terminals import PATIENCE, ROWS, Terminal, command, terminal
 from tests.support.waiting import until
 
@@ -145,6 +145,15 @@ async def test_a_board_fits_its_terminal_also_when_that_is_resized(scene: Scene,
     for lines in boards:
         first, *words = [line.split()[0] for line in lines if line]
         assert (first, words[0], words[2:]) == ("1", "QUEUE", ["RUNNER", RUNNER, "ID", *of_jobs]), "no line is wrapped"
+
+
+async def test_a_narrow_board_says_in_a_whole_sentence_why_it_is_empty(scene: Scene) -> None:
+    environment = scene.bench.environment(STINT_URL=f"http://127.0.0.1:{free_port()}")
+    said = (await command(environment, "queues")).err.removeprefix("stint: ")
+    async with terminal(environment, "top", columns=NARROW) as shown:
+        assert " ".join(await board(shown, NARROW)).split() == said.split()
+        shown.press("\x03")
+        assert await shown.ended() == 0
 
 
 async def test_changes_to_queues_and_runners_are_told_in_words(scene: Scene) -> None:

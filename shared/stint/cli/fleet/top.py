@@ -94,10 +94,10 @@ async def _draw(stint: Client, interval: float, changed: asyncio.Event) -> None:
             changed.clear()
             try:
                 shown = lines(await look(stint), width=console.width, height=console.height)
+                drawn = Text.from_ansi("\n".join(shown), no_wrap=True, overflow="ellipsis")
             except ApiError as error:
-                shown = [error.sentence]
-            board = Text.from_ansi("\n".join(shown), no_wrap=True, overflow="ellipsis")
-            screen.update(board, refresh=True)
+                drawn = Text(error.sentence)
+            screen.update(drawn, refresh=True)
             await asyncio.sleep(CALM)
             with suppress(TimeoutError):
                 async with asyncio.timeout(interval - CALM):
