@@ -115,41 +115,6 @@ class Stack:
             return await self.process.wait()
 
 
-ON_A_TERMINAL = (
-    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-)
-"""Makes standard input this session's controlling terminal, then becomes the command.
-
-It heeds the terminal's end, though the tests may have been told to ignore theirs (`nohup`).
-"""
-
-
-@asynccontextmanager
-async def on_a_terminal(*arguments: str | Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    """A `stint` command on a terminal of its own: the process, and the terminal's other end, to be closed in the block.
-
-    The process is killed if the block leaves it.
-    """
-    other_end, terminal = os.openpty()
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", ON_A_TERMINAL, STINT, *arguments),
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=environment,
-        start_new_session=True,
-    )
-    os.close(terminal)
-    try:
-        yield process, other_end
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
 async def stint(*arguments: str | Path, env: Mapping[str, str]) -> Result:
     return await execute(STINT, *arguments, env=env)
 

@@ -18,8 +18,9 @@ from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
-from tests.e2e.stack import STINT, Stack, alive, dev, gone, on_a_terminal, serving, stint
+from tests.e2e.stack import STINT, Stack, alive, dev, gone, serving, stint
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, free_port
+from tests.support.terminals import terminal
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
@@ -297,14 +298,13 @@ async def test_a_port_on_which_another_stack_answers_is_said(stack: Stack, tmp_p
 
 async def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    async with on_a_terminal("dev", "--data-dir", data_dir) as (process, terminal), asyncio.timeout(60):
-        said = b""
-        while b"Ctrl-C" not in said:
-            said += await asyncio.to_thread(os.read, terminal, 4096)
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
+    async with terminal(environment, "dev", "--data-dir", str(data_dir)) as shown, asyncio.timeout(60):
+        await shown.until("Ctrl-C")
         pids = [int(path.read_text()) for path in (data_dir / "run").glob("*.pid")]
         assert len(pids) == 6
-        os.close(terminal)
-        assert await process.wait() == 0
+        shown.close()
+        assert await shown.process.wait() == 0
     assert alive(pids) == []
     assert not list((data_dir / "run").glob("*.pid"))
 

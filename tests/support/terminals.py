@@ -39,6 +39,7 @@ class Terminal:
 
     def __init__(self, process: Process, end: int) -> None:
         self.process, self._end = process, end
+        self._open = True
         self.shown = ""
 
     async def until(self, words: str) -> None:
@@ -89,6 +90,12 @@ class Terminal:
         """Type these characters."""
         os.write(self._end, keys.encode())
 
+    def close(self) -> None:
+        """Take the terminal away. Safe to repeat."""
+        if self._open:
+            self._open = False
+            os.close(self._end)
+
     def resize(self, columns: int, rows: int = ROWS) -> None:
         """Change its size; the process is told by a signal."""
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -96,9 +103,13 @@ class Terminal:
 
 _LEAD = (
     "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "signal.signal(signal.SIGINT, signal.default_int_handler); os.execv(sys.argv[1], sys.argv[1:])"
+    "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
 )
-"""Makes standard input the process's controlling terminal, from which Ctrl-C comes."""
+"""Makes standard input the process's controlling terminal, from which Ctrl-C comes.
+
+The process heeds it and the terminal's end, though the tests may have been told to ignore theirs (`nohup`).
+"""
 
 
 @asynccontextmanager
@@ -115,10 +126,11 @@ async def terminal(environment: Mapping[str, str], *arguments: str, columns: int
         start_new_session=True,
     )
     os.close(own)
+    shown = Terminal(process, end)
     try:
-        yield Terminal(process, end)
+        yield shown
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
-        os.close(end)
+        shown.close()
