@@ -3,7 +3,7 @@
 Programs import it from here. It prints nothing, handles no signals and keeps no global state.
 """
 
-from stint.client.client import Client, Sealed
+from stint.client.client import Client
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, OutputDiffersError
 from stint.client.fields import JobFields, JobFilter
 from stint.client.fleet import JobChange, Pause, QueueInfo, RunnerInfo
@@ -11,6 +11,7 @@ from stint.client.job import JobHandle
 from stint.client.options import Endpoints, endpoints
 from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyError, check_receipt
 from stint.client.results import Fact, JobEvent, JobFailedError, JobInfo, JobResult, Output, Phase
+from stint.client.sealing import Sealed
 from stint.client.sync import SyncClient, SyncJob
 from stint.client.trail import AuditEntry, SecretUse
 from stint.core.receipt import Receipt, Statement

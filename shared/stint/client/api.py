@@ -1,7 +1,6 @@
 """Requests to Stint's REST API."""
 
 import asyncio
-import json
 import secrets
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -11,6 +10,7 @@ from urllib.request import getproxies
 import httpx
 import msgspec
 
+from stint.client.answers import after_doubt, body_of, parsed, refusal, unreachable
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
 from stint.client.options import Endpoints
 from stint.core.errors import ConfigError
@@ -24,8 +24,6 @@ PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts of anything else, doubled each time."""
-
-_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 """A proxy from the environment cannot reach this machine's own loopback."""
@@ -106,7 +104,7 @@ class Api:
                     raise
             except ApiRefusedError as error:
                 if not error.doubtful:
-                    raise _after_doubt(error) if doubtful else error from None
+                    raise after_doubt(error) if doubtful else error from None
                 doubtful = True
             await asyncio.sleep(pause)
         return await self._submit(path, fields, headers)
@@ -116,21 +114,21 @@ class Api:
 
     async def post(self, path: str, **options: Any) -> Mapping[str, Any]:
         """The answer to one request."""
-        return _body(await self._request("POST", path, **options))
+        return body_of(await self._request("POST", path, **options))
 
     async def get(self, path: str, **params: Any) -> Mapping[str, Any]:
         """An answer; parameters that are None are left out."""
-        return _body(await self._repeated("GET", path, params=_given(params)))
+        return body_of(await self._repeated("GET", path, params=_given(params)))
 
     async def repeat(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
         """The answer to a request that changes nothing more if it is made again."""
-        return _body(await self._repeated(method, path, **options))
+        return body_of(await self._repeated(method, path, **options))
 
     async def read(self, path: str, **params: Any) -> bytes:
         """An answer that is not JSON."""
         answer = await self._repeated("GET", path, params=_given(params))
         if not answer.is_success:
-            raise _refused(answer)
+            raise refusal(answer)
         return answer.content
 
     async def pages(self, path: str, **params: Any) -> AsyncIterator[Mapping[str, Any]]:
@@ -138,7 +136,7 @@ class Api:
         url = httpx.URL(path, params=_given(params))
         while True:
             answer = await self._repeated("GET", url)
-            yield _body(answer)
+            yield body_of(answer)
             if "next" not in answer.links:
                 return
             url = url.join(answer.links["next"]["url"])
@@ -150,11 +148,11 @@ class Api:
             async with self._http.stream("GET", path, headers=headers, params=_given(params)) as answer:
                 if answer.is_error:
                     await answer.aread()
-                    raise _refused(answer)
+                    raise refusal(answer)
                 async for event in parse_events(answer.aiter_lines()):
                     yield event
         except httpx.HTTPError as error:
-            raise _unreachable(self._http, error) from None
+            raise unreachable(self._http, error) from None
 
     async def _repeated(self, method: str, path: httpx.URL | str, **options: Any) -> httpx.Response:
         attempts = Attempts(self.patience)
@@ -164,7 +162,7 @@ class Api:
             except ApiUnreachableError as error:
                 await attempts.next(error)
                 continue
-            if answer.is_success or not (refused := _refused(answer)).temporary:
+            if answer.is_success or not (refused := refusal(answer)).temporary:
                 return answer
             await attempts.next(refused)
 
@@ -172,7 +170,7 @@ class Api:
         try:
             return await self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise _unreachable(self._http, error) from None
+            raise unreachable(self._http, error) from None
 
 
 def http_client(where: Endpoints) -> httpx.AsyncClient:
@@ -213,7 +211,7 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, N
     fields: dict[str, str] = {}
     async for line in lines:
         if not line:
-            data = _parse(fields.get("data", ""))
+            data = parsed(fields.get("data", ""))
             if data is not None:
                 yield LiveEvent(fields.get("event", "message"), data, fields.get("id", ""))
             fields = {}
@@ -224,41 +222,3 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, N
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
-
-
-def _parse(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _body(answer: httpx.Response) -> Mapping[str, Any]:
-    body = _parse(answer.text)
-    if not answer.is_success or body is None:
-        raise _refused(answer)
-    return body
-
-
-def _refused(answer: httpx.Response) -> ApiRefusedError:
-    body = _parse(answer.text) or {}
-    error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
-    job_id = str(body.get("_id", ""))
-    doubtful = bool(job_id) and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-    sentence = f"Stint refused ({answer.status_code}): {error}{f' (job {job_id})' if job_id else ''}"
-    return ApiRefusedError(sentence, answer.status_code, doubtful=doubtful, job_id=job_id)
-
-
-def _after_doubt(error: ApiRefusedError) -> ApiRefusedError:
-    """Explain a refusal that an earlier attempt, whose answer was lost, may have caused by spending the cubbyhole."""
-    sentence = f"{error.sentence}\nAn earlier attempt had no answer and may be the cause."
-    return ApiRefusedError(sentence, error.code, job_id=error.job_id)
-
-
-def _unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
-    where = http.base_url.copy_with(userinfo=b"", query=None, fragment=None)
-    return ApiUnreachableError(
-        f"Stint at {where} is not reachable ({type(error).__name__}: {error}).",
-        doubtful=not isinstance(error, _NOT_SENT),
-    )

@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack
 from urllib.parse import quote
-
-import msgspec
 
 from stint.client.api import Api
 from stint.client.errors import ApiRefusedError
@@ -18,11 +16,9 @@ from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.receipts import PublicKeys
 from stint.client.results import JobInfo, read
+from stint.client.sealing import Sealed, SealedByVault, Sealer
 from stint.client.trail import AuditEntry, SecretUse
 from stint.core.submission.payload import JobPayload
-
-if TYPE_CHECKING:
-    from stint.vault.client import Vault
 
 T = TypeVar("T")
 
@@ -31,26 +27,6 @@ PATIENCE: Final = 10.0
 _CONFLICT: Final = 409
 PAGE: Final = 100
 """How many of a list are asked for at a time, as many as the API gives."""
-
-
-class Sealed(msgspec.Struct, frozen=True):
-    """A job that only runners can open, and that can be submitted once. Its repr shows nothing of it."""
-
-    queue: str
-    fields: Mapping[str, str]
-
-    def __repr__(self) -> str:
-        return "Sealed(…)"
-
-
-class Sealer(Protocol):
-    """What a client asks of Vault. Each method may raise VaultError."""
-
-    async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
-        """Seal a job for the runners; returns the fields of the submission that carry it."""
-
-    async def wrap(self, *, wrap_ttl: str) -> str:
-        """Request what a runner needs to open one job, wrapped."""
 
 
 class Client:
@@ -236,36 +212,3 @@ class Client:
         async with aclosing(changes(self._api, qname=queue, status=status)) as told:
             async for change in told:
                 yield change
-
-
-class SealedByVault:
-    """Seals jobs with Vault, as `stint.client.submission` says."""
-
-    def __init__(self, where: Endpoints) -> None:
-        self._where = where
-
-    async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
-        """See `stint.client.submission.seal`."""
-        # hvac takes 0.2 s to import: whoever only reads must not wait for it.
-        from stint.client.submission import seal  # noqa: PLC0415
-
-        async with self._vault() as vault:
-            handover = await seal(vault, self._where.token, job, role=self._where.role, wrap_ttl=wrap_ttl)
-        return handover.fields()
-
-    async def wrap(self, *, wrap_ttl: str) -> str:
-        """See `stint.client.submission.wrapped_secret_id`."""
-        from stint.client.submission import wrapped_secret_id  # noqa: PLC0415 - as above
-
-        async with self._vault() as vault:
-            return await wrapped_secret_id(vault, self._where.token, role=self._where.role, wrap_ttl=wrap_ttl)
-
-    @asynccontextmanager
-    async def _vault(self) -> AsyncIterator["Vault"]:
-        from stint.client.submission import needs  # noqa: PLC0415 - as above
-        from stint.vault.client import Vault  # noqa: PLC0415
-        from stint.vault.policies import CLIENT, SEALER  # noqa: PLC0415
-
-        async with Vault(self._where.vault_addr, cacert=self._where.vault_cacert) as vault:
-            with needs(CLIENT, SEALER):
-                yield vault

@@ -1,0 +1,57 @@
+"""What the API's answers say, and what it means if there is none."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from stint.client.errors import ApiRefusedError, ApiUnreachableError
+
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+def parsed(text: str) -> dict[str, Any] | None:
+    """A JSON object, None if the text is anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def body_of(answer: httpx.Response) -> Mapping[str, Any]:
+    """The JSON object that was asked for.
+
+    Raises:
+        ApiRefusedError: the answer is an error, or no object.
+    """
+    body = parsed(answer.text)
+    if not answer.is_success or body is None:
+        raise refusal(answer)
+    return body
+
+
+def refusal(answer: httpx.Response) -> ApiRefusedError:
+    """The error that an answer stands for."""
+    body = parsed(answer.text) or {}
+    error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
+    job_id = str(body.get("_id", ""))
+    doubtful = bool(job_id) and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    sentence = f"Stint refused ({answer.status_code}): {error}{f' (job {job_id})' if job_id else ''}"
+    return ApiRefusedError(sentence, answer.status_code, doubtful=doubtful, job_id=job_id)
+
+
+def after_doubt(error: ApiRefusedError) -> ApiRefusedError:
+    """Explain a refusal that an earlier attempt, whose answer was lost, may have caused by spending the cubbyhole."""
+    sentence = f"{error.sentence}\nAn earlier attempt had no answer and may be the cause."
+    return ApiRefusedError(sentence, error.code, job_id=error.job_id)
+
+
+def unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> ApiUnreachableError:
+    """The error if there was no answer: `doubtful` if the request may have arrived."""
+    where = http.base_url.copy_with(userinfo=b"", query=None, fragment=None)
+    return ApiUnreachableError(
+        f"Stint at {where} is not reachable ({type(error).__name__}: {error}).",
+        doubtful=not isinstance(error, _NOT_SENT),
+    )
