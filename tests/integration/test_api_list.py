@@ -1,13 +1,17 @@
 """What a list shows of views that come, go, expire, or cannot be read. Its parameters are checked in `tests/api`."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
 from stint.core.codec import encode
+from stint.core.job import State
+from stint.process.background import cancel
+from stint_api.read.listing.index import ListIndex
 from tests.support.api_bench import Bench, api
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
@@ -106,7 +110,19 @@ async def test_the_list_and_the_counts_follow_changes(bench: Bench) -> None:
 
 
 async def test_expiry_needs_no_message(bench: Bench) -> None:
-    ended = datetime.now(UTC) - bench.parts.retention + timedelta(seconds=1)
-    await bench.put_view(job_view(40, status="failed", ended=ended.isoformat()))
-    await _seen(bench, 27)
+    moment = datetime.now(UTC)
+    index = ListIndex(
+        bench.views,
+        connected=bench.broker.wait_connected,
+        retention=bench.parts.retention,
+        now=lambda: moment,
+    )
+    following = asyncio.create_task(index.run())
+    await index.ready.wait()
+    await bench.put_view(job_view(40, status="failed", ended=moment.isoformat()))
+    await until(index.counts, lambda counts: counts.by_status[State.FAILED] == 1)
+    moment += bench.parts.retention
+    assert (await index.counts()).by_status[State.FAILED] == 0
+    await cancel(following)
+    await bench.views.delete(f"{40:024x}")
     await _seen(bench, 26)

@@ -1,20 +1,21 @@
 """Several projectors on a real NATS server: slow, frozen, killed, and with a feed that has gaps and repeats."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stint.core.codec import encode
-from stint.core.names.streams import EVENTS, PROJECTOR_DURABLE
-from stint.core.view import view
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_stream
+from stint.core.view import parse_time, view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.jetstream.consuming.feed import ACK_WAIT, BATCH
+from stint.jetstream.stream import Stream
 from stint.ports import EventLog
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
@@ -26,10 +27,10 @@ from tests.support.brokers import connected
 from tests.support.events import TOKEN, ended, held, kill_requested, launched, released, started, submitted
 from tests.support.servers import NatsProcess, running
 from tests.support.views import followed
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
-TAKEOVER = 10.0
-"""Seconds in which a view must be whole again."""
+TAKEOVER = timedelta(seconds=10)
+"""Time in which a view must be whole again."""
 SHORT = 0.5
 """Seconds of `ack_wait`, where a test waits for it."""
 
@@ -65,6 +66,11 @@ async def whole(broker: Broker, wanted: dict[str, bytes], seconds: float) -> Non
                 return
 
 
+async def last_write(broker: Broker, stream: str) -> datetime:
+    """When a stream got its last message, by the server's clock."""
+    return parse_time(str((await Stream(broker, stream).info())["state"]["last_ts"]))
+
+
 LIVES: list[tuple[Any, ...]] = [
     (submitted,),
     (submitted, started, launched, ended),
@@ -88,7 +94,7 @@ async def test_a_standby_takes_over_in_the_middle_of_a_load(
 ) -> None:
     environ = {"NATS_URL": nats_process.url}
     job_ids = [f"{number:024x}" for number in range(900)]
-    failed = 0.0
+    failed = datetime.max.replace(tzinfo=UTC)
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(connected(nats_process.url))
         first, second = (ProjectorProcess(tmp_path / name, environ=environ) for name in ("first", "second"))
@@ -101,9 +107,11 @@ async def test_a_standby_takes_over_in_the_middle_of_a_load(
             )
             if start == 400:
                 first.pause() if frozen else await first.kill()
-                failed = time.monotonic()
+                failed = datetime.now(UTC)
         wanted = await folded(JetStreamEventLog(broker), job_ids)
-        await whole(broker, wanted, failed + TAKEOVER - time.monotonic())
+        await whole(broker, wanted, PATIENCE)
+        behind = await last_write(broker, kv_stream(JOBS_BUCKET)) - max(failed, await last_write(broker, EVENTS))
+        assert behind < TAKEOVER
         if frozen:
             first.resume()
             await feed_is_empty(broker)

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -15,7 +15,6 @@ import pytest
 from stint.core.job import State
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv_stream
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
-from stint.ports import StoredView
 from stint.process import background
 from stint_runner.dispatch import finder
 from tests.integration.test_nats_closed import ProjectorProcess, readyz
@@ -55,21 +54,13 @@ async def test_an_api_whose_list_stands_still_is_not_ready(bench: Bench) -> None
 
 
 async def test_an_api_starts_its_index_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    follow, failed = JetStreamViews.follow, asyncio.Event()
+    def fail(_views: JetStreamViews, *, after: int = 0) -> NoReturn:
+        raise ZeroDivisionError(after)
 
-    @asynccontextmanager
-    async def fail_once(views: JetStreamViews, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
-        if not failed.is_set():
-            failed.set()
-            raise ZeroDivisionError
-        async with follow(views, after=after) as pages:
-            yield pages
-
-    monkeypatch.setattr(JetStreamViews, "follow", fail_once)
-    await bench.broker.client.force_reconnect()
-    async with asyncio.timeout(30):
-        await failed.wait()
-    await becomes(bench.http, "The list of jobs is not up to date.")
+    with monkeypatch.context() as failing:
+        failing.setattr(JetStreamViews, "follow", fail)
+        await bench.broker.client.force_reconnect()
+        await becomes(bench.http, "The list of jobs is not up to date.")
     await becomes(bench.http, "ready")
 
 

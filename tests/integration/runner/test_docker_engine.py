@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import socket
 import tarfile
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +21,7 @@ from stint_runner.engine.port import ContainerSpec, Engine, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
 from tests.support.memory_kills import until_told
 from tests.support.relay import Relay
+from tests.support.servers import free_port
 
 MEBIBYTE = 2**20
 
@@ -327,10 +327,7 @@ async def test_an_archive_cannot_leave_the_container(engine: DockerEngine, shell
 
 
 async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        closed_port = listener.getsockname()[1]
-    for host in (f"unix://{tmp_path}/none.sock", f"tcp://127.0.0.1:{closed_port}"):
+    for host in (f"unix://{tmp_path}/none.sock", f"tcp://127.0.0.1:{free_port()}"):
         engine = DockerEngine(host)
         calls = (
             engine.ensure_image("busybox", always=False), engine.create(ContainerSpec(image="busybox")),

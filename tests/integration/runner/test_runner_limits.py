@@ -4,6 +4,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard
 from tests.api.archive import targz
 from tests.support.events import TOKEN, kill_requested, started
+from tests.support.outputs import written
 from tests.support.runner_bench import Bench
 
 
@@ -80,16 +82,29 @@ async def test_what_cannot_be_had_fails_before_anything_is_pulled(bench: Bench) 
 # --- the time-out -----------------------------------------------------------------------------------------------
 
 
+class Ready(DockerEngine):
+    """Its containers count as started when they have written something: their traps are set before their time runs."""
+
+    async def start(self, container_id: str) -> None:
+        await super().start(container_id)
+        async with aclosing(self.output(container_id)) as output:  # type: ignore[type-var] # an async generator
+            await anext(output)
+
+
 async def test_a_job_that_exits_0_at_its_time_out_has_failed(bench: Bench) -> None:
-    async with bench.runner():
-        job, end, _ = await bench.ended("trap 'exit 0' TERM; while true; do sleep 0.05; done", timeout=0.3)
+    async with bench.runner(engine=Ready()):
+        script = "trap 'exit 0' TERM; echo ready; while true; do sleep 0.05; done"
+        job, end, _ = await bench.ended(script, timeout=0.3)
     assert (job.state, end.reason, end.return_code) == (State.FAILED, "timeout", 0)
 
 
 async def test_a_kill_after_the_time_out_changes_nothing(bench: Bench) -> None:
-    async with bench.runner(kill_grace=1.0):
-        script = "trap 'echo stopping' TERM; while true; do sleep 0.05; done"
-        job_id = await bench.running(script, payload={"timeout": 0.3})
+    async with bench.runner(engine=Ready(), kill_grace=1.0):
+        script = "trap 'echo stopping' TERM; echo ready; while true; do sleep 0.05; done"
+        job_id = await bench.submit(script, payload={"timeout": 0.3})
+        async with written(bench.output, TOKEN, job_id) as pieces, asyncio.timeout(60):
+            while b"stopping" not in (await anext(pieces)).data:
+                pass
         await _kill(bench, job_id)
         job, end = await bench.end(job_id)
     assert (job.state, end.reason) == (State.FAILED, "timeout")

@@ -79,10 +79,12 @@ async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path
         assert (job.state, end.output_complete) == (State.SUCCESS, True)
         assert (await bench.loaded(other)).state is State.QUEUED
         async with accounts.connected(server.url, "api") as api, api.subscribe(phase_subject("*", "*")) as phases:
-            await bench.ends_well(await bench.submit(queue="net-a"))
-            assert (await phases.next_msg(timeout=10)).subject.endswith(queue_token("net-a")), (
+            lasting = await bench.running("echo; sleep 600", queue="net-a")  # a short job's phases are not told
+            assert (await phases.next_msg(timeout=30)).subject.endswith(queue_token("net-a")), (
                 "the API hears its phases"
             )
+            await bench.append_kill(lasting)
+            await bench.end(lasting)
             await api.send(drain_subject("runner-1"), b"anna")
             assert await runner.exit_code() == 0, "and can ask it to drain"
     denied = [line for line in server.log.splitlines() if "Violation" in line]
