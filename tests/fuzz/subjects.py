@@ -6,8 +6,10 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
+from stint.core.names.headers import SIGNATURE
 from stint.core.names.ids import queue_name, queue_token
 from stint.core.names.subjects import names_job, parse_event_subject
+from stint.core.signature import verified_signer
 from stint.jetstream.wire.protocol import raw_message, records, status_of
 from tests.fuzz.target import Target
 
@@ -38,6 +40,7 @@ def check(data: bytes, _servers: Any) -> None:
     message = raw_message(stored)
     assert message.headers["Nats-Sequence"] == "7", "the stream's word counts, not the publisher's"
     list(records([message]))
+    assert not verified_signer(message.headers.get(SIGNATURE, ""), subject, b""), "nobody has signed it"
     status_of(Msg(None, subject=subject, data=b"", headers=dict(message.headers)))  # type: ignore[arg-type] # no client
 
 
@@ -47,6 +50,8 @@ TARGET = Target(
     words=[
         b"NATS/1.0\r\n",
         b"Nats-Sequence: 9\r\n",
+        b"Stint-Signature: ",
+        b"U" + b"A" * 55 + b"." + b"A" * 86,
         b": ",
         b"\r\n",
         b".",

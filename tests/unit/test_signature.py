@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+from pathlib import Path
 
 import nkeys
 import pytest
@@ -17,6 +18,7 @@ from stint.vault import Vault
 
 SUBJECT, BODY = EventAddress("submitted", "mrsxa3dppfzq", "a" * 24).subject, b'{"type":"submitted"}'
 SIGNER = Signer.new()
+GOLDEN = Path(__file__).parents[1] / "golden" / "signatures"
 GOOD = SIGNER.signature(SUBJECT, BODY)
 
 
@@ -27,6 +29,16 @@ def test_the_signed_bytes_are_these() -> None:
     nkey, _, signature = GOOD.partition(".")
     assert base64.urlsafe_b64decode(signature + "==") == nkeys.from_seed(SIGNER.seed.encode()).sign(wanted)
     assert (nkey, SIGNER.headers(SUBJECT, BODY)) == (SIGNER.nkey, {SIGNATURE: GOOD})
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_what_was_signed_for_an_earlier_version_is_still_right(path: Path) -> None:
+    """Ed25519 has one signature for each message, so that a publisher in any language can compare its own."""
+    signed = json.loads(path.read_bytes())
+    subject, body = signed["subject"], signed["body"].encode()
+    assert verified_signer(signed["header"], subject, body) == signed["nkey"]
+    seed = nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER).decode()
+    assert Signer(seed=seed).signature(subject, body) == signed["header"]
 
 
 def test_a_right_signature_names_its_signer() -> None:

@@ -107,7 +107,8 @@ class RawMessage(NamedTuple):
 def raw_message(answer: Mapping[str, Any]) -> RawMessage:
     """The `message` of a `STREAM.MSG.GET` answer."""
     raw = base64.b64decode(answer.get("hdrs", ""))
-    own = dict(BytesHeaderParser().parsebytes(raw.partition(b"\r\n")[2]).items())
+    # A value that is not ASCII is no text for the parser.
+    own = {name: str(value) for name, value in BytesHeaderParser().parsebytes(raw.partition(b"\r\n")[2]).items()}
     place = {SUBJECT: answer["subject"], SEQUENCE: str(answer["seq"]), TIME: answer["time"]}
     return RawMessage(base64.b64decode(answer.get("data", "")), own | place)
 
