@@ -10,12 +10,13 @@ import nats.errors
 import pytest
 
 from stint.core.codec import decode_event
-from stint.core.events import Ended
+from stint.core.events import Ended, Submitted
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter, tail_subject
 from stint.core.submission.payload import JobPayload
-from stint.jetstream import Access, JetStreamEventLog, JetStreamOutput, declare
+from stint.jetstream import Access, JetStreamEventLog, JetStreamOutput, JetStreamSignatures, declare
+from stint.natsauth.keys import public_key
 from stint.natsauth.roles import SEED_FILE
 from stint.vault.setup import client_token
 from tests.support import events
@@ -94,6 +95,10 @@ async def test_a_publisher_submits_and_hears_what_becomes_of_its_job(
         ended = decode_event(Ended.kind, message.data)
     assert isinstance(ended, Ended)
     assert ended.status == "success"
+    async with accounts.connected(server.url, "api") as api:
+        submitted = EventAddress(Submitted.kind, QUEUE, job_id)
+        signed = await JetStreamSignatures(api).read([submitted])
+    assert signed[submitted].by.nats_user == public_key(accounts.folder / TEAM)
 
 
 async def test_another_queue_is_refused(accounts: Accounts, server: NatsProcess, publish: Publish) -> None:

@@ -299,6 +299,7 @@ async def test_a_key_belongs_to_the_identity_that_first_logs_in_with_it(
     assert (found.who, found.entity, found.accessor) == (caller.display_name, caller.entity_id, caller.accessor)
     await refused(server, await thief.token(), signer)
     assert "The key has been used by another owner" in auth.log
+    assert signer.nkey in auth.log, "also for those who look for it later"
     async with logged_in(server, await owner.token(), signer):
         pass
     assert await owner_of(operator, signer) == found, "the first token stays the one that is named"

@@ -108,7 +108,14 @@ class Callout:
         self._logins.count(grant.owner, seconds)
         if grant.signer:
             await self._claim(grant)
-        log.info("publisher connected", name=grant.name, accessor=grant.accessor, host=login.host, seconds=seconds)
+        log.info(
+            "publisher connected",
+            name=grant.name,
+            accessor=grant.accessor,
+            host=login.host,
+            seconds=seconds,
+            signs_with=grant.signer,
+        )
         expires_at = int(time.time()) + seconds
         return claims.allowed(login, grant, account=PUBLISHERS_ACCOUNT, expires_at=expires_at, seed=self._issuer)
 
