@@ -46,17 +46,19 @@ class Document(HTMLParser):
         self.lines: list[str] = []
         self.numbers: list[str] = []
         self._cell = self._link = ""
-        self._in_line = False
+        self._in_line = self._copied = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.tags.append(tag)
         self.attributes += given.items()
-        if "data-id" in given:
+        self._copied = self._copied or tag == "template"
+        if given.get("class") == "row" and not self._copied:
             self.rows.append({})
+        if "data-id" in given:
             self.ids.append(given["data-id"])
-        if tag == "td":
+        if tag == "td" and not self._copied:
             self._cell = given["class"].split()[0]
         if "data-n" in given:
             self.numbers.append(given["data-n"])
@@ -67,6 +69,7 @@ class Document(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._in_line = self._in_line and tag != "code"
+        self._copied = self._copied and tag != "template"
         if tag in {"td", "a"}:
             self._cell, self._link = "" if tag == "td" else self._cell, ""
 
@@ -256,10 +259,7 @@ async def test_what_is_too_long_to_be_drawn_is_not_read(bench: Bench) -> None:
 
 async def test_a_job_that_cannot_be_shown_says_why(bench: Bench) -> None:
     job_id = await bench.submitted(qname="hidden")
-    rule = 'path "stint/queue/many" { capabilities = ["read"] }'
-    await bench.admin(lambda client: client.sys.create_or_update_policy("page-many", rule))
-    token = await bench.limited_token(0, ("default", "page-many"))
-    async with signed_in(bench, token) as http:
+    async with of_many(bench) as http:
         refused = await drawn(http, f"/jobs/{job_id}?lines", status=httpx.codes.FORBIDDEN)
         unknown = await drawn(http, f"/jobs/{0:024x}", status=httpx.codes.NOT_FOUND)
         wrong = await drawn(http, "/jobs/%22%3E%3Cscript%3E", status=httpx.codes.BAD_REQUEST)
@@ -269,11 +269,57 @@ async def test_a_job_that_cannot_be_shown_says_why(bench: Bench) -> None:
     assert wrong.tags.count("script") == 1
 
 
-async def test_a_caller_sees_only_what_it_may_read(bench: Bench) -> None:
+@asynccontextmanager
+async def of_many(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who may read one queue."""
     rule = 'path "stint/queue/many" { capabilities = ["read"] }'
     await bench.admin(lambda client: client.sys.create_or_update_policy("page-many", rule))
-    token = await bench.limited_token(0, ("default", "page-many"))
-    async with signed_in(bench, token) as http:
+    async with signed_in(bench, await bench.limited_token(0, ("default", "page-many"))) as http:
+        yield http
+
+
+async def test_queues_are_drawn_for_who_may_read_them(bench: Bench) -> None:
+    qname = HOSTILE[1].lower()
+    job = replace(job_view(1, qname=qname), job_id="f" * 24)
+    await bench.put_view(job)
+    await until(lambda: bench.http.get("/v1/api/job?id=ffffff"), lambda answer: answer.json()["total"] == 1)
+    async with signed_in(bench, bench.token) as http:
+        seen = await drawn(http, "/queues")
+        one = await drawn(http, seen.links[qname])
+    async with of_many(bench) as http:
+        mine = await drawn(http, "/queues")
+        hidden = await drawn(http, "/queues/mine", status=httpx.codes.FORBIDDEN)
+    await bench.views.delete(job.job_id)
+    assert {"many", "mine", qname} <= {row["c-q"] for row in seen.rows}
+    assert next(row["c-w"] for row in seen.rows if row["c-q"] == qname) == "1 waiting"
+    assert one.links["ffffffff"] == f"/jobs/{job.job_id}"
+    for document in (seen, one):
+        assert "img" not in document.tags
+        assert document.tags.count("script") == 1
+    assert [row["c-q"] for row in mine.rows] == ["many"]
+    assert '"read" on "stint/queue/mine"' in hidden.said
+
+
+async def test_the_audit_is_drawn_for_who_may_read_the_queue(bench: Bench) -> None:
+    job_id = await bench.submitted(qname="hidden")
+    await until(lambda: bench.http.get("/v1/api/audit?qname=hidden"), lambda answer: job_id in answer.text)
+    async with signed_in(bench, bench.token) as http:
+        seen = await drawn(http, "/audit?queue=hidden&since=1h&by=token-stint-client")
+        wrong = await drawn(http, f"/audit?{urlencode({'after': HOSTILE[0]})}", status=httpx.codes.BAD_REQUEST)
+        nobody = await drawn(http, f"/audit?{urlencode({'by': HOSTILE[1]})}")
+    async with of_many(bench) as http:
+        mine = await drawn(http, "/audit")
+        await drawn(http, "/audit?queue=hidden", status=httpx.codes.FORBIDDEN)
+    assert [row["c-d"] for row in seen.rows] == ["submitted"] * len(seen.rows)
+    assert seen.links[job_id[-8:]] == f"/jobs/{job_id}"
+    assert "cursor: must be a number" in wrong.said
+    assert ("value", HOSTILE[1]) in nobody.attributes
+    assert "Nothing matches" in nobody.said
+    assert {row["c-q"] for row in mine.rows} <= {"many"}
+
+
+async def test_a_caller_sees_only_what_it_may_read(bench: Bench) -> None:
+    async with of_many(bench) as http:
         every = await drawn(http, "/jobs")
         assert (await drawn(http, "/jobs?queue=mine")).ids == []
     assert f"of {JOBS}." in every.said

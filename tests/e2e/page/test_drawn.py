@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from tests.e2e.page.conftest import PARKED, listed
 from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
 
@@ -163,4 +164,60 @@ async def test_without_scripts_a_job_that_is_not_there_is_said(plain: Page) -> N
     assert answer
     assert answer.status == httpx.codes.NOT_FOUND
     await expect(plain.locator("noscript p")).to_contain_text("There is no job with this id.")
+    await expect(plain.locator("main")).to_be_hidden()
+
+
+CELLS = """(rows) => rows.map((row) => ['.c-q', '.st', '.c-n', '.c-w', '.c-l', '.c-h', '.c-e', '.c-v'].map(
+  (cell) => row.querySelector(cell)?.textContent.trim() ?? ''))"""
+"""What no clock changes in the rows of queues and runners."""
+
+
+async def test_queues_and_runners_say_the_same_with_scripts_and_without(
+    plain: Page, page: Page, stack: Stack, parked: list[str]
+) -> None:
+    job_id = await stack.submit("sleep 60", qname="busy")
+    await stack.end(await stack.submit("exit 1", qname="idle"))
+    for view, name in (("/queues", "parked"), ("/runners", "runner-1")):
+        await page.goto(view)
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        await expect(page.get_by_role("row", name=re.compile(name)).get_by_role("button")).to_be_visible()
+        await expect(page.get_by_role("link", name=job_id[-8:])).to_be_visible()
+        await plain.goto(view)
+        scripted = await page.locator("tbody tr").evaluate_all(CELLS)
+        assert await plain.locator("tbody tr").evaluate_all(CELLS) == scripted
+        await expect(plain.get_by_role("row", name=re.compile(name))).to_be_visible()
+    await plain.goto("/queues")
+    await plain.get_by_role("link", name="parked").click()
+    await expect(plain.get_by_role("heading", name="parked")).to_be_visible()
+    await expect(plain.locator(".title .why")).to_contain_text("the tests park jobs here")
+    waiting = plain.get_by_role("listitem").get_by_role("link")
+    assert await waiting.all_inner_texts() == [job_id[-8:] for job_id in parked[::-1][:20]]
+    await expect(plain.get_by_text(f"and {PARKED - 20} jobs behind them")).to_be_visible()
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job_id}")
+
+
+async def test_the_audit_reads_and_filters_with_scripts_and_without(plain: Page, page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("true", qname="audited")
+    async with stack.http() as http:
+        await until(lambda: http.get("/v1/api/audit?qname=audited"), lambda answer: answer.json()["data"])
+    await plain.goto("/audit")
+    await plain.get_by_label("Queue").fill("audited")
+    await plain.get_by_role("button", name="Filter").click()
+    await expect(plain.get_by_role("row").nth(1)).to_contain_text("submitted")
+    await plain.get_by_role("link", name=job_id[-8:]).click()
+    await expect(plain).to_have_url(re.compile(f"/jobs/{job_id}"))
+    await page.goto("/audit?queue=audited&since=1h")
+    async with page.expect_download() as saved:
+        await page.get_by_role("button", name="Export").click()
+    assert (await saved.value).suggested_filename == "stint-audit.jsonl"
+    await page.get_by_label("Who").fill("nobody")
+    await page.get_by_label("Who").press("Enter")
+    await expect(page).to_have_url(re.compile(r"/audit\?queue=audited&by=nobody&since=1h$"))
+    await expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+
+
+async def test_without_scripts_the_form_for_jobs_says_what_does_the_same(plain: Page) -> None:
+    await plain.goto("/submit")
+    await expect(plain.locator("noscript p")).to_contain_text("stint run --queue QUEUE --image IMAGE -- COMMAND")
     await expect(plain.locator("main")).to_be_hidden()

@@ -15,6 +15,8 @@ from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of, unknown_path
 from stint_api.page.assets import assets
 from stint_api.page.documents import again, document, file
+from stint_api.page.drawn import fleet
+from stint_api.page.drawn.audit import Audited
 from stint_api.page.drawn.job import find as find_job
 from stint_api.page.drawn.jobs import Listed, Row
 from stint_api.page.drawn.words import WORDS, duration
@@ -63,19 +65,19 @@ async def job(services: ServicesOf, request: Request, job_id: str) -> Response:
 @router.get("/queues")
 async def queues(services: ServicesOf, request: Request) -> Response:
     """The queues."""
-    return await _view(services, request, "queues")
+    return await _view(services, request, "queues", fleet.queues, blank=fleet.QueueRow())
 
 
 @router.get("/queues/{qname}")
 async def queue(services: ServicesOf, request: Request, qname: str) -> Response:
     """One queue, by its name or its token, as in the API."""
-    return await _view(services, request, "queue", queue=quote(qname, safe="="))
+    return await _view(services, request, "queue", partial(fleet.queue, part=qname), queue=quote(qname, safe="="))
 
 
 @router.get("/runners")
 async def runners(services: ServicesOf, request: Request) -> Response:
     """The runners."""
-    return await _view(services, request, "runners")
+    return await _view(services, request, "runners", fleet.runners, blank=fleet.RunnerRow())
 
 
 @router.get("/submit")
@@ -87,7 +89,8 @@ async def submit(services: ServicesOf, request: Request) -> Response:
 @router.get("/audit")
 async def audit(services: ServicesOf, request: Request) -> Response:
     """Who did what."""
-    return await _view(services, request, "audit")
+    audited = Audited(request.query_params)
+    return await _view(services, request, "audit", audited.find, audited=audited)
 
 
 @router.get("/assets/{digest}/{name}")

@@ -11,7 +11,8 @@ from stint.core.view import rfc3339
 from stint_api.audit.lineage import Holder
 from stint_api.audit.secrets import WantedSecret
 from stint_api.audit.table import NEWEST, WantedEntries
-from stint_api.audit.trail import Shown
+from stint_api.audit.trail import Shown, Trail
+from stint_api.auth import Identity
 from stint_api.read.listing.query import microseconds, moment_of
 from stint_api.routes import jobs
 from stint_api.routes.answers import NOT_FOR_PAGES
@@ -19,6 +20,7 @@ from stint_api.routes.models.audit import ActionBody, AuditBody, HolderBody, Lin
 from stint_api.routes.models.jobs import ReceiptKeysBody
 from stint_api.routes.parameters import Caller, Decimal, JobId, ServicesOf, Time, TrueOrFalse
 from stint_api.routes.responses import NEXT_PAGE, content, errors
+from stint_api.services import Services
 
 AUDIT: Final = "/v1/api/audit"
 LINEAGE: Final = "/v1/api/lineage"
@@ -64,17 +66,22 @@ async def audit(
     services: ServicesOf, request: Request, response: Response, caller: Caller, query: Annotated[AuditQuery, Query()]
 ) -> AuditBody:
     """Who did what, newest first, to jobs and queues that the caller may read, and to runners that it may drain."""
+    trail = await trail_of(services, caller, query)
+    _link(request, response, trail.next)
+    return AuditBody(
+        data=[action(shown) for shown in trail.shown], now=rfc3339(services.now()), as_of=rfc3339(trail.as_of)
+    )
+
+
+async def trail_of(services: Services, caller: Identity, query: AuditQuery) -> Trail:
+    """The actions that it asks for."""
     wanted = WantedEntries(
         token=None if query.qname is None else queue_token(query.qname),
         since=microseconds(query.since) if query.since else None,
         who=query.who or None,
         behind=query.behind,
     )
-    trail = await services.audit.find(caller, wanted, query.limit)
-    _link(request, response, trail.next)
-    return AuditBody(
-        data=[_body(shown) for shown in trail.shown], now=rfc3339(services.now()), as_of=rfc3339(trail.as_of)
-    )
+    return await services.audit.find(caller, wanted, query.limit)
 
 
 class LineageQuery(Paged):
@@ -142,7 +149,8 @@ def _holder(holder: Holder) -> HolderBody:
     )
 
 
-def _body(shown: Shown) -> ActionBody:
+def action(shown: Shown) -> ActionBody:
+    """An action as clients see it."""
     entry = shown.entry
     return ActionBody(
         **{"from": entry.address},

@@ -49,9 +49,6 @@ export async function send(path, { method = "GET", ...rest } = {}) {
   return answer;
 }
 
-/** The cursor in an answer's `Link`, "" without one. */
-export const cursorOf = (answer) => new URLSearchParams(/<\?([^>]*)>/.exec(answer.headers.get("link") ?? "")?.[1]).get("cursor") ?? "";
-
 async function refusal(answer) {
   const { error } = await answer.json().catch(() => ({}));
   const sentence = error || `The API answered ${answer.status}.`;

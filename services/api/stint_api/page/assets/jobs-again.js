@@ -1,5 +1,5 @@
 // The list of jobs asked for again: when somebody wants the new ones, or changes may have been missed.
-import { cursorOf, send } from "./api.js";
+import { send } from "./api.js";
 import { clone, one, text } from "./dom.js";
 import { clocks, fill } from "./row-of-job.js";
 import { notice, now, withdraw } from "./shell.js";
@@ -23,6 +23,9 @@ export async function again(body, rows, query) {
   stale(Date.parse(apiNow) - Date.parse(asOf));
   return counts;
 }
+
+/** The cursor in an answer's `Link`, "" without one. */
+const cursorOf = (answer) => new URLSearchParams(/<\?([^>]*)>/.exec(answer.headers.get("link") ?? "")?.[1]).get("cursor") ?? "";
 
 /** A row for a job. */
 function row(job) {

@@ -1,7 +1,6 @@
 // A table that is asked for again whenever a job changes, and from time to time.
 import { call } from "./api.js";
 import { changes } from "./changes.js";
-import { one } from "./dom.js";
 import { connection, fail, notice, withdraw } from "./shell.js";
 
 const BURST = 500;
@@ -23,8 +22,7 @@ export function keep(path, render, every, part = ({ data }) => data) {
     asking ||= setTimeout(() => { asking = 0; load(); }, BURST);
   }
 
-  const waiting = setTimeout(() => (one("[data-wait]").hidden = false), 200);
-  load().then(() => listen(soon)).finally(() => { clearTimeout(waiting); one("[data-wait]").hidden = true; });
+  load().then(() => listen(soon));
   setInterval(() => document.hidden || soon(), every);
   return load;
 }

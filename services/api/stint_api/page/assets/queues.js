@@ -1,5 +1,5 @@
 // The queues: what needs a person first, then those that are busy.
-import { clone, make, one, show, text } from "./dom.js";
+import { all, clone, make, one, show, text } from "./dom.js";
 import { attention, begin, everySecond, now } from "./shell.js";
 import { keep } from "./live-table.js";
 import { part } from "./queue-name.js";
@@ -10,6 +10,7 @@ const rows = new Map();
 const ORDER = ["held", "norunner", "paused", "active", "idle"];
 let loadedAt = 0;
 
+for (const element of all("tr", one("[data-rows]"))) rows.set(element.dataset.name, element);
 begin();
 const load = keep("/v1/api/queue", render, 15_000);
 everySecond(() => { for (const element of rows.values()) clocks(element); });

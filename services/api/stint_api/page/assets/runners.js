@@ -1,7 +1,7 @@
 // The runners: those that are not heard first, then those that drain, then the others.
 import { call } from "./api.js";
 import { ask } from "./ask.js";
-import { clone, draw, make, one, show, text } from "./dom.js";
+import { all, clone, draw, make, one, show, text } from "./dom.js";
 import { attend, begin, everySecond, now } from "./shell.js";
 import { keep } from "./live-table.js";
 import { ago, at, clock, count, short } from "./words.js";
@@ -10,6 +10,7 @@ const SHAPES = { alive: "active", draining: "stopping", lost: "norunner" };
 const ORDER = ["lost", "draining", "alive"];
 const rows = new Map();
 
+for (const element of all("tr", one("[data-rows]"))) rows.set(element.dataset.name, element);
 begin();
 attend();
 const load = keep("/v1/api/runner", render, 5_000);

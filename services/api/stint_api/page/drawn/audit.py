@@ -1,0 +1,113 @@
+"""Who did what: the filters of the address, and a page of what the API answers to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlencode
+
+from pydantic import ValidationError
+
+from stint.core.view import parse_time, rfc3339
+from stint_api.auth import Identity
+from stint_api.page.drawn.jobs import PAGE, SINCE
+from stint_api.routes.audit import AuditQuery, action, trail_of
+from stint_api.routes.exceptions import invalid
+from stint_api.routes.models.audit import ActionBody
+from stint_api.services import Services
+
+NAMES: Final = ("queue", "by", "since")
+_DID: Final = {
+    "kill_requested": "asked to kill",
+    "drain_requested": "asked to drain",
+}
+_UNPROVEN: Final = "A direct publisher of the queue could have written this under another name: nobody has signed it."
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An action. `names` is what else is known of who did it, `note` what should be known of the answer."""
+
+    at: str
+    clock: str
+    who: str
+    names: str
+    did: str
+    job: str
+    runner: str
+    qname: str
+    address: str
+    answer: str
+    note: str
+
+    @classmethod
+    def of(cls, told: ActionBody) -> "Row":
+        """An action of the API's answer."""
+        names = (
+            ("identity", told.entity),
+            ("token accessor", told.accessor),
+            ("NATS user", told.nats_user),
+            ("calls itself", told.claimed),
+        )
+        answer = f"{told.answer}: {told.reason}" if told.reason else told.answer
+        return cls(
+            at=told.at,
+            clock=f"{parse_time(told.at):%m-%d %H:%M:%S} UTC",
+            who=told.who or told.nats_user or "not known",
+            names=", ".join(f"{what} {name}" for what, name in names if name),
+            did=_DID.get(told.action, told.action),
+            job=told.job,
+            runner=told.runner,
+            qname="" if told.runner else told.qname or "(no name)",
+            address=told.from_,
+            answer=answer if told.proven else f"{answer}, unproven",
+            note=told.reason if told.proven else _UNPROVEN,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """A page of them, and the cursor of the next one, "" if there is none."""
+
+    rows: list[Row]
+    older: str
+
+
+class Audited:
+    """What the address asks for."""
+
+    spans = SINCE
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        """`query` is the address' own."""
+        self.given = {name: query.get(name, "").strip() for name in NAMES}
+        self.cursor = query.get("after", "")
+
+    @property
+    def span(self) -> timedelta | None:
+        """Only actions as late as that."""
+        return SINCE[self.given["since"]][1] if self.given["since"] in SINCE else None
+
+    def address(self, **changed: str) -> str:
+        """The same with other filters, or another page of it."""
+        query = urlencode({name: value for name, value in {**self.given, **changed}.items() if value})
+        return f"/audit?{query}" if query else "/audit"
+
+    def asked(self) -> dict[str, str]:
+        """What the API is asked, but for `since`, which is another time whenever it is asked."""
+        every = {"qname": self.given["queue"], "who": self.given["by"], "cursor": self.cursor}
+        return {"limit": str(PAGE)} | {name: value for name, value in every.items() if value}
+
+    async def find(self, services: Services, caller: Identity) -> Actions:
+        """The page that it asks for, as the caller may see it.
+
+        Raises:
+            StintError: as the API's `GET /v1/api/audit`.
+        """
+        since = {"since": rfc3339(services.now() - self.span)} if self.span else {}
+        try:
+            query = AuditQuery.model_validate(self.asked() | since)
+        except ValidationError as error:
+            raise invalid(error.errors()) from None
+        trail = await trail_of(services, caller, query)
+        return Actions([Row.of(action(shown)) for shown in trail.shown], str(trail.next or ""))
