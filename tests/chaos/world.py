@@ -5,10 +5,12 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import httpx
 
+from stint.cli.dev.servers import free_port, free_ports
 from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
 from stint.vault.policies import CLIENT, OPERATOR
@@ -20,7 +22,7 @@ from tests.chaos.scripted_engine import SCHEME, ScriptedEngine, scripted_engine
 from tests.chaos.supervised import Supervised
 from tests.support.accounts import Accounts
 from tests.support.api_bench import service_environ
-from tests.support.servers import READY, BaoProcess, NatsProcess, free_port, running
+from tests.support.servers import READY, BaoProcess, NatsProcess, running
 
 
 @dataclass
@@ -118,7 +120,7 @@ async def _nats(plan: Plan, folder: Path, accounts: Accounts, stack: AsyncExitSt
     if plan.servers == 1:
         servers = [NatsProcess(folder / "nats", settings=accounts.settings)]
     else:
-        ports = [free_port() for _ in range(plan.servers)]
+        ports = [*islice(free_ports(), plan.servers)]
         servers = [
             NatsProcess(folder / f"n{number}", settings=_cluster(number, ports) + accounts.settings)
             for number in range(len(ports))

@@ -1,7 +1,6 @@
 """compose.yaml as a stack of the test's own: a project name and ports that nobody else has."""
 
 import asyncio
-import contextlib
 import json
 import os
 import pwd
@@ -9,7 +8,7 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from testcontainers.compose import DockerCompose
 
+from stint.cli.dev.servers import free_ports
 from stint.client import Client, Endpoints, JobEvent, JobHandle, JobResult, Output
 from stint.core.submission.payload import JobPayload
 from tests.e2e.stack import Result, alive
@@ -25,6 +25,8 @@ from tests.e2e.stack import Result, alive
 ROOT = Path(__file__).parents[2]
 PREFIX = f"stint-test-{re.sub('[^a-z0-9]', '', socket.gethostname().lower())}"
 """Of the names of all such projects of this machine; the process that made one comes next."""
+PORTS = ("STINT_PORT", "VAULT_PORT", "NATS_PORT")
+"""Settings, whose values must stay free while images are built."""
 LEFT = {
     "containers": ("ps", "--all"),
     "networks": ("network", "ls"),
@@ -51,15 +53,6 @@ async def docker(*arguments: str) -> str:
     result = await run("docker", *arguments)
     assert result.code == 0, result
     return result.out
-
-
-def still_ports() -> Iterator[str]:
-    """Ports that are free, and stay so while images are built: no system hands them out to outgoing connections."""
-    while True:
-        port = 20_000 + secrets.randbelow(10_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            yield str(port)
 
 
 @dataclass
@@ -98,7 +91,9 @@ class Compose:
 
     project: str = field(default_factory=lambda: f"{PREFIX}-{os.getpid()}-{secrets.token_hex(3)}")
     ports: Mapping[str, str] = field(
-        default_factory=lambda: dict(zip(("STINT_PORT", "VAULT_PORT", "NATS_PORT"), still_ports(), strict=False))
+        default_factory=lambda: dict(
+            zip(("STINT_PORT", "VAULT_PORT", "NATS_PORT"), map(str, free_ports()), strict=False)
+        )
     )
     endpoints: Endpoints | None = None
 

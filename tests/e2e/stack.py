@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiodocker
 import httpx
 from dotenv import dotenv_values
 
@@ -91,6 +92,12 @@ class Stack:
             async for line in answer.aiter_lines():
                 if line == "event: output":
                     return
+
+    async def go_on(self, job_id: str) -> None:
+        """Let a job of `in_steps` that has written something take its next step."""
+        await self.writes(job_id)
+        async with aiodocker.Docker(url=self.env["DOCKER_HOST"]) as engine:
+            await engine.containers.container((await self.get(job_id))["container_id"]).kill(signal="USR1")
 
     async def run(self, *arguments: str | Path, **env: str) -> Result:
         """A `stint` command with this stack's settings."""

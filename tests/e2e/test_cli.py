@@ -43,11 +43,17 @@ async def test_a_board_shows_queues_runners_and_jobs(stack: Stack) -> None:
 
 
 async def test_a_runner_is_listed_and_drained(stack: Stack) -> None:
-    """The last test: `stint dev` starts the runner again, under its name or not."""
+    """It has a job, so that it stays until it is seen to drain. `stint dev` starts it again."""
+    job = await stack.submit("echo up; sleep 600", qname="drained")
+    await stack.writes(job)
+    name = (await stack.get(job))["node_uuid"]
     listed = [json.loads(line) for line in (await stack.run("runners", "-o", "json")).out.splitlines()]
-    name = next(runner["runner"] for runner in listed if runner["alive"])
+    assert name in {runner["runner"] for runner in listed if runner["alive"]}
     assert (
         await stack.run("drain", name)
     ).out == f"Runner {name} was asked to drain; `stint runners` shows when it does.\n"
     assert (await stack.run("drain", "nobody")).code == 125
-    await until(lambda: stack.run("runners"), lambda found: "draining" in found.out or name not in found.out)
+    await until(lambda: stack.run("runners"), lambda found: "draining" in found.out)
+    async with stack.http() as http:
+        await http.post(f"/v1/api/job/kill/{job}")
+    await stack.end(job)

@@ -14,12 +14,13 @@ import httpx
 import pytest
 from dotenv import dotenv_values
 
+from stint.cli.dev.servers import free_port
 from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
-from tests.e2e.stack import STINT, Stack, alive, dev, gone, serving, stint
-from tests.support.servers import BaoProcess, NatsProcess, OpenBao, free_port
+from tests.e2e.stack import LIVE, STINT, Stack, alive, dev, gone, serving, stint
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.terminals import terminal
 from tests.support.waiting import until
 
@@ -89,14 +90,21 @@ async def test_a_killed_service_is_started_again(stack: Stack) -> None:
         await until(lambda: _answers(http))
     job_id = await stack.submit("true")
     assert (await stack.end(job_id))["status"] == "success"
-    async with asyncio.timeout(20), stack.http() as http:
+    async with stack.http() as http:
         await until(lambda: http.get("/v1/api/job"), lambda answer: job_id in answer.text)
 
 
 async def test_rebuild_by_command(stack: Stack) -> None:
-    await stack.end(await stack.submit("true"))
+    job_id = await stack.submit("true")
+    await stack.end(job_id)
+
+    def is_settled(answer: httpx.Response) -> bool:
+        """The list lags behind the jobs' ends."""
+        states = {job["_id"]: job["status"] for job in answer.json()["data"]}
+        return job_id in states and LIVE.isdisjoint(states.values())
+
     async with stack.http() as http:
-        before = (await http.get("/v1/api/job?limit=100")).json()["data"]
+        before = (await until(lambda: http.get("/v1/api/job?limit=100"), is_settled)).json()["data"]
         result = await stack.run("rebuild")
         assert (result.code, result.err.count("Traceback")) == (0, 0)
         assert "computed again" in result.out

@@ -132,8 +132,10 @@ async def test_vault_refuses_in_words_and_the_token_is_not_shown(publish: Publis
 async def test_a_lost_connection_ends_the_wait_in_words_and_the_job_goes_on(stack: Stack, publish: Publisher) -> None:
     relay = Relay(int(publish.env["NATS_URL"].rpartition(":")[2]))
     async with relay.listening() as port, stack.http() as http:
-        publishing = asyncio.create_task(publish("sleep 600", NATS_URL=f"nats://127.0.0.1:{port}"))
         running = {"qname": "deploys", "status": "running"}
+        # The list lags: it can have the job of another test still.
+        await until(lambda: http.get("/v1/api/job", params=running), lambda answer: not answer.json()["data"])
+        publishing = asyncio.create_task(publish("sleep 600", NATS_URL=f"nats://127.0.0.1:{port}"))
         listed = await until(lambda: http.get("/v1/api/job", params=running), lambda answer: answer.json()["data"])
         job_id = listed.json()["data"][0]["_id"]
         relay.cut()

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from stint.cli.dev.servers import free_port
 from tests.support.api_bench import (
     BODY,
     ApiProcess,
@@ -20,7 +21,7 @@ from tests.support.api_bench import (
     starting_api,
     submitted,
 )
-from tests.support.servers import BaoProcess, NatsProcess, OpenBao, free_port, running
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
 Api = tuple[ApiProcess, httpx.AsyncClient]

@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console
 
 from stint.cli.app import app_main
+from stint.cli.dev.servers import free_port
 from stint.cli.jobs.run_job import RunOptions, run
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
@@ -37,7 +38,7 @@ from tests.support.api_bench import ApiProcess, api_process, secret
 from tests.support.brokers import connected
 from tests.support.outputs import Writer
 from tests.support.relay import Relay
-from tests.support.servers import NatsProcess, OpenBao, free_port
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until, until_true
 

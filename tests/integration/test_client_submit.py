@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 import httpx
 import pytest
 
+from stint.cli.dev.servers import free_port
 from stint.client import ApiRefusedError, ApiUnreachableError, Endpoints
 from stint.client import api as client_api
 from stint.client.api import Api
 from tests.support.api_bench import BODY, api_process, secret
-from tests.support.servers import NatsProcess, OpenBao, free_port
+from tests.support.servers import NatsProcess, OpenBao
 
 
 @dataclass
@@ -116,7 +117,7 @@ async def test_once_it_may_have_arrived_an_api_that_is_gone_is_waited_for(
 ) -> None:
     monkeypatch.setattr(client_api, "PAUSES", (0.1,) * 50)
     before, after = Proxy(where.url, ["swallow"]), Proxy(where.url, [])
-    async with before.running():
+    async with before.running(free_port()):
         submitting = asyncio.create_task(submit(replace(where, url=before.url), job()))
         await before.done.wait()
     assert not submitting.done()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from stint.cli.dev.servers import free_port
 from stint.cli.health import url
 from tests.support.api_bench import ApiProcess, service_environ
-from tests.support.servers import NatsProcess, OpenBao, free_port, running
+from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
 GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}

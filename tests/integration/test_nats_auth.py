@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from nats.aio.client import Client
 from typer.testing import CliRunner
 
 from stint.cli.app import app
-from stint.cli.dev.servers import free_port
+from stint.cli.dev.servers import free_port, free_ports
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, payload_subject, publisher_inbox, tail_subject
@@ -307,7 +308,7 @@ async def test_a_service_at_one_server_of_a_cluster_answers_all(
 ) -> None:
     await set_up(openbao)
     token = await token_for(openbao, {"own": ALL})
-    ports = [free_port(), free_port()]
+    ports = [*islice(free_ports(), 2)]
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
     here, there = (
         NatsProcess(

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from stint.cli.dev.servers import free_port
 from stint.core.job import State
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
@@ -20,7 +21,7 @@ from tests.support.brokers import connected
 from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
-from tests.support.servers import NatsProcess, OpenBao, ServerProcess, free_port, running
+from tests.support.servers import NatsProcess, OpenBao, ServerProcess, running
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from stint.cli.dev.servers import free_port
 from stint.core.codec import encode
 from stint.core.job import Job
 from stint.core.view import JobView
@@ -149,7 +150,7 @@ def client_of(app: FastAPI, headers: Mapping[str, str] | None = None) -> httpx.A
 
 @dataclass
 class ApiProcess(ServerProcess):
-    """The API as a process of its own, on a free port."""
+    """The API as a process of its own."""
 
     environ: dict[str, str] = field(default_factory=dict, repr=False)
     ca: str = ""
@@ -160,6 +161,7 @@ class ApiProcess(ServerProcess):
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         (self.data_dir / "port").unlink(missing_ok=True)
+        self.port = self.port or free_port()
         own = {"STINT_PORT": str(self.port), "STINT_PORT_REPORT": str(self.data_dir / "port")}  # STINT_PORT_FILE wins
         return [sys.executable, "-m", "stint_api"], {**self.environ, **own}
 

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from stint.cli.dev.servers import free_ports
 from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
-from tests.support.servers import NatsProcess, free_port
+from tests.support.servers import NatsProcess
 
 SIZE = 3
 ELECTED = 60.0
@@ -73,7 +75,7 @@ async def _info(broker: Broker, stream: str) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def clustered(folder: Path) -> AsyncIterator[Cluster]:
     """A cluster for the duration of the block. Its streams are not declared yet."""
-    routes = [free_port() for _ in range(SIZE)]
+    routes = [*islice(free_ports(), SIZE)]
     urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     servers = {
         name: NatsProcess(

@@ -18,8 +18,9 @@ import aiodocker
 import httpx
 import stamina
 
+from stint.cli.dev.servers import free_port
 from tests.support.second_engine import second_engine
-from tests.support.servers import ServerProcess, free_port, running
+from tests.support.servers import ServerProcess, running
 
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _ACCESS = re.compile(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import httpx
 
+from stint.cli.dev.servers import free_port
 from tests.support.runner_bench import Bench
-from tests.support.servers import ServerProcess, free_port
+from tests.support.servers import ServerProcess
 
 LEASE = 6.0
 """L in seconds: with it a lost runner is noticed soon."""

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import json
 import os
-import random
 import secrets
 import signal
-import socket
 import sysconfig
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,6 +15,7 @@ from typing import ClassVar, Self
 
 import httpx
 
+from stint.cli.dev.servers import free_port
 from stint.natsauth.command import BUFFERED
 from tests.support.waiting import until_true
 
@@ -169,7 +167,7 @@ class NatsProcess(ServerProcess):
 
     def _write_config(self) -> None:
         self._config.write_text(
-            f'listen: "127.0.0.1:{self.port or -1}"\n'
+            f'listen: "127.0.0.1:{self.port}"\n'
             f'ports_file_dir: "{self.data_dir}"\n'
             f'jetstream {{ store_dir: "{self.data_dir / "store"}", sync_interval: {self.sync_interval}, '
             f"max_buffered_msgs: {BUFFERED} }}\n"
@@ -178,17 +176,13 @@ class NatsProcess(ServerProcess):
         )
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        self.port = self.port or free_port()
         self._write_config()
         return [_NATS, "--config", self._config], {}
 
     async def _ready(self) -> bool:
-        """The ports file is there, and the port greets (`INFO`)."""
-        try:
-            found = json.loads(self._ports_file.read_bytes())
-        except (FileNotFoundError, json.JSONDecodeError):  # not yet, or only half
-            return False
-        self.port = httpx.URL(found["nats"][0]).port or 0
-        return await _greets(self.port)
+        """The ports file is there, so that it is this server, and the port greets (`INFO`)."""
+        return self._ports_file.exists() and await _greets(self.port)
 
 
 @dataclass
@@ -230,15 +224,6 @@ async def running(server: ServerProcess) -> AsyncIterator[None]:
         yield
     finally:
         await server.kill()
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on at this moment, and that the kernel gives to no client."""
-    while True:
-        port = random.randrange(10_000, 32_768)  # noqa: S311 - below the ports of clients
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 async def _greets(port: int) -> bool:

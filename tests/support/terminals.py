@@ -1,6 +1,7 @@
 """The command line as processes: in a pipe, and on a terminal."""
 
 import asyncio
+import codecs
 import fcntl
 import os
 import select
@@ -39,6 +40,7 @@ class Terminal:
 
     def __init__(self, process: Process, end: int) -> None:
         self.process, self._end = process, end
+        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode  # a read can end in a character
         self._open = True
         self.shown = ""
 
@@ -75,7 +77,7 @@ class Terminal:
         finally:
             loop.remove_reader(self._end)
         try:
-            self.shown += os.read(self._end, 65536).decode(errors="replace")
+            self.shown += self._decode(os.read(self._end, 65536))
         except OSError:
             return False
         return True
@@ -83,7 +85,7 @@ class Terminal:
     def reads(self, words: str) -> bool:
         """Whether it shows these words by now."""
         while select.select([self._end], [], [], 0)[0]:
-            self.shown += os.read(self._end, 4096).decode(errors="replace")
+            self.shown += self._decode(os.read(self._end, 4096))
         return words in self.shown
 
     def press(self, keys: str) -> None:

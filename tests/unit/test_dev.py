@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ import pytest
 
 from stint.cli.dev import children
 from stint.cli.dev.children import Child, ChildError, DataDir, _tethered, claim
+from stint.cli.dev.servers import free_ports
 from stint.cli.dev.stack import Stack, runner_stop
 from stint.core.errors import ConfigError
 from stint_runner.__main__ import CLEAN_UP
@@ -199,3 +201,13 @@ async def test_a_child_that_outlives_a_killed_parent_keeps_the_data_directory(tm
     async with AsyncExitStack() as resources:
         claim(folder, resources)
         assert [file.name for file in (folder / "run").iterdir()] == ["dev.lock"]
+
+
+def test_each_part_gets_a_port_of_its_own_that_no_client_gets() -> None:
+    first_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", next(free_ports())))
+        given = [*free_ports()]
+        assert taken.getsockname()[1] not in given
+    assert len(set(given)) == len(given)
+    assert max(given) < first_of_clients

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from aiodocker import Docker
 from playwright.async_api import Page, expect
 
 from stint.jetstream import Access, Broker, JetStreamEventLog
+from tests.api.client import in_steps
 from tests.e2e.stack import Stack
 from tests.support.events import held
 from tests.support.waiting import until
@@ -55,15 +55,12 @@ async def test_a_held_job_is_told_everywhere_and_released_only_by_who_has_looked
 
 
 async def test_a_job_is_not_held_any_more_once_its_runner_is_seen_to_be_back(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit(
-        "trap 'echo after' USR1; echo before; while true; do sleep 0.2; done", qname="back", on_lost="hold"
-    )
+    job_id = await stack.submit(in_steps("echo before", "echo after; sleep 600"), qname="back", on_lost="hold")
     await stack.writes(job_id)
     await page.goto(f"/jobs/{job_id}")
     await lose_its_runner(stack, job_id)
     await expect(page.get_by_role("heading", name="Held")).to_be_visible()
-    async with Docker() as engine:
-        await engine.containers.container((await stack.get(job_id))["container_id"]).kill(signal="USR1")
+    await stack.go_on(job_id)
     await expect(page.locator(".ln code", has_text="after")).to_be_visible()
     await expect(page.get_by_role("heading", name="Running")).to_be_visible()
     await expect(page.locator(".notice.running")).to_contain_text(IS_BACK)

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
+from tests.api.client import in_steps
 from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
 
@@ -187,11 +188,12 @@ async def test_a_job_that_is_not_there_is_said_to_be_not_there(page: Page) -> No
 
 
 async def test_a_job_whose_payload_is_kept_runs_again(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("echo once more; sleep 2; exit 3", qname="again")
+    job_id = await stack.submit(in_steps("echo once more", "exit 3"), qname="again")
     await page.goto(f"/jobs/{job_id}")
     again = page.get_by_role("button", name="Run again…")
     await expect(page.get_by_role("heading", name="Running")).to_be_visible()
     await expect(again).to_have_count(0)
+    await stack.go_on(job_id)
     await expect(page.get_by_role("heading", name="Failed")).to_be_visible()
     await again.click()
     await expect(page.get_by_role("dialog")).to_contain_text("goes to the end of again, as a new one")
@@ -200,6 +202,7 @@ async def test_a_job_whose_payload_is_kept_runs_again(page: Page, stack: Stack) 
     await expect(page.locator(".ln code").first).to_have_text("once more")
     await expect(page.locator("[data-facts]").get_by_role("link", name=job_id[-8:])).to_be_visible()
     second = page.url.rpartition("/")[2]
+    await stack.go_on(second)
     assert (await stack.end(second))["rerun_of"] == job_id
 
 

@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from tests.api.client import in_steps
 from tests.e2e.page.conftest import PARKED, listed
 from tests.e2e.stack import Stack
 
@@ -17,13 +18,14 @@ def row(page: Page, job_id: str) -> Locator:
 
 
 async def test_new_jobs_wait_until_they_are_asked_for_and_rows_change_in_place(page: Page, stack: Stack) -> None:
-    first = await listed(stack, await stack.submit("sleep 3; exit 7", qname="live"))
+    first = await listed(stack, await stack.submit(in_steps("echo up", "exit 7"), qname="live"))
     await page.goto("/jobs?queue=live")
     await expect(row(page, first)).to_contain_text("Running")
     second = await stack.submit("true", qname="live")
     new = page.get_by_role("button", name="1 new job")
     await expect(new).to_be_visible()
     await expect(row(page, second)).to_have_count(0)
+    await stack.go_on(first)
     await expect(row(page, first)).to_contain_text("Exit code 7")
     await new.click()
     await expect(page.locator("tbody tr").first).to_have_attribute("data-id", second)
@@ -31,12 +33,13 @@ async def test_new_jobs_wait_until_they_are_asked_for_and_rows_change_in_place(p
 
 
 async def test_filters_are_in_the_address_and_a_job_that_leaves_them_stays_dimmed(page: Page, stack: Stack) -> None:
-    job_id = await listed(stack, await stack.submit("sleep 4", qname="leaving"))
+    job_id = await listed(stack, await stack.submit(in_steps("echo up", "true"), qname="leaving"))
     await page.goto("/jobs?queue=leaving")
     await page.get_by_role("navigation", name="Status").get_by_role("link", name=re.compile("Running")).click()
     await expect(page).to_have_url(re.compile(r"/jobs\?status=running&queue=leaving"))
     await expect(row(page, job_id)).to_be_visible()
-    await expect(row(page, job_id)).to_have_class(re.compile("gone"), timeout=15_000)
+    await stack.go_on(job_id)
+    await expect(row(page, job_id)).to_have_class(re.compile("gone"))
     await page.go_back()
     await expect(page).to_have_url(re.compile(r"/jobs\?queue=leaving$"))
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from stint.cli.dev.servers import free_port
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_wire
@@ -21,7 +22,6 @@ from stint_runner.engine.port import ContainerSpec, Engine, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
 from tests.support.memory_kills import until_told
 from tests.support.relay import Relay
-from tests.support.servers import free_port
 
 MEBIBYTE = 2**20
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import random
 import socket
 import sys
 import sysconfig
 from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -23,12 +25,27 @@ SUBSCRIBER = "dev"
 NATS_AUTH: Final = "nats-auth"
 
 
+PORTS: Final = range(10_000, 32_768)
+"""Linux gives those behind them to outgoing connections, of which one could have the port of a server that restarts."""
+
+
+def free_ports() -> Iterator[int]:
+    """Ports on loopback, each another one, that are free when they are given."""
+    return filter(_is_free, random.sample(PORTS, len(PORTS)))
+
+
 def free_port() -> int:
-    """A port on loopback that is free at this moment."""
+    """One of them."""
+    return next(free_ports())
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def nats_access(data_dir: DataDir, user: str) -> dict[str, str]:

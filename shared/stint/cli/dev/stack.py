@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -13,7 +13,7 @@ import httpx
 import structlog
 
 from stint.cli.dev.children import Child, DataDir
-from stint.cli.dev.servers import NATS_AUTH, free_port, nats, nats_access, openbao
+from stint.cli.dev.servers import NATS_AUTH, free_ports, nats, nats_access, openbao
 from stint.core.errors import VaultError
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
@@ -63,6 +63,7 @@ class Stack:
     port: int = 0
     runners: int = 1
     settings: dict[str, str] = field(default_factory=dict)
+    _ports: Iterator[int] = field(default_factory=free_ports, init=False)
     _stages: list[Sequence[Child]] = field(default_factory=list, init=False)
     _revoke: Callable[[], Awaitable[None]] | None = field(default=None, init=False)
 
@@ -115,7 +116,7 @@ class Stack:
         if given := os.environ.get("STINT_NATS_URL") or os.environ.get("NATS_URL"):
             access = {name: os.environ[name] for name in NATS_ACCESS if os.environ.get(name)}
             return given, lambda user: {} if user == NATS_AUTH else access
-        port = free_port()
+        port = next(self._ports)
         await self._start([await nats(self.data_dir, port)])
         return f"nats://127.0.0.1:{port}", partial(nats_access, self.data_dir)
 
@@ -124,7 +125,7 @@ class Stack:
         address, token = os.environ.get("VAULT_ADDR"), os.environ.get("VAULT_TOKEN")
         if address and token:
             return address, token
-        port, token = free_port(), secrets.token_hex(16)
+        port, token = next(self._ports), secrets.token_hex(16)
         await self._start([openbao(self.data_dir, port, token)])
         return f"http://127.0.0.1:{port}", token
 
@@ -141,7 +142,7 @@ class Stack:
 
     async def _services(self, environment: Mapping[str, str], access: NatsAccess) -> str:
         """Start the services; returns the API's URL."""
-        port = self.port or free_port()
+        port = self.port or next(self._ports)
         tls = environment.get("STINT_TLS_CERT") or environment.get("GOSTINT_SSL_CERT")
         url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
         port_file = self.data_dir.run / "api-1.port"
@@ -170,7 +171,7 @@ class Stack:
 
     def _service(self, service: str, number: int, environment: Mapping[str, str], ready: Ready | None = None) -> Child:
         """One service. Without `ready`, its health port is asked for `/readyz`."""
-        health_port = free_port()
+        health_port = next(self._ports)
 
         async def healthy() -> bool:
             return await _answers(f"http://127.0.0.1:{health_port}/readyz")
