@@ -15,13 +15,11 @@ from stint.core.errors import (
     ImageError,
     JobFailedError,
     LeaseLostError,
-    UndecodableError,
     VaultError,
 )
 from stint.core.events import Ended, Launched
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
-from stint.core.submission.limits import check_limits
 from stint.core.submission.payload import JobPayload
 from stint.ports import Delivery
 from stint_runner.engine.port import ContainerSpec
@@ -29,12 +27,12 @@ from stint_runner.engine.removal import CLEAN_UP, cleared, removed
 from stint_runner.inputs.content import Content, Manifest, check_content
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.payload import Opened
-from stint_runner.inputs.secretfile import Seal, check_file_type, new_key, recorded
-from stint_runner.inputs.spec import container_image, container_spec, exposes_token, labels, pull_always, with_token
+from stint_runner.inputs.secretfile import Seal, new_key, recorded
+from stint_runner.inputs.spec import container_image, exposes_token, pull_always, with_token
 from stint_runner.job.examine import Examined
 from stint_runner.job.fill import fill, secrets_of
+from stint_runner.job.specify import spec_for
 from stint_runner.phases import Report
-from stint_runner.registry.references import matches
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
 from stint_runner.together import side_by_side
@@ -98,7 +96,9 @@ class Preparation:
         """
         opened, content = await self._opened()
         self._share.shrink(len(content.archive))
-        payload, spec = opened.job, self._spec(opened.job, content.manifest)
+        payload = opened.job
+        self.image, self._read_only = container_image(payload, content.manifest), payload.read_only
+        spec = spec_for(self._runner, self._job, self._delivery, payload, image=self.image, seal_key=self._seal_key)
         self._log_in()  # while the container is created
         if exposes_token(payload, compat=bool(self._runner.settings.compat)):
             spec = with_token(spec, await self._token())
@@ -147,46 +147,6 @@ class Preparation:
         return await asyncio.shield(self._log_in())
 
     # --- the container ------------------------------------------------------------------------------------------------
-
-    def _spec(self, payload: JobPayload, manifest: Manifest) -> ContainerSpec:
-        """The container for a payload. What this runner does not offer is refused before anything is spent."""
-        settings, policy = self._runner.settings, self._runner.limits
-        try:
-            check_limits(payload)
-        except UndecodableError as error:
-            raise JobFailedError(error.sentence, reason="payload") from None
-        limits = policy.limits(payload)
-        network = policy.network_of(payload)
-        self.image, self._read_only = container_image(payload, manifest), payload.read_only
-        check_file_type(payload.secret_file_type)
-        self._check_image()
-        return container_spec(
-            payload,
-            self.image,
-            labels=labels(
-                job_id=self._job.job_id,
-                token=self._job.token,
-                runner=self._runner.id,
-                ack=self._delivery.ack_subject,
-                origin=self._delivery.origin,
-                timeout=limits.timeout,
-                seal_key=self._seal_key if payload.mask_secrets else "",
-                read_only=payload.read_only,
-            ),
-            network=network,
-            limits=limits,
-            vault_addr=settings.vault_external_addr or settings.vault_addr,
-            vault_cacert=settings.vault_cacert,
-            compat=bool(settings.compat),
-        )
-
-    def _check_image(self) -> None:
-        try:
-            allowed = matches(self.image, self._runner.settings.images_allow)
-        except ImageError as error:
-            raise JobFailedError(error.sentence, reason="image") from None
-        if not allowed:
-            raise JobFailedError(f"The image {self.image} is not among those that may run here.", reason="image")
 
     async def _create(self, spec: ContainerSpec, payload: JobPayload, report: Report) -> str:
         """The container to fill. For a read-only root it is only the model, which needs no environment."""
