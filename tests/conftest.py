@@ -6,6 +6,7 @@ No test finds a token or a server that it was not given: HOME is empty, and VAUL
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -43,6 +44,9 @@ LONGEST = (
 )
 """Tests that take long, longest first: who starts on them last would be waited for."""
 
+LONGEST_ID = 100
+"""Characters, or bytes, of a value that stands in a test's id."""
+
 API_STACKS = (
     {"test_compat"},
     {"test_rerun"},
@@ -71,8 +75,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServe
     return ByServers(config, log)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long values do not become part of a test's id, which processes get in their environment, where it must fit."""
+    return f"{argname} of {len(val)}" if isinstance(val, str | bytes) and len(val) > LONGEST_ID else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
+    """Begin with what takes longest. Each test has an id of its own: pytest-xdist runs one of those that share one."""
+    twice = [nodeid for nodeid, number in Counter(item.nodeid for item in items).items() if number > 1]
+    if twice:
+        raise pytest.UsageError(f"tests with the same id: {twice}")
     items.sort(
         key=lambda item: next((n for n, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
     )

@@ -13,9 +13,10 @@ from stint.vault.policies import MARK
 from stint_api.errors import JsonAnswer
 from stint_api.read.pausing import parse_reason
 from stint_api.routes import documents
-from stint_api.routes.models.queues import QueueBody, QueueDetailBody, QueueListBody
+from stint_api.routes.models.queues import QueueDetailBody, QueueListBody
 from stint_api.routes.parameters import Caller, OnlyIfTrue, ServicesOf
 from stint_api.routes.responses import errors
+from stint_api.services import Services
 from stint_api.submit.body import read_body
 from stint_api.web.zipped import zipped
 
@@ -70,20 +71,20 @@ async def list_queues(services: ServicesOf, request: Request, caller: Caller) ->
     return zipped(whole, request.headers.get("accept-encoding", ""))
 
 
-@router.post("/{qname:path}/pause", response_model=QueueBody, openapi_extra=_BODY)
+@router.post("/{qname:path}/pause", response_model=QueueDetailBody, openapi_extra=_BODY)
 async def pause(request: Request, services: ServicesOf, caller: Caller, qname: QueueName) -> Response:
     """Pause a queue: once this is answered, none of its jobs can start that had not been claimed before."""
     with services.request_bytes.share(caller.caller) as share:
         reason = parse_reason(await read_body(request, share))
     await services.pausing.pause(caller, qname, reason)
-    return JsonAnswer(await services.queues.one(qname))
+    return JsonAnswer(await _detail(services, qname))
 
 
-@router.post("/{qname:path}/resume", response_model=QueueBody)
+@router.post("/{qname:path}/resume", response_model=QueueDetailBody)
 async def resume(services: ServicesOf, caller: Caller, qname: QueueName) -> Response:
     """Resume a queue: its next job starts."""
     await services.pausing.resume(caller, qname)
-    return JsonAnswer(await services.queues.one(qname))
+    return JsonAnswer(await _detail(services, qname))
 
 
 @router.get("/{qname:path}", response_model=QueueDetailBody)
@@ -95,7 +96,11 @@ async def get_queue(
 ) -> Response:
     """A queue, and which jobs wait in it. A queue without jobs has no figures."""
     await services.auth.require(caller, READ, qname)
-    body = {**await services.queues.one(qname), "now": rfc3339(services.now())}
+    body = await _detail(services, qname)
     if last_hour:
         body["last_hour"] = await services.queues.last_hour(qname)
     return JsonAnswer(body)
+
+
+async def _detail(services: Services, qname: str) -> dict[str, Any]:
+    return {**await services.queues.one(qname), "now": rfc3339(services.now())}
