@@ -274,7 +274,7 @@ async def test_a_token_with_few_uses_is_refused_and_not_left_behind(bench: Bench
         told = said(await browser.come_back(await people.answer(await browser.begin())))
     assert told.startswith("This token may be used 4 times only")
     assert not browser.cookies
-    assert await accessors(bench) == before
+    assert await accessors(bench) <= before, "those of others may have ended meanwhile"
 
 
 async def accessors(bench: Bench) -> set[str]:

@@ -186,7 +186,7 @@ async def test_a_file_that_cannot_be_written_leaves_no_token_in_vault(
         await open_in_a_browser(await people.answer(await running.shows()))
         ended = await running.end()
     assert (ended.code, ended.err) == (2, f"stint: {tmp_path}/.vault-token is not a regular file.\n")
-    assert await accessors() == before
+    assert await accessors() <= before, "those of others may have ended meanwhile"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
+from tests.api.client import in_steps
 from tests.e2e.page.conftest import PARKED, listed
 from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
@@ -124,7 +125,7 @@ async def test_what_others_wrote_is_text(browser: Browser, stack: Stack, scripts
 
 
 async def test_without_scripts_a_jobs_output_is_read_and_refreshed(plain: Page, stack: Stack, tmp_path: Path) -> None:
-    job_id = await stack.submit("echo first; sleep 6; echo wrong >&2; exit 3", qname="read")
+    job_id = await stack.submit(in_steps("echo first", "echo wrong >&2; exit 3"), qname="read")
     await stack.writes(job_id)
     await listed(stack, job_id)
     await plain.goto("/jobs?queue=read")
@@ -133,6 +134,7 @@ async def test_without_scripts_a_jobs_output_is_read_and_refreshed(plain: Page, 
     await expect(plain.get_by_role("heading", name="Running")).to_be_visible()
     lines = plain.get_by_role("log", name="Output").locator("code")
     await expect(lines).to_have_text(["first"])
+    await stack.go_on(job_id)
     await stack.end(job_id)
     await plain.get_by_role("link", name="Refresh").last.click()
     await expect(lines).to_have_text(["first", "wrong"])
@@ -177,6 +179,11 @@ async def test_queues_and_runners_say_the_same_with_scripts_and_without(
 ) -> None:
     job_id = await stack.submit("sleep 60", qname="busy")
     await stack.end(await stack.submit("exit 1", qname="idle"))
+    async with stack.http() as http:  # what is drawn twice must not change in between: the list lags
+        await until(
+            lambda: http.get("/v1/api/queue"),
+            lambda answer: [queue["qname"] for queue in answer.json()["data"] if queue["running"]] == ["busy"],
+        )
     for view, name in (("/queues", "parked"), ("/runners", "runner-1")):
         await page.goto(view)
         await expect(page.get_by_text("Live", exact=True)).to_be_visible()
