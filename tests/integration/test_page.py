@@ -1,18 +1,21 @@
 """What the server draws of the page: for whom, as which text, and the same as the API answers."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
 from msgspec.structs import replace
 
+from stint.core.events import KillRequested
 from stint.core.names.ids import queue_token
 from stint_api.page.drawn.jobs import NAMES
 from stint_api.page.drawn.text import LONG, MOST
+from stint_api.session import cookie
 from tests.support import outputs
 from tests.support.api_bench import Bench, api
 from tests.support.servers import NatsProcess, OpenBao
@@ -337,3 +340,66 @@ async def test_a_token_that_has_ended_leads_to_the_form(bench: Bench) -> None:
         assert "does not know your token any more" in answer.text
         assert "Max-Age=0" in answer.headers["set-cookie"]
         assert (await http.get("/session")).status_code == httpx.codes.UNAUTHORIZED
+
+
+async def asked(http: httpx.AsyncClient, path: str, **fields: str) -> httpx.Response:
+    """The answer to a question's form, with the proof that is in it."""
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', (await http.get(path)).text)
+    assert found
+    return await http.post(path, data={"csrf": found[1], **fields})
+
+
+async def test_a_form_kills_and_deletes_as_its_session(bench: Bench) -> None:
+    job_id = await bench.submitted(qname="many")
+    async with signed_in(bench, bench.token) as http:
+        seen = await drawn(http, f"/jobs/{job_id}")
+        killed = await asked(http, seen.links["Kill…"])
+        assert (killed.status_code, killed.headers["location"]) == (303, f"/jobs/{job_id}")
+        assert (await bench.load(job_id)).fact(KillRequested) is not None
+        seen = await drawn(http, f"/jobs/{job_id}")
+        assert "Kill…" not in seen.links
+        deleted = await asked(http, seen.links["Delete…"])
+        assert (deleted.status_code, deleted.headers["location"]) == (303, "/jobs")
+        await drawn(http, f"/jobs/{job_id}", status=httpx.codes.NOT_FOUND)
+
+
+async def test_a_form_changes_nothing_without_the_right_or_the_proof(bench: Bench) -> None:
+    job_id = await bench.submitted(qname="many")
+    kill = f"/jobs/{job_id}/kill"
+    async with of_many(bench) as http:
+        refused = await asked(http, kill)
+        assert refused.status_code == httpx.codes.FORBIDDEN
+        assert '"update" on "stint/queue/many"' in Document(refused.text).said
+    async with signed_in(bench, bench.token) as http:
+        assert (await http.post(kill)).status_code == httpx.codes.FORBIDDEN
+        assert (await http.post(kill, data={"csrf": "0" * 64})).status_code == httpx.codes.FORBIDDEN
+        for name, value in (("Origin", "http://elsewhere"), ("Sec-Fetch-Site", "same-site"), ("Cookie", "")):
+            before, http.headers[name] = http.headers[name], value
+            proof = cookie.proof(
+                before.partition("=")[2] if name == "Cookie" else http.headers["Cookie"].partition("=")[2]
+            )
+            answer = await http.post(kill, data={"csrf": proof})
+            assert answer.status_code != httpx.codes.SEE_OTHER, name
+            http.headers[name] = before
+        assert (await bench.load(job_id)).fact(KillRequested) is None
+        assert (await asked(http, kill)).status_code == httpx.codes.SEE_OTHER
+
+
+async def test_a_form_pauses_with_a_reason_and_releases_after_a_look(bench: Bench) -> None:
+    job_id = await bench.submitted(qname="many")
+    async with signed_in(bench, bench.token) as http:
+        assert (await asked(http, "/queues/many/pause", reason=" ")).status_code == httpx.codes.BAD_REQUEST
+        assert (await asked(http, "/queues/many/pause", reason="x" * 1001)).status_code == httpx.codes.BAD_REQUEST
+        assert "Resume" not in (await drawn(http, "/queues/many")).links
+        assert (await asked(http, "/queues/many/pause", reason=HOSTILE[0])).status_code == httpx.codes.SEE_OTHER
+        paused = await drawn(http, "/queues/many")
+        assert HOSTILE[0] in paused.said
+        assert paused.tags.count("script") == 1
+        assert (await asked(http, paused.links["Resume"])).status_code == httpx.codes.SEE_OTHER
+        unseen = await asked(http, f"/jobs/{job_id}/release")
+        assert "Look first" in unseen.text
+        refused = await asked(http, f"/jobs/{job_id}/release", looked="on")
+        assert refused.status_code == httpx.codes.BAD_REQUEST, "it is not held"
+        unknown = await asked(http, f"/runners/{quote(HOSTILE[1], safe='')}/drain")
+        assert unknown.status_code == httpx.codes.NOT_FOUND
+        assert "img" not in Document(unknown.text).tags

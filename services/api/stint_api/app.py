@@ -9,7 +9,7 @@ from stint_api.errors import JsonAnswer
 from stint_api.middleware.gate import Gate
 from stint_api.middleware.signed_in import SignedIn
 from stint_api.middleware.telemetry import Telemetry
-from stint_api.page import oidc, signing_in, views
+from stint_api.page import asking, oidc, signing_in, views
 from stint_api.routes import audit, changes, docs, info, jobs, queues, runners
 from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.responses import ANY_ERROR
@@ -49,6 +49,6 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SignedIn, sessions=services.sessions)
     app.add_middleware(Telemetry, metrics=services.metrics)  # the last one is the outermost
     add_exception_handlers(app)
-    for part in (jobs, changes, queues, audit, runners, info, docs, signing_in, oidc, views):
+    for part in (jobs, changes, queues, audit, runners, info, docs, signing_in, oidc, views, asking):
         app.include_router(part.router)
     return app

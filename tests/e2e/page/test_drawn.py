@@ -64,7 +64,7 @@ async def test_without_scripts_nothing_is_offered_that_needs_them(plain: Page) -
         await expect(plain.get_by_label(label)).to_be_hidden()
     await expect(plain.get_by_text("Connecting")).to_be_hidden()
     told = plain.locator("noscript p")
-    await expect(told).to_contain_text("changes nothing")
+    await expect(told).to_contain_text("shows what was so at")
     await told.get_by_role("link", name="Refresh").click()
     await expect(plain.get_by_role("heading", name="Jobs")).to_be_visible()
 
@@ -228,3 +228,23 @@ async def test_without_scripts_the_form_for_jobs_says_what_does_the_same(plain: 
     await plain.goto("/submit")
     await expect(plain.locator("noscript p")).to_contain_text("stint run --queue QUEUE --image IMAGE -- COMMAND")
     await expect(plain.locator("main")).to_be_hidden()
+
+
+async def test_without_scripts_a_job_is_killed_and_a_queue_paused_after_a_question(plain: Page, stack: Stack) -> None:
+    job_id = await stack.submit("sleep 100", qname="asked")
+    await plain.goto(f"/jobs/{job_id}")
+    await plain.get_by_role("link", name="Kill…").click()
+    await expect(plain.get_by_role("heading", name=f"Kill {job_id[-8:]}?")).to_be_visible()
+    await plain.get_by_role("link", name="Cancel").click()
+    await plain.get_by_role("link", name="Kill…").click()
+    await plain.get_by_role("button", name=f"Kill {job_id[-8:]}").click()
+    await expect(plain).to_have_url(re.compile(f"/jobs/{job_id}"))
+    assert (await stack.end(job_id))["reason"] == "killed"
+    await plain.goto("/queues")
+    await plain.get_by_role("row", name=re.compile("asked")).get_by_role("link", name="Pause…").click()
+    await plain.get_by_label("Why, for all who see the queue").fill("no scripts here")
+    await plain.get_by_role("button", name="Pause it").click()
+    await expect(plain.locator(".title .why")).to_contain_text("no scripts here")
+    await plain.get_by_role("link", name="Resume").click()
+    await plain.get_by_role("button", name="Resume it").click()
+    await expect(plain.get_by_role("link", name="Pause…")).to_be_visible()

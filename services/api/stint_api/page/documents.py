@@ -42,6 +42,7 @@ _SHEETS: Final[Mapping[str, Sequence[str]]] = {
     "job": ["detail", "job"],
     "queue": ["detail", "queue"],
     "submit": ["form"],
+    "ask": ["form"],
     "sign-in": ["form"],
 }
 

@@ -69,9 +69,9 @@ def sign_in_page(
 @router.post("/session")
 async def sign_in(services: ServicesOf, request: Request) -> Response:
     """Take a token, begin a session, and lead to the page that was asked for."""
-    form = await _form(request)
+    form = await form_of(request)
     to = own(form.get("to", ""))
-    if not _is_ours(request):
+    if not is_ours(request):
         return sign_in_page(services, request, to=to, error=FOREIGN)
     token = form.get("token", "").strip()
     try:
@@ -94,8 +94,8 @@ async def begin_session(services: ServicesOf, request: Request, token: str, *, r
 async def sign_out(services: ServicesOf, request: Request) -> Response:
     """End the session, and with it all streams that it has open."""
     text = cookie.value(request.headers)
-    proof = (await _form(request)).get("csrf", "")
-    if text and _is_ours(request) and cookie.is_proof(text, proof):
+    proof = (await form_of(request)).get("csrf", "")
+    if text and is_ours(request) and cookie.is_proof(text, proof):
         await services.sessions.end(text)
     headers = {"Set-Cookie": cookie.header(request.headers, ""), "Cache-Control": "no-store"}
     return RedirectResponse("/", HTTPStatus.SEE_OTHER, headers)
@@ -106,7 +106,7 @@ async def secret_id(services: ServicesOf, request: Request) -> Response:
     """A wrapped secret id for a job that the page submits, made with the session's own token, as `stint run` does."""
     text = cookie.value(request.headers)
     proven = cookie.is_proof(text, request.headers.get(cookie.CSRF, ""))
-    if not (text and proven and _is_ours(request)):
+    if not (text and proven and is_ours(request)):
         raise RefusalError(HTTPStatus.FORBIDDEN, FOREIGN)
     found = await services.sessions.find(text)
     if found is None:
@@ -138,11 +138,13 @@ async def session(services: ServicesOf, request: Request) -> Response:
     return JsonAnswer({"who": found.who, "until": found.until.isoformat()}, headers={"Cache-Control": "no-store"})
 
 
-def _is_ours(request: Request) -> bool:
+def is_ours(request: Request) -> bool:
+    """Whether a page of this API sent the request, as browsers tell."""
     return cookie.comes_from_us(request.headers) and cookie.names_us(request.headers)
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def form_of(request: Request) -> dict[str, str]:
+    """The fields of a form that was sent."""
     body = bytearray()
     async for piece in request.stream():
         body += piece

@@ -28,7 +28,7 @@ from stint_api.session.store import Session
 
 router = APIRouter(include_in_schema=False)
 
-View = Literal["jobs", "job", "queues", "queue", "runners", "submit", "audit"]
+View = Literal["jobs", "job", "queues", "queue", "runners", "submit", "audit", "ask"]
 _TITLES: Final[dict[View, str]] = {
     "jobs": "Jobs",
     "job": "Job",
@@ -37,6 +37,7 @@ _TITLES: Final[dict[View, str]] = {
     "runners": "Runners",
     "submit": "Submit a job",
     "audit": "Audit",
+    "ask": "",
 }
 
 
@@ -51,7 +52,7 @@ async def jobs(services: ServicesOf, request: Request) -> Response:
     listed = Listed(request.query_params)
     if listed.job_id:
         return RedirectResponse(f"/jobs/{listed.job_id}", headers={"Cache-Control": "no-store"})
-    return await _view(services, request, "jobs", listed.find, listed=listed, blank=Row())
+    return await show(services, request, "jobs", listed.find, listed=listed, blank=Row())
 
 
 @router.get("/jobs/{job_id}")
@@ -59,38 +60,38 @@ async def job(services: ServicesOf, request: Request, job_id: str) -> Response:
     """One job, with `?lines` also its last lines: scripts read the output themselves."""
     lines = "lines" in request.query_params
     find = partial(find_job, job_id=job_id, lines=lines)
-    return await _view(services, request, "job", find, job_id=job_id, keep=services.settings.keep_payloads)
+    return await show(services, request, "job", find, job_id=job_id, keep=services.settings.keep_payloads)
 
 
 @router.get("/queues")
 async def queues(services: ServicesOf, request: Request) -> Response:
     """The queues."""
-    return await _view(services, request, "queues", fleet.queues, blank=fleet.QueueRow())
+    return await show(services, request, "queues", fleet.queues, blank=fleet.QueueRow())
 
 
 @router.get("/queues/{qname}")
 async def queue(services: ServicesOf, request: Request, qname: str) -> Response:
     """One queue, by its name or its token, as in the API."""
-    return await _view(services, request, "queue", partial(fleet.queue, part=qname), queue=quote(qname, safe="="))
+    return await show(services, request, "queue", partial(fleet.queue, part=qname), queue=quote(qname, safe="="))
 
 
 @router.get("/runners")
 async def runners(services: ServicesOf, request: Request) -> Response:
     """The runners."""
-    return await _view(services, request, "runners", fleet.runners, blank=fleet.RunnerRow())
+    return await show(services, request, "runners", fleet.runners, blank=fleet.RunnerRow())
 
 
 @router.get("/submit")
 async def submit(services: ServicesOf, request: Request) -> Response:
     """A form for a job."""
-    return await _view(services, request, "submit")
+    return await show(services, request, "submit")
 
 
 @router.get("/audit")
 async def audit(services: ServicesOf, request: Request) -> Response:
     """Who did what."""
     audited = Audited(request.query_params)
-    return await _view(services, request, "audit", audited.find, audited=audited)
+    return await show(services, request, "audit", audited.find, audited=audited)
 
 
 @router.get("/assets/{digest}/{name}")
@@ -108,10 +109,18 @@ async def favicon() -> Response:
     return RedirectResponse(assets().path("icon.svg"))
 
 
-async def _view(
-    services: Services, request: Request, view: View, find: Find | None = None, **frame: object
+async def show(
+    services: Services,
+    request: Request,
+    view: View,
+    find: Find | None = None,
+    refusal: RefusalError | None = None,
+    **frame: object,
 ) -> Response:
-    """The view. If what it shows cannot be read, it says why, and its scripts ask again."""
+    """The view. If what it shows cannot be read, it says why, and its scripts ask again.
+
+    `find` reads what it shows; `refusal` is why something was not done that was asked for before.
+    """
     headers = request.headers
     text = cookie.value(headers)
     if _from_elsewhere(headers) and not text:
@@ -119,20 +128,22 @@ async def _view(
     session = await services.sessions.find(text) if text and not _from_elsewhere(headers) else None
     if session is None:
         return sign_in_page(services, request, ended=bool(text))
-    found, refused, status = None, "", int(HTTPStatus.OK)
+    found = None
     try:
-        caller = await _caller(services, session)
+        caller = await caller_of(services, session)
         if caller is None:
             await services.sessions.end(text)
             return sign_in_page(services, request, error=REVOKED, ended=True)
         found = await find(services, caller) if find else None
     except StintError as error:
-        refused, status = refusal_of(error).sentence, refusal_of(error).code
-    values = _values(services, request, session, view) | frame | {"found": found, "refused": refused}
+        refusal = refusal_of(error)
+    told = {"found": found, "refused": refusal.sentence if refusal else ""}
+    values = _values(services, request, session, view) | frame | told
+    status = refusal.code if refusal else HTTPStatus.OK
     return document(f"{view}.html", values, encodings=headers.get("accept-encoding", ""), status=status)
 
 
-async def _caller(services: Services, session: Session) -> Identity | None:
+async def caller_of(services: Services, session: Session) -> Identity | None:
     """Who is signed in, None if Vault does not know the session's token any more."""
     try:
         return await services.auth.identify(session.token)

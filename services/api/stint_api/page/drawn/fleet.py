@@ -38,6 +38,7 @@ class QueueRow:
     depth: int = 0
     oldest: str = ""
     ended: str = ""
+    paused: str = ""
     waiting: tuple[str, ...] = ()
     more: int = 0
     contact: str = ""
@@ -114,6 +115,7 @@ def _queue(queue: Mapping[str, Any], now: float) -> QueueRow:
         depth=queue["depth"],
         oldest=words.duration(queue["oldest_wait"]) if queue["depth"] else "none",
         ended=f"{ended}, {failed} failed" if failed else str(ended),
+        paused=_paused(queue),
         waiting=waiting,
         more=queue["depth"] - len(waiting),
         contact=words.ago(now - words.at(queue["last_contact"])) if words.at(queue["last_contact"]) else "",
@@ -136,10 +138,16 @@ def _why(queue: Mapping[str, Any], kind: str) -> str:
         return f"since {words.clock(parse_time(queue['held_since']))}" if words.at(queue["held_since"]) else ""
     if kind == "norunner":
         return "no runner that is alive serves it"
-    if paused := queue["paused"]:
-        reason = f": “{paused['reason']}”" if paused["reason"] else ""
-        return f"by {paused['who']} at {words.clock(parse_time(paused['at']))}{reason}"
-    return ""
+    return _paused(queue)
+
+
+def _paused(queue: Mapping[str, Any]) -> str:
+    """By whom, when and why, "" if it is not paused."""
+    paused = queue["paused"]
+    if not paused:
+        return ""
+    reason = f": “{paused['reason']}”" if paused["reason"] else ""
+    return f"by {paused['who']} at {words.clock(parse_time(paused['at']))}{reason}"
 
 
 def _having(queue: Mapping[str, Any]) -> str:

@@ -88,6 +88,17 @@ class Drawn:
         """Whether it has ended: otherwise there will be more."""
         return words.is_over(self.job)
 
+    @property
+    def actions(self) -> Iterator[str]:
+        """What can be done with it in its state."""
+        over, status = self.is_over, self.job["status"]
+        if not over and status != "stopping":
+            yield "kill"
+        if self.job["held"] and not over:
+            yield "release"
+        if over or status == "queued":
+            yield "delete"
+
 
 async def find(services: Services, caller: Identity, job_id: str, *, lines: bool) -> Drawn:
     """The job, if the caller may read it.
