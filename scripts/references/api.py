@@ -53,6 +53,7 @@ def api_blocks(api: Json) -> dict[str, str]:
         "reasons": table(("`reason`", "meaning"), reasons),
         "waits": table(("`waits_for`", "meaning"), waits),
         "queue": fields(schemas["QueueBody"]),
+        "runner": fields(schemas["RunnerBody"]),
         "errors": errors(api),
         "health": code(schemas["HealthBody"]["properties"]),
     }
