@@ -72,6 +72,8 @@ async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stin
     assert len(table) == 2
     wide = (await command(bench, "ls", "--queue", queue, "-o", "wide", "-n", "1")).out.splitlines()
     assert "token-stint-client" in wide[1]
+    for part in (failed[:20], failed[-20:]):
+        assert (await command(bench, "ls", "--id", part, "-o", "name")).out == f"{failed}\n"
     shown = await command(bench, "show", failed[-20:])
     assert "return_code       3\n" in shown.out
     assert json.loads((await command(bench, "show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
@@ -121,6 +123,8 @@ async def test_an_output_that_is_not_proven_is_not_verified(bench: Bench, stint:
     await bench.end(queue, job, events.ended("unknown", "lost"), output_complete=False)
     result = await command(bench, "verify", job)
     assert (result.code, result.out) == (1, f"{job}: 0 bytes; its runner did not record that they are all.\n")
+    told = await command(bench, "verify", job, "-o", "json")
+    assert (told.code, json.loads(told.out)["proven"]) == (1, False)
 
 
 async def test_a_wait_has_an_end(bench: Bench, stint: Client, queue: str) -> None:
@@ -153,8 +157,10 @@ async def test_jobs_are_killed_and_removed_and_refusals_are_told(bench: Bench, s
     assert await command(bench, "kill", *jobs) == Result(0, "".join(f"{job}\n" for job in jobs), "")
     result = await command(bench, "rm", jobs[0], NOWHERE, jobs[1])
     assert (result.code, result.out) == (125, "".join(f"{job}\n" for job in jobs))
-    assert result.err == f"stint: {NOWHERE}: Stint refused (404): not found\n"
-    assert (await command(bench, "show", "no-id")).code == 2
+    assert result.err == f"stint: Stint has no job {NOWHERE}.\n"
+    for name in ("show", "logs", "history", "kill", "rm", "wait", "rerun", "release", "receipt"):
+        refused = await command(bench, name, "no-id")
+        assert (refused.code, refused.err[:12]) == (2, "stint: no-id"), (name, refused)
     assert "No job has an id that begins" in (await command(bench, "show", "0" * 20)).err
 
 
@@ -301,6 +307,10 @@ async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Cl
 
     await until(lambda: completed("show", job[:8]), lambda found: found.strip() == job)
     assert (await completed("ls", "--queue", queue[:9])).strip() == queue
+    await stint.pause(f"{queue}-empty", reason="no job was ever in it")
+    assert (await completed("resume", f"{queue}-")).strip() == f"{queue}-empty"
+    await bench.runner(f"{queue}-runner")
+    await until(lambda: completed("drain", queue[:9]), lambda found: found.strip() == f"{queue}-runner")
     assert "history" in await completed("hist")
     script = await command(bench, "completion", "bash")
     assert (script.code, "complete_bash" in script.out) == (0, True)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Final, get_args
 
 import pytest
 from typer.main import get_group
@@ -10,9 +10,14 @@ from typer.testing import CliRunner
 
 from stint.cli.app import app
 from stint.cli.conversion import convert_sparingly
+from stint.cli.jobs.ls import StatusName
+from stint.core.job import State
 
 HEAVY = ("pydantic", "rich.console", "hvac", "nacl", "aiohttp", "nats", "tarfile", "importlib.metadata", "httpx._main")
 """Each takes 10 to 100 ms to import."""
+
+BARE: Final = {"api", "runner", "projector", "schema", "rebuild", "demo"}
+"""Commands that take nothing."""
 
 
 @pytest.mark.parametrize("arguments", ["ls --queue q -o json", "show 65f0c2a1 -o wide", f"kill {'a' * 24}", "queues"])
@@ -52,6 +57,8 @@ def test_a_default_is_the_same_whether_it_is_converted_or_not(name: str) -> None
         ("ls -o jsn", "is not one of"),
         ("ls -n 0", "greater than or equal to 1"),
         ("ls -n many", "valid integer"),
+        ("ls --status done", "is not one of"),
+        ("events --status done", "is not one of"),
         ("show", "Usage"),
         ("pause q -o table", "is not one of"),
         ("run --env x -- true", "must have the form"),
@@ -61,6 +68,16 @@ def test_what_is_wrong_is_still_refused(arguments: str, said: str) -> None:
     result = CliRunner().invoke(app, arguments.split(), env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_a_status_can_be_asked_for_by_its_name() -> None:
+    assert {*get_args(StatusName), State.DELETED} == {*State}
+
+
+@pytest.mark.parametrize("name", sorted({*get_group(app).list_commands(None)} - BARE))  # type: ignore[arg-type] # as above
+def test_a_commands_help_has_an_example(name: str) -> None:
+    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"})
+    assert f"stint {name} " in result.output.partition("Example")[2]
 
 
 def test_sparing_twice_is_sparing_once() -> None:

@@ -133,6 +133,9 @@ def test_a_jobs_fields_have_the_payloads_names(folder: Path) -> None:
         ({"image": "x", "env": {"a=b": "sEcReT"}}, "environment variable"),
         ({"image": "x", "run": "sEcReT"}, "run"),
         ({"image": "x", "timeout": "sEcReT"}, "timeout"),
+        ({"image": "x", "memory": "sEcReT"}, "memory"),
+        ({"image": "x", "network": "sEcReT"}, "network"),
+        ({"image": "x", "pids": 10**12}, "pids"),
         ({"image": "x", "command": ["sEcReT"]}, "command"),
     ],
 )

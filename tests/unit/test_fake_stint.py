@@ -112,5 +112,5 @@ async def test_what_it_does_not_know_is_not_found() -> None:
     async with FakeStint().client() as stint:
         nobody = stint.job("0" * 24)
         for call in (nobody.info(), nobody.release(), nobody.wait(), nobody.receipt()):
-            with pytest.raises(ApiRefusedError, match="not found"):
+            with pytest.raises(ApiRefusedError, match="has no job 000"):
                 await call

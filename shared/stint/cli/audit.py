@@ -72,6 +72,11 @@ def audit(
     Only in the queues that you may read; and who drained the runners that you may drain.
 
     A `?` behind a name says that it is a claim: a direct publisher on NATS may have written it, and has not signed it.
+
+    Examples:
+    stint audit --queue deploys --since 7d
+
+    stint audit -o json | jq -r 'select(.action == "paused") | .reason'
     """
     with reported("stint"):
         begin = moment("--since", since) if since else None
@@ -99,6 +104,8 @@ def lineage(
     """Show which jobs got a secret, and which version of it, in the queues that you may read, the newest first.
 
     The newest version is the newest that one of these jobs got.
+
+    Example: stint lineage kv/data/demo.password --outdated -o name
     """
     found = call(
         lambda stint: first(limit, stint.lineage, secret=secret, version=version, outdated=outdated),

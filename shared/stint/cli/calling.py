@@ -36,15 +36,27 @@ async def find(stint: Client, text: str) -> JobHandle:
     """The job with this id, or the only one whose id begins or ends like this.
 
     Raises:
-        InvalidJobIdError: neither an id nor a part of one.
-        ConfigError: no job's id has this part, or that of several.
+        ConfigError: neither an id nor a part of one; or no job's id has this part, or that of several.
     """
-    if is_job_id(text) or not _PART.fullmatch(text):
+    if is_job_id(text):
         return stint.job(text)
+    if not _PART.fullmatch(text):
+        raise ConfigError(f"{text} is neither a job's id, 24 hex digits, nor 4 or more of its first or last digits.")
     found = await first(2, stint.jobs, id=text)  # a second one is one too many
     if len(found) != 1:
         raise ConfigError(f"{'No' if not found else 'More than one'} job has an id that begins or ends with {text}.")
     return stint.job(found[0].id)
+
+
+def exact(stint: Client, text: str) -> JobHandle:
+    """The job with this id.
+
+    Raises:
+        ConfigError: not an id.
+    """
+    if not is_job_id(text):
+        raise ConfigError(f"{text} is not a job's id: 24 hex digits.")
+    return stint.job(text)
 
 
 def call(

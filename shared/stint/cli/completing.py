@@ -1,11 +1,14 @@
-"""Values that a shell completes: ids of jobs and names of queues, as the API knows them."""
+"""Values that a shell completes: ids of jobs, names of queues and of runners, as the API knows them."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 
 from stint.cli.listing import first
 from stint.core.errors import StintError
+
+if TYPE_CHECKING:
+    from stint.client.client import Client
 
 MOST: Final = 100
 """How many of the last jobs are looked at."""
@@ -18,26 +21,43 @@ Values = list[tuple[str, str]]
 
 def job_ids(incomplete: str) -> Values:
     """The last jobs, each with what tells it from others."""
-    return _completed(incomplete, lambda job: (job.id, f"{job.status} {job.queue}"))
+    return _completed(incomplete, _jobs)
 
 
 def queues(incomplete: str) -> Values:
-    """The queues of the last jobs."""
-    return _completed(incomplete, lambda job: (job.queue, ""))
+    """The queues with jobs, and those that are paused."""
+    return _completed(incomplete, _queues)
 
 
-def _completed(incomplete: str, value: Callable[[Any], tuple[str, str]]) -> Values:
+def runners(incomplete: str) -> Values:
+    """The runners that are alive."""
+    return _completed(incomplete, _runners)
+
+
+async def _jobs(stint: "Client") -> Values:
+    return [(job.id, f"{job.status} {job.queue}") for job in await first(MOST, stint.jobs)]
+
+
+async def _queues(stint: "Client") -> Values:
+    return [(queue.name, "paused" if queue.paused else "") for queue in await stint.queues()]
+
+
+async def _runners(stint: "Client") -> Values:
+    return [(runner.name, "draining" if runner.draining else "") for runner in await stint.runners() if runner.alive]
+
+
+def _completed(incomplete: str, ask: Callable[["Client"], Awaitable[Values]]) -> Values:
     """Nothing if Stint cannot be asked: a shell has no place for errors."""
     try:
-        found = asyncio.run(_last(value))
+        found = asyncio.run(_asked(ask))
     except (StintError, TimeoutError):
         return []
-    return [pair for pair in dict.fromkeys(found) if pair[0].startswith(incomplete)]
+    return [pair for pair in found if pair[0].startswith(incomplete)]
 
 
-async def _last(value: Callable[[Any], tuple[str, str]]) -> Values:
+async def _asked(ask: Callable[["Client"], Awaitable[Values]]) -> Values:
     from stint.cli.settings import where  # noqa: PLC0415 - only while a shell completes
     from stint.client.client import Client  # noqa: PLC0415
 
     async with asyncio.timeout(WITHIN), Client.connect(where(), patience=0) as stint:
-        return [value(job) for job in await first(MOST, stint.jobs)]
+        return await ask(stint)

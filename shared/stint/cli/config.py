@@ -27,6 +27,8 @@ def config(
 
     Options count first, then the profile that was asked for, the environment, the profile that the settings file names,
     and at last the defaults. The token may also be in ~/.vault-token, where `stint login` puts it.
+
+    Example: stint config --profile staging
     """
     with reported("stint"):
         found = settings(url, profile)
@@ -52,7 +54,7 @@ def _shown(name: str, value: str) -> str:
 
 @app.command(no_args_is_help=True)
 def completion(shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.")]) -> None:
-    """Print what makes a shell complete commands, options, job ids and queues.
+    """Print what makes a shell complete commands, options, job ids, queues and runners.
 
     Examples:
     stint completion bash > /etc/bash_completion.d/stint

@@ -28,7 +28,10 @@ def health(
         typer.Argument(help="The service whose settings are in the environment."),
     ],
 ) -> None:
-    """Exit with 0 if a service on this machine is ready. Otherwise say what is missing, and exit with 1."""
+    """Exit with 0 if a service on this machine is ready. Otherwise say what is missing, and exit with 1.
+
+    Example: stint health api
+    """
     # The service's certificate names the host that clients see, and no proxy leads to this machine. Not httpx: it
     # would make this start half as slow again.
     context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above

@@ -1,6 +1,7 @@
 """What the API's answers say, and what it means if there is none."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ import httpx
 from stint.client.errors import ApiRefusedError, ApiUnreachableError
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+_OF_JOB: Final = re.compile(r"/v1/api/job/(?:kill/)?([0-9a-f]{24})(?:/|$)")
 
 
 def parsed(text: str) -> dict[str, Any] | None:
@@ -35,6 +38,8 @@ def body_of(answer: httpx.Response) -> Mapping[str, Any]:
 def refusal(answer: httpx.Response) -> ApiRefusedError:
     """The error that an answer stands for."""
     body = parsed(answer.text) or {}
+    if body and answer.status_code == httpx.codes.NOT_FOUND and (of_job := _OF_JOB.search(answer.request.url.path)):
+        return ApiRefusedError(f"Stint has no job {of_job[1]}.", answer.status_code)
     error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
     job_id = str(body.get("_id", ""))
     doubtful = bool(job_id) and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE

@@ -9,6 +9,7 @@ import msgspec
 
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.names.ids import normalise_queue_name
+from stint.core.submission.limits import check_limits
 from stint.core.submission.payload import JobPayload, convert, merge
 
 
@@ -111,6 +112,7 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
     values["content"] = _packed(content) if (content := fields.get("content")) else ""
     try:
         job = merge(convert(msgspec.to_builtins(values), JobPayload), base)
+        check_limits(job)
     except UndecodableError as error:
         raise ConfigError(f"The job's fields are wrong: {error.sentence}") from None
     if not job.container_image and not job.content:

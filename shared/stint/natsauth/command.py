@@ -86,6 +86,8 @@ def nats_config(options: _Options) -> None:
     --signal reload`).
 
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
+
+    Example: stint nats-config nats --publisher shop=deploys,reports --subscriber board
     """
     folder = options.folder
     with reported("stint nats-config"):

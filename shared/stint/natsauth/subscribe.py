@@ -36,6 +36,8 @@ def subscribe(
     it was.
 
     Exit codes: 2 wrong option or setting, 125 NATS cannot be reached or refuses.
+
+    Example: stint subscribe board deploys reports
     """
     logs.configure()
     with reported("stint subscribe", usage=(ConfigError, InvalidQueueNameError)):

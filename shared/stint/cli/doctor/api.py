@@ -36,7 +36,8 @@ async def look(where: Endpoints) -> list[Finding]:
 def _runners(health: httpx.Response) -> list[Finding]:
     figures = health.json() if health.is_success else {}
     if figures.get("operating_system"):
-        return [ok("runners", f"alive, with {figures.get('containers_running', '?')} containers")]
+        containers = figures.get("containers_running", "?")
+        return [ok("runners", f"at least one is alive; containers that run on their engines: {containers}")]
     waiting = int(figures.get("queued_jobs") or 0)
     return [bad("runners", f"none is alive; {waiting} jobs wait", "Start `stint runner` on a machine with Docker.")]
 

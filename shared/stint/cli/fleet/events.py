@@ -9,7 +9,7 @@ import typer
 
 from stint.cli.calling import call
 from stint.cli.completing import queues
-from stint.cli.jobs.ls import outcome
+from stint.cli.jobs.ls import StatusName, outcome
 from stint.cli.settings import Profile, Url
 from stint.cli.show.form import Form
 from stint.cli.show.terminal import coloured, painted, printable
@@ -22,7 +22,9 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def events(
     queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.", autocompletion=queues)] = None,
-    status: Annotated[str | None, typer.Option(help="Only jobs that have this status, or had it before.")] = None,
+    status: Annotated[
+        StatusName | None, typer.Option(help="Only jobs that have this status, or had it before.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", hidden=True)] = True,  # noqa: ARG001 - it always does
     form: Form = "table",
     url: Url = "",

@@ -46,7 +46,9 @@ COLUMNS: Final[Sequence[Column[QueueInfo]]] = (
 
 @app.command()
 def queues(
-    queue: Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Only this one, with its jobs.")] = None,
+    queue: Annotated[
+        str | None, typer.Argument(metavar="[QUEUE]", help="Only this one, with its jobs.", autocompletion=known)
+    ] = None,
     form: Form = "table",
     url: Url = "",
     profile: Profile = "",
@@ -79,6 +81,9 @@ def pause(
 
 @app.command(no_args_is_help=True)
 def resume(queue: Name, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
-    """Resume a queue: its next job starts."""
+    """Resume a queue: its next job starts.
+
+    Example: stint resume deploys
+    """
     found = call(lambda stint: stint.resume(queue), url=url, profile=profile)
     show_change(form, found.name, text=f"Queue {found.name!r} continues; {_waiting(found)}.", fields=found)

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from stint.cli.calling import call
+from stint.cli.completing import runners as known
 from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeForm, Form, show_all, show_change
 from stint.cli.show.table import Column
@@ -49,12 +50,15 @@ def runners(form: Form = "table", url: Url = "", profile: Profile = "") -> None:
 
 @app.command(no_args_is_help=True)
 def drain(
-    runner: Annotated[str, typer.Argument(metavar="RUNNER", help="The runner's name.")],
+    runner: Annotated[str, typer.Argument(metavar="RUNNER", help="The runner's name.", autocompletion=known)],
     form: ChangeForm = "text",
     url: Url = "",
     profile: Profile = "",
 ) -> None:
-    """Ask a runner to take no more jobs. Its process ends after its last job. Needs a token that may drain it."""
+    """Ask a runner to take no more jobs. Its process ends after its last job. Needs a token that may drain it.
+
+    Example: stint drain runner-1
+    """
     call(lambda stint: stint.drain(runner), url=url, profile=profile)
     text = f"Runner {runner} was asked to drain; `stint runners` shows when it does."
     show_change(form, runner, text=text, fields={"runner": runner, "asked": True})

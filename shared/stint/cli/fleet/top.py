@@ -47,7 +47,10 @@ def top(
     url: Url = "",
     profile: Profile = "",
 ) -> None:
-    """Show queues, runners and the last jobs on a board that changes as they do, until Ctrl-C."""
+    """Show queues, runners and the last jobs on a board that changes as they do, until Ctrl-C.
+
+    Example: stint top --once
+    """
     live = sys.stdout.isatty() and not once
     raise typer.Exit(call(lambda stint: _live(stint, interval) if live else _once(stint), url=url, profile=profile))
 

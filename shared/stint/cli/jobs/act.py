@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stint.cli.calling import JobId, JobIds, call
+from stint.cli.calling import JobId, JobIds, call, exact
 from stint.cli.errors import UNREACHABLE
 from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change, show_job_id
@@ -48,7 +48,7 @@ def rerun(
 
     Example: stint logs -f $(stint rerun 65f0c2a19b3e4d5f6a7b8c9d)
     """
-    made = call(lambda stint: stint.rerun(job, key=key, wrap_ttl=wrap_ttl), url=url, profile=profile)
+    made = call(lambda stint: stint.rerun(exact(stint, job).id, key=key, wrap_ttl=wrap_ttl), url=url, profile=profile)
     show_job_id(form, made.id)
 
 
@@ -57,8 +57,10 @@ def release(job: JobId, form: ChangeForm = "text", url: Url = "", profile: Profi
     """Give up the lost runner of a held job: the job ends as unknown, and its queue continues.
 
     First make sure that the job's container is gone. Needs a token with the policy stint-operator.
+
+    Example: stint ls --held -o name | xargs -n 1 stint release
     """
-    job_id, before = call(lambda stint: _release(stint.job(job)), url=url, profile=profile)
+    job_id, before = call(lambda stint: _release(exact(stint, job)), url=url, profile=profile)
     text = (
         f"Job {job_id} had already been released."
         if before == "unknown"
@@ -76,11 +78,12 @@ async def _each(
 ) -> None:
     """Do all, and say which were refused."""
     refused = False
-    for job in [stint.job(job) for job in jobs]:
+    for job in [exact(stint, job) for job in jobs]:
         try:
             await action(job)
         except ApiRefusedError as error:
-            typer.echo(f"stint: {job.id}: {error.sentence}", err=True)
+            about = "" if job.id in error.sentence else f"{job.id}: "
+            typer.echo(f"stint: {about}{error.sentence}", err=True)
             refused = True
         else:
             show_job_id(form, job.id)

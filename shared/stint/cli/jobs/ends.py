@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from stint.cli.calling import JobIds, call
+from stint.cli.calling import JobIds, call, exact
 from stint.cli.completing import job_ids
-from stint.cli.errors import TIMED_OUT
+from stint.cli.errors import NOT_SO, TIMED_OUT
 from stint.cli.jobs.ls import outcome
 from stint.cli.jobs.receipt import verify_receipt
 from stint.cli.settings import Profile, Url
@@ -47,7 +47,7 @@ async def _wait(
 ) -> int:
     try:
         async with asyncio.timeout(timeout):
-            results = await asyncio.gather(*(_end(stint.job(job), form) for job in jobs))
+            results = await asyncio.gather(*[_end(exact(stint, job), form) for job in jobs])
     except TimeoutError:
         typer.echo(f"stint: not all jobs have ended within {timeout:g} s; they continue", err=True)
         return TIMED_OUT
@@ -73,6 +73,7 @@ def verify(
         Path | None,
         typer.Option(envvar="STINT_PUBLIC_KEY", help="For a receipt: what `stint receipt --public-key` printed."),
     ] = None,
+    form: ChangeForm = "text",
     url: Url = "",
     profile: Profile = "",
 ) -> None:
@@ -83,22 +84,26 @@ def verify(
 
     Exit codes: 1 it is not, or nobody can tell, because the runner did not record that the output is complete, or the
     receipt was signed by another key.
+
+    Examples:
+    stint verify 65f0c2a19b3e4d5f6a7b8c9d
+
+    stint receipt --public-key >stint.keys; stint verify receipt.json --public-key stint.keys
     """
     if not is_job_id(target):
-        verify_receipt(Path(target), public_key)
+        verify_receipt(Path(target), public_key, form)
         return
-    proven = call(lambda stint: _verify(stint.job(target)), url=url, profile=profile)
-    raise typer.Exit(0 if proven else 1)
+    proven, said = call(lambda stint: _verify(stint.job(target)), url=url, profile=profile)
+    show_change(form, target, text=f"{target}: {said}", fields={"_id": target, "proven": proven, "said": said})
+    raise typer.Exit(0 if proven else NOT_SO)
 
 
-async def _verify(job: JobHandle) -> bool:
+async def _verify(job: JobHandle) -> tuple[bool, str]:
+    """Whether its output is proven, and that as a sentence."""
     try:
         result = await job.wait()
     except OutputDiffersError as error:
-        typer.echo(f"{job.id}: {error.sentence}")
-        return False
+        return False, error.sentence
     if not result.output_complete:
-        typer.echo(f"{job.id}: {result.output_bytes} bytes; its runner did not record that they are all.")
-        return False
-    typer.echo(f"{job.id}: {result.output_bytes} bytes, all of them and in order, as {result.runner} recorded.")
-    return True
+        return False, f"{result.output_bytes} bytes; its runner did not record that they are all."
+    return True, f"{result.output_bytes} bytes, all of them and in order, as {result.runner} recorded."

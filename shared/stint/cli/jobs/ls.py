@@ -1,7 +1,7 @@
 """`stint ls` and `stint show`."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, cast
+from typing import Annotated, Final, Literal, cast
 
 import typer
 
@@ -20,6 +20,9 @@ from stint.client.fields import JobFilter
 from stint.client.results import JobInfo
 
 app = typer.Typer(add_completion=False)
+
+
+StatusName = Literal["queued", "running", "stopping", "success", "failed", "notauthorised", "unknown"]
 
 
 def outcome(job: JobInfo) -> str:
@@ -47,10 +50,11 @@ COLUMNS: Final[Sequence[Column[JobInfo]]] = (
 @app.command()
 def ls(
     queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.", autocompletion=queues)] = None,
-    status: Annotated[str, typer.Option(help="Only jobs with this status.")] = "",
+    status: Annotated[StatusName | None, typer.Option(help="Only jobs with this status.")] = None,
     held: Annotated[bool, typer.Option("--held", help="Only jobs whose queue waits for their lost runner.")] = False,
     since: Annotated[str, typer.Option(help="Only jobs submitted since: a time (RFC 3339), or 12h, 7d.")] = "",
     until: Annotated[str, typer.Option(help="Only jobs submitted before.")] = "",
+    part: Annotated[str, typer.Option("--id", help="Only jobs whose id begins or ends like this.")] = "",
     image: Annotated[str, typer.Option(help="Only jobs whose image's name contains this.")] = "",
     who: Annotated[str, typer.Option(help="Only jobs that this display name submitted.")] = "",
     text: Annotated[str, typer.Option(help="Only jobs whose reason or error contains this.")] = "",
@@ -68,11 +72,9 @@ def ls(
     """
     with reported("stint"):
         times = {name: moment(f"--{name}", at) for name, at in (("since", since), ("until", until)) if at}
-    texts = {"queue": queue, "status": status or None, "image": image or None, "who": who or None, "text": text or None}
-    given = (
-        {name: value for name, value in texts.items() if value is not None} | times | ({"held": True} if held else {})
-    )
-    wanted = cast("JobFilter", given)
+    texts = {"status": status, "id": part, "image": image, "who": who, "text": text}
+    given = {name: value for name, value in texts.items() if value} | times | ({"held": True} if held else {})
+    wanted = cast("JobFilter", given if queue is None else {"queue": queue, **given})
     found = call(lambda stint: first(limit, stint.jobs, **wanted), url=url, profile=profile)
     show_all(found, COLUMNS, form, name=lambda job: job.id)
 

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from stint.cli.calling import call
+from stint.cli.calling import call, exact
 from stint.cli.completing import job_ids
 from stint.cli.errors import reported
 from stint.cli.settings import Profile, Url
+from stint.cli.show.form import ChangeFormName, show_change
 from stint.cli.show.terminal import printable
 from stint.client.client import Client
 from stint.client.receipts import PublicKeys, check_receipt, parse_keys
@@ -36,7 +37,7 @@ def receipt(
     with reported("stint"):
         if public_key == bool(job):
             raise ConfigError("Give either a job's id or --public-key.")
-    work = _public_keys if public_key else lambda stint: stint.job(job).receipt()
+    work = _public_keys if public_key else lambda stint: exact(stint, job).receipt()
     typer.echo(call(work, url=url, profile=profile), nl=False)
 
 
@@ -44,14 +45,14 @@ async def _public_keys(stint: Client) -> bytes:
     return encode(await stint.receipt_keys()) + b"\n"
 
 
-def verify_receipt(path: Path, public_key: Path | None) -> None:
+def verify_receipt(path: Path, public_key: Path | None, form: ChangeFormName) -> None:
     """Say what a receipt states if it is genuine. Otherwise say why not, and exit with 1."""
     with reported("stint", code=1):
         if public_key is None:
             raise ConfigError("Give --public-key, the file that `stint receipt --public-key` printed.")
         genuine = check_receipt(_read(path), _keys(public_key))
-    for line in lines(genuine):
-        typer.echo(printable(line))
+    text = "\n".join(map(printable, lines(genuine)))
+    show_change(form, genuine.statement.job, text=text, fields=genuine.statement)
 
 
 def _keys(path: Path) -> PublicKeys:

@@ -18,10 +18,14 @@ Form = Annotated[
     typer.Option("--output", "-o", help="A table, one with more columns, a line of JSON for each, or only the names."),
 ]
 
-ChangeFormName = Literal["text", "json", "name"]
+ChangeFormName = Literal["text", "wide", "json", "name"]
 ChangeForm = Annotated[
     ChangeFormName,
-    typer.Option("--output", "-o", help="Words, a line of JSON for each thing that was changed, or only its name."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="Words (text and wide), a line of JSON for each thing, or only its name.",
+    ),
 ]
 
 
@@ -32,7 +36,7 @@ def show_change(form: ChangeFormName, name: str, *, text: str, fields: object) -
             typer.echo(msgspec.json.encode(fields))
         case "name":
             typer.echo(name)
-        case "text":
+        case "text" | "wide":
             typer.echo(text)
 
 

@@ -16,6 +16,8 @@ _COLOURS: Final = {
     "stopping": "yellow",
     "queued": "blue",
 }
+_SPACES: Final = str.maketrans("\n\t", "  ")
+"""\r is none of them: on a terminal it would hide what stands before it."""
 
 
 def coloured() -> bool:
@@ -29,12 +31,11 @@ def width() -> int | None:
 
 
 def printable(text: str) -> str:
-    """Text in which names that clients chose cannot move the cursor, or hide a line."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    )
+    """Text in which names that clients chose cannot move the cursor, or hide a line. Line ends and tabs are spaces."""
+    if text.isprintable():
+        return text
+    shown = text.translate(_SPACES)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
 
 
 def painted(word: str, shown: str) -> str:

@@ -34,6 +34,8 @@ def nats_auth(
     services can run at the same time.
 
     Exit codes of --check: 0 it may connect, 1 it may not, 125 Vault cannot be reached or refuses the token.
+
+    Example: stint nats-auth --check deploys,reports
     """
     if check:
         _check(check)
