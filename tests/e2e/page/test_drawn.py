@@ -18,6 +18,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.soak
 
 FULL = 50
+WIDE = {"width": 1280, "height": 900}
 HOSTILE = "<img src=x onerror=globalThis.done=1>"
 BLANKED = """
   new MutationObserver((records) => {
@@ -32,7 +33,7 @@ BLANKED = """
 @pytest.fixture
 async def plain(browser: Browser, stack: Stack) -> AsyncIterator[Page]:
     """A window without scripts, in which somebody is signed in."""
-    async with window(browser, stack.env["STINT_URL"], java_script_enabled=False) as context:
+    async with window(browser, stack.env["STINT_URL"], java_script_enabled=False, viewport=WIDE) as context:
         page = await context.new_page()
         await sign_in(page, stack.env["STINT_TOKEN"])
         yield page
@@ -66,7 +67,7 @@ async def test_without_scripts_nothing_is_offered_that_needs_them(plain: Page) -
     told = plain.locator("noscript p")
     await expect(told).to_contain_text("shows what was so at")
     await told.get_by_role("link", name="Refresh").click()
-    await expect(plain.get_by_role("heading", name="Jobs")).to_be_visible()
+    await expect(plain.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
 
 
 async def test_scripts_take_over_the_rows_that_are_there(page: Page, parked: list[str]) -> None:
@@ -145,6 +146,18 @@ async def test_without_scripts_a_jobs_output_is_read_and_refreshed(plain: Page, 
         await plain.get_by_role("link", name="stdout, as written").click()
     await (await raw.value).save_as(tmp_path / "raw")
     assert (tmp_path / "raw").read_text() == "first\n"
+
+
+async def test_without_scripts_the_output_scrolls_in_its_pane(plain: Page, stack: Stack) -> None:
+    job_id = await stack.submit("seq 500", qname="read")
+    await stack.end(job_id)
+    await plain.goto(f"/jobs/{job_id}?lines")
+    await expect(plain.get_by_text("500", exact=True)).to_be_attached()
+    await expect(plain.get_by_role("toolbar", name="Output")).to_be_hidden()
+    pane = await plain.get_by_role("log", name="Output").bounding_box()
+    assert pane
+    assert plain.viewport_size
+    assert pane["y"] + pane["height"] <= plain.viewport_size["height"]
 
 
 async def test_scripts_take_over_a_job_that_is_there(page: Page, stack: Stack) -> None:
