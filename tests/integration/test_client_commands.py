@@ -162,6 +162,8 @@ async def test_jobs_are_killed_and_removed_and_refusals_are_told(bench: Bench, s
         refused = await command(bench, name, "no-id")
         assert (refused.code, refused.err[:12]) == (2, "stint: no-id"), (name, refused)
     assert "No job has an id that begins" in (await command(bench, "show", "0" * 20)).err
+    stranger = await command(bench, "ls", settings={"STINT_TOKEN": secret()})
+    assert (stranger.code, stranger.err[:39]) == (125, "stint: Vault does not accept the token:")
 
 
 async def test_what_was_changed_is_told_as_json_or_by_name(bench: Bench, stint: Client, queue: str) -> None:

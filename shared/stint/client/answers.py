@@ -13,6 +13,9 @@ _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout,
 
 _OF_JOB: Final = re.compile(r"/v1/api/job/(?:kill/)?([0-9a-f]{24})(?:/|$)")
 
+_OWN_TOKEN: Final = "/v1/auth/token/lookup-self"
+"""The API answers what Vault said, as GoStint did. Vault says this only of the caller's own token."""
+
 
 def parsed(text: str) -> dict[str, Any] | None:
     """A JSON object, None if the text is anything else."""
@@ -42,6 +45,9 @@ def refusal(answer: httpx.Response) -> ApiRefusedError:
         return ApiRefusedError(f"Stint has no job {of_job[1]}.", answer.status_code)
     error = body.get("error") or f"{answer.request.url.host} does not answer as Stint does"
     job_id = str(body.get("_id", ""))
+    if answer.status_code == httpx.codes.FORBIDDEN and _OWN_TOKEN in error:
+        sentence = "Vault does not accept the token: it has ended, was revoked, or is another Vault's."
+        return ApiRefusedError(sentence, answer.status_code)
     doubtful = bool(job_id) and answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
     sentence = f"Stint refused ({answer.status_code}): {error}{f' (job {job_id})' if job_id else ''}"
     return ApiRefusedError(sentence, answer.status_code, doubtful=doubtful, job_id=job_id)

@@ -183,8 +183,9 @@ async def test_two_tabs_show_the_same_and_hear_of_a_kill_in_one(desk: BrowserCon
         await expect(tab.get_by_role("heading", name="Failed")).to_be_visible()
 
 
-async def test_a_job_that_is_not_there_is_said_to_be_not_there(page: Page) -> None:
-    await page.goto("/jobs/0123456789abcdef01234567")
+@pytest.mark.parametrize("job_id", ["0123456789abcdef01234567", "no-id"])
+async def test_a_job_that_is_not_there_is_said_to_be_not_there(page: Page, job_id: str) -> None:
+    await page.goto(f"/jobs/{job_id}")
     await expect(page.get_by_role("heading", name="No such job")).to_be_visible()
 
 

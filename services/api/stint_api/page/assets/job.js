@@ -175,7 +175,10 @@ function clocks() {
 function gone(refused) {
   if (refused.status === 401) return;
   if (!job) {
-    one("main").replaceChildren(make("h1", refused.status === 404 ? "No such job" : "This job cannot be shown"), make("p", refused.status === 404 ? "There is no job with this id. It may have been deleted, or was kept for as long as ended jobs are." : refused.message));
+    const absent = refused.status === 404 || refused.status === 400; // 400: it cannot be an id
+    const why = "There is no job with this id. It may have been deleted, or was kept for as long as ended jobs are.";
+    const parts = [make("h1", absent ? "No such job" : "This job cannot be shown"), make("p", absent ? why : refused.message)];
+    one("main").replaceChildren(...parts);
   } else notice("refused", "notauthorised", refused.message);
   connection.stopped();
 }
