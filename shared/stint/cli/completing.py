@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stint.cli.listing import first
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from stint.client.client import Client
 
 MOST: Final = 100
-"""How many of the last jobs are looked at."""
+"""How many jobs are offered."""
 WITHIN: Final = 2.0
 """Seconds: whoever pressed a key waits no longer."""
 
@@ -20,8 +21,8 @@ Values = list[tuple[str, str]]
 
 
 def job_ids(incomplete: str) -> Values:
-    """The last jobs, each with what tells it from others."""
-    return _completed(incomplete, _jobs)
+    """The last jobs whose ids begin like this, each with what tells it from others."""
+    return _completed(incomplete, partial(_jobs, part=incomplete))
 
 
 def queues(incomplete: str) -> Values:
@@ -34,8 +35,9 @@ def runners(incomplete: str) -> Values:
     return _completed(incomplete, _runners)
 
 
-async def _jobs(stint: "Client") -> Values:
-    return [(job.id, f"{job.status} {job.queue}") for job in await first(MOST, stint.jobs)]
+async def _jobs(stint: "Client", part: str) -> Values:
+    found = await first(MOST, stint.jobs, **({"id": part} if part else {}))
+    return [(job.id, f"{job.status} {job.queue}") for job in found]
 
 
 async def _queues(stint: "Client") -> Values:
