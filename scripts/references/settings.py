@@ -17,7 +17,7 @@ READERS: Final[dict[str, type[Shape]]] = {
     "runner": shapes.RunnerSettings,
     "runner, watchdog": shapes.EngineSettings,
     "projector": shapes.ProjectorSettings,
-    "projector, nats-auth": shapes.HistorySettings,
+    "api, projector, nats-auth": shapes.HistorySettings,
     "nats-auth": shapes.NatsAuthSettings,
 }
 """Who reads a setting, and the class that declares it."""

@@ -43,7 +43,7 @@ async def test_what_was_done_to_a_job_is_shown_after_it_is_gone(api: Api) -> Non
     assert set(body["data"][0]) == KEYS
     assert [(one["action"], one["answer"], one["status"], one["proven"]) for one in body["data"]] == [
         ("deleted", "accepted", "deleted", True),
-        ("submitted", "accepted", "deleted", False),
+        ("submitted", "accepted", "deleted", True),
     ]
     assert {one["from"] for one in body["data"]} == {"127.0.0.1"}
 

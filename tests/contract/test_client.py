@@ -11,9 +11,10 @@ from stint.client import ApiRefusedError, AuditEntry, Client, Fact, ForgedReceip
 from stint.core.names.ids import queue_token
 from stint.testing import Ending, FakeStint
 from tests.support import events
+from tests.support.accounts import Accounts
 from tests.support.api_bench import secret
 from tests.support.client_bench import Bench, opened
-from tests.support.servers import NatsProcess, OpenBao
+from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
 NO_SECRETS: Mapping[str, int] = {}
@@ -94,8 +95,12 @@ class Real:
 
 
 @pytest.fixture(scope="module")
-async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with opened(tmp_path_factory.mktemp("api"), nats, openbao) as bench:
+async def bench(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    accounts = Accounts(tmp_path_factory.mktemp("keys"))
+    async with (
+        running(nats := NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)),
+        opened(tmp_path_factory.mktemp("api"), nats, openbao, accounts) as bench,
+    ):
         yield bench
 
 
@@ -246,7 +251,7 @@ async def test_what_was_done_is_in_the_audit(world: World, stint: Client, queue:
 
     found = await until(lambda: audit(queue=queue.upper()), lambda found: len(found) >= len(wanted))
     assert [(entry.action, entry.job, entry.reason, entry.answer, entry.status) for entry in found] == wanted
-    assert {entry.queue for entry in found} == {queue}
+    assert {(entry.queue, entry.proven, entry.claimed) for entry in found} == {(queue, True, "")}
     (who,) = {entry.who for entry in found}
     assert who
     assert len(await audit(queue=queue, who=who)) == len(wanted)
@@ -297,6 +302,7 @@ async def test_a_receipt_is_signed_once_a_job_is_over(world: World, stint: Clien
     stated = check_receipt(receipt, keys).statement
     assert (stated.job, stated.queue, stated.status, stated.return_code) == (job.id, queue, "failed", 3)
     assert (stated.output.bytes, stated.output.complete) == (8, True)
+    assert (stated.asked.proven, bool(stated.asked.who), stated.asked.nats_user) == (True, True, "")
     assert [fact.kind for fact in stated.facts] == ["submitted", "started", "launched", "ended"]
     with pytest.raises(ForgedReceiptError):
         check_receipt(receipt.replace(b'"return_code":3', b'"return_code":0'), keys)

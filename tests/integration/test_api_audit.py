@@ -270,7 +270,7 @@ async def test_with_accounts_it_says_what_is_proven(tmp_path: Path, openbao: Ope
             found = await of_jobs(http, 3)
     assert [(one["action"], one["who"], one["nats_user"], one["proven"]) for one in found] == [
         ("deleted", "token-stint-client", "", True),
-        ("submitted", "token-stint-client", "", False),
+        ("submitted", "token-stint-client", "", True),
         ("submitted", "root", nkey, False),
     ]
 

@@ -29,6 +29,7 @@ from stint.core.names.streams import (
     SESSIONS_BUCKET,
     SIGNERS_BUCKET,
     WORK,
+    api_signer_key,
     consumer_name,
     kv_stream,
     subscription,
@@ -237,12 +238,13 @@ WRITERS = {
     kv_subject(PAUSES_BUCKET, OTHER): {"api"},
     kv_subject(SESSIONS_BUCKET, VICTIM): {"api"},
     kv_subject(SIGNERS_BUCKET, f"U{'A' * 55}"): set(),
+    kv_subject(SIGNERS_BUCKET, api_signer_key(f"U{'A' * 55}")): {"api"},
     f"ev.{JOB}.{OWN}.paused": {"api"},
     f"ev.{JOB}.{OWN}.resumed": {"api"},
     f"ev.{JOB}.{FLEET_TOKEN}.drain_requested": {"api"},
 }
 """Who alone may write output, views, runners' presence, pauses, sessions of the page, whose a key is (none of these),
-and what an operator did."""
+that a key is one of an API, and what an operator did."""
 FORGED = {
     user: (
         *(f"ev.{JOB}.{OWN}.{kind}" for kind in NOT_ITS_EVENTS[user]),
@@ -297,6 +299,7 @@ def targets(job: str) -> list[str]:
         kv_subject(JOBS_BUCKET, job),
         kv_subject(RUNNERS_BUCKET, job),
         kv_subject(SIGNERS_BUCKET, job),
+        kv_subject(SIGNERS_BUCKET, api_signer_key(job)),
         payload_subject(OTHER, job, 0),
         kept_subject(OTHER, job, "0" * 64, 0),
     ]

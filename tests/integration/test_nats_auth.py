@@ -277,6 +277,7 @@ async def test_the_service_itself_may_only_answer_and_write_whose_keys_are(
     async with accounts.connected(server.url, CALLOUT) as broker:
         for subject in (
             *(f"ev.{JOB}.{OWN}.submitted", "$SYS.REQ.USER.AUTH", "_INBOX.x", "$SYS._INBOX.x", "$KV.sessions.x"),
+            f"$KV.signers.api.U{'A' * 55}",
             *(f"{JS_PREFIX}.STREAM.{call}" for call in ("MSG.GET.EVENTS", "INFO.KV_signers", "PURGE.KV_signers")),
         ):
             await broker.client.publish(subject, b"{}")
@@ -284,7 +285,7 @@ async def test_the_service_itself_may_only_answer_and_write_whose_keys_are(
             await broker.client.subscribe(subject)
         await answered(broker.client)
         assert "permissions violation" in str(broker.client.last_error).lower()
-        await until_true(lambda: denials(server, broker) == 12)
+        await until_true(lambda: denials(server, broker) == 13)
 
 
 def denials(server: NatsProcess, broker: Broker) -> int:

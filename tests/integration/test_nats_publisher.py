@@ -15,7 +15,14 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter, tail_subject
 from stint.core.submission.payload import JobPayload
-from stint.jetstream import Access, JetStreamEventLog, JetStreamOutput, JetStreamSignatures, declare
+from stint.jetstream import (
+    Access,
+    JetStreamEventLog,
+    JetStreamKeyOwners,
+    JetStreamOutput,
+    JetStreamSignatures,
+    declare,
+)
 from stint.natsauth.keys import public_key
 from stint.natsauth.roles import SEED_FILE
 from stint.vault.setup import client_token
@@ -97,7 +104,7 @@ async def test_a_publisher_submits_and_hears_what_becomes_of_its_job(
     assert ended.status == "success"
     async with accounts.connected(server.url, "api") as api:
         submitted = EventAddress(Submitted.kind, QUEUE, job_id)
-        signed = await JetStreamSignatures(api).read([submitted])
+        signed = await JetStreamSignatures(api, JetStreamKeyOwners(api)).read([submitted])
     assert signed[submitted].by.nats_user == public_key(accounts.folder / TEAM)
 
 

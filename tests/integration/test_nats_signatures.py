@@ -1,10 +1,9 @@
 """Who wrote what a direct publisher wrote: proven by its key, or by its Vault token; and what proves nothing."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
@@ -20,15 +19,15 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import SIGNERS_BUCKET
 from stint.core.names.subjects import EventAddress, publisher_inbox
 from stint.core.signature import MAX_BYTES, KeyOwner
-from stint.jetstream import Access, Broker, Bucket, JetStreamEventLog, JetStreamKeyOwners, declare
+from stint.jetstream import Access, Broker, Bucket, JetStreamEventLog, JetStreamKeyOwners, Signer, declare
 from stint.jetstream.key_owners import RENEWED
 from stint.natsauth.keys import public_key
 from stint.publisher import Publisher
-from stint.publisher.signing import Signer
 from stint.vault import Vault
 from tests.support import events
 from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, connected, nats_auth, token_for
 from tests.support.api_bench import api_process
+from tests.support.audited import receipt_says, said, shown
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until
@@ -77,20 +76,6 @@ def seed_of(accounts: Accounts, name: str) -> Signer:
     return Signer(seed=(accounts.folder / name / "STINT_NATS_NKEY").read_text())
 
 
-async def shown(http: httpx.AsyncClient, job_id: str, wanted: int = 1, **params: str) -> Sequence[dict[str, Any]]:
-    """What the audit says of this job, the newest first."""
-
-    async def look() -> Sequence[dict[str, Any]]:
-        answer = await http.get("/v1/api/audit", params=params)
-        return [one for one in answer.json()["data"] if one["job"] == job_id] if answer.is_success else []
-
-    return await until(look, lambda found: len(found) == wanted)
-
-
-def said(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(entry[name] for name in ("who", "entity", "accessor", "nats_user", "proven", "claimed"))
-
-
 # --- what is proven -------------------------------------------------------------------------------------------------
 
 
@@ -108,16 +93,6 @@ async def test_a_publisher_with_a_key_is_proven_to_be_the_user_with_this_key(
     assert {said(entry) for entry in found} == {("", "", "", nkey, True, "publisher")}
     assert len(await shown(http, job.id, 2, who=nkey)) == 2
     await receipt_says(accounts, server, http, job.id, {"who": "", "entity": "", "accessor": "", "nats_user": nkey})
-
-
-async def receipt_says(
-    accounts: Accounts, server: NatsProcess, http: httpx.AsyncClient, job_id: str, asked: Mapping[str, str]
-) -> None:
-    """End the job, and look whom its receipt names."""
-    async with accounts.connected(server.url, "runner") as runner:
-        await JetStreamEventLog(runner).append(queue_token("deploys"), job_id, events.ended())
-    answer = await http.get(f"/v1/api/job/{job_id}/receipt")
-    assert answer.json()["receipt"]["asked"] == {**asked, "proven": True}, answer.text
 
 
 async def test_a_publisher_with_a_vault_token_is_proven_to_be_its_identity(

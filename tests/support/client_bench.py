@@ -16,7 +16,9 @@ from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import kv_subject
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
+from stint.natsauth.roles import OPERATOR
 from tests.support import events
+from tests.support.accounts import Accounts
 from tests.support.api_bench import ApiProcess, api_process
 from tests.support.brokers import connected
 from tests.support.outputs import Writer
@@ -25,9 +27,13 @@ from tests.support.vault_bench import ROLE
 
 
 @asynccontextmanager
-async def opened(folder: Path, nats: NatsProcess, openbao: OpenBao) -> AsyncIterator["Bench"]:
-    """An API of its own, and a client's way to it."""
-    async with api_process(folder, nats.url, openbao) as (server, http), connected(nats.url) as broker:
+async def opened(
+    folder: Path, nats: NatsProcess, openbao: OpenBao, accounts: Accounts | None = None
+) -> AsyncIterator["Bench"]:
+    """An API of its own, and a client's way to it. With accounts the test itself is NATS' operator."""
+    environ = accounts.environ("api") if accounts else {}
+    own = accounts.connected(nats.url, OPERATOR) if accounts else connected(nats.url)
+    async with api_process(folder, nats.url, openbao, **environ) as (server, http), own as broker:
         token = http.headers["X-Auth-Token"]
         yield Bench(server, Endpoints(url=server.url, vault_addr=openbao.address, token=token, role=ROLE), broker)
 

@@ -12,9 +12,9 @@ from nacl.signing import SigningKey
 from stint.cli.jobs.receipt import lines
 from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyError, check_receipt, parse_keys
 from stint.core.errors import StintError, UndecodableError
-from stint.core.events import AnyEvent
+from stint.core.events import AnyEvent, Writer
 from stint.core.job import Job, fold
-from stint.core.receipt import MAX_BYTES, KeyName, canonical, document, statement
+from stint.core.receipt import MAX_BYTES, KeyName, Receipt, canonical, document, statement
 from tests.support import events
 
 NAME, ISSUED = "stint-receipt", "2026-01-03T00:00:00.000Z"
@@ -118,6 +118,22 @@ def test_it_states_who_asked_what_ran_and_how_it_ended() -> None:
     }
     for hidden in ("10.9.8.7", "kv/data/db", "vault:v1:x"):
         assert hidden.encode() not in RECEIPT
+
+
+@pytest.mark.parametrize(
+    ("signer", "said"),
+    [
+        (None, "by ann (entity e-1) at "),
+        (Writer("ann", "e-1", "acc", ""), "by ann (entity e-1), as the signature of an API proves, at "),
+        (Writer("", "", "", "UANN"), "by UANN, as the signature of UANN proves, at "),
+    ],
+)
+def test_people_are_told_whose_signature_proves_who_asked(signer: Writer | None, said: str) -> None:
+    submitted = with_fields(events.submitted(), by="ann", by_entity="e-1", by_accessor="acc")
+    job = job_of(submitted, events.started(), events.ended())
+    stated = statement(job, KeyName.of(NAME, 1, public(OLD)), ISSUED, signer)
+    told = list(lines(Receipt(stated, stated.key, b"", b"")))
+    assert told[2].startswith(f"asked for   {said}")
 
 
 def test_a_name_of_a_megabyte_does_not_make_it_larger_than_a_receipt_may_be() -> None:

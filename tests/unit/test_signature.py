@@ -11,9 +11,9 @@ import pytest
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.subjects import EventAddress, publisher_inbox
 from stint.core.signature import MAX_BYTES, named_signer, signature_text, signed_bytes, verified_signer
-from stint.jetstream import Access
+from stint.jetstream import Access, Signer
 from stint.natsauth.callout.rule import LoginRefusedError, decide
-from stint.publisher.signing import Signer, signing
+from stint.publisher.signing import signing
 from stint.vault import Vault
 
 SUBJECT, BODY = EventAddress("submitted", "mrsxa3dppfzq", "a" * 24).subject, b'{"type":"submitted"}'

@@ -23,11 +23,14 @@ from stint.jetstream import (
     JetStreamSignatures,
     JetStreamViews,
     OutputRequests,
+    Signer,
     declare_when_possible,
 )
+from stint.jetstream.key_owners import KEPT, RENEWED
 from stint.process import service
 from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ApiSettings
+from stint.process.waiting import repeat
 from stint.vault import AppRoleSession, Vault
 from stint.vault.erasure import PayloadKeys
 from stint_api.app import create_app
@@ -83,15 +86,18 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     retention = timedelta(seconds=settings.retention)
     sessions = Sessions(broker, vault, session, now=utc_now)
     index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
+    accounts = settings.js_prefix == JS_PREFIX
+    signer = Signer(seed=Access.of(settings).seed if accounts else "")
+    owners = JetStreamKeyOwners(broker, signer.nkey)
     audit_index = AuditIndex(
         JetStreamFacts(broker),
-        JetStreamKeyOwners(broker),
+        owners,
         connected=broker.wait_connected,
         span=settings.audit_events,
         now=utc_now,
     )
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
-    events, payloads = JetStreamEventLog(broker), JetStreamPayloads(broker)
+    events, payloads = JetStreamEventLog(broker, signer), JetStreamPayloads(broker)
     others = [
         BackgroundTask(
             name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
@@ -102,6 +108,8 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         others.append(
             BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
         )
+    if signer.seed:
+        others.append(_recording(broker, owners, settings.history))
     return Services(
         settings=settings,
         log=events,
@@ -110,7 +118,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         output=JetStreamOutput(broker),
         pauses=JetStreamPauses(broker),
         operations=JetStreamOperations(broker),
-        signatures=JetStreamSignatures(broker) if settings.js_prefix == JS_PREFIX else None,
+        signatures=JetStreamSignatures(broker, owners) if accounts else None,
         index=index,
         audit_index=audit_index,
         runners=JetStreamRunnerReports(broker),
@@ -132,6 +140,19 @@ def _declaring(broker: Broker, settings: ApiSettings) -> BackgroundTask:
         missing="The streams are not declared yet.",
         once=True,
     )
+
+
+def _recording(broker: Broker, owners: JetStreamKeyOwners, history: float) -> BackgroundTask:
+    """Keeps it known that this key is one of an API: to other APIs, and after the key was rotated."""
+
+    async def record() -> None:
+        await broker.wait_connected()
+        await owners.record_own(ttl=KEPT * history)
+
+    async def run() -> None:
+        await repeat(record, lambda: min(RENEWED, history), failed="the API's key could not be recorded, retrying")
+
+    return BackgroundTask(name="signing key", run=run, missing="With which key the API signs is not recorded.")
 
 
 def _following(

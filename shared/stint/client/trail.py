@@ -23,7 +23,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename={"queue": "qn
         address: from which the API got the request, "" if that is not recorded.
         answer: `accepted`, `ignored` if the job's state did not allow it, or `rejected` for a malformed submission.
         status: the job's status now, which may be `deleted`; "" if it is not a job of this queue.
-        proven: whether only the API can have written this, or a direct publisher has signed it: then all that `who`,
+        proven: whether the API has written this for sure, or a direct publisher has signed it: then all that `who`,
             `entity`, `accessor` and `nats_user` say is proven. Otherwise it may be a direct publisher's claim.
         claimed: the name that a direct publisher gave, where something else is proven, otherwise "".
     """

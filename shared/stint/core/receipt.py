@@ -41,7 +41,11 @@ class KeyName(msgspec.Struct, frozen=True):
 
 
 class Asked(Writer, frozen=True):
-    """Who submitted the job. If that is proven, then by a signature, and what the event says is left out."""
+    """Who submitted the job.
+
+    If that is proven, then by the signature of an API, which writes what Vault has said; or by that of a publisher, and
+    what the event says is left out.
+    """
 
     proven: bool = False
 
@@ -128,7 +132,7 @@ def statement(job: Job, key: KeyName, issued: str, signer: Writer | None = None)
         job: it has ended.
         key: that will sign.
         issued: when, RFC 3339.
-        signer: who has signed the submission, None if nobody has.
+        signer: who is proven to have submitted it, None if nobody is.
     """
     shown = view(job)
     submitted, started, launched = job.fact(Submitted), job.fact(Started), job.fact(Launched)

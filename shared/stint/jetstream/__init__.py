@@ -16,6 +16,7 @@ from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
+from stint.jetstream.signer import Signer
 from stint.jetstream.stream import Bucket
 from stint.jetstream.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
@@ -44,6 +45,7 @@ __all__ = [
     "JetStreamWorkQueues",
     "OutputRequests",
     "Signed",
+    "Signer",
     "Sourcing",
     "declare",
     "declare_when_possible",

@@ -1,4 +1,7 @@
-"""Whose keys sign events, in the bucket `signers`: written by `stint nats-auth`, read by the API."""
+"""Whose keys sign events, in the bucket `signers`, which the API reads.
+
+Publishers' keys are written there by `stint nats-auth`, and those of APIs by themselves. Neither may write the others.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -7,13 +10,15 @@ import msgspec
 
 from stint.core.codec import decode, encode
 from stint.core.errors import BrokerUnavailableError, UndecodableError
-from stint.core.names.streams import SIGNERS_BUCKET
+from stint.core.names.streams import SIGNERS_BUCKET, api_signer_key
 from stint.core.signature import KeyOwner
 from stint.jetstream.stream import Bucket
 from stint.jetstream.wire.broker import Broker
 
 RENEWED: Final = 24 * 3600
 """Seconds after which a login with a key renews its entry."""
+KEPT: Final = 2
+"""Histories for which it is known whose a key is. One is not enough: it begins with the end of a job."""
 ATTEMPTS: Final = 3
 """Writes of an entry that others write at the same time."""
 
@@ -21,8 +26,24 @@ ATTEMPTS: Final = 3
 class JetStreamKeyOwners:
     """The first login with a key decides whose it is, for as long as it is used."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, own: str = "") -> None:
+        """`own` is the public nkey with which this process signs as an API, if it is one."""
         self._bucket = Bucket(broker, SIGNERS_BUCKET)
+        self._own = own
+
+    async def record_own(self, *, ttl: float) -> None:
+        """Write down for `ttl` seconds that an API signs with this process's key. Safe to repeat.
+
+        Raises:
+            BrokerUnavailableError, BrokerRefusedError: it is not known whether it is written.
+        """
+        await self._bucket.write(api_signer_key(self._own), encode(KeyOwner(owner="api")), ttl=ttl)
+
+    async def of_apis(self, nkeys: Collection[str]) -> Collection[str]:
+        """Those of up to 1024 keys with which an API signs or has signed, from any replica."""
+        others = {api_signer_key(nkey): nkey for nkey in nkeys if nkey != self._own}
+        found = await self._bucket.some(others) if others else ()
+        return {self._own, *(others[entry.key] for entry in found if _owner(entry.value))}
 
     async def claim(self, nkey: str, owner: KeyOwner, *, ttl: float) -> bool:
         """Write down whose key this is, for `ttl` seconds after its last login. False if it is somebody else's.
@@ -44,9 +65,8 @@ class JetStreamKeyOwners:
 
     async def read(self, nkeys: Collection[str]) -> Mapping[str, KeyOwner]:
         """The owners of up to 1024 keys, from any replica; without those of whose logins nothing is known."""
-        if not nkeys:
-            return {}
-        found = {entry.key: _owner(entry.value) for entry in await self._bucket.some(nkeys)}
+        others = [nkey for nkey in nkeys if nkey != self._own]
+        found = {entry.key: _owner(entry.value) for entry in (await self._bucket.some(others) if others else ())}
         return {nkey: owner for nkey, owner in found.items() if owner}
 
 

@@ -35,6 +35,7 @@ from stint.core.names.streams import (
     SESSIONS_BUCKET,
     SIGNERS_BUCKET,
     WORK,
+    api_signer_key,
     consumer_name,
     subscription,
 )
@@ -90,6 +91,7 @@ API: Final = Role(
         # Its own events, and bars, whose last token is a new one each time. No pattern of NATS matches just these.
         *may_publish(event_filter(), payload_subject("*", "*", "*"), kept_subject("*", "*", "*", "*"), _BARRIER),
         *may_publish(kv_subject(PAUSES_BUCKET, "*"), kv_subject(SESSIONS_BUCKET, "*")),
+        *may_publish(kv_subject(SIGNERS_BUCKET, api_signer_key("*"))),
         *may_call(*(f"STREAM.PURGE.{stream}" for stream in (PAYLOADS, KEPT, LOGS))),
         *may_call(f"CONSUMER.CREATE.{JOBS}", f"CONSUMER.CREATE.{SESSIONS}"),
         *(Request(f"{CALLS}CONSUMER.MSG.NEXT.{bucket}.*", many=ANSWERS) for bucket in (JOBS, SESSIONS)),
@@ -233,6 +235,6 @@ CALLOUT_ROLE: Final = Role(
     requests=(*may_publish(kv_subject(SIGNERS_BUCKET, "*")), *may_call(f"STREAM.MSG.GET.{SIGNERS}")),
     answers=True,
 )
-"""It alone writes down whose key a publisher's is."""
+"""It alone writes down whose key a publisher's is. It cannot write down a key as one of an API."""
 LOGINS: Final = f"{AUTH_REQUESTS} {AUTH_GROUP}"
 """What it hears besides: what the servers ask about logins, in a queue group."""

@@ -22,13 +22,12 @@ from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, live_filter, tail_subject
 from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
-from stint.jetstream import Broker
+from stint.jetstream import Broker, Signer
 from stint.jetstream.output import chunk_in
 from stint.jetstream.wire.protocol import ErrorCode, check, error_code, sequence_of
 from stint.jetstream.wire.requests import DeniedError
 from stint.process.waiting import any_of
 from stint.publisher.output import HeardOutput, OutputReader
-from stint.publisher.signing import Signer
 
 LOOK: Final = 5.0
 """Seconds after which the log is asked although nothing was heard: what is only heard can be missed."""

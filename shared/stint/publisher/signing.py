@@ -1,51 +1,9 @@
 """The key with which a publisher signs its events: that of its connection, or one made for its Vault token."""
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Self
+from dataclasses import replace
 
-import nkeys
-
-from stint.core.names.headers import SIGNATURE
 from stint.core.names.subjects import publisher_inbox
-from stint.core.signature import signature_text, signed_bytes
-from stint.jetstream import Access
-
-
-@dataclass(frozen=True, kw_only=True)
-class Signer:
-    """Signs events with an nkey, if there is one.
-
-    Attributes:
-        seed: of the nkey, "" for none.
-    """
-
-    seed: str = field(default="", repr=False)
-
-    @classmethod
-    def new(cls) -> Self:
-        """A signer with a new key."""
-        return cls(seed=nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode())
-
-    @cached_property
-    def _pair(self) -> Any:
-        """Its key. The library takes a moment to make it, and to name it the first time."""
-        return nkeys.from_seed(self.seed.encode())
-
-    @property
-    def nkey(self) -> str:
-        """Its public nkey, "" for none."""
-        return str(self._pair.public_key.decode()) if self.seed else ""
-
-    def headers(self, subject: str, body: bytes) -> Mapping[str, str]:
-        """The header that proves who wrote this message; nothing without a key."""
-        return {SIGNATURE: self.signature(subject, body)} if self.seed else {}
-
-    def signature(self, subject: str, body: bytes) -> str:
-        """The signature as text. There must be a key."""
-        return signature_text(self.nkey, self._pair.sign(signed_bytes(subject, body)))
+from stint.jetstream import Access, Signer
 
 
 def signing(access: Access, token: str) -> tuple[Access, Signer]:
@@ -54,8 +12,8 @@ def signing(access: Access, token: str) -> tuple[Access, Signer]:
     A connection with an nkey or a credentials file signs with their seed. For one whose password is this Vault token
     a key is made, and named in the list of queues together with a signature, so that nobody else can log in with it.
     """
-    if seed := access.nkey or access.creds_seed:
-        return access, Signer(seed=seed)
+    if access.seed:
+        return access, Signer(seed=access.seed)
     if not token or access.password != token:
         return access, Signer()
     signer = Signer.new()

@@ -32,7 +32,7 @@ class Shown:
 
     Attributes:
         by: who did it. If `proven`, all of it is proven; otherwise it is what the event says.
-        proven: whether Vault said so to the API, or the event's signature is right.
+        proven: whether Vault said so to the API, or a direct publisher's signature is right.
         claimed: the display name that the event says, if something else is proven.
     """
 

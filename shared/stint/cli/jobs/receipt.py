@@ -89,5 +89,5 @@ def lines(genuine: Receipt) -> Iterator[str]:
 
 def _asked(asked: Asked) -> str:
     entity = f" (entity {asked.entity})" if asked.entity else ""
-    proven = f", as the signature of {asked.nats_user} proves," if asked.proven else ""
+    proven = f", as the signature of {asked.nats_user or 'an API'} proves," if asked.proven else ""
     return f"{asked.who or asked.nats_user or 'somebody'}{entity}{proven}"

@@ -39,6 +39,14 @@ def images_of(engine_id: str) -> str:
     return f"{_key_part(engine_id)}.*"
 
 
+def api_signer_key(nkey: str) -> str:
+    """The key in the bucket `signers` of an nkey with which an API signs; with `*` a filter over all of them.
+
+    Whose the other nkeys are stands there under the nkey alone. So NATS can let others write the ones and the others.
+    """
+    return f"api.{nkey}"
+
+
 def _key_part(text: str) -> str:
     """Both ids have characters that a key cannot have: `sha256:…`, and of older engines `ABCD:EFGH:…`."""
     return re.sub("[^A-Za-z0-9_-]", "-", text)

@@ -1,16 +1,16 @@
 """The event log on the EVENTS stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
 from nats.js.api import Header
 
 from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
+from stint.core.events import EVENT_TYPES, PUBLISHED, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.names.headers import EXPECTED_SUBJECT
 from stint.core.names.streams import EVENTS, WORK
@@ -23,6 +23,7 @@ from stint.core.names.subjects import (
     unreadable_submission,
 )
 from stint.jetstream.consistency import ANSWER, UNPROVEN, across_elections, is_absent
+from stint.jetstream.signer import Signer
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
@@ -43,11 +44,19 @@ READS: Final = 3
 """Attempts to read a message on which two answers disagree."""
 
 
+class _Message(NamedTuple):
+    subject: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
 class JetStreamEventLog:
     """See `stint.ports.EventLog`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, signer: Signer | None = None) -> None:
+        """`signer` signs those events that direct publishers may write, too."""
         self._broker = broker
+        self._signer = signer or Signer()
         self._events = Stream(broker, EVENTS)
 
     async def append(
@@ -57,7 +66,7 @@ class JetStreamEventLog:
         conditional = after is not None or bool(unless)
         if conditional:
             headers[EXPECTED_SUBJECT] = event_filter(unless or "*", token, job_id)
-        messages = [(EventAddress(event.kind, token, job_id).subject, encode(event)) for event in events]
+        messages = [self._message(EventAddress(event.kind, token, job_id), event) for event in events]
 
         async def once() -> Outcome:
             answer = await self._publish(messages, headers)
@@ -75,19 +84,24 @@ class JetStreamEventLog:
     async def bar(self, token: str, job_id: str, *, after: int) -> bool:
         subject = EventAddress(bar_kind(uuid4().hex), token, job_id).subject
         headers = {EXPECTED_SEQUENCE: str(after), EXPECTED_SUBJECT: event_filter("*", token, job_id)}
-        answer = await across_elections(self._broker, lambda: self._publish([(subject, b"")], headers))
+        answer = await across_elections(self._broker, lambda: self._publish([_Message(subject, b"", {})], headers))
         if error_code(answer) in {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN}:
             return False
         check(answer)
         return True
 
-    async def _publish(self, messages: Sequence[tuple[str, bytes]], headers: dict[str, str]) -> dict[str, Any]:
-        """Publish one message, or an atomic batch whose first message contains the condition."""
-        if len(messages) == 1:
-            return await self._broker.publish(*messages[0], headers, ANSWER)
-        *first, last = _batch(messages, headers)
-        for subject, body, batch_headers in first:
-            answer = await self._broker.publish(subject, body, batch_headers, ANSWER)
+    def _message(self, address: EventAddress, event: AnyEvent) -> _Message:
+        subject, body = address.subject, encode(event)
+        signed = isinstance(event, PUBLISHED)
+        return _Message(subject, body, self._signer.headers(subject, body) if signed else {})
+
+    async def _publish(self, messages: Sequence[_Message], condition: Mapping[str, str]) -> dict[str, Any]:
+        """Publish one message, or an atomic batch. The condition is for the first message."""
+        first, *others = messages
+        messages = [first._replace(headers={**first.headers, **condition}), *others]
+        *rest, last = _batch(messages) if others else messages
+        for message in rest:
+            answer = await self._broker.publish(*message, ANSWER)
             if "error" in answer:
                 return answer
         return await self._broker.publish(*last, ANSWER)
@@ -189,13 +203,17 @@ class JetStreamEventLog:
         )
 
 
-def _batch(messages: Sequence[tuple[str, bytes]], condition: dict[str, str]) -> list[tuple[str, bytes, dict[str, str]]]:
+def _batch(messages: Sequence[_Message]) -> list[_Message]:
     """The messages of an atomic batch; the last one commits it."""
-    batch = uuid4().hex
-    headers = [
-        {Header.BATCH_ID.value: batch, Header.BATCH_SEQUENCE.value: str(number)}
-        for number in range(1, len(messages) + 1)
+    batch, last = uuid4().hex, {Header.BATCH_COMMIT.value: "1"}
+    return [
+        message._replace(
+            headers={
+                **message.headers,
+                Header.BATCH_ID.value: batch,
+                Header.BATCH_SEQUENCE.value: str(number),
+                **(last if number == len(messages) else {}),
+            }
+        )
+        for number, message in enumerate(messages, start=1)
     ]
-    headers[0] |= condition
-    headers[-1][Header.BATCH_COMMIT.value] = "1"
-    return [(subject, body, own) for (subject, body), own in zip(messages, headers, strict=True)]

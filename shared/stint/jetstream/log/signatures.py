@@ -3,19 +3,22 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from stint.core.events import NAME_LENGTH, Writer
+from stint.core.events import NAME_LENGTH, Writer, writer_of
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.streams import EVENTS
-from stint.core.names.subjects import EventAddress, event_address
+from stint.core.names.subjects import EventAddress
 from stint.core.signature import KeyOwner, verified_signer
 from stint.jetstream.key_owners import JetStreamKeyOwners
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import sequence_of, subject_of
+from stint.jetstream.wire.protocol import Stored, records, subject_of
 
 
 class Signed(NamedTuple):
-    """An event whose signature is right: its sequence, and its signer."""
+    """An event whose signature is right: its sequence, and who is behind it.
+
+    That is who has signed it; if that was an API, then who had asked it, because the API writes what Vault has said.
+    """
 
     sequence: int
     by: Writer
@@ -24,24 +27,33 @@ class Signed(NamedTuple):
 class JetStreamSignatures:
     """Reads events again, because an index keeps no bodies, and verifies their signatures."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, owners: JetStreamKeyOwners) -> None:
         self._events = Stream(broker, EVENTS)
-        self._owners = JetStreamKeyOwners(broker)
+        self._owners = owners
 
     async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, Signed]:
         """Those of up to 1024 events that are stored and whose signature is right, from any replica."""
         if not addresses:
             return {}
-        signers: dict[EventAddress, tuple[int, str]] = {}
-        for message in await self._events.last_of_each([address.subject for address in addresses]):
-            subject, text = subject_of(message), (message.headers or {}).get(SIGNATURE, "")
-            if signer := verified_signer(text, subject, message.data):
-                signers[event_address(subject)] = sequence_of(message), signer
-        owners = await self._owners.read({signer for _, signer in signers.values()})
+        messages = await self._events.last_of_each([address.subject for address in addresses])
+        found = list(records(filter(_is_signed, messages)))
+        signers = {record.signer for record in found}
+        apis, owners = await self._owners.of_apis(signers), await self._owners.read(signers)
         return {
-            address: Signed(sequence, signed_by(signer, owners.get(signer)))
-            for address, (sequence, signer) in signers.items()
+            EventAddress(record.kind, record.token, record.job_id): Signed(
+                record.sequence,
+                writer_of(record.event)
+                if record.signer in apis
+                else signed_by(record.signer, owners.get(record.signer)),
+            )
+            for record in found
         }
+
+
+def _is_signed(message: Stored) -> bool:
+    """Whether its signature is right."""
+    text = (message.headers or {}).get(SIGNATURE, "")
+    return bool(verified_signer(text, subject_of(message), message.data))
 
 
 def signed_by(nkey: str, owner: KeyOwner | None) -> Writer:

@@ -110,10 +110,10 @@ class Access:
         return [server.strip() for server in self.url.split(",")]
 
     @property
-    def creds_seed(self) -> str:
-        """The user's seed in the credentials file, "" without one."""
+    def seed(self) -> str:
+        """The user's seed, of its own or in the credentials file; "" without one."""
         found = _CREDS.search(self.creds)
-        return found[1] if found else ""
+        return self.nkey or (found[1] if found else "")
 
     @property
     def _schemes(self) -> set[str]:

@@ -9,6 +9,7 @@ import structlog
 from stint.core.errors import ConfigError
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
+from stint.jetstream.key_owners import KEPT
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
 from stint.natsauth.callout.logins import Logins
@@ -23,8 +24,6 @@ log = structlog.get_logger()
 
 VAULT_TIMEOUT: Final = 2.0
 """Seconds for each step of a call: a client waits for it, and NATS not for long."""
-KEPT: Final = 2
-"""Histories for which it is known whose a key is. One is not enough: it begins with the end of a job."""
 
 
 def build(settings: NatsAuthSettings, broker: Broker, vault: Vault) -> Callout:

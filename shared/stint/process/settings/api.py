@@ -4,11 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from stint.process.settings.common import Settings
+from stint.process.settings.common import HistorySettings
 from stint.process.settings.values import Bytes, Port, Seconds
 
 
-class ApiSettings(Settings):
+class ApiSettings(HistorySettings):
     """The API's settings."""
 
     host: str = ""

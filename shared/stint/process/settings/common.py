@@ -50,7 +50,7 @@ class Settings(Shape):
 
 
 class HistorySettings(Settings):
-    """Settings that must be the same for projectors and `stint nats-auth`."""
+    """Settings that must be the same for the API, projectors and `stint nats-auth`."""
 
     history: Seconds = 30 * 24 * 3600
     """Seconds for which a job's events stay in the log after its end, at least as long as the job can be read."""

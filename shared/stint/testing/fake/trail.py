@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from stint.core.events import ACTIONS, AnyEvent, Launched, Record
+from stint.core.events import ACTIONS, AnyEvent, Launched, Record, Submitted, writer_of
 from stint.core.job import Job
 from stint.core.names.ids import normalise_queue_name, queue_name
 from stint.core.names.subjects import EventAddress
 from stint.core.operations import OPERATIONS, AnyOperation, to_operation
 from stint.core.receipt import KeyName, canonical, check_over, document, statement
-from stint.core.trail import OURS, Action, asked, is_older, operated, path_of
+from stint.core.trail import Action, asked, is_older, operated, path_of
 from stint.core.view import parse_time, rfc3339
 from stint.testing.fake.written import WRITER
 from stint.testing.memory import MemoryEventLog
@@ -99,7 +99,7 @@ class FakeTrail:
         """
         check_over(job)
         key = KeyName.of(WRITER, _VERSION, bytes(self._key.verify_key))
-        stated = statement(job, key, rfc3339(datetime.now(UTC)))
+        stated = statement(job, key, rfc3339(datetime.now(UTC)), writer_of(job.fact(Submitted)))
         return document(stated, self._key.sign(canonical(stated)).signature)
 
     def keys(self) -> Fields:
@@ -117,7 +117,7 @@ def _entry(record: Record, event: AnyEvent | AnyOperation, action: Action) -> Fi
         "from": event.by_address,
         "action": record.kind,
         "job": "" if record.kind in OPERATIONS else record.job_id,
-        "proven": record.kind in OURS,
+        "proven": True,
         "claimed": "",
         **action._asdict(),
     }

@@ -42,9 +42,9 @@ class ActionBody(Body):
     status: Annotated[str, Field(examples=["success"])]
     """The job's status now, which may be `deleted`; "" if it is not a job of this queue."""
     proven: bool
-    """Whether all that `who`, `entity`, `accessor` and `nats_user` say is proven: only the API can have written this,
-    and they are what Vault said to it; or a direct publisher has signed it. Otherwise a direct publisher of the queue
-    can have written it, with other names."""
+    """Whether all that `who`, `entity`, `accessor` and `nats_user` say is proven: the API has written this, and they
+    are what Vault said to it; or a direct publisher has signed it. Otherwise a direct publisher of the queue can have
+    written it, with other names."""
     claimed: str
     """The name that a direct publisher gave, where something else is proven, otherwise ""."""
 

@@ -1,0 +1,216 @@
+"""What the API wrote is proven to be its own, where direct publishers may write the same; and a copy proves nothing."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from stint.core.codec import encode
+from stint.core.names.headers import SIGNATURE
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS, SIGNERS_BUCKET, api_signer_key, kv_stream
+from stint.core.names.subjects import EventAddress, event_filter
+from stint.core.signature import verified_signer
+from stint.jetstream import Broker, Bucket, JetStreamEventLog
+from stint.jetstream.stream import Stream
+from stint.jetstream.topology import stream_configs
+from stint.jetstream.wire.protocol import ErrorCode, RawMessage, subject_of
+from stint.natsauth.keys import public_key
+from stint.natsauth.roles import SEED_FILE
+from tests.support import events
+from tests.support.accounts import Accounts
+from tests.support.api_bench import BODY, ApiProcess, api_process
+from tests.support.audited import receipt_says, said, shown
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.waiting import until, until_true
+
+RIVAL = "rival"
+QUEUE, OTHER = queue_token("deploys"), queue_token("other")
+JOB = "/v1/api/job"
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Accounts:
+    return Accounts(tmp_path / "keys", {RIVAL: ["deploys", "other"]})
+
+
+@pytest.fixture
+async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
+    async with running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)):
+        yield server
+
+
+@pytest.fixture
+async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
+    async with accounts.connected(server.url, "operator") as operator:
+        yield operator
+
+
+@asynccontextmanager
+async def an_api(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, **settings: str
+) -> AsyncIterator[tuple[ApiProcess, httpx.AsyncClient]]:
+    folder = accounts.folder.parent / public_key(accounts.folder / "api")
+    folder.mkdir()
+    async with api_process(folder, server.url, openbao, **accounts.environ("api"), **settings) as (process, http):
+        yield process, http
+
+
+async def submitted(http: httpx.AsyncClient, **headers: str) -> str:
+    answer = await http.post(JOB, json=BODY, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["_id"])
+
+
+async def stored(operator: Broker, kind: str, job_id: str) -> RawMessage:
+    message = await Stream(operator, EVENTS).last(event_filter(kind, "*", job_id))
+    assert message
+    return message
+
+
+def signer_of(message: RawMessage) -> str:
+    text = (message.headers or {}).get(SIGNATURE, "")
+    return verified_signer(text, subject_of(message), message.data)
+
+
+async def caller(http: httpx.AsyncClient, openbao: OpenBao) -> tuple[Any, ...]:
+    """How an entry names who uses this client, if it is proven."""
+    vault = httpx.AsyncClient(base_url=openbao.address, trust_env=False)
+    async with vault:
+        token = {"X-Vault-Token": http.headers["X-Auth-Token"]}
+        found = (await vault.get("/v1/auth/token/lookup-self", headers=token)).json()["data"]
+    assert found["accessor"]
+    return found["display_name"], found["entity_id"], found["accessor"], "", True, ""
+
+
+async def test_who_uses_rest_is_proven(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+) -> None:
+    """Also of a kill that ends a queued job, which is a batch, and of a submission that comes again."""
+    own = public_key(accounts.folder / "api")
+    async with an_api(accounts, server, openbao) as (_, http):
+        running_job, queued = await submitted(http), await submitted(http, **{"Idempotency-Key": "one"})
+        assert await submitted(http, **{"Idempotency-Key": "one"}) == queued
+        async with accounts.connected(server.url, "runner") as runner:
+            await JetStreamEventLog(runner).append(QUEUE, running_job, events.started())
+        proven = await caller(http, openbao)
+        for job_id in (running_job, queued):
+            assert (await http.post(f"{JOB}/kill/{job_id}")).is_success
+            entries = await shown(http, job_id, 2)
+            assert [entry["action"] for entry in entries] == ["kill_requested", "submitted"]
+            assert {said(entry) for entry in entries} == {proven}
+            assert {signer_of(await stored(operator, kind, job_id)) for kind in ("submitted", "kill_requested")} == {
+                own
+            }
+        assert SIGNATURE not in ((await stored(operator, "ended", queued)).headers or {}), (
+            "which no publisher may write"
+        )
+        asked = dict(zip(("who", "entity", "accessor", "nats_user"), proven, strict=False))
+        await receipt_says(accounts, server, http, running_job, asked)
+
+
+async def test_a_copy_of_its_signature_proves_nothing(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+) -> None:
+    """On another job, in another queue, of another body or of another kind; nor can it be stored where it was."""
+    async with an_api(accounts, server, openbao) as (_, http), accounts.connected(server.url, RIVAL) as rival:
+        job_id = await submitted(http)
+        assert (await http.post(f"{JOB}/kill/{job_id}")).is_success
+        theirs = {kind: await stored(operator, kind, job_id) for kind in ("submitted", "kill_requested")}
+
+        async def copied(kind: str, token: str, signed_as: str, body: bytes) -> None:
+            """A job of the rival, with an event that has the signature of the API's event of the kind `signed_as`."""
+            own = secrets.token_hex(12)
+            subject = EventAddress("submitted", token, own).subject
+            if kind != "submitted":
+                assert "error" not in await rival.publish(subject, encode(events.submitted()))
+            header = {SIGNATURE: (theirs[signed_as].headers or {})[SIGNATURE]}
+            assert "error" not in await rival.publish(EventAddress(kind, token, own).subject, body, header)
+            entries = await shown(http, own, 1 if kind == "submitted" else 2)
+            assert (entries[0]["action"], {entry["proven"] for entry in entries}) == (kind, {False})
+
+        for kind, message in theirs.items():
+            assert signer_of(message) == public_key(accounts.folder / "api")
+            for token in (QUEUE, OTHER):
+                await copied(kind, token, kind, message.data)
+            again = await rival.publish(
+                subject_of(message), message.data, {SIGNATURE: (message.headers or {})[SIGNATURE]}
+            )
+            assert again["error"]["err_code"] == ErrorCode.SUBJECT_TAKEN
+        forged = msgspec.structs.replace(events.kill_requested(), by="root")
+        await copied("kill_requested", QUEUE, "kill_requested", encode(forged))
+        await copied("kill_requested", QUEUE, "submitted", theirs["kill_requested"].data)
+
+
+async def test_another_body_under_its_signature_is_unproven_where_the_signature_was_made(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+) -> None:
+    """On the very subject: all of the job's events have been removed, and its id can be used again."""
+    async with an_api(accounts, server, openbao) as (_, http), accounts.connected(server.url, RIVAL) as rival:
+        job_id = await submitted(http)
+        message = await stored(operator, "submitted", job_id)
+        await Stream(operator, EVENTS).purge(event_filter("*", "*", job_id))
+        event = msgspec.json.decode(message.data) | {"by": "root"}
+        header = {SIGNATURE: (message.headers or {})[SIGNATURE]}
+        assert "error" not in await rival.publish(subject_of(message), msgspec.json.encode(event), header)
+        (entry,) = await until(lambda: shown(http, job_id), lambda found: found[0]["who"] == "root")
+        assert not entry["proven"]
+
+
+async def test_what_it_signed_stays_proven_after_its_key_was_rotated(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+) -> None:
+    signers, old = Bucket(operator, SIGNERS_BUCKET), public_key(accounts.folder / "api")
+    async with an_api(accounts, server, openbao) as (_, http):
+        before = await submitted(http)
+        await until(lambda: signers.read(api_signer_key(old)))
+    (accounts.folder / "api" / SEED_FILE).unlink()
+    new = public_key(accounts.folder / "api")
+    server.settings = accounts.settings
+    server.reload()
+    async with an_api(accounts, server, openbao) as (_, http):
+        after = await submitted(http)
+        assert [signer_of(await stored(operator, "submitted", job_id)) for job_id in (before, after)] == [old, new]
+        for job_id in (before, after):
+            (entry,) = await shown(http, job_id)
+            assert (entry["who"], entry["proven"]) == ("token-stint-client", True)
+        await signers.delete(api_signer_key(old))  # by the operator, because it was stolen
+        (entry,) = await shown(http, before)
+        assert said(entry) == ("", "", "", old, True, "token-stint-client")
+
+
+async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+) -> None:
+    own, stream = public_key(accounts.folder / "api"), kv_stream(SIGNERS_BUCKET)
+    (config,) = [one for one in stream_configs(1) if one["name"] == stream]
+    await operator.api(f"STREAM.CREATE.{stream}", config | {"max_msg_size": 1})
+    async with an_api(accounts, server, openbao) as (api, http):
+        (entry,) = await shown(http, await submitted(http))
+        assert (entry["who"], entry["proven"]) == ("token-stint-client", True)
+        await until_true(lambda: "the API's key could not be recorded, retrying" in api.log)
+        assert (await http.get("/readyz")).is_success
+        await operator.api(f"STREAM.UPDATE.{stream}", config)
+        signers = Bucket(operator, SIGNERS_BUCKET)
+        await until(lambda: signers.read(api_signer_key(own)), lambda found: found is not None)
+
+
+async def test_its_key_is_recorded_again_before_the_record_expires(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
+) -> None:
+    key, signers = api_signer_key(public_key(accounts.folder / "api")), Bucket(operator, SIGNERS_BUCKET)
+    async with an_api(accounts, server, openbao, STINT_HISTORY="2") as (_, _http):
+        seen = set[int]()
+
+        async def renewed() -> bool:
+            entry = await signers.read(key)
+            assert not (seen and (entry is None or entry.value is None)), "it has expired"
+            seen.update([entry.revision] if entry else [])
+            return len(seen) > 3
+
+        await until(renewed)  # for longer than one record lasts
