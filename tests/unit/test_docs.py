@@ -269,9 +269,15 @@ def test_modules_that_the_architecture_names_exist() -> None:
     assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in files)] == []
 
 
-def test_each_name_of_the_client_library_is_in_the_guide() -> None:
+def test_each_name_of_the_client_library_is_in_the_guide_and_in_one_of_its_programs() -> None:
     text = text_of(ROOT / "docs" / "guides" / "python.md")
     assert [name for name in stint.client.__all__ if f"`{name}`" not in text] == []
+    programs = "\n".join(blocks(text, "python"))
+    assert [name for name in stint.client.__all__ if not re.search(rf"\b{name}\b", programs)] == []
+    methods = {
+        name for shape in (stint.client.Client, stint.client.JobHandle) for name in vars(shape) if name[0] != "_"
+    }
+    assert [name for name in sorted(methods) if f".{name}" not in programs] == []
 
 
 def test_shell_blocks_can_be_read_by_a_shell() -> None:

@@ -1,6 +1,7 @@
 """What `FakeStint` answers is what the real API would: the same client reads it."""
 
 import asyncio
+import gc
 import io
 from contextlib import aclosing
 from pathlib import Path
@@ -114,3 +115,13 @@ async def test_what_it_does_not_know_is_not_found() -> None:
         for call in (nobody.info(), nobody.release(), nobody.wait(), nobody.receipt()):
             with pytest.raises(ApiRefusedError, match="has no job 000"):
                 await call
+
+
+def test_a_client_without_async_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio logs each task that is still pending when its loop is gone."""
+    for _ in range(20):
+        with FakeStint(lambda _: Ending(output=b"done\n")).sync_client() as stint:
+            job = stint.submit(queue="deploys", image="busybox")
+            assert job.wait().tail == b"done\n"
+    gc.collect()
+    assert caplog.messages == []

@@ -5,7 +5,7 @@ Programs import it from here. It prints nothing, handles no signals and keeps no
 
 from stint.client.client import Client
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError, OutputDiffersError
-from stint.client.fields import JobFields, JobFilter
+from stint.client.fields import JobFields, JobFilter, payload_of
 from stint.client.fleet import JobChange, Pause, QueueInfo, RunnerInfo
 from stint.client.job import JobHandle
 from stint.client.options import Endpoints, endpoints
@@ -49,4 +49,5 @@ __all__ = [
     "UnknownKeyError",
     "check_receipt",
     "endpoints",
+    "payload_of",
 ]

@@ -24,8 +24,12 @@ class _Loop:
     """An event loop in a thread of its own."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="stint-client", daemon=True)
+        # The runner ends what is left at the close. Without a factory its loop would be this thread's loop too.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._over = asyncio.Event()
+        run, until = self._runner.run, self._over.wait()
+        self._thread = threading.Thread(target=run, args=(until,), name="stint-client", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -49,10 +53,10 @@ class _Loop:
             self.run(_closed(items))
 
     def close(self) -> None:
-        """End the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End the thread, and all that still runs in it."""
+        self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
-        self._loop.close()
+        self._runner.close()
 
 
 async def _closed(items: AsyncGenerator[Any, None]) -> None:
