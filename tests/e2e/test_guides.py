@@ -1,4 +1,4 @@
-"""The guide to the Python library: each of its programs runs, on the stack that `stint dev` starts."""
+"""Each program of the guide to the Python library, and that of the guide to NATS, run on the stack of `stint dev`."""
 
 import asyncio
 import os
@@ -12,8 +12,9 @@ import pytest
 from tests.e2e.stack import Stack, dev
 from tests.support.documents import blocks
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "python.md"
-PROGRAMS = blocks(GUIDE.read_text(encoding="utf-8"), "python")
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+PROGRAMS = blocks((GUIDES / "python.md").read_text(encoding="utf-8"), "python")
+PUBLISHER = blocks((GUIDES / "nats.md").read_text(encoding="utf-8"), "python")[0]
 SAYS = {0: "1\nblue\nsuccess 0\n"}
 """What a program prints, by its place in the guide."""
 
@@ -27,6 +28,21 @@ async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> Async
         yield stack
 
 
+async def executed(*command: str | Path, cwd: Path, env: dict[str, str]) -> str:
+    """What this Python program prints. It must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", *command),
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], **env},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))
 async def test_a_program_of_the_guide_runs(stack: Stack, tmp_path: Path, number: int) -> None:
     program = tmp_path / "test_program.py"
@@ -34,14 +50,16 @@ async def test_a_program_of_the_guide_runs(stack: Stack, tmp_path: Path, number:
     command = (
         ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio") if "def test_" in PROGRAMS[number] else ()
     )
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", *command, program),
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], **stack.env},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    assert SAYS.get(number, "") in out.decode()
+    assert SAYS.get(number, "") in await executed(*command, program, cwd=tmp_path, env=stack.env)
+
+
+@pytest.mark.parametrize("login", ["key", "token"])
+async def test_the_publisher_of_the_guide_to_nats_runs(stack: Stack, tmp_path: Path, login: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PUBLISHER, encoding="utf-8")
+    key = stack.data_dir / "nats" / "publishers" / "dev" / "STINT_NATS_NKEY"
+    env = stack.env | {"STINT_NATS_NKEY_FILE": str(key), "STINT_NATS_INBOX_PREFIX": "_INBOX.dev"}
+    if login == "token":
+        env = {name: value for name, value in stack.env.items() if name != "STINT_NATS_NKEY_FILE"}
+        env |= {"STINT_NATS_USER": "deploys", "STINT_NATS_PASSWORD": stack.env["VAULT_TOKEN"]}
+    assert "b'hello\\n'\n" in await executed(program, cwd=tmp_path, env=env)

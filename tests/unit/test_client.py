@@ -105,6 +105,12 @@ def test_where_things_are() -> None:
         endpoints({"STINT_TOKEN": ""})
 
 
+def test_a_publisher_has_a_token_of_its_own_beside_that_of_the_client() -> None:
+    assert endpoints({"VAULT_TOKEN": "v", "STINT_TOKEN": "s"}, publisher=True).token == "v"
+    with pytest.raises(ConfigError, match="Set VAULT_TOKEN to a Vault token with the policy stint-publisher"):
+        endpoints({"STINT_TOKEN": "s"}, publisher=True)
+
+
 def test_a_repr_shows_no_secret() -> None:
     where = Endpoints(url="http://a", vault_addr="http://v", token="hidden")
     options = RunOptions(endpoints=where, job=JobPayload(env_vars=("A=hidden",)))

@@ -269,6 +269,17 @@ def test_modules_that_the_architecture_names_exist() -> None:
     assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in files)] == []
 
 
+def test_tests_that_documents_name_exist() -> None:
+    named = {name for path in DOCUMENTS for name in re.findall(r"`(test_\w+)`", text_of(path))}
+    known = {
+        name
+        for path in ROOT.glob("tests/**/*.py")
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", text_of(path), re.MULTILINE)
+    }
+    assert named
+    assert sorted(named - known) == []
+
+
 def test_each_name_of_the_client_library_is_in_the_guide_and_in_one_of_its_programs() -> None:
     text = text_of(ROOT / "docs" / "guides" / "python.md")
     assert [name for name in stint.client.__all__ if f"`{name}`" not in text] == []

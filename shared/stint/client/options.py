@@ -30,15 +30,18 @@ class Endpoints:
     vault_cacert: str = ""
 
 
-def endpoints(environ: Mapping[str, str], *, url: str = "") -> Endpoints:
+def endpoints(environ: Mapping[str, str], *, url: str = "", publisher: bool = False) -> Endpoints:
     """Read the endpoints from the environment; `url` takes precedence over `STINT_URL`.
+
+    A direct `publisher` has only VAULT_TOKEN: STINT_TOKEN is that of a client of the API, which may not seal tickets.
 
     Raises:
         ConfigError: there is no token.
     """
-    token = environ.get("STINT_TOKEN") or environ.get("VAULT_TOKEN")
+    token = environ.get("VAULT_TOKEN") if publisher else environ.get("STINT_TOKEN") or environ.get("VAULT_TOKEN")
     if not token:
-        raise ConfigError("Set STINT_TOKEN or VAULT_TOKEN to a Vault token with the policy stint-client.")
+        names, policy = ("VAULT_TOKEN", "publisher") if publisher else ("STINT_TOKEN or VAULT_TOKEN", "client")
+        raise ConfigError(f"Set {names} to a Vault token with the policy stint-{policy}.")
     return Endpoints(
         url=(url or environ.get("STINT_URL") or DEFAULT_URL).rstrip("/"),
         vault_addr=environ.get("VAULT_ADDR") or DEFAULT_VAULT,

@@ -52,7 +52,7 @@ class Publisher:
         Raises:
             ConfigError: a setting is missing or wrong.
         """
-        return cls(Access.of(load(Settings, environ)), endpoints(environ))
+        return cls(Access.of(load(Settings, environ)), endpoints(environ, publisher=True))
 
     async def __aenter__(self) -> Self:
         """Connect.

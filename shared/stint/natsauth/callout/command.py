@@ -47,7 +47,7 @@ def nats_auth(
 
 def _check(listed: str) -> None:
     with reported("stint nats-auth"):
-        where = endpoints(os.environ)
+        where = endpoints(os.environ, publisher=True)
         try:
             grant = asyncio.run(decide(Vault(where.vault_addr, cacert=where.vault_cacert), listed, where.token))
         except LoginRefusedError as error:
