@@ -3,12 +3,17 @@
 import subprocess
 import sysconfig
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from stint.cli.app import app
+from stint.cli.dev.servers import free_ports
+from tests.support.certificates import authority, certificate
+from tests.support.servers import NatsProcess, running
+from tests.support.waiting import until_true
 
 SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
 KEYS = ("api", "runner", "projector", "operator")
@@ -60,7 +65,45 @@ def test_servers_of_a_cluster_with_tls_share_the_accounts(tmp_path: Path) -> Non
     tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
     assert configure(tmp_path, *cluster, *tls).exit_code == 0
     found = texts(tmp_path)["nats.conf"]
-    assert all(part in found for part in ("nats://127.0.0.1:6223", "key.pem", 'server_name: "one"'))
+    assert all(part in found for part in ("key.pem", 'server_name: "one"', "include cluster.conf"))
+    password = texts(tmp_path)["cluster/STINT_NATS_ROUTES"].strip()
+    shared = texts(tmp_path)["cluster.conf"]
+    assert all(part in shared for part in (f"nats://stint:{password}@127.0.0.1:6223", "key.pem", '"verify": true'))
+    assert (tmp_path / "cluster.conf").stat().st_mode & 0o777 == 0o600
+    changed = configure(tmp_path, *cluster, *tls, "--route", "nats://127.0.0.1:6224")
+    assert (changed.exit_code, password in changed.output) == (1, False)
+
+
+@pytest.mark.parametrize("route", ["127.0.0.1:6222", "nats://", "nats://a:b@host:6222"])
+def test_a_route_has_an_address_and_no_password(tmp_path: Path, route: str) -> None:
+    result = configure(tmp_path, "--cluster", "127.0.0.1:6222", "--route", route)
+    assert (result.exit_code, "--route: nats://HOST:PORT" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_server_joins_the_cluster_only_with_its_password(tmp_path: Path, *, tls: bool) -> None:
+    here, there, stranger = islice(free_ports(), 3)
+    options: tuple[str, ...] = ()
+    if tls:
+        folder = authority(tmp_path / "ca")
+        certificate(folder, "", "subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth, clientAuth\n")
+        options = ("--tls-cert", f"{folder}/cert.pem", "--tls-key", f"{folder}/key.pem", "--tls-ca", f"{folder}/ca.pem")
+
+    def server(port: int, other: int) -> NatsProcess:
+        """A server that knows another one. All that stint nats-config wrote but addresses is its own."""
+        cluster = ("--cluster", f"127.0.0.1:{port}", "--route", f"nats://127.0.0.1:{other}")
+        assert configure(tmp_path / "nats", *cluster, *options, "--update").exit_code == 0
+        text = (tmp_path / "nats" / "cluster.conf").read_text()
+        return NatsProcess(tmp_path / str(port), settings=f"server_name: at-{port}\n{text}")
+
+    own, other, wrong = server(here, there), server(there, here), server(stranger, here)
+    password = (tmp_path / "nats" / "cluster" / "STINT_NATS_ROUTES").read_text().strip()
+    wrong.settings = wrong.settings.replace(password, "0" * len(password))
+    async with running(own), running(other), running(wrong):
+        await until_true(lambda: "Authorization Violation" in wrong.log)
+        joined = f"Remote: at-{stranger}"
+        await until_true(lambda: "JetStream cluster new metadata leader" in own.log + other.log)
+        assert joined not in own.log + other.log
 
 
 def test_a_nats_that_runs_gets_accounts_alone(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from stint.core.errors import ConfigError, InvalidQueueNameError
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
+from stint.natsauth.cluster import CLUSTER, certificate, cluster
 from stint.natsauth.config import accounts, callout, rendered
 from stint.natsauth.roles import CALLOUT, OPERATOR, RUNNERS, SEED_FILE, SERVICES
+from stint.process.env_file import write_private
 from stint.process.settings import RUNNER_ID
 
 DIFFERENT: Final = 1
@@ -27,6 +29,8 @@ BUFFERED: Final = 400
 10 s to sync, so that a publisher that sends more than the disk can take would delay all others by so long."""
 SUBSCRIBERS: Final = "subscribers"
 """The folder of the subscribers' keys."""
+CLUSTER_FILE: Final = "cluster.conf"
+"""What only a server of a cluster has, with the password."""
 POOLS: Final = "pools"
 """The folder of the pools' keys."""
 
@@ -63,6 +67,10 @@ class _Options:
     route: Annotated[list[str] | None, typer.Option(help="nats://HOST:PORT of another server of the cluster.")] = None
     tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate chain; requires TLS.")] = None
     tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(help="The authority by which servers of a cluster verify each other. Default: the system's."),
+    ] = None
     auth: Annotated[
         bool | None,
         typer.Option(
@@ -94,7 +102,9 @@ def nats_config(options: _Options) -> None:
         pools = dict(map(_pool, options.pool or ()))
         files = {"accounts.conf": _accounts(options, pools)}
         if not options.accounts_only:
-            files["nats.conf"] = rendered(_server(options)) + "include accounts.conf\n"
+            files["nats.conf"] = rendered(_server(options)) + "".join(f"include {file}\n" for file in _parts(options))
+        if CLUSTER_FILE in _parts(options):
+            files[CLUSTER_FILE] = _cluster(options)
         unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=options.update)]
     _tell(folder, accounts_only=options.accounts_only)
     for user, served in pools.items():
@@ -184,32 +194,38 @@ def _server(options: _Options) -> dict[str, Any]:
             "sync_interval": "always",
             "max_buffered_msgs": BUFFERED,
         },
-        **_cluster(options.cluster, options.route or ()),
-        **_tls(options.tls_cert, options.tls_key),
+        **({"tls": tls} if (tls := certificate(options.tls_cert, options.tls_key)) else {}),
     }
 
 
-def _cluster(listen: str, routes: Sequence[str]) -> dict[str, Any]:
-    return {"cluster": {"name": "stint", "listen": listen, "routes": list(routes)}} if listen else {}
+def _parts(options: _Options) -> Sequence[str]:
+    """The files that `nats.conf` includes."""
+    return ("accounts.conf", CLUSTER_FILE) if options.cluster and not options.accounts_only else ("accounts.conf",)
 
 
-def _tls(cert: Path | None, key: Path | None) -> dict[str, Any]:
-    if bool(cert) != bool(key):
-        raise ConfigError("--tls-cert needs --tls-key, and the other way round.")
-    return {"tls": {"cert_file": str(cert.absolute()), "key_file": str(key.absolute())}} if cert and key else {}
+def _cluster(options: _Options) -> str:
+    with importing("nats"):
+        from stint.natsauth.keys import routes_password  # noqa: PLC0415 - clients lack the library
+    tls, password = certificate(options.tls_cert, options.tls_key), routes_password(options.folder / CLUSTER)
+    return rendered({"cluster": cluster(options.cluster, options.route or (), password, tls, options.tls_ca)})
 
 
 def _write(path: Path, text: str, *, update: bool) -> bool:
-    """Write a file. False, and the difference is shown, if it is there with another text and may not be changed."""
+    """Write a file. False, and the difference is shown, if it is there with another text and may not be changed.
+
+    Of the cluster's file, which contains a password, no difference is shown, and only its owner may read it.
+    """
+    private = path.name == CLUSTER_FILE
     try:
         present = path.read_text(encoding="utf-8") if path.exists() else None
         if present is not None and present != text:
             lines = difflib.unified_diff(present.splitlines(), text.splitlines(), "present", "wanted", lineterm="")
-            typer.echo("\n".join(lines))
+            if not private:
+                typer.echo("\n".join(lines))
             if not update:
                 typer.echo(f"differs, not changed: {path}")
                 return False
-        path.write_text(text, encoding="utf-8")
+        write_private(path, text) if private else path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
     typer.echo(f"{'found' if present == text else 'updated' if present else 'written'} {path}")

@@ -1,6 +1,7 @@
-"""The keys, each as a seed in a file of its own: the users' nkeys, and what `stint nats-auth` signs and reads with."""
+"""The keys, each in a file of its own: nkeys, what `stint nats-auth` signs and reads with, a password."""
 
 import os
+import secrets
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from stint.process.env_file import write_private
 
 ISSUER_FILE: Final = "STINT_NATS_AUTH_ISSUER"
 XKEY_FILE: Final = "STINT_NATS_AUTH_XKEY"
+ROUTES_FILE: Final = "STINT_NATS_ROUTES"
 
 
 def public_key(folder: Path) -> str:
@@ -44,14 +46,33 @@ def curve_key(folder: Path) -> str:
     return _public(folder / XKEY_FILE, new_seed, lambda seed: CurveKey(seed).public, "an xkey")
 
 
-def _public(path: Path, new: Callable[[], str], public_of: Callable[[str], str], kind: str) -> str:
+def routes_password(folder: Path) -> str:
+    """The password of the servers of a cluster, which they all share.
+
+    Raises:
+        ConfigError: the folder cannot be used, or its file is not what was written there.
+    """
+    path = folder / ROUTES_FILE
+    password = _kept(path, partial(secrets.token_hex, 32))
+    if not (password.isascii() and password.isalnum()):  # it becomes part of URLs
+        raise ConfigError(f"{path} does not contain a password of letters and digits.")
+    return password
+
+
+def _kept(path: Path, new: Callable[[], str]) -> str:
+    """What the file contains; something new is written if there is none."""
     try:
-        seed = path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        seed = new()
-        _write(path, seed)
+        made = new()
+        _write(path, made)
+        return made
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path} cannot be read.") from None
+
+
+def _public(path: Path, new: Callable[[], str], public_of: Callable[[str], str], kind: str) -> str:
+    seed = _kept(path, new)
     try:
         return public_of(seed)
     except ValueError:

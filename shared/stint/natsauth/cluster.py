@@ -1,0 +1,48 @@
+"""How the servers of a cluster know each other: by a password, and if they have certificates, by these too."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from stint.core.errors import ConfigError
+
+CLUSTER: Final = "cluster"
+"""The folder of the password."""
+USER: Final = "stint"
+
+
+def cluster(listen: str, routes: Sequence[str], password: str, tls: dict[str, str], authority: Path | None) -> Any:
+    """The setting `cluster`. Whoever could join without a password could act in every account.
+
+    With `tls`, servers verify each other's certificates by that of the `authority`, or by the system's.
+
+    Raises:
+        ConfigError: a route is not `nats://HOST:PORT`.
+    """
+    verified = {"tls": {**tls, "verify": True, **({"ca_file": str(authority.absolute())} if authority else {})}}
+    return {
+        "name": "stint",
+        "listen": listen,
+        "authorization": {"user": USER, "password": password},
+        "routes": [_route(route, password) for route in routes],
+        **(verified if tls else {}),
+    }
+
+
+def certificate(cert: Path | None, key: Path | None) -> dict[str, str]:
+    """The setting of a certificate and its key, empty for none.
+
+    Raises:
+        ConfigError: one of them lacks.
+    """
+    if bool(cert) != bool(key):
+        raise ConfigError("--tls-cert needs --tls-key, and the other way round.")
+    return {"cert_file": str(cert.absolute()), "key_file": str(key.absolute())} if cert and key else {}
+
+
+def _route(text: str, password: str) -> str:
+    scheme, _, rest = text.partition("://")
+    if not rest or "@" in rest or not urlsplit(text).hostname:
+        raise ConfigError("--route: nats://HOST:PORT, without a password.")
+    return f"{scheme}://{USER}:{password}@{rest}"
