@@ -50,7 +50,7 @@ async def following(http: httpx.AsyncClient, job_id: str, begun: asyncio.Event) 
             assert isinstance(item, Fact)
             begun.set()
 
-    with pytest.raises(ApiRefusedError, match="permission denied") as caught:
+    with pytest.raises(ApiRefusedError, match="Vault does not accept the token") as caught:
         await hear()
     assert caught.value.code == httpx.codes.FORBIDDEN
 

@@ -1,5 +1,6 @@
 """Queues, the form, the audit; each view without barriers, on a phone, by keys alone; and a token that ends."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -96,13 +97,16 @@ async def test_a_dropped_folder_is_packed_and_becomes_the_jobs_content(page: Pag
 
 async def test_content_is_chosen_by_keys_and_taken_away_again(page: Page, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
+    # Listened for from the start: Playwright does not wait until Chromium has heard that somebody listens.
+    chosen = asyncio.get_running_loop().create_future()
+    page.once("filechooser", lambda chooser: chosen.set_result(chooser))  # noqa: PLW0108 - Playwright wants a function
     await page.goto("/submit")
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
     choose, said = page.get_by_role("button", name="Choose files"), page.locator("[data-size]")
     await choose.focus()
-    async with page.expect_file_chooser() as chooser:
-        await page.keyboard.press("Enter")
-    await (await chooser.value).set_files([tmp_path / "a.txt"])
+    await page.keyboard.press("Enter")
+    async with asyncio.timeout(20):
+        await (await chosen).set_files([tmp_path / "a.txt"])
     await expect(said).to_have_text(re.compile(r"^1 file: \d+ bytes packed\.$"))
     await page.get_by_role("button", name="Remove").focus()
     await page.keyboard.press("Enter")
