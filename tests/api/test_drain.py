@@ -17,6 +17,8 @@ from tests.api.conftest import DRAIN
 from tests.e2e.stack import gone
 from tests.support.waiting import until, until_true
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _processes(api: Api) -> None:

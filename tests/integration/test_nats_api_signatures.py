@@ -162,6 +162,7 @@ async def test_another_body_under_its_signature_is_unproven_where_the_signature_
         assert not entry["proven"]
 
 
+@pytest.mark.soak
 async def test_what_it_signed_stays_proven_after_its_key_was_rotated(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
 ) -> None:
@@ -184,6 +185,7 @@ async def test_what_it_signed_stays_proven_after_its_key_was_rotated(
         assert said(entry) == ("", "", "", old, True, "token-stint-client")
 
 
+@pytest.mark.soak
 async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
 ) -> None:
@@ -200,6 +202,7 @@ async def test_jobs_are_submitted_and_proven_while_nats_does_not_store_the_key(
         await until(lambda: signers.read(api_signer_key(own)), lambda found: found is not None)
 
 
+@pytest.mark.soak
 async def test_its_key_is_recorded_again_before_the_record_expires(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
 ) -> None:

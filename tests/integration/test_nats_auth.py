@@ -217,6 +217,7 @@ async def test_a_right_that_is_taken_away_is_gone_with_the_login(
         await refused(server, "own", token)
 
 
+@pytest.mark.soak
 async def test_without_the_service_all_others_go_on_and_a_login_is_refused_soon(
     accounts: Accounts, server: NatsProcess, callout: Start, openbao: OpenBao
 ) -> None:
@@ -252,6 +253,7 @@ async def test_each_of_two_services_answers(server: NatsProcess, callout: Start,
             pass
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("how", ["kill", "pause"])
 async def test_without_vault_a_login_is_refused_soon_and_the_log_says_why(
     server: NatsProcess, callout: Start, tmp_path: Path, how: str

@@ -19,6 +19,8 @@ from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until_true
 
+pytestmark = pytest.mark.soak
+
 CONNECTIONS = 20
 """Instead of the real limits, which a test would take long to reach."""
 JOB = "d" * 24

@@ -26,6 +26,8 @@ from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until, until_true
 
+pytestmark = pytest.mark.soak
+
 
 async def becomes(http: httpx.AsyncClient, words: str) -> None:
     await until(lambda: http.get("/readyz"), lambda answer: words in answer.text)

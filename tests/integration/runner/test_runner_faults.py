@@ -24,6 +24,8 @@ from tests.integration.test_projector import projector
 from tests.support.events import TOKEN, ended, kill_requested, started
 from tests.support.runner_bench import Bench
 
+pytestmark = pytest.mark.soak
+
 
 async def test_a_runner_that_may_not_open_tickets_leaves_the_job_to_others(bench: Bench) -> None:
     good = dict(bench.role_settings)
@@ -36,7 +38,6 @@ async def test_a_runner_that_may_not_open_tickets_leaves_the_job_to_others(bench
     assert (job.state, job.runner) == (State.SUCCESS, "good")
 
 
-@pytest.mark.soak
 async def test_a_runner_without_an_engine_leaves_the_job_to_others(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +115,6 @@ async def test_a_stream_that_is_gone_does_not_end_a_runner(bench: Bench) -> None
     assert job.state is State.SUCCESS
 
 
-@pytest.mark.soak
 async def test_kills_at_any_moment_leave_no_container_and_no_token(bench: Bench) -> None:
     """Each kill comes a little later: during the login, the create, the start, the run."""
     tokens: list[str] = []
