@@ -18,7 +18,7 @@ from nats.js import JetStreamContext
 from nats.js.api import PubAck
 from nats.js.errors import APIError
 
-from stint.client.submission import needs, wrapped_secret_id
+from stint.client.submitting.submission import needs, wrapped_secret_id
 from stint.core.codec import encode
 from stint.core.errors import StintError
 from stint.core.events import Submitted

@@ -71,7 +71,7 @@ class ByServers(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServers:
-    """pytest-xdist's own way to group, by a mark, does nothing with pytest 9.2."""
+    """pytest-xdist's own way to group, by a mark, does nothing from pytest 9.2 on."""
     return ByServers(config, log)
 
 

@@ -20,7 +20,7 @@ import httpx
 import msgspec
 import pytest
 
-from stint.client.submission import seal
+from stint.client.submitting.submission import seal
 from stint.core.errors import VaultDeniedError
 from stint.core.names.headers import LABEL_JOB
 from stint.core.submission.payload import JobPayload

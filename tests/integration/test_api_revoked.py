@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from stint.client import ApiRefusedError, Fact, JobHandle
-from stint.client.api import Api, LiveEvent
+from stint.client.rest.api import Api, LiveEvent
 from stint.vault import Vault
 from tests.support.api_bench import api_process, submitted
 from tests.support.servers import NatsProcess, OpenBao

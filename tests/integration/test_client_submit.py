@@ -9,8 +9,8 @@ import pytest
 
 from stint.cli.dev.servers import free_port
 from stint.client import ApiRefusedError, ApiUnreachableError, Endpoints
-from stint.client import api as client_api
-from stint.client.api import Api
+from stint.client.rest import api as client_api
+from stint.client.rest.api import Api
 from tests.support.api_bench import BODY, api_process, secret
 from tests.support.servers import NatsProcess, OpenBao
 

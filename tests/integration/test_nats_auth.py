@@ -20,7 +20,7 @@ from stint.cli.dev.servers import free_port, free_ports
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, payload_subject, publisher_inbox, tail_subject
-from stint.jetstream import Broker, declare
+from stint.jetstream import Broker
 from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault
 from stint.vault.setup import client_token
@@ -45,10 +45,7 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 @pytest.fixture(scope="module")
 async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
-    server = NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)
-    async with running(server):
-        async with accounts.connected(server.url, "projector") as projector:
-            await declare(projector)
+    async with accounts.declared(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 

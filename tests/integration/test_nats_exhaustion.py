@@ -10,12 +10,12 @@ from nats.aio.client import Client
 
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import live_filter
-from stint.jetstream import JetStreamEventLog, declare
+from stint.jetstream import JetStreamEventLog
 from stint.natsauth.callout.logins import TOO_MANY
 from stint.natsauth.config import LIMITS, SUBSCRIPTIONS
 from tests.support import events
 from tests.support.accounts import Accounts, NatsAuth, nats_auth, token_for
-from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until_true
 
@@ -44,9 +44,7 @@ async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProces
     written = f'"max_connections": {LIMITS["max_connections"]},'
     assert accounts.settings.count(written) == len(accounts.publishers) + len(accounts.subscribers)
     settings = accounts.settings.replace(written, f'"max_connections": {CONNECTIONS},')
-    async with running(server := NatsProcess(tmp_path / "nats", settings=settings)):
-        async with accounts.connected(server.url, "projector") as projector:
-            await declare(projector)
+    async with accounts.declared(tmp_path / "nats", settings) as server:
         yield server
 
 

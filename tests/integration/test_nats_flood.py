@@ -12,7 +12,7 @@ from examples import publish
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress
-from stint.jetstream import JetStreamEventLog, JetStreamViews, declare
+from stint.jetstream import JetStreamEventLog, JetStreamViews
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.stream import Stream
 from stint.natsauth.command import BUFFERED
@@ -20,7 +20,7 @@ from stint.ports import Outcome, ViewPut
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.flood import flood
-from tests.support.servers import NatsProcess, running
+from tests.support.servers import NatsProcess
 from tests.support.waiting import until_true
 
 pytestmark = pytest.mark.soak
@@ -39,9 +39,7 @@ def accounts(tmp_path: Path) -> Accounts:
 
 @pytest.fixture
 async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
-    async with running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)):
-        async with accounts.connected(server.url, "projector") as projector:
-            await declare(projector)
+    async with accounts.declared(tmp_path / "nats") as server:
         yield server
 
 

@@ -21,7 +21,6 @@ from stint.jetstream import (
     JetStreamKeyOwners,
     JetStreamOutput,
     JetStreamSignatures,
-    declare,
 )
 from stint.natsauth.keys import public_key
 from stint.natsauth.roles import SEED_FILE
@@ -29,7 +28,7 @@ from stint.vault.setup import client_token
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.outputs import Writer
-from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE, set_up
 
 TEAM = "ci"
@@ -54,10 +53,7 @@ def accounts(tmp_path: Path) -> Accounts:
 
 @pytest.fixture
 async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
-    server = NatsProcess(tmp_path / "nats", settings=accounts.settings)
-    async with running(server):
-        async with accounts.connected(server.url, "projector") as projector:
-            await declare(projector)
+    async with accounts.declared(tmp_path / "nats") as server:
         yield server
 
 

@@ -19,7 +19,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import SIGNERS_BUCKET
 from stint.core.names.subjects import EventAddress, publisher_inbox
 from stint.core.signature import MAX_BYTES, KeyOwner
-from stint.jetstream import Access, Broker, Bucket, JetStreamEventLog, JetStreamKeyOwners, Signer, declare
+from stint.jetstream import Access, Broker, Bucket, EventSigner, JetStreamEventLog, JetStreamKeyOwners, declare
 from stint.jetstream.key_owners import RENEWED
 from stint.natsauth.keys import public_key
 from stint.publisher import Publisher
@@ -42,9 +42,7 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 @pytest.fixture(scope="module")
 async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
-    async with running(server := NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)):
-        async with accounts.connected(server.url, "projector") as projector:
-            await declare(projector)
+    async with accounts.declared(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 
@@ -72,8 +70,8 @@ async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Bro
         yield operator
 
 
-def seed_of(accounts: Accounts, name: str) -> Signer:
-    return Signer(seed=(accounts.folder / name / "STINT_NATS_NKEY").read_text())
+def seed_of(accounts: Accounts, name: str) -> EventSigner:
+    return EventSigner(seed=(accounts.folder / name / "STINT_NATS_NKEY").read_text())
 
 
 # --- what is proven -------------------------------------------------------------------------------------------------
@@ -124,7 +122,7 @@ Forge = Callable[["Forger"], Awaitable[str]]
 class Forger:
     """The rival, who may publish to the same queue, and the victim's key, of which it knows the public half."""
 
-    def __init__(self, rival: Broker, own: Signer, victim: str) -> None:
+    def __init__(self, rival: Broker, own: EventSigner, victim: str) -> None:
         self.rival, self.own, self.victim = rival, own, victim
         self.job_id, self.token = secrets.token_hex(12), queue_token("deploys")
         claims = {"by": "root", "by_entity": "the victim's", "by_accessor": "the victim's", "by_nats_user": victim}
@@ -228,7 +226,7 @@ async def test_a_right_signature_shows_nothing_of_what_the_body_claims_but_the_n
 
 
 @asynccontextmanager
-async def logged_in(server: NatsProcess, token: str, signer: Signer, proof: str = "") -> AsyncIterator[Client]:
+async def logged_in(server: NatsProcess, token: str, signer: EventSigner, proof: str = "") -> AsyncIterator[Client]:
     """A publisher's connection with this token and this key. The proof of the key may be a wrong one."""
     client, inbox = Client(), publisher_inbox(token)
     proof = proof or signer.signature(inbox, b"")
@@ -250,13 +248,13 @@ async def told_anyway(_error: Exception) -> None:
     """The client would log each error with a traceback."""
 
 
-async def refused(server: NatsProcess, token: str, signer: Signer, proof: str = "") -> None:
+async def refused(server: NatsProcess, token: str, signer: EventSigner, proof: str = "") -> None:
     with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
         async with logged_in(server, token, signer, proof):
             pass
 
 
-async def owner_of(operator: Broker, signer: Signer) -> KeyOwner | None:
+async def owner_of(operator: Broker, signer: EventSigner) -> KeyOwner | None:
     return (await JetStreamKeyOwners(operator).read([signer.nkey])).get(signer.nkey)
 
 
@@ -264,7 +262,7 @@ async def test_a_key_belongs_to_the_identity_that_first_logs_in_with_it(
     server: NatsProcess, openbao: OpenBao, auth: NatsAuth, operator: Broker
 ) -> None:
     """Even to somebody who has stolen it."""
-    owner, thief, signer = *[await VaultIdentity.new(openbao, "deploys") for _ in range(2)], Signer.new()
+    owner, thief, signer = *[await VaultIdentity.new(openbao, "deploys") for _ in range(2)], EventSigner.new()
     token = await owner.token()
     async with logged_in(server, token, signer):
         pass
@@ -285,7 +283,7 @@ async def test_a_key_is_named_only_by_who_has_it(
 ) -> None:
     """Neither that of a user of the configuration, nor one whose proof was heard."""
     victim, thief = [await (await VaultIdentity.new(openbao, "deploys")).token() for _ in range(2)]
-    signer = Signer.new()
+    signer = EventSigner.new()
     await refused(server, thief, signer, signer.signature(publisher_inbox(victim), b""))
     assert "must be one signature" in auth.log
     assert await owner_of(operator, signer) is None
@@ -298,7 +296,11 @@ async def test_a_login_neither_fails_nor_waits_because_nats_does_not_store_whose
     accounts: Accounts, openbao: OpenBao, tmp_path: Path
 ) -> None:
     await set_up(openbao)
-    token, signer, subject = await (await VaultIdentity.new(openbao, "deploys")).token(), Signer.new(), "$KV.signers.*"
+    token, signer, subject = (
+        await (await VaultIdentity.new(openbao, "deploys")).token(),
+        EventSigner.new(),
+        "$KV.signers.*",
+    )
     async with (
         running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)),
         nats_auth(accounts, server, openbao, tmp_path / "auth") as auth,
@@ -316,7 +318,7 @@ async def test_a_login_neither_fails_nor_waits_because_nats_does_not_store_whose
 
 
 async def test_an_entry_lasts_as_long_as_its_key_is_used(nats_url: str) -> None:
-    signer, ttl = Signer.new().nkey, 3600.0
+    signer, ttl = EventSigner.new().nkey, 3600.0
     ann, bob = (KeyOwner(owner=name, who=name, at=1000) for name in ("ann", "bob"))
     async with connected(Access(url=nats_url), prefix="$JS.API") as broker:
         await declare(broker)

@@ -13,12 +13,12 @@ import pytest
 
 from stint.core.events import AnyEvent
 from stint.core.names.ids import queue_token
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, declare
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
 from tests.e2e.stack import Result, stint
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.outputs import Writer
-from tests.support.servers import NatsProcess, running
+from tests.support.servers import NatsProcess
 from tests.support.waiting import until_true
 
 ROOT = Path(__file__).parents[2]
@@ -35,10 +35,7 @@ def accounts(tmp_path: Path) -> Accounts:
 
 @pytest.fixture
 async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
-    server = NatsProcess(tmp_path / "nats", settings=accounts.settings)
-    async with running(server):
-        async with accounts.connected(server.url, "projector") as projector:
-            await declare(projector)
+    async with accounts.declared(tmp_path / "nats") as server:
         assert (await subscribed(accounts, server, "deploys")).code == 0
         yield server
 

@@ -22,7 +22,6 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     OutputRequests,
-    declare,
     output_requests,
 )
 from stint.process.background import cancel
@@ -34,7 +33,7 @@ from stint.vault.ticket import open_ticket
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.outputs import Writer
-from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until_true
 
@@ -49,9 +48,7 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 @pytest.fixture(scope="module")
 async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
-    async with running(server := NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)):
-        async with accounts.connected(server.url, "projector") as projector:
-            await declare(projector)
+    async with accounts.declared(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 

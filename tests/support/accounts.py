@@ -14,7 +14,7 @@ import httpx
 from stint.cli.dev.servers import free_port
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
-from stint.jetstream import Access, Broker
+from stint.jetstream import Access, Broker, declare
 from stint.natsauth.config import accounts, callout, rendered
 from stint.natsauth.keys import ISSUER_FILE, XKEY_FILE, curve_key, issuer_key, public_key
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
@@ -76,6 +76,14 @@ class Accounts:
             return Access(url=url, user=listed, password=token)
         inbox = self.environ(user).get("STINT_NATS_INBOX_PREFIX", "")
         return Access(url=url, nkey=(self.folder / user / SEED_FILE).read_text(), inbox=inbox)
+
+    @asynccontextmanager
+    async def declared(self, folder: Path, settings: str = "") -> AsyncIterator[NatsProcess]:
+        """A server with these accounts, or other settings, on which a projector has declared the streams."""
+        async with running(server := NatsProcess(folder, settings=settings or self.settings)):
+            async with self.connected(server.url, "projector") as projector:
+                await declare(projector)
+            yield server
 
     @asynccontextmanager
     async def connected(self, url: str, user: str) -> AsyncIterator[Broker]:

@@ -22,12 +22,12 @@ from stint.client import (
     Phase,
     endpoints,
 )
-from stint.client import pack as packing
-from stint.client.api import Api, LiveEvent, parse_events
 from stint.client.errors import UnexpectedAnswerError
 from stint.client.fields import JobFields, payload_of
-from stint.client.pack import pack
-from stint.client.submission import Handover
+from stint.client.rest.api import Api, LiveEvent, parse_events
+from stint.client.submitting import pack as packing
+from stint.client.submitting.pack import pack
+from stint.client.submitting.submission import Handover
 from stint.core.errors import ConfigError
 from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload

@@ -11,13 +11,13 @@ import pytest
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.subjects import EventAddress, publisher_inbox
 from stint.core.signature import MAX_BYTES, named_signer, signature_text, signed_bytes, verified_signer
-from stint.jetstream import Access, Signer
+from stint.jetstream import Access, EventSigner
 from stint.natsauth.callout.rule import LoginRefusedError, decide
 from stint.publisher.signing import signing
 from stint.vault import Vault
 
 SUBJECT, BODY = EventAddress("submitted", "mrsxa3dppfzq", "a" * 24).subject, b'{"type":"submitted"}'
-SIGNER = Signer.new()
+SIGNER = EventSigner.new()
 GOLDEN = Path(__file__).parents[1] / "golden" / "signatures"
 GOOD = SIGNER.signature(SUBJECT, BODY)
 
@@ -38,7 +38,7 @@ def test_what_was_signed_for_an_earlier_version_is_still_right(path: Path) -> No
     subject, body = signed["subject"], signed["body"].encode()
     assert verified_signer(signed["header"], subject, body) == signed["nkey"]
     seed = nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER).decode()
-    assert Signer(seed=seed).signature(subject, body) == signed["header"]
+    assert EventSigner(seed=seed).signature(subject, body) == signed["header"]
 
 
 def test_a_right_signature_names_its_signer() -> None:
@@ -97,7 +97,7 @@ WRONG = {
     "no point": GOOD.replace(".", ""),
     "a key alone": SIGNER.nkey,
     "zeros": f"{SIGNER.nkey}.{'A' * 86}",
-    "another's key": f"{Signer.new().nkey}.{GOOD.partition('.')[2]}",
+    "another's key": f"{EventSigner.new().nkey}.{GOOD.partition('.')[2]}",
     "no key": f"{ZERO}.{'A' * 86}",
     "surrogates": "\ud800" * 143,
     "an account's key": of_kind(nkeys.PREFIX_BYTE_ACCOUNT),
@@ -135,8 +135,8 @@ def test_a_connection_with_a_key_signs_with_it() -> None:
 @pytest.mark.parametrize(("password", "token"), [("a password", "hvs.token"), ("", ""), ("", "hvs.token")])
 def test_a_connection_with_anything_else_is_left_as_it_is(password: str, token: str) -> None:
     access = Access(url="nats://127.0.0.1:1", user="ann", password=password)
-    assert signing(access, token) == (access, Signer())
-    assert Signer().headers(SUBJECT, BODY) == {}
+    assert signing(access, token) == (access, EventSigner())
+    assert EventSigner().headers(SUBJECT, BODY) == {}
 
 
 def test_a_vault_token_gets_a_new_key_which_the_login_names_and_proves() -> None:

@@ -11,6 +11,7 @@ from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import (
     Access,
     Broker,
+    EventSigner,
     JetStreamEventLog,
     JetStreamFacts,
     JetStreamKept,
@@ -23,7 +24,6 @@ from stint.jetstream import (
     JetStreamSignatures,
     JetStreamViews,
     OutputRequests,
-    Signer,
     declare_when_possible,
 )
 from stint.jetstream.key_owners import KEPT, RENEWED
@@ -87,29 +87,13 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
     sessions = Sessions(broker, vault, session, now=utc_now)
     index = ListIndex(JetStreamViews(broker), connected=broker.wait_connected, retention=retention, now=utc_now)
     accounts = settings.js_prefix == JS_PREFIX
-    signer = Signer(seed=Access.of(settings).seed if accounts else "")
+    signer = EventSigner(seed=Access.of(settings).seed if accounts else "")
     owners = JetStreamKeyOwners(broker, signer.nkey)
     audit_index = AuditIndex(
-        JetStreamFacts(broker),
-        owners,
-        connected=broker.wait_connected,
-        span=settings.audit_events,
-        now=utc_now,
+        JetStreamFacts(broker), owners, connected=broker.wait_connected, span=settings.audit_events, now=utc_now
     )
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
     events, payloads = JetStreamEventLog(broker, signer), JetStreamPayloads(broker)
-    others = [
-        BackgroundTask(
-            name="output requests", run=OutputRequests(broker).run, missing="Publishers cannot read output again."
-        )
-    ]
-    if settings.erasure == "on":
-        sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events)
-        others.append(
-            BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
-        )
-    if signer.seed:
-        others.append(_recording(broker, owners, settings.history))
     return Services(
         settings=settings,
         log=events,
@@ -129,7 +113,13 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         lookup_vault=Vault(settings.vault_addr, cacert=settings.vault_cacert, connections=LOOKUPS),
         session=session,
         broker_up=broker.connected.is_set,
-        background=Background(_declaring(broker, settings), *_following(index, audit_index, phases, sessions), *others),
+        background=Background(
+            _declaring(broker, settings),
+            *_following(index, audit_index, phases, sessions),
+            _answering(broker),
+            *([_sweeping(vault, session, payloads, events)] if settings.erasure == "on" else []),
+            *([_recording(broker, owners, settings.history)] if signer.seed else []),
+        ),
     )
 
 
@@ -140,6 +130,18 @@ def _declaring(broker: Broker, settings: ApiSettings) -> BackgroundTask:
         missing="The streams are not declared yet.",
         once=True,
     )
+
+
+def _answering(broker: Broker) -> BackgroundTask:
+    missing = "Publishers cannot read output again."
+    return BackgroundTask(name="output requests", run=OutputRequests(broker).run, missing=missing)
+
+
+def _sweeping(
+    vault: Vault, session: AppRoleSession, payloads: JetStreamPayloads, events: JetStreamEventLog
+) -> BackgroundTask:
+    sweeper = KeySweeper(keys=PayloadKeys(vault, session), payloads=payloads, log=events)
+    return BackgroundTask(name="key sweeper", run=sweeper.run, missing="Keys of payloads are not destroyed.")
 
 
 def _recording(broker: Broker, owners: JetStreamKeyOwners, history: float) -> BackgroundTask:

@@ -11,7 +11,7 @@ from stint.client.job import JobHandle
 from stint.client.options import Endpoints, endpoints
 from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyError, check_receipt
 from stint.client.results import Fact, JobEvent, JobFailedError, JobInfo, JobResult, Output, Phase
-from stint.client.sealing import Sealed
+from stint.client.submitting.sealing import Sealed
 from stint.client.sync import SyncClient, SyncJob
 from stint.client.trail import AuditEntry, SecretUse
 from stint.core.receipt import Receipt, Statement

@@ -8,15 +8,15 @@ from datetime import datetime
 from typing import Any, Final, Self, TypeVar, Unpack
 from urllib.parse import quote
 
-from stint.client.api import Api
 from stint.client.errors import ApiRefusedError
 from stint.client.fields import JobFields, JobFilter, params_of, payload_of
 from stint.client.fleet import JobChange, QueueInfo, RunnerInfo, changes, queue_path
 from stint.client.job import JobHandle
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.receipts import PublicKeys
+from stint.client.rest.api import Api
 from stint.client.results import JobInfo, read
-from stint.client.sealing import Sealed, SealedByVault, Sealer
+from stint.client.submitting.sealing import Sealed, SealedByVault, Sealer
 from stint.client.trail import AuditEntry, SecretUse
 from stint.core.submission.payload import JobPayload
 

@@ -121,7 +121,7 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
 
 
 def _packed(content: Path | str | BinaryIO) -> str:
-    from stint.client.pack import pack  # noqa: PLC0415 - archives take 10 ms to import, and lists have none
+    from stint.client.submitting.pack import pack  # noqa: PLC0415 - archives take 10 ms to import, and lists have none
 
     return pack(content)
 

@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from stint.client.api import Api, Attempts
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
+from stint.client.rest.api import Api, Attempts
 from stint.client.results import JobInfo, read
 from stint.client.stream import PATIENCE
 from stint.core.names.ids import normalise_queue_name, queue_token

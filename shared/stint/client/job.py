@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import BinaryIO, Literal
 
-from stint.client.api import Api
 from stint.client.errors import ApiUnreachableError
+from stint.client.rest.api import Api
 from stint.client.results import JobEvent, JobInfo, JobResult, Output, read
 from stint.client.stream import follow
 from stint.core.names.ids import check_job_id

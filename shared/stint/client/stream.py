@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from stint.client.api import Api, Attempts, LiveEvent
 from stint.client.errors import ApiError, ApiUnreachableError, OutputDiffersError
+from stint.client.rest.api import Api, Attempts, LiveEvent
 from stint.client.results import Fact, JobEvent, JobResult, Output, Phase, read
 from stint.core.events import Ended
 from stint.core.output.chain import Chain

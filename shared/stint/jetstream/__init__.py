@@ -4,6 +4,7 @@ from stint.jetstream.consistency import Sourcing
 from stint.jetstream.consuming.feed import Delivered, EventFeed
 from stint.jetstream.consuming.subscriptions import make_subscription, remove_subscription
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
+from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.kept import JetStreamKept
 from stint.jetstream.key_owners import JetStreamKeyOwners
 from stint.jetstream.log.events import JetStreamEventLog
@@ -16,7 +17,6 @@ from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
-from stint.jetstream.signer import Signer
 from stint.jetstream.stream import Bucket
 from stint.jetstream.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
@@ -29,6 +29,7 @@ __all__ = [
     "Bucket",
     "Delivered",
     "EventFeed",
+    "EventSigner",
     "FactsPage",
     "JetStreamEventLog",
     "JetStreamFacts",
@@ -45,7 +46,6 @@ __all__ = [
     "JetStreamWorkQueues",
     "OutputRequests",
     "Signed",
-    "Signer",
     "Sourcing",
     "declare",
     "declare_when_possible",

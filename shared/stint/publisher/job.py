@@ -22,7 +22,7 @@ from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, live_filter, tail_subject
 from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
-from stint.jetstream import Broker, Signer
+from stint.jetstream import Broker, EventSigner
 from stint.jetstream.output import chunk_in
 from stint.jetstream.wire.protocol import ErrorCode, check, error_code, sequence_of
 from stint.jetstream.wire.requests import DeniedError
@@ -55,7 +55,7 @@ class PublishedJob:
     """
 
     def __init__(
-        self, broker: Broker, signer: Signer, queue: str, job_id: str, submitted: Submitted | None = None
+        self, broker: Broker, signer: EventSigner, queue: str, job_id: str, submitted: Submitted | None = None
     ) -> None:
         """`submitted` is known to whoever publishes it. NATS lets no publisher read it: it holds the job's ticket."""
         self.id, self.queue = job_id, queue

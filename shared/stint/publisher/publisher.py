@@ -11,7 +11,7 @@ from typing import Final, Self, Unpack
 
 from stint.client.fields import JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
-from stint.client.submission import needs, wrapped_secret_id
+from stint.client.submitting.submission import needs, wrapped_secret_id
 from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError, InvalidJobIdError
 from stint.core.events import Submitted

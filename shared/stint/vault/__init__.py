@@ -4,7 +4,7 @@ from stint.vault.answers import Caller, Login, SecretData, WrapInfo
 from stint.vault.client import Vault
 from stint.vault.encryptor import Encryptor
 from stint.vault.hvac_adapter import check_path, error_text
-from stint.vault.oidc import Oidc, OidcBegun
+from stint.vault.oidc import Oidc, OidcBegun, refusal_by_provider
 from stint.vault.policies import SESSION_KEY, queue_path, release_path
 from stint.vault.session import AppRoleSession
 from stint.vault.signing import RECEIPT_KEY, Signer
@@ -29,6 +29,7 @@ __all__ = [
     "error_text",
     "open_ticket",
     "queue_path",
+    "refusal_by_provider",
     "release_path",
     "seal_ticket",
 ]

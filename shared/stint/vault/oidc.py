@@ -1,6 +1,7 @@
 """Signing in at an OIDC provider, whose client is Vault: what the provider vouches for becomes a token of Vault."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -11,6 +12,8 @@ from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
 
 DEFAULT_MOUNT: Final = "oidc"
+WORDS: Final = 200
+"""Characters of a provider's reason that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,10 @@ class Oidc:
             "", lambda client: client.adapter.get(f"/v1/auth/{path}/oidc/callback", params=query)
         )
         return Login.of(answer)
+
+
+def refusal_by_provider(answer: Mapping[str, str]) -> str:
+    """Why a provider has signed nobody in, as the parameters of its answer say; "" if it has."""
+    if "error" not in answer:
+        return ""
+    return ": ".join(filter(None, (answer["error"], answer.get("error_description"))))[:WORDS]

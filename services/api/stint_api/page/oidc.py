@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from stint.core.errors import StintError, VaultError, VaultUnavailableError
-from stint.vault import Login, Oidc
+from stint.vault import Login, Oidc, refusal_by_provider
 from stint_api.errors import NO_VAULT, unknown_path
 from stint_api.page.documents import SAFETY, again
 from stint_api.page.signing_in import begin_session, own, sentence, sign_in_page
@@ -27,8 +27,6 @@ NOT_BEGUN: Final = (
 NOT_SET_UP: Final = "Vault's sign-in by OIDC is not set up for this address, {address}: {reason}"
 REFUSED: Final = "Vault did not accept the provider's answer: {reason} Sign in again."
 PROVIDER: Final = "The provider did not sign you in: {reason}"
-WORDS: Final = 200
-"""Characters of a provider's reason that are shown."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -65,9 +63,8 @@ async def callback(services: ServicesOf, request: Request) -> Response:
 
 async def _answer(services: ServicesOf, oidc: Oidc, request: Request, begun: UnderWay) -> Response:
     to, query = own(begun.to), request.query_params
-    if "error" in query:
-        reason = ": ".join(filter(None, (query["error"], query.get("error_description"))))
-        return sign_in_page(services, request, to=to, error=PROVIDER.format(reason=reason[:WORDS]))
+    if reason := refusal_by_provider(query):
+        return sign_in_page(services, request, to=to, error=PROVIDER.format(reason=reason))
     try:
         login = await oidc.finish(begun.state, begun.nonce, query.get("code", ""))
     except VaultError as error:

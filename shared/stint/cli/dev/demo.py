@@ -11,10 +11,11 @@ from rich.console import Console
 
 from stint.cli.dev.command import run_stack
 from stint.cli.dev.stack import Stack
+from stint.cli.errors import INTERRUPTED
 from stint.cli.jobs.run_job import Narrator, show
 from stint.cli.jobs.writing import to_terminal
 from stint.client import Client, Fact
-from stint.client.pack import pack
+from stint.client.submitting.pack import pack
 from stint.core.errors import StintError
 from stint.core.submission.payload import JobPayload
 
@@ -47,7 +48,7 @@ def demo() -> None:
     with tempfile.TemporaryDirectory(prefix="stint-demo-") as folder:
         # Packed before `run_stack` makes new files private: the job's user must be able to read them.
         work = partial(_run_job, _content(Path(folder, "content")))
-        run_stack("demo: failed", Path(folder, "data"), work, stopped=130)
+        run_stack("demo: failed", Path(folder, "data"), work, stopped=INTERRUPTED)
     _say("success")
 
 

@@ -20,8 +20,6 @@ from stint.client.options import DEFAULT_VAULT
 from stint.core.errors import ConfigError, VaultDeniedError
 from stint.process.env_file import write_private
 
-WORDS: Final = 200
-"""Characters of a provider's reason that are shown."""
 _BEFORE: Final = ("STINT_TOKEN", "STINT_TOKEN_FILE", "VAULT_TOKEN")
 """Settings that count before the file."""
 
@@ -104,9 +102,10 @@ async def _log_in(found: Found, options: _Options) -> int:
 
 
 def _code(answer: Mapping[str, str]) -> str:
-    if "error" in answer:
-        reason = ": ".join(filter(None, (answer["error"], answer.get("error_description"))))
-        raise VaultDeniedError(f"The provider did not sign you in: {printable(reason[:WORDS])}")
+    from stint.vault import refusal_by_provider  # noqa: PLC0415 - see above
+
+    if reason := refusal_by_provider(answer):
+        raise VaultDeniedError(f"The provider did not sign you in: {printable(reason)}")
     return answer.get("code", "")
 
 

@@ -23,7 +23,7 @@ from stint.core.names.subjects import (
     unreadable_submission,
 )
 from stint.jetstream.consistency import ANSWER, UNPROVEN, across_elections, is_absent
-from stint.jetstream.signer import Signer
+from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
@@ -53,10 +53,10 @@ class _Message(NamedTuple):
 class JetStreamEventLog:
     """See `stint.ports.EventLog`."""
 
-    def __init__(self, broker: Broker, signer: Signer | None = None) -> None:
+    def __init__(self, broker: Broker, signer: EventSigner | None = None) -> None:
         """`signer` signs those events that direct publishers may write, too."""
         self._broker = broker
-        self._signer = signer or Signer()
+        self._signer = signer or EventSigner()
         self._events = Stream(broker, EVENTS)
 
     async def append(

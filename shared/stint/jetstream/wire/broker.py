@@ -16,7 +16,6 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLar
 from stint.jetstream.wire.connection import Connection
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, error_code, status_of
 from stint.jetstream.wire.reads import Reads
-from stint.jetstream.wire.requests import cancellable
 
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
@@ -220,14 +219,3 @@ class Broker(Connection):
 
         async with self.subscribe(pattern, cb=on_message):
             yield event
-
-
-async def next_message(subscription: Subscription, timeout: float) -> Msg:  # noqa: ASYNC109 - NATS' own
-    """The next message of a subscription.
-
-    Raises:
-        NoAnswerError: none came within `timeout` seconds.
-        BrokerUnavailableError: the connection is gone for good.
-    """
-    with _mapped():
-        return await cancellable(subscription.next_msg(timeout=timeout))

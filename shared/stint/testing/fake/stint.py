@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 
 from stint.client import Client, SyncClient
-from stint.client.api import Api
+from stint.client.rest.api import Api
 from stint.core.codec import encode
 from stint.core.errors import IllegalCommandError
 from stint.core.job import Job

@@ -34,30 +34,30 @@ class Sealer(Protocol):
 
 
 class SealedByVault:
-    """Seals jobs with Vault, as `stint.client.submission` says."""
+    """Seals jobs with Vault, as `stint.client.submitting.submission` says."""
 
     def __init__(self, where: Endpoints) -> None:
         self._where = where
 
     async def seal(self, job: JobPayload, *, wrap_ttl: str) -> Mapping[str, str]:
-        """See `stint.client.submission.seal`."""
+        """See `stint.client.submitting.submission.seal`."""
         # hvac takes 0.2 s to import: whoever only reads must not wait for it.
-        from stint.client.submission import seal  # noqa: PLC0415
+        from stint.client.submitting.submission import seal  # noqa: PLC0415
 
         async with self._vault() as vault:
             handover = await seal(vault, self._where.token, job, role=self._where.role, wrap_ttl=wrap_ttl)
         return handover.fields()
 
     async def wrap(self, *, wrap_ttl: str) -> str:
-        """See `stint.client.submission.wrapped_secret_id`."""
-        from stint.client.submission import wrapped_secret_id  # noqa: PLC0415 - as above
+        """See `stint.client.submitting.submission.wrapped_secret_id`."""
+        from stint.client.submitting.submission import wrapped_secret_id  # noqa: PLC0415 - as above
 
         async with self._vault() as vault:
             return await wrapped_secret_id(vault, self._where.token, role=self._where.role, wrap_ttl=wrap_ttl)
 
     @asynccontextmanager
     async def _vault(self) -> AsyncIterator["Vault"]:
-        from stint.client.submission import needs  # noqa: PLC0415 - as above
+        from stint.client.submitting.submission import needs  # noqa: PLC0415 - as above
         from stint.vault.client import Vault  # noqa: PLC0415
         from stint.vault.policies import CLIENT, SEALER  # noqa: PLC0415
 

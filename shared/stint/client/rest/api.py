@@ -10,9 +10,9 @@ from urllib.request import getproxies
 import httpx
 import msgspec
 
-from stint.client.answers import after_doubt, body_of, parsed, refusal, unreachable
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
 from stint.client.options import Endpoints
+from stint.client.rest.answers import after_doubt, body_of, parsed, refusal, unreachable
 from stint.core.errors import ConfigError
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)

@@ -13,7 +13,7 @@ from stint.core.signature import signature_text, signed_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signer:
+class EventSigner:
     """Signs events with an nkey, if there is one.
 
     Attributes:
