@@ -192,6 +192,20 @@ async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: 
     await expect(page).to_have_url(re.compile("/queues$"))
 
 
+TYPED_AS_IT_CLOSES = """keys => {
+    document.querySelector("dialog[open]").close();
+    for (const key of keys) document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+}"""
+
+
+async def test_keys_typed_while_a_dialog_closes_are_taken(page: Page) -> None:
+    await page.goto("/jobs")
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog")).to_contain_text("Go to Queues")
+    await page.evaluate(TYPED_AS_IT_CLOSES, "gq")
+    await expect(page).to_have_url(re.compile("/queues$"))
+
+
 async def test_a_revoked_token_is_said_to_have_ended_and_what_is_read_stays(browser: Browser, stack: Stack) -> None:
     job_id = await stack.submit("echo to be read; sleep 60", qname="revoked")
     token = await client_token(stack.env["VAULT_ADDR"], stack.env["VAULT_TOKEN"])

@@ -9,7 +9,8 @@ export function bind(key, words, work) {
 }
 
 addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input, select, textarea, dialog");
+  // A dialog that was just closed keeps the focus until the browser finds time to move it.
+  const typing = event.target.closest?.("dialog")?.open ?? event.target.closest?.("input, select, textarea");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || off()) return;
   const found = bound.get(first ? `${first} ${event.key}` : event.key);
   first = !first && event.key === "g" ? "g" : "";
