@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from stint.core.errors import BrokerUnavailableError
+from stint.core.events import AnyEvent
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
@@ -32,7 +33,7 @@ from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
 from tests.support import events
 from tests.support.api_bench import SEALED, api
-from tests.support.cluster import SIZE, Cluster, clustered, connected_to
+from tests.support.cluster import ELECTED, SIZE, Cluster, clustered, connected_to
 from tests.support.outputs import written
 from tests.support.runner_bench import make_bench
 from tests.support.servers import NatsProcess, OpenBao
@@ -95,17 +96,29 @@ class Load:
                 self.reached.set()
 
     async def _one(self, job_id: str) -> None:
-        await self.payloads.put(events.TOKEN, job_id, b"sealed")
+        await self._put(job_id)
         fact = events.submitted()
-        outcome = await self.log.append(events.TOKEN, job_id, fact)
-        if outcome is Outcome.UNKNOWN:
+        while (outcome := await self._append(job_id, fact)) is Outcome.UNKNOWN:
             self.doubtful.append(job_id)
-            outcome = await self.log.append(events.TOKEN, job_id, fact)
         self.submitted[job_id] = outcome
         job = await _loaded(self.log, job_id)
         assert job is not None, "acknowledged"
         facts = events.kill_requested(), events.ended("failed", "killed")
-        self.killed[job_id] = await self.log.append(events.TOKEN, job_id, *facts, after=job.sequence)
+        self.killed[job_id] = await self._append(job_id, *facts, after=job.sequence)
+
+    async def _put(self, job_id: str) -> None:
+        """Store its payload, as often as it takes: on a busy machine an election may last longer than one call does."""
+        while True:
+            with suppress(BrokerUnavailableError):
+                await self.payloads.put(events.TOKEN, job_id, b"sealed")
+                return
+
+    async def _append(self, job_id: str, *facts: AnyEvent, after: int | None = None) -> Outcome:
+        """UNKNOWN also if NATS has taken it for sure at no attempt."""
+        try:
+            return await self.log.append(events.TOKEN, job_id, *facts, after=after)
+        except BrokerUnavailableError:
+            return Outcome.UNKNOWN
 
     async def check(self) -> None:
         """Nothing that was won is lost, and nothing is there twice or in part."""
@@ -117,6 +130,7 @@ class Load:
             whole = job.state is State.FAILED and {"submitted", "kill_requested", "ended"} == set(job.facts)
             assert whole or (self.killed[job_id] is Outcome.UNKNOWN and set(job.facts) == {"submitted"}), job
         # A leader that has just resumed counts what it knew, until it hears of its successor.
+        # Another stream than the one that was waited for may still be without a leader.
         for stream, subject in ((EVENTS, "ev.*.*.submitted"), (PAYLOADS, "pl.>")):
             count = partial(_count, self.broker, stream, subject)
             await until(count, lambda found: found == len(self.submitted), seconds=SOURCED)
@@ -124,21 +138,25 @@ class Load:
 
     async def _all_in_work(self) -> bool:
         with suppress(BrokerUnavailableError):  # it may have lost its leader too
-            info = await self.broker.api(f"STREAM.INFO.{WORK}")
+            info = await Stream(self.broker, WORK).info()
             return bool(info["state"]["messages"] == len(self.submitted))
         return False
 
 
 async def _loaded(log: JetStreamEventLog, job_id: str) -> Job | None:
     """What the log says once it can: in the middle of an election nobody knows."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(ELECTED):
         while True:
             with suppress(BrokerUnavailableError):
                 return await log.load(job_id)
 
 
-async def _count(broker: Broker, stream: str, subject: str) -> int:
-    info = await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
+async def _count(broker: Broker, stream: str, subject: str) -> int | None:
+    """None while the stream has no leader."""
+    try:
+        info = await Stream(broker, stream).info({"subjects_filter": subject})
+    except BrokerUnavailableError:
+        return None
     subjects: dict[str, int] = info["state"].get("subjects") or {}
     assert set(subjects.values()) <= {1}
     return len(subjects)
@@ -189,7 +207,7 @@ async def test_work_is_filled_soon_after_the_loss_of_both_leaders(cluster: Clust
     sourcing = asyncio.create_task(Sourcing(broker).run())
     for _ in range(2):
         while await cluster.leader(broker, WORK) != (fallen := await cluster.leader(broker, EVENTS)):
-            await broker.api(f"STREAM.LEADER.STEPDOWN.{WORK}")
+            await _step_down(broker, WORK)
         await cluster.servers[fallen].kill()
         job_id = new_id()
         while await JetStreamEventLog(broker).append(events.TOKEN, job_id, events.submitted()) is Outcome.UNKNOWN:
@@ -200,6 +218,12 @@ async def test_work_is_filled_soon_after_the_loss_of_both_leaders(cluster: Clust
             await cluster.whole(broker, stream)
     sourcing.cancel()
     await asyncio.gather(sourcing, return_exceptions=True)
+
+
+async def _step_down(broker: Broker, stream: str) -> None:
+    """Ask the stream's leader to step down, if it has one now."""
+    with suppress(BrokerUnavailableError):
+        await broker.api(f"STREAM.LEADER.STEPDOWN.{stream}")
 
 
 async def _is_in_work(broker: Broker, job_id: str) -> bool:
@@ -220,7 +244,7 @@ async def test_the_loss_of_a_follower_is_not_noticed(cluster: Cluster, broker: B
     """Not even through the very server that is lost: another one takes over the connection."""
     connected = cluster.connected(broker)
     while await cluster.leader(broker, EVENTS) == connected:
-        await broker.api(f"STREAM.LEADER.STEPDOWN.{EVENTS}")
+        await _step_down(broker, EVENTS)
     load = Load(broker)
     running = asyncio.create_task(load.run())
     await load.reached.wait()

@@ -4,9 +4,12 @@ import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime
 
+import pytest
+
 from stint.core.names.streams import EVENTS
 from stint.core.view import parse_time
 from stint.jetstream import Broker, Delivered, EventFeed
+from stint.jetstream.consuming import feed as consumed
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.stream import Stream
 from stint_projector.folder import job_of
@@ -14,6 +17,7 @@ from tests.integration.test_janitor import happen
 from tests.support.brokers import connected
 from tests.support.events import submitted
 from tests.support.servers import NatsProcess
+from tests.support.waiting import PATIENCE
 
 JOBS = [f"{number:024x}" for number in range(BATCH + 100)]
 
@@ -27,7 +31,7 @@ async def receive(feed: EventFeed, count: int) -> list[Delivered]:
     """So many events, acknowledged."""
     await feed.declare()
     events: list[Delivered] = []
-    async with asyncio.timeout(20), aclosing(feed.batches()) as batches:
+    async with asyncio.timeout(PATIENCE), aclosing(feed.batches()) as batches:
         while len(events) < count:
             batch = await anext(batches)
             await feed.ack(batch)
@@ -69,7 +73,10 @@ async def test_a_feed_that_was_lost_starts_over_and_takes_nothing_for_new(broker
     assert [event.first for event in await receive(feed, 1)] == [True]
 
 
-async def test_one_reader_has_everything_until_it_leaves(nats_process: NatsProcess) -> None:
+async def test_one_reader_has_everything_until_it_leaves(
+    nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumed, "TURN", 600.0)
     async with connected(nats_process.url) as one, connected(nats_process.url) as other:
         first, second = EventFeed(one, "feed"), EventFeed(other, "feed")
         await submit(one, JOBS[:1])
@@ -83,5 +90,5 @@ async def test_one_reader_has_everything_until_it_leaves(nats_process: NatsProce
             await submit(one, JOBS[4:5])
             assert not waiting.done()
             await first.leave()
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(PATIENCE):  # far less than its turn would last
                 assert [job_of(event) for event in await waiting] == JOBS[4:5]

@@ -207,7 +207,7 @@ async def test_its_key_is_recorded_again_before_the_record_expires(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
 ) -> None:
     key, signers = api_signer_key(public_key(accounts.folder / "api")), Bucket(operator, SIGNERS_BUCKET)
-    async with an_api(accounts, server, openbao, STINT_HISTORY="2") as (_, _http):
+    async with an_api(accounts, server, openbao, STINT_HISTORY="4") as (_, _http):
         seen = set[int]()
 
         async def renewed() -> bool:

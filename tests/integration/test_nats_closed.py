@@ -12,10 +12,8 @@ import pytest
 
 from stint.cli.dev.servers import free_port
 from stint.core.job import State
-from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
 from stint.process.service import BROKER_CLOSED
-from stint_runner.engine.docker import DockerEngine
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.brokers import connected
 from tests.support.outputs import written
@@ -113,7 +111,7 @@ async def test_a_server_that_is_another_ends_a_rebuild_with_a_sentence() -> None
 async def test_a_runner_ends_at_once_and_its_jobs_are_adopted(
     nats: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
 ) -> None:
-    engine, token, job_id = DockerEngine(), queue_token("deploys"), secrets.token_hex(12)
+    token, job_id = queue_token("deploys"), secrets.token_hex(12)
     settings = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15", "STINT_DRAIN": "60"}
     async with connected(url(nats, "test", "test")) as broker:
         bench = await make_bench(broker, openbao, busybox)
@@ -127,11 +125,10 @@ async def test_a_runner_ends_at_once_and_its_jobs_are_adopted(
             assert await ended(runner) == BROKER_CLOSED
             assert SENTENCE in runner.log
             assert not runner.said("draining")
-            assert await engine.find({LABEL_JOB: job_id}), "its container goes on"
+            assert await bench.containers(job_id), "its container goes on"
             runner.settings = {**runner.settings, "STINT_NATS_URL": url(nats, "service", NEW)}
             await runner.kill()
             await runner.start()
             assert len(runner.said("job adopted")) == 1
             job, end = await bench.end(job_id)
-    await engine.close()
     assert (job.state, end.reason, end.return_code) == (State.FAILED, "exit_code", 7)

@@ -24,7 +24,7 @@ from tests.support.brokers import connected
 from tests.support.events import TOKEN, deleted, ended, started, submitted
 from tests.support.servers import NatsProcess
 from tests.support.views import followed
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 JOBS = [f"{number:024x}" for number in range(30)]
 
@@ -56,9 +56,15 @@ async def expected(broker: Broker, job_ids: list[str]) -> dict[str, bytes]:
 
 
 async def projected(broker: Broker, wanted: dict[str, bytes]) -> None:
-    async with asyncio.timeout(20), followed(JetStreamViews(broker)) as changes:
-        async for _ in changes:
-            if await values(broker) == wanted:
+    """Return once the views are these."""
+    async with asyncio.timeout(PATIENCE), followed(JetStreamViews(broker)) as changes:
+        found: dict[str, bytes] = {}
+        async for change in changes:
+            if change is not None and change.value is not None:
+                found[change.job_id] = change.value
+            elif change is not None:
+                found.pop(change.job_id, None)
+            if found == wanted:
                 return
 
 
@@ -95,7 +101,7 @@ async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
         for _ in range(2)
     ]
     parts = [BackgroundTask(name=f"index-{n}", run=index.run, missing="A list.") for n, index in enumerate(indexes)]
-    async with asyncio.timeout(20), Background(*parts).running():
+    async with asyncio.timeout(PATIENCE), Background(*parts).running():
         for index in indexes:
             await index.ready.wait()
             assert await listed(index) == {ghost.job_id, *JOBS}

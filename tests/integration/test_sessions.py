@@ -107,7 +107,7 @@ async def test_a_sealed_token_opens_in_its_own_session_only(processes: Processes
 
 
 async def test_a_session_ends_with_its_token(processes: Processes) -> None:
-    text = await processes.one.begin(TOKEN, replace(CALLER, ttl=1.2))
+    text = await processes.one.begin(TOKEN, replace(CALLER, ttl=3.2))
     session = await processes.other.find(text)
     assert session
     await asyncio.wait_for(session.ended.wait(), 30)

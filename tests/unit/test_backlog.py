@@ -1,14 +1,16 @@
 """The queues that wait for a runner's slots, and waiting itself."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
 from stint.core.events import AnyEvent
-from stint.ports import Outcome
+from stint.ports import Hint, Outcome, WorkQueues
 from stint.process.waiting import InterruptedByEventError, unless
 from stint.testing import MemoryEventLog
 from stint_runner.dispatch.backlog import TURNS, Backlog, Lead, Tried
+from stint_runner.dispatch.finder import PASSES, Finder
 from stint_runner.retry import append_events
 from tests.support.events import TOKEN, started, submitted
 
@@ -53,6 +55,32 @@ async def test_fresh_queues_come_first_whether_they_wait_already_or_not() -> Non
     assert (backlog.fresh, len(backlog)) == (2, 4)
     assert [await backlog.take(), await backlog.take()] == [Lead("d", fresh=True), Lead("c", fresh=True)]
     assert await taken(backlog, 2) == ["a", "b"]
+
+
+class Passed:
+    """Work queues that keep the hints that are passed on."""
+
+    def __init__(self) -> None:
+        self.hints: list[Hint] = []
+
+    async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:
+        self.hints.append(Hint(token, passed, returned=returned))
+
+
+@pytest.mark.parametrize("fit", [True, False])
+async def test_who_cannot_run_a_job_keeps_the_hint_that_it_was_given_back_only_if_there_is_nobody_else(
+    fit: bool,
+) -> None:
+    backlog, queues = Backlog(patience=100), Passed()
+    finder = Finder(cast("WorkQueues", queues), backlog, lambda: False, lambda: fit)
+    add(backlog, "a")
+    await backlog.take()  # by a slot that has given its job back, and steps back
+    for hint in (Hint("a", returned=True), Hint("a", 1, returned=True, ours=True)):
+        await finder._consider(hint)  # noqa: SLF001 - as it hears it
+    assert queues.hints == ([] if fit else [Hint("a", 1, returned=True), Hint("a", 2, returned=True)])
+    await finder._consider(Hint("a", PASSES, returned=True, ours=True))  # noqa: SLF001 - likewise
+    backlog.release("a", Tried.DONE)
+    assert await backlog.take() == Lead("a", hinted=True, returned=True)
 
 
 async def test_a_job_that_was_given_back_is_not_forgotten() -> None:

@@ -19,6 +19,7 @@ from stint_projector.rebuild import rebuild
 from stint_runner.dispatch import adopt
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerSpec, Exit, OutputPiece
+from stint_runner.job import examine
 from stint_runner.output import copying
 from tests.integration.test_projector import projector
 from tests.support.events import TOKEN, ended, kill_requested, started
@@ -42,6 +43,7 @@ async def test_a_runner_without_an_engine_leaves_the_job_to_others(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adopt, "ENGINE_PATIENCE", 0.5)
+    monkeypatch.setattr(examine, "ENGINE_PATIENCE", 0.5)
 
     class Down(DockerEngine):
         async def find(self, _labels: object) -> list[object]:  # type: ignore[override]

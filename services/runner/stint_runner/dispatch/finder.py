@@ -35,12 +35,16 @@ class Finder:
         queues: where the jobs are.
         backlog: what is filled.
         has_room: whether there is a slot for one more fresh lead.
+        is_fit: whether this runner can run jobs at the moment, as far as it knows.
     """
 
-    def __init__(self, queues: WorkQueues, backlog: Backlog, has_room: Callable[[], bool]) -> None:
+    def __init__(
+        self, queues: WorkQueues, backlog: Backlog, has_room: Callable[[], bool], is_fit: Callable[[], bool]
+    ) -> None:
         self._queues = queues
         self._backlog = backlog
         self._has_room = has_room
+        self._is_fit = is_fit
         self._seen: Mapping[str, int] = {}
         self._unheard = True  # hints may have been sent while this runner did not listen
         self._freed = asyncio.Event()
@@ -97,9 +101,10 @@ class Finder:
         """Keep a hint if there is a slot for it, or if it concerns a queue of this runner; otherwise pass it on.
 
         A hint that nobody has a slot for stays where it was passed to last, or comes back to when there is nobody else.
+        A runner that cannot run jobs passes on all hints, also those of the jobs that it has just given back.
         """
         mine, room = self._backlog.is_taken(hint.token), self._has_room()
-        if mine or room or hint.ours or hint.passed >= PASSES:
+        if (self._is_fit() and (mine or room or hint.ours)) or hint.passed >= PASSES:
             self._backlog.add(Lead(hint.token, hinted=True, fresh=room and not mine, returned=hint.returned))
         else:
             await self._queues.hint(hint.token, passed=hint.passed + 1, returned=hint.returned)
