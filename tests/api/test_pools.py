@@ -8,12 +8,12 @@ import httpx
 import pytest
 from dotenv import dotenv_values
 
-from stint.cli.dev.servers import free_port
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
 from tests.api.client import Api, Json
 from tests.api.conftest import connected
 from tests.e2e.stack import serving, stint
+from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess
 from tests.support.waiting import until
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 
-from stint.cli.dev.servers import free_port, free_ports
 from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
 from stint.vault.policies import CLIENT, OPERATOR
@@ -22,6 +21,7 @@ from tests.chaos.scripted_engine import SCHEME, ScriptedEngine, scripted_engine
 from tests.chaos.supervised import Supervised
 from tests.support.accounts import Accounts
 from tests.support.api_bench import service_environ
+from tests.support.ports import free_port, free_ports
 from tests.support.servers import READY, BaoProcess, NatsProcess, running
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from testcontainers.compose import DockerCompose
 
-from stint.cli.dev.servers import free_ports
 from stint.client import Client, Endpoints, JobEvent, JobHandle, JobResult, Output
 from stint.core.submission.payload import JobPayload
 from tests.e2e.stack import Result, alive
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PREFIX = f"stint-test-{re.sub('[^a-z0-9]', '', socket.gethostname().lower())}"

@@ -14,12 +14,12 @@ import httpx
 import pytest
 from dotenv import dotenv_values
 
-from stint.cli.dev.servers import free_port
 from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
 from tests.e2e.stack import LIVE, STINT, Stack, alive, dev, gone, serving, stint
+from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.terminals import terminal
 from tests.support.waiting import until

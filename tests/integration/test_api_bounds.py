@@ -404,7 +404,7 @@ async def test_a_caller_has_only_so_many_streams(start: Start, openbao: OpenBao)
 
 
 async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> None:
-    process, http = await start(**SHORT, STINT_CONNECTIONS="2")
+    process, http = await start(STINT_REQUEST_TIMEOUT="2", STINT_CONNECTIONS="2")
     async with Sockets() as sockets:
         late, _ = await sockets.send(process, b"GET /healthz HTTP/1.1\r\nX-Half: ")
         refused, _ = await sockets.send(process)

@@ -45,12 +45,12 @@ async def broker(nats: NatsProcess) -> AsyncIterator[Broker]:
 
 @asynccontextmanager
 async def listening(
-    http: httpx.AsyncClient, *, after: str = "", **options: Any
+    http: httpx.AsyncClient, *, after: str = "", within: float = WITHIN, **options: Any
 ) -> AsyncIterator[AsyncIterator[LiveEvent]]:
     """The events of a stream behind its `hello`."""
     headers = {"Last-Event-ID": after, **options.pop("headers", {})}
     async with (
-        asyncio.timeout(WITHIN),
+        asyncio.timeout(within),
         http.stream("GET", EVENTS, headers=headers, **options) as answer,
     ):
         assert answer.status_code == httpx.codes.OK
@@ -122,7 +122,7 @@ async def test_streams_are_counted_and_a_slow_one_is_told_that_it_missed_some(
     owner: httpx.AsyncClient, broker: Broker
 ) -> None:
     async with AsyncExitStack() as stack:
-        first, *_ = [await stack.enter_async_context(listening(owner)) for _ in range(LIMIT)]
+        first, *_ = [await stack.enter_async_context(listening(owner, within=100)) for _ in range(LIMIT)]
         assert (await owner.get(EVENTS)).status_code == 429
         large = msgspec.structs.replace(job_view(0), error="x" * 1000)
         ids = [f"{number:024x}" for number in range(1000, 1000 + KEPT + SPARE + 20_000)]
@@ -130,7 +130,9 @@ async def test_streams_are_counted_and_a_slow_one_is_told_that_it_missed_some(
         for start in range(0, len(ids), 500):
             some = [msgspec.structs.replace(large, job_id=job_id) for job_id in ids[start : start + 500]]
             assert await views.put_all([ViewPut(job.job_id, encode(job), 0, None) for job in some])
-        await until(lambda: owner.get("/v1/api/health?k=all_jobs"), lambda answer: int(answer.text) >= len(ids))
+        await until(
+            lambda: owner.get("/v1/api/health?k=all_jobs"), lambda answer: int(answer.text) >= len(ids), seconds=100
+        )
         told = 0
         async for event in first:
             if event.name == "hello":

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import httpx
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.core.errors import VaultDeniedError, VaultRefusedError
 from stint.vault import Oidc, Vault
 from stint_api.errors import NO_VAULT
@@ -19,6 +18,7 @@ from stint_api.page.oidc import NOT_BEGUN
 from stint_api.session import cookie
 from tests.support.api_bench import Bench, api, api_process
 from tests.support.oidc import ROLE, Provider, provider
+from tests.support.ports import free_port
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import set_up
 

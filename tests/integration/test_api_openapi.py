@@ -24,6 +24,7 @@ from scripts.references.api import application
 
 from tests.support.api_bench import BODY, api_process
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.waiting import PATIENCE
 
 JOBS = "/v1/api/job"
 Case = schemathesis.Case[Any]
@@ -129,7 +130,7 @@ class Target:
         return job_id
 
     def _post(self, path: str, body: dict[str, str]) -> Any:
-        answer = self.session.post(f"{self.url}{path}", json=body, timeout=10)
+        answer = self.session.post(f"{self.url}{path}", json=body, timeout=PATIENCE)
         assert answer.status_code == HTTPStatus.OK, answer.text
         return answer.json()
 
@@ -162,4 +163,4 @@ def test_answers_about_a_job_that_is_there_are_as_documented(case: Case, target:
 
 
 def validate(case: Case, target: Target) -> None:
-    case.call_and_validate(target.url, target.session, dict(target.session.headers), CHECKS, timeout=10)
+    case.call_and_validate(target.url, target.session, dict(target.session.headers), CHECKS, timeout=PATIENCE)

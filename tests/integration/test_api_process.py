@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stint.cli.dev.servers import free_port
 from tests.support.api_bench import (
     BODY,
     ApiProcess,
@@ -21,6 +20,7 @@ from tests.support.api_bench import (
     starting_api,
     submitted,
 )
+from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
@@ -41,7 +41,7 @@ async def test_a_client_that_leaves_frees_its_subscriptions(openbao: OpenBao, tm
         async with http.stream("GET", f"/v1/api/job/{job_id}/events") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             await anext(answer.aiter_lines())
-            assert await listeners(monitor, job_id) == 2
+            await until(lambda: listeners(monitor, job_id), lambda found: found == 2)
         await until(lambda: listeners(monitor, job_id), lambda found: not found)
 
 

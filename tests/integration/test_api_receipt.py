@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from stint.cli.app import app
-from stint.cli.dev.servers import free_port
 from stint.client.receipts import PublicKeys, check_receipt, parse_keys
 from stint.core.events import AnyEvent
 from stint.core.receipt import NOT_OVER
@@ -20,6 +19,7 @@ from stint.vault.policies import API
 from stint_api.audit.receipt import NO_KEY
 from tests.support.api_bench import ApiProcess, Bench, api, api_process
 from tests.support.events import ended, launched, started
+from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 
 

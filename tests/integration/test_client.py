@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.client import (
     ApiRefusedError,
     ApiUnreachableError,
@@ -28,6 +27,7 @@ from stint.core.names.ids import queue_token
 from tests.support import events
 from tests.support.api_bench import api_process, secret
 from tests.support.client_bench import Bench, opened
+from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until, until_true
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 from stint.cli import audit
 from stint.cli.app import app
-from stint.cli.dev.servers import free_port
 from stint.client import AuditEntry, SecretUse
 from tests.support.api_bench import BODY, api_process
+from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.cli.doctor.finding import clock, skew
 from stint.vault.setup import client_token
 from tests.e2e.stack import STINT
 from tests.support.api_bench import api_process
+from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE
 

@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.vault import Vault
 from tests.e2e.stack import STINT, Result
 from tests.support.oidc import Provider, provider
+from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until_true

@@ -20,7 +20,6 @@ import pytest
 from rich.console import Console
 
 from stint.cli.app import app_main
-from stint.cli.dev.servers import free_port
 from stint.cli.jobs.run_job import RunOptions, run
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
@@ -37,6 +36,7 @@ from tests.support import events
 from tests.support.api_bench import ApiProcess, api_process, secret
 from tests.support.brokers import connected
 from tests.support.outputs import Writer
+from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE

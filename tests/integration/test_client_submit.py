@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 import httpx
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.client import ApiRefusedError, ApiUnreachableError, Endpoints
 from stint.client.rest import api as client_api
 from stint.client.rest.api import Api
 from tests.support.api_bench import BODY, api_process, secret
+from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao
 
 

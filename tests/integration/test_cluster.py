@@ -375,7 +375,7 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
     projecting = asyncio.create_task(build_background(ProjectorSettings.model_validate({}), broker).run())
     async with bench.runner(capacity=1):
         running = await bench.submit("echo up; sleep 600", queue="first")
-        async with written(JetStreamOutput(broker), queue_token("first"), running) as tail, asyncio.timeout(30):
+        async with written(JetStreamOutput(broker), queue_token("first"), running) as tail, asyncio.timeout(60):
             await anext(tail)
         queued = [await bench.submit("true", queue=f"q{number}") for number in range(3)]
         lost = cluster.others(await cluster.leader(broker, EVENTS))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.cli.health import url
 from tests.support.api_bench import ApiProcess, service_environ
+from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from stint.cli.dev.servers import free_port
 from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream.wire import connection as connection_module
 from tests.support.certificates import authority, certificate, openssl
+from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, running
 from tests.support.waiting import until_true

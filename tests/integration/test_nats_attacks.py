@@ -53,7 +53,7 @@ from tests.support import events
 from tests.support.accounts import Accounts, nats_auth, token_for
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 OWN, OTHER = queue_token("own"), queue_token("other")
 VICTIM = "a" * 24
@@ -96,7 +96,7 @@ class Attacker:
         assert not await self.ask(call, request, prefix="$JS.API"), (call, request)
 
     async def _denial(self, subject: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             said = (await self.denied.get()).lower()
         assert "permissions violation" in said, said
         assert f'"{subject.lower()}"' in said, said
@@ -380,7 +380,7 @@ async def test_a_publisher_cannot_ask_for_the_output_of_others(
             *(attacker.client.request(subject, timeout=2) for subject in subjects), return_exceptions=True
         )
         assert all(isinstance(answer, NoRespondersError | NoAnswerError) for answer in answers), answers
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             denials = [await attacker.denied.get() for _ in subjects]
     assert {subject for subject in subjects if any(f'"{subject}"' in denial for denial in denials)} == subjects
 
@@ -400,7 +400,7 @@ async def test_what_a_publisher_asks_for_by_another_jobs_id_is_not_there(
     accounts: Accounts, server: NatsProcess, user: str, rest: str, said: str
 ) -> None:
     async with attacking(accounts, server, user) as attacker:
-        answer = await attacker.client.request(f"output.{OWN}.{rest}", timeout=5)
+        answer = await attacker.client.request(f"output.{OWN}.{rest}", timeout=PATIENCE)
         assert (answer.data, (answer.headers or {})["Stint-Error"]) == (b"", said)
 
 
@@ -416,7 +416,7 @@ async def test_a_chunk_that_is_asked_for_cannot_be_directed_into_a_stream(
         before = await stored(operator)
         for target in targets(job):
             await attacker.client.publish(f"output.{OWN}.{job}.0", b"", reply=target)
-        answer = await attacker.client.request(f"output.{OWN}.{job}.0", timeout=5)
+        answer = await attacker.client.request(f"output.{OWN}.{job}.0", timeout=PATIENCE)
         assert answer.data == forged
         await attacker.ask(f"STREAM.INFO.{EVENTS}")
     assert await stored(operator) == before

@@ -16,7 +16,6 @@ from nats.aio.client import Client
 from typer.testing import CliRunner
 
 from stint.cli.app import app
-from stint.cli.dev.servers import free_port, free_ports
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, payload_subject, publisher_inbox, tail_subject
@@ -25,6 +24,7 @@ from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.support.accounts import Accounts, NatsAuth, nats_auth, token_for, write_policy
+from tests.support.ports import free_port, free_ports
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until, until_true
@@ -206,11 +206,11 @@ async def test_a_right_that_is_taken_away_is_gone_with_the_login(
     await set_up(openbao)
     name = await write_policy(openbao, secrets.token_hex(8), {"stint/queue/own": {"capabilities": ["create"]}})
     token = await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name])
-    async with running(callout(seconds=SECONDS)):
+    async with running(callout(seconds=2 * SECONDS)):
         async with connected(server, "own", token) as (client, denied):
             await write_policy(openbao, name, {})
             assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted"), "not yet"
-            await until_true(lambda: client.is_closed, seconds=SECONDS + SOON)
+            await until_true(lambda: client.is_closed, seconds=2 * SECONDS + SOON)
         await refused(server, "own", token)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.process.service import BROKER_CLOSED
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.brokers import connected
 from tests.support.outputs import written
+from tests.support.ports import free_port
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, ServerProcess, running

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from stint.cli.app import app
-from stint.cli.dev.servers import free_ports
 from tests.support.certificates import authority, certificate
+from tests.support.ports import free_ports
 from tests.support.servers import NatsProcess, running
 from tests.support.waiting import until_true
 

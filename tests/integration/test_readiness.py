@@ -10,7 +10,6 @@ from typing import NoReturn
 import httpx
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.core.job import State
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv_stream
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
@@ -19,6 +18,7 @@ from stint_runner.dispatch import finder
 from tests.integration.test_nats_closed import ProjectorProcess, readyz
 from tests.support.api_bench import Bench, api, starting_api
 from tests.support.brokers import connected
+from tests.support.ports import free_port
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, running

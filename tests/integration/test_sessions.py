@@ -12,7 +12,6 @@ from typing import NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
-from stint.cli.dev.servers import free_port
 from stint.core.errors import StintError, UndecodableError
 from stint.core.names.streams import SESSIONS_BUCKET
 from stint.jetstream import Broker, Bucket
@@ -23,6 +22,7 @@ from stint_api.errors import RefusalError
 from stint_api.session import cookie
 from stint_api.session.store import IDLE, LONGEST, TOUCHED, Sessions
 from tests.support.brokers import connected
+from tests.support.ports import free_port
 from tests.support.servers import OpenBao
 from tests.support.waiting import until_true
 

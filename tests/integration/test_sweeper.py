@@ -27,7 +27,7 @@ from tests.support.brokers import connected
 from tests.support.events import TOKEN, ended, held, started, submitted
 from tests.support.servers import NatsProcess
 from tests.support.views import followed
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 LOST, HELD, QUEUED, RUNNING, ENDED = (f"{number:024x}" for number in range(5))
 SHORT = {"STINT_LEASE": "0.6", "STINT_TAKEOVER": "0.4"}
@@ -109,7 +109,7 @@ async def test_a_queue_goes_on_behind_a_job_that_is_over(broker: Broker) -> None
     assert await queues.pull(TOKEN, 10) is not None
     await happen(broker, ENDED, started(), ended())
     begin = time.monotonic()
-    async with working(broker, **SHORT), asyncio.timeout(10):
+    async with working(broker, **SHORT), asyncio.timeout(PATIENCE):
         assert await queues.pull(TOKEN, 0.1) is None
         while (delivery := await queues.pull(TOKEN, 1)) is None:
             pass

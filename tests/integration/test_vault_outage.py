@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
 from stint.vault import SecretData, Vault, error_text
+from tests.support.ports import free_port
 
 TOKEN = "s.secret-token"
 HANG_UP = "hang up"

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 
-from stint.cli.dev.servers import free_port
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker, declare
@@ -20,6 +19,7 @@ from stint.natsauth.keys import ISSUER_FILE, XKEY_FILE, curve_key, issuer_key, p
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
+from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServerProcess, running
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from stint.cli.dev.servers import free_port
 from stint.core.codec import encode
 from stint.core.job import Job
 from stint.core.view import JobView
@@ -27,6 +26,7 @@ from stint.vault.setup import client_token
 from stint_api.__main__ import build
 from stint_api.app import create_app
 from stint_api.services import Services
+from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao, ServerProcess, running
 from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until
@@ -185,9 +185,12 @@ async def api_process(
     """An API as a process, once it is ready, and a client that may do everything."""
     environ = await service_environ(nats_url, openbao) | settings
     token = await client_token(openbao.address, openbao.root_token, policies=(CLIENT, OPERATOR))
+    kept = httpx.Limits(keepalive_expiry=60)  # of a busy machine 5 seconds are gone soon; the API keeps them for 75
     async with (
         running(server := ApiProcess(folder, environ=environ)),
-        httpx.AsyncClient(base_url=server.url, headers={"X-Auth-Token": token}, trust_env=False, timeout=100) as http,
+        httpx.AsyncClient(
+            base_url=server.url, headers={"X-Auth-Token": token}, trust_env=False, timeout=100, limits=kept
+        ) as http,
     ):
         await becomes(http, "/readyz", 200)
         yield server, http

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stint.cli.dev.servers import free_ports
 from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
+from tests.support.ports import free_ports
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PAUSE
 

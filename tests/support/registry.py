@@ -18,7 +18,7 @@ import aiodocker
 import httpx
 import stamina
 
-from stint.cli.dev.servers import free_port
+from tests.support.ports import free_port
 from tests.support.second_engine import second_engine
 from tests.support.servers import ServerProcess, running
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from stint.cli.dev.servers import free_port
+from tests.support.ports import free_port
 from tests.support.runner_bench import Bench
 from tests.support.servers import ServerProcess
 

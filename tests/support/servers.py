@@ -15,8 +15,8 @@ from typing import ClassVar, Self
 
 import httpx
 
-from stint.cli.dev.servers import free_port
 from stint.natsauth.command import BUFFERED
+from tests.support.ports import free_port
 from tests.support.waiting import until_true
 
 READY = 60.0

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_wire
@@ -21,6 +20,7 @@ from stint_runner.engine.docker_client import DEFAULT_HOST
 from stint_runner.engine.port import ContainerSpec, Engine, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
 from tests.support.memory_kills import until_told
+from tests.support.ports import free_port
 from tests.support.relay import Relay
 
 MEBIBYTE = 2**20

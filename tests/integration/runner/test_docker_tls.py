@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from stint.cli.dev.servers import free_port
 from stint.core.errors import ConfigError, EngineError, EngineUnavailableError
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import tls_context
 from tests.support.certificates import authority, certificate, openssl
+from tests.support.ports import free_port
 from tests.support.second_engine import second_engine
 
 

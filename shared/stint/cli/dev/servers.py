@@ -31,7 +31,7 @@ PORTS: Final = range(10_000, 32_768)
 
 def free_ports() -> Iterator[int]:
     """Ports on loopback, each another one, that are free when they are given."""
-    return filter(_is_free, random.sample(PORTS, len(PORTS)))
+    return filter(is_free, random.sample(PORTS, len(PORTS)))
 
 
 def free_port() -> int:
@@ -39,7 +39,8 @@ def free_port() -> int:
     return next(free_ports())
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of loopback at the moment."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))
