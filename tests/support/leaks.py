@@ -1,15 +1,17 @@
 """Looks for secrets in what a run leaves on a machine: files, and the arguments and environments of processes."""
 
 import base64
-import mmap
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 _ID = re.compile(r"[0-9a-f]{64}")
+_PART = 1024 * 1024
+"""Bytes of a file that are looked at together."""
 _PID = re.compile(r"^/proc/[0-9]+/")
 
 
@@ -37,18 +39,31 @@ class Scanner:
         self._needles = {
             kind: {spelling for secret in given for spelling in spellings(secret)} for kind, given in secrets.items()
         }
-        assert all(len(needle) >= 8 for found in self._needles.values() for needle in found), "would be found anywhere"
+        lengths = {len(needle) for found in self._needles.values() for needle in found}
+        assert min(lengths, default=8) >= 8, "would be found anywhere"
+        self._longest = max(lengths, default=0)
 
-    def data(self, where: str, data: bytes | mmap.mmap) -> Iterator[Leak]:
+    def data(self, where: str, data: bytes) -> Iterator[Leak]:
         """What is in these bytes."""
-        for kind, needles in self._needles.items():
-            if any(data.find(needle) >= 0 for needle in needles):
+        yield from self._parts(where, [data])
+
+    def _parts(self, where: str, parts: Iterable[bytes]) -> Iterator[Leak]:
+        """The same, of bytes that come in parts: a secret may begin in one and end in the next."""
+        kept, left = b"", dict(self._needles)
+        for part in parts:
+            data = kept + part
+            for kind in [kind for kind, needles in left.items() if any(needle in data for needle in needles)]:
+                del left[kind]
                 yield Leak(kind, _PID.sub("/proc/PID/", _ID.sub("ID", where)))
+            kept = data[-self._longest :]
 
     def files(self, folder: Path, *, since: float = 0.0, without: Iterable[Path] = ()) -> Iterator[Leak]:
         """What is in the regular files below this folder, on its own file system, that were changed since then."""
         left_out = {str(path) for path in without}
-        device, folders = folder.stat().st_dev, [str(folder)]
+        try:
+            device, folders = folder.stat().st_dev, [str(folder)]
+        except FileNotFoundError:  # it was removed
+            return
         while folders:
             for path, found in _entries(folders.pop()):
                 if path in left_out or found.st_dev != device:
@@ -59,10 +74,11 @@ class Scanner:
                     yield from self._file(path)
 
     def _file(self, path: str) -> Iterator[Leak]:
+        """Read, not mapped into memory: to touch a page that the file has lost meanwhile would end this process."""
         try:
-            with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield from self.data(path, data)
-        except (FileNotFoundError, ValueError):  # it was removed, or emptied
+            with Path(path).open("rb") as file:
+                yield from self._parts(path, iter(partial(file.read, _PART), b""))
+        except FileNotFoundError:  # it was removed
             return
 
     def processes(self) -> Iterator[Leak]:

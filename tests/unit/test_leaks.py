@@ -23,7 +23,7 @@ ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("before", [b"", b"1", b"12", b"x" * 2**20])
+@pytest.mark.parametrize("before", [b"", b"1", b"12", b"x" * 2**20, b"x" * (2**20 - 7)])
 @pytest.mark.parametrize("behind", [b"", b"1", b"12"])
 def test_it_finds_a_secret_in_a_file(encoding: str, before: bytes, behind: bytes, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
@@ -39,6 +39,17 @@ def test_it_leaves_out_what_it_is_told_and_what_is_older(tmp_path: Path) -> None
     assert {leak.kind for leak in SCANNER.files(tmp_path)} == {"secret", "other"}
     assert not set(SCANNER.files(tmp_path, without=[leak]))
     assert not set(SCANNER.files(tmp_path, since=leak.stat().st_ctime + 1))
+
+
+def test_a_file_may_be_cut_short_and_folders_may_go_meanwhile(tmp_path: Path) -> None:
+    """A file that is mapped into memory would end this process."""
+    leak = tmp_path / "leak"
+    leak.write_bytes(SECRET + bytes(2**22) + OTHER)
+    found = SCANNER.files(tmp_path)
+    assert next(found).kind == "secret"
+    leak.write_bytes(b"")
+    assert not set(found)
+    assert not set(SCANNER.files(tmp_path / "gone"))
 
 
 def test_it_finds_a_secret_in_a_process() -> None:
