@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from stint.core.job import State
-from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, WORK, kv_stream
+from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, RUNNERS_BUCKET, WORK, kv_stream
+from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
 from stint.process import background
 from stint_runner.dispatch import finder
@@ -137,6 +138,24 @@ async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
                 assert worker.missing() == "The runner cannot list pending jobs."
                 await until_true(lambda: not worker.missing())
             assert (await bench.end(job_id))[0].state is State.SUCCESS
+
+
+async def test_a_runner_is_not_ready_before_it_is_on_the_list(openbao: OpenBao, busybox: str, tmp_path: Path) -> None:
+    users = "authorization {{ users: [{{user: me, password: p, {}}}, {{user: test, password: p}}] }}"
+    denied = f'permissions: {{publish: {{deny: "{kv_subject(RUNNERS_BUCKET, ">")}"}}}}'
+    async with (
+        running(nats := NatsProcess(tmp_path / "nats", settings=users.format(denied))),
+        connected(f"nats://test:p@127.0.0.1:{nats.port}") as broker,
+    ):
+        bench = await make_bench(broker, openbao, busybox)
+        runner = runner_process(bench, tmp_path, NATS_URL="", STINT_NATS_URL=f"nats://me:p@127.0.0.1:{nats.port}")
+        async with ended_at_last(runner):
+            port, starting = int(runner.environment["STINT_HEALTH_PORT"]), asyncio.create_task(runner.start())
+            await port_says(port, "The runner is not on the list of runners.")
+            nats.settings = users.format("permissions: {}")
+            nats.reload()
+            await starting
+            assert await readyz(port) == "ready\n"
 
 
 async def test_a_runner_is_not_ready_before_it_takes_jobs_and_without_its_watchdog(

@@ -179,7 +179,12 @@ def _background(runner: Runner, broker: Broker, presence: Presence, leftovers: L
     """What a runner does besides its jobs."""
     settings, engine = runner.settings, runner.engine
     parts = [
-        BackgroundTask(name="announcement", run=presence.announce, missing="The runner is not on the list of runners."),
+        BackgroundTask(
+            name="announcement",
+            run=presence.announce,
+            missing="The runner is not on the list of runners.",
+            works=lambda: presence.listed,
+        ),
         BackgroundTask(name="drains", run=presence.heed_drains, missing="The runner cannot be asked to drain."),
         BackgroundTask(name="phases", run=runner.phases.run, missing="What is done for its jobs is not told."),
         BackgroundTask(name="leftovers", run=leftovers.run, missing="Containers that are left over are not removed."),

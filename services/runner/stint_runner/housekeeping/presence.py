@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 INTERVAL: Final = 10.0
 """Seconds between two announcements."""
+AGAIN: Final = 1.0
+"""Seconds until the first announcement is repeated if it fails: the runner is not ready before."""
 TIME_TO_LIVE: Final = 24 * 3600
 """Seconds after which a silent runner is forgotten. It counts as lost much sooner: see the API's `ALIVE`."""
 NAME_LENGTH: Final = 128
@@ -29,7 +31,11 @@ NAME_LENGTH: Final = 128
 
 
 class Presence:
-    """What others see of this runner."""
+    """What others see of this runner.
+
+    Attributes:
+        listed: whether it has ever been put on the list. Its entry stays there for `TIME_TO_LIVE`.
+    """
 
     def __init__(self, broker: Broker, runner: Runner, worker: Worker) -> None:
         self._broker = broker
@@ -38,6 +44,7 @@ class Presence:
         self._started = datetime.now(UTC).isoformat()
         self._drained_by = ""
         self._changed = asyncio.Event()
+        self.listed = False
 
     async def announce(self) -> None:
         """Keep the runner on the list until cancelled."""
@@ -45,8 +52,8 @@ class Presence:
         while True:
             self._changed.clear()
             body = json.dumps(self._report() | await _figures(self._runner.engine)).encode()
-            await _reported(bucket.write(self._runner.id, body, ttl=TIME_TO_LIVE))
-            await any_of(self._changed, within=INTERVAL)
+            self.listed |= await _reported(bucket.write(self._runner.id, body, ttl=TIME_TO_LIVE))
+            await any_of(self._changed, within=INTERVAL if self.listed else AGAIN)
 
     def _report(self) -> dict[str, Any]:
         return {
@@ -83,10 +90,13 @@ async def _figures(engine: Engine) -> dict[str, Any]:
         return {}
 
 
-async def _reported(writing: Awaitable[object]) -> None:
+async def _reported(writing: Awaitable[object]) -> bool:
+    """Whether it was written. If not, the entry expires; the next one comes with the connection."""
     try:
         await writing
     except BrokerUnavailableError:
-        return  # the entry expires; the next one comes with the connection
+        return False
     except BrokerRefusedError as error:
         log.warning("the runner could not be listed", error=error.sentence)
+        return False
+    return True
