@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
 from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
+from stint_api.read.runners import JetStreamRunnerReports
 from tests.chaos.docker_runner import TRUTH, TRUTH_DIR
 from tests.chaos.plan import PLANT, ROOT, Plan
 from tests.chaos.proxy import Proxy
@@ -23,6 +25,10 @@ from tests.support.accounts import Accounts
 from tests.support.api_bench import service_environ
 from tests.support.ports import free_port, free_ports
 from tests.support.servers import READY, BaoProcess, NatsProcess, running
+from tests.support.waiting import until
+
+STARTED = 60.0
+"""Seconds for services to start, of which a busy machine has many at a time."""
 
 
 @dataclass
@@ -113,6 +119,7 @@ async def world(plan: Plan, folder: Path) -> AsyncIterator[World]:
         await _engines(made, environ, stack)
         await _services(made, environ, stack)
         await _runners(made, environ, stack)
+        await _all_ready(made)
         yield made
 
 
@@ -180,6 +187,25 @@ async def _services(made: World, environ: dict[str, str], stack: AsyncExitStack)
         made.projectors.append(_service(made, f"projector-{number}", "tests.chaos.projector", own))
     for service in (*made.apis, *made.projectors):
         await stack.enter_async_context(service.running())
+
+
+async def _all_ready(made: World) -> None:
+    """What is counted in a run, and what it waits for, begins when all can work: a busy machine takes long to start it.
+
+    A runner is on the list when it is ready, and streams are declared before.
+    """
+    reports, names = JetStreamRunnerReports(made.broker), set(made.runner_ids)
+    await until(reports.all, lambda found: names <= {report["runner"] for report in found}, seconds=STARTED)
+    async with httpx.AsyncClient(trust_env=False, timeout=READY) as http:
+        for url in made.api_urls:
+            await until(partial(_answers, http, url), seconds=STARTED)
+
+
+async def _answers(http: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await http.get(f"{url}/readyz")).is_success
+    except httpx.TransportError:
+        return False
 
 
 async def _runners(made: World, environ: dict[str, str], stack: AsyncExitStack) -> None:
