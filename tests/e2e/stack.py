@@ -20,6 +20,10 @@ from tests.support.waiting import until
 
 STINT = Path(sys.executable).with_name("stint")
 LIVE = {"queued", "running", "stopping"}
+STAYS = "sleep 1"
+"""Stands at the end of a job whose output is asserted. Of a container that lives for milliseconds, an engine on an
+overloaded machine can lose it all: see "When output is complete" in docs/guarantees.md.
+"""
 
 
 @dataclass
@@ -171,12 +175,12 @@ async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
         stderr=asyncio.subprocess.STDOUT,
     )
     assert process.stdout is not None
-    said = b""
-    async with asyncio.timeout(60):
-        while b"ready: " not in said:
-            line = await process.stdout.readline()
-            said += line
-            assert line, said.decode()
+    try:
+        await _says_ready(process.stdout)
+    except BaseException:
+        process.terminate()  # nobody else would end it
+        await process.communicate()
+        raise
     stack = Stack(process, {name: value or "" for name, value in dotenv_values(env_file).items()}, folder)
     drain = asyncio.create_task(process.stdout.read())
     try:
@@ -187,6 +191,15 @@ async def dev(folder: Path, *options: str, **env: str) -> AsyncIterator[Stack]:
     logged = (folder / "data" / "log" / "nats-1.log").read_text() if "NATS_URL" not in env else ""
     denied = [line for line in logged.splitlines() if "Violation" in line and "STINT_PUBLISHERS" not in line]
     assert not denied, f"a service needs more of NATS than its role permits: {denied}"
+
+
+async def _says_ready(output: asyncio.StreamReader) -> None:
+    said = b""
+    async with asyncio.timeout(60):
+        while b"ready: " not in said:
+            line = await output.readline()
+            said += line
+            assert line, said.decode()
 
 
 async def ready(http: httpx.AsyncClient) -> bool:

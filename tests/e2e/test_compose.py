@@ -15,13 +15,14 @@ from stint.jetstream import Access
 from stint.vault import Vault
 from stint_api.read.runners import JetStreamRunnerReports
 from tests.e2e.compose import Compose, composed, docker, sweep
+from tests.e2e.stack import STAYS
 from tests.support.brokers import connected
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]  # the first one builds
 
 SERVICES = ("api", "projector", "runner", "nats-auth")
-TELL_SECRET = """sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum"""
+TELL_SECRET = f"""sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum; {STAYS}"""
 UNTIL_KILLED = "trap 'exit 0' TERM; echo first; while :; do sleep 0.1; done"
 UNTIL_TOLD = "echo first; until [ -e /tmp/go ]; do sleep 0.1; done; echo last"
 
@@ -177,7 +178,10 @@ async def test_up_fails_and_the_log_says_why(tmp_path: Path) -> None:
         result = await stack.compose("up", "--build", "--wait", STINT_SETTINGS=str(settings))
         assert result.code
         assert f"container {stack.project}-" in result.err.splitlines()[-1]
-        assert "stint: STINT_RETENTION: " in (await stack.compose("logs", "api")).out
+        # It ends with the first service whose attempts are used up: the API may just have been started by then.
+        await until(
+            lambda: stack.compose("logs", "api"), lambda found: "stint: STINT_RETENTION: " in found.out, seconds=60
+        )
     finally:
         await stack.down()
     assert await stack.left() == {}

@@ -18,7 +18,7 @@ from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
-from tests.e2e.stack import LIVE, STINT, Stack, alive, dev, gone, serving, stint
+from tests.e2e.stack import LIVE, STAYS, STINT, Stack, alive, dev, gone, serving, stint
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.terminals import terminal
@@ -50,7 +50,11 @@ async def test_stint_run_shows_the_output_and_ends_as_the_job_does(stack: Stack,
     result = await stack.run(
         *("run", "--queue", "deploys", "--image", "busybox", "--secret", "PASSWORD@kv/data/demo.password"),
         *("--env", "A=1", "--content", tmp_path, "--"),
-        *("sh", "-c", "cat /demo/hello.txt; grep -c PASSWORD /secrets.yml; echo A is $A; echo err >&2; exit 7"),
+        *(
+            "sh",
+            "-c",
+            f"cat /demo/hello.txt; grep -c PASSWORD /secrets.yml; echo A is $A; echo err >&2; {STAYS}; exit 7",
+        ),
     )
     assert (result.code, result.out) == (7, "hello from a folder\n1\nA is 1\n")
     assert "err\n" in result.err
@@ -100,7 +104,7 @@ async def test_rebuild_by_command(stack: Stack) -> None:
 
     def is_settled(answer: httpx.Response) -> bool:
         """The list lags behind the jobs' ends."""
-        states = {job["_id"]: job["status"] for job in answer.json()["data"]}
+        states = {job["_id"]: job["status"] for job in answer.json().get("data", ())}  # none while it is not ready
         return job_id in states and LIVE.isdisjoint(states.values())
 
     async with stack.http() as http:
@@ -108,7 +112,7 @@ async def test_rebuild_by_command(stack: Stack) -> None:
         result = await stack.run("rebuild")
         assert (result.code, result.err.count("Traceback")) == (0, 0)
         assert "computed again" in result.out
-        await until(lambda: http.get("/v1/api/job?limit=100"), lambda answer: answer.json()["data"] == before)
+        await until(lambda: http.get("/v1/api/job?limit=100"), lambda answer: answer.json().get("data") == before)
 
 
 async def test_another_dev_on_the_same_data_is_refused(stack: Stack) -> None:
@@ -145,7 +149,7 @@ async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(
     async with serving("api", own), serving("projector", own), serving("runner", own) as runner:
         async with asyncio.timeout(30), httpx.AsyncClient(base_url=url) as http:
             await until(lambda: _answers(http))
-        result = await stint("run", "--image", "busybox", "--", "echo", "alone", env=mine)
+        result = await stint("run", "--image", "busybox", "--", "sh", "-c", f"echo alone; {STAYS}", env=mine)
         assert (result.code, result.out) == (0, "alone\n"), result.err
         runner.terminate()
         assert await runner.wait() == 0
@@ -176,7 +180,7 @@ async def _use(stack: Stack, marker: str) -> tuple[str, list[str]]:
         stack.env["VAULT_TOKEN"], lambda client: client.adapter.get("/v1/kv/data/demo")
     )
     ref = ["--secret", "PASSWORD@kv/data/demo.password", "--env", f"MARK={marker}"]
-    ok = await stack.run("run", "--image", "busybox", *ref, "--", "sh", "-c", "grep -c PASSWORD /secrets.yml")
+    ok = await stack.run("run", "--image", "busybox", *ref, "--", "sh", "-c", f"grep -c PASSWORD /secrets.yml; {STAYS}")
     assert (ok.code, ok.out) == (0, "1\n")
     await stack.run("run", "--image", "busybox", *ref, "--secret", "X@kv/data/none.x", "--", "true")
     wrap = await stack.wrapped()
@@ -245,7 +249,7 @@ async def test_servers_that_are_there_are_used_and_tls_is_served(
         assert names == {"api-1", "projector-1", "runner-1"}
         assert {name: stack.env[name] for name in theirs} == theirs
         assert stack.env["STINT_URL"].startswith("https://localhost:")
-        run = ["run", "--image", "busybox", "--", "echo", "over TLS"]
+        run = ["run", "--image", "busybox", "--", "sh", "-c", f"echo over TLS; {STAYS}"]
         refused = await stack.run(*run)
         assert (refused.code, "not reachable" in refused.err) == (125, True), "certificates are verified"
         trusted = await stack.run(*run, STINT_CACERT=str(cert))

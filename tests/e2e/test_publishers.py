@@ -16,7 +16,8 @@ import pytest
 from stint.natsauth.keys import public_key
 from stint.vault.policies import PUBLISHER
 from stint.vault.setup import client_token
-from tests.e2e.stack import STINT, Result, Stack, dev, execute
+from tests.api.client import in_steps
+from tests.e2e.stack import STAYS, STINT, Result, Stack, dev, execute
 from tests.support.accounts import Accounts
 from tests.support.certificates import authority, certificate
 from tests.support.relay import Relay
@@ -74,7 +75,7 @@ async def publish(request: pytest.FixtureRequest, stack: Stack, programs: dict[s
 
 
 async def test_a_publisher_gets_the_whole_output_and_the_exit_code(publish: Publisher) -> None:
-    result = await publish("seq 30000; echo told >&2; exit 3")
+    result = await publish(f"seq 30000; echo told >&2; {STAYS}; exit 3")
     assert result.out == "".join(f"{number}\n" for number in range(1, 30001)), result.err
     assert (result.code, "told\n" in result.err, "failed exit_code" in result.err) == (3, True, True)
 
@@ -99,17 +100,24 @@ async def test_a_large_job_is_sent_in_chunks_and_no_output_is_no_failure(publish
     assert (result.code, result.out) == (0, ""), result.err
 
 
+async def the_one(stack: Stack, status: str, *, besides: str = "") -> str:
+    """The job of the queue in this state, once there is one. The list lags: it has jobs of earlier tests in it, too."""
+    async with stack.http() as http:
+
+        async def look() -> list[str]:
+            found = await http.get("/v1/api/job", params={"qname": "deploys", "status": status})
+            ids = [job["_id"] for job in found.json()["data"] if job["_id"] != besides]
+            return [job_id for job_id in ids if (await stack.get(job_id))["status"] == status]
+
+        (job_id,) = await until(look)
+    return job_id
+
+
 async def test_a_job_that_is_deleted_before_its_turn_ends_the_wait(stack: Stack, publish: Publisher) -> None:
     waiting = await stack.submit("sleep 600", qname="deploys")
     async with stack.http() as http:
         publishing = asyncio.create_task(publish("true"))
-
-        async def behind_it() -> list[str]:
-            """The list lags: the other job can be in it as queued, too."""
-            found = await http.get("/v1/api/job", params={"qname": "deploys", "status": "queued"})
-            return [job["_id"] for job in found.json()["data"] if job["_id"] != waiting]
-
-        (queued,) = await until(behind_it)
+        queued = await the_one(stack, "queued", besides=waiting)
         assert (await http.delete(f"/v1/api/job/{queued}")).is_success
         result = await publishing
         await http.post(f"/v1/api/job/kill/{waiting}")
@@ -132,12 +140,8 @@ async def test_vault_refuses_in_words_and_the_token_is_not_shown(publish: Publis
 async def test_a_lost_connection_ends_the_wait_in_words_and_the_job_goes_on(stack: Stack, publish: Publisher) -> None:
     relay = Relay(int(publish.env["NATS_URL"].rpartition(":")[2]))
     async with relay.listening() as port, stack.http() as http:
-        running = {"qname": "deploys", "status": "running"}
-        # The list lags: it can have the job of another test still.
-        await until(lambda: http.get("/v1/api/job", params=running), lambda answer: not answer.json()["data"])
         publishing = asyncio.create_task(publish("sleep 600", NATS_URL=f"nats://127.0.0.1:{port}"))
-        listed = await until(lambda: http.get("/v1/api/job", params=running), lambda answer: answer.json()["data"])
-        job_id = listed.json()["data"][0]["_id"]
+        job_id = await the_one(stack, "running")
         relay.cut()
         result = await publishing
         assert (await stack.get(job_id))["status"] == "running"
@@ -148,24 +152,38 @@ async def test_a_lost_connection_ends_the_wait_in_words_and_the_job_goes_on(stac
 
 
 class Changing(Relay):
-    """Changes what the server tells of output: replaces one text by another of the same length, so many times."""
+    """Changes what the server tells of output: replaces one text by another of the same length, so many times.
+
+    Attributes:
+        job_id: of the first output.
+    """
 
     change = (b"", b"")
     times = sys.maxsize
 
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        self.job_id: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
     async def answered(self, data: bytes) -> bytes:
+        told = re.search(rb"HMSG tail\.\w+\.(\w{24}) ", data)
+        if told and not self.job_id.done():
+            self.job_id.set_result(told[1].decode())
         found = min(self.times, data.count(self.change[0]))
         self.times -= found
         return data.replace(*self.change, found)
 
 
-async def test_a_chunk_that_was_missed_is_read_again(publish: Publisher) -> None:
+async def test_a_chunk_that_was_missed_is_read_again(stack: Stack, publish: Publisher) -> None:
     relay = Changing(int(publish.env["NATS_URL"].rpartition(":")[2]))
     relay.change, relay.times = (b"Stint-Chunk: 2\r", b"Stint-Chunk: 9\r"), 1
     async with relay.listening() as port:
-        env = {"NATS_URL": f"nats://127.0.0.1:{port}"}
-        result = await publish("for part in first second third; do echo $part; sleep 0.5; done", **env)
-    assert (result.code, result.out) == (0, "first\nsecond\nthird\n"), result.err
+        script = in_steps("echo first", "echo second")
+        publishing = asyncio.create_task(publish(script, NATS_URL=f"nats://127.0.0.1:{port}"))
+        async with asyncio.timeout(60):
+            await stack.go_on(await relay.job_id)
+        result = await publishing
+    assert (result.code, result.out) == (0, "first\nsecond\n"), result.err
     assert relay.times == 0, "one was missed"
 
 
@@ -189,13 +207,13 @@ class Dropping(Relay):
 async def test_a_message_that_was_dropped_in_a_flood_is_published_again(publish: Publisher) -> None:
     relay = Dropping(int(publish.env["NATS_URL"].rpartition(":")[2]))
     async with relay.listening() as port:
-        result = await publish("echo told", NATS_URL=f"nats://127.0.0.1:{port}")
+        result = await publish(f"echo told; {STAYS}", NATS_URL=f"nats://127.0.0.1:{port}")
     assert (result.code, result.out, relay.told) == (0, "told\n", 1), result.err
 
 
 async def test_output_can_be_read_by_a_publisher_that_heard_nothing(stack: Stack, publish: Publisher) -> None:
     """With the queue of another team it gets nothing."""
-    job_id = await stack.submit("echo out; sleep 0.5; echo err >&2", qname="deploys")
+    job_id = await stack.submit(f"echo out; sleep 0.5; echo err >&2; {STAYS}", qname="deploys")
     theirs = await stack.submit("echo secret", qname="releases")
     await stack.end(job_id)
     await stack.end(theirs)
@@ -222,7 +240,7 @@ async def test_output_that_is_not_whole_is_never_shown(
     relay = Changing(int(publish.env["NATS_URL"].rpartition(":")[2]))
     relay.change = change
     async with relay.listening() as port:
-        result = await publish("echo genuine", NATS_URL=f"nats://127.0.0.1:{port}")
+        result = await publish(f"echo genuine; {STAYS}", NATS_URL=f"nats://127.0.0.1:{port}")
     assert (result.code, result.out) == (1, "")
     assert said in result.err
 
@@ -272,7 +290,7 @@ async def test_tls_is_used_where_it_is_asked_for(
         async with dev(tmp_path / "dev", NATS_URL=f"tls://127.0.0.1:{nats.port}", **theirs) as stack:
             key = Path(accounts.environ("ci")["STINT_NATS_NKEY_FILE"])
             publish = Publisher(programs[language], await access(stack, key, "ci"))
-            trusted = await publish("echo over TLS", STINT_NATS_CACERT=str(folder / "ca.pem"))
+            trusted = await publish(f"echo over TLS; {STAYS}", STINT_NATS_CACERT=str(folder / "ca.pem"))
             unknown = await publish("true")
     assert (trusted.code, trusted.out) == (0, "over TLS\n"), trusted.err
     assert (unknown.code, "certificate" in unknown.err) == (1, True), unknown.err
