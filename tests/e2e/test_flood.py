@@ -46,7 +46,7 @@ async def probe(stack: Stack) -> tuple[str, float]:
 
 
 async def write(access: Access) -> float:
-    """Seconds that a bare write of this publisher takes, beside the flood: it waits for those before it to be synced."""
+    """Seconds that a bare write of this publisher takes, beside the flood: those before it are synced first."""
     async with connected(access) as broker:
         begun = asyncio.get_running_loop().time()
         subject = EventAddress("submitted", queue_token("deploys"), secrets.token_hex(12)).subject
