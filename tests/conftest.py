@@ -20,8 +20,8 @@ from stint.jetstream import Broker
 from tests.support.brokers import connected
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 
-# Every test has a time-out; a deadline of its own an example would miss on a busy machine.
-hypothesis.settings.register_profile("stint", deadline=None)
+# Every test has a time-out. On a busy machine an example would miss a deadline of its own, and takes long to be made.
+hypothesis.settings.register_profile("stint", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("stint")
 # With rich installed, each traceback that is logged would be drawn with all locals: seconds on a busy machine.
 structlog.configure(
