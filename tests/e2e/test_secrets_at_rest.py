@@ -40,7 +40,8 @@ TOKENS = re.compile(rb'"(client_token|secret_id|token|key)":"([^"]{16,})"')
 QUEUE = "at-rest"
 
 PLACES = {
-    r"/var/lib/docker/containers/ID/config.v2.json": "the engine's record of the container",
+    # A draft of it has another name, as long as it is being written.
+    r"/var/lib/docker/containers/ID/(config.v2.json|\.tmp-config.v2.json\d+)": "the engine's record of the container",
     r"/run/(docker/)?containerd/.*/ID/config.json": "the runtime's record of the container",
     r"/var/lib/(docker/)?containerd/.*/meta.db": "containerd's database",
     r"/var/lib/docker/image/overlay2/imagedb/content/sha256/ID": "the engine's record of an image",
@@ -249,7 +250,7 @@ async def here(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncI
     folder = tmp_path_factory.mktemp("at-rest")
     async with running(bao := BaoProcess(folder / "bao")), (recorder := Recorder(bao.port)).listening() as port:
         theirs = {"VAULT_ADDR": f"http://127.0.0.1:{port}", "VAULT_TOKEN": bao.root_token}
-        async with dev(folder / "dev", **theirs) as stack, Vault(stack.env["VAULT_ADDR"]) as vault:
+        async with dev(folder / "dev", STINT_KILL_GRACE="1", **theirs) as stack, Vault(stack.env["VAULT_ADDR"]) as vault:
             yield World(stack, vault, bao.root_token, recorder)
 
 
