@@ -249,8 +249,8 @@ async def here(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncI
     assert busybox
     folder = tmp_path_factory.mktemp("at-rest")
     async with running(bao := BaoProcess(folder / "bao")), (recorder := Recorder(bao.port)).listening() as port:
-        theirs = {"VAULT_ADDR": f"http://127.0.0.1:{port}", "VAULT_TOKEN": bao.root_token}
-        async with dev(folder / "dev", STINT_KILL_GRACE="1", **theirs) as stack, Vault(stack.env["VAULT_ADDR"]) as vault:
+        own = {"VAULT_ADDR": f"http://127.0.0.1:{port}", "VAULT_TOKEN": bao.root_token, "STINT_KILL_GRACE": "1"}
+        async with dev(folder / "dev", **own) as stack, Vault(stack.env["VAULT_ADDR"]) as vault:
             yield World(stack, vault, bao.root_token, recorder)
 
 
