@@ -10,6 +10,7 @@ from stint.core.view import parse_time
 from stint.ports import Fact, Place, Strays
 from tests.contract.conftest import Ports
 from tests.support.events import TOKEN, deleted, ended, kill_requested, rejected, started, submitted
+from tests.support.waiting import PATIENCE, until
 
 JOB = "0123456789abcdef01234567"
 OTHER = "f" * 24
@@ -79,7 +80,7 @@ async def test_jobs_in_work_are_known_until_they_are_taken(ports: Ports) -> None
     assert not await ports.history.is_in_work(Place(TOKEN, JOB))
     await ports.must_append(TOKEN, JOB, submitted())
     await ports.must_append(TOKEN, OTHER, submitted())
-    await strays(ports)
+    await in_work(ports, 2)
     for place in (Place(TOKEN, JOB), Place(TOKEN, OTHER)):
         assert await ports.history.is_in_work(place)
         assert await ports.history.is_waiting(place.job_id)
@@ -92,9 +93,14 @@ async def test_jobs_in_work_are_known_until_they_are_taken(ports: Ports) -> None
     assert await ports.history.is_in_work(Place(TOKEN, OTHER))
 
 
+async def in_work(ports: Ports, count: int) -> None:
+    """Wait until so many jobs are in the work queues, which get them a moment after the log."""
+    await until(ports.history.in_work, lambda found: len(found) == count)
+
+
 async def strays(ports: Ports) -> Strays:
-    """As soon as the work queues are not behind."""
-    async with asyncio.timeout(10):
+    """As soon as the work queues have heard from the log."""
+    async with asyncio.timeout(PATIENCE):
         while (found := await ports.history.strays()) is None:
             await ports.log.load(JOB)  # a round trip, in which they may catch up
     return found
@@ -109,6 +115,7 @@ async def test_jobs_are_astray_while_only_their_payload_or_only_their_submission
     assert await strays(ports) == (places, set())
     for job_id in ids:
         await ports.must_append(TOKEN, job_id, submitted())
+    await in_work(ports, len(ids))
     assert await strays(ports) == (set(), set())
     await ports.take_from_work(TOKEN, ids[0])
     await ports.must_append(TOKEN, ids[1], ended("failed"))

@@ -67,13 +67,15 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.vault = Vault(self.openbao.address)
+        self.publishers_vault = Vault(self.openbao.address)
+        """Another way to the same Vault, whatever a test does to the runners'."""
         self.log = JetStreamEventLog(self.broker)
         self.payloads = JetStreamPayloads(self.broker)
         self.output = JetStreamOutput(self.broker)
         self.pauses = JetStreamPauses(self.broker)
 
     async def wrapped(self, role: str = ROLE, ttl: str = "600s") -> str:
-        answer = await self.vault.call(
+        answer = await self.publishers_vault.call(
             self.openbao.root_token, lambda client: client.auth.approle.generate_secret_id(role, wrap_ttl=ttl)
         )
         return str(answer["wrap_info"]["token"])
@@ -95,13 +97,13 @@ class Bench:
         job = {"qname": queue, "container_image": self.image, "run": ["sh", "-c", run], **(payload or {})}
         plain = encode(msgspec.convert(job, JobPayload))
         root = self.openbao.root_token
-        sealed = (await self.vault.encrypt(root, ROLE, plain)).encode()
+        sealed = (await self.publishers_vault.encrypt(root, ROLE, plain)).encode()
         digest = hashlib.sha256(sealed).hexdigest()
         chunks = await self.payloads.put(token, job_id, sealed[:-4] + b"AAAA" if tamper else sealed)
         wrap = ticket.get("wrap_secret_id") or await self.wrapped()
         made = Ticket(wrap_secret_id=wrap, payload_sha256=digest, wrap_expires_at=ticket.get("wrap_expires_at", ""))
         sealed_ticket = ticket.get("ticket") or await seal_ticket(
-            self.vault, root, made, queue_token=token, job_id=job_id
+            self.publishers_vault, root, made, queue_token=token, job_id=job_id
         )
         fact = Submitted(
             event_id=secrets.token_hex(8),

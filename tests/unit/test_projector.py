@@ -295,6 +295,9 @@ class Feed:
         for _ in events:
             self._events.task_done()
 
+    async def heartbeat(self) -> None:
+        pass
+
     async def leave(self) -> None:
         pass
 
@@ -315,12 +318,13 @@ class Racing(Bench):
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        followers = [Follower(cast("EventFeed", feed), self.another()) for feed in self.feeds]
-        tasks = [asyncio.create_task(follower.run()) for follower in followers]
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """If one of them fails, so does the block: nothing would be acknowledged any more."""
+        async with asyncio.TaskGroup() as group:
+            followers = [Follower(cast("EventFeed", feed), self.another()) for feed in self.feeds]
+            tasks = [group.create_task(follower.run()) for follower in followers]
+            yield
+            for task in tasks:
+                task.cancel()
 
     async def deliver(self, record: Record, data: bytes, deliveries: list[tuple[int, int]]) -> None:
         """The first time at once, in the order of the log; again after so many steps."""
