@@ -16,7 +16,6 @@ from stint.core.events import Ended, Started
 from stint.core.job import Job, State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM, LABEL_JOB, LABEL_RUNNER
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, LOGS, PAYLOADS, PROJECTOR_DURABLE, WORK, kv_stream
-from stint.core.names.subjects import kv_subject, log_subject
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time, view
 from stint.jetstream import Broker
@@ -33,8 +32,8 @@ LOOK: Final = 0.5
 """Seconds between two looks."""
 
 
-async def _all(broker: Broker, stream: str, pattern: str) -> AsyncIterator[Msg]:
-    async for page in Stream(broker, stream).pages(pattern):
+async def _all(broker: Broker, stream: str) -> AsyncIterator[Msg]:
+    async for page in Stream(broker, stream).pages():
         for message in page:
             yield message
 
@@ -42,7 +41,7 @@ async def _all(broker: Broker, stream: str, pattern: str) -> AsyncIterator[Msg]:
 async def views(broker: Broker) -> dict[str, bytes]:
     """The view's values, without what was deleted or has expired."""
     found: dict[str, bytes] = {}
-    async for message in _all(broker, kv_stream(JOBS_BUCKET), kv_subject(JOBS_BUCKET, ">")):
+    async for message in _all(broker, kv_stream(JOBS_BUCKET)):
         job_id = subject_of(message).rpartition(".")[2]
         if message.data:
             found[job_id] = message.data
@@ -68,7 +67,7 @@ async def _settled(world: World, look: Callable[[], Awaitable[T]], good: Callabl
 async def output(broker: Broker) -> dict[str, list[Chunk]]:
     """All chunks, by job."""
     found: dict[str, list[Chunk]] = defaultdict(list)
-    async for message in _all(broker, LOGS, log_subject("*", "*")):
+    async for message in _all(broker, LOGS):
         headers = message.headers or {}
         chunk = Chunk(
             number=int(headers[CHUNK_NUMBER]),

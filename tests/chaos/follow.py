@@ -8,7 +8,6 @@ from stint.core.errors import StintError
 from stint.core.events import Held, Record
 from stint.core.job import Job, evolve
 from stint.core.names.streams import EVENTS
-from stint.core.names.subjects import event_filter
 from stint.core.view import ended_time
 from stint.jetstream import Broker
 from stint.jetstream.stream import Stream
@@ -38,7 +37,7 @@ class Follower:
         Raises:
             StintError: NATS is away, or does not lead.
         """
-        async for page in Stream(self._broker, EVENTS).pages(event_filter(), after=self._sequence):
+        async for page in Stream(self._broker, EVENTS).pages(after=self._sequence):
             for record in records(page):
                 if record.sequence > self._sequence:  # two may be reading
                     self._see(record)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,13 @@ from stint.core.events import Record, Submitted
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, kv_stream
-from stint.core.names.subjects import EventAddress, log_subject
+from stint.core.names.subjects import EventAddress, barrier_subject, log_subject
 from stint.core.output.chain import Chain, Chunk
 from stint.jetstream import (
     Broker,
     JetStreamEventLog,
+    JetStreamFacts,
+    JetStreamHistory,
     JetStreamOutput,
     JetStreamViews,
     consistency,
@@ -26,6 +28,7 @@ from stint.jetstream import (
     declare_when_possible,
     following,
 )
+from stint.jetstream.stream import Stream
 from stint.jetstream.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, origin_of, raw_message
 from stint.ports import Outcome, StoredView
@@ -138,6 +141,17 @@ async def test_what_is_submitted_while_its_absence_is_proven_is_found(
     job = await log.load(JOB)
     assert job is not None
     assert job.state is State.QUEUED
+
+
+async def test_the_messages_that_prove_an_absence_are_no_events(broker: Broker) -> None:
+    log, stream = JetStreamEventLog(broker), Stream(broker, EVENTS)
+    await stream.store(barrier_subject("first"))
+    assert await log.append(TOKEN, JOB, submitted()) is Outcome.WON
+    last = await stream.store(barrier_subject("last"))
+    (page,) = [page async for page in JetStreamFacts(broker).pages(after=0)]
+    assert ([record.job_id for record in page.records], page.operations, page.sequence) == ([JOB], [], last)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert [found async for found in JetStreamHistory(broker).older_than(tomorrow)] == [JOB]
 
 
 async def test_an_unanswered_append_is_looked_up(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,10 @@ BATCH_BYTES: Final = 512 * 1024
 MARKER_TTL: Final = 60
 """Seconds for which the marker of a deleted or expired key is kept, for those who follow the bucket."""
 
+ALL: Final = ">"
+"""All subjects of a stream. For a pattern with wildcards the server goes through the subjects of a whole block for each
+message: 93 µs instead of 16 with 20,000 jobs."""
+
 OPERATION: Final = "KV-Operation"
 """The header of a message that ends a key."""
 
@@ -78,7 +82,7 @@ class Stream:
         return await self._broker.direct_last(self._name, subject)
 
     async def page(
-        self, pattern: str, *, after: int = 0, since: datetime | None = None, size: int = BATCH
+        self, pattern: str = ALL, *, after: int = 0, since: datetime | None = None, size: int = BATCH
     ) -> list[Msg]:
         """The next messages on these subjects with a sequence above `after`, from any replica. Empty at the end.
 
@@ -88,7 +92,7 @@ class Stream:
         request = {**start, "next_by_subj": pattern, "batch": size, "max_bytes": BATCH_BYTES}
         return await self._broker.direct_get(self._name, request)
 
-    async def pages(self, pattern: str, *, after: int = 0) -> AsyncIterator[list[Msg]]:
+    async def pages(self, pattern: str = ALL, *, after: int = 0) -> AsyncIterator[list[Msg]]:
         """All messages on these subjects with a sequence above `after`, as `page` returns them."""
         while messages := await self.page(pattern, after=after):
             yield messages
@@ -171,19 +175,18 @@ class Bucket(Stream):
 
     async def entry_page(self, *, after: int = 0) -> Sequence[Entry]:
         """The next entries with a revision above `after`, from any replica. Empty at the end."""
-        return [self._entry(message) for message in await self.page(self._prefix + ">", after=after)]
+        return [self._entry(message) for message in await self.page(after=after)]
 
-    async def entries(self, keys: str = ">", *, after: int = 0) -> AsyncIterator[Entry]:
-        """The entries with a revision above `after`, from any replica. `keys` may contain wildcards."""
-        async for messages in self.pages(self._prefix + keys, after=after):
+    async def entries(self, keys: str = "", *, after: int = 0) -> AsyncIterator[Entry]:
+        """The entries with a revision above `after`, from any replica. `keys` may contain wildcards; all by default."""
+        async for messages in self.pages(self._prefix + keys if keys else ALL, after=after):
             for message in messages:
                 yield self._entry(message)
 
-    async def ages(self, keys: str = "*") -> Sequence[tuple[Entry, timedelta]]:
+    async def ages(self) -> Sequence[tuple[Entry, timedelta]]:
         """The entries, and how long ago each was written, both by the server's clock."""
         now = parse_time((await self.info())["ts"])
-        pages = self.pages(self._prefix + keys)
-        return [(self._entry(message), now - time_of(message)) async for messages in pages for message in messages]
+        return [(self._entry(message), now - time_of(message)) async for page in self.pages() for message in page]
 
     async def write(self, key: str, value: bytes, *, revision: int | None = None, ttl: float | None = None) -> int:
         """Write a value that expires after `ttl` seconds; returns its revision.

@@ -78,6 +78,11 @@ def barrier_subject(name: str) -> str:
     return f"barrier.{name}"
 
 
+def is_barrier(subject: str) -> bool:
+    """Whether the message is one of those, and no event."""
+    return subject.startswith("barrier.")
+
+
 def unreadable_submission(stream: str, sequence: int) -> EventAddress:
     """The address that records a message whose subject names no queue or job, once for each stored message."""
     digest = hashlib.sha256(f"{stream}:{sequence}".encode()).hexdigest()[:24]

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from stint.core.events import Record
 from stint.core.names.streams import EVENTS
-from stint.core.names.subjects import event_filter
+from stint.core.names.subjects import is_barrier
 from stint.core.operations import OperationRecord
 from stint.jetstream.log.operations import operations
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import records, sequence_of
+from stint.jetstream.wire.protocol import records, sequence_of, subject_of
 
 
 class LogState(NamedTuple):
@@ -51,5 +51,6 @@ class JetStreamFacts:
 
     async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
         """The events behind this sequence up to the newest, from any replica."""
-        async for messages in self._events.pages(event_filter(), after=after):
-            yield FactsPage(sequence_of(messages[-1]), list(records(messages)), list(operations(messages)))
+        async for messages in self._events.pages(after=after):
+            events = [message for message in messages if not is_barrier(subject_of(message))]
+            yield FactsPage(sequence_of(messages[-1]), list(records(events)), list(operations(events)))

@@ -12,7 +12,14 @@ from stint.core.errors import BrokerRefusedError
 from stint.core.events import Deleted, Ended, Rejected, Submitted
 from stint.core.names.headers import TIME
 from stint.core.names.streams import EVENTS, PAYLOADS, WORK
-from stint.core.names.subjects import EventAddress, barrier_subject, event_address, event_filter, work_subject
+from stint.core.names.subjects import (
+    EventAddress,
+    barrier_subject,
+    event_address,
+    event_filter,
+    is_barrier,
+    work_subject,
+)
 from stint.jetstream.consistency import SILENCE, silence
 from stint.jetstream.payloads import payload_places
 from stint.jetstream.stream import Stream, is_literal
@@ -64,7 +71,7 @@ class JetStreamHistory:
         return [Fact(_address(message).job_id, sequence_of(message), time_of(message)) for message in messages]
 
     async def in_work(self) -> set[Place]:
-        pages = self._work.pages(work_subject("*"))
+        pages = self._work.pages()
         addresses = [event_address(origin_of(message).subject) async for messages in pages for message in messages]
         places = {Place(address.token, address.job_id) for address in addresses}
         return {place for place in places if is_literal(*place)}
@@ -118,9 +125,10 @@ class JetStreamHistory:
         return None
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
-        async for messages in self._events.pages(event_filter()):
+        async for messages in self._events.pages():
             old = [message for message in messages if time_of(message) < moment]
-            for job_id in dict.fromkeys(_address(message).job_id for message in old):
+            events = [message for message in old if not is_barrier(subject_of(message))]
+            for job_id in dict.fromkeys(_address(message).job_id for message in events):
                 if is_literal(job_id):
                     yield job_id
             if len(old) < len(messages):
