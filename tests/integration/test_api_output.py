@@ -26,7 +26,7 @@ from tests.support import events, outputs
 from tests.support.api_bench import ApiProcess, api_process, becomes, submitted
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess, OpenBao
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 TOKEN = queue_token("deploys")
 JOBS = "/v1/api/job"
@@ -346,7 +346,7 @@ async def test_an_answer_whose_job_is_deleted_breaks_off(bench: Bench) -> None:
             with pytest.raises(httpx.RemoteProtocolError):
                 await keep(pieces, [])
         assert (await bench.http.get(f"{writer.path}{suffix}")).status_code == 404
-    assert "The output was deleted while it was read" in bench.server.log
+    await until_true(lambda: "The output was deleted while it was read" in bench.server.log)
     assert "Traceback" not in bench.server.log
 
 

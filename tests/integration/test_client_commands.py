@@ -299,21 +299,22 @@ async def test_a_shell_completes_commands_ids_and_queues(bench: Bench, stint: Cl
     job = (await stint.submit(queue=queue, image="busybox")).id
     await bench.project(job)
 
-    async def completed(*words: str) -> str:
+    async def completes(wanted: str, *words: str) -> None:
+        """At last: lists lag, and a shell is not kept waiting for an answer that does not come soon."""
         asked = {
             "COMP_WORDS": " ".join(("stint", *words)),
             "COMP_CWORD": str(len(words)),
             "_STINT_COMPLETE": "complete_bash",
         }
-        return (await command(bench, settings=asked)).out
+        await until(lambda: command(bench, settings=asked), lambda found: found.out.strip() == wanted)
 
-    await until(lambda: completed("show", job[:8]), lambda found: found.strip() == job)
-    assert (await completed("ls", "--queue", queue[:9])).strip() == queue
+    await completes(job, "show", job[:8])
+    await completes(queue, "ls", "--queue", queue[:9])
     await stint.pause(f"{queue}-empty", reason="no job was ever in it")
-    assert (await completed("resume", f"{queue}-")).strip() == f"{queue}-empty"
+    await completes(f"{queue}-empty", "resume", f"{queue}-")
     await bench.runner(f"{queue}-runner")
-    await until(lambda: completed("drain", queue[:9]), lambda found: found.strip() == f"{queue}-runner")
-    assert "history" in await completed("hist")
+    await completes(f"{queue}-runner", "drain", queue[:9])
+    await completes("history", "hist")
     script = await command(bench, "completion", "bash")
     assert (script.code, "complete_bash" in script.out) == (0, True)
 
