@@ -1,13 +1,18 @@
 """A browser, driven by Playwright, and what must never be in its console."""
 
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+from tests.support import no_netlink
 
 CHROMIUM = os.environ.get("CHROMIUM", "chromium")
 """Debian's: Playwright's own would be downloaded."""
@@ -22,7 +27,7 @@ async def chromium() -> AsyncIterator[Browser]:
     with TemporaryDirectory() as home:
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(
-                executable_path=shutil.which(CHROMIUM),
+                executable_path=_launcher(Path(home)),
                 args=["--no-sandbox"],  # a container's root user cannot have one
                 env={**os.environ, "HOME": home},
             )
@@ -30,6 +35,16 @@ async def chromium() -> AsyncIterator[Browser]:
                 yield browser
             finally:
                 await browser.close()
+
+
+def _launcher(folder: Path) -> Path:
+    """A command that starts Chromium without news of the network: Playwright takes no command with arguments."""
+    found = shutil.which(CHROMIUM)
+    assert found, f"there is no command {CHROMIUM}"
+    launcher = folder / "chromium"
+    launcher.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, no_netlink.__file__, found])} "$@"\n')
+    launcher.chmod(0o700)
+    return launcher
 
 
 @asynccontextmanager

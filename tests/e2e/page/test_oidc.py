@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, Request, expect
-from playwright.async_api import TimeoutError as TooLateError
+from playwright.async_api import Browser, Page, expect
 
 from stint.core.errors import VaultError
 from stint.vault import Vault
@@ -23,27 +22,9 @@ async def people(stack: Stack) -> Provider:
 
 
 async def sign_in_there(page: Page, people: Provider) -> None:
-    """Follow the link, and fill in OpenBao's own page, which then leads back.
-
-    Chromium breaks off what it loads when Docker adds a network interface. Where that was a part of OpenBao's page, it
-    stays empty until a person loads it again.
-    """
-    broken: list[str] = []
-
-    def failed(request: Request) -> None:
-        broken.append(f"{request.url}: {request.failure}")
-
-    page.on("requestfailed", failed)
+    """Follow the link, and fill in OpenBao's own page, which then leads back."""
     await page.get_by_role("link", name="Sign in with OIDC").click()
-    form = re.compile(f"^{people.issuer}/ui/vault/auth")
-    while not form.match(page.url):
-        try:
-            await page.wait_for_url(form)
-        except TooLateError:
-            assert any("ERR_NETWORK_CHANGED" in one for one in broken), broken
-            broken.clear()
-            await page.reload()
-    page.remove_listener("requestfailed", failed)
+    await page.wait_for_url(re.compile(f"^{people.issuer}/ui/vault/auth"))
     await page.get_by_label("Method").select_option("Username")
     await page.get_by_label("Username").fill(USER)
     await page.get_by_label("Password").fill(PASSWORD)
