@@ -1,11 +1,14 @@
 """One stack and one browser for all tests of the page."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.e2e.stack import Stack, dev, ready, serving
 from tests.support.browser import chromium, sign_in, window
@@ -71,6 +74,28 @@ async def parked(stack: Stack) -> list[str]:
     jobs = [await stack.submit("true", qname="parked") for _ in range(PARKED)][::-1]
     await listed(stack, jobs[0])
     return jobs
+
+
+@asynccontextmanager
+async def overtaken(page: Page, url: re.Pattern[str]) -> AsyncIterator[asyncio.Event]:
+    """The answer to the page's next request for `url` comes at the end of the block, and others overtake it.
+
+    The event is set once the API has made it. When the block has ended, the page has drawn what it makes of it.
+    """
+    made, free = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        same_site = {"Sec-Fetch-Site": "same-origin"}  # which Chromium adds only behind Playwright's back
+        answer = await route.fetch(headers={**route.request.headers, **same_site})
+        made.set()
+        await free.wait()
+        await route.fulfill(response=answer)
+
+    await page.route(url, late, times=1)
+    yield made
+    async with page.expect_event("requestfinished", lambda request: bool(url.search(request.url))):
+        free.set()
+    await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
 
 async def listed(stack: Stack, job_id: str) -> str:

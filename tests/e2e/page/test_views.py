@@ -9,6 +9,8 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from stint.vault import Vault
 from stint.vault.setup import client_token
+from tests.api.client import in_steps
+from tests.e2e.page.conftest import listed, overtaken
 from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
 from tests.support.waiting import until
@@ -41,8 +43,68 @@ async def test_a_queue_is_paused_with_a_reason_and_resumed(page: Page, stack: St
     await expect(queue).to_contain_text("Idle")
 
 
+@pytest.mark.parametrize("view", ["queue", "runner"])
+async def test_a_second_passes_before_a_table_has_its_answer(page: Page, stack: Stack, view: str) -> None:
+    """Clocks leave the rows alone that the server has drawn."""
+    await stack.end(await stack.submit("true", qname="halted"))
+    await page.clock.install()
+    async with overtaken(page, re.compile(f"/v1/api/{view}$")):
+        await page.goto(f"/{view}s")
+        row = page.locator("tbody tr").first
+        shown = await row.inner_text()
+        await page.clock.run_for(2_000)
+        assert await row.inner_text() == shown
+    await expect(page.get_by_role("button", name=re.compile("Pause…|Resume|Drain…")).first).to_be_visible()
+
+
+async def test_a_table_does_not_go_back_to_an_older_answer(page: Page, stack: Stack) -> None:
+    async with stack.http() as http:
+        await http.post("/v1/api/queue/overtaken/pause", json={"reason": "they shall wait"})
+        await listed(stack, await stack.submit("true", qname="overtaken"))
+        await page.goto("/queues")
+        queue = page.get_by_role("row", name=re.compile("overtaken"))
+        await expect(queue).to_contain_text("1 waiting")
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        async with overtaken(page, re.compile("/v1/api/queue$")) as made:
+            await stack.submit("true", qname="overtaken")
+            await made.wait()
+            await stack.submit("true", qname="overtaken")
+            await expect(queue).to_contain_text("3 waiting")
+        assert await queue.locator(".c-w").text_content() == "3 waiting"
+
+
+async def test_what_has_the_focus_keeps_it_when_more_is_known(page: Page, stack: Stack) -> None:
+    """Else keys that are typed in this moment go nowhere, as does a click that has only begun."""
+    job_id = await stack.submit(in_steps("echo up", "true"), qname="focused")
+    await stack.writes(job_id)
+    await page.goto("/queues")
+    queue = page.get_by_role("row", name=re.compile("focused"))
+    await expect(queue).to_contain_text("Active")
+    pause = queue.get_by_role("button", name="Pause…")
+    await pause.focus()
+    await stack.go_on(job_id)
+    await expect(queue).to_contain_text("Idle")
+    await expect(pause).to_be_focused()
+    async with stack.http() as http:
+        await http.post("/v1/api/queue/focused/pause", json={"reason": "it shall wait"})
+        job_id = await stack.submit(in_steps("echo up", "true"), qname="focused")
+        await page.goto(f"/jobs/{job_id}")
+        await page.get_by_role("button", name="Kill…").focus()
+        await http.post("/v1/api/queue/focused/resume")
+    await expect(page.get_by_role("heading", name="Running")).to_be_visible()
+    await expect(page.get_by_role("button", name="Delete…")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Kill…")).to_be_focused()
+    await page.goto("/runners")
+    link = page.get_by_role("link", name=job_id[-8:])
+    await link.focus()
+    async with page.expect_response("**/v1/api/runner"):  # it is asked for every few seconds
+        pass
+    await expect(link).to_be_focused()
+    await stack.go_on(job_id)
+
+
 async def test_runners_are_shown_with_what_they_run_and_a_drain_asks_first(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 60", qname="on-a-runner")
+    job_id = await stack.submit("sleep 600", qname="on-a-runner")
     await page.goto("/runners")
     first, second = (page.get_by_role("row", name=re.compile(f"runner-{number}")) for number in (1, 2))
     await expect(page.get_by_role("row").filter(has=page.get_by_role("link", name=job_id[-8:]))).to_have_count(1)
@@ -115,14 +177,14 @@ async def test_content_is_chosen_by_keys_and_taken_away_again(page: Page, tmp_pa
 
 
 async def test_the_audit_says_who_did_what(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 60", qname="audited")
+    job_id = await stack.submit("sleep 600", qname="audited")
     async with stack.http() as http:
         await http.post(f"/v1/api/job/kill/{job_id}")
         await http.post("/v1/api/queue/audited/pause", json={"reason": "The database is being moved."})
         await http.post("/v1/api/queue/audited/resume")
         await until(
             lambda: http.get("/v1/api/audit?qname=audited"),
-            lambda answer: answer.is_success and len(answer.json()["data"]) > 3,
+            lambda answer: "resumed" in {action["action"] for action in answer.json()["data"]},
         )
     await page.goto("/audit?queue=audited")
     await expect(page.get_by_role("row", name=re.compile("paused.*the queue"))).to_contain_text("is being moved")
@@ -160,7 +222,7 @@ async def barriers(page: Page) -> list[str]:
 
 
 async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 60", qname="keys")
+    job_id = await stack.submit("sleep 600", qname="keys")
     async with stack.http() as http:  # what comes into the list later is not put in before it is asked for
         await until(lambda: http.get("/v1/api/job?qname=keys"), lambda answer: answer.json()["data"])
     await page.goto("/jobs?queue=keys")
@@ -192,6 +254,9 @@ async def test_keys_alone_lead_from_the_list_to_a_killed_job(page: Page, stack: 
     await expect(page).to_have_url(re.compile("/queues$"))
 
 
+ASKED_TWICE = """() => {
+    for (const _ of "??") document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "?", bubbles: true }));
+}"""
 TYPED_AS_IT_CLOSES = """keys => {
     document.querySelector("dialog[open]").close();
     for (const key of keys) document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
@@ -200,14 +265,14 @@ TYPED_AS_IT_CLOSES = """keys => {
 
 async def test_keys_typed_while_a_dialog_closes_are_taken(page: Page) -> None:
     await page.goto("/jobs")
-    await page.keyboard.press("?")
+    await page.evaluate(ASKED_TWICE)
     await expect(page.get_by_role("dialog")).to_contain_text("Go to Queues")
     await page.evaluate(TYPED_AS_IT_CLOSES, "gq")
     await expect(page).to_have_url(re.compile("/queues$"))
 
 
 async def test_a_revoked_token_is_said_to_have_ended_and_what_is_read_stays(browser: Browser, stack: Stack) -> None:
-    job_id = await stack.submit("echo to be read; sleep 60", qname="revoked")
+    job_id = await stack.submit("echo to be read; sleep 600", qname="revoked")
     token = await client_token(stack.env["VAULT_ADDR"], stack.env["VAULT_TOKEN"])
     async with window(browser, stack.env["STINT_URL"]) as context:
         page = await context.new_page()
@@ -224,7 +289,7 @@ async def test_a_revoked_token_is_said_to_have_ended_and_what_is_read_stays(brow
 
 
 async def test_while_the_api_is_away_the_page_says_so_and_changes_nothing(desk: BrowserContext, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 60", qname="away")
+    job_id = await stack.submit("sleep 600", qname="away")
     page = await desk.new_page()
     await page.goto(f"/jobs/{job_id}")
     await expect(page.get_by_role("button", name="Kill…")).to_be_enabled()

@@ -77,14 +77,15 @@ export function several(jobs, what, tell) {
 }
 
 /**
- * The buttons for a job in its state. Those that change something are off while there is no connection. `kept` is
- * whether its payload is there for a rerun. `done` gets a button's label, and what came of it.
+ * The buttons for a job in its state. Those that change something are off while there is no connection. `current` gives
+ * the job as it is then, `kept` is whether its payload is there for a rerun. `done` gets a button's label, and what came
+ * of it.
  */
-export function buttons(job, kept, done) {
-  const found = [];
+export function buttons(current, kept, done) {
+  const found = [], job = current();
   const add = (label, how, work) => {
     const button = make("button", label, { type: "button", class: `btn ${how}`, "data-changes": "" });
-    button.onclick = async () => { const made = await work(job); if (made) done(label, made); };
+    button.onclick = async () => { const made = await work(current()); if (made) done(label, made); };
     found.push(button);
   };
   if (job.held && !over(job)) add("Release…", "held", release);

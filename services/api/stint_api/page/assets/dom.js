@@ -12,6 +12,21 @@ export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
 
+/** Let an element contain these parts, unless it does so already: what has the focus or is being clicked stays. */
+export function put(element, ...parts) {
+  const made = new DocumentFragment();
+  made.append(...parts);
+  const { childNodes: there } = element, { childNodes: wanted } = made;
+  if (there.length !== wanted.length || [...there].some((node, i) => !node.isEqualNode(wanted[i]))) element.replaceChildren(made);
+}
+
+/** Let an element contain these elements in this order. Those that stand where they belong are not touched. */
+export function arrange(parent, elements) {
+  const wanted = new Set(elements);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
+  elements.forEach((element, i) => { if (parent.children[i] !== element) parent.insertBefore(element, parent.children[i] ?? null); });
+}
+
 /** A new element with text and attributes. */
 export function make(tag, value = "", attributes = {}) {
   const element = document.createElement(tag);

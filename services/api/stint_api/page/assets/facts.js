@@ -1,5 +1,5 @@
 // What is known of a job, beside its output: title, phases, facts, history.
-import { make, one, show, text } from "./dom.js";
+import { make, one, put, show, text } from "./dom.js";
 import { part } from "./queue-name.js";
 import { ago, at, bytes, clock, duration, kind, over, sentence, short, whole, word } from "./words.js";
 
@@ -55,7 +55,7 @@ export function facts(list, job) {
     data.append(given);
     found.push(make("dt", name), data);
   }
-  list.replaceChildren(...found);
+  put(list, ...found);
 }
 
 function time(value) {

@@ -1,7 +1,7 @@
 // One job: what is known of it, and its output as it comes.
 import { call, serverTime } from "./api.js";
 import { buttons } from "./actions.js";
-import { clone, copy, draw, make, one, text } from "./dom.js";
+import { arrange, copy, make, one, put, text } from "./dom.js";
 import { facts, phases, story, title, verdict } from "./facts.js";
 import { bind } from "./keys.js";
 import { plain } from "./ansi.js";
@@ -113,7 +113,7 @@ function render() {
   text(link, job.qname || "(no name)");
   link.href = `/queues/${part(job.qname)}`;
   const tail = one("[data-id]");
-  tail.replaceChildren(make("span", job._id.slice(0, -8), { class: "dim" }), short(job._id));
+  put(tail, make("span", job._id.slice(0, -8), { class: "dim" }), short(job._id));
   one("[data-download]").download = `${job.qname.replace(/[^\w.-]+/g, "-") || "job"}-${short(job._id)}.log`;
   acts();
   told();
@@ -121,12 +121,10 @@ function render() {
   clocks();
 }
 
+/** A button for what can still be done stays the same one: it may have the focus, or be what a dialog goes back to. */
 function acts() {
-  const state = `${job.status} ${job.held} ${kept()}`;
-  const place = one("[data-acts]");
-  if (place.dataset.state === state) return;
-  place.dataset.state = state;
-  place.replaceChildren(...buttons(job, kept(), done));
+  const place = one("[data-acts]"), there = new Map([...place.children].map((button) => [button.textContent, button]));
+  arrange(place, buttons(() => job, kept(), done).map((button) => there.get(button.textContent) ?? button));
 }
 
 /** Whether its payload is still there: it was kept, for so many seconds from the submission. */
@@ -147,23 +145,18 @@ function told() {
   const name = kind(job);
   if (shownStatus && shownStatus !== name) say(`Job ${short(job._id)}: ${word(name)}.`);
   shownStatus = name;
-  withdraw("verdict");
   if (name === "held") {
     notice("verdict", "held", `${job.node_uuid} was lost while it ran this job. Whether its container lives is not known. The queue waits until the runner is back or somebody releases the job.`);
   } else if (job.back_since && !over(job)) {
     notice("verdict", "running", `This job was held at ${clock(at(job.held_since))}, when ${job.node_uuid} was lost. The runner was back at ${clock(at(job.back_since))} and continued the job. The queue waits until the job ends.`);
   } else if (over(job) && job.status !== "success") ended();
+  else withdraw("verdict");
 }
 
 function ended() {
   const line = output.lines.list.findLast((one) => one.stream === "stderr" && one.text.trim());
-  const element = clone("t-notice");
-  element.dataset.cause = "verdict";
-  element.classList.add(job.status);
-  draw(one("use", element), `s-${job.status}`);
-  one("p", element).append(...verdict(job, line && plain(line.text).slice(0, 300), known.get("kill_requested")?.by));
-  if (line) one(".acts", element).append(make("a", `Line ${line.n.toLocaleString("en")}`, { class: "btn small", href: `#L${line.n}` }));
-  one("[data-notices]").append(element);
+  const told = verdict(job, line && plain(line.text).slice(0, 300), known.get("kill_requested")?.by);
+  notice("verdict", job.status, told, line ? [make("a", `Line ${line.n.toLocaleString("en")}`, { class: "btn small", href: `#L${line.n}` })] : []);
 }
 
 function clocks() {

@@ -4,6 +4,7 @@ import { bound, off } from "./keys.js";
 
 /** All keys, and the switch for them. */
 export function showKeys() {
+  if (one("#keys-title")) return; // asked for twice, before it was here
   const dialog = make("dialog", "", { class: "dlg", "aria-labelledby": "keys-title" });
   const list = make("dl", "", { class: "facts keys" });
   for (const [key, { words }] of bound) {

@@ -4,13 +4,18 @@ import { changes } from "./changes.js";
 import { connection, fail, notice, withdraw } from "./shell.js";
 
 const BURST = 500;
-let asking = 0;
+let asking = 0, asks = 0, shown = 0;
 
 /** Draw what `path` lists, or another `part` of its answer, with `render`: now, every so many milliseconds while it can be seen, and after changes. Returns what draws it at once. */
 export function keep(path, render, every, part = ({ data }) => data) {
+  /** An answer that comes after the one to a later question is not shown. */
   async function load() {
+    const mine = ++asks;
     try {
-      render(part(await call(path)));
+      const found = await call(path);
+      if (mine < shown) return;
+      shown = mine;
+      render(part(found));
       withdraw("failure");
     } catch (refused) {
       if (refused.status !== 401 && refused.status) fail(refused.message);

@@ -79,8 +79,8 @@ export function steps(queue, done) {
 
 /** What a person should know of it who looks at it alone, besides a hold. */
 export function told(queue) {
-  withdraw("paused");
-  withdraw("norunner");
-  if (queue.paused) notice("paused", "paused", `${queue.paused.who} paused it at ${clock(at(queue.paused.at))}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}. None of its jobs starts until somebody resumes it.`);
-  if (!queue.served) notice("norunner", "norunner", "No runner that is alive and takes jobs serves this queue. Its jobs wait until one does.", [make("a", "Runners", { class: "btn small", href: "/runners" })]);
+  if (!queue.paused) withdraw("paused");
+  else notice("paused", "paused", `${queue.paused.who} paused it at ${clock(at(queue.paused.at))}${queue.paused.reason ? `: “${queue.paused.reason}”` : ""}. None of its jobs starts until somebody resumes it.`);
+  if (queue.served) withdraw("norunner");
+  else notice("norunner", "norunner", "No runner that is alive and takes jobs serves this queue. Its jobs wait until one does.", [make("a", "Runners", { class: "btn small", href: "/runners" })]);
 }

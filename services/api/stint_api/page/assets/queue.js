@@ -1,7 +1,7 @@
 // One queue: its state, what runs, who is next, and its last hour.
 import { call } from "./api.js";
 import { chart } from "./chart.js";
-import { all, make, one, show, text } from "./dom.js";
+import { all, make, one, put, show, text } from "./dom.js";
 import { keep } from "./live-table.js";
 import { having, state, steps, switcher, told } from "./queue-parts.js";
 import { attend, begin, everySecond, now } from "./shell.js";
@@ -43,8 +43,8 @@ function acts() {
 
 function facts() {
   const running = one("[data-running]");
-  if (queue.running) running.replaceChildren(make("a", short(queue.running), { class: "mono", href: `/jobs/${queue.running}` }), having(queue));
-  else running.replaceChildren("Nothing runs");
+  if (queue.running) put(running, make("a", short(queue.running), { class: "mono", href: `/jobs/${queue.running}` }), having(queue));
+  else put(running, "Nothing runs");
   text(one("[data-depth]"), String(queue.depth));
   text(one("[data-ended]"), queue.failed_last_hour ? `${queue.ended_last_hour}, ${queue.failed_last_hour} failed` : String(queue.ended_last_hour));
   text(one("[data-served]"), queue.served ? "Yes" : "By none that is alive and takes jobs");
@@ -58,7 +58,7 @@ function clocks() {
 function waiting() {
   const list = one("[data-waiting]"), ids = queue.waiting.slice(0, SHOWN);
   one("[data-none]").hidden = ids.length > 0;
-  list.replaceChildren(...ids.map((id) => {
+  put(list, ...ids.map((id) => {
     const item = make("li");
     item.append(make("a", short(id), { class: "mono", href: `/jobs/${id}` }));
     return item;

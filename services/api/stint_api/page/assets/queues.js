@@ -1,19 +1,19 @@
 // The queues: what needs a person first, then those that are busy.
-import { all, clone, make, one, show, text } from "./dom.js";
+import { all, arrange, clone, make, one, put, show, text } from "./dom.js";
 import { attention, begin, everySecond, now } from "./shell.js";
 import { keep } from "./live-table.js";
 import { part } from "./queue-name.js";
 import { having, state, steps, switcher, why } from "./queue-parts.js";
 import { count, duration, short } from "./words.js";
 
-const rows = new Map();
+const rows = new Map(), body = one("[data-rows]");
 const ORDER = ["held", "norunner", "paused", "active", "idle"];
 let loadedAt = 0;
 
-for (const element of all("tr", one("[data-rows]"))) rows.set(element.dataset.name, element);
+for (const element of all("tr", body)) rows.set(element.dataset.name, element);
 begin();
 const load = keep("/v1/api/queue", render, 15_000);
-everySecond(() => { for (const element of rows.values()) clocks(element); });
+everySecond(() => { if (loadedAt) for (const element of rows.values()) clocks(element); });
 
 function render(queues) {
   loadedAt = now();
@@ -26,17 +26,12 @@ function render(queues) {
     fill(element, queue);
   }
   for (const name of gone) { rows.get(name).remove(); rows.delete(name); }
-  if (!one("[data-rows]").matches(":hover, :focus-within") || gone.size || rows.size !== one("[data-rows]").rows?.length) order(sorted);
+  // Rows do not move below a pointer or a focus.
+  if (!body.matches(":hover, :focus-within") || gone.size || rows.size !== body.rows.length) arrange(body, sorted.map(({ qname }) => rows.get(qname)));
   one("[data-empty]").hidden = queues.length > 0;
   summary(queues);
   attention(queues);
   for (const queue of sorted) steps(queue, load);
-}
-
-/** Rows do not move below a pointer or a focus. */
-function order(queues) {
-  const body = one("[data-rows]");
-  queues.forEach(({ qname }, i) => { if (body.children[i] !== rows.get(qname)) body.insertBefore(rows.get(qname), body.children[i] ?? null); });
 }
 
 function fill(element, queue) {
@@ -48,11 +43,11 @@ function fill(element, queue) {
   status.classList.toggle("quiet", name === "active" || name === "idle");
   text(one(".why", element), why(queue, name));
   const running = one(".c-n", element);
-  if (queue.running) running.replaceChildren(make("a", short(queue.running), { class: "mono", href: `/jobs/${queue.running}` }), having(queue));
-  else running.replaceChildren(make("span", "Nothing runs", { class: "dim" }));
+  if (queue.running) put(running, make("a", short(queue.running), { class: "mono", href: `/jobs/${queue.running}` }), having(queue));
+  else put(running, make("span", "Nothing runs", { class: "dim" }));
   text(one("b", element), String(queue.depth));
   text(one(".c-h", element), queue.failed_last_hour ? `${queue.ended_last_hour}, ${queue.failed_last_hour} failed` : String(queue.ended_last_hour));
-  actions(one(".c-a", element), queue, name);
+  actions(one(".c-a", element), queue);
   clocks(element);
 }
 
@@ -61,9 +56,10 @@ function clocks(element) {
   text(one(".c-o", element), queue.depth ? duration(1000 * queue.oldest_wait + now() - loadedAt) : "none");
 }
 
-function actions(place, queue, name) {
-  if (place.dataset.state === name + Boolean(queue.paused)) return;
-  place.dataset.state = name + Boolean(queue.paused);
+function actions(place, queue) {
+  const state = String(Boolean(queue.paused));
+  if (place.dataset.state === state) return;
+  place.dataset.state = state;
   place.replaceChildren(switcher(queue, () => place.closest("tr").queue, load, "small"));
 }
 

@@ -1,7 +1,7 @@
 // The runners: those that are not heard first, then those that drain, then the others.
 import { call } from "./api.js";
 import { ask } from "./ask.js";
-import { all, clone, draw, make, one, show, text } from "./dom.js";
+import { all, arrange, clone, draw, make, one, put, show, text } from "./dom.js";
 import { attend, begin, everySecond, now } from "./shell.js";
 import { keep } from "./live-table.js";
 import { ago, at, clock, count, short } from "./words.js";
@@ -9,12 +9,13 @@ import { ago, at, clock, count, short } from "./words.js";
 const SHAPES = { alive: "active", draining: "stopping", lost: "norunner" };
 const ORDER = ["lost", "draining", "alive"];
 const rows = new Map();
+let drawn = false;
 
 for (const element of all("tr", one("[data-rows]"))) rows.set(element.dataset.name, element);
 begin();
 attend();
 const load = keep("/v1/api/runner", render, 5_000);
-everySecond(() => { for (const element of rows.values()) clocks(element); });
+everySecond(() => { if (drawn) for (const element of rows.values()) clocks(element); });
 
 function state(runner) {
   if (!runner.alive) return "lost";
@@ -22,6 +23,7 @@ function state(runner) {
 }
 
 function render(runners) {
+  drawn = true;
   const sorted = [...runners].sort((a, b) => ORDER.indexOf(state(a)) - ORDER.indexOf(state(b)) || (a.runner < b.runner ? -1 : 1));
   const body = one("[data-rows]"), versions = new Set(runners.filter(({ alive }) => alive).map(({ version }) => version));
   for (const [name, element] of rows) if (!runners.some(({ runner }) => runner === name)) { element.remove(); rows.delete(name); }
@@ -29,7 +31,7 @@ function render(runners) {
     if (!rows.has(runner.runner)) rows.set(runner.runner, one("tr", clone("t-row")));
     fill(rows.get(runner.runner), runner, versions.size > 1);
   }
-  if (!body.matches(":hover, :focus-within") || body.children.length !== rows.size) body.append(...sorted.map(({ runner }) => rows.get(runner)));
+  if (!body.matches(":hover, :focus-within") || body.children.length !== rows.size) arrange(body, sorted.map(({ runner }) => rows.get(runner)));
   one("[data-empty]").hidden = runners.length > 0;
   const alive = runners.filter((runner) => runner.alive), slots = alive.reduce((n, { capacity }) => n + capacity, 0), busy = alive.reduce((n, { running }) => n + running.length, 0);
   text(one("[data-sum]"), `${alive.length} alive, ${busy} of ${count(slots, "slot")} taken.`);
@@ -44,7 +46,7 @@ function fill(element, runner, differ) {
   draw(one("use", status), `s-${SHAPES[name]}`);
   text(one(".why", element), why(runner, name));
   slots(one(".c-l", element), runner);
-  one(".c-n", element).replaceChildren(...jobs(runner));
+  put(one(".c-n", element), ...jobs(runner));
   text(one(".c-e", element), runner.queues.join(", ") || "all");
   text(one(".c-v", element), differ ? `${runner.version} (they differ)` : runner.version);
   action(one(".c-a", element), runner, name);
@@ -60,7 +62,7 @@ function why(runner, name) {
 /** Slots as squares up to a dozen, and always in figures. */
 function slots(place, { capacity, running, alive }) {
   const squares = capacity <= 12 && alive ? Array.from({ length: capacity }, (_, i) => make("span", "", { class: i < running.length ? "slot on" : "slot", "aria-hidden": "true" })) : [];
-  place.replaceChildren(...squares, `${running.length} of ${capacity}`);
+  put(place, ...squares, `${running.length} of ${capacity}`);
 }
 
 function jobs({ running }) {

@@ -1,5 +1,5 @@
 // What every view has: connection, notices, questions, keys, the account.
-import { all, clone, draw, make, one, text } from "./dom.js";
+import { all, clone, draw, make, one, put, text } from "./dom.js";
 import { call, serverTime } from "./api.js";
 import { at, clock, count, duration } from "./words.js";
 import { switchTheme } from "./theme.js";
@@ -71,15 +71,19 @@ export function say(sentence) {
   pending = setTimeout(() => { lastSaid = Date.now(); one("[data-say]").textContent = sentence; }, wait);
 }
 
-/** One notice for one cause, above the view: `actions` are elements. The same `cause` replaces the one before. */
-export function notice(cause, name, sentence, actions = []) {
-  withdraw(cause);
+/**
+ * One notice for one cause, above the view: `parts` are text and elements, `actions` elements. It replaces another one
+ * of the same cause, and one that says the same stays as it is.
+ */
+export function notice(cause, name, parts, actions = []) {
   const element = clone("t-notice");
   element.dataset.cause = cause;
   element.classList.add(name);
   draw(one("use", element), `s-${name}`);
-  text(one("p", element), sentence);
+  one("p", element).append(...[parts].flat());
   one(".acts", element).append(...actions);
+  if (one(`[data-cause="${cause}"]`)?.isEqualNode(element)) return;
+  withdraw(cause);
   (one("[data-notices]") ?? one("main")).prepend(element);
 }
 
@@ -150,12 +154,11 @@ export function attend() {
 export function attention(queues) {
   const waiting = queues.filter((queue) => queue.held), badge = one("[data-badge]");
   badge.hidden = !waiting.length;
-  badge.replaceChildren(String(waiting.length), make("span", " need a person", { class: "sr" }));
+  put(badge, String(waiting.length), make("span", " need a person", { class: "sr" }));
   const list = one("#queues");
-  list?.replaceChildren(...queues.map((queue) => make("option", queue.qname)));
-  withdraw("held");
+  if (list) put(list, ...queues.map((queue) => make("option", queue.qname)));
   const [first] = waiting;
-  if (!first || location.pathname.startsWith("/queues") || location.pathname.endsWith(`/${first.running}`)) return;
+  if (!first || location.pathname.startsWith("/queues") || location.pathname.endsWith(`/${first.running}`)) return withdraw("held");
   const sentence = `${first.qname || "The unnamed queue"} is held: the runner of its job was lost. ${count(first.depth, "job waits", "jobs wait")}.`;
   notice("held", "held", sentence, [make("a", "Look", { class: "btn small", href: first.running ? `/jobs/${first.running}` : "/queues" })]);
 }
