@@ -1,16 +1,21 @@
 """The list of jobs: live, filtered by its address, and acting on several jobs at a time."""
 
 import asyncio
+import json
 import re
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+import stint
 from tests.api.client import in_steps
-from tests.e2e.page.conftest import PARKED, listed
+from tests.e2e.page.conftest import PARKED, listed, overtaken
 from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.soak
+
+LIST = re.compile(r"/v1/api/job\?(?!.*\blimit=1\b)")
+"""What the whole list is asked for with; counts are asked for with a limit of 1."""
 
 
 def row(page: Page, job_id: str) -> Locator:
@@ -30,6 +35,49 @@ async def test_new_jobs_wait_until_they_are_asked_for_and_rows_change_in_place(p
     await new.click()
     await expect(page.locator("tbody tr").first).to_have_attribute("data-id", second)
     await expect(row(page, second)).to_contain_text("Success")
+
+
+async def test_what_changes_while_the_list_is_asked_for_is_not_lost(page: Page, stack: Stack) -> None:
+    first = await listed(stack, await stack.submit(in_steps("echo up", "exit 7"), qname="meanwhile"))
+    await page.goto("/jobs?queue=meanwhile")
+    await expect(row(page, first)).to_contain_text("Running")
+    second = await stack.submit("true", qname="meanwhile")
+    new = page.locator("[data-new]")
+    await expect(new).to_have_text("1 new job")
+    async with overtaken(page, LIST) as made:
+        await new.click()
+        await made.wait()
+        await stack.go_on(first)
+        await expect(row(page, first)).to_contain_text("Exit code 7")
+        third = await stack.submit("true", qname="meanwhile")
+        await expect(new).to_have_text("2 new jobs")
+    await expect(page.locator("tbody tr").first).to_have_attribute("data-id", second)
+    assert await row(page, first).locator(".c-say").inner_text() == "Exit code 7"
+    await expect(row(page, second)).to_contain_text("Success")
+    assert await new.inner_text() == "1 new job"
+    await new.click()
+    await expect(page.locator("tbody tr").first).to_have_attribute("data-id", third)
+
+
+async def test_a_change_on_a_later_page_is_no_new_job(page: Page, stack: Stack, parked: list[str]) -> None:
+    newest, oldest = [await stack.get(job_id) for job_id in (parked[0], parked[-1])]
+    changed = [job | {"held": True, "status": "running", "node_uuid": "k3"} for job in (oldest, newest)]
+    events = "".join(f"event: job\ndata: {json.dumps(job)}\n\n" for job in changed)
+    body = f'event: hello\ndata: {{"release": "{stint.__version__}", "resumed": true}}\n\n{events}'
+    await page.route("**/v1/api/events", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    await page.goto("/jobs?queue=parked")
+    await expect(row(page, parked[0])).to_contain_text("Held")
+    await expect(page.locator("[data-new]")).to_be_hidden()
+
+
+async def test_a_new_job_that_leaves_the_filter_is_not_offered_any_more(page: Page, stack: Stack) -> None:
+    await page.goto("/jobs?queue=passing&status=running")
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    job_id = await stack.submit(in_steps("echo up", "true"), qname="passing")
+    new = page.get_by_role("button", name="1 new job")
+    await expect(new).to_be_visible()
+    await stack.go_on(job_id)
+    await expect(new).to_be_hidden()
 
 
 async def test_filters_are_in_the_address_and_a_job_that_leaves_them_stays_dimmed(page: Page, stack: Stack) -> None:
@@ -72,14 +120,18 @@ async def test_pages_follow_each_other_without_gap_or_repeat(page: Page, parked:
     await expect(page.locator("tbody tr")).to_have_count(50)
 
 
-async def test_several_are_killed_with_one_question(page: Page, stack: Stack, parked: list[str]) -> None:
-    await page.goto("/jobs?queue=parked")
-    for job_id in parked[:3]:
+async def test_several_are_killed_with_one_question(page: Page, stack: Stack) -> None:
+    async with stack.http() as http:
+        await http.post("/v1/api/queue/several/pause", json={"reason": "they shall wait"})
+    jobs = [await stack.submit("true", qname="several") for _ in range(4)]
+    await listed(stack, jobs[-1])
+    await page.goto("/jobs?queue=several")
+    for job_id in jobs[:3]:
         await row(page, job_id).get_by_role("checkbox").check()
     await page.get_by_role("region", name="Selected jobs").get_by_role("button", name="Kill…").click()
-    await expect(page.get_by_role("dialog")).to_contain_text("They are in parked.")
+    await expect(page.get_by_role("dialog")).to_contain_text("They are in several.")
     await page.get_by_role("button", name="Kill 3 jobs").click()
-    for job_id in parked[:3]:
+    for job_id in jobs[:3]:
         await expect(row(page, job_id)).to_contain_text("Killed")
-    bodies = await asyncio.gather(*(stack.get(job_id) for job_id in parked[:4]))
+    bodies = await asyncio.gather(*(stack.get(job_id) for job_id in jobs))
     assert [body["status"] for body in bodies] == ["failed", "failed", "failed", "queued"]

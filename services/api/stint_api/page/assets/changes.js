@@ -17,7 +17,7 @@ export function changes(on, mark = "") {
 
   function event(kind, data, eventId) {
     if (eventId) id = eventId;
-    on.event(kind, kind === "hello" ? { ...data, gap: (joined || mark) && !data.resumed } : data);
+    on.event(kind, kind === "hello" ? { ...data, gap: !data.resumed } : data);
     joined = true;
   }
 
@@ -30,7 +30,7 @@ export function changes(on, mark = "") {
 
   /** Another window reads, and has told the others up to this event. */
   function join(read) {
-    if (mark && !joined && read !== mark) on.event("hello", { gap: true, release: meta("release") });
+    if (!joined && (!mark || read !== mark)) on.event("hello", { gap: true, release: meta("release") });
     joined = true;
   }
 

@@ -1,13 +1,18 @@
 // The list of jobs asked for again: when somebody wants the new ones, or changes may have been missed.
 import { send } from "./api.js";
-import { clone, one, text } from "./dom.js";
+import { arrange, clone, one, text } from "./dom.js";
 import { clocks, fill } from "./row-of-job.js";
 import { notice, now, withdraw } from "./shell.js";
 import { duration, short } from "./words.js";
 
-/** Show in `body` what the API answers to `query`; `rows` are those that are there. Returns the counts that came with it. */
-export async function again(body, rows, query) {
-  const answer = await send(`/v1/api/job?${query}`), { data, total, counts, as_of: asOf, now: apiNow } = await answer.json();
+/** What the API answers to `query`. */
+export async function list(query) {
+  const answer = await send(`/v1/api/job?${query}`);
+  return { ...(await answer.json()), next: cursorOf(answer) };
+}
+
+/** Show in `body` what `list` gave; `rows` are those that are there. */
+export function draw(body, rows, { data, total, next, as_of: asOf, now: apiNow }) {
   const known = new Map(rows);
   rows.clear();
   for (const job of data) {
@@ -17,11 +22,10 @@ export async function again(body, rows, query) {
     clocks(element, now());
     rows.set(job._id, element);
   }
-  body.replaceChildren(...rows.values());
+  arrange(body, [...rows.values()]);
   one("[data-empty]").hidden = rows.size > 0;
-  foot(rows.size, total, cursorOf(answer));
+  foot(rows.size, total, next);
   stale(Date.parse(apiNow) - Date.parse(asOf));
-  return counts;
 }
 
 /** The cursor in an answer's `Link`, "" without one. */

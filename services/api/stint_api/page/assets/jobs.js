@@ -5,13 +5,13 @@ import { all, make, one, text } from "./dom.js";
 import { bind } from "./keys.js";
 import { adopt, clocks, fill } from "./row-of-job.js";
 import { attend, begin, connection, everySecond, fail, notice, now, say, withdraw } from "./shell.js";
-import { count } from "./words.js";
+import { at, count } from "./words.js";
 
 const here = new URLSearchParams(location.search);
 const given = (name) => here.get(name)?.trim() ?? "";
-const rows = new Map(), fresh = new Map();
+const rows = new Map(), fresh = new Map(), loading = new Set();
 const body = one("[data-rows]");
-let counting = 0;
+let counting = 0, asks = 0, shown = 0;
 
 for (const element of all("tr", body)) rows.set(element.dataset.id, adopt(element));
 begin();
@@ -30,12 +30,21 @@ function asked() {
   return query;
 }
 
+/** Changes that come meanwhile may be newer than the answer: they are applied to it. A later answer is not overtaken. */
 async function load() {
-  const { again } = await import("./jobs-again.js"); // the first page is drawn by the server
-  tally(await again(body, rows, asked()));
+  const { draw, list } = await import("./jobs-again.js"); // the first page is drawn by the server
+  const mine = ++asks, meanwhile = [];
+  loading.add(meanwhile);
+  const found = await list(asked()).finally(() => loading.delete(meanwhile));
+  if (mine < shown) return;
+  shown = mine;
+  draw(body, rows, found);
   withdraw("failure");
   fresh.clear();
+  for (const change of meanwhile) apply(...change);
   tellFresh();
+  body.dispatchEvent(new Event("change")); // there may be fewer that are selected
+  tally(found.counts);
 }
 
 function kinds(counts) {
@@ -72,14 +81,22 @@ function updated() {
 }
 
 function changed(job, gone) {
-  const element = rows.get(job._id);
   if (given("queue") && job.qname !== given("queue").toLowerCase()) return;
+  for (const meanwhile of loading) meanwhile.push([job, gone]);
   recount();
-  if (element) return update(element, job, gone);
-  if (gone) fresh.delete(job._id);
-  else if (!here.has("after") && !given("q") && belongs(job)) fresh.set(job._id, job);
+  apply(job, gone);
   tellFresh();
 }
+
+function apply(job, gone) {
+  const element = rows.get(job._id);
+  if (element) update(element, job, gone);
+  else if (gone || !belongs(job)) fresh.delete(job._id);
+  else if (!here.has("after") && !given("q") && !behind(job)) fresh.set(job._id, job);
+}
+
+/** Whether its place is on a later page. */
+const behind = (job) => !one("[data-older]").hidden && at(job.submitted) < at([...rows.values()].at(-1)?.job.submitted);
 
 /** Whether a job of the stream belongs to the list, as far as the page can tell without a search. */
 function belongs(job) {
@@ -97,11 +114,10 @@ function update(element, job, gone) {
 }
 
 function tellFresh() {
-  const button = one("[data-new]");
-  button.hidden = !fresh.size;
-  if (!fresh.size) return;
-  text(button, count(fresh.size, "new job"));
-  say(count(fresh.size, "new job"));
+  const button = one("[data-new]"), told = fresh.size ? count(fresh.size, "new job") : "";
+  button.hidden = !told;
+  if (told && told !== button.textContent) say(told);
+  text(button, told);
 }
 
 function again() {
