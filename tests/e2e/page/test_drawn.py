@@ -1,5 +1,6 @@
 """The page without scripts, and what scripts make of what the server has drawn."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -88,12 +89,8 @@ async def test_scripts_take_over_the_rows_that_are_there(page: Page, parked: lis
 async def test_what_changes_between_the_page_and_its_stream_is_not_missed(page: Page, stack: Stack) -> None:
     """Its scripts come only when the jobs have changed."""
     job_id = await listed(stack, await stack.submit("read line < /dev/zero; sleep 1000", qname="between"))
-    held: list[Route] = []
-
-    async def hold(route: Route) -> None:
-        held.append(route)
-
-    await page.route("**/assets/**/jobs.js", hold)
+    asked = asyncio.get_running_loop().create_future()
+    await page.route("**/assets/**/jobs.js", lambda route: asked.set_result(route))  # noqa: PLW0108 - Playwright wants a function
     await page.goto("/jobs?queue=between", wait_until="commit")
     row = page.locator(f'tr[data-id="{job_id}"]')
     await expect(row).to_be_visible()
@@ -103,11 +100,22 @@ async def test_what_changes_between_the_page_and_its_stream_is_not_missed(page: 
     new = await stack.submit("true", qname="between")
     await stack.end(new)
     await listed(stack, new)
-    for route in held:
-        await route.continue_()
+    route: Route = await asked
+    await route.continue_()
     await expect(row).to_contain_text("Killed")
     await expect(page.get_by_role("button", name="1 new job")).to_be_visible()
     await expect(page.locator("tbody tr")).to_have_count(1)
+
+
+async def test_where_a_script_did_not_come_the_page_can_be_loaded_again(page: Page) -> None:
+    await page.route("**/assets/**/words.js", lambda route: route.abort())
+    await page.goto("/jobs")
+    again = page.get_by_role("link", name="Reload")
+    await expect(again).to_be_visible()
+    await page.unroute_all()
+    await again.click()
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    await expect(again).to_have_count(0)
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
@@ -190,12 +198,16 @@ CELLS = """(rows) => rows.map((row) => ['.c-q', '.st', '.c-n', '.c-w', '.c-l', '
 async def test_queues_and_runners_say_the_same_with_scripts_and_without(
     plain: Page, page: Page, stack: Stack, parked: list[str]
 ) -> None:
-    job_id = await stack.submit("sleep 60", qname="busy")
+    job_id = await stack.submit("sleep 600", qname="busy")
     await stack.end(await stack.submit("exit 1", qname="idle"))
-    async with stack.http() as http:  # what is drawn twice must not change in between: the list lags
+    async with stack.http() as http:  # what is drawn twice must not change in between: both lists lag
         await until(
             lambda: http.get("/v1/api/queue"),
             lambda answer: [queue["qname"] for queue in answer.json()["data"] if queue["running"]] == ["busy"],
+        )
+        await until(
+            lambda: http.get("/v1/api/runner"),
+            lambda answer: [job for runner in answer.json()["data"] for job in runner["running"]] == [job_id],
         )
     for view, name in (("/queues", "parked"), ("/runners", "runner-1")):
         await page.goto(view)
@@ -220,7 +232,10 @@ async def test_queues_and_runners_say_the_same_with_scripts_and_without(
 async def test_the_audit_reads_and_filters_with_scripts_and_without(plain: Page, page: Page, stack: Stack) -> None:
     job_id = await stack.submit("true", qname="audited")
     async with stack.http() as http:
-        await until(lambda: http.get("/v1/api/audit?qname=audited"), lambda answer: answer.json()["data"])
+        await until(
+            lambda: http.get("/v1/api/audit?qname=audited"),
+            lambda answer: job_id in {action["job"] for action in answer.json()["data"]},
+        )
     await plain.goto("/audit")
     await plain.get_by_label("Queue").fill("audited")
     await plain.get_by_role("button", name="Filter").click()
@@ -244,7 +259,7 @@ async def test_without_scripts_the_form_for_jobs_says_what_does_the_same(plain: 
 
 
 async def test_without_scripts_a_job_is_killed_and_a_queue_paused_after_a_question(plain: Page, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 100", qname="asked")
+    job_id = await stack.submit("sleep 600", qname="asked")
     await plain.goto(f"/jobs/{job_id}")
     await plain.get_by_role("link", name="Kill…").click()
     await expect(plain.get_by_role("heading", name=f"Kill {job_id[-8:]}?")).to_be_visible()

@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.api.client import in_steps
+from tests.e2e.page.conftest import overtaken
 from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
 
@@ -57,7 +58,7 @@ async def test_a_failed_job_says_how_and_where(page: Page, stack: Stack) -> None
     told = page.locator(".notice.failed")
     await expect(told).to_contain_text("The command ended with exit code 3. The last line on stderr: the last words")
     await told.get_by_role("link").click()
-    assert re.search(r"#L\d+$", page.url)
+    await expect(page).to_have_url(re.compile(r"#L\d+$"))
     await expect(page.locator(".ln.to code")).to_have_text("the last words")
 
 
@@ -172,7 +173,7 @@ async def test_the_output_continues_after_the_api_was_away(page: Page, stack: St
 
 
 async def test_two_tabs_show_the_same_and_hear_of_a_kill_in_one(desk: BrowserContext, stack: Stack) -> None:
-    job_id = await stack.submit("echo hello; sleep 60", qname="tabs")
+    job_id = await stack.submit("echo hello; sleep 600", qname="tabs")
     tabs = [await desk.new_page() for _ in range(2)]
     await asyncio.gather(*(tab.goto(f"/jobs/{job_id}") for tab in tabs))
     for tab in tabs:
@@ -206,6 +207,20 @@ async def test_a_job_whose_payload_is_kept_runs_again(page: Page, stack: Stack) 
     second = page.url.rpartition("/")[2]
     await stack.go_on(second)
     assert (await stack.end(second))["rerun_of"] == job_id
+
+
+async def test_what_was_begun_is_told_although_its_question_was_closed_meanwhile(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("exit 3", qname="again")
+    await stack.end(job_id)
+    await page.goto(f"/jobs/{job_id}")
+    await page.get_by_role("button", name="Run again…").click()
+    async with overtaken(page, re.compile("/rerun$")) as made:
+        await page.get_by_role("button", name="Run it again").click()
+        await made.wait()
+        await page.get_by_role("button", name="Cancel").click()
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+    await expect(page).not_to_have_url(re.compile(job_id))
+    assert (await stack.end(page.url.rpartition("/")[2]))["rerun_of"] == job_id
 
 
 async def test_where_no_payload_is_kept_nobody_is_offered_a_rerun(

@@ -1,9 +1,10 @@
 // Questions before something is done.
 import { one, text } from "./dom.js";
+import { fail } from "./shell.js";
 
 /**
  * Ask before something is done. `work` is awaited while the dialog is open; what it rejects with is shown there.
- * Resolves to whether it was done.
+ * Resolves to whether it was done, also if the dialog was closed meanwhile, when it is too late to take it back.
  */
 export function ask({ title, sentence, go, more = [], ready = () => true, danger = true, work }) {
   const dialog = one("[data-dialog]"), button = one("[data-go]", dialog), error = one("[data-error]", dialog);
@@ -17,21 +18,23 @@ export function ask({ title, sentence, go, more = [], ready = () => true, danger
   check();
   dialog.oninput = check;
   return new Promise((resolve) => {
-    let done = false;
+    let done = false, closed = false;
     button.onclick = async () => {
       button.disabled = true;
+      done = work().then(() => true);
       try {
-        await work();
-        done = true;
-        dialog.close();
+        await done;
+        if (!closed) dialog.close();
       } catch (refused) {
+        done = false;
+        if (closed) return fail(refused.message);
         error.hidden = false;
         text(error, refused.message);
         check();
       }
     };
     one("[data-cancel]", dialog).onclick = () => dialog.close();
-    dialog.onclose = () => resolve(done);
+    dialog.onclose = () => { closed = true; resolve(Promise.resolve(done).catch(() => false)); };
     dialog.showModal();
     (more.length && !danger ? one("[data-more] :is(input, textarea)", dialog) : one("[data-cancel]", dialog)).focus();
   });
