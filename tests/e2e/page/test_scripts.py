@@ -137,6 +137,28 @@ async def test_events_are_heard_however_they_are_cut(scripts: Page) -> None:
         assert await scripts.evaluate(heard, [text[:cut], text[cut:]]) == wanted
 
 
+CLOCKS = """async (answers) => {
+  const { call, serverTime } = await import('./api.js'), { fetch, Date: { now } } = globalThis, found = [];
+  for (const [asked, answered, told] of answers) {
+    const times = [asked, answered], date = new Date(told).toUTCString();
+    globalThis.Date.now = () => times.shift();
+    globalThis.fetch = async () => new Response('{}', { headers: { date } });
+    try { await call('/'); } finally { Object.assign(globalThis, { fetch }); globalThis.Date.now = now; }
+    found.push(serverTime(0));
+  }
+  return found;
+}"""
+HOUR = 3_600_000
+
+
+async def test_a_slow_answer_does_not_make_a_clock_wrong(scripts: Page) -> None:
+    """The server may have told its time at any moment between the question and the answer."""
+    slow = [[0, 10_000, 1_000], [0, 10_000, 9_000]]
+    ahead = [[0, 1_000, HOUR], [0, 10_000, HOUR + 1_000], [0, 10_000, HOUR + 9_000]]
+    right = [[0, 1_000, 0]]
+    assert await scripts.evaluate(CLOCKS, slow + ahead + right) == [0, 0, HOUR, HOUR, HOUR, 0]
+
+
 async def test_rows_are_where_they_are_however_many_come(scripts: Page) -> None:
     """The sums over blocks, against plain addition."""
     wrong = await scripts.evaluate(

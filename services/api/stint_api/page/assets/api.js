@@ -7,16 +7,19 @@ let skew = 0;
 /** The server's time: this machine's clock may be wrong. */
 export const serverTime = (local = Date.now()) => local + skew;
 
-/** The server's clock told `told` when this machine's told `local`. What is less than two seconds off is taken to be right. */
-function compare(told, local) {
-  const off = told - local;
-  if (!told || Math.abs(off - skew) < 2000) return;
-  skew = Math.abs(off) < 2000 ? 0 : off;
+/**
+ * The server's clock told `told` at a moment between `asked` and `answered` of this machine's. What can be less than two
+ * seconds off is taken to be right.
+ */
+function compare(told, asked, answered) {
+  const off = told - (asked + answered) / 2, doubt = 2000 + (answered - asked) / 2;
+  if (!told || Math.abs(off - skew) < doubt) return;
+  skew = Math.abs(off) < doubt ? 0 : off;
   document.dispatchEvent(new CustomEvent("clock-off"));
 }
 
-const [page] = performance.getEntriesByType("navigation");
-compare(Date.parse(meta("now")), Date.now() - performance.now() + (page?.responseStart ?? 0));
+const [page] = performance.getEntriesByType("navigation"), opened = Date.now() - performance.now();
+compare(Date.parse(meta("now")), opened + (page?.requestStart ?? 0), opened + (page?.responseStart ?? 0));
 
 /** An answer that is no success. `status` is 0 if there was no answer at all. */
 export class Refused extends Error {
@@ -44,7 +47,7 @@ export async function send(path, { method = "GET", ...rest } = {}) {
     if (rest.signal?.aborted) throw error;
     throw new Refused(0, "The API cannot be reached.");
   }
-  compare(Date.parse(answer.headers.get("date")) + 500, (asked + Date.now()) / 2); // it is told in whole seconds
+  compare(Date.parse(answer.headers.get("date")) + 500, asked, Date.now()); // it is told in whole seconds
   if (!answer.ok) throw await refusal(answer);
   return answer;
 }
