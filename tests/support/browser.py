@@ -73,5 +73,5 @@ async def window(browser: Browser, url: str, **options: Any) -> AsyncIterator[Br
 async def sign_in(page: Page, token: str, path: str = "/") -> None:
     await page.goto(path)
     await page.get_by_label("Vault token").fill(token)
-    await page.get_by_role("button", name="Sign in").click()
-    await page.wait_for_load_state()
+    async with page.expect_navigation():  # also where the token is refused
+        await page.get_by_role("button", name="Sign in").click()

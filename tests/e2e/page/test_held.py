@@ -32,7 +32,7 @@ async def lose_its_runner(stack: Stack, job_id: str) -> None:
 
 
 async def test_a_held_job_is_told_everywhere_and_released_only_by_who_has_looked(page: Page, stack: Stack) -> None:
-    job_id = await stack.submit("echo before; sleep 60", qname="lost", on_lost="hold")
+    job_id = await stack.submit("echo before; sleep 600", qname="lost", on_lost="hold")
     await stack.writes(job_id)
     await page.goto(f"/jobs/{job_id}")
     await lose_its_runner(stack, job_id)

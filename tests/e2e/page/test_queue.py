@@ -19,7 +19,7 @@ def chart(page: Page, name: str) -> Locator:
 async def test_a_queue_shows_what_runs_and_waits_and_its_last_hour(page: Page, stack: Stack) -> None:
     await stack.end(await stack.submit("sleep 1", qname="one/queue"))
     await stack.end(await stack.submit("exit 1", qname="one/queue"))
-    running = await stack.submit("sleep 60", qname="one/queue")
+    running = await stack.submit("sleep 600", qname="one/queue")
     await page.goto("/queues")
     await page.get_by_role("link", name="one/queue").click()
     await expect(page.get_by_role("heading", name="one/queue")).to_be_visible()

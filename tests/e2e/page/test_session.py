@@ -115,7 +115,7 @@ async def test_a_link_from_another_site_finds_who_is_signed_in(desk: BrowserCont
 
 
 async def test_signing_out_ends_the_session_and_its_streams_in_every_tab(desk: BrowserContext, stack: Stack) -> None:
-    job_id = await stack.submit("sleep 60")
+    job_id = await stack.submit("sleep 600")
     first, second = await desk.new_page(), await desk.new_page()
     sent = await cookie(desk) | {"Sec-Fetch-Site": "same-origin"}
     await first.goto(f"/jobs/{job_id}")
