@@ -103,9 +103,9 @@ function signedOut(sentence) {
 }
 
 function clockOff() {
-  const by = serverTime(0);
+  const by = serverTime(0), part = Math.abs(by) < 60_000 ? 1000 : 60_000, off = part * Math.round(Math.abs(by) / part);
   withdraw("clock");
-  if (by) notice("clock", "stopping", `This machine's clock is ${duration(Math.abs(by))} ${by < 0 ? "ahead of" : "behind"} the server's. The times here are the server's.`);
+  if (by) notice("clock", "stopping", `This machine's clock is ${duration(off)} ${by < 0 ? "ahead of" : "behind"} the server's. The times here are the server's.`);
 }
 
 function watchEnd() {
