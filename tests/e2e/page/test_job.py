@@ -110,6 +110,39 @@ async def test_lines_keep_their_numbers_and_any_of_20000_can_be_reached(page: Pa
     await expect(page.locator(".ln i").first).to_have_attribute("data-n", "77")
 
 
+async def test_one_goes_to_the_first_hit_however_fast_one_types(page: Page, stack: Stack) -> None:
+    job_id = await stack.submit("seq 20000")
+    await stack.end(job_id)
+    await page.goto(f"/jobs/{job_id}")
+    await expect(page.locator(FOOT)).to_have_text("20,000 lines")
+    await page.keyboard.press("Control+f")
+    await page.evaluate(
+        """text => {
+          const field = document.activeElement;
+          field.value = text;
+          field.dispatchEvent(new InputEvent('input'));
+          field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter' }));
+        }""",
+        "1234",
+    )
+    await expect(page.locator("[data-hits]")).to_have_text(re.compile(r"^\d+ of 12$"))  # 1234, 11234, 12340 to 12349
+    await expect(page.locator("mark.now").first).to_be_visible()
+
+
+async def test_a_button_that_copies_twice_keeps_its_name(desk: BrowserContext, stack: Stack) -> None:
+    await desk.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = await desk.new_page()
+    await page.clock.install()
+    await page.goto(f"/jobs/{await stack.submit('true')}")
+    button = page.locator("[data-copy-id]")
+    for _ in range(2):
+        await button.click()
+        await page.evaluate("navigator.clipboard.writeText('after it')")
+        await expect(button).to_have_attribute("title", "Copied")
+    await page.clock.run_for(5_000)
+    assert await button.get_attribute("title") == "Copy the job's id"
+
+
 async def test_copying_gives_the_lines_and_a_download_the_bytes(page: Page, stack: Stack) -> None:
     job_id = await stack.submit(r"printf '\033[31mred\033[0m\nplain\n'; for i in $(seq 500); do echo $i; done")
     await stack.end(job_id)

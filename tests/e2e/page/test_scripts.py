@@ -137,6 +137,28 @@ async def test_events_are_heard_however_they_are_cut(scripts: Page) -> None:
         assert await scripts.evaluate(heard, [text[:cut], text[cut:]]) == wanted
 
 
+LET_GO = """async () => {
+  const { Lines } = await import('./lines.js'), { Find } = await import('./find.js');
+  const lines = new Lines(10), write = (n) => lines.add('stdout', new TextEncoder().encode(`line ${n}\\n`), {});
+  const find = new Find({ lines, settings: {}, refresh() {}, reveal() {} }, () => {});
+  const searched = () => new Promise((done) => (function look() { find.whole ? done() : setTimeout(look); })());
+  for (let n = 1; n <= 10_010; n++) write(n);
+  find.start('line');
+  await searched();
+  const before = [find.hits[0].n, find.hits.length];
+  for (let n = 10_011; n <= 10_015; n++) { write(n); find.more(); }
+  await searched();
+  return [before, [find.hits[0].n, find.hits.length], lines.list.map((line) => line.n)];
+}"""
+
+
+async def test_a_search_goes_on_where_the_first_lines_are_let_go(scripts: Page) -> None:
+    before, after, kept = await scripts.evaluate(LET_GO)
+    assert before == [1, 10_010]
+    assert kept == list(range(10_001, 10_016))
+    assert after == [kept[0], len(kept)]
+
+
 CLOCKS = """async (answers) => {
   const { call, serverTime } = await import('./api.js'), { fetch, Date: { now } } = globalThis, found = [];
   for (const [asked, answered, told] of answers) {

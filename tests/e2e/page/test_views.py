@@ -143,18 +143,54 @@ async def test_a_dropped_folder_is_packed_and_becomes_the_jobs_content(page: Pag
     await page.get_by_label("Queue").fill("dropped")
     await page.get_by_label("Image").fill("busybox")
     await page.get_by_label("Command", exact=True).fill("/go.sh")
-    box = await page.locator("[data-drop]").bounding_box()
-    assert box
-    browser = await page.context.new_cdp_session(page)
-    where = {"x": box["x"] + 20, "y": box["y"] + 20}
-    data = {"items": [], "files": [str(site)], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
-        await browser.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+    await drop(page, site)
     await expect(page.locator("[data-size]")).to_have_text(re.compile(r"^site, 2 files: [\d.]+ (bytes|KB) packed\.$"))
     await expect(page.get_by_label("Command line")).to_contain_text("--content ./site")
     await page.get_by_role("button", name="Submit to dropped").click()
     await expect(page).to_have_url(re.compile("/jobs/[0-9a-f]{24}$"))
     await expect(page.locator(".ln code").first).to_have_text("from the folder")
+
+
+SLOW_FOLDERS = """
+  const free = new Promise((resolve) => (globalThis.release = resolve));
+  const entryOf = DataTransferItem.prototype.webkitGetAsEntry;
+  DataTransferItem.prototype.webkitGetAsEntry = function () {
+    const entry = entryOf.call(this), create = entry.createReader.bind(entry);
+    entry.createReader = () => {
+      const reader = create(), read = reader.readEntries.bind(reader);
+      const told = (take) => (found) => { take(found); globalThis.done = !found.length; };
+      reader.readEntries = (take, refuse) => free.then(() => read(told(take), refuse));
+      return reader;
+    };
+    return entry;
+  };
+"""
+
+
+async def test_the_later_of_two_choices_counts_though_it_is_read_first(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    await page.add_init_script(SLOW_FOLDERS)
+    await page.goto("/submit")
+    await drop(page, tmp_path / "slow")
+    await page.locator('[data-input="files"]').set_input_files(tmp_path / "b.txt")
+    said = page.locator("[data-size]")
+    await expect(said).to_have_text(re.compile(r"^1 file: \d+ bytes packed\.$"))
+    await page.evaluate("release()")
+    await page.wait_for_function("globalThis.done")
+    await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    assert str(await said.text_content()).startswith("1 file")
+
+
+async def drop(page: Page, path: Path) -> None:
+    box = await page.locator("[data-drop]").bounding_box()
+    assert box
+    browser = await page.context.new_cdp_session(page)
+    where = {"x": box["x"] + 20, "y": box["y"] + 20}
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        await browser.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
 
 
 async def test_content_is_chosen_by_keys_and_taken_away_again(page: Page, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ export function framed(work) {
 
 export async function copy(value, button) {
   await navigator.clipboard.writeText(value);
-  const label = button.title;
+  const label = (button.dataset.title ??= button.title); // it may have been copied just now
   button.title = "Copied";
   button.dispatchEvent(new CustomEvent("said", { bubbles: true, detail: "Copied" }));
   setTimeout(() => (button.title = label), 2000);

@@ -11,18 +11,26 @@ export class Find {
     this.changed = changed;
     this.term = null;
     this.hits = [];
-    this.now = -1;
+    this.at = null; // the line that one has gone to
+    this.wish = 0; // where to go as soon as there is a hit
     this.next = 0;
+    this.gone = 0;
     this.whole = true;
+  }
+
+  /** The place of that line among the hits, -1 if it is none of them. */
+  get now() {
+    return this.hits.indexOf(this.at);
   }
 
   start(text) {
     this.term = text ? { text, exact: text !== text.toLowerCase() } : null;
     this.hits = [];
-    this.now = -1;
+    this.at = null;
+    this.wish = 0;
     this.next = 0;
     this.log.settings.term = this.term;
-    this.log.settings.hit = (line) => this.hits[this.now] === line;
+    this.log.settings.hit = (line) => this.at === line;
     this.log.refresh();
     this.more();
   }
@@ -35,7 +43,8 @@ export class Find {
   more() {
     clearTimeout(this.timer);
     if (!this.term) return this.changed();
-    const { list } = this.log.lines, until = performance.now() + SLICE;
+    const { list, gone } = this.log.lines, until = performance.now() + SLICE;
+    if (gone !== this.gone) [this.gone, this.hits, this.next] = [gone, [], 0]; // the first lines were let go
     while (this.next < list.length && performance.now() < until) {
       const line = list[this.next];
       if (line.open) break;
@@ -44,27 +53,25 @@ export class Find {
     }
     this.whole = this.next >= list.length || list[this.next].open;
     this.changed();
+    if (this.wish) this.go(this.wish);
     if (!this.whole) this.timer = setTimeout(() => this.more());
   }
 
   /** Lines have come before those that were searched. */
   again() {
-    if (!this.term) return;
-    const now = this.hits[this.now];
     this.hits = [];
     this.next = 0;
     this.more();
-    this.now = this.hits.indexOf(now);
   }
 
-  /** Go to the next line with a hit, or with -1 to the one before. */
+  /** Go to the next line with a hit, or with -1 to the one before. Where there is none yet, the search goes to its first. */
   go(step) {
-    if (!this.hits.length) return null;
-    this.now = (this.now + step + this.hits.length) % this.hits.length;
-    const line = this.hits[this.now];
-    this.log.reveal(line);
+    const { length } = this.hits, { now } = this, searching = !this.whole || this.log.lines.first > 1;
+    this.wish = !length && searching ? step : 0;
+    if (!length) return;
+    this.at = this.hits[now < 0 ? (step < 0 ? length - 1 : 0) : (now + step + length) % length];
+    this.log.reveal(this.at);
     this.log.refresh();
     this.changed();
-    return line;
   }
 }

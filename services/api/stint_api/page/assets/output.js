@@ -233,17 +233,22 @@ export class Output {
   #searching() {
     const field = one("[data-find-output]", this.root), only = one("[data-matching]", this.root);
     let timer = 0;
+    const search = () => {
+      timer = clearTimeout(timer);
+      this.find.start(field.value);
+      if (field.value) this.#whole();
+      only.hidden = !field.value;
+      this.#onlyMatching(false);
+    };
     field.oninput = () => {
       clearTimeout(timer);
-      timer = setTimeout(() => {
-        this.find.start(field.value);
-        if (field.value) this.#whole();
-        only.hidden = !field.value;
-        this.#onlyMatching(false);
-      }, 80);
+      timer = setTimeout(search, 80);
     };
     field.onkeydown = (event) => {
-      if (event.key === "Enter") this.find.go(event.shiftKey ? -1 : 1);
+      if (event.key === "Enter") {
+        if (timer) search(); // it was pressed right after the text
+        this.find.go(event.shiftKey ? -1 : 1);
+      }
       if (event.key === "Escape") { field.value = ""; field.oninput(); this.scroller.focus(); }
     };
     only.onclick = () => this.#onlyMatching(only.ariaPressed !== "true");

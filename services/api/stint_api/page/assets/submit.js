@@ -10,7 +10,7 @@ import { bytes, count } from "./words.js";
 const LARGEST = 16 * 1024 * 1024;
 const NOTHING = { files: [], folder: "", archive: null };
 const form = one("[data-form]"), place = one("[data-drop]");
-let content = NOTHING, packed = null, trouble = "";
+let content = NOTHING, packed = null, trouble = "", choices = 0;
 
 function add() {
   const element = clone("t-secret");
@@ -85,22 +85,33 @@ function said() {
 
 const named = () => content.folder || content.archive?.name;
 
-/** Take what was chosen, and pack it now, so that its size is known. */
+/** Take what was chosen, and pack it now, so that its size is known. Of two choices the later one counts, also if it is read first. */
 async function take(choosing) {
+  const mine = ++choices;
   packed = null;
   trouble = "";
   try {
-    const chosen = (content = await choosing);
+    const chosen = await choosing;
+    if (mine !== choices) return;
+    content = chosen;
     if (!chosen.files.length) throw new Error("there is no file in it");
     render();
     const made = chosen.archive ?? (await pack(chosen.files));
-    if (content !== chosen) return;
+    if (mine !== choices) return;
     packed = made;
     if (packed.size > LARGEST) trouble = `${bytes(packed.size)} packed, more than the 16 MiB that are accepted`;
   } catch (error) {
+    if (mine !== choices) return;
     trouble = error.message || "it cannot be read";
   }
   render();
+}
+
+function takeNothing() {
+  choices++;
+  [content, packed, trouble] = [NOTHING, null, ""];
+  render();
+  one('[data-pick="files"]').focus();
 }
 
 function choosing() {
@@ -109,7 +120,7 @@ function choosing() {
     one(`[data-pick="${kind}"]`).onclick = () => input.click();
     input.onchange = () => { if (input.files.length) take(picked(input.files)); };
   }
-  one("[data-none]").onclick = () => { [content, packed, trouble] = [NOTHING, null, ""]; render(); one('[data-pick="files"]').focus(); };
+  one("[data-none]").onclick = takeNothing;
   const over = (on) => place.classList.toggle("over", on);
   place.ondragover = (event) => { event.preventDefault(); over(true); };
   place.ondragleave = () => over(false);
