@@ -80,7 +80,7 @@ async def parked(stack: Stack) -> list[str]:
 async def overtaken(page: Page, url: re.Pattern[str]) -> AsyncIterator[asyncio.Event]:
     """The answer to the page's next request for `url` comes at the end of the block, and others overtake it.
 
-    The event is set once the API has made it. When the block has ended, the page has drawn what it makes of it.
+    The event is set once the API has made it.
     """
     made, free = asyncio.Event(), asyncio.Event()
 
@@ -95,6 +95,10 @@ async def overtaken(page: Page, url: re.Pattern[str]) -> AsyncIterator[asyncio.E
     yield made
     async with page.expect_event("requestfinished", lambda request: bool(url.search(request.url))):
         free.set()
+
+
+async def drawn(page: Page) -> None:
+    """Return once the page has drawn what has come: for what must not be there afterwards."""
     await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
 

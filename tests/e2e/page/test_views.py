@@ -10,7 +10,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.api.client import in_steps
-from tests.e2e.page.conftest import listed, overtaken
+from tests.e2e.page.conftest import drawn, listed, overtaken
 from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
 from tests.support.waiting import until
@@ -70,6 +70,7 @@ async def test_a_table_does_not_go_back_to_an_older_answer(page: Page, stack: St
             await made.wait()
             await stack.submit("true", qname="overtaken")
             await expect(queue).to_contain_text("3 waiting")
+        await drawn(page)
         assert await queue.locator(".c-w").text_content() == "3 waiting"
 
 
@@ -179,7 +180,7 @@ async def test_the_later_of_two_choices_counts_though_it_is_read_first(page: Pag
     await expect(said).to_have_text(re.compile(r"^1 file: \d+ bytes packed\.$"))
     await page.evaluate("release()")
     await page.wait_for_function("globalThis.done")
-    await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    await drawn(page)
     assert str(await said.text_content()).startswith("1 file")
 
 
