@@ -165,11 +165,10 @@ class Load:
             if answer.status_code != httpx.codes.OK:  # others go on, so that somebody hears that NATS is away
                 await self.broker.wait_connected()
 
-    async def refused(self) -> None:
-        """Return once another one was refused: a restart that is fast enough is noticed by nobody."""
-        before = len(self.answers)
+    async def refused(self, since: int) -> None:
+        """Return once one of the answers since then was a refusal."""
         async with self._news:
-            await self._news.wait_for(lambda: any(answer["code"] != httpx.codes.OK for answer in self.answers[before:]))
+            await self._news.wait_for(lambda: any(answer["code"] != httpx.codes.OK for answer in self.answers[since:]))
 
     async def goes_on(self) -> None:
         """Return once thirty more were taken."""
@@ -189,8 +188,9 @@ async def test_what_was_said_not_to_be_taken_never_comes(nats_process: NatsProce
         async with asyncio.timeout(100):
             for _ in range(2):
                 await load.goes_on()
+                before = len(load.answers)
                 await nats_process.kill()
-                await load.refused()
+                await load.refused(before)  # a restart that is fast enough would be noticed by nobody
                 await nats_process.start()
             await load.goes_on()
             load.enough = True
