@@ -136,8 +136,13 @@ async def execute(*command: str | Path, env: Mapping[str, str]) -> Result:
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(90):
-        out, err = await process.communicate()
+    try:
+        async with asyncio.timeout(90):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return Result(process.returncode or 0, out.decode(), err.decode())
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.soak
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 LANGUAGES = ("node", "go")
+START = 60.0
+"""Seconds for a publisher to start and to submit. Under a load of 60, 30 were too few."""
 
 
 @pytest.fixture(scope="module")
@@ -100,29 +103,38 @@ async def test_a_large_job_is_sent_in_chunks_and_no_output_is_no_failure(publish
     assert (result.code, result.out) == (0, ""), result.err
 
 
-async def the_one(stack: Stack, status: str, *, besides: str = "") -> str:
-    """The job of the queue in this state, once there is one. The list lags: it has jobs of earlier tests in it, too."""
+@asynccontextmanager
+async def ending(stack: Stack, job_id: str) -> AsyncIterator[str]:
+    """A job that is killed in the end, whatever happens: others wait in its queue."""
+    try:
+        yield job_id
+    finally:
+        async with stack.http() as http:
+            await http.post(f"/v1/api/job/kill/{job_id}")
+        await stack.end(job_id)
+
+
+async def the_one(stack: Stack, status: str, publishing: "asyncio.Task[Result]", *, besides: str = "") -> str:
+    """The publisher's job, once it is in this state. The list lags: it has jobs of earlier tests in it, too."""
     async with stack.http() as http:
 
         async def look() -> list[str]:
+            assert not publishing.done(), publishing.result()
             found = await http.get("/v1/api/job", params={"qname": "deploys", "status": status})
             ids = [job["_id"] for job in found.json()["data"] if job["_id"] != besides]
             return [job_id for job_id in ids if (await stack.get(job_id))["status"] == status]
 
-        (job_id,) = await until(look)
+        (job_id,) = await until(look, seconds=START)
     return job_id
 
 
 async def test_a_job_that_is_deleted_before_its_turn_ends_the_wait(stack: Stack, publish: Publisher) -> None:
-    waiting = await stack.submit("sleep 600", qname="deploys")
-    async with stack.http() as http:
+    async with stack.http() as http, ending(stack, await stack.submit("sleep 600", qname="deploys")) as waiting:
         publishing = asyncio.create_task(publish("true"))
-        queued = await the_one(stack, "queued", besides=waiting)
+        queued = await the_one(stack, "queued", publishing, besides=waiting)
         assert (await http.delete(f"/v1/api/job/{queued}")).is_success
         result = await publishing
-        await http.post(f"/v1/api/job/kill/{waiting}")
     assert (result.code, "deleted" in result.err) == (1, True)
-    await stack.end(waiting)
 
 
 async def test_another_queue_is_refused_in_words(publish: Publisher) -> None:
@@ -139,16 +151,14 @@ async def test_vault_refuses_in_words_and_the_token_is_not_shown(publish: Publis
 
 async def test_a_lost_connection_ends_the_wait_in_words_and_the_job_goes_on(stack: Stack, publish: Publisher) -> None:
     relay = Relay(int(publish.env["NATS_URL"].rpartition(":")[2]))
-    async with relay.listening() as port, stack.http() as http:
+    async with relay.listening() as port:
         publishing = asyncio.create_task(publish("sleep 600", NATS_URL=f"nats://127.0.0.1:{port}"))
-        job_id = await the_one(stack, "running")
-        relay.cut()
-        result = await publishing
-        assert (await stack.get(job_id))["status"] == "running"
-        await http.post(f"/v1/api/job/kill/{job_id}")
+        async with ending(stack, await the_one(stack, "running", publishing)) as job_id:
+            relay.cut()
+            result = await publishing
+            assert (await stack.get(job_id))["status"] == "running"
     assert (result.code, result.out, f"submitting {job_id}" in result.err) == (1, "", True)
     assert len(result.err.splitlines()) == 2, result.err
-    await stack.end(job_id)
 
 
 class Changing(Relay):
