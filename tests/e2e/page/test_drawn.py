@@ -108,10 +108,12 @@ async def test_what_changes_between_the_page_and_its_stream_is_not_missed(page: 
 
 
 async def test_where_a_script_did_not_come_the_page_can_be_loaded_again(page: Page) -> None:
+    await page.set_viewport_size({"width": 360, "height": 740})
     await page.route("**/assets/**/words.js", lambda route: route.abort())
     await page.goto("/jobs")
     again = page.get_by_role("link", name="Reload")
     await expect(again).to_be_visible()
+    assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     await page.unroute_all()
     await again.click()
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
