@@ -248,6 +248,9 @@ async def test_a_report_that_is_wrong_hides_no_runner(bench: Bench, stint: Clien
     assert {(one.started, one.kill_grace, one.queues) for one in found if one.name.startswith("wrong")} == {
         (None, 0, ())
     }
+    for number in range(4):  # or else they would serve the queues of other tests
+        await bench.leave(f"wrong-{number}")
+    await until(stint.runners, lambda found: not any(one.name.startswith("wrong") for one in found))
 
 
 def test_a_client_that_cannot_connect_leaves_no_thread(bench: Bench) -> None:

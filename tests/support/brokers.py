@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream import Access, Broker, declare
 from stint.jetstream.topology import stream_configs
 from stint_runner.retry import retry
+from tests.support.waiting import until
 
 
 @asynccontextmanager
@@ -17,12 +19,22 @@ async def connected(access: Access | str, *, fresh: bool = False) -> AsyncIterat
     await broker.wait_connected()
     if fresh:
         for config in reversed(stream_configs(1)):
-            await broker.api(f"STREAM.DELETE.{config['name']}")
+            await _delete(broker, config["name"])
     await declare_anew(broker)
     try:
         yield broker
     finally:
         await broker.close()
+
+
+async def _delete(broker: Broker, stream: str) -> None:
+    """Delete a stream, if it is there. Another refusal would leave the next test what the last one has stored."""
+
+    async def is_gone() -> bool:
+        answer = await broker.api(f"STREAM.DELETE.{stream}")
+        return "error" not in answer or answer["error"]["code"] == HTTPStatus.NOT_FOUND
+
+    await until(is_gone)
 
 
 async def declare_anew(broker: Broker, replicas: int = 1) -> None:

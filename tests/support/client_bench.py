@@ -15,7 +15,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import kv_subject
 from stint.core.view import view
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
+from stint.jetstream import Broker, Bucket, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from stint.natsauth.roles import OPERATOR
 from tests.support import events
 from tests.support.accounts import Accounts
@@ -74,6 +74,10 @@ class Bench:
     async def runner(self, name: str, report: bytes = b"{}") -> None:
         """Play a runner that reports that it is alive."""
         await self._broker.publish(kv_subject(RUNNERS_BUCKET, name), report)
+
+    async def leave(self, name: str) -> None:
+        """Play a runner that stops."""
+        await Bucket(self._broker, RUNNERS_BUCKET).delete(name)
 
     async def end(self, queue: str, job_id: str, ended: Ended, **fields: Any) -> None:
         """Play a runner that says this of the end."""
