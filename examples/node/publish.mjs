@@ -74,7 +74,9 @@ async function verified({ chunks = 0, output_digest = "" }) { // reads again wha
 const seed = new TextEncoder().encode(readFileSync(env.STINT_NATS_NKEY_FILE, "utf8").trim());
 const tls = env.STINT_NATS_CACERT && { caFile: env.STINT_NATS_CACERT };
 const user = { authenticator: nkeyAuthenticator(seed), inboxPrefix: env.STINT_NATS_INBOX_PREFIX, ...(tls && { tls }) };
-const nats = await connect({ ...user, servers: env.NATS_URL.replace(/^tls:/, "nats:"), reconnect: false });
+const server = { ...user, servers: env.NATS_URL.replace(/^tls:/, "nats:"), reconnect: false };
+// Once more if that fails: NATS waits 1.9 s for a login, which a busy machine can miss, and nothing has been sent yet.
+const nats = await connect(server).catch(() => connect(server));
 nats.closed().then((error) => process.exitCode ?? fail(error ?? new Error("The connection to NATS was lost.")));
 if ((tls || /^tls:/.test(env.NATS_URL)) && !nats.protocol.transport.isEncrypted()) throw new Error("NATS has no TLS.");
 const hear = (subject, note) =>

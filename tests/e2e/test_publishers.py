@@ -161,6 +161,30 @@ async def test_a_lost_connection_ends_the_wait_in_words_and_the_job_goes_on(stac
     assert len(result.err.splitlines()) == 2, result.err
 
 
+class Slow(Relay):
+    """What the server says first comes with its refusal to wait any longer; later connections are as fast as others."""
+
+    held = b""
+    told = 0
+
+    async def answered(self, data: bytes) -> bytes:
+        self.told += 1
+        if self.told == 1:
+            self.held = data
+            return b""
+        held, self.held = self.held, b""
+        return held + data
+
+
+@pytest.mark.parametrize("publish", ["node"], indirect=True)
+async def test_a_login_that_came_too_late_is_tried_again(publish: Publisher) -> None:
+    """As on a busy machine: NATS waits 1.9 seconds for it."""
+    relay = Slow(int(publish.env["NATS_URL"].rpartition(":")[2]))
+    async with relay.listening() as port:
+        result = await publish("true", NATS_URL=f"nats://127.0.0.1:{port}")
+    assert result.code == 0, result.err
+
+
 class Changing(Relay):
     """Changes what the server tells of output: replaces one text by another of the same length, so many times.
 
