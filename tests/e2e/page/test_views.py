@@ -154,12 +154,14 @@ async def test_a_dropped_folder_is_packed_and_becomes_the_jobs_content(page: Pag
 
 SLOW_FOLDERS = """
   const free = new Promise((resolve) => (globalThis.release = resolve));
+  let finish = () => {};
+  globalThis.walked = new Promise((resolve) => (finish = resolve));
   const entryOf = DataTransferItem.prototype.webkitGetAsEntry;
   DataTransferItem.prototype.webkitGetAsEntry = function () {
     const entry = entryOf.call(this), create = entry.createReader.bind(entry);
     entry.createReader = () => {
       const reader = create(), read = reader.readEntries.bind(reader);
-      const told = (take) => (found) => { take(found); globalThis.done = !found.length; };
+      const told = (take) => (found) => { take(found); if (!found.length) finish(); };
       reader.readEntries = (take, refuse) => free.then(() => read(told(take), refuse));
       return reader;
     };
@@ -178,8 +180,7 @@ async def test_the_later_of_two_choices_counts_though_it_is_read_first(page: Pag
     await page.locator('[data-input="files"]').set_input_files(tmp_path / "b.txt")
     said = page.locator("[data-size]")
     await expect(said).to_have_text(re.compile(r"^1 file: \d+ bytes packed\.$"))
-    await page.evaluate("release()")
-    await page.wait_for_function("globalThis.done")
+    await page.evaluate("release(), walked")
     await drawn(page)
     assert str(await said.text_content()).startswith("1 file")
 
