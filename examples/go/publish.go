@@ -65,7 +65,10 @@ func main() {
 	if file := os.Getenv("STINT_NATS_CACERT"); file != "" {
 		options = append(options, nats.RootCAs(file))
 	}
-	nc := must(nats.Connect(os.Getenv("NATS_URL"), options...)) // what was not sent must not go later: no reconnect
+	nc, err := nats.Connect(os.Getenv("NATS_URL"), options...) // what was not sent must not go later: no reconnect
+	if err != nil {                                            // NATS waits 1.9 s for a login, which a busy machine can miss, and nothing has been sent yet
+		nc = must(nats.Connect(os.Getenv("NATS_URL"), options...))
+	}
 	kinds, told := []string{"ended", "rejected", "deleted"}, make(chan *nats.Msg, 3)
 	tail := must(nc.SubscribeSync("tail." + queue + "." + id))
 	for _, kind := range kinds {

@@ -176,7 +176,6 @@ class Slow(Relay):
         return held + data
 
 
-@pytest.mark.parametrize("publish", ["node"], indirect=True)
 async def test_a_login_that_came_too_late_is_tried_again(publish: Publisher) -> None:
     """As on a busy machine: NATS waits 1.9 seconds for it."""
     relay = Slow(int(publish.env["NATS_URL"].rpartition(":")[2]))
