@@ -68,6 +68,11 @@ def event_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
     return f"ev.{job_id}.{token}.{kind}"
 
 
+def is_event(subject: str) -> bool:
+    """Whether `event_filter` matches a subject of EVENTS. No filter matches one that was published with a `>`."""
+    return subject.startswith("ev.") and ">" not in subject
+
+
 def live_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
     """A filter over what EVENTS republishes: the messages that the stream accepted, never a refused attempt."""
     return f"live.{job_id}.{token}.{kind}"
@@ -76,11 +81,6 @@ def live_filter(kind: str = "*", token: str = "*", job_id: str = "*") -> str:
 def barrier_subject(name: str) -> str:
     """A subject of EVENTS for a message that proves what its leader knows. `name` may be `*`."""
     return f"barrier.{name}"
-
-
-def is_barrier(subject: str) -> bool:
-    """Whether the message is one of those, and no event."""
-    return subject.startswith("barrier.")
 
 
 def unreadable_submission(stream: str, sequence: int) -> EventAddress:

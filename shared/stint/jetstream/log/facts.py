@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from stint.core.events import Record
 from stint.core.names.streams import EVENTS
-from stint.core.names.subjects import is_barrier
+from stint.core.names.subjects import is_event
 from stint.core.operations import OperationRecord
 from stint.jetstream.log.operations import operations
 from stint.jetstream.stream import Stream
@@ -52,5 +52,5 @@ class JetStreamFacts:
     async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
         """The events behind this sequence up to the newest, from any replica."""
         async for messages in self._events.pages(after=after):
-            events = [message for message in messages if not is_barrier(subject_of(message))]
+            events = [message for message in messages if is_event(subject_of(message))]
             yield FactsPage(sequence_of(messages[-1]), list(records(events)), list(operations(events)))

@@ -17,7 +17,7 @@ from stint.core.names.subjects import (
     barrier_subject,
     event_address,
     event_filter,
-    is_barrier,
+    is_event,
     work_subject,
 )
 from stint.jetstream.consistency import SILENCE, silence
@@ -127,7 +127,7 @@ class JetStreamHistory:
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
         async for messages in self._events.pages():
             old = [message for message in messages if time_of(message) < moment]
-            events = [message for message in old if not is_barrier(subject_of(message))]
+            events = [message for message in old if is_event(subject_of(message))]
             for job_id in dict.fromkeys(_address(message).job_id for message in events):
                 if is_literal(job_id):
                     yield job_id
