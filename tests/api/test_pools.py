@@ -63,6 +63,7 @@ async def health(api: Api) -> Json:
     return body
 
 
+@pytest.mark.soak
 async def test_each_queue_is_served_by_its_pool_and_a_queue_without_one_says_so(
     pools: Api, settings: dict[str, str], tmp_path: Path
 ) -> None:

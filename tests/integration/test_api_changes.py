@@ -66,6 +66,7 @@ async def put(broker: Broker, job: JobView) -> None:
     assert await views.put(job.job_id, encode(job), revision=stored.revision if stored else 0, ttl=None)
 
 
+@pytest.mark.soak
 async def test_a_client_hears_of_the_queues_that_it_may_read_until_it_may_not(
     owner: httpx.AsyncClient, broker: Broker, openbao: OpenBao
 ) -> None:

@@ -152,6 +152,7 @@ async def test_policies_decide_who_releases(bench: Bench) -> None:
     assert (await bench.http.get(path, headers=headers["may-release"])).status_code == 403
 
 
+@pytest.mark.soak
 async def test_while_nats_is_away_nothing_is_released(nats_process: NatsProcess, openbao: OpenBao) -> None:
     async with api(nats_process.url, openbao) as bench:
         job_id = await happened(bench, started(), held())

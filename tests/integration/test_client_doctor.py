@@ -81,6 +81,7 @@ async def test_a_vault_that_is_sealed(healthy: dict[str, str], bao_process: BaoP
     assert (await bad(healthy | {"VAULT_ADDR": bao_process.address}))["vault"].endswith("is sealed")
 
 
+@pytest.mark.soak
 async def test_a_server_that_is_no_nats(healthy: dict[str, str], http: httpx.AsyncClient) -> None:
     wrong = await bad(healthy | {"NATS_URL": f"nats://127.0.0.1:{http.base_url.port}"})
     assert "does not answer as a NATS server" in wrong["nats"]

@@ -114,6 +114,7 @@ async def test_who_uses_rest_is_proven(
         await receipt_says(accounts, server, http, running_job, asked)
 
 
+@pytest.mark.soak
 async def test_a_copy_of_its_signature_proves_nothing(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
 ) -> None:
@@ -147,6 +148,7 @@ async def test_a_copy_of_its_signature_proves_nothing(
         await copied("kill_requested", QUEUE, "submitted", theirs["kill_requested"].data)
 
 
+@pytest.mark.soak
 async def test_another_body_under_its_signature_is_unproven_where_the_signature_was_made(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao, operator: Broker
 ) -> None:

@@ -186,6 +186,7 @@ async def test_a_token_that_vault_does_not_know_or_that_counts_its_uses_is_refus
     assert token not in auth.log + server.log
 
 
+@pytest.mark.soak
 async def test_a_login_lasts_as_long_as_the_token_or_the_maximum(
     server: NatsProcess, callout: Start, openbao: OpenBao
 ) -> None:
@@ -200,6 +201,7 @@ async def test_a_login_lasts_as_long_as_the_token_or_the_maximum(
             assert SECONDS - 2 < time.monotonic() - begun < SECONDS + SOON
 
 
+@pytest.mark.soak
 async def test_a_right_that_is_taken_away_is_gone_with_the_login(
     server: NatsProcess, callout: Start, openbao: OpenBao
 ) -> None:

@@ -213,6 +213,7 @@ async def test_policies_decide_who_pauses_and_who_sees(bench: Bench) -> None:
     assert [(found["qname"], found["paused"]["who"]) for found in seen["data"]] == [(mine, "token-stint-client")]
 
 
+@pytest.mark.soak
 async def test_while_nats_is_away_nothing_is_said_and_nothing_is_paused(
     nats_process: NatsProcess, openbao: OpenBao
 ) -> None:

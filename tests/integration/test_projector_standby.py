@@ -183,6 +183,7 @@ async def following(*followers: Follower) -> AsyncIterator[None]:
             task.result()
 
 
+@pytest.mark.soak
 async def test_a_slow_projector_keeps_what_it_has(broker: Broker) -> None:
     """As many events as there can be wait for four times as long as the server waits for an ack: none comes again."""
     job_ids = [f"{number:024x}" for number in range(BATCH + 50)]

@@ -217,6 +217,7 @@ async def test_a_queue_of_others_is_refused_at_once(stint: Publisher, monkeypatc
         await job.wait(timeout=60)
 
 
+@pytest.mark.soak
 async def test_whom_nats_does_not_let_in_is_told(server: NatsProcess, openbao: OpenBao) -> None:
     key = nkeys.from_seed(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)).seed.decode()
     stranger = Access(url=server.url, nkey=key, inbox=f"_INBOX.{TEAM}")

@@ -76,6 +76,7 @@ async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -
             await Vault(script.address, timeout=0.2).lookup_self(TOKEN)
 
 
+@pytest.mark.soak
 async def test_a_hundred_calls_that_hang_end_and_hold_up_nothing_else() -> None:
     async with (
         scripted("") as script,

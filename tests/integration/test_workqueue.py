@@ -275,6 +275,7 @@ async def test_a_delivery_without_a_consumer_says_so_and_is_the_next_of_a_new_on
     assert await queues.pull(TOKEN, 0.05) is None
 
 
+@pytest.mark.soak
 async def test_renewals_keep_a_job_that_another_received_from_a_new_consumer_and_gave_back(broker: Broker) -> None:
     queues, other = await another(broker, lease=3), await another(broker, lease=3)
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())

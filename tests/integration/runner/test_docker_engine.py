@@ -126,6 +126,7 @@ async def test_a_slow_reader_does_not_hold_the_container_up(engine: DockerEngine
     assert len(first.data) + sum(rest) == size
 
 
+@pytest.mark.soak
 async def test_nothing_is_lost_of_containers_that_live_for_milliseconds(engine: DockerEngine, shell: Shell) -> None:
     """`tests/support/loss_bench.py` counts for longer."""
 

@@ -307,6 +307,7 @@ async def test_a_registry_that_comes_back_in_time(
     await forget(image)
 
 
+@pytest.mark.soak
 async def test_a_registry_that_is_down_is_given_up_in_time(tmp_path: Path) -> None:
     engine = DockerEngine(HOST, pull_patience=2)
     async with real.registry(tmp_path) as served:

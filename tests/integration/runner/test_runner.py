@@ -171,6 +171,7 @@ async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_
             await bench.ends_well(good)
 
 
+@pytest.mark.soak
 async def test_a_short_outage_goes_unnoticed_by_the_job(
     nats_process: NatsProcess, openbao: OpenBao, busybox: str
 ) -> None:

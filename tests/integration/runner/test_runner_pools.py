@@ -59,6 +59,7 @@ async def confined(tmp_path: Path, openbao: OpenBao, busybox: str) -> AsyncItera
         yield accounts, server, bench
 
 
+@pytest.mark.soak
 async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path: Path) -> None:
     """A runner with nothing else: jobs, kills, a pause, and an adoption."""
     accounts, server, bench = confined
