@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from hypothesis import given, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from stint.core.errors import StintError
@@ -18,6 +19,8 @@ PROCESSOR_SECONDS: Final = 2.0
 """For one input, none of which is large: what takes longer can be used to hold up others."""
 ROUND: Final = 200
 """Inputs between two looks at the clock."""
+PHASES: Final = (Phase.generate, Phase.shrink)
+"""No explanation: it traces each line that runs, which takes minutes for some targets."""
 
 
 def check_sentence(error: StintError) -> None:
@@ -60,18 +63,19 @@ class Target:
 
     def try_some(self, servers: Any) -> None:
         """Check some changed cases and random bytes, each time the same ones."""
-        self._try(servers, settings(max_examples=self.brief, derandomize=True))
+        self._try(servers, self.brief)
 
-    def try_for(self, servers: Any, seconds: float) -> None:
-        """Check others until the time is over."""
+    def try_for(self, servers: Any, seconds: float, first: int) -> None:
+        """Check others until the time is over: in each round others, which follow from its number, `first` and up."""
         end = time.monotonic() + seconds
-        # In CI hypothesis would repeat the same inputs, and in each round the same again.
-        others = settings(max_examples=ROUND, database=None, derandomize=False)
-        while time.monotonic() < end:
-            self._try(servers, others)
+        for number in count(first):
+            if time.monotonic() > end:
+                return
+            self._try(servers, ROUND, number)
 
-    def _try(self, servers: Any, how: settings) -> None:
-        @how
+    def _try(self, servers: Any, examples: int, number: int = 0) -> None:
+        @seed(number)
+        @settings(max_examples=examples, database=None, derandomize=False, phases=PHASES)
         @given(st.binary() | changed([*self.corpus.values()], self.words))
         def attempt(data: bytes) -> None:
             self.run(data, servers)

@@ -16,6 +16,7 @@ from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import set_up
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 20)
+SEED = int(os.environ.get("FUZZ_SEED") or 0)
 MODULES = (codec, submissions, content, documents, subjects, redaction, tickets, configuration, requests)
 TARGETS = [module.TARGET for module in MODULES]
 CASES = [(target, case) for target in TARGETS for case in target.corpus]
@@ -69,4 +70,4 @@ def test_some_changed_cases(target: Target, request: pytest.FixtureRequest) -> N
 @pytest.mark.timeout(SECONDS + 120)
 @each
 def test_many_changed_cases(target: Target, request: pytest.FixtureRequest) -> None:
-    target.try_for(servers_of(target, request), SECONDS)
+    target.try_for(servers_of(target, request), SECONDS, SEED)

@@ -123,6 +123,22 @@ def test_a_publisher_without_a_good_name_or_queue_is_a_sentence(tmp_path: Path, 
     assert not texts(tmp_path), "nothing was written"
 
 
+def test_a_queue_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    assert configure(tmp_path, "--publisher", "team=deploys,Deploys", "--pool", "subnet=net,NET").exit_code == 0
+    checked = subprocess.run(
+        [SERVER, "-t", "--config", tmp_path / "nats.conf"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("option", ["--publisher", "--pool"])
+def test_a_name_that_is_given_twice_is_a_sentence(tmp_path: Path, option: str) -> None:
+    result = configure(tmp_path, option, "team=deploys", option, "team=reports")
+    assert result.exit_code == 2
+    assert f"{option} team: it is there twice." in result.output
+    assert not texts(tmp_path), "nothing was written"
+
+
 def test_a_pool_has_a_key_and_is_told_what_nats_cannot_do(tmp_path: Path) -> None:
     result = configure(tmp_path, "--pool", "subnet=net-a, NET-b", "--pool", "wide=web-*")
     assert result.exit_code == 0

@@ -1,10 +1,10 @@
 """`stint nats-config`: writes a nats-server configuration, and a key for each service."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -33,6 +33,8 @@ CLUSTER_FILE: Final = "cluster.conf"
 """What only a server of a cluster has, with the password."""
 POOLS: Final = "pools"
 """The folder of the pools' keys."""
+
+T = TypeVar("T")
 
 app = typer.Typer(add_completion=False)
 
@@ -99,7 +101,7 @@ def nats_config(options: _Options) -> None:
     """
     folder = options.folder
     with reported("stint nats-config"):
-        pools = dict(map(_pool, options.pool or ()))
+        pools = _by_name("--pool", map(_pool, options.pool or ()))
         files = {"accounts.conf": _accounts(options, pools)}
         if not options.accounts_only:
             files["nats.conf"] = rendered(_server(options)) + "".join(f"include {file}\n" for file in _parts(options))
@@ -114,7 +116,7 @@ def nats_config(options: _Options) -> None:
 
 
 def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> str:
-    folder, publishers = options.folder, dict(map(_publisher, options.publisher or ()))
+    folder, publishers = options.folder, _by_name("--publisher", map(_publisher, options.publisher or ()))
     subscribers, runners = [*map(subscriber_name, options.subscriber or ())], [*map(_runner, options.runner or ())]
     auth = not options.accounts_only if options.auth is None else options.auth
     with importing("nats"):
@@ -140,17 +142,24 @@ def _runner(name: str) -> str:
     return f"{RUNNERS}{name}"
 
 
+def _by_name(option: str, users: Iterable[tuple[str, T]]) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for name, served in users:
+        if name in found:
+            raise ConfigError(f"{option} {name}: it is there twice. Name all of its queues at once.")
+        found[name] = served
+    return found
+
+
 def _publisher(text: str) -> tuple[str, Sequence[str]]:
     name, _, listed = text.partition("=")
-    queues = listed.split(",")
     try:
-        for queue in queues:
-            queue_token(queue)
+        queues = {queue_token(queue): queue for queue in listed.split(",")}  # NATS refuses what is granted twice
     except InvalidQueueNameError as error:
         raise ConfigError(f"--publisher {name}: {error.sentence}") from None
     if not _is_name(name) or name in {OPERATOR, *(role.name for role in SERVICES)} or not listed:
         raise ConfigError("--publisher: NAME=QUEUE, where NAME has letters, digits and _ and is not that of a service.")
-    return name, queues
+    return name, [*queues.values()]
 
 
 def subscriber_name(text: str) -> str:
