@@ -98,8 +98,11 @@ async def test_what_has_the_focus_keeps_it_when_more_is_known(page: Page, stack:
     await page.goto("/runners")
     link = page.get_by_role("link", name=job_id[-8:])
     await link.focus()
-    async with page.expect_response("**/v1/api/runner"):  # it is asked for every few seconds
-        pass
+    async with page.expect_response("**/v1/api/runner") as answer:  # it is asked for every few seconds
+        body = await (await answer.value).json()
+    next(runner["running"] for runner in body["data"] if job_id in runner["running"]).insert(0, "f" * 24)
+    await page.route("**/v1/api/runner", lambda route: route.fulfill(json=body))
+    await expect(page.get_by_role("link", name="f" * 8)).to_be_visible()
     await expect(link).to_be_focused()
     await stack.go_on(job_id)
 

@@ -12,12 +12,16 @@ export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
 
-/** Let an element contain these parts, unless it does so already: what has the focus or is being clicked stays. */
+/** Let an element contain these parts. Those that are there already stay: they may have the focus, or are being clicked. */
 export function put(element, ...parts) {
-  const made = new DocumentFragment();
+  const made = new DocumentFragment(), there = [...element.childNodes];
   made.append(...parts);
-  const { childNodes: there } = element, { childNodes: wanted } = made;
-  if (there.length !== wanted.length || [...there].some((node, i) => !node.isEqualNode(wanted[i]))) element.replaceChildren(made);
+  const nodes = [...made.childNodes].map((part) => {
+    const place = there.findIndex((node) => node.isEqualNode(part));
+    return place < 0 ? part : there.splice(place, 1)[0];
+  });
+  for (const node of there) node.remove();
+  nodes.forEach((node, i) => { if (element.childNodes[i] !== node) element.insertBefore(node, element.childNodes[i] ?? null); });
 }
 
 /** Let an element contain these elements in this order. Those that stand where they belong are not touched. */

@@ -67,8 +67,8 @@ export class Output {
     const found = await before(this.path, lines.first, some).catch(() => []);
     if (found.length) {
       lines.prepend(found);
+      this.log.update(); // first: the search may go to one of them
       this.find.again();
-      this.log.update();
     }
     this.loading = false;
     if (this.job) this.foot(this.job);
