@@ -23,7 +23,7 @@ from stint_projector.rebuild import rebuild
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, deleted, ended, started, submitted
 from tests.support.servers import NatsProcess
-from tests.support.views import followed
+from tests.support.views import until_shown
 from tests.support.waiting import PATIENCE, until
 
 JOBS = [f"{number:024x}" for number in range(30)]
@@ -55,19 +55,6 @@ async def expected(broker: Broker, job_ids: list[str]) -> dict[str, bytes]:
     return {job.job_id: encode(view(job)) for job in jobs if job is not None}
 
 
-async def projected(broker: Broker, wanted: dict[str, bytes]) -> None:
-    """Return once the views are these."""
-    async with asyncio.timeout(PATIENCE), followed(JetStreamViews(broker)) as changes:
-        found: dict[str, bytes] = {}
-        async for change in changes:
-            if change is not None and change.value is not None:
-                found[change.job_id] = change.value
-            elif change is not None:
-                found.pop(change.job_id, None)
-            if found == wanted:
-                return
-
-
 async def test_two_projectors_and_a_rebuild_give_the_same_bytes(broker: Broker) -> None:
     log = JetStreamEventLog(broker)
     async with following(broker), following(broker):
@@ -78,7 +65,7 @@ async def test_two_projectors_and_a_rebuild_give_the_same_bytes(broker: Broker) 
                 await log.append(TOKEN, job_id, ended("failed", "exit_code", number))
         await log.append(TOKEN, JOBS[0], deleted())
         wanted = await expected(broker, JOBS[1:])
-        await projected(broker, wanted)
+        await until_shown(JetStreamViews(broker), wanted, seconds=PATIENCE)
         before = await values(broker)
         assert await rebuild(projector(broker)) == len(JOBS)
         assert await values(broker) == before == wanted
@@ -120,13 +107,13 @@ async def test_a_projector_that_was_away_catches_up(broker: Broker) -> None:
     log = JetStreamEventLog(broker)
     async with following(broker):
         await log.append(TOKEN, JOBS[0], submitted())
-        await projected(broker, await expected(broker, JOBS[:1]))
+        await until_shown(JetStreamViews(broker), await expected(broker, JOBS[:1]), seconds=PATIENCE)
     for job_id in JOBS[1:]:
         await log.append(TOKEN, job_id, submitted())
     await broker.publish("ev.junk.MF.submitted", b"junk")
     await log.append(TOKEN, JOBS[0], started())
     async with following(broker):
-        await projected(broker, await expected(broker, JOBS))
+        await until_shown(JetStreamViews(broker), await expected(broker, JOBS), seconds=PATIENCE)
 
 
 async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) -> None:
@@ -134,11 +121,11 @@ async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) 
         log = JetStreamEventLog(broker)
         async with following(broker):
             await log.append(TOKEN, JOBS[0], submitted())
-            await projected(broker, await expected(broker, JOBS[:1]))
+            await until_shown(JetStreamViews(broker), await expected(broker, JOBS[:1]), seconds=PATIENCE)
             await nats_process.restart()
             await broker.wait_connected()
             await log.append(TOKEN, JOBS[1], submitted())
-            await projected(broker, await expected(broker, JOBS[:2]))
+            await until_shown(JetStreamViews(broker), await expected(broker, JOBS[:2]), seconds=PATIENCE)
 
 
 async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Broker) -> None:

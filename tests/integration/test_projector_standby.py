@@ -26,7 +26,7 @@ from tests.integration.test_nats_closed import ProjectorProcess
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, ended, held, kill_requested, launched, released, started, submitted
 from tests.support.servers import NatsProcess, running
-from tests.support.views import followed
+from tests.support.views import followed, until_shown
 from tests.support.waiting import PATIENCE, until
 
 TAKEOVER = timedelta(seconds=10)
@@ -51,19 +51,6 @@ async def folded(log: EventLog, job_ids: Sequence[str]) -> dict[str, bytes]:
     """What the views should be."""
     jobs = [await log.load(job_id) for job_id in job_ids]
     return {job.job_id: encode(view(job)) for job in jobs if job is not None and job.state.value != "deleted"}
-
-
-async def whole(broker: Broker, wanted: dict[str, bytes], seconds: float) -> None:
-    """Return once the views are these."""
-    async with asyncio.timeout(seconds), followed(JetStreamViews(broker)) as changes:
-        found: dict[str, bytes] = {}
-        async for change in changes:
-            if change is not None and change.value is not None:
-                found[change.job_id] = change.value
-            elif change is not None:
-                found.pop(change.job_id, None)
-            if found == wanted:
-                return
 
 
 async def last_write(broker: Broker, stream: str) -> datetime:
@@ -109,7 +96,7 @@ async def test_a_standby_takes_over_in_the_middle_of_a_load(
                 first.pause() if frozen else await first.kill()
                 failed = datetime.now(UTC)
         wanted = await folded(JetStreamEventLog(broker), job_ids)
-        await whole(broker, wanted, PATIENCE)
+        await until_shown(JetStreamViews(broker), wanted, seconds=PATIENCE)
         behind = await last_write(broker, kv_stream(JOBS_BUCKET)) - max(failed, await last_write(broker, EVENTS))
         assert behind < TAKEOVER
         if frozen:
@@ -195,7 +182,8 @@ async def test_a_slow_projector_keeps_what_it_has(broker: Broker) -> None:
             await feed.long.wait()
         assert (await consumer(broker))["num_redelivered"] == 0
         slow.may.set()
-        await whole(broker, await folded(JetStreamEventLog(broker), job_ids), 30)
+        wanted = await folded(JetStreamEventLog(broker), job_ids)
+        await until_shown(JetStreamViews(broker), wanted, seconds=30)
         await feed_is_empty(broker)
     assert set(slow.asked.values()) == {1}
 

@@ -1,6 +1,7 @@
 """Views for tests."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from stint.core.job import State
@@ -51,3 +52,16 @@ async def _one_by_one(pages: AsyncIterator[Sequence[StoredView]]) -> AsyncIterat
         if not page and not complete:
             complete = True
             yield None
+
+
+async def until_shown(views: ViewStore, wanted: Mapping[str, bytes], *, seconds: float) -> None:
+    """Return once the views are these, by the ids of their jobs."""
+    async with asyncio.timeout(seconds), followed(views) as changes:
+        found: dict[str, bytes] = {}
+        async for change in changes:
+            if change is not None and change.value is not None:
+                found[change.job_id] = change.value
+            elif change is not None:
+                found.pop(change.job_id, None)
+            if found == wanted:
+                return
