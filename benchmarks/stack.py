@@ -117,9 +117,7 @@ async def stack(runners: int = 1, **env: str) -> AsyncIterator[Stack]:
         try:
             await asyncio.wait_for(_ready(process), START)
             settings = {key: value or "" for key, value in dotenv_values(env_file).items()}
-            connector = aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=3
-            )  # less than the API's 5 s: it closes idle ones
+            connector = aiohttp.TCPConnector(limit=0)
             headers = {"X-Auth-Token": settings["STINT_TOKEN"]}
             async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
                 yield Stack(settings, folder, http)

@@ -191,6 +191,18 @@ def test_a_queue_that_came_after_the_answer_is_not_shown() -> None:
     table.close()
 
 
+def test_a_text_that_one_job_leaves_and_another_takes_in_the_same_page_is_found() -> None:
+    ids = [f"{number:024x}" for number in (1, 2)]
+    table = filled(searched(1, ids[0], "left:1", "ann", ""))
+    moved, new = searched(1, ids[0], "other:1", "ann", ""), searched(2, ids[1], "left:1", "ann", "")
+    table.apply([stored(moved), stored(new)])
+    assert [job.job_id for job in table.find(Page(wanted=Wanted(image="left"), limit=10)).jobs] == [ids[1]]
+    table.apply([StoredView(ids[1], 9, None)])
+    table.apply([stored(searched(3, "3" * 24, "last:1", "ann", ""))])  # with the number that is free again, if it is
+    assert table.find(Page(wanted=Wanted(image="left"), limit=10)).total == 0
+    table.close()
+
+
 def test_a_queue_without_jobs_is_forgotten_and_its_number_not_used_again() -> None:
     table = filled(job_view(1, qname="a"), job_view(2, qname="b"))
     assert table.queues(0) == [(1, "a"), (2, "b")]

@@ -13,17 +13,17 @@ from stint_api.read.listing.query import STATES, Place, microseconds
 from stint_api.read.listing.texts import TEXTS
 
 _JOB_ID: Final = re.compile("[0-9a-f]{24}")
-NAMED: Final = ((2, "queue (name)"), *((8 + place, f"{name}_text (text)") for place, name in enumerate(TEXTS)))
-"""Where in a row a name stands that has a number, and in which table and column."""
+NAMED: Final = ((2, "queue", "name"), *((8 + place, f"{name}_text", "text") for place, name in enumerate(TEXTS)))
+"""Where in a row a name stands that the table has as a number, and the table and column that give it one."""
 
 
 class StoredJob(JobView, frozen=True, kw_only=True, array_like=True):
     """A view as the table has it: half as long without the names of its fields."""
 
 
-def row_of(job: JobView, revision: int, retention: int) -> tuple[Any, ...]:
-    """The row of a job, in the order of the table's columns. `retention` is in microseconds."""
-    return (
+def row_of(job: JobView, revision: int, retention: int) -> list[Any]:
+    """The row of a job, in the order of the table's columns, with names for numbers. `retention` is in microseconds."""
+    return [
         bytes.fromhex(job.job_id),
         bytes.fromhex(job.job_id[::-1]),
         job.qname,
@@ -37,7 +37,7 @@ def row_of(job: JobView, revision: int, retention: int) -> tuple[Any, ...]:
         f"{job.reason} {job.error}".strip().casefold() or None,
         revision,
         msgspec.json.encode(msgspec.structs.astuple(job)).decode(),
-    )
+    ]
 
 
 def changes(

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from stint_api.read.listing.texts import TEXTS, number_of
-
 TABLES: Final = """
 CREATE TABLE queue (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
 CREATE TABLE job (
@@ -53,8 +51,7 @@ WHEN NOT EXISTS (SELECT 1 FROM tally WHERE queue = old.queue) BEGIN
     DELETE FROM queue WHERE number = old.queue;
 END;
 """
-_TEXTS: Final = ", ".join(map(number_of, TEXTS))
-ROW: Final = f"(?, ?, (SELECT number FROM queue WHERE name = ?), ?, ?, ?, ?, ?, {_TEXTS}, ?, ?)"
+ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 REPLACE: Final = """
 ON CONFLICT (id) DO UPDATE SET queue = excluded.queue, status = excluded.status, held = excluded.held,
 submitted = excluded.submitted, place = excluded.place, expires = excluded.expires, image = excluded.image,

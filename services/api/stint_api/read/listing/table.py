@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
@@ -37,17 +36,14 @@ from stint_api.read.listing.query import (
 )
 from stint_api.read.listing.queue_history import Minutes
 from stint_api.read.listing.queue_rows import QueueRow
-from stint_api.read.listing.rows import NAMED, StoredJob, changes, keys_of, marks, place_of, row_of
-from stint_api.read.listing.schema import INDEXES, REPLACE, ROW, TABLES
+from stint_api.read.listing.rows import StoredJob, changes, keys_of, marks, place_of, row_of
+from stint_api.read.listing.schema import INDEXES, TABLES
+from stint_api.read.listing.writing import put, remove, tidy
 
 log = structlog.get_logger()
 
 FEW: Final = 1000
 """Jobs that can be found by their queues and sorted in less time than others are passed by."""
-AT_ONCE: Final = 64
-"""Jobs in one statement: with 500 each takes twice as long, and alone each waits for the thread's turn."""
-
-_TIDY: Final = "DELETE FROM tally WHERE jobs = 0"
 _OPEN: Final = ", ".join(str(STATES.index(state)) for state in State if state not in TERMINAL)
 
 
@@ -91,11 +87,12 @@ class Table:
         views = {job_id: self._read(stored) for job_id, stored in last.items()}
         before = self._known(last) if self._complete else None
         self._db.execute("BEGIN")
-        self._remove(job_id for job_id, job in views.items() if job is None)
-        self._put(
-            [row_of(job, last[job_id].revision, self._retention) for job_id, job in views.items() if job is not None]
+        remove(self._db, (job_id for job_id, job in views.items() if job is None))
+        put(
+            self._db,
+            [row_of(job, last[job_id].revision, self._retention) for job_id, job in views.items() if job is not None],
         )
-        self._db.execute(_TIDY)
+        tidy(self._db)
         self._db.execute("COMMIT")
         self.sequence = max(self.sequence, *(stored.revision for stored in entries))
         return [] if before is None else sorted(changes(last, views, before), key=attrgetter("revision"))
@@ -121,7 +118,7 @@ class Table:
         ).fetchall()
         if gone:
             self._expired.update((job_id, (qname, status)) for job_id, qname, status in gone)
-            self._db.execute(_TIDY)
+            tidy(self._db)
 
     def is_whole(self, state: BucketState) -> bool:
         """False if views disappeared without a message: the bucket counts from 1 again, or it was purged."""
@@ -230,18 +227,6 @@ class Table:
             self._unreadable[stored.job_id] = stored.revision
             log.warning("view cannot be read, left out", job=stored.job_id, error=error.sentence)
             return None
-
-    def _remove(self, job_ids: Iterable[str]) -> None:
-        keys = keys_of(job_ids)
-        self._db.execute(f"DELETE FROM job WHERE id IN ({marks('?', keys)})", keys)
-
-    def _put(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        for first in range(0, len(rows), AT_ONCE):
-            some = rows[first : first + AT_ONCE]
-            for column, into in NAMED:
-                if names := list(dict.fromkeys(row[column] for row in some if row[column] is not None)):
-                    self._db.execute(f"INSERT INTO {into} VALUES {marks('(?)', names)} ON CONFLICT DO NOTHING", names)
-            self._db.execute(f"INSERT INTO job VALUES {marks(ROW, some)} {REPLACE}", [*chain.from_iterable(some)])
 
     def _one(self, sql: str, values: Any = ()) -> Any:
         return self._db.execute(sql, values).fetchone()[0]

@@ -9,27 +9,32 @@ TEXTS: Final = ("image", "who", "words")
 """Columns of a job; each has a table of its texts."""
 
 TABLES: Final = "".join(
-    f"CREATE TABLE {name}_text (number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);\n" for name in TEXTS
+    f"CREATE TABLE {name}_text (number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);\n"
+    f"CREATE TABLE {name}_left (number INTEGER PRIMARY KEY);\n"
+    for name in TEXTS
 )
 _INDEX: Final = """
 CREATE INDEX by_{name} ON job ({name}, queue, status, held) WHERE {name} IS NOT NULL;
 DELETE FROM {name}_text WHERE number NOT IN (SELECT {name} FROM job WHERE {name} IS NOT NULL);
-CREATE TRIGGER {name}_deleted AFTER DELETE ON job
-WHEN NOT EXISTS (SELECT 1 FROM job WHERE {name} = old.{name}) BEGIN
-    DELETE FROM {name}_text WHERE number = old.{name};
+CREATE TRIGGER {name}_deleted AFTER DELETE ON job WHEN old.{name} IS NOT NULL BEGIN
+    INSERT INTO {name}_left VALUES (old.{name}) ON CONFLICT DO NOTHING;
 END;
-CREATE TRIGGER {name}_changed AFTER UPDATE ON job
-WHEN old.{name} IS NOT new.{name} AND NOT EXISTS (SELECT 1 FROM job WHERE {name} = old.{name}) BEGIN
-    DELETE FROM {name}_text WHERE number = old.{name};
+CREATE TRIGGER {name}_changed AFTER UPDATE ON job WHEN old.{name} IS NOT NULL AND old.{name} IS NOT new.{name} BEGIN
+    INSERT INTO {name}_left VALUES (old.{name}) ON CONFLICT DO NOTHING;
 END;
 """
 INDEXES: Final = "".join(_INDEX.format(name=name) for name in TEXTS)
-"""Once the table is complete; a text that no job has any more is forgotten."""
-
-
-def number_of(name: str) -> str:
-    """The number of a text that is there, in a row that is inserted; NULL for no text."""
-    return f"(SELECT number FROM {name}_text WHERE text = ?)"
+"""Once the table is complete. Texts that a job has left are noted."""
+TIDY: Final = tuple(
+    statement
+    for name in TEXTS
+    for statement in (
+        f"""DELETE FROM {name}_text WHERE number IN {name}_left
+        AND NOT EXISTS (SELECT 1 FROM job WHERE {name} = {name}_text.number)""",
+        f"DELETE FROM {name}_left",
+    )
+)
+"""Forgets those that no job has any more: once all changes are applied, because a later one may bring such a job."""
 
 
 def contains(name: str) -> str:
