@@ -100,24 +100,6 @@ async def test_a_client_hears_of_the_queues_that_it_may_read_until_it_may_not(
         assert (await anext(some)).name == "refused"
 
 
-async def test_a_stream_is_resumed_after_each_event(owner: httpx.AsyncClient, broker: Broker) -> None:
-    async with listening(owner, params={"qname": "resumed"}) as events:
-        for status in ("queued", "running", "success"):
-            await put(broker, job_view(10, qname="resumed", status=status))
-        told = [await anext(events) for _ in range(1)]
-        while told[-1].data["status"] != "success":  # changes that come at the same time are one
-            told.append(await anext(events))
-    for number, event in enumerate(told[:-1]):
-        async with listening(owner, after=event.position, params={"qname": "resumed"}) as rest:
-            assert [await anext(rest) for _ in told[number + 1 :]] == told[number + 1 :]
-    async with listening(owner, params={"status": "running"}) as running:
-        await put(broker, job_view(11, qname="resumed", status="queued"))
-        await put(broker, job_view(12, qname="resumed", status="running"))
-        assert (await anext(running)).data["_id"] == f"{12:024x}"
-        await put(broker, job_view(12, qname="resumed", status="failed"))
-        assert (await anext(running)).data["status"] == "failed", "a job that leaves the status is told once more"
-
-
 @pytest.mark.soak
 async def test_streams_are_counted_and_a_slow_one_is_told_that_it_missed_some(
     owner: httpx.AsyncClient, broker: Broker

@@ -41,16 +41,6 @@ async def test_a_repeat_gets_the_same_job(bench: Bench, fields: dict[str, Any]) 
     assert await messages(bench, PAYLOADS, f"pl.*.{job_id}.*") == submitted(job).payload_chunks
 
 
-async def test_another_body_is_a_conflict(bench: Bench) -> None:
-    client = Client(bench)
-    job_id = await client.take()
-    for fields in ({"wrap_secret_id": "another"}, {"tty": True}, {"payload": SEALED + "AA"}, {"qname": secret()}):
-        answer = await client.post(**fields)
-        told = {"status": "Conflict.", "error": "The Idempotency-Key was used for another request.", "_id": job_id}
-        assert (answer.status_code, answer.json()) == (409, told)
-    assert await client.submissions() == 1
-
-
 async def test_a_caller_is_an_identity_or_else_a_token(bench: Bench) -> None:
     client, role = Client(bench), secret()
     await bench.admin(lambda c: c.auth.approle.create_or_update_approle(role, token_policies=["stint-client"]))

@@ -92,22 +92,6 @@ async def test_a_redirect_that_would_lead_elsewhere_is_a_404(bench: Bench, path:
     assert b"location" not in dict(sent[0]["headers"])
 
 
-@pytest.mark.parametrize(
-    ("path", "allowed"),
-    [
-        (JOB, "GET, POST"),
-        (f"{JOB}/{'0' * 24}", "DELETE, GET"),
-        (f"{JOB}/{'0' * 24}/events", "GET"),
-        ("/v1/api/health", "GET"),
-        ("/login", "GET"),
-    ],
-)
-async def test_a_wrong_method_is_told_the_right_ones(bench: Bench, path: str, allowed: str) -> None:
-    for method in set(METHODS) - set(allowed.split(", ")):
-        answer = await bench.http.request(method, path)
-        assert (answer.status_code, answer.headers["allow"], answer.content) == (405, allowed, b"")
-
-
 # --- bodies ---------------------------------------------------------------------------------------------------------
 
 
@@ -134,31 +118,7 @@ async def test_a_bad_body_is_a_400_that_says_what_is_wrong_with_it(bench: Bench,
     assert (answer.status_code, answer.json()) == (400, {"status": "Invalid job request.", "error": error})
 
 
-async def test_too_large_a_body_is_refused_before_it_is_read(bench: Bench) -> None:
-    sent = 0
-
-    async def endless() -> AsyncIterator[bytes]:
-        nonlocal sent
-        while True:
-            sent += 1
-            yield b'{"content": "'.ljust(1 << 20, b"x") if sent == 1 else b"x" * (1 << 20)
-
-    answer = await bench.http.post(JOB, content=endless())
-    assert (answer.status_code, answer.json()["status"]) == (413, "Too Large.")
-    assert sent == 31
-    lying = await bench.http.post(JOB, content=b"{}", headers={"content-length": str(1 << 40)})
-    assert lying.status_code == 413
-
-
 # --- kills ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_kill_of_a_job_that_is_over_answers_what_is_stored(bench: Bench) -> None:
-    job_id = await bench.submitted()
-    await bench.parts.log.append(queue_token("deploys"), job_id, ended("failed"))
-    killed = await bench.http.post(f"{JOB}/kill/{job_id}")
-    assert killed.json() == {"_id": job_id, "container_id": "", "status": "failed", "kill_requested": False}
-    assert (await bench.http.get(f"{JOB}/{job_id}")).json()["kill_requested"] is False
 
 
 @pytest.mark.parametrize("meanwhile", ["ended", "launched"])

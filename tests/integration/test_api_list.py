@@ -1,6 +1,5 @@
 """What a list shows of views that come, go, expire, or cannot be read. Its parameters are checked in `tests/api`."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +8,6 @@ import msgspec
 import pytest
 
 from stint.core.codec import encode
-from stint.core.job import State
-from stint.process.background import cancel
-from stint_api.read.listing.index import ListIndex
 from tests.support.api_bench import Bench, api
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.views import job_view
@@ -53,34 +49,6 @@ async def test_the_newest_come_first_and_expired_ones_are_gone(bench: Bench) -> 
     assert _numbers(await _list(bench, skip=20, limit=100)) == [5, 4, 3, 2, 1, 0]
 
 
-async def test_links_lead_through_the_pages_while_jobs_come(bench: Bench) -> None:
-    answer = await bench.http.get("/v1/api/job", params={"qname": "b", "limit": "4", "skip": "1"})
-    seen = _numbers(answer.json())
-    await bench.put_view(job_view(50, qname="b"))
-    await _seen(bench, 27)
-    while "next" in answer.links:
-        answer = await bench.http.get(answer.url.join(answer.links["next"]["url"]))
-        assert (answer.json()["skip"], answer.json()["limit"], answer.json()["total"]) == (0, 4, 14)
-        seen += _numbers(answer.json())
-    assert seen == [23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1]
-    await bench.views.delete(f"{50:024x}")
-    await _seen(bench, 26)
-
-
-async def test_filters(bench: Bench) -> None:
-    assert _numbers(await _list(bench, qname="B", limit=2)) == [25, 23]
-    within = await _list(bench, submitted_after="2026-01-01T00:00:03.5Z", submitted_before="2026-01-01T01:00:06+01:00")
-    assert _numbers(within) == [5, 4]
-    await bench.put_view(job_view(32, qname="held", status="running", held=True))
-    await bench.put_view(job_view(33, qname="held", status="running"))
-    await _seen(bench, 28)
-    assert _numbers(await _list(bench, held="true")) == [32]
-    assert _numbers(await _list(bench, held="false", status="running")) == [33]
-    for number in (32, 33):
-        await bench.views.delete(f"{number:024x}")
-    await _seen(bench, 26)
-
-
 @pytest.mark.parametrize(
     "query", ["held=", "cursor=", "cursor=1-x", "held=1", "held=True", "skip=%C2%B2", f"skip={'9' * 5000}", "qname=%00"]
 )
@@ -106,23 +74,4 @@ async def test_the_list_and_the_counts_follow_changes(bench: Bench) -> None:
     await _seen(bench, 27)
     assert "stint_unreadable_views 0.0" in (await bench.http.get("/v1/api/metrics")).text
     await bench.views.delete(f"{30:024x}")
-    await _seen(bench, 26)
-
-
-async def test_expiry_needs_no_message(bench: Bench) -> None:
-    moment = datetime.now(UTC)
-    index = ListIndex(
-        bench.views,
-        connected=bench.broker.wait_connected,
-        retention=bench.parts.retention,
-        now=lambda: moment,
-    )
-    following = asyncio.create_task(index.run())
-    await index.ready.wait()
-    await bench.put_view(job_view(40, status="failed", ended=moment.isoformat()))
-    await until(index.counts, lambda counts: counts.by_status[State.FAILED] == 1)
-    moment += bench.parts.retention
-    assert (await index.counts()).by_status[State.FAILED] == 0
-    await cancel(following)
-    await bench.views.delete(f"{40:024x}")
     await _seen(bench, 26)

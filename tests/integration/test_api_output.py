@@ -12,10 +12,7 @@ import msgspec
 import pytest
 
 from stint.core.codec import encode
-from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.ids import queue_token
-from stint.core.names.subjects import log_subject
-from stint.core.output.chain import Chain, Chunk
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
 from stint.jetstream.stream import BATCH, BATCH_BYTES
@@ -92,17 +89,6 @@ class Writer:
         ended = msgspec.structs.replace(events.ended(), output_complete=True)
         await self.facts(self._output.counted(ended))
 
-    async def stranger_writes(self, data: bytes, **headers: str) -> None:
-        """A message of somebody else among the output, a chunk or not."""
-        await self._bench.broker.publish(log_subject(TOKEN, self.job_id), data, headers)
-
-    async def stranger_replaces(self, data: bytes, number: int) -> None:
-        """All of the output, by one chunk of the same size."""
-        await JetStreamOutput(self._bench.broker).purge(TOKEN, self.job_id)
-        offset = self._output.chain.size - len(data)
-        chunk = Chunk(number=number, offset=offset, stream="stdout", digest=Chain().add(data).digest, data=data)
-        await JetStreamOutput(self._bench.broker).append(TOKEN, self.job_id, chunk, after=0)
-
     async def listed(self) -> None:
         """Put it on the list, as a projector does."""
         job = await self._bench.log.load(self.job_id)
@@ -158,33 +144,6 @@ def large_pieces(size: int) -> list[tuple[str, bytes]]:
     block = b"".join(line % number for number in range(CHUNK // 64))
     full = [(("stdout", "stderr")[number % 5 == 0], block) for number in range(size // CHUNK)]
     return [*full, ("stdout", block[: size % CHUNK])]
-
-
-async def test_bytes_are_exact_and_text_is_replaced_where_it_is_none(bench: Bench) -> None:
-    euro = "\u20ac".encode()
-    pieces = [
-        *(("stdout", euro[:2]), ("stderr", b"E\xff\n"), ("stdout", euro[2:]), ("stdout", b"\0\r\x1b[1m<&>")),
-        *(("stderr", euro[:1]), ("stdout", "\u2028\U0001f600".encode()), ("stdout", b"\xed\xa0\x80")),
-    ]
-    writer = await bench.job(*pieces)
-    both = [b"".join(data for stream, data in pieces if stream == name) for name in ("stdout", "stderr")]
-    assert await writer.raw() == b"".join(data for _, data in pieces)
-    assert [await writer.raw(stream=name) for name in ("stdout", "stderr")] == both
-    found = await writer.get()
-    assert [found["stdout"], found["stderr"]] == [data.decode(errors="replace") for data in both]
-    assert found["output"] == "E\ufffd\n\u20ac\0\r\x1b[1m<&>\u2028\U0001f600\ufffd\ufffd\ufffd\ufffd"
-    assert (found["output_bytes"], found["output_complete"], found["output_truncated"]) == (26, True, False)
-
-
-async def test_output_of_a_running_job_is_what_there_is_so_far(bench: Bench) -> None:
-    writer = await bench.job()
-    assert (await writer.raw(), (await writer.get())["output"]) == (b"", "")
-    await writer.write(("stdout", b"one"))
-    assert (await writer.raw(), (await writer.get())["output"]) == (b"one", "one")
-    await writer.write(("stdout", b"two"))
-    assert (await writer.raw(), (await writer.get())["output_bytes"]) == (b"onetwo", 6)
-    await writer.end()
-    assert (await writer.get())["output_complete"] is True
 
 
 async def test_raw_output_is_no_page_and_has_no_charset(bench: Bench) -> None:
@@ -266,50 +225,6 @@ async def test_a_page_of_large_jobs_takes_little_memory(fresh: Bench, large: Wri
     assert [(job["_id"], job["output_bytes"]) for job in page["data"]] == [(small.job_id, 7), (large.job_id, LARGE)]
     assert (page["data"][0]["output"], len(page["data"][1]["output"])) == ("<small>", LARGE)
     assert all(job["output_complete"] for job in page["data"])
-
-
-@pytest.mark.parametrize(("data", "number"), [(b"pwned\n", 1), (b"evil!\n", 3)])
-async def test_what_a_stranger_put_in_the_place_of_output_is_not_complete(
-    bench: Bench, data: bytes, number: int
-) -> None:
-    writer = await bench.job(("stdout", b"he"), ("stdout", b"ll"), ("stdout", b"o\n"))
-    await writer.end()
-    await writer.stranger_replaces(data, number)
-    await writer.listed()
-    found = await writer.get()
-    assert (found["output"].encode(), found["output_bytes"], found["output_complete"]) == (data, 6, False)
-    assert (await writer.get(output="false"))["output_complete"] is False
-    page = await until(
-        lambda: bench.http.get(JOBS, params={"output": "true"}),
-        lambda answer: any(job["_id"] == writer.job_id for job in answer.json()["data"]),
-    )
-    listed = next(job for job in page.json()["data"] if job["_id"] == writer.job_id)
-    assert listed == found
-
-
-async def test_a_strangers_message_hides_nothing(bench: Bench) -> None:
-    writer = await bench.job(("stdout", b"hello\n"))
-    await writer.end()
-    await writer.stranger_writes(b"no chunk")
-    found = await writer.get()
-    assert (found["output"], found["output_complete"]) == ("hello\n", True)
-    assert await writer.raw() == b"hello\n"
-
-
-async def test_a_damaged_job_does_not_take_its_page_with_it(bench: Bench) -> None:
-    writer = await bench.job(("stdout", b"hello\n"))
-    await writer.end()
-    forged = {CHUNK_NUMBER: "2", CHUNK_OFFSET: "6", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}
-    await writer.stranger_writes(b"more\n", **forged)
-    await writer.listed()
-    assert (await bench.http.get(writer.path)).status_code == 500
-    page = await until(
-        lambda: bench.http.get(JOBS, params={"output": "true"}),
-        lambda answer: answer.is_error or any(job["_id"] == writer.job_id for job in answer.json()["data"]),
-    )
-    listed = next(job for job in page.json()["data"] if job["_id"] == writer.job_id)
-    assert (listed["output"], listed["output_complete"]) == ("hello\n", False)
-    assert "chunk 2 does not continue the chain" in listed["error"]
 
 
 async def keep(pieces: AsyncIterator[bytes], kept: list[bytes], *, pause: float = 0) -> None:
@@ -402,14 +317,6 @@ async def test_a_client_that_reads_slowly_is_not_cut_off(
             kept: list[bytes] = []
             await keep(pieces, kept)
         assert 50 * CHUNK + sum(map(len, kept)) == LARGE
-
-
-async def test_a_stream_of_little_in_much_output_counts_as_a_large_answer(bench: Bench) -> None:
-    writer = await bench.job(("stderr", b"little"), *[("stdout", b"x" * CHUNK)] * (2 * WHOLE // CHUNK))
-    async with bench.http.stream("GET", f"{writer.path}/output", params={"stream": "stderr"}) as answer:
-        assert "content-length" not in answer.headers
-        assert await answer.aread() == b"little"
-    assert await writer.raw(stream="stdout") == b"x" * 2 * WHOLE
 
 
 @pytest.mark.soak

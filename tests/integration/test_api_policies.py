@@ -17,13 +17,8 @@ from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE
 
 
-async def token_with(bench: Bench, name: str, *rules: str, uses: int = 0) -> str:
-    await bench.admin(lambda client: client.sys.create_or_update_policy(name, "\n".join(rules)))
-    return await bench.limited_token(uses, ("default", name))
-
-
 async def test_policies_decide_who_may_do_what(bench: Bench, openbao: OpenBao) -> None:
-    token = await token_with(bench, "mine-only", 'path "stint/queue/mine" { capabilities = ["create", "read"] }')
+    token = await bench.token_with('path "stint/queue/mine" { capabilities = ["create", "read"] }')
     async with bench.client({"X-Auth-Token": token}) as http:
         other = await http.post("/v1/api/job", json={**BODY, "qname": "other"})
         assert (other.status_code, other.json()["status"]) == (403, "Permission Denied.")
@@ -72,7 +67,7 @@ async def test_a_client_may_do_all_but_release_and_a_sealer_nothing(bench: Bench
 
 
 async def test_a_policy_on_a_queue_gives_nothing_in_one_that_vault_takes_for_it(bench: Bench) -> None:
-    token = await token_with(bench, "deploys-only", 'path "stint/queue/deploys" { capabilities = ["create"] }')
+    token = await bench.token_with('path "stint/queue/deploys" { capabilities = ["create"] }')
     async with bench.client({"X-Auth-Token": token}) as http:
         for name, code in {"deploys": 200, "deploys/": 403, " deploys": 403}.items():
             assert (await http.post("/v1/api/job", json={**BODY, "qname": name})).status_code == code, name
@@ -80,14 +75,14 @@ async def test_a_policy_on_a_queue_gives_nothing_in_one_that_vault_takes_for_it(
         assert answer.status_code == 403
         path = answer.json()["error"].split('"')[3]
         assert path.startswith("stint/queue/=")
-    token = await token_with(bench, "deploys-space", f'path "{path}" {{ capabilities = ["create"] }}')
+    token = await bench.token_with(f'path "{path}" {{ capabilities = ["create"] }}')
     async with bench.client({"X-Auth-Token": token}) as http:
         assert (await http.post("/v1/api/job", json={**BODY, "qname": "deploys "})).status_code == 200
 
 
 async def test_a_policy_says_which_runner_may_be_drained(bench: Bench) -> None:
     """None is alive here, which is said only to those who may."""
-    token = await token_with(bench, "drains", 'path "stint/drain/runner-1" { capabilities = ["update"] }')
+    token = await bench.token_with('path "stint/drain/runner-1" { capabilities = ["update"] }')
     async with bench.client({"X-Auth-Token": token}) as http:
         answers = [await http.post(f"/v1/api/runner/runner-{number}/drain") for number in (1, 2)]
     assert [answer.status_code for answer in answers] == [404, 403]
@@ -97,7 +92,7 @@ async def test_a_policy_says_which_runner_may_be_drained(bench: Bench) -> None:
 
 async def test_the_last_use_of_a_token_is_refused_in_words(bench: Bench) -> None:
     rule = 'path "stint/queue/*" { capabilities = ["create", "read"] }'
-    token = await token_with(bench, "limited", rule, uses=2)
+    token = await bench.token_with(rule, uses=2)
     async with bench.client({"X-Auth-Token": token}) as http:
         assert (await http.post("/v1/api/job", json={**BODY, "qname": "limited"})).status_code == 200
         answer = await http.post("/v1/api/job", json={**BODY, "qname": "limited"})
@@ -129,7 +124,7 @@ async def test_any_token_may_do_everything_only_where_that_is_asked_for(
 
 async def test_any_number_of_queues_can_be_asked_about(bench: Bench) -> None:
     """Vault refuses a question about some thousand paths."""
-    token = await token_with(bench, "two-of-many", 'path "stint/queue/many 7" { capabilities = ["read"] }')
+    token = await bench.token_with('path "stint/queue/many 7" { capabilities = ["read"] }')
     parts = bench.parts
     auth = Authenticator(
         Lookups(parts.vault, monotonic=time.monotonic),
@@ -162,7 +157,7 @@ class CountingVault(Vault):
 async def test_requests_at_the_same_time_share_a_question_and_each_gets_its_answer(
     bench: Bench, openbao: OpenBao
 ) -> None:
-    token = await token_with(bench, "some-of-many", 'path "stint/queue/some*" { capabilities = ["create"] }')
+    token = await bench.token_with('path "stint/queue/some*" { capabilities = ["create"] }', name="some-of-many")
     other = await bench.limited_token(0)
     vault, parts = CountingVault(openbao.address), bench.parts
     lookups = Lookups(vault, monotonic=time.monotonic)

@@ -11,9 +11,7 @@ from typer.testing import CliRunner, Result
 
 from stint.cli.app import app
 from stint.client.receipts import PublicKeys, check_receipt, parse_keys
-from stint.core.events import AnyEvent
 from stint.core.receipt import NOT_OVER
-from stint.ports import Outcome
 from stint.vault import RECEIPT_KEY
 from stint.vault.policies import API
 from stint_api.audit.receipt import NO_KEY
@@ -21,13 +19,6 @@ from tests.support.api_bench import ApiProcess, Bench, api, api_process
 from tests.support.events import ended, launched, started
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
-
-
-async def job_with(bench: Bench, *facts: AnyEvent) -> str:
-    job_id = await bench.submitted()
-    for fact in facts:
-        assert await bench.parts.log.append((await bench.load(job_id)).token, job_id, fact) is Outcome.WON
-    return job_id
 
 
 async def receipt_of(bench: Bench, job_id: str) -> bytes:
@@ -41,22 +32,11 @@ async def keys_of(bench: Bench) -> PublicKeys:
     return parse_keys((await bench.http.get("/v1/api/receipt/keys")).content)
 
 
-async def test_a_job_that_is_over_has_a_receipt_that_anybody_can_check(bench: Bench) -> None:
-    job_id = await job_with(bench, started(), launched(), ended())
-    stated = check_receipt(await receipt_of(bench, job_id.upper()), await keys_of(bench)).statement
-    job = await bench.load(job_id)
-    assert (stated.job, stated.status, stated.queue) == (job_id, "success", "deploys")
-    assert stated.asked.who == "token-stint-client"
-    assert [(fact.kind, fact.sequence) for fact in stated.facts] == [
-        (kind, job.facts[kind].sequence) for kind in ("submitted", "started", "launched", "ended")
-    ]
-
-
 async def test_only_who_may_read_a_job_that_is_over_gets_one(bench: Bench) -> None:
     for facts in ((), (started(),), (started(), launched())):
-        answer = await bench.http.get(f"/v1/api/job/{await job_with(bench, *facts)}/receipt")
+        answer = await bench.http.get(f"/v1/api/job/{await bench.happened(*facts)}/receipt")
         assert (answer.status_code, answer.json()["error"]) == (400, NOT_OVER)
-    job_id = await job_with(bench, started(), ended())
+    job_id = await bench.happened(started(), ended())
     token = await bench.limited_token(0)
     async with bench.client({"X-Auth-Token": token}) as http:
         assert (await http.get(f"/v1/api/job/{job_id}/receipt")).status_code == 403
@@ -70,7 +50,7 @@ async def test_only_who_may_read_a_job_that_is_over_gets_one(bench: Bench) -> No
 
 
 async def test_old_receipts_are_good_after_a_rotation(bench: Bench) -> None:
-    job_id = await job_with(bench, started(), ended())
+    job_id = await bench.happened(started(), ended())
     before, old_keys = await receipt_of(bench, job_id), await keys_of(bench)
     await bench.admin(lambda client: client.secrets.transit.rotate_key(RECEIPT_KEY))
     after, new_keys = await receipt_of(bench, job_id), await keys_of(bench)
@@ -82,7 +62,7 @@ async def test_old_receipts_are_good_after_a_rotation(bench: Bench) -> None:
 
 async def test_a_vault_that_was_set_up_before_receipts_is_named(nats: NatsProcess, bao_process: BaoProcess) -> None:
     async with api(nats.url, bao_process) as bench:
-        job_id = await job_with(bench, started(), ended())
+        job_id = await bench.happened(started(), ended())
         rules = (await bench.admin(lambda client: client.sys.read_policy(API)))["data"]["rules"]
         only = 'path "sys/capabilities" { capabilities = ["update"] }'
         await bench.admin(lambda client: client.sys.create_or_update_policy(API, only))
@@ -117,7 +97,7 @@ async def stint(bench: Bench, url: str, *arguments: str, **settings: str) -> Res
 async def test_a_receipt_is_fetched_once_and_checked_without_a_server(
     bench: Bench, server: ApiProcess, tmp_path: Path
 ) -> None:
-    job_id = await job_with(bench, started(), launched(), ended("failed", "exit_code", 3))
+    job_id = await bench.happened(started(), launched(), ended("failed", "exit_code", 3))
     file, keys = tmp_path / "receipt.json", tmp_path / "keys.json"
     file.write_bytes((await stint(bench, server.url, "receipt", job_id.upper())).stdout_bytes)
     keys.write_bytes((await stint(bench, server.url, "receipt", "--public-key")).stdout_bytes)
@@ -137,7 +117,7 @@ async def test_a_receipt_is_fetched_once_and_checked_without_a_server(
 
 
 async def test_what_cannot_be_fetched_or_checked_is_said(bench: Bench, server: ApiProcess, tmp_path: Path) -> None:
-    running, nothing, keys = await job_with(bench, started()), tmp_path / "nothing", tmp_path / "keys.json"
+    running, nothing, keys = await bench.happened(started()), tmp_path / "nothing", tmp_path / "keys.json"
     keys.write_text(json.dumps({"name": RECEIPT_KEY, "keys": {}}))
     junk = tmp_path / "junk"
     junk.write_bytes(secrets.token_bytes(100))

@@ -98,9 +98,7 @@ async def test_it_needs_to_read_the_job_and_to_submit_to_its_queue(bench: Bench)
     for capabilities, status in (("read", 403), ("create", 403), ("read,create", 200)):
         quoted = ", ".join(f'"{name}"' for name in capabilities.split(","))
         rule = f'path "stint/queue/deploys" {{ capabilities = [{quoted}] }}'
-        await bench.admin(lambda c, rule=rule: c.sys.create_or_update_policy("reruns", rule))
-        created = await bench.admin(lambda c: c.auth.token.create(policies=["reruns"], ttl="5m"))
-        answer = await rerun(bench, old, **{"X-Auth-Token": created["auth"]["client_token"]})
+        answer = await rerun(bench, old, **{"X-Auth-Token": await bench.token_with(rule)})
         assert answer.status_code == status, capabilities
 
 

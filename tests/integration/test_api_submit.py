@@ -40,22 +40,6 @@ async def test_on_lost_is_recorded(bench: Bench, word: str, fields: dict[str, An
     assert submitted(await bench.load(await bench.submitted(on_lost=word, **fields))).on_lost == word
 
 
-async def test_a_plain_job_is_sealed_and_reaches_the_runner_as_it_was_asked_for(bench: Bench) -> None:
-    asked = {"timeout": 1.5, "mask_secrets": True, "cpus": 0.5, "memory": "64m", "pids": 9, "network": "none"}
-    job = await bench.load(await bench.submitted(**PLAIN, RUN=["echo"], tty=True, read_only=True, **asked))
-    assert (submitted(job).container_image, submitted(job).tty) == ("busybox", True)
-    assert (await stored(bench, job))[0].startswith(b"vault:v1:")
-    expected = JobPayload(
-        qname="deploys",
-        container_image="busybox",
-        run=("echo",),
-        tty=True,
-        read_only=True,
-        **asked,  # type: ignore[arg-type] # of several types
-    )
-    assert (await opened(bench, job, "deploys", compat=False)).job == expected
-
-
 async def test_the_cubbyhole_goes_before_the_payload_and_an_empty_job_is_one(bench: Bench) -> None:
     other = "vault:v1:b3RoZXI="
     token = await bench.cubbyhole({"payload": other})

@@ -96,11 +96,3 @@ async def test_each_request_is_one_line_without_what_a_client_wrote(
     assert (found[0]["accessor"], found[0]["entity"]) == (accessor, "")
     assert all(line["ms"] >= 0 for line in found)
     assert [text for text in hidden if text in process.log] == []
-
-
-async def test_that_any_token_may_do_everything_is_said_and_who_asked_for_it(
-    own: tuple[ApiProcess, httpx.AsyncClient],
-) -> None:
-    process, _ = own
-    said = [json.loads(line) for line in process.log.splitlines() if "may do everything" in line]
-    assert [(line["level"], line["asked_by"]) for line in said] == [("warning", "STINT_COMPAT=gostint")]

@@ -276,8 +276,7 @@ async def test_a_job_that_cannot_be_shown_says_why(bench: Bench) -> None:
 async def of_many(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who may read one queue."""
     rule = 'path "stint/queue/many" { capabilities = ["read"] }'
-    await bench.admin(lambda client: client.sys.create_or_update_policy("page-many", rule))
-    async with signed_in(bench, await bench.limited_token(0, ("default", "page-many"))) as http:
+    async with signed_in(bench, await bench.token_with(rule)) as http:
         yield http
 
 

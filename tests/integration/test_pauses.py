@@ -17,7 +17,7 @@ from stint.process.environment import load
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build as build_projector
 from stint_projector.rebuild import rebuild
-from tests.support.api_bench import Bench, api, service_environ
+from tests.support.api_bench import Bench, service_environ
 from tests.support.brokers import connected
 from tests.support.events import ended, held, started
 from tests.support.servers import NatsProcess, OpenBao
@@ -192,10 +192,7 @@ async def test_policies_decide_who_pauses_and_who_sees(bench: Bench) -> None:
         "may-read": f'path "stint/queue/{mine}" {{ capabilities = ["read"] }}',
         "may-all-but": 'path "stint/queue/*" { capabilities = ["create", "read", "update", "delete", "sudo"] }',
     }
-    headers = {}
-    for name, policy in rules.items():
-        await bench.admin(lambda c, n=name, p=policy: c.sys.create_or_update_policy(n, p))
-        headers[name] = {"X-Auth-Token": await bench.limited_token(0, (name,))}
+    headers = {name: {"X-Auth-Token": await bench.token_with(rule)} for name, rule in rules.items()}
     for command in ("pause", "resume"):
         path = f"/v1/api/queue/{mine}/{command}"
         refused = await bench.http.post(path, headers=headers["may-all-but"])
@@ -211,20 +208,6 @@ async def test_policies_decide_who_pauses_and_who_sees(bench: Bench) -> None:
     assert (await bench.http.get(f"/v1/api/queue/{other}", headers=headers["may-read"])).status_code == 403
     seen = (await bench.http.get("/v1/api/queue", headers=headers["may-read"])).json()
     assert [(found["qname"], found["paused"]["who"]) for found in seen["data"]] == [(mine, "token-stint-client")]
-
-
-@pytest.mark.soak
-async def test_while_nats_is_away_nothing_is_said_and_nothing_is_paused(
-    nats_process: NatsProcess, openbao: OpenBao
-) -> None:
-    async with api(nats_process.url, openbao) as bench:
-        await nats_process.kill()
-        for answer in (await pause(bench, "deploys"), await bench.http.get("/v1/api/queue/deploys")):
-            assert (answer.status_code, answer.json()["status"]) == (503, "Service Unavailable.")
-        await nats_process.start()
-        await bench.broker.wait_connected()
-        # That NATS was away when the runners' reports were read is remembered for a second.
-        await until(lambda: pause(bench, "deploys"), lambda answer: answer.status_code == 200)
 
 
 async def test_the_list_is_known_to_be_of_a_moment_ago(bench: Bench) -> None:

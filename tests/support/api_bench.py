@@ -15,9 +15,11 @@ import httpx
 from fastapi import FastAPI
 
 from stint.core.codec import encode
+from stint.core.events import AnyEvent
 from stint.core.job import Job
 from stint.core.view import JobView
 from stint.jetstream import Broker, JetStreamViews
+from stint.ports import Outcome
 from stint.process.environment import load
 from stint.process.settings import ApiSettings
 from stint.vault import AppRoleSession, Vault
@@ -98,12 +100,25 @@ class Bench:
         answer = await self.admin(lambda c: c.auth.token.create(policies=list(policies), num_uses=uses, ttl="5m"))
         return str(answer["auth"]["client_token"])
 
+    async def token_with(self, *rules: str, uses: int = 0, name: str = "") -> str:
+        """A token with a policy of its own that has these rules."""
+        name = name or f"of-a-test-{secrets.token_hex(8)}"
+        await self.admin(lambda client: client.sys.create_or_update_policy(name, "\n".join(rules)))
+        return await self.limited_token(uses, ("default", name))
+
     async def cubbyhole(self, fields: Mapping[str, Any] | None, uses: int = 2) -> str:
         """A token with something in its cubbyhole, which leaves it `uses` - 1."""
         token = await self.limited_token(uses)
         if fields is not None:
             await self.vault.call(token, lambda c: c.adapter.post("/v1/cubbyhole/job", json=dict(fields)))
         return token
+
+    async def happened(self, *facts: AnyEvent) -> str:
+        """The id of a job in whose log these facts follow the submission."""
+        job_id = await self.submitted()
+        for fact in facts:
+            assert await self.parts.log.append((await self.load(job_id)).token, job_id, fact) is Outcome.WON
+        return job_id
 
     async def submit(self, **fields: Any) -> httpx.Response:
         return await self.http.post("/v1/api/job", json={**BODY, **fields})

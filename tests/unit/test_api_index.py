@@ -1,6 +1,6 @@
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -245,8 +245,8 @@ async def test_a_view_that_cannot_be_read_is_left_out_and_counted(changes: dict[
 
 
 @asynccontextmanager
-async def indexed(views: MemoryViews) -> AsyncIterator[ListIndex]:
-    index = ListIndex(views, connected=_at_once, retention=RETENTION, now=lambda: NOW)
+async def indexed(views: MemoryViews, now: Callable[[], datetime] = lambda: NOW) -> AsyncIterator[ListIndex]:
+    index = ListIndex(views, connected=_at_once, retention=RETENTION, now=now)
     async with Background(BackgroundTask(name="index", run=index.run, missing="The list.")).running():
         await index.ready.wait()
         yield index
@@ -254,6 +254,15 @@ async def indexed(views: MemoryViews) -> AsyncIterator[ListIndex]:
 
 async def _at_once() -> None:
     return
+
+
+async def test_expiry_needs_no_message() -> None:
+    views, moment, job = MemoryViews(), NOW, job_view(1, status="failed", ended=NOW.isoformat())
+    await views.put(job.job_id, encode(job), revision=0, ttl=None)
+    async with indexed(views, lambda: moment) as index:
+        assert (await index.counts()).by_status[State.FAILED] == 1
+        moment += RETENTION
+        assert (await index.counts()).by_status[State.FAILED] == 0
 
 
 class Broken(MemoryViews):
