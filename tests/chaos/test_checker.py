@@ -39,16 +39,9 @@ def test_a_payload_whose_api_died_before_the_submission_stays_for_an_hour() -> N
 
 
 Plant = Callable[[Run], tuple[str, str]]
-PLANTED: list[Plant] = []
-"""Each spoils a run, and returns the invariant and the subject that the checker must name."""
+"""Spoils a run, and returns the invariant and the subject that the checker must name."""
 
 
-def planted(plant: Plant) -> Plant:
-    PLANTED.append(plant)
-    return plant
-
-
-@planted
 def overlap(run: Run) -> tuple[str, str]:
     first, second = run.submit("x"), run.submit("x")
     run.start(first)
@@ -59,14 +52,12 @@ def overlap(run: Run) -> tuple[str, str]:
     return "I1", first.key
 
 
-@planted
 def lock_taken(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.truth["x"].insert(0, Sight(item.key, "overlap", f"{item.key}.1"))
     return "I1", item.key
 
 
-@planted
 def overlap_in_log(run: Run) -> tuple[str, str]:
     first, second = run.submit("x"), run.submit("x")
     run.fact(first.job_id, events.started(), "x")
@@ -76,7 +67,6 @@ def overlap_in_log(run: Run) -> tuple[str, str]:
     return "I1", second.job_id
 
 
-@planted
 def lost(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.records = [record for record in run.records if record.job_id != item.job_id]
@@ -85,21 +75,18 @@ def lost(run: Run) -> tuple[str, str]:
     return "I2", item.job_id
 
 
-@planted
 def unended(run: Run) -> tuple[str, str]:
     item = run.submit("x")
     run.extra["faults"] = ()
     return "I2", item.job_id
 
 
-@planted
 def two_ends(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.fact(item.job_id, events.rejected(), "x")
     return "I2", item.job_id
 
 
-@planted
 def ghost(run: Run) -> tuple[str, str]:
     item = run.submit("x")
     run.submissions.remove(item)
@@ -107,21 +94,18 @@ def ghost(run: Run) -> tuple[str, str]:
     return "I2", item.job_id
 
 
-@planted
 def refused(run: Run) -> tuple[str, str]:
     item = run.submit("x", Answer.REFUSED)
     run.fact(item.job_id, events.rejected(), "x")
     return "I2", item.job_id
 
 
-@planted
 def ran_twice(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.sees(item.key, "begin", "end", process="again", queue="x")
     return "I3", item.key
 
 
-@planted
 def out_of_order(run: Run) -> tuple[str, str]:
     first, second = run.submit("x"), run.submit("x")
     for item in (second, first):
@@ -130,7 +114,6 @@ def out_of_order(run: Run) -> tuple[str, str]:
     return "I4", second.job_id
 
 
-@planted
 def ran_out_of_order(run: Run) -> tuple[str, str]:
     run.whole("x")
     second = run.whole("x")
@@ -138,7 +121,6 @@ def ran_out_of_order(run: Run) -> tuple[str, str]:
     return "I4", second.key
 
 
-@planted
 def view_behind(run: Run) -> tuple[str, str]:
     item = run.submit("x")
     run.extra["views"] = run.views()
@@ -146,14 +128,12 @@ def view_behind(run: Run) -> tuple[str, str]:
     return "I5", item.job_id
 
 
-@planted
 def view_missing(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.extra["rebuilt"] = {job_id: value for job_id, value in run.views().items() if job_id != item.job_id}
     return "I5", item.job_id
 
 
-@planted
 def view_of_a_deleted_job(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.extra["views"] = run.views()
@@ -161,28 +141,24 @@ def view_of_a_deleted_job(run: Run) -> tuple[str, str]:
     return "I5", item.job_id
 
 
-@planted
 def chunk_dropped(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     del run.output[item.job_id][0]
     return "I6", item.job_id
 
 
-@planted
 def last_chunk_dropped(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.output[item.job_id].pop()
     return "I6", item.job_id
 
 
-@planted
 def output_not_the_commands(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.submissions[-1] = msgspec.structs.replace(item, lines=item.lines + 1)
     return "I6", item.job_id
 
 
-@planted
 def output_said_incomplete(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     ended = run.records[-1].event
@@ -192,7 +168,6 @@ def output_said_incomplete(run: Run) -> tuple[str, str]:
     return "I6", item.job_id
 
 
-@planted
 def lost_job_with_another_output(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.records[-1] = msgspec.structs.replace(run.records[-1], event=events.ended("unknown", "lost"))
@@ -200,13 +175,11 @@ def lost_job_with_another_output(run: Run) -> tuple[str, str]:
     return "I6", item.job_id
 
 
-@planted
 def left_behind(run: Run) -> tuple[str, str]:
     run.extra["left"] = [("container", "c1")]
     return "I7", "c1"
 
 
-@planted
 def payload_left_behind(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     name = f"pl.{item.token}.{item.job_id}.0"
@@ -214,7 +187,6 @@ def payload_left_behind(run: Run) -> tuple[str, str]:
     return "I7", name
 
 
-@planted
 def starved(run: Run) -> tuple[str, str]:
     item = run.submit("x")
     run.seconds += 100
@@ -223,20 +195,17 @@ def starved(run: Run) -> tuple[str, str]:
     return "I8", item.token
 
 
-@planted
 def never_ended(run: Run) -> tuple[str, str]:
     item = run.submit("x", Answer.UNKNOWN)
     return "I8", item.job_id
 
 
-@planted
 def illegal(run: Run) -> tuple[str, str]:
     item = run.whole("x")
     run.fact(item.job_id, events.kill_requested(), "x")
     return "I9", item.job_id
 
 
-@planted
 def ran_after_deleted(run: Run) -> tuple[str, str]:
     item = run.submit("x")
     run.fact(item.job_id, events.deleted(), "x")
@@ -244,12 +213,41 @@ def ran_after_deleted(run: Run) -> tuple[str, str]:
     return "I9", item.job_id
 
 
-@planted
 def ran_unclaimed(run: Run) -> tuple[str, str]:
     item = run.submit("x")
     run.sees(item.key, "begin", queue="x")
     run.fact(item.job_id, events.rejected(), "x")
     return "I9", item.job_id
+
+
+PLANTED: list[Plant] = [
+    overlap,
+    lock_taken,
+    overlap_in_log,
+    lost,
+    unended,
+    two_ends,
+    ghost,
+    refused,
+    ran_twice,
+    out_of_order,
+    ran_out_of_order,
+    view_behind,
+    view_missing,
+    view_of_a_deleted_job,
+    chunk_dropped,
+    last_chunk_dropped,
+    output_not_the_commands,
+    output_said_incomplete,
+    lost_job_with_another_output,
+    left_behind,
+    payload_left_behind,
+    starved,
+    never_ended,
+    illegal,
+    ran_after_deleted,
+    ran_unclaimed,
+]
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)

@@ -280,7 +280,7 @@ async def test_jobs_are_found_by_their_secrets(world: World, stint: Client, queu
         jobs.append(job.id)
 
     async def lineage(secret: str, **filters: Any) -> list[tuple[str, str, int | None, bool]]:
-        uses = [use async for use in stint.lineage(secret, **filters)]
+        uses = [use async for use in stint.lineage(secret, page=1, **filters)]
         assert all(use.queue == queue and use.who and use.status == "success" for use in uses)
         return [(use.job, use.secret, use.version, use.outdated) for use in uses]
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stint.cli.app import app
-from stint.client import ApiRefusedError, Fact, JobFailedError
+from stint.client import Fact, JobFailedError
 from stint.core.codec import encode
 from stint.testing import Ending, FakeStint
 
@@ -107,14 +107,6 @@ async def test_its_receipts_are_genuine_for_stint_verify(tmp_path: Path) -> None
     result = CliRunner().invoke(app, ["verify", "--public-key", str(keys), str(receipt)], prog_name="stint")
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"Genuine: the receipt of job {job.id}, signed by version 1 of the key fake." in result.stdout
-
-
-async def test_what_it_does_not_know_is_not_found() -> None:
-    async with FakeStint().client() as stint:
-        nobody = stint.job("0" * 24)
-        for call in (nobody.info(), nobody.release(), nobody.wait(), nobody.receipt()):
-            with pytest.raises(ApiRefusedError, match="has no job 000"):
-                await call
 
 
 def test_a_client_without_async_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:

@@ -169,9 +169,7 @@ async def test_a_failure_ends_neither_of_them(
     async with asyncio.timeout(10):
         for job_id in (JOB, OTHER):
             await output.purged[job_id].wait()
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    await cancel(*running)
     said = capsys.readouterr().out
     assert ("no such stream" in said, "no such log" in said) == (True, True)
 
