@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from stint.client import Client
-from stint.core.names.ids import queue_token
 from tests.e2e.stack import Result
 from tests.support import events, terminals
 from tests.support.api_bench import secret
@@ -77,16 +76,6 @@ async def test_jobs_are_listed_as_a_table_as_json_and_by_name(bench: Bench, stin
     shown = await command(bench, "show", failed[-20:])
     assert "return_code       3\n" in shown.out
     assert json.loads((await command(bench, "show", failed, "-o", "json")).out)["node_uuid"] == "runner-1"
-
-
-async def test_a_held_job_shows_since_when_its_runner_is_back(bench: Bench, stint: Client, queue: str) -> None:
-    job = (await stint.submit(queue=queue, image="busybox", on_lost="hold")).id
-    for event in (events.started(), events.held()):
-        await bench.log.append(queue_token(queue), job, event)
-    assert "back_since" not in (await command(bench, "show", job)).out
-    await bench.write(queue, job, b"back\n")
-    shown = dict(line.split() for line in (await command(bench, "show", job)).out.splitlines())
-    assert shown["held_since"] <= shown["back_since"]
 
 
 @pytest.mark.parametrize(("settings", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
@@ -230,18 +219,16 @@ async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tupl
 # --- queues and changes -----------------------------------------------------------------------------------------
 
 
-async def test_queues_are_listed_paused_and_resumed(bench: Bench, stint: Client, queue: str) -> None:
+async def test_queues_are_listed(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     await bench.project(job)
     listed = await until(lambda: command(bench, "queues"), lambda found: queue in found.out)
     (row,) = [line.split() for line in listed.out.splitlines() if queue in line]
     assert (row[1], row[3:8]) == ("1", ["-", "no", "runner", "serves", "it"])
-    paused = await command(bench, "pause", queue, "--reason", "a test")
-    assert paused.out == f"Queue {queue!r} is paused; 1 job waits.\n"
+    await stint.pause(queue, reason="a test")
     shown = json.loads((await command(bench, "queues", queue, "-o", "json")).out)
     assert (shown["paused"]["reason"], shown["waiting"]) == ("a test", [job])
     assert "paused by token-stint-client: a test" in (await command(bench, "queues")).out
-    assert (await command(bench, "resume", queue)).out == f"Queue {queue!r} continues; 1 job waits.\n"
 
 
 async def test_changes_are_told_as_they_come(bench: Bench, stint: Client, queue: str) -> None:

@@ -1,9 +1,7 @@
 """What `stint doctor` finds wrong, each with how to mend it."""
 
-import asyncio
 import json
 import os
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,10 +10,10 @@ import pytest
 
 from stint.cli.doctor.finding import clock, skew
 from stint.vault.setup import client_token
-from tests.e2e.stack import STINT
 from tests.support.api_bench import api_process
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
+from tests.support.terminals import command
 from tests.support.vault_bench import ROLE
 
 
@@ -42,16 +40,12 @@ def healthy(http: httpx.AsyncClient, openbao: OpenBao, nats: NatsProcess, tmp_pa
 
 async def bad(settings: dict[str, str], *options: str) -> dict[str, str]:
     """What is wrong, by what it is about; each has a mend, and the exit code says so."""
-    process = await asyncio.create_subprocess_exec(
-        STINT, "doctor", "-o", "json", *options, env={"PATH": os.defpath, **settings}, stdout=PIPE, stderr=PIPE
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert err == b""
-    found = [json.loads(line) for line in out.splitlines()]
+    ended = await command({"PATH": os.defpath, **settings}, "doctor", "-o", "json", *options)
+    assert ended.err == ""
+    found = [json.loads(line) for line in ended.out.splitlines()]
     wrong = [finding for finding in found if finding["verdict"] == "bad"]
     assert all(finding["mend"] for finding in wrong)
-    assert process.returncode == bool(wrong)
+    assert ended.code == bool(wrong)
     return {finding["about"]: finding["what"] for finding in wrong}
 
 

@@ -2,7 +2,6 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import publish
 from rich.console import Console
 
 from stint.cli.app import app_main
@@ -32,7 +32,8 @@ from stint.core.submission.payload import JobPayload, parse_payload
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
-from tests.support import events
+from tests.e2e.stack import Result
+from tests.support import events, terminals
 from tests.support.api_bench import ApiProcess, api_process, secret
 from tests.support.brokers import connected
 from tests.support.outputs import Writer
@@ -160,15 +161,6 @@ async def test_a_large_payload_is_sent_along(bench: Bench) -> None:
     assert (await bench.runner.open(job))[0] == options.job
 
 
-async def test_a_job_that_ran_no_command_is_1(bench: Bench) -> None:
-    options, shown = replace(bench.asking(), quiet=True), Shown()
-    going = asyncio.create_task(run(options, shown.console, shown.write))
-    job = await bench.runner.take(options.job.qname)
-    await bench.runner.facts(job, events.started(), events.ended("notauthorised"))
-    assert await going == 1
-    assert not shown.text.getvalue()
-
-
 async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path: Path) -> None:
     async with api_process(tmp_path / "api", bench.nats.url, bench.openbao) as (server, _):
         where = replace(bench.options.endpoints, url=server.url)
@@ -215,8 +207,9 @@ async def test_what_a_stranger_says_live_is_not_believed(bench: Bench) -> None:
 @pytest.mark.parametrize("what", ["url", "vault_addr", "token"])
 async def test_unreachable_or_refusing_is_125_and_one_sentence(bench: Bench, what: str) -> None:
     shown = Shown()
-    nowhere = f"http://127.0.0.1:{free_port()}"
-    where = replace(bench.options.endpoints, **{what: "no-such-token" if what == "token" else nowhere})
+    wrong = {"token": "no-such-token", "vault_addr": f"http://127.0.0.1:{free_port()}"}
+    wrong["url"] = f"http://user:no-such-token@127.0.0.1:{free_port()}?key=no-such-token"
+    where = replace(bench.options.endpoints, **{what: wrong[what]})
     assert await run(replace(bench.asking(), endpoints=where), shown.console, shown.write) == 125
     said = shown.text.getvalue()
     assert said.startswith("stint: ")
@@ -488,29 +481,20 @@ async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(bench: Be
 # --- stint release ----------------------------------------------------------------------------------------------
 
 
-async def release(
-    bench: Bench, home: Path, job_id: str, *options: str, **settings: str
-) -> tuple[int | None, bytes, bytes]:
+async def release(bench: Bench, home: Path, job_id: str, *options: str) -> Result:
     token = bench.options.endpoints.token
-    environ = {"HOME": str(home), "PATH": "", "STINT_URL": bench.server.url, "STINT_TOKEN": token, **settings}
-    code = "from stint.cli import main; main()"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, "release", job_id, *options, env=environ, stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate()
-    return process.returncode, out, err
+    environ = {"HOME": str(home), "STINT_URL": bench.server.url, "STINT_TOKEN": token}
+    return await terminals.command(environ, "release", job_id, *options)
 
 
 async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path) -> None:
     options, shown = bench.asking(), Shown()
     going = asyncio.create_task(run(options, shown.console, shown.write))
     job = await bench.runner.take(options.job.qname)
-    assert (await release(bench, tmp_path, job.job_id))[0] == 125
+    assert (await release(bench, tmp_path, job.job_id)).code == 125
     await bench.runner.facts(job, events.started(), events.held())
-    code, out, err = await release(bench, tmp_path, job.job_id.upper())
-    assert (code, err) == (0, b"")
-    assert out.decode() == (
-        f"Job {job.job_id}, which was running, is released: it has ended as unknown, and its queue continues.\n"
+    assert await release(bench, tmp_path, job.job_id.upper()) == Result(
+        0, f"Job {job.job_id}, which was running, is released: it has ended as unknown, and its queue continues.\n", ""
     )
     assert await going == 1
     said = shown.text.getvalue().splitlines()
@@ -521,26 +505,10 @@ async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path)
         "stint: Part of the job's output may be missing above.",
         "stint: unknown (lost)",
     ]
-    code, out, err = await release(bench, tmp_path, job.job_id)
-    assert (code, out, err) == (0, f"Job {job.job_id} had already been released.\n".encode(), b"")
-    code, out, err = await release(bench, tmp_path, job.job_id, "-o", "json")
-    assert (code, json.loads(out), err) == (0, {"_id": job.job_id, "previous_status": "unknown"}, b"")
-
-
-async def test_what_cannot_be_released_is_said(bench: Bench, tmp_path: Path) -> None:
-    unreachable = {"STINT_URL": f"http://user:no-such-token@127.0.0.1:{free_port()}?key=no-such-token"}
-    cases: list[tuple[int, str, dict[str, str]]] = [
-        (2, "junk", {}),
-        (2, "0" * 24, {"STINT_TOKEN": "no-such-token\n"}),
-        (125, "0" * 24, {"STINT_TOKEN": "no-such-token"}),
-        (125, "0" * 24, {}),
-        (125, "0" * 24, unreachable),
-    ]
-    ends = await asyncio.gather(*(release(bench, tmp_path, job_id, **settings) for _, job_id, settings in cases))
-    for (code, _, _), (found, out, err) in zip(cases, ends, strict=True):
-        assert (found, out, err[:7]) == (code, b"", b"stint: ")
-        assert b"Traceback" not in err
-        assert b"no-such-token" not in err
+    again = await release(bench, tmp_path, job.job_id)
+    assert again == Result(0, f"Job {job.job_id} had already been released.\n", "")
+    told = await release(bench, tmp_path, job.job_id, "-o", "json")
+    assert (told.code, json.loads(told.out), told.err) == (0, {"_id": job.job_id, "previous_status": "unknown"}, "")
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "publish.py"
@@ -549,14 +517,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "publish.py"
 
 
 async def test_the_example_publishes_a_job_that_waits_in_its_queue(bench: Bench) -> None:
-    spec = importlib.util.spec_from_file_location("publish", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
     token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=["stint-publisher"])
     wanted = JobPayload(qname=secret().lower(), container_image="busybox", run=("x" * 700_000,))
-    job_id = await example.publish(Access(url=bench.nats.url), bench.openbao.address, token, wanted, ROLE)
+    job_id = await publish.publish(Access(url=bench.nats.url), bench.openbao.address, token, wanted, ROLE)
     job = await bench.runner.log.load(job_id)
     assert job is not None
     assert job.state is State.QUEUED
