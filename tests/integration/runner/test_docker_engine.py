@@ -211,24 +211,6 @@ async def test_a_missing_bind_is_refused(engine: DockerEngine, shell: Shell, tmp
     assert not (tmp_path / "none").exists()
 
 
-async def test_stop_gives_the_process_its_grace(engine: DockerEngine, shell: Shell) -> None:
-    script = "trap 'echo bye; exit 3' TERM; echo ready; while true; do sleep 0.05; done"
-    container = await engine.create(shell(script))
-    await engine.start(container)
-    await until(engine, container, b"ready")
-    await engine.stop(container, 30)
-    assert await engine.wait(container) == Exit(3)
-    assert joined(await collect(engine, container)) == b"ready\nbye\n"
-
-
-async def test_stop_kills_what_ignores_it(engine: DockerEngine, shell: Shell) -> None:
-    container = await engine.create(shell("trap '' TERM; echo ready; while true; do sleep 0.05; done"))
-    await engine.start(container)
-    await until(engine, container, b"ready")
-    await engine.stop(container, 0.5)
-    assert await engine.wait(container) == Exit(137)
-
-
 async def test_ending_what_has_ended_does_nothing(engine: DockerEngine, shell: Shell) -> None:
     container = await engine.create(shell("true"))
     await engine.kill(container)

@@ -16,7 +16,7 @@ import stamina
 from aiodocker import Docker, DockerError
 from aiohttp import web
 
-from stint.core.errors import EngineUnavailableError, ImageError
+from stint.core.errors import ImageError
 from stint.core.job import State
 from stint_runner.engine import docker_images
 from stint_runner.engine.docker import DockerEngine
@@ -123,24 +123,6 @@ async def forget(*images: str) -> None:
                 await docker.images.delete(image, force=True)
 
 
-async def test_pulled_once_and_always(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
-    served, image = registry
-    await engine.ensure_image(image, always=False)
-    assert served.pulls == 1
-    await engine.ensure_image(f"{image}:latest", always=False)
-    assert served.pulls == 1
-    await engine.ensure_image(image, always=True)
-    assert served.pulls == 2
-
-
-async def test_by_digest(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
-    served, image = registry
-    pinned = f"{image}:other@{digest(served.manifest)}"
-    await engine.ensure_image(pinned, always=False)
-    await engine.ensure_image(pinned, always=False)
-    assert served.pulls == 1
-
-
 async def test_a_registry_that_is_busy_is_asked_again(engine: DockerEngine, registry: tuple[Registry, str]) -> None:
     served, image = registry
     served.failures = [(503, ""), (502, "")]
@@ -176,35 +158,6 @@ async def test_an_error_inside_the_progress(engine: DockerEngine, registry: tupl
     served.blobs_fail = True
     with pytest.raises(ImageError, match=r"#1: .*blob"):
         await engine.ensure_image(image, always=False)
-
-
-async def test_no_such_host_is_final(engine: DockerEngine) -> None:
-    with pytest.raises(ImageError) as caught:
-        await engine.ensure_image("stint.invalid/image", always=False)
-    assert len(str(caught.value).splitlines()) == 2
-
-
-async def test_a_closed_port_is_asked_again(engine: DockerEngine) -> None:
-    with pytest.raises(ImageError, match="refused") as caught:
-        await engine.ensure_image("127.0.0.1:1/image", always=False)
-    assert len(str(caught.value).splitlines()) == 5
-
-
-async def test_not_a_reference(engine: DockerEngine) -> None:
-    for image in ("", "UPPER", "a b", "../x"):
-        with pytest.raises(ImageError):
-            await engine.ensure_image(image, always=False)
-
-
-async def test_an_engine_that_goes_away_is_not_an_image_error() -> None:
-    engine = DockerEngine("tcp://127.0.0.1:1")
-    with pytest.raises(EngineUnavailableError):
-        await engine.ensure_image("busybox", always=True)
-    await engine.close()
-
-
-def test_a_time_out_is_worth_another_try() -> None:
-    assert is_transient("the pull timed out")
 
 
 async def test_a_pull_that_is_cancelled_stops_in_the_engine_too(
@@ -270,20 +223,6 @@ async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[real.
 async def image_id(image: str) -> str:
     async with Docker(HOST or "unix:///var/run/docker.sock") as docker:
         return str((await docker.images.inspect(image))["Id"])
-
-
-async def test_a_tag_that_was_pushed_again(engine: DockerEngine, shelf: real.Registry, busybox: str) -> None:
-    image = await shelf.push_new(busybox, "team/moving")
-    await engine.ensure_image(image, always=False)
-    first, asked = await image_id(image), len(shelf.asked("team/moving"))
-    await shelf.push_new(busybox, "team/moving")
-    await engine.ensure_image(image, always=False)
-    assert (await image_id(image), len(shelf.asked("team/moving"))) == (first, asked), "IfNotPresent does not ask"
-    await engine.ensure_image(image, always=True)
-    assert await image_id(image) != first
-    assert len(shelf.asked("team/moving")) > asked
-    await forget(first)
-    await forget(image)
 
 
 async def test_a_registry_that_comes_back_in_time(

@@ -18,7 +18,7 @@ from stint.vault.setup import service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.registry.logins import DockerConfigLogins, FirstOf, LoginSource, RegistryLogin
 from stint_runner.registry.vault_logins import VaultLogins
-from tests.support.registry import Registry, mirrored_engine, registry
+from tests.support.registry import Registry, registry
 from tests.support.servers import BaoProcess, running
 
 USER = "puller"
@@ -72,12 +72,6 @@ async def pull(image: str, logins: LoginSource) -> None:
 def write_config(folder: Path, host: str, login: dict[str, str]) -> DockerConfigLogins:
     (folder / "config.json").write_text(json.dumps({"auths": {host: login}}), encoding="utf-8")
     return DockerConfigLogins(str(folder))
-
-
-async def test_a_login_opens_the_registry(guarded: Registry, image: str) -> None:
-    await pull(image, Given())
-    name = image.partition("/")[2].removesuffix(":1")
-    assert [asked.status for asked in guarded.asked(name)][-1] == 200
 
 
 async def test_without_a_login_the_pull_fails_at_once(image: str) -> None:
@@ -159,14 +153,6 @@ async def test_from_vault(guarded: Registry, image: str, vault: Shelf, form: obj
     await pull(image, vault.logins())
 
 
-async def test_a_login_changed_in_vault_is_the_next_pulls(vault: Shelf) -> None:
-    logins = vault.logins()
-    assert await logins.login("host:1") is None
-    for password in ("one", "two"):
-        await vault.put(**{"host:1": f"user:{password}"})
-        assert await logins.login("host:1") == RegistryLogin(username="user", password=password)
-
-
 async def test_what_is_no_login_is_named_and_not_shown(vault: Shelf, image: str) -> None:
     host = image.partition("/")[0]
     entries: list[object] = [
@@ -209,26 +195,3 @@ async def test_a_vault_that_is_away_is_waited_for(guarded: Registry, image: str,
 
 
 # --- Docker Hub -----------------------------------------------------------------------------------------------------
-
-
-async def test_plain_names_come_from_docker_hub(busybox: str, tmp_path: Path) -> None:
-    """Its mirror is the real registry here; without one this pull would leave the machine."""
-    asked: list[str] = []
-
-    class Asking(LoginSource):
-        async def login(self, registry: str) -> RegistryLogin | None:
-            asked.append(registry)
-            return None
-
-    async with registry(tmp_path) as mirror:
-        await mirror.push(busybox, "library/busybox")
-        async with mirrored_engine(tmp_path, mirror) as host:
-            engine = DockerEngine(host, logins=Asking())
-            await engine.ensure_image("busybox", always=False)
-            await engine.ensure_image("docker.io/library/busybox:latest", always=False)
-            await engine.ensure_image("docker.io/busybox", always=False)
-            assert [question.method for question in mirror.asked("library/busybox")] == ["HEAD", "GET"]
-            await engine.ensure_image("busybox", always=True)
-            await engine.close()
-        assert len(mirror.asked("library/busybox")) > 2
-    assert asked == ["docker.io", "docker.io"]

@@ -1,7 +1,6 @@
 """Runners: queues, killed jobs, lost runners, and what the streams have of it. What jobs see stands in `tests/api`."""
 
 from datetime import UTC, datetime
-from itertools import pairwise
 
 import pytest
 
@@ -59,21 +58,6 @@ async def test_the_jobs_token_is_revoked(bench: Bench) -> None:
     assert len(text.strip()) > 20
     with pytest.raises(VaultDeniedError):
         await bench.vault.lookup_self(text.strip())
-
-
-async def test_a_queue_is_serial_across_runners_and_queues_are_independent(bench: Bench) -> None:
-    ids = [await bench.submit("sleep 0.1", queue=f"queue {number % 3}") for number in range(9)]
-    async with bench.runner("runner-1", capacity=2), bench.runner("runner-2", capacity=2):
-        jobs = [(await bench.end(job_id))[0] for job_id in ids]
-    for queue in range(3):
-        own = jobs[queue::3]
-        starts = [_time(job, "started") for job in own]
-        assert starts == sorted(starts), "in the order of their submission"
-        for earlier, later in pairwise(own):
-            assert _time(earlier, "ended") <= _time(later, "started"), "one at a time"
-    assert {job.state for job in jobs} == {State.SUCCESS}
-    assert {job.runner for job in jobs} == {"runner-1", "runner-2"}
-    await bench.settled()
 
 
 async def test_capacity_bounds_the_jobs_at_a_time(bench: Bench) -> None:

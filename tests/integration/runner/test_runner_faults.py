@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from stint.core.errors import EngineError, EngineUnavailableError, VaultDeniedError
+from stint.core.errors import EngineError, EngineUnavailableError
 from stint.core.events import AnyEvent, Rejected
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB
@@ -117,53 +117,24 @@ async def test_a_stream_that_is_gone_does_not_end_a_runner(bench: Bench) -> None
     assert job.state is State.SUCCESS
 
 
-async def test_kills_at_any_moment_leave_no_container_and_no_token(bench: Bench) -> None:
-    """Each kill comes a little later: during the login, the create, the start, the run."""
-    tokens: list[str] = []
-    async with bench.runner(capacity=4, kill_grace=0.1):
-        opener = bench.runners["runner-1"].opener
-        log_in = opener.vault.login
-
-        async def noting(role_id: str, secret_id: str) -> object:
-            login = await log_in(role_id, secret_id)
-            tokens.append(login.token)
-            return login
-
-        opener.vault.login = noting  # type: ignore[assignment,method-assign]
-        ids = []
-        for number in range(16):
-            job_id = await bench.submit("sleep 600", queue=f"kill {number % 4}")
-            ids.append(job_id)
-            job = await bench.until(job_id, "started")
-            async with asyncio.timeout(30):
-                for _ in range(number * 2):
-                    await bench.log.load(job_id)
-            await bench.log.append(job.token, job_id, kill_requested())
-            job, end = await bench.end(job_id)
-            assert (job.state, end.reason) == (State.FAILED, "killed")
-        opener.vault.login = log_in  # type: ignore[method-assign]
-    engine = DockerEngine()
-    assert [len(await engine.find({LABEL_JOB: job_id})) for job_id in ids] == [0] * len(ids)
-    await engine.close()
-    for token in tokens:
-        with pytest.raises(VaultDeniedError):
-            await bench.vault.lookup_self(token)
-
-
-async def test_an_engine_that_loses_a_container_holds_the_queue_until_the_container_is_gone(bench: Bench) -> None:
+@pytest.mark.parametrize(("error", "reason"), [(EngineError, "container"), (ZeroDivisionError, "internal")])
+async def test_a_job_whose_container_cannot_be_watched_ends_once_the_container_is_gone(
+    bench: Bench, error: type[Exception], reason: str
+) -> None:
+    """The engine has lost it, or the runner has a fault."""
     broken = asyncio.Event()
 
     class Breaking(DockerEngine):
-        async def wait(self, _container_id: str) -> object:  # type: ignore[override]
+        async def wait(self, _container_id: str) -> Exit:
             await broken.wait()
-            raise EngineError
+            raise error
 
     async with bench.runner(engine=Breaking()):
         job_id = await bench.running("echo up; sleep 600")
         broken.set()
         _, end = await bench.end(job_id)
         assert not await bench.containers(job_id), "gone before its end is told"
-    assert (end.status, end.reason, end.output_complete) == ("unknown", "container", False)
+    assert (end.status, end.reason, end.output_complete) == ("unknown", reason, False)
     assert (end.chunks, end.output_bytes) == (1, 3)
 
 
@@ -199,23 +170,6 @@ async def test_a_refused_start_is_a_failure_with_nothing_missing(bench: Bench) -
     async with bench.runner():
         job, end = await bench.end(await bench.submit(payload={"run": ["/not/there"]}))
     assert (job.state, end.reason, end.output_complete) == (State.FAILED, "container", True)
-
-
-async def test_an_internal_error_while_the_job_runs_says_what_is_known(bench: Bench) -> None:
-    broken = asyncio.Event()
-
-    class Breaking(DockerEngine):
-        async def wait(self, _container_id: str) -> Exit:
-            await broken.wait()
-            raise ZeroDivisionError
-
-    async with bench.runner(engine=Breaking()):
-        job_id = await bench.running("echo up; sleep 600")
-        broken.set()
-        job, end = await bench.end(job_id)
-        assert not await bench.containers(job_id)
-    assert (job.state, end.reason, end.output_complete) == (State.UNKNOWN, "internal", False)
-    assert (end.chunks, end.output_bytes) == (1, 3)
 
 
 async def test_output_that_hangs_after_the_exit_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.soak
 
 COUNT = "for n in 1 2 3 4 5 6 7 8; do echo $n; echo e$n >&2; sleep 0.5; done"
 COUNTED = [*"12345678"]
+MASKED = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"]}
 LONG_LEASE = 30.0
 """Seconds, enough for a restart on a busy machine."""
 
@@ -177,14 +179,20 @@ async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(
     await _check_output(bench, job)
 
 
-async def test_a_kill_reaches_an_adopted_job_and_secrets_stay_masked(bench: Bench, adopter: RunnerProcess) -> None:
-    payload = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"]}
-    script = "cat /secrets.yml; trap 'cat /secrets.yml; exit 9' TERM; while true; do sleep 0.1; done"
+async def _killed_once_adopted(
+    bench: Bench, adopter: RunnerProcess, script: str, payload: dict[str, Any]
+) -> tuple[Job, Ended]:
+    """A job that was adopted before it was killed, and its end."""
     job_id = await bench.running(script, payload=payload)
     await adopter.kill()
     await adopter.start()
     await bench.append_kill(job_id)
-    job, ended = await bench.end(job_id)
+    return await bench.end(job_id)
+
+
+async def test_a_kill_reaches_an_adopted_job_and_secrets_stay_masked(bench: Bench, adopter: RunnerProcess) -> None:
+    script = "cat /secrets.yml; trap 'cat /secrets.yml; exit 9' TERM; while true; do sleep 0.1; done"
+    job, ended = await _killed_once_adopted(bench, adopter, script, MASKED)
     assert (job.state, ended.reason, ended.return_code) == (State.FAILED, "killed", 9)
     assert PASSWORD not in await bench.text(job)
     assert ended.output_masked == 2
@@ -194,14 +202,9 @@ async def test_a_kill_reaches_an_adopted_job_and_secrets_stay_masked(bench: Benc
 async def test_what_the_content_ships_is_not_taken_for_the_secrets_of_an_adopted_job(
     bench: Bench, adopter: RunnerProcess
 ) -> None:
-    payload = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"], "secret_file_type": "json"}
-    payload |= {"content": targz({"secrets.yml": "P: planted\n"})}
+    payload = MASKED | {"secret_file_type": "json", "content": targz({"secrets.yml": "P: planted\n"})}
     script = "cat /secrets.json; trap 'cat /secrets.json; exit 9' TERM; while true; do sleep 0.1; done"
-    job_id = await bench.running(script, payload=payload)
-    await adopter.kill()
-    await adopter.start()
-    await bench.append_kill(job_id)
-    job, ended = await bench.end(job_id)
+    job, ended = await _killed_once_adopted(bench, adopter, script, payload)
     assert await bench.text(job) == '{"P": "***"}' * 2
     assert (ended.return_code, ended.output_masked) == (9, 2)
     await _check_output(bench, job)
@@ -210,16 +213,11 @@ async def test_what_the_content_ships_is_not_taken_for_the_secrets_of_an_adopted
 async def test_output_of_an_adopted_job_that_changed_its_secrets_file_is_not_shown(
     bench: Bench, adopter: RunnerProcess
 ) -> None:
-    payload = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"]}
     script = (
         "P=$(cat /secrets.yml); chmod 600 /secrets.yml; printf 'a: &x [*x]' > /secrets.yml; echo up;"
         "trap 'echo \"$P\"; exit 9' TERM; while true; do sleep 0.1; done"
     )
-    job_id = await bench.running(script, payload=payload)
-    await adopter.kill()
-    await adopter.start()
-    await bench.append_kill(job_id)
-    job, ended = await bench.end(job_id)
+    job, ended = await _killed_once_adopted(bench, adopter, script, MASKED)
     assert (ended.reason, ended.return_code, ended.output_complete) == ("killed", 9, False)
     assert await bench.text(job) == "up\n"
 

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from stint.core.events import Started
 from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.pause import Pause
@@ -18,46 +17,6 @@ from tests.support.runner_bench import Bench
 from tests.support.waiting import until
 
 PAUSE = Pause(who="anna", at="2026-01-02T03:04:05Z", reason="wait")
-
-
-async def given_back(bench: Bench) -> None:
-    """Return once a runner has had the queue's next job, and has found it paused."""
-    queues = JetStreamWorkQueues(bench.broker, lease=30)
-    await until(lambda: queues.look(TOKEN), lambda look: look.turn is Turn.HELD)
-
-
-async def test_a_paused_queue_starts_nothing_and_goes_on_in_order_when_it_is_resumed(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No runner looks around meanwhile: the end of the pause is all that it hears."""
-
-    async def nothing(queues: JetStreamWorkQueues) -> dict[str, int]:
-        del queues
-        return {}
-
-    monkeypatch.setattr(JetStreamWorkQueues, "pending", nothing)
-    await bench.pauses.put(TOKEN, PAUSE)
-    async with bench.runner("runner-1"), bench.runner("runner-2"):
-        ids = [await bench.submit() for _ in range(3)]
-        await given_back(bench)
-        await bench.ends_well(await bench.submit(queue="other"))
-        assert {(await bench.loaded(job_id)).state for job_id in ids} == {State.QUEUED}
-        await bench.pauses.remove(TOKEN)
-        jobs = [(await bench.end(job_id))[0] for job_id in ids]
-    starts = [job.facts[Started.kind].sequence for job in jobs]
-    assert starts == sorted(starts)
-
-
-async def test_a_job_that_runs_goes_on_and_the_next_one_waits(bench: Bench) -> None:
-    async with bench.runner():
-        running = await bench.running("echo; sleep 1")
-        waiting = await bench.submit()
-        await bench.pauses.put(TOKEN, PAUSE)
-        await bench.ends_well(running)
-        await given_back(bench)
-        assert (await bench.loaded(waiting)).state is State.QUEUED
-        await bench.pauses.remove(TOKEN)
-        await bench.ends_well(waiting)
 
 
 async def test_a_resume_that_comes_while_the_job_is_given_back_is_not_lost(

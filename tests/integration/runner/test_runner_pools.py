@@ -22,17 +22,6 @@ from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.waiting import until
 
 
-async def test_each_pool_runs_the_jobs_of_its_queues(bench: Bench) -> None:
-    queues = ["net-a", "deploys", "net-b", "deploys", "net-a"]
-    async with bench.runner("net", queues="net-*"), bench.runner("deploys", queues="deploys"):
-        ids = [await bench.submit(queue=queue) for queue in (*queues, "nobodys")]
-        jobs = [(await bench.end(job_id))[0] for job_id in ids[:-1]]
-        assert [job.runner for job in jobs] == ["net", "deploys", "net", "deploys", "net"]
-        assert (await bench.loaded(ids[-1])).state is State.QUEUED
-    async with bench.runner("all"):
-        assert (await bench.end(ids[-1]))[0].runner == "all"
-
-
 @pytest.mark.soak
 async def test_a_lost_job_is_taken_over_by_a_runner_that_serves_its_queue(bench: Bench, tmp_path: Path) -> None:
     times: dict[str, Any] = {"lease": LEASE, "takeover": TAKEOVER}
