@@ -29,6 +29,7 @@ from stint.jetstream.consistency import SILENCE, is_absent, silence
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.protocol import ErrorCode, error_code
 from stint.ports import Outcome, Place
+from stint.process.background import cancel
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
 from tests.support import events
@@ -216,8 +217,7 @@ async def test_work_is_filled_soon_after_the_loss_of_both_leaders(cluster: Clust
         await cluster.servers[fallen].start()
         for stream in (EVENTS, WORK):
             await cluster.whole(broker, stream)
-    sourcing.cancel()
-    await asyncio.gather(sourcing, return_exceptions=True)
+    await cancel(sourcing)
 
 
 async def _step_down(broker: Broker, stream: str) -> None:
@@ -393,8 +393,7 @@ async def test_runner_and_projector_go_on_when_the_quorum_is_back(
                 change = await anext(changes)
                 if change is not None and change.value is not None:
                     seen[change.job_id] = change.value
-    projecting.cancel()
-    await asyncio.gather(projecting, return_exceptions=True)
+    await cancel(projecting)
 
 
 async def _ended(log: JetStreamEventLog, job_id: str) -> State:

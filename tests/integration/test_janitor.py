@@ -40,6 +40,7 @@ from stint.jetstream import (
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.protocol import time_of
 from stint.ports import Place, StoredView
+from stint.process.background import cancel
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
 from stint_projector.auditor import Auditor
@@ -68,8 +69,7 @@ async def working(broker: Broker, **settings: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel(task)
 
 
 async def happen(broker: Broker, job_id: str, *events: AnyEvent, token: str = TOKEN) -> None:
@@ -356,8 +356,7 @@ async def test_a_feed_goes_on_behind_facts_that_were_forgotten(broker: Broker) -
         async for change in changes:
             if change is not None and change.job_id == GOES_ON:
                 break
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    await cancel(following)
 
 
 async def test_more_facts_than_one_answer_holds_are_forgotten_too(broker: Broker) -> None:

@@ -10,7 +10,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerClosedError, BrokerUnavailableError, OtherLayoutError, TooLargeError
-from stint.core.events import Record, Submitted
+from stint.core.events import Record
 from stint.core.job import State
 from stint.core.names.headers import CHUNK_DIGEST, CHUNK_NUMBER, CHUNK_OFFSET, CHUNK_STREAM
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PAYLOADS, WORK, kv_stream
@@ -30,11 +30,10 @@ from stint.jetstream import (
 )
 from stint.jetstream.stream import Stream
 from stint.jetstream.topology import stream_configs
-from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, origin_of, raw_message
+from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code
 from stint.ports import Outcome, StoredView
-from tests.support.events import TOKEN, ended, started, submitted
+from tests.support.events import TOKEN, started, submitted
 from tests.support.views import followed
-from tests.support.waiting import until
 
 JOB = "0123456789abcdef01234567"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -224,18 +223,6 @@ async def test_a_follower_is_told_when_its_consumer_is_gone(broker: Broker) -> N
         await broker.api(f"CONSUMER.DELETE.{kv_stream(JOBS_BUCKET)}.{name}")
         with pytest.raises(BrokerUnavailableError):
             await anext(_told(pages, 1))
-
-
-async def test_the_submitted_body_reaches_the_queue_unchanged(broker: Broker) -> None:
-    fact = submitted()
-    await JetStreamEventLog(broker).append(TOKEN, JOB, fact)
-    await JetStreamEventLog(broker).append(TOKEN, JOB, ended("failed"))
-    await until(lambda: broker.api(f"STREAM.INFO.{WORK}"), lambda info: info["state"]["messages"])
-    answer = await broker.api(f"STREAM.MSG.GET.{WORK}", {"seq": 1})
-    assert origin_of(raw_message(answer["message"])).subject == EventAddress("submitted", TOKEN, JOB).subject
-    job = await JetStreamEventLog(broker).load(JOB)
-    assert job is not None
-    assert job.fact(Submitted) == fact
 
 
 _HEADERS = {CHUNK_NUMBER: "1", CHUNK_OFFSET: "0", CHUNK_STREAM: "stdout", CHUNK_DIGEST: "0" * 64}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import nkeys
-import pytest
 from structlog.testing import capture_logs
 
 from stint.jetstream import Access, Broker
@@ -59,15 +58,6 @@ async def connects(access: Access) -> bool:
             return broker.connected.is_set() and "error" not in await broker.api("INFO")
         finally:
             await broker.close()
-
-
-@pytest.mark.parametrize("known", [True, False])
-async def test_a_seed_opens_nats_for_its_user_alone(tmp_path: Path, *, known: bool) -> None:
-    user = pair(nkeys.PREFIX_BYTE_USER)
-    listed = public(user if known else pair(nkeys.PREFIX_BYTE_USER))
-    settings = f"authorization {{ users: [{{ nkey: {listed} }}] }}"
-    async with running(nats := NatsProcess(tmp_path / "nats", settings=settings)):
-        assert await connects(Access(url=nats.url, nkey=seed(user))) is known
 
 
 async def test_a_credentials_file_opens_nats(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from stint.core.codec import encode
 from stint.core.names.streams import PROJECTOR_DURABLE
 from stint.core.view import JobView, view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
-from stint.process.background import Background, BackgroundTask
+from stint.process.background import Background, BackgroundTask, cancel
 from stint.process.settings import ProjectorSettings
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Page
@@ -39,8 +39,7 @@ async def following(broker: Broker) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel(task)
 
 
 async def values(broker: Broker) -> dict[str, bytes]:
@@ -103,19 +102,6 @@ async def listed(index: ListIndex) -> set[str]:
     return {job.job_id for job in (await index.find(Page(limit=100))).jobs}
 
 
-async def test_a_projector_that_was_away_catches_up(broker: Broker) -> None:
-    log = JetStreamEventLog(broker)
-    async with following(broker):
-        await log.append(TOKEN, JOBS[0], submitted())
-        await until_shown(JetStreamViews(broker), await expected(broker, JOBS[:1]), seconds=PATIENCE)
-    for job_id in JOBS[1:]:
-        await log.append(TOKEN, job_id, submitted())
-    await broker.publish("ev.junk.MF.submitted", b"junk")
-    await log.append(TOKEN, JOBS[0], started())
-    async with following(broker):
-        await until_shown(JetStreamViews(broker), await expected(broker, JOBS), seconds=PATIENCE)
-
-
 async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) -> None:
     async with connected(nats_process.url) as broker:
         log = JetStreamEventLog(broker)
@@ -151,8 +137,7 @@ async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Bro
     info = await until(
         lambda: broker.api("CONSUMER.INFO.EVENTS.failing"), lambda info: info["ack_floor"]["stream_seq"] == 1
     )
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancel(task)
     assert info["num_ack_pending"] == info["num_pending"] == 0
     assert info["delivered"]["consumer_seq"] >= DELIVERIES
     assert attempts > 1

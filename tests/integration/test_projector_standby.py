@@ -17,6 +17,7 @@ from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.jetstream.consuming.feed import ACK_WAIT, BATCH
 from stint.jetstream.stream import Stream
 from stint.ports import EventLog
+from stint.process.background import cancel
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build
 from stint_projector.follower import HEARTBEATS, Follower
@@ -163,9 +164,7 @@ async def following(*followers: Follower) -> AsyncIterator[None]:
         yield
     finally:
         ended_early = [task for task in tasks if task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
         for task in ended_early:
             task.result()
 

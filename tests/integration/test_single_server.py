@@ -12,6 +12,7 @@ from stint.core.names.streams import EVENTS, WORK
 from stint.jetstream import Broker, JetStreamEventLog
 from stint.jetstream.stream import Stream
 from stint.ports import Outcome
+from stint.process.background import cancel
 from tests.support import events
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess
@@ -71,9 +72,7 @@ async def test_what_is_acknowledged_survives_every_kill(nats_process: NatsProces
                 await load.reaches(len(load.claims) + BETWEEN)
                 await nats_process.restart()
             await load.reaches(len(load.claims) + BETWEEN)
-        for writer in writers:
-            writer.cancel()
-        await asyncio.gather(*writers, return_exceptions=True)
+        await cancel(*writers)
         assert len(load.claims) >= (KILLS + 1) * BETWEEN
         for job_id in load.claims:
             await _check(load, job_id)

@@ -11,13 +11,12 @@ from typer.testing import CliRunner
 
 from stint.cli.app import app
 from stint.cli.vault_setup import FILES
-from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError, VaultUnavailableError
+from stint.core.errors import ConfigError, VaultDeniedError, VaultError, VaultNotFoundError
 from stint.process.env_file import read_env_file
 from stint.vault import BUS_KEY, RECEIPT_KEY, SESSION_KEY, AppRoleSession, Signer, Vault
 from stint.vault.policies import CLIENT, OPERATOR, PUBLISHER, SEALER
 from stint.vault.setup import SetupReport, client_token, service_settings, vault_setup
 from tests.support.servers import BaoProcess, running
-from tests.support.waiting import until
 
 ROLE = "stint-job"
 PARTS = 18
@@ -332,44 +331,6 @@ async def test_a_token_that_may_not_set_up_is_denied(stack: Stack) -> None:
     await denied(vault_setup(stack.vault.address, await stack.client()))
     with pytest.raises(ConfigError):
         await vault_setup(stack.vault.address, stack.root, role="stint-api")
-
-
-async def test_a_sealed_server_and_a_dead_one_are_unavailable(bao_process: BaoProcess) -> None:
-    address, root, vault = bao_process.address, bao_process.root_token, Vault(bao_process.address)
-    await vault_setup(address, root)
-    settings = await service_settings(address, root)
-    session = AppRoleSession(vault, settings["STINT_API_ROLE_ID"], settings["STINT_API_SECRET_ID"])
-    await session.token()
-    await Vault(address).call(root, lambda client: client.sys.seal())
-    methods: tuple[Callable[[str], Awaitable[object]], ...] = (vault.lookup_self, vault.unwrap_secret_id)
-    for method in methods:
-        with pytest.raises(VaultUnavailableError, match="code 503"):
-            await session.call(method)
-    assert not await vault.health()
-    await bao_process.kill()
-    for method in methods:
-        with pytest.raises(VaultUnavailableError, match="not reachable"):
-            await session.call(method)
-
-
-async def test_a_frozen_server_is_unavailable_and_usable_again(bao_process: BaoProcess) -> None:
-    vault = Vault(bao_process.address, timeout=0.3)
-
-    async def usable() -> bool:
-        """A busy machine may need longer for an answer than this Vault waits."""
-        try:
-            await vault.lookup_self(bao_process.root_token)
-        except VaultUnavailableError:
-            return False
-        return True
-
-    await until(usable)
-    bao_process.pause()
-    try:
-        assert not await usable()
-    finally:
-        bao_process.resume()
-    await until(usable)
 
 
 async def test_a_restarted_server_is_reached_through_the_same_vault(bao_process: BaoProcess) -> None:

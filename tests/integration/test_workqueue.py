@@ -52,17 +52,6 @@ async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: 
     assert await queues.pending() == {}
 
 
-async def test_queues_are_independent(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    log = JetStreamEventLog(broker)
-    tokens = [queue_token(name) for name in ("a", "b", "")]
-    for number, token in enumerate(tokens):
-        await log.append(token, job_id(number), submitted())
-    # WORK takes them from EVENTS a moment later.
-    await until(queues.pending, lambda found: sorted(found) == sorted(tokens))
-    deliveries = await asyncio.gather(*(queues.pull(token, PATIENCE) for token in tokens))
-    assert [delivery.subject.split(".")[2] for delivery in deliveries if delivery] == tokens
-
-
 async def test_what_is_given_back_comes_again(broker: Broker, queues: JetStreamWorkQueues) -> None:
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
     first = await delivered(queues)
@@ -75,8 +64,7 @@ async def test_an_abandoned_pull_does_not_block_its_queue(broker: Broker, queues
     await until(
         lambda: broker.api(f"CONSUMER.INFO.{WORK}.{consumer_name(TOKEN)}"), lambda info: info.get("num_waiting")
     )
-    pull.cancel()
-    await asyncio.gather(pull, return_exceptions=True)
+    await cancel(pull)
     await JetStreamEventLog(broker).append(TOKEN, JOB, submitted())
     assert f".{JOB}." in (await delivered(queues)).subject
 
