@@ -1,13 +1,11 @@
 """Commands about the fleet, on the stack that `stint dev` starts."""
 
 import json
-import os
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.e2e.stack import Stack, dev
-from tests.support.terminals import terminal
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
@@ -27,19 +25,6 @@ async def test_a_doctor_finds_nothing_that_does_not_work(stack: Stack) -> None:
     assert result.code == 0
     looked_at = {finding["about"] for finding in found if finding["verdict"] == "ok"}
     assert looked_at >= {"settings", "api", "runners", "permissions", "vault", "token", "policies", "nats", "docker"}
-
-
-async def test_a_board_shows_queues_runners_and_jobs(stack: Stack) -> None:
-    job = await stack.submit("true", qname="board")
-    await stack.end(job)
-    board = await until(lambda: stack.run("top"), lambda found: f"{job}  board" in found.out)
-    assert (board.code, "runner-1" in board.out, "QUEUE" in board.out) == (0, True, True)
-    environment = {"HOME": os.environ["HOME"], "TERM": "xterm", **stack.env}
-    async with terminal(environment, "top") as shown:
-        await shown.until(job)
-        shown.press("\x03")
-        assert await shown.ended() == 0
-    assert shown.shown.endswith("\x1b[?25h\x1b[?1049l"), "the cursor and the screen are back"
 
 
 async def test_a_runner_is_listed_and_drained(stack: Stack) -> None:

@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]  # the first one build
 
 SERVICES = ("api", "projector", "runner", "nats-auth")
 TELL_SECRET = f"""sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum; {STAYS}"""
-UNTIL_KILLED = "trap 'exit 0' TERM; echo first; while :; do sleep 0.1; done"
 UNTIL_TOLD = "echo first; until [ -e /tmp/go ]; do sleep 0.1; done; echo last"
 
 
@@ -68,13 +67,6 @@ async def test_a_sealed_job_reads_its_secret(stack: Compose) -> None:
     assert kept
     assert kept.data
     assert hashlib.sha256(kept.data["data"]["password"].encode()).hexdigest() == run.output.split()[0].decode()
-
-
-async def test_a_job_is_killed(stack: Compose) -> None:
-    async with stack.submitted("killed", UNTIL_KILLED) as run:
-        await run.until_output()
-        await run.job.kill()
-        await run.until_end(status="failed", reason="killed", kill_requested=True)
 
 
 async def test_a_job_ends_by_itself_while_its_runner_is_stopped(stack: Compose) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import secrets
 import signal
 import socket
@@ -119,18 +118,6 @@ async def test_another_dev_on_the_same_data_is_refused(stack: Stack) -> None:
     result = await stint("dev", "--data-dir", stack.data_dir, env={})
     assert result.code == 1
     assert "Another `stint dev`" in result.err
-
-
-async def test_vault_setup_by_command(stack: Stack, tmp_path: Path) -> None:
-    services = tmp_path / "services.env"
-    result = await stack.run("vault-setup", "--env-file", services, "--role", stack.env["STINT_ROLE"])
-    assert result.code == 0
-    assert "found policy" in result.out or "found" in result.out
-    assert services.stat().st_mode & 0o777 == 0o600
-    names = {line.partition("=")[0] for line in services.read_text().splitlines()}
-    assert {"STINT_API_SECRET_ID", "STINT_RUNNER_SECRET_ID", "STINT_ROLE_ID"} <= names
-    nowhere = await stint("vault-setup", env={})
-    assert (nowhere.code, re.findall(r"VAULT_\w+", nowhere.err)) == (2, ["VAULT_ADDR", "VAULT_TOKEN"])
 
 
 async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(

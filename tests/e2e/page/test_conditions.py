@@ -67,19 +67,6 @@ async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browse
                 assert width >= 1, f"{view}: {element}"
 
 
-async def test_at_200_percent_nothing_scrolls_sideways(browser: Browser, stack: Stack) -> None:
-    job_id = await stack.submit("echo out; exit 2", qname="seen")
-    await stack.end(job_id)
-    zoomed = {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2}  # 1280 by 900 at 200 %
-    async with window(browser, stack.env["STINT_URL"], **zoomed) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"])
-        for view in VIEWS:
-            await page.goto(view.format(job=job_id))
-            await expect(page.get_by_text("Live", exact=True)).to_be_visible()
-            assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, view
-
-
 async def test_the_first_view_is_small_and_fast(desk: BrowserContext, parked: list[str]) -> None:
     """With a full page of jobs. The time is the best of some: others use the machine, too."""
     assert len(parked) >= FULL

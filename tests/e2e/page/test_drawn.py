@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
@@ -120,19 +119,16 @@ async def test_where_a_script_did_not_come_the_page_can_be_loaded_again(page: Pa
     await expect(again).to_have_count(0)
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
-async def test_what_others_wrote_is_text(browser: Browser, stack: Stack, scripts: bool) -> None:
+async def test_what_others_wrote_is_text(page: Page, stack: Stack) -> None:
+    """What the server draws of it, `tests/integration/test_page.py` shows."""
     job_id = await listed(stack, await stack.submit("true", qname="hostile", container_image=HOSTILE))
     await stack.end(job_id)
-    async with window(browser, stack.env["STINT_URL"], java_script_enabled=scripts) as context:
-        page = await context.new_page()
-        await sign_in(page, stack.env["STINT_TOKEN"], "/jobs?queue=hostile")
-        row = page.locator(f"tbody tr:has(a[href='/jobs/{job_id}'])")
-        await expect(row.locator(".c-m")).to_have_text(HOSTILE)
-        await expect(row.locator("img")).to_have_count(0)
-        if scripts:
-            await expect(page.get_by_text("Live", exact=True)).to_be_visible()
-            assert await page.evaluate("globalThis.done ?? 0") == 0
+    await page.goto("/jobs?queue=hostile")
+    row = page.locator(f"tbody tr:has(a[href='/jobs/{job_id}'])")
+    await expect(row.locator(".c-m")).to_have_text(HOSTILE)
+    await expect(row.locator("img")).to_have_count(0)
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    assert await page.evaluate("globalThis.done ?? 0") == 0
 
 
 async def test_without_scripts_a_jobs_output_is_read_and_refreshed(plain: Page, stack: Stack, tmp_path: Path) -> None:
@@ -182,14 +178,6 @@ async def test_scripts_take_over_a_job_that_is_there(page: Page, stack: Stack) -
     await expect(page.locator(".notice")).to_have_count(1)
     assert f"/v1/api/job/{job_id}" not in asked
     assert f"/v1/api/job/{job_id}/events" in asked
-
-
-async def test_without_scripts_a_job_that_is_not_there_is_said(plain: Page) -> None:
-    answer = await plain.goto(f"/jobs/{0:024x}")
-    assert answer
-    assert answer.status == httpx.codes.NOT_FOUND
-    await expect(plain.locator("noscript p")).to_contain_text("There is no job with this id.")
-    await expect(plain.locator("main")).to_be_hidden()
 
 
 CELLS = """(rows) => rows.map((row) => ['.c-q', '.st', '.c-n', '.c-w', '.c-l', '.c-h', '.c-e', '.c-v'].map(

@@ -1,6 +1,5 @@
 """A job's page: what it shows while the job runs, and that nothing that a job writes does anything."""
 
-import asyncio
 import re
 
 import httpx
@@ -203,18 +202,6 @@ async def test_the_output_continues_after_the_api_was_away(page: Page, stack: St
         }"""
     )
     assert numbers == [[n, f"line {n}"] for n in range(1, 61)]
-
-
-async def test_two_tabs_show_the_same_and_hear_of_a_kill_in_one(desk: BrowserContext, stack: Stack) -> None:
-    job_id = await stack.submit("echo hello; sleep 600", qname="tabs")
-    tabs = [await desk.new_page() for _ in range(2)]
-    await asyncio.gather(*(tab.goto(f"/jobs/{job_id}") for tab in tabs))
-    for tab in tabs:
-        await expect(tab.locator(".ln code").first).to_have_text("hello")
-    await tabs[0].get_by_role("button", name="Kill…").click()
-    await tabs[0].get_by_role("button", name=f"Kill {job_id[-8:]}").click()
-    for tab in tabs:
-        await expect(tab.get_by_role("heading", name="Failed")).to_be_visible()
 
 
 @pytest.mark.parametrize("job_id", ["0123456789abcdef01234567", "no-id"])

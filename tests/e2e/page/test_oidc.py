@@ -89,13 +89,3 @@ async def test_a_provider_that_knows_who_it_is_leads_back_at_once(
             await expect(page.get_by_label(re.compile("account"))).to_be_visible()
             assert page.url == f"{stack.env['STINT_URL']}{'/' if 'stolen' in path else path}"
             await sign_out(page)
-
-
-async def test_it_works_without_scripts(browser: Browser, stack: Stack, people: Provider) -> None:
-    """Of ours: the link leads to the provider, whose answer leads to the page."""
-    async with window(browser, stack.env["STINT_URL"], java_script_enabled=False) as context:
-        page = await context.new_page()
-        await page.goto("/queues")
-        await page.get_by_role("link", name="Sign in with OIDC").click()
-        await page.goto(await people.answer(page.url))
-        await expect(page).to_have_title("Queues · Stint")
