@@ -10,6 +10,7 @@ import msgspec
 
 from stint.core.codec import encode
 from stint.core.names.streams import PROJECTOR_DURABLE
+from stint.core.names.subjects import EventAddress
 from stint.core.view import JobView, view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.process.background import Background, BackgroundTask, cancel
@@ -100,6 +101,15 @@ async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
 
 async def listed(index: ListIndex) -> set[str]:
     return {job.job_id for job in (await index.find(Page(limit=100))).jobs}
+
+
+async def test_an_event_with_too_many_levels_holds_up_no_view(broker: Broker) -> None:
+    """Even in a field that nobody knows: all views would wait behind it."""
+    body = b'{"type":"submitted","unknown":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    await broker.publish(EventAddress("submitted", TOKEN, JOBS[0]).subject, body)
+    await JetStreamEventLog(broker).append(TOKEN, JOBS[1], submitted())
+    async with following(broker):
+        await until(lambda: JetStreamViews(broker).get(JOBS[1]), lambda stored: stored is not None)
 
 
 async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) -> None:

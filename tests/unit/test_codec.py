@@ -34,6 +34,7 @@ def test_unknown_fields_are_tolerated() -> None:
         ("started", b'{"type":"started","event_id":"1","at":"","runner":7}'),
         ("started", b'{"type":"started"}'),
         ("future", b'{"type":"future"}'),
+        ("submitted", b'{"type":"submitted","unknown":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     ],
 )
 def test_what_is_no_such_event(kind: str, body: bytes) -> None:

@@ -15,6 +15,8 @@ _decoders = {kind: msgspec.json.Decoder(cls) for kind, cls in EVENT_TYPES.items(
 T = TypeVar("T")
 
 _QUOTED: Final = re.compile("value '.*'", re.DOTALL)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What msgspec raises on bytes of others; the last one on too many levels, also in fields that are skipped."""
 
 
 def encode(value: msgspec.Struct) -> bytes:
@@ -30,7 +32,7 @@ def decode(data: bytes, shape: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(data, type=shape)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except _UNREADABLE as error:
         raise UndecodableError(f"Not a {shape.__name__}: {_without_value(error)}.") from None
 
 
@@ -45,7 +47,7 @@ def decode_event(kind: str, data: bytes) -> AnyEvent:
         raise UndecodableError(f"Unknown kind of event: {kind}.")
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except _UNREADABLE as error:
         raise UndecodableError(f"Not a {kind} event: {_without_value(error)}.") from None
 
 

@@ -69,6 +69,17 @@ async def test_a_status_header_in_a_message_fools_nobody(bench: Bench, status: s
     assert await rebuild(projector(bench.broker)) == 2
 
 
+async def test_a_submission_with_too_many_levels_is_rejected_and_the_queue_goes_on(bench: Bench) -> None:
+    """Even in a field that nobody knows: no reader gets past it otherwise."""
+    deep = "d" * 24
+    body = b'{"type":"submitted","unknown":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    await bench.broker.publish(EventAddress("submitted", TOKEN, deep).subject, body)
+    async with bench.runner():
+        good = await bench.submit("true")
+        assert (await bench.until(deep, "rejected")).state is State.FAILED
+        await bench.ends_well(good)
+
+
 async def test_an_id_that_is_used_again_in_another_queue_disturbs_nobody(bench: Bench) -> None:
     async with bench.runner(lease=3.0):
         job_id = await bench.running("echo up; sleep 4; echo done")
