@@ -28,19 +28,19 @@ test: setup lint ## lint, types, and all tests that are not marked `soak`; `make
 	@scripts/ensure-chromium
 	$(BIN)/pytest -n 3 -m "not soak" $(ARGS)
 
-soak: setup ## the tests that are long by nature: whole stacks, clusters, restarted engines, planted faults
+soak: setup ## the tests that are long by nature: whole stacks, clusters, restarted engines, planted faults, and each fuzz target for FUZZ_SECONDS=600
 	@scripts/ensure-registry
 	@scripts/ensure-compose
 	@scripts/ensure-chromium
 	@scripts/ensure-python-image >/dev/null
 	@scripts/ensure-languages
-	$(BIN)/pytest -n 3 -m soak $(ARGS)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/pytest -n 3 -m soak $(ARGS)
 
 coverage: setup ## lines and branches that unit and contract tests reach; `make coverage ARGS=tests/integration` for others
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-report=html -m "not soak" $(or $(ARGS),tests/unit tests/contract)
 
 fuzz: setup ## hostile input for everything that reads bytes from outside, SECONDS=600 for each target, other inputs each time (FUZZ_SEED); `make fuzz ARGS="-k content"` one
-	FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/pytest -m soak tests/fuzz $(ARGS)
+	FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/pytest -n 2 -m soak tests/fuzz $(ARGS)
 
 chaos: setup ## load and faults for CHAOS_SECONDS=300, then what must hold; CHAOS_SEED, _JOBS, _FAULTS, _ENGINE=scripted|docker, _SERVERS=1|3, _KEEP=folder
 	@$(BIN)/python -m tests.chaos

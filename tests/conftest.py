@@ -31,7 +31,9 @@ structlog.configure(
     ]
 )
 
+FUZZERS = "tests/fuzz/test_targets.py::test_many_changed_cases"
 LONGEST = (
+    FUZZERS,
     "tests/api",
     "tests/integration/test_cluster",
     "tests/integration/runner/test_runner_lost",
@@ -58,9 +60,14 @@ _FOUND = ("VAULT_", "BAO_", "NATS_", "STINT_", "GOSTINT_")
 
 
 class ByServers(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """Tests that share servers run in one process: of a module, of the page, and of `tests/api` by their stack."""
+    """Tests that share servers run in one process: of a module, of the page, and of `tests/api` by their stack.
+
+    Each long test of a fuzz target is on its own, so that they run side by side.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(FUZZERS):
+            return nodeid
         path = nodeid.partition("::")[0]
         if path.startswith("tests/e2e/page/"):
             return "tests/e2e/page"
