@@ -1,11 +1,14 @@
-"""What each user of NATS must not be able to do, tried with its real key against a real server."""
+"""What each user of NATS must not be able to do, tried with its real key against a whole stack.
+
+In another team's queue a job runs meanwhile, which none of it may disturb: the last test looks.
+"""
 
 import asyncio
+import io
 import json
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from itertools import product
 from typing import Any
 
@@ -15,7 +18,9 @@ from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NoAnswerError
 
+import stint.client
 from stint.core.codec import encode
+from stint.core.names.headers import LABEL_ACK
 from stint.core.names.ids import FLEET_TOKEN, queue_token
 from stint.core.names.streams import (
     EVENTS,
@@ -38,24 +43,24 @@ from stint.core.names.subjects import JS_PREFIX, kept_subject, kv_subject, log_s
 from stint.core.output.chain import Chunk
 from stint.jetstream import (
     Broker,
-    EventFeed,
     JetStreamEventLog,
     JetStreamOutput,
-    JetStreamViews,
-    JetStreamWorkQueues,
-    OutputRequests,
-    declare,
     make_subscription,
 )
 from stint.natsauth.requests import STREAMS
-from stint.process.background import cancel
+from tests.api.client import in_steps
+from tests.e2e.stack import STAYS
 from tests.support import events
-from tests.support.accounts import Accounts, nats_auth, token_for
-from tests.support.servers import NatsProcess, OpenBao, running
-from tests.support.vault_bench import set_up
-from tests.support.waiting import PATIENCE, PAUSE, until
+from tests.support.accounts import Accounts, token_for
+from tests.support.attacked import Attacked, Configured, attacked
+from tests.support.runner_bench import Bench
+from tests.support.waiting import PATIENCE, until
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]  # for a whole stack to start on a busy machine
 
 OWN, OTHER = queue_token("own"), queue_token("other")
+TOLD = {"eve": OWN, "greedy": OWN, "told": OTHER}
+"""The subscribers, each with its queue."""
 VICTIM = "a" * 24
 """The job of another team, which runs."""
 JOB = "b" * 24
@@ -64,8 +69,9 @@ BY_TOKEN = "mallory with a Vault token"
 """The same rights, by another credential: whatever the one cannot do, the other must not."""
 PUBLISHERS = (PUBLISHER, BY_TOKEN)
 EVERYBODY = (*PUBLISHERS, SUBSCRIBER, POOL, *SERVICES)
-NAMED = "runners/runner-2"
-"""A runner with a key of its own."""
+PRESENCE = kv_stream(RUNNERS_BUCKET)
+NAMED, ANNOUNCED = "runners/runner-2", kv_subject(RUNNERS_BUCKET, "runner-2")
+"""A runner with a key of its own, and what it may write of itself."""
 
 
 class Attacker:
@@ -120,60 +126,54 @@ class Attacker:
 
 
 @pytest.fixture(scope="module")
-async def accounts(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Accounts:
-    await set_up(openbao)
-    token = await token_for(openbao, {"own": ["create", "read", "update", "delete", "list"]})
-    publishers, told = {PUBLISHER: ["own"], "victim": ["other"]}, [SUBSCRIBER, "greedy", "told"]
-    folder, tokens = tmp_path_factory.mktemp("keys"), {BY_TOKEN: ("own", token)}
-    pools = {POOL: "own"}
-    return Accounts(folder, publishers, told, auth=True, tokens=tokens, runners=[NAMED], pools=pools)
+async def server(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Attacked]:
+    assert busybox
+    async with attacked(tmp_path_factory.mktemp("attacked")) as server:
+        subscribers = [part for name in TOLD for part in ("--subscriber", name)]
+        await server.configure(
+            *("--publisher", f"{PUBLISHER}=own", "--publisher", "victim=other", *subscribers),
+            *("--runner", NAMED.removeprefix("runners/"), "--pool", f"{POOL}=own"),
+        )
+        yield server
 
 
 @pytest.fixture(scope="module")
-async def server(
-    accounts: Accounts, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[NatsProcess]:
-    server = NatsProcess(tmp_path_factory.mktemp("nats"), settings=accounts.settings)
-    async with running(server), nats_auth(accounts, server, openbao, tmp_path_factory.mktemp("auth")):
-        async with accounts.connected(server.url, "projector") as projector:
-            await declare(projector)
-            await EventFeed(projector, PROJECTOR_DURABLE).declare()
-            await JetStreamViews(projector).put(VICTIM, b"{}", revision=0, ttl=timedelta(hours=1))
-        async with accounts.connected(server.url, "operator") as operator:
-            await operator.publish(payload_subject(OTHER, VICTIM, 0), b"sealed")
-            await operator.publish(kept_subject(OWN, JOB, "0" * 64, 0), b"sealed")
-            await operator.publish(log_subject(OTHER, VICTIM), b"output")
-            await operator.publish(kv_subject(RUNNERS_BUCKET, "runner-1"), b"{}")
-            for name, token in ((SUBSCRIBER, OWN), ("greedy", OWN), ("told", OTHER)):
-                await make_subscription(operator, EVENTS, subscription(name), [f"ev.*.{token}.ended"])
-                await make_subscription(operator, LOGS, subscription(name), [log_subject(token, "*")])
-        async with accounts.connected(server.url, "api") as api:
-            answering = asyncio.create_task(OutputRequests(api).run())
-            yield server
-            await cancel(answering)
+async def accounts(server: Attacked) -> Accounts:
+    token = await token_for(server.openbao, {"own": ["create", "read", "update", "delete", "list"]})
+    return Configured(
+        server.stack.data_dir / "nats",
+        {PUBLISHER: ["own"], "victim": ["other"]},
+        [*TOLD],
+        tokens={BY_TOKEN: ("own", token)},
+        runners=[NAMED],
+        pools={POOL: "own"},
+    )
 
 
 @pytest.fixture
-async def operator(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
+async def operator(accounts: Accounts, server: Attacked) -> AsyncIterator[Broker]:
     async with accounts.connected(server.url, "operator") as broker:
         yield broker
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def held(accounts: Accounts, server: NatsProcess) -> AsyncIterator[str]:
-    """The ack subject of the victim's delivery, which a runner holds."""
-    async with accounts.connected(server.url, "runner") as runner:
-        async with accounts.connected(server.url, "api") as api:
-            await JetStreamEventLog(api).append(OTHER, VICTIM, events.submitted("other"))
-        queues = JetStreamWorkQueues(runner, lease=600)
-        await queues.start()
-        delivery = await until(lambda: queues.pull(OTHER, 1))
-        assert delivery is not None
-        yield delivery.ack_subject
+async def held(accounts: Accounts, server: Attacked) -> str:
+    """The ack subject of the victim's delivery, which the runner holds. The victim has written its first line."""
+    async with accounts.connected(server.url, "operator") as operator:
+        await operator.publish(kept_subject(OWN, JOB, "0" * 64, 0), b"sealed")
+        for name, token in TOLD.items():
+            await make_subscription(operator, EVENTS, subscription(name), [f"ev.*.{token}.ended"])
+            await make_subscription(operator, LOGS, subscription(name), [log_subject(token, "*")])
+    async with accounts.connected(server.url, "victim") as victim:
+        bench = Bench(victim, server.openbao, "busybox", {})
+        await bench.submit(in_steps("echo before", f"echo after; {STAYS}"), queue="other", job_id=VICTIM)
+    await server.stack.writes(VICTIM)
+    (container,) = await bench.containers(VICTIM)
+    return container.labels[LABEL_ACK]
 
 
 @asynccontextmanager
-async def attacking(accounts: Accounts, server: NatsProcess, user: str) -> AsyncIterator[Attacker]:
+async def attacking(accounts: Accounts, server: Attacked, user: str) -> AsyncIterator[Attacker]:
     denied: asyncio.Queue[str] = asyncio.Queue()
 
     async def note(error: Exception) -> None:
@@ -192,7 +192,11 @@ async def stored(operator: Broker) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stream in STREAMS:
         info = await operator.api(f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
-        found[stream] = info["config"], info["state"]["last_seq"], info["state"].get("subjects")
+        last, subjects = info["state"]["last_seq"], dict(info["state"].get("subjects") or {})
+        if stream == PRESENCE:  # the runner says every ten seconds that it is there, and another one's word expires
+            last = 0
+            subjects.pop(ANNOUNCED, None)
+        found[stream] = info["config"], last, subjects
         listed = (await operator.api(f"CONSUMER.LIST.{stream}"))["consumers"]
         found[f"{stream} consumers"] = [
             (info["name"], info["config"], info["num_ack_pending"], info["ack_floor"]) for info in listed
@@ -201,25 +205,32 @@ async def stored(operator: Broker) -> dict[str, Any]:
 
 
 async def settled(operator: Broker) -> dict[str, Any]:
-    """The same, once the streams have all that earlier tests sent. WORK gets its copies of submissions last."""
-    found, again = await stored(operator), await stored(operator)
-    while _without_copies(found) or again != found:
-        await asyncio.sleep(PAUSE)
-        found, again = again, await stored(operator)
-    return again
+    """The same, once the stack has done all that follows from what earlier tests sent."""
+    await until(lambda: unfinished(operator), lambda found: not any(found.values()), seconds=3 * PATIENCE)
+    seen: list[dict[str, Any]] = []
+
+    async def again() -> bool:
+        seen.append(await stored(operator))
+        return len(seen) > 1 and seen[-1] == seen[-2]
+
+    await until(again)
+    return seen[-1]
 
 
-def _without_copies(found: Mapping[str, Any]) -> int:
-    """How many submissions are not in WORK yet; no test of this module takes one out."""
-    submissions = [subject for subject in found[EVENTS][2] or () if subject.endswith(".submitted")]
-    copies: dict[str, int] = found[WORK][2] or {}
-    return len(submissions) - sum(copies.values())
+async def unfinished(operator: Broker) -> dict[str, int]:
+    """What runner and projector have still to do, by queue. Behind the victim all jobs of its queue wait."""
+    events = await operator.api(f"STREAM.INFO.{EVENTS}", {"subjects_filter": f"ev.*.{OTHER}.submitted"})
+    work = await operator.api(f"STREAM.INFO.{WORK}", {"subjects_filter": ">"})
+    projector = await operator.api(f"CONSUMER.INFO.{EVENTS}.{PROJECTOR_DURABLE}")
+    waiting = dict(work["state"]["subjects"])
+    waiting[f"work.{OTHER}"] -= len(events["state"]["subjects"])
+    return {**waiting, "projector": projector["num_pending"] + projector["num_ack_pending"]}
 
 
 async def nothing_stored(operator: Broker, subjects: Sequence[str]) -> None:
     found = await stored(operator)
     for stream in STREAMS:
-        assert not set(found[stream][2] or ()) & set(subjects), f"{stream} took an answer"
+        assert not set(found[stream][2]) & set(subjects), f"{stream} took an answer"
 
 
 OF_OTHERS = (
@@ -275,7 +286,7 @@ FORGED = {
     ("user", "subjects"), [*FORGED.items(), (NAMED, [kv_subject(RUNNERS_BUCKET, "runner-1")])], ids=[*FORGED, NAMED]
 )
 async def test_what_a_user_may_not_publish_is_stored_nowhere(
-    accounts: Accounts, server: NatsProcess, operator: Broker, user: str, subjects: Sequence[str]
+    accounts: Accounts, server: Attacked, operator: Broker, user: str, subjects: Sequence[str]
 ) -> None:
     before = await settled(operator)
     async with attacking(accounts, server, user) as attacker:
@@ -284,14 +295,14 @@ async def test_what_a_user_may_not_publish_is_stored_nowhere(
     assert await stored(operator) == before
 
 
-async def test_a_runner_with_a_key_of_its_own_announces_itself(accounts: Accounts, server: NatsProcess) -> None:
+async def test_a_runner_with_a_key_of_its_own_announces_itself(accounts: Accounts, server: Attacked) -> None:
     async with accounts.connected(server.url, NAMED) as broker:
-        assert "error" not in await broker.publish(kv_subject(RUNNERS_BUCKET, "runner-2"), b"{}")
+        assert "error" not in await broker.publish(ANNOUNCED, b"{}")
         assert "error" not in await broker.api(f"STREAM.INFO.{WORK}")
 
 
 @pytest.mark.parametrize("user", EVERYBODY)
-async def test_nobody_else_hears_what_a_user_says_live(accounts: Accounts, server: NatsProcess, user: str) -> None:
+async def test_nobody_else_hears_what_a_user_says_live(accounts: Accounts, server: Attacked, user: str) -> None:
     """The streams' own account is where such messages come from."""
     ended, output = f"live.{VICTIM}.{OTHER}.ended", f"tail.{OTHER}.{VICTIM}"
     async with (
@@ -338,16 +349,24 @@ SOURCES = {
 
 @pytest.mark.parametrize(("user", "sources"), SOURCES.items(), ids=SOURCES)
 async def test_an_answer_cannot_be_directed_into_a_stream(
-    accounts: Accounts, server: NatsProcess, operator: Broker, user: str, sources: Sequence[str]
+    accounts: Accounts, server: Attacked, operator: Broker, user: str, sources: Sequence[str]
 ) -> None:
     """NATS does not check whether a client may publish to the reply subject that it names."""
-    job = secrets.token_hex(12)
+    job, own = secrets.token_hex(12), secrets.token_hex(12)
     async with attacking(accounts, server, user) as attacker:
-        for source, target in product(sources, targets(job)):
-            await attacker.client.publish(source.format(secrets.token_hex(12)), b"{}", reply=target)
+        for number, (source, target) in enumerate(product(sources, targets(job))):
+            await attacker.client.publish(source.format(f"{own[:-4]}{number:04x}"), b"{}", reply=target)
         await attacker.client.flush()
         await attacker.ask(f"STREAM.INFO.{EVENTS}")  # the server has answered what came before
     await nothing_stored(operator, targets(job))
+    for stream in (
+        PAYLOADS,
+        LOGS,
+        kv_stream(JOBS_BUCKET),
+    ):  # what belongs to no job would be removed during later tests
+        subjects = (await stored(operator))[stream][2]
+        for subject in [subject for subject in subjects if own[:-4] in subject]:
+            await operator.api(f"STREAM.PURGE.{stream}", {"filter": subject})
 
 
 READS = [
@@ -374,16 +393,14 @@ READS = [
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
-async def test_a_publisher_reads_nothing_of_others(accounts: Accounts, server: NatsProcess, user: str) -> None:
+async def test_a_publisher_reads_nothing_of_others(accounts: Accounts, server: Attacked, user: str) -> None:
     async with attacking(accounts, server, user) as attacker:
         for call, request in READS:
             await attacker.unanswered(call, request)
 
 
 @pytest.mark.parametrize("user", PUBLISHERS)
-async def test_a_publisher_cannot_ask_for_the_output_of_others(
-    accounts: Accounts, server: NatsProcess, user: str
-) -> None:
+async def test_a_publisher_cannot_ask_for_the_output_of_others(accounts: Accounts, server: Attacked, user: str) -> None:
     subjects = {
         f"output.{OTHER}.{VICTIM}.0",
         f"output.*.{VICTIM}.0",
@@ -413,7 +430,7 @@ async def test_a_publisher_cannot_ask_for_the_output_of_others(
     ],
 )
 async def test_what_a_publisher_asks_for_by_another_jobs_id_is_not_there(
-    accounts: Accounts, server: NatsProcess, user: str, rest: str, said: str
+    accounts: Accounts, server: Attacked, user: str, rest: str, said: str
 ) -> None:
     async with attacking(accounts, server, user) as attacker:
         answer = await attacker.client.request(f"output.{OWN}.{rest}", timeout=PATIENCE)
@@ -422,7 +439,7 @@ async def test_what_a_publisher_asks_for_by_another_jobs_id_is_not_there(
 
 @pytest.mark.parametrize("user", PUBLISHERS)
 async def test_a_chunk_that_is_asked_for_cannot_be_directed_into_a_stream(
-    accounts: Accounts, server: NatsProcess, operator: Broker, user: str
+    accounts: Accounts, server: Attacked, operator: Broker, user: str
 ) -> None:
     """It is what a job has written, so that a publisher could choose what it says."""
     job, forged = secrets.token_hex(12), encode(events.ended("success"))
@@ -465,7 +482,7 @@ TAKES = [
 
 
 async def test_a_pools_key_cannot_take_another_queues_job(
-    accounts: Accounts, server: NatsProcess, operator: Broker
+    accounts: Accounts, server: Attacked, operator: Broker
 ) -> None:
     """Neither the job nor its payload. A consumer for its own queue does not filter another one."""
     before = await settled(operator)
@@ -486,7 +503,7 @@ NOT_TOLD = [
 
 
 async def test_a_subscriber_takes_only_what_is_meant_for_it(
-    accounts: Accounts, server: NatsProcess, operator: Broker
+    accounts: Accounts, server: Attacked, operator: Broker
 ) -> None:
     before = await settled(operator)
     async with attacking(accounts, server, SUBSCRIBER) as attacker:
@@ -496,7 +513,7 @@ async def test_a_subscriber_takes_only_what_is_meant_for_it(
 
 
 async def test_a_subscribers_ack_that_asks_for_more_directs_nothing_into_a_stream(
-    accounts: Accounts, server: NatsProcess, operator: Broker
+    accounts: Accounts, server: Attacked, operator: Broker
 ) -> None:
     """`+NXT` sends the next messages to the reply subject of the ack."""
     name, job = subscription("greedy"), secrets.token_hex(12)
@@ -531,7 +548,7 @@ NOT_HEARD = {
 
 @pytest.mark.parametrize(("user", "subjects"), NOT_HEARD.items(), ids=NOT_HEARD)
 async def test_nobody_hears_what_others_are_told(
-    accounts: Accounts, server: NatsProcess, user: str, subjects: Sequence[str]
+    accounts: Accounts, server: Attacked, user: str, subjects: Sequence[str]
 ) -> None:
     async with attacking(accounts, server, user) as attacker:
         for subject in subjects:
@@ -540,7 +557,7 @@ async def test_nobody_hears_what_others_are_told(
 
 @pytest.mark.parametrize("user", [user for user in EVERYBODY if user != "runner"])
 async def test_nobody_but_runners_answers_a_delivery(
-    accounts: Accounts, server: NatsProcess, operator: Broker, held: str, user: str
+    accounts: Accounts, server: Attacked, operator: Broker, held: str, user: str
 ) -> None:
     before = await settled(operator)
     async with attacking(accounts, server, user) as attacker:
@@ -575,7 +592,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("user", EVERYBODY)
 async def test_nobody_changes_streams_or_consumers(
-    accounts: Accounts, server: NatsProcess, operator: Broker, user: str
+    accounts: Accounts, server: Attacked, operator: Broker, user: str
 ) -> None:
     before = await settled(operator)
     async with attacking(accounts, server, user) as attacker:
@@ -585,7 +602,7 @@ async def test_nobody_changes_streams_or_consumers(
 
 
 async def test_a_purge_of_events_is_the_projectors_alone(
-    accounts: Accounts, server: NatsProcess, operator: Broker
+    accounts: Accounts, server: Attacked, operator: Broker
 ) -> None:
     before = await settled(operator)
     for user in (*PUBLISHERS, POOL, "api", "runner"):
@@ -608,7 +625,7 @@ HEADERS: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("user", PUBLISHERS)
 async def test_headers_give_a_publisher_no_further_rights(
-    accounts: Accounts, server: NatsProcess, operator: Broker, user: str
+    accounts: Accounts, server: Attacked, operator: Broker, user: str
 ) -> None:
     before = (await settled(operator))[EVENTS][2]
     async with attacking(accounts, server, user) as attacker:
@@ -620,7 +637,7 @@ async def test_headers_give_a_publisher_no_further_rights(
 
 @pytest.mark.parametrize("user", PUBLISHERS)
 async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
-    accounts: Accounts, server: NatsProcess, user: str
+    accounts: Accounts, server: Attacked, user: str
 ) -> None:
     """Stint's own clients send none; whoever does shares them with all."""
     victim = secrets.token_hex(12)
@@ -629,3 +646,33 @@ async def test_a_message_id_of_anothers_does_not_suppress_its_submission(
         await JetStreamEventLog(api).append(OTHER, victim, events.submitted("other"))
         found = await api.direct_get(EVENTS, {"multi_last": [f"ev.{victim}.{OTHER}.submitted"]})
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("user", PUBLISHERS)
+async def test_what_a_user_floods_its_own_queue_with_disturbs_nobody(
+    accounts: Accounts, server: Attacked, operator: Broker, user: str
+) -> None:
+    """Each piece of it ends as rejected, also that which takes the victim's id."""
+    junk = [b"{}", b"", b"junk", b"\xff", b"[" * 1000, b"x" * 900_000, b'{"ticket": 7}']
+    jobs = [VICTIM, *(secrets.token_hex(12) for _ in junk[1:])]
+    async with attacking(accounts, server, user) as attacker:
+        for job, body in zip(jobs, junk, strict=True):
+            await attacker.publish(f"ev.{job}.{OWN}.submitted", body)
+        await settled(operator)
+        await server.works("own", "another")
+    for job in jobs:
+        found = await operator.direct_get(EVENTS, {"multi_last": [f"ev.{job}.{OWN}.rejected"]})
+        assert len(found) == 1, job
+
+
+async def test_after_all_this_the_victim_ends_well_and_everything_works(server: Attacked, operator: Broker) -> None:
+    stack = server.stack
+    assert (await stack.get(VICTIM))["status"] == "running"
+    await stack.go_on(VICTIM)
+    async with stint.client.Client.from_env(stack.env) as client:
+        result = await client.job(VICTIM).copy_output(output := io.BytesIO())  # which it checks by its digests
+    assert (result.status, result.info.output_complete, output.getvalue()) == ("success", True, b"before\nafter\n")
+    info = await operator.api(f"STREAM.INFO.{EVENTS}", {"subjects_filter": f"ev.{VICTIM}.{OTHER}.>"})
+    own = {f"ev.{VICTIM}.{OTHER}.{kind}": 1 for kind in ("submitted", "started", "launched", "ended")}
+    assert info["state"]["subjects"] == own
+    await server.works("other", "own", "another")

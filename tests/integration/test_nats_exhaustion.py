@@ -1,8 +1,10 @@
-"""A publisher that takes all it can get: what the services and other publishers need stays theirs."""
+"""A publisher that takes all it can get: what the services and other publishers need stays theirs.
+
+On a whole stack, whose NATS has the limits that `stint nats-config` writes.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import nats.errors
 import pytest
@@ -10,61 +12,52 @@ from nats.aio.client import Client
 
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import live_filter
-from stint.jetstream import JetStreamEventLog
 from stint.natsauth.callout.logins import TOO_MANY
 from stint.natsauth.config import LIMITS, SUBSCRIPTIONS
-from tests.support import events
-from tests.support.accounts import Accounts, NatsAuth, nats_auth, token_for
-from tests.support.servers import NatsProcess, OpenBao
-from tests.support.vault_bench import set_up
+from tests.support.accounts import Accounts, token_for
+from tests.support.attacked import Attacked, Configured, attacked
 from tests.support.waiting import until_true
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]  # for a whole stack to start on a busy machine
 
-CONNECTIONS = 20
-"""Instead of the real limits, which a test would take long to reach."""
+LOGINS = 20
+"""Instead of 200, with which a test would wait for Vault for long."""
 JOB = "d" * 24
 BY_KEY, BY_TOKEN, SUBSCRIBER = "mallory", "mallory with a Vault token", "eve"
 VICTIM, VICTIM_BY_TOKEN, TOLD = "victim", "victim with a Vault token", "told"
-ALL = [BY_KEY, BY_TOKEN, SUBSCRIBER]
+ALL = {BY_KEY: LIMITS["max_connections"], BY_TOKEN: LOGINS, SUBSCRIBER: LIMITS["max_connections"]}
+"""How many connections each attacker may have."""
 VICTIMS = (VICTIM, VICTIM_BY_TOKEN, TOLD)
 
 
-@pytest.fixture
-async def accounts(openbao: OpenBao, tmp_path: Path) -> Accounts:
-    await set_up(openbao)
-    mine, theirs = [await token_for(openbao, {queue: ["create", "read"]}) for queue in ("own", "other")]
-    tokens = {BY_TOKEN: ("own", mine), VICTIM_BY_TOKEN: ("other", theirs)}
-    keys = {BY_KEY: ["own"], VICTIM: ["other"]}
-    return Accounts(tmp_path / "keys", keys, [SUBSCRIBER, TOLD], auth=True, tokens=tokens)
-
-
-@pytest.fixture
-async def server(accounts: Accounts, tmp_path: Path) -> AsyncIterator[NatsProcess]:
-    written = f'"max_connections": {LIMITS["max_connections"]},'
-    assert accounts.settings.count(written) == len(accounts.publishers) + len(accounts.subscribers)
-    settings = accounts.settings.replace(written, f'"max_connections": {CONNECTIONS},')
-    async with accounts.declared(tmp_path / "nats", settings) as server:
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> AsyncIterator[Attacked]:
+    assert busybox
+    async with attacked(tmp_path_factory.mktemp("attacked"), STINT_NATS_AUTH_LOGINS=str(LOGINS)) as server:
+        publishers = ("--publisher", f"{BY_KEY}=own", "--publisher", f"{VICTIM}=other")
+        await server.configure(*publishers, "--subscriber", SUBSCRIBER, "--subscriber", TOLD)
         yield server
 
 
-@pytest.fixture(autouse=True)
-async def auth(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[NatsAuth]:
-    few = {"STINT_NATS_AUTH_LOGINS": str(CONNECTIONS)}
-    async with nats_auth(accounts, server, openbao, tmp_path / "auth", **few) as process:
-        yield process
+@pytest.fixture
+async def accounts(server: Attacked) -> Accounts:
+    """With new tokens for each test: the logins of one that is closed count for ten minutes more."""
+    mine, theirs = [await token_for(server.openbao, {queue: ["create", "read"]}) for queue in ("own", "other")]
+    tokens = {BY_TOKEN: ("own", mine), VICTIM_BY_TOKEN: ("other", theirs)}
+    keys = {BY_KEY: ["own"], VICTIM: ["other"]}
+    return Configured(server.stack.data_dir / "nats", keys, [SUBSCRIBER, TOLD], tokens=tokens)
 
 
-async def others_work(accounts: Accounts, server: NatsProcess) -> None:
-    """A service logs in, listens and appends; others from outside log in."""
-    async with accounts.connected(server.url, "api") as api, api.subscribe(live_filter("*", "*", JOB)) as heard:
-        await JetStreamEventLog(api).append(queue_token("other"), JOB, events.submitted("other"))
-        assert (await heard.next_msg(timeout=20)).subject == live_filter("submitted", queue_token("other"), JOB)
+async def others_work(accounts: Accounts, server: Attacked) -> None:
+    """Others from outside log in, a service logs in and hears of a job, and jobs of all queues run."""
     for victim in VICTIMS:
         await (await connect(accounts, server, victim)).close()
+    async with accounts.connected(server.url, "api") as api, api.subscribe(live_filter("ended", "*", "*")) as heard:
+        await server.works("other", "own")
+        assert (await heard.next_msg(timeout=20)).subject.startswith("live.")
 
 
-async def connect(accounts: Accounts, server: NatsProcess, user: str) -> Client:
+async def connect(accounts: Accounts, server: Attacked, user: str) -> Client:
     client = Client()
     options = accounts.access(server.url, user).options()
     try:
@@ -81,22 +74,22 @@ async def looked_at_later(_error: Exception) -> None:
 
 @pytest.mark.parametrize("user", ALL)
 async def test_all_connections_of_one_user_are_not_those_of_others(
-    accounts: Accounts, server: NatsProcess, auth: NatsAuth, user: str
+    accounts: Accounts, server: Attacked, user: str
 ) -> None:
     async with AsyncExitStack() as stack:
-        for _ in range(CONNECTIONS):
+        for _ in range(ALL[user]):
             stack.push_async_callback((await connect(accounts, server, user)).close)
         with pytest.raises((nats.errors.Error, OSError)):
             await connect(accounts, server, user)
         if user == BY_TOKEN:
-            await until_true(lambda: TOO_MANY in auth.log)
+            await until_true(lambda: TOO_MANY in server.log("nats-auth-1"))
         else:
-            await until_true(lambda: "maximum account active connections exceeded" in server.log)
+            await until_true(lambda: "maximum account active connections exceeded" in server.log("nats-1"))
         await others_work(accounts, server)
 
 
 @pytest.mark.parametrize("user", [BY_KEY, BY_TOKEN])
-async def test_a_connections_subscriptions_are_bounded(accounts: Accounts, server: NatsProcess, user: str) -> None:
+async def test_a_connections_subscriptions_are_bounded(accounts: Accounts, server: Attacked, user: str) -> None:
     client = await connect(accounts, server, user)
     try:
         for _ in range(SUBSCRIPTIONS + 1):

@@ -58,9 +58,13 @@ class Accounts:
             settings = {**settings, **decided, "accounts": settings["accounts"] | decided["accounts"]}
         return rendered(settings)
 
+    def seed_file(self, user: str) -> Path:
+        """The file with the seed of this user's key."""
+        return self.folder / user / SEED_FILE
+
     def environ(self, user: str) -> dict[str, str]:
         """The settings of a service that is this user."""
-        own = {"STINT_NATS_NKEY_FILE": str(self.folder / user / SEED_FILE)}
+        own = {"STINT_NATS_NKEY_FILE": str(self.seed_file(user))}
         if user != OPERATOR:
             own["STINT_JS_PREFIX"] = JS_PREFIX
         if user in {*self.publishers, *self.subscribers}:
@@ -75,7 +79,7 @@ class Accounts:
             listed, token = self.tokens[user]
             return Access(url=url, user=listed, password=token)
         inbox = self.environ(user).get("STINT_NATS_INBOX_PREFIX", "")
-        return Access(url=url, nkey=(self.folder / user / SEED_FILE).read_text(), inbox=inbox)
+        return Access(url=url, nkey=self.seed_file(user).read_text(), inbox=inbox)
 
     @asynccontextmanager
     async def declared(self, folder: Path, settings: str = "") -> AsyncIterator[NatsProcess]:

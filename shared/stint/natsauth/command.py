@@ -92,8 +92,8 @@ def nats_config(options: _Options) -> None:
 
     Writes `accounts.conf` and `nats.conf`, and one file with an nkey's seed for each service, the operator, and each
     publisher, subscriber and pool: FOLDER/api/STINT_NATS_NKEY and so on. Safe to repeat: keys that exist are kept.
-    Shows what differs in the configuration, and changes it only with --update; then reload the server (`nats-server
-    --signal reload`).
+    Shows what differs in the configuration, and changes it only with --update; then restart the server, or with
+    --no-auth reload it (`nats-server --signal reload`).
 
     Exit codes: 1 something differs and was not changed, 2 wrong option, or a file that cannot be used.
 
@@ -246,7 +246,7 @@ def _tell(folder: Path, *, accounts_only: bool) -> None:
         f"Start each service with STINT_NATS_NKEY_FILE={folder}/<service>/{SEED_FILE} STINT_JS_PREFIX={JS_PREFIX}"
     )
     if accounts_only:
-        typer.echo(f"Add the accounts of {folder / 'accounts.conf'} to your server's, and reload it.")
+        typer.echo(f"Add the accounts of {folder / 'accounts.conf'} to your server's, and have it read them.")
 
 
 def _tell_of_pool(folder: Path, name: str, served: QueuePatterns) -> None:

@@ -1,0 +1,81 @@
+"""A whole stack that some users of its NATS attack, with the configuration that `stint nats-config` writes."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from stint.cli.dev.servers import PUBLISHER, SUBSCRIBER
+from stint.natsauth.command import POOLS, PUBLISHERS, SUBSCRIBERS
+from tests.e2e.stack import Stack, alive, ready, started
+from tests.support.accounts import Accounts
+from tests.support.servers import OpenBao
+from tests.support.waiting import until, until_true
+
+LOGINS = "600"
+"""Seconds for which a login with a token is good."""
+
+
+class Configured(Accounts):
+    """Users whose keys `stint nats-config` has made."""
+
+    def seed_file(self, user: str) -> Path:
+        folders = ((PUBLISHERS, self.publishers), (SUBSCRIBERS, self.subscribers), (POOLS, self.pools))
+        folder = next((name for name, users in folders if user in users), "")
+        return super().seed_file(str(Path(folder, user)))
+
+
+@dataclass
+class Attacked:
+    """A stack, and what must be as before when the attacks are over."""
+
+    stack: Stack
+    pids: Sequence[int]
+
+    @property
+    def url(self) -> str:
+        """Of NATS."""
+        return self.stack.env["NATS_URL"]
+
+    @property
+    def openbao(self) -> OpenBao:
+        """Its Vault."""
+        return OpenBao(address=self.stack.env["VAULT_ADDR"], root_token=self.stack.env["VAULT_TOKEN"])
+
+    def log(self, name: str) -> str:
+        """What one of its processes has written."""
+        return (self.stack.data_dir / "log" / f"{name}.log").read_text()
+
+    async def configure(self, *options: str) -> None:
+        """Give NATS further users, as an operator does: write its configuration again, and restart it with that."""
+        folder, listen = str(self.stack.data_dir / "nats"), self.url.removeprefix("nats://")
+        own = ("--listen", listen, "--name", "stint-dev", "--publisher", PUBLISHER, "--subscriber", SUBSCRIBER)
+        made = await self.stack.run("nats-config", folder, *own, *options, "--update")
+        assert made.code == 0, made.err
+        await self.stack.restart("nats-1")
+        await until_true(lambda: self.log("nats-1").count("Server is ready") > 1)
+        async with self.stack.http() as http:
+            await until(lambda: ready(http))
+        self.pids = sorted(self.stack.pids())
+
+    async def works(self, *queues: str) -> None:
+        """Jobs of these queues run, the API says that all is well, no process has died, and none has stumbled."""
+        for job_id in [await self.stack.submit("true", qname=queue) for queue in queues]:
+            job = await self.stack.end(job_id)
+            assert (job["status"], job["output_complete"]) == ("success", True), job
+        async with self.stack.http() as http:
+            health = await http.get("/v1/api/health")
+            assert (health.status_code, health.json()["state"]) == (httpx.codes.OK, "active"), health.text
+            assert await ready(http)
+        assert alive(self.pids) == sorted(self.stack.pids()) == self.pids
+        for service in ("api-1", "runner-1", "projector-1", "nats-auth-1"):
+            assert "Traceback" not in (said := self.log(service)), said
+
+
+@asynccontextmanager
+async def attacked(folder: Path, **env: str) -> AsyncIterator[Attacked]:
+    """A stack that nobody attacks yet."""
+    async with started(folder, STINT_NATS_AUTH_SECONDS=LOGINS, **env) as stack:
+        yield Attacked(stack, sorted(stack.pids()))
