@@ -93,7 +93,8 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         JetStreamFacts(broker), owners, connected=broker.wait_connected, span=settings.audit_events, now=utc_now
     )
     phases = Phases(JetStreamPhases(broker), connected=broker.wait_connected)
-    events, payloads = JetStreamEventLog(broker, signer), JetStreamPayloads(broker)
+    events = JetStreamEventLog(broker, signer, as_cloudevents=settings.as_cloudevents)
+    payloads = JetStreamPayloads(broker)
     return Services(
         settings=settings,
         log=events,
@@ -101,7 +102,7 @@ def build(settings: ApiSettings, broker: Broker, vault: Vault, session: AppRoleS
         kept=JetStreamKept(broker),
         output=JetStreamOutput(broker),
         pauses=JetStreamPauses(broker),
-        operations=JetStreamOperations(broker),
+        operations=JetStreamOperations(broker, as_cloudevents=settings.as_cloudevents),
         signatures=JetStreamSignatures(broker, owners) if accounts else None,
         index=index,
         audit_index=audit_index,

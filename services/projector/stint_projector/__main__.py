@@ -37,7 +37,7 @@ log = structlog.get_logger()
 def build(settings: ProjectorSettings, broker: Broker) -> Projector:
     """A projector on this connection."""
     return Projector(
-        log=JetStreamEventLog(broker),
+        log=JetStreamEventLog(broker, as_cloudevents=settings.as_cloudevents),
         views=JetStreamViews(broker),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),

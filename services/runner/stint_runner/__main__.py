@@ -129,7 +129,7 @@ def _runner(
     )
     return Runner(
         settings=settings,
-        log=JetStreamEventLog(broker),
+        log=JetStreamEventLog(broker, as_cloudevents=settings.as_cloudevents),
         payloads=JetStreamPayloads(broker),
         output=JetStreamOutput(broker),
         queues=queues,

@@ -8,6 +8,13 @@ import msgspec
 
 from stint.core.events import EVENT_TYPES, PUBLISHED, AnyEvent
 from stint.core.names.headers import (
+    CE_DATACONTENTTYPE,
+    CE_ID,
+    CE_SOURCE,
+    CE_SPECVERSION,
+    CE_SUBJECT,
+    CE_TIME,
+    CE_TYPE,
     CHUNK_CONTINUES,
     CHUNK_DIGEST,
     CHUNK_LINE,
@@ -44,7 +51,8 @@ Readers ignore what they do not know. A field keeps its name, its type and its m
 default. `v` counts shapes that would break this.
 
 In terms of CloudEvents, `event_id` is the `id`, `type` the `type`, and `at` the `time`; `source` is
-`/stint/queues/<queue>` and `subject` the job's id, both from the NATS subject.
+`/stint/queues/<queue>` and `subject` the job's id, both from the NATS subject. Services with STINT_CLOUDEVENTS=on store
+what they write with these as headers.
 """
 _QUEUE: Final = "The queue's token: unpadded lower-case base32 of its lower-cased name, `_` for the empty name."
 _JOB: Final = "The job's id: 24 lower-case hex digits, chosen by whoever submits it."
@@ -57,6 +65,18 @@ _SIGNED: Final[Mapping[str, Any]] = {
         "description": "Proves who published it: a public nkey, a point, and in unpadded base64url its signature of "
         "the byte FF, `stint-signature-1`, a line feed, the subject on `ev.`, a line feed, and the body.",
     }
+}
+_CLOUDEVENT: Final[Mapping[str, Any]] = {
+    name: {"type": "string", "description": f"Only with STINT_CLOUDEVENTS=on: {text}"}
+    for name, text in {
+        CE_SPECVERSION: "`1.0`.",
+        CE_ID: "the `event_id`.",
+        CE_SOURCE: "`/stint/queues/` and the queue's token.",
+        CE_TYPE: "the `type`.",
+        CE_TIME: "the time `at`.",
+        CE_SUBJECT: "the job's id.",
+        CE_DATACONTENTTYPE: "`application/json`.",
+    }.items()
 }
 _AFTER: Final = "A sequence of LOGS, 0 for the first chunk: the answer is the job's next chunk behind it."
 _BASE: Final[Mapping[str, Any]] = {
@@ -129,6 +149,7 @@ def asyncapi(version: str) -> Json:
         },
         "components": {
             "messages": {**{kind: _message(event) for kind, event in examples().items()}, **_bytes()},
+            "messageTraits": {"cloudevent": {"headers": {"type": "object", "properties": _CLOUDEVENT}}},
             "schemas": schemas,
         },
     }
@@ -151,6 +172,7 @@ def _message(event: AnyEvent) -> Json:
     name = type(event).__name__
     return {
         "name": event.kind,
+        "traits": [{"$ref": "#/components/messageTraits/cloudevent"}],
         **({"headers": {"type": "object", "properties": _SIGNED}} if event.kind in _PUBLISHED else {}),
         "payload": {"$ref": f"#/components/schemas/{name}"},
         "examples": [{"payload": msgspec.to_builtins(event)}],

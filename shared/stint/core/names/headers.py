@@ -16,6 +16,15 @@ REFUSED: Final = "Stint-Error"
 SIGNATURE: Final = "Stint-Signature"
 """The header of an event with its publisher's signature, see `stint.core.signature`."""
 
+# Headers of an event as a CloudEvent.
+CE_SPECVERSION: Final = "ce-specversion"
+CE_ID: Final = "ce-id"
+CE_SOURCE: Final = "ce-source"
+CE_TYPE: Final = "ce-type"
+CE_TIME: Final = "ce-time"
+CE_SUBJECT: Final = "ce-subject"
+CE_DATACONTENTTYPE: Final = "ce-datacontenttype"
+
 # Headers of NATS' own.
 SUBJECT: Final = "Nats-Subject"
 TIME: Final = "Nats-Time-Stamp"

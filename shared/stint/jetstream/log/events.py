@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from nats.js.api import Header
 
+from stint.core.cloudevents import cloudevents
 from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import EVENT_TYPES, PUBLISHED, AnyEvent, Record, Submitted
@@ -53,9 +54,13 @@ class _Message(NamedTuple):
 class JetStreamEventLog:
     """See `stint.ports.EventLog`."""
 
-    def __init__(self, broker: Broker, signer: EventSigner | None = None) -> None:
-        """`signer` signs those events that direct publishers may write, too."""
+    def __init__(self, broker: Broker, signer: EventSigner | None = None, *, as_cloudevents: bool = False) -> None:
+        """`signer` signs those events that direct publishers may write, too.
+
+        `as_cloudevents` gives each event the headers of a CloudEvent.
+        """
         self._broker = broker
+        self._as_cloudevents = as_cloudevents
         self._signer = signer or EventSigner()
         self._events = Stream(broker, EVENTS)
 
@@ -92,8 +97,8 @@ class JetStreamEventLog:
 
     def _message(self, address: EventAddress, event: AnyEvent) -> _Message:
         subject, body = address.subject, encode(event)
-        signed = isinstance(event, PUBLISHED)
-        return _Message(subject, body, self._signer.headers(subject, body) if signed else {})
+        signed = self._signer.headers(subject, body) if isinstance(event, PUBLISHED) else {}
+        return _Message(subject, body, {**signed, **(cloudevents(address, event) if self._as_cloudevents else {})})
 
     async def _publish(self, messages: Sequence[_Message], condition: Mapping[str, str]) -> dict[str, Any]:
         """Publish one message, or an atomic batch. The condition is for the first message."""

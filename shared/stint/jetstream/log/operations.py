@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from stint.core.cloudevents import cloudevents
 from stint.core.codec import encode
 from stint.core.names.headers import TIME
 from stint.core.names.ids import FLEET_TOKEN, is_job_id, is_queue_token
@@ -18,8 +19,10 @@ from stint.jetstream.wire.protocol import ErrorCode, Stored, check, error_code, 
 class JetStreamOperations:
     """Writes and reads operations. Only the API may write them."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *, as_cloudevents: bool = False) -> None:
+        """`as_cloudevents` gives each operation the headers of a CloudEvent."""
         self._broker = broker
+        self._as_cloudevents = as_cloudevents
         self._events = Stream(broker, EVENTS)
 
     async def record(self, event: AnyOperation, operation_id: str, token: str = FLEET_TOKEN) -> None:
@@ -33,10 +36,11 @@ class JetStreamOperations:
         Raises:
             BrokerUnavailableError: it is not known whether it is stored.
         """
-        subject = address_of(event, token, operation_id).subject
+        address = address_of(event, token, operation_id)
+        headers = cloudevents(address, event) if self._as_cloudevents else None
 
         async def once() -> dict[str, Any]:
-            return await self._broker.publish(subject, encode(event), wait=ANSWER)
+            return await self._broker.publish(address.subject, encode(event), headers, wait=ANSWER)
 
         answer = await across_elections(self._broker, once)
         if error_code(answer) != ErrorCode.SUBJECT_TAKEN:  # by an earlier attempt

@@ -31,6 +31,8 @@ class Settings(Shape):
     """Prefix of the subjects on which this user may receive answers, if NATS allows it no other."""
     js_prefix: str = "$JS.API"
     """Prefix of the JetStream API if it is imported from another account."""
+    cloudevents: Literal["on", "off"] = "off"
+    """`on`: each event that this service writes has the headers of a CloudEvent, some 230 bytes. `off`: not."""
     replicas: Annotated[int, Field(ge=1, le=5)] = 1
     """Copies of each stream: 1, or 3 on a cluster."""
     vault_addr: str = "http://127.0.0.1:8200"
@@ -47,6 +49,11 @@ class Settings(Shape):
     """Port of `/healthz` and `/readyz` on loopback, for all services but the API; 0 for any free port."""
     compat: Literal["", "gostint"] = ""
     """`gostint`: behave as GoStint does, even where Stint deliberately differs."""
+
+    @property
+    def as_cloudevents(self) -> bool:
+        """Whether events have the headers of CloudEvents."""
+        return self.cloudevents == "on"
 
 
 class HistorySettings(Settings):
