@@ -12,6 +12,8 @@ from stint_runner.engine.port import ContainerSpec, Engine
 
 JOBS: Final = 200
 QUEUES: Final = 50
+PARTS: Final = {"NATS": "nats-1", "projector": "projector-1", "API": "api-1", "Vault": "openbao-1"}
+"""Processes of the stack that each job needs."""
 RUNNERS: Final = (1, 2, 4, 8)
 CORES: Final = os.cpu_count() or 1
 BUSY: Final = tuple(int(n) for n in os.environ.get("BENCH_BUSY", "100,300").split(","))
@@ -41,13 +43,14 @@ def _spread(name: str) -> list[str]:
 
 
 async def _rates(fleet: Fleet, times: int) -> list[Row]:
-    stint, ours, theirs, cpu = fleet.stint, [], [], []
+    stint, ours, theirs, cpu, machine = fleet.stint, [], [], [], []
     async with fleet.runners(1, 8) as (runner,):
         await fleet.run(_spread("rate"))
-        parts = {"runner": runner, "NATS": stint.pid("nats-1"), "projector": stint.pid("projector-1")}
+        parts = {"runner": runner} | {name: stint.pid(part) for name, part in PARTS.items()} | {"client": os.getpid()}
         for _ in range(times):
-            before = {name: cpu_of(pid) for name, pid in parts.items()}
+            before, all_before = {name: cpu_of(pid) for name, pid in parts.items()}, machine_cpu()
             ours.append(await fleet.run(_spread("rate")))
+            machine.append((machine_cpu() - all_before) / JOBS)
             cpu.append({name: (cpu_of(pid) - before[name]) / JOBS for name, pid in parts.items()})
             theirs.append(await _alone(fleet.engine, JOBS, 8))
     rate = Row(
@@ -64,9 +67,14 @@ async def _rates(fleet: Fleet, times: int) -> list[Row]:
                 f"CPU of {name}, a job without its engine",
                 Measured("Stint", "ms", [used[name] for used in cpu]),
                 None,
-                [Goal(limits[name], unit="ms")],
+                [Goal(limits[name], unit="ms")] if name in limits else [],
             )
             for name in parts
+        ),
+        Row(
+            "the same rate, beside what the cores allow",
+            Measured("Stint", "jobs/s", ours),
+            Measured(f"{CORES} cores, by the machine's CPU a job", "jobs/s", [CORES * 1000 / used for used in machine]),
         ),
     ]
 
