@@ -19,6 +19,7 @@ GROUPS: Final = (
     "jobs",
     "peers",
     "guarantees",
+    "calls",
     "fleet",
     "queues",
     "live",

@@ -37,7 +37,7 @@ async def rows(times: int) -> Sequence[Row]:
         ]
 
 
-def _spread(name: str) -> list[str]:
+def spread(name: str) -> list[str]:
     """The queue of each job of a rate."""
     return [f"{name}-{number % QUEUES}" for number in range(JOBS)]
 
@@ -45,11 +45,11 @@ def _spread(name: str) -> list[str]:
 async def _rates(fleet: Fleet, times: int) -> list[Row]:
     stint, ours, theirs, cpu, machine = fleet.stint, [], [], [], []
     async with fleet.runners(1, 8) as (runner,):
-        await fleet.run(_spread("rate"))
+        await fleet.run(spread("rate"))
         parts = {"runner": runner} | {name: stint.pid(part) for name, part in PARTS.items()} | {"client": os.getpid()}
         for _ in range(times):
             before, all_before = {name: cpu_of(pid) for name, pid in parts.items()}, machine_cpu()
-            ours.append(await fleet.run(_spread("rate")))
+            ours.append(await fleet.run(spread("rate")))
             machine.append((machine_cpu() - all_before) / JOBS)
             cpu.append({name: (cpu_of(pid) - before[name]) / JOBS for name, pid in parts.items()})
             theirs.append(await _alone(fleet.engine, JOBS, 8))
@@ -108,7 +108,7 @@ async def _several(fleet: Fleet, times: int) -> list[Row]:
             async with fleet.runners(count, 8):
                 await fleet.run([f"warm-{number}" for number in range(count)])
                 before, start = machine_cpu(), time.perf_counter()
-                rates.setdefault(count, []).append(await fleet.run(_spread("several")))
+                rates.setdefault(count, []).append(await fleet.run(spread("several")))
                 busy = (machine_cpu() - before) / (time.perf_counter() - start) / 1000
             if count == 1:
                 room = max(1.0, CORES / busy)
