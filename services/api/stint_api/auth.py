@@ -4,13 +4,16 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final, TypedDict
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import structlog
 
 from stint.core.errors import VaultRefusedError
+from stint.core.view import rfc3339
 from stint.process.batches import Batches
 from stint.vault import AppRoleSession, Caller, Vault
 from stint.vault.actions import READ, Action, refusal_text
@@ -27,9 +30,11 @@ ENDED: Final = "Vault does not know the token any more: it has ended, or this re
 """Policies can only be asked about as long as there is a token."""
 
 
-class Signature(TypedDict):
-    """The fields of `stint.core.events.Event` that say who caused an event."""
+class Stamp(TypedDict):
+    """The fields of `stint.core.events.Event` that each event has: its id, when it was made, and who caused it."""
 
+    event_id: str
+    at: str
     by: str
     by_entity: str
     by_accessor: str
@@ -57,10 +62,11 @@ class Identity:
     limited: bool = False
     address: str = ""
 
-    @property
-    def signature(self) -> Signature:
-        """What events say about who caused them."""
+    def stamp(self, now: datetime) -> Stamp:
+        """What an event says that this caller causes now, with a new id."""
         return {
+            "event_id": uuid4().hex,
+            "at": rfc3339(now),
             "by": self.name,
             "by_entity": self.entity,
             "by_accessor": self.accessor,
@@ -69,20 +75,9 @@ class Identity:
 
 
 class Authenticator:
-    """Asks Vault about tokens.
+    """Asks Vault about tokens."""
 
-    Attributes:
-        by_policy: whether Vault's policies decide. Without it any valid token may do everything.
-    """
-
-    def __init__(
-        self,
-        lookups: Lookups,
-        vault: Vault,
-        session: AppRoleSession,
-        *,
-        by_policy: bool,
-    ) -> None:
+    def __init__(self, lookups: Lookups, vault: Vault, session: AppRoleSession, *, by_policy: bool) -> None:
         """With `by_policy` Vault's policies decide; without it any valid token may do everything."""
         self._lookups = lookups
         self._vault = vault

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -62,7 +61,7 @@ class Services:
         background: runs for as long as the application does.
         patience: see `stint_api.submit.storing.PATIENCE`.
         closing: set when the server is about to end; live streams then end.
-        now, monotonic, new_job_id, new_event_id: clocks and sources of ids.
+        now, monotonic, new_job_id: clocks and a source of ids.
     """
 
     settings: ApiSettings
@@ -89,7 +88,6 @@ class Services:
     now: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
     new_job_id: Callable[[], str] = lambda: new_job_id(time.time_ns() // 1_000_000, secrets.token_bytes(6))
-    new_event_id: Callable[[], str] = lambda: uuid4().hex
 
     @property
     def retention(self) -> timedelta:
@@ -156,7 +154,7 @@ class Services:
     @cached_property
     def recorder(self) -> Recorder:
         """Records what operators do."""
-        return Recorder(self.operations, self.now, self.new_job_id, self.new_event_id)
+        return Recorder(self.operations, self.now, self.new_job_id)
 
     @cached_property
     def standings(self) -> Standings:
@@ -189,7 +187,6 @@ class Services:
                 compat=self.compat,
             ),
             now=self.now,
-            new_event_id=self.new_event_id,
             keep=self.settings.keep_payloads,
             patience=self.patience,
         )
@@ -216,7 +213,6 @@ class Services:
             auth=self.auth,
             retention=self.retention,
             now=self.now,
-            new_event_id=self.new_event_id,
         )
 
     @cached_property

@@ -10,7 +10,7 @@ from nats.js.api import Header
 
 from stint.core.names.headers import MARKER
 from stint.core.names.streams import kv_stream
-from stint.core.names.subjects import kv_subject
+from stint.core.names.subjects import is_literal, kv_subject
 from stint.core.view import parse_time
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
@@ -243,12 +243,3 @@ def _value(message: Stored) -> bytes | None:
 def _condition(revision: int | None, ttl: float | None) -> dict[str, str]:
     headers = {} if ttl is None else lifetime(ttl)
     return headers if revision is None else headers | {EXPECTED_SEQUENCE: str(revision)}
-
-
-def is_literal(*tokens: str) -> bool:
-    """Whether none of these tokens is a wildcard.
-
-    NATS stores a message that somebody publishes on the subject `log.*.*`. Used as a filter, this subject matches all
-    others, so that a purge with it would empty the stream.
-    """
-    return not any(token in {"*", ">"} for token in tokens)

@@ -9,9 +9,9 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from stint.core.names.streams import JOBS_BUCKET, kv_stream
-from stint.core.names.subjects import kv_subject
+from stint.core.names.subjects import is_literal, kv_subject
 from stint.jetstream.following import following
-from stint.jetstream.stream import MARKER_TTL, Bucket, Write, is_literal
+from stint.jetstream.stream import MARKER_TTL, Bucket, Write
 from stint.jetstream.wire.broker import Broker
 from stint.ports import BucketState, StoredView, ViewPut
 

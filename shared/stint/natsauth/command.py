@@ -1,24 +1,23 @@
 """`stint nats-config`: writes a nats-server configuration, and a key for each service."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import typer
 
 from stint.cli.errors import importing, reported
 from stint.cli.options import taking
-from stint.core.errors import ConfigError, InvalidQueueNameError
-from stint.core.names.ids import queue_token
+from stint.core.errors import ConfigError
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.natsauth.cluster import CLUSTER, certificate, cluster
 from stint.natsauth.config import accounts, callout, rendered
-from stint.natsauth.roles import CALLOUT, OPERATOR, RUNNERS, SEED_FILE, SERVICES
+from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
+from stint.natsauth.users import by_name, pool_named, publisher_named, runner_user, subscriber_name
 from stint.process.env_file import write_private
-from stint.process.settings import RUNNER_ID
 
 DIFFERENT: Final = 1
 """Exit code: a file differs, and was not changed."""
@@ -33,8 +32,6 @@ CLUSTER_FILE: Final = "cluster.conf"
 """What only a server of a cluster has, with the password."""
 POOLS: Final = "pools"
 """The folder of the pools' keys."""
-
-T = TypeVar("T")
 
 app = typer.Typer(add_completion=False)
 
@@ -101,7 +98,7 @@ def nats_config(options: _Options) -> None:
     """
     folder = options.folder
     with reported("stint nats-config"):
-        pools = _by_name("--pool", map(_pool, options.pool or ()))
+        pools = by_name("--pool", map(pool_named, options.pool or ()))
         files = {"accounts.conf": _accounts(options, pools)}
         if not options.accounts_only:
             files["nats.conf"] = rendered(_server(options)) + "".join(f"include {file}\n" for file in _parts(options))
@@ -116,8 +113,8 @@ def nats_config(options: _Options) -> None:
 
 
 def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> str:
-    folder, publishers = options.folder, _by_name("--publisher", map(_publisher, options.publisher or ()))
-    subscribers, runners = [*map(subscriber_name, options.subscriber or ())], [*map(_runner, options.runner or ())]
+    folder, publishers = options.folder, by_name("--publisher", map(publisher_named, options.publisher or ()))
+    subscribers, runners = [*map(subscriber_name, options.subscriber or ())], [*map(runner_user, options.runner or ())]
     auth = not options.accounts_only if options.auth is None else options.auth
     with importing("nats"):
         from stint.natsauth.keys import curve_key, issuer_key, public_key  # noqa: PLC0415 - clients lack the library
@@ -134,61 +131,6 @@ def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> str:
         settings["accounts"] |= decided["accounts"]
         settings["authorization"] = decided["authorization"]
     return rendered(settings)
-
-
-def _runner(name: str) -> str:
-    if not RUNNER_ID.fullmatch(name):
-        raise ConfigError("--runner: a runner's name has 1 to 128 letters, digits, - and _.")
-    return f"{RUNNERS}{name}"
-
-
-def _by_name(option: str, users: Iterable[tuple[str, T]]) -> dict[str, T]:
-    found: dict[str, T] = {}
-    for name, served in users:
-        if name in found:
-            raise ConfigError(f"{option} {name}: it is there twice. Name all of its queues at once.")
-        found[name] = served
-    return found
-
-
-def _publisher(text: str) -> tuple[str, Sequence[str]]:
-    name, _, listed = text.partition("=")
-    try:
-        queues = {queue_token(queue): queue for queue in listed.split(",")}  # NATS refuses what is granted twice
-    except InvalidQueueNameError as error:
-        raise ConfigError(f"--publisher {name}: {error.sentence}") from None
-    if not _is_name(name) or name in {OPERATOR, *(role.name for role in SERVICES)} or not listed:
-        raise ConfigError("--publisher: NAME=QUEUE, where NAME has letters, digits and _ and is not that of a service.")
-    return name, [*queues.values()]
-
-
-def subscriber_name(text: str) -> str:
-    """The name of a subscriber, which is part of subjects.
-
-    Raises:
-        ConfigError: it has other characters.
-    """
-    if not _is_name(text):
-        raise ConfigError("A subscriber's name has letters, digits and _.")
-    return text
-
-
-def _is_name(text: str) -> bool:
-    """Whether it has ASCII letters, digits and _ only, and no digit first. The server's files have no other text."""
-    return text.isascii() and text.isidentifier()
-
-
-def _pool(text: str) -> tuple[str, QueuePatterns]:
-    name, _, listed = text.partition("=")
-    served = QueuePatterns.parse(listed)
-    try:
-        for qname in served.names or ():
-            queue_token(qname)
-    except InvalidQueueNameError as error:
-        raise ConfigError(f"--pool {name}: {error.sentence}") from None
-    if not _is_name(name) or not served.patterns:
-        raise ConfigError("--pool: NAME=QUEUE, where NAME has letters, digits and _.")
-    return name, served
 
 
 def _server(options: _Options) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from stint.core.errors import StintError
 from stint.core.events import AnyEvent, Deleted, Ended, KillRequested, Released, Submitted
 from stint.core.job import Job, State
 from stint.core.names.ids import check_job_id, queue_name
-from stint.core.view import rfc3339
 from stint.ports import EventLog, KeptPayloads, Outcome, OutputLog, PayloadStore
 from stint.vault.actions import DELETE, KILL, READ, RELEASE, Action
 from stint.vault.erasure import PayloadKeys, key_name
@@ -39,7 +38,6 @@ class Jobs:
         keys: of the payloads; None if payloads get no key of their own.
         retention: how long an ended job can be seen.
         now: aware, UTC.
-        new_event_id: source of ids.
     """
 
     log: EventLog
@@ -50,7 +48,6 @@ class Jobs:
     auth: Authenticator
     retention: timedelta
     now: Callable[[], datetime]
-    new_event_id: Callable[[], str]
 
     async def find(self, identity: Identity, job_id: str, action: Action = READ) -> Job:
         """The job, if it can be seen and the caller may do this to it.
@@ -128,4 +125,4 @@ class Jobs:
         raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "The job is changing too fast. Try again.")
 
     def _event(self, shape: type[E], identity: Identity, **details: Any) -> E:
-        return shape(event_id=self.new_event_id(), at=rfc3339(self.now()), **identity.signature, **details)
+        return shape(**identity.stamp(self.now()), **details)

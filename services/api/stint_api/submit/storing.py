@@ -83,7 +83,6 @@ class Store:
     kept: KeptPayloads
     sealer: Sealer
     now: Callable[[], datetime]
-    new_event_id: Callable[[], str]
     keep: float = 0
     patience: float = PATIENCE
     cubbyholes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CUBBYHOLES_AT_A_TIME))
@@ -100,11 +99,10 @@ class Store:
             RefusalError: the cubbyhole was read, and the job could not be stored.
             StintError: see `stint_api.errors`.
         """
-        event_id, envelope = self.new_event_id(), submission.envelope
+        envelope, stamp = submission.envelope, identity.stamp(self.now())
+        event_id = stamp["event_id"]
         draft = Submitted(
-            event_id=event_id,  # the same in each attempt, by which the log knows them for one
-            at=rfc3339(self.now()),
-            **identity.signature,
+            **stamp,  # the same in each attempt, so that the log knows them to be one event
             qname=submission.qname,
             ticket="",
             payload_chunks=0,

@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 _ALERT: Final = "POSSIBLE SECURITY/INTERCEPTION ALERT!!!"
 NO_TICKET: Final = "The ticket cannot be opened: it is no ticket, or one of another job."
-
-
 CHANGED: Final = f"{_ALERT}: The payload is not the one that was submitted."
 DESTROYED: Final = "The key of the payload was destroyed: the job was deleted, or was over before."
 
@@ -149,7 +147,7 @@ class Opener:
         if not (name := key_of(stored)):
             return stored
         try:
-            key = await retry(lambda: self._keys.load(name))
+            key = await retry(lambda: PayloadKeys(self.vault, self.session).load(name))
             if key is None:
                 raise bad_payload(DESTROYED)
             return decrypted(stored, key) if len(stored) <= SMALL else await asyncio.to_thread(decrypted, stored, key)
@@ -157,10 +155,6 @@ class Opener:
             raise bad_payload(CHANGED) from None
         except VaultError as error:
             raise UnfitError(f"This runner may not read the keys of payloads: {error.sentence}") from None
-
-    @property
-    def _keys(self) -> PayloadKeys:
-        return PayloadKeys(self.vault, self.session)
 
     async def payload(self, sealed: bytes, qname: str) -> Opened | None:
         """Decrypt and read a payload with the runner's own token; None if that may not decrypt it.

@@ -10,13 +10,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from stint.core.errors import (
-    EngineError,
-    ImageError,
-    JobFailedError,
-    LeaseLostError,
-    VaultError,
-)
+from stint.core.errors import EngineError, ImageError, JobFailedError, LeaseLostError, VaultError
 from stint.core.events import Ended, Launched
 from stint.core.job import Job
 from stint.core.names.ids import queue_name

@@ -6,12 +6,12 @@ from typing import Final
 import structlog
 
 from stint.core import commands
-from stint.core.errors import EngineError, JobFailedError, LeaseLostError, StintError
-from stint.core.events import AnyEvent, Ended, Launched, Rejected, Started
+from stint.core.errors import EngineError, JobFailedError, LeaseLostError
+from stint.core.events import AnyEvent, Launched, Rejected, Started
 from stint.core.job import ACTIVE, Job
 from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
 from stint.ports import Place
-from stint.process.waiting import InterruptedByEventError, interrupted_by
+from stint.process.waiting import InterruptedByEventError, interrupted_by, unless
 from stint_runner.engine.port import ContainerInfo
 from stint_runner.engine.removal import cleared
 from stint_runner.inputs.memory import Share
@@ -21,9 +21,8 @@ from stint_runner.job.container import ContainerState, Exited, JobContainer
 from stint_runner.job.examine import examine
 from stint_runner.job.prepare import Preparation, Prepared
 from stint_runner.job.takeover import take_over, take_over_own
-from stint_runner.job.verdict import Verdict
+from stint_runner.job.verdict import OvertakenError, UnstartedError, Verdict
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.phases import Report
 from stint_runner.retry import append_events, retry
 from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import Deadline
@@ -35,18 +34,6 @@ BARRED: Final = "An event of this job came before its submission."
 TAKEN: Final = "The id is that of a job of another queue."
 LOOK_AGAIN_PAUSE: Final = 0.2
 """Seconds between two reads of a job to which another process is appending."""
-
-
-class UnstartedError(StintError):
-    """The job ends without having been started: `event` says so."""
-
-    def __init__(self, event: AnyEvent) -> None:
-        super().__init__()
-        self.event = event
-
-
-class OvertakenError(StintError):
-    """Somebody else's event came first."""
 
 
 class JobRun:
@@ -68,12 +55,8 @@ class JobRun:
             StateError: the watchdog cannot be told.
         """
         self._adopted, self.leased.claimed = job, True
-        self._watch(job, deadline)
-
-    def _watch(self, job: Job, earlier: Deadline | None = None) -> None:
-        """Let the watchdog watch the job from now on."""
         self.leased.holds = self._runner.holds(job)
-        self._deadline.begin(earlier)
+        self._deadline.begin(deadline)
 
     async def verdict(self) -> Verdict:
         """Do for the job what the log says; returns what becomes of its delivery.
@@ -83,15 +66,13 @@ class JobRun:
             LeaseLostError: the job belongs to somebody else by now.
         """
         if self._adopted:
-            # As adoption found it. Of later events the lease's keeper hears, and interrupts the run.
+            # As adoption found it. If later events end it, the lease's keeper hears of them and interrupts the run.
             return await self._resume(self._adopted)
         seen = 0
         while True:
             job = await self._load()
-            if job is None or await self._rejected_as_taken(job):
-                return Verdict.ACK  # purged, or never run
-            if job.terminal:
-                return verdict.on_ended(job)
+            if job is None:  # it was purged
+                return Verdict.ACK
             try:
                 return await self._process(job, barred=job.sequence == seen)
             except UnstartedError as unstarted:
@@ -103,15 +84,13 @@ class JobRun:
                 log.debug("somebody else's event came first")
             seen = job.sequence
 
-    async def _rejected_as_taken(self, job: Job) -> bool:
-        """Whether this is another queue's job, whose id was used again: the first submission of an id is the job."""
-        taken = job.token != self._address.token
-        if taken:
-            await self._append(self._runner.fact(Rejected, error=TAKEN))
-        return taken
-
     async def _process(self, job: Job, *, barred: bool) -> Verdict:
         """Examine, claim and run a queued job, or take over the job of a lost runner."""
+        if job.token != self._address.token:  # its id was used again in this queue: an id's first submission is the job
+            await self._append(self._runner.fact(Rejected, error=TAKEN))
+            return Verdict.ACK
+        if job.terminal:
+            return verdict.on_ended(job)
         if job.state in ACTIVE:
             return await take_over(self._runner, job, self.leased.lease.delivery)
         if barred:  # nobody came first, and yet nothing can be appended: a stranger's event stands in its place already
@@ -124,7 +103,8 @@ class JobRun:
             preparation = await self._examine(job, share)
             if preparation is None:
                 return Verdict.RETURN
-            self._watch(job)
+            self.leased.holds = self._runner.holds(job)
+            self._deadline.begin()
             await self._claim(job, preparation)
             self._preparation = preparation
             return await self._run(job, preparation)
@@ -187,25 +167,26 @@ class JobRun:
         except Exception as error:  # noqa: BLE001 - whatever it is becomes the job's end, and is logged there
             ended = verdict.failed(self._runner, self._container, self._image(job), error)
         await self._container.contain()
-        return await self._end(ended)
+        self._deadline.drop()
+        self.leased.ending = True
+        if not await self._append(ended):
+            return Verdict.LEAVE
+        log.info("job ended", status=ended.status, reason=ended.reason, return_code=ended.return_code)
+        return Verdict.ACK
 
     async def _exit(self, job: Job, what: Preparation | ContainerInfo) -> Exited:
         killed = self.leased.killed
         with self._runner.phases.of(Place(job.token, job.job_id)) as report:
             if isinstance(what, Preparation):
-                prepared = await self._prepare(what, report)
+                try:
+                    prepared = await unless(killed, what.run(report))
+                except InterruptedByEventError:
+                    raise JobFailedError("job killed", reason="killed") from None
                 report("running")
                 return await self._container.start(prepared, killed, check=lambda: self._before_start(prepared))
             report("running")
             since, digest = job.time_of(Launched.kind, Started.kind), self._deadline.secrets_digest
             return await self._container.resume(what, killed, since=since, secrets_digest=digest)
-
-    async def _prepare(self, preparation: Preparation, report: Report) -> Prepared:
-        try:
-            async with interrupted_by(self.leased.killed):
-                return await preparation.run(report)
-        except InterruptedByEventError:
-            raise JobFailedError("job killed", reason="killed") from None
 
     def _before_start(self, prepared: Prepared) -> None:
         """The last look at the clock: this process may have been frozen since the last heartbeat."""
@@ -227,14 +208,6 @@ class JobRun:
         """As the payload named it, "" if that is not known."""
         launched = job.fact(Launched)
         return self._preparation.image if self._preparation else launched.container_image if launched else ""
-
-    async def _end(self, ended: Ended) -> Verdict:
-        self._deadline.drop()
-        self.leased.ending = True
-        if not await self._append(ended):
-            return Verdict.LEAVE
-        log.info("job ended", status=ended.status, reason=ended.reason, return_code=ended.return_code)
-        return Verdict.ACK
 
     async def give_up(self, error: Exception) -> Verdict:
         """End a job for which `verdict` raised what it should not, so that its queue continues."""

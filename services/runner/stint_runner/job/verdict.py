@@ -5,8 +5,8 @@ from enum import Enum, auto
 
 import structlog
 
-from stint.core.errors import EngineError, JobFailedError, VaultError
-from stint.core.events import Ended, Launched, Started
+from stint.core.errors import EngineError, JobFailedError, StintError, VaultError
+from stint.core.events import AnyEvent, Ended, Launched, Started
 from stint.core.job import Job, State
 from stint_runner.job.container import Exited, JobContainer
 from stint_runner.job.prepare import TEXT_LENGTH
@@ -32,6 +32,18 @@ class Verdict(Enum):
     """Its queue is paused: the queue's next job is wanted again when the pause ends, and by nobody before."""
     RETURN_LATER = auto()
     """Another runner has it, or its queue waits for a runner that was lost: it is delivered again a lease later."""
+
+
+class UnstartedError(StintError):
+    """The job ends without having been started: `event` says so."""
+
+    def __init__(self, event: AnyEvent) -> None:
+        super().__init__()
+        self.event = event
+
+
+class OvertakenError(StintError):
+    """Another process's event came first."""
 
 
 async def settle(verdict: Verdict, lease: Lease) -> None:

@@ -213,9 +213,6 @@ class OutputPump:
         sequence = await retry(
             lambda: self._log.append(*self._place, chunk, after=self._sequence), on=BrokerUnavailableError
         )
-        self._is_stored(chunk, sequence)
-
-    def _is_stored(self, chunk: Chunk, sequence: int) -> None:
         self.chunks, self.size, self.digest = chunk.number, self.size + len(chunk.data), chunk.digest
         self._sequence = sequence
         self._lines.add(chunk.stream, chunk.data)

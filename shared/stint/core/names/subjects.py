@@ -170,3 +170,12 @@ def hinted_token(subject: str) -> str:
 def kv_subject(bucket: str, key: str) -> str:
     """The subject behind a key of a KV bucket."""
     return f"$KV.{bucket}.{key}"
+
+
+def is_literal(*tokens: str) -> bool:
+    """Whether none of these tokens is a wildcard.
+
+    NATS stores a message that somebody publishes on the subject `log.*.*`. Used as a filter, this subject matches all
+    others, so that a purge with it would empty the stream.
+    """
+    return not any(token in {"*", ">"} for token in tokens)

@@ -16,7 +16,7 @@ from stint.core.errors import StintError
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import HINTS, hint_group, hint_subject, hinted_token, work_subject
+from stint.core.names.subjects import HINTS, hint_group, hint_subject, hinted_token, is_literal, work_subject
 from stint.jetstream.consuming.consumers import (
     ANSWER_MARGIN,
     ConsumerInfo,
@@ -25,7 +25,7 @@ from stint.jetstream.consuming.consumers import (
     request_messages,
 )
 from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
-from stint.jetstream.stream import OPERATION, Stream, is_literal
+from stint.jetstream.stream import OPERATION, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import status_of
 from stint.ports import Hint, Look, Turn

@@ -18,11 +18,12 @@ from stint.core.names.subjects import (
     event_address,
     event_filter,
     is_event,
+    is_literal,
     work_subject,
 )
 from stint.jetstream.consistency import SILENCE, silence
 from stint.jetstream.payloads import payload_places
-from stint.jetstream.stream import Stream, is_literal
+from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import origin_of, sequence_of, subject_of, time_of
 from stint.ports import Fact, Place, Strays
