@@ -6,14 +6,13 @@ from typing import Annotated, Final
 
 import typer
 
-from stint.cli.calling import call
+from stint.cli.calling import asking
 from stint.cli.completing import queues
-from stint.cli.errors import reported
 from stint.cli.listing import first
-from stint.cli.settings import Profile, Url
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.table import Column
 from stint.cli.show.times import moment
+from stint.client.client import Client
 from stint.client.trail import AuditEntry, SecretUse
 
 app = typer.Typer(add_completion=False)
@@ -58,14 +57,14 @@ USES: Final[Sequence[Column[SecretUse]]] = (
 
 
 @app.command()
-def audit(
+@asking
+async def audit(
+    stint: Client,
     queue: Annotated[str | None, typer.Option(help="Only what was done in this queue.", autocompletion=queues)] = None,
     since: Annotated[str, typer.Option(help="Only since then: a time (RFC 3339), or 12h, 7d.")] = "",
     who: Annotated[str, typer.Option(help="Only by this display name, identity, token accessor or NATS user.")] = "",
     limit: Limit = 100,
     form: Form = "table",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Show who did what, the newest first: submitted, killed, deleted and released jobs, paused and resumed queues.
 
@@ -78,16 +77,15 @@ def audit(
 
     stint audit -o json | jq -r 'select(.action == "paused") | .reason'
     """
-    with reported("stint"):
-        begin = moment("--since", since) if since else None
-    found = call(
-        lambda stint: first(limit, stint.audit, queue=queue, since=begin, who=who or None), url=url, profile=profile
-    )
+    begin = moment("--since", since) if since else None
+    found = await first(limit, stint.audit, queue=queue, since=begin, who=who or None)
     show_all(found, ENTRIES, form, name=lambda entry: entry.job or entry.runner or entry.queue)
 
 
 @app.command(no_args_is_help=True)
-def lineage(
+@asking
+async def lineage(
+    stint: Client,
     secret: Annotated[
         str, typer.Argument(metavar="SECRET", help="The secret as jobs name it, path.key; a path stands for its keys.")
     ],
@@ -98,8 +96,6 @@ def lineage(
     ] = None,
     limit: Limit = 100,
     form: Form = "table",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Show which jobs got a secret, and which version of it, in the queues that you may read, the newest first.
 
@@ -107,9 +103,5 @@ def lineage(
 
     Example: stint lineage kv/data/demo.password --outdated -o name
     """
-    found = call(
-        lambda stint: first(limit, stint.lineage, secret=secret, version=version, outdated=outdated),
-        url=url,
-        profile=profile,
-    )
+    found = await first(limit, stint.lineage, secret=secret, version=version, outdated=outdated)
     show_all(found, USES, form, name=lambda use: use.job)

@@ -1,9 +1,11 @@
 """One call of the API, or a few, by a command."""
 
 import asyncio
+import inspect
 import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Final, TypeVar
+from inspect import Parameter
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -11,6 +13,7 @@ from stint.cli import settings
 from stint.cli.completing import job_ids
 from stint.cli.errors import reported
 from stint.cli.listing import first
+from stint.cli.options import as_command
 from stint.client.client import Client
 from stint.client.job import JobHandle
 from stint.client.options import Endpoints
@@ -73,3 +76,15 @@ def call(
 
     with reported("stint", usage=USAGE_ERRORS):
         return asyncio.run(connected())
+
+
+def asking(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make a command of a coroutine function that takes a client first: its options, and which Stint to ask."""
+
+    def command(*, url: str, profile: str, **values: Any) -> None:
+        call(lambda stint: work(stint, **values), url=url, profile=profile)
+
+    _client, *own = inspect.signature(work, eval_str=True).parameters.values()
+    of_which = {"url": settings.Url, "profile": settings.Profile}
+    where = [Parameter(name, Parameter.KEYWORD_ONLY, default="", annotation=kind) for name, kind in of_which.items()]
+    return as_command(command, work, inspect.Signature([*own, *where]))

@@ -1,4 +1,4 @@
-"""Commands that take many options as one object."""
+"""Commands that are made of functions with other parameters than their options."""
 
 import inspect
 from collections.abc import Callable
@@ -14,10 +14,17 @@ def taking(shape: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None
         def command(**values: Any) -> None:
             function(shape(**values))
 
-        command.__doc__ = function.__doc__
-        command.__name__ = function.__name__
-        command.__signature__ = inspect.signature(shape, eval_str=True)  # type: ignore[attr-defined] # what typer reads
-        command.__annotations__ = {}
-        return command
+        return as_command(command, function, inspect.signature(shape, eval_str=True))
 
     return command_of
+
+
+def as_command(
+    command: Callable[..., None], function: Callable[..., Any], options: inspect.Signature
+) -> Callable[..., None]:
+    """The command with the name and the help of the function, and these options."""
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    command.__signature__ = options  # type: ignore[attr-defined] # what typer reads
+    command.__annotations__ = {}
+    return command

@@ -7,10 +7,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from stint.cli.calling import call
+from stint.cli.calling import asking
 from stint.cli.completing import queues
 from stint.cli.jobs.ls import StatusName, outcome
-from stint.cli.settings import Profile, Url
 from stint.cli.show.form import Form
 from stint.cli.show.terminal import coloured, painted, printable
 from stint.client.client import Client
@@ -20,24 +19,20 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def events(
+@asking
+async def events(
+    stint: Client,
     queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.", autocompletion=queues)] = None,
     status: Annotated[
         StatusName | None, typer.Option(help="Only jobs that have this status, or had it before.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", hidden=True)] = True,  # noqa: ARG001 - it always does
     form: Form = "table",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Show the changes of all jobs as they come, until Ctrl-C. A broken connection is made again.
 
     Example: stint events --status failed -o json | jq -r .job.error
     """
-    call(lambda stint: _tell(stint, queue, status, form), url=url, profile=profile)
-
-
-async def _tell(stint: Client, queue: str | None, status: str | None, form: str) -> None:
     async with aclosing(stint.events(queue=queue, status=status)) as changes:
         async for change in changes:
             if change.kind == "begun":

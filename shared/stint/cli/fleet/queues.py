@@ -5,13 +5,13 @@ from typing import Annotated, Final
 
 import typer
 
-from stint.cli.calling import call
+from stint.cli.calling import asking
 from stint.cli.completing import queues as known
-from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeForm, Form, show, show_all, show_change
 from stint.cli.show.table import Column
 from stint.cli.show.terminal import painted
 from stint.cli.show.times import lasted, seconds
+from stint.client.client import Client
 from stint.client.fleet import QueueInfo
 
 app = typer.Typer(add_completion=False)
@@ -45,45 +45,46 @@ COLUMNS: Final[Sequence[Column[QueueInfo]]] = (
 
 
 @app.command()
-def queues(
+@asking
+async def queues(
+    stint: Client,
     queue: Annotated[
         str | None, typer.Argument(metavar="[QUEUE]", help="Only this one, with its jobs.", autocompletion=known)
     ] = None,
     form: Form = "table",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """List the queues: how many jobs wait, for how long, which one runs, and whether somebody must do something.
 
     Example: stint queues -o json | jq -r 'select(.held) | .qname'
     """
     if queue is not None:
-        show(call(lambda stint: stint.queue(queue), url=url, profile=profile), form, name=lambda found: found.name)
+        show(await stint.queue(queue), form, name=lambda found: found.name)
         return
-    show_all(call(lambda stint: stint.queues(), url=url, profile=profile), COLUMNS, form, name=lambda found: found.name)
+    show_all(await stint.queues(), COLUMNS, form, name=lambda found: found.name)
 
 
 @app.command(no_args_is_help=True)
-def pause(
+@asking
+async def pause(
+    stint: Client,
     queue: Name,
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for all who see the queue.")] = "",
     form: ChangeForm = "text",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Pause a queue: its running job continues, and no further one starts. Needs a token that may pause it.
 
     Example: stint pause deploys --reason 'The database is being moved.'
     """
-    found = call(lambda stint: stint.pause(queue, reason=reason), url=url, profile=profile)
+    found = await stint.pause(queue, reason=reason)
     show_change(form, found.name, text=f"Queue {found.name!r} is paused; {_waiting(found)}.", fields=found)
 
 
 @app.command(no_args_is_help=True)
-def resume(queue: Name, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
+@asking
+async def resume(stint: Client, queue: Name, form: ChangeForm = "text") -> None:
     """Resume a queue: its next job starts.
 
     Example: stint resume deploys
     """
-    found = call(lambda stint: stint.resume(queue), url=url, profile=profile)
+    found = await stint.resume(queue)
     show_change(form, found.name, text=f"Queue {found.name!r} continues; {_waiting(found)}.", fields=found)

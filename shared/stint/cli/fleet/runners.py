@@ -5,13 +5,13 @@ from typing import Annotated, Final
 
 import typer
 
-from stint.cli.calling import call
+from stint.cli.calling import asking
 from stint.cli.completing import runners as known
-from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeForm, Form, show_all, show_change
 from stint.cli.show.table import Column
 from stint.cli.show.terminal import painted
 from stint.cli.show.times import lasted
+from stint.client.client import Client
 from stint.client.fleet import RunnerInfo
 
 app = typer.Typer(add_completion=False)
@@ -38,27 +38,26 @@ COLUMNS: Final[Sequence[Column[RunnerInfo]]] = (
 
 
 @app.command()
-def runners(form: Form = "table", url: Url = "", profile: Profile = "") -> None:
+@asking
+async def runners(stint: Client, form: Form = "table") -> None:
     """List the runners of the last day: those that are alive, and those that were lost.
 
     Example: stint runners -o json | jq -r 'select(.alive | not) | .runner'
     """
-    show_all(
-        call(lambda stint: stint.runners(), url=url, profile=profile), COLUMNS, form, name=lambda found: found.name
-    )
+    show_all(await stint.runners(), COLUMNS, form, name=lambda found: found.name)
 
 
 @app.command(no_args_is_help=True)
-def drain(
+@asking
+async def drain(
+    stint: Client,
     runner: Annotated[str, typer.Argument(metavar="RUNNER", help="The runner's name.", autocompletion=known)],
     form: ChangeForm = "text",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Ask a runner to take no more jobs. Its process ends after its last job. Needs a token that may drain it.
 
     Example: stint drain runner-1
     """
-    call(lambda stint: stint.drain(runner), url=url, profile=profile)
+    await stint.drain(runner)
     text = f"Runner {runner} was asked to drain; `stint runners` shows when it does."
     show_change(form, runner, text=text, fields={"runner": runner, "asked": True})

@@ -10,13 +10,12 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from stint.cli.calling import call
+from stint.cli.calling import asking
 from stint.cli.errors import TERMINATED
 from stint.cli.fleet.queues import COLUMNS as QUEUES
 from stint.cli.fleet.runners import COLUMNS as RUNNERS
 from stint.cli.jobs.ls import COLUMNS as JOBS
 from stint.cli.listing import first
-from stint.cli.settings import Profile, Url
 from stint.cli.show.table import table
 from stint.client.client import Client
 from stint.client.errors import ApiError
@@ -41,24 +40,20 @@ class Board(msgspec.Struct, frozen=True):
 
 
 @app.command()
-def top(
+@asking
+async def top(
+    stint: Client,
     interval: Annotated[float, typer.Option(min=1, help="Seconds after which it looks anew, if no job changed.")] = 5,
     once: Annotated[bool, typer.Option("--once", help="Print the board once, as in a pipe.")] = False,
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Show queues, runners and the last jobs on a board that changes as they do, until Ctrl-C.
 
     Example: stint top --once
     """
-    live = sys.stdout.isatty() and not once
-    raise typer.Exit(call(lambda stint: _live(stint, interval) if live else _once(stint), url=url, profile=profile))
-
-
-async def _once(stint: Client) -> int:
+    if sys.stdout.isatty() and not once:
+        raise typer.Exit(await _live(stint, interval))
     for line in lines(await look(stint), width=None, height=None):
         typer.echo(line)
-    return 0
 
 
 async def _live(stint: Client, interval: float) -> int:

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stint.cli.calling import JobId, JobIds, call, exact
+from stint.cli.calling import JobId, JobIds, asking, exact
 from stint.cli.errors import UNREACHABLE
-from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeForm, ChangeFormName, show_change, show_job_id
 from stint.client.client import Client
 from stint.client.errors import ApiRefusedError
@@ -18,59 +17,58 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(no_args_is_help=True)
-def kill(jobs: JobIds, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
+@asking
+async def kill(stint: Client, jobs: JobIds, form: ChangeForm = "text") -> None:
     """Kill jobs: a queued job ends at once, a running one gets SIGTERM, and later SIGKILL. Prints their ids.
 
     Example: stint ls --status running -o name | xargs stint kill
     """
-    call(lambda stint: _each(stint, jobs, JobHandle.kill, form), url=url, profile=profile)
+    await _each(stint, jobs, JobHandle.kill, form)
 
 
 @app.command(no_args_is_help=True)
-def rm(jobs: JobIds, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
+@asking
+async def rm(stint: Client, jobs: JobIds, form: ChangeForm = "text") -> None:
     """Delete jobs that are not running, and their output. A queued one never runs. Prints their ids.
 
     Example: stint ls --status failed -o name | xargs stint rm
     """
-    call(lambda stint: _each(stint, jobs, JobHandle.delete, form), url=url, profile=profile)
+    await _each(stint, jobs, JobHandle.delete, form)
 
 
 @app.command(no_args_is_help=True)
-def rerun(
+@asking
+async def rerun(
+    stint: Client,
     job: JobId,
     key: Annotated[str, typer.Option(help="Names the new job, as with `stint run`.")] = "",
     wrap_ttl: Annotated[str, typer.Option(help="How long it may wait in its queue.")] = DEFAULT_WRAP_TTL,
     form: ChangeForm = "text",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Run a job again that is over, with the same sealed payload, and print the new job's id.
 
     Example: stint logs -f $(stint rerun 65f0c2a19b3e4d5f6a7b8c9d)
     """
-    made = call(lambda stint: stint.rerun(exact(stint, job).id, key=key, wrap_ttl=wrap_ttl), url=url, profile=profile)
-    show_job_id(form, made.id)
+    show_job_id(form, (await stint.rerun(exact(stint, job).id, key=key, wrap_ttl=wrap_ttl)).id)
 
 
 @app.command(no_args_is_help=True)
-def release(job: JobId, form: ChangeForm = "text", url: Url = "", profile: Profile = "") -> None:
+@asking
+async def release(stint: Client, job: JobId, form: ChangeForm = "text") -> None:
     """Give up the lost runner of a held job: the job ends as unknown, and its queue continues.
 
     First make sure that the job's container is gone. Needs a token with the policy stint-operator.
 
     Example: stint ls --held -o name | xargs -n 1 stint release
     """
-    job_id, before = call(lambda stint: _release(exact(stint, job)), url=url, profile=profile)
+    held = exact(stint, job)
+    before = await held.release()
     text = (
-        f"Job {job_id} had already been released."
+        f"Job {held.id} had already been released."
         if before == "unknown"
-        else f"Job {job_id}, which was {before}, is released: it has ended as unknown, and its queue continues."
+        else f"Job {held.id}, which was {before}, is released: it has ended as unknown, and its queue continues."
     )
-    show_change(form, job_id, text=text, fields={"_id": job_id, "previous_status": before})
-
-
-async def _release(job: JobHandle) -> tuple[str, str]:
-    return job.id, await job.release()
+    show_change(form, held.id, text=text, fields={"_id": held.id, "previous_status": before})
 
 
 async def _each(

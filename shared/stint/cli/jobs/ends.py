@@ -1,14 +1,13 @@
 """`stint wait` and `stint verify`."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stint.cli.calling import JobIds, call, exact
+from stint.cli.calling import JobIds, asking, call, exact
 from stint.cli.completing import job_ids
 from stint.cli.errors import NOT_SO, TIMED_OUT
 from stint.cli.jobs.ls import outcome
@@ -25,33 +24,26 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(no_args_is_help=True)
-def wait(
+@asking
+async def wait(
+    stint: Client,
     jobs: JobIds,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; then exit with 124.")] = None,
+    timeout: Annotated[  # noqa: ASYNC109 - an option
+        float | None, typer.Option(min=0, help="Seconds to wait at most; then exit with 124.")
+    ] = None,
     form: ChangeForm = "text",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Wait until jobs have ended, print how each of them did, and exit with the first exit code that is not 0.
 
     Example: stint wait --timeout 600 $(stint submit --queue tests --image busybox -- true)
     """
-    raise typer.Exit(call(lambda stint: _wait(stint, jobs, timeout, form), url=url, profile=profile))
-
-
-async def _wait(
-    stint: Client,
-    jobs: Sequence[str],
-    timeout: float | None,  # noqa: ASYNC109 - an option
-    form: ChangeFormName,
-) -> int:
     try:
         async with asyncio.timeout(timeout):
             results = await asyncio.gather(*[_end(exact(stint, job), form) for job in jobs])
     except TimeoutError:
         typer.echo(f"stint: not all jobs have ended within {timeout:g} s; they continue", err=True)
-        return TIMED_OUT
-    return next((result.exit_code for result in results if not result.succeeded), 0)
+        raise typer.Exit(TIMED_OUT) from None
+    raise typer.Exit(next((result.exit_code for result in results if not result.succeeded), 0))
 
 
 async def _end(job: JobHandle, form: ChangeFormName) -> JobResult:

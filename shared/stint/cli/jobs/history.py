@@ -8,12 +8,12 @@ from typing import Final
 
 import typer
 
-from stint.cli.calling import JobId, call, find
+from stint.cli.calling import JobId, asking, find
 from stint.cli.jobs.ls import outcome
-from stint.cli.settings import Profile, Url
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.terminal import printable
 from stint.client.client import Client
+from stint.client.job import JobHandle
 from stint.client.results import Fact, JobInfo, JobResult
 
 app = typer.Typer(add_completion=False)
@@ -46,12 +46,13 @@ _NOW: Final = {
 
 
 @app.command(no_args_is_help=True)
-def history(job: JobId, form: Form = "table", url: Url = "", profile: Profile = "") -> None:
+@asking
+async def history(stint: Client, job: JobId, form: Form = "table") -> None:
     """Show what has happened to a job as a timeline, with what it did in between and for how long.
 
     Example: stint history 65f0c2a19b3e4d5f6a7b8c9d -o json | jq -r .kind
     """
-    facts, result = call(lambda stint: _read(stint, job), url=url, profile=profile)
+    facts, result = await _read(await find(stint, job))
     if form in {"json", "name"}:
         show_all(facts, (), form, name=lambda fact: fact.kind)
         return
@@ -59,10 +60,9 @@ def history(job: JobId, form: Form = "table", url: Url = "", profile: Profile = 
         typer.echo(line)
 
 
-async def _read(stint: Client, text: str) -> tuple[list[Fact], JobInfo | None]:
+async def _read(job: JobHandle) -> tuple[list[Fact], JobInfo | None]:
     """The facts so far; the result if it has ended."""
     facts: list[Fact] = []
-    job = await find(stint, text)
     await job.info()  # whether there is such a job
     async with aclosing(job.stream(tail=0)) as items:
         while True:

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from stint.cli.calling import JobId, call, find
+from stint.cli.calling import JobId, asking, find
 from stint.cli.errors import NOT_SO
 from stint.cli.jobs.writing import ClosedOutputError, to_terminal
-from stint.cli.settings import Profile, Url
 from stint.client.client import Client
 from stint.client.job import JobHandle
 from stint.client.results import Output
@@ -19,7 +18,9 @@ Stream = Literal["stdout", "stderr"]
 
 
 @app.command(no_args_is_help=True)
-def logs(
+@asking
+async def logs(
+    stint: Client,
     job: JobId,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Continue as output comes, until the job ends.")
@@ -28,8 +29,6 @@ def logs(
         int | None, typer.Option(min=0, help="Only about so many last lines. Without --follow exactly so many.")
     ] = None,
     stream: Annotated[Stream | None, typer.Option(help="Only this stream.")] = None,
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """Show what a job wrote, each byte as it was: both streams on standard output, in the order in which they came.
 
@@ -38,19 +37,14 @@ def logs(
 
     stint logs --tail 20 --stream stderr 65f0c2a19b3e4d5f6a7b8c9d
     """
-    call(lambda stint: _logs(stint, job, tail, stream, follow=follow), url=url, profile=profile)
-
-
-async def _logs(stint: Client, job: str, tail: int | None, stream: Stream | None, *, follow: bool) -> None:
-    work = _follow if follow else _so_far
+    found = await find(stint, job)
     try:
-        await work(await find(stint, job), tail, stream)
+        if follow:
+            await _follow(found, tail, stream)
+        else:
+            await to_terminal("stdout", await found.output(stream=stream, tail=tail))
     except ClosedOutputError:  # as in `| head`: the other commands are silent then, too
         raise typer.Exit(NOT_SO) from None
-
-
-async def _so_far(job: JobHandle, tail: int | None, stream: Stream | None) -> None:
-    await to_terminal("stdout", await job.output(stream=stream, tail=tail))
 
 
 async def _follow(job: JobHandle, tail: int | None, stream: Stream | None) -> None:

@@ -5,11 +5,9 @@ from typing import Annotated, Final, Literal, cast
 
 import typer
 
-from stint.cli.calling import JobId, call, find
+from stint.cli.calling import JobId, asking, find
 from stint.cli.completing import queues
-from stint.cli.errors import reported
 from stint.cli.listing import first
-from stint.cli.settings import Profile, Url
 from stint.cli.show.form import Form, show_all
 from stint.cli.show.form import show as show_form
 from stint.cli.show.table import Column
@@ -48,7 +46,9 @@ COLUMNS: Final[Sequence[Column[JobInfo]]] = (
 
 
 @app.command()
-def ls(
+@asking
+async def ls(
+    stint: Client,
     queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.", autocompletion=queues)] = None,
     status: Annotated[StatusName | None, typer.Option(help="Only jobs with this status.")] = None,
     held: Annotated[bool, typer.Option("--held", help="Only jobs whose queue waits for their lost runner.")] = False,
@@ -60,8 +60,6 @@ def ls(
     text: Annotated[str, typer.Option(help="Only jobs whose reason or error contains this.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many jobs to show at most.")] = 20,
     form: Form = "table",
-    url: Url = "",
-    profile: Profile = "",
 ) -> None:
     """List jobs, the last submitted first.
 
@@ -70,23 +68,19 @@ def ls(
 
     stint ls --status failed -o json | jq -r .error
     """
-    with reported("stint"):
-        times = {name: moment(f"--{name}", at) for name, at in (("since", since), ("until", until)) if at}
+    times = {name: moment(f"--{name}", at) for name, at in (("since", since), ("until", until)) if at}
     texts = {"status": status, "id": part, "image": image, "who": who, "text": text}
     given = {name: value for name, value in texts.items() if value} | times | ({"held": True} if held else {})
     wanted = cast("JobFilter", given if queue is None else {"queue": queue, **given})
-    found = call(lambda stint: first(limit, stint.jobs, **wanted), url=url, profile=profile)
-    show_all(found, COLUMNS, form, name=lambda job: job.id)
+    show_all(await first(limit, stint.jobs, **wanted), COLUMNS, form, name=lambda job: job.id)
 
 
 @app.command(no_args_is_help=True)
-def show(job: JobId, form: Form = "table", url: Url = "", profile: Profile = "") -> None:
+@asking
+async def show(stint: Client, job: JobId, form: Form = "table") -> None:
     """Show a job: its status, its times, and why it ended.
 
     Example: stint show 65f0c2a19b3e4d5f6a7b8c9d -o json | jq .runner
     """
-    show_form(call(lambda stint: _info(stint, job), url=url, profile=profile), form, name=lambda job: job.id)
-
-
-async def _info(stint: Client, job: str) -> JobInfo:
-    return await (await find(stint, job)).info()
+    found = await find(stint, job)
+    show_form(await found.info(), form, name=lambda job: job.id)
