@@ -57,7 +57,6 @@ class RefusalError(StintError):
     """The request is refused.
 
     Attributes:
-        code: the HTTP status.
         title: the error body's `status`; by default the contract's text for `code`.
         retry_after: seconds after which the same request may be sent again; 0 if that is not known.
         fields: further fields of the body.

@@ -31,7 +31,6 @@ class ApiRefusedError(ApiError):
     """Stint's API refused the request.
 
     Attributes:
-        code: the HTTP status.
         job_id: the job that the answer names, "" if it names none.
     """
 

@@ -13,11 +13,7 @@ from stint.core.names.ids import check_job_id
 
 
 class JobHandle:
-    """A job by its id. Every method raises ApiError if Stint cannot be reached, or refuses.
-
-    Attributes:
-        id: 24 hex digits.
-    """
+    """A job by its id. Every method raises ApiError if Stint cannot be reached, or refuses."""
 
     def __init__(self, api: Api, job_id: str) -> None:
         """Nothing is asked: whether there is such a job is known with the first answer.

@@ -74,11 +74,7 @@ class VaultError(StintError):
     """Vault answered with an error.
 
     Attributes:
-        method: of the request.
-        url: of the request.
         code: the HTTP status, 0 if Vault did not answer.
-        errors: Vault's own error messages.
-        warnings: Vault's own warnings.
     """
 
     method: str = ""

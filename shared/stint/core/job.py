@@ -90,9 +90,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as computed from its events.
 
     Attributes:
-        job_id: 24 hex digits.
         token: the token of its queue, from its first `submitted`.
-        state: its current state.
         sequence: of its last message in the stream, legal or not; the aggregate's version.
         facts: the events that counted, by kind.
     """

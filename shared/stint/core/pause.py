@@ -17,7 +17,6 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         who: Vault's display name of the operator's token, which need not be unique.
         at: when, RFC 3339 in UTC, according to the API.
-        reason: the operator's own words.
         entity: id of the identity behind that token, "" if there is none.
         accessor: that token's accessor, "" if it has none.
     """

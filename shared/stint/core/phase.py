@@ -12,7 +12,6 @@ class JobPhase(msgspec.Struct, frozen=True, kw_only=True):
     """What a runner does for a job now.
 
     Attributes:
-        phase: its name.
         progress: from 0 to 1 while an image is pulled, as far as the engine says; otherwise None.
     """
 

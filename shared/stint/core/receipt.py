@@ -25,8 +25,6 @@ class KeyName(msgspec.Struct, frozen=True):
     """The key that signs.
 
     Attributes:
-        name: of the transit key.
-        version: of that key.
         sha256: hex digest of the public key's 32 bytes.
     """
 
@@ -128,11 +126,8 @@ def check_over(job: Job) -> None:
 def statement(job: Job, key: KeyName, issued: str, signer: Writer | None = None) -> Statement:
     """What a receipt states about a job that is over. It names nobody's address and no secret.
 
-    Args:
-        job: it has ended.
-        key: that will sign.
-        issued: when, RFC 3339.
-        signer: who is proven to have submitted it, None if nobody is.
+    `key` will sign it; `issued` is now, RFC 3339. `signer` is who is proven to have submitted the job, None if nobody
+    is.
     """
     shown = view(job)
     submitted, started, launched = job.fact(Submitted), job.fact(Started), job.fact(Launched)

@@ -25,7 +25,6 @@ class BackgroundTask:
     """A task of a service.
 
     Attributes:
-        name: its name in the log.
         run: runs until cancelled.
         missing: a sentence that says what is missing from the service while this task does not work.
         works: whether it works at the moment, if running alone does not prove that.

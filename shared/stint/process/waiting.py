@@ -102,11 +102,9 @@ async def unless(event: asyncio.Event, work: Awaitable[T]) -> T:
 async def repeat(call: Callable[[], Awaitable[object]], pause: Callable[[], float], *, failed: str) -> NoReturn:
     """Repeat a call until cancelled, whether it fails or not.
 
-    Args:
-        call: the call to repeat.
-        pause: seconds until the next call, but at most `RETRY_PAUSE` after one that failed; up to a fifth is added.
-        failed: the log message if the call fails. If NATS is unavailable it is logged for debugging only, because the
-            connection has logged that already.
+    `pause` gives the seconds until the next call, but at most `RETRY_PAUSE` after one that failed; up to a fifth is
+    added. A failure is logged with the message `failed`; if NATS is unavailable only for debugging, because the
+    connection has logged that already.
     """
     while True:
         longest = RETRY_PAUSE

@@ -47,12 +47,7 @@ class JobDeletedError(StintError):
 
 
 class PublishedJob:
-    """A job of this publisher.
-
-    Attributes:
-        id: 24 hex digits.
-        queue: its queue.
-    """
+    """A job of this publisher."""
 
     def __init__(
         self, broker: Broker, signer: EventSigner, queue: str, job_id: str, submitted: Submitted | None = None

@@ -81,12 +81,7 @@ class HeardOutput:
 
 
 class OutputReader:
-    """Reads an output from its beginning, each chunk once.
-
-    Attributes:
-        chain: of the chunks so far.
-        tail: their last bytes.
-    """
+    """Reads an output from its beginning, each chunk once."""
 
     def __init__(self, output: HeardOutput) -> None:
         self.chain, self.tail = Chain(), b""

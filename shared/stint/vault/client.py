@@ -51,12 +51,9 @@ class Vault:
         await self._connections.__aexit__(kind, error, traceback)
 
     async def call(self, token: str, request: Callable[[Any], Awaitable[T]], *, repeatable: bool = False) -> T:
-        """Await `request(hvac client)`. JSON bodies are returned as dicts, an empty body as {}.
+        """Await `request(hvac client)`, whose methods return awaitables. JSON bodies are dicts, an empty body is {}.
 
-        Args:
-            token: sent with the requests.
-            request: hvac's methods return awaitables here.
-            repeatable: Vault may carry it out twice. It is then made again if Vault closed its connection.
+        A `repeatable` request, which Vault may carry out twice, is made again if Vault closed its connection.
 
         Raises:
             VaultUnavailableError: no connection, time-out, sealed, 429, a redirect, or a server error.

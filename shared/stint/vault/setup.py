@@ -79,7 +79,6 @@ class SetupReport:
     """The result for each resource, such as `policy stint-api`.
 
     Attributes:
-        made: resources that were created.
         found: resources that existed as wanted.
         different: resources that differ and were not changed.
         updated: resources that differed and were changed.

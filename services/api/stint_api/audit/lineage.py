@@ -21,7 +21,6 @@ class Holder:
     """A secret that a job got.
 
     Attributes:
-        qname: the queue's name.
         outdated: a job has got a newer version since.
     """
 

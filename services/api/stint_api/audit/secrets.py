@@ -36,8 +36,6 @@ class Given(NamedTuple):
     Attributes:
         number: its place: the event's sequence times `OF_ONE`, and its own number in the event.
         at: when EVENTS stored it, in microseconds since 1970.
-        token: of the queue.
-        job: the job's id.
         name: the secret, as `path.key`.
         version: of KV v2, None from another engine.
     """

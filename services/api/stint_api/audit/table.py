@@ -47,7 +47,6 @@ class Entry(NamedTuple):
     Attributes:
         sequence: in EVENTS.
         at: when EVENTS stored it, in microseconds since 1970.
-        kind: of the event.
         token: of the queue, `FLEET_TOKEN` for what is done to a runner.
         job: the job's id, or that of the operation.
         who: the display name that it says.

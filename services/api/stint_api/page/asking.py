@@ -38,9 +38,7 @@ class Question:
 
     Attributes:
         title: with {name} for what it is done to.
-        sentence: what follows.
         go: what the button says, likewise.
-        work: does it.
         looked: whether one must say that one has looked at the runner.
         reason: whether one must say why.
     """

@@ -37,7 +37,6 @@ class Jobs:
     Attributes:
         keys: of the payloads; None if payloads get no key of their own.
         retention: how long an ended job can be seen.
-        now: aware, UTC.
     """
 
     log: EventLog

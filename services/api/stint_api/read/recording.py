@@ -16,7 +16,6 @@ class Recorder:
     Each method raises BrokerUnavailableError if it is not known whether the event is stored.
 
     Attributes:
-        now: aware, UTC.
         new_operation_id: source of ids in the form of a job's.
     """
 

@@ -23,7 +23,6 @@ class Standing(NamedTuple):
 
     Attributes:
         position: in its queue; 1 is next, 0 for a job that does not wait.
-        waits_for: what it waits for.
         phase: what its runner does for it, "" if it does not run, or if nobody has said that lately.
         progress: of a pull, from 0 to 1; None if it is not known.
         back_since: see `stint_api.read.job.held.seen_back`; None in lists, which do not find it out.

@@ -55,7 +55,6 @@ class Session:
 
     Attributes:
         key: its name in the bucket.
-        token: its Vault token.
         who: Vault's display name of the token.
         until: when it ends at the latest.
         used: when it was last kept that it is used.

@@ -35,7 +35,6 @@ class Sealer:
     """Gets or makes the sealed payload of a submission.
 
     Attributes:
-        payloads: seals them.
         compat: job fields beside a sealed payload count, as GoStint has it: they are sealed too, as a second line.
         large: lets few of the large ones be sealed at a time.
     """

@@ -70,8 +70,6 @@ class Store:
 
     Attributes:
         keys: of the payloads; None if payloads get no key of their own.
-        now: aware, UTC.
-        patience: as `PATIENCE`.
         keep: seconds for which a copy of each payload is kept, 0 for none.
     """
 

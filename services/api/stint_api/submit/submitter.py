@@ -54,8 +54,6 @@ class Submitter:
     Attributes:
         broker_up: whether NATS is connected; asked before anything is spent.
         retention: how long an ended job can be seen.
-        now: aware, UTC.
-        new_job_id: source of ids.
     """
 
     log: EventLog

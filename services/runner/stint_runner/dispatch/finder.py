@@ -31,11 +31,8 @@ PAUSE: Final = 1.0
 class Finder:
     """Fills a runner's backlog.
 
-    Args:
-        queues: where the jobs are.
-        backlog: what is filled.
-        has_room: whether there is a slot for one more fresh lead.
-        is_fit: whether this runner can run jobs at the moment, as far as it knows.
+    `has_room` says whether there is a slot for one more fresh lead, `is_fit` whether this runner can run jobs at the
+    moment, as far as it knows.
     """
 
     def __init__(

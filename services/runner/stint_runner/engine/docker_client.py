@@ -48,12 +48,8 @@ def tls_context(host: str, *, cert_path: str = "", verify: bool = False) -> SSLC
     """TLS to an engine on the network, if one of the two is given; the files are those of Docker's client.
 
     Unlike that client, this one always verifies the engine: `ca.pem` must have signed its certificate, for the address
-    in DOCKER_HOST.
-
-    Args:
-        host: DOCKER_HOST.
-        cert_path: a folder of `ca.pem`, and of `cert.pem` with `key.pem` if any; "" is `~/.docker`.
-        verify: whether DOCKER_TLS_VERIFY is set.
+    in DOCKER_HOST, which is `host`. `cert_path` is a folder of `ca.pem`, and of `cert.pem` with `key.pem` if any; "" is
+    `~/.docker`.
 
     Raises:
         ConfigError: a file is missing or unusable.

@@ -26,13 +26,7 @@ class _PullError(Exception):
 
 
 class DockerImages:
-    """The part of `Engine` that deals with images.
-
-    Args:
-        client: the connection.
-        logins: for registries.
-        patience: seconds for which a pull is retried.
-    """
+    """The part of `Engine` that deals with images. A pull is retried for `patience` seconds."""
 
     def __init__(self, client: Callable[[], DockerClient], logins: LoginSource, patience: float) -> None:
         self._client = client

@@ -22,7 +22,6 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A container to create, in Stint's terms; `stint_runner.engine.docker_wire` translates it for Docker.
 
     Attributes:
-        image: as the payload named it.
         entrypoint, command: replace the image's where not empty.
         working_directory: replaces the image's where not "".
         env: `NAME=value`, the last of a name wins.
@@ -76,7 +75,6 @@ class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
     """An image that a job is about to use.
 
     Attributes:
-        image_id: the engine's.
         name: the reference by which it was pulled or found, as the engine lists it.
         is_new: the engine did not have this image before: it was pulled just now.
         is_new_name: the name did not mean this image before.

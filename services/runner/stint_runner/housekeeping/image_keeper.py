@@ -38,7 +38,6 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An image that a runner pulled onto an engine that did not have it.
 
     Attributes:
-        engine_id, image_id: the engine's own ids.
         names: all by which runners pulled it.
         used: when a job last used it, in Unix seconds.
     """
@@ -88,13 +87,8 @@ class ImageKeeper:
     """Keeps records of pulled images in NATS, where all runners of an engine find them.
 
     An image gets a record only if the engine did not have it before the pull, and only images with a record are
-    removed. An image that is in use, or that somebody else named, stays. For an engine without an id nothing is done.
-
-    Args:
-        records: where.
-        engine: whose images these are.
-        retention: seconds that an image stays after its last use by a job.
-        now: the wall clock, in Unix seconds.
+    removed, `retention` seconds after their last use by a job. An image that is in use, or that somebody else named,
+    stays. For an engine without an id nothing is done. `now` is the wall clock, in Unix seconds.
     """
 
     def __init__(

@@ -19,7 +19,6 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: where it goes, from `/`.
         data: its bytes. May be secret, so they are not in `repr`.
-        mode: permission bits.
         owner: user and group id.
     """
 

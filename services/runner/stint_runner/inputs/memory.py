@@ -10,11 +10,7 @@ log = structlog.get_logger()
 
 
 class MemoryBudget:
-    """Bytes that jobs share. A job that wants more than is free waits; first come, first served.
-
-    Attributes:
-        free: bytes that no job has.
-    """
+    """Bytes that jobs share. A job that wants more than is free waits; first come, first served."""
 
     def __init__(self, size: int) -> None:
         self.free = size

@@ -46,7 +46,6 @@ class Opener:
 
     Attributes:
         role: the jobs' AppRole and transit key.
-        role_id: its role id.
         compat: fill what a payload leaves unset from the job fields that stood beside it in the request.
     """
 

@@ -19,7 +19,6 @@ class Opened:
     """An open payload.
 
     Attributes:
-        job: what to run.
         request_refs: secret references that stood beside the payload in the request; any other source wins over them.
     """
 

@@ -39,15 +39,9 @@ def labels(
 ) -> dict[str, str]:
     """A container's labels.
 
-    Args:
-        job_id: the job's id.
-        token: the queue's.
-        runner: the runner's id.
-        ack: the delivery's ack subject.
-        origin: of the delivery: an ack subject must not be used on any other consumer.
-        timeout: seconds that the container may run, for whoever takes it up after its runner.
-        seal_key: of its secrets file (see `inputs.secretfile.Seal`), if secrets are masked in its output.
-        read_only: whether an image of the job may have to be removed with it.
+    `ack` and `origin` are the delivery's: an ack subject must not be used on any other consumer. `timeout` is in
+    seconds, for whoever takes the container up after its runner. `seal_key` is that of its secrets file (see `Seal`) if
+    secrets are masked in its output. With `read_only` an image of the job may have to be removed with it.
     """
     always = {
         LABEL_JOB: job_id,
@@ -122,15 +116,8 @@ def container_spec(
 ) -> ContainerSpec:
     """The container to create for a payload. The further arguments are the runner's decisions.
 
-    Args:
-        payload: of the job.
-        image: its name.
-        labels: as `labels` makes them.
-        limits: as the runner's policy settles them.
-        network: the engine's network mode.
-        vault_addr: the Vault server as the container reaches it.
-        vault_cacert: a CA bundle on the engine's host, "" for none.
-        compat: as GoStint does: not hardened.
+    `vault_addr` is the Vault server as the container reaches it, `vault_cacert` a CA bundle on the engine's host, ""
+    for none. With `compat` the container is not hardened, as with GoStint.
 
     Raises:
         JobFailedError: a field that no process can be given. The sentence names the field, never its value.

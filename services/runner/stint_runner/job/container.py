@@ -47,7 +47,6 @@ class Exited(NamedTuple):
     """How a container ended.
 
     Attributes:
-        exit: what the engine says.
         stopped: `killed` or `timeout` if this runner stopped it, else "".
     """
 
@@ -98,11 +97,8 @@ class JobContainer:
     ) -> Exited:
         """Continue with a container that an earlier process of this runner started, as `start` does.
 
-        Args:
-            container: its labels tell its time-out, and whether its output is masked.
-            killed: stops it.
-            since: the time from which its time-out counts.
-            secrets_digest: of its secrets file (see `Seal`), "" if it is not known.
+        Its labels tell its time-out, which counts from the time `since`, and whether its output is masked.
+        `secrets_digest` is that of its secrets file (see `Seal`), "" if it is not known.
 
         Raises:
             EngineError: nobody knows how it ended.

@@ -61,7 +61,6 @@ class Preparation:
 
     Attributes:
         image: as the payload named it, "" as long as that is not known.
-        payload_sha256: digest of the sealed payload.
     """
 
     def __init__(self, runner: Runner, job: Job, examined: Examined, delivery: Delivery, share: Share) -> None:

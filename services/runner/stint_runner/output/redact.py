@@ -88,9 +88,6 @@ class Redactor:
 
     Every byte of every occurrence is taken out. Occurrences that overlap become one `***`, those that touch do not.
     Held back is only what an occurrence may begin with: less than the longest value, and than `LONGEST`.
-
-    Attributes:
-        count: of occurrences that were replaced.
     """
 
     def __init__(self, needles: Needles) -> None:

@@ -40,7 +40,6 @@ class RegistryLogin(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         identitytoken: the engine exchanges it for a token of the registry.
-        registrytoken: a token of the registry.
     """
 
     username: str = ""
@@ -131,11 +130,8 @@ class _Answer(msgspec.Struct):
 class DockerConfigLogins:
     """Logins of a `config.json`, as `docker login` writes it, read again at each pull.
 
-    A registry's credential helper comes before the store of credentials, and that before what stands in the file.
-
-    Args:
-        folder: "" is `.docker` in the home folder. It need not exist.
-        timeout: seconds for a credential helper.
+    A registry's credential helper, which gets `timeout` seconds, comes before the store of credentials, and that before
+    what stands in the file. The `folder` need not exist; "" is `.docker` in the home folder.
     """
 
     def __init__(self, folder: str = "", *, timeout: float = HELPER_TIMEOUT) -> None:

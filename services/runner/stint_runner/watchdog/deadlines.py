@@ -32,9 +32,6 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
     """The deadline of a job that was claimed, and what its runner needs to adopt the job after a restart.
 
     Attributes:
-        job_id: 24 hex digits.
-        token: its queue's token.
-        ack_subject: of its delivery.
         origin: of its delivery (see `stint.ports.Delivery`).
         process: the runner that has it (see `stint_runner.linux.incarnation`).
         boot: the machine's start that the time counts from.

@@ -86,9 +86,7 @@ class Child:
     Attributes:
         name: `<service>-<n>`; names its log and pid files.
         command: program and arguments, without secrets.
-        environment: its complete environment.
         data_dir: the directory of its log and pid files. The child keeps this directory locked as long as it lives.
-        ready: tells whether it is ready.
         stop_within: seconds that it may take to stop after SIGTERM.
         restart: whether it is restarted when it dies.
         keep_output: whether standard output goes to the log, as standard error does.

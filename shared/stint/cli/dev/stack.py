@@ -53,9 +53,7 @@ class Stack:
     """A running stack.
 
     Attributes:
-        data_dir: the directory for its data.
         port: the API's port; 0 means any free one.
-        runners: the number of runners.
         settings: what `--env-file` writes: the servers' addresses, and a token to use them with.
     """
 

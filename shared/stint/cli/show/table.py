@@ -19,7 +19,6 @@ class Column(msgspec.Struct, Generic[T], frozen=True):
     """A column of a table.
 
     Attributes:
-        title: its head.
         text: what it shows of a row.
         wide: whether only `-o wide` shows it.
         firm: whether it is never cut.

@@ -15,7 +15,6 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
         offset: bytes of output before it.
         stream: `stdout`, `stderr` or `tty`.
         digest: hex SHA-256 of the previous chunk's digest (hex, "" for the first) followed by `data`.
-        data: the raw bytes.
         sequence: of the message in LOGS, 0 for a chunk not yet stored.
         time: when LOGS stored it, RFC 3339 in UTC; "" for a chunk not yet stored.
         line: number of the first line that begins in it, or would if one did; see `stint.core.output.lines`. 0 if its
@@ -38,8 +37,6 @@ class Chain(msgspec.Struct, frozen=True):
     """The number, size and digest of the chunks of an output so far.
 
     Attributes:
-        chunks: the number of chunks.
-        size: their size in bytes.
         digest: hex chain digest of the last chunk, "" without any.
     """
 

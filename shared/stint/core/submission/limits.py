@@ -38,9 +38,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         timeout: seconds from its start.
-        cpus: number of processors.
         memory: bytes, swap included.
-        pids: processes and threads at a time.
     """
 
     timeout: float = 0

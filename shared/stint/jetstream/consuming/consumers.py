@@ -33,7 +33,6 @@ class ConsumerInfo(NamedTuple):
         created: differs from that of a later consumer with the same name.
         lease: `ack_wait`, in seconds.
         consumer_sequence: number of its last delivery.
-        stream_sequence: of that delivery's message.
         pending: whether a delivery is not acknowledged yet.
         expired: whether the lease of that delivery may be over.
         waiting: messages that were never delivered.
@@ -79,11 +78,8 @@ def _age(found: Mapping[str, Any]) -> float:
 async def make_consumer(broker: Broker, token: str, lease: float, *, deleted: bool = False) -> ConsumerInfo | None:
     """Create a queue's consumer with this lease; an existing one is not changed. Returns it if it has just this lease.
 
-    Args:
-        broker: the connection.
-        token: the queue's token.
-        lease: in seconds. An existing consumer keeps its own: a shorter one would cut current leases.
-        deleted: whether one with this name existed a moment ago.
+    An existing consumer keeps its own lease, because a shorter one would cut current leases. `deleted` says whether one
+    with this name existed a moment ago.
 
     Raises:
         BrokerRefusedError: the server refuses to create it, and there is none.

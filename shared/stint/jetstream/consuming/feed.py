@@ -47,7 +47,6 @@ class Delivered(NamedTuple):
 
     Attributes:
         subject: on which it was published, by whomever.
-        data: its body.
         sequence: in EVENTS.
         time: when EVENTS stored it, RFC 3339.
         number: of the delivery, counted by the consumer over all readers. Without a gap there was no other reader.

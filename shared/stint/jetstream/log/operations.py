@@ -28,10 +28,7 @@ class JetStreamOperations:
     async def record(self, event: AnyOperation, operation_id: str, token: str = FLEET_TOKEN) -> None:
         """Store an operation on a queue, or on a runner. It must be there before anything is done.
 
-        Args:
-            event: what is done.
-            operation_id: new, in the form of a job's id.
-            token: the queue's.
+        `operation_id` is new, in the form of a job's id.
 
         Raises:
             BrokerUnavailableError: it is not known whether it is stored.

@@ -53,12 +53,8 @@ class Access:
     Attributes:
         url: servers, comma-separated. Credentials can be part of it.
         cacert: a CA bundle that the servers' certificates must come from. Default: the system's.
-        cert: the client's certificate chain.
-        key: its key.
         creds: the text of a credentials file: a user's JWT and its seed.
         nkey: a user's seed.
-        user: a user's name.
-        password: the user's password.
         inbox: the prefix of the subjects on which answers arrive; "" for NATS' own.
 
     Raises:

@@ -102,10 +102,7 @@ class Broker(Connection):
     ) -> dict[str, Any]:
         """Send a request to the JetStream API. An error is returned under `error`.
 
-        Args:
-            subject: without the prefix.
-            request: the JSON body.
-            wait: see `request`.
+        The subject is without the prefix; `wait` is that of `request`.
         """
         body = msgspec.json.encode(request) if request is not None else b""
         message = await self.request(f"{self.prefix}.{subject}", body, wait=wait)

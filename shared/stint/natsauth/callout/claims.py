@@ -23,7 +23,6 @@ class Login:
         user_key: the nkey that the server has made up for the connection.
         listed: the queues, as the client lists them in place of a user's name.
         token: its Vault token, which it gives as the password.
-        host: where it connects from.
     """
 
     server: str

@@ -32,7 +32,6 @@ class Grant:
     """What a client gets.
 
     Attributes:
-        role: its subjects.
         seconds: for which the token lasts; None if it does not expire.
         name: Vault's display name of the token.
         accessor: names the token and cannot be used as one, "" for batch tokens.

@@ -31,9 +31,7 @@ class FakeJobs:
 
     Attributes:
         submitted: what each is to do, by id, in the order of submission.
-        endings: of those that have ended.
         back: when the lost runners of held jobs were first seen again.
-        changes: all changes, in order.
         paused: the queues that start nothing.
         draining: whether nothing starts anywhere.
     """

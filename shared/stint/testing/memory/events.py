@@ -18,7 +18,6 @@ class MemoryEventLog:
     """See `stint.ports.EventLog`.
 
     Attributes:
-        records: all facts, in order.
         stored: their bodies, by subject.
     """
 

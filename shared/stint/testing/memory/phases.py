@@ -9,11 +9,7 @@ from stint.ports import PhaseReport, Place
 
 
 class MemoryPhases:
-    """See `stint.ports.PhaseChannel`.
-
-    Attributes:
-        heard: set once somebody listens.
-    """
+    """See `stint.ports.PhaseChannel`."""
 
     def __init__(self) -> None:
         self._listeners: set[asyncio.Queue[PhaseReport]] = set()

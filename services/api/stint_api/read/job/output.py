@@ -109,15 +109,10 @@ class Snapshot:
         lenient: bool = False,
         after: int = 0,
     ) -> "Snapshot":
-        """The output as it stands now.
+        """The output as it stands now, from the first chunk with a sequence above `after`.
 
-        Args:
-            log: where it is stored.
-            token: of the job's queue.
-            job_id: the job.
-            recorded: the whole output, as the job's end says; None while it runs.
-            lenient: a pass ends before a chunk that does not continue the chain, and raises nothing.
-            after: only chunks with a higher sequence.
+        `recorded` is the whole output, as the job's end says; None while it runs. If it is `lenient`, a pass ends
+        before a chunk that does not continue the chain, and raises nothing.
         """
         last = await log.last(token, job_id)
         return cls(log, token, job_id, last, recorded=recorded, lenient=lenient, after=after)

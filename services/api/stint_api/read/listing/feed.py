@@ -41,8 +41,6 @@ class Change:
     """A view that was written or removed.
 
     Attributes:
-        revision: of the bucket.
-        qname: the job's queue.
         view: None if the job was deleted or has expired.
         was: its status before, None for a new job.
         encoded: the event that tells it, once somebody has made it.
@@ -61,7 +59,6 @@ class Feed:
 
     Attributes:
         news: set when there is more, which has another event.
-        end: the present mark.
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,6 @@ class Wanted:
         since, until: the first included, the second not.
         job_id: how the id begins or ends, in lower-case hex digits.
         image: a part of the image's name.
-        who: who submitted it.
         words: a part of its reason and error, in any case.
     """
 

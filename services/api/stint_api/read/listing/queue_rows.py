@@ -30,7 +30,6 @@ class QueueRow(NamedTuple):
     """A queue with jobs that can be seen.
 
     Attributes:
-        depth: jobs that wait.
         oldest: when the one that waits longest was submitted, in microseconds since 1970; 0 if none waits.
         ended, failed: jobs that ended since the time that was asked about, and those of them that did not succeed.
         head: the job that runs, if one does.
