@@ -122,8 +122,8 @@ ONCE: dict[str, Callable[[Vault], Awaitable[object]]] = {
     "read": lambda vault: vault.read(TOKEN, "kv/demo"),
     "read_cubbyhole": lambda vault: vault.read_cubbyhole(TOKEN, "cubbyhole/job"),
 }
-KEPT = '{"data": {"ciphertext": "x", "plaintext": "", "creation_time": "2026-01-02T03:04:05Z", "creation_ttl": 1,\
- "creation_path": "x", "a": []}}'
+KEPT = '{"data": {"batch_results": [{"ciphertext": "x"}], "plaintext": "", "creation_time": "2026-01-02T03:04:05Z",\
+ "creation_ttl": 1, "creation_path": "x", "a": []}}'
 
 
 @pytest.mark.parametrize("call", REPEATABLE)

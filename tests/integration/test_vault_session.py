@@ -79,13 +79,9 @@ class WatchedVault(CountingVault):
         self.sizes: list[int] = []
         self.begun = asyncio.Event()
 
-    async def encrypt(self, token: str, key: str, plaintext: bytes, *, associated_data: bytes = b"") -> str:
-        self.sizes.append(1)
-        self.begun.set()
-        return await super().encrypt(token, key, plaintext, associated_data=associated_data)
-
     async def encrypt_all(self, token: str, key: str, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
         self.sizes.append(len(texts))
+        self.begun.set()
         return await super().encrypt_all(token, key, texts)
 
 

@@ -152,15 +152,7 @@ class Vault:
 
     async def encrypt(self, token: str, key: str, plaintext: bytes, *, associated_data: bytes = b"") -> str:
         """Encrypt with a transit key. The ciphertext can be decrypted only with the same associated data."""
-        fields = {"plaintext": _base64(plaintext), "associated_data": _base64(associated_data) or None}
-        answer = await self.call(
-            token,
-            lambda client: client.secrets.transit.encrypt_data(name=check_path(key), **fields),
-            repeatable=True,
-        )
-        ciphertext = data_of(answer).get("ciphertext")
-        if not isinstance(ciphertext, str):
-            raise VaultRefusedError("Vault returned no ciphertext.")
+        (ciphertext,) = await self.encrypt_all(token, key, [(plaintext, associated_data)])
         return ciphertext
 
     async def encrypt_all(self, token: str, key: str, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:

@@ -23,18 +23,8 @@ class Encryptor:
 
     async def encrypt(self, plaintext: bytes, *, associated_data: bytes = b"") -> str:
         """See `Vault.encrypt`."""
-        if len(plaintext) <= SMALL:
-            return await self._batches.ask((plaintext, associated_data))
-        return await self._session.call(
-            lambda own: self._vault.encrypt(own, self._key, plaintext, associated_data=associated_data)
-        )
+        text = (plaintext, associated_data)
+        return await self._batches.ask(text) if len(plaintext) <= SMALL else (await self._encrypt_all([text]))[0]
 
     async def _encrypt_all(self, texts: Sequence[tuple[bytes, bytes]]) -> Sequence[str]:
-        if len(texts) > 1:
-            return await self._session.call(lambda own: self._vault.encrypt_all(own, self._key, texts))
-        ((plaintext, associated_data),) = texts
-        return [
-            await self._session.call(
-                lambda own: self._vault.encrypt(own, self._key, plaintext, associated_data=associated_data)
-            )
-        ]
+        return await self._session.call(lambda own: self._vault.encrypt_all(own, self._key, texts))
