@@ -6,17 +6,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final, TypeVar
 
-import structlog
-
-from stint.core.errors import BrokerUnavailableError, InvalidJobIdError
-from stint.core.names.ids import check_job_id
+from stint.core.names.ids import is_job_id
 from stint.core.view import parse_time
 from stint.ports import History, Place, StoredView
 from stint.process.waiting import for_each, repeat
 from stint_projector.janitor import CONCURRENCY, RETRY_PAUSE
-from stint_projector.project import Projector
-
-log = structlog.get_logger()
+from stint_projector.project import Projector, tried
 
 REST: Final = 4
 """Pauses between two steps, in lengths of a step: an audit takes a fifth of the time."""
@@ -92,16 +87,14 @@ class Auditor:
             await self._clean_up([place for place in places if ends.get(place) != ""])
 
     async def _check_views(self, keys: Collection[str]) -> None:
-        ids = set(filter(_is_job_id, keys))
+        ids = {key for key in keys if is_job_id(key) and key == key.lower()}
         for key in set(keys) - ids:
             await self._projector.views.delete(key)
         ends = await self._history.survey(ids)
         shown = {place.job_id for place, end in ends.items() if self._can_be_read(end)}
         waiting = [place for place, end in ends.items() if end == ""]
         await for_each(waiting, self._check_payload, at_once=CONCURRENCY)
-        await for_each(
-            ids - shown, lambda job_id: self._try(self._projector.clean_up(job_id), job_id), at_once=CONCURRENCY
-        )
+        await for_each(ids - shown, lambda job_id: tried(self._projector.clean_up(job_id), job_id), at_once=CONCURRENCY)
 
     async def _check_payload(self, place: Place) -> None:
         if await self._projector.payloads.newest(*place) is None:
@@ -114,25 +107,9 @@ class Auditor:
         return parse_time(end) + self._projector.retention > self._projector.now()
 
     async def _clean_up(self, places: Collection[Place]) -> int:
-        await for_each(
-            places, lambda place: self._try(self._projector.clean_up_place(place), place.job_id), at_once=CONCURRENCY
-        )
+        work = self._projector.clean_up_place
+        await for_each(places, lambda place: tried(work(place), place.job_id), at_once=CONCURRENCY)
         return len(places)
-
-    async def _try(self, removal: Awaitable[None], job_id: str) -> None:
-        try:
-            await removal
-        except BrokerUnavailableError:
-            raise
-        except Exception:  # one job must not prevent the removal of others; the next audit finds it again
-            log.exception("clean-up failed", job=job_id)
-
-
-def _is_job_id(key: str) -> bool:
-    try:
-        return check_job_id(key) == key
-    except InvalidJobIdError:
-        return False
 
 
 async def _timed(steps: AsyncIterator[T], pause: Callable[[float], Awaitable[None]]) -> AsyncIterator[T]:

@@ -5,15 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-import structlog
-
-from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Deleted, Ended, Rejected
 from stint.ports import Fact, History
 from stint.process.waiting import for_each, repeat
-from stint_projector.project import Projector
-
-log = structlog.get_logger()
+from stint_projector.project import Projector, tried
 
 SWEEP_INTERVAL: Final = timedelta(minutes=10)
 """About the time between two sweeps; less if jobs are kept for less than ten times as long."""
@@ -58,23 +53,16 @@ class Janitor:
     async def expire(self) -> None:
         """Remove the data of all jobs whose time has come."""
         retention, now = self._projector.retention, self._projector.now
-        self.next_at = now() + RETRY_PAUSE
+        clean_up, self.next_at = self._projector.clean_up, now() + RETRY_PAUSE
         next_at = now() + interval(retention, 1)
         for ends in self._ends:
             while due := await ends.until(now() - retention, now()):
-                await for_each(dict.fromkeys(fact.job_id for fact in due), self._clean_up, at_once=CONCURRENCY)
+                ended = dict.fromkeys(fact.job_id for fact in due)
+                await for_each(ended, lambda job_id: tried(clean_up(job_id), job_id), at_once=CONCURRENCY)
                 ends.done(due)
             if ends.next:
                 next_at = min(next_at, ends.next.time + retention)
         self.next_at = next_at
-
-    async def _clean_up(self, job_id: str) -> None:
-        try:
-            await self._projector.clean_up(job_id)
-        except BrokerUnavailableError:
-            raise
-        except Exception:  # one job must not prevent the removal of others; the event janitor tries it again
-            log.exception("clean-up failed", job=job_id)
 
 
 class _Ends:
@@ -139,12 +127,7 @@ class EventJanitor:
         await self._history.forget_barriers()
         before = self._projector.now() - self._keep
         async for job_id in self._history.older_than(before):
-            try:
-                await self._forget(job_id, before)
-            except BrokerUnavailableError:
-                raise
-            except Exception:  # one job must not prevent the removal of others; the next round finds it again
-                log.exception("removal of a job's events failed", job=job_id)
+            await tried(self._forget(job_id, before), job_id, failed="removal of a job's events failed")
         self._pause = interval(self._keep, 100).total_seconds()
 
     async def _forget(self, job_id: str, before: datetime) -> None:

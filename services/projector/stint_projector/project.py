@@ -1,6 +1,6 @@
 """Writes the view of a job from its events, and removes the data of ended and deleted jobs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from stint.core.codec import encode
-from stint.core.errors import UndecodableError
+from stint.core.errors import BrokerUnavailableError, UndecodableError
 from stint.core.job import Job, State
 from stint.core.names.ids import queue_name
 from stint.core.view import JobView, expiry, read_view, view
@@ -157,6 +157,20 @@ class Projector:
         stored = await self.views.get(job_id)
         if stored is not None and stored.value is not None:
             await self.views.delete(job_id)
+
+
+async def tried(removal: Awaitable[None], job_id: str, *, failed: str = "clean-up failed") -> None:
+    """Await a removal. One that fails is logged and tried again later: it must not prevent those of other jobs.
+
+    Raises:
+        BrokerUnavailableError: the others would fail too.
+    """
+    try:
+        await removal
+    except BrokerUnavailableError:
+        raise
+    except Exception:
+        log.exception(failed, job=job_id)
 
 
 def _shown(stored: StoredView | None) -> JobView | None:

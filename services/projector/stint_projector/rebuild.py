@@ -4,8 +4,7 @@ import asyncio
 import sys
 from typing import Final
 
-from stint.core.errors import InvalidJobIdError
-from stint.core.names.ids import check_job_id
+from stint.core.names.ids import is_job_id
 from stint.jetstream import Access, Broker, declare
 from stint.process import service
 from stint.process.settings import ProjectorSettings
@@ -36,11 +35,7 @@ async def rebuild(projector: Projector) -> int:
                     group.create_task(rebuild_one(job_id))
     # The jobs of other views were submitted meanwhile, no longer exist, or never existed.
     for key in set(await projector.views.job_ids()) - jobs:
-        try:
-            check_job_id(key)
-            await projector.rebuild(key)
-        except InvalidJobIdError:
-            await projector.views.delete(key)
+        await (projector.rebuild(key) if is_job_id(key) else projector.views.delete(key))
     return len(jobs)
 
 
