@@ -16,7 +16,8 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN, FLEET_TOKEN, queue_token
 from stint.core.names.subjects import EventAddress
 from stint.core.operations import AnyOperation, DrainRequested, OperationRecord, Paused, address_of, to_operation
 from stint.core.signature import KeyOwner
-from stint.jetstream.log.facts import FactsPage, LogState
+from stint.jetstream.log.facts import FactsPage
+from stint.ports import StreamState
 from stint.process.background import cancel
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.secrets import OF_ONE, SecretTable, WantedSecret
@@ -185,10 +186,10 @@ class Log:
         self.records, self.last, self.created, self.first = list(records), last, created, 1
         self.away = False
 
-    async def state(self) -> LogState:
+    async def state(self) -> StreamState:
         if self.away:
             raise BrokerUnavailableError
-        return LogState(self.created, self.first, self.last)
+        return StreamState(self.created, self.first, self.last)
 
     async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
         for one in self.records:

@@ -15,7 +15,7 @@ from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import NEVER, JobView, parse_time
-from stint.ports import BucketState, StoredView
+from stint.ports import StoredView, StreamState
 from stint.process.background import Background, BackgroundTask
 from stint.testing import MemoryViews
 from stint_api.read.listing import table as table_module
@@ -311,14 +311,14 @@ async def test_after_an_outage_it_continues_where_it_was(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("state", "whole"),
     [
-        (BucketState("", 5, 9), True),
-        (BucketState("", 5, 20), True),
-        (BucketState("", 6, 9), False),
-        (BucketState("", 6, 20), True),
-        (BucketState("", 1, 8), False),
+        (StreamState("", 5, 9), True),
+        (StreamState("", 5, 20), True),
+        (StreamState("", 6, 9), False),
+        (StreamState("", 6, 20), True),
+        (StreamState("", 1, 8), False),
     ],
 )
-def test_views_that_disappear_without_a_message_are_noticed(state: BucketState, whole: bool) -> None:
+def test_views_that_disappear_without_a_message_are_noticed(state: StreamState, whole: bool) -> None:
     table = empty()
     table.apply([stored(job_view(number))._replace(revision=number) for number in (5, 9)])
     assert table.is_whole(state) is whole

@@ -27,7 +27,7 @@ from stint.jetstream.wire.protocol import (
     subject_of,
     time_of,
 )
-from stint.ports import Place
+from stint.ports import Place, StreamState
 
 BATCH: Final = 256
 """Messages that one read asks for."""
@@ -54,6 +54,11 @@ class Stream:
     async def info(self, request: Mapping[str, Any] | None = None, wait: float | None = None) -> dict[str, Any]:
         """The stream's state, by its leader. `wait` as in `Broker.request`."""
         return check(await self._broker.api(f"STREAM.INFO.{self._name}", request, wait))
+
+    async def state(self) -> StreamState:
+        """By which a reader notices that its position is one of another stream, or before what was removed."""
+        found = await self.info()
+        return StreamState(found["created"], int(found["state"]["first_seq"]), int(found["state"]["last_seq"]))
 
     async def get(self, request: Mapping[str, Any], wait: float | None = None) -> RawMessage | None:
         """One message from the stream's leader, which has everything that was acknowledged. None if there is none."""
@@ -177,9 +182,9 @@ class Bucket(Stream):
         """The next entries with a revision above `after`, from any replica. Empty at the end."""
         return [self._entry(message) for message in await self.page(after=after)]
 
-    async def entries(self, keys: str = "", *, after: int = 0) -> AsyncIterator[Entry]:
-        """The entries with a revision above `after`, from any replica. `keys` may contain wildcards; all by default."""
-        async for messages in self.pages(self._prefix + keys if keys else ALL, after=after):
+    async def entries(self, keys: str = "") -> AsyncIterator[Entry]:
+        """The entries, from any replica. `keys` may contain wildcards; all by default."""
+        async for messages in self.pages(self._prefix + keys if keys else ALL):
             for message in messages:
                 yield self._entry(message)
 

@@ -13,7 +13,7 @@ from stint.core.names.subjects import is_literal, kv_subject
 from stint.jetstream.following import following
 from stint.jetstream.stream import MARKER_TTL, Bucket, Write
 from stint.jetstream.wire.broker import Broker
-from stint.ports import BucketState, StoredView, ViewPut
+from stint.ports import StoredView, StreamState, ViewPut
 
 BATCH: Final = 250
 """Views in an atomic batch, which must fit into the messages that NATS lets wait for a stream: 400."""
@@ -67,9 +67,8 @@ class JetStreamViews:
         keys = [subject.rpartition(".")[2] async for subject in held]
         return frozenset(key for key in keys if is_literal(key))
 
-    async def state(self) -> BucketState:
-        found = await self._bucket.info()
-        return BucketState(found["created"], int(found["state"]["first_seq"]), int(found["state"]["last_seq"]))
+    async def state(self) -> StreamState:
+        return await self._bucket.state()
 
     @asynccontextmanager
     async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:

@@ -14,12 +14,11 @@ from stint.ports.output import OutputLog
 from stint.ports.pauses import Pauses
 from stint.ports.payloads import PayloadStore
 from stint.ports.phases import PhaseChannel, PhaseReport
-from stint.ports.places import Place, Stamp
-from stint.ports.views import BucketState, StoredView, ViewPut, ViewStore
+from stint.ports.places import Place, Stamp, StreamState
+from stint.ports.views import StoredView, ViewPut, ViewStore
 from stint.ports.work_queues import Delivery, Hint, Look, Turn, WorkQueues
 
 __all__ = [
-    "BucketState",
     "Delivery",
     "EventLog",
     "Fact",
@@ -37,6 +36,7 @@ __all__ = [
     "Stamp",
     "StoredView",
     "Strays",
+    "StreamState",
     "Turn",
     "ViewPut",
     "ViewStore",

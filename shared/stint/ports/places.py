@@ -19,3 +19,17 @@ class Stamp(NamedTuple):
 
     sequence: int
     time: datetime
+
+
+class StreamState(NamedTuple):
+    """A stream at one moment, or the one behind a bucket, whose sequences are the revisions.
+
+    Attributes:
+        created: differs from that of a stream that is made anew.
+        first: sequence of the oldest message, or of the next one if there is none.
+        last: sequence of the newest message there ever was.
+    """
+
+    created: str
+    first: int
+    last: int

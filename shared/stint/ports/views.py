@@ -5,6 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 
+from stint.ports.places import StreamState
+
 
 class StoredView(NamedTuple):
     """An entry of the bucket. `value` is None if the key was deleted or has expired."""
@@ -21,20 +23,6 @@ class ViewPut(NamedTuple):
     value: bytes
     revision: int
     ttl: timedelta | None
-
-
-class BucketState(NamedTuple):
-    """A bucket at one moment.
-
-    Attributes:
-        created: differs from that of a bucket that is made anew.
-        first: revision of the oldest entry, or of the next one if there is none.
-        last: revision of the newest entry there ever was.
-    """
-
-    created: str
-    first: int
-    last: int
 
 
 class ViewStore(Protocol):
@@ -67,7 +55,7 @@ class ViewStore(Protocol):
     async def job_ids(self) -> Collection[str]:
         """The ids of the jobs that have a view, or had one a moment ago."""
 
-    async def state(self) -> BucketState:
+    async def state(self) -> StreamState:
         """By which a follower notices that views disappeared without a message: by a purge, or with the bucket."""
 
     def follow(self, *, after: int = 0) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StoredView]]]:

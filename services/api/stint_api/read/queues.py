@@ -13,6 +13,7 @@ from stint_api.auth import Identity
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.lists import Lists
 from stint_api.read.listing.queue_rows import QueueRow
+from stint_api.read.listing.table import Table
 from stint_api.read.runners import Fleet, JetStreamRunnerReports
 
 HOUR: Final = timedelta(hours=1)
@@ -48,7 +49,7 @@ class QueueList:
         """
         now = self._now()
         rows, pauses, reports = await asyncio.gather(
-            self._index.queue_rows(now - HOUR), self._pauses.all(), self._runners.read()
+            self._index.ask(lambda table: table.queue_rows(now - HOUR)), self._pauses.all(), self._runners.read()
         )
         paused = {queue_name(token): pause for token, pause in pauses.items()}
         known = {qname: QueueRow(qname) for qname in paused} | {row.qname: row for row in rows}
@@ -64,7 +65,7 @@ class QueueList:
         fleet = Fleet(await self._runners.read())
         if fleet.serves_all:
             return 0
-        return sum(jobs for qname, jobs in await self._index.depths() if not fleet.serves(qname))
+        return sum(jobs for qname, jobs in await self._index.ask(Table.depths) if not fleet.serves(qname))
 
     async def last_hour(self, qname: str) -> Mapping[str, Any]:
         """Its last hour, as far as its jobs are kept: the fields of `stint_api.routes.models.LastHourBody`.
@@ -72,7 +73,8 @@ class QueueList:
         Raises:
             BrokerUnavailableError: the jobs are not known.
         """
-        found = await self._index.last_hour(qname, self._now())
+        now = self._now()
+        found = await self._index.ask(lambda table: table.last_hour(qname, now))
         return {**found._asdict(), "since": rfc3339(found.since)}
 
     async def one(self, qname: str) -> Queue:
@@ -82,9 +84,8 @@ class QueueList:
             BrokerUnavailableError: as for `all`.
         """
         now = self._now()
-        rows, waiting, pause, reports = await asyncio.gather(
-            self._index.queue_rows(now - HOUR, qname),
-            self._index.waiting(qname),
+        (rows, waiting), pause, reports = await asyncio.gather(
+            self._index.ask(lambda table: (table.queue_rows(now - HOUR, qname), table.waiting(qname))),
             self._pauses.find(queue_token(qname)),
             self._runners.read(),
         )

@@ -87,8 +87,8 @@ class Standings:
     async def _in_queue(self, qname: str, jobs: Sequence[JobView]) -> tuple[Mapping[str, int], bool, bool]:
         """How many wait before each of these jobs, whether a job of the queue runs, and whether it is held."""
         ordered = sorted(jobs, key=lambda job: job.submission)
-        before = await self._index.ahead(qname, [job.submission for job in ordered])
-        head = await self._index.head(qname)
+        submissions = [job.submission for job in ordered]
+        before, head = await self._index.ask(lambda table: (table.ahead(qname, submissions), table.head(qname)))
         places = {job.job_id: count for job, count in zip(ordered, before, strict=True)}
         return places, head is not None, head is not None and head.held
 

@@ -11,20 +11,7 @@ from stint.jetstream.log.operations import operations
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import records, sequence_of, subject_of
-
-
-class LogState(NamedTuple):
-    """The log at one moment.
-
-    Attributes:
-        created: differs from that of a log that is made anew.
-        first: sequence of the oldest message, or of the next one if there is none.
-        last: sequence of the newest message there ever was.
-    """
-
-    created: str
-    first: int
-    last: int
+from stint.ports import StreamState
 
 
 class FactsPage(NamedTuple):
@@ -44,10 +31,9 @@ class JetStreamFacts:
     def __init__(self, broker: Broker) -> None:
         self._events = Stream(broker, EVENTS)
 
-    async def state(self) -> LogState:
+    async def state(self) -> StreamState:
         """By which a reader notices that its position is one of another log."""
-        found = await self._events.info()
-        return LogState(found["created"], int(found["state"]["first_seq"]), int(found["state"]["last_seq"]))
+        return await self._events.state()
 
     async def pages(self, *, after: int) -> AsyncIterator[FactsPage]:
         """The events behind this sequence up to the newest, from any replica."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from stint.ports import BucketState, StoredView, ViewPut
+from stint.ports import StoredView, StreamState, ViewPut
 
 
 class MemoryViews:
@@ -54,9 +54,9 @@ class MemoryViews:
     async def job_ids(self) -> frozenset[str]:
         return frozenset(self._views)
 
-    async def state(self) -> BucketState:
+    async def state(self) -> StreamState:
         revisions = [stored.revision for stored in self._views.values()]
-        return BucketState("", min(revisions, default=self._revision + 1), self._revision)
+        return StreamState("", min(revisions, default=self._revision + 1), self._revision)
 
     @asynccontextmanager
     async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:

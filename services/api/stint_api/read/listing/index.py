@@ -11,12 +11,9 @@ from typing import Final, TypeVar
 import structlog
 
 from stint.core.errors import BrokerUnavailableError, StintError
-from stint.core.view import JobView
-from stint.ports import BucketState, ViewStore
+from stint.ports import StreamState, ViewStore
 from stint_api.read.listing.feed import Feed
 from stint_api.read.listing.query import Counts, Found, Page, Wanted
-from stint_api.read.listing.queue_history import Minutes
-from stint_api.read.listing.queue_rows import QueueRow
 from stint_api.read.listing.table import Table
 
 log = structlog.get_logger()
@@ -65,51 +62,37 @@ class ListIndex:
 
     async def find(self, page: Page) -> Found:
         """The jobs of a page that can be seen, the last submitted first."""
-        return await self._ask(lambda table: table.find(page))
+        return await self.ask(lambda table: table.find(page))
 
     async def find_unless_new(self, page: Page) -> Found | None:
         """The same, or None if there are queues that are newer than `page.queues`."""
         through = page.queues.through if page.queues else 0
-        return await self._ask(lambda table: None if table.queues(through) else table.find(page))
+        return await self.ask(lambda table: None if table.queues(through) else table.find(page))
 
     async def counts(self) -> Counts:
         """How many jobs can be seen. Takes the same time however many there are."""
-        return await self._ask(Table.counts)
+        return await self.ask(Table.counts)
 
     async def queues(self, after: int) -> Sequence[tuple[int, str]]:
         """The number and name of each queue with jobs and a number above `after`, in order.
 
         A queue has one number for as long as it has jobs that can be seen. No number is used again.
         """
-        return await self._ask(lambda table: table.queues(after))
+        return await self.ask(lambda table: table.queues(after))
 
     async def queues_with(self, wanted: Wanted) -> Sequence[tuple[int, str]]:
         """The same of each queue with jobs that are wanted, whenever they were submitted."""
-        return await self._ask(lambda table: table.queues_with(wanted))
+        return await self.ask(lambda table: table.queues_with(wanted))
 
-    async def queue_rows(self, ended_since: datetime, qname: str | None = None) -> Sequence[QueueRow]:
-        """All queues with jobs, or the one with this name."""
-        return await self._ask(lambda table: table.queue_rows(ended_since, qname))
+    async def ask(self, question: Callable[[Table], T]) -> T:
+        """What the table answers."""
+        table = self._complete()
 
-    async def last_hour(self, qname: str, now: datetime) -> Minutes:
-        """A queue's last hour, minute by minute."""
-        return await self._ask(lambda table: table.last_hour(qname, now))
+        def answer() -> T:
+            table.expire(self._now())
+            return question(table)
 
-    async def depths(self) -> Sequence[tuple[str, int]]:
-        """The queues with jobs that wait, and how many each has."""
-        return await self._ask(Table.depths)
-
-    async def waiting(self, qname: str) -> Sequence[str]:
-        """The ids of the first jobs that wait in a queue, in order."""
-        return await self._ask(lambda table: table.waiting(qname))
-
-    async def head(self, qname: str) -> JobView | None:
-        """The queue's job that a runner has, None if there is none."""
-        return await self._ask(lambda table: table.head(qname))
-
-    async def ahead(self, qname: str, places: Sequence[int]) -> Sequence[int]:
-        """How many jobs wait in a queue before each of these places, which are in order."""
-        return await self._ask(lambda table: table.ahead(qname, places))
+        return await self._do(answer)
 
     @property
     def feed(self) -> Feed:
@@ -125,15 +108,6 @@ class ListIndex:
         if self._table is None:
             raise BrokerUnavailableError("The list of jobs is not complete yet: NATS has not answered.")
         return self._table
-
-    async def _ask(self, question: Callable[[Table], T]) -> T:
-        table = self._complete()
-
-        def answer() -> T:
-            table.expire(self._now())
-            return question(table)
-
-        return await self._do(answer)
 
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -170,12 +144,12 @@ class ListIndex:
             if table is not self._table:
                 self._thread.submit(table.close)
 
-    async def _continues(self, table: Table, state: BucketState) -> bool:
+    async def _continues(self, table: Table, state: StreamState) -> bool:
         """Whether the table needs only what is new in the bucket."""
         away = time.monotonic() - self._complete_at
         return away < self._store.deletions_kept / 2 and await self._is_whole(table, state)
 
-    async def _is_whole(self, table: Table, state: BucketState) -> bool:
+    async def _is_whole(self, table: Table, state: StreamState) -> bool:
         return state.created == self._created and await self._do(lambda: table.is_whole(state))
 
     async def _keep(self, table: Table) -> None:

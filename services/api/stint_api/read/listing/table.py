@@ -18,7 +18,7 @@ import structlog
 from stint.core.errors import UndecodableError
 from stint.core.job import TERMINAL, State
 from stint.core.view import JobView, read_view
-from stint.ports import BucketState, StoredView
+from stint.ports import StoredView, StreamState
 from stint_api.read.listing import queue_history, queue_rows, texts
 from stint_api.read.listing.feed import Change
 from stint_api.read.listing.query import (
@@ -120,7 +120,7 @@ class Table:
             self._expired.update((job_id, (qname, status)) for job_id, qname, status in gone)
             tidy(self._db)
 
-    def is_whole(self, state: BucketState) -> bool:
+    def is_whole(self, state: StreamState) -> bool:
         """False if views disappeared without a message: the bucket counts from 1 again, or it was purged."""
         revisions = [self._one("SELECT min(revision) FROM job"), *self._unreadable.values()]
         oldest = min((revision for revision in revisions if revision is not None), default=state.first)
