@@ -1,7 +1,6 @@
 """Messages that a stream stores once."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
@@ -15,10 +14,7 @@ ANSWER: Final = 5.0
 """Seconds for each answer."""
 
 
-NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-async def store(broker: Broker, subject: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
+async def store(broker: Broker, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
     """Publish this message until NATS has acknowledged it. The subject is ours alone, so that it is safe to repeat.
 
     Raises:
@@ -28,7 +24,7 @@ async def store(broker: Broker, subject: str, body: bytes, headers: Mapping[str,
     doubtful = False
     for _ in range(ATTEMPTS):
         try:
-            answer = await broker.publish(subject, body, {**headers, EXPECTED_SEQUENCE: "0"}, ANSWER)
+            answer = await broker.publish(subject, body, {**(headers or {}), EXPECTED_SEQUENCE: "0"}, ANSWER)
         except DeniedError:
             raise BrokerRefusedError("NATS does not permit this publisher to submit to the queue.") from None
         except NoAnswerError:

@@ -18,10 +18,8 @@ from stint_api.errors import JsonAnswer
 from stint_api.middleware.watch import unless_refused
 from stint_api.read.job.held import seen_back
 from stint_api.read.job.output import Snapshot, stream_of
-from stint_api.read.listing.query import Place
 from stint_api.read.standing import NO_STANDING, Standing
 from stint_api.routes import documents
-from stint_api.routes.parameters import cursor
 from stint_api.services import Services
 from stint_api.web.streaming import WHOLE, Stream, answer
 
@@ -48,12 +46,10 @@ async def json_answer(
     return await answer(documents.line(pieces), media_type=JsonAnswer.content_type, large=large, headers=headers)
 
 
-def next_page(query: QueryParams, place: Place | None) -> dict[str, str]:
-    """The header that leads to the next page of a list, by a cursor in place of `skip`."""
-    if place is None:
-        return {}
+def next_page(query: QueryParams, cursor: str) -> dict[str, str]:
+    """The header that leads to the next page of a list, by a cursor in place of `skip`; none if there is no cursor."""
     kept = [(name, value) for name, value in query.multi_items() if name not in {"skip", "cursor"}]
-    return {"Link": f'<?{urlencode([*kept, ("cursor", cursor(place))])}>; rel="next"'}
+    return {"Link": f'<?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'} if cursor else {}
 
 
 async def standing_of(services: Services, job: Job, shown: JobView) -> Standing:

@@ -1,7 +1,6 @@
 """The routes that say who did what, which jobs got which secret, and what became of a job for sure."""
 
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -15,7 +14,7 @@ from stint_api.audit.trail import Shown, Trail
 from stint_api.auth import Identity
 from stint_api.read.listing.query import microseconds, moment_of
 from stint_api.routes import jobs
-from stint_api.routes.answers import NOT_FOR_PAGES
+from stint_api.routes.answers import NOT_FOR_PAGES, next_page
 from stint_api.routes.models.audit import ActionBody, AuditBody, HolderBody, LineageBody
 from stint_api.routes.models.jobs import ReceiptKeysBody
 from stint_api.routes.parameters import Caller, Decimal, JobId, ServicesOf, Time, TrueOrFalse
@@ -67,7 +66,7 @@ async def audit(
 ) -> AuditBody:
     """Who did what, newest first, to jobs and queues that the caller may read, and to runners that it may drain."""
     trail = await trail_of(services, caller, query)
-    _link(request, response, trail.next)
+    response.headers.update(next_page(request.query_params, str(trail.next or "")))
     return AuditBody(
         data=[action(shown) for shown in trail.shown], now=rfc3339(services.now()), as_of=rfc3339(trail.as_of)
     )
@@ -100,14 +99,9 @@ async def lineage(
     services: ServicesOf, request: Request, response: Response, caller: Caller, query: Annotated[LineageQuery, Query()]
 ) -> LineageBody:
     """The jobs that got a secret, newest first, in the queues that the caller may read: names and versions only."""
-    wanted = WantedSecret(
-        secret=query.secret,
-        version=query.version,
-        outdated=query.outdated,
-        behind=query.behind,
-    )
+    wanted = WantedSecret(secret=query.secret, version=query.version, outdated=query.outdated, behind=query.behind)
     found = await services.lineage.find(caller, wanted, query.limit)
-    _link(request, response, found.next)
+    response.headers.update(next_page(request.query_params, str(found.next or "")))
     return LineageBody(
         data=[_holder(holder) for holder in found.holders],
         newest=found.newest,
@@ -127,13 +121,6 @@ async def receipt(services: ServicesOf, caller: Caller, job_id: JobId) -> Respon
 async def receipt_keys(services: ServicesOf, _caller: Caller) -> ReceiptKeysBody:
     """The public keys of all versions of the key that signs receipts."""
     return ReceiptKeysBody(name=services.receipts.signer.key, keys=await services.receipts.public_keys())
-
-
-def _link(request: Request, response: Response, behind: int | None) -> None:
-    """Lead to the next page."""
-    if behind is not None:
-        kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-        response.headers["Link"] = f'<?{urlencode([*kept, ("cursor", behind)])}>; rel="next"'
 
 
 def _holder(holder: Holder) -> HolderBody:

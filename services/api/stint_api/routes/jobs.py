@@ -35,6 +35,7 @@ from stint_api.routes.parameters import (
     OutputQuery,
     ServicesOf,
     UnlessFalse,
+    cursor,
 )
 from stint_api.routes.responses import NEXT_PAGE, Responses, errors
 from stint_api.submit.body import parse_submission, read_body
@@ -80,7 +81,7 @@ async def list_jobs(
         found.jobs, take if query.output else None, rest, stdout_only=services.compat, standings=standings
     )
     large = large_stream(services, caller, *{job.qname for job in found.jobs})
-    whole = await json_answer(document, large, next_page(request.query_params, found.next))
+    whole = await json_answer(document, large, next_page(request.query_params, cursor(found.next)))
     return zipped(whole, request.headers.get("accept-encoding", ""))
 
 

@@ -102,9 +102,9 @@ def _cursor(value: str) -> str:
     return value
 
 
-def cursor(place: Place) -> str:
-    """The text of a place, for the parameter `cursor`."""
-    return f"{place.submitted}-{place.job_id}"
+def cursor(place: Place | None) -> str:
+    """The text of a place, for the parameter `cursor`; "" for none."""
+    return f"{place.submitted}-{place.job_id}" if place else ""
 
 
 Decimal = Annotated[int, BeforeValidator(_decimal)]

@@ -118,15 +118,12 @@ class Engine(Protocol):
         Raises:
             ImageError: it cannot be pulled. Lists the attempts; "not found" is final, time-outs are retried for 25 s.
         """
-        ...
 
     def tell_of_images(self, used: Callable[[ImageUse], Awaitable[None]]) -> None:
         """Call this for each image that a job is about to use. It must not raise."""
-        ...
 
     async def images(self) -> Mapping[str, bool]:
         """All images by id, and whether they have a container, running or not, whoever made it."""
-        ...
 
     async def remove_image(self, image_id: str, names: Collection[str]) -> bool:
         """Remove an image that has no container, and no names but these (see `ImageUse.name`).
@@ -134,7 +131,6 @@ class Engine(Protocol):
         Returns:
             Whether it is gone. It stays whole if it is in use, or has a name of somebody else's.
         """
-        ...
 
     async def create(self, spec: ContainerSpec) -> str:
         """Create a container, returns its id. It runs as 2001:2001 and does not start yet.
@@ -144,19 +140,15 @@ class Engine(Protocol):
         Raises:
             ImageError: the image is not there.
         """
-        ...
 
     async def image_of(self, container_id: str) -> str:
         """The id of the image that a container was created from, which counts as a use; "" if images have no ids."""
-        ...
 
     async def read_file(self, container_id: str, path: str) -> bytes | None:
         """Read a regular file of at most 1 MiB from a created container; None if there is no such file."""
-        ...
 
     async def put_archive(self, container_id: str, archive: bytes) -> None:
         """Unpack a tar, plain or gzipped, at `/` of a created container, with the archive's owners and modes."""
-        ...
 
     async def freeze(self, container_id: str, spec: ContainerSpec) -> str:
         """Replace a created container by one with the same files and `spec`; returns its id.
@@ -164,22 +156,18 @@ class Engine(Protocol):
         For a read-only root, into which files cannot be put. If this call fails or is cancelled, what it created can
         be found by the labels: containers, and what `discard` removes.
         """
-        ...
 
     async def discard(self, labels: Mapping[str, str]) -> None:
         """Remove what `freeze` created besides containers with these labels, once they are gone. Safe to repeat."""
-        ...
 
     async def attach(self, container_id: str, *, tty: bool) -> AsyncGenerator[OutputPiece, None]:
         """The output of a container that is not started yet: all of it, as it comes, until it has exited.
 
         A container whose output is not read blocks, until this is closed. `tty` is as in the container's spec.
         """
-        ...
 
     async def start(self, container_id: str) -> None:
         """Start it. If this raises `EngineUnavailableError`, it may have been started, or be started in a moment."""
-        ...
 
     def output(self, container_id: str) -> AsyncIterator[OutputPiece]:
         """The output of a started container from its beginning, as it comes, until it has exited.
@@ -189,30 +177,24 @@ class Engine(Protocol):
         Raises:
             LogRotatedError: at its end, if the log may not have kept all of it.
         """
-        ...
 
     async def wait(self, container_id: str) -> Exit:
         """Wait for its end."""
-        ...
 
     async def stop(self, container_id: str, grace: float) -> bool:
         """SIGTERM (or the image's own signal), and SIGKILL after `grace` seconds. Returns when it has exited.
 
         False if it had exited before any signal.
         """
-        ...
 
     async def kill(self, container_id: str) -> None:
         """SIGKILL."""
-        ...
 
     async def remove(self, container_id: str) -> None:
         """Remove it with its volumes, running or not."""
-        ...
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
         """List all containers, running or not, with these labels; the value "" matches any."""
-        ...
 
     async def info(self) -> Mapping[str, str | int]:
         """The engine's figures.
@@ -220,12 +202,9 @@ class Engine(Protocol):
         They are `containers`, `containers_running`, `containers_paused`, `containers_stopped`, `images`, `mem_total`,
         `architecture` and `operating_system`.
         """
-        ...
 
     async def engine_id(self) -> str:
         """The engine's own id, the same for all who use it, and after a restart."""
-        ...
 
     async def close(self) -> None:
         """Close the connection."""
-        ...

@@ -167,7 +167,7 @@ class Listed:
             rows=[Row.of(job, now.timestamp()) for job in shown],
             total=found.total,
             counts=await _counts(services, caller, page, found),
-            older=cursor(found.next) if found.next else "",
+            older=cursor(found.next),
             age=(now - services.index.as_of).total_seconds(),
         )
 
