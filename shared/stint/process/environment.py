@@ -55,7 +55,8 @@ def load(shape: type[S], environ: Mapping[str, str]) -> S:
     try:
         return shape.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(detail["loc"], detail["msg"]) for detail in error.errors())) from None
+        told = (": ".join([*map(str, detail["loc"][:1]), detail["msg"]]) for detail in error.errors())
+        raise ConfigError("; ".join(told)) from None
 
 
 def setting_names(shape: type[Shape]) -> list[str]:
@@ -69,7 +70,3 @@ def _read(name: str, path: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{name}: the file {path} cannot be read.") from None
-
-
-def _explain(location: tuple[int | str, ...], message: str) -> str:
-    return f"{location[0]}: {message}" if location else message

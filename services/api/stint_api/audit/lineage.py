@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
 from stint.core.trail import is_older
 from stint.ports import EventLog
-from stint_api.audit.index import AuditIndex, Tables
+from stint_api.audit.index import AuditIndex
 from stint_api.audit.jobs import jobs_of
 from stint_api.audit.secrets import Given, WantedSecret
 from stint_api.auth import Authenticator, Identity
@@ -72,7 +71,7 @@ class Lineage:
         readable = await self._auth.readable(identity, [queue_name(token) for token in versions])
         mine = {token: version for token, version in versions.items() if queue_name(token) in readable}
         newest = max((version for version in mine.values() if version is not None), default=None)
-        rows = await self._index.ask(partial(_next, wanted, newest, list(mine), limit + 1))
+        rows = await self._index.ask(lambda tables: tables.secrets.find(wanted, newest, list(mine), limit + 1))
         jobs = await jobs_of(self._log, self._index, rows[:limit])
         holders = [
             Holder(row, queue_name(row.token), jobs[row.job], is_older(row.version, newest))
@@ -80,9 +79,3 @@ class Lineage:
             if row.job in jobs
         ]
         return Holders(holders, newest, rows[limit - 1].number if len(rows) > limit else None, as_of)
-
-
-def _next(
-    wanted: WantedSecret, newest: int | None, tokens: Sequence[str], limit: int, tables: Tables
-) -> Sequence[Given]:
-    return tables.secrets.find(wanted, newest, tokens, limit)

@@ -118,11 +118,19 @@ class Sessions:
         A token that was made for the session is revoked. If that fails, the session has ended all the same.
         """
         bound = cookie.key(text)
-        found = await self._bucket.read(bound)
+        value, _ = await self._stored(bound)
         await self._bucket.delete(bound)
         self._forget(bound)
-        if found is not None and found.value is not None:
-            await self._revoke(bound, found.value)
+        if value is not None:
+            await self._revoke(bound, value)
+
+    async def _stored(self, bound: str) -> tuple[bytes | None, int]:
+        """What the bucket has of a session, and its revision; None for one that has ended, which is forgotten."""
+        found = await self._bucket.read(bound)
+        if found is None or found.value is None:
+            self._forget(bound)
+            return None, 0
+        return found.value, found.revision
 
     async def _revoke(self, bound: str, value: bytes) -> None:
         try:
@@ -137,17 +145,16 @@ class Sessions:
             session.ended.set()
 
     async def _load(self, bound: str) -> Session | None:
-        found = await self._bucket.read(bound)
-        if found is None or found.value is None:
-            self._forget(bound)
+        value, _ = await self._stored(bound)
+        if value is None:
             return None
         if session := self._known.get(bound):
             return session
-        stored = decode(found.value, Stored)
+        stored = decode(value, Stored)
         token = await self._open(bound, stored.sealed)
         made = Session(key=bound, token=token, who=stored.who, until=stored.until, used=self._now())
         session = self._known.setdefault(bound, made)
-        await self._check(session)  # it may have ended before it was among those that are known
+        await self._stored(bound)  # it may have ended before it was among those that are known
         return None if session.ended.is_set() else session
 
     async def _seal(self, bound: str, token: str) -> str:
@@ -167,20 +174,15 @@ class Sessions:
             raise UndecodableError("A session's token cannot be opened: its key was changed.") from None
         return opened.decode()
 
-    async def _check(self, session: Session) -> None:
-        found = await self._bucket.read(session.key)
-        if found is None or found.value is None:
-            self._forget(session.key)
-
     async def _touch(self, session: Session) -> Session | None:
         """Let it last for `IDLE` from now. Another process may do that at the same time, or end it."""
         now = self._now()
-        found = await self._bucket.read(session.key)
-        if found is None or found.value is None or now >= session.until:
+        value, revision = await self._stored(session.key)
+        if value is None or now >= session.until:
             self._forget(session.key)
             return None
         ttl = self._lifetime(now, session.until)
-        await self._bucket.write(session.key, found.value, revision=found.revision, ttl=ttl)
+        await self._bucket.write(session.key, value, revision=revision, ttl=ttl)
         session.used = now
         return session
 
@@ -203,7 +205,7 @@ class Sessions:
         pattern = kv_subject(SESSIONS_BUCKET, ">")
         async with following(self._broker, kv_stream(SESSIONS_BUCKET), pattern, after=last) as pages:
             for session in list(self._known.values()):  # of those that ended meanwhile nobody has told
-                await self._check(session)
+                await self._stored(session.key)
             self.following.set()
             async for page in pages:
                 for message in page:

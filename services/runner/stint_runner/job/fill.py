@@ -35,7 +35,9 @@ async def secrets_of(
         VaultError: Vault did not answer for too long.
     """
     compat = bool(runner.settings.compat)
-    manifest = await asyncio.to_thread(_image_manifest, image.manifest) if image.manifest else Manifest()
+    manifest = Manifest()
+    if image.manifest:
+        manifest = await asyncio.to_thread(parse_manifest, image.manifest, name="gostint_image.yml", reason="image")
     refs = secret_refs(opened.job, content, manifest, opened.request_refs)
     found, given = await runner.opener.secrets(refs, job_token, cont_on_warnings=opened.job.cont_on_warnings)
     values = dict(found)
@@ -55,7 +57,3 @@ async def fill(engine: Engine, container_id: str, content: Content, image: Image
         await engine.put_archive(container_id, content.archive)
         passwd = await engine.read_file(container_id, PASSWD)  # it may have brought its own
     await engine.put_archive(container_id, overlay(passwd_member(passwd), secrets))
-
-
-def _image_manifest(document: bytes) -> Manifest:
-    return parse_manifest(document, name="gostint_image.yml", reason="image")

@@ -115,16 +115,14 @@ class Lists:
     async def _ask_about_one(self, identity: Identity, readable: _Readable, page: Page) -> Found:
         qname = page.wanted.qname or ""
         await self._ask(identity, readable, [qname])
-        return await self._index.find(page) if readable.names[qname] else _no_jobs(page)
+        if readable.names[qname]:
+            return await self._index.find(page)
+        return Found(jobs=(), total=0, next=None, counts={} if page.counted else None)
 
     async def _ask(self, identity: Identity, readable: _Readable, qnames: Iterable[str]) -> None:
         if unknown := [qname for qname in qnames if qname not in readable.names]:
             allowed = await self._auth.readable(identity, unknown)
             readable.names.update((qname, qname in allowed) for qname in unknown)
-
-
-def _no_jobs(page: Page) -> Found:
-    return Found(jobs=(), total=0, next=None, counts={} if page.counted else None)
 
 
 def _json(numbers: list[int]) -> str:
