@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from stint.core.events import KillRequested
 from stint.core.names.ids import queue_token
-from stint_api.page.drawn.jobs import NAMES
+from stint_api.page.drawn.jobs import Listed
 from stint_api.page.drawn.text import LONG, MOST
 from stint_api.session import cookie
 from tests.support import outputs
@@ -163,7 +163,7 @@ async def test_what_others_wrote_is_text(bench: Bench) -> None:
     async with signed_in(bench, bench.token) as http:
         plain = await drawn(http, "/jobs?queue=many&status=failed")
         seen = await drawn(http, "/jobs?queue=mine")
-        filters = [f"/jobs?{urlencode(dict.fromkeys(NAMES, text))}" for text in HOSTILE]
+        filters = [f"/jobs?{urlencode(dict.fromkeys(Listed.names, text))}" for text in HOSTILE]
         echoed = [await drawn(http, path, status=None) for path in filters]
     for row, text in zip(seen.rows, reversed(HOSTILE), strict=True):
         assert (row["c-say"], row["c-b"], row["c-r"]) == (text, text, text)

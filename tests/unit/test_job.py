@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.core.commands import claim, delete, finish, kill, release
+from stint.core.commands import claim, delete, kill, release
 from stint.core.errors import IllegalCommandError
 from stint.core.events import EVENT_TYPES, AnyEvent, Record, Submitted
 from stint.core.job import ACTIVE, LEGAL, TERMINAL, Job, State, evolve, fold
@@ -200,12 +200,6 @@ def test_a_held_job_can_be_killed_and_not_deleted() -> None:
     for waiting in (job, stopping):
         with pytest.raises(IllegalCommandError, match="Cannot delete a running/stopping job"):
             delete(waiting, deleted())
-
-
-def test_a_job_ends_once() -> None:
-    end = ended()
-    assert finish(_job(submitted(), started()), end) == (end,)
-    assert finish(_job(submitted(), started(), ended("failed")), end) == ()
 
 
 def test_active_and_terminal_states_do_not_overlap() -> None:

@@ -42,11 +42,6 @@ def release(job: Job, released: Released, ended: Ended) -> Events:
     return (ended,) if begun else (released, ended)
 
 
-def finish(job: Job, ended: Ended) -> Events:
-    """Record a job's end."""
-    return () if job.terminal else (ended,)
-
-
 def delete(job: Job, deleted: Deleted) -> Events:
     """Delete a job that does not run.
 

@@ -37,10 +37,6 @@ export class Log extends EventTarget {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#themed());
   }
 
-  get rowHeight() {
-    return this.height;
-  }
-
   #measure() {
     const probe = make("span", "0".repeat(100), { class: "probe" });
     this.scroller.append(probe);

@@ -70,11 +70,7 @@ const REASONS = {
   lost: (job) => `${job.node_uuid || "Its runner"} was lost; nobody can say how it ended`,
 };
 const WAITS = {
-  turn: (job) => `${ordinal(job.position)} in line`,
-  held: (job) => `${ordinal(job.position)} in line; its queue is held`,
-  paused: (job) => `${ordinal(job.position)} in line; its queue is paused`,
-  unserved: (job) => `${ordinal(job.position)} in line; no runner serves this queue`,
-  capacity: (job) => `${ordinal(job.position)} in line; all runners are full`,
+  held: "; its queue is held", paused: "; its queue is paused", unserved: "; no runner serves this queue", capacity: "; all runners are full",
 };
 const PHASES = {
   opening: "Opening the job", pulling: "Pulling the image", creating: "Creating the container", running: "",
@@ -84,7 +80,7 @@ const ordinal = (n) => `${n}${["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 <
 
 /** One sentence about a job, of what is known and no more. */
 export function sentence(job, now) {
-  if (job.status === "queued") return job.position ? (WAITS[job.waits_for] ?? WAITS.turn)(job) : "Waits for its turn";
+  if (job.status === "queued") return job.position ? `${ordinal(job.position)} in line${WAITS[job.waits_for] ?? ""}` : "Waits for its turn";
   if (kind(job) === "held") return `${job.node_uuid} was lost; the queue waits until it is back or the job is released`;
   if (job.status === "stopping") return stopping(job, now);
   if (job.status === "running") return running(job);

@@ -2,21 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
-from urllib.parse import urlencode
 
-from pydantic import ValidationError
-
-from stint.core.view import parse_time, rfc3339
+from stint.core.view import parse_time
 from stint_api.auth import Identity
-from stint_api.page.drawn.jobs import PAGE, SINCE
+from stint_api.page.drawn.filters import Filters
 from stint_api.routes.audit import AuditQuery, action, trail_of
-from stint_api.routes.exceptions import invalid
 from stint_api.routes.models.audit import ActionBody
 from stint_api.services import Services
 
-NAMES: Final = ("queue", "by", "since")
 _DID: Final = {
     "kill_requested": "asked to kill",
     "drain_requested": "asked to drain",
@@ -73,30 +67,15 @@ class Actions:
     older: str
 
 
-class Audited:
+class Audited(Filters):
     """What the address asks for."""
 
-    spans = SINCE
+    path = "/audit"
+    names = ("queue", "by", "since")
 
-    def __init__(self, query: Mapping[str, str]) -> None:
-        """`query` is the address' own."""
-        self.given = {name: query.get(name, "").strip() for name in NAMES}
-        self.cursor = query.get("after", "")
-
-    @property
-    def span(self) -> timedelta | None:
-        """Only actions as late as that."""
-        return SINCE[self.given["since"]][1] if self.given["since"] in SINCE else None
-
-    def address(self, **changed: str) -> str:
-        """The same with other filters, or another page of it."""
-        query = urlencode({name: value for name, value in {**self.given, **changed}.items() if value})
-        return f"/audit?{query}" if query else "/audit"
-
-    def asked(self) -> dict[str, str]:
-        """What the API is asked, but for `since`, which is another time whenever it is asked."""
-        every = {"qname": self.given["queue"], "who": self.given["by"], "cursor": self.cursor}
-        return {"limit": str(PAGE)} | {name: value for name, value in every.items() if value}
+    def parameters(self) -> Mapping[str, str]:
+        """Those of the API's audit."""
+        return {"qname": self.given["queue"], "who": self.given["by"]}
 
     async def find(self, services: Services, caller: Identity) -> Actions:
         """The page that it asks for, as the caller may see it.
@@ -104,10 +83,5 @@ class Audited:
         Raises:
             StintError: as the API's `GET /v1/api/audit`.
         """
-        since = {"since": rfc3339(services.now() - self.span)} if self.span else {}
-        try:
-            query = AuditQuery.model_validate(self.asked() | since)
-        except ValidationError as error:
-            raise invalid(error.errors()) from None
-        trail = await trail_of(services, caller, query)
+        trail = await trail_of(services, caller, self.query(AuditQuery, services.now()))
         return Actions([Row.of(action(shown)) for shown in trail.shown], str(trail.next or ""))

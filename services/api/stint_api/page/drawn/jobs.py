@@ -3,32 +3,18 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import urlencode
 
-from pydantic import ValidationError
-
-from stint.core.view import NEVER, rfc3339
+from stint.core.view import NEVER
 from stint_api.auth import Identity
 from stint_api.page.drawn import words
+from stint_api.page.drawn.filters import Filters
 from stint_api.read.listing.query import Found, Page
 from stint_api.read.standing import NO_STANDING
 from stint_api.routes import documents
-from stint_api.routes.exceptions import invalid
 from stint_api.routes.parameters import JobQuery, cursor
 from stint_api.services import Services
 
-PAGE: Final = 50
-"""Jobs on a page."""
-NAMES: Final = ("status", "queue", "image", "by", "since", "q")
-"""The filters, in the order in which an address has them."""
-SINCE: Final[Mapping[str, tuple[str, timedelta]]] = {
-    "15m": ("Last 15 min", timedelta(minutes=15)),
-    "1h": ("Last hour", timedelta(hours=1)),
-    "6h": ("Last 6 hours", timedelta(hours=6)),
-    "24h": ("Last day", timedelta(hours=24)),
-}
 KINDS: Final = ("queued", "running", "held", "stopping", "failed", "notauthorised", "unknown", "success")
 STALE: Final = 10.0
 """Seconds from which a list says how old it is."""
@@ -103,16 +89,14 @@ class Drawn:
         return words.duration(self.age) if self.age > STALE else ""
 
 
-class Listed:
+class Listed(Filters):
     """What the address of a list asks for."""
 
-    size = PAGE
-    spans = SINCE
+    path = "/jobs"
+    names = ("status", "queue", "image", "by", "since", "q")
 
     def __init__(self, query: Mapping[str, str]) -> None:
-        """`query` is the address' own."""
-        self.given = {name: query.get(name, "").strip() for name in NAMES}
-        self.cursor = query.get("after", "")
+        super().__init__(query)
         self._at = query.get("at", "")
 
     @property
@@ -125,30 +109,18 @@ class Listed:
         """How many jobs the pages before it had, as they say."""
         return int(self._at) if re.fullmatch(r"[0-9]{1,9}", self._at) else 0
 
-    @property
-    def span(self) -> timedelta | None:
-        """Only jobs that were submitted as lately as that."""
-        return SINCE[self.given["since"]][1] if self.given["since"] in SINCE else None
-
-    def address(self, **changed: object) -> str:
-        """The list with other filters, or another page of it."""
-        query = urlencode({name: value for name, value in {**self.given, **changed}.items() if value})
-        return f"/jobs?{query}" if query else "/jobs"
-
-    def asked(self) -> dict[str, str]:
-        """What the API is asked, but for `since`, which is another time whenever it is asked."""
+    def parameters(self) -> Mapping[str, str]:
+        """Those of the API's list."""
         given, held = self.given, self.given["status"] == "held"
-        every = {
+        return {
             "status": "" if held else given["status"],
             "held": "true" if held else "",
             "qname": given["queue"],
             "image": given["image"],
             "who": given["by"],
             "id" if _PART_OF_ID.fullmatch(given["q"]) else "q": given["q"],
-            "cursor": self.cursor,
             "counts": "" if held else "1",
         }
-        return {"limit": str(PAGE)} | {name: value for name, value in every.items() if value}
 
     async def find(self, services: Services, caller: Identity) -> Drawn:
         """The page that it asks for, as the caller may see it.
@@ -158,7 +130,7 @@ class Listed:
             StintError: as the API's list.
         """
         now, mark = services.now(), str(services.index.feed.end)
-        page = self._page(now)
+        page = self.query(JobQuery, now).page
         found = await services.lists.find(caller, page)
         standings = await services.standings.of(found.jobs)
         shown = (documents.fields(job, standings.get(job.job_id, NO_STANDING)) for job in found.jobs)
@@ -170,13 +142,6 @@ class Listed:
             older=cursor(found.next),
             age=(now - services.index.as_of).total_seconds(),
         )
-
-    def _page(self, now: datetime) -> Page:
-        since = {"since": rfc3339(now - self.span)} if self.span else {}
-        try:
-            return JobQuery.model_validate(self.asked() | since).page
-        except ValidationError as error:
-            raise invalid(error.errors()) from None
 
     def kinds(self, found: Drawn | None) -> Iterator[tuple[str, str, int, bool]]:
         """The links to each status: its name, its word, how many there are, and whether it is shown."""
