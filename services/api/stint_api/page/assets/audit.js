@@ -1,17 +1,16 @@
 // Who did what, as the server has drawn it.
 import { call, serverTime } from "./api.js";
 import { all, make, one, text } from "./dom.js";
-import { attend, begin, connection, fail } from "./shell.js";
+import { attend, begin, connection, failed, filters } from "./shell.js";
 import { at, clock, whole } from "./words.js";
 
-const form = one("[data-filters]"), body = one("[data-rows]");
+const body = one("[data-rows]");
 
 begin();
 attend();
 connection.live();
-form.onchange = () => form.requestSubmit();
-form.onformdata = ({ formData }) => { for (const [name, value] of [...formData]) if (!value) formData.delete(name); };
-one("[data-export]").onclick = () => save().catch((refused) => refused.status !== 401 && fail(refused.message));
+filters();
+one("[data-export]").onclick = () => save().catch(failed);
 for (const time of all("time", body)) text(time, `${whole(at(time.dateTime)).slice(5, 10)} ${clock(at(time.dateTime))}`);
 
 /** What is shown, as JSON lines. */

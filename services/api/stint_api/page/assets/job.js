@@ -7,7 +7,7 @@ import { bind } from "./keys.js";
 import { plain } from "./ansi.js";
 import { Output } from "./output.js";
 import { part } from "./queue-name.js";
-import { attend, begin, connected, connection, everySecond, fail, now, notice, say, withdraw } from "./shell.js";
+import { attend, begin, connected, connection, everySecond, failed, now, notice, say, withdraw } from "./shell.js";
 import { follow } from "./stream.js";
 import * as turns from "./turns.js";
 import { at, clock, kind, over, short, word } from "./words.js";
@@ -137,7 +137,7 @@ function done(label, made) {
   withdraw("failure");
   if (label === "Delete…") location.assign("/jobs");
   else if (label === "Run again…") location.assign(`/jobs/${made}`);
-  else load().catch((refused) => fail(refused.message));
+  else load().catch(failed);
 }
 
 /** What stands above the phases, if a person should know it first. */
@@ -166,12 +166,11 @@ function clocks() {
 }
 
 function gone(refused) {
+  if (job) return connection.refused(refused);
   if (refused.status === 401) return;
-  if (!job) {
-    const absent = refused.status === 404 || refused.status === 400; // 400: it cannot be an id
-    const why = "There is no job with this id. It may have been deleted, or was kept for as long as ended jobs are.";
-    const parts = [make("h1", absent ? "No such job" : "This job cannot be shown"), make("p", absent ? why : refused.message)];
-    one("main").replaceChildren(...parts);
-  } else notice("refused", "notauthorised", refused.message);
+  const absent = refused.status === 404 || refused.status === 400; // 400: it cannot be an id
+  const why = "There is no job with this id. It may have been deleted, or was kept for as long as ended jobs are.";
+  const parts = [make("h1", absent ? "No such job" : "This job cannot be shown"), make("p", absent ? why : refused.message)];
+  one("main").replaceChildren(...parts);
   connection.stopped();
 }

@@ -4,7 +4,7 @@ import { changes } from "./changes.js";
 import { all, make, one, text } from "./dom.js";
 import { bind } from "./keys.js";
 import { adopt, clocks, fill } from "./row-of-job.js";
-import { attend, begin, connection, everySecond, fail, notice, now, say, withdraw } from "./shell.js";
+import { attend, begin, connection, everySecond, fail, failed, filters, notice, now, say, withdraw } from "./shell.js";
 import { at, count } from "./words.js";
 
 const here = new URLSearchParams(location.search);
@@ -16,12 +16,14 @@ let counting = 0, asks = 0, shown = 0;
 for (const element of all("tr", body)) rows.set(element.dataset.id, adopt(element));
 begin();
 attend();
-fields();
+filters();
 keys();
 selection();
+one("[data-find]").value = given("q");
+one("[data-new]").onclick = again;
 everySecond(() => { for (const element of rows.values()) clocks(element, now()); });
 if (body.dataset.mark) listen();
-else load().then(listen, (refused) => refused.status !== 401 && fail(refused.message));
+else load().then(listen, failed);
 
 /** What the API is asked for this list. */
 function asked() {
@@ -59,13 +61,8 @@ function kinds(counts) {
 // --- changes ---
 
 function listen() {
-  changes({
-    event: (name, data) => (name === "hello" ? hello(data) : changed(data, name === "gone")),
-    live: connection.live,
-    lost: connection.lost,
-    slow: connection.slow,
-    ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
-  }, body.dataset.mark);
+  const event = (name, data) => (name === "hello" ? hello(data) : changed(data, name === "gone"));
+  changes({ ...connection, event, ended: connection.refused }, body.dataset.mark);
 }
 
 /** After a gap that nobody can tell of, the page is read again. */
@@ -121,7 +118,7 @@ function tellFresh() {
 }
 
 function again() {
-  load().catch((refused) => refused.status !== 401 && fail(refused.message));
+  load().catch(failed);
 }
 
 /** The counts, not more often than every two seconds. */
@@ -142,15 +139,7 @@ async function tally(counts) {
   if (page) kinds({ ...page.counts, held: held.total });
 }
 
-// --- filters, selection, keys ---
-
-function fields() {
-  const form = one("[data-filters]");
-  one("[data-find]").value = given("q");
-  form.onchange = () => form.requestSubmit();
-  form.onformdata = ({ formData }) => { for (const [name, value] of [...formData]) if (!value) formData.delete(name); };
-  one("[data-new]").onclick = again;
-}
+// --- selection, keys ---
 
 function selection() {
   const chosen = () => all(".check:checked", body).map((box) => box.closest("tr").job);

@@ -1,7 +1,7 @@
 // A table that is asked for again whenever a job changes, and from time to time.
 import { call } from "./api.js";
 import { changes } from "./changes.js";
-import { connection, fail, notice, withdraw } from "./shell.js";
+import { connection, fail, withdraw } from "./shell.js";
 
 const BURST = 500;
 let asking = 0, asks = 0, shown = 0;
@@ -27,17 +27,7 @@ export function keep(path, render, every, part = ({ data }) => data) {
     asking ||= setTimeout(() => { asking = 0; load(); }, BURST);
   }
 
-  load().then(() => listen(soon));
+  load().then(() => changes({ ...connection, event: soon, ended: connection.refused }));
   setInterval(() => document.hidden || soon(), every);
   return load;
-}
-
-function listen(soon) {
-  changes({
-    event: soon,
-    live: connection.live,
-    lost: connection.lost,
-    slow: connection.slow,
-    ended: (refused) => { if (refused.status !== 401) notice("refused", "notauthorised", refused.message); connection.stopped(); },
-  });
 }

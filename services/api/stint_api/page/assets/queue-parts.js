@@ -3,7 +3,7 @@ import { call } from "./api.js";
 import { check, release } from "./actions.js";
 import { ask } from "./ask.js";
 import { clone, copy, draw, make, one } from "./dom.js";
-import { fail, notice, say, withdraw } from "./shell.js";
+import { failed, notice, say, withdraw } from "./shell.js";
 import { nameOf, path } from "./queue-name.js";
 import { at, clock, short } from "./words.js";
 
@@ -72,7 +72,7 @@ export function steps(queue, done) {
   const look = make("button", "Copy the check", { type: "button", class: "btn small", title: check(queue.running) });
   look.onclick = () => copy(check(queue.running), look);
   const give = make("button", "Release…", { type: "button", class: "btn small held", "data-changes": "" });
-  give.onclick = () => call(`/v1/api/job/${queue.running}?output=false`).then(release).then((did) => did && (say("Released."), done()), (refused) => fail(refused.message));
+  give.onclick = () => call(`/v1/api/job/${queue.running}?output=false`).then(release).then((did) => did && (say("Released."), done()), failed);
   one(".acts", element).append(look, give);
   one("[data-notices]").append(element);
 }

@@ -40,6 +40,11 @@ export const connection = {
     word("Stopped", "lost");
     changeable(false);
   },
+  /** There will be no more of the stream. That the session has ended is told by itself. */
+  refused({ status, message }) {
+    if (status !== 401) notice("refused", "notauthorised", message);
+    connection.stopped();
+  },
 };
 
 function word(value, how = "") {
@@ -95,6 +100,9 @@ export function fail(sentence) {
   one("[data-alert]").textContent = sentence;
 }
 
+/** The same for what the API refused, unless it is that the session has ended, which is told by itself. */
+export const failed = ({ status, message }) => status === 401 || fail(message);
+
 function signedOut(sentence) {
   const again = make("a", "Sign in again", { class: "btn small", href: location.href });
   again.onclick = (event) => { event.preventDefault(); location.reload(); };
@@ -137,6 +145,13 @@ export function begin() {
     bind(`g ${key}`, `Go to ${name}`, () => location.assign(path));
   watchEnd();
   clockOff();
+}
+
+/** Filters apply as soon as they are chosen; empty ones are left out of the address. */
+export function filters() {
+  const form = one("[data-filters]");
+  form.onchange = () => form.requestSubmit();
+  form.onformdata = ({ formData }) => { for (const [name, value] of [...formData]) if (!value) formData.delete(name); };
 }
 
 /** What needs a person, on every view: the queues' badge, and a notice for the first held queue where it helps. */
