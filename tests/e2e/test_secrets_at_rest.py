@@ -143,8 +143,8 @@ class World:
             body = {**msgspec.to_builtins(job), "wrap_secret_id": await self.stack.wrapped()}
         else:
             token, role = self.stack.env["STINT_TOKEN"], self.stack.env["STINT_ROLE"]
-            handover = await seal(self.vault, token, job, role=role, wrap_ttl="600s")
-            body = {"qname": QUEUE, **handover.fields()}
+            fields = await seal(self.vault, token, job, role=role, wrap_ttl="600s")
+            body = {"qname": QUEUE, **fields}
         async with self.stack.http() as http:
             answer = await http.post("/v1/api/job", json=body)
         assert answer.status_code == httpx.codes.OK, answer.text

@@ -20,6 +20,7 @@ from stint.client import (
     JobResult,
     OutputDiffersError,
     Phase,
+    Sealed,
     endpoints,
 )
 from stint.client.errors import UnexpectedAnswerError
@@ -27,7 +28,6 @@ from stint.client.fields import JobFields, payload_of
 from stint.client.rest.api import Api, LiveEvent, parse_events
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
-from stint.client.submitting.submission import Handover
 from stint.core.errors import ConfigError
 from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload
@@ -115,7 +115,7 @@ def test_a_repr_shows_no_secret() -> None:
     where = Endpoints(url="http://a", vault_addr="http://v", token="hidden")
     options = RunOptions(endpoints=where, job=JobPayload(env_vars=("A=hidden",)))
     assert "hidden" not in repr(options)
-    assert "hidden" not in repr(Handover("hidden", "hidden", "hidden"))
+    assert "hidden" not in repr(Sealed("queue", {"wrap_secret_id": "hidden", "payload": "hidden"}))
 
 
 def test_a_jobs_fields_have_the_payloads_names(folder: Path) -> None:

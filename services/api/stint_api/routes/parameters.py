@@ -24,8 +24,6 @@ from stint_api.submit.submitter import HEADER
 DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 100
 _KEY: Final = re.compile(r"[ -~]{1,255}")
-_DIGITS: Final = re.compile(r"[0-9]{1,18}")
-_PART_OF_ID: Final = re.compile(r"[0-9a-fA-F]{1,24}")
 _CURSOR: Final = re.compile(r"(-?[0-9]{1,18})-([0-9a-f]{24})")
 
 
@@ -73,16 +71,15 @@ LastEventId = Annotated[
 ]
 
 
-def _decimal(value: object) -> object:
-    if isinstance(value, str) and not _DIGITS.fullmatch(value):
-        raise ValueError("must be a number, in decimal digits")
-    return value
+def _form(pattern: str, rule: str) -> BeforeValidator:
+    """Accept text of this form only, where pydantic would accept more."""
 
+    def check(value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise ValueError(rule)
+        return value
 
-def _true_or_false(value: object) -> object:
-    if isinstance(value, str) and value not in {"true", "false"}:
-        raise ValueError("must be true or false")
-    return value
+    return BeforeValidator(check)
 
 
 def _time(value: object) -> object:
@@ -96,36 +93,19 @@ def _time(value: object) -> object:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _cursor(value: str) -> str:
-    if not _CURSOR.fullmatch(value):
-        raise ValueError("must be from the Link of another page")
-    return value
-
-
 def cursor(place: Place | None) -> str:
     """The text of a place, for the parameter `cursor`; "" for none."""
     return f"{place.submitted}-{place.job_id}" if place else ""
 
 
-Decimal = Annotated[int, BeforeValidator(_decimal)]
-TrueOrFalse = Annotated[bool, BeforeValidator(_true_or_false)]
+Decimal = Annotated[int, _form(r"[0-9]{1,18}", "must be a number, in decimal digits")]
+TrueOrFalse = Annotated[bool, _form("true|false", "must be true or false")]
+PartOfId = Annotated[str, _form("[0-9a-fA-F]{1,24}", "must be 1 to 24 hex digits"), AfterValidator(str.lower)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 # Any other text leaves the default.
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 OnlyIfTrue = Annotated[bool, BeforeValidator(lambda value: value in {True, "true"})]
 UnlessFalse = Annotated[bool, BeforeValidator(lambda value: value not in {False, "false"})]
-
-
-def _part_of_id(value: str) -> str:
-    if not _PART_OF_ID.fullmatch(value):
-        raise ValueError("must be 1 to 24 hex digits")
-    return value.lower()
-
-
-def _one_or_zero(value: object) -> object:
-    if isinstance(value, str) and value not in {"0", "1"}:
-        raise ValueError("must be 0 or 1")
-    return value
 
 
 class ChangesQuery(BaseModel):
@@ -196,7 +176,7 @@ class JobQuery(BaseModel):
     """Only jobs submitted at this time or later."""
     until: Time | None = None
     """Only jobs submitted before this time."""
-    id: Annotated[str, AfterValidator(_part_of_id)] | None = None
+    id: PartOfId | None = None
     """Only jobs whose id begins or ends like this: 1 to 24 hex digits."""
     image: Text | None = None
     """Only jobs whose image's name contains this."""
@@ -204,12 +184,12 @@ class JobQuery(BaseModel):
     """Only jobs that this display name submitted."""
     q: Text | None = None
     """Only jobs whose reason or error contains this, in upper or lower case."""
-    counts: Annotated[bool, BeforeValidator(_one_or_zero)] = False
+    counts: Annotated[bool, _form("[01]", "must be 0 or 1")] = False
     """`1` adds `counts`: how many jobs have each status and pass all filters but `status`."""
     output: OnlyIfTrue = False
     """`true` includes each job's output."""
 
-    cursor: Annotated[str, AfterValidator(_cursor)] | None = None
+    cursor: Annotated[str, _form(_CURSOR.pattern, "must be from the Link of another page")] | None = None
     """Only jobs behind this place. Follow `Link` from page to page: no job is repeated or left out as others come."""
 
     @property

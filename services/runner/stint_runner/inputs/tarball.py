@@ -35,7 +35,6 @@ class Readable(Protocol):
 
     def read(self, size: int) -> bytes:
         """So many bytes, fewer only at the end."""
-        ...
 
 
 class Entry(NamedTuple):

@@ -82,7 +82,6 @@ class LoginSource(Protocol):
         Raises:
             LoginError: the source cannot be read, or holds something else.
         """
-        ...
 
 
 class FirstOf:
@@ -106,12 +105,8 @@ def entry_of(entries: Mapping[str, Any], registry: str) -> Any:
     return next((entry for name, entry in entries.items() if registry_name(name) == registry), None)
 
 
-class _Entry(msgspec.Struct):
+class _Entry(RegistryLogin, frozen=True, kw_only=True):
     auth: str = ""
-    username: str = ""
-    password: str = ""
-    identitytoken: str = ""
-    registrytoken: str = ""
 
 
 class _Config(msgspec.Struct):
@@ -158,7 +153,7 @@ class DockerConfigLogins:
         if helper := entry_of(config.helpers or {}, registry) or config.store:
             return await self._ask_helper(helper, registry)
         entry = entry_of(config.auths or {}, registry)
-        return _login(entry, registry) if entry else None
+        return None if entry is None else _login(entry, registry)
 
     def _read(self) -> _Config:
         """The file's content; nothing where there is no file, or no home folder."""

@@ -45,8 +45,7 @@ class SealedByVault:
         from stint.client.submitting.submission import seal  # noqa: PLC0415
 
         async with self._vault() as vault:
-            handover = await seal(vault, self._where.token, job, role=self._where.role, wrap_ttl=wrap_ttl)
-        return handover.fields()
+            return await seal(vault, self._where.token, job, role=self._where.role, wrap_ttl=wrap_ttl)
 
     async def wrap(self, *, wrap_ttl: str) -> str:
         """See `stint.client.submitting.submission.wrapped_secret_id`."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stint.core.codec import encode
@@ -17,28 +16,6 @@ CUBBYHOLE_MAX_BYTES: Final = 512 * 1024
 
 _COURIER_TTL: Final = "10m"
 """Time to live of the token that hands over the payload; it is used once, within one request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """The secret part of a submission. Its repr shows none of it.
-
-    Attributes:
-        wrap_secret_id: wrapping token of a secret id of the jobs' role.
-        payload: the sealed payload, "" if it is in the cubbyhole.
-        cubby_token: the courier token, with one use left; "" if the payload is in the request.
-    """
-
-    wrap_secret_id: str = field(repr=False)
-    payload: str = field(repr=False, default="")
-    cubby_token: str = field(repr=False, default="")
-
-    def fields(self) -> dict[str, str]:
-        """The fields of the request."""
-        if not self.cubby_token:
-            return {"wrap_secret_id": self.wrap_secret_id, "payload": self.payload}
-        cubbyhole = {"cubby_token": self.cubby_token, "cubby_path": CUBBYHOLE}
-        return {"wrap_secret_id": self.wrap_secret_id, **cubbyhole}
 
 
 @contextmanager
@@ -56,8 +33,10 @@ def needs(*policies: str) -> Iterator[None]:
         ) from None
 
 
-async def seal(vault: Vault, token: str, job: JobPayload, *, role: str, wrap_ttl: str) -> Handover:
+async def seal(vault: Vault, token: str, job: JobPayload, *, role: str, wrap_ttl: str) -> dict[str, str]:
     """Seal a job for the runners, and store it where only Stint's API can read it, once.
+
+    Returns the fields of the request that carry it. All are secret.
 
     Raises:
         VaultError: of any kind. Nothing has been submitted.
@@ -65,10 +44,10 @@ async def seal(vault: Vault, token: str, job: JobPayload, *, role: str, wrap_ttl
     sealed = await vault.encrypt(token, role, encode(job))
     wrap_secret_id = await wrapped_secret_id(vault, token, role=role, wrap_ttl=wrap_ttl)
     if len(sealed) > CUBBYHOLE_MAX_BYTES:
-        return Handover(wrap_secret_id, payload=sealed)
+        return {"wrap_secret_id": wrap_secret_id, "payload": sealed}
     courier = await _courier(vault, token)
     await vault.call(courier, lambda client: client.adapter.post(f"/v1/{CUBBYHOLE}", json={"payload": sealed}))
-    return Handover(wrap_secret_id, cubby_token=courier)
+    return {"wrap_secret_id": wrap_secret_id, "cubby_token": courier, "cubby_path": CUBBYHOLE}
 
 
 async def wrapped_secret_id(vault: Vault, token: str, *, role: str, wrap_ttl: str) -> str:
