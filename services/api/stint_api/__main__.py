@@ -146,7 +146,7 @@ def _sweeping(
 
 
 def _recording(broker: Broker, owners: JetStreamKeyOwners, history: float) -> BackgroundTask:
-    """Keeps it known that this key is one of an API: to other APIs, and after the key was rotated."""
+    """Keeps this key recorded as an API's, for other APIs and for the time after it is rotated."""
 
     async def record() -> None:
         await broker.wait_connected()
@@ -155,7 +155,7 @@ def _recording(broker: Broker, owners: JetStreamKeyOwners, history: float) -> Ba
     async def run() -> None:
         await repeat(record, lambda: min(RENEWED, history), failed="the API's key could not be recorded, retrying")
 
-    return BackgroundTask(name="signing key", run=run, missing="With which key the API signs is not recorded.")
+    return BackgroundTask(name="signing key", run=run, missing="The API's signing key is not recorded.")
 
 
 def _following(
@@ -166,7 +166,7 @@ def _following(
         BackgroundTask(
             name="index", run=index.run, missing="The list of jobs is not up to date.", works=index.ready.is_set
         ),
-        BackgroundTask(name="phases", run=phases.run, missing="What is done for running jobs is not heard."),
+        BackgroundTask(name="phases", run=phases.run, missing="Reports on running jobs are not heard."),
         BackgroundTask(name="audit", run=audit_index.run, missing="The audit is not kept up to date."),
         BackgroundTask(
             name="sessions",

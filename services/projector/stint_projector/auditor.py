@@ -16,7 +16,7 @@ from stint_projector.project import Projector, tried
 REST: Final = 4
 """Pauses between two steps, in lengths of a step: an audit takes a fifth of the time."""
 ROUND: Final = 10.0
-"""Seconds between two steps once everything was compared. Over the views they go on for ever."""
+"""Seconds between two steps once everything was compared. Those over the views continue for ever."""
 STEP: Final = 1000
 """Places per step."""
 

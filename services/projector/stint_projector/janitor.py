@@ -98,7 +98,7 @@ class _Ends:
         self._page.extend(fact for fact in facts if fact.sequence > self._after)
 
     def done(self, facts: Sequence[Fact]) -> None:
-        """Go on behind these."""
+        """Continue after these."""
         self._after, self._since = facts[-1].sequence, facts[-1].time
         for _ in facts:
             self._page.popleft()

@@ -186,8 +186,8 @@ def _background(runner: Runner, broker: Broker, presence: Presence, leftovers: L
             works=lambda: presence.listed,
         ),
         BackgroundTask(name="drains", run=presence.heed_drains, missing="The runner cannot be asked to drain."),
-        BackgroundTask(name="phases", run=runner.phases.run, missing="What is done for its jobs is not told."),
-        BackgroundTask(name="leftovers", run=leftovers.run, missing="Containers that are left over are not removed."),
+        BackgroundTask(name="phases", run=runner.phases.run, missing="The phases of its jobs are not reported."),
+        BackgroundTask(name="leftovers", run=leftovers.run, missing="Leftover containers are not removed."),
     ]
     if settings.image_retention:
         keeper = ImageKeeper(ImageRecords(broker), engine, retention=settings.image_retention)

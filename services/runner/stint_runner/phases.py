@@ -1,4 +1,4 @@
-"""Tells what is done for each job of this runner now."""
+"""Reports what this runner does for each of its jobs now."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from stint.ports import PhaseChannel, Place
 from stint.process.waiting import any_of
 
 PAUSE: Final = 0.2
-"""Seconds from a change until it is told: most phases are shorter, and need not be told."""
+"""Seconds from a change to its report: most phases are shorter, and need none."""
 AGAIN: Final = 10.0
-"""Seconds after which everything is told again: a report can be lost, and a new listener has heard none."""
+"""Seconds after which everything is reported again: a report can be lost, and a new listener has heard none."""
 
 
 class Report(Protocol):
-    """Says what is done for a job from now on."""
+    """Takes what is done for a job from now on."""
 
     def __call__(self, phase: Phase, progress: float | None = None) -> None:
         """`progress` from 0 to 1, if it is known."""
@@ -48,7 +48,7 @@ class Phases:
         self._changed.set()
 
     async def run(self) -> None:
-        """Tell of changes, and of everything from time to time, until cancelled."""
+        """Report changes, and everything from time to time, until cancelled."""
         loop, all_due = asyncio.get_running_loop(), 0.0
         while True:
             await any_of(self._changed, within=max(0.0, all_due - loop.time()))
@@ -57,7 +57,7 @@ class Phases:
             if loop.time() >= all_due:
                 self._told.clear()
                 all_due = loop.time() + AGAIN
-            with suppress(BrokerUnavailableError):  # it is told with the next change, or when everything is
+            with suppress(BrokerUnavailableError):  # it is reported with the next change, or when everything is
                 await self._tell()
 
     async def _tell(self) -> None:

@@ -45,7 +45,7 @@ async def find(stint: Client, text: str) -> JobHandle:
         return stint.job(text)
     if not _PART.fullmatch(text):
         raise ConfigError(f"{text} is neither a job's id, 24 hex digits, nor 4 or more of its first or last digits.")
-    found = await first(2, stint.jobs, id=text)  # a second one is one too many
+    found = await first(2, stint.jobs, id=text)  # a second one makes it ambiguous
     if len(found) != 1:
         raise ConfigError(f"{'No' if not found else 'More than one'} job has an id that begins or ends with {text}.")
     return stint.job(found[0].id)

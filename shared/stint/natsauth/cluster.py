@@ -34,7 +34,7 @@ def certificate(cert: Path | None, key: Path | None) -> dict[str, str]:
     """The setting of a certificate and its key, empty for none.
 
     Raises:
-        ConfigError: one of them lacks.
+        ConfigError: one of them is missing.
     """
     if bool(cert) != bool(key):
         raise ConfigError("--tls-cert needs --tls-key, and the other way round.")

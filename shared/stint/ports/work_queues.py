@@ -96,7 +96,7 @@ class WorkQueues(Protocol):
     """
 
     async def look(self, token: str) -> Look:
-        """What the queue can deliver. Costs less than a pull in vain, and takes no time if there is nothing."""
+        """What the queue can deliver. Costs less than a pull, and takes no time if there is nothing."""
 
     async def pull(self, token: str, wait: float, look: Look | None = None) -> Delivery | None:
         """The queue's next job, None if it has none or another job has its turn. Waits about `wait` seconds at most.

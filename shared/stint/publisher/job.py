@@ -32,7 +32,7 @@ from stint.publisher.output import HeardOutput, OutputReader
 LOOK: Final = 5.0
 """Seconds after which the log is asked although nothing was heard: what is only heard can be missed."""
 LOOKS: Final = 10
-"""Times that the log is asked in vain."""
+"""Attempts to read the log while NATS is unavailable."""
 AGAIN: Final = 1.0
 """Seconds until output that is missing is asked for again: the APIs may be busy."""
 MISSED: Final = 15.0

@@ -34,7 +34,7 @@ class Tables:
     secrets: SecretTable = field(default_factory=SecretTable)
 
     def apply(self, page: FactsPage, owners: Mapping[str, KeyOwner]) -> None:
-        """Take what there is in further events."""
+        """Take what further events contain."""
         self.entries.apply([*page.records, *page.operations], owners)
         self.secrets.apply(page.records)
         self.sequence = page.sequence
@@ -50,7 +50,7 @@ class Tables:
         self.secrets.remove(sequences)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self.entries.close()
         self.secrets.close()
 

@@ -80,7 +80,7 @@ class SecretTable:
         self._added = 0
 
     def close(self) -> None:
-        """Give its memory back."""
+        """Free its memory."""
         self._db.close()
 
     def apply(self, records: Iterable[Record]) -> None:

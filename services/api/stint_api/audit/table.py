@@ -112,7 +112,7 @@ class EntryTable:
         self._db.executescript(_TABLES)
 
     def close(self) -> None:
-        """Give its memory back."""
+        """Free its memory."""
         self._db.close()
 
     def apply(

@@ -106,7 +106,7 @@ class Telemetry:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, and measure. An error that escapes is a 500 to the client; without an answer it is `CLIENT_LEFT`."""
+        """Measure a request. An error that escapes is a 500 to the client; without an answer it is `CLIENT_LEFT`."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

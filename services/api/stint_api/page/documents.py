@@ -95,7 +95,7 @@ def file(asset: Asset, encodings: str) -> Response:
 
 
 def again(to: str = "") -> Response:
-    """Makes the browser ask once more, or for another address of ours.
+    """Sends the browser to the same address once more, or to another one of ours.
 
     A link from another site brings no cookie; what a page of ours asks for does.
     """

@@ -15,7 +15,7 @@ from stint_api.routes.parameters import ServicesOf
 from stint_api.session import cookie
 
 FORM_BYTES: Final = 16 * 1024
-"""A token has at most a few hundred bytes, and an address a few thousand."""
+"""Bytes of a form: a token has at most a few hundred, and an address a few thousand."""
 THEMES: Final = frozenset({"light", "dark"})
 UNSAFE: Final = (
     "Nobody can sign in here: a browser would send the token, and the session, in the clear. "

@@ -80,11 +80,11 @@ class Pausing:
         log.info("queue paused", queue=token, who=identity.name)
 
     async def resume(self, identity: Identity, qname: str) -> None:
-        """Let a queue go on. Safe to repeat.
+        """Let a queue continue. Safe to repeat.
 
         Raises:
             RefusalError: the caller may not do this.
-            BrokerUnavailableError: it is not known whether the queue goes on.
+            BrokerUnavailableError: it is not known whether the queue continues.
         """
         await self.auth.require(identity, RESUME, qname)
         token = queue_token(qname)

@@ -89,7 +89,7 @@ class Drains:
 
 
 def _report(body: bytes) -> dict[str, Any] | None:
-    """None for what is no JSON object."""
+    """None if it is no JSON object."""
     try:
         report = json.loads(body)
     except ValueError:

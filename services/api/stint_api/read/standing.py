@@ -39,7 +39,7 @@ NO_STANDING: Final = Standing()
 
 
 class Standings:
-    """Says it of jobs as they are read, from what the API knows at that moment. It is stored nowhere."""
+    """Tells where jobs stand as they are read, from what the API knows at that moment. Nothing of it is stored."""
 
     def __init__(self, index: ListIndex, runners: JetStreamRunnerReports, pauses: Pauses, phases: Phases) -> None:
         self._index = index
@@ -94,7 +94,7 @@ class Standings:
 
 
 def _reason(qname: str, before: int, *, held: bool, paused: Collection[str], runs: bool, fleet: Fleet) -> WaitsFor:
-    """What a person can do something about comes first."""
+    """Reasons that a person can do something about come first."""
     if held:
         return "held"
     if queue_token(qname) in paused:

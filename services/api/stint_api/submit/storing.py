@@ -36,11 +36,11 @@ from stint_api.submit.body import Envelope, Sealed, Submission, check_sealed
 from stint_api.submit.sealing import Sealer
 
 PATIENCE: Final = 10.0
-"""Seconds for which a job whose cubbyhole was read is stored again and again while NATS or Vault is away."""
+"""Seconds for which a job whose cubbyhole was read is stored again and again while NATS or Vault is unavailable."""
 CUBBYHOLES_AT_A_TIME: Final = 4
 """Only Vault knows how much one contains, up to its own limit on requests."""
 REMEMBERED: Final = 24 * 3600.0
-"""Seconds for which the reason is known why a cubbyhole was read in vain."""
+"""Seconds for which it is remembered why a job was not stored although its cubbyhole was read."""
 
 Write = Callable[[Sealed], Awaitable[tuple[Submitted, Outcome]]]
 
@@ -121,7 +121,7 @@ class Store:
             return await self._write_cubbyhole(write, envelope, sealed.payload, key=_key(identity, envelope))
 
     def why_spent(self, identity: Identity, envelope: Envelope) -> RefusalError | None:
-        """What to tell this caller whose cubbyhole was read in vain before; None if it was not read by us."""
+        """Why the job of this cubbyhole, which we have read before, was not stored; None if we have not read it."""
         known = self._spent.get(_key(identity, envelope))
         return known.again() if known else None
 

@@ -91,7 +91,7 @@ class _LimitedProtocol(TrackedProtocol):
         self._look()
 
     def part_complete(self) -> None:
-        """Wait for it no longer."""
+        """Stop waiting for it."""
         self._stop_timer()
 
     def on_response_complete(self) -> None:
@@ -100,7 +100,7 @@ class _LimitedProtocol(TrackedProtocol):
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting for anything."""
         self._stop_timer()
         self.resume_writing()
         super().connection_lost(exc)
@@ -118,7 +118,7 @@ class _LimitedProtocol(TrackedProtocol):
         self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        """Nothing waits any more."""
+        """Nothing waits for the client any more."""
         super().resume_writing()
         if self._send_timer is not None:
             self._send_timer.cancel()

@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 TURNS: Final = 4
-"""Tries in vain after which a queue of which it is known that it has more jobs has its turn before all others."""
+"""Tries without success after which a queue that is known to have more jobs comes before all others."""
 
 
 class Lead(NamedTuple):
@@ -39,11 +39,12 @@ class Backlog:
     """The queues that this runner should try next, each at most once: first the fresh ones, then the others in turn.
 
     A queue that is taken is not handed out again before it is released; if it was added meanwhile it comes back then.
-    A runner that has tried many queues in vain drops those that only a look has found: another look will find them.
+    A runner that has tried many queues without success drops those that only a look has found: another look will find
+    them.
     """
 
     def __init__(self, *, patience: int) -> None:
-        """`patience` is after how many tries in vain."""
+        """`patience` is the number of tries without success after which that is done."""
         self._fresh: dict[str, Lead] = {}  # all in their order
         self._others: dict[str, Lead] = {}
         self._sure: dict[str, Lead] = {}

@@ -90,7 +90,7 @@ class Dispatcher:
                 self.clean_up(run.clean_up())
 
     async def _hint_unless_paused(self, token: str) -> None:
-        """The hint of the pause's end was in vain if it came before the job was given back."""
+        """Repeat the hint of the pause's end: one that came before the job was given back had no effect."""
         if not await self._runner.is_paused(token):
             await retry(lambda: self._runner.queues.hint(token, returned=True))
 

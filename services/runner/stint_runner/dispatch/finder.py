@@ -50,7 +50,7 @@ class Finder:
         self._leaving: asyncio.TimerHandle | None = None
         self._tasks = Background(
             BackgroundTask(name="reconcile", run=self._look_around, missing="The runner cannot list pending jobs."),
-            BackgroundTask(name="hints", run=self._listen, missing="Hints of new jobs are not listened to."),
+            BackgroundTask(name="hints", run=self._listen, missing="The runner does not listen to hints of new jobs."),
         )
         self.running = self._tasks.running
         self.missing = self._tasks.missing

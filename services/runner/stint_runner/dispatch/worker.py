@@ -21,7 +21,7 @@ PULL_WAIT: Final = 0.05
 """Seconds that a pull holds a slot if another runner was faster. A loaded cluster needs up to 0.03 s to deliver."""
 
 PATIENCE: Final = 20
-"""Tries in vain, besides two for each slot, after which a runner waits for its next look at all queues."""
+"""Tries without success, besides two for each slot, after which a runner waits for its next look at all queues."""
 
 
 class Worker:

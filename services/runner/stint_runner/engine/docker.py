@@ -48,7 +48,7 @@ class DockerEngine(Engine):
 
     Args:
         docker_host: `unix://` and a path, `tcp://`, `http://` or `https://` and an address; "" is the local socket.
-            The environment and the docker client's configuration are not looked at.
+            The environment and the docker client's configuration are ignored.
         ssl_context: for `tcp://` with TLS, and `https://`.
         api_version: of the engine's API, such as `1.43`; "" asks the engine.
         logins: for image registries.

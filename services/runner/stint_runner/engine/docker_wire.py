@@ -19,7 +19,7 @@ MAX_FILE_ARCHIVE: Final = MAX_FILE + 64 * 1024
 LOG_FILE: Final = 128 * 10**6
 """Bytes of a log's file. There are two: when both are full, the older one goes."""
 ENDED: Final = frozenset({"exited", "dead"})
-"""States of a container that was started and runs no more."""
+"""States of a container that was started and no longer runs."""
 OOM_DELAY: Final = 1.0
 """Seconds by which the engine may hear of a kill for memory after the exit. Mostly it is milliseconds."""
 

@@ -15,7 +15,7 @@ Progress = Callable[[float], object]
 
 
 def unheard(_done: float) -> None:
-    """Nobody wants to know."""
+    """Report to nobody."""
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -105,7 +105,7 @@ class ImageKeeper:
     async def used(self, use: ImageUse) -> None:
         """Record that a job will use an image. Never fails: what NATS refuses is recorded with the next sweep.
 
-        Of further uses within `NOTED_EVERY` seconds nothing is recorded.
+        Further uses within `NOTED_EVERY` seconds are not recorded.
         """
         again = self._noted.get(use.image_id, -inf) + min(NOTED_EVERY, self._retention / 10)
         if not use.is_new and not use.is_new_name and self._now() < again:

@@ -1,4 +1,4 @@
-"""What is looked at before a job is claimed. Nothing is spent and nothing is changed by it."""
+"""The checks before a job is claimed. They spend nothing and change nothing."""
 
 from dataclasses import dataclass, field
 from typing import Final

@@ -210,7 +210,7 @@ class JobRun:
         return self._preparation.image if self._preparation else launched.container_image if launched else ""
 
     async def give_up(self, error: Exception) -> Verdict:
-        """End a job for which `verdict` raised what it should not, so that its queue continues."""
+        """End a job for which `verdict` raised an unexpected error, so that its queue continues."""
         log.error("internal error", exc_info=error)
         job = await self._load()
         if job is None or (job.state in ACTIVE and job.runner != self._runner.id):

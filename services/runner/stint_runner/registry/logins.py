@@ -24,10 +24,10 @@ HELPER_TIMEOUT: Final = 10.0
 """Seconds that a credential helper may take."""
 
 _HUB_ADDRESS: Final = "https://index.docker.io/v1/"
-"""How Docker's client calls Docker Hub before a credential helper."""
+"""The name of Docker Hub by which Docker's client asks a credential helper."""
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OWN_SETTINGS: Final = ("STINT_", "GOSTINT_", "VAULT_", "NATS_")
-"""A helper does not get the runner's own secrets, but everything else: its own login may be there."""
+"""Prefixes of variables that a helper does not get: the runner's own secrets. The others may hold its own login."""
 _TOKEN_USER: Final = "<token>"
 
 

@@ -128,7 +128,7 @@ class Stack:
         return f"http://127.0.0.1:{port}", token
 
     async def _logins(self, vault_addr: str, token: str, role: str, cacert: str) -> Mapping[str, str]:
-        """Set up Vault, and return the services' logins. In a Vault that goes on they are revoked by `stop`."""
+        """Set up Vault, and return the services' logins. `stop` revokes them in a Vault that continues to run."""
         registries = os.environ.get("STINT_REGISTRY_SECRETS", "")
         report = await vault_setup(vault_addr, token, role=role, kv_mount="kv", cacert=cacert, registries=registries)
         for name in report.different:

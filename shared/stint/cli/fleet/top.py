@@ -81,7 +81,7 @@ async def _live(stint: Client, interval: float) -> int:
 
 
 async def _draw(stint: Client, interval: float, changed: asyncio.Event) -> None:
-    """A change of any job is a reason to look, and so is the time that has passed: waiting times grow by themselves."""
+    """Draw anew when any job changes, and also when time has passed, because waiting times grow."""
     from rich.console import Console  # noqa: PLC0415 - for this command alone
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415

@@ -199,7 +199,7 @@ def http_client(where: Endpoints) -> httpx.AsyncClient:
 
 
 def _verify(where: Endpoints) -> ssl.SSLContext | bool:
-    """How certificates are verified. Where none can be met, no CA is loaded, which would take 25 ms."""
+    """How certificates are verified. Without TLS no CA is loaded, which would take 25 ms."""
     if where.cacert:
         return ssl.create_default_context(cafile=where.cacert)
     tls = where.url.startswith("https:") or any(url.startswith("https:") for url in getproxies().values())

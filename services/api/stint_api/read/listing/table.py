@@ -75,7 +75,7 @@ class Table:
         self._complete = True
 
     def close(self) -> None:
-        """Give its memory back."""
+        """Free its memory."""
         self._db.close()
 
     def apply(self, entries: Sequence[StoredView]) -> Sequence[Change]:
