@@ -1,5 +1,6 @@
 """Runners: queues, killed jobs, lost runners, and what the streams have of it. What jobs see stands in `tests/api`."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,10 @@ from stint.core.events import Ended, Launched
 from stint.core.job import Job, State
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import unreadable_submission
+from stint.jetstream import JetStreamWorkQueues
+from stint.jetstream.consuming.delivery import JetStreamDelivery
+from stint.ports import Delivery, Look
+from stint_runner.dispatch.dispatcher import Dispatcher
 from stint_runner.lease.lease import LeaseTimes
 from tests.api.archive import targz
 from tests.support.brokers import connected
@@ -92,6 +97,35 @@ async def test_a_runner_that_stops_ends_its_jobs(bench: Bench) -> None:
         job, end = await bench.end(job_id)
     assert (job.state, end.reason) == (State.FAILED, "killed")
     await bench.settled()
+
+
+async def test_a_job_that_arrives_while_a_runner_stops_is_left_to_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be started only to be killed, if it takes longer than the drain."""
+    pull, process, processed = JetStreamWorkQueues.pull, Dispatcher.process, asyncio.Event()
+
+    async def stopping(
+        queues: JetStreamWorkQueues, token: str, wait: float, look: Look | None = None
+    ) -> JetStreamDelivery | None:
+        delivery = await pull(queues, token, wait, look)
+        if delivery:
+            worker.drain()
+        return delivery
+
+    async def noting(dispatcher: Dispatcher, token: str, delivery: Delivery, *, pulled_at: float) -> None:
+        await process(dispatcher, token, delivery, pulled_at=pulled_at)
+        processed.set()
+
+    job_id = await bench.submit("true")
+    monkeypatch.setattr(JetStreamWorkQueues, "pull", stopping)
+    monkeypatch.setattr(Dispatcher, "process", noting)
+    async with bench.runner() as worker, asyncio.timeout(30):
+        await processed.wait()
+    assert (await bench.loaded(job_id)).state is State.QUEUED
+    monkeypatch.undo()
+    async with bench.runner("another"):
+        await bench.ends_well(job_id)
 
 
 # --- lost runners ---------------------------------------------------------------------------------------------------

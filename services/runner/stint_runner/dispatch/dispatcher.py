@@ -32,6 +32,7 @@ class Dispatcher:
     def __init__(self, runner: Runner) -> None:
         self.jobs: dict[EventAddress, LeasedJob] = {}
         self._runner = runner
+        self._draining = False
         self._cleaning: set[asyncio.Task[object]] = set()
 
     async def process(self, token: str, delivery: Delivery, *, pulled_at: float) -> None:
@@ -68,6 +69,8 @@ class Dispatcher:
         """
         leased = run.leased
         self.jobs[leased.address] = leased
+        if self._draining:  # it was pulled when the drain began
+            leased.unwanted.set()
         try:
             async with leased.kept():
                 try:
@@ -95,7 +98,8 @@ class Dispatcher:
             await retry(lambda: self._runner.queues.hint(token, returned=True))
 
     def drain(self) -> None:
-        """Give back the jobs that have not been claimed yet."""
+        """Give back the jobs that have not been claimed yet, also those that are on their way."""
+        self._draining = True
         for leased in self.jobs.values():
             leased.unwanted.set()
 
