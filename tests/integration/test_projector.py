@@ -9,6 +9,7 @@ from typing import cast
 import msgspec
 
 from stint.core.codec import encode
+from stint.core.errors import BrokerUnavailableError
 from stint.core.names.streams import PROJECTOR_DURABLE
 from stint.core.names.subjects import EventAddress
 from stint.core.view import JobView, view
@@ -122,6 +123,33 @@ async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) 
             await broker.wait_connected()
             await log.append(TOKEN, JOBS[1], submitted())
             await until_shown(JetStreamViews(broker), await expected(broker, JOBS[:2]), seconds=PATIENCE)
+
+
+async def test_an_event_is_kept_while_views_cannot_be_written_however_long_that_takes(broker: Broker) -> None:
+    """As when the bucket has no leader, but the log has one."""
+    attempts, projected = 0, asyncio.Event()
+
+    class Waiting:
+        async def project(self, job_id: str, *, at_least: int = 0) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts <= 2 * DELIVERIES:
+                raise BrokerUnavailableError(job_id, at_least)
+            projected.set()
+
+        async def project_all(self, changed: Sequence[Projected]) -> None:
+            del changed
+
+    await JetStreamEventLog(broker).append(TOKEN, JOBS[0], submitted())
+    feed = EventFeed(broker, "waiting", ack_wait=0.1)
+    await feed.declare()
+    task = asyncio.create_task(Follower(feed, cast("Projector", Waiting())).run())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await projected.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Broker) -> None:

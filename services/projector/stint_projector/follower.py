@@ -20,7 +20,8 @@ CONCURRENCY: Final = 16
 HEARTBEATS: Final = 3
 """Heartbeats within the feed's `ack_wait` for events that wait here."""
 DELIVERIES: Final = 10
-"""Deliveries after which an event that cannot be projected is skipped."""
+"""Deliveries after which an event that cannot be projected is skipped, unless NATS is unavailable: nobody else would
+find what is missing in the view."""
 RECONNECT_PAUSE: Final = 0.5
 """Seconds before a request to an unavailable server is repeated."""
 
@@ -77,9 +78,7 @@ class Follower:
     async def _project(self, events: Sequence[Delivered]) -> None:
         changes = self._folder.fold(events)
         failed = await self._project_each(await self._project_folded(changes))
-        await self._feed.ack(
-            [event for event in events if not failed or event.deliveries >= DELIVERIES or job_of(event) not in failed]
-        )
+        await self._feed.ack([event for event in events if not failed or _is_done(event, failed)])
 
     async def _project_folded(self, changes: Changes) -> Mapping[str, int]:
         """Project the folded jobs all at once. Returns those that must be loaded, all of them if that fails."""
@@ -95,19 +94,28 @@ class Follower:
         self._folder.remember(projected)
         return changes.unknown
 
-    async def _project_each(self, jobs: Mapping[str, int]) -> set[str]:
-        """Project jobs from the log; returns those that failed, whose events are delivered again."""
-        failed: set[str] = set()
+    async def _project_each(self, jobs: Mapping[str, int]) -> Mapping[str, bool]:
+        """Project jobs from the log; returns those that failed, whose events are delivered again.
+
+        For each of them: whether that need not be its own fault, because NATS was unavailable.
+        """
+        failed: dict[str, bool] = {}
 
         async def project(job_id: str) -> None:
             try:
                 if projected := await self._projector.project(job_id, at_least=jobs[job_id]):
                     self._folder.remember([projected])
             except BrokerUnavailableError:
-                failed.add(job_id)
+                failed[job_id] = True
             except Exception:  # one event must not stop the view
                 log.exception("event not projected", job=job_id)
-                failed.add(job_id)
+                failed[job_id] = False
 
         await for_each(jobs, project, at_once=CONCURRENCY)
         return failed
+
+
+def _is_done(event: Delivered, failed: Mapping[str, bool]) -> bool:
+    """Whether an event need not be delivered again: its job was projected, or cannot be."""
+    unavailable = failed.get(job_of(event))
+    return unavailable is None or (not unavailable and event.deliveries >= DELIVERIES)
