@@ -184,7 +184,6 @@ async def test_no_cookie_is_carried_to_the_next_request() -> None:
     [
         *((code, VaultRefusedError) for code in (400, 405, 413)),
         (403, VaultDeniedError),
-        (404, VaultNotFoundError),
         *((code, VaultUnavailableError) for code in (408, 412, 429, 500, 502, 503, 504)),
     ],
 )
@@ -196,6 +195,23 @@ async def test_errors_are_told_apart_by_status(status: int, shape: type[VaultErr
         assert type(caught.value) is shape
         words = ": 1 error occurred: * so it is" if body.startswith("{") else ""
         assert caught.value.sentence.endswith(f"(GET /v1/auth/token/lookup-self, code {status}{words}).")
+
+
+async def test_what_vault_does_not_have_is_told_by_vault_alone() -> None:
+    async with scripted(answer(404, '{"errors": []}')) as script:
+        with pytest.raises(VaultNotFoundError, match=r"\(GET /v1/auth/token/lookup-self, code 404\)\.$"):
+            await Vault(script.address).lookup_self(TOKEN)
+
+
+@pytest.mark.parametrize("body", ["404 page not found", "<html>", ""])
+async def test_a_proxy_that_does_not_find_vault_does_not_make_anything_missing(body: str) -> None:
+    """A payload's key would count as destroyed, and a wrapping token as spent: the job could not be run any more."""
+    async with scripted(answer(404, body)) as script:
+        vault = Vault(script.address)
+        with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):
+            await vault.wrap_info(TOKEN)
+        with pytest.raises(VaultUnavailableError):
+            await vault.read(TOKEN, "kv/data/demo")
 
 
 @pytest.mark.parametrize("body", ["<html>", "[]", '"text"', "{"])

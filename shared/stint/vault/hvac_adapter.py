@@ -59,11 +59,11 @@ class AsyncAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]  # hvac shi
     async def _answer(self, request: Request) -> dict[str, Any]:
         answer = await self.session.send(request)
         body = _json_object(answer.body)
+        if not _is_of_vault(answer.status, body):
+            raise VaultUnavailableError(f"{self.base_uri} does not answer like a Vault server.")
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise _refusal(request.method, answer.status, request.url, body or {})
-        if body is None:
-            raise VaultUnavailableError(f"{self.base_uri} does not answer like a Vault server.")
-        return body
+        return body or {}
 
 
 def new_client(connections: Connections) -> Any:
@@ -133,6 +133,13 @@ def _json_object(text: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def _is_of_vault(status: int, body: dict[str, Any] | None) -> bool:
+    """Whether Vault may have said it. A proxy whose Vault is away says 404, too: then nothing need be missing."""
+    if status == HTTPStatus.NOT_FOUND:
+        return bool(body)  # Vault's own has the key `errors`, or `data`
+    return body is not None or status >= HTTPStatus.MULTIPLE_CHOICES
 
 
 def _refusal(method: str, status: int, url: str, body: dict[str, Any]) -> VaultError:
