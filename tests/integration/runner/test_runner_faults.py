@@ -1,7 +1,7 @@
 """What strangers, wrong settings and bad moments do to runners."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 import pytest
@@ -18,7 +18,7 @@ from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
 from stint_runner.dispatch import adopt
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.engine.port import ContainerSpec, Exit, OutputPiece
+from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.job import examine
 from stint_runner.output import copying
 from tests.integration.test_projector import projector
@@ -147,6 +147,34 @@ async def test_a_job_whose_container_cannot_be_watched_ends_once_the_container_i
         assert not await bench.containers(job_id), "gone before its end is told"
     assert (end.status, end.reason, end.output_complete) == ("unknown", reason, False)
     assert (end.chunks, end.output_bytes) == (1, 3)
+
+
+async def test_a_runner_that_fails_at_the_end_of_a_job_holds_the_queue_until_the_container_is_gone(
+    bench: Bench,
+) -> None:
+    broken, ended_before = asyncio.Event(), list[bool]()
+
+    class Breaking(DockerEngine):
+        async def wait(self, _container_id: str) -> object:  # type: ignore[override]
+            await broken.wait()
+            raise EngineError
+
+        async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
+            if broken.is_set():
+                broken.clear()
+                raise ZeroDivisionError
+            return await super().find(labels)
+
+        async def remove(self, container_id: str) -> None:
+            ended_before.append((await bench.loaded(job_id)).terminal)
+            await super().remove(container_id)
+
+    async with bench.runner(engine=Breaking()):
+        job_id = await bench.running("echo up; sleep 600")
+        broken.set()
+        _, end = await bench.end(job_id)
+    assert (end.status, end.reason, end.output_complete) == ("unknown", "internal", False)
+    assert ended_before[0] is False
 
 
 @pytest.mark.parametrize("script", ["echo up", "echo up; sleep 1; echo done"])

@@ -13,7 +13,7 @@ from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
 from stint.ports import Place
 from stint.process.waiting import InterruptedByEventError, interrupted_by, unless
 from stint_runner.engine.port import ContainerInfo
-from stint_runner.engine.removal import cleared
+from stint_runner.engine.removal import cleared, remove_containers
 from stint_runner.inputs.memory import Share
 from stint_runner.inputs.opening import RejectedError
 from stint_runner.job import verdict
@@ -215,6 +215,8 @@ class JobRun:
         job = await self._load()
         if job is None or (job.state in ACTIVE and job.runner != self._runner.id):
             return Verdict.LEAVE
+        if job.state in ACTIVE:  # the queue must not continue while a container may run
+            await retry(lambda: remove_containers(self._runner.engine, job.job_id), on=EngineError)
         ended = verdict.gave_up(self._runner, job, error)
         recorded = job.terminal or await self._append(ended, after=job.sequence)
         return Verdict.ACK if recorded else Verdict.LEAVE
