@@ -108,6 +108,10 @@ class EngineUnavailableError(EngineError):
     """The container engine is not reachable, or answered with a server error."""
 
 
+class EngineUnansweredError(EngineUnavailableError):
+    """The container engine did not answer, and may have carried out the request."""
+
+
 class LogRotatedError(EngineError):
     """The container wrote so much that its engine's log may have lost part of it."""
 

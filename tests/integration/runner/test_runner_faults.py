@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import pytest
+from aiodocker.containers import DockerContainer
+from aiohttp import ServerDisconnectedError
 
 from stint.core.errors import EngineError, EngineUnavailableError
 from stint.core.events import AnyEvent, Rejected
@@ -175,6 +178,25 @@ async def test_a_runner_that_fails_at_the_end_of_a_job_holds_the_queue_until_the
         _, end = await bench.end(job_id)
     assert (end.status, end.reason, end.output_complete) == ("unknown", "internal", False)
     assert ended_before[0] is False
+
+
+async def test_a_kill_whose_answer_is_lost_is_a_kill(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job has exited because of it, when the runner asks again."""
+    stop, stops = DockerContainer.stop, 0
+
+    async def silent(container: DockerContainer, **options: Any) -> None:
+        nonlocal stops
+        stops += 1
+        await stop(container, **options)
+        if stops == 1:
+            raise ServerDisconnectedError
+
+    monkeypatch.setattr(DockerContainer, "stop", silent)
+    async with bench.runner():
+        job_id = await bench.running("trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done")
+        await bench.append_kill(job_id)
+        job, end = await bench.end(job_id)
+    assert (job.state, end.reason, end.return_code) == (State.FAILED, "killed", 0)
 
 
 @pytest.mark.parametrize("script", ["echo up", "echo up; sleep 1; echo done"])

@@ -9,7 +9,7 @@ from typing import Final, Self
 from aiodocker.containers import DockerContainer
 from aiohttp import ClientTimeout
 
-from stint.core.errors import ConfigError, ImageError
+from stint.core.errors import ConfigError, EngineUnansweredError, EngineUnavailableError, ImageError
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import (
     ARCHIVE,
@@ -193,9 +193,17 @@ class DockerEngine(Engine):
         with engine_errors(done=_NOT_RUNNING):
             running = bool((await container.show())["State"]["Running"])
             if running:
-                limits = ClientTimeout(total=seconds + STOP_MARGIN, sock_connect=10)
-                await container.stop(t=seconds, timeout=limits)
+                await self._stop(container, seconds)
         return running
+
+    @staticmethod
+    async def _stop(container: DockerContainer, seconds: int) -> None:
+        limits = ClientTimeout(total=seconds + STOP_MARGIN, sock_connect=10)
+        try:
+            with engine_errors(done=_NOT_RUNNING):
+                await container.stop(t=seconds, timeout=limits)
+        except EngineUnavailableError as error:
+            raise EngineUnansweredError(error.sentence) from None
 
     async def kill(self, container_id: str) -> None:
         with engine_errors(done=_NOT_RUNNING):

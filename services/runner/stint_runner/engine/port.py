@@ -185,6 +185,9 @@ class Engine(Protocol):
         """SIGTERM (or the image's own signal), and SIGKILL after `grace` seconds. Returns when it has exited.
 
         False if it had exited before any signal.
+
+        Raises:
+            EngineUnansweredError: it may have been signalled.
         """
 
     async def kill(self, container_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from stint.core.errors import EngineError, EngineUnavailableError, JobFailedError
+from stint.core.errors import EngineError, EngineUnansweredError, EngineUnavailableError, JobFailedError
 from stint.core.names.headers import LABEL_JOB, LABEL_MASKED, LABEL_TIMEOUT
 from stint.core.view import parse_time
 from stint.process.waiting import InterruptedByEventError, interrupted_by
@@ -172,13 +172,25 @@ class JobContainer:
                 return Exited(await asyncio.shield(waiting), "")
         except (InterruptedByEventError, TimeoutError):
             reason = "killed" if killed.is_set() else "timeout"
-            signalled = await retry(
-                lambda: self._engine.stop(self._container_id, self._kill_grace), on=EngineUnavailableError
-            )
+            signalled = await self._stop()
             return Exited(await waiting, reason if signalled else "")
         finally:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _stop(self) -> bool:
+        """Whether this runner has stopped it, also if the engine did not answer, and it had exited when asked again."""
+        unanswered = False
+
+        async def once() -> bool:
+            nonlocal unanswered
+            try:
+                return await self._engine.stop(self._container_id, self._kill_grace) or unanswered
+            except EngineUnansweredError:
+                unanswered = True
+                raise
+
+        return await retry(once, on=EngineUnavailableError)
 
     async def _wait(self) -> Exit:
         try:
