@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -17,7 +17,7 @@ from stint.core.view import JobView
 from stint.ports import StoredView
 from stint_api.read.listing import changes, feed
 from stint_api.read.listing.changes import Interest, LiveChanges
-from stint_api.read.listing.feed import Feed, Mark
+from stint_api.read.listing.feed import Change, Feed, Mark
 from stint_api.read.listing.query import Page, Wanted
 from stint_api.read.listing.table import Table
 from stint_api.routes import documents
@@ -82,13 +82,15 @@ class Client:
         )
 
     async def catch_up(self, events: int = 10_000) -> None:
-        """Up to the first ping, or until the connection breaks after so many events."""
+        """Up to a ping behind all changes, or until the connection breaks after so many events."""
         async with aclosing(self.stream().events(asyncio.Event())) as stream:
             async for raw in stream:
                 fields = dict(line.split(": ", 1) for line in raw.decode().strip().split("\n") if line[0] != ":")
                 self.position = fields["id"]
                 if "event" not in fields:
-                    return
+                    if self.position == str(self._views.feed.end):
+                        return
+                    continue
                 self._take(fields["event"], json.loads(fields["data"]))
                 events -= 1
                 if not events:
@@ -167,6 +169,32 @@ async def test_nothing_is_missed_while_vault_does_not_answer() -> None:
     await client.catch_up()
     assert client.heard == ["hello", "hello", "job"]
     views.table.close()
+
+
+class BusyFeed(Feed):
+    """Whenever somebody looks for changes, there is one of another's job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.restart("2026-01-01T00:00:00.5Z", 0)
+
+    def since(self, mark: Mark) -> Sequence[Change] | None:
+        revision = self.end.revision + 1
+        assert revision < 100
+        self.add([Change(revision, f"{1:024x}", "b", job_view(1, qname="b"), None)], revision)
+        return super().since(mark)
+
+
+@pytest.mark.parametrize("interest", [Interest(qname="a"), ANY])
+async def test_a_client_is_pinged_though_changes_of_others_come_all_the_time(interest: Interest) -> None:
+    async def readable(qnames: Collection[str]) -> Collection[str]:
+        return set(qnames) & {"a"}
+
+    live = LiveChanges(BusyFeed(), Mark.parse(""), interest, readable=readable, render=documents.fields)
+    async with aclosing(live.events(asyncio.Event())) as stream:
+        assert b"event: hello" in await anext(stream)
+        assert await anext(stream) == b"id: 202601010000005-1\n: ping\n\n"
+        assert await anext(stream) == b"id: 202601010000005-2\n: ping\n\n"
 
 
 async def test_an_event_is_made_once_for_all_who_hear_it(monkeypatch: pytest.MonkeyPatch) -> None:

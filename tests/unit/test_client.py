@@ -89,6 +89,12 @@ async def test_events_are_read_line_by_line() -> None:
     assert found == [("fact", "1-0-0", {"kind": "started"}), ("message", "", {})]
 
 
+async def test_a_ping_says_how_far_a_client_has_heard() -> None:
+    text = "event: hello\nid: 1-4\ndata: {}\n\nid: 1-9\n: ping\n\nevent: x\nid: 1-10\n\n: ping\n\n"
+    found = [(event.name, event.position) async for event in parse_events(_lines(text))]
+    assert found == [("hello", "1-4"), ("", "1-9")]
+
+
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
     [("success", 0, 0), ("failed", 3, 3), ("failed", 0, 1), ("notauthorised", 0, 1), ("unknown", 0, 1)],

@@ -207,10 +207,15 @@ def _verify(where: Endpoints) -> ssl.SSLContext | bool:
 
 
 async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, None]:
-    """Parse lines into Server-Sent Events. Comments, and events whose data is not a JSON object, are skipped."""
+    """Parse lines into Server-Sent Events. Comments, and events whose data is not a JSON object, are skipped.
+
+    A ping that names a position is an event without a name.
+    """
     fields: dict[str, str] = {}
     async for line in lines:
         if not line:
+            if set(fields) == {"id"}:
+                fields |= {"event": "", "data": "{}"}
             data = parsed(fields.get("data", ""))
             if data is not None:
                 yield LiveEvent(fields.get("event", "message"), data, fields.get("id", ""))

@@ -1,6 +1,7 @@
 """The changes of all jobs that a caller may read, as they come."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +19,7 @@ from stint_api.web import streaming
 log = structlog.get_logger()
 
 TICK: Final = 10.0
-"""Seconds without a change after which a ping is sent."""
+"""Seconds without an event after which a ping is sent."""
 AGAIN: Final = 1.0
 """Seconds after which Vault is asked again when it did not answer."""
 
@@ -60,32 +61,37 @@ class LiveChanges:
         self._render = render
 
     async def events(self, *ends: asyncio.Event) -> AsyncGenerator[bytes, None]:
-        """Encoded events, until one of `ends` is set. While Vault is unavailable there are none."""
-        mark, greeted = self._mark, False
+        """Encoded events, until one of `ends` is set. While Vault is unavailable there are only pings."""
+        clock = asyncio.get_running_loop().time
+        mark, told = self._mark, -math.inf
         while not any(end.is_set() for end in ends):
             news, some = self._feed.news, self._feed.since(mark)
             mark = mark if some else self._feed.end
-            if some is None or not greeted:
-                told = {"release": stint.__version__, "resumed": some is not None}
-                yield streaming.event("hello", told, event_id=str(mark))
-                greeted = True
-            if some:
-                try:
-                    permitted = await self._permitted(some)
-                except VaultUnavailableError as error:
-                    log.debug("a stream of changes waits for Vault", error=error.sentence)
-                    await any_of(*ends, within=AGAIN)
-                    continue
+            if some is None or told == -math.inf:
+                hello = {"release": stint.__version__, "resumed": some is not None}
+                yield streaming.event("hello", hello, event_id=str(mark))
+                told = clock()
+            if not some:
+                await any_of(news, *ends, within=max(0, told + TICK - clock()))
+            elif (permitted := await self._permitted(some)) is None:
+                await any_of(*ends, within=AGAIN)
+            else:
                 for change in permitted:
                     yield self._encoded(change, mark.bucket)
+                    told = clock()
                 mark = mark._replace(revision=some[-1].revision)
-            elif not await any_of(news, *ends, within=TICK):
+            if clock() >= told + TICK:  # also while others' changes come all the time
                 yield streaming.ping(str(mark))
+                told = clock()
 
-    async def _permitted(self, changes: Sequence[Change]) -> Sequence[Change]:
-        """Those that concern the client and that it may hear of."""
+    async def _permitted(self, changes: Sequence[Change]) -> Sequence[Change] | None:
+        """Those that concern the client and that it may hear of; None if Vault does not say."""
         wanted = [change for change in changes if self._interest.covers(change)]
-        readable = await self._readable({change.qname for change in wanted}) if wanted else ()
+        try:
+            readable = await self._readable({change.qname for change in wanted}) if wanted else ()
+        except VaultUnavailableError as error:
+            log.debug("a stream of changes waits for Vault", error=error.sentence)
+            return None
         return [change for change in wanted if change.qname in readable]
 
     def _encoded(self, change: Change, bucket: str) -> bytes:
