@@ -42,6 +42,11 @@ def test_what_is_no_cookie_of_ours_is_none(sent: str) -> None:
     assert cookie.value({"host": "localhost:3232", "cookie": sent}) == ""
 
 
+@pytest.mark.parametrize("other", ['a={"b":1}', "a[b]=c", "a", "a=\xe9", "a=b c", "expires=1"])
+def test_no_cookie_of_another_service_hides_ours(other: str) -> None:
+    assert cookie.value({"host": "localhost:3232", "cookie": f"{other}; __Host-stint-3232={TEXT}; {other}"}) == TEXT
+
+
 @pytest.mark.parametrize(
     ("changed", "ours"),
     [
@@ -50,6 +55,7 @@ def test_what_is_no_cookie_of_ours_is_none(sent: str) -> None:
         ({"origin": "http://localhost:3233"}, False),
         ({"origin": "null"}, False),
         ({"origin": ""}, False),
+        ({"origin": "http://["}, False),
         ({"host": "", "origin": ""}, False),
     ],
 )

@@ -4,9 +4,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import urlsplit
+
+from starlette.requests import cookie_parser
 
 CSRF: Final = "x-stint-csrf"
 """The header with the proof that a request which changes something comes from the page."""
@@ -28,12 +29,12 @@ def value(headers: Mapping[str, str]) -> str:
 
 
 def sent(headers: Mapping[str, str], named: str) -> str:
-    """The value of any cookie in a request, "" if there is none."""
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(named)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """The value of any cookie in a request, "" if there is none.
+
+    All services on a host get each other's cookies: one that no standard allows must not hide ours, as it would with
+    `SimpleCookie`.
+    """
+    return cookie_parser(headers.get("cookie", "")).get(named, "")
 
 
 def header(headers: Mapping[str, str], text: str) -> str:
@@ -69,4 +70,7 @@ def comes_from_us(headers: Mapping[str, str]) -> bool:
 
 def names_us(headers: Mapping[str, str]) -> bool:
     """Whether `Origin`, which browsers send with each change, is this API's own address."""
-    return bool(headers.get("host")) and urlsplit(headers.get("origin", "")).netloc == headers.get("host")
+    try:
+        return bool(headers.get("host")) and urlsplit(headers.get("origin", "")).netloc == headers.get("host")
+    except ValueError:  # no address at all, such as `http://[`
+        return False
