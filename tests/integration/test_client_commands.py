@@ -271,6 +271,9 @@ async def test_a_profile_and_vaults_token_are_found(bench: Bench, tmp_path: Path
         ("[profiles.b]\n", "has no profile a"),
         ("nonsense", "config.toml: "),
         ("[profiles.a]\ntoken_file = '/nowhere'\n", "/nowhere cannot be read"),
+        ("[profiles.a]\ntoken_file = '~nobody-of-this-name/x'\n", "~nobody-of-this-name/x cannot be read"),
+        ("profiles = 1\n", "a profile is a table"),
+        ("[profiles]\na = 1\n", "a profile is a table"),
     ],
 )
 async def test_a_wrong_profile_is_a_usage_error(bench: Bench, tmp_path: Path, text: str, said: str) -> None:

@@ -16,6 +16,9 @@ from stint.core.job import State
 HEAVY = ("pydantic", "rich.console", "hvac", "nacl", "aiohttp", "nats", "tarfile", "importlib.metadata", "httpx._main")
 """Each takes 10 to 100 ms to import."""
 
+_ENVIRONMENT: Final = {"STINT_URL": "http://127.0.0.1:1", "STINT_TOKEN": "x", "PATH": "", "HOME": "/nonexistent"}
+_MAIN: Final = "from stint.cli import main; main()"
+
 BARE: Final = {"api", "runner", "projector", "schema", "rebuild", "demo"}
 """Commands that take nothing."""
 
@@ -30,12 +33,33 @@ def test_a_command_imports_nothing_that_it_does_not_need(arguments: str) -> None
     )
     found = subprocess.run(
         [sys.executable, "-c", code, *arguments.split()],
-        env={"STINT_URL": "http://127.0.0.1:1", "STINT_TOKEN": "x", "PATH": "", "HOME": "/nonexistent"},
+        env=_ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (found.stdout.strip(), found.returncode) == ("[]", 0), found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "streams", "code", "said"),
+    [
+        ("schema", ">/dev/full", 125, "stint: The output cannot be written: No space left on device.\n"),
+        ("schema", ">&-", 0, ""),
+        ("top", "<&- >&-", 125, "stint: Stint at http://127.0.0.1:1 is not reachable"),
+        ("ls --who \udcff", "", 2, "stint: A text that was given is not valid Unicode.\n"),
+        ("submit --image \udcff", "", 2, "stint: The job's fields are wrong: a text is not valid Unicode.\n"),
+    ],
+)
+def test_streams_and_words_are_as_a_shell_may_leave_them(arguments: str, streams: str, code: int, said: str) -> None:
+    found = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-c", _MAIN, *arguments.split()],
+        env=_ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.returncode, found.stderr[: len(said)]) == (code, said), found.stderr
 
 
 @pytest.mark.parametrize("name", sorted(get_group(app).list_commands(None)))  # type: ignore[arg-type] # it needs none

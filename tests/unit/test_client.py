@@ -3,7 +3,7 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from stint.cli.jobs.run_job import Narrator, RunOptions, show
 from stint.client import (
     ApiUnreachableError,
+    Client,
     Endpoints,
     JobFailedError,
     JobHandle,
@@ -28,6 +29,7 @@ from stint.client.fields import JobFields, payload_of
 from stint.client.rest.api import Api, LiveEvent, parse_events
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
+from stint.client.submitting.sealing import Sealed
 from stint.core.errors import ConfigError
 from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload
@@ -149,6 +151,8 @@ def test_a_jobs_fields_have_the_payloads_names(folder: Path) -> None:
         ({"image": "x", "network": "sEcReT"}, "network"),
         ({"image": "x", "pids": 10**12}, "pids"),
         ({"image": "x", "command": ["sEcReT"]}, "command"),
+        ({"image": "x", "run": ["sEcReT \udcff"]}, "Unicode"),
+        ({"image": "\ud800"}, "Unicode"),
     ],
 )
 def test_a_wrong_field_is_named_and_its_value_is_not(fields: Any, named: str) -> None:
@@ -156,6 +160,31 @@ def test_a_wrong_field_is_named_and_its_value_is_not(fields: Any, named: str) ->
         payload_of("", fields)
     assert named in caught.value.sentence
     assert "sEcReT" not in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda stint: stint.counts(who="\udcff"),
+        lambda stint: anext(stint.jobs(text="\udcff")),
+        lambda stint: anext(stint.events(queue="\udcff")),
+        lambda stint: anext(stint.lineage("\udcff")),
+        lambda stint: stint.pause("a", reason="\udcff"),
+        lambda stint: stint.send(Sealed("a", {}), key="\xe9"),
+        lambda stint: stint.send(Sealed("a", {}), key="k" * 256),
+    ],
+)
+async def test_what_cannot_be_sent_is_a_wrong_setting(ask: Callable[[Client], Awaitable[object]]) -> None:
+    where = Endpoints(url="http://127.0.0.1:1", vault_addr="http://127.0.0.1:1", token="t")
+    async with Client.connect(where, patience=0) as stint:
+        with pytest.raises(ConfigError):
+            await ask(stint)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:x", "ftp://a", "a"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(ConfigError, match="STINT_URL"):
+        Client.connect(Endpoints(url=url, vault_addr="", token="t"))
 
 
 # --- following a job ------------------------------------------------------------------------------------------------

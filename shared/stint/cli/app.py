@@ -14,6 +14,7 @@ from typer.main import get_command
 from stint import __version__
 from stint.cli.conversion import convert_sparingly
 from stint.cli.errors import importing, reported
+from stint.cli.streams import open_streams, written
 from stint.process.core_dumps import prevent_core_dumps
 
 _MODULES: Final = {
@@ -134,9 +135,11 @@ def rebuild() -> None:
 
 def app_main() -> None:
     """Run the command line."""
+    open_streams()
     if "_STINT_COMPLETE" in os.environ:  # a shell asks; typer sets this up only for its own option
         from typer._completion_classes import completion_init  # noqa: PLC0415
 
         completion_init()
     prevent_core_dumps()  # also of the servers that `stint dev` starts
-    app(prog_name=Path(sys.argv[0]).name)
+    with written():
+        app(prog_name=Path(sys.argv[0]).name)

@@ -97,7 +97,7 @@ def _token_in(found: Mapping[str, str]) -> bool:
 def _find_token(found: Found, environ: Mapping[str, str]) -> None:
     """Read the token's file, or the one that `stint login` and `vault login` write."""
     if "STINT_TOKEN" not in found and (name := found.get("STINT_TOKEN_FILE")):
-        found.take({"STINT_TOKEN": _read(Path(name).expanduser()).strip()}, name)
+        found.take({"STINT_TOKEN": _read(Path(name)).strip()}, name)
     left = token_file(environ)
     if not _token_in(found) and left.exists():
         found.take({"VAULT_TOKEN": _read(left).strip()}, str(left))
@@ -112,6 +112,8 @@ def _profile(path: Path, name: str) -> Mapping[str, str]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}.") from None
     profiles = written.pop("profiles", {})
+    if not (isinstance(profiles, dict) and all(isinstance(profile, dict) for profile in profiles.values())):
+        raise ConfigError(f"{path}: a profile is a table, [profiles.NAME].")
     name = name or str(written.pop("profile", ""))
     if name and name not in profiles:
         raise ConfigError(f"{path} has no profile {name}.")
@@ -128,8 +130,8 @@ def _checked(path: Path, values: Mapping[str, Any]) -> Mapping[str, str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, RuntimeError):  # the last is how pathlib says that there is no such user
         raise ConfigError(f"{path} cannot be read.") from None
 
 

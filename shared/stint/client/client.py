@@ -165,7 +165,7 @@ class Client:
 
     async def drain(self, runner: str) -> None:
         """Ask a runner to take no more jobs, and to end after those that it has."""
-        await self._api.repeat("POST", f"/v1/api/runner/{quote(runner, safe='')}/drain")
+        await self._api.repeat("POST", f"/v1/api/runner/{quote(runner, safe='', errors='replace')}/drain")
 
     async def audit(
         self, *, queue: str | None = None, since: datetime | None = None, who: str | None = None, page: int = PAGE

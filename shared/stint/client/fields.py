@@ -7,6 +7,7 @@ from typing import BinaryIO, Final, Literal, TypedDict, cast
 
 import msgspec
 
+from stint.core.codec import encode
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.names.ids import normalise_queue_name
 from stint.core.submission.limits import check_limits
@@ -113,8 +114,11 @@ def payload_of(queue: str, fields: JobFields, *, base: JobPayload = JobPayload()
     try:
         job = merge(convert(msgspec.to_builtins(values), JobPayload), base)
         check_limits(job)
+        encode(msgspec.structs.replace(job, content=""))
     except UndecodableError as error:
         raise ConfigError(f"The job's fields are wrong: {error.sentence}") from None
+    except UnicodeEncodeError:
+        raise ConfigError("The job's fields are wrong: a text is not valid Unicode.") from None
     if not job.container_image and not job.content:
         raise ConfigError("Give an image.")
     return job

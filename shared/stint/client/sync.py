@@ -1,72 +1,25 @@
 """The client without async: the same calls, which wait. An event loop in a thread of its own makes them."""
 
-import asyncio
 import os
-import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, BinaryIO, Final, Literal, Self, TypeVar, Unpack
+from typing import BinaryIO, Literal, Self, Unpack
 
 from stint.client.client import PAGE, PATIENCE, Client
 from stint.client.fields import JobFields, JobFilter
 from stint.client.fleet import JobChange, QueueInfo, RunnerInfo
 from stint.client.job import JobHandle
+from stint.client.loop import LoopThread
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
 from stint.client.receipts import PublicKeys
 from stint.client.results import JobEvent, JobInfo, JobResult
 from stint.client.trail import AuditEntry, SecretUse
 
-T = TypeVar("T")
-_DONE: Final = object()
-
-
-class _Loop:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        # The runner ends what is left at the close. Without a factory its loop would be this thread's loop too.
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._loop = self._runner.get_loop()
-        self._over = asyncio.Event()
-        run, until = self._runner.run, self._over.wait()
-        self._thread = threading.Thread(target=run, args=(until,), name="stint-client", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of the work. If the wait is interrupted, for example by Ctrl-C, the work is cancelled."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        finally:
-            future.cancel()
-
-    def each(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
-        """The items, each of which is waited for when it is asked for."""
-
-        async def following() -> Any:
-            return await anext(items, _DONE)
-
-        try:
-            while (item := self.run(following())) is not _DONE:
-                yield item
-        finally:
-            self.run(_closed(items))
-
-    def close(self) -> None:
-        """End the thread, and all that still runs in it."""
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join()
-        self._runner.close()
-
-
-async def _closed(items: AsyncGenerator[Any, None]) -> None:
-    await items.aclose()
-
 
 class SyncJob:
     """See `stint.client.JobHandle`."""
 
-    def __init__(self, loop: _Loop, job: JobHandle) -> None:
+    def __init__(self, loop: LoopThread, job: JobHandle) -> None:
         self._loop, self._job = loop, job
         self.id = job.id
 
@@ -120,7 +73,7 @@ class SyncClient:
     def __init__(self, client: Client) -> None:
         """The calls of this client, which nobody else uses. Usually `connect` or `from_env` makes it."""
         self._client = client
-        self._loop = _Loop()
+        self._loop = LoopThread(client.__aexit__)
 
     @classmethod
     def connect(cls, where: Endpoints, *, patience: float = PATIENCE) -> Self:
@@ -136,7 +89,6 @@ class SyncClient:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._loop.run(self._client.__aexit__())
         self._loop.close()
 
     def submit(

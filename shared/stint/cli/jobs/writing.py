@@ -1,11 +1,11 @@
 """Writes a job's output to the terminal."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import BinaryIO
 
+from stint.cli.streams import NOT_WRITTEN, give_up
 from stint.core.errors import StintError
 
 Write = Callable[[str, bytes], Awaitable[None]]
@@ -16,11 +16,16 @@ class ClosedOutputError(StintError):
     """Nobody reads the output any more. The job continues."""
 
 
+class UnwritableOutputError(StintError):
+    """The output cannot be written. A job that runs continues."""
+
+
 async def to_terminal(stream: str, data: bytes) -> None:
     """Write bytes unchanged to standard output or error. In a thread, so that Ctrl-C works if the reader is blocked.
 
     Raises:
         ClosedOutputError: the reader has closed its end.
+        UnwritableOutputError: it cannot be written for another reason: the disk is full.
     """
     await asyncio.to_thread(_write, sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer, data)
 
@@ -30,6 +35,8 @@ def _write(target: BinaryIO, data: bytes) -> None:
         target.write(data)
         target.flush()
     except BrokenPipeError:
-        # What is still buffered is flushed once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
+        give_up(target)
         raise ClosedOutputError from None
+    except OSError as error:
+        give_up(target)
+        raise UnwritableOutputError(f"{NOT_WRITTEN.format(error.strerror)} A job that runs continues.") from None

@@ -33,6 +33,6 @@ def moment(option: str, text: str) -> datetime:
     if found := _AGO.fullmatch(text):
         return datetime.now(UTC) - timedelta(**{_WORDS[found[2]]: int(found[1])})
     try:
-        return datetime.fromisoformat(text)
+        return datetime.fromisoformat(text.upper())  # RFC 3339 allows `t` and `z`
     except ValueError:
         raise ConfigError(f"{option}: not a time (RFC 3339), nor a duration such as 12h or 7d.") from None

@@ -1,9 +1,11 @@
 """Requests to Stint's REST API."""
 
 import asyncio
+import re
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Self
 from urllib.request import getproxies
 
@@ -24,6 +26,9 @@ PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts of anything else, doubled each time."""
+
+_KEY: Final = re.compile(r"[ -~]{1,255}")
+_HIGHEST_PORT: Final = 65535
 
 _NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 """A proxy from the environment cannot reach this machine's own loopback."""
@@ -92,7 +97,12 @@ class Api:
 
         The idempotency key lets the API recognise a repeated request, so that the job runs once. Without `key` each
         call has a key of its own.
+
+        Raises:
+            ConfigError: the key is none.
         """
+        if key and not _KEY.fullmatch(key):
+            raise ConfigError("The key is not 1 to 255 printable ASCII characters.")
         headers = {"Idempotency-Key": key or secrets.token_hex(16)}
         doubtful = False
         for pause in PAUSES:
@@ -133,7 +143,7 @@ class Api:
 
     async def pages(self, path: str, **params: Any) -> AsyncIterator[Mapping[str, Any]]:
         """The pages of a list, each of which names the next one."""
-        url = httpx.URL(path, params=_given(params))
+        url = _address(path, params)
         while True:
             answer = await self._repeated("GET", url)
             yield body_of(answer)
@@ -145,7 +155,7 @@ class Api:
         """A live stream, after the position `after`."""
         headers = {"Last-Event-ID": after} if after else {}
         try:
-            async with self._http.stream("GET", path, headers=headers, params=_given(params)) as answer:
+            async with self._http.stream("GET", _address(path, params), headers=headers) as answer:
                 if answer.is_error:
                     await answer.aread()
                     raise refusal(answer)
@@ -168,7 +178,8 @@ class Api:
 
     async def _request(self, method: str, path: httpx.URL | str, **options: Any) -> httpx.Response:
         try:
-            return await self._http.request(method, path, **options)
+            with _of_text():
+                return await self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise unreachable(self._http, error) from None
 
@@ -193,7 +204,7 @@ def http_client(where: Endpoints) -> httpx.AsyncClient:
         raise ConfigError(f"STINT_CACERT: {where.cacert} is not a readable CA bundle.") from None
     except (httpx.InvalidURL, ValueError):
         raise ConfigError("STINT_URL: not an address.") from None
-    if http.base_url.scheme not in {"http", "https"}:
+    if http.base_url.scheme not in {"http", "https"} or (http.base_url.port or 0) > _HIGHEST_PORT:
         raise ConfigError("STINT_URL: not an http or https address.")
     return http
 
@@ -223,6 +234,24 @@ async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, N
         elif not line.startswith(":"):
             name, _, value = line.partition(":")
             fields[name] = value.removeprefix(" ")
+
+
+def _address(path: str, params: Mapping[str, Any]) -> httpx.URL:
+    with _of_text():
+        return httpx.URL(path, params=_given(params) or None)
+
+
+@contextmanager
+def _of_text() -> Iterator[None]:
+    """Around what makes a request. Arguments of commands, and JSON, can contain text that no encoding has.
+
+    Raises:
+        ConfigError: there is such a text.
+    """
+    try:
+        yield
+    except UnicodeEncodeError:
+        raise ConfigError("A text that was given is not valid Unicode.") from None
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
