@@ -414,6 +414,10 @@ async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> No
         assert b"HTTP/1.1 408 " in await rest(slow)
         _, left = await sockets.send(process, head(http, 1000), b"{")
         left.close()
+        _, left = await sockets.send(
+            process, b"POST /session HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", b"token"
+        )
+        left.close()
         async with http.stream("GET", f"{JOB}/{await submitted(http)}/events") as answer:
             await anext(answer.aiter_raw())
 
@@ -425,7 +429,11 @@ async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> No
             ]
 
         await until_true(lambda: len(shown()) >= 3)
-        assert shown() == [("", "", 408), ("POST", JOB, 408), ("POST", JOB, 499)]
+        form = b"POST /session HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+        _, left = await sockets.send(process, form, b"token")
+        left.close()
+        await until_true(lambda: len(shown()) >= 4)
+        assert shown() == [("", "", 408), ("POST", JOB, 408), ("POST", JOB, 499), ("POST", "/session", 499)]
         assert '"status": 503' in process.log
         await until_true(lambda: '"complete": false' in process.log)
 

@@ -151,7 +151,7 @@ async def test_output_that_was_missed_is_read_again(
     job = await stint.submit(queue="deploys", image="busybox")
     await job._heard.aclose()  # noqa: SLF001 - as if the connection had been lost
     await run(runner, job, b"missed", b"also", b"last", code=3)
-    known = await stint.job("deploys", job.id)
+    known = await stint.job("Deploys", job.id.upper())  # both are compared in lower case
     monkeypatch.setattr(output_requests, "AT_A_TIME", 0)
     async with reading(accounts, server), asyncio.timeout(60):
         following = asyncio.create_task(collected(known))

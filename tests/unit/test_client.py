@@ -29,7 +29,6 @@ from stint.client.fields import JobFields, payload_of
 from stint.client.rest.api import Api, LiveEvent, parse_events
 from stint.client.submitting import pack as packing
 from stint.client.submitting.pack import pack
-from stint.client.submitting.sealing import Sealed
 from stint.core.errors import ConfigError
 from stint.core.output.chain import Chain
 from stint.core.submission.payload import JobPayload

@@ -9,9 +9,10 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from stint_api.page.assets import assets
-from stint_api.page.documents import SAFETY, document
+from stint_api.page.documents import SAFETY, document, file
 from stint_api.page.signing_in import own
 from stint_api.session import cookie
+from stint_api.web.zipped import takes_gzip
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "services" / "api" / "stint_api" / "page"
@@ -91,6 +92,24 @@ def test_every_file_has_the_digest_in_its_address_and_is_compressed() -> None:
     for name, asset in found.named.items():
         assert gzip.decompress(asset.zipped) == asset.plain
         assert found.path(name) == f"/assets/{found.digest}/{name}"
+
+
+@pytest.mark.parametrize(
+    ("encodings", "taken"),
+    [
+        ("gzip, deflate, br", True),
+        ("br;q=1.0,GZIP;q=0.5", True),
+        ("gzip;q=0.001", True),
+        ("gzip;q=0", False),
+        ("br, gzip; q=0.000", False),
+        ("x-gzipped", False),
+        ("", False),
+    ],
+)
+def test_what_a_client_does_not_take_is_not_compressed(encodings: str, taken: bool) -> None:
+    style = next(iter(assets().named.values()))
+    assert ("content-encoding" in file(style, encodings).headers) is taken
+    assert takes_gzip(encodings) is taken
 
 
 def test_what_a_script_imports_is_loaded_with_it() -> None:

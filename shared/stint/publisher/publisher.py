@@ -13,9 +13,9 @@ from stint.client.fields import JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.submitting.submission import needs, wrapped_secret_id
 from stint.core.codec import encode
-from stint.core.errors import BrokerUnavailableError, InvalidJobIdError
+from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Submitted
-from stint.core.names.ids import is_job_id, new_job_id, queue_token
+from stint.core.names.ids import check_job_id, new_job_id, normalise_queue_name, queue_token
 from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker
@@ -110,9 +110,8 @@ class Publisher:
             InvalidQueueNameError, InvalidJobIdError: there can be no such job.
             BrokerUnavailableError: NATS is not reachable.
         """
-        if not is_job_id(job_id):
-            raise InvalidJobIdError
-        job = PublishedJob(self._broker, self._signer, JobPayload(qname=queue).qname, job_id)
+        name, known = normalise_queue_name(queue), check_job_id(job_id)
+        job = PublishedJob(self._broker, self._signer, name, known)
         await job.listen()
         return job
 

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 import stint
 from stint_api.page.assets import Asset, assets
-from stint_api.web.zipped import zipped
+from stint_api.web.zipped import takes_gzip, zipped
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -86,7 +86,7 @@ def document(
 
 def file(asset: Asset, encodings: str) -> Response:
     """A file, compressed if the client accepts that."""
-    short = "gzip" in encodings
+    short = takes_gzip(encodings)
     picture = _NO_PAGE if asset.media_type.startswith("image/") else {}
     headers = {**_INERT, **picture, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
     if short:

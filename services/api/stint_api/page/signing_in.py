@@ -5,10 +5,11 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 
 from stint.core.errors import BrokerUnavailableError, StintError, VaultDeniedError, VaultError
-from stint_api.errors import NO_VAULT, JsonAnswer, RefusalError, error_answer
+from stint_api.errors import CLIENT_LEFT, NO_VAULT, JsonAnswer, RefusalError, error_answer
 from stint_api.middleware.signed_in import ENDED
 from stint_api.page.documents import document
 from stint_api.routes.parameters import ServicesOf
@@ -144,12 +145,19 @@ def is_ours(request: Request) -> bool:
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form that was sent."""
+    """The fields of a form that was sent.
+
+    Raises:
+        RefusalError: it is too large, or its client left.
+    """
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > FORM_BYTES:
-            raise RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form is too large.")
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > FORM_BYTES:
+                raise RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form is too large.")
+    except ClientDisconnect:
+        raise RefusalError(CLIENT_LEFT, "the form is not complete") from None
     return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
 

@@ -87,7 +87,7 @@ def _time(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value.upper())  # RFC 3339 allows `t` and `z`
     except ValueError:
         raise ValueError("must be an RFC 3339 time") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,6 +1,7 @@
 """Answers that are compressed if the client accepts that."""
 
 import gzip
+import re
 from typing import Final
 
 from starlette.responses import Response, StreamingResponse
@@ -10,11 +11,20 @@ WORTH: Final = 1000
 MOST: Final = 256 * 1024
 """Bytes that take some milliseconds, during which nobody else is answered."""
 _LEVEL: Final = 6
+_REFUSED: Final = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*")
+
+
+def takes_gzip(encodings: str) -> bool:
+    """Whether a client with this `Accept-Encoding` takes gzip: with `gzip;q=0` it does not."""
+    weights = {
+        name.strip(): weight for name, _, weight in (part.partition(";") for part in encodings.lower().split(","))
+    }
+    return "gzip" in weights and not _REFUSED.fullmatch(weights["gzip"])
 
 
 def zipped(answer: Response, encodings: str) -> Response:
     """The answer, compressed if it is sent as a whole, and `Accept-Encoding` says that the client takes gzip."""
-    if isinstance(answer, StreamingResponse) or "gzip" not in encodings:
+    if isinstance(answer, StreamingResponse) or not takes_gzip(encodings):
         return answer
     if not WORTH <= len(answer.body) <= MOST:
         return answer
