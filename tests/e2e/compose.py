@@ -19,7 +19,7 @@ from testcontainers.compose import DockerCompose
 
 from stint.client import Client, Endpoints, JobEvent, JobHandle, JobResult, Output
 from stint.core.submission.payload import JobPayload
-from tests.e2e.stack import Result, alive
+from tests.e2e.stack import Result, alive, finished
 from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -37,15 +37,8 @@ LEFT = {
 
 async def run(*command: str | Path, **env: str) -> Result:
     """A command in the repository, with its user's HOME, where pip and Docker are configured."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=ROOT,
-        env={**os.environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir, **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return Result(process.returncode or 0, out.decode(), err.decode())
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    return await finished(*command, cwd=ROOT, env={**os.environ, "HOME": home, **env}, seconds=3600)
 
 
 async def docker(*arguments: str) -> str:

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Result:
 class Stack:
     """A running `stint dev`."""
 
-    process: asyncio.subprocess.Process
+    process: Process
     env: dict[str, str]
     folder: Path
 
@@ -77,6 +78,10 @@ class Stack:
         assert answer.status_code == httpx.codes.OK, answer.text
         body: dict[str, Any] = answer.json()
         return body
+
+    async def kill(self, job_id: str) -> None:
+        async with self.http() as http:
+            await http.post(f"/v1/api/job/kill/{job_id}")
 
     async def end(self, job_id: str) -> dict[str, Any]:
         """The job once it has ended: its live stream ends with it."""
@@ -132,22 +137,31 @@ async def stint(*arguments: str | Path, env: Mapping[str, str]) -> Result:
 
 async def execute(*command: str | Path, env: Mapping[str, str]) -> Result:
     """A program, to its end."""
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
-    process = await asyncio.create_subprocess_exec(
-        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(90):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Result(process.returncode or 0, out.decode(), err.decode())
+    return await finished(*command, env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env})
+
+
+async def finished(*command: str | Path, stdin: bytes | None = None, seconds: float = 90, **options: Any) -> Result:
+    """The same with any options, and with nothing in its environment but what is given."""
+    pipes = {"stdin": None if stdin is None else PIPE, "stdout": PIPE, "stderr": PIPE}
+    async with program(*command, **{**pipes, **options}) as process, asyncio.timeout(seconds):
+        out, err = await process.communicate(stdin)
+    return Result(process.returncode or 0, out.decode(), (err or b"").decode())
 
 
 @asynccontextmanager
-async def serving(service: str, env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def program(*command: str | Path, **options: Any) -> AsyncIterator[Process]:
+    """One that is killed at the end of the block."""
+    process = await asyncio.create_subprocess_exec(*command, **options)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def serving(service: str, env: Mapping[str, str]) -> AsyncIterator[Process]:
     """One service as a process of its own."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env}
     process = await asyncio.create_subprocess_exec(STINT, service, env=environment)
@@ -186,7 +200,7 @@ async def started(folder: Path, *options: str, **env: str) -> AsyncIterator[Stac
         env_file,
         *options,
         env=environment,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     assert process.stdout is not None

@@ -39,6 +39,5 @@ async def test_a_runner_is_listed_and_drained(stack: Stack) -> None:
     ).out == f"Runner {name} was asked to drain; `stint runners` shows when it does.\n"
     assert (await stack.run("drain", "nobody")).code == 125
     await until(lambda: stack.run("runners"), lambda found: "draining" in found.out)
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job}")
+    await stack.kill(job)
     await stack.end(job)

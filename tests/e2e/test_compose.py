@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from stint.jetstream import Access
 from stint.vault import Vault
 from stint_api.read.runners import JetStreamRunnerReports
 from tests.e2e.compose import Compose, composed, docker, run, sweep
-from tests.e2e.stack import STAYS
+from tests.e2e.stack import STAYS, program
 from tests.support.brokers import connected
 from tests.support.waiting import until
 
@@ -40,22 +41,13 @@ def now() -> str:
 
 async def until_logged(container: str, event: str, *, since: str) -> Mapping[str, Any]:
     """Wait until a service has logged this; returns the line."""
-    following = await asyncio.create_subprocess_exec(
-        *("docker", "logs", "--follow", "--since", since, container),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert following.stderr
-    try:
-        async with asyncio.timeout(60):
-            async for line in following.stderr:
-                said: Mapping[str, Any] = json.loads(line) if line.startswith(b"{") else {}
-                if said.get("event") == event:
-                    return said
-    finally:
-        if following.returncode is None:
-            following.kill()
-        await following.wait()
+    follow = ("docker", "logs", "--follow", "--since", since, container)
+    async with program(*follow, stdout=DEVNULL, stderr=PIPE) as following, asyncio.timeout(60):
+        assert following.stderr
+        async for line in following.stderr:
+            said: Mapping[str, Any] = json.loads(line) if line.startswith(b"{") else {}
+            if said.get("event") == event:
+                return said
     pytest.fail(f"{container} ended without logging {event!r}")
 
 

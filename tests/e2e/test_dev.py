@@ -17,7 +17,7 @@ from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
-from tests.e2e.stack import LIVE, STAYS, STINT, Stack, alive, dev, gone, serving, stint
+from tests.e2e.stack import LIVE, STAYS, STINT, Stack, alive, dev, gone, ready, serving, stint
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.terminals import terminal
@@ -59,17 +59,6 @@ async def test_stint_run_shows_the_output_and_ends_as_the_job_does(stack: Stack,
     assert "err\n" in result.err
 
 
-async def test_a_job_is_found_right_after_its_submission_with_the_projector_stopped(stack: Stack) -> None:
-    pid = stack.pid("projector-1")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        ids = [await stack.submit("true") for _ in range(5)]
-        assert [(await stack.get(job_id))["_id"] for job_id in ids] == ids
-        assert (await stack.end(ids[-1]))["status"] == "success"
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 async def test_nats_away_and_back(stack: Stack) -> None:
     """A frozen server first: requests must not hang. Then a killed one, which is started again."""
     job_id = await stack.submit("true")
@@ -90,7 +79,7 @@ async def test_a_killed_service_is_started_again(stack: Stack) -> None:
     for name in ("api-1", "projector-1"):
         os.kill(stack.pid(name), signal.SIGKILL)
     async with asyncio.timeout(30), stack.http() as http:
-        await until(lambda: _answers(http))
+        await until(lambda: ready(http))
     job_id = await stack.submit("true")
     assert (await stack.end(job_id))["status"] == "success"
     async with stack.http() as http:
@@ -135,18 +124,11 @@ async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(
     mine = {"STINT_TOKEN": client, "VAULT_ADDR": bao_process.address, "STINT_ROLE": "alone", "STINT_URL": url}
     async with serving("api", own), serving("projector", own), serving("runner", own) as runner:
         async with asyncio.timeout(30), httpx.AsyncClient(base_url=url) as http:
-            await until(lambda: _answers(http))
+            await until(lambda: ready(http))
         result = await stint("run", "--image", "busybox", "--", "sh", "-c", f"echo alone; {STAYS}", env=mine)
         assert (result.code, result.out) == (0, "alone\n"), result.err
         runner.terminate()
         assert await runner.wait() == 0
-
-
-async def _answers(http: httpx.AsyncClient) -> bool:
-    try:
-        return (await http.get("/readyz")).is_success
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.mark.parametrize("service", ["api", "runner", "projector", "nats-auth"])

@@ -1,15 +1,13 @@
 """Each program of the guide to the Python library, and that of the guide to NATS, run on the stack of `stint dev`."""
 
-import asyncio
 import os
 import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Stack, dev
+from tests.e2e.stack import Stack, dev, finished
 from tests.support.documents import blocks
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
@@ -30,17 +28,9 @@ async def stack(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> Async
 
 async def executed(*command: str | Path, cwd: Path, env: dict[str, str]) -> str:
     """What this Python program prints. It must succeed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", *command),
-        cwd=cwd,
-        env={"PATH": os.environ["PATH"], **env},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    ended = await finished(sys.executable, "-W", "error", *command, cwd=cwd, env={"PATH": os.environ["PATH"], **env})
+    assert ended.code == 0, ended.err
+    return ended.out
 
 
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))

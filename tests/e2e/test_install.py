@@ -1,16 +1,14 @@
 """What `pip install stint-jobs[EXTRA]` gives: the wheel in an empty environment, for each extra."""
 
-import asyncio
 import os
 import pwd
 import re
 import sys
-from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Result
+from tests.e2e.stack import Result, finished
 from tests.support.documents import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -52,21 +50,14 @@ import stint.process.settings, stint.process.env_file, stint.process.logs
 
 
 async def run(*command: str | Path, **env: str) -> Result:
-    process = await asyncio.create_subprocess_exec(*command, env={"PATH": os.defpath, **env}, stdout=PIPE, stderr=PIPE)
-    out, err = await process.communicate()
-    return Result(process.returncode or 0, out.decode(), err.decode())
+    return await finished(*command, env={"PATH": os.defpath, **env})
 
 
 async def pip(*arguments: str | Path) -> None:
     """With its user's HOME, where pip is configured and keeps its cache."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pip", *arguments),
-        env={**os.environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir},
-        stdout=PIPE,
-        stderr=STDOUT,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()
+    env = {**os.environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir}
+    done = await finished(sys.executable, "-m", "pip", *arguments, env=env, seconds=600)
+    assert done.code == 0, done
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +65,8 @@ async def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel of this checkout, and of each library the version that is tested."""
     folder = tmp_path_factory.mktemp("wheels")
     own = (sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder)
-    process = await asyncio.create_subprocess_exec(*own, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
-    out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()
+    built = await finished(*own, cwd=ROOT)
+    assert built.code == 0, built
     only_wheels = ("--only-binary", ":all:", "--no-binary", "nkeys")  # which has none
     locked = ("--require-hashes", "--no-deps", "--requirement", ROOT / "requirements" / "dev.txt")
     await pip("wheel", "--quiet", "--wheel-dir", folder, *only_wheels, *locked)

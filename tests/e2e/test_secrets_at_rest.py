@@ -205,8 +205,7 @@ class World:
 
     async def kill(self, job_id: str) -> None:
         """Returns when nothing of it is on the engine any more."""
-        async with self.stack.http() as http:
-            await http.post(f"/v1/api/job/kill/{job_id}")
+        await self.stack.kill(job_id)
         assert (await self.stack.end(job_id))["reason"] == "killed"
         await until(lambda: _containers(job_id), lambda left: not left)
         await until(lambda: _images(job_id), lambda left: not left)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from unittest.mock import ANY
 
@@ -14,9 +13,8 @@ from typer.testing import CliRunner, Result
 from stint.cli import audit
 from stint.cli.app import app
 from stint.client import AuditEntry, SecretUse
-from tests.support.api_bench import BODY, api_process
+from tests.support.api_bench import BODY
 from tests.support.ports import free_port
-from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until
 
 ENTRY = AuditEntry(
@@ -45,14 +43,6 @@ USE = SecretUse(
     version=6,
     outdated=True,
 )
-
-
-@pytest.fixture(scope="module")
-async def http(
-    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_process(tmp_path_factory.mktemp("api"), nats.url, openbao) as (_, http):
-        yield http
 
 
 async def stint(http: httpx.AsyncClient, *arguments: str, **settings: str) -> Result:

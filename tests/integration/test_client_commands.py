@@ -27,17 +27,6 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
         yield bench
 
 
-@pytest.fixture
-async def stint(bench: Bench) -> AsyncIterator[Client]:
-    async with Client.connect(bench.where) as stint:
-        yield stint
-
-
-@pytest.fixture
-def queue() -> str:
-    return secret().lower()
-
-
 async def command(
     bench: Bench, *arguments: str, stdin: bytes | None = None, settings: Mapping[str, str] | None = None
 ) -> Result:

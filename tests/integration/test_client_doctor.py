@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -10,19 +9,10 @@ import pytest
 
 from stint.cli.doctor.finding import clock, skew
 from stint.vault.setup import client_token
-from tests.support.api_bench import api_process
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
 from tests.support.terminals import command
 from tests.support.vault_bench import ROLE
-
-
-@pytest.fixture(scope="module")
-async def http(
-    nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_process(tmp_path_factory.mktemp("api"), nats.url, openbao) as (_, http):
-        yield http
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from stint.vault import Vault
-from tests.e2e.stack import STINT, Result
+from tests.e2e.stack import STINT, Result, finished, program
 from tests.support.oidc import Provider, provider
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao
@@ -64,15 +64,9 @@ class Login:
 async def login(home: Path, vault: str, *options: str, **env: str) -> AsyncIterator[Login]:
     port = free_port()
     environ = {"PATH": os.defpath, "HOME": str(home), "VAULT_ADDR": vault, **env}
-    process = await asyncio.create_subprocess_exec(
-        STINT, "login", "--port", str(port), *options, env=environ, stdout=PIPE, stderr=PIPE
-    )
-    try:
+    command = (str(STINT), "login", "--port", str(port), *options)
+    async with program(*command, env=environ, stdout=PIPE, stderr=PIPE) as process:
         yield Login(process, port)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def open_in_a_browser(url: str) -> httpx.Response:
@@ -122,9 +116,7 @@ async def test_commands_use_the_token_unless_another_one_is_set(
         await open_in_a_browser(await people.answer(await running.shows()))
         assert "does not count" not in (await running.end()).out
     environ = {"PATH": os.defpath, "HOME": str(tmp_path), "VAULT_ADDR": openbao.address}
-    process = await asyncio.create_subprocess_exec(STINT, "config", env=environ, stdout=PIPE)
-    said, _ = await process.communicate()
-    assert f"{tmp_path}/.vault-token" in said.decode()
+    assert f"{tmp_path}/.vault-token" in (await finished(STINT, "config", env=environ)).out
 
 
 async def test_a_profile_says_which_vault(tmp_path: Path, openbao: OpenBao, people: Provider) -> None:

@@ -32,7 +32,7 @@ from stint.core.submission.payload import JobPayload, parse_payload
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
-from tests.e2e.stack import Result
+from tests.e2e.stack import Result, finished, program
 from tests.support import events, terminals
 from tests.support.api_bench import ApiProcess, api_process, secret
 from tests.support.brokers import connected
@@ -252,15 +252,9 @@ async def command(
         **settings,
     }
     code = "from signal import *; signal(SIGINT, default_int_handler); from stint.cli import main; main()"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, "run", *arguments, env=environ, stdout=stdout, stderr=PIPE
-    )
-    try:
+    run = (sys.executable, "-c", code, "run", *arguments)
+    async with program(*run, env=environ, stdout=stdout, stderr=PIPE) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def test_the_command_line(bench: Bench, tmp_path: Path) -> None:
@@ -544,13 +538,10 @@ async def test_the_example_says_in_a_sentence_why_it_cannot_publish(bench: Bench
     ]
 
     async def said(settings: dict[str, str]) -> str:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, EXAMPLE, env=environ | settings, stdout=PIPE, stderr=PIPE
-        )
-        out, err = await process.communicate()
-        assert (process.returncode, out) == (1, b"")
-        assert b"Traceback" not in err
-        return err.decode().splitlines()[-1]
+        ended = await finished(sys.executable, EXAMPLE, env=environ | settings)
+        assert (ended.code, ended.out) == (1, "")
+        assert "Traceback" not in ended.err
+        return ended.err.splitlines()[-1]
 
     for line, (_, words) in zip(await asyncio.gather(*(said(settings) for settings, _ in cases)), cases, strict=True):
         assert words in line

@@ -2,13 +2,13 @@
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from stint.cli.health import url
+from tests.e2e.stack import STINT, finished
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao, running
@@ -18,11 +18,8 @@ GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}
 
 
 async def check(service: str, environ: Mapping[str, str]) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(Path(sys.executable).with_name("stint"), "health", service), env=environ, stdout=asyncio.subprocess.PIPE
-    )
-    said, _ = await process.communicate()
-    return process.returncode, said.decode().strip()
+    ended = await finished(STINT, "health", service, env=environ)
+    return ended.code, ended.out.strip()
 
 
 def in_files(folder: Path, values: Mapping[str, str]) -> dict[str, str]:

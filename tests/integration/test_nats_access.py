@@ -13,10 +13,11 @@ from structlog.testing import capture_logs
 from stint.core.errors import BrokerClosedError, ConfigError
 from stint.jetstream import Access, Broker
 from stint.jetstream.wire import connection as connection_module
+from tests.support.brokers import started
 from tests.support.certificates import authority, certificate, openssl
 from tests.support.ports import free_port
 from tests.support.relay import Relay
-from tests.support.servers import NatsProcess, running
+from tests.support.servers import NatsProcess, babble, running
 from tests.support.waiting import until_true
 
 PASSWORD = "sEcReT-of-nats"
@@ -56,16 +57,6 @@ def tls(certificates: Path, *options: str) -> str:
 def users(**passwords: str) -> str:
     entries = (f'{{user: "{user}", password: "{password}"}}' for user, password in passwords.items())
     return f"authorization {{ users: [{', '.join(entries)}] }}"
-
-
-@asynccontextmanager
-async def started(access: Access | str) -> AsyncIterator[Broker]:
-    broker = Broker(access, name="test")
-    broker.start()
-    try:
-        yield broker
-    finally:
-        await broker.close()
 
 
 def _errors(logs: list[Any], words: str) -> list[str]:
@@ -256,15 +247,9 @@ async def test_closing_is_no_failure(nats: NatsProcess) -> None:
     broker.check_open()
 
 
-async def _babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"x" * 200_000)
-    await writer.drain()
-    writer.close()
-
-
 async def test_a_first_connect_that_raises_is_not_waited_for() -> None:
     async with (
-        await asyncio.start_server(_babble, "127.0.0.1", 0) as other,
+        await asyncio.start_server(babble, "127.0.0.1", 0) as other,
         started(f"nats://127.0.0.1:{other.sockets[0].getsockname()[1]}") as broker,
     ):
         with pytest.raises(BrokerClosedError, match="closed for good: ValueError"):
@@ -276,7 +261,7 @@ async def test_nor_is_a_reconnect_that_raises(nats_process: NatsProcess) -> None
     async with started(nats_process.url) as broker:
         await broker.wait_connected()
         await nats_process.kill()
-        async with await asyncio.start_server(_babble, "127.0.0.1", nats_process.port):
+        async with await asyncio.start_server(babble, "127.0.0.1", nats_process.port):
             with pytest.raises(BrokerClosedError, match="closed for good: ValueError"):
                 async with asyncio.timeout(30):
                     await broker.while_open(asyncio.Event().wait())

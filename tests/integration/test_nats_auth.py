@@ -43,12 +43,6 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
     return Accounts(tmp_path_factory.mktemp("keys"), {"team": ["own"]}, auth=True)
 
 
-@pytest.fixture(scope="module")
-async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
-    async with accounts.declared(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
 Start = Callable[..., NatsAuth]
 
 

@@ -13,13 +13,14 @@ import pytest
 from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.process.service import BROKER_CLOSED
+from tests.e2e.stack import finished
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.brokers import connected
 from tests.support.outputs import written
 from tests.support.ports import free_port
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
-from tests.support.servers import NatsProcess, OpenBao, ServerProcess, running
+from tests.support.servers import NatsProcess, OpenBao, ServerProcess, babble, running
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
@@ -90,22 +91,12 @@ async def test_a_service_ends_with_a_sentence(
     assert OLD not in server.log
 
 
-async def _babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"x" * 200_000)
-    await writer.drain()
-    writer.close()
-
-
 async def test_a_server_that_is_another_ends_a_rebuild_with_a_sentence() -> None:
-    async with await asyncio.start_server(_babble, "127.0.0.1", 0) as other:
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as other:
         environ = {"NATS_URL": f"nats://127.0.0.1:{other.sockets[0].getsockname()[1]}"}
-        rebuild = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "stint_projector.rebuild"), env=environ, stderr=asyncio.subprocess.PIPE
-        )
-        async with asyncio.timeout(30):
-            _, said = await rebuild.communicate()
-    assert rebuild.returncode == BROKER_CLOSED
-    assert said.decode().splitlines()[-1] == "stint: The connection to NATS was closed for good: ValueError."
+        rebuild = await finished(sys.executable, "-m", "stint_projector.rebuild", env=environ, seconds=30)
+    assert rebuild.code == BROKER_CLOSED
+    assert rebuild.err.splitlines()[-1] == "stint: The connection to NATS was closed for good: ValueError."
 
 
 async def test_a_runner_ends_at_once_and_its_jobs_are_adopted(

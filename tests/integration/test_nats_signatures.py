@@ -41,12 +41,6 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 
 @pytest.fixture(scope="module")
-async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
-    async with accounts.declared(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 async def auth(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[NatsAuth]:

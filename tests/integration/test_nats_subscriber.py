@@ -14,7 +14,7 @@ import pytest
 from stint.core.events import AnyEvent
 from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
-from tests.e2e.stack import Result, stint
+from tests.e2e.stack import Result, program, stint
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.outputs import Writer
@@ -56,14 +56,9 @@ async def example(
 ) -> AsyncIterator[Process]:
     """The program, killed at the end of the block."""
     environ = {"NATS_URL": server.url, **accounts.environ(NAME)}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"examples.{name}", *arguments, NAME, *after), cwd=ROOT, env=environ, stdout=PIPE
-    )
-    try:
+    command = (sys.executable, "-m", f"examples.{name}", *arguments, NAME, *after)
+    async with program(*command, cwd=ROOT, env=environ, stdout=PIPE) as process:
         yield process
-    finally:
-        process.kill()
-        await process.wait()
 
 
 async def line(process: Process) -> str:

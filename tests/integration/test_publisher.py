@@ -47,12 +47,6 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
 
 
 @pytest.fixture(scope="module")
-async def server(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsProcess]:
-    async with accounts.declared(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 async def runner(accounts: Accounts, server: NatsProcess) -> AsyncIterator[Broker]:
     async with accounts.connected(server.url, "runner") as runner:
         yield runner

@@ -19,6 +19,7 @@ from stint.natsauth.keys import ISSUER_FILE, XKEY_FILE, curve_key, issuer_key, p
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
+from tests.support.brokers import started
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServerProcess, running
 
@@ -100,13 +101,9 @@ class Accounts:
 @asynccontextmanager
 async def connected(access: Access, *, name: str = "stint", prefix: str = JS_PREFIX) -> AsyncIterator[Broker]:
     """A connection with this access."""
-    broker = Broker(access, name=name, prefix=prefix)
-    broker.start()
-    await broker.wait_connected()
-    try:
+    async with started(access, name, prefix=prefix) as broker:
+        await broker.wait_connected()
         yield broker
-    finally:
-        await broker.close()
 
 
 @dataclass

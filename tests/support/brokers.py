@@ -12,19 +12,26 @@ from tests.support.waiting import until
 
 
 @asynccontextmanager
-async def connected(access: Access | str, *, fresh: bool = False) -> AsyncIterator[Broker]:
-    """A connection with all streams declared; `fresh` throws away those that are there."""
-    broker = Broker(access, name="test")
+async def started(access: Access | str, name: str = "test", prefix: str = "$JS.API") -> AsyncIterator[Broker]:
+    """A connection that need not be there yet."""
+    broker = Broker(access, name=name, prefix=prefix)
     broker.start()
-    await broker.wait_connected()
-    if fresh:
-        for config in reversed(stream_configs(1)):
-            await _delete(broker, config["name"])
-    await declare_anew(broker)
     try:
         yield broker
     finally:
         await broker.close()
+
+
+@asynccontextmanager
+async def connected(access: Access | str, *, fresh: bool = False) -> AsyncIterator[Broker]:
+    """A connection with all streams declared; `fresh` throws away those that are there."""
+    async with started(access) as broker:
+        await broker.wait_connected()
+        if fresh:
+            for config in reversed(stream_configs(1)):
+                await _delete(broker, config["name"])
+        await declare_anew(broker)
+        yield broker
 
 
 async def _delete(broker: Broker, stream: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from stint.core.errors import StintError
 from stint.jetstream import Broker, declare
+from tests.support.brokers import started
 from tests.support.ports import free_ports
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PAUSE
@@ -98,14 +99,10 @@ async def clustered(folder: Path) -> AsyncIterator[Cluster]:
 async def connected_to(cluster: Cluster, *first: str) -> AsyncIterator[Broker]:
     """A connection to the cluster, or to these servers of it alone, with all streams declared on three servers."""
     url = ",".join(cluster.servers[name].url for name in first) if first else cluster.url
-    broker = Broker(url, name="test")
-    broker.start()
-    try:
+    async with started(url) as broker:
         await broker.wait_connected()
         await declare_all(broker)
         yield broker
-    finally:
-        await broker.close()
 
 
 async def declare_all(broker: Broker) -> None:

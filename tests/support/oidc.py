@@ -1,9 +1,7 @@
 """OpenBao as an OIDC provider, and as the Vault that trusts it, set up by the commands of the guide."""
 
-import asyncio
 import os
 import shutil
-from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from stint.vault import Vault
+from tests.e2e.stack import finished
 from tests.support.documents import blocks
 from tests.support.servers import BAO
 
@@ -108,12 +107,5 @@ async def _run(script: str, folder: Path, environ: Mapping[str, str]) -> None:
     path = f"{folder}{os.pathsep}{os.defpath}"
     shell = shutil.which("sh")
     assert shell
-    process = await asyncio.create_subprocess_exec(
-        *(shell, "-euc", script),
-        cwd=folder,
-        env={**environ, "PATH": path, "HOME": str(folder)},
-        stdout=PIPE,
-        stderr=STDOUT,
-    )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    ended = await finished(shell, "-euc", script, cwd=folder, env={**environ, "PATH": path, "HOME": str(folder)})
+    assert ended.code == 0, ended

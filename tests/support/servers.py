@@ -237,3 +237,10 @@ async def _greets(port: int) -> bool:
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What a server says that speaks no protocol."""
+    writer.write(b"x" * 200_000)
+    await writer.drain()
+    writer.close()

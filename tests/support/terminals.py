@@ -8,11 +8,11 @@ import select
 import struct
 import sys
 import termios
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
-from tests.e2e.stack import STINT, Result
+from tests.e2e.stack import STINT, Result, finished, program
 
 ROWS = 24
 PATIENCE = 60.0
@@ -23,12 +23,7 @@ async def command(
     environment: Mapping[str, str], *arguments: str, stdin: bytes | None = None, program: str = str(STINT)
 ) -> Result:
     """Run a command in pipes, to its end."""
-    process = await asyncio.create_subprocess_exec(
-        program, *arguments, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE
-    )
-    async with asyncio.timeout(PATIENCE):
-        out, err = await process.communicate(stdin)
-    return Result(process.returncode or 0, out.decode(), err.decode())
+    return await finished(program, *arguments, env=environment, stdin=stdin or b"", seconds=PATIENCE)
 
 
 class Terminal:
@@ -119,20 +114,9 @@ async def terminal(environment: Mapping[str, str], *arguments: str, columns: int
     """A command on a terminal of its own."""
     end, own = os.openpty()
     fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _LEAD, str(STINT), *arguments),
-        env=environment,
-        stdin=own,
-        stdout=own,
-        stderr=own,
-        start_new_session=True,
-    )
-    os.close(own)
-    shown = Terminal(process, end)
-    try:
-        yield shown
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        shown.close()
+    lead = (sys.executable, "-c", _LEAD, str(STINT), *arguments)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), own)
+    async with program(*lead, env=environment, start_new_session=True, **pipes) as process:
+        os.close(own)
+        with closing(Terminal(process, end)) as shown:
+            yield shown

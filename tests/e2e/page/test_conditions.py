@@ -47,8 +47,7 @@ async def test_times_are_the_servers_whatever_this_machines_clock_says(desk: Bro
     await expect(page.locator(".notice")).to_contain_text("This machine's clock is 3 h ahead of the server's.")
     await page.goto(f"/jobs/{job_id}")
     await expect(page.locator("[data-for]")).to_have_text(re.compile(r"^for (\d min )?[\d.]+ s$"))
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)
 
 
 async def test_in_forced_colours_the_focus_is_seen_on_every_view(browser: Browser, stack: Stack) -> None:

@@ -93,8 +93,7 @@ async def test_what_changes_between_the_page_and_its_stream_is_not_missed(page: 
     await page.goto("/jobs?queue=between", wait_until="commit")
     row = page.locator(f'tr[data-id="{job_id}"]')
     await expect(row).to_be_visible()
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)
     await stack.end(job_id)
     new = await stack.submit("true", qname="between")
     await stack.end(new)
@@ -215,8 +214,7 @@ async def test_queues_and_runners_say_the_same_with_scripts_and_without(
     waiting = plain.get_by_role("listitem").get_by_role("link")
     assert await waiting.all_inner_texts() == [job_id[-8:] for job_id in parked[::-1][:20]]
     await expect(plain.get_by_text(f"and {PARKED - 20} jobs behind them")).to_be_visible()
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)
 
 
 async def test_the_audit_reads_and_filters_with_scripts_and_without(plain: Page, page: Page, stack: Stack) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from stint.jetstream import Access, Broker, JetStreamEventLog
+from stint.jetstream import Access, JetStreamEventLog
 from tests.api.client import in_steps
 from tests.e2e.stack import Stack
+from tests.support.brokers import started
 from tests.support.events import held
 from tests.support.waiting import until
 
@@ -20,15 +21,11 @@ IS_BACK = re.compile(r"The runner was back at \d\d:\d\d:\d\d and continued the j
 async def lose_its_runner(stack: Stack, job_id: str) -> None:
     """Record it, as the runner does that finds the job: a runner that is really lost takes a lease's time."""
     seed = Path(stack.env["STINT_NATS_NKEY_FILE"]).read_text().strip()  # noqa: ASYNC240 - a moment
-    broker = Broker(Access(url=stack.env["NATS_URL"], nkey=seed), name="test")
-    broker.start()
-    try:
+    async with started(Access(url=stack.env["NATS_URL"], nkey=seed)) as broker:
         await broker.wait_connected()
         job = await JetStreamEventLog(broker).load(job_id)
         assert job
         await JetStreamEventLog(broker).append(job.token, job_id, held(job.runner), after=job.sequence)
-    finally:
-        await broker.close()
 
 
 async def test_a_held_job_is_told_everywhere_and_released_only_by_who_has_looked(page: Page, stack: Stack) -> None:
@@ -70,5 +67,4 @@ async def test_a_job_is_not_held_any_more_once_its_runner_is_seen_to_be_back(pag
     await expect(page.locator(".notice.running")).to_contain_text(IS_BACK)
     shown = await stack.get(job_id)
     assert shown["held_since"] < shown["back_since"], "by the API, which the page only repeats"
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)

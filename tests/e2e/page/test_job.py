@@ -176,8 +176,7 @@ async def test_following_ends_where_the_reader_goes_up(page: Page, stack: Stack)
     assert await page.locator(".lines").evaluate("e => e.scrollTop") == before, "nothing moves under the reader"
     await pill.click()
     await expect(follow).to_have_attribute("aria-pressed", "true")
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)
 
 
 async def test_the_output_continues_after_the_api_was_away(page: Page, stack: Stack) -> None:

@@ -32,9 +32,8 @@ async def test_a_queue_shows_what_runs_and_waits_and_its_last_hour(page: Page, s
     await expect(chart(page, "depth")).to_contain_text("now 2, at most 2.")
     await expect(chart(page, "depth").get_by_role("img")).to_have_accessible_name("Waiting: now 2, at most 2.")
     assert await chart(page, "ended").locator("rect.bar").count() == 60
-    async with stack.http() as http:
-        for job_id in [*waiting, running]:
-            await http.post(f"/v1/api/job/kill/{job_id}")
+    for job_id in [*waiting, running]:
+        await stack.kill(job_id)
     await expect(page.locator("[data-running]")).to_have_text("Nothing runs")
 
 

@@ -127,8 +127,7 @@ async def test_signing_out_ends_the_session_and_its_streams_in_every_tab(desk: B
     await expect(first.get_by_text("The session has ended.")).to_be_visible()
     async with httpx.AsyncClient(base_url=stack.env["STINT_URL"]) as http:
         assert (await http.get(JOBS, headers=sent)).status_code == httpx.codes.UNAUTHORIZED
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)
 
 
 async def test_signing_out_at_another_api_process_ends_the_streams_here(
@@ -147,11 +146,3 @@ async def test_signing_out_at_another_api_process_ends_the_streams_here(
         assert answer.status_code == httpx.codes.SEE_OTHER
     await expect(page.get_by_text("The session has ended.")).to_be_visible()
     await expect(page.locator("[data-connection]")).to_have_text("Stopped")
-
-
-async def test_a_session_outlives_the_api(desk: BrowserContext, stack: Stack) -> None:
-    """Sessions are in NATS: another process, or the same one started again, knows them."""
-    sent = await cookie(desk) | {"Sec-Fetch-Site": "same-origin"}
-    await stack.restart("api-1")
-    async with httpx.AsyncClient(base_url=stack.env["STINT_URL"]) as http:
-        assert (await http.get(JOBS, headers=sent)).status_code == httpx.codes.OK

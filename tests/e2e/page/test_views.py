@@ -112,8 +112,7 @@ async def test_runners_are_shown_with_what_they_run_and_a_drain_asks_first(page:
     await page.goto("/runners")
     first, second = (page.get_by_role("row", name=re.compile(f"runner-{number}")) for number in (1, 2))
     await expect(page.get_by_role("row").filter(has=page.get_by_role("link", name=job_id[-8:]))).to_have_count(1)
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)
     await stack.end(job_id)
     await expect(first).to_contain_text("Alive")
     await second.get_by_role("button", name="Drain… runner-2").click()
@@ -325,8 +324,7 @@ async def test_a_revoked_token_is_said_to_have_ended_and_what_is_read_stays(brow
         await expect(page.locator(".ln code").first).to_have_text("to be read")
         await told.get_by_role("link", name="Sign in again").click()
         await expect(page.get_by_label("Vault token")).to_be_visible()
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)
 
 
 async def test_while_the_api_is_away_the_page_says_so_and_changes_nothing(desk: BrowserContext, stack: Stack) -> None:
@@ -341,5 +339,4 @@ async def test_while_the_api_is_away_the_page_says_so_and_changes_nothing(desk: 
     await desk.set_offline(False)
     await expect(page.locator("[data-connection]")).to_have_text("Live", timeout=15_000)
     await expect(page.get_by_role("button", name="Kill…")).to_be_enabled()
-    async with stack.http() as http:
-        await http.post(f"/v1/api/job/kill/{job_id}")
+    await stack.kill(job_id)
