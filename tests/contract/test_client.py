@@ -190,9 +190,11 @@ async def test_a_held_job_says_since_when_its_runner_is_back(world: World, stint
 
 
 async def test_a_queue_is_paused_and_resumed(world: World, stint: Client, queue: str) -> None:
+    """Whatever its name: a path could not contain it."""
+    queue = f"{queue}/../ünï"
     jobs = [await stint.submit(queue=queue.upper(), image="busybox") for _ in range(2)]
     await world.project(*(job.id for job in jobs))
-    paused = await stint.pause(queue, reason="a test")
+    paused = await stint.pause(queue.upper(), reason="a test")
     assert paused.paused
     assert (paused.name, paused.paused.reason, paused.paused.at is not None) == (queue, "a test", True)
     assert paused.paused.who

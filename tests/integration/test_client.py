@@ -34,17 +34,6 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
         yield bench
 
 
-@pytest.fixture
-async def stint(bench: Bench) -> AsyncIterator[Client]:
-    async with Client.connect(bench.where) as stint:
-        yield stint
-
-
-@pytest.fixture
-def queue() -> str:
-    return secret().lower()
-
-
 async def test_a_job_is_waited_for_and_its_output_is_copied(bench: Bench, stint: Client, queue: str) -> None:
     job = await stint.submit(queue=queue, image="busybox")
     with pytest.raises(TimeoutError):
@@ -96,21 +85,6 @@ async def test_jobs_are_listed_page_by_page_and_counted(bench: Bench, stint: Cli
     assert (await others[1].info()).position == 2
     with pytest.raises(InvalidJobIdError):
         stint.job("../health")
-
-
-@pytest.mark.parametrize("suffix", ["", "/../slash", " ünï"])
-async def test_a_queue_is_seen_paused_and_resumed(bench: Bench, stint: Client, queue: str, suffix: str) -> None:
-    """Whatever its name: a path could not contain it."""
-    name = f"{queue}{suffix}"
-    job = await stint.submit(queue=name, image="busybox")
-    await bench.project(job.id)
-    found = await until(lambda: stint.queue(name), lambda found: found.waiting == (job.id,))
-    assert (found.name, found.depth, found.paused, found.served) == (name, 1, None, False)
-    paused = await stint.pause(name.upper(), reason="for a test")
-    assert paused.paused
-    assert (paused.paused.reason, paused.paused.who) == ("for a test", "token-stint-client")
-    assert name in [found.name for found in await stint.queues() if found.paused]
-    assert (await stint.resume(name)).paused is None
 
 
 async def test_the_changes_of_jobs_are_told_as_they_come(

@@ -98,14 +98,6 @@ async def test_a_view_that_is_up_to_date_is_not_written_again(bench: Bench) -> N
     assert await bench.views.get(JOB) == before
 
 
-async def test_any_event_of_a_job_that_has_no_view_makes_one(bench: Bench) -> None:
-    """Whoever has its submission may be slow, or dead."""
-    await bench.log.append(TOKEN, JOB, submitted())
-    await bench.log.append(TOKEN, JOB, started())
-    await bench.projector.project(JOB)
-    assert await bench.value() == await bench.expected()
-
-
 async def test_a_view_that_was_removed_is_not_written_again(bench: Bench) -> None:
     await bench.happen(submitted(), ended())
     await bench.views.delete(JOB)

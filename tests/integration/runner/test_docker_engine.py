@@ -257,21 +257,6 @@ async def test_find_sees_only_its_labels(engine: DockerEngine, shell: Shell, lab
     assert await engine.find({**label, "which": "2"}) == []
 
 
-@pytest.mark.parametrize("command", [["nosuch"], ["/etc"], [""]])
-async def test_a_command_that_is_not_there(engine: DockerEngine, shell: Shell, command: list[str]) -> None:
-    container = await engine.create(shell("", command=command))
-    with pytest.raises(EngineError, match="exec") as caught:
-        await engine.start(container)
-    assert not isinstance(caught.value, EngineUnavailableError)
-
-
-@pytest.mark.parametrize("folder", ["relative", "/bin/busybox"])
-async def test_a_working_directory_that_cannot_be(engine: DockerEngine, shell: Shell, folder: str) -> None:
-    with pytest.raises(EngineError) as caught:
-        await engine.create(shell("true", working_directory=folder))
-    assert type(caught.value) is EngineError
-
-
 async def test_a_network_that_is_not_there(engine: DockerEngine, shell: Shell) -> None:
     container = await engine.create(shell("true", network="stint-no-such-network"))
     with pytest.raises(EngineError, match="network"):
