@@ -23,10 +23,9 @@ compare(Date.parse(meta("now")), opened + (page?.requestStart ?? 0), opened + (p
 
 /** An answer that is no success. `status` is 0 if there was no answer at all. */
 export class Refused extends Error {
-  constructor(status, sentence, retryAfter = 0) {
+  constructor(status, sentence) {
     super(sentence);
     this.status = status;
-    this.retryAfter = retryAfter;
   }
 }
 
@@ -56,12 +55,12 @@ async function refusal(answer) {
   const { error } = await answer.json().catch(() => ({}));
   const sentence = error || `The API answered ${answer.status}.`;
   if (answer.status === 401) announce(sentence);
-  return explained(answer.status, sentence, Number(answer.headers.get("retry-after")));
+  return explained(answer.status, sentence);
 }
 
 /** What a refusal means: where it says that the session or its token has ended, that is said in its own words. */
-export async function explained(status, sentence, retryAfter = 0) {
-  return LOST.test(sentence) ? ended() : new Refused(status, sentence, retryAfter);
+export async function explained(status, sentence) {
+  return LOST.test(sentence) ? ended() : new Refused(status, sentence);
 }
 
 /** What the API says where there is no session any more, and what Vault says of a token that it does not know. */

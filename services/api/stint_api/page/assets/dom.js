@@ -41,19 +41,13 @@ export function make(tag, value = "", attributes = {}) {
 
 export const draw = (use, name) => use.setAttribute("href", `#${name}`);
 
-/** Colour, shape and word of a status, in an element made of `t-status` or like it. */
+/** Colour, shape and word of a status, in an element that the server has made for one. */
 export function show(element, name) {
   if (element.dataset.kind === name) return;
   element.dataset.kind = name;
   element.className = `st ${name}${name === "success" ? " quiet" : ""}`;
   draw(one("use", element), `s-${name}`);
   text(element.lastElementChild, word(name));
-}
-
-export function status(name) {
-  const element = clone("t-status");
-  show(element, name);
-  return element;
 }
 
 /** Call `work` at most once in a frame. */

@@ -1,6 +1,7 @@
 // A table that is asked for again whenever a job changes, and from time to time.
 import { call } from "./api.js";
 import { changes } from "./changes.js";
+import { all, arrange, clone, one } from "./dom.js";
 import { connection, fail, withdraw } from "./shell.js";
 
 const BURST = 500;
@@ -30,4 +31,25 @@ export function keep(path, render, every, part = ({ data }) => data) {
   load().then(() => changes({ ...connection, event: soon, ended: connection.refused }));
   setInterval(() => document.hidden || soon(), every);
   return load;
+}
+
+/** A table with a row for each thing, by its name; the server has drawn some. `fill` shows a thing in its row. */
+export function table(nameOf, fill) {
+  const body = one("[data-rows]"), rows = new Map(all("tr", body).map((row) => [row.dataset.name, row]));
+
+  function show(things) {
+    const gone = new Set(rows.keys());
+    for (const thing of things) {
+      const name = nameOf(thing);
+      gone.delete(name);
+      if (!rows.has(name)) rows.set(name, one("tr", clone("t-row")));
+      fill(rows.get(name), thing);
+    }
+    for (const name of gone) { rows.get(name).remove(); rows.delete(name); }
+    // Rows do not move below a pointer or a focus.
+    if (!body.matches(":hover, :focus-within") || gone.size || rows.size !== body.rows.length) arrange(body, things.map((thing) => rows.get(nameOf(thing))));
+    one("[data-empty]").hidden = things.length > 0;
+  }
+
+  return { rows, show };
 }

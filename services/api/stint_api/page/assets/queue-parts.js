@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { check, release } from "./actions.js";
 import { ask } from "./ask.js";
-import { clone, copy, draw, make, one } from "./dom.js";
+import { clone, copy, draw, make, one, put } from "./dom.js";
 import { failed, notice, say, withdraw } from "./shell.js";
 import { nameOf, path } from "./queue-name.js";
 import { at, clock, short } from "./words.js";
@@ -22,18 +22,25 @@ export function why(queue, name) {
   return "";
 }
 
-/** What follows the id of the job that a runner has. */
-export function having(queue) {
-  if (queue.running_status === "stopping") return " is stopping";
-  return queue.held ? " on a runner that was lost" : "";
+/** Show the job that a runner has, and what is known of it, or `nothing`. */
+export function running(place, queue, nothing) {
+  if (!queue.running) return put(place, nothing);
+  const more = queue.running_status === "stopping" ? " is stopping" : queue.held ? " on a runner that was lost" : "";
+  put(place, make("a", short(queue.running), { class: "mono", href: `/jobs/${queue.running}` }), more);
 }
 
-/** The button that pauses or resumes it. `current` gives the queue as it is then, `done` is called afterwards. */
-export function switcher(queue, current, done, how = "") {
+/** How many of its jobs ended within an hour. */
+export const ended = (queue) => (queue.failed_last_hour ? `${queue.ended_last_hour}, ${queue.failed_last_hour} failed` : String(queue.ended_last_hour));
+
+/** Show the button that pauses or resumes it. `current` gives the queue as it is then, `done` is called afterwards. */
+export function switcher(place, queue, current, done, how = "") {
+  const state = String(Boolean(queue.paused));
+  if (place.dataset.state === state) return;
+  place.dataset.state = state;
   const what = queue.paused ? "Resume" : "Pause…";
   const button = make("button", what, { type: "button", class: `btn ${how}`, "data-changes": "", "aria-label": `${what} ${nameOf(queue)}` });
   button.onclick = () => (queue.paused ? resume : pause)(current()).then((did) => did && done());
-  return button;
+  place.replaceChildren(button);
 }
 
 function pause(queue) {

@@ -1,9 +1,8 @@
 // One queue: its state, what runs, who is next, and its last hour.
-import { call } from "./api.js";
 import { chart } from "./chart.js";
 import { all, make, one, put, show, text } from "./dom.js";
 import { keep } from "./live-table.js";
-import { having, state, steps, switcher, told } from "./queue-parts.js";
+import { ended, running, state, steps, switcher, told } from "./queue-parts.js";
 import { attend, begin, everySecond, now } from "./shell.js";
 import { ago, at, clock, count, duration, short } from "./words.js";
 
@@ -25,7 +24,7 @@ function render(found) {
   for (const place of all("[data-name], [data-crumb]")) text(place, queue.qname || "(no name)");
   document.title = `${queue.qname || "The unnamed queue"}: ${heading.textContent} · Stint`;
   one("[data-jobs]").search = `?queue=${encodeURIComponent(queue.qname)}`;
-  acts();
+  switcher(one("[data-acts]"), queue, () => queue, load);
   steps(queue, load);
   told(queue);
   facts();
@@ -34,19 +33,10 @@ function render(found) {
   clocks();
 }
 
-function acts() {
-  const place = one("[data-acts]"), now = `${Boolean(queue.paused)}`;
-  if (place.dataset.state === now) return;
-  place.dataset.state = now;
-  place.replaceChildren(switcher(queue, () => queue, load));
-}
-
 function facts() {
-  const running = one("[data-running]");
-  if (queue.running) put(running, make("a", short(queue.running), { class: "mono", href: `/jobs/${queue.running}` }), having(queue));
-  else put(running, "Nothing runs");
+  running(one("[data-running]"), queue, "Nothing runs");
   text(one("[data-depth]"), String(queue.depth));
-  text(one("[data-ended]"), queue.failed_last_hour ? `${queue.ended_last_hour}, ${queue.failed_last_hour} failed` : String(queue.ended_last_hour));
+  text(one("[data-ended]"), ended(queue));
   text(one("[data-served]"), queue.served ? "Yes" : "By none that is alive and takes jobs");
 }
 
@@ -66,13 +56,13 @@ function waiting() {
   text(one("[data-more]"), queue.depth > ids.length ? `and ${count(queue.depth - ids.length, "job")} behind them` : "");
 }
 
-function hour({ since, depth, busy, longest_wait: waits, ended, failed }) {
+function hour({ since, depth, busy, longest_wait: waits, ended: all, failed }) {
   const from = at(since), known = depth.filter((value) => value !== null);
   const figure = (name) => one(`[data-chart="${name}"]`);
   chart(figure("depth"), { values: depth, since: from, say: (n) => count(n, "job waits", "jobs wait"), sum: `now ${queue.depth}, at most ${Math.max(0, ...known)}.` });
   chart(figure("busy"), { values: busy, since: from, most: 60, say: share, sum: `${share(sum(busy), known.length)} of the time.` });
   chart(figure("waits"), { values: none(waits, depth), since: from, say: (n) => (n ? `a job waited ${duration(1000 * n)}` : "no job was claimed"), sum: waits.some((n) => n !== null) ? `at most ${duration(1000 * Math.max(...waits))}.` : "no job was claimed." });
-  chart(figure("ended"), { values: ended, bad: failed, since: from, say: (n, bad = 0) => `${count(n, "job")} ended${bad ? `, ${bad} failed` : ""}`, sum: `${sum(ended)}${sum(failed) ? `, ${sum(failed)} failed` : ""}; at most ${Math.max(0, ...ended)} a minute.` });
+  chart(figure("ended"), { values: all, bad: failed, since: from, say: (n, bad = 0) => `${count(n, "job")} ended${bad ? `, ${bad} failed` : ""}`, sum: `${sum(all)}${sum(failed) ? `, ${sum(failed)} failed` : ""}; at most ${Math.max(0, ...all)} a minute.` });
   const unknown = depth.length - known.length;
   text(one("[data-known]"), unknown ? `Not known before ${clock(from + 60_000 * unknown).slice(0, 5)}: ended jobs are not kept for so long.` : "By the jobs that are kept; deleted ones are not counted.");
 }

@@ -32,7 +32,7 @@ function columnsOf(run) {
 
 /** Draws lines with what the view is set to. */
 export class Rows {
-  /** `settings`: {palette, columns, origin, utc, term, marked(n), hit(line)}. */
+  /** `settings`: {palette, columns, origin, term, marked(n), hit(line)}. */
   constructor(settings) {
     this.settings = settings;
   }
@@ -63,9 +63,9 @@ export class Rows {
   }
 
   #time({ at }) {
-    const { origin, byClock } = this.settings;
+    const { origin } = this.settings;
     if (!at) return "";
-    if (byClock || !origin) return clock(at);
+    if (!origin) return clock(at);
     const s = Math.max(0, at - origin) / 1000;
     return `${String(Math.floor(s / 60)).padStart(2, "0")}:${(Math.floor(s * 10) / 10 % 60).toFixed(1).padStart(4, "0")}`;
   }

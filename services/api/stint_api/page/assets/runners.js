@@ -1,17 +1,16 @@
 // The runners: those that are not heard first, then those that drain, then the others.
 import { call } from "./api.js";
 import { ask } from "./ask.js";
-import { all, arrange, clone, draw, make, one, put, show, text } from "./dom.js";
+import { draw, make, one, put, show, text } from "./dom.js";
 import { attend, begin, everySecond, now } from "./shell.js";
-import { keep } from "./live-table.js";
+import { keep, table } from "./live-table.js";
 import { ago, at, clock, count, short } from "./words.js";
 
 const SHAPES = { alive: "active", draining: "stopping", lost: "norunner" };
 const ORDER = ["lost", "draining", "alive"];
-const rows = new Map();
-let drawn = false;
+const { rows, show: list } = table(({ runner }) => runner, fill);
+let drawn = false, differ = false;
 
-for (const element of all("tr", one("[data-rows]"))) rows.set(element.dataset.name, element);
 begin();
 attend();
 const load = keep("/v1/api/runner", render, 5_000);
@@ -25,19 +24,13 @@ function state(runner) {
 function render(runners) {
   drawn = true;
   const sorted = [...runners].sort((a, b) => ORDER.indexOf(state(a)) - ORDER.indexOf(state(b)) || (a.runner < b.runner ? -1 : 1));
-  const body = one("[data-rows]"), versions = new Set(runners.filter(({ alive }) => alive).map(({ version }) => version));
-  for (const [name, element] of rows) if (!runners.some(({ runner }) => runner === name)) { element.remove(); rows.delete(name); }
-  for (const runner of sorted) {
-    if (!rows.has(runner.runner)) rows.set(runner.runner, one("tr", clone("t-row")));
-    fill(rows.get(runner.runner), runner, versions.size > 1);
-  }
-  if (!body.matches(":hover, :focus-within") || body.children.length !== rows.size) arrange(body, sorted.map(({ runner }) => rows.get(runner)));
-  one("[data-empty]").hidden = runners.length > 0;
   const alive = runners.filter((runner) => runner.alive), slots = alive.reduce((n, { capacity }) => n + capacity, 0), busy = alive.reduce((n, { running }) => n + running.length, 0);
+  differ = new Set(alive.map(({ version }) => version)).size > 1;
+  list(sorted);
   text(one("[data-sum]"), `${alive.length} alive, ${busy} of ${count(slots, "slot")} taken.`);
 }
 
-function fill(element, runner, differ) {
+function fill(element, runner) {
   const name = state(runner), status = one(".st", element);
   element.runner = runner;
   text(one("strong", element), runner.runner);

@@ -115,7 +115,7 @@ export function follow(url, on, { over = () => false, from = "", turns = null } 
   document.addEventListener("visibilitychange", seen);
   addEventListener("online", retry);
   run();
-  return { close: () => stop(() => {}), retry };
+  return { close: () => stop(() => {}) };
 }
 
 /** Breaks a connection off in which nothing has come for too long. */
