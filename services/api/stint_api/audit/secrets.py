@@ -13,6 +13,8 @@ from stint.core.trail import path_of
 from stint.core.view import parse_time
 from stint_api.audit.table import NEWEST
 from stint_api.read.listing.query import microseconds
+from stint_api.read.listing.queue_rows import lists
+from stint_api.read.listing.rows import marks
 
 OF_ONE: Final = 128
 """Secrets of one job that are kept: more than `launched` names."""
@@ -89,14 +91,12 @@ class SecretTable:
         if not rows:
             return
         names = dict.fromkeys(row.name for row in rows)
-        marks = ", ".join(["(?, ?)"] * len(names))
         self._db.execute(
-            f"INSERT INTO secret (name, path) VALUES {marks} ON CONFLICT DO NOTHING",
+            f"INSERT INTO secret (name, path) VALUES {marks('(?, ?)', names)} ON CONFLICT DO NOTHING",
             [*chain.from_iterable((name, path_of(name)) for name in names)],
         )
         one = "(?, ?, ?, ?, (SELECT number FROM secret WHERE name = ?), ?)"
-        marks = ", ".join([one] * len(rows))
-        self._db.execute(f"INSERT OR REPLACE INTO given VALUES {marks}", [*chain.from_iterable(rows)])
+        self._db.execute(f"INSERT OR REPLACE INTO given VALUES {marks(one, rows)}", [*chain.from_iterable(rows)])
         self._added += len(rows)
         if self._added > KEPT // 10:
             self._trim()
@@ -119,8 +119,7 @@ class SecretTable:
     def newest(self, path: str) -> Mapping[str, int | None]:
         """The newest version of a path's secrets that a job got in each queue, by the queue's token."""
         rows = f"SELECT token, max(version) AS newest FROM given WHERE {_OF_PATH} GROUP BY token"
-        found = self._one(f"SELECT json_group_object(token, newest) FROM ({rows})", {"path": path})
-        return msgspec.json.decode(found, type=dict[str, int | None])
+        return dict(lists(self._db, "token, newest", rows, {"path": path}))
 
     def find(self, wanted: WantedSecret, newest: int | None, tokens: Iterable[str], limit: int) -> Sequence[Given]:
         """The next of the rows that are wanted, in these queues."""
@@ -132,14 +131,8 @@ class SecretTable:
         columns = "given.number, at, token, job, (SELECT name FROM secret WHERE number = given.secret) AS name, version"
         rows = f"SELECT {columns} FROM given WHERE {' AND '.join(conditions)} ORDER BY given.number DESC LIMIT :limit"
         values = {**asdict(wanted), "newest": newest, "tokens": msgspec.json.encode(list(tokens)).decode()}
-        found = self._one(
-            f"SELECT json_group_array(json_array({', '.join(Given._fields)})) FROM ({rows})", values | {"limit": limit}
-        )
-        return msgspec.json.decode(found, type=list[Given])
-
-    def _one(self, sql: str, values: Mapping[str, object]) -> bytes:
-        found: str = self._db.execute(sql, values).fetchone()[0]
-        return found.encode()
+        found = lists(self._db, ", ".join(Given._fields), rows, values | {"limit": limit})
+        return [Given(*row) for row in found]
 
 
 _OF_PATH: Final = "secret IN (SELECT number FROM secret WHERE path = :path)"

@@ -10,8 +10,6 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-import msgspec
-
 from stint.core.events import NAME_LENGTH, Record, Writer
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import EventAddress
@@ -20,6 +18,8 @@ from stint.core.signature import KeyOwner
 from stint.core.trail import DONE
 from stint.core.view import parse_time
 from stint_api.read.listing.query import microseconds
+from stint_api.read.listing.queue_rows import lists
+from stint_api.read.listing.rows import marks
 
 NEWEST: Final = 2**63 - 1
 """Behind every sequence."""
@@ -122,8 +122,8 @@ class EntryTable:
     ) -> None:
         """Take the actions among further events. Safe to repeat. `owners` are those of the keys that have signed."""
         if rows := list(_entries(records, owners)):
-            marks = ", ".join([f"({', '.join('?' * len(Entry._fields))})"] * len(rows))
-            self._db.execute(f"INSERT OR REPLACE INTO action VALUES {marks}", [*chain.from_iterable(rows)])
+            one = f"({marks('?', Entry._fields)})"
+            self._db.execute(f"INSERT OR REPLACE INTO action VALUES {marks(one, rows)}", [*chain.from_iterable(rows)])
 
     def forget(self, through: int) -> None:
         """Forget the events up to this sequence."""
@@ -143,9 +143,8 @@ class EntryTable:
         if wanted.who is not None:
             conditions.append(f":who IN ({', '.join(_NAMES)})")
         rows = f"SELECT * FROM action WHERE {' AND '.join(conditions)} ORDER BY sequence DESC LIMIT :limit"
-        sql = f"SELECT json_group_array(json_array({', '.join(Entry._fields)})) FROM ({rows})"
-        found = self._db.execute(sql, {**asdict(wanted), "limit": limit}).fetchone()[0]
-        return msgspec.json.decode(found, type=list[Entry])
+        found = lists(self._db, ", ".join(Entry._fields), rows, {**asdict(wanted), "limit": limit})
+        return [Entry(*row) for row in found]
 
 
 def _entries(records: Iterable[Record | OperationRecord], owners: Mapping[str, KeyOwner]) -> Iterator[Entry]:
