@@ -34,12 +34,10 @@ async def retry(
         return await call()
     except on:
         pass
-    async for attempt in stamina.retry_context(
-        on=on, attempts=None, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
-    ):
-        with attempt:
-            return await call()
-    raise AssertionError  # pragma: no cover - the loop returns or raises
+    again = stamina.AsyncRetryingCaller(
+        attempts=None, timeout=within, wait_initial=0.05, wait_max=LONGEST_PAUSE, wait_jitter=0.2
+    )
+    return await again(on, call)
 
 
 async def append_events(

@@ -91,11 +91,8 @@ class DockerImages:
         login, remarks = await self._login(reference.registry)
         errors: list[str] = []
         try:
-            async for attempt in stamina.retry_context(
-                on=_worth_another_try, attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1
-            ):
-                with attempt:
-                    await self._attempt(reference, login, progress, errors)
+            again = stamina.AsyncRetryingCaller(attempts=10, timeout=self._patience, wait_initial=0.1, wait_jitter=0.1)
+            await again(_worth_another_try, self._attempt, reference, login, progress, errors)
         except _PullError:
             raise ImageError(all_attempts_failed(errors, *remarks)) from None
 
