@@ -16,6 +16,7 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN, FLEET_TOKEN, queue_token
 from stint.core.names.subjects import EventAddress
 from stint.core.operations import AnyOperation, DrainRequested, OperationRecord, Paused, address_of, to_operation
 from stint.core.signature import KeyOwner
+from stint.core.trail import path_of
 from stint.jetstream.log.facts import FactsPage
 from stint.ports import StreamState
 from stint.process.background import cancel
@@ -161,7 +162,8 @@ def test_the_jobs_that_got_a_secret_are_found(
     for _ in range(2):  # safe to repeat
         table.apply(GIVEN)
     which = WantedSecret(**{name: value for name, value in wanted.items() if name != "limit"})
-    newest = max((version or 0 for token, version in table.newest(which.path).items() if token in tokens), default=None)
+    versions = table.newest(path_of(which.secret))
+    newest = max((version or 0 for token, version in versions.items() if token in tokens), default=None)
     assert [row.sequence for row in table.find(which, newest, tokens, limit)] == sequences
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
-from stint.core.trail import is_older
+from stint.core.trail import is_older, path_of
 from stint.ports import EventLog
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.jobs import jobs_of
@@ -67,7 +67,7 @@ class Lineage:
             BrokerUnavailableError: the events are not known yet, or NATS does not answer.
         """
         as_of = self._index.as_of
-        versions = await self._index.ask(lambda tables: tables.secrets.newest(wanted.path))
+        versions = await self._index.ask(lambda tables: tables.secrets.newest(path_of(wanted.secret)))
         readable = await self._auth.readable(identity, [queue_name(token) for token in versions])
         mine = {token: version for token, version in versions.items() if queue_name(token) in readable}
         newest = max((version for version in mine.values() if version is not None), default=None)

@@ -67,11 +67,6 @@ class WantedSecret:
     outdated: bool | None = None
     behind: int = NEWEST
 
-    @property
-    def path(self) -> str:
-        """Its path."""
-        return path_of(self.secret)
-
 
 class SecretTable:
     """The secrets in some events. One thread at a time may use it."""
