@@ -21,6 +21,8 @@ from stint.client import (
     check_receipt,
 )
 from stint.core.errors import InvalidJobIdError
+from stint.vault import Vault
+from stint.vault.setup import client_token
 from tests.support.api_bench import api_process, secret
 from tests.support.client_bench import Bench, opened
 from tests.support.ports import free_port
@@ -184,3 +186,19 @@ def test_a_client_that_cannot_connect_leaves_no_thread(bench: Bench) -> None:
     where = replace(bench.where, url=f"http://127.0.0.1:{free_port()}")
     with SyncClient.connect(where, patience=0) as stint, pytest.raises(ApiUnreachableError):
         stint.job("0" * 24).info()
+
+
+@pytest.mark.soak
+async def test_changes_end_with_their_token_and_say_so(bench: Bench, openbao: OpenBao) -> None:
+    token = await client_token(openbao.address, openbao.root_token)
+    async with (
+        Client.connect(replace(bench.where, token=token)) as stint,
+        Vault(openbao.address) as vault,
+        asyncio.timeout(60),
+        aclosing(stint.events()) as changes,
+    ):
+        assert (await anext(changes)).kind == "begun"
+        await vault.revoke_self(token)
+        with pytest.raises(ApiRefusedError, match="Vault does not accept the token"):
+            async for _ in changes:
+                pass

@@ -1,14 +1,17 @@
 """What commands show: tables, times and timelines, without a server."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+from stint.cli.completing import _completed
+from stint.cli.fleet.events import MISSED, tell
 from stint.cli.jobs.history import timeline
 from stint.cli.show.table import Column, table
 from stint.cli.show.times import lasted, moment
-from stint.client import Fact, JobResult
+from stint.client import Client, Fact, JobChange, JobResult
 from stint.core.errors import ConfigError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -72,3 +75,23 @@ def test_a_timeline_names_the_gaps() -> None:
         "2026-01-02 03:04:16.250 ended failed (killed)",
     ]
     assert timeline(facts[:3], None)[-1].strip() == "runs"
+
+
+def test_names_of_changes_are_ids_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(JobChange(kind="missed"), "name")
+    tell(JobChange(kind="gone", id="a" * 24, queue="q"), "name")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("a" * 24 + "\n", f"stint: {MISSED}\n")
+
+
+def test_a_shell_gets_only_names_that_it_takes_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plain = ["deploys", "Größe", "a/b.c:d@e=f,g+h%i_j-k"]
+    others = ["", "a b", "$(x)", "a;x", "~", "-o", "=ls", "a|x", "{a,b}", "a\\", *"`*'\"#!&<>()"]
+    monkeypatch.setenv("STINT_CONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("STINT_TOKEN", "t")
+
+    async def ask(_stint: Client) -> list[tuple[str, str]]:
+        return [(name, "running $(x)") for name in plain + others]
+
+    assert _completed("", ask) == [(name, "running ??x?") for name in plain]
+    assert _completed("d", ask) == [("deploys", "running ??x?")]

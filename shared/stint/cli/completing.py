@@ -1,6 +1,7 @@
 """Values that a shell completes: ids of jobs, names of queues and of runners, as the API knows them."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,11 @@ MOST: Final = 100
 """How many jobs are offered."""
 WITHIN: Final = 2.0
 """Seconds: whoever pressed a key waits no longer."""
+
+_PLAIN: Final = re.compile(r"[\w@%+,./][\w@%+,./:=-]*")
+"""What a shell takes as it is. It gets nothing else, not even quoted: bash puts a value into the command line as it
+came, zsh evaluates the list, and whoever may submit a job chooses a queue's name."""
+_NOT_PLAIN: Final = re.compile(r"[^\w@%+,./:= -]")
 
 Values = list[tuple[str, str]]
 """Each with a few words that describe it."""
@@ -54,7 +60,8 @@ def _completed(incomplete: str, ask: Callable[["Client"], Awaitable[Values]]) ->
         found = asyncio.run(_asked(ask))
     except (StintError, TimeoutError):
         return []
-    return [pair for pair in found if pair[0].startswith(incomplete)]
+    plain = ((value, _NOT_PLAIN.sub("?", words)) for value, words in found if _PLAIN.fullmatch(value))
+    return [(value, words) for value, words in plain if value.startswith(incomplete)]
 
 
 async def _asked(ask: Callable[["Client"], Awaitable[Values]]) -> Values:

@@ -7,13 +7,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
+from stint.client.errors import ApiError, ApiUnreachableError
 from stint.client.rest.api import Api, Attempts
 from stint.client.results import JobInfo, read
 from stint.client.stream import PATIENCE
 from stint.core.names.ids import normalise_queue_name, queue_token
 
-_FORBIDDEN: Final = 403
 EVENTS: Final = "/v1/api/events"
 
 
@@ -137,8 +136,8 @@ async def changes(api: Api, **wanted: str | None) -> AsyncGenerator[JobChange, N
                             yield JobChange(kind="job", id=job.id, queue=job.queue, job=job)
                         case "gone":
                             yield JobChange(kind="gone", id=event.data["_id"], queue=event.data.get("qname", ""))
-                        case "refused":
-                            raise ApiRefusedError(str(event.data.get("error", "")), _FORBIDDEN)
+                        case "refused":  # the answer to the next request says why, and whether that passes
+                            break
                     position = event.position or position
                     attempts.progress()
         except ApiError as error:

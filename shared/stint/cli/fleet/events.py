@@ -2,7 +2,7 @@
 
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -10,12 +10,14 @@ import typer
 from stint.cli.calling import asking
 from stint.cli.completing import queues
 from stint.cli.jobs.ls import StatusName, outcome
-from stint.cli.show.form import Form
+from stint.cli.show.form import Form, FormName
 from stint.cli.show.terminal import coloured, painted, printable
 from stint.client.client import Client
 from stint.client.fleet import JobChange
 
 app = typer.Typer(add_completion=False)
+
+MISSED: Final = "changes were missed: the connection was broken for too long"
 
 
 @app.command()
@@ -35,20 +37,26 @@ async def events(
     """
     async with aclosing(stint.events(queue=queue, status=status)) as changes:
         async for change in changes:
-            if change.kind == "begun":
-                continue
-            if form == "json":
-                typer.echo(msgspec.json.encode(change))
-            elif form == "name":
-                typer.echo(change.id)
-            else:
-                typer.echo(line(change, datetime.now(UTC)), color=coloured())
+            if change.kind != "begun":
+                tell(change, form)
+
+
+def tell(change: JobChange, form: FormName) -> None:
+    """Print a change."""
+    if form == "json":
+        typer.echo(msgspec.json.encode(change))
+    elif form == "name" and change.kind == "missed":
+        typer.echo(f"stint: {MISSED}", err=True)
+    elif form == "name":
+        typer.echo(change.id)
+    else:
+        typer.echo(line(change, datetime.now(UTC)), color=coloured())
 
 
 def line(change: JobChange, now: datetime) -> str:
     """A change for people."""
     if change.kind == "missed":
-        return f"{now:%H:%M:%S}  changes were missed: the connection was broken for too long"
+        return f"{now:%H:%M:%S}  {MISSED}"
     what = painted(change.job.status, outcome(change.job)) if change.job else change.kind
     error = f"  {printable(change.job.error)}" if change.job and change.job.error else ""
     return f"{now:%H:%M:%S}  {change.id}  {printable(change.queue)}  {what}{error}"
