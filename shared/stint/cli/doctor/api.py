@@ -9,7 +9,7 @@ from stint.cli.settings import without_login
 from stint.client.client import Client
 from stint.client.errors import ApiRefusedError
 from stint.client.options import Endpoints
-from stint.client.rest.api import http_client
+from stint.client.rest.connection import http_client
 from stint.core.errors import ConfigError, StintError
 
 _MOST: Final = 10

@@ -3,11 +3,9 @@
 import asyncio
 import re
 import secrets
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Self
-from urllib.request import getproxies
 
 import httpx
 import msgspec
@@ -15,11 +13,8 @@ import msgspec
 from stint.client.errors import ApiError, ApiRefusedError, ApiUnreachableError
 from stint.client.options import Endpoints
 from stint.client.rest.answers import after_doubt, body_of, parsed, refusal, unreachable
+from stint.client.rest.connection import http_client
 from stint.core.errors import ConfigError
-
-TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
-"""Seconds. The API sends a ping on a live stream every 10 s, so a stream that is silent for a minute is dead."""
-
 
 PAUSES: Final = (0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between attempts if it is not known whether a submission was accepted; long enough for an API to restart."""
@@ -28,10 +23,6 @@ LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts of anything else, doubled each time."""
 
 _KEY: Final = re.compile(r"[ -~]{1,255}")
-_HIGHEST_PORT: Final = 65535
-
-_NO_PROXY: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
-"""A proxy from the environment cannot reach this machine's own loopback."""
 
 
 class LiveEvent(msgspec.Struct, frozen=True):
@@ -182,39 +173,6 @@ class Api:
                 return await self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise unreachable(self._http, error) from None
-
-
-def http_client(where: Endpoints) -> httpx.AsyncClient:
-    """What `Api.connect` sends its requests with.
-
-    Raises:
-        ConfigError: see there.
-    """
-    if any(not "!" <= char <= "~" for char in where.token):
-        raise ConfigError("STINT_TOKEN or VAULT_TOKEN: a token contains no white space and no special characters.")
-    try:
-        http = httpx.AsyncClient(
-            base_url=where.url,
-            verify=_verify(where),
-            headers={"X-Auth-Token": where.token},
-            timeout=TIMEOUT,
-            mounts=_NO_PROXY,
-        )
-    except (OSError, ssl.SSLError):
-        raise ConfigError(f"STINT_CACERT: {where.cacert} is not a readable CA bundle.") from None
-    except (httpx.InvalidURL, ValueError):
-        raise ConfigError("STINT_URL: not an address.") from None
-    if http.base_url.scheme not in {"http", "https"} or (http.base_url.port or 0) > _HIGHEST_PORT:
-        raise ConfigError("STINT_URL: not an http or https address.")
-    return http
-
-
-def _verify(where: Endpoints) -> ssl.SSLContext | bool:
-    """How certificates are verified. Without TLS no CA is loaded, which would take 25 ms."""
-    if where.cacert:
-        return ssl.create_default_context(cafile=where.cacert)
-    tls = where.url.startswith("https:") or any(url.startswith("https:") for url in getproxies().values())
-    return True if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 async def parse_events(lines: AsyncIterator[str]) -> AsyncGenerator[LiveEvent, None]:
