@@ -184,5 +184,21 @@ def test_logins_are_decided_by_the_service_unless_told_otherwise(
     assert not any(seed in found["accounts.conf"] for seed in secret)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--auth", "config reload not supported for AuthCallout"), ("--no-auth", "Reloaded server configuration")],
+)
+async def test_further_users_with_keys_need_a_restart_where_a_service_decides_about_others(
+    tmp_path: Path, option: str, said: str
+) -> None:
+    """As docs/operations.md says."""
+    accounts = tmp_path / "keys" / "accounts.conf"
+    assert configure(accounts.parent, option).exit_code == 0
+    async with running(server := NatsProcess(tmp_path / "nats", settings='include "../keys/accounts.conf"')):
+        assert configure(accounts.parent, option, "--publisher", "team=deploys", "--update").exit_code == 0
+        server.reload()
+        await until_true(lambda: said in server.log)
+
+
 def test_one_half_of_tls_is_refused(tmp_path: Path) -> None:
     assert configure(tmp_path, "--tls-cert", "cert.pem").exit_code == 2
