@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 import pytest
 
-from stint.client import ApiRefusedError, ApiUnreachableError, Endpoints
+from stint.client import ApiRefusedError, ApiUnreachableError, Client, Endpoints
 from stint.client.rest import api as client_api
 from stint.client.rest.api import Api
 from tests.support.api_bench import BODY, api_process, secret
@@ -40,15 +40,16 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        method, path, _ = head.split(" ", 2)
         headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        body = await reader.readexactly(int(headers["Content-Length"]))
+        body = await reader.readexactly(int(headers.get("Content-Length", 0)))
         self.keys.append(headers.get("Idempotency-Key", ""))
         step = self.plan.pop(0) if self.plan else "pass"
         if isinstance(step, int):
             self._answer(writer, step, json.dumps(self.body).encode())
         elif step != "cut":
             async with httpx.AsyncClient(base_url=self.target, trust_env=False) as http:
-                answer = await http.post("/v1/api/job", content=body, headers=headers)
+                answer = await http.request(method, path, content=body, headers=headers)
             self.answers.append(answer.status_code)
             if step == "pass":
                 self._answer(writer, answer.status_code, answer.content)
@@ -96,6 +97,18 @@ async def test_a_job_is_sent_until_it_is_taken_and_taken_once(where: Endpoints, 
     assert len(set(proxy.keys)) == 1
     assert len(proxy.keys[0]) == 32
     assert set(proxy.answers) == {200}
+
+
+async def test_a_deletion_whose_answer_is_lost_is_one(where: Endpoints) -> None:
+    job_id = await submit(where, job())
+    async with (
+        Proxy(where.url, ["cut", "swallow"]).running() as proxy,
+        Client.connect(replace(where, url=proxy.url)) as stint,
+    ):
+        await stint.job(job_id).delete()
+        assert proxy.answers == [200, 404]
+        with pytest.raises(ApiRefusedError, match="has no job"):
+            await stint.job(job_id).delete()
 
 
 async def test_each_submission_has_a_key_of_its_own(where: Endpoints) -> None:

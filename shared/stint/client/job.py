@@ -91,7 +91,7 @@ class JobHandle:
 
     async def delete(self) -> None:
         """Delete the job, which must not be running."""
-        await self._api.repeat("DELETE", self._path)
+        await self._api.delete(self._path)
 
     async def release(self) -> str:
         """Give up the lost runner of a held job, so that its queue continues; returns the job's previous status."""

@@ -125,6 +125,20 @@ class Api:
         """The answer to a request that changes nothing more if it is made again."""
         return body_of(await self._repeated(method, path, **options))
 
+    async def delete(self, path: str) -> None:
+        """Delete something. An attempt whose answer was lost may have done it: what the next does not find is gone."""
+        attempts, doubtful = Attempts(self.patience), False
+        while True:
+            try:
+                body_of(await self._request("DELETE", path))
+            except ApiError as error:
+                if doubtful and isinstance(error, ApiRefusedError) and error.code == httpx.codes.NOT_FOUND:
+                    return
+                doubtful = doubtful or error.doubtful
+                await attempts.next(error)
+            else:
+                return
+
     async def read(self, path: str, **params: Any) -> bytes:
         """An answer that is not JSON."""
         answer = await self._repeated("GET", path, params=_given(params))
