@@ -273,10 +273,18 @@ async def test_output_that_is_not_what_the_end_says_is_not_whole(runner: Runner)
     assert (await runner.told())[-1] == ("end", "success", False)
 
 
-async def test_all_who_follow_a_job_share_what_is_read(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("position", ["", f"0-{'9' * 19}-1"])
+async def test_all_who_follow_a_job_share_what_is_read(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, position: str
+) -> None:
+    """Also if one of them names a place that is none."""
     monkeypatch.setattr(followed, "SOON", 60)
     await runner.facts(events.started())
     async with AsyncExitStack() as stack:
+        one = Reader(await stack.enter_async_context(aclosing(await runner.stream(position))))
+        assert [await one.next() for _ in range(2)] == ["submitted", "started"]
+        more = asyncio.create_task(one.next())
+        stack.push_async_callback(cancel, more)
         readers = [await stack.enter_async_context(runner.reader()) for _ in range(10)]
         await runner.write(b"first")
         for reader in readers:

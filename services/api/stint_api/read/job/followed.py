@@ -69,6 +69,7 @@ class FollowedJob:
 
     async def chunks(self, after: int) -> AsyncIterator[Chunk]:
         """The output behind this sequence. Where somebody has read to the end before, it is read once for all."""
+        start = after
         if not 0 <= self._end <= after:
             async for chunk in self._output.read(*self._place, after=after):
                 yield chunk
@@ -80,7 +81,8 @@ class FollowedJob:
                 for chunk in found:
                     yield chunk
                     after = chunk.sequence
-        self._end = max(self._end, after)
+        if after > start or not start:  # a sequence behind which there is nothing may be invented
+            self._end = max(self._end, after)
 
     async def _some(self, after: int) -> tuple[list[Chunk], bool]:
         """Chunks, and whether there are no more."""
