@@ -1,7 +1,10 @@
 """Runners: queues, killed jobs, lost runners, and what the streams have of it. What jobs see stands in `tests/api`."""
 
 import asyncio
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -15,7 +18,10 @@ from stint.jetstream import JetStreamWorkQueues
 from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.ports import Delivery, Look
 from stint_runner.dispatch.dispatcher import Dispatcher
+from stint_runner.inputs import secretfile
+from stint_runner.job import fill
 from stint_runner.lease.lease import LeaseTimes
+from stint_runner.output.pump import OutputPump
 from tests.api.archive import targz
 from tests.support.brokers import connected
 from tests.support.events import TOKEN, event_id, started
@@ -63,6 +69,29 @@ async def test_the_jobs_token_is_revoked(bench: Bench) -> None:
     assert len(text.strip()) > 20
     with pytest.raises(VaultDeniedError):
         await bench.vault.lookup_self(text.strip())
+
+
+async def test_the_secrets_of_one_job_do_not_hold_up_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few megabytes of them take longer to be written as YAML than the other jobs' leases last."""
+    loop, went_on = asyncio.get_running_loop(), list[bool]()
+
+    def beside(work: Callable[..., Any]) -> Callable[..., Any]:
+        """The same work, which waits for the event loop to go on meanwhile."""
+
+        def waiting(*values: Any, **options: Any) -> Any:
+            turn = threading.Event()
+            loop.call_soon_threadsafe(turn.set)
+            went_on.append(turn.wait(10))
+            return work(*values, **options)
+
+        return waiting
+
+    monkeypatch.setattr(fill, "secrets_member", beside(secretfile.secrets_member))
+    monkeypatch.setattr(OutputPump, "mask", beside(OutputPump.mask))
+    secrets: dict[str, Any] = {"secret_refs": ["PASSWORD@kv/data/demo.password"], "mask_secrets": True}
+    async with bench.runner():
+        _, _, text = await bench.ended("grep PASS /secrets.yml", **secrets)
+    assert (text, went_on) == ("PASSWORD: ***\n", [True, True])
 
 
 async def test_capacity_bounds_the_jobs_at_a_time(bench: Bench) -> None:

@@ -1,11 +1,11 @@
 """A job's container, from its start to its exit, while its output is copied into the log."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -80,7 +80,7 @@ class JobContainer:
         """
         self._container_id, self.timeout = prepared.container_id, prepared.timeout
         if prepared.payload.mask_secrets:
-            self.output.mask(prepared.secrets.values())
+            await self._mask(prepared.secrets.values())
         attached = await self._engine.attach(self._container_id, tty=prepared.payload.tty)
         started = asyncio.Event()
         # Reading begins before the start: otherwise a connection that broke before it would be taken, once the
@@ -109,7 +109,7 @@ class JobContainer:
         concealed = False
         if key := container.labels.get(LABEL_MASKED):
             seal = Seal(key, secrets_digest)
-            concealed = not await retry(lambda: self._mask(seal), on=EngineUnavailableError)
+            concealed = not await retry(lambda: self._mask_sealed(seal), on=EngineUnavailableError)
         copying = Copying(self._engine, self.output, self._container_id, None, concealed=concealed)
         async with aclosing(copying):
             return await self._until_exit(killed, max(EPSILON, left) if self.timeout else 0, copying)
@@ -199,10 +199,14 @@ class JobContainer:
             self.output.gap = True  # an engine that was killed took along what it had read and not yet logged
             raise
 
-    async def _mask(self, seal: Seal) -> bool:
+    async def _mask(self, values: Iterable[Any]) -> None:
+        """In a thread: a megabyte of values takes a second."""
+        await asyncio.to_thread(self.output.mask, values)
+
+    async def _mask_sealed(self, seal: Seal) -> bool:
         """Read the values to mask. Without them the job continues, but its output is not stored."""
         try:
-            self.output.mask(await read_values(self._engine, self._container_id, seal))
+            await self._mask(await read_values(self._engine, self._container_id, seal))
         except JobFailedError as error:
             log.warning("output not shown", job=self._job_id, error=error.sentence)
             return False

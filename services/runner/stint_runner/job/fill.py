@@ -43,7 +43,9 @@ async def secrets_of(
     values = dict(found)
     if exposes_token(opened.job, compat=compat):
         values["TOKEN"] = job_token
-    return JobSecrets(values, secrets_member(values, opened.job.secret_file_type, compat=compat), given)
+    # In a thread: YAML of a megabyte takes seconds, and other jobs' heartbeats must not wait for it.
+    file = await asyncio.to_thread(secrets_member, values, opened.job.secret_file_type, compat=compat)
+    return JobSecrets(values, file, given)
 
 
 async def fill(engine: Engine, container_id: str, content: Content, image: ImageFiles, secrets: Member) -> None:
