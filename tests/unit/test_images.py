@@ -1,6 +1,7 @@
 import pytest
 
 from stint.core.errors import ImageError
+from stint_runner.registry import references
 from stint_runner.registry.references import (
     Reference,
     is_transient,
@@ -46,6 +47,13 @@ def test_references_and_where_their_images_come_from(
 def test_other_names_of_docker_hub_are_listed_without_them() -> None:
     for name in ("docker.io/library/busybox", "index.docker.io/library/busybox"):
         assert (parse_reference(name).registry, parse_reference(name).listed) == ("docker.io", "busybox:latest")
+
+
+def test_a_name_of_megabytes_is_not_even_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would take seconds, in which a runner renews no lease."""
+    monkeypatch.setattr(references, "_REFERENCE", None)
+    with pytest.raises(ImageError, match="invalid reference format"):
+        parse_reference("a" * 20_000_000)
 
 
 @pytest.mark.parametrize(

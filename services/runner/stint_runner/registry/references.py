@@ -20,6 +20,9 @@ _REFERENCE: Final = re.compile(
     re.ASCII,
 )
 _NAME_MAX: Final = 255
+_LONGEST: Final = 1024
+"""Characters of name, tag and digest. To search the megabytes that a payload can have takes seconds, in which a runner
+would do nothing else."""
 
 HUB: Final = "docker.io"
 """The registry of names without a host."""
@@ -76,7 +79,7 @@ def parse_reference(image: str) -> Reference:
     """
     if not image:
         raise ImageError("ContainerImage is empty")
-    match = _REFERENCE.fullmatch(image)
+    match = _REFERENCE.fullmatch(image) if len(image) <= _LONGEST else None
     if match is None or len(match["name"]) > _NAME_MAX:
         raise ImageError(f"invalid reference format: {image}")
     tag, digest = match["tag"] or "", match["digest"] or ""
