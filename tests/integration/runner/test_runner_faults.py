@@ -114,13 +114,15 @@ async def test_a_flood_of_strange_facts_does_not_hide_a_job(bench: Bench) -> Non
         await bench.ends_well(job_id)
 
 
-async def test_a_huge_image_name_still_ends_the_job(bench: Bench) -> None:
+async def test_a_huge_name_of_an_image_or_a_queue_still_ends_the_job(bench: Bench) -> None:
     async with bench.runner():
         job, end = await bench.end(await bench.submit(payload={"container_image": "x" * 1_200_000}))
         odd, odd_end = await bench.end(await bench.submit(payload={"qname": "a\u0001"}))
+        _, other_end = await bench.end(await bench.submit(payload={"qname": "x" * 1_200_000}))
     assert job.state is State.FAILED
     assert len(end.error) <= 4096
     assert (odd.state, odd_end.reason) == (State.FAILED, "payload")
+    assert (other_end.reason, len(other_end.error)) == ("payload", 4096)
 
 
 async def test_a_stream_that_is_gone_does_not_end_a_runner(bench: Bench) -> None:

@@ -79,7 +79,7 @@ def on_ended(job: Job) -> Verdict:
 
 def never_ran(runner: Runner, status: str, reason: str, sentence: str) -> Ended:
     """A job that was never started has all its output."""
-    return runner.fact(Ended, status=status, reason=reason, error=sentence, output_complete=True)
+    return runner.fact(Ended, status=status, reason=reason, error=sentence[:TEXT_LENGTH], output_complete=True)
 
 
 def exited(runner: Runner, container: JobContainer, image: str, how: Exited) -> Ended:
