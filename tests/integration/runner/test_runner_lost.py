@@ -15,16 +15,22 @@ from stint.core.events import Ended, Held, Released
 from stint.core.job import Job, State
 from stint.core.names.headers import LABEL_JOB, LABEL_RUNNER
 from stint.core.output.chain import Chunk
+from stint.ports import Delivery
 from stint.process.environment import load
 from stint.process.settings import RunnerSettings
 from stint_runner.__main__ import serve
 from stint_runner.dispatch.adopt import Adoption
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.port import ContainerInfo
+from stint_runner.job import run
+from stint_runner.job.prepare import Preparation
+from stint_runner.job.run import JobRun
+from stint_runner.job.verdict import Verdict
 from stint_runner.linux import boot_time
+from stint_runner.runner import Runner
 from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
-from tests.support.events import AT, TOKEN, event_id
+from tests.support.events import AT, TOKEN, event_id, started
 from tests.support.runner_bench import Bench
 from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
 from tests.support.vault_bench import PASSWORD
@@ -310,6 +316,38 @@ async def test_a_held_queue_goes_on_when_its_runner_is_back(bench: Bench, runner
         assert (job.state, ended.by, await _lines(bench, job)) == (State.SUCCESS, "runner-1", [*COUNTED, "9"])
         await _check_output(bench, job)
         await bench.ends_well(following)
+
+
+async def test_a_runner_that_was_too_late_does_not_hold_the_queue_of_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lost its lease right before its claim, and another runner has claimed the job by now, and lives."""
+    claim, late, taken_over = JobRun._claim, list[Delivery](), list[Delivery]()  # noqa: SLF001
+
+    async def claiming(late_run: JobRun, job: Job, preparation: Preparation) -> None:
+        lease = late_run.leased.lease
+        lease.confirmed -= 1000
+        await until_true(lambda: lease.lost)
+        await bench.log.append(TOKEN, job.job_id, started("another"))
+        late.append(lease.delivery)
+        await claim(late_run, job, preparation)
+
+    async def taking_over(_runner: Runner, _job: Job, delivery: Delivery) -> Verdict:
+        taken_over.append(delivery)
+        return Verdict.LEAVE
+
+    monkeypatch.setattr(JobRun, "_claim", claiming)
+    monkeypatch.setattr(run, "take_over", taking_over)
+    async with bench.runner(lease=LEASE, takeover=8.0):
+        await bench.submit("true", on_lost="hold")
+        await until_true(lambda: late)
+        await until_true(lambda: late[0] not in running_deliveries(bench))
+    assert late[0] not in taken_over
+
+
+def running_deliveries(bench: Bench) -> Sequence[Delivery]:
+    """Of the jobs that a runner processes."""
+    return [leased.lease.delivery for leased in bench.dispatchers["runner-1"].jobs.values()]
 
 
 async def test_the_queues_pattern_holds_unless_the_job_says_otherwise(bench: Bench) -> None:

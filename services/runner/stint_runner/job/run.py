@@ -92,6 +92,7 @@ class JobRun:
         if job.terminal:
             return verdict.on_ended(job)
         if job.state in ACTIVE:
+            self.leased.lease.check()  # a queue that would have waited for this runner may be another's by now
             return await take_over(self._runner, job, self.leased.lease.delivery)
         if barred:  # nobody came first, and yet nothing can be appended: a stranger's event stands in its place already
             raise UnstartedError(self._runner.fact(Rejected, error=BARRED))
