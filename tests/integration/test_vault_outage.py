@@ -214,7 +214,7 @@ async def test_a_proxy_that_does_not_find_vault_does_not_make_anything_missing(b
             await vault.read(TOKEN, "kv/data/demo")
 
 
-@pytest.mark.parametrize("body", ["<html>", "[]", '"text"', "{"])
+@pytest.mark.parametrize("body", ["<html>", "[]", '"text"', "{", '{"data": ' + "[" * 100_000], ids=range(5))
 async def test_a_server_that_is_no_vault_is_unavailable(body: str) -> None:
     async with scripted(answer(200, body)) as script:
         with pytest.raises(VaultUnavailableError, match="does not answer like a Vault"):

@@ -130,7 +130,7 @@ def _json_object(text: bytes) -> dict[str, Any] | None:
     """The body, {} if it is empty, None if it is anything but a JSON object."""
     try:
         body = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter on too many levels
         return None
     return body if isinstance(body, dict) else None
 
