@@ -5,7 +5,6 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,17 +17,17 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import JS_PREFIX, EventAddress, live_filter
 from stint.core.submission.payload import JobPayload
-from stint.jetstream import Access, Broker, declare
+from stint.jetstream import Access, Broker
 from stint.process.settings import RunnerSettings
 from stint.vault import BUS_KEY
 from stint.vault.ticket import binding
 from stint_runner.inputs.memory import MemoryBudget
 from stint_runner.job.run import TAKEN
-from tests.support.accounts import Accounts, connected, nats_auth, token_for
+from tests.support.accounts import connected, token_for
+from tests.support.attacked import Attacked, Configured, attacked
 from tests.support.events import AT
 from tests.support.runner_bench import Bench, make_bench
-from tests.support.servers import NatsProcess, OpenBao, running
-from tests.support.vault_bench import ROLE, set_up
+from tests.support.vault_bench import ROLE
 from tests.support.waiting import until
 
 QNAME = "own"
@@ -37,8 +36,9 @@ QUEUE = queue_token(QNAME)
 
 @dataclass
 class Publisher:
-    """A publisher with a Vault token, and a runner that serves its queue."""
+    """A publisher with a Vault token, and a whole stack, whose runner is in this process."""
 
+    server: Attacked
     bench: Bench
     broker: Broker
     api: Broker
@@ -98,25 +98,19 @@ class Publisher:
 
 
 @pytest.fixture(scope="module")
-async def publisher(
-    openbao: OpenBao, busybox: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Publisher]:
-    await set_up(openbao)
-    folder: Path = tmp_path_factory.mktemp("rejections")
-    accounts = Accounts(folder / "keys", auth=True)
-    async with (
-        running(server := NatsProcess(folder / "nats", settings=accounts.settings)),
-        nats_auth(accounts, server, openbao, folder / "auth"),
-        accounts.connected(server.url, "runner") as service,
-        accounts.connected(server.url, "api") as api,
-    ):
-        await declare(service)
+async def publisher(busybox: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Publisher]:
+    async with attacked(tmp_path_factory.mktemp("rejections"), "--runners", "0") as server:
+        accounts, openbao = Configured(server.stack.data_dir / "nats"), server.openbao
         token = await token_for(openbao, {QNAME: ["create", "read"]})
-        async with connected(Access(url=server.url, user=QNAME, password=token)) as broker:
+        async with (
+            accounts.connected(server.url, "runner") as service,
+            accounts.connected(server.url, "api") as api,
+            connected(Access(url=server.url, user=QNAME, password=token)) as broker,
+        ):
             runs = await make_bench(service, openbao, busybox)
             async with runs.runner():
                 memory = runs.runners["runner-1"].memory
-                yield Publisher(await make_bench(broker, openbao, busybox), broker, api, memory)
+                yield Publisher(server, await make_bench(broker, openbao, busybox), broker, api, memory)
 
 
 Made = Callable[[Publisher, str], Awaitable[bytes]]
@@ -239,3 +233,4 @@ async def test_after_all_this_a_good_job_runs_and_the_runner_has_the_memory_that
     job_id = secrets.token_hex(12)
     assert await publisher.told(job_id, await body()(publisher, job_id)) == (Ended.kind, "")
     assert publisher.memory.free <= RunnerSettings.model_fields["prepare_memory"].default
+    await publisher.server.works(QNAME, "other", "another")
