@@ -10,7 +10,7 @@ from rich.pretty import pretty_repr
 
 from stint.core.errors import ConfigError, InvalidQueueNameError, VaultDeniedError, VaultRefusedError
 from stint.core.names.ids import normalise_queue_name
-from stint.process.env_file import read_env_file, write_env_file
+from stint.process.env_file import read_env_file, read_variables, write_env_file
 from stint.vault import Login, SecretData, Ticket, Vault, check_path, queue_path, release_path
 from stint.vault.hvac_adapter import check_token
 from stint.vault.policies import policies
@@ -149,6 +149,24 @@ def test_an_env_file_reads_back(values: dict[str, str], tmp_path_factory: pytest
     path.write_bytes(b"\xff")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_env_file(path)
+
+
+def test_variables_are_what_a_shell_reads(tmp_path: Path) -> None:
+    text = "\ufeffA=a#b\n\n  # it's a comment\nB='x y' # it's another\nC=\\#\r\nD=http://h/#f\nE=a'b'\"c\"\nF=\n"
+    (tmp_path / "env").write_text(text)
+    expected = {"A": "a#b", "B": "x y", "C": "#", "D": "http://h/#f", "E": "abc", "F": ""}
+    assert read_variables(tmp_path / "env") == expected
+    assert read_env_file(tmp_path / "env") == expected
+
+
+@pytest.mark.parametrize("line", ["A=sEcReT word", "A = sEcReT", "A", "export A=sEcReT", "A='sEcReT", "1=sEcReT", "=x"])
+def test_a_variable_is_not_left_out_silently(line: str, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text(f"B=1\n{line}\nC=1\n")
+    with pytest.raises(ConfigError, match="line 2 is not NAME=value") as caught:
+        read_variables(tmp_path / "env")
+    assert "sEcReT" not in caught.value.sentence
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_variables(tmp_path / "missing")
 
 
 def test_a_shell_reads_an_env_file(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Final
 
@@ -55,22 +56,42 @@ def read_env_file(path: Path) -> Mapping[str, str]:
     Raises:
         ConfigError: the file exists and cannot be read.
     """
+    return dict(pair for line in (_lines(path) if path.exists() else ()) if (pair := _parse(line)))
+
+
+def read_variables(path: Path) -> Mapping[str, str]:
+    """Read a file that a person wrote: besides empty lines and comments it has only lines `NAME=value`.
+
+    Raises:
+        ConfigError: it cannot be read, or has another line. The message contains nothing of it.
+    """
+    found = dict[str, str]()
+    for number, line in enumerate(_lines(path), start=1):
+        if pair := _parse(line):
+            found |= [pair]
+        elif line.strip() and not line.lstrip().startswith("#"):
+            raise ConfigError(f"{path}: line {number} is not NAME=value. Quote a value that has spaces or quotes.")
+    return found
+
+
+def _lines(path: Path) -> Sequence[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return {}
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path} cannot be read.") from None
-    return dict(pair for line in lines if (pair := _parse(line)))
 
 
 def _parse(line: str) -> tuple[str, str] | None:
+    """As a shell reads it: a `#` begins a comment only where a word begins."""
+    source = StringIO(line)
+    words = shlex.shlex(source, posix=True)
+    words.whitespace_split, words.commenters = True, ""
     try:
-        words = shlex.split(line, comments=True)
-    except ValueError:
+        name, equals, value = (words.get_token() or "").partition("=")
+    except ValueError:  # a quote that is not closed
         return None
-    name, equals, value = words[0].partition("=") if len(words) == 1 else ("", "", "")
-    return (name, value) if equals and _NAME.fullmatch(name) else None
+    rest = source.read().lstrip()
+    return (name, value) if equals and _NAME.fullmatch(name) and rest[:1] in {"", "#"} else None
 
 
 def _check_name(name: str) -> str:

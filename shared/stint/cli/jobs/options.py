@@ -15,7 +15,7 @@ from stint.client.fields import JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.submission.payload import JobPayload, parse_payload
-from stint.process.env_file import read_env_file
+from stint.process.env_file import read_variables
 
 Words = list[str] | None
 STDIN: Final = "-"
@@ -74,7 +74,9 @@ class JobOptions:
     env: Annotated[
         Words, typer.Option(callback=_named_by("="), help="An environment variable, as NAME=value. Not for secrets.")
     ] = None
-    env_file: Annotated[str, typer.Option(help="A file of NAME=value lines, or - for standard input.")] = ""
+    env_file: Annotated[
+        str, typer.Option(help="A file of NAME=value lines, quoted as for a shell, or - for standard input.")
+    ] = ""
     content: Annotated[
         str,
         typer.Option(
@@ -185,7 +187,7 @@ def _pairs(values: list[str], mark: str) -> dict[str, str]:
 
 
 def _env_file(name: str) -> dict[str, str]:
-    return dict(read_env_file(_path("--env-file", name))) if name else {}
+    return dict(read_variables(_path("--env-file", name))) if name else {}
 
 
 def _job_file(name: str) -> JobPayload:
