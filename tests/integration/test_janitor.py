@@ -266,6 +266,19 @@ class House:
         await self.events.forget()
 
 
+async def test_output_goes_although_the_clock_was_ahead_for_a_moment(broker: Broker) -> None:
+    """What ended in the time by which it was ahead was never looked at."""
+    house = House(broker, timedelta(hours=1))
+    house.now += timedelta(hours=2)
+    await house.janitor.expire()
+    await happen(broker, JOBS[0], submitted(), started())
+    await store(broker, JOBS[0])
+    await happen(broker, JOBS[0], ended())
+    house.now += timedelta(hours=1)
+    await house.janitor.expire()
+    assert await held(broker, LOGS) == 0
+
+
 async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker) -> None:
     old, young = JOBS[:10], JOBS[10:]
     for job_id in old:

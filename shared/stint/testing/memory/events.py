@@ -19,13 +19,14 @@ class MemoryEventLog:
 
     Attributes:
         stored: their bodies, by subject.
+        now: its clock.
     """
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.records: list[Record] = []
         self.stored: dict[str, bytes] = {}
         self._sequence = 0
-        self._now = now
+        self.now = now
         self._live: Triggers[str] = Triggers()
 
     async def append(
@@ -47,7 +48,7 @@ class MemoryEventLog:
     def put(self, address: EventAddress, body: bytes) -> None:
         """Store any bytes, as a stranger with the right to publish could."""
         self._sequence += 1
-        record = to_record(address, body, sequence=self._sequence, time=self._now().isoformat())
+        record = to_record(address, body, sequence=self._sequence, time=self.now().isoformat())
         self.stored[address.subject] = body
         self.records.append(record)
         self._live.fire(address.job_id, address.kind)
