@@ -422,3 +422,21 @@ async def test_output_is_given_up_without_a_race_with_the_search_for_secrets(mon
         await giving_up
     assert _text(await _stored(log)) == b"whole ***, part: ***"
     assert (pump.complete, pump.masked) == (False, 2)
+
+
+async def test_an_end_that_cannot_be_stored_is_left_out_and_does_not_change_how_the_job_ended() -> None:
+    """What was held back for a secret comes last, when the output is given up already."""
+
+    async def hanging() -> AsyncGenerator[OutputPiece, None]:
+        yield OutputPiece("stdout", b"one correct ho")
+        await asyncio.Event().wait()
+
+    log = MemoryOutput()
+    pump = OutputPump(log, TOKEN, JOB)
+    pump.mask([SECRET])
+    async with asyncio.timeout(10), written(log, TOKEN, JOB) as chunks:
+        copying = Copying(DockerEngine(), pump, "c", hanging(), concealed=False)
+        await anext(chunks)
+        await log.append(TOKEN, JOB, Chunk(number=0, offset=0, stream="", digest="", data=b"of a stranger"), after=1)
+        await copying.give_up()
+    assert (pump.complete, pump.chunks) == (False, 1)

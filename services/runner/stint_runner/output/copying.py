@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from stint.core.errors import BrokerUnavailableError, EngineError, EngineUnavailableError, LogGapError
+from stint.core.errors import BrokerUnavailableError, EngineError, EngineUnavailableError, LogGapError, StintError
 from stint_runner.engine.port import Engine, OutputPiece
 from stint_runner.output.pieces import FellBehindError
 from stint_runner.output.pump import OutputPump
@@ -68,7 +68,10 @@ class Copying:
         await asyncio.wait({self._task})
         if fault := self._task.exception():
             log.warning("output incomplete", error=type(fault).__name__)
-            await self._pump.flush(broken=True)
+            try:
+                await self._pump.flush(broken=True)
+            except StintError as error:  # how the job ended is known all the same
+                log.warning("end of the output not stored", error=error.sentence)
 
     async def aclose(self) -> None:
         """Stop at once."""
