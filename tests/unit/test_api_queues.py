@@ -107,6 +107,12 @@ def histories(draw: st.DrawFn) -> list[JobView]:
     return found
 
 
+def test_a_job_that_ended_when_the_first_minute_began_is_in_it() -> None:
+    begin = rfc3339(filled([]).last_hour("a", LATER).since)
+    job = msgspec.structs.replace(job_view(0, qname="a", status="success", ended=begin), submitted=begin)
+    assert filled([job]).last_hour("a", LATER).ended[0] == 1
+
+
 @given(histories())
 def test_a_queues_last_hour_is_what_its_jobs_say(jobs: list[JobView]) -> None:
     shown = filled(jobs).last_hour("a", LATER)

@@ -65,12 +65,12 @@ def submissions(db: sqlite3.Connection, qname: str, since: datetime) -> list[tup
     return [(minute, jobs) for minute, jobs in found]
 
 
-def stays(db: sqlite3.Connection, qname: str, expires_after: int) -> list[Stay]:
-    """The jobs of a queue that do not wait any more. Of those that ended, those that expire after that time."""
+def stays(db: sqlite3.Connection, qname: str, expires_from: int) -> list[Stay]:
+    """The jobs of a queue that do not wait any more. Of those that ended, those that expire from that time on."""
     columns = ", ".join(f"json_extract(view, '$[{place}]')" for place in _TIMES)
-    source = f"""SELECT view, status FROM job INDEXED BY done WHERE expires > :after AND {THIS_QUEUE}
+    source = f"""SELECT view, status FROM job INDEXED BY done WHERE expires >= :from AND {THIS_QUEUE}
         UNION ALL SELECT view, status FROM job INDEXED BY active WHERE status IN ({ACTIVE_STATES}) AND {THIS_QUEUE}"""
-    found = lists(db, f"{columns}, status", source, {"qname": qname, "after": expires_after})
+    found = lists(db, f"{columns}, status", source, {"qname": qname, "from": expires_from})
     return [_stay(*row) for row in found]
 
 
