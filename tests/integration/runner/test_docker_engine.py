@@ -320,7 +320,7 @@ async def test_a_connection_that_breaks(engine: DockerEngine, shell: Shell) -> N
         await through.info()
         relay.cut()
         for broken in await asyncio.gather(anext(output), waiting, stopping, return_exceptions=True):
-            assert type(broken) is EngineUnavailableError
+            assert isinstance(broken, EngineUnavailableError)
         await through.close()
 
 
