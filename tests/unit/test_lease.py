@@ -145,7 +145,7 @@ async def test_a_late_answer_is_no_proof_of_a_lease(slept: str) -> None:
 
 
 async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:
-    delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n > 3 else None, lease=0.6)
+    delivery = FakeDelivery(lambda n: BrokerUnavailableError() if n > 3 else None, lease=1.8)
 
     async def look() -> None:
         raise BrokerUnavailableError

@@ -102,6 +102,21 @@ async def test_output_waits_for_a_broker_that_is_away() -> None:
     assert _text(chunks) == b"x"
 
 
+async def test_a_copy_ends_that_fails_in_the_moment_in_which_it_is_broken_off() -> None:
+    class Foreign(MemoryOutput):
+        async def append(self, token: str, job_id: str, chunk: Chunk, *, after: int) -> int:
+            del token, job_id, chunk, after
+            for _ in range(3):
+                await asyncio.sleep(0)  # until what was taken is replaced, and the reader waits for room again
+            pump.break_off()
+            raise LogGapError
+
+    pump = OutputPump(Foreign(), TOKEN, JOB)
+    async with asyncio.timeout(10):
+        with pytest.raises(LogGapError):
+            await pump.copy(_stdout(*[b"x" * CHUNK_BYTES] * 10 * PIECES_WAITING))
+
+
 # --- masking ----------------------------------------------------------------------------------------------------
 
 

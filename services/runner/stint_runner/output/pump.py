@@ -125,6 +125,8 @@ class OutputPump:
                 raise fault
         finally:
             reading.cancel()
+            while not waiting.empty():  # after `break_off` the reader still adds the end, for which there must be room
+                waiting.get_nowait()
             await asyncio.gather(reading, return_exceptions=True)
         await self.flush()
         self.gap = self.gap or bool(self._replays)
