@@ -5,6 +5,7 @@ No test finds a token or a server that it was not given: HOME is empty, and VAUL
 
 import os
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -30,6 +31,8 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+# A shell that runs the tests in the background has them ignore SIGINT, which all programs that they start inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FUZZERS = "tests/fuzz/test_targets.py::test_many_changed_cases"
 LONGEST = (
