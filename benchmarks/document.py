@@ -107,7 +107,7 @@ def model(run: Run) -> str:
     for (thing, resource), points in sizes.items():
         if len(points) < 2:  # noqa: PLR2004 - a line needs two points
             continue
-        slope = statistics.linear_regression(list(points), list(points.values())).slope
+        slope = max(0.0, statistics.linear_regression(list(points), list(points.values())).slope)  # less is noise
         found = ", ".join(f"{shown(value)} with {count:,}" for count, value in sorted(points.items()))
         target = TARGETS[thing]
         lines.append(f"| {resource} | {found} {thing} | {slope:.2g} | {target:,} {thing}: {shown(slope * target)} |")
