@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import nats
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -34,7 +33,7 @@ async def messages(connection: Client, stream: str, name: str) -> AsyncIterator[
     while True:
         try:
             batch = await consumer.fetch(100, timeout=5)
-        except nats.errors.TimeoutError:  # nothing has happened
+        except TimeoutError:  # nothing has happened
             continue
         for message in batch:
             yield message

@@ -414,10 +414,6 @@ async def test_the_access_log_has_requests_that_no_route_saw(start: Start) -> No
         assert b"HTTP/1.1 408 " in await rest(slow)
         _, left = await sockets.send(process, head(http, 1000), b"{")
         left.close()
-        _, left = await sockets.send(
-            process, b"POST /session HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", b"token"
-        )
-        left.close()
         async with http.stream("GET", f"{JOB}/{await submitted(http)}/events") as answer:
             await anext(answer.aiter_raw())
 

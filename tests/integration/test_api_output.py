@@ -240,11 +240,12 @@ def digest(data: bytes) -> str:
 @pytest.mark.soak
 async def test_slow_readers_hold_little_and_hold_nobody_up(fresh: Bench, large: Writer) -> None:
     assert (await fresh.http.get(large.path, params={"output": "false"})).status_code == 200
-    before = fresh.memory().now
+    before, reading = fresh.memory().now, []  # an iterator that nobody has any more closes its connection
     async with AsyncExitStack() as stack:
         for path in (large.path, f"{large.path}/output"):
             answer = await stack.enter_async_context(fresh.http.stream("GET", path))
-            await anext(answer.aiter_raw())
+            reading.append(answer.aiter_raw())
+            await anext(reading[-1])
         async with asyncio.timeout(20):
             assert (await fresh.http.get(f"{large.path}/output")).num_bytes_downloaded == LARGE
     assert fresh.memory().peak - before < GROWTH

@@ -40,7 +40,8 @@ async def test_a_client_that_leaves_frees_its_subscriptions(openbao: OpenBao, tm
         job_id = await submitted(http)
         async with http.stream("GET", f"/v1/api/job/{job_id}/events") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
-            await anext(answer.aiter_lines())
+            lines = answer.aiter_lines()  # an iterator that nobody has any more closes its connection
+            await anext(lines)
             await until(lambda: listeners(monitor, job_id), lambda found: found == 2)
         await until(lambda: listeners(monitor, job_id), lambda found: not found)
 
