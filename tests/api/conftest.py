@@ -18,8 +18,8 @@ from dotenv import dotenv_values
 from tests.api.client import WAIT, Api
 from tests.api.logins import docker_config, vault_logins
 from tests.api.vault import Vault
-from tests.e2e.stack import dev
 from tests.support.registry import Registry, mirrored_engine, registry
+from tests.support.stack import dev
 
 ENV_FILE = os.environ.get("STINT_API_ENV", "")
 """Read now: the session takes away what a client could find by itself."""

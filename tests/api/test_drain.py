@@ -14,7 +14,7 @@ import pytest
 from stint.core.view import parse_time
 from tests.api.client import JOB, Api, Json, in_steps, new_queue, until_term
 from tests.api.conftest import DRAIN
-from tests.e2e.stack import gone
+from tests.support.stack import gone
 from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak

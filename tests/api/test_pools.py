@@ -12,9 +12,9 @@ from stint.vault.policies import CLIENT, OPERATOR
 from stint.vault.setup import client_token
 from tests.api.client import Api, Json
 from tests.api.conftest import connected
-from tests.e2e.stack import serving, stint
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess
+from tests.support.stack import serving, stint
 from tests.support.waiting import until
 
 

@@ -19,8 +19,8 @@ from testcontainers.compose import DockerCompose
 
 from stint.client import Client, Endpoints, JobEvent, JobHandle, JobResult, Output
 from stint.core.submission.payload import JobPayload
-from tests.e2e.stack import Result, alive, finished
 from tests.support.ports import free_ports
+from tests.support.stack import Result, alive, finished
 
 ROOT = Path(__file__).parents[2]
 PREFIX = f"stint-test-{re.sub('[^a-z0-9]', '', socket.gethostname().lower())}"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.e2e.stack import Stack, dev
+from tests.support.stack import Stack, dev
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

@@ -12,8 +12,8 @@ from stint.core.names.subjects import event_address, event_filter, live_filter
 from stint.jetstream import Access
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.protocol import subject_of
-from tests.e2e.stack import STAYS, dev
 from tests.support.accounts import connected
+from tests.support.stack import STAYS, dev
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

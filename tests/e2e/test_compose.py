@@ -16,8 +16,8 @@ from stint.jetstream import Access
 from stint.vault import Vault
 from stint_api.read.runners import JetStreamRunnerReports
 from tests.e2e.compose import Compose, composed, docker, run, sweep
-from tests.e2e.stack import STAYS, program
 from tests.support.brokers import connected
+from tests.support.stack import STAYS, program
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]  # the first one builds

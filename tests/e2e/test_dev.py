@@ -17,9 +17,9 @@ from stint.vault import Vault
 from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
-from tests.e2e.stack import LIVE, STAYS, STINT, Stack, alive, dev, gone, ready, serving, stint
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
+from tests.support.stack import LIVE, STAYS, STINT, Stack, alive, dev, gone, ready, serving, stint
 from tests.support.terminals import terminal
 from tests.support.waiting import until
 

@@ -12,9 +12,9 @@ import pytest
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import Access
-from tests.e2e.stack import Stack, dev
 from tests.support.accounts import connected
 from tests.support.flood import flood
+from tests.support.stack import Stack, dev
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]

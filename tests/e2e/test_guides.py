@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Stack, dev, finished
 from tests.support.documents import blocks
+from tests.support.stack import Stack, dev, finished
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 PROGRAMS = blocks((GUIDES / "python.md").read_text(encoding="utf-8"), "python")

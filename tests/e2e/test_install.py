@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Result, finished
 from tests.support.documents import blocks
+from tests.support.stack import Result, finished
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(240)]  # the first one fetches wheels

@@ -17,11 +17,11 @@ import pytest
 from stint.natsauth.keys import public_key
 from stint.vault.policies import PUBLISHER
 from stint.vault.setup import client_token
-from tests.e2e.stack import STAYS, STINT, Result, Stack, dev, execute
 from tests.support.accounts import Accounts
 from tests.support.certificates import authority, certificate
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, running
+from tests.support.stack import STAYS, STINT, Result, Stack, dev, execute
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

@@ -27,10 +27,10 @@ from stint.core.submission.payload import JobPayload
 from stint.vault import Caller, Vault
 from tests.api.archive import targz
 from tests.e2e.compose import docker
-from tests.e2e.stack import Stack, dev
 from tests.support.leaks import Leak, Scanner
 from tests.support.relay import Relay
 from tests.support.servers import BaoProcess, running
+from tests.support.stack import Stack, dev
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

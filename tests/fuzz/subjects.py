@@ -5,11 +5,11 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
+from stint.core.audit.signature import verified_signer
 from stint.core.errors import InvalidJobIdError, InvalidQueueNameError, InvalidTokenError
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.ids import queue_name, queue_token
 from stint.core.names.subjects import names_job, parse_event_subject
-from stint.core.signature import verified_signer
 from stint.jetstream.wire.protocol import raw_message, records, status_of
 from tests.fuzz.target import Target
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from stint.cli.app import app
 from stint.client.receipts import PublicKeys, check_receipt, parse_keys
-from stint.core.receipt import NOT_OVER
+from stint.core.audit.receipt import NOT_OVER
 from stint.vault import RECEIPT_KEY
 from stint.vault.policies import API
 from stint_api.audit.receipt import NO_KEY

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from stint.client import Client
-from tests.e2e.stack import Result
 from tests.support import events, terminals
 from tests.support.api_bench import secret
 from tests.support.client_bench import Bench, opened
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.stack import Result
 from tests.support.terminals import Terminal
 from tests.support.waiting import until
 

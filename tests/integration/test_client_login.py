@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from stint.vault import Vault
-from tests.e2e.stack import STINT, Result, finished, program
 from tests.support.oidc import Provider, provider
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, OpenBao
+from tests.support.stack import STINT, Result, finished, program
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until_true
 

@@ -32,7 +32,6 @@ from stint.core.submission.payload import JobPayload, parse_payload
 from stint.jetstream import Access, Broker, JetStreamEventLog, JetStreamOutput, JetStreamPayloads, JetStreamWorkQueues
 from stint.vault import Vault, open_ticket
 from stint.vault.setup import client_token
-from tests.e2e.stack import Result, finished, program
 from tests.support import events, terminals
 from tests.support.api_bench import ApiProcess, api_process, secret
 from tests.support.brokers import connected
@@ -40,6 +39,7 @@ from tests.support.outputs import Writer
 from tests.support.ports import free_port
 from tests.support.relay import Relay
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.stack import Result, finished, program
 from tests.support.vault_bench import ROLE
 from tests.support.waiting import until, until_true
 

@@ -17,12 +17,12 @@ from rich.cells import cell_len
 
 from stint.client import Client
 from stint.core.names.ids import queue_token
-from tests.e2e.stack import STINT
 from tests.support import events
 from tests.support.api_bench import secret
 from tests.support.client_bench import Bench, opened
 from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.stack import STINT
 from tests.support.terminals import PATIENCE, ROWS, Terminal, command, terminal
 from tests.support.waiting import until
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from stint.core.audit.operations import AnyOperation, Paused
 from stint.core.cloudevents import cloudevents
 from stint.core.events import AnyEvent
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, event_address, event_filter
-from stint.core.operations import AnyOperation, Paused
 from stint.core.schema import asyncapi
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOperations
 from stint.jetstream.stream import Stream

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from stint.cli.health import url
-from tests.e2e.stack import STINT, finished
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.stack import STINT, finished
 from tests.support.waiting import until
 
 GIVEN = {"STINT_API_ROLE_ID": "a", "STINT_API_SECRET_ID": "b"}

@@ -10,12 +10,12 @@ import httpx
 import msgspec
 import pytest
 
+from stint.core.audit.signature import verified_signer
 from stint.core.codec import encode
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, SIGNERS_BUCKET, api_signer_key, kv_stream
 from stint.core.names.subjects import EventAddress, event_filter
-from stint.core.signature import verified_signer
 from stint.jetstream import Broker, Bucket, JetStreamEventLog
 from stint.jetstream.stream import Stream
 from stint.jetstream.topology import stream_configs

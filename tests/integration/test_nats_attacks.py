@@ -49,11 +49,11 @@ from stint.jetstream import (
 )
 from stint.natsauth.requests import STREAMS
 from tests.api.client import in_steps
-from tests.e2e.stack import STAYS
 from tests.support import events
 from tests.support.accounts import Accounts, token_for
 from tests.support.attacked import Attacked, Configured, attacked
 from tests.support.runner_bench import Bench
+from tests.support.stack import STAYS
 from tests.support.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]  # for a whole stack to start on a busy machine

@@ -13,7 +13,6 @@ import pytest
 from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.process.service import BROKER_CLOSED
-from tests.e2e.stack import finished
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.brokers import connected
 from tests.support.outputs import written
@@ -21,6 +20,7 @@ from tests.support.ports import free_port
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, ServerProcess, babble, running
+from tests.support.stack import finished
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

@@ -12,13 +12,13 @@ import pytest
 from nats.aio.client import Client
 
 from stint.client import Endpoints
+from stint.core.audit.signature import MAX_BYTES, KeyOwner
 from stint.core.codec import encode
 from stint.core.events import AnyEvent
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import SIGNERS_BUCKET
 from stint.core.names.subjects import EventAddress, publisher_inbox
-from stint.core.signature import MAX_BYTES, KeyOwner
 from stint.jetstream import Access, Broker, Bucket, EventSigner, JetStreamEventLog, JetStreamKeyOwners, declare
 from stint.jetstream.key_owners import RENEWED
 from stint.natsauth.keys import public_key

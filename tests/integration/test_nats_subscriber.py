@@ -14,11 +14,11 @@ import pytest
 from stint.core.events import AnyEvent
 from stint.core.names.ids import queue_token
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput
-from tests.e2e.stack import Result, program, stint
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess
+from tests.support.stack import Result, program, stint
 from tests.support.waiting import until_true
 
 ROOT = Path(__file__).parents[2]

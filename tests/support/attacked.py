@@ -9,9 +9,9 @@ import httpx
 
 from stint.cli.dev.servers import PUBLISHER, SUBSCRIBER
 from stint.natsauth.command import POOLS, PUBLISHERS, SUBSCRIBERS
-from tests.e2e.stack import Stack, alive, ready, started
 from tests.support.accounts import Accounts
 from tests.support.servers import OpenBao
+from tests.support.stack import Stack, alive, ready, started
 from tests.support.waiting import until, until_true
 
 LOGINS = "600"

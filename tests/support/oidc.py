@@ -13,9 +13,9 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from stint.vault import Vault
-from tests.e2e.stack import finished
 from tests.support.documents import blocks
 from tests.support.servers import BAO
+from tests.support.stack import finished
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "oidc.md"
 ROLE: Final = "people"

@@ -12,7 +12,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 
-from tests.e2e.stack import STINT, Result, finished, program
+from tests.support.stack import STINT, Result, finished, program
 
 ROWS = 24
 PATIENCE = 60.0

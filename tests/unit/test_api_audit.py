@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from stint.core.audit.operations import AnyOperation, DrainRequested, OperationRecord, Paused, address_of, to_operation
+from stint.core.audit.signature import KeyOwner
+from stint.core.audit.trail import path_of
 from stint.core.codec import encode, to_record
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import AnyEvent, Record
 from stint.core.names.ids import BAD_QUEUE_TOKEN, FLEET_TOKEN, queue_token
 from stint.core.names.subjects import EventAddress
-from stint.core.operations import AnyOperation, DrainRequested, OperationRecord, Paused, address_of, to_operation
-from stint.core.signature import KeyOwner
-from stint.core.trail import path_of
 from stint.jetstream.log.facts import FactsPage
 from stint.ports import StreamState
 from stint.process.background import cancel

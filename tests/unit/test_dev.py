@@ -18,7 +18,7 @@ from stint.cli.dev.servers import free_ports
 from stint.cli.dev.stack import Stack, runner_stop
 from stint.core.errors import ConfigError
 from stint_runner.__main__ import CLEAN_UP
-from tests.e2e.stack import gone
+from tests.support.stack import gone
 from tests.support.waiting import until_true
 
 Process = asyncio.subprocess.Process

@@ -11,10 +11,10 @@ from nacl.signing import SigningKey
 
 from stint.cli.jobs.receipt import lines
 from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyError, check_receipt, parse_keys
+from stint.core.audit.receipt import MAX_BYTES, KeyName, Receipt, canonical, document, statement
 from stint.core.errors import StintError, UndecodableError
 from stint.core.events import AnyEvent, Writer
 from stint.core.job import Job, fold
-from stint.core.receipt import MAX_BYTES, KeyName, Receipt, canonical, document, statement
 from tests.support import events
 
 NAME, ISSUED = "stint-receipt", "2026-01-03T00:00:00.000Z"

@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from stint.cli.app import app
+from stint.core.audit.operations import OPERATIONS, to_operation
 from stint.core.codec import decode_event, encode
 from stint.core.events import EVENT_TYPES
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, parse_event_subject
-from stint.core.operations import OPERATIONS, to_operation
 from stint.core.schema import asyncapi, examples
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "events"

@@ -8,9 +8,9 @@ from pathlib import Path
 import nkeys
 import pytest
 
+from stint.core.audit.signature import MAX_BYTES, named_signer, signature_text, signed_bytes, verified_signer
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.subjects import EventAddress, publisher_inbox
-from stint.core.signature import MAX_BYTES, named_signer, signature_text, signed_bytes, verified_signer
 from stint.jetstream import Access, EventSigner
 from stint.natsauth.callout.rule import LoginRefusedError, decide
 from stint.publisher.signing import signing

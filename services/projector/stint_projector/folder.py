@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from stint.core.audit.operations import OPERATIONS
 from stint.core.codec import to_record
 from stint.core.errors import InvalidJobIdError, InvalidTokenError
 from stint.core.events import Record, Submitted
 from stint.core.job import evolve
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import parse_event_subject
-from stint.core.operations import OPERATIONS
 from stint.jetstream import Delivered
 from stint_projector.project import Projected
 

@@ -14,7 +14,7 @@ from stint.client.results import Fact, JobEvent, JobFailedError, JobInfo, JobRes
 from stint.client.submitting.sealing import Sealed
 from stint.client.sync import SyncClient, SyncJob
 from stint.client.trail import AuditEntry, SecretUse
-from stint.core.receipt import Receipt, Statement
+from stint.core.audit.receipt import Receipt, Statement
 
 __all__ = [
     "ApiError",

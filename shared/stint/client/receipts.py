@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from stint.core.audit.receipt import KeyName, Receipt, parse_receipt
 from stint.core.codec import decode
 from stint.core.errors import StintError, UndecodableError
-from stint.core.receipt import KeyName, Receipt, parse_receipt
 
 
 class PublicKeys(msgspec.Struct, frozen=True):

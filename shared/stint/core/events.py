@@ -193,7 +193,7 @@ ACTIONS: Final = frozenset(EVENT_TYPES) - {cls.kind for cls in (Started, Launche
 
 PUBLISHED: Final = (Submitted, KillRequested)
 """The events that a publisher may write. What they say of who caused them is the publisher's claim; its signature, if
-there is one, is proof (see `stint.core.signature`)."""
+there is one, is proof (see `stint.core.audit.signature`)."""
 
 NAME_LENGTH: Final = 256
 """Characters of a writer's name that audit and receipts keep: a direct publisher can write a megabyte."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from stint.core.audit.signature import SIGNATURE_PATTERN
 from stint.core.events import EVENT_TYPES, PUBLISHED, AnyEvent
 from stint.core.names.headers import (
     CE_DATACONTENTTYPE,
@@ -34,7 +35,6 @@ from stint.core.names.subjects import (
     payload_subject,
     tail_subject,
 )
-from stint.core.signature import SIGNATURE_PATTERN
 
 Json = dict[str, Any]
 

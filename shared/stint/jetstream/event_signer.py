@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import nkeys
 
+from stint.core.audit.signature import signature_text, signed_bytes
 from stint.core.names.headers import SIGNATURE
-from stint.core.signature import signature_text, signed_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
+from stint.core.audit.signature import KeyOwner
 from stint.core.codec import decode, encode
 from stint.core.errors import BrokerUnavailableError, UndecodableError
 from stint.core.names.streams import SIGNERS_BUCKET, api_signer_key
-from stint.core.signature import KeyOwner
 from stint.jetstream.stream import Bucket
 from stint.jetstream.wire.broker import Broker
 

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
-from tests.e2e.stack import Stack, dev, ready, serving
 from tests.support.browser import chromium, sign_in, window
 from tests.support.oidc import ROLE
 from tests.support.ports import free_port
+from tests.support.stack import Stack, dev, ready, serving
 from tests.support.waiting import until
 
 RETENTION = 20 * 60

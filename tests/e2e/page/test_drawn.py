@@ -11,8 +11,8 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from tests.api.client import in_steps
 from tests.e2e.page.conftest import PARKED, listed
-from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
+from tests.support.stack import Stack
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

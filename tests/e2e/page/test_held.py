@@ -8,9 +8,9 @@ from playwright.async_api import Page, expect
 
 from stint.jetstream import Access, JetStreamEventLog
 from tests.api.client import in_steps
-from tests.e2e.stack import Stack
 from tests.support.brokers import started
 from tests.support.events import held
+from tests.support.stack import Stack
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

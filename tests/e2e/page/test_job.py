@@ -8,8 +8,8 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.api.client import in_steps
 from tests.e2e.page.conftest import overtaken
-from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
 

@@ -10,7 +10,7 @@ from playwright.async_api import Locator, Page, expect
 import stint
 from tests.api.client import in_steps
 from tests.e2e.page.conftest import PARKED, listed, overtaken
-from tests.e2e.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
 

@@ -9,9 +9,9 @@ from playwright.async_api import Browser, Page, expect
 
 from stint.core.errors import VaultError
 from stint.vault import Vault
-from tests.e2e.stack import Stack
 from tests.support.browser import window
 from tests.support.oidc import PASSWORD, USER, Provider, provider
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
 

@@ -6,8 +6,8 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.e2e.page.conftest import RETENTION
-from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
 

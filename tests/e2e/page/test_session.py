@@ -8,8 +8,8 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from stint.vault import Vault
-from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
 

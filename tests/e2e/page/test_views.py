@@ -11,8 +11,8 @@ from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.api.client import in_steps
 from tests.e2e.page.conftest import drawn, listed, overtaken
-from tests.e2e.stack import Stack
 from tests.support.browser import sign_in, window
+from tests.support.stack import Stack
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.e2e.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.soak
 

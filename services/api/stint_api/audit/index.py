@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 import structlog
 
+from stint.core.audit.signature import KeyOwner
 from stint.core.errors import BrokerUnavailableError
-from stint.core.signature import KeyOwner
 from stint.jetstream import FactsPage, JetStreamFacts, JetStreamKeyOwners
 from stint.process.waiting import repeat
 from stint_api.audit.secrets import SecretTable

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from stint.core.audit.trail import is_older, path_of
 from stint.core.events import Submitted
 from stint.core.job import Job
 from stint.core.names.ids import queue_name
-from stint.core.trail import is_older, path_of
 from stint.ports import EventLog
 from stint_api.audit.index import AuditIndex
 from stint_api.audit.jobs import jobs_of

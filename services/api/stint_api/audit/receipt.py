@@ -7,11 +7,11 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
+from stint.core.audit.receipt import KeyName, canonical, check_over, document, statement
 from stint.core.errors import VaultDeniedError, VaultNotFoundError, VaultRefusedError
 from stint.core.events import Submitted, Writer
 from stint.core.job import Job
 from stint.core.names.subjects import EventAddress
-from stint.core.receipt import KeyName, canonical, check_over, document, statement
 from stint.core.view import rfc3339
 from stint.jetstream import JetStreamSignatures
 from stint.vault import Signer

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from stint.core.audit.trail import path_of
 from stint.core.events import Launched, Record
-from stint.core.trail import path_of
 from stint.core.view import parse_time
 from stint_api.audit.table import NEWEST
 from stint_api.read.listing.query import microseconds

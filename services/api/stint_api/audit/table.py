@@ -10,12 +10,12 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from stint.core.audit.operations import OPERATIONS, OperationRecord
+from stint.core.audit.signature import KeyOwner
+from stint.core.audit.trail import DONE
 from stint.core.events import NAME_LENGTH, Record, Writer
 from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import EventAddress
-from stint.core.operations import OPERATIONS, OperationRecord
-from stint.core.signature import KeyOwner
-from stint.core.trail import DONE
 from stint.core.view import parse_time
 from stint_api.read.listing.query import microseconds
 from stint_api.read.listing.queue_rows import lists

@@ -6,12 +6,12 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+from stint.core.audit.operations import DrainRequested, OperationRecord
+from stint.core.audit.trail import OURS, Action, asked, operated
 from stint.core.events import Writer
 from stint.core.job import Job
 from stint.core.names.ids import FLEET_TOKEN, queue_name
 from stint.core.names.subjects import EventAddress
-from stint.core.operations import DrainRequested, OperationRecord
-from stint.core.trail import OURS, Action, asked, operated
 from stint.jetstream import JetStreamOperations, JetStreamSignatures, Signed
 from stint.ports import EventLog
 from stint.vault.actions import DRAIN, READ

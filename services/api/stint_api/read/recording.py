@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from stint.core.operations import DrainRequested, Paused, Resumed
+from stint.core.audit.operations import DrainRequested, Paused, Resumed
 from stint.jetstream import JetStreamOperations
 from stint_api.auth import Identity
 

@@ -14,9 +14,9 @@ from stint.cli.show.form import ChangeFormName, show_change
 from stint.cli.show.terminal import printable
 from stint.client.client import Client
 from stint.client.receipts import PublicKeys, check_receipt, parse_keys
+from stint.core.audit.receipt import MAX_BYTES, Asked, Receipt
 from stint.core.codec import encode
 from stint.core.errors import ConfigError, UndecodableError
-from stint.core.receipt import MAX_BYTES, Asked, Receipt
 
 app = typer.Typer(add_completion=False)
 

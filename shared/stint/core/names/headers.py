@@ -14,7 +14,7 @@ REFUSED: Final = "Stint-Error"
 """The header of an answer that is no chunk: a sentence that says why."""
 
 SIGNATURE: Final = "Stint-Signature"
-"""The header of an event with its publisher's signature, see `stint.core.signature`."""
+"""The header of an event with its publisher's signature, see `stint.core.audit.signature`."""
 
 # Headers of an event as a CloudEvent.
 CE_SPECVERSION: Final = "ce-specversion"

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
+from stint.core.audit.operations import OperationRecord
 from stint.core.events import Record
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import is_event
-from stint.core.operations import OperationRecord
 from stint.jetstream.log.operations import operations
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker

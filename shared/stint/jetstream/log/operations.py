@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from stint.core.audit.operations import OPERATIONS, AnyOperation, OperationRecord, address_of, to_operation
 from stint.core.cloudevents import cloudevents
 from stint.core.codec import encode
 from stint.core.names.headers import TIME
 from stint.core.names.ids import FLEET_TOKEN, is_job_id, is_queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, event_address
-from stint.core.operations import OPERATIONS, AnyOperation, OperationRecord, address_of, to_operation
 from stint.jetstream.consistency import ANSWER, across_elections
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker

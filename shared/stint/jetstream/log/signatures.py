@@ -3,11 +3,11 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from stint.core.audit.signature import KeyOwner, verified_signer
 from stint.core.events import NAME_LENGTH, Writer, writer_of
 from stint.core.names.headers import SIGNATURE
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress
-from stint.core.signature import KeyOwner, verified_signer
 from stint.jetstream.key_owners import JetStreamKeyOwners
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker

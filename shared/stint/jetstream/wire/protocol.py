@@ -11,12 +11,12 @@ from typing import Any, Final, NamedTuple, Protocol
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
+from stint.core.audit.signature import named_signer
 from stint.core.codec import to_record
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, InvalidJobIdError, InvalidTokenError
 from stint.core.events import Record
 from stint.core.names.headers import SEQUENCE, SIGNATURE, SOURCE, SUBJECT, TIME
 from stint.core.names.subjects import parse_event_subject
-from stint.core.signature import named_signer
 from stint.core.view import parse_time
 
 NANOSECONDS: Final = 10**9

@@ -9,8 +9,8 @@ from typing import Final
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
+from stint.core.audit.signature import public_key_bytes
 from stint.core.errors import UndecodableError
-from stint.core.signature import public_key_bytes
 
 _SEED, _CURVE = 18 << 3, 23 << 3
 """The kinds in the text of an nkey, which is base32: they read S and X."""

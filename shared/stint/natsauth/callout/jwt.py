@@ -14,8 +14,8 @@ import nkeys
 from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
+from stint.core.audit.signature import public_key_bytes
 from stint.core.errors import UndecodableError
-from stint.core.signature import public_key_bytes
 
 _HEADER: Final = {"typ": "JWT", "alg": "ed25519-nkey"}
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from stint.core.audit.signature import KeyOwner, verified_signer
 from stint.core.errors import InvalidQueueNameError, InvalidTokenError, StintError
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import publisher_inbox
-from stint.core.signature import KeyOwner, verified_signer
 from stint.natsauth.requests import Role
 from stint.natsauth.roles import merged, publisher
 from stint.vault import Vault, queue_path

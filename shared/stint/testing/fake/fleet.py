@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import stint
+from stint.core.audit.operations import DrainRequested, Paused, Resumed
 from stint.core.events import Held
 from stint.core.job import ACTIVE, Job, State
-from stint.core.operations import DrainRequested, Paused, Resumed
 from stint.core.view import NEVER, parse_time, rfc3339, view
 from stint.testing.fake.jobs import FakeJobs, name_of
 from stint.testing.fake.written import WRITER, written

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from stint.core import commands
+from stint.core.audit.operations import AnyOperation, address_of
 from stint.core.codec import encode
 from stint.core.events import AnyEvent, Deleted, Ended, Held, KillRequested, Released, Started, Submitted
 from stint.core.job import Job, State
 from stint.core.names.ids import normalise_queue_name, queue_token
-from stint.core.operations import AnyOperation, address_of
 from stint.core.submission.payload import JobPayload
 from stint.core.view import rfc3339
 from stint.testing.fake.ending import Ending

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
+from stint.core.audit.operations import OPERATIONS, AnyOperation, to_operation
+from stint.core.audit.receipt import KeyName, canonical, check_over, document, statement
+from stint.core.audit.trail import Action, asked, is_older, operated, path_of
 from stint.core.events import ACTIONS, AnyEvent, Launched, Record, Submitted, writer_of
 from stint.core.job import Job
 from stint.core.names.ids import normalise_queue_name, queue_name
 from stint.core.names.subjects import EventAddress
-from stint.core.operations import OPERATIONS, AnyOperation, to_operation
-from stint.core.receipt import KeyName, canonical, check_over, document, statement
-from stint.core.trail import Action, asked, is_older, operated, path_of
 from stint.core.view import parse_time, rfc3339
 from stint.testing.fake.written import WRITER
 from stint.testing.memory import MemoryEventLog

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stint.core.trail import DONE
+from stint.core.audit.trail import DONE
 from stint_api.routes.models.base import (
     JOB_ID,
     AsOf,

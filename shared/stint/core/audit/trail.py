@@ -2,10 +2,10 @@
 
 from typing import Final, NamedTuple
 
+from stint.core.audit.operations import OPERATIONS, AnyOperation, DrainRequested, Paused
 from stint.core.events import ACTIONS, PUBLISHED, Rejected, Submitted
 from stint.core.job import Job
 from stint.core.names.ids import FLEET_TOKEN, queue_name
-from stint.core.operations import OPERATIONS, AnyOperation, DrainRequested, Paused
 
 DONE: Final = ACTIONS | OPERATIONS.keys()
 """The kinds of events that somebody causes."""
