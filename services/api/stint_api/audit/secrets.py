@@ -13,8 +13,7 @@ from stint.core.events import Launched, Record
 from stint.core.view import parse_time
 from stint_api.audit.table import NEWEST
 from stint_api.read.listing.query import microseconds
-from stint_api.read.listing.queue_rows import lists
-from stint_api.read.listing.rows import marks
+from stint_api.read.listing.sql import lists, marks
 
 OF_ONE: Final = 128
 """Secrets of one job that are kept: more than `launched` names."""

@@ -18,8 +18,7 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time
 from stint_api.read.listing.query import microseconds
-from stint_api.read.listing.queue_rows import lists
-from stint_api.read.listing.rows import marks
+from stint_api.read.listing.sql import lists, marks
 
 NEWEST: Final = 2**63 - 1
 """Behind every sequence."""

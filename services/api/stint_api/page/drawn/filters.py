@@ -1,5 +1,6 @@
 """The filters in a view's address, and what the API is asked for them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeVar
@@ -22,7 +23,7 @@ SINCE: Final[Mapping[str, tuple[str, timedelta]]] = {
 }
 
 
-class Filters:
+class Filters(ABC):
     """What the address of a view with a list asks for.
 
     Attributes:
@@ -55,9 +56,9 @@ class Filters:
         every = {**self.parameters(), "cursor": self.cursor}
         return {"limit": str(PAGE)} | {name: value for name, value in every.items() if value}
 
+    @abstractmethod
     def parameters(self) -> Mapping[str, str]:
         """The filters as parameters of the API; empty ones are not asked for."""
-        raise NotImplementedError
 
     def query(self, shape: type[Q], now: datetime) -> Q:
         """What the API is asked now.

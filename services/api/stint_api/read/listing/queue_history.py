@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from stint.core.job import State
 from stint.core.view import NEVER, JobView, parse_time
 from stint_api.read.listing.query import MICROSECOND, STATES, microseconds
-from stint_api.read.listing.queue_rows import ACTIVE_STATES, QUEUED, THIS_QUEUE, lists
+from stint_api.read.listing.queue_rows import ACTIVE_STATES, QUEUED, THIS_QUEUE
+from stint_api.read.listing.sql import lists
 
 MINUTE: Final = timedelta(minutes=1)
 MINUTES: Final = 60

@@ -4,11 +4,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from stint.core.job import ACTIVE, State
 from stint.core.view import JobView
 from stint_api.read.listing.query import STATES
+from stint_api.read.listing.sql import lists
 
 WAITING_SHOWN: Final = 100
 """Jobs of a queue whose ids are shown in order."""
@@ -109,9 +108,3 @@ def ahead(db: sqlite3.Connection, qname: str, places: Iterable[int]) -> Sequence
         low = place
         counts.append(before)
     return counts
-
-
-def lists(db: sqlite3.Connection, columns: str, source: str, values: Any) -> list[list[Any]]:
-    """These columns of the rows of `source`, in one step of SQLite."""
-    found = db.execute(f"SELECT json_group_array(json_array({columns})) FROM ({source})", values).fetchone()[0]
-    return msgspec.json.decode(found, type=list[list[Any]])

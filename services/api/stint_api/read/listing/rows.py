@@ -1,7 +1,7 @@
 """Views as rows of the table, and what a list needs of them."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -54,11 +54,6 @@ def changes(
 def keys_of(job_ids: Iterable[str]) -> Sequence[bytes]:
     """The keys of the jobs with these ids, without those that are no ids."""
     return [bytes.fromhex(job_id) for job_id in job_ids if _JOB_ID.fullmatch(job_id)]
-
-
-def marks(mark: str, for_each: Sized) -> str:
-    """As many placeholders as there are values."""
-    return ", ".join([mark] * len(for_each))
 
 
 def place_of(job: JobView) -> Place:

@@ -51,7 +51,6 @@ WHEN NOT EXISTS (SELECT 1 FROM tally WHERE queue = old.queue) BEGIN
     DELETE FROM queue WHERE number = old.queue;
 END;
 """
-ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 REPLACE: Final = """
 ON CONFLICT (id) DO UPDATE SET queue = excluded.queue, status = excluded.status, held = excluded.held,
 submitted = excluded.submitted, place = excluded.place, expires = excluded.expires, image = excluded.image,

@@ -36,8 +36,9 @@ from stint_api.read.listing.query import (
 )
 from stint_api.read.listing.queue_history import Minutes
 from stint_api.read.listing.queue_rows import QueueRow
-from stint_api.read.listing.rows import StoredJob, changes, keys_of, marks, place_of, row_of
+from stint_api.read.listing.rows import StoredJob, changes, keys_of, place_of, row_of
 from stint_api.read.listing.schema import INDEXES, TABLES
+from stint_api.read.listing.sql import lists, marks
 from stint_api.read.listing.writing import put, remove, tidy
 
 log = structlog.get_logger()
@@ -100,12 +101,9 @@ class Table:
     def _known(self, job_ids: Iterable[str]) -> Mapping[str, tuple[str, int]]:
         """The queue and the status of those of the jobs that are there, or have expired since they were written."""
         keys = keys_of(job_ids)
-        found = self._one(
-            f"""SELECT json_group_array(json_array(lower(hex(id)), name, status)) FROM job JOIN queue ON queue = number
-            WHERE id IN ({marks("?", keys)})""",
-            keys,
-        )
-        known = {job_id: (qname, status) for job_id, qname, status in msgspec.json.decode(found)}
+        source = f"SELECT id, name, status FROM job JOIN queue ON queue = number WHERE id IN ({marks('?', keys)})"
+        rows = lists(self._db, "lower(hex(id)), name, status", source, keys)
+        known = {job_id: (qname, status) for job_id, qname, status in rows}
         expired = {job_id: self._expired.pop(job_id) for job_id in job_ids if job_id in self._expired}
         return expired | known
 
@@ -169,8 +167,8 @@ class Table:
         return self._queues(f"number IN (SELECT queue FROM tally {where(*in_columns(page))})", parameters(page))
 
     def _queues(self, condition: str, values: Any) -> Sequence[tuple[int, str]]:
-        found = self._one(f"SELECT json_group_array(json_array(number, name)) FROM queue WHERE {condition}", values)
-        return sorted(msgspec.json.decode(found, type=list[tuple[int, str]]))
+        rows = lists(self._db, "number, name", f"SELECT * FROM queue WHERE {condition}", values)
+        return sorted((number, name) for number, name in rows)
 
     @property
     def last_queue(self) -> int:

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
-import msgspec
-
 from stint_api.read.listing import texts
-from stint_api.read.listing.rows import NAMED, keys_of, marks
-from stint_api.read.listing.schema import REPLACE, ROW
+from stint_api.read.listing.rows import NAMED, keys_of
+from stint_api.read.listing.schema import REPLACE
+from stint_api.read.listing.sql import lists, marks
 
 AT_ONCE: Final = 64
 """Jobs in one statement: with 500 each takes twice as long, and alone each waits for the thread's turn."""
@@ -26,7 +25,8 @@ def put(db: sqlite3.Connection, rows: Sequence[list[Any]]) -> None:
             row[column] = numbers.get(row[column])
     for first in range(0, len(rows), AT_ONCE):
         some = rows[first : first + AT_ONCE]
-        db.execute(f"INSERT INTO job VALUES {marks(ROW, some)} {REPLACE}", [*chain.from_iterable(some)])
+        one = f"({marks('?', some[0])})"
+        db.execute(f"INSERT INTO job VALUES {marks(one, some)} {REPLACE}", [*chain.from_iterable(some)])
 
 
 def remove(db: sqlite3.Connection, job_ids: Iterable[str]) -> None:
@@ -47,5 +47,4 @@ def _numbers(db: sqlite3.Connection, table: str, text: str, names: Sequence[str]
         return {}
     each = marks("(?)", names)
     db.execute(f"INSERT INTO {table} ({text}) VALUES {each} ON CONFLICT DO NOTHING", names)
-    pairs = f"SELECT json_group_array(json_array({text}, number)) FROM {table} WHERE {text} IN (VALUES {each})"
-    return dict(msgspec.json.decode(db.execute(pairs, names).fetchone()[0]))
+    return dict(lists(db, f"{text}, number", f"SELECT * FROM {table} WHERE {text} IN (VALUES {each})", names))
