@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from stint.cli.app import app
-from stint.client.receipts import PublicKeys, check_receipt, parse_keys
+from stint.client.receipts import PublicKeys, check_receipt
 from stint.core.audit.receipt import NOT_OVER
+from stint.core.codec import decode
 from stint.vault import RECEIPT_KEY
 from stint.vault.policies import API
 from stint_api.audit.receipt import NO_KEY
@@ -29,7 +30,7 @@ async def receipt_of(bench: Bench, job_id: str) -> bytes:
 
 
 async def keys_of(bench: Bench) -> PublicKeys:
-    return parse_keys((await bench.http.get("/v1/api/receipt/keys")).content)
+    return decode((await bench.http.get("/v1/api/receipt/keys")).content, PublicKeys)
 
 
 async def test_only_who_may_read_a_job_that_is_over_gets_one(bench: Bench) -> None:

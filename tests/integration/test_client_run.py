@@ -20,7 +20,9 @@ from examples import publish
 from rich.console import Console
 
 from stint.cli.app import app_main
-from stint.cli.jobs.run_job import RunOptions, run
+from stint.cli.jobs.interrupts import Interrupts
+from stint.cli.jobs.options import RunOptions
+from stint.cli.jobs.run_job import run
 from stint.client import ApiRefusedError, Client, Endpoints
 from stint.core.codec import encode
 from stint.core.events import Submitted
@@ -56,9 +58,9 @@ class Shown:
         self.chunks.append((stream, data))
         self.wrote.set()
 
-    @property
-    def console(self) -> Console:
-        return Console(file=self.text, width=200)
+    async def run(self, job: JobPayload, where: Endpoints, *, detach: bool = False) -> int:
+        interrupts = Interrupts(Console(file=self.text, width=200))
+        return await run(job, where, RunOptions(detach=detach), interrupts, self.write)
 
 
 class Runner:
@@ -111,14 +113,14 @@ class Runner:
 @dataclass(frozen=True)
 class Bench:
     runner: Runner
-    options: RunOptions
+    where: Endpoints
     server: ApiProcess
     nats: NatsProcess
     openbao: OpenBao
 
-    def asking(self, **fields: Any) -> RunOptions:
-        qname = f"q{secret()}".lower()
-        return replace(self.options, job=JobPayload(qname=qname, container_image="busybox", **fields))
+
+def asking(**fields: Any) -> JobPayload:
+    return JobPayload(qname=f"q{secret()}".lower(), container_image="busybox", **fields)
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +132,16 @@ async def bench(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.Te
         runner = Runner(broker, Vault(openbao.address), openbao.root_token)
         await runner.work.start()
         where = Endpoints(url=server.url, vault_addr=openbao.address, token=http.headers["X-Auth-Token"], role=ROLE)
-        yield Bench(runner, RunOptions(endpoints=where, job=JobPayload()), server, nats, openbao)
+        yield Bench(runner, where, server, nats, openbao)
 
 
 async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> None:
     value, shown = secret(), Shown()
-    options = bench.asking(run=("echo", value), secret_refs=("PASSWORD@kv/data/demo.password",))
-    going = asyncio.create_task(run(options, shown.console, shown.write))
-    job = await bench.runner.take(options.job.qname)
+    wanted = asking(run=("echo", value), secret_refs=("PASSWORD@kv/data/demo.password",))
+    going = asyncio.create_task(shown.run(wanted, bench.where))
+    job = await bench.runner.take(wanted.qname)
     payload, secret_id = await bench.runner.open(job)
-    assert payload == options.job
+    assert payload == wanted
     assert secret_id
     await bench.runner.facts(job, events.started())
     await bench.runner.write(job, ("stdout", b"\xffone\n"), ("stderr", b"two\n"))
@@ -153,20 +155,20 @@ async def test_a_run_shows_the_output_and_ends_as_the_job_does(bench: Bench) -> 
 
 
 async def test_a_large_payload_is_sent_along(bench: Bench) -> None:
-    options = bench.asking(content="targz," + "x" * (1 << 20))
+    wanted = asking(content="targz," + "x" * (1 << 20))
     shown = Shown()
-    assert await run(replace(options, detach=True), shown.console, shown.write) == 0
-    job = await bench.runner.take(options.job.qname)
+    assert await shown.run(wanted, bench.where, detach=True) == 0
+    job = await bench.runner.take(wanted.qname)
     assert shown.chunks == [("stdout", f"{job.job_id}\n".encode())]
-    assert (await bench.runner.open(job))[0] == options.job
+    assert (await bench.runner.open(job))[0] == wanted
 
 
 async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path: Path) -> None:
     async with api_process(tmp_path / "api", bench.nats.url, bench.openbao) as (server, _):
-        where = replace(bench.options.endpoints, url=server.url)
-        options, shown = replace(bench.asking(), endpoints=where), Shown()
-        going = asyncio.create_task(run(options, shown.console, shown.write))
-        job = await bench.runner.take(options.job.qname)
+        where = replace(bench.where, url=server.url)
+        wanted, shown = asking(), Shown()
+        going = asyncio.create_task(shown.run(wanted, where))
+        job = await bench.runner.take(wanted.qname)
         await bench.runner.facts(job, events.started())
         await bench.runner.write(job, ("stdout", b"before"))
         async with asyncio.timeout(30):
@@ -182,9 +184,9 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(bench: Bench, tmp_path
 
 async def test_what_a_stranger_says_live_is_not_believed(bench: Bench) -> None:
     """An end that is not in the log, output that is not stored, and places in the stream that are none."""
-    options, shown = bench.asking(), Shown()
-    going = asyncio.create_task(run(options, shown.console, shown.write))
-    job = await bench.runner.take(options.job.qname)
+    wanted, shown = asking(), Shown()
+    going = asyncio.create_task(shown.run(wanted, bench.where))
+    job = await bench.runner.take(wanted.qname)
     await bench.runner.facts(job, events.started())
     await bench.runner.write(job, ("stdout", b"first"))
     async with asyncio.timeout(30):
@@ -209,8 +211,8 @@ async def test_unreachable_or_refusing_is_125_and_one_sentence(bench: Bench, wha
     shown = Shown()
     wrong = {"token": "no-such-token", "vault_addr": f"http://127.0.0.1:{free_port()}"}
     wrong["url"] = f"http://user:no-such-token@127.0.0.1:{free_port()}?key=no-such-token"
-    where = replace(bench.options.endpoints, **{what: wrong[what]})
-    assert await run(replace(bench.asking(), endpoints=where), shown.console, shown.write) == 125
+    where = replace(bench.where, **{what: wrong[what]})
+    assert await shown.run(asking(), where) == 125
     said = shown.text.getvalue()
     assert said.startswith("stint: ")
     assert said.count("\n") == 1
@@ -220,16 +222,16 @@ async def test_unreachable_or_refusing_is_125_and_one_sentence(bench: Bench, wha
 async def test_a_token_without_the_policy_is_told_which_one_it_lacks(bench: Bench) -> None:
     token = await client_token(bench.openbao.address, bench.openbao.root_token, policies=[])
     shown = Shown()
-    where = replace(bench.options.endpoints, token=token)
-    assert await run(replace(bench.asking(), endpoints=where), shown.console, shown.write) == 125
+    where = replace(bench.where, token=token)
+    assert await shown.run(asking(), where) == 125
     said = " ".join(shown.text.getvalue().split())
     assert f"POST /v1/transit/encrypt/{ROLE}" in said
     assert said.endswith("does not have the policy stint-client or stint-sealer.")
 
 
 async def test_a_courier_token_serves_once(bench: Bench) -> None:
-    async with Client.connect(bench.options.endpoints) as stint:
-        sealed = await stint.seal(bench.asking().job)
+    async with Client.connect(bench.where) as stint:
+        sealed = await stint.seal(asking())
         assert set(sealed.fields) == {"qname", "wrap_secret_id", "cubby_token", "cubby_path"}
         await stint.send(sealed)
         with pytest.raises(ApiRefusedError, match="INTERCEPTION ALERT"):
@@ -247,7 +249,7 @@ async def command(
         "HOME": str(home),
         "PATH": "",
         "STINT_URL": bench.server.url,
-        "STINT_TOKEN": bench.options.endpoints.token,
+        "STINT_TOKEN": bench.where.token,
         "VAULT_ADDR": bench.openbao.address,
         **settings,
     }
@@ -476,15 +478,15 @@ async def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(bench: Be
 
 
 async def release(bench: Bench, home: Path, job_id: str, *options: str) -> Result:
-    token = bench.options.endpoints.token
+    token = bench.where.token
     environ = {"HOME": str(home), "STINT_URL": bench.server.url, "STINT_TOKEN": token}
     return await terminals.command(environ, "release", job_id, *options)
 
 
 async def test_a_held_job_is_followed_and_released(bench: Bench, tmp_path: Path) -> None:
-    options, shown = bench.asking(), Shown()
-    going = asyncio.create_task(run(options, shown.console, shown.write))
-    job = await bench.runner.take(options.job.qname)
+    wanted, shown = asking(), Shown()
+    going = asyncio.create_task(shown.run(wanted, bench.where))
+    job = await bench.runner.take(wanted.qname)
     assert (await release(bench, tmp_path, job.job_id)).code == 125
     await bench.runner.facts(job, events.started(), events.held())
     assert await release(bench, tmp_path, job.job_id.upper()) == Result(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stint.cli.jobs.run_job import Narrator, RunOptions, show
+from stint.cli.jobs.run_job import Narrator, show
 from stint.client import (
     ApiUnreachableError,
     Client,
@@ -120,8 +120,7 @@ def test_a_publisher_has_a_token_of_its_own_beside_that_of_the_client() -> None:
 
 def test_a_repr_shows_no_secret() -> None:
     where = Endpoints(url="http://a", vault_addr="http://v", token="hidden")
-    options = RunOptions(endpoints=where, job=JobPayload(env_vars=("A=hidden",)))
-    assert "hidden" not in repr(options)
+    assert "hidden" not in repr(where)
     assert "hidden" not in repr(Sealed("queue", {"wrap_secret_id": "hidden", "payload": "hidden"}))
 
 

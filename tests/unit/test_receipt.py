@@ -3,14 +3,16 @@
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import typer
 from nacl.signing import SigningKey
 
-from stint.cli.jobs.receipt import lines
-from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyError, check_receipt, parse_keys
+from stint.cli.jobs.receipt import lines, verify_receipt
+from stint.client.receipts import ForgedReceiptError, PublicKeys, UnknownKeyError, check_receipt
 from stint.core.audit.receipt import MAX_BYTES, KeyName, Receipt, canonical, document, statement
 from stint.core.errors import StintError, UndecodableError
 from stint.core.events import AnyEvent, Writer
@@ -211,6 +213,10 @@ def test_old_receipts_are_good_after_a_rotation_and_another_key_is_named() -> No
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"name":"x","keys":{"one":"x"}}', b'{"name":"x","keys":[]}'])
-def test_what_is_no_file_of_keys(data: bytes) -> None:
-    with pytest.raises(UndecodableError):
-        parse_keys(data)
+def test_what_is_no_file_of_keys(data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (receipt := tmp_path / "receipt").write_bytes(RECEIPT)
+    (known := tmp_path / "keys").write_bytes(data)
+    with pytest.raises(typer.Exit) as ended:
+        verify_receipt(receipt, known, "text")
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err == f"stint: {known} is not what `stint receipt --public-key` prints.\n"

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -128,15 +127,14 @@ class Client:
         """
         return JobHandle(self._api, job_id)
 
-    async def jobs(self, *, page: int = PAGE, **wanted: Unpack[JobFilter]) -> AsyncGenerator[JobInfo, None]:
+    def jobs(self, *, page: int = PAGE, **wanted: Unpack[JobFilter]) -> AsyncGenerator[JobInfo, None]:
         """The jobs that the token may read, the last submitted first: all pages, one after another, as they are needed.
 
         The list may lag by a second. None of them is left out or repeated because others come or go meanwhile.
 
         `page`: how many are asked for at a time, for callers who want only a few.
         """
-        async for job in self._each("/v1/api/job", JobInfo, page=page, **params_of(wanted)):
-            yield job
+        return self._each("/v1/api/job", JobInfo, page=page, **params_of(wanted))
 
     async def counts(self, **wanted: Unpack[JobFilter]) -> Mapping[str, int]:
         """How many jobs pass the filter, by status."""
@@ -167,7 +165,7 @@ class Client:
         """Ask a runner to take no more jobs, and to end after those that it has."""
         await self._api.repeat("POST", f"/v1/api/runner/{quote(runner, safe='', errors='replace')}/drain")
 
-    async def audit(
+    def audit(
         self, *, queue: str | None = None, since: datetime | None = None, who: str | None = None, page: int = PAGE
     ) -> AsyncGenerator[AuditEntry, None]:
         """What was done in the queues that the token may read, the newest first: all pages, as `jobs` gives them.
@@ -175,10 +173,9 @@ class Client:
         `who`: a display name, the id of an identity, the accessor of a token, or a NATS user.
         """
         begin = since.isoformat() if since else None
-        async for entry in self._each("/v1/api/audit", AuditEntry, page=page, qname=queue, since=begin, who=who):
-            yield entry
+        return self._each("/v1/api/audit", AuditEntry, page=page, qname=queue, since=begin, who=who)
 
-    async def lineage(
+    def lineage(
         self, secret: str, *, version: int | None = None, outdated: bool | None = None, page: int = PAGE
     ) -> AsyncGenerator[SecretUse, None]:
         """Which jobs got a secret, in the queues that the token may read, the newest first: all pages, as above.
@@ -191,8 +188,7 @@ class Client:
         """
         old = None if outdated is None else str(outdated).lower()
         wanted = {"secret": secret, "version": version, "outdated": old}
-        async for use in self._each("/v1/api/lineage", SecretUse, page=page, **wanted):
-            yield use
+        return self._each("/v1/api/lineage", SecretUse, page=page, **wanted)
 
     async def receipt_keys(self) -> PublicKeys:
         """The public keys to check receipts with, see `JobHandle.receipt`. Keep them: they outlive Stint."""
@@ -203,12 +199,10 @@ class Client:
             for fields in part["data"]:
                 yield read(fields, shape)
 
-    async def events(self, *, queue: str | None = None, status: str | None = None) -> AsyncGenerator[JobChange, None]:
+    def events(self, *, queue: str | None = None, status: str | None = None) -> AsyncGenerator[JobChange, None]:
         """The changes of all jobs that the token may read, from now on, until the caller leaves.
 
         A broken connection is made again. What was missed meanwhile is told; if it can no longer be told, there is a
         change `missed`.
         """
-        async with aclosing(changes(self._api, qname=queue, status=status)) as told:
-            async for change in told:
-                yield change
+        return changes(self._api, qname=queue, status=status)

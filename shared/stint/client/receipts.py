@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import msgspec
 
 from stint.core.audit.receipt import KeyName, Receipt, parse_receipt
-from stint.core.codec import decode
 from stint.core.errors import StintError, UndecodableError
 
 
@@ -23,15 +22,6 @@ class ForgedReceiptError(StintError):
 
 class UnknownKeyError(StintError):
     """The receipt was signed by a key that is not among the public keys."""
-
-
-def parse_keys(data: bytes) -> PublicKeys:
-    """Read a file of public keys.
-
-    Raises:
-        UndecodableError: it is none.
-    """
-    return decode(data, PublicKeys)
 
 
 def check_receipt(data: bytes, keys: PublicKeys) -> Receipt:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, Literal
+from functools import partial
+from typing import Final, Literal, get_args
 
 import msgspec
 
 Verdict = Literal["ok", "warn", "bad", "skipped"]
+"""Works; works, but not for long or not as it should; does not work; there was nothing to look at."""
 
 SKEW: Final = 2.0
 """Seconds between two clocks that nobody notices; a `Date` has no fractions."""
@@ -22,24 +24,7 @@ class Finding(msgspec.Struct, frozen=True):
     mend: str = ""
 
 
-def ok(about: str, what: str) -> Finding:
-    """All is well."""
-    return Finding("ok", about, what)
-
-
-def bad(about: str, what: str, mend: str) -> Finding:
-    """Something does not work."""
-    return Finding("bad", about, what, mend)
-
-
-def warn(about: str, what: str, mend: str) -> Finding:
-    """It works, but not for long, or not as it should."""
-    return Finding("warn", about, what, mend)
-
-
-def skipped(about: str, what: str) -> Finding:
-    """There was nothing to look at."""
-    return Finding("skipped", about, what)
+ok, warn, bad, skipped = (partial(Finding, verdict) for verdict in get_args(Verdict))
 
 
 def words(error: Exception) -> str:

@@ -48,9 +48,9 @@ async def _nats(url: str) -> Finding:
     return ok("nats", f"{shown} is version {version}, with JetStream")
 
 
-async def look_at_docker(environ: Mapping[str, str] = os.environ) -> list[Finding]:
+async def look_at_docker() -> list[Finding]:
     """Whether the engine answers this user, how its clock is, and whether containers survive its restart."""
-    host = environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
+    host = os.environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
     if not host.startswith("unix://"):
         return [skipped("docker", f"{host} is on another machine")]
     socket = host.removeprefix("unix://")

@@ -1,7 +1,7 @@
 """Looks at Vault: whether it answers, and what the token may do."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import httpx
 
@@ -69,7 +69,7 @@ async def _rights(vault: Vault, where: Endpoints, queue: str | None) -> list[Fin
     }
     if queue is not None:
         needed[queue_path(queue)] = ("create", f"submit jobs to {queue!r}")
-    held = await _capabilities(vault, where.token, [*needed])
+    held = await vault.own_capabilities(where.token, [*needed])
     missing = [
         bad(
             "policies",
@@ -77,14 +77,6 @@ async def _rights(vault: Vault, where: Endpoints, queue: str | None) -> list[Fin
             f"Give it the policy {CLIENT} (stint vault-setup creates it), and check STINT_ROLE, which is {where.role}.",
         )
         for path, (capability, what) in needed.items()
-        if not {capability, "root"} & {*held.get(path, ())}
+        if not {capability, "root"} & held[path]
     ]
     return missing or [ok("policies", "the token may do all that `stint run` does")]
-
-
-async def _capabilities(vault: Vault, token: str, paths: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    body = {"paths": list(paths)}
-    answer: Mapping[str, Any] = await vault.call(
-        token, lambda client: client.adapter.post("/v1/sys/capabilities-self", json=body)
-    )
-    return answer.get("data") or answer

@@ -25,12 +25,13 @@ class Interrupts:
     """Handles signals. As long as no job can exist, the first signal exits at once too.
 
     Attributes:
+        console: shows progress and errors to people.
         code: the exit code for the first signal, as in shells: 130 or 143. 0 if there was none.
         detached: whether somebody chose to leave the job.
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._job = ""
         self._may_have_a_job = False
         self._kill: Callable[[], Awaitable[None]] | None = None
@@ -70,7 +71,7 @@ class Interrupts:
             return await self._work
         except asyncio.CancelledError:
             if self.detached:
-                self._say(f"job {self._job} continues: stint logs -f {self._job}")
+                self.say(f"job {self._job} continues: stint logs -f {self._job}")
                 return 0
             if not self.code:
                 raise
@@ -87,10 +88,10 @@ class Interrupts:
 
         `settle` is called before the question is shown.
         """
-        if not (sys.stdin.isatty() and self._console.is_terminal):
+        if not (sys.stdin.isatty() and self.console.is_terminal):
             yield
             return
-        self._question = _Question(settle, self._say, {"d": self._detach, "k": partial(self.interrupt, signal.SIGINT)})
+        self._question = _Question(settle, self.say, {"d": self._detach, "k": partial(self.interrupt, signal.SIGINT)})
         try:
             yield
         finally:
@@ -112,7 +113,7 @@ class Interrupts:
         if again or not self._may_have_a_job:
             self._work.cancel()
             return
-        self._say("stopping the job; Ctrl-C again exits at once")
+        self.say("stopping the job; Ctrl-C again exits at once")
         if self._kill:
             self._killing = asyncio.create_task(self._stop(self._kill))
 
@@ -120,16 +121,17 @@ class Interrupts:
         try:
             await kill()
         except StintError as error:
-            self._say(error.sentence)
+            self.say(error.sentence)
 
     def _say_what_is_left(self) -> None:
         if self._may_have_a_job and not self._kill:
-            self._say("it is not known whether the job was submitted")
+            self.say("it is not known whether the job was submitted")
         elif self._killing and not self._killing.done():
-            self._say(f"Stint has not answered: job {self._job} may still run")
+            self.say(f"Stint has not answered: job {self._job} may still run")
 
-    def _say(self, text: str) -> None:
-        self._console.print(f"stint: {text}", markup=False, highlight=False, soft_wrap=True)
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(f"stint: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 class _Question:

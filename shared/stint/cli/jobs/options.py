@@ -181,6 +181,14 @@ class JobOptions:
         return payload_of(self.queue, fields, base=_job_file(self.job_json))
 
 
+@dataclass(kw_only=True)
+class RunOptions(JobOptions):
+    """The options of `stint run`."""
+
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only the job's output, and errors.")] = False
+
+
 def _pairs(values: list[str], mark: str) -> dict[str, str]:
     parts = (value.partition(mark) for value in values)
     return {name: rest for name, _, rest in parts}

@@ -13,9 +13,9 @@ from stint.cli.settings import Profile, Url
 from stint.cli.show.form import ChangeFormName, show_change
 from stint.cli.show.terminal import printable
 from stint.client.client import Client
-from stint.client.receipts import PublicKeys, check_receipt, parse_keys
+from stint.client.receipts import PublicKeys, check_receipt
 from stint.core.audit.receipt import MAX_BYTES, Asked, Receipt
-from stint.core.codec import encode
+from stint.core.codec import decode, encode
 from stint.core.errors import ConfigError, UndecodableError
 
 app = typer.Typer(add_completion=False)
@@ -57,7 +57,7 @@ def verify_receipt(path: Path, public_key: Path | None, form: ChangeFormName) ->
 
 def _keys(path: Path) -> PublicKeys:
     try:
-        return parse_keys(_read(path))
+        return decode(_read(path), PublicKeys)
     except UndecodableError:
         raise ConfigError(f"{path} is not what `stint receipt --public-key` prints.") from None
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -11,27 +11,21 @@ from rich.console import Console
 from stint.cli.calling import call
 from stint.cli.errors import reported
 from stint.cli.jobs.interrupts import Interrupts
-from stint.cli.jobs.options import JobOptions
-from stint.cli.jobs.run_job import RunOptions
+from stint.cli.jobs.options import JobOptions, RunOptions
 from stint.cli.jobs.run_job import run as run_job
 from stint.cli.options import taking
 from stint.cli.show.form import ChangeForm, show_job_id
 from stint.client.client import Client
+from stint.client.options import Endpoints
 from stint.core.errors import StintError
 from stint.core.submission.payload import JobPayload
 
 app = typer.Typer(add_completion=False)
 
 
-@dataclass(kw_only=True)
-class _Run(JobOptions):
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only the job's output, and errors.")] = False
-
-
 @app.command(no_args_is_help=True)
-@taking(_Run)
-def run(options: _Run) -> None:
+@taking(RunOptions)
+def run(options: RunOptions) -> None:
     """Run a job, show its output as it comes, and exit with its exit code.
 
     On a terminal Ctrl-C asks whether to leave the job or to kill it, and a second one kills it. Elsewhere Ctrl-C kills
@@ -47,15 +41,7 @@ def run(options: _Run) -> None:
     """
     with reported("stint", usage=StintError):
         job, where = options.payload(), options.where()
-    wanted = RunOptions(
-        endpoints=where,
-        job=job,
-        key=options.key,
-        wrap_ttl=options.wrap_ttl,
-        detach=options.detach,
-        quiet=options.quiet,
-    )
-    asyncio.run(_run_and_leave(wanted))
+    asyncio.run(_run_and_leave(job, where, options))
 
 
 @dataclass(kw_only=True)
@@ -80,12 +66,11 @@ async def _submit(stint: Client, job: JobPayload, options: JobOptions) -> str:
     return (await stint.send(sealed, key=options.key)).id
 
 
-async def _run_and_leave(options: RunOptions) -> NoReturn:
+async def _run_and_leave(job: JobPayload, where: Endpoints, options: RunOptions) -> NoReturn:
     """Exit without waiting for threads, because one may hang in a call to Vault or in a name look-up.
 
     Signals are handled to the very end, so that none reaches Python's own handler. All output has been flushed.
     """
-    console = Console(stderr=True)
-    interrupts = Interrupts(console)
+    interrupts = Interrupts(Console(stderr=True))
     with interrupts.watched():
-        os._exit(await run_job(options, console, interrupts=interrupts))
+        os._exit(await run_job(job, where, options, interrupts))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
 from rich.console import Console
@@ -10,32 +9,13 @@ from rich.status import Status
 
 from stint.cli.errors import UNREACHABLE, USAGE
 from stint.cli.jobs.interrupts import Interrupts
+from stint.cli.jobs.options import RunOptions
 from stint.cli.jobs.writing import Write, to_terminal
 from stint.client import Client, Endpoints, Fact, JobHandle, JobResult, Output, Phase
-from stint.client.options import DEFAULT_WRAP_TTL
 from stint.core.errors import ConfigError, StintError
 from stint.core.submission.payload import JobPayload
 
 INCOMPLETE: Final = "Part of the job's output may be missing above."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """A job, and how to run it.
-
-    Attributes:
-        key: names the job, "" for none.
-        wrap_ttl: how long the job may wait in its queue, as a duration of Vault (`24h`).
-        detach: print the job's id and do not wait.
-        quiet: print only the job's output, and errors.
-    """
-
-    endpoints: Endpoints
-    job: JobPayload = field(repr=False)
-    key: str = ""
-    wrap_ttl: str = DEFAULT_WRAP_TTL
-    detach: bool = False
-    quiet: bool = False
 
 
 class Narrator:
@@ -112,31 +92,27 @@ class Narrator:
 
 
 async def run(
-    options: RunOptions, console: Console, write: Write = to_terminal, interrupts: Interrupts | None = None
+    job: JobPayload, where: Endpoints, options: RunOptions, interrupts: Interrupts, write: Write = to_terminal
 ) -> int:
-    """Run a job to its end; returns the exit code: the job's own, 1 if it failed without one, or 2, 125, 130 or 143.
-
-    `console` shows progress and errors to people. `interrupts` handles signals.
-    """
-    interrupts = interrupts or Interrupts(console)
+    """Run a job to its end; returns the exit code: the job's own, 1 if it failed without one, or 2, 125, 130 or 143."""
     try:
-        async with Client.connect(options.endpoints) as stint:
-            return await interrupts.around(_run(options, stint, console, write, interrupts))
+        async with Client.connect(where) as stint:
+            return await interrupts.around(_run(job, options, stint, interrupts, write))
     except StintError as error:
-        console.print(f"stint: {error.sentence}", markup=False, highlight=False, soft_wrap=True)
+        interrupts.say(error.sentence)
         return interrupts.code or (USAGE if isinstance(error, ConfigError) else UNREACHABLE)
 
 
-async def _run(options: RunOptions, stint: Client, console: Console, write: Write, interrupts: Interrupts) -> int:
-    sealed = await stint.seal(options.job, wrap_ttl=options.wrap_ttl)
+async def _run(payload: JobPayload, options: RunOptions, stint: Client, interrupts: Interrupts, write: Write) -> int:
+    sealed = await stint.seal(payload, wrap_ttl=options.wrap_ttl)
     interrupts.may_have_a_job()
     job = await stint.send(sealed, key=options.key)
     interrupts.kills(job.id, job.kill)
     if options.detach and not interrupts.code:
         await write("stdout", f"{job.id}\n".encode())
         return 0
-    narrator = Narrator(console, quiet=options.quiet)
-    narrator.say(f"job {job.id} is queued in {options.job.qname!r}")
+    narrator = Narrator(interrupts.console, quiet=options.quiet)
+    narrator.say(f"job {job.id} is queued in {payload.qname!r}")
     with narrator.spinning(), interrupts.asking(narrator.settle):
         result = await show(job, write, narrator)
     return interrupts.code or result.exit_code

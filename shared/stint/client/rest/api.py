@@ -111,11 +111,7 @@ class Api:
         return await self._submit(path, fields, headers)
 
     async def _submit(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
-        return str((await self.post(path, json=fields, headers=headers))["_id"])
-
-    async def post(self, path: str, **options: Any) -> Mapping[str, Any]:
-        """The answer to one request."""
-        return body_of(await self._request("POST", path, **options))
+        return str(body_of(await self._request("POST", path, json=fields, headers=headers))["_id"])
 
     async def get(self, path: str, **params: Any) -> Mapping[str, Any]:
         """An answer; parameters that are None are left out."""

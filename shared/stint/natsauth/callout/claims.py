@@ -1,11 +1,11 @@
 """What the server asks about a login, and what it is answered."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from stint.core.errors import UndecodableError
 from stint.core.names.subjects import publisher_inbox
-from stint.natsauth.callout.jwt import Claims, signed, verified
+from stint.natsauth.callout.jwt import signed, verified
 from stint.natsauth.callout.rule import Grant
 from stint.natsauth.config import SUBSCRIPTIONS, permissions
 
@@ -57,13 +57,15 @@ class Login:
 
 def allowed(login: Login, grant: Grant, *, account: str, expires_at: int, seed: bytes) -> str:
     """The answer that lets the client into the account, until a time in Unix seconds."""
+    given = permissions(grant.role, publisher_inbox(login.token))
     user = {
         "sub": login.user_key,
         "aud": account,
         "name": f"{grant.name} {grant.accessor}".strip(),
         "exp": expires_at,
         "nats": {
-            **_short(permissions(grant.role, publisher_inbox(login.token))),
+            "pub": given["publish"],
+            "sub": given["subscribe"],
             "subs": SUBSCRIPTIONS,
             "data": _UNLIMITED,
             "payload": _UNLIMITED,
@@ -82,8 +84,3 @@ def refused(login: Login, sentence: str, *, seed: bytes) -> str:
 def _answer(login: Login, seed: bytes, **outcome: str) -> str:
     answer = {"type": "authorization_response", "version": _VERSION, **outcome}
     return signed({"sub": login.user_key, "aud": login.server, "nats": answer}, seed)
-
-
-def _short(given: dict[str, Any]) -> Claims:
-    """Permissions with the names that they have in a token."""
-    return {"pub": given["publish"], "sub": given["subscribe"]}
