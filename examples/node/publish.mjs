@@ -55,17 +55,16 @@ async function ended() { // asks the log for one of the events that a job has at
     }
 }
 
-async function verified({ chunks = 0, output_digest = "" }) {
+async function verified({ output_digest = "" }) { // reads until the digest is the one that the job's runner recorded
   const output = [];
-  for (let [last, tries] = [0, 3]; output.length < chunks; ) {
+  for (let [digest, last, tries] = ["", 0, 3]; digest !== output_digest; ) {
     const chunk = await nats.request(`output.${queue}.${id}.${last}`, "", patience).catch(() => 0);
-    if (Number(chunk?.headers?.get("Stint-Chunk")) === output.length + 1)
-      last = output[output.push(chunk) - 1].headers.get("Nats-Sequence");
-    else if (--tries) await pause(1000);
-    else throw new Error(`Chunk ${output.length + 1} of the output cannot be read.`);
+    if (Number(chunk?.headers?.get("Stint-Chunk")) === output.length + 1) {
+      [digest, last] = [sha256(digest, chunk.data), chunk.headers.get("Nats-Sequence")];
+      output.push(chunk);
+    } else if (--tries) await pause(1000);
+    else throw new Error(`The output is not as recorded: chunk ${output.length + 1} cannot be read.`);
   }
-  if (output.reduce((digest, chunk) => sha256(digest, chunk.data), "") !== output_digest)
-    throw new Error("The output is not what the job's runner recorded.");
   return output;
 }
 

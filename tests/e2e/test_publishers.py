@@ -88,7 +88,7 @@ def test_they_are_small() -> None:
     go = [line for path in (EXAMPLES / "go").glob("*.go") for line in path.read_text().splitlines()]
     code = re.sub(r"(?m)^import \(.*?^\)$|^\s*//.*$", "", "\n".join(go), flags=re.DOTALL)
     assert len(node) < 100
-    assert len([line for line in code.splitlines() if line.strip()]) < 112
+    assert len([line for line in code.splitlines() if line.strip()]) < 100
     assert max(map(len, node + go)) <= 120
 
 
@@ -259,8 +259,8 @@ async def test_output_can_be_read_by_a_publisher_that_heard_nothing(stack: Stack
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ((b"Stint-Chunk: 1\r", b"Stint-Chunk: 7\r"), "Chunk 1 of the output cannot be read."),
-        ((b"genuine", b"altered"), "The output is not what the job's runner recorded."),
+        ((b"Stint-Chunk: 1\r", b"Stint-Chunk: 7\r"), "not as recorded: chunk 1 cannot be read."),
+        ((b"genuine", b"altered"), "not as recorded: chunk 2 cannot be read."),
     ],
     ids=["missed", "altered"],
 )
