@@ -115,13 +115,12 @@ def _exports(roles: Iterable[Role]) -> list[Json]:
             services[request.subject] = max(request.many, services.get(request.subject, 0))
         streams.update(role.hears)
     return [
-        *({"service": subject, **_answered(many)} for subject, many in services.items()),
+        *(
+            {"service": subject} | ({"response_type": "stream", "response_threshold": f"{many}s"} if many else {})
+            for subject, many in services.items()
+        ),
         *({"stream": subject} for subject in sorted(streams)),
     ]
-
-
-def _answered(many: int) -> Json:
-    return {"response_type": "stream", "response_threshold": f"{many}s"} if many else {}
 
 
 def _account(role: Role, users: Sequence[Json], listeners: Iterable[Role] = ()) -> Json:

@@ -26,19 +26,12 @@ def public_key(folder: Path) -> str:
     Raises:
         ConfigError: the folder cannot be used, or its file is not the seed of a user.
     """
-    return _public(
-        folder / SEED_FILE, partial(_new, nkeys.PREFIX_BYTE_USER), partial(public_key_of, kind="U"), "a NATS user"
-    )
+    return _nkey(folder / SEED_FILE, "U", nkeys.PREFIX_BYTE_USER, "a NATS user")
 
 
 def issuer_key(folder: Path) -> str:
     """The public key of the account key that signs logins."""
-    return _public(
-        folder / ISSUER_FILE,
-        partial(_new, nkeys.PREFIX_BYTE_ACCOUNT),
-        partial(public_key_of, kind="A"),
-        "a NATS account",
-    )
+    return _nkey(folder / ISSUER_FILE, "A", nkeys.PREFIX_BYTE_ACCOUNT, "a NATS account")
 
 
 def curve_key(folder: Path) -> str:
@@ -71,17 +64,18 @@ def _kept(path: Path, new: Callable[[], str]) -> str:
         raise ConfigError(f"{path} cannot be read.") from None
 
 
+def _nkey(path: Path, letter: str, prefix: int, kind: str) -> str:
+    return _public(
+        path, lambda: nkeys.encode_seed(os.urandom(32), prefix).decode(), partial(public_key_of, kind=letter), kind
+    )
+
+
 def _public(path: Path, new: Callable[[], str], public_of: Callable[[str], str], kind: str) -> str:
     seed = _kept(path, new)
     try:
         return public_of(seed)
     except ValueError:
         raise ConfigError(f"{path} does not contain the seed of {kind}.") from None
-
-
-def _new(kind: int) -> str:
-    seed: bytes = nkeys.encode_seed(os.urandom(32), kind)
-    return seed.decode()
 
 
 def _write(path: Path, seed: str) -> None:

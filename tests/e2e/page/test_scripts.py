@@ -216,7 +216,7 @@ async def test_files_are_packed_so_that_a_strict_reader_finds_them(scripts: Page
         files,
     )
     tar = gzip.decompress(base64.b64decode(packed))
-    strict = Tarball(io.BytesIO(tar))
+    strict = Tarball(io.BytesIO(tar).read)
     names = [entry.name.removeprefix("./").rstrip("/") for entry in strict.entries()]
     assert sorted(names) == sorted([*files, "b", "b/c", "ünï"])
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:

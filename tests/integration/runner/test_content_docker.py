@@ -43,7 +43,7 @@ PACKED = {
 
 
 def seen(packed: bytes) -> dict[str, bytes]:
-    tar = Tarball(io.BytesIO(gzip.decompress(packed)))
+    tar = Tarball(io.BytesIO(gzip.decompress(packed)).read)
     return {f"/{entry.name}": tar.data(entry) for entry in tar.entries() if entry.regular}
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ from stint.core.errors import ConfigError, ImageError
 from stint.vault import AppRoleSession, Vault
 from stint.vault.setup import service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
-from stint_runner.registry.logins import DockerConfigLogins, FirstOf, LoginSource, RegistryLogin
+from stint_runner.registry.logins import DockerConfigLogins, LoginSource, RegistryLogin
 from stint_runner.registry.vault_logins import VaultLogins
 from tests.support.registry import Registry, registry
 from tests.support.servers import BaoProcess, running
@@ -25,7 +24,6 @@ USER = "puller"
 PASSWORD = "correct horse: battery"
 PATH = "kv/data/registries"
 AUTH = {"username": USER, "password": PASSWORD}
-BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
 class Given(LoginSource):
@@ -69,17 +67,6 @@ async def pull(image: str, logins: LoginSource) -> None:
         await engine.close()
 
 
-def write_config(folder: Path, host: str, login: dict[str, str]) -> DockerConfigLogins:
-    (folder / "config.json").write_text(json.dumps({"auths": {host: login}}), encoding="utf-8")
-    return DockerConfigLogins(str(folder))
-
-
-async def test_without_a_login_the_pull_fails_at_once(image: str) -> None:
-    with pytest.raises(ImageError, match=r"All attempts fail:\n#1: .*no basic auth credentials") as caught:
-        await pull(image, FirstOf())
-    assert len(str(caught.value).splitlines()) == 2
-
-
 async def test_a_wrong_login_fails_at_once_and_is_not_told(image: str) -> None:
     wrong = "wrong horse"
     with capture_logs() as logs, pytest.raises(ImageError, match="All attempts fail:\n#1: ") as caught:
@@ -88,16 +75,6 @@ async def test_a_wrong_login_fails_at_once_and_is_not_told(image: str) -> None:
     told = f"{caught.value} {caught.value!r} {caught.value.__context__!r} {logs}"
     assert wrong not in told
     assert base64.b64encode(f"{USER}:{wrong}".encode()).decode() not in told
-
-
-@pytest.mark.parametrize("form", [{"auth": BASIC}, AUTH])
-async def test_from_dockers_configuration(guarded: Registry, image: str, tmp_path: Path, form: dict[str, str]) -> None:
-    await pull(image, write_config(tmp_path, guarded.host, form))
-
-
-async def test_a_login_for_another_port_is_not_taken(guarded: Registry, image: str, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no basic auth credentials"):
-        await pull(image, write_config(tmp_path, f"127.0.0.1:{guarded.port + 1}", AUTH))
 
 
 async def test_a_broken_configuration_fails_only_what_needs_it(image: str, busybox: str, tmp_path: Path) -> None:
@@ -192,6 +169,3 @@ async def test_a_vault_that_is_away_is_waited_for(guarded: Registry, image: str,
     vault.server.resume()
     assert not done
     await pulling
-
-
-# --- Docker Hub -----------------------------------------------------------------------------------------------------

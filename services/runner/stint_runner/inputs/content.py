@@ -153,7 +153,7 @@ def _checked(packed: bytes) -> bytes | None:
     """Check gzip and tar; returns the last `gostint.yml`, which is the one that the engine keeps."""
     plain = _Plain(packed)
     try:
-        document = _last_document(Tarball(plain))
+        document = _last_document(Tarball(plain.read))
     except _TAR_ERRORS as error:
         plain.drain()  # if the gzip is broken, too, report that
         raise _failed(f"Failed content tar: {_fault(error)}") from None

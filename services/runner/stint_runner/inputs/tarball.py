@@ -6,8 +6,8 @@ Go's `archive/tar`, which Docker reads with. Every header that the two would rea
 
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 BLOCK: Final = tarfile.BLOCKSIZE
 MAX_EXTENSION: Final = 2**20
@@ -30,13 +30,6 @@ _LENGTH: Final = re.compile(rb"([0-9]{1,7}) ")
 _PAX_SIZE: Final = re.compile(rb"[0-9]{1,18}")
 
 
-class Readable(Protocol):
-    """Where a tar's bytes come from."""
-
-    def read(self, size: int) -> bytes:
-        """So many bytes, fewer only at the end."""
-
-
 class Entry(NamedTuple):
     """A member of a tar. `regular` is a file with data, `size` that of its data."""
 
@@ -48,8 +41,9 @@ class Entry(NamedTuple):
 class Tarball:
     """One pass over a tar."""
 
-    def __init__(self, file: Readable) -> None:
-        self._file = file
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        """`read` gives so many bytes, fewer only at the end."""
+        self._read = read
         self._begun = False
         self._left = 0
         self._global = 0
@@ -84,7 +78,7 @@ class Tarball:
     def _header(self) -> bytes | None:
         """The next header, None at the end: two empty blocks, one, or none at all."""
         self._skip(self._left)
-        block = self._file.read(BLOCK)
+        block = self._read(BLOCK)
         if not block and not self._begun:
             raise tarfile.ReadError("empty file")
         self._begun = True
@@ -92,7 +86,7 @@ class Tarball:
             raise tarfile.ReadError("truncated header")
         if block.strip(b"\0"):
             return block
-        if block and self._file.read(BLOCK) not in {b"", bytes(BLOCK)}:
+        if block and self._read(BLOCK) not in {b"", bytes(BLOCK)}:
             raise tarfile.HeaderError("invalid header")
         return None
 
@@ -125,7 +119,7 @@ class Tarball:
         self._left = 0
 
     def _exactly(self, size: int) -> bytes:
-        data = self._file.read(size)
+        data = self._read(size)
         if len(data) < size:
             raise tarfile.ReadError("unexpected end of data")
         return data

@@ -69,14 +69,9 @@ class Deadlines:
     """The deadlines of one runner, in a folder that it has for itself."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._boot = boot_id()
         self._lock: int | None = None
-
-    @property
-    def folder(self) -> Path:
-        """The folder."""
-        return self._folder
 
     def open(self) -> bool:
         """Create the folder and lock it. False if another runner of this name has it.
@@ -85,10 +80,10 @@ class Deadlines:
             StateError: it cannot be made, or another user could change what is in it.
         """
         try:
-            _make_private(self._folder)
-            descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _make_private(self.folder)
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(f"STINT_STATE_DIR: {self._folder} cannot be used: {error.strerror}.") from None
+            raise StateError(f"STINT_STATE_DIR: {self.folder} cannot be used: {error.strerror}.") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -109,12 +104,12 @@ class Deadlines:
         Raises:
             StateError: it cannot be written.
         """
-        path = f"{self._folder}/{deadline.job_id}"
+        path = f"{self.folder}/{deadline.job_id}"
         try:
             _write(f"{path}.new", encode(deadline), confirmed)
             os.replace(f"{path}.new", f"{path}.json")  # noqa: PTH105 - see `_write`
         except OSError as error:
-            raise StateError(f"STINT_STATE_DIR: {self._folder} cannot be written: {error.strerror}.") from None
+            raise StateError(f"STINT_STATE_DIR: {self.folder} cannot be written: {error.strerror}.") from None
 
     def confirm(self, job_id: str, confirmed: float) -> None:
         """The job's lease was confirmed."""
@@ -139,12 +134,12 @@ class Deadlines:
 
     def all(self) -> Iterator[StoredDeadline]:
         """All of them."""
-        for path in sorted(self._folder.glob("*.json")):
+        for path in sorted(self.folder.glob("*.json")):
             if found := self.get(path.stem):
                 yield found
 
     def _path(self, job_id: str) -> Path:
-        return self._folder / f"{job_id}.json"
+        return self.folder / f"{job_id}.json"
 
 
 def _write(path: str, data: bytes, moment: float) -> None:
