@@ -57,10 +57,7 @@ class Own:
 async def connected(env: Mapping[str, str]) -> AsyncIterator[Api]:
     headers, limits = {"X-Auth-Token": env["STINT_TOKEN"]}, httpx.Limits(max_connections=None)
     client = partial(httpx.AsyncClient, timeout=WAIT, limits=limits, trust_env=False)
-    async with (
-        client(base_url=env["STINT_URL"], headers=headers) as http,
-        client(base_url=env["VAULT_ADDR"]) as vault,
-    ):
+    async with client(base_url=env["STINT_URL"], headers=headers) as http, client(base_url=env["VAULT_ADDR"]) as vault:
         api = Api(env, http, Vault(vault, env["STINT_ROLE"], env["STINT_TOKEN"], env["VAULT_TOKEN"]))
         await api.vault.mount_v1()
         yield api

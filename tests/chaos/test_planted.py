@@ -89,8 +89,7 @@ async def test_an_ack_that_hits_another_job_is_seen() -> None:
     plan = msgspec.structs.replace(SMALL, jobs=5, queues=1, capacity=1, steady=20, bound=60)
     renumber = [Fault(at=0, kind="work renumber", target=0, length=0)]
     stale, late = await asyncio.gather(
-        planted(plan, "eager,unchecked ack,late ack", renumber),
-        planted(plan, "eager,late ack", renumber),
+        planted(plan, "eager,unchecked ack,late ack", renumber), planted(plan, "eager,late ack", renumber)
     )
     assert "I1" in found(stale), stale.text
     assert "I1" not in found(late), late.text

@@ -150,10 +150,7 @@ async def test_a_pause_is_shown_to_who_may_read_the_queue_and_a_drain_to_who_may
     for name, rule in rules.items():
         async with bench.client({"X-Auth-Token": await bench.token_with(rule)}) as http:
             shown[name] = {(one["action"], one["qname"] or one["runner"]) for one in (await answered(http))["data"]}
-    assert shown == {
-        "reads": {("paused", mine), ("resumed", mine)},
-        "drains": {("drain_requested", my_runner)},
-    }
+    assert shown == {"reads": {("paused", mine), ("resumed", mine)}, "drains": {("drain_requested", my_runner)}}
 
 
 async def test_nothing_is_done_that_is_not_recorded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

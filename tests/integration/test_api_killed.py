@@ -128,11 +128,7 @@ async def test_an_answer_that_never_comes_is_a_503_that_says_what_is_known(
     nats_process: NatsProcess, openbao: OpenBao, at: re.Pattern[bytes], through: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consistency, "ELECTION", 1.0)
-    async with (
-        line(nats_process) as broken,
-        connected(nats_process.url) as broker,
-        api(broken.url, openbao) as bench,
-    ):
+    async with line(nats_process) as broken, connected(nats_process.url) as broker, api(broken.url, openbao) as bench:
         await bench.parts.index.ready.wait()
         broken.break_at(at, through=through)
         bench.broker.timeout = 1.0

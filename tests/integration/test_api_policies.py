@@ -126,12 +126,7 @@ async def test_any_number_of_queues_can_be_asked_about(bench: Bench) -> None:
     """Vault refuses a question about some thousand paths."""
     token = await bench.token_with('path "stint/queue/many 7" { capabilities = ["read"] }')
     parts = bench.parts
-    auth = Authenticator(
-        Lookups(parts.vault, monotonic=time.monotonic),
-        parts.vault,
-        parts.session,
-        by_policy=True,
-    )
+    auth = Authenticator(Lookups(parts.vault, monotonic=time.monotonic), parts.vault, parts.session, by_policy=True)
     identity = await auth.identify(token)
     names = [f"many {number}" for number in range(1500)]
     assert set(await auth.readable(identity, names)) == {"many 7"}

@@ -10,16 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.api_bench import (
-    BODY,
-    ApiProcess,
-    Bench,
-    api_process,
-    becomes,
-    secret,
-    starting_api,
-    submitted,
-)
+from tests.support.api_bench import BODY, ApiProcess, Bench, api_process, becomes, secret, starting_api, submitted
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.waiting import until

@@ -77,12 +77,7 @@ async def test_the_requests_fields_fill_the_payload(compat: Bench, through: str)
     fields = {"payload": payload} if through == "payload" else await in_cubbyhole(compat, payload)
     job = await compat.load(await compat.submitted(**fields, **OWN))
     merged = JobPayload(
-        qname="Deploys",
-        container_image="busybox",
-        run=("env",),
-        env_vars=("A=1",),
-        secret_refs=("A@kv/a.x",),
-        tty=True,
+        qname="Deploys", container_image="busybox", run=("env",), env_vars=("A=1",), secret_refs=("A@kv/a.x",), tty=True
     )
     assert await opened(compat, job, "deploys") == Opened(merged, ("B@kv/b.x",))
     with pytest.raises(JobFailedError, match="STINT_COMPAT=gostint") as refused:

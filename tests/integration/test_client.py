@@ -11,15 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stint.client import (
-    ApiRefusedError,
-    ApiUnreachableError,
-    Client,
-    JobResult,
-    Output,
-    SyncClient,
-    check_receipt,
-)
+from stint.client import ApiRefusedError, ApiUnreachableError, Client, JobResult, Output, SyncClient, check_receipt
 from stint.core.errors import InvalidJobIdError
 from stint.vault import Vault
 from stint.vault.setup import client_token

@@ -114,10 +114,7 @@ async def test_a_wait_has_an_end(bench: Bench, stint: Client, queue: str) -> Non
 async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     so_far = (await command(bench, "history", job)).out.splitlines()
-    assert [line.split()[2:] for line in so_far] == [
-        ["submitted", "by", "token-stint-client"],
-        ["its", "queue"],
-    ]
+    assert [line.split()[2:] for line in so_far] == [["submitted", "by", "token-stint-client"], ["its", "queue"]]
     await bench.end(queue, job, events.ended("failed", "exit_code", 3))
     lines = [" ".join(line.split()[2:]) for line in (await command(bench, "history", job)).out.splitlines()]
     assert lines == [
@@ -195,8 +192,7 @@ async def test_a_job_is_submitted_from_files_and_gostints_options(
 
 
 @pytest.mark.parametrize(
-    "options",
-    [("--job-json", "/nowhere"), ("--env-file", "/nowhere"), ("-run", "sEcReT"), ("-run", '{"a": "sEcReT"}')],
+    "options", [("--job-json", "/nowhere"), ("--env-file", "/nowhere"), ("-run", "sEcReT"), ("-run", '{"a": "sEcReT"}')]
 )
 async def test_a_wrong_file_or_list_is_a_usage_error(bench: Bench, options: tuple[str, ...]) -> None:
     result = await command(bench, "submit", "--image", "busybox", *options)

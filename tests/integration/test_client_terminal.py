@@ -70,10 +70,7 @@ class Scene(NamedTuple):
 
 @pytest.fixture(scope="module")
 async def scene(nats: NatsProcess, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    async with (
-        opened(tmp_path_factory.mktemp("api"), nats, openbao) as bench,
-        Client.connect(bench.where) as stint,
-    ):
+    async with opened(tmp_path_factory.mktemp("api"), nats, openbao) as bench, Client.connect(bench.where) as stint:
         queue = f"{secret().lower()}-with-a-name-that-is-wider-than-the-terminal"
         jobs = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(3)]
         scene = Scene(bench, stint, queue, *jobs)
@@ -253,8 +250,7 @@ def _unread(pipe: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["top", "queues", "runners", "pause", "resume", "drain", "logs", "wait", "events", "audit", "history"],
+    "name", ["top", "queues", "runners", "pause", "resume", "drain", "logs", "wait", "events", "audit", "history"]
 )
 async def test_a_reader_that_has_left_is_no_news(scene: Scene, name: str) -> None:
     """As `head` leaves, which may be before the first line."""

@@ -325,10 +325,7 @@ BODY = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED
 
 
 async def test_without_a_quorum_the_api_promises_nothing_and_resumes(cluster: Cluster, openbao: OpenBao) -> None:
-    async with (
-        connected_to(cluster) as broker,
-        api(cluster.url, openbao, STINT_REPLICAS=str(SIZE)) as bench,
-    ):
+    async with connected_to(cluster) as broker, api(cluster.url, openbao, STINT_REPLICAS=str(SIZE)) as bench:
         await bench.parts.index.ready.wait()
         queued, doomed = [(await bench.http.post("/v1/api/job", json=BODY)).json()["_id"] for _ in range(2)]
         lost = cluster.others(await cluster.leader(broker, EVENTS))

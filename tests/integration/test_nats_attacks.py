@@ -41,12 +41,7 @@ from stint.core.names.streams import (
 )
 from stint.core.names.subjects import JS_PREFIX, kept_subject, kv_subject, log_subject, payload_subject
 from stint.core.output.chain import Chunk
-from stint.jetstream import (
-    Broker,
-    JetStreamEventLog,
-    JetStreamOutput,
-    make_subscription,
-)
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, make_subscription
 from stint.natsauth.requests import STREAMS
 from tests.api.client import in_steps
 from tests.support import events

@@ -32,11 +32,7 @@ def test_a_command_imports_nothing_that_it_does_not_need(arguments: str) -> None
         f"print([name for name in {HEAVY} if sys.modules.get(name)])"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code, *arguments.split()],
-        env=_ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", code, *arguments.split()], env=_ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert (found.stdout.strip(), found.returncode) == ("[]", 0), found.stderr
 

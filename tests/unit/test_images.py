@@ -2,14 +2,7 @@ import pytest
 
 from stint.core.errors import ImageError
 from stint_runner.registry import references
-from stint_runner.registry.references import (
-    Reference,
-    is_transient,
-    matches,
-    own_names,
-    parse_reference,
-    registry_name,
-)
+from stint_runner.registry.references import Reference, is_transient, matches, own_names, parse_reference, registry_name
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

@@ -109,14 +109,7 @@ def test_it_states_who_asked_what_ran_and_how_it_ended() -> None:
         "reason": "exit_code",
         "error": "it\n<failed> \u2028 \U0001f680",
         "return_code": 3,
-        "output": {
-            "bytes": 0,
-            "chunks": 2,
-            "digest": "cd" * 32,
-            "complete": True,
-            "truncated": False,
-            "masked": 0,
-        },
+        "output": {"bytes": 0, "chunks": 2, "digest": "cd" * 32, "complete": True, "truncated": False, "masked": 0},
     }
     for hidden in ("10.9.8.7", "kv/data/db", "vault:v1:x"):
         assert hidden.encode() not in RECEIPT

@@ -12,11 +12,7 @@ from stint_runner.inputs.spec import container_image, container_spec, exposes_to
 LABELS = labels(job_id="0" * 24, token="me", runner="r1", ack="$JS.ACK.x", origin="2026-01-01T00:00:00Z")
 LIMITS = Limits(timeout=60, cpus=0.5, memory=2**29, pids=100)
 CONTEXT = dict[str, Any](
-    labels=LABELS,
-    network="net",
-    limits=LIMITS,
-    vault_addr="https://vault",
-    vault_cacert="/etc/ca.pem",
+    labels=LABELS, network="net", limits=LIMITS, vault_addr="https://vault", vault_cacert="/etc/ca.pem"
 )
 
 

@@ -15,15 +15,7 @@ from stint_api.routes.exceptions import add_exception_handlers
 from stint_api.routes.responses import ANY_ERROR
 from stint_api.services import Services
 
-GUARDED: Final = (
-    jobs.PATH,
-    changes.PATH,
-    queues.PATH,
-    audit.AUDIT,
-    audit.LINEAGE,
-    audit.RECEIPT_KEYS,
-    runners.PATH,
-)
+GUARDED: Final = (jobs.PATH, changes.PATH, queues.PATH, audit.AUDIT, audit.LINEAGE, audit.RECEIPT_KEYS, runners.PATH)
 """These paths, and all below them, need a token."""
 
 

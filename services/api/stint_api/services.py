@@ -182,9 +182,7 @@ class Services:
             keys=self.keys,
             kept=self.kept,
             sealer=Sealer(
-                vault=self.vault,
-                payloads=Encryptor(self.vault, self.session, self.settings.role),
-                compat=self.compat,
+                vault=self.vault, payloads=Encryptor(self.vault, self.session, self.settings.role), compat=self.compat
             ),
             now=self.now,
             keep=self.settings.keep_payloads,

@@ -199,7 +199,7 @@ def _bytes() -> Json:
             "payload": {"type": "string", "description": "A part of the transit ciphertext of the job, in order."},
         },
         "output_request": {
-            "payload": {"type": "string", "maxLength": 0, "description": "Empty: the subject says everything."},
+            "payload": {"type": "string", "maxLength": 0, "description": "Empty: the subject says everything."}
         },
         "output": {
             "contentType": "application/octet-stream",

@@ -140,11 +140,7 @@ def _server(options: _Options) -> dict[str, Any]:
         "listen": options.listen,
         **({"http": options.monitor} if options.monitor else {}),
         # What was acknowledged survives a power failure, for 0.41 instead of 0.18 ms a message.
-        "jetstream": {
-            "store_dir": str(store.absolute()),
-            "sync_interval": "always",
-            "max_buffered_msgs": BUFFERED,
-        },
+        "jetstream": {"store_dir": str(store.absolute()), "sync_interval": "always", "max_buffered_msgs": BUFFERED},
         **({"tls": tls} if (tls := certificate(options.tls_cert, options.tls_key)) else {}),
     }
 

@@ -173,10 +173,7 @@ def permissions(role: Role, inbox: str) -> Json:
     """The subjects of a user with this role, who receives answers in these inboxes."""
     publish = [*(request.seen_as for request in role.requests), *role.among, *chain(*role.tells.values())]
     return {
-        "publish": {
-            "allow": list(dict.fromkeys(publish)),
-            **({"deny": list(role.never)} if role.never else {}),
-        },
+        "publish": {"allow": list(dict.fromkeys(publish)), **({"deny": list(role.never)} if role.never else {})},
         "subscribe": {"allow": [*role.hears, *_told(role), *chain(*role.overhears.values()), f"{inbox}.>"]},
         **({"allow_responses": dict(ANSWERS)} if role.answers else {}),
     }

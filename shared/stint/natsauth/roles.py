@@ -9,17 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from stint.core.events import (
-    Deleted,
-    Ended,
-    Held,
-    KillRequested,
-    Launched,
-    Rejected,
-    Released,
-    Started,
-    Submitted,
-)
+from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
 from stint.core.names.ids import BAD_QUEUE_TOKEN, queue_token
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import (

@@ -6,13 +6,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from stint.core.errors import (
-    UndecodableError,
-    VaultDeniedError,
-    VaultError,
-    VaultNotFoundError,
-    VaultRefusedError,
-)
+from stint.core.errors import UndecodableError, VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
 from stint.vault.answers import Caller, Login, SecretData, WrapInfo, by_path, data_of
 from stint.vault.connections import ConnectionLostError, Connections
 from stint.vault.hvac_adapter import as_token, check_address, check_path, check_token, new_client
@@ -180,9 +174,7 @@ class Vault:
         """
         fields = {"ciphertext": ciphertext, "associated_data": _base64(associated_data) or None}
         answer = await self.call(
-            token,
-            lambda client: client.secrets.transit.decrypt_data(name=check_path(key), **fields),
-            repeatable=True,
+            token, lambda client: client.secrets.transit.decrypt_data(name=check_path(key), **fields), repeatable=True
         )
         try:
             return base64.b64decode(data_of(answer)["plaintext"], validate=True)

@@ -151,12 +151,7 @@ async def _ensure(vault: Vault, token: str, resource: _Resource, *, update: bool
 
 
 async def service_settings(
-    vault_addr: str,
-    token: str,
-    *,
-    role: str = "stint-job",
-    cacert: str = "",
-    known: Mapping[str, str] | None = None,
+    vault_addr: str, token: str, *, role: str = "stint-job", cacert: str = "", known: Mapping[str, str] | None = None
 ) -> Mapping[str, str]:
     """The settings that the services need to log in, by environment name.
 

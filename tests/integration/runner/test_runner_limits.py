@@ -38,10 +38,7 @@ async def special(docker: DockerClient, busybox: str) -> AsyncIterator[str]:
     )
     await made.start()
     await made.wait()
-    changes = [
-        "VOLUME /data",
-        'CMD ["sh", "-c", "cat /data/*; echo $B $A; touch /data/new && echo writable"]',
-    ]
+    changes = ["VOLUME /data", 'CMD ["sh", "-c", "cat /data/*; echo $B $A; touch /data/new && echo writable"]']
     await made.commit(repository=name.partition(":")[0], tag=name.partition(":")[2], changes=[*changes, "ENV B=image"])
     await made.delete(force=True, v=True)
     yield name

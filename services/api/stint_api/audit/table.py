@@ -115,9 +115,7 @@ class EntryTable:
         self._db.close()
 
     def apply(
-        self,
-        records: Iterable[Record | OperationRecord],
-        owners: Mapping[str, KeyOwner] = MappingProxyType({}),
+        self, records: Iterable[Record | OperationRecord], owners: Mapping[str, KeyOwner] = MappingProxyType({})
     ) -> None:
         """Take the actions among further events. Safe to repeat. `owners` are those of the keys that have signed."""
         if rows := list(_entries(records, owners)):

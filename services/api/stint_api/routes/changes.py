@@ -45,10 +45,7 @@ router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 5
 
 @router.get("", response_class=Response, responses=_STREAM)
 async def changes(
-    services: ServicesOf,
-    caller: Caller,
-    query: Annotated[ChangesQuery, Query()],
-    last_event_id: LastEventId = "",
+    services: ServicesOf, caller: Caller, query: Annotated[ChangesQuery, Query()], last_event_id: LastEventId = ""
 ) -> Response:
     """Changes of the jobs that the caller may read, as Server-Sent Events: `hello`, `job`, `gone` (or `refused`)."""
     qnames = () if query.qname is None else (query.qname,)

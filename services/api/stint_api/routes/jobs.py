@@ -17,14 +17,7 @@ from stint_api.read.job.output import Snapshot
 from stint_api.routes import documents
 from stint_api.routes.answers import NOT_FOR_PAGES, json_answer, large_stream, next_page, raw, standing_of
 from stint_api.routes.described import BODY, BYTES, OUTPUT, RERUN_BODY, STREAM_OF_EVENTS
-from stint_api.routes.models.jobs import (
-    DeletedBody,
-    JobBody,
-    KillBody,
-    ListBody,
-    ReleasedBody,
-    SubmittedBody,
-)
+from stint_api.routes.models.jobs import DeletedBody, JobBody, KillBody, ListBody, ReleasedBody, SubmittedBody
 from stint_api.routes.parameters import (
     Caller,
     IdempotencyKey,
@@ -125,10 +118,7 @@ async def release(services: ServicesOf, caller: Caller, job_id: JobId) -> Releas
 
 
 @router.post(
-    "/{job_id}/rerun",
-    response_model=SubmittedBody,
-    responses=errors(404, 408, 409, 410, 413),
-    openapi_extra=RERUN_BODY,
+    "/{job_id}/rerun", response_model=SubmittedBody, responses=errors(404, 408, 409, 410, 413), openapi_extra=RERUN_BODY
 )
 async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: JobId, key: IdempotencyKey) -> Response:
     """Run a job again that is over: the same sealed payload, in the same queue, as a new job."""
@@ -145,10 +135,7 @@ async def rerun(request: Request, services: ServicesOf, caller: Caller, job_id: 
 
 @router.get("/{job_id}/output", response_class=Response, responses=_ONE | OUTPUT)
 async def get_output(
-    services: ServicesOf,
-    caller: Caller,
-    job_id: JobId,
-    query: Annotated[OutputQuery, Query()],
+    services: ServicesOf, caller: Caller, job_id: JobId, query: Annotated[OutputQuery, Query()]
 ) -> Response:
     """A job's output so far, as the bytes that it wrote: all, one stream, or from a line on."""
     job = await services.jobs.find(caller, job_id)

@@ -66,8 +66,7 @@ JobId = Annotated[
 ]
 """Checked where the job is looked up, since answers repeat the id exactly as it was in the request."""
 LastEventId = Annotated[
-    str,
-    Header(alias="Last-Event-ID", description="Continue after this event; any other text starts from the first."),
+    str, Header(alias="Last-Event-ID", description="Continue after this event; any other text starts from the first.")
 ]
 
 

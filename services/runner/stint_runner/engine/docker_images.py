@@ -43,10 +43,7 @@ class DockerImages:
         await self._pull(reference, progress)
         pulled = await self._id(str(reference))
         return ImageUse(
-            image_id=pulled,
-            name=reference.listed,
-            is_new=pulled not in before,
-            is_new_name=pulled != found,
+            image_id=pulled, name=reference.listed, is_new=pulled not in before, is_new_name=pulled != found
         )
 
     async def all(self) -> Mapping[str, bool]:

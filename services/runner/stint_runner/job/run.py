@@ -136,10 +136,7 @@ class JobRun:
     async def _claim(self, job: Job, preparation: Preparation) -> None:
         runner = self._runner
         started = runner.fact(
-            Started,
-            runner=runner.id,
-            kill_grace=runner.settings.kill_grace,
-            payload_sha256=preparation.payload_sha256,
+            Started, runner=runner.id, kill_grace=runner.settings.kill_grace, payload_sha256=preparation.payload_sha256
         )
         claim, won = commands.claim(job, started), False
         try:

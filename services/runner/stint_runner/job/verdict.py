@@ -122,13 +122,7 @@ def _internal(error: Exception) -> str:
 
 
 def _ended(
-    runner: Runner,
-    container: JobContainer,
-    image: str,
-    status: str,
-    reason: str,
-    error: str = "",
-    return_code: int = 0,
+    runner: Runner, container: JobContainer, image: str, status: str, reason: str, error: str = "", return_code: int = 0
 ) -> Ended:
     output = container.output
     return runner.fact(

@@ -61,7 +61,6 @@ async def _queues(where: Endpoints) -> list[Finding]:
             what = f"was paused by {queue.paused.who}; {queue.depth} jobs wait"
             found.append(warn(name, what, f"When it may continue: stint resume {queue.name}"))
         elif queue.depth and not queue.served:
-            found.append(
-                bad(name, f"no runner serves it; {queue.depth} jobs wait", "Start a runner that takes its jobs.")
-            )
+            what = f"no runner serves it; {queue.depth} jobs wait"
+            found.append(bad(name, what, "Start a runner that takes its jobs."))
     return found

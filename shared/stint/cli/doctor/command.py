@@ -57,13 +57,8 @@ async def look(url: str, profile: str, queue: str | None) -> list[Finding]:
         found = settings(url, profile)
         where = endpoints(found)
     except ConfigError as error:
-        return [
-            bad(
-                "settings",
-                error.sentence,
-                "`stint login` or `vault login`, or set STINT_TOKEN; `stint config` shows the rest.",
-            )
-        ]
+        mend = "`stint login` or `vault login`, or set STINT_TOKEN; `stint config` shows the rest."
+        return [bad("settings", error.sentence, mend)]
     groups = await asyncio.gather(
         api.look(where),
         vault.look(where, queue),
@@ -75,6 +70,5 @@ async def look(url: str, profile: str, queue: str | None) -> list[Finding]:
 
 def _settings(found: Found) -> Finding:
     token = next(found.origin[name] for name in ("STINT_TOKEN", "VAULT_TOKEN") if name in found)
-    return ok(
-        "settings", f"the token is from {token}, the API's address from {found.origin.get('STINT_URL', 'default')}"
-    )
+    url = found.origin.get("STINT_URL", "default")
+    return ok("settings", f"the token is from {token}, the API's address from {url}")

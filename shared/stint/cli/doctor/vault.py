@@ -37,14 +37,8 @@ async def look(where: Endpoints, queue: str | None) -> list[Finding]:
         async with Vault(where.vault_addr, cacert=where.vault_cacert) as vault:
             return [*found, await _token(vault, where.token), *await _rights(vault, where, queue)]
     except VaultDeniedError:
-        return [
-            *found,
-            bad(
-                "token",
-                "Vault does not know the token: it has ended, or is another Vault's.",
-                "stint login, or vault login",
-            ),
-        ]
+        unknown = "Vault does not know the token: it has ended, or is another Vault's."
+        return [*found, bad("token", unknown, "stint login, or vault login")]
     except StintError as error:
         return [*found, bad("vault", error.sentence, "Look at Vault's log.")]
 
@@ -70,12 +64,9 @@ async def _rights(vault: Vault, where: Endpoints, queue: str | None) -> list[Fin
     if queue is not None:
         needed[queue_path(queue)] = ("create", f"submit jobs to {queue!r}")
     held = await vault.own_capabilities(where.token, [*needed])
+    mend = f"Give it the policy {CLIENT} (stint vault-setup creates it), and check STINT_ROLE, which is {where.role}."
     missing = [
-        bad(
-            "policies",
-            f"the token may not {what} ({capability} on {path})",
-            f"Give it the policy {CLIENT} (stint vault-setup creates it), and check STINT_ROLE, which is {where.role}.",
-        )
+        bad("policies", f"the token may not {what} ({capability} on {path})", mend)
         for path, (capability, what) in needed.items()
         if not {capability, "root"} & held[path]
     ]

@@ -21,11 +21,7 @@ Form = Annotated[
 ChangeFormName = Literal["text", "wide", "json", "name"]
 ChangeForm = Annotated[
     ChangeFormName,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Words (text and wide), a line of JSON for each thing, or only its name.",
-    ),
+    typer.Option("--output", "-o", help="Words (text and wide), a line of JSON for each thing, or only its name."),
 ]
 
 

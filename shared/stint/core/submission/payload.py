@@ -30,8 +30,7 @@ class JobPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         str, documented("When the image is pulled; `IfNotPresent` if not given.", enum=["", "IfNotPresent", "Always"])
     ] = ""
     content: Annotated[
-        str,
-        documented("`targz,` and the base64 of a gzipped tar, unpacked over the container's `/` before the start."),
+        str, documented("`targz,` and the base64 of a gzipped tar, unpacked over the container's `/` before the start.")
     ] = ""
     entrypoint: Annotated[tuple[str, ...], documented("Overrides the image's entrypoint.")] = ()
     run: Annotated[tuple[str, ...], documented("The command; overrides the image's command.")] = ()

@@ -57,12 +57,7 @@ class Broker(Connection):
     """
 
     async def request(
-        self,
-        subject: str,
-        data: bytes = b"",
-        *,
-        headers: Mapping[str, str] | None = None,
-        wait: float | None = None,
+        self, subject: str, data: bytes = b"", *, headers: Mapping[str, str] | None = None, wait: float | None = None
     ) -> Msg:
         """Send a request and wait for its answer, for `wait` seconds or the connection's own time-out.
 

@@ -106,10 +106,7 @@ class RunnerSettings(LeaseSettings, EngineSettings):
             pids = 0 if self.compat else min(pids, self.job_pids_max or pids)
         defaults = Limits(timeout=self.job_timeout, cpus=self.job_cpus, memory=self.job_memory, pids=pids)
         maxima = Limits(
-            timeout=self.job_timeout_max,
-            cpus=self.job_cpus_max,
-            memory=self.job_memory_max,
-            pids=self.job_pids_max,
+            timeout=self.job_timeout_max, cpus=self.job_cpus_max, memory=self.job_memory_max, pids=self.job_pids_max
         )
         names = (name.strip() for name in self.job_networks.split(","))
         networks = tuple(name for name in names if name)

@@ -11,10 +11,7 @@ from stint_api.routes.audit import AuditQuery, action, trail_of
 from stint_api.routes.models.audit import ActionBody
 from stint_api.services import Services
 
-_DID: Final = {
-    "kill_requested": "asked to kill",
-    "drain_requested": "asked to drain",
-}
+_DID: Final = {"kill_requested": "asked to kill", "drain_requested": "asked to drain"}
 _UNPROVEN: Final = "A direct publisher of the queue could have written this under another name: nobody has signed it."
 
 

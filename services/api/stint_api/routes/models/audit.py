@@ -5,11 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stint.core.audit.trail import DONE
-from stint_api.routes.models.base import (
-    JOB_ID,
-    AsOf,
-    Body,
-)
+from stint_api.routes.models.base import JOB_ID, AsOf, Body
 
 
 class ActionBody(Body):

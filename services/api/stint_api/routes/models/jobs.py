@@ -25,7 +25,7 @@ class SubmitBody(body_of(Envelope, JobPayload, required={"wrap_secret_id"})):  #
                     "container_image": "busybox",
                     "run": ["echo", "hello"],
                 }
-            ],
+            ]
         },
     )
 

@@ -5,10 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from stint.core.view import NEVER
-from stint_api.routes.models.base import (
-    JOB_ID,
-    Body,
-)
+from stint_api.routes.models.base import JOB_ID, Body
 
 
 class PausedBody(Body):
