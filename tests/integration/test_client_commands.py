@@ -111,6 +111,21 @@ async def test_a_wait_has_an_end(bench: Bench, stint: Client, queue: str) -> Non
     assert (result.code, result.err) == (124, "stint: not all jobs have ended within 0.1 s; they continue\n")
 
 
+async def test_a_wait_without_time_looks_once(bench: Bench, stint: Client, queue: str) -> None:
+    ended, waiting = [(await stint.submit(queue=queue, image="busybox")).id for _ in range(2)]
+    await bench.end(queue, ended, events.ended("failed", "exit_code", 3))
+    told = f"{ended} failed (3)\n"
+    assert await command(bench, "wait", "--timeout", "0", ended) == Result(3, told, "")
+    both = await command(bench, "wait", "--timeout", "0", waiting, ended)
+    assert (both.code, both.out) == (124, told)
+
+
+async def test_a_part_of_an_id_that_cannot_exist_is_a_wrong_option(bench: Bench) -> None:
+    refused = await command(bench, "ls", "--id", "zz")
+    sentence = "stint: --id: zz is not the beginning or the end of a job's id: 1 to 24 hex digits.\n"
+    assert refused == Result(2, "", sentence)
+
+
 async def test_a_history_names_what_took_how_long(bench: Bench, stint: Client, queue: str) -> None:
     job = (await stint.submit(queue=queue, image="busybox")).id
     so_far = (await command(bench, "history", job)).out.splitlines()

@@ -17,7 +17,7 @@ from stint.cli.show.form import ChangeForm, ChangeFormName, show_change
 from stint.client.client import Client
 from stint.client.errors import OutputDiffersError
 from stint.client.job import JobHandle
-from stint.client.results import JobResult
+from stint.client.results import JobInfo, JobResult
 from stint.core.names.ids import is_job_id
 
 app = typer.Typer(add_completion=False)
@@ -29,7 +29,7 @@ async def wait(
     stint: Client,
     jobs: JobIds,
     timeout: Annotated[  # noqa: ASYNC109 - an option
-        float | None, typer.Option(min=0, help="Seconds to wait at most; then exit with 124.")
+        float | None, typer.Option(min=0, help="Seconds to wait at most, 0 to only look; then exit with 124.")
     ] = None,
     form: ChangeForm = "text",
 ) -> None:
@@ -37,22 +37,33 @@ async def wait(
 
     Example: stint wait --timeout 600 $(stint submit --queue tests --image busybox -- true)
     """
+    results = await asyncio.gather(*[_end(exact(stint, job), timeout, form) for job in jobs])
+    ended = [result for result in results if result]
+    if len(ended) < len(results):
+        typer.echo(f"stint: not all jobs have ended within {timeout:g} s; they continue", err=True)
+        raise typer.Exit(TIMED_OUT)
+    raise typer.Exit(next((result.exit_code for result in ended if not result.succeeded), 0))
+
+
+async def _end(job: JobHandle, timeout: float | None, form: ChangeFormName) -> JobInfo | None:  # noqa: ASYNC109 - above
+    """The job, once it has ended. None if it has not within the timeout, after which it is looked at once more."""
     try:
         async with asyncio.timeout(timeout):
-            results = await asyncio.gather(*[_end(exact(stint, job), form) for job in jobs])
+            found = await _result(job)
     except TimeoutError:
-        typer.echo(f"stint: not all jobs have ended within {timeout:g} s; they continue", err=True)
-        raise typer.Exit(TIMED_OUT) from None
-    raise typer.Exit(next((result.exit_code for result in results if not result.succeeded), 0))
+        found = await job.info()
+    if not found.ended:
+        return None
+    show_change(form, job.id, text=f"{job.id} {outcome(found)}", fields=found)
+    return found
 
 
-async def _end(job: JobHandle, form: ChangeFormName) -> JobResult:
-    """The job's end, without its output."""
+async def _result(job: JobHandle) -> JobInfo:
+    """What the job's live stream says at its end. Its output is not read."""
     async with aclosing(job.stream(tail=0)) as items:
         async for item in items:
             if isinstance(item, JobResult):
-                show_change(form, job.id, text=f"{job.id} {outcome(item)}", fields=item.info)
-                return item
+                return item.info
     raise AssertionError("A stream ends with a result, or raises.")
 
 
