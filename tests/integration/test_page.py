@@ -341,6 +341,16 @@ async def test_a_token_that_has_ended_leads_to_the_form(bench: Bench) -> None:
         assert (await http.get("/session")).status_code == httpx.codes.UNAUTHORIZED
 
 
+@pytest.mark.parametrize("path", ["/jobs", "/queues", "/audit", "/queues/many/pause"])
+async def test_the_form_repeats_only_what_the_page_knows(bench: Bench, path: str) -> None:
+    known = "queue=a+%26%C3%A4&after=7&lines="
+    async with bench.client() as http:
+        answer = await http.get(f"{path}?token=hvs.typed&{known}&hvs.typed")
+    seen = Document(answer.text)
+    assert (answer.status_code, "hvs.typed" in answer.text) == (httpx.codes.UNAUTHORIZED, False)
+    assert ("value", f"{path}?{known}") in seen.attributes
+
+
 async def asked(http: httpx.AsyncClient, path: str, **fields: str) -> httpx.Response:
     """The answer to a question's form, with the proof that is in it."""
     found = re.search(r'name="csrf" value="([0-9a-f]{64})"', (await http.get(path)).text)
@@ -382,6 +392,23 @@ async def test_a_form_changes_nothing_without_the_right_or_the_proof(bench: Benc
             http.headers[name] = before
         assert (await bench.load(job_id)).fact(KillRequested) is None
         assert (await asked(http, kill)).status_code == httpx.codes.SEE_OTHER
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("=zz", "is not the token of a queue's name"), ("a%01b", "contains no control characters")]
+)
+@pytest.mark.parametrize("what", ["pause", "resume"])
+async def test_a_question_about_no_queue_is_a_page_that_says_so(
+    bench: Bench, name: str, sentence: str, what: str
+) -> None:
+    path = f"/queues/{name}/{what}"
+    async with signed_in(bench, bench.token) as http:
+        for answer in (await http.get(path), await asked(http, path, reason="why")):
+            assert answer.status_code == httpx.codes.BAD_REQUEST
+            assert sentence in Document(answer.text).said
+    async with bench.client() as http:
+        for answer in (await http.get(path), await http.post(path)):
+            assert (answer.status_code, answer.headers["content-type"][:9]) == (401, "text/html")
 
 
 async def test_a_form_pauses_with_a_reason_and_releases_after_a_look(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from stint.core.errors import StintError
+from stint.core.errors import InvalidQueueNameError, StintError
 from stint_api.auth import Identity
 from stint_api.errors import RefusalError, refusal_of
 from stint_api.page.drawn import words
@@ -158,6 +158,9 @@ async def _ask(
 ) -> Response:
     shown = words.short(name) if kind == "jobs" else name
     if kind == "queues":
-        shown = await queue_named(name) or "the unnamed queue"
+        try:
+            shown = await queue_named(name) or "the unnamed queue"
+        except InvalidQueueNameError as error:
+            refusal = refusal or refusal_of(error)
     frame: dict[str, Any] = {"question": question, "shown": shown, "back": _back(kind, name), "name": name}
     return await show(services, request, "ask", refusal=refusal, **frame)

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
@@ -12,11 +12,15 @@ from stint.core.errors import BrokerUnavailableError, StintError, VaultDeniedErr
 from stint_api.errors import CLIENT_LEFT, NO_VAULT, JsonAnswer, RefusalError, error_answer
 from stint_api.middleware.signed_in import ENDED
 from stint_api.page.documents import document
+from stint_api.page.drawn.audit import Audited
+from stint_api.page.drawn.jobs import Listed
 from stint_api.routes.parameters import ServicesOf
 from stint_api.session import cookie
 
 FORM_BYTES: Final = 16 * 1024
 """Bytes of a form: a token has at most a few hundred, and an address a few thousand."""
+KNOWN: Final = frozenset({*Listed.names, *Audited.names, "after", "at", "lines"})
+"""The parameters of the page's addresses. Nothing repeats others, in which somebody may have typed a token."""
 THEMES: Final = frozenset({"light", "dark"})
 UNSAFE: Final = (
     "Nobody can sign in here: a browser would send the token, and the session, in the clear. "
@@ -45,8 +49,9 @@ def theme(request: Request) -> str:
 
 
 def address(request: Request) -> str:
-    """The address that was asked for, within this page."""
-    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    """The address that was asked for, within this page, with the parameters that the page knows."""
+    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name in KNOWN])
+    return f"{request.url.path}?{query}" if query else request.url.path
 
 
 def sign_in_page(
