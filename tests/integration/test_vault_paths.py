@@ -6,7 +6,8 @@ import secrets
 
 import pytest
 
-from stint.vault import queue_path, release_path
+from stint.vault import queue_path
+from stint.vault.actions import RELEASE
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import Bench, make_bench
 
@@ -47,8 +48,8 @@ async def test_one_policy_can_mean_all_queues(bench: Bench) -> None:
     assert await readable(bench, await token_for(bench, "stint/queue/*")) == NAMES
     assert await readable(bench, await token_for(bench, "stint/release/*")) == []
     assert await readable(bench, bench.root) == []  # root is a capability of its own
-    found = await bench.vault.capabilities(bench.root, bench.root, [release_path("a ")])
-    assert found == {release_path("a "): {"root"}}
+    found = await bench.vault.capabilities(bench.root, bench.root, [RELEASE.path("a ")])
+    assert found == {RELEASE.path("a "): {"root"}}
 
 
 async def test_a_policy_on_the_beginning_of_names_means_no_encoded_one(bench: Bench) -> None:

@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from stint.core.errors import TooLargeError, UndecodableError
+from stint.core.submission.jsontext import Scanner
 from stint.core.submission.payload import MAX_CONTENT, JobPayload, merge, parse_payload
 from stint_api.submit.body import MAX_BYTES, check_content, parse_submission
 
@@ -63,7 +64,7 @@ def test_a_digest_covers_what_counts() -> None:
     same = [
         b'{"timeout": 2.0, "run": ["a", "b"], "wrap_secret_id": "w", "qname": "deploys"}',
         b'{"QNAME": "DEPLOYS", "Wrap_Secret_Id": "w", "Run": ["a", "b"], "timeout": 2, "unknown": 7, "tty": false}',
-        SUBMISSION + b"trailing",
+        Scanner().feed(SUBMISSION + b"trailing"),
     ]
     assert {parse_submission(body).digest for body in same} == {digest}
     changes = {

@@ -11,7 +11,8 @@ from rich.pretty import pretty_repr
 from stint.core.errors import ConfigError, InvalidQueueNameError, VaultDeniedError, VaultRefusedError
 from stint.core.names.ids import normalise_queue_name
 from stint.process.env_file import read_env_file, read_variables, write_env_file
-from stint.vault import Login, SecretData, Ticket, Vault, check_path, queue_path, release_path
+from stint.vault import Login, SecretData, Ticket, Vault, check_path, queue_path
+from stint.vault.actions import RELEASE
 from stint.vault.hvac_adapter import check_token
 from stint.vault.policies import policies
 
@@ -106,7 +107,7 @@ def test_no_name_of_a_role_and_no_path_can_write_policy(role: str, paths: list[s
 )
 def test_an_ordinary_name_stands_in_its_path_as_it_is(name: str) -> None:
     assert queue_path(name) == f"stint/queue/{name}"
-    assert release_path(name) == f"stint/release/{name}"
+    assert RELEASE.path(name) == f"stint/release/{name}"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_an_ordinary_name_stands_in_its_path_as_it_is(name: str) -> None:
     [("", "=_"), ("a ", "=meqa"), ("a/", "=mexq"), ("*", "=fi"), ("=_", "=hvpq"), ("=meqa", "=hvwwk4lb")],
 )
 def test_a_name_that_vault_would_read_as_another_is_its_token(name: str, place: str) -> None:
-    assert (queue_path(name), release_path(name)) == (f"stint/queue/{place}", f"stint/release/{place}")
+    assert (queue_path(name), RELEASE.path(name)) == (f"stint/queue/{place}", f"stint/release/{place}")
 
 
 @given(st.text(alphabet=st.sampled_from("ab=+*/ ._-{}me\u00fc\u00a0"), max_size=6), st.text(max_size=6))

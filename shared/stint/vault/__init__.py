@@ -5,7 +5,7 @@ from stint.vault.client import Vault
 from stint.vault.encryptor import Encryptor
 from stint.vault.hvac_adapter import check_path, error_text
 from stint.vault.oidc import Oidc, OidcBegun, refusal_by_provider
-from stint.vault.policies import SESSION_KEY, queue_path, release_path
+from stint.vault.policies import SESSION_KEY, queue_path
 from stint.vault.session import AppRoleSession
 from stint.vault.signing import RECEIPT_KEY, Signer
 from stint.vault.ticket import BUS_KEY, Ticket, open_ticket, seal_ticket
@@ -30,6 +30,5 @@ __all__ = [
     "open_ticket",
     "queue_path",
     "refusal_by_provider",
-    "release_path",
     "seal_ticket",
 ]

@@ -1,10 +1,10 @@
 """What a policy on a queue's path allows: the same rule for whoever comes through the REST API or through NATS."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from stint.vault.policies import drain_path, pause_path, queue_path, release_path
+from stint.vault.policies import DRAINS, PAUSES, QUEUES, RELEASES, queue_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +13,16 @@ class Action:
 
     Attributes:
         words: what it is, as part of a sentence, with what it is done to.
+        folder: of the paths that count for it.
     """
 
     words: str
     capability: str
-    path: Callable[[str], str] = queue_path
+    folder: str = QUEUES
+
+    def path(self, name: str) -> str:
+        """The path of what it is done to."""
+        return queue_path(name, self.folder)
 
     def allowed_by(self, capabilities: Collection[str]) -> bool:
         """Whether these capabilities on its path allow it."""
@@ -28,10 +33,10 @@ SUBMIT: Final = Action("submit jobs to this queue", "create")
 READ: Final = Action("read jobs of this queue", "read")
 KILL: Final = Action("kill jobs of this queue", "update")
 DELETE: Final = Action("delete jobs of this queue", "delete")
-RELEASE: Final = Action("release held jobs of this queue", "update", release_path)
-PAUSE: Final = Action("pause this queue", "update", pause_path)
-RESUME: Final = Action("resume this queue", "update", pause_path)
-DRAIN: Final = Action("drain this runner", "update", drain_path)
+RELEASE: Final = Action("release held jobs of this queue", "update", RELEASES)
+PAUSE: Final = Action("pause this queue", "update", PAUSES)
+RESUME: Final = Action("resume this queue", "update", PAUSES)
+DRAIN: Final = Action("drain this runner", "update", DRAINS)
 
 
 def refusal_text(action: Action, name: str) -> str:

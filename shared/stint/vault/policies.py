@@ -146,9 +146,12 @@ def _check(role: str, secret_paths: Sequence[str]) -> None:
         raise ConfigError("A secret path contains characters that are not allowed in a Vault path.")
 
 
-def queue_path(qname: str) -> str:
-    """The path for policies on a queue; `qname` is in lower case."""
-    return QUEUES + _place(qname)
+def queue_path(name: str, folder: str = QUEUES) -> str:
+    """The path for policies on a queue, in lower case, or on what else this folder is for.
+
+    Its last part is the name, or its token if Vault would confuse it with another or a policy could not contain it.
+    """
+    return folder + (name if _is_literal(name) else f"{MARK}{queue_token(name)}")
 
 
 def named_queue(text: str) -> str:
@@ -159,26 +162,6 @@ def named_queue(text: str) -> str:
         InvalidTokenError: no queue has this token.
     """
     return queue_name(text.removeprefix(MARK)) if text.startswith(MARK) else normalise_queue_name(text)
-
-
-def release_path(qname: str) -> str:
-    """The path for the policy that allows to release held jobs of this queue."""
-    return RELEASES + _place(qname)
-
-
-def pause_path(qname: str) -> str:
-    """The path for the policy that allows to pause this queue, and to resume it."""
-    return PAUSES + _place(qname)
-
-
-def drain_path(runner: str) -> str:
-    """The path for the policy that allows to drain this runner."""
-    return DRAINS + _place(runner)
-
-
-def _place(qname: str) -> str:
-    """The name, or its token if Vault would confuse the name with another or a policy could not contain it."""
-    return qname if _is_literal(qname) else f"{MARK}{queue_token(qname)}"
 
 
 def _is_literal(qname: str) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -13,21 +13,11 @@ from stint_api.read.listing.changes import LiveChanges
 from stint_api.read.listing.feed import Mark
 from stint_api.routes import documents
 from stint_api.routes.parameters import Caller, ChangesQuery, LastEventId, ServicesOf
-from stint_api.routes.responses import Responses, content, errors
+from stint_api.routes.responses import Responses, errors, events
 from stint_api.web.streaming import event_stream
 
 PATH: Final = "/v1/api/events"
 
-_EVENT: Final[dict[str, Any]] = {
-    "description": "Each event of the stream.",
-    "type": "object",
-    "required": ["event", "id", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["hello", "job", "gone", "refused"]},
-        "id": {"type": "string", "description": "For Last-Event-ID."},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-}
 _EVENTS: Final = """\
 event: hello
 id: 20250312205857412-17
@@ -38,7 +28,7 @@ id: 20250312205857412-18
 data: {"_id":"65f0c2a19b3e4d5f6a7b8c9d","qname":"deploys"}
 
 """
-_STREAM: Final[Responses] = content("text/event-stream", _EVENTS, **_EVENT)
+_STREAM: Final[Responses] = events(_EVENTS, "hello", "job", "gone", "refused")
 
 router = APIRouter(prefix=PATH, tags=["jobs"], responses=errors(400, 403, 429, 500, 503))
 

@@ -1,9 +1,9 @@
 """What FastAPI cannot see of the routes of jobs, for the document: bodies that it does not read, and streams."""
 
-from typing import Any, Final
+from typing import Final
 
 from stint_api.routes.models.jobs import RerunBody, SubmitBody
-from stint_api.routes.responses import Responses, content
+from stint_api.routes.responses import Responses, content, events
 
 BODY: Final = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": SubmitBody.model_json_schema()}}}
@@ -11,16 +11,6 @@ BODY: Final = {
 """Described here because FastAPI does not read the body: `submit` does."""
 RERUN_BODY: Final = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": RerunBody.model_json_schema()}}}
-}
-_EVENT: Final[dict[str, Any]] = {
-    "description": "Each event of the stream.",
-    "type": "object",
-    "required": ["event", "id", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["fact", "phase", "output", "end", "refused"]},
-        "id": {"type": "string", "description": "For Last-Event-ID."},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
 }
 _EVENTS: Final = """\
 event: fact
@@ -34,7 +24,7 @@ data: {"number":1,"offset":0,"stream":"stdout","data":"aGVsbG8K",\
 "at":"2025-03-12T20:58:57.951Z","line":1,"continues":false}
 
 """
-STREAM_OF_EVENTS: Final[Responses] = content("text/event-stream", _EVENTS, **_EVENT)
+STREAM_OF_EVENTS: Final[Responses] = events(_EVENTS, "fact", "phase", "output", "end", "refused")
 
 BYTES: Final = "application/octet-stream"
 """Not text: output is in no encoding that anybody could name, and may be an archive."""

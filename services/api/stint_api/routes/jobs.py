@@ -47,7 +47,7 @@ async def submit(request: Request, services: ServicesOf, caller: Caller, key: Id
     """Submit a job."""
     # The body is read here, not by FastAPI: as JSON whatever its Content-Type, and within bounds until it is stored.
     with services.request_bytes.share(caller.caller) as share:
-        submission = parse_submission(await read_body(request, share), scanned=True)
+        submission = parse_submission(await read_body(request, share))
         await services.auth.require(caller, SUBMIT, submission.qname)
         job_id = await services.submitter.submit(caller, submission, key)
     return JsonAnswer({"_id": job_id, "status": "queued", "qname": submission.qname})

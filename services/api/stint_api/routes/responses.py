@@ -98,3 +98,14 @@ def content(media_type: str, example: str, **schema: Any) -> Responses:
     The route's `response_class` must be `Response`: FastAPI would use the media type of any other for errors too.
     """
     return {200: {"content": {media_type: {"schema": schema or {"type": "string"}, "example": example}}}}
+
+
+def events(example: str, *names: str) -> Responses:
+    """A stream of Server-Sent Events with these names, for a route's `responses`."""
+    fields = {
+        "event": {"type": "string", "enum": [*names]},
+        "id": {"type": "string", "description": "For Last-Event-ID."},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    }
+    event = {"description": "Each event of the stream.", "type": "object", "required": [*fields], "properties": fields}
+    return content("text/event-stream", example, **event)

@@ -146,14 +146,14 @@ def _check_size(size: int) -> None:
         raise TooLargeError(f"The request is larger than {MAX_BYTES // 1024 // 1024} MiB.")
 
 
-def parse_submission(body: bytes, *, scanned: bool = False) -> Submission:
-    """Only documented fields count. `scanned`: the body is what `read_body` returned.
+def parse_submission(body: bytes) -> Submission:
+    """Parse what `read_body` returned. Only documented fields count.
 
     Raises:
         UndecodableError: not a JSON object, a field of the wrong type, text that no encoding has, or an `on_lost`
             that is none. The sentence holds no part of the body.
     """
-    fields = read_object(body, _FIELDS, scanned=scanned)
+    fields = read_object(body, _FIELDS, scanned=True)
     submission = Submission(convert(fields, Envelope), convert(fields, JobPayload), len(body))
     check_limits(JobPayload(on_lost=submission.job.on_lost))  # counts beside a sealed payload too
     return submission

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from stint.core.errors import UndecodableError
 from stint.core.events import Submitted
@@ -19,28 +19,16 @@ NOT_OVER: Final = "The job has not ended yet. Only a job that is over can be run
 NOT_KEPT: Final = "The payload of this job is not kept, so that it cannot be run again. Submit the job anew."
 
 
-class RerunRequest(msgspec.Struct, frozen=True):
-    """What a rerun brings along. Its repr shows nothing of it."""
-
-    wrap_secret_id: str = ""
-
-    def __repr__(self) -> str:
-        return "RerunRequest()"
-
-
-_FIELDS: Final = frozenset(RerunRequest.__struct_fields__)
-
-
-def parse_rerun(body: bytes) -> RerunRequest:
-    """Parse what `read_body` returned.
+def parse_rerun(body: bytes) -> Envelope:
+    """Parse what `read_body` returned. Only the wrapping token counts.
 
     Raises:
         UndecodableError: not a JSON object, or a field of the wrong type. The sentence holds no part of the body.
     """
-    return convert(read_object(body, _FIELDS, scanned=True), RerunRequest)
+    return convert(read_object(body, {"wrap_secret_id"}, scanned=True), Envelope)
 
 
-def again(job: Job, request: RerunRequest, kept: KeptPayloads) -> Submission:
+def again(job: Job, envelope: Envelope, kept: KeptPayloads) -> Submission:
     """A submission of the same sealed payload to the same queue. The payload is read when it is stored.
 
     Raises:
@@ -61,7 +49,7 @@ def again(job: Job, request: RerunRequest, kept: KeptPayloads) -> Submission:
             raise RefusalError(HTTPStatus.GONE, NOT_KEPT, _id=job.job_id) from None
 
     return Submission(
-        Envelope(qname=queue_name(job.token), wrap_secret_id=request.wrap_secret_id),
+        replace(envelope, qname=queue_name(job.token)),
         JobPayload(on_lost=submitted.on_lost),
         size,
         rerun_of=job.job_id,

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import typer
 
@@ -56,7 +56,7 @@ def _gostint(name: str) -> Any:
 
 @dataclass(kw_only=True)
 class JobOptions:
-    """A job as options describe it. `--help` shows them in this order."""
+    """A job as options describe it. `--help` shows them in this order. Those of `JobFields` have its names."""
 
     command: Annotated[Words, typer.Argument(help="The command, after --.", show_default=False)] = None
     image: Annotated[
@@ -156,29 +156,15 @@ class JobOptions:
         Raises:
             ConfigError: a file cannot be read, or a field is wrong.
         """
-        fields = JobFields(
-            image=self.image,
-            run=self.command or _words(self.run or "[]"),
-            entrypoint=self.entrypoint or _words(self.entrypoint_list or "[]"),
-            secrets=_pairs([*(self.secret or ()), *_words(self.secret_refs or "[]")], "@"),
-            env={**_env_file(self.env_file), **_pairs([*(self.env or ()), *_words(self.env_vars or "[]")], "=")},
-            content=sys.stdin.buffer if self.content == STDIN else self.content,
-            workdir=self.workdir,
-            pull=self.pull or "",
-            secret_file_type=self.secret_file_type or "",
-            tty=self.tty,
-            timeout=self.timeout,
-            cpus=self.cpus,
-            memory=self.memory or 0,
-            pids=self.pids,
-            network=self.network or "",
-            read_only=self.read_only,
-            mask_secrets=self.mask_secrets,
-            on_lost=self.on_lost or "",
-            cont_on_warnings=self.cont_on_warnings,
-            expose_vault_token=self.expose_vault_token,
-        )
-        return payload_of(self.queue, fields, base=_job_file(self.job_json))
+        given = {name: value for name in JobFields.__annotations__ if (value := getattr(self, name, None))}
+        fields = given | {
+            "run": self.command or _words(self.run or "[]"),
+            "entrypoint": self.entrypoint or _words(self.entrypoint_list or "[]"),
+            "secrets": _pairs([*(self.secret or ()), *_words(self.secret_refs or "[]")], "@"),
+            "env": {**_env_file(self.env_file), **_pairs([*(self.env or ()), *_words(self.env_vars or "[]")], "=")},
+            "content": sys.stdin.buffer if self.content == STDIN else self.content,
+        }
+        return payload_of(self.queue, cast("JobFields", fields), base=_job_file(self.job_json))
 
 
 @dataclass(kw_only=True)
