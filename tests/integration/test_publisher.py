@@ -82,6 +82,11 @@ async def reading(accounts: Accounts, server: NatsProcess) -> AsyncIterator[None
             await cancel(answering)
 
 
+def subscriptions(stint: Publisher) -> int:
+    """How many its connection has."""
+    return len(stint._broker.client._subs)  # noqa: SLF001 - nothing else tells it
+
+
 async def collected(job: PublishedJob) -> list[JobEvent]:
     """All that a job's stream gives."""
     return [item async for item in job.stream()]
@@ -134,8 +139,10 @@ async def test_a_job_that_is_deleted_has_no_result(accounts: Accounts, server: N
         await job.wait(timeout=0.01)
     async with accounts.connected(server.url, "api") as api:
         await JetStreamEventLog(api).append(QUEUE, job.id, events.deleted())
+    before = subscriptions(stint)
     with pytest.raises(JobDeletedError):
         await job.wait(timeout=60)
+    assert subscriptions(stint) < before, "nothing more is heard of it"
 
 
 async def test_output_that_was_missed_is_read_again(
@@ -203,9 +210,11 @@ async def test_without_an_api_output_that_was_missed_is_told(
 async def test_a_queue_of_others_is_refused_at_once(stint: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without waiting for an answer of NATS."""
     monkeypatch.setattr(storing, "ANSWER", 600.0)
+    before = subscriptions(stint)
     with pytest.raises(BrokerRefusedError, match="does not permit this publisher to submit"):
         async with asyncio.timeout(60):
             await stint.submit(queue="releases", image="busybox")
+    assert subscriptions(stint) == before
     job = await stint.job("releases", "a" * 24)
     with pytest.raises(DeniedError):
         await job.wait(timeout=60)

@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -63,14 +63,17 @@ class PublishedJob:
         self._news = asyncio.Event()
         self._heard = AsyncExitStack()
 
-    async def listen(self) -> None:
-        """Hear the job's events and output until it has ended."""
-        for kind in _TOLD:
-            await self._heard.enter_async_context(
-                self._broker.subscribe(live_filter(kind, self._token, self.id), cb=self._on_event)
-            )
-        tail = tail_subject(self._token, self.id)
-        await self._heard.enter_async_context(self._broker.subscribe(tail, cb=self._on_output))
+    @asynccontextmanager
+    async def heard(self) -> AsyncIterator[None]:
+        """Hear the job's events and output, from before the block until the job has ended, or until the block fails."""
+        async with AsyncExitStack() as heard:
+            for kind in _TOLD:
+                event = live_filter(kind, self._token, self.id)
+                await heard.enter_async_context(self._broker.subscribe(event, cb=self._on_event))
+            tail = tail_subject(self._token, self.id)
+            await heard.enter_async_context(self._broker.subscribe(tail, cb=self._on_output))
+            yield
+            self._heard = heard.pop_all()
 
     async def stream(self) -> AsyncGenerator[JobEvent, None]:
         """What happens to the job, and its output as it comes, from its submission. The last item is its result.
@@ -89,6 +92,7 @@ class PublishedJob:
                 yield _output(chunk)
                 deadline = 0.0
             if Deleted.kind in job.facts:
+                await self._heard.aclose()
                 raise JobDeletedError
             deadline = deadline or _now() + MISSED
             if job.terminal and output.chain != recorded and _now() < deadline:

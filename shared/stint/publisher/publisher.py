@@ -96,11 +96,11 @@ class Publisher:
             on_lost=payload.on_lost,
         )
         job = PublishedJob(self._broker, self._signer, payload.qname, job_id, submitted)
-        await job.listen()  # what is published before that is missed
-        for number, chunk in enumerate(chunks):
-            await store(self._broker, payload_subject(token, job_id, number), chunk)
         subject, body = EventAddress(Submitted.kind, token, job_id).subject, encode(submitted)
-        await store(self._broker, subject, body, self._signer.headers(subject, body))
+        async with job.heard():  # what is published before that is missed
+            for number, chunk in enumerate(chunks):
+                await store(self._broker, payload_subject(token, job_id, number), chunk)
+            await store(self._broker, subject, body, self._signer.headers(subject, body))
         return job
 
     async def job(self, queue: str, job_id: str) -> PublishedJob:
@@ -112,8 +112,8 @@ class Publisher:
         """
         name, known = normalise_queue_name(queue), check_job_id(job_id)
         job = PublishedJob(self._broker, self._signer, name, known)
-        await job.listen()
-        return job
+        async with job.heard():
+            return job
 
     async def _seal(self, payload: JobPayload, token: str, job_id: str, wrap_ttl: str) -> tuple[bytes, str]:
         """The sealed job, and its sealed ticket."""
