@@ -366,9 +366,9 @@ async def _answered(http: httpx.AsyncClient, method: str, path: str, **options: 
 
 
 async def test_runner_and_projector_go_on_when_the_quorum_is_back(
-    cluster: Cluster, broker: Broker, openbao: OpenBao, busybox: str
+    cluster: Cluster, broker: Broker, openbao: OpenBao, busybox: str, tmp_path: Path
 ) -> None:
-    bench = await make_bench(broker, openbao, busybox)
+    bench = await make_bench(broker, openbao, busybox, tmp_path)
     projecting = asyncio.create_task(build_background(ProjectorSettings.model_validate({}), broker).run())
     async with bench.runner(capacity=1):
         running = await bench.submit("echo up; sleep 600", queue="first")

@@ -160,7 +160,7 @@ async def held(accounts: Accounts, server: Attacked) -> str:
             await make_subscription(operator, EVENTS, subscription(name), [f"ev.*.{token}.ended"])
             await make_subscription(operator, LOGS, subscription(name), [log_subject(token, "*")])
     async with accounts.connected(server.url, "victim") as victim:
-        bench = Bench(victim, server.openbao, "busybox", {})
+        bench = Bench(victim, server.openbao, "busybox", {}, server.stack.data_dir)
         await bench.submit(in_steps("echo before", f"echo after; {STAYS}"), queue="other", job_id=VICTIM)
     await server.stack.writes(VICTIM)
     (container,) = await bench.containers(VICTIM)

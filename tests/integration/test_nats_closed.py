@@ -105,7 +105,7 @@ async def test_a_runner_ends_at_once_and_its_jobs_are_adopted(
     token, job_id = queue_token("deploys"), secrets.token_hex(12)
     settings = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15", "STINT_DRAIN": "60"}
     async with connected(url(nats, "test", "test")) as broker:
-        bench = await make_bench(broker, openbao, busybox)
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
         own = settings | {"STINT_NATS_URL": url(nats, "service", OLD)}
         async with ended_at_last(runner_process(bench, tmp_path, **own)) as runner:
             await runner.start()

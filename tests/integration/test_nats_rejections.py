@@ -99,7 +99,8 @@ class Publisher:
 
 @pytest.fixture(scope="module")
 async def publisher(busybox: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Publisher]:
-    async with attacked(tmp_path_factory.mktemp("rejections"), "--runners", "0") as server:
+    folder = tmp_path_factory.mktemp("rejections")
+    async with attacked(folder, "--runners", "0") as server:
         accounts, openbao = Configured(server.stack.data_dir / "nats"), server.openbao
         token = await token_for(openbao, {QNAME: ["create", "read"]})
         async with (
@@ -107,10 +108,10 @@ async def publisher(busybox: str, tmp_path_factory: pytest.TempPathFactory) -> A
             accounts.connected(server.url, "api") as api,
             connected(Access(url=server.url, user=QNAME, password=token)) as broker,
         ):
-            runs = await make_bench(service, openbao, busybox)
+            runs = await make_bench(service, openbao, busybox, folder)
             async with runs.runner():
                 memory = runs.runners["runner-1"].memory
-                yield Publisher(server, await make_bench(broker, openbao, busybox), broker, api, memory)
+                yield Publisher(server, await make_bench(broker, openbao, busybox, folder), broker, api, memory)
 
 
 Made = Callable[[Publisher, str], Awaitable[bytes]]

@@ -113,7 +113,7 @@ async def test_a_health_port_that_is_taken_is_one_sentence_and_2(nats_process: N
 
 
 async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
-    nats_process: NatsProcess, openbao: OpenBao, busybox: str, monkeypatch: pytest.MonkeyPatch
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "STEADY", 0.5)
     monkeypatch.setattr(finder, "RECONCILE", 0.5)
@@ -126,7 +126,7 @@ async def test_a_runner_looks_for_jobs_again_after_a_fault_and_its_jobs_go_on(
         return await pending(queues)
 
     async with connected(nats_process.url) as broker:
-        bench = await make_bench(broker, openbao, busybox)
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
         async with bench.runner() as worker:
             job_id = await bench.submit("sleep 5")
             await bench.until(job_id, "launched")
@@ -147,7 +147,7 @@ async def test_a_runner_is_not_ready_before_it_is_on_the_list(openbao: OpenBao, 
         running(nats := NatsProcess(tmp_path / "nats", settings=users.format(denied))),
         connected(f"nats://test:p@127.0.0.1:{nats.port}") as broker,
     ):
-        bench = await make_bench(broker, openbao, busybox)
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
         runner = runner_process(bench, tmp_path, NATS_URL="", STINT_NATS_URL=f"nats://me:p@127.0.0.1:{nats.port}")
         async with ended_at_last(runner):
             port, starting = int(runner.environment["STINT_HEALTH_PORT"]), asyncio.create_task(runner.start())
@@ -162,7 +162,7 @@ async def test_a_runner_is_not_ready_before_it_takes_jobs_and_without_its_watchd
     nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
 ) -> None:
     async with connected(nats_process.url) as broker:
-        bench = await make_bench(broker, openbao, busybox)
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
         async with ended_at_last(runner_process(bench, tmp_path)) as runner:
             await runner.start()
 

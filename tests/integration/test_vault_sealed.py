@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -90,8 +91,8 @@ async def vault(bao: BaoProcess) -> WatchedVault:
 
 
 @pytest.fixture
-async def bench(broker: Broker, bao: BaoProcess, vault: WatchedVault, busybox: str) -> Bench:
-    bench = await make_bench(broker, OpenBao(bao.address, bao.root_token), busybox)
+async def bench(broker: Broker, bao: BaoProcess, vault: WatchedVault, busybox: str, tmp_path: Path) -> Bench:
+    bench = await make_bench(broker, OpenBao(bao.address, bao.root_token), busybox, tmp_path)
     bench.vault = vault
     return bench
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import msgspec
@@ -55,15 +54,19 @@ from tests.support.waiting import until
 
 @dataclass
 class Bench:
-    """Real NATS, Vault and Docker, and what a test asks of them."""
+    """Real NATS, Vault and Docker, and what a test asks of them.
+
+    Attributes:
+        state: the folder for the state of its runners.
+    """
 
     broker: Broker
     openbao: OpenBao
     image: str
     role_settings: dict[str, str]
+    state: Path
     runners: dict[str, Runner] = field(default_factory=dict)
     dispatchers: dict[str, Dispatcher] = field(default_factory=dict)
-    state: Path = field(default_factory=lambda: Path(mkdtemp(prefix="stint-state-")))
 
     def __post_init__(self) -> None:
         self.vault = Vault(self.openbao.address)
@@ -251,5 +254,5 @@ class Bench:
             deadlines.close()
 
 
-async def make_bench(broker: Broker, openbao: OpenBao, image: str) -> Bench:
-    return Bench(broker, openbao, image, dict(await set_up(openbao)))
+async def make_bench(broker: Broker, openbao: OpenBao, image: str, folder: Path) -> Bench:
+    return Bench(broker, openbao, image, dict(await set_up(openbao)), folder / "bench")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,8 @@ from tests.support.servers import OpenBao
 
 
 @pytest.fixture
-async def bench(broker: Broker, openbao: OpenBao, busybox: str) -> Bench:
-    return await make_bench(broker, openbao, busybox)
+async def bench(broker: Broker, openbao: OpenBao, busybox: str, tmp_path: Path) -> Bench:
+    return await make_bench(broker, openbao, busybox, tmp_path)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ async def working(
     """A runner on an engine of its own."""
     async with second_engine(folder, *options) as engine:
         await engine.load("busybox:latest")
-        bench = await make_bench(broker, openbao, "busybox:latest")
+        bench = await make_bench(broker, openbao, "busybox:latest", folder)
         async with bench.runner(engine=DockerEngine(engine.host)):
             yield engine, bench
 

@@ -263,9 +263,9 @@ async def test_uses_at_the_same_time_are_all_kept(house: House, shelf: Registry,
 
 
 async def test_a_job_that_comes_while_its_image_goes(
-    broker: Broker, openbao: OpenBao, busybox: str, house: House, image: str
+    broker: Broker, openbao: OpenBao, busybox: str, house: House, image: str, tmp_path: Path
 ) -> None:
-    bench = await make_bench(broker, openbao, busybox)
+    bench = await make_bench(broker, openbao, busybox, tmp_path)
     house.names.append(image)
     engine = DockerEngine(HOST)
     removals: list[bool] = []

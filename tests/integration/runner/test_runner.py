@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,10 +198,10 @@ async def test_a_runner_whose_job_was_ended_by_another_stops_it_at_once(bench: B
 
 @pytest.mark.soak
 async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_on(
-    nats_process: NatsProcess, openbao: OpenBao, busybox: str
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
 ) -> None:
     async with connected(nats_process.url) as broker:
-        bench = await make_bench(broker, openbao, busybox)
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
         async with bench.runner(lease=LEASE, takeover=TAKEOVER):
             job_id = await bench.running("echo up; sleep 600")
             good = await bench.submit("true")
@@ -220,10 +221,10 @@ async def test_a_runner_that_cannot_renew_ends_its_container_and_the_queue_goes_
 
 @pytest.mark.soak
 async def test_a_short_outage_goes_unnoticed_by_the_job(
-    nats_process: NatsProcess, openbao: OpenBao, busybox: str
+    nats_process: NatsProcess, openbao: OpenBao, busybox: str, tmp_path: Path
 ) -> None:
     async with connected(nats_process.url) as broker:
-        bench = await make_bench(broker, openbao, busybox)
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
         async with bench.runner():
             job_id = await bench.running("echo up; sleep 2.5; echo still up")
             await nats_process.restart()

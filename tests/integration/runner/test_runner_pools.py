@@ -43,7 +43,7 @@ async def confined(tmp_path: Path, openbao: OpenBao, busybox: str) -> AsyncItera
     accounts = Accounts(tmp_path / "keys", pools={"subnet": "net-a,net-b"})
     server = NatsProcess(tmp_path / "nats", settings=accounts.settings)
     async with running(server), accounts.connected(server.url, "operator") as broker:
-        bench = await make_bench(broker, openbao, busybox)
+        bench = await make_bench(broker, openbao, busybox, tmp_path)
         await bench.declare()
         yield accounts, server, bench
 
