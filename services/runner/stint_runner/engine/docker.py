@@ -6,6 +6,7 @@ from http import HTTPStatus
 from ssl import SSLContext
 from typing import Final, Self
 
+from aiodocker import DockerError
 from aiodocker.containers import DockerContainer
 from aiohttp import ClientTimeout
 
@@ -210,9 +211,16 @@ class DockerEngine(Engine):
             await self._container(container_id).kill(timeout=SHORT)
 
     async def remove(self, container_id: str) -> None:
-        """A removal under way counts as done."""
-        with engine_errors(done=_NOT_RUNNING):
-            await self._container(container_id).delete(force=True, v=True, timeout=SHORT)
+        """One that is being removed already is waited for: its processes may live until then."""
+        container = self._container(container_id)
+        with engine_errors(done={HTTPStatus.NOT_FOUND}):
+            try:
+                await container.delete(force=True, v=True, timeout=SHORT)
+            except DockerError as error:
+                if error.status != HTTPStatus.CONFLICT:
+                    raise
+                await container.wait(condition="removed", timeout=SHORT)
+                await self.remove(container_id)  # the other removal may have failed
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
         with engine_errors():

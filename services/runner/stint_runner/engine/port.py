@@ -194,7 +194,7 @@ class Engine(Protocol):
         """SIGKILL."""
 
     async def remove(self, container_id: str) -> None:
-        """Remove it with its volumes, running or not."""
+        """Remove it with its volumes, running or not. It is gone afterwards, whoever else removes it."""
 
     async def find(self, labels: Mapping[str, str]) -> Sequence[ContainerInfo]:
         """List all containers, running or not, with these labels; the value "" matches any."""
