@@ -153,10 +153,8 @@ class ScriptedEngine(Engine):
 
     async def info(self) -> Mapping[str, str | int]:
         counts: dict[str, int] = await self._ask("count")
-        return {**counts, "operating_system": "scripted", "architecture": platform.machine()}
-
-    async def engine_id(self) -> str:
-        return f"scripted:{self._folder.name}"
+        engine_id = f"scripted:{self._folder.name}"
+        return {**counts, "operating_system": "scripted", "architecture": platform.machine(), "engine_id": engine_id}
 
     async def close(self) -> None:
         """Each request has a connection of its own."""

@@ -140,7 +140,7 @@ def test_listing() -> None:
 def test_exits_and_figures_that_an_engine_leaves_out() -> None:
     assert wire.exit_of({"StatusCode": 137}, {"State": {"OOMKilled": True}}) == Exit(137, oom_killed=True)
     assert wire.exit_of({"StatusCode": 0}, {}) == Exit(0)
-    assert wire.figures({"Images": 3, "Architecture": "x86_64", "ID": "x"}) == {"images": 3, "architecture": "x86_64"}
+    assert wire.figures({"Images": 3, "Architecture": "x86_64", "Name": "x"}) == {"images": 3, "architecture": "x86_64"}
 
 
 @pytest.mark.parametrize(("grace", "seconds"), [(0.0, 0), (0.2, 1), (15.0, 15), (-1.0, 0)])

@@ -70,8 +70,12 @@ class House:
         return await self.keeper.sweep()
 
     async def record(self, image_id: str) -> ImageRecord | None:
-        _, record = await self.records.get(await self.engine.engine_id(), image_id)
+        _, record = await self.records.get(await id_of_engine(self.engine), image_id)
         return record
+
+
+async def id_of_engine(engine: DockerEngine) -> str:
+    return str((await engine.info())["engine_id"])
 
 
 def docker() -> Docker:
@@ -230,7 +234,7 @@ async def test_each_engine_has_its_own_images(house: House, image: str, tmp_path
         async with docker() as client:
             await client.images.pull(image)
         image_id = await house.use(image)
-        assert await second.engine_id() != await house.engine.engine_id()
+        assert await id_of_engine(second) != await id_of_engine(house.engine)
         assert await house.later(DAY) == []
         assert await keeper.sweep() == [image_id]
         assert image in await tags()
@@ -325,8 +329,8 @@ async def test_it_sweeps_by_itself_and_survives_errors(house: House, image: str)
 
 async def test_an_engine_without_an_id_is_left_alone(house: House, image: str) -> None:
     class Nameless(DockerEngine):
-        async def engine_id(self) -> str:
-            return ""
+        async def info(self) -> Mapping[str, str | int]:
+            return {}
 
     engine = Nameless(HOST)
     keeper = house.another_keeper(engine)
@@ -340,7 +344,7 @@ async def test_an_engine_without_an_id_is_left_alone(house: House, image: str) -
 
 async def test_records_of_an_engine_that_is_gone_expire(house: House, image: str) -> None:
     image_id = await house.use(image)
-    subject = kv_subject(IMAGES_BUCKET, image_key(await house.engine.engine_id(), image_id))
+    subject = kv_subject(IMAGES_BUCKET, image_key(await id_of_engine(house.engine), image_id))
     answer = await house.broker.api(f"STREAM.MSG.GET.{kv_stream(IMAGES_BUCKET)}", {"last_by_subj": subject})
     assert raw_message(answer["message"]).headers["Nats-TTL"] == f"{DAY + FORGOTTEN_AFTER:.0f}s"
 
@@ -348,6 +352,6 @@ async def test_records_of_an_engine_that_is_gone_expire(house: House, image: str
 async def test_what_is_no_record_is_passed_over(house: House, image: str) -> None:
     image_id = await house.use(image)
     for text in (b"", b"\xff", b"[]", b'{"names": 5}'):
-        subject = kv_subject(IMAGES_BUCKET, image_key(await house.engine.engine_id(), secrets.token_hex(4)))
+        subject = kv_subject(IMAGES_BUCKET, image_key(await id_of_engine(house.engine), secrets.token_hex(4)))
         await house.broker.publish(subject, text)
     assert await house.later(DAY) == [image_id]

@@ -231,10 +231,6 @@ class DockerEngine(Engine):
         with engine_errors():
             return wire.figures(await self._client().system.info())
 
-    async def engine_id(self) -> str:
-        with engine_errors():
-            return str((await self._client().system.info()).get("ID") or "")
-
     async def close(self) -> None:
         """A further call would connect again."""
         docker, self._docker = self._docker, None

@@ -35,6 +35,7 @@ _LOG_CONFIG: Final = {
 _NO_CORE_DUMPS: Final = {"Name": "core", "Soft": 0, "Hard": 0}
 """The host may collect core dumps outside of the container, and a job's memory holds its secrets."""
 _FIGURES: Final = {
+    "engine_id": "ID",
     "containers": "Containers",
     "containers_running": "ContainersRunning",
     "containers_paused": "ContainersPaused",

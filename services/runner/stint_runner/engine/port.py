@@ -203,11 +203,8 @@ class Engine(Protocol):
         """The engine's figures.
 
         They are `containers`, `containers_running`, `containers_paused`, `containers_stopped`, `images`, `mem_total`,
-        `architecture` and `operating_system`.
+        `architecture`, `operating_system` and `engine_id`, which is the same for all who use it, and after a restart.
         """
-
-    async def engine_id(self) -> str:
-        """The engine's own id, the same for all who use it, and after a restart."""
 
     async def close(self) -> None:
         """Close the connection."""

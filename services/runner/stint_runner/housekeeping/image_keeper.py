@@ -129,8 +129,7 @@ class ImageKeeper:
             EngineError: the engine does not answer.
             BrokerUnavailableError, BrokerRefusedError: NATS likewise.
         """
-        self._engine_id = await self._engine.engine_id()
-        if not self._engine_id:
+        if not await self._known():
             return []
         await self._tell()
         images = await self._engine.images()
@@ -162,15 +161,17 @@ class ImageKeeper:
         log.info("unused image removed" if removed else "unused image stays", image=record.names)
         return removed
 
+    async def _known(self) -> str:
+        self._engine_id = str((await self._engine.info()).get("engine_id", ""))
+        return self._engine_id
+
     async def _tell(self) -> None:
         untold, self._untold = self._untold, []
         for use in untold:
             await self.used(use)
 
     async def _note(self, use: ImageUse) -> None:
-        if not self._engine_id:
-            self._engine_id = await self._engine.engine_id()
-        if not self._engine_id:
+        if not (self._engine_id or await self._known()):
             return
         for _ in range(_TRIES):
             revision, stored = await self._records.get(self._engine_id, use.image_id)

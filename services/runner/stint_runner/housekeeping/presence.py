@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ class Presence:
         bucket = Bucket(self._broker, RUNNERS_BUCKET)
         while True:
             self._changed.clear()
-            body = json.dumps(self._report() | await _figures(self._runner.engine)).encode()
+            body = json.dumps({**self._report(), **await _figures(self._runner.engine)}).encode()
             self.listed |= await _reported(bucket.write(self._runner.id, body, ttl=TIME_TO_LIVE))
             await any_of(self._changed, within=INTERVAL if self.listed else AGAIN)
 
@@ -82,9 +82,9 @@ class Presence:
         await _reported(Bucket(self._broker, RUNNERS_BUCKET).delete(self._runner.id))
 
 
-async def _figures(engine: Engine) -> dict[str, Any]:
+async def _figures(engine: Engine) -> Mapping[str, str | int]:
     try:
-        return {"engine_id": await engine.engine_id(), **await engine.info()}
+        return await engine.info()
     except EngineError as error:
         log.warning("container engine does not answer", error=error.sentence)
         return {}
