@@ -354,11 +354,7 @@ async def test_an_answer_cannot_be_directed_into_a_stream(
         await attacker.client.flush()
         await attacker.ask(f"STREAM.INFO.{EVENTS}")  # the server has answered what came before
     await nothing_stored(operator, targets(job))
-    for stream in (
-        PAYLOADS,
-        LOGS,
-        kv_stream(JOBS_BUCKET),
-    ):  # what belongs to no job would be removed during later tests
+    for stream in (PAYLOADS, LOGS, kv_stream(JOBS_BUCKET)):  # what belongs to no job would go during later tests
         subjects = (await stored(operator))[stream][2]
         for subject in [subject for subject in subjects if own[:-4] in subject]:
             await operator.api(f"STREAM.PURGE.{stream}", {"filter": subject})

@@ -257,19 +257,6 @@ async def test_what_stands_in_another_queue_than_the_job_is_nobodys(house: House
     assert await house.left() == "VOPF"
 
 
-async def test_facts_are_forgotten_when_all_of_them_are_old(house: House) -> None:
-    await house.happen(submitted(), started(), ended())
-    house.history.taken.add(JOB)
-    house.now += timedelta(hours=1)
-    await house.happen(deleted())
-    house.now += KEEP
-    await house.events.forget()
-    assert await house.left() == "F"
-    house.now += MOMENT
-    await house.events.forget()
-    assert await house.left() == ""
-
-
 async def test_facts_stay_while_the_job_is_in_work_and_a_late_one_revives_nothing_and_goes_in_its_turn(
     house: House,
 ) -> None:
