@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.api.vault import Vault
+from tests.support.scripts import lasting
 from tests.support.waiting import until
 
 JOB = "/v1/api/job"
@@ -38,7 +39,7 @@ class Event(NamedTuple):
 
 def shell(script: str) -> list[str]:
     """A command that runs the script."""
-    return ["sh", "-c", script]
+    return ["sh", "-c", lasting(script)]
 
 
 def in_steps(*steps: str) -> str:

@@ -7,13 +7,14 @@ import pytest
 
 from tests.api.archive import build
 from tests.api.client import Api, Json, shell, until_term
+from tests.support.scripts import lasting
 from tests.support.waiting import until
 
 HOME = "/tmp"  # noqa: S108 - the contract's word for the job's user
 
 
 async def test_command_entrypoint_and_folder(api: Api) -> None:
-    print_all = ["sh", "-c", 'echo "$0|$@|$(pwd)"']
+    print_all = shell('echo "$0|$@|$(pwd)"')
     job = await api.run(entrypoint=print_all, run=["a b", "$HOME", ""], working_directory="/var/new folder")
     assert job["output"] == "a b|$HOME |/var/new folder\n"
 
@@ -23,12 +24,12 @@ async def test_what_is_not_given_is_the_images(api: Api) -> None:
         api.env["DOCKER_HOST"],
         "stint-suite/defaults:1",
         'FROM busybox\nENV FROM_IMAGE=yes A=image\nWORKDIR /srv\nENTRYPOINT ["sh", "-c"]\n'
-        'CMD ["echo $FROM_IMAGE $A $(pwd)"]\n',
+        'CMD ["echo $FROM_IMAGE $A $(pwd); sleep 0.15"]\n',
     )
     assert (await api.run(container_image=image, run=[]))["output"] == "yes image /srv\n"
-    job = await api.run(container_image=image, run=["echo mine $A"], env_vars=["A=job"])
+    job = await api.run(container_image=image, run=[lasting("echo mine $A")], env_vars=["A=job"])
     assert job["output"] == "mine job\n"
-    job = await api.run(container_image=image, entrypoint=["sh", "-c"], run=["pwd"], working_directory="/etc")
+    job = await api.run(container_image=image, entrypoint=["sh", "-c"], run=[lasting("pwd")], working_directory="/etc")
     assert job["output"] == "/etc\n"
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.api.client import JOB, UNKNOWN_ID, Api, bad_request, new_queue, refused
+from tests.api.client import JOB, UNKNOWN_ID, Api, bad_request, new_queue, refused, shell
 
 
 @pytest.mark.parametrize("sealed", [True, False])
 async def test_a_job_runs_again_with_a_fresh_wrapping_token(keeping: Api, sealed: bool) -> None:
-    qname, job = new_queue(), {"container_image": "busybox", "run": ["sh", "-c", "echo $A"], "env_vars": ["A=again"]}
+    qname, job = new_queue(), {"container_image": "busybox", "run": shell("echo $A"), "env_vars": ["A=again"]}
     body = (
         await keeping.sealed({**job, "qname": qname}) if sealed else await keeping.envelope(**{**job, "qname": qname})
     )

@@ -17,13 +17,14 @@ from stint.vault import Vault
 from stint_api.read.runners import JetStreamRunnerReports
 from tests.e2e.compose import Compose, composed, docker, run, sweep
 from tests.support.brokers import connected
-from tests.support.stack import STAYS, program
+from tests.support.scripts import lasting
+from tests.support.stack import program
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]  # the first one builds
 
 SERVICES = ("api", "projector", "runner", "nats-auth")
-TELL_SECRET = f"""sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum; {STAYS}"""
+TELL_SECRET = lasting("""sed -n 's/^PASSWORD: //p' /secrets.yml | tr -d "\\n\\"'" | sha256sum""")
 UNTIL_TOLD = "echo first; until [ -e /tmp/go ]; do sleep 0.1; done; echo last"
 
 

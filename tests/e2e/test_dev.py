@@ -18,8 +18,9 @@ from stint.vault.policies import API, RUNNER
 from stint.vault.setup import client_token, service_settings, vault_setup
 from stint_runner.engine.docker import DockerEngine
 from tests.support.ports import free_port
+from tests.support.scripts import lasting
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao
-from tests.support.stack import LIVE, STAYS, STINT, Stack, alive, dev, gone, ready, serving, stint
+from tests.support.stack import LIVE, STINT, Stack, alive, dev, gone, ready, serving, stint
 from tests.support.terminals import terminal
 from tests.support.waiting import until
 
@@ -52,7 +53,7 @@ async def test_stint_run_shows_the_output_and_ends_as_the_job_does(stack: Stack,
         *(
             "sh",
             "-c",
-            f"cat /demo/hello.txt; grep -c PASSWORD /secrets.yml; echo A is $A; echo err >&2; {STAYS}; exit 7",
+            lasting("cat /demo/hello.txt; grep -c PASSWORD /secrets.yml; echo A is $A; echo err >&2; exit 7"),
         ),
     )
     assert (result.code, result.out) == (7, "hello from a folder\n1\nA is 1\n")
@@ -125,7 +126,7 @@ async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(
     async with serving("api", own), serving("projector", own), serving("runner", own) as runner:
         async with asyncio.timeout(30), httpx.AsyncClient(base_url=url) as http:
             await until(lambda: ready(http))
-        result = await stint("run", "--image", "busybox", "--", "sh", "-c", f"echo alone; {STAYS}", env=mine)
+        result = await stint("run", "--image", "busybox", "--", "sh", "-c", lasting("echo alone"), env=mine)
         assert (result.code, result.out) == (0, "alone\n"), result.err
         runner.terminate()
         assert await runner.wait() == 0
@@ -149,7 +150,7 @@ async def _use(stack: Stack, marker: str) -> tuple[str, list[str]]:
         stack.env["VAULT_TOKEN"], lambda client: client.adapter.get("/v1/kv/data/demo")
     )
     ref = ["--secret", "PASSWORD@kv/data/demo.password", "--env", f"MARK={marker}"]
-    ok = await stack.run("run", "--image", "busybox", *ref, "--", "sh", "-c", f"grep -c PASSWORD /secrets.yml; {STAYS}")
+    ok = await stack.run("run", "--image", "busybox", *ref, "--", "sh", "-c", lasting("grep -c PASSWORD /secrets.yml"))
     assert (ok.code, ok.out) == (0, "1\n")
     await stack.run("run", "--image", "busybox", *ref, "--secret", "X@kv/data/none.x", "--", "true")
     wrap = await stack.wrapped()
@@ -218,7 +219,7 @@ async def test_servers_that_are_there_are_used_and_tls_is_served(
         assert names == {"api-1", "projector-1", "runner-1"}
         assert {name: stack.env[name] for name in theirs} == theirs
         assert stack.env["STINT_URL"].startswith("https://localhost:")
-        run = ["run", "--image", "busybox", "--", "sh", "-c", f"echo over TLS; {STAYS}"]
+        run = ["run", "--image", "busybox", "--", "sh", "-c", lasting("echo over TLS")]
         refused = await stack.run(*run)
         assert (refused.code, "not reachable" in refused.err) == (125, True), "certificates are verified"
         trusted = await stack.run(*run, STINT_CACERT=str(cert))

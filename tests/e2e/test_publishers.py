@@ -20,8 +20,9 @@ from stint.vault.setup import client_token
 from tests.support.accounts import Accounts
 from tests.support.certificates import authority, certificate
 from tests.support.relay import Relay
+from tests.support.scripts import lasting
 from tests.support.servers import NatsProcess, running
-from tests.support.stack import STAYS, STINT, Result, Stack, dev, execute
+from tests.support.stack import STINT, Result, Stack, dev, execute
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
@@ -77,7 +78,7 @@ async def publish(request: pytest.FixtureRequest, stack: Stack, programs: dict[s
 
 
 async def test_a_publisher_gets_the_whole_output_and_the_exit_code(publish: Publisher) -> None:
-    result = await publish(f"seq 30000; echo told >&2; {STAYS}; exit 3")
+    result = await publish(lasting("seq 30000; echo told >&2; exit 3"))
     assert result.out == "".join(f"{number}\n" for number in range(1, 30001)), result.err
     assert (result.code, "told\n" in result.err, "failed exit_code" in result.err) == (3, True, True)
 
@@ -212,7 +213,7 @@ async def test_a_chunk_that_did_not_come_is_asked_for_again(publish: Publisher) 
     relay = Changing(int(publish.env["NATS_URL"].rpartition(":")[2]))
     relay.change, relay.times = (b"Stint-Chunk: 1\r", b"Stint-Chunk: 9\r"), 1
     async with relay.listening() as port:
-        result = await publish(f"echo told; {STAYS}", NATS_URL=f"nats://127.0.0.1:{port}")
+        result = await publish(lasting("echo told"), NATS_URL=f"nats://127.0.0.1:{port}")
     assert (result.code, result.out) == (0, "told\n"), result.err
     assert relay.times == 0, "another one came"
 
@@ -237,13 +238,13 @@ class Dropping(Relay):
 async def test_a_message_that_was_dropped_in_a_flood_is_published_again(publish: Publisher) -> None:
     relay = Dropping(int(publish.env["NATS_URL"].rpartition(":")[2]))
     async with relay.listening() as port:
-        result = await publish(f"echo told; {STAYS}", NATS_URL=f"nats://127.0.0.1:{port}")
+        result = await publish(lasting("echo told"), NATS_URL=f"nats://127.0.0.1:{port}")
     assert (result.code, result.out, relay.told) == (0, "told\n", 1), result.err
 
 
 async def test_output_can_be_read_by_a_publisher_that_heard_nothing(stack: Stack, publish: Publisher) -> None:
     """With the queue of another team it gets nothing."""
-    job_id = await stack.submit(f"echo out; sleep 0.5; echo err >&2; {STAYS}", qname="deploys")
+    job_id = await stack.submit("echo out; sleep 0.5; echo err >&2", qname="deploys")
     theirs = await stack.submit("echo secret", qname="releases")
     await stack.end(job_id)
     await stack.end(theirs)
@@ -270,7 +271,7 @@ async def test_output_that_is_not_whole_is_never_shown(
     relay = Changing(int(publish.env["NATS_URL"].rpartition(":")[2]))
     relay.change = change
     async with relay.listening() as port:
-        result = await publish(f"echo genuine; {STAYS}", NATS_URL=f"nats://127.0.0.1:{port}")
+        result = await publish(lasting("echo genuine"), NATS_URL=f"nats://127.0.0.1:{port}")
     assert (result.code, result.out) == (1, "")
     assert said in result.err
 

@@ -47,6 +47,7 @@ from stint_runner.watchdog.deadlines import Deadlines
 from tests.support.brokers import declare_anew
 from tests.support.events import AT, QUEUE, kill_requested
 from tests.support.outputs import written
+from tests.support.scripts import lasting
 from tests.support.servers import OpenBao
 from tests.support.vault_bench import ROLE, set_up
 from tests.support.waiting import until
@@ -97,7 +98,7 @@ class Bench:
         """Publish a job as a direct publisher does; returns its id."""
         job_id = job_id or secrets.token_hex(12)
         token = queue_token(queue)
-        job = {"qname": queue, "container_image": self.image, "run": ["sh", "-c", run], **(payload or {})}
+        job = {"qname": queue, "container_image": self.image, "run": ["sh", "-c", lasting(run)], **(payload or {})}
         plain = encode(msgspec.convert(job, JobPayload))
         root = self.openbao.root_token
         sealed = (await self.publishers_vault.encrypt(root, ROLE, plain)).encode()

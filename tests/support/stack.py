@@ -17,14 +17,11 @@ import httpx
 from dotenv import dotenv_values
 
 from stint.vault import Vault
+from tests.support.scripts import lasting
 from tests.support.waiting import until
 
 STINT = Path(sys.executable).with_name("stint")
 LIVE = {"queued", "running", "stopping"}
-STAYS = "sleep 1"
-"""Stands at the end of a job whose output is asserted. Of a container that lives for milliseconds, an engine on an
-overloaded machine can lose it all: see "When output is complete" in docs/guarantees.md.
-"""
 
 
 @dataclass
@@ -66,7 +63,11 @@ class Stack:
 
     async def submit(self, script: str, **fields: Any) -> str:
         """A plain job; returns its id."""
-        job = {"container_image": "busybox", "run": ["sh", "-c", script], "wrap_secret_id": await self.wrapped()}
+        job = {
+            "container_image": "busybox",
+            "run": ["sh", "-c", lasting(script)],
+            "wrap_secret_id": await self.wrapped(),
+        }
         async with self.http() as http:
             answer = await http.post("/v1/api/job", json={"qname": "e2e", **job, **fields})
         assert answer.status_code == httpx.codes.OK, answer.text

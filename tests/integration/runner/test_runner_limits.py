@@ -38,7 +38,7 @@ async def special(docker: DockerClient, busybox: str) -> AsyncIterator[str]:
     )
     await made.start()
     await made.wait()
-    changes = ["VOLUME /data", 'CMD ["sh", "-c", "cat /data/*; echo $B $A; touch /data/new && echo writable"]']
+    changes = ["VOLUME /data", 'CMD ["sh", "-c", "cat /data/*; echo $B $A; touch /data/new && echo yes; sleep 0.15"]']
     await made.commit(repository=name.partition(":")[0], tag=name.partition(":")[2], changes=[*changes, "ENV B=image"])
     await made.delete(force=True, v=True)
     yield name
@@ -195,7 +195,7 @@ async def test_a_read_only_job_of_an_image_with_its_own_command_and_volume(
         text = await bench.text(job)
         plain = await bench.text((await bench.end(await bench.submit(payload=payload)))[0])
     assert (job.state, end.error) == (State.SUCCESS, "")
-    assert text == plain == "more\nold\nimage 1\nwritable\n"
+    assert text == plain == "more\nold\nimage 1\nyes\n"
     assert len(used) == 2
     assert not used & await _volumes(docker)
 
