@@ -368,6 +368,13 @@ async def test_an_answer_for_which_much_was_read_is_a_large_one() -> None:
     assert b"content-length" not in dict(start["headers"])
 
 
+async def test_a_job_without_output_is_a_small_answer() -> None:
+    pieces = documents.one(running_job(), await Store().snapshot(), stdout_only=False)
+    start, whole = await sent(await answer(pieces, media_type="x/y"))
+    assert (b"content-length", str(len(whole["body"])).encode()) in start["headers"]
+    assert json.loads(whole["body"])["output"] == ""
+
+
 async def test_what_fails_early_is_an_error_and_what_fails_late_has_no_end() -> None:
     with pytest.raises(BrokerUnavailableError):
         await answer(pieces_of(b"a" * WHOLE, error=BrokerUnavailableError()), media_type="x/y")

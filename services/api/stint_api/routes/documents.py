@@ -67,7 +67,7 @@ async def one(
     yield b',"output":"'
     async for piece in _escaped(output.text(STDOUT if stdout_only else "")):
         yield piece
-    if not output.size:
+    if job.error and not output.size:
         # Where nothing ran, what went wrong stands in the output's place.
         yield _escape(job.error)
     for stream in (STDOUT, STDERR):
