@@ -22,9 +22,9 @@ Take = Callable[[JobView], Awaitable[Snapshot]]
 
 def fields(job: JobView, standing: Standing = NO_STANDING) -> dict[str, Any]:
     """What clients see of a view."""
-    shown: dict[str, Any] = msgspec.to_builtins(job)
-    del shown["sequence"], shown["submission"]
-    return shown | standing._asdict()
+    shown = {"_id": job.job_id, **msgspec.structs.asdict(job), **standing._asdict()}
+    del shown["job_id"], shown["sequence"], shown["submission"]
+    return shown
 
 
 def changed(job: JobView) -> dict[str, Any]:
@@ -62,7 +62,7 @@ async def one(
         yield whole(fields(job, standing) | _NO_OUTPUT)
         return
     known = fields(job, standing)
-    counted = {name: known.pop(name) for name in ("error", "output_bytes", "output_complete")}
+    del known["error"], known["output_bytes"], known["output_complete"]
     yield whole(known)[:-1]
     yield b',"output":"'
     async for piece in _escaped(output.text(STDOUT if stdout_only else "")):
@@ -75,8 +75,9 @@ async def one(
         async for piece in _escaped(output.text(stream)):
             yield piece
     error = " ".join(filter(None, (job.error, output.damage)))
-    found = fields(as_stored(msgspec.structs.replace(job, error=error), output.size, whole=output.whole))
-    yield b'",' + whole({name: found[name] for name in counted})[1:]
+    found = as_stored(job, output.size, whole=output.whole)
+    counted = {"error": error, "output_bytes": found.output_bytes, "output_complete": found.output_complete}
+    yield b'",' + whole(counted)[1:]
 
 
 async def several(

@@ -10,7 +10,8 @@ WORTH: Final = 1000
 """Bytes from which it is worth it: less fits into one packet."""
 MOST: Final = 256 * 1024
 """Bytes that take some milliseconds, during which nobody else is answered."""
-_LEVEL: Final = 6
+_LEVEL: Final = 3
+"""Takes half the time of level 6, for a tenth more bytes."""
 _REFUSED: Final = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*")
 
 

@@ -141,9 +141,9 @@ class Table:
         rows = f"""SELECT view FROM job {index}
             {where(*columns, *searched, *behind)} ORDER BY submitted DESC, id DESC LIMIT :limit OFFSET :skip"""
         found = self._one(f"SELECT '[' || coalesce(group_concat(view), '') || ']' FROM ({rows})", values)
-        stored = msgspec.json.decode(found, type=list[StoredJob])
-        jobs = [JobView(**msgspec.structs.asdict(job)) for job in stored[: page.limit]]
-        more = len(stored) > page.limit
+        jobs = msgspec.json.decode(found, type=list[StoredJob])
+        more = len(jobs) > page.limit
+        del jobs[page.limit :]
         return Found(jobs=jobs, total=total, next=place_of(jobs[-1]) if more else None, counts=counts)
 
     def _counts(self, page: Page) -> Mapping[State, int]:
