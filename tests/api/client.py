@@ -216,9 +216,9 @@ class Api:
         return await self.http.delete(f"{JOB}/{job_id}")
 
     @asynccontextmanager
-    async def busy(self, qname: str, script: str = "") -> AsyncIterator[str]:
+    async def busy(self, qname: str) -> AsyncIterator[str]:
         """A queue with a running job in front, whose id this yields; it is killed in the end."""
-        job_id = await self.submit(script or until_term(), qname=qname)
+        job_id = await self.submit(until_term(), qname=qname)
         try:
             await self.said(job_id)
             yield job_id

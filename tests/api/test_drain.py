@@ -50,9 +50,9 @@ class Runner:
         await until_true(lambda: self._said("runner ready"))
 
 
-async def answers(api: Api, path: str = "/readyz") -> bool:
+async def answers(api: Api) -> bool:
     try:
-        return (await api.http.get(path)).is_success
+        return (await api.http.get("/readyz")).is_success
     except httpx.TransportError:
         return False
 

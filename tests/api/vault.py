@@ -77,10 +77,10 @@ class Vault:
     async def revoke(self, token: str) -> None:
         await self.call(self.admin, "POST", "auth/token/revoke", {"token": token})
 
-    async def courier(self, data: Any, *, path: str = "cubbyhole/job") -> str:
-        """A token that has `data` in its cubbyhole, and one use left."""
+    async def courier(self, data: Any) -> str:
+        """A token that has `data` in its cubbyhole, at `cubbyhole/job`, and one use left."""
         token = await self.token(num_uses=2)
-        await self.call(token, "POST", path, data)
+        await self.call(token, "POST", "cubbyhole/job", data)
         return token
 
     async def put_secret(self, name: str, data: Mapping[str, Any]) -> None:

@@ -20,8 +20,8 @@ JOB = "0123456789abcdef01234567"
 OTHER = "f" * 24
 
 
-def _chunk(number: int, data: bytes = b"line\n", digest: str = "") -> Chunk:
-    digest = digest or hashlib.sha256(f"{number}".encode() + data).hexdigest()
+def _chunk(number: int, data: bytes = b"line\n") -> Chunk:
+    digest = hashlib.sha256(f"{number}".encode() + data).hexdigest()
     return Chunk(number=number, offset=0, stream="stdout", digest=digest, data=data)
 
 

@@ -83,9 +83,9 @@ class Accounts:
         return Access(url=url, nkey=self.seed_file(user).read_text(), inbox=inbox)
 
     @asynccontextmanager
-    async def declared(self, folder: Path, settings: str = "") -> AsyncIterator[NatsProcess]:
-        """A server with these accounts, or other settings, on which a projector has declared the streams."""
-        async with running(server := NatsProcess(folder, settings=settings or self.settings)):
+    async def declared(self, folder: Path) -> AsyncIterator[NatsProcess]:
+        """A server with these accounts, on which a projector has declared the streams."""
+        async with running(server := NatsProcess(folder, settings=self.settings)):
             async with self.connected(server.url, "projector") as projector:
                 await declare(projector)
             yield server

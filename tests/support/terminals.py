@@ -93,9 +93,9 @@ class Terminal:
             self._open = False
             os.close(self._end)
 
-    def resize(self, columns: int, rows: int = ROWS) -> None:
-        """Change its size; the process is told by a signal."""
-        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    def resize(self, columns: int) -> None:
+        """Change its width; the process is told by a signal."""
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
 
 
 _LEAD = (

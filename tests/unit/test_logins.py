@@ -27,9 +27,9 @@ def configured(folder: Path, config: Mapping[str, Any] | str | bytes) -> DockerC
     return DockerConfigLogins(str(folder), timeout=5)
 
 
-def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, name: str = "test") -> None:
+def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """A credential helper that notes how it was called."""
-    path = folder / f"docker-credential-{name}"
+    path = folder / "docker-credential-test"
     path.write_text(f'#!/bin/sh\necho "$@" >{folder}/arguments\ncat >{folder}/asked\n{script}\n', encoding="utf-8")
     path.chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")

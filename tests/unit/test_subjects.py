@@ -78,5 +78,5 @@ def test_subjects_parse_back() -> None:
 
 
 def test_an_unreadable_submission_has_one_place() -> None:
-    assert unreadable_submission("WORK", 7) == unreadable_submission("WORK", 7) != unreadable_submission("WORK", 8)
-    assert parse_event_subject(unreadable_submission("WORK", 7).subject).token == "_bad"
+    assert unreadable_submission(7) == unreadable_submission(7) != unreadable_submission(8)
+    assert parse_event_subject(unreadable_submission(7).subject).token == "_bad"

@@ -114,7 +114,7 @@ async def test_junk_subjects_are_recorded_outside_the_view(bench: Bench) -> None
         await bench.ends_well(await bench.submit("true"))
         await bench.settled()
     for sequence in (1, 2, 3):
-        place = unreadable_submission("WORK", sequence).subject
+        place = unreadable_submission(sequence).subject
         answer = await bench.broker.api(f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": place})
         assert answer["message"]["subject"] == place
 

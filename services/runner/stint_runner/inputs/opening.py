@@ -113,13 +113,10 @@ class Opener:
             secret_id = await spend(
                 lambda: self.vault.unwrap_secret_id(ticket.wrap_secret_id),
                 there=lambda: self.vault.wrap_info(ticket.wrap_secret_id),
-                within=PATIENCE,
             )
         failed = "Request failed AppRole authentication with vault"
         with _refused(lambda error: _not_authorised(f"{failed}: {error.sentence}")):
-            login = await spend(
-                lambda: self.vault.login(self.role_id, secret_id), there=self._vault_answers, within=PATIENCE
-            )
+            login = await spend(lambda: self.vault.login(self.role_id, secret_id), there=self._vault_answers)
         return login.token
 
     async def _vault_answers(self) -> None:

@@ -83,9 +83,9 @@ def barrier_subject(name: str) -> str:
     return f"barrier.{name}"
 
 
-def unreadable_submission(stream: str, sequence: int) -> EventAddress:
-    """The address that records a message whose subject names no queue or job, once for each stored message."""
-    digest = hashlib.sha256(f"{stream}:{sequence}".encode()).hexdigest()[:24]
+def unreadable_submission(sequence: int) -> EventAddress:
+    """The address that records a message in WORK whose subject names no queue or job, once for each message."""
+    digest = hashlib.sha256(b"WORK:%d" % sequence).hexdigest()[:24]
     return EventAddress("rejected", BAD_QUEUE_TOKEN, digest)
 
 

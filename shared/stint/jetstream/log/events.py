@@ -14,7 +14,7 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import EVENT_TYPES, PUBLISHED, AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
 from stint.core.names.headers import EXPECTED_SUBJECT
-from stint.core.names.streams import EVENTS, WORK
+from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import (
     EventAddress,
     bar_kind,
@@ -198,7 +198,7 @@ class JetStreamEventLog:
                 yield record.job_id
 
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
-        address = unreadable_submission(WORK, stream_sequence)
+        address = unreadable_submission(stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
     def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[asyncio.Event]:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from stint.core.codec import encode, to_record
 from stint.core.events import AnyEvent, Record, Submitted
 from stint.core.job import Job, fold
-from stint.core.names.streams import WORK
 from stint.core.names.subjects import EventAddress, bar_kind, names_job, unreadable_submission
 from stint.ports import Outcome
 from stint.testing.memory.triggers import Triggers
@@ -73,7 +72,7 @@ class MemoryEventLog:
                 yield record.job_id
 
     async def record_rejection(self, stream_sequence: int, event: AnyEvent) -> Outcome:
-        address = unreadable_submission(WORK, stream_sequence)
+        address = unreadable_submission(stream_sequence)
         return await self.append(address.token, address.job_id, event)
 
     def follow(self, job_id: str, *kinds: str, token: str = "*") -> AbstractAsyncContextManager[asyncio.Event]:

@@ -89,9 +89,9 @@ def queue_path(qname: str) -> str:
     return f"/queues/{qname if _PLAIN.fullmatch(qname) else f'{MARK}{queue_token(qname)}'}"
 
 
-def count(number: int, one: str, many: str = "") -> str:
+def count(number: int, one: str) -> str:
     """A number of things."""
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
