@@ -124,7 +124,6 @@ async def given() -> AsyncIterator[Api]:
 
 @pytest.fixture(scope="session")
 def api(request: pytest.FixtureRequest) -> Api:
-    """The API under test."""
     found: Api | Own = request.getfixturevalue("given" if ENV_FILE else "own")
     return found.api if isinstance(found, Own) else found
 

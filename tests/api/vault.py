@@ -84,7 +84,6 @@ class Vault:
         return token
 
     async def put_secret(self, name: str, data: Mapping[str, Any]) -> None:
-        """At the path `kv/data/<name>` (KV v2)."""
         await self.call(self.admin, "POST", f"kv/data/{name}", {"data": data})
 
     async def put_secret_v1(self, name: str, data: Mapping[str, Any]) -> None:

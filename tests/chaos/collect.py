@@ -65,7 +65,6 @@ async def _settled(world: World, look: Callable[[], Awaitable[T]], good: Callabl
 
 
 async def output(broker: Broker) -> dict[str, list[Chunk]]:
-    """All chunks, by job."""
     found: dict[str, list[Chunk]] = defaultdict(list)
     async for message in _all(broker, LOGS):
         headers = message.headers or {}

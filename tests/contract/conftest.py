@@ -62,7 +62,6 @@ class Ports(NamedTuple):
             self.history.taken.add(job_id)
 
     async def job(self, job_id: str) -> Job:
-        """A job that is in the log."""
         job = await self.log.load(job_id)
         assert job is not None
         return job

@@ -48,7 +48,6 @@ class Target:
 
     @property
     def corpus(self) -> Mapping[str, bytes]:
-        """The cases by their names."""
         return {path.name: path.read_bytes() for path in sorted((CORPUS / self.name).iterdir())}
 
     def run(self, data: bytes, servers: Any) -> None:

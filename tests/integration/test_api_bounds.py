@@ -63,8 +63,6 @@ def _memory(process: ApiProcess, which: str) -> int:
 
 
 class Sockets(AsyncExitStack):
-    """Connections that are closed after the block."""
-
     async def send(self, process: ApiProcess, *pieces: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A new one, on which these bytes were sent."""
         reader, writer = await asyncio.open_connection("127.0.0.1", process.port)

@@ -69,8 +69,6 @@ class Bench:
 
 
 class Writer:
-    """Writes one job's facts and output."""
-
     def __init__(self, bench: Bench, job_id: str) -> None:
         self.job_id = job_id
         self.path = f"{JOBS}/{job_id}"

@@ -138,8 +138,6 @@ async def test_a_path_with_an_end_of_line_is_no_route(bench: Bench) -> None:
 
 
 class CountingVault(Vault):
-    """Counts questions about policies."""
-
     def __init__(self, address: str) -> None:
         super().__init__(address)
         self.asked: list[list[str]] = []

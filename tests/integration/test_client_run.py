@@ -48,8 +48,6 @@ from tests.support.waiting import until, until_true
 
 @dataclass
 class Shown:
-    """What a run wrote."""
-
     chunks: list[tuple[str, bytes]] = field(default_factory=list)
     text: io.StringIO = field(default_factory=io.StringIO)
     wrote: asyncio.Event = field(default_factory=asyncio.Event)

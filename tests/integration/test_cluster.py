@@ -195,7 +195,6 @@ async def test_a_leader_that_stands_still_is_replaced_and_takes_nothing_back(clu
 
 @contextmanager
 def paused(server: NatsProcess) -> Iterator[None]:
-    """It stands still during the block."""
     server.pause()
     try:
         yield

@@ -70,8 +70,6 @@ async def said(logs: list[Any], words: str, times: int = 1) -> str:
 
 
 class Eavesdropper(Relay):
-    """Keeps what clients sent."""
-
     seen = b""
 
     async def sent(self, data: bytes) -> bytes:

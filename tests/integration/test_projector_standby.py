@@ -37,7 +37,6 @@ SHORT = 0.5
 
 
 async def views(broker: Broker) -> dict[str, bytes]:
-    """All there are."""
     found: dict[str, bytes] = {}
     async with followed(JetStreamViews(broker)) as changes:
         async for change in changes:

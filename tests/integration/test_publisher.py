@@ -83,12 +83,10 @@ async def reading(accounts: Accounts, server: NatsProcess) -> AsyncIterator[None
 
 
 def subscriptions(stint: Publisher) -> int:
-    """How many its connection has."""
     return len(stint._broker.client._subs)  # noqa: SLF001 - nothing else tells it
 
 
 async def collected(job: PublishedJob) -> list[JobEvent]:
-    """All that a job's stream gives."""
     return [item async for item in job.stream()]
 
 

@@ -35,7 +35,6 @@ class Load:
         self.progress = asyncio.Event()
 
     async def write(self) -> None:
-        """For ever."""
         while True:
             await self._job(secrets.token_hex(12))
 

@@ -75,7 +75,6 @@ class Accounts:
         return own
 
     def access(self, url: str, user: str) -> Access:
-        """The access of this user."""
         if user in self.tokens:
             listed, token = self.tokens[user]
             return Access(url=url, user=listed, password=token)
@@ -92,7 +91,6 @@ class Accounts:
 
     @asynccontextmanager
     async def connected(self, url: str, user: str) -> AsyncIterator[Broker]:
-        """A connection of this user."""
         prefix = "$JS.API" if user == OPERATOR else JS_PREFIX
         async with connected(self.access(url, user), name=user, prefix=prefix) as broker:
             yield broker
@@ -100,7 +98,6 @@ class Accounts:
 
 @asynccontextmanager
 async def connected(access: Access, *, name: str = "stint", prefix: str = JS_PREFIX) -> AsyncIterator[Broker]:
-    """A connection with this access."""
     async with started(access, name, prefix=prefix) as broker:
         await broker.wait_connected()
         yield broker
@@ -166,7 +163,6 @@ class VaultIdentity:
 
     @classmethod
     async def new(cls, openbao: OpenBao | BaoProcess, qname: str) -> "VaultIdentity":
-        """A new one."""
         name = await write_policy(
             openbao, secrets.token_hex(8), {queue_path(qname): {"capabilities": ["create", "read", "update"]}}
         )

@@ -38,8 +38,6 @@ BODY = {"qname": "deploys", "wrap_secret_id": "not-looked-at", "payload": SEALED
 
 
 class Clock:
-    """A monotonic clock that a test moves."""
-
     def __init__(self) -> None:
         self._now = 1000.0
 
@@ -72,7 +70,6 @@ class Bench:
         return client_of(create_app(replace(self.parts, **parts)), self.http.headers)
 
     async def load(self, job_id: str) -> Job:
-        """A job that is in the log."""
         job = await self.parts.log.load(job_id)
         assert job is not None
         return job

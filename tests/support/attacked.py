@@ -41,7 +41,6 @@ class Attacked:
 
     @property
     def openbao(self) -> OpenBao:
-        """Its Vault."""
         return OpenBao(address=self.stack.env["VAULT_ADDR"], root_token=self.stack.env["VAULT_TOKEN"])
 
     def log(self, name: str) -> str:

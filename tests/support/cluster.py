@@ -37,7 +37,6 @@ class Cluster:
         return next(name for name, server in self.servers.items() if url and url.port == server.port)
 
     def others(self, name: str) -> list[str]:
-        """Names of the other servers."""
         return [other for other in self.servers if other != name]
 
     async def leader(self, broker: Broker, stream: str) -> str:

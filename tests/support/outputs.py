@@ -67,5 +67,4 @@ class Writer:
 
 
 async def places_of(output: OutputLog) -> set[Place]:
-    """All places with output."""
     return {place async for places in output.places() for place in places}

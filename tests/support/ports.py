@@ -24,5 +24,4 @@ def free_ports() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """One of them."""
     return next(free_ports())

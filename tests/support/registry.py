@@ -59,7 +59,6 @@ class Registry(ServerProcess):
 
     @property
     def url(self) -> str:
-        """Where it answers."""
         return f"http://{self.host}"
 
     async def push(self, image: str, name: str, *, auth: Auth | None = None) -> str:

@@ -30,7 +30,6 @@ class RunnerProcess(ServerProcess):
 
     @property
     def state(self) -> Path:
-        """Its state folder."""
         return self.data_dir / "state" / self.name
 
     @property
@@ -57,7 +56,6 @@ class RunnerProcess(ServerProcess):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Its settings."""
         self.port = self.port or free_port()
         own = {
             "STINT_RUNNER_ID": self.name,

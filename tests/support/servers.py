@@ -41,7 +41,6 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
         if self._process is None:
             raise RuntimeError(f"{type(self).__name__} is not running")
         return self._process.pid
@@ -90,7 +89,6 @@ class ServerProcess:
         await self._end(signal.SIGKILL)
 
     async def restart(self) -> None:
-        """`kill`, then `start`."""
         await self.kill()
         await self.start()
 
@@ -219,7 +217,6 @@ class BaoProcess(ServerProcess):
 
 @contextlib.asynccontextmanager
 async def running(server: ServerProcess) -> AsyncIterator[None]:
-    """Start it, and end it whatever happens."""
     await server.start()
     try:
         yield

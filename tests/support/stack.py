@@ -137,7 +137,6 @@ async def stint(*arguments: str | Path, env: Mapping[str, str]) -> Result:
 
 
 async def execute(*command: str | Path, env: Mapping[str, str]) -> Result:
-    """A program, to its end."""
     return await finished(*command, env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **env})
 
 

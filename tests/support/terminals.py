@@ -40,13 +40,11 @@ class Terminal:
         self.shown = ""
 
     async def until(self, words: str) -> None:
-        """Read until it shows these words."""
         async with asyncio.timeout(PATIENCE):
             while words not in self.shown:
                 await self._more()
 
     async def more(self) -> None:
-        """Read what comes next."""
         async with asyncio.timeout(PATIENCE):
             await self._more()
 
@@ -78,13 +76,11 @@ class Terminal:
         return True
 
     def reads(self, words: str) -> bool:
-        """Whether it shows these words by now."""
         while select.select([self._end], [], [], 0)[0]:
             self.shown += self._decode(os.read(self._end, 4096))
         return words in self.shown
 
     def press(self, keys: str) -> None:
-        """Type these characters."""
         os.write(self._end, keys.encode())
 
     def close(self) -> None:

@@ -110,7 +110,6 @@ class Runner:
             yield reader
 
     async def told(self, position: str = "") -> list[Any]:
-        """All of a stream that ends."""
         return await Reader(await self.stream(position)).rest()
 
 

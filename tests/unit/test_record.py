@@ -14,7 +14,6 @@ SPUN = "\x1b[?25l\u280b waiting\r\x1b[2Krunning on r-1\r\n\u280b running\r\n\r\x
 
 
 def lines(svg: str) -> list[str]:
-    """What the picture's terminal shows."""
     found: dict[float, str] = {}
     for text in ET.fromstring(svg).iter(f"{SVG}text"):  # noqa: S314 - our own
         if text.get("clip-path"):

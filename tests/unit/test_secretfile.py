@@ -146,8 +146,6 @@ def test_every_value_comes_back(values: dict[str, Any]) -> None:
 
 
 class Files(DockerEngine):
-    """The files of one container."""
-
     def __init__(self, **files: bytes) -> None:
         super().__init__()
         self._files = files

@@ -53,7 +53,6 @@ async def restarted(engine: EngineProcess, bench: Bench, script: str, how: str) 
 
 
 async def end_of(bench: Bench, job_id: str) -> tuple[Job, Ended, str]:
-    """The job's end and its output."""
     job, end = await bench.end(job_id)
     return job, end, await bench.text(job)
 

@@ -65,7 +65,6 @@ class House:
             return str((await client.images.inspect(image))["Id"])
 
     async def later(self, seconds: float) -> list[str]:
-        """Let the time pass, and sweep."""
         self.clock[0] += seconds
         return await self.keeper.sweep()
 
