@@ -5,6 +5,8 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +18,12 @@ from stint.core.submission.limits import LimitPolicy, Limits
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard
+from stint_runner.job import container as job_container
 from tests.api.archive import targz
 from tests.support.events import TOKEN, kill_requested, started
 from tests.support.outputs import written
 from tests.support.runner_bench import Bench
+from tests.support.runner_process import runner_process
 
 
 @pytest.fixture
@@ -150,6 +154,29 @@ async def test_the_time_until_the_start_does_not_count_and_the_container_tells_i
     assert job.state is State.SUCCESS
     own = [each for each in found if each.labels.get(LABEL_JOB) == job.job_id]
     assert [float(each.labels[LABEL_TIMEOUT]) for each in own] == [0.9]
+
+
+@pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
+async def test_a_time_out_goes_on_after_an_adoption_whatever_the_clock_says(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override] # it is no `Wrong`
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    earlier = runner_process(bench, tmp_path, STINT_LEASE="30", STINT_TAKEOVER="15")
+    bench.state = earlier.state.parent
+    await earlier.start()
+    long, short = await asyncio.gather(
+        bench.running("echo up; sleep 5", queue="long", payload={"timeout": 600}),
+        bench.running("echo up; sleep 600", queue="short", payload={"timeout": 8}),
+    )
+    await earlier.kill()
+    monkeypatch.setattr(job_container, "datetime", Wrong)
+    async with bench.runner():
+        ends = [(await bench.end(job_id))[1] for job_id in (long, short)]
+    assert [end.reason for end in ends] == ["", "timeout"]
 
 
 # --- the read-only root -----------------------------------------------------------------------------------------

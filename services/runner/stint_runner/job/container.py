@@ -17,6 +17,7 @@ from stint_runner.engine.port import ContainerInfo, Exit, OutputPiece
 from stint_runner.engine.removal import remove_containers
 from stint_runner.inputs.secretfile import Seal, read_values
 from stint_runner.job.prepare import Prepared
+from stint_runner.linux import boot_time
 from stint_runner.output.copying import Copying
 from stint_runner.output.pump import OutputPump
 from stint_runner.retry import retry
@@ -93,11 +94,12 @@ class JobContainer:
             return await self._until_exit(killed, self.timeout, copying)
 
     async def resume(
-        self, container: ContainerInfo, killed: asyncio.Event, *, since: str, secrets_digest: str
+        self, container: ContainerInfo, killed: asyncio.Event, *, started: float, since: str, secrets_digest: str
     ) -> Exited:
         """Continue with a container that an earlier process of this runner started, as `start` does.
 
-        Its labels tell its time-out, which counts from the time `since`, and whether its output is masked.
+        Its labels tell its time-out and whether its output is masked. The time-out counts from `started`, by
+        `boot_time`. If that is 0, it counts from `since`, a time of NATS, and the two machines' clocks should agree.
         `secrets_digest` is that of its secrets file (see `Seal`), "" if it is not known.
 
         Raises:
@@ -105,14 +107,14 @@ class JobContainer:
         """
         self._container_id, self.state = container.container_id, ContainerState.RUNNING
         self.timeout = float(container.labels.get(LABEL_TIMEOUT) or 0)
-        left = self.timeout - (datetime.now(UTC) - parse_time(since)).total_seconds()
+        ran = boot_time() - started if started else (datetime.now(UTC) - parse_time(since)).total_seconds()
         concealed = False
         if key := container.labels.get(LABEL_MASKED):
             seal = Seal(key, secrets_digest)
             concealed = not await retry(lambda: self._mask_sealed(seal), on=EngineUnavailableError)
         copying = Copying(self._engine, self.output, self._container_id, None, concealed=concealed)
         async with aclosing(copying):
-            return await self._until_exit(killed, max(EPSILON, left) if self.timeout else 0, copying)
+            return await self._until_exit(killed, max(EPSILON, self.timeout - ran) if self.timeout else 0, copying)
 
     @property
     def ran(self) -> bool:

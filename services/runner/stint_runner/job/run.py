@@ -183,8 +183,10 @@ class JobRun:
                 report("running")
                 return await self._container.start(prepared, killed, check=lambda: self._before_start(prepared))
             report("running")
-            since, digest = job.time_of(Launched.kind, Started.kind), self._deadline.secrets_digest
-            return await self._container.resume(what, killed, since=since, secrets_digest=digest)
+            since, kept = job.time_of(Launched.kind, Started.kind), self._deadline
+            return await self._container.resume(
+                what, killed, started=kept.started, since=since, secrets_digest=kept.secrets_digest
+            )
 
     def _before_start(self, prepared: Prepared) -> None:
         """The last look at the clock: this process may have been frozen since the last heartbeat."""

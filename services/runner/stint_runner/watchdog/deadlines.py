@@ -39,6 +39,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
         hold: it may run for ever, because its queue waits.
         container_id: the engine's id, "" until it has a container.
         secrets_digest: of its secrets file (see `stint_runner.inputs.secretfile.Seal`), "" until it has a container.
+        started: when that was about to be started, by `linux.boot_time`; 0 until then.
     """
 
     job_id: str
@@ -51,6 +52,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True):
     hold: bool = False
     container_id: str = ""
     secrets_digest: str = ""
+    started: float = 0
 
 
 class StoredDeadline(msgspec.Struct, frozen=True):

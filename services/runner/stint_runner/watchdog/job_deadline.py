@@ -4,7 +4,7 @@ import msgspec
 import structlog
 
 from stint_runner.lease.leased_job import LeasedJob
-from stint_runner.linux import boot_id, this_process
+from stint_runner.linux import boot_id, boot_time, this_process
 from stint_runner.watchdog.deadlines import Deadline, Deadlines, StateError
 
 log = structlog.get_logger()
@@ -29,6 +29,11 @@ class JobDeadline:
         """Identifies the job's secrets file (see `Seal`), "" if it is not known."""
         return self._deadline.secrets_digest if self._deadline else ""
 
+    @property
+    def started(self) -> float:
+        """When its container was about to be started, by `linux.boot_time`; 0 if that is not known."""
+        return self._deadline.started if self._deadline else 0
+
     def begin(self, earlier: Deadline | None = None) -> None:
         """Let the watchdog watch the job, and extend the deadline with each renewal of its lease.
 
@@ -50,6 +55,7 @@ class JobDeadline:
             hold=self._leased.holds,
             container_id=earlier.container_id if earlier else "",
             secrets_digest=earlier.secrets_digest if earlier else "",
+            started=earlier.started if earlier else 0,
         )
         self._deadlines.put(deadline, lease.confirmed)
         self._deadline, self._written = deadline, True
@@ -57,7 +63,7 @@ class JobDeadline:
 
     def add_container(self, container_id: str, secrets_digest: str) -> None:
         """The job's container is about to be started."""
-        self._change(container_id=container_id, secrets_digest=secrets_digest)
+        self._change(container_id=container_id, secrets_digest=secrets_digest, started=boot_time())
 
     def drop(self) -> None:
         """Nothing of the job runs here any more. Safe to repeat."""
