@@ -59,10 +59,10 @@ async def test_from_the_link_to_the_jobs_and_out(browser: Browser, stack: Stack,
     await stack.end(job_id)
     async with window(browser, stack.env["STINT_URL"]) as context:
         page = await context.new_page()
-        await page.goto(f"/jobs/{job_id}?from=chat#L1")
+        await page.goto(f"/jobs/{job_id}?from=chat&since=1h#L1")
         await sign_in_there(page, people)
         await expect(page.locator(".ln code").first).to_have_text("hello")
-        assert page.url.endswith(f"/jobs/{job_id}?from=chat#L1")
+        assert page.url.endswith(f"/jobs/{job_id}?since=1h#L1"), "without what the page does not know"
         cookies = {one["name"]: (one["sameSite"], one["httpOnly"]) for one in await context.cookies(page.url)}
         assert list(cookies.values()) == [("Strict", True)], "that of the sign-in is gone"
         await page.goto("/jobs")
