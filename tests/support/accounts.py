@@ -132,11 +132,11 @@ async def nats_auth(
         yield process
 
 
-async def token_for(openbao: OpenBao | BaoProcess, capabilities: Mapping[str, Sequence[str]], **options: Any) -> str:
+async def token_for(openbao: OpenBao | BaoProcess, capabilities: Mapping[str, Sequence[str]], ttl: str = "24h") -> str:
     """A token with these capabilities on the paths of these queues, and the policy `stint-publisher`."""
     rules = {queue_path(qname): {"capabilities": list(allowed)} for qname, allowed in capabilities.items()}
     name = await write_policy(openbao, secrets.token_hex(8), rules)
-    return await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name], **options)
+    return await client_token(openbao.address, openbao.root_token, policies=["stint-publisher", name], ttl=ttl)
 
 
 async def write_policy(openbao: OpenBao | BaoProcess, name: str, rules: Mapping[str, Any]) -> str:

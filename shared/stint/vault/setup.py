@@ -205,10 +205,12 @@ async def _destroy(client: Any, name: str, secret_id: str) -> None:
     await client.auth.approle.destroy_secret_id(name, secret_id)
 
 
-async def client_token(vault_addr: str, token: str, *, policies: Sequence[str] = (CLIENT,), cacert: str = "") -> str:
-    """Create a token for a client, with these policies and `default`: for a day, and not for longer than `token`."""
+async def client_token(
+    vault_addr: str, token: str, *, policies: Sequence[str] = (CLIENT,), ttl: str = "24h", cacert: str = ""
+) -> str:
+    """Create a token for a client, with these policies and `default`. It expires with `token` at the latest."""
     wanted = ["default", *policies]
     answer = await Vault(vault_addr, cacert=cacert).call(
-        token, lambda client: client.auth.token.create(policies=wanted, ttl="24h", display_name=CLIENT)
+        token, lambda client: client.auth.token.create(policies=wanted, ttl=ttl, display_name=CLIENT)
     )
     return str(answer["auth"]["client_token"])
