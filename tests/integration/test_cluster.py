@@ -25,7 +25,8 @@ from stint.jetstream import (
     JetStreamViews,
     Sourcing,
 )
-from stint.jetstream.consistency import SILENCE, is_absent, silence
+from stint.jetstream.consistency import is_absent
+from stint.jetstream.sourcing import SILENCE, silence
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.protocol import ErrorCode, error_code
 from stint.ports import Outcome, Place

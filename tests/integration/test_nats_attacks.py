@@ -601,6 +601,16 @@ async def test_a_purge_of_events_is_the_projectors_alone(
     assert await stored(operator) == before
 
 
+async def test_how_the_queues_are_filled_is_the_projectors_to_change_alone(
+    accounts: Accounts, server: Attacked, operator: Broker
+) -> None:
+    before = await settled(operator)
+    for user in (*PUBLISHERS, SUBSCRIBER, POOL, "api", "runner"):
+        async with attacking(accounts, server, user) as attacker:
+            await attacker.unanswered(f"STREAM.UPDATE.{WORK}", {"name": WORK, "subjects": ["theirs"]})
+    assert await stored(operator) == before
+
+
 HEADERS: list[dict[str, str]] = [
     {"Nats-Rollup": "sub"},
     {"Nats-TTL": "1s"},

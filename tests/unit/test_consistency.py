@@ -8,24 +8,19 @@ import pytest
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.streams import EVENTS
 from stint.jetstream import Broker
-from stint.jetstream.consistency import SILENCE, Sourcing, is_absent
+from stint.jetstream.consistency import is_absent
 from stint.jetstream.stream import Stream
-
-SECOND = 10**9
 
 
 class Server(Broker):
-    """Answers each request about a stream with `info`, and notes who was asked to step down."""
+    """Answers each request about a stream with `info`."""
 
     def __init__(self, info: Mapping[str, Any]) -> None:
         super().__init__("nats://127.0.0.1:1")
         self.info = dict(info)
-        self.stepped_down: list[str] = []
         self.stores_at = 0
 
-    async def api(self, subject: str, *_: Any, **__: Any) -> dict[str, Any]:
-        if "STEPDOWN" in subject:
-            self.stepped_down.append(subject)
+    async def api(self, *_: Any, **__: Any) -> dict[str, Any]:
         return self.info
 
     async def publish(self, *_: Any, **__: Any) -> dict[str, Any]:
@@ -48,30 +43,3 @@ async def test_only_a_leader_that_has_what_is_stored_now_proves_an_absence(last:
 
 async def test_a_single_server_needs_no_proof() -> None:
     assert await is_absent(Stream(Server({"state": {"last_seq": 7}}), EVENTS), "a.>")
-
-
-def work(leader: str, silent: float, replicas: int = 2) -> dict[str, Any]:
-    active = int(silent * SECOND)
-    return {"sources": [{"active": active}], "cluster": {"leader": leader, "replicas": [{}] * replicas}}
-
-
-@pytest.mark.parametrize(
-    ("looks", "asked"),
-    [
-        ([work("one", SILENCE), work("one", SILENCE)], 1),
-        ([work("one", -1 / SECOND), work("one", -1 / SECOND)], 1),
-        ([work("one", SILENCE)], 0),
-        ([work("one", SILENCE), work("two", SILENCE)], 0),
-        ([work("one", SILENCE), work("one", SILENCE - 1), work("one", SILENCE)], 0),
-        ([work("one", SILENCE, 0), work("one", SILENCE, 0)], 0),
-    ],
-)
-async def test_a_leader_of_work_that_is_silent_twice_is_asked_to_step_down(
-    looks: list[dict[str, Any]], asked: int
-) -> None:
-    server = Server({})
-    sourcing = Sourcing(server)
-    for info in looks:
-        server.info = info
-        await sourcing.check()
-    assert len(server.stepped_down) == asked

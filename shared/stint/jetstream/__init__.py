@@ -1,6 +1,5 @@
 """Stint's ports, implemented with NATS JetStream. Only this package uses nats-py; it decides nothing about jobs."""
 
-from stint.jetstream.consistency import Sourcing
 from stint.jetstream.consuming.feed import Delivered, EventFeed
 from stint.jetstream.consuming.subscriptions import make_subscription, remove_subscription
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
@@ -17,6 +16,7 @@ from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
+from stint.jetstream.sourcing import Sourcing
 from stint.jetstream.stream import Bucket
 from stint.jetstream.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews

@@ -1,22 +1,15 @@
-"""Keeps answers true while a cluster elects leaders: repeats writes, proves absence, monitors how WORK is filled."""
+"""Keeps answers true while a cluster elects leaders: repeats writes, proves absence."""
 
 import asyncio
-import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from secrets import token_hex
-from typing import Any, Final, TypeVar
-
-import structlog
+from typing import Final, TypeVar
 
 from stint.core.errors import BrokerUnavailableError
-from stint.core.names.streams import EVENTS, WORK
 from stint.core.names.subjects import barrier_subject
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import RECONNECT, Broker
-from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check
-from stint.process.waiting import repeat
-
-log = structlog.get_logger()
+from stint.jetstream.wire.protocol import NoAnswerError
 
 ELECTION: Final = 10.0
 """Seconds for which a write is repeated. Servers elect 4 to 9 s after the last message of a leader; 3.8 measured."""
@@ -26,11 +19,6 @@ PAUSE: Final = 0.1
 """Seconds between attempts: without a leader each is refused at once."""
 
 UNPROVEN: Final = "NATS cannot prove at the moment that nothing is stored under this id. Try again."
-
-SILENCE: Final = 5.0
-"""Seconds without a message from EVENTS after which WORK may lag. There is a heartbeat every second."""
-CHECK_INTERVAL: Final = 3.0
-"""Seconds between two checks of the sourcing."""
 
 T = TypeVar("T")
 
@@ -77,38 +65,3 @@ async def is_absent(stream: Stream, pattern: str, *, counts: Callable[[str], boo
     if info["state"]["last_seq"] < barrier:
         raise BrokerUnavailableError(UNPROVEN)
     return True
-
-
-def silence(work: Mapping[str, Any]) -> float:
-    """Seconds since WORK heard from EVENTS, by its STREAM.INFO. Infinite if its leader has heard nothing yet."""
-    (source,) = work["sources"]
-    active = int(source["active"])
-    return active / NANOSECONDS if active >= 0 else math.inf
-
-
-class Sourcing:
-    """Gives WORK a new leader if the current one receives nothing from EVENTS.
-
-    After an election a leader retries the connection to EVENTS after 10 s, then 20 s, and so on to two minutes
-    (`calculateRetryBackoff` in the server's `stream.go`). A new leader connects at once.
-    """
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-        self._silent = ""
-
-    async def run(self) -> None:
-        """Check regularly until cancelled, through any outage."""
-        await repeat(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed")
-
-    async def check(self) -> None:
-        """Ask the leader to step down if it was silent at the last two checks and EVENTS has a leader."""
-        found = await Stream(self._broker, WORK).info()
-        cluster = found.get("cluster") or {}
-        silent = cluster.get("leader", "") if cluster.get("replicas") and silence(found) >= SILENCE else ""
-        before, self._silent = self._silent, silent
-        if silent and silent == before:
-            await Stream(self._broker, EVENTS).info()  # only its leader answers
-            check(await self._broker.api(f"STREAM.LEADER.STEPDOWN.{WORK}"))
-            log.info("the leader of WORK receives nothing from EVENTS, asked it to step down", leader=silent)
-            self._silent = ""

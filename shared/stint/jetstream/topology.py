@@ -33,6 +33,7 @@ from stint.core.names.subjects import (
     tail_subject,
     work_subject,
 )
+from stint.jetstream.sourcing import as_declared, source
 from stint.jetstream.stream import MARKER_TTL
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
@@ -87,12 +88,7 @@ _KEPT: Final[Mapping[str, Any]] = {
 }
 _WORK: Final[Mapping[str, Any]] = {
     "name": WORK,
-    "sources": [
-        {
-            "name": EVENTS,
-            "subject_transforms": [{"src": event_filter("submitted"), "dest": work_subject(_WILDCARDS[1])}],
-        }
-    ],
+    "sources": [source()],
     "retention": "workqueue",
     "discard": "new",
     "max_consumers": MAX_QUEUE_CONSUMERS,
@@ -160,7 +156,7 @@ async def declare(broker: Broker, replicas: int = 1) -> None:
         found = check(answer)["config"]
         if not LAYOUT.items() <= found.get("metadata", {}).items():
             raise OtherLayoutError(f"The stream {config['name']} was made by another version of Stint, or by hand.")
-        differing = _differences(config, found)
+        differing = _differences(config, as_declared(found))
         if differing:
             log.warning("stream has other settings", stream=config["name"], settings=", ".join(differing))
 

@@ -142,7 +142,7 @@ PROJECTOR: Final = Role(
         *may_consume(EVENTS, PROJECTOR_DURABLE),
         *may_call(f"CONSUMER.UNPIN.{EVENTS}.{PROJECTOR_DURABLE}"),
         *may_call(*(f"STREAM.PURGE.{stream}" for stream in (EVENTS, PAYLOADS, LOGS))),
-        *may_call(f"STREAM.MSG.DELETE.{WORK}", f"STREAM.LEADER.STEPDOWN.{WORK}"),
+        *may_call(f"STREAM.MSG.DELETE.{WORK}", f"STREAM.LEADER.STEPDOWN.{WORK}", f"STREAM.UPDATE.{WORK}"),
     ),
 )
 SERVICES: Final = (API, RUNNER, PROJECTOR)

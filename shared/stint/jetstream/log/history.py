@@ -22,8 +22,8 @@ from stint.core.names.subjects import (
     work_subject,
 )
 from stint.core.view import parse_time
-from stint.jetstream.consistency import SILENCE, silence
 from stint.jetstream.payloads import payload_places
+from stint.jetstream.sourcing import SILENCE, silence
 from stint.jetstream.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import origin_of, sequence_of, subject_of, time_of

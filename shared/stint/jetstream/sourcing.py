@@ -1,0 +1,154 @@
+"""How WORK takes the submissions from EVENTS, and a monitor that has NATS connect the two again."""
+
+import math
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+
+from stint.core.names.streams import EVENTS, WORK
+from stint.core.names.subjects import event_filter, work_subject
+from stint.core.view import parse_time
+from stint.jetstream.stream import Stream
+from stint.jetstream.wire.broker import Broker
+from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
+from stint.process.waiting import InterruptedByEventError, repeat, unless
+
+log = structlog.get_logger()
+
+SILENCE: Final = 5.0
+"""Seconds without a message from EVENTS after which WORK may lag. There is a heartbeat every second."""
+CHECK_INTERVAL: Final = 3.0
+"""Seconds between two checks of the sourcing."""
+
+MOST_WAITING: Final = 5_000
+"""Messages in WORK with which it is connected again: NATS looks through all of them, and everything that concerns WORK
+waits meanwhile. 2 ms with 1,000 messages, 0.7 s with 5,000, 15 s with 200,000. With more, queues have work anyway."""
+
+_WHOLE: Final = 10_000
+"""Characters: more than any queue's token has."""
+_AGAIN: Final = re.compile(re.escape(work_subject("{{left(2,")) + r"(\d+)\)}}")
+
+
+def source(times: int = 0, start: int = 0) -> dict[str, Any]:
+    """The settings of WORK's source, written in another way each time that it was connected again.
+
+    To NATS a source is another one when its transform is written differently: here as the first so many characters of
+    the queue's token, which are the whole token. NATS begins at `start` while WORK has had nothing from this source.
+    """
+    token = f"{{{{left(2,{_WHOLE + times})}}}}" if times else "{{wildcard(2)}}"
+    transform = {"src": event_filter("submitted"), "dest": work_subject(token)}
+    return {"name": EVENTS, "subject_transforms": [transform]} | ({"opt_start_seq": start} if start else {})
+
+
+def as_declared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stream's settings, with WORK's source as it was before it was ever connected again."""
+    sources = config.get("sources", ())
+    return {**config, "sources": [found if _times(found) is None else source() for found in sources]}
+
+
+def _times(found: Mapping[str, Any]) -> int | None:
+    """How often this source was connected again. None if it is not ours."""
+    transform, *_ = found.get("subject_transforms") or [{}]
+    again = _AGAIN.fullmatch(transform.get("dest", ""))
+    times = int(again[1]) - _WHOLE if again else 0
+    return times if found == source(times, found.get("opt_start_seq", 0)) else None
+
+
+def _start(work: Mapping[str, Any]) -> int:
+    """Where WORK's source begins, by its settings. 0 if they do not say it."""
+    return int(work["config"]["sources"][0].get("opt_start_seq", 0))
+
+
+def silence(work: Mapping[str, Any]) -> float:
+    """Seconds since WORK heard from EVENTS, by its STREAM.INFO. Infinite if its leader has heard nothing yet."""
+    (heard,) = work["sources"]
+    active = int(heard["active"])
+    return active / NANOSECONDS if active >= 0 else math.inf
+
+
+class Sourcing:
+    """Has NATS connect WORK with EVENTS again if it receives nothing.
+
+    After an attempt that failed NATS tries again after 10 s, then 20 s, and so on to two minutes
+    (`calculateRetryBackoff` in the server's `stream.go`). A new leader tries at once, and so does a single server with
+    a new source: see `docs/adr/0037-work-is-connected-again.md`.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._silent = ""
+        self._unanswered: dict[str, Any] | None = None
+
+    async def run(self) -> None:
+        """Check at once after each connect, and then regularly, until cancelled."""
+        while True:
+            await self._broker.wait_connected()
+            self._silent = ""
+            with suppress(InterruptedByEventError):
+                await unless(
+                    self._broker.lost,
+                    repeat(self.check, lambda: CHECK_INTERVAL, failed="check of the work queues' filling failed"),
+                )
+
+    async def check(self) -> None:
+        """Have it connected again if it failed, or was silent at the last two checks, and EVENTS has a leader."""
+        found = await self._found()
+        cluster = found.get("cluster") or {}
+        several = bool(cluster.get("replicas"))
+        silent = cluster.get("leader", "the only server") if silence(found) >= SILENCE else ""
+        before, self._silent = self._silent, silent
+        failed = not several and "error" in found["sources"][0]
+        if silent and (failed or silent == before):
+            await Stream(self._broker, EVENTS).info()  # only its leader answers
+            self._silent = ""
+            await (self._ask_for_another_leader(silent) if several else self._connect(found))
+        elif _start(found) > 1:
+            await self._begin_anew(found)
+
+    async def _found(self) -> dict[str, Any]:
+        """What NATS says of WORK. If NATS was killed while it wrote WORK's settings, it has not restored the stream.
+
+        Its messages are still there, and belong to a stream of that name that is created.
+        """
+        info = f"STREAM.INFO.{WORK}"
+        answer = await self._broker.api(info)
+        if self._unanswered and error_code(answer) == ErrorCode.STREAM_NOT_FOUND:
+            check(await self._broker.api(f"STREAM.CREATE.{WORK}", self._unanswered))
+            log.warning("NATS was killed while it connected WORK again, and did not restore it: created it")
+            answer = await self._broker.api(info)
+        found = check(answer)
+        self._unanswered = None
+        return found
+
+    async def _ask_for_another_leader(self, leader: str) -> None:
+        check(await self._broker.api(f"STREAM.LEADER.STEPDOWN.{WORK}"))
+        log.info("the leader of WORK receives nothing from EVENTS, asked it to step down", leader=leader)
+
+    async def _begin_anew(self, found: Mapping[str, Any]) -> None:
+        """Begin at the first submission if EVENTS was lost and made anew: WORK would wait until it is as long again."""
+        events = await Stream(self._broker, EVENTS).state()
+        younger = parse_time(events.created) > parse_time(found["state"]["last_ts"])
+        if younger and events.last + 1 < _start(found):
+            await self._replace(found, start=1)
+
+    async def _connect(self, found: Mapping[str, Any]) -> None:
+        """Begin behind the last submission that WORK has received.
+
+        NATS says which one that is once it has received one from this source. Until then it is what the source says.
+        """
+        heard = found["sources"][0].get("seq", 0)
+        if start := heard + 1 if heard else _start(found):
+            await self._replace(found, start)
+
+    async def _replace(self, found: Mapping[str, Any], start: int) -> None:
+        """Replace the source in one step, so that there is always one."""
+        times = _times(found["config"]["sources"][0])
+        if times is None or found["state"]["messages"] > MOST_WAITING:
+            return
+        self._unanswered = {**found["config"], "sources": [source(times + 1, start)]}
+        check(await self._broker.api(f"STREAM.UPDATE.{WORK}", self._unanswered))
+        self._unanswered = None
+        log.info("WORK received nothing from EVENTS, connected it again", start=start)

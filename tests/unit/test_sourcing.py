@@ -1,0 +1,125 @@
+"""What is done when NATS says that WORK receives nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from stint.core.names.streams import EVENTS, WORK
+from stint.jetstream import Broker
+from stint.jetstream.sourcing import MOST_WAITING, SILENCE, Sourcing, as_declared, source
+from stint.jetstream.topology import stream_configs
+
+SECOND = 10**9
+MADE = "2026-01-02T03:04:05Z"
+FAILED: Mapping[str, Any] = {"active": -1, "error": {"code": 404}, "seq": 7}
+
+
+class Server(Broker):
+    """Says of WORK what a test has set, and notes what it is asked to change."""
+
+    def __init__(self) -> None:
+        super().__init__("nats://127.0.0.1:1")
+        self.work: Mapping[str, Any] = {}
+        self.stepped_down = 0
+        self.settings: list[dict[str, Any]] = []
+        self.last = 0
+
+    async def api(self, subject: str, request: Mapping[str, Any] | None = None, wait: float | None = None) -> Any:
+        del wait
+        if subject == f"STREAM.LEADER.STEPDOWN.{WORK}":
+            self.stepped_down += 1
+        if subject == f"STREAM.UPDATE.{WORK}" and request:
+            self.settings += request["sources"]
+        events = {"created": MADE, "state": {"first_seq": 1, "last_seq": self.last}}
+        return events if subject == f"STREAM.INFO.{EVENTS}" else self.work
+
+
+def work(
+    leader: str = "one", *, replicas: int = 0, settings: Mapping[str, Any] | None = None, waiting: int = 0, **heard: Any
+) -> dict[str, Any]:
+    return {
+        "config": {"name": WORK, "sources": [settings or source()]},
+        "state": {"messages": waiting, "last_ts": MADE},
+        "sources": [{"active": int(SILENCE * SECOND), **heard}],
+        "cluster": {"leader": leader, "replicas": [{}] * replicas},
+    }
+
+
+def of_three(leader: str, silent: float) -> dict[str, Any]:
+    return work(leader, replicas=2, active=int(silent * SECOND))
+
+
+async def changed(*looks: Mapping[str, Any]) -> Server:
+    server = Server()
+    sourcing = Sourcing(server)
+    for server.work in looks:
+        await sourcing.check()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("looks", "asked"),
+    [
+        ([of_three("one", SILENCE), of_three("one", SILENCE)], 1),
+        ([of_three("one", -1 / SECOND), of_three("one", -1 / SECOND)], 1),
+        ([of_three("one", SILENCE)], 0),
+        ([of_three("one", SILENCE), of_three("two", SILENCE)], 0),
+        ([of_three("one", SILENCE), of_three("one", SILENCE - 1), of_three("one", SILENCE)], 0),
+        ([work("one", replicas=2, **FAILED)], 0),
+    ],
+)
+async def test_a_leader_of_work_that_is_silent_twice_is_asked_to_step_down(
+    looks: list[dict[str, Any]], asked: int
+) -> None:
+    server = await changed(*looks)
+    assert (server.stepped_down, server.settings) == (asked, [])
+
+
+@pytest.mark.parametrize(
+    ("looks", "settings"),
+    [
+        ([work(**FAILED)], [source(1, 8)]),
+        ([work(**FAILED, settings=source(4, 5))], [source(5, 8)]),
+        ([work(**{**FAILED, "seq": 0}, settings=source(4, 5))], [source(5, 5)]),
+        ([work(**{**FAILED, "seq": 0})], []),
+        ([work(**FAILED, settings={"name": EVENTS})], []),
+        ([work(**FAILED, settings={**source(1), "filter_subject": "x"})], []),
+        ([work(**FAILED, waiting=MOST_WAITING + 1)], []),
+        ([work(seq=7), work(seq=7)], [source(1, 8)]),
+        ([work(seq=7)], []),
+        ([work(active=0, error={}, seq=7)], []),
+    ],
+)
+async def test_a_single_server_connects_it_again_behind_the_last_submission(
+    looks: list[dict[str, Any]], settings: list[dict[str, Any]]
+) -> None:
+    server = await changed(*looks)
+    assert (server.stepped_down, server.settings) == (0, settings)
+
+
+@pytest.mark.parametrize(
+    ("last", "heard", "settings"),
+    [
+        (3, "2026-01-02T03:04:04Z", [source(5, 1)]),
+        (4, "2026-01-02T03:04:04Z", []),
+        (3, MADE, []),
+    ],
+    ids=["another", "as long", "older"],
+)
+async def test_a_log_that_is_shorter_and_younger_than_the_last_message_of_work_is_another_one(
+    last: int, heard: str, settings: list[dict[str, Any]]
+) -> None:
+    server = Server()
+    server.last = last
+    server.work = {**work(settings=source(4, 5), active=0), "state": {"messages": 0, "last_ts": heard}}
+    await Sourcing(server).check()
+    assert server.settings == settings
+
+
+def test_however_it_was_connected_the_settings_are_the_declared_ones() -> None:
+    (declared,) = (config for config in stream_configs(1) if config["name"] == WORK)
+    assert as_declared({**declared, "sources": [source(3, 9)]}) == declared
+    twice = {**source(), "subject_transforms": [*source()["subject_transforms"]] * 2}
+    for other in ({"name": "OTHER"}, twice):
+        assert as_declared({**declared, "sources": [other]}) == {**declared, "sources": [other]}
