@@ -120,6 +120,7 @@ async def test_services_start_alone_on_a_vault_that_somebody_else_has_set_up(
     assert made.code == 0, made.err
     settings = {name: value or "" for name, value in dotenv_values(services).items()}
     own = {"VAULT_ADDR": bao_process.address, "STINT_NATS_URL": nats_process.url, "STINT_PORT": str(port), **settings}
+    own["XDG_RUNTIME_DIR"] = str(tmp_path)  # the runner's state would stay in the machine's
     client = await client_token(bao_process.address, bao_process.root_token)
     url = f"http://127.0.0.1:{port}"
     mine = {"STINT_TOKEN": client, "VAULT_ADDR": bao_process.address, "STINT_ROLE": "alone", "STINT_URL": url}
