@@ -1,6 +1,7 @@
 """Runs the benchmarks, prints a table, and records the rows for docs/benchmarks.md."""
 
 import asyncio
+import signal
 import sys
 import time
 import traceback
@@ -67,4 +68,5 @@ def main(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its folder and processes go with it
     typer.run(main)
