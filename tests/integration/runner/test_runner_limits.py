@@ -169,12 +169,12 @@ async def test_a_time_out_goes_on_after_an_adoption_whatever_the_clock_says(
     bench.state = earlier.state.parent
     await earlier.start()
     long, short = await asyncio.gather(
-        bench.running("echo up; sleep 5", queue="long", payload={"timeout": 600}),
-        bench.running("echo up; sleep 600", queue="short", payload={"timeout": 8}),
+        bench.running("echo up; sleep 3", queue="long", payload={"timeout": 600}),
+        bench.running("echo up; sleep 600", queue="short", payload={"timeout": 5}),
     )
     await earlier.kill()
     monkeypatch.setattr(job_container, "datetime", Wrong)
-    async with bench.runner():
+    async with bench.runner(kill_grace=0.1):
         ends = [(await bench.end(job_id))[1] for job_id in (long, short)]
     assert [end.reason for end in ends] == ["", "timeout"]
 
