@@ -114,15 +114,15 @@ def _needed(stint: Stack, size: int) -> list[Row]:
 
 
 async def _load(broker: Broker, ids: Sequence[str]) -> list[Row]:
-    """The first time NATS may have to read a block of up to 8 MB from the disk, which it then keeps for two minutes."""
+    """For the first load of a job NATS reads a whole block of the stream from the disk, unless it has it still."""
     log = JetStreamEventLog(broker)
     known = {ids[n]: queue_token(queue_of(n, QUEUES)) for n in range(0, len(ids), max(1, len(ids) // SAMPLE))}
-    filters = [event_filter(token=token, job_id=job_id) for job_id, token in known.items()]
-    first = [await timed(lambda job_id=job_id: log.load(job_id)) for job_id in known]  # type: ignore[misc]
-    unnamed, named = [], []
-    for job_id, asked in zip(known, filters, strict=True):
-        unnamed.append(await timed(lambda job_id=job_id: log.load(job_id)))  # type: ignore[misc]
+    first, named, unnamed = [], [], []
+    for job_id, token in known.items():
+        asked = event_filter(token=token, job_id=job_id)
+        first.append(await timed(lambda job_id=job_id: log.load(job_id)))  # type: ignore[misc]
         named.append(await timed(lambda asked=asked: broker.direct_get(EVENTS, {"multi_last": [asked]})))  # type: ignore[misc]
+        unnamed.append(await timed(lambda job_id=job_id: log.load(job_id)))  # type: ignore[misc]
     jobs = f"{len(ids):,} jobs in {QUEUES:,} queues"
     beside = Measured("one direct get that names its queue", "ms", named)
     return [
