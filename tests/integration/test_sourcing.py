@@ -26,7 +26,7 @@ from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until, until_true
 
 WRITERS = 2
 KILLS = 5
@@ -261,20 +261,13 @@ async def test_without_the_permission_all_goes_on_as_before(accounts: Accounts, 
         server.settings = accounts.settings.replace(f"STREAM.UPDATE.{WORK}", "STREAM.UPDATE.NONE")
         assert server.settings != accounts.settings
         server.reload()
+        await until_true(lambda: "Reloaded server configuration" in server.log)
         await submit(operator)
         async with deaf(accounts.access(server.url, "projector"), JS_PREFIX) as projector:
-            await until(partial(_is_denied, projector))
+            with pytest.raises(DeniedError):
+                await connect_again_alone(projector)
         await submit(operator)
         await Load(operator, kept=1000).check()
-
-
-async def _is_denied(projector: Deaf) -> bool:
-    """Once the server has read its settings again."""
-    try:
-        await connect_again_alone(projector)
-    except DeniedError:
-        return True
-    return False
 
 
 @pytest.mark.soak
