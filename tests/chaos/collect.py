@@ -19,7 +19,7 @@ from stint.core.names.streams import EVENTS, JOBS_BUCKET, LOGS, PAYLOADS, PROJEC
 from stint.core.output.chain import Chunk
 from stint.core.view import parse_time, view
 from stint.jetstream import Broker
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of, subject_of
 from tests.chaos.evidence import Pause, Sight
 from tests.chaos.plan import ROOT

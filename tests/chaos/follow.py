@@ -10,7 +10,7 @@ from stint.core.job import Job, evolve
 from stint.core.names.streams import EVENTS
 from stint.core.view import ended_time
 from stint.jetstream import Broker
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import records, sequence_of
 from tests.chaos.load import Load
 

@@ -10,7 +10,7 @@ import pytest
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_address, event_filter, live_filter
 from stint.jetstream import Access
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import subject_of
 from tests.support.accounts import connected
 from tests.support.stack import dev

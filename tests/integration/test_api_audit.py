@@ -16,7 +16,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import event_filter, kv_subject
 from stint.jetstream import JetStreamHistory, JetStreamOperations
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.ports import Outcome
 from stint.process.environment import load
 from stint.process.settings import ProjectorSettings

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from stint.core.names.streams import EVENTS
-from stint.jetstream import Broker, JetStreamHistory, consistency
+from stint.jetstream import Broker, JetStreamHistory
+from stint.jetstream.streams import consistency
 from stint.vault.setup import client_token
 from tests.support.api_bench import BODY, ApiProcess, Bench, api, service_environ
 from tests.support.brokers import connected

@@ -15,7 +15,7 @@ from stint.core.codec import encode
 from stint.core.names.ids import queue_token
 from stint.core.view import view
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, JetStreamViews
-from stint.jetstream.stream import BATCH, BATCH_BYTES
+from stint.jetstream.streams.stream import BATCH, BATCH_BYTES
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from stint_api.web.streaming import WHOLE

@@ -12,7 +12,7 @@ from stint.core.events import Submitted
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import KEPT
 from stint.core.names.subjects import kept_subject
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.vault.ticket import open_ticket
 from tests.support.api_bench import BODY, Bench, api
 from tests.support.events import ended, started

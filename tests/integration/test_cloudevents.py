@@ -12,7 +12,7 @@ from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, event_address, event_filter
 from stint.core.schema import asyncapi
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOperations
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import subject_of
 from stint.ports import Outcome
 from tests.support.events import TOKEN, deleted, ended, started, submitted

@@ -25,9 +25,9 @@ from stint.jetstream import (
     JetStreamViews,
     Sourcing,
 )
-from stint.jetstream.consistency import is_absent
-from stint.jetstream.sourcing import SILENCE, silence
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.consistency import is_absent
+from stint.jetstream.streams.sourcing import SILENCE, silence
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import ErrorCode, error_code
 from stint.ports import Outcome, Place
 from stint.process.background import cancel

@@ -11,7 +11,7 @@ from stint.core.view import parse_time
 from stint.jetstream import Broker, Delivered, EventFeed
 from stint.jetstream.consuming import feed as consumed
 from stint.jetstream.consuming.feed import BATCH
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint_projector.folder import job_of
 from tests.integration.test_janitor import happen
 from tests.support.brokers import connected

@@ -37,7 +37,7 @@ from stint.jetstream import (
     JetStreamViews,
     JetStreamWorkQueues,
 )
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import time_of
 from stint.ports import Place, StoredView
 from stint.process.background import cancel
@@ -195,8 +195,8 @@ async def test_what_a_killed_server_brings_back_goes_again(
     nats_process: NatsProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It remembers what was superseded only every two minutes. What follows makes it forget what superseded it."""
-    monkeypatch.setattr("stint.jetstream.topology.MARKER_TTL", 1)
-    monkeypatch.setattr("stint.jetstream.stream.MARKER_TTL", 1)
+    monkeypatch.setattr("stint.jetstream.streams.topology.MARKER_TTL", 1)
+    monkeypatch.setattr("stint.jetstream.streams.stream.MARKER_TTL", 1)
     others, more = JOBS[1:11], JOBS[11:]
 
     async with connected(nats_process.url) as broker:

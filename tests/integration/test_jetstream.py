@@ -23,13 +23,13 @@ from stint.jetstream import (
     JetStreamHistory,
     JetStreamOutput,
     JetStreamViews,
-    consistency,
     declare,
     declare_when_possible,
     following,
 )
-from stint.jetstream.stream import Stream
-from stint.jetstream.topology import stream_configs
+from stint.jetstream.streams import consistency
+from stint.jetstream.streams.stream import Stream
+from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code
 from stint.ports import Outcome, StoredView
 from tests.support.events import TOKEN, started, submitted

@@ -17,8 +17,8 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, SIGNERS_BUCKET, api_signer_key, kv_stream
 from stint.core.names.subjects import EventAddress, event_filter
 from stint.jetstream import Broker, Bucket, JetStreamEventLog
-from stint.jetstream.stream import Stream
-from stint.jetstream.topology import stream_configs
+from stint.jetstream.streams.stream import Stream
+from stint.jetstream.streams.topology import stream_configs
 from stint.jetstream.wire.protocol import ErrorCode, RawMessage, subject_of
 from stint.natsauth.keys import public_key
 from stint.natsauth.roles import SEED_FILE

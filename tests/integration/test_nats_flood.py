@@ -14,7 +14,7 @@ from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import JetStreamEventLog, JetStreamViews
 from stint.jetstream.consuming.feed import BATCH
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.natsauth.command import BUFFERED
 from stint.ports import Outcome, ViewPut
 from tests.support import events

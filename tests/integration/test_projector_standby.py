@@ -15,7 +15,7 @@ from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_
 from stint.core.view import parse_time, view
 from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
 from stint.jetstream.consuming.feed import ACK_WAIT, BATCH
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.ports import EventLog
 from stint.process.background import cancel
 from stint.process.settings import ProjectorSettings

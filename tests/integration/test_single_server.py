@@ -10,7 +10,7 @@ from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Started, Submitted
 from stint.core.names.streams import EVENTS, WORK
 from stint.jetstream import Broker, JetStreamEventLog
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.ports import Outcome
 from stint.process.background import cancel
 from tests.support import events

@@ -15,8 +15,8 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS, WORK
 from stint.core.names.subjects import JS_PREFIX, EventAddress, event_filter, work_subject
 from stint.jetstream import Access, Broker, JetStreamEventLog, Sourcing, declare
-from stint.jetstream.sourcing import SILENCE, silence
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.sourcing import SILENCE, silence
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire import connection as connection_module
 from stint.jetstream.wire.protocol import NoAnswerError, check, origin_of, sequence_of
 from stint.jetstream.wire.requests import DeniedError

@@ -17,7 +17,7 @@ from stint.jetstream import (
     JetStreamViews,
     JetStreamWorkQueues,
 )
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.ports import Place
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_sweeper

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream import Access, Broker, declare
-from stint.jetstream.topology import stream_configs
+from stint.jetstream.streams.topology import stream_configs
 from stint_runner.retry import retry
 from tests.support.waiting import until
 

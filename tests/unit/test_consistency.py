@@ -8,8 +8,8 @@ import pytest
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.streams import EVENTS
 from stint.jetstream import Broker
-from stint.jetstream.consistency import is_absent
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.consistency import is_absent
+from stint.jetstream.streams.stream import Stream
 
 
 class Server(Broker):

@@ -7,8 +7,8 @@ import pytest
 
 from stint.core.names.streams import EVENTS, WORK
 from stint.jetstream import Broker
-from stint.jetstream.sourcing import MOST_WAITING, SILENCE, Sourcing, as_declared, source
-from stint.jetstream.topology import stream_configs
+from stint.jetstream.streams.sourcing import MOST_WAITING, SILENCE, Sourcing, as_declared, source
+from stint.jetstream.streams.topology import stream_configs
 
 SECOND = 10**9
 MADE = "2026-01-02T03:04:05Z"

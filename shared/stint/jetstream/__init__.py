@@ -16,9 +16,9 @@ from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
-from stint.jetstream.sourcing import Sourcing
-from stint.jetstream.stream import Bucket
-from stint.jetstream.topology import declare, declare_when_possible
+from stint.jetstream.streams.sourcing import Sourcing
+from stint.jetstream.streams.stream import Bucket
+from stint.jetstream.streams.topology import declare, declare_when_possible
 from stint.jetstream.views import JetStreamViews
 from stint.jetstream.wire.access import Access
 from stint.jetstream.wire.broker import Broker

@@ -7,7 +7,7 @@ from stint.core.errors import UndecodableError
 from stint.core.names.streams import KEPT
 from stint.core.names.subjects import kept_subject
 from stint.jetstream.payloads import CHUNK_BYTES, MAX_CHUNKS
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import ErrorCode, check, error_code, lifetime
 

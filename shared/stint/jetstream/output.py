@@ -19,7 +19,7 @@ from stint.core.names.headers import (
 from stint.core.names.streams import LOGS
 from stint.core.names.subjects import log_subject, tail_subject
 from stint.core.output.chain import Chunk
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,

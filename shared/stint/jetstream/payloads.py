@@ -7,8 +7,8 @@ from typing import Final
 from stint.core.errors import UndecodableError
 from stint.core.names.streams import PAYLOADS
 from stint.core.names.subjects import payload_subject
-from stint.jetstream.consistency import ANSWER, across_elections
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.consistency import ANSWER, across_elections
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, sequence_of, time_of
 from stint.ports import Place, Stamp

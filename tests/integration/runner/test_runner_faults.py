@@ -16,7 +16,7 @@ from stint.core.names.headers import LABEL_JOB
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, event_filter, parse_event_subject
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.vault import Ticket
 from stint_projector.rebuild import rebuild
 from stint_runner.dispatch import adopt

@@ -25,7 +25,7 @@ from stint.jetstream.consuming.consumers import (
     request_messages,
 )
 from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
-from stint.jetstream.stream import OPERATION, Stream
+from stint.jetstream.streams.stream import OPERATION, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import status_of
 from stint.ports import Hint, Look, Turn

@@ -23,9 +23,9 @@ from stint.core.names.subjects import (
     names_job,
     unreadable_submission,
 )
-from stint.jetstream.consistency import ANSWER, UNPROVEN, across_elections, is_absent
 from stint.jetstream.event_signer import EventSigner
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.consistency import ANSWER, UNPROVEN, across_elections, is_absent
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,

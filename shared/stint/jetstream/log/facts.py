@@ -8,7 +8,7 @@ from stint.core.events import Record
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import is_event
 from stint.jetstream.log.operations import operations
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import records, sequence_of, subject_of
 from stint.ports import StreamState

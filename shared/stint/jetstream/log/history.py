@@ -23,8 +23,8 @@ from stint.core.names.subjects import (
 )
 from stint.core.view import parse_time
 from stint.jetstream.payloads import payload_places
-from stint.jetstream.sourcing import SILENCE, silence
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.sourcing import SILENCE, silence
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import origin_of, sequence_of, subject_of, time_of
 from stint.ports import Fact, Place, Strays

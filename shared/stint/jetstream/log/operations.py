@@ -10,8 +10,8 @@ from stint.core.names.headers import TIME
 from stint.core.names.ids import FLEET_TOKEN, is_job_id, is_queue_token
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress, event_address
-from stint.jetstream.consistency import ANSWER, across_elections
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.consistency import ANSWER, across_elections
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import ErrorCode, Stored, check, error_code, sequence_of, subject_of
 

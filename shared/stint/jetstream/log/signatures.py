@@ -9,7 +9,7 @@ from stint.core.names.headers import SIGNATURE
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import EventAddress
 from stint.jetstream.key_owners import JetStreamKeyOwners
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import Stored, records, subject_of
 

@@ -11,7 +11,7 @@ import structlog
 from stint.core.names.streams import EVENTS, WORK
 from stint.core.names.subjects import event_filter, work_subject
 from stint.core.view import parse_time
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
 from stint.process.waiting import InterruptedByEventError, repeat, unless

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.subjects import barrier_subject
-from stint.jetstream.stream import Stream
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import RECONNECT, Broker
 from stint.jetstream.wire.protocol import NoAnswerError
 
