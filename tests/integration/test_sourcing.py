@@ -32,6 +32,8 @@ WRITERS = 2
 KILLS = 5
 ROUNDS = 8
 """Times that WORK is connected again, from one kill to the next."""
+AHEAD = 2000
+"""Submissions that have not been looked at in WORK: with more than `MOST_WAITING` it is not connected again."""
 SOON = 5
 """Seconds."""
 MANY = 400_000
@@ -79,11 +81,14 @@ class Load:
     def __init__(self, broker: Broker, kept: int) -> None:
         self._broker, self._kept = broker, kept
         self._work = Stream(broker, WORK)
+        self._written = 0
         self.came: dict[int, int] = {}
 
     async def write(self) -> None:
         while True:
+            await until_true(lambda: self._written - len(self.came) < AHEAD)
             await submit(self._broker)
+            self._written += 1
 
     async def take(self) -> None:
         """Look at all that comes."""
@@ -97,6 +102,11 @@ class Load:
         while message := await self._work.get({"seq": following, "next_by_subj": work_subject("*")}):
             self.came[sequence_of(message)] = origin_of(message).sequence
             following = sequence_of(message) + 1
+            if not following % 500:
+                await self._take_until(following)
+        await self._take_until(following)
+
+    async def _take_until(self, following: int) -> None:
         if following > self._kept:
             await self._broker.api(f"STREAM.PURGE.{WORK}", {"seq": following - self._kept})
 
