@@ -63,7 +63,8 @@ async def _accesses(resources: AsyncExitStack) -> Mapping[str, Access]:
     for process in (plain, server, bao):
         await resources.enter_async_context(running(process))
     await set_up(bao)
-    await resources.enter_async_context(nats_auth(accounts, server, bao, folder / "auth"))
+    unlimited = {"STINT_NATS_AUTH_RATE": "1e6", "STINT_NATS_AUTH_LOGINS": "10000"}
+    await resources.enter_async_context(nats_auth(accounts, server, bao, folder / "auth", **unlimited))
     async with connected(Access(url=plain.url), prefix="$JS.API") as anybody:
         await declare(anybody)
     async with accounts.connected(server.url, "projector") as projector:

@@ -21,7 +21,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, live_filter
 from stint.jetstream import Access, Broker
 
-RATES: Final = (0, 10_000, 30_000, 100_000)
+RATES: Final = (0, 10_000, 30_000, 55_000, 100_000)
 """Messages a minute."""
 SECONDS: Final = 15
 """For each rate."""
@@ -33,14 +33,17 @@ OTHER: Final = "other"
 async def main() -> None:
     """Print a line for each rate."""
     async with stack() as stint, opened(stint) as runner:
-        token = await token_for(OpenBao(stint.env["VAULT_ADDR"], stint.env["VAULT_TOKEN"]), {QNAME: ["create", "read"]})
-        publisher = Access(url=stint.env["NATS_URL"], user=QNAME, password=token)
+        vault = OpenBao(stint.env["VAULT_ADDR"], stint.env["VAULT_TOKEN"])
+        publisher, flooding_one = [
+            Access(url=stint.env["NATS_URL"], user=QNAME, password=await token_for(vault, {QNAME: ["create", "read"]}))
+            for _ in range(2)
+        ]
         await stint.end(await stint.submit((await stint.tickets(1))[0], queue=OTHER))
         for rate in RATES:
             async with AsyncExitStack() as flooding:
                 mine = await flooding.enter_async_context(connected(publisher))
                 if rate:
-                    await flooding.enter_async_context(flood(publisher, QNAME, per_minute=rate))
+                    await flooding.enter_async_context(flood(flooding_one, QNAME, per_minute=rate))
                 starts, writes = await _probes(stint, runner, mine)
             typer.echo(f"{rate}/min: start {_shown(starts)}, bare write {_shown(writes)}")
 

@@ -1,31 +1,28 @@
 """A publisher floods its queue with junk, while others use the API and other queues."""
 
 import asyncio
-import secrets
 import statistics
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from stint.core.names.ids import queue_token
-from stint.core.names.subjects import EventAddress
 from stint.jetstream import Access
-from tests.support.accounts import connected
+from tests.support.accounts import token_for
 from tests.support.flood import flood
+from tests.support.servers import OpenBao
 from tests.support.stack import Stack, dev
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 PER_MINUTE = 100_000
-PROBES = 5
-QUEUE = "probes"
-SLOWEST = 60.0
-"""Seconds that a write may take. It says what the disk can do, and so has no other bound."""
-STARTS = 20
-"""Writes beside the flood in whose time a job must have started. It takes two, and what runner and API read."""
+PROBES = 15
+SLOWER = 3
+"""Times that a job may take longer to start while somebody floods. It is 1.5 times on a machine that does nothing else
+(`python -m benchmarks.flood`); other tests beside this one disturb the measurement."""
+QUEUE, FLOODED = "probes", "deploys"
 
 
 @pytest.fixture
@@ -45,28 +42,30 @@ async def probe(stack: Stack) -> tuple[str, float]:
     return job_id, started
 
 
-async def write(access: Access) -> float:
-    """Seconds that a bare write of this publisher takes, beside the flood: those before it are synced first."""
-    async with connected(access) as broker:
-        begun = asyncio.get_running_loop().time()
-        subject = EventAddress("submitted", queue_token("deploys"), secrets.token_hex(12)).subject
-        assert "error" not in await broker.publish(subject, b"{}", wait=SLOWEST)
-        return asyncio.get_running_loop().time() - begun
-
-
-async def test_jobs_of_other_queues_run_in_order_and_nearly_as_soon_as_the_disk_allows(stack: Stack) -> None:
+async def by_key(stack: Stack) -> Access:
     key = stack.data_dir / "nats" / "publishers" / "dev" / "STINT_NATS_NKEY"
-    mallory = Access(url=stack.env["NATS_URL"], nkey=key.read_text(), inbox="_INBOX.dev")
-    idle = statistics.median([(await probe(stack))[1] for _ in range(5)])
-    async with flood(mallory, "deploys", per_minute=PER_MINUTE):
-        waited, writes = [], []
-        for _ in range(PROBES):  # each asserts that the API accepts the job, and that it succeeds
-            waited.append((await probe(stack))[1])
-            writes.append(await write(mallory))
+    return Access(url=stack.env["NATS_URL"], nkey=key.read_text(), inbox="_INBOX.dev")
+
+
+async def by_token(stack: Stack) -> Access:
+    openbao = OpenBao(stack.env["VAULT_ADDR"], stack.env["VAULT_TOKEN"])
+    token = await token_for(openbao, {FLOODED: ["create"]})
+    return Access(url=stack.env["NATS_URL"], user=FLOODED, password=token)
+
+
+@pytest.mark.parametrize("mallory", [by_key, by_token])
+async def test_jobs_of_other_queues_run_in_order_and_start_nearly_as_soon_as_without_it(
+    stack: Stack, mallory: Callable[[Stack], Awaitable[Access]]
+) -> None:
+    before = [(await probe(stack))[1] for _ in range(PROBES)]
+    async with flood(await mallory(stack), FLOODED, per_minute=PER_MINUTE):
+        # Each asserts that the API accepts the job, and that it succeeds.
+        waited = [(await probe(stack))[1] for _ in range(4 * PROBES)]
         together = [await stack.submit("true", qname=QUEUE) for _ in range(3)]
         ended = [await stack.end(job_id) for job_id in together]
     assert [job["status"] for job in ended] == ["success"] * 3
     starts = [datetime.fromisoformat(job["started"]) for job in ended]
     assert starts == sorted(starts), "in the order of their submission"
-    bound = 5 * idle + STARTS * statistics.median(writes)
-    assert statistics.median(waited) <= bound, (idle, waited, writes)
+    after = [(await probe(stack))[1] for _ in range(PROBES)]
+    idle = max(map(statistics.median, (before, after)))
+    assert statistics.median(waited) <= SLOWER * idle, (before, waited, after)

@@ -211,7 +211,7 @@ async def test_a_right_that_is_taken_away_is_gone_with_the_login(
 
 
 @pytest.mark.soak
-async def test_without_the_service_all_others_go_on_and_a_login_is_refused_soon(
+async def test_without_the_service_all_others_go_on_and_publishers_are_refused_soon(
     accounts: Accounts, server: NatsProcess, callout: Start, openbao: OpenBao
 ) -> None:
     await set_up(openbao)
@@ -222,9 +222,11 @@ async def test_without_the_service_all_others_go_on_and_a_login_is_refused_soon(
         await auth.kill()
         assert await refused(server, "own", token) < SOON
         assert await permitted(client, denied, f"ev.{JOB}.{OWN}.submitted")
-        for user in ("api", "runner", "projector", "operator", "team"):
+        for user in ("api", "runner", "projector", "operator"):
             async with accounts.connected(server.url, user) as service:
                 assert service.client.is_connected
+        with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
+            await Client().connect(server.url, allow_reconnect=False, **accounts.access(server.url, "team").options())
         await auth.start()
         async with connected(server, "own", token):
             pass
@@ -265,14 +267,14 @@ async def test_without_vault_a_login_is_refused_soon_and_the_log_says_why(
             await until_true(lambda: said in auth.log)
 
 
-async def test_the_service_itself_may_only_answer_and_write_whose_keys_are(
+async def test_the_service_itself_may_only_answer_write_whose_keys_are_and_close_connections(
     accounts: Accounts, server: NatsProcess
 ) -> None:
-    """With its seeds it could let anybody into any account; its key alone reaches nothing."""
+    """With its seeds it could let anybody into any account; its key alone reaches no stream."""
     async with accounts.connected(server.url, CALLOUT) as broker:
         for subject in (
             *(f"ev.{JOB}.{OWN}.submitted", "$SYS.REQ.USER.AUTH", "_INBOX.x", "$SYS._INBOX.x", "$KV.sessions.x"),
-            f"$KV.signers.api.U{'A' * 55}",
+            *(f"$KV.signers.api.U{'A' * 55}", "$SYS.REQ.SERVER.PING.KICK.x", "$SYS.REQ.SERVER.x.RELOAD"),
             *(f"{JS_PREFIX}.STREAM.{call}" for call in ("MSG.GET.EVENTS", "INFO.KV_signers", "PURGE.KV_signers")),
         ):
             await broker.client.publish(subject, b"{}")
@@ -280,7 +282,7 @@ async def test_the_service_itself_may_only_answer_and_write_whose_keys_are(
             await broker.client.subscribe(subject)
         await answered(broker.client)
         assert "permissions violation" in str(broker.client.last_error).lower()
-        await until_true(lambda: denials(server, broker) == 13)
+        await until_true(lambda: denials(server, broker) == 15)
 
 
 def denials(server: NatsProcess, broker: Broker) -> int:

@@ -185,17 +185,21 @@ def test_logins_are_decided_by_the_service_unless_told_otherwise(
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
-    [("--auth", "config reload not supported for AuthCallout"), ("--no-auth", "Reloaded server configuration")],
+    ("option", "user", "said"),
+    [
+        ("--auth", "--publisher=team=deploys", "Reloaded server configuration"),
+        ("--auth", "--subscriber=team", "config reload not supported for AuthCallout"),
+        ("--no-auth", "--subscriber=team", "Reloaded server configuration"),
+    ],
 )
 async def test_further_users_with_keys_need_a_restart_where_a_service_decides_about_others(
-    tmp_path: Path, option: str, said: str
+    tmp_path: Path, option: str, user: str, said: str
 ) -> None:
-    """As docs/operations.md says."""
+    """As docs/operations.md says. About publishers the service decides."""
     accounts = tmp_path / "keys" / "accounts.conf"
     assert configure(accounts.parent, option).exit_code == 0
     async with running(server := NatsProcess(tmp_path / "nats", settings='include "../keys/accounts.conf"')):
-        assert configure(accounts.parent, option, "--publisher", "team=deploys", "--update").exit_code == 0
+        assert configure(accounts.parent, option, user, "--update").exit_code == 0
         server.reload()
         await until_true(lambda: said in server.log)
 

@@ -71,6 +71,7 @@ def seed_of(accounts: Accounts, name: str) -> EventSigner:
 # --- what is proven -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("auth")
 async def test_a_publisher_with_a_key_is_proven_to_be_the_user_with_this_key(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao, http: httpx.AsyncClient
 ) -> None:

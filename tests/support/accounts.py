@@ -14,14 +14,16 @@ import httpx
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker, declare
-from stint.natsauth.config import accounts, callout, rendered
-from stint.natsauth.keys import ISSUER_FILE, XKEY_FILE, curve_key, issuer_key, public_key
+from stint.natsauth.config import accounts, callout, listed, rendered
+from stint.natsauth.keys import ISSUER_FILE, PUBLISHERS_FILE, XKEY_FILE, curve_key, issuer_key, public_key
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
 from tests.support.brokers import started
 from tests.support.ports import free_port
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServerProcess, running
+
+_CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, PUBLISHERS_FILE)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Accounts:
         settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, told, pools)}
         if self.auth:
             own = self.folder / CALLOUT
-            decided = callout(keys, issuer_key(own), curve_key(own), told)
+            decided = callout(keys, issuer_key(own), curve_key(own), self.publishers, told)
+            (own / PUBLISHERS_FILE).write_text(listed(keys, self.publishers))
             settings = {**settings, **decided, "accounts": settings["accounts"] | decided["accounts"]}
         return rendered(settings)
 
@@ -71,7 +74,7 @@ class Accounts:
         if user in {*self.publishers, *self.subscribers}:
             own["STINT_NATS_INBOX_PREFIX"] = f"_INBOX.{user}"
         if user == CALLOUT:
-            own |= {f"{name}_FILE": str(self.folder / CALLOUT / name) for name in (ISSUER_FILE, XKEY_FILE)}
+            own |= {f"{name}_FILE": str(self.folder / CALLOUT / name) for name in _CALLOUT_FILES}
         return own
 
     def access(self, url: str, user: str) -> Access:

@@ -53,6 +53,7 @@ class Attacked:
         own = ("--listen", listen, "--name", "stint-dev", "--publisher", PUBLISHER, "--subscriber", SUBSCRIBER)
         made = await self.stack.run("nats-config", folder, *own, *options, "--update")
         assert made.code == 0, made.err
+        await self.stack.restart("nats-auth-1")
         await self.stack.restart("nats-1")
         await until_true(lambda: self.log("nats-1").count("Server is ready") > 1)
         async with self.stack.http() as http:

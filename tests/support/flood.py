@@ -1,13 +1,19 @@
-"""A publisher that sends junk for its queue as fast as it is told to, and waits for no answers."""
+"""A publisher that sends junk for its queue as fast as it is told to, waits for no answers, and comes back."""
 
 import asyncio
+import base64
+import json
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+import nkeys
 
 from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import Access
+from stint.process.background import cancel
 
 TURN = 0.01
 """Seconds between two turns of sending."""
@@ -18,27 +24,56 @@ process for itself, and the test that it is made for would not go on."""
 
 @asynccontextmanager
 async def flood(access: Access, qname: str, *, per_minute: float) -> AsyncIterator[None]:
-    """Send messages that are no submissions during the block, not so many where that takes too long."""
-    client = access.client()
-    await client.connect(access.servers, allow_reconnect=False, **access.options())
-    token, loop = queue_token(qname), asyncio.get_running_loop()
-    most = max(1, round(per_minute / 60 * TURN * MADE_UP))
+    """Send messages that are no submissions during the block, not so many where that takes too long.
 
-    async def send() -> None:
-        begun, sent = loop.time(), 0
-        while True:
-            due = int((loop.time() - begun) * per_minute / 60)
-            for _ in range(min(due - sent, most)):
-                await client.publish(EventAddress("submitted", token, secrets.token_hex(12)).subject, b"{}")
-            sent = due
-            await asyncio.sleep(TURN)
-
-    sending = asyncio.create_task(send())
+    Whenever the server closes the connection, another one follows a turn later.
+    """
+    flooding = asyncio.create_task(_come_back(access, queue_token(qname), per_minute / 60 * TURN))
     try:
         yield
-        if sending.done():
-            sending.result()
+        assert not flooding.done(), "the flood has ended"
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        await client.close()
+        await cancel(flooding)
+
+
+async def _come_back(access: Access, token: str, per_turn: float) -> None:
+    url = urlsplit(access.url)
+    while True:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection(url.hostname, url.port)
+            async with AsyncExitStack() as closing:
+                closing.push_async_callback(writer.wait_closed)
+                closing.callback(writer.close)
+                _log_in(writer, access, await reader.readline())
+                sending = asyncio.create_task(_send(writer, token, per_turn))
+                closing.push_async_callback(cancel, sending)
+                await reader.read()  # until the server closes the connection
+        await asyncio.sleep(TURN)
+
+
+def _log_in(writer: asyncio.StreamWriter, access: Access, greeting: bytes) -> None:
+    if not greeting:
+        raise ConnectionResetError
+    nonce = json.loads(greeting.removeprefix(b"INFO "))["nonce"]
+    options = {"verbose": False, "protocol": 1, **_credentials(access, nonce)}
+    writer.write(b"CONNECT %b\r\n" % json.dumps(options).encode())
+
+
+async def _send(writer: asyncio.StreamWriter, token: str, per_turn: float) -> None:
+    loop = asyncio.get_running_loop()
+    begun, sent = loop.time() - TURN, 0
+    while not writer.is_closing():
+        due = int((loop.time() - begun) / TURN * per_turn)
+        for _ in range(min(due - sent, max(1, round(per_turn * MADE_UP)))):
+            subject = EventAddress("submitted", token, secrets.token_hex(12)).subject
+            writer.write(b"PUB %b 2\r\n{}\r\n" % subject.encode())
+        sent = due
+        await asyncio.sleep(TURN)
+
+
+def _credentials(access: Access, nonce: str) -> Mapping[str, str]:
+    if not access.nkey:
+        return {"user": access.user, "pass": access.password}
+    key = nkeys.from_seed(access.nkey.encode())
+    signature = base64.urlsafe_b64encode(key.sign(nonce.encode())).rstrip(b"=")
+    return {"nkey": key.public_key.decode(), "sig": signature.decode()}

@@ -7,12 +7,14 @@ from typing import Any
 import nkeys
 import pytest
 
-from stint.core.errors import UndecodableError
+from stint.core.errors import ConfigError, UndecodableError
 from stint.core.names.ids import queue_token
 from stint.natsauth.callout.claims import AUDIENCE, Login
 from stint.natsauth.callout.curve import CurveKey, new_seed
 from stint.natsauth.callout.jwt import public_key_of, signed, verified
+from stint.natsauth.callout.keyed import decide_by_key, key_publishers
 from stint.natsauth.callout.rule import QUEUES, LoginRefusedError, decide
+from stint.natsauth.config import key_publisher, listed
 from stint.vault import Vault
 
 NOWHERE = Vault("http://127.0.0.1:1")
@@ -62,6 +64,48 @@ def test_a_request_that_no_server_signed_is_refused() -> None:
     }
     with pytest.raises(UndecodableError, match="Not a request"):
         Login.parse(signed(forged, user))
+
+
+def signed_login(key: nkeys.KeyPair, **changed: str) -> Login:
+    signature = urlsafe_b64encode(key.sign(b"nonce")).decode().rstrip("=")
+    options = {"nkey": key.public_key.decode(), "sig": signature, "nonce": "nonce"} | changed
+    asked = {
+        **request(server := seed())["nats"],
+        "client_info": {"nonce": options.pop("nonce")},
+        "connect_opts": options,
+    }
+    return Login.parse(signed(request(server, nats=asked), server))
+
+
+def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
+    key, other = (nkeys.from_seed(seed(nkeys.PREFIX_BYTE_USER)) for _ in range(2))
+    own = key.public_key.decode()
+    publishers = key_publishers(listed({"team": own}, {"team": ["net core", "x"]}))
+    login = signed_login(key)
+    padded = urlsafe_b64encode(key.sign(b"nonce")).decode().translate(str.maketrans("-_", "+/"))
+    for good in (login, signed_login(key, sig=padded)):
+        grant = decide_by_key(publishers, good)
+        assert (grant.name, grant.owner, grant.inbox) == ("team", own, "_INBOX.team")
+        assert grant.role == key_publisher("team", ["net core", "x"])
+    for bad in (
+        {"nkey": other.public_key.decode()},
+        {"nkey": "UNONE"},
+        {"sig": ""},
+        {"sig": "ü"},
+        {"nonce": "another"},
+    ):
+        with pytest.raises(LoginRefusedError, match="has not signed"):
+            decide_by_key(publishers, signed_login(key, **bad))
+    with pytest.raises(LoginRefusedError, match="No publisher has this key"):
+        decide_by_key(publishers, signed_login(other))
+    assert login.signature not in repr(login)
+
+
+@pytest.mark.parametrize("text", ["x", "[]", '{"U": 1}', '{"U": {"name": "team"}}'])
+def test_what_is_no_list_of_publishers_is_a_sentence(text: str) -> None:
+    with pytest.raises(ConfigError, match="STINT_NATS_AUTH_PUBLISHERS"):
+        key_publishers(text)
+    assert key_publishers("") == {}
 
 
 def changed_claims(token: str) -> str:

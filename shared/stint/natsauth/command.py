@@ -14,7 +14,7 @@ from stint.core.errors import ConfigError
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.natsauth.cluster import CLUSTER, certificate, cluster
-from stint.natsauth.config import accounts, callout, rendered
+from stint.natsauth.config import accounts, callout, listed, rendered
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.natsauth.users import by_name, pool_named, publisher_named, runner_user, subscriber_name
 from stint.process.env_file import write_private
@@ -74,7 +74,7 @@ class _Options:
         bool | None,
         typer.Option(
             "--auth/--no-auth",
-            help="Let publishers log in with Vault tokens, through `stint nats-auth`. Default: on, "
+            help="Let publishers log in with Vault tokens or keys through `stint nats-auth`. Default: on, "
             "but off with --accounts-only, because it decides every login that the configuration does not list.",
             show_default=False,
         ),
@@ -99,7 +99,7 @@ def nats_config(options: _Options) -> None:
     folder = options.folder
     with reported("stint nats-config"):
         pools = by_name("--pool", map(pool_named, options.pool or ()))
-        files = {"accounts.conf": _accounts(options, pools)}
+        files = _accounts(options, pools)
         if not options.accounts_only:
             files["nats.conf"] = rendered(_server(options)) + "".join(f"include {file}\n" for file in _parts(options))
         if CLUSTER_FILE in _parts(options):
@@ -112,12 +112,18 @@ def nats_config(options: _Options) -> None:
         raise typer.Exit(DIFFERENT)
 
 
-def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> str:
+def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str, str]:
+    """The accounts, and the list of publishers for `nats-auth`."""
     folder, publishers = options.folder, by_name("--publisher", map(publisher_named, options.publisher or ()))
     subscribers, runners = [*map(subscriber_name, options.subscriber or ())], [*map(runner_user, options.runner or ())]
     auth = not options.accounts_only if options.auth is None else options.auth
     with importing("nats"):
-        from stint.natsauth.keys import curve_key, issuer_key, public_key  # noqa: PLC0415 - clients lack the library
+        from stint.natsauth.keys import (  # noqa: PLC0415 - clients lack the library
+            PUBLISHERS_FILE,
+            curve_key,
+            issuer_key,
+            public_key,
+        )
     users = [OPERATOR, *(role.name for role in SERVICES), *runners, *([CALLOUT] if auth else [])]
     folders = {user: folder / user for user in users} | {user: folder / PUBLISHERS / user for user in publishers}
     if both := folders.keys() & pools.keys():
@@ -126,11 +132,12 @@ def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> str:
     keys = {user: public_key(path) for user, path in folders.items()}
     told = {user: public_key(folder / SUBSCRIBERS / user) for user in subscribers}
     settings = {"accounts": accounts(keys, publishers, told, pools)}
-    if auth:
-        decided = callout(keys, issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT), told)
-        settings["accounts"] |= decided["accounts"]
-        settings["authorization"] = decided["authorization"]
-    return rendered(settings)
+    if not auth:
+        return {"accounts.conf": rendered(settings)}
+    decided = callout(keys, issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT), publishers, told)
+    settings["accounts"] |= decided["accounts"]
+    settings["authorization"] = decided["authorization"]
+    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{PUBLISHERS_FILE}": listed(keys, publishers)}
 
 
 def _server(options: _Options) -> dict[str, Any]:

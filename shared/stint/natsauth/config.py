@@ -1,17 +1,19 @@
 """A nats-server configuration with the roles' accounts. JSON, which nats-server reads as its own format."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
-from stint.natsauth.requests import Request, Role
+from stint.natsauth.requests import Role
 from stint.natsauth.roles import (
     ALL_PUBLISHERS,
     CALLOUT,
+    CALLOUT_OF_SYSTEM,
     CALLOUT_ROLE,
     LOGINS,
     OPERATOR,
@@ -26,6 +28,8 @@ from stint.natsauth.roles import (
 )
 
 STREAMS_ACCOUNT: Final = "STINT"
+SYSTEM_ACCOUNT: Final = "$SYS"
+"""Of NATS itself, unless its configuration names another one."""
 SUBSCRIPTIONS: Final = 1000
 """Of one connection. What NATS calls an account's limit counts for each of its connections."""
 LIMITS: Final[Mapping[str, int]] = {"max_connections": 100, "max_subscriptions": SUBSCRIPTIONS}
@@ -61,7 +65,7 @@ def accounts(
         pools: the queues that the runners of each pool serve, by name.
     """
     told = {name: subscriber(name) for name in subscribers or ()}
-    submitting = {name: _publisher(name, queues) for name, queues in publishers.items()}
+    submitting = {name: key_publisher(name, queues) for name, queues in publishers.items()}
     own = {name: pool(name, served) for name, served in pools.items()}
     return {
         STREAMS_ACCOUNT: {
@@ -82,26 +86,38 @@ def _limited(role: Role, key: str) -> Json:
     return {**_account(role, [_user(role, key, f"_INBOX.{role.user}")]), "limits": dict(LIMITS)}
 
 
-def callout(keys: Mapping[str, str], issuer: str, xkey: str, subscribers: Mapping[str, str] | None = None) -> Json:
-    """Let the service decide each login but those of the users with keys.
+def callout(
+    keys: Mapping[str, str],
+    issuer: str,
+    xkey: str,
+    publishers: Container[str],
+    subscribers: Mapping[str, str] | None = None,
+) -> Json:
+    """Let the service decide the logins of publishers, and of everybody whom nobody knows.
 
     Args:
         keys: the public nkey of each user, by name, among them `nats-auth`.
+        publishers: the names of those that are publishers.
         issuer: the public key of the account key that signs answers.
         xkey: the public key that logins are encrypted for.
         subscribers: as in `accounts`.
     """
-    user = _user(CALLOUT_ROLE, keys[CALLOUT])
+    user = _user(replace(merged([CALLOUT_ROLE, CALLOUT_OF_SYSTEM]), answers=True), keys[CALLOUT])
     user["permissions"]["subscribe"]["allow"].append(LOGINS)
+    own = _account(CALLOUT_ROLE, [user])
+    own["imports"] += _imports(CALLOUT_OF_SYSTEM, SYSTEM_ACCOUNT)
     return {
-        "accounts": {CALLOUT_ROLE.account: _account(CALLOUT_ROLE, [user])},
+        "accounts": {CALLOUT_ROLE.account: own, SYSTEM_ACCOUNT: {"exports": _exports([CALLOUT_OF_SYSTEM])}},
         "authorization": {
             "timeout": LOGIN_WITHIN,
             "auth_callout": {
                 "issuer": issuer,
                 "xkey": xkey,
                 "account": CALLOUT_ROLE.account,
-                "auth_users": [*keys.values(), *(subscribers or {}).values()],
+                "auth_users": [
+                    *(key for name, key in keys.items() if name not in publishers),
+                    *(subscribers or {}).values(),
+                ],
             },
         },
     }
@@ -130,8 +146,7 @@ def _account(role: Role, users: Sequence[Json], listeners: Iterable[Role] = ()) 
         "users": users,
         "exports": [*({"service": subject} for subject in _told(role)), *({"stream": name} for name in overheard)],
         "imports": [
-            *map(_import, dict.fromkeys(role.requests)),
-            *({"stream": {"account": STREAMS_ACCOUNT, "subject": subject}} for subject in dict.fromkeys(role.hears)),
+            *_imports(role, STREAMS_ACCOUNT),
             *(
                 {"service": {"account": other.account, "subject": subject}}
                 for other in SERVICES
@@ -151,9 +166,13 @@ def _told(role: Role) -> Sequence[str]:
     return [subject for other in _TELLING for subject in other.tells.get(role.name, ())]
 
 
-def _import(request: Request) -> Json:
-    imported: Json = {"service": {"account": STREAMS_ACCOUNT, "subject": request.subject}}
-    return imported if request.seen_as == request.subject else {**imported, "to": request.seen_as}
+def _imports(role: Role, account: str) -> Iterable[Json]:
+    """What the role requests and hears of this account."""
+    for request in dict.fromkeys(role.requests):
+        renamed = {"to": request.seen_as} if request.seen_as != request.subject else {}
+        yield {"service": {"account": account, "subject": request.subject}, **renamed}
+    for subject in dict.fromkeys(role.hears):
+        yield {"stream": {"account": account, "subject": subject}}
 
 
 def _users(role: Role, keys: Mapping[str, str]) -> list[Json]:
@@ -179,8 +198,15 @@ def permissions(role: Role, inbox: str) -> Json:
     }
 
 
-def _publisher(name: str, queues: Sequence[str]) -> Role:
+def key_publisher(name: str, queues: Sequence[str]) -> Role:
+    """What a publisher with a key may do, in an account of its own."""
     return merged([publisher(queue_token(queue)) for queue in queues], user=name)
+
+
+def listed(keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]]) -> str:
+    """The publishers with keys in one line, for the service that decides their logins."""
+    found = {keys[name]: {"name": name, "queues": list(queues)} for name, queues in publishers.items()}
+    return json.dumps(found, ensure_ascii=False) + "\n"
 
 
 def rendered(settings: Mapping[str, Any]) -> str:

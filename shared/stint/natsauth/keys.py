@@ -17,6 +17,7 @@ from stint.process.env_file import write_private
 
 ISSUER_FILE: Final = "STINT_NATS_AUTH_ISSUER"
 XKEY_FILE: Final = "STINT_NATS_AUTH_XKEY"
+PUBLISHERS_FILE: Final = "STINT_NATS_AUTH_PUBLISHERS"
 ROUTES_FILE: Final = "STINT_NATS_ROUTES"
 
 

@@ -32,7 +32,10 @@ from stint.core.names.streams import (
 from stint.core.names.subjects import (
     AUTH_GROUP,
     AUTH_REQUESTS,
+    CONNECTIONS,
+    DISCONNECTED,
     barrier_subject,
+    disconnect_subject,
     drain_subject,
     event_filter,
     hint_subject,
@@ -228,3 +231,9 @@ CALLOUT_ROLE: Final = Role(
 """It alone writes down whose key a publisher's is. It cannot write down a key as one of an API."""
 LOGINS: Final = f"{AUTH_REQUESTS} {AUTH_GROUP}"
 """What it hears besides: what the servers ask about logins, in a queue group."""
+CALLOUT_OF_SYSTEM: Final = Role(
+    name=CALLOUT_ROLE.name,
+    requests=(Request(CONNECTIONS, many=ANSWERS), Request(disconnect_subject("*"))),
+    hears=(DISCONNECTED,),
+)
+"""What it may do in the system account of NATS, which knows all connections."""

@@ -14,6 +14,10 @@ AUTH_REQUESTS: Final = "$SYS.REQ.USER.AUTH"
 """On which NATS asks about a login that its configuration leaves to a service."""
 AUTH_GROUP: Final = "nats-auth"
 """The queue group in which those services listen, so that one of them answers."""
+CONNECTIONS: Final = "$SYS.REQ.SERVER.PING.CONNZ"
+"""On which each server of NATS answers with its connections. This and the next two are of its system account."""
+DISCONNECTED: Final = "$SYS.ACCOUNT.*.DISCONNECT"
+"""On which it tells that a connection was closed, and what it had sent."""
 
 
 class EventAddress(NamedTuple):
@@ -120,6 +124,11 @@ def output_subject(token: str, job_id: str, after: int | str) -> str:
 def publisher_inbox(vault_token: str) -> str:
     """The prefix of the inboxes of a publisher with a Vault token: only who has the token can know it."""
     return f"_INBOX.{hashlib.sha256(vault_token.encode()).hexdigest()[:32]}"
+
+
+def disconnect_subject(server: str) -> str:
+    """The subject on which a server of NATS is asked to close a connection."""
+    return f"$SYS.REQ.SERVER.{server}.KICK"
 
 
 def phase_subject(token: str, job_id: str) -> str:

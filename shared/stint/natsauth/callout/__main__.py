@@ -12,7 +12,10 @@ from stint.jetstream import Access, Broker
 from stint.jetstream.key_owners import KEPT
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
+from stint.natsauth.callout.keyed import key_publishers
 from stint.natsauth.callout.logins import Logins
+from stint.natsauth.callout.rate_limit import RateLimit
+from stint.natsauth.callout.rates import Rates
 from stint.natsauth.callout.service import Callout
 from stint.process import health, service
 from stint.process.background import Background, BackgroundTask
@@ -26,11 +29,11 @@ VAULT_TIMEOUT: Final = 2.0
 """Seconds for each step of a call: a client waits for it, and NATS not for long."""
 
 
-def build(settings: NatsAuthSettings, broker: Broker, vault: Vault) -> Callout:
+def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates) -> Callout:
     """The service on these connections.
 
     Raises:
-        ConfigError: a seed is none.
+        ConfigError: a seed is none, or the list of publishers.
     """
     issuer = settings.nats_auth_issuer.get_secret_value()
     try:
@@ -41,11 +44,12 @@ def build(settings: NatsAuthSettings, broker: Broker, vault: Vault) -> Callout:
         xkey = CurveKey(settings.nats_auth_xkey.get_secret_value())
     except ValueError:
         raise ConfigError("STINT_NATS_AUTH_XKEY: not the seed of an xkey.") from None
-    logins = Logins(settings.nats_auth_logins)
     return Callout(
         broker,
         vault,
-        logins,
+        Logins(settings.nats_auth_logins),
+        rates,
+        key_publishers(settings.nats_auth_publishers),
         issuer=issuer.encode(),
         xkey=xkey,
         maximum=settings.nats_auth_seconds,
@@ -61,8 +65,12 @@ async def serve(settings: NatsAuthSettings) -> None:
     """
     broker = Broker(Access.of(settings), name="nats-auth", prefix=JS_PREFIX)
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert, timeout=VAULT_TIMEOUT)
-    callout = build(settings, broker, vault)
-    background = Background(BackgroundTask(name="callout", run=callout.run, missing="Logins are not answered."))
+    rates = Rates(settings.nats_auth_rate)
+    callout, limit = build(settings, broker, vault, rates), RateLimit(broker, rates)
+    background = Background(
+        BackgroundTask(name="callout", run=callout.run, missing="Logins are not answered."),
+        BackgroundTask(name="rates", run=limit.run, missing="Publishers' rates are not limited."),
+    )
     stopping = asyncio.Event()
 
     async def readiness() -> str:

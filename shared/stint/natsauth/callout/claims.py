@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from stint.core.errors import UndecodableError
-from stint.core.names.subjects import publisher_inbox
 from stint.natsauth.callout.jwt import signed, verified
 from stint.natsauth.callout.rule import Grant
 from stint.natsauth.config import SUBSCRIPTIONS, permissions
@@ -23,6 +22,9 @@ class Login:
         user_key: the nkey that the server has made up for the connection.
         listed: the queues, as the client lists them in place of a user's name.
         token: its Vault token, which it gives as the password.
+        nkey: its public key, "" if it has none.
+        nonce: what the server has asked it to sign with the key.
+        signature: in base64.
     """
 
     server: str
@@ -30,6 +32,9 @@ class Login:
     listed: str = field(repr=False)  # whoever confuses the two has put a token there
     token: str = field(repr=False)
     host: str
+    nkey: str = ""
+    nonce: str = ""
+    signature: str = field(default="", repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -50,19 +55,22 @@ class Login:
                 listed=str(options.get("user") or ""),
                 token=str(options.get("pass") or ""),
                 host=str(asked["client_info"].get("host", "")),
+                nkey=str(options.get("nkey") or ""),
+                nonce=str(asked["client_info"].get("nonce", "")),
+                signature=str(options.get("sig") or ""),
             )
         except (KeyError, TypeError, AttributeError):
             raise UndecodableError("The request for an authorization is incomplete.") from None
 
 
-def allowed(login: Login, grant: Grant, *, account: str, expires_at: int, seed: bytes) -> str:
-    """The answer that lets the client into the account, until a time in Unix seconds."""
-    given = permissions(grant.role, publisher_inbox(login.token))
+def allowed(login: Login, grant: Grant, *, expires_at: int | None, seed: bytes) -> str:
+    """The answer that lets the client in, until a time in Unix seconds or for ever."""
+    given = permissions(grant.role, grant.inbox)
     user = {
         "sub": login.user_key,
-        "aud": account,
-        "name": f"{grant.name} {grant.accessor}".strip(),
-        "exp": expires_at,
+        "aud": grant.role.account,
+        "name": f"{grant.name} {grant.accessor} {grant.owner_hash}",
+        **({"exp": expires_at} if expires_at else {}),
         "nats": {
             "pub": given["publish"],
             "sub": given["subscribe"],

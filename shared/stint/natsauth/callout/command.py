@@ -28,10 +28,11 @@ def nats_auth(
         ),
     ] = "",
 ) -> None:
-    """Let publishers into NATS with their Vault tokens, by the policies that the REST API also asks.
+    """Let publishers into NATS with their Vault tokens, by the policies that the REST API also asks, or with keys.
 
-    A publisher gives its queues as the user, comma-separated, and its Vault token as the password. Any number of these
-    services can run at the same time.
+    A publisher gives its queues as the user, comma-separated, and its Vault token as the password; or it signs with a
+    key that `stint nats-config` has made. Whoever sends too much is disconnected, and kept out for a minute. Any number
+    of these services can run at the same time.
 
     Exit codes of --check: 0 it may connect, 1 it may not, 125 Vault cannot be reached or refuses the token.
 

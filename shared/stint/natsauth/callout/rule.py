@@ -35,7 +35,9 @@ class Grant:
         seconds: for which the token lasts; None if it does not expire.
         name: Vault's display name of the token.
         accessor: names the token and cannot be used as one, "" for batch tokens.
-        owner: the same for all tokens of an identity of Vault; for one without an identity, what names only this token.
+        owner: the same for all tokens of an identity of Vault; for one without an identity, what names only this token;
+            without a token the key.
+        inbox: the prefix of the subjects on which it receives answers.
         entity: id of the identity, "" if there is none.
         signer: the public nkey with which the client signs events, "" if it has named none.
     """
@@ -45,13 +47,18 @@ class Grant:
     name: str
     accessor: str = field(repr=False)
     owner: str = field(repr=False)
+    inbox: str = field(repr=False)
     entity: str = ""
     signer: str = ""
 
+    @property
+    def owner_hash(self) -> str:
+        """Names the owner where others read it: for a batch token `owner` is an inbox that only it may know."""
+        return hashlib.sha256(self.owner.encode()).hexdigest()
+
     def key_owner(self, at: float) -> KeyOwner:
         """Whose the client's key is, for a login at this time in Unix seconds."""
-        owner = hashlib.sha256(self.owner.encode()).hexdigest()
-        return KeyOwner(owner=owner, who=self.name, entity=self.entity, accessor=self.accessor, at=int(at))
+        return KeyOwner(owner=self.owner_hash, who=self.name, entity=self.entity, accessor=self.accessor, at=int(at))
 
 
 async def decide(vault: Vault, listed: str, token: str) -> Grant:
@@ -78,6 +85,7 @@ async def decide(vault: Vault, listed: str, token: str) -> Grant:
         name=caller.display_name,
         accessor=caller.accessor,
         owner=owner,
+        inbox=publisher_inbox(token),
         entity=caller.entity_id,
         signer=signer,
     )

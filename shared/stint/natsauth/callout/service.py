@@ -19,16 +19,19 @@ from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
 from stint.jetstream import Broker, JetStreamKeyOwners
 from stint.natsauth.callout import claims
 from stint.natsauth.callout.curve import CurveKey
+from stint.natsauth.callout.keyed import KeyPublishers, decide_by_key
 from stint.natsauth.callout.logins import Logins
+from stint.natsauth.callout.rates import Rates
 from stint.natsauth.callout.rule import Grant, LoginRefusedError, decide
 from stint.natsauth.config import ANSWER_WITHIN
-from stint.natsauth.roles import PUBLISHERS_ACCOUNT
 from stint.vault import Vault
 
 log = structlog.get_logger()
 
 AT_A_TIME: Final = 200
-"""Logins that are being decided; more are refused at once. Anybody who reaches NATS can cause them."""
+"""Logins that are being decided; more with tokens are refused at once. Anybody who reaches NATS can cause them."""
+
+TOO_MUCH: Final = "The publisher has sent more messages than it may."
 
 STORED_WITHIN: Final = 0.3
 """Seconds that storing whose a key is may take; with `ANSWER_WITHIN` less than the server waits."""
@@ -42,6 +45,8 @@ class Callout:
         broker: Broker,
         vault: Vault,
         logins: Logins,
+        rates: Rates,
+        publishers: KeyPublishers,
         *,
         issuer: bytes,
         xkey: CurveKey,
@@ -58,6 +63,8 @@ class Callout:
         self._xkey = xkey
         self._maximum = maximum
         self._logins = logins
+        self._rates = rates
+        self._publishers = publishers
         self._kept = kept
         self._owners = JetStreamKeyOwners(broker)
 
@@ -89,10 +96,10 @@ class Callout:
 
     async def _decision(self, login: claims.Login, *, busy: bool) -> str:
         try:
-            if busy:
+            if busy and not login.nkey:
                 raise LoginRefusedError("Too many logins at a time.")
             async with asyncio.timeout(ANSWER_WITHIN):
-                grant = await decide(self._vault, login.listed, login.token)
+                grant = await self._grant(login)
             return await self._allowed(login, grant)
         except TimeoutError:
             refusal: StintError = VaultUnavailableError("Vault does not answer in time.")
@@ -101,11 +108,15 @@ class Callout:
         log.warning("publisher refused", reason=refusal.sentence, host=login.host)
         return claims.refused(login, refusal.sentence, seed=self._issuer)
 
+    async def _grant(self, login: claims.Login) -> Grant:
+        if login.nkey:
+            return decide_by_key(self._publishers, login)
+        return await decide(self._vault, login.listed, login.token)
+
     async def _allowed(self, login: claims.Login, grant: Grant) -> str:
-        seconds = int(min(self._maximum, grant.seconds or self._maximum))
-        if not seconds:
-            raise LoginRefusedError("The token is about to end.")
-        self._logins.count(grant.owner, seconds)
+        if self._rates.keeps_out(grant.owner_hash):
+            raise LoginRefusedError(TOO_MUCH)
+        seconds = 0 if login.nkey else self._seconds(grant)
         if grant.signer:
             await self._claim(grant)
         log.info(
@@ -116,8 +127,16 @@ class Callout:
             seconds=seconds,
             signs_with=grant.signer,
         )
-        expires_at = int(time.time()) + seconds
-        return claims.allowed(login, grant, account=PUBLISHERS_ACCOUNT, expires_at=expires_at, seed=self._issuer)
+        expires_at = int(time.time()) + seconds if seconds else None
+        return claims.allowed(login, grant, expires_at=expires_at, seed=self._issuer)
+
+    def _seconds(self, grant: Grant) -> int:
+        """Seconds for which a login with a token is good. A key's account has a limit of connections of its own."""
+        seconds = int(min(self._maximum, grant.seconds or self._maximum))
+        if not seconds:
+            raise LoginRefusedError("The token is about to end.")
+        self._logins.count(grant.owner, seconds)
+        return seconds
 
     async def _claim(self, grant: Grant) -> None:
         """Write down whose the client's key is. It may connect although NATS does not store that: a later login does.

@@ -31,10 +31,14 @@ class NatsAuthSettings(HistorySettings):
     """Seed of the account key that signs logins. Give its file as `STINT_NATS_AUTH_ISSUER_FILE`."""
     nats_auth_xkey: SecretStr
     """Seed of the xkey that logins are encrypted for. Give its file as `STINT_NATS_AUTH_XKEY_FILE`."""
+    nats_auth_publishers: str = ""
+    """The publishers with keys. Give the file that `nats-config` writes as `STINT_NATS_AUTH_PUBLISHERS_FILE`."""
     nats_auth_seconds: Annotated[float, Field(ge=1, le=10**6)] = 30.0
     """Seconds that a publisher may stay connected before Vault is asked again, and a right taken away still counts."""
     nats_auth_logins: Annotated[int, Field(ge=1, le=10**6)] = 200
     """Logins of one identity of Vault that this process lets be good at a time; each is good for the seconds above."""
+    nats_auth_rate: Annotated[float, Field(gt=0)] = 1000.0
+    """Messages a second, and more of them for 64 KiB each, above which a publisher of NATS is kept out for a minute."""
 
 
 class ProjectorSettings(LeaseSettings, HistorySettings):

@@ -1,0 +1,130 @@
+"""`stint nats-auth` closes the connections of publishers that send more than they may, and keeps them out."""
+
+import secrets
+from collections.abc import AsyncIterator
+from itertools import islice
+from pathlib import Path
+
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from stint.core.names.ids import queue_token
+from stint.core.names.streams import EVENTS
+from stint.core.names.subjects import CONNECTIONS, EventAddress
+from stint.jetstream import Access
+from stint.jetstream.streams.stream import Stream
+from stint.natsauth.callout.service import TOO_MUCH
+from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, nats_auth
+from tests.support.flood import flood
+from tests.support.ports import free_ports
+from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.vault_bench import set_up
+from tests.support.waiting import until, until_true
+
+RATE = 50
+"""Messages a second, instead of 1000."""
+FLOOD = 60 * RATE * 20
+"""Messages a minute."""
+KEPT_OUT = "a publisher sends too much and is kept out"
+
+
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Accounts:
+    return Accounts(tmp_path_factory.mktemp("keys"), {"mallory": ["own"], "victim": ["other"]}, auth=True)
+
+
+@pytest.fixture
+async def auth(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> AsyncIterator[NatsAuth]:
+    await set_up(openbao)
+    async with nats_auth(accounts, server, openbao, tmp_path / "auth", STINT_NATS_AUTH_RATE=str(RATE)) as auth:
+        yield auth
+
+
+async def accepted(access: Access) -> bool:
+    """Whether NATS lets this user in."""
+    client = Client()
+    try:
+        await client.connect(access.servers, allow_reconnect=False, error_cb=ignored, **access.options())
+    except nats.errors.Error:
+        return False
+    else:
+        return True
+    finally:
+        await client.close()
+
+
+async def ignored(_error: Exception) -> None:
+    """The client would log it with a traceback."""
+
+
+@pytest.mark.parametrize("by", ["key", "token"])
+async def test_whoever_sends_too_much_is_kept_out_and_others_go_on(
+    accounts: Accounts, server: NatsProcess, auth: NatsAuth, openbao: OpenBao, by: str
+) -> None:
+    identity = await VaultIdentity.new(openbao, "own")
+    mine, again = [Access(url=server.url, user="own", password=await identity.token()) for _ in range(2)]
+    if by == "key":
+        mine = again = accounts.access(server.url, "mallory")
+    other = Access(url=server.url, user="own", password=await (await VaultIdentity.new(openbao, "own")).token())
+    async with (
+        accounts.connected(server.url, "api") as api,
+        accounts.connected(server.url, "victim") as victim,
+        flood(mine, "own", per_minute=FLOOD),
+    ):
+        lost, stream = victim.lost, Stream(api, EVENTS)
+
+        async def comes_back_in_vain() -> bool:
+            """Whether nothing of it arrives between two logins. Before, the stream may still store what has arrived."""
+            stored, refused = (await stream.info())["state"]["last_seq"], auth.log.count(TOO_MUCH)
+            await until_true(lambda: auth.log.count(TOO_MUCH) > refused + 1)
+            return bool((await stream.info())["state"]["last_seq"] == stored)
+
+        await until(comes_back_in_vain)
+        assert not await accepted(again), "with another token of the same identity"
+        assert await accepted(other)
+        subject = EventAddress("submitted", queue_token("other"), secrets.token_hex(12)).subject
+        assert "error" not in await victim.publish(subject, b"{}")
+        assert not lost.is_set()
+    assert auth.log.count(KEPT_OUT) == 1
+    assert "Traceback" not in auth.log
+
+
+async def test_each_of_two_services_knows_what_is_sent_to_any_server_of_a_cluster(
+    accounts: Accounts, openbao: OpenBao, tmp_path: Path
+) -> None:
+    await set_up(openbao)
+    ports = [*islice(free_ports(), 2)]
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    here, there = (
+        NatsProcess(
+            tmp_path / str(port),
+            settings=f"{accounts.settings}server_name: at-{port}\n"
+            f'cluster {{ name: stint, listen: "127.0.0.1:{port}", routes: [{routes}] }}',
+        )
+        for port in ports
+    )
+    rate = {"STINT_NATS_AUTH_RATE": str(RATE)}
+    async with (
+        running(here),
+        running(there),
+        nats_auth(accounts, here, openbao, tmp_path / "first", **rate) as first,
+        nats_auth(accounts, there, openbao, tmp_path / "second", **rate) as second,
+        flood(accounts.access(there.url, "mallory"), "own", per_minute=FLOOD),
+    ):
+        await until_true(lambda: all(KEPT_OUT in auth.log for auth in (first, second)))
+        assert not await accepted(accounts.access(here.url, "mallory"))
+
+
+async def test_where_nats_does_not_list_its_connections_publishers_come_in_and_the_log_says_it(
+    accounts: Accounts, openbao: OpenBao, tmp_path: Path
+) -> None:
+    """As where the configuration is that of an earlier version, or where another account is the system's."""
+    await set_up(openbao)
+    async with (
+        running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings.replace(CONNECTIONS, "nowhere"))),
+        nats_auth(accounts, server, openbao, tmp_path / "auth") as auth,
+    ):
+        await until_true(lambda: "publishers' rates are not limited" in auth.log)
+        assert await accepted(accounts.access(server.url, "mallory"))
+        assert "Traceback" not in auth.log
