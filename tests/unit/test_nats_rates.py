@@ -30,7 +30,7 @@ def rates(clock: Clock) -> Rates:
 
 
 def sender(messages: int, *, number: int = 1, server: str = "one", owner: str = "mallory", octets: int = 0) -> Sender:
-    return Sender(server, number, owner, messages, octets)
+    return Sender(server, number, f"ci {number} {owner}", messages, octets)
 
 
 def test_who_sends_as_fast_as_it_may_goes_on_and_who_sends_a_little_faster_does_not(rates: Rates, clock: Clock) -> None:

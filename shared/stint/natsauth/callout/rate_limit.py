@@ -47,8 +47,8 @@ class _List(msgspec.Struct):
     def senders(self) -> Iterator[Sender]:
         """The connections of publishers."""
         for found in self.data.connections:
-            if owner := _owner(found.account, found.authorized_user):
-                yield Sender(self.server.id, found.cid, owner, found.in_msgs, found.in_bytes)
+            if found.account.startswith(PUBLISHERS_ACCOUNT):
+                yield Sender(self.server.id, found.cid, found.authorized_user, found.in_msgs, found.in_bytes)
 
 
 class _Client(msgspec.Struct):
@@ -69,16 +69,11 @@ class _Closed(msgspec.Struct):
     client: _Client
     received: _Sent
 
-    @property
-    def sender(self) -> Sender:
-        """The connection. Its owner is "" if it is no publisher's."""
-        owner = _owner(self.client.acc, self.client.user)
-        return Sender(self.server.id, self.client.id, owner, self.received.msgs, self.received.bytes)
-
-
-def _owner(account: str, user: str) -> str:
-    """Whose a publisher's connection is, which ends the name that `claims.allowed` has given it; "" for others."""
-    return user.rpartition(" ")[2] if account.startswith(PUBLISHERS_ACCOUNT) else ""
+    def senders(self) -> Iterator[Sender]:
+        """The connection, if it is a publisher's."""
+        if self.client.acc.startswith(PUBLISHERS_ACCOUNT):
+            sent = self.received
+            yield Sender(self.server.id, self.client.id, self.client.user, sent.msgs, sent.bytes)
 
 
 class RateLimit:
@@ -119,12 +114,13 @@ class RateLimit:
                 await self._check(sender)
 
     async def _on_disconnected(self, message: Msg) -> None:
-        if (sender := msgspec.json.decode(message.data, type=_Closed).sender).owner:
+        for sender in msgspec.json.decode(message.data, type=_Closed).senders():
             self._rates.closed(sender)
 
     async def _check(self, sender: Sender) -> None:
         """Close the connection if its owner is kept out."""
         if self._rates.keeps_out(sender.owner):
+            log.warning("closing a connection of a publisher that is kept out", user=sender.user)
             body = msgspec.json.encode({"cid": sender.number})
             with suppress(BrokerUnavailableError):  # the next list has it again
                 await self._broker.request(disconnect_subject(sender.server), body)

@@ -19,15 +19,20 @@ class Sender(NamedTuple):
 
     Attributes:
         server: the id of its server, which numbers its connections.
-        owner: whose it is. All connections of an owner count together.
+        user: the name of its user, as `claims.allowed` has made it.
         octets: of the messages.
     """
 
     server: str
     number: int
-    owner: str
+    user: str
     messages: int
     octets: int
+
+    @property
+    def owner(self) -> str:
+        """Whose it is. All connections of an owner count together."""
+        return self.user.rpartition(" ")[2]
 
     @property
     def sent(self) -> float:
