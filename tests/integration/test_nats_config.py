@@ -204,5 +204,14 @@ async def test_further_users_with_keys_need_a_restart_where_a_service_decides_ab
         await until_true(lambda: said in server.log)
 
 
+def test_the_system_account_can_have_another_name(tmp_path: Path) -> None:
+    accounts = tmp_path / "accounts.conf"
+    assert configure(tmp_path, "--accounts-only", "--auth", "--system-account", "SYS").exit_code == 0
+    assert '$SYS": {' not in accounts.read_text()
+    own = tmp_path / "own.conf"
+    own.write_text(f"system_account: SYS\njetstream {{ store_dir: '{tmp_path}/data' }}\ninclude accounts.conf\n")
+    subprocess.run([SERVER, "-t", "--config", own], check=True, capture_output=True)
+
+
 def test_one_half_of_tls_is_refused(tmp_path: Path) -> None:
     assert configure(tmp_path, "--tls-cert", "cert.pem").exit_code == 2

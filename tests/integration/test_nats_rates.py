@@ -1,9 +1,12 @@
 """`stint nats-auth` closes the connections of publishers that send more than they may, and keeps them out."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nats.errors
 import pytest
@@ -14,13 +17,16 @@ from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import CONNECTIONS, EventAddress
 from stint.jetstream import Access
 from stint.jetstream.streams.stream import Stream
+from stint.natsauth import config
 from stint.natsauth.callout.service import TOO_MUCH
+from stint.natsauth.requests import Role
+from stint.natsauth.roles import CALLOUT_ROLE
 from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, nats_auth
-from tests.support.flood import flood
+from tests.support.flood import flood, junk, log_in
 from tests.support.ports import free_ports
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
-from tests.support.waiting import until, until_true
+from tests.support.waiting import PATIENCE, until, until_true
 
 RATE = 50
 """Messages a second, instead of 1000."""
@@ -116,15 +122,45 @@ async def test_each_of_two_services_knows_what_is_sent_to_any_server_of_a_cluste
         assert not await accepted(accounts.access(here.url, "mallory"))
 
 
-async def test_where_nats_does_not_list_its_connections_publishers_come_in_and_the_log_says_it(
-    accounts: Accounts, openbao: OpenBao, tmp_path: Path
+async def brief(access: Access, messages: int, last: bytes) -> None:
+    """A connection that is closed as soon as it has sent so much; `last` is what it says at the end."""
+    url = urlsplit(access.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    try:
+        log_in(writer, access, await reader.readline())
+        writer.write(b"PING\r\n" + b"".join(junk("own") for _ in range(messages)) + b"PING\r\n" + last)
+        for _ in range(2):
+            await reader.readuntil(b"PONG\r\n")
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("last", [b"", b'CONNECT {"user":"x","pass":"no"}\r\n'], ids=["closed", "as another user"])
+async def test_connections_that_are_closed_before_a_look_count(
+    accounts: Accounts, server: NatsProcess, auth: NatsAuth, last: bytes
 ) -> None:
-    """As where the configuration is that of an earlier version, or where another account is the system's."""
+    async def comes_back() -> None:
+        while KEPT_OUT not in auth.log:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await brief(accounts.access(server.url, "mallory"), RATE, last)
+
+    await asyncio.wait_for(comes_back(), PATIENCE)
+    assert not await accepted(accounts.access(server.url, "mallory"))
+
+
+@pytest.mark.soak
+async def test_where_nats_does_not_list_its_connections_publishers_come_in_and_the_log_says_it(
+    accounts: Accounts, openbao: OpenBao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the configuration is that of an earlier version."""
     await set_up(openbao)
+    monkeypatch.setattr(config, "CALLOUT_OF_SYSTEM", Role(name=CALLOUT_ROLE.name, requests=()))
+    assert CONNECTIONS not in accounts.settings
     async with (
-        running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings.replace(CONNECTIONS, "nowhere"))),
+        running(server := NatsProcess(tmp_path / "nats", settings=accounts.settings)),
         nats_auth(accounts, server, openbao, tmp_path / "auth") as auth,
     ):
-        await until_true(lambda: "publishers' rates are not limited" in auth.log)
+        await until_true(lambda: "publishers' rates are not limited" in auth.log, seconds=PATIENCE)
         assert await accepted(accounts.access(server.url, "mallory"))
         assert "Traceback" not in auth.log

@@ -28,7 +28,7 @@ async def flood(access: Access, qname: str, *, per_minute: float) -> AsyncIterat
 
     Whenever the server closes the connection, another one follows a turn later.
     """
-    flooding = asyncio.create_task(_come_back(access, queue_token(qname), per_minute / 60 * TURN))
+    flooding = asyncio.create_task(_come_back(access, qname, per_minute / 60 * TURN))
     try:
         yield
         assert not flooding.done(), "the flood has ended"
@@ -36,7 +36,7 @@ async def flood(access: Access, qname: str, *, per_minute: float) -> AsyncIterat
         await cancel(flooding)
 
 
-async def _come_back(access: Access, token: str, per_turn: float) -> None:
+async def _come_back(access: Access, qname: str, per_turn: float) -> None:
     url = urlsplit(access.url)
     while True:
         with suppress(OSError):
@@ -44,14 +44,21 @@ async def _come_back(access: Access, token: str, per_turn: float) -> None:
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(writer.wait_closed)
                 closing.callback(writer.close)
-                _log_in(writer, access, await reader.readline())
-                sending = asyncio.create_task(_send(writer, token, per_turn))
+                log_in(writer, access, await reader.readline())
+                sending = asyncio.create_task(_send(writer, qname, per_turn))
                 closing.push_async_callback(cancel, sending)
                 await reader.read()  # until the server closes the connection
         await asyncio.sleep(TURN)
 
 
-def _log_in(writer: asyncio.StreamWriter, access: Access, greeting: bytes) -> None:
+def junk(qname: str) -> bytes:
+    """A message that is no submission."""
+    subject = EventAddress("submitted", queue_token(qname), secrets.token_hex(12)).subject
+    return b"PUB %b 2\r\n{}\r\n" % subject.encode()
+
+
+def log_in(writer: asyncio.StreamWriter, access: Access, greeting: bytes) -> None:
+    """Answer the server's first line."""
     if not greeting:
         raise ConnectionResetError
     nonce = json.loads(greeting.removeprefix(b"INFO "))["nonce"]
@@ -59,14 +66,13 @@ def _log_in(writer: asyncio.StreamWriter, access: Access, greeting: bytes) -> No
     writer.write(b"CONNECT %b\r\n" % json.dumps(options).encode())
 
 
-async def _send(writer: asyncio.StreamWriter, token: str, per_turn: float) -> None:
+async def _send(writer: asyncio.StreamWriter, qname: str, per_turn: float) -> None:
     loop = asyncio.get_running_loop()
     begun, sent = loop.time() - TURN, 0
     while not writer.is_closing():
         due = int((loop.time() - begun) / TURN * per_turn)
         for _ in range(min(due - sent, max(1, round(per_turn * MADE_UP)))):
-            subject = EventAddress("submitted", token, secrets.token_hex(12)).subject
-            writer.write(b"PUB %b 2\r\n{}\r\n" % subject.encode())
+            writer.write(junk(qname))
         sent = due
         await asyncio.sleep(TURN)
 

@@ -1,11 +1,16 @@
-"""How much a publisher may send, and that what it has sent counts once."""
+"""How much a publisher may send, and that what it has sent counts once, whatever NATS tells when."""
+
+from collections.abc import Mapping
 
 import pytest
 
-from stint.natsauth.callout.rates import BURST, KEPT_OUT, SHARE, Rates, Sender
+from stint.natsauth.callout.rates import BURST, KEPT_OUT, MISSED, SHARE, SILENT, Listed, Rates, Sent
 
-RATE = 100.0
+RATE = 100
 MOST = int(RATE * BURST)
+ONE, TWO = "one", "two"
+"""Servers."""
+MALLORY, OTHER = "mallory", "other"
 
 
 class Clock:
@@ -23,68 +28,121 @@ def clock() -> Clock:
 
 @pytest.fixture
 def rates(clock: Clock) -> Rates:
-    """It has seen a list of the server."""
+    """It has seen a list of the first server, at 0."""
     rates = Rates(RATE, monotonic=clock)
-    rates.listed("one", [])
+    rates.listed(ONE, 0, {})
     return rates
 
 
-def sender(messages: int, *, number: int = 1, server: str = "one", owner: str = "mallory", octets: int = 0) -> Sender:
-    return Sender(server, number, f"ci {number} {owner}", messages, octets)
+def by(owner: str, **sent: int) -> Mapping[int, Listed]:
+    """A list with connections of this owner, by `n` and their numbers."""
+    return {int(name[1:]): Listed(owner, Sent(messages, 0)) for name, messages in sent.items()}
 
 
 def test_who_sends_as_fast_as_it_may_goes_on_and_who_sends_a_little_faster_does_not(rates: Rates, clock: Clock) -> None:
-    for second in range(1, 101):
-        clock.now += 1
-        rates.listed("one", [sender(100 * second), sender(102 * second, number=2, owner="faster")])
+    found: list[str] = []
+    second = 0
+    while not found:
+        second += 1
+        closed = rates.listed(ONE, second, {**by(MALLORY, n1=102 * second), **by(OTHER, n2=100 * second)})
+        assert closed == []
         found = rates.judge()
-        assert found == (["faster"] if second == 51 else []), "by so much it is above the burst"
-        if found:
-            break
-    assert rates.keeps_out("faster")
-    assert not rates.keeps_out("mallory")
+    assert (found, second) == ([MALLORY], 101), "by then it is above the burst"
+    assert rates.listed(ONE, second, {**by(MALLORY, n1=102 * second), **by(OTHER, n2=100 * second)}) == [1]
+    assert rates.keeps_out(MALLORY)
+    assert not rates.keeps_out(OTHER)
     clock.now += KEPT_OUT
-    assert not rates.keeps_out("faster")
+    assert not rates.keeps_out(MALLORY)
 
 
-def test_all_connections_of_an_owner_count_together_and_so_do_those_that_are_closed(rates: Rates) -> None:
-    rates.listed("one", [sender(MOST // 2, number=1), sender(MOST // 4, number=2)])
+def test_all_connections_of_an_owner_count_together_and_so_do_those_that_no_list_contains(rates: Rates) -> None:
+    rates.listed(ONE, 0, by(MALLORY, n1=MOST // 2, n2=MOST // 4))
     assert rates.judge() == []
-    rates.closed(sender(MOST // 2, number=1))
-    rates.listed("one", [sender(MOST // 2, number=2)])
+    for number, sent in ((3, MOST // 4), (4, 1)):
+        rates.opened(ONE, number, MALLORY)
+        assert rates.judge() == []
+        rates.closed(ONE, number, Sent(sent, 0))
+    assert rates.judge() == [MALLORY]
+
+
+@pytest.mark.parametrize(
+    "lists", [["before"], ["after"], ["before", "after"], ["absent", "before"], ["absent"] * MISSED]
+)
+def test_what_is_told_of_an_end_earlier_or_later_than_a_list_counts_once(rates: Rates, lists: list[str]) -> None:
+    """`before` is a list in which the connection still is."""
+    sent = {"before": by(OTHER, n1=MOST), "after": {}, "absent": {}}
+    rates.listed(ONE, 0, by(OTHER, n1=MOST))
+    for name in [name for name in lists if name == "absent"]:
+        rates.listed(ONE, 0, sent[name])
+    rates.closed(ONE, 1, Sent(MOST, 0))
+    for name in [name for name in lists if name != "absent"]:
+        rates.listed(ONE, 0, sent[name])
+    rates.closed(ONE, 1, Sent(MOST, 0))
     assert rates.judge() == []
-    rates.closed(sender(1, number=3))
-    assert rates.judge() == ["mallory"]
 
 
-def test_what_a_list_still_contains_after_its_end_counts_once(rates: Rates) -> None:
-    rates.listed("one", [sender(MOST)])
-    rates.closed(sender(MOST))
-    rates.listed("one", [sender(MOST)])
+def test_an_end_of_which_nobody_knows_the_beginning_does_not_count(rates: Rates) -> None:
+    rates.listed(ONE, 0, by(OTHER, n1=0))
+    for _ in range(MISSED + 1):
+        rates.listed(ONE, 0, {})
+    rates.closed(ONE, 1, Sent(10 * MOST, 0))
+    rates.closed(ONE, 2, Sent(10 * MOST, 0))
+    rates.closed(TWO, 1, Sent(10 * MOST, 0))
     assert rates.judge() == []
 
 
-def test_of_a_server_that_is_new_here_only_what_follows_counts(rates: Rates) -> None:
-    rates.closed(sender(10 * MOST, server="two"))
-    rates.listed("two", [sender(10 * MOST, server="two", number=7)])
+def test_a_connection_is_whose_it_was_at_its_first_login(rates: Rates) -> None:
+    rates.opened(ONE, 1, MALLORY)
+    rates.opened(ONE, 1, OTHER)
+    rates.listed(ONE, 0, by("", n1=MOST))
+    rates.listed(ONE, 0, by(OTHER, n1=MOST + 1))
+    assert rates.judge() == [MALLORY]
+    assert rates.listed(ONE, 0, by(OTHER, n1=MOST + 1)) == [1]
+
+
+def test_of_a_server_that_is_new_here_or_was_silent_only_what_follows_counts(rates: Rates) -> None:
+    rates.opened(TWO, 7, MALLORY)
+    rates.listed(TWO, 0, by(MALLORY, n7=10 * MOST))
     assert rates.judge() == []
-    rates.listed("two", [sender(11 * MOST + 1, server="two", number=7)])
-    assert rates.judge() == ["mallory"]
+    for _ in range(SILENT + 1):
+        assert rates.judge() == []
+    rates.listed(TWO, 0, by(MALLORY, n7=20 * MOST))
+    assert rates.judge() == []
+    rates.listed(TWO, 0, by(MALLORY, n7=21 * MOST + 1))
+    assert rates.judge() == [MALLORY]
+
+
+def test_lists_that_come_late_are_as_good_as_others(rates: Rates) -> None:
+    for _ in range(SILENT - 1):
+        rates.judge()
+    rates.listed(ONE, 60, by(OTHER, n1=60 * RATE + MOST))
+    assert rates.judge() == []
+
+
+def test_servers_of_a_cluster_do_not_multiply_the_rate(rates: Rates) -> None:
+    rates.listed(TWO, 0, {})
+    found: list[str] = []
+    for second in range(1, 4):
+        assert not found
+        rates.listed(ONE, second, by(MALLORY, n1=RATE * second))
+        rates.listed(TWO, second, by(MALLORY, n1=RATE * second))
+        found = rates.judge()
+    assert found == [MALLORY]
 
 
 def test_large_messages_count_more(rates: Rates) -> None:
-    rates.listed("one", [sender(1, octets=MOST * SHARE), sender(1, number=2, owner="other", octets=SHARE)])
-    assert rates.judge() == ["mallory"]
+    rates.listed(ONE, 0, {1: Listed(MALLORY, Sent(1, MOST * SHARE)), 2: Listed(OTHER, Sent(1, SHARE))})
+    assert rates.judge() == [MALLORY]
 
 
 def test_whoever_is_kept_out_and_sends_on_is_kept_out_longer_and_named_once(rates: Rates, clock: Clock) -> None:
-    rates.listed("one", [sender(1000 * MOST)])
-    assert rates.judge() == ["mallory"]
+    rates.listed(ONE, 0, by(MALLORY, n1=1000 * MOST))
+    assert rates.judge() == [MALLORY]
     clock.now += KEPT_OUT / 2
-    rates.listed("one", [sender(2000 * MOST)])
+    rates.listed(ONE, KEPT_OUT / 2, by(MALLORY, n1=2000 * MOST))
     assert rates.judge() == []
     clock.now += KEPT_OUT / 2
     assert rates.judge() == []
-    assert rates.keeps_out("mallory")
+    assert rates.keeps_out(MALLORY)
     clock.now += KEPT_OUT / 2
-    assert not rates.keeps_out("mallory"), "however much it was"
+    assert not rates.keeps_out(MALLORY), "however much it was"

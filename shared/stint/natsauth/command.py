@@ -14,7 +14,7 @@ from stint.core.errors import ConfigError
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.natsauth.cluster import CLUSTER, certificate, cluster
-from stint.natsauth.config import accounts, callout, listed, rendered
+from stint.natsauth.config import SYSTEM_ACCOUNT, accounts, callout, listed, rendered
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.natsauth.users import by_name, pool_named, publisher_named, runner_user, subscriber_name
 from stint.process.env_file import write_private
@@ -79,6 +79,9 @@ class _Options:
             show_default=False,
         ),
     ] = None
+    system_account: Annotated[
+        str, typer.Option(help="The system account of a NATS that already runs, if it has another name.")
+    ] = SYSTEM_ACCOUNT
     update: Annotated[bool, typer.Option("--update", help="Change files that differ. First look without it.")] = False
 
 
@@ -134,7 +137,8 @@ def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str
     settings = {"accounts": accounts(keys, publishers, told, pools)}
     if not auth:
         return {"accounts.conf": rendered(settings)}
-    decided = callout(keys, issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT), publishers, told)
+    issuer, xkey = issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT)
+    decided = callout(keys, issuer, xkey, publishers, told, system=options.system_account)
     settings["accounts"] |= decided["accounts"]
     settings["authorization"] = decided["authorization"]
     return {"accounts.conf": rendered(settings), f"{CALLOUT}/{PUBLISHERS_FILE}": listed(keys, publishers)}

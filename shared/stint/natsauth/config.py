@@ -29,7 +29,7 @@ from stint.natsauth.roles import (
 
 STREAMS_ACCOUNT: Final = "STINT"
 SYSTEM_ACCOUNT: Final = "$SYS"
-"""Of NATS itself, unless its configuration names another one."""
+"""The one that NATS uses if its configuration names no other."""
 SUBSCRIPTIONS: Final = 1000
 """Of one connection. What NATS calls an account's limit counts for each of its connections."""
 LIMITS: Final[Mapping[str, int]] = {"max_connections": 100, "max_subscriptions": SUBSCRIPTIONS}
@@ -92,6 +92,8 @@ def callout(
     xkey: str,
     publishers: Container[str],
     subscribers: Mapping[str, str] | None = None,
+    *,
+    system: str = SYSTEM_ACCOUNT,
 ) -> Json:
     """Let the service decide the logins of publishers, and of everybody whom nobody knows.
 
@@ -101,13 +103,14 @@ def callout(
         issuer: the public key of the account key that signs answers.
         xkey: the public key that logins are encrypted for.
         subscribers: as in `accounts`.
+        system: the name of the system account of NATS.
     """
     user = _user(replace(merged([CALLOUT_ROLE, CALLOUT_OF_SYSTEM]), answers=True), keys[CALLOUT])
     user["permissions"]["subscribe"]["allow"].append(LOGINS)
     own = _account(CALLOUT_ROLE, [user])
-    own["imports"] += _imports(CALLOUT_OF_SYSTEM, SYSTEM_ACCOUNT)
+    own["imports"] += _imports(CALLOUT_OF_SYSTEM, system)
     return {
-        "accounts": {CALLOUT_ROLE.account: own, SYSTEM_ACCOUNT: {"exports": _exports([CALLOUT_OF_SYSTEM])}},
+        "accounts": {CALLOUT_ROLE.account: own, system: {"exports": _exports([CALLOUT_OF_SYSTEM])}},
         "authorization": {
             "timeout": LOGIN_WITHIN,
             "auth_callout": {

@@ -32,14 +32,15 @@ from stint.core.names.streams import (
 from stint.core.names.subjects import (
     AUTH_GROUP,
     AUTH_REQUESTS,
+    CONNECTED,
     CONNECTIONS,
     DISCONNECTED,
     barrier_subject,
-    disconnect_subject,
     drain_subject,
     event_filter,
     hint_subject,
     kept_subject,
+    kick_subject,
     kv_subject,
     live_filter,
     log_subject,
@@ -233,7 +234,7 @@ LOGINS: Final = f"{AUTH_REQUESTS} {AUTH_GROUP}"
 """What it hears besides: what the servers ask about logins, in a queue group."""
 CALLOUT_OF_SYSTEM: Final = Role(
     name=CALLOUT_ROLE.name,
-    requests=(Request(CONNECTIONS, many=ANSWERS), Request(disconnect_subject("*"))),
-    hears=(DISCONNECTED,),
+    requests=(Request(CONNECTIONS, many=ANSWERS), Request(kick_subject("*"))),
+    hears=(CONNECTED, DISCONNECTED),
 )
 """What it may do in the system account of NATS, which knows all connections."""

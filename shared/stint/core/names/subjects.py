@@ -15,7 +15,9 @@ AUTH_REQUESTS: Final = "$SYS.REQ.USER.AUTH"
 AUTH_GROUP: Final = "nats-auth"
 """The queue group in which those services listen, so that one of them answers."""
 CONNECTIONS: Final = "$SYS.REQ.SERVER.PING.CONNZ"
-"""On which each server of NATS answers with its connections. This and the next two are of its system account."""
+"""On which each server of NATS answers with its connections. This and the next three are of its system account."""
+CONNECTED: Final = "$SYS.ACCOUNT.*.CONNECT"
+"""On which it tells that a client has logged in."""
 DISCONNECTED: Final = "$SYS.ACCOUNT.*.DISCONNECT"
 """On which it tells that a connection was closed, and what it had sent."""
 
@@ -126,7 +128,7 @@ def publisher_inbox(vault_token: str) -> str:
     return f"_INBOX.{hashlib.sha256(vault_token.encode()).hexdigest()[:32]}"
 
 
-def disconnect_subject(server: str) -> str:
+def kick_subject(server: str) -> str:
     """The subject on which a server of NATS is asked to close a connection."""
     return f"$SYS.REQ.SERVER.{server}.KICK"
 

@@ -10,11 +10,11 @@ from stint.core.errors import ConfigError
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker
 from stint.jetstream.key_owners import KEPT
+from stint.natsauth.callout.connections import Connections
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
 from stint.natsauth.callout.keyed import key_publishers
 from stint.natsauth.callout.logins import Logins
-from stint.natsauth.callout.rate_limit import RateLimit
 from stint.natsauth.callout.rates import Rates
 from stint.natsauth.callout.service import Callout
 from stint.process import health, service
@@ -66,10 +66,10 @@ async def serve(settings: NatsAuthSettings) -> None:
     broker = Broker(Access.of(settings), name="nats-auth", prefix=JS_PREFIX)
     vault = Vault(settings.vault_addr, cacert=settings.vault_cacert, timeout=VAULT_TIMEOUT)
     rates = Rates(settings.nats_auth_rate)
-    callout, limit = build(settings, broker, vault, rates), RateLimit(broker, rates)
+    callout, connections = build(settings, broker, vault, rates), Connections(broker, rates)
     background = Background(
         BackgroundTask(name="callout", run=callout.run, missing="Logins are not answered."),
-        BackgroundTask(name="rates", run=limit.run, missing="Publishers' rates are not limited."),
+        BackgroundTask(name="rates", run=connections.run, missing="Publishers' rates are not limited."),
     )
     stopping = asyncio.Event()
 

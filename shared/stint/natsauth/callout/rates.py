@@ -3,90 +3,147 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 SHARE: Final = 64 * 1024
 """Bytes that count as much as one message more."""
-BURST: Final = 1.0
-"""Seconds' worth of messages that an owner may have sent at once, besides what its rate allows meanwhile."""
+BURST: Final = 2.0
+"""Seconds' worth of messages that an owner may have sent besides what its rate allows. After a stall, many come."""
 KEPT_OUT: Final = 60.0
 """Seconds for which an owner that has sent more is kept out."""
+MISSED: Final = 2
+"""Lists without a connection after which it is forgotten: it may be told later that it was closed."""
+SILENT: Final = 10
+"""Looks without a list of a server after which the server is forgotten."""
 
 
-class Sender(NamedTuple):
-    """A connection, and what it has sent so far.
+class Sent(NamedTuple):
+    """What a connection has sent so far."""
 
-    Attributes:
-        server: the id of its server, which numbers its connections.
-        user: the name of its user, as `claims.allowed` has made it.
-        octets: of the messages.
-    """
-
-    server: str
-    number: int
-    user: str
     messages: int
     octets: int
 
     @property
-    def owner(self) -> str:
-        """Whose it is. All connections of an owner count together."""
-        return self.user.rpartition(" ")[2]
-
-    @property
-    def sent(self) -> float:
+    def cost(self) -> float:
         """In messages."""
         return self.messages + self.octets / SHARE
 
 
+class Listed(NamedTuple):
+    """A connection in a server's list.
+
+    Attributes:
+        owner: whose it is; "" if it does not seem to be a publisher's. A client can change that by another login.
+    """
+
+    owner: str
+    sent: Sent
+
+
+@dataclass
+class _Connection:
+    """What is known of a connection.
+
+    Attributes:
+        owner: whose it was at its first login.
+        counted: what has been counted, in messages.
+        missed: in how many lists it has not been.
+    """
+
+    owner: str
+    counted: float
+    missed: int = 0
+
+
+@dataclass
+class _Server:
+    """What is known of a server.
+
+    Attributes:
+        listed_at: when it has made its last list, in Unix seconds by its own clock.
+        connections: those of publishers, by their numbers.
+        silent: looks since then.
+    """
+
+    listed_at: float
+    connections: dict[int, _Connection] = field(default_factory=dict)
+    silent: int = 0
+
+
 class Rates:
-    """A leaky bucket for each owner. Whose bucket runs over is kept out for a while."""
+    """A leaky bucket for each owner. Whose bucket runs over is kept out for a while.
+
+    All connections of an owner count together. Buckets leak by the time between two lists as their server saw it, so
+    that nothing depends on when a list arrives.
+    """
 
     def __init__(self, per_second: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         """`per_second` is how many messages an owner may send all the time."""
         self._per_second = per_second
         self._monotonic = monotonic
-        self._leaked_at = monotonic()
         self._levels: defaultdict[str, float] = defaultdict(float)
-        self._counted: dict[str, dict[int, float]] = {}
+        self._servers: dict[str, _Server] = {}
         self._until: dict[str, float] = {}
 
-    def listed(self, server: str, senders: Iterable[Sender]) -> None:
-        """Count what the connections of a server, all that are open, have sent since they were last counted.
+    def opened(self, server: str, number: int, owner: str) -> None:
+        """The owner has logged in with a connection that has this number at its server."""
+        if server in self._servers:
+            self._servers[server].connections.setdefault(number, _Connection(owner, 0))
+
+    def closed(self, server: str, number: int, sent: Sent) -> None:
+        """Count what a connection had sent that is closed now. A list that was made before may still contain it."""
+        if server in self._servers and (found := self._servers[server].connections.get(number)):
+            self._count(found, sent)
+            found.counted, found.missed = math.inf, MISSED
+
+    def listed(self, server: str, at: float, connections: Mapping[int, Listed]) -> list[int]:
+        """Count what the connections of a server, all that are open at this time, have sent since its last list.
 
         Of a server that is new here nothing is counted yet: nobody knows when its connections have sent it.
-        """
-        senders = [*senders]
-        if server in self._counted:
-            for sender in senders:
-                self._count(sender)
-        self._counted[server] = {sender.number: sender.sent for sender in senders}
 
-    def closed(self, sender: Sender) -> None:
-        """Count what a connection has sent that is closed now. A list made just before may still contain it."""
-        if sender.server in self._counted:
-            self._count(sender)
-            self._counted[sender.server][sender.number] = math.inf
+        Returns: the numbers of those that must be closed.
+        """
+        known = self._servers.get(server)
+        if known is None:
+            first = {number: _Connection(one.owner, one.sent.cost) for number, one in connections.items() if one.owner}
+            known = self._servers[server] = _Server(at, first)
+        for number, one in connections.items():
+            if one.owner:
+                self.opened(server, number, one.owner)
+            if found := known.connections.get(number):
+                self._count(found, one.sent)
+        for number in known.connections.keys() - connections.keys():
+            known.connections[number].missed += 1
+        known.connections = {number: found for number, found in known.connections.items() if found.missed <= MISSED}
+        self._leak((at - known.listed_at) / len(self._servers))
+        known.listed_at, known.silent = at, 0
+        return [number for number, one in known.connections.items() if self.keeps_out(one.owner)]
 
     def judge(self) -> list[str]:
-        """The owners that have sent too much, and are kept out from now on."""
+        """The owners that have sent too much, and are kept out from now on. To be called after each look."""
+        for server in self._servers.values():
+            server.silent += 1
+        self._servers = {name: server for name, server in self._servers.items() if server.silent <= SILENT}
         now = self._monotonic()
-        leaked, self._leaked_at = (now - self._leaked_at) * self._per_second, now
-        levels = {owner: level - leaked for owner, level in self._levels.items()}
-        over = [owner for owner, level in levels.items() if level > self._per_second * BURST]
-        self._levels.clear()
-        self._levels.update((owner, level) for owner, level in levels.items() if level > 0 and owner not in over)
+        over = [owner for owner, level in self._levels.items() if level > self._per_second * BURST]
         found = [owner for owner in over if not self.keeps_out(owner)]
-        self._until = {owner: end for owner, end in self._until.items() if end > now} | dict.fromkeys(
-            over, now + KEPT_OUT
-        )
+        self._until = {owner: end for owner, end in self._until.items() if end > now}
+        for owner in over:
+            self._until[owner] = now + KEPT_OUT
+            del self._levels[owner]
         return found
 
     def keeps_out(self, owner: str) -> bool:
         """Whether the owner has sent too much lately."""
         return self._until.get(owner, -math.inf) > self._monotonic()
 
-    def _count(self, sender: Sender) -> None:
-        before = self._counted[sender.server].get(sender.number, 0)
-        self._levels[sender.owner] += max(0, sender.sent - before)
+    def _count(self, connection: _Connection, sent: Sent) -> None:
+        self._levels[connection.owner] += max(0, sent.cost - connection.counted)
+        connection.counted = max(connection.counted, sent.cost)
+
+    def _leak(self, seconds: float) -> None:
+        leaked = max(0, seconds) * self._per_second
+        levels = {owner: level - leaked for owner, level in self._levels.items() if level > leaked}
+        self._levels = defaultdict(float, levels)

@@ -123,6 +123,7 @@ class Callout:
             "publisher connected",
             name=grant.name,
             accessor=grant.accessor,
+            owner=grant.owner_hash,
             host=login.host,
             seconds=seconds,
             signs_with=grant.signer,

@@ -38,7 +38,7 @@ class NatsAuthSettings(HistorySettings):
     nats_auth_logins: Annotated[int, Field(ge=1, le=10**6)] = 200
     """Logins of one identity of Vault that this process lets be good at a time; each is good for the seconds above."""
     nats_auth_rate: Annotated[float, Field(gt=0)] = 1000.0
-    """Messages a second, and more of them for 64 KiB each, above which a publisher of NATS is kept out for a minute."""
+    """Messages a second that a publisher of NATS may send, or 64 KiB each; with more it is kept out for a minute."""
 
 
 class ProjectorSettings(LeaseSettings, HistorySettings):
