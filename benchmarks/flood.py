@@ -7,7 +7,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Final
 
 import typer
@@ -21,37 +20,42 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import EventAddress, live_filter
 from stint.jetstream import Access, Broker
 
-RATES: Final = (0, 10_000, 30_000, 55_000, 100_000)
-"""Messages a minute."""
-SECONDS: Final = 15
-"""For each rate."""
+CASES: Final = ((10_000, 500), (29_000, 500), (100_000, 500), (100_000, 10**9))
+"""Messages a minute, and how many a second `stint nats-auth` lets a publisher send."""
+IDLE: Final = 20
+"""Seconds for which nobody floods, before."""
+SECONDS: Final = 60
+"""Of the flood. Its junk is still rejected when it is over, so that each case has a stack of its own."""
 PATIENCE: Final = 60
 QNAME: Final = "own"
 OTHER: Final = "other"
 
 
 async def main() -> None:
-    """Print a line for each rate."""
-    async with stack() as stint, opened(stint) as runner:
-        vault = OpenBao(stint.env["VAULT_ADDR"], stint.env["VAULT_TOKEN"])
-        publisher, flooding_one = [
-            Access(url=stint.env["NATS_URL"], user=QNAME, password=await token_for(vault, {QNAME: ["create", "read"]}))
-            for _ in range(2)
-        ]
-        await stint.end(await stint.submit((await stint.tickets(1))[0], queue=OTHER))
-        for rate in RATES:
-            async with AsyncExitStack() as flooding:
-                mine = await flooding.enter_async_context(connected(publisher))
-                if rate:
-                    await flooding.enter_async_context(flood(flooding_one, QNAME, per_minute=rate))
-                starts, writes = await _probes(stint, runner, mine)
-            typer.echo(f"{rate}/min: start {_shown(starts)}, bare write {_shown(writes)}")
+    """Print a line for each case."""
+    for rate, limit in CASES:
+        settings = {"STINT_NATS_AUTH_RATE": str(limit), "STINT_NATS_AUTH_SECONDS": "3600"}
+        async with stack(1, **settings) as stint, opened(stint) as runner:
+            vault = OpenBao(stint.env["VAULT_ADDR"], stint.env["VAULT_TOKEN"])
+            publisher, mallory = [
+                Access(url=stint.env["NATS_URL"], user=QNAME, password=await token_for(vault, {QNAME: ["create"]}))
+                for _ in range(2)
+            ]
+            await stint.end(await stint.submit((await stint.tickets(1))[0], queue=OTHER))
+            async with connected(publisher) as mine:
+                idle = await _probes(stint, runner, mine, IDLE)
+                async with flood(mallory, QNAME, per_minute=rate):
+                    flooded = await _probes(stint, runner, mine, SECONDS)
+        for name, (starts, writes) in (("nobody floods", idle), (f"{rate}/min, limit {limit}/s", flooded)):
+            typer.echo(f"{name}: start {_shown(starts)}, bare write {_shown(writes)}")
 
 
-async def _probes(stint: Stack, runner: Broker, publisher: Broker) -> tuple[Sequence[float], Sequence[float]]:
+async def _probes(
+    stint: Stack, runner: Broker, publisher: Broker, seconds: float
+) -> tuple[Sequence[float], Sequence[float]]:
     starts: list[float] = []
     writes: list[float] = []
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         starts.append(await _start(stint, runner))
         begun = time.perf_counter()

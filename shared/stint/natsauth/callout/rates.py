@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 SHARE: Final = 64 * 1024
 """Bytes that count as much as one message more."""
-BURST: Final = 2.0
+BURST: Final = 4.0
 """Seconds' worth of messages that an owner may have sent besides what its rate allows. After a stall, many come."""
 KEPT_OUT: Final = 60.0
 """Seconds for which an owner that has sent more is kept out."""
