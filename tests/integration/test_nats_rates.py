@@ -4,13 +4,10 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import nats.errors
 import pytest
-from nats.aio.client import Client
 
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
@@ -21,9 +18,8 @@ from stint.natsauth import config
 from stint.natsauth.callout.service import TOO_MUCH
 from stint.natsauth.requests import Role
 from stint.natsauth.roles import CALLOUT_ROLE
-from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, nats_auth
+from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, accepted, nats_auth
 from tests.support.flood import flood, junk, log_in
-from tests.support.ports import free_ports
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import PATIENCE, until, until_true
@@ -45,23 +41,6 @@ async def auth(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_pa
     await set_up(openbao)
     async with nats_auth(accounts, server, openbao, tmp_path / "auth", STINT_NATS_AUTH_RATE=str(RATE)) as auth:
         yield auth
-
-
-async def accepted(access: Access) -> bool:
-    """Whether NATS lets this user in."""
-    client = Client()
-    try:
-        await client.connect(access.servers, allow_reconnect=False, error_cb=ignored, **access.options())
-    except nats.errors.Error:
-        return False
-    else:
-        return True
-    finally:
-        await client.close()
-
-
-async def ignored(_error: Exception) -> None:
-    """The client would log it with a traceback."""
 
 
 @pytest.mark.parametrize("by", ["key", "token"])
@@ -100,16 +79,7 @@ async def test_each_of_two_services_knows_what_is_sent_to_any_server_of_a_cluste
     accounts: Accounts, openbao: OpenBao, tmp_path: Path
 ) -> None:
     await set_up(openbao)
-    ports = [*islice(free_ports(), 2)]
-    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
-    here, there = (
-        NatsProcess(
-            tmp_path / str(port),
-            settings=f"{accounts.settings}server_name: at-{port}\n"
-            f'cluster {{ name: stint, listen: "127.0.0.1:{port}", routes: [{routes}] }}',
-        )
-        for port in ports
-    )
+    here, there = accounts.two_servers(tmp_path)
     rate = {"STINT_NATS_AUTH_RATE": str(RATE)}
     async with (
         running(here),

@@ -6,10 +6,13 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
+import nats.errors
+from nats.aio.client import Client
 
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
@@ -20,7 +23,7 @@ from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
 from tests.support.brokers import started
-from tests.support.ports import free_port
+from tests.support.ports import free_port, free_ports
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServerProcess, running
 
 _CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, PUBLISHERS_FILE)
@@ -92,6 +95,17 @@ class Accounts:
                 await declare(projector)
             yield server
 
+    def two_servers(self, folder: Path) -> tuple[NatsProcess, NatsProcess]:
+        """Two servers of a cluster with these accounts, which are not started yet."""
+        one, other = islice(free_ports(), 2)
+        routes = f'"nats://127.0.0.1:{one}", "nats://127.0.0.1:{other}"'
+
+        def at(port: int) -> NatsProcess:
+            cluster = f'cluster {{ name: stint, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+            return NatsProcess(folder / str(port), settings=f"{self.settings}server_name: at-{port}\n{cluster}")
+
+        return at(one), at(other)
+
     @asynccontextmanager
     async def connected(self, url: str, user: str) -> AsyncIterator[Broker]:
         prefix = "$JS.API" if user == OPERATOR else JS_PREFIX
@@ -104,6 +118,23 @@ async def connected(access: Access, *, name: str = "stint", prefix: str = JS_PRE
     async with started(access, name, prefix=prefix) as broker:
         await broker.wait_connected()
         yield broker
+
+
+async def accepted(access: Access) -> bool:
+    """Whether NATS lets this user in."""
+    client = Client()
+    try:
+        await client.connect(access.servers, allow_reconnect=False, error_cb=_ignored, **access.options())
+    except nats.errors.Error:
+        return False
+    else:
+        return True
+    finally:
+        await client.close()
+
+
+async def _ignored(_error: Exception) -> None:
+    """The client would log it with a traceback."""
 
 
 @dataclass
