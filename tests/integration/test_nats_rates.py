@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from nats.aio.msg import Msg
 
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import EVENTS
@@ -15,8 +16,9 @@ from stint.core.names.subjects import CONNECTIONS, EventAddress
 from stint.jetstream import Access
 from stint.jetstream.streams.stream import Stream
 from stint.natsauth import config
+from stint.natsauth.callout.rates import BURST
 from stint.natsauth.callout.service import TOO_MUCH
-from stint.natsauth.requests import Role
+from stint.natsauth.requests import CALLS, Role
 from stint.natsauth.roles import CALLOUT_ROLE
 from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, accepted, nats_auth
 from tests.support.flood import flood, junk, log_in
@@ -26,6 +28,7 @@ from tests.support.waiting import PATIENCE, until, until_true
 
 RATE = 50
 """Messages a second, instead of 1000."""
+LOOKS = 6
 FLOOD = 60 * RATE * 20
 """Messages a minute."""
 KEPT_OUT = "a publisher sends too much and is kept out"
@@ -117,6 +120,31 @@ async def test_connections_that_are_closed_before_a_look_count(
 
     await asyncio.wait_for(comes_back(), PATIENCE)
     assert not await accepted(accounts.access(server.url, "mallory"))
+
+
+async def test_whoever_reads_as_fast_as_it_can_is_not_kept_out(
+    accounts: Accounts, server: NatsProcess, auth: NatsAuth
+) -> None:
+    """NATS does not tell reads from writes."""
+    looks: list[Msg] = []
+
+    async def on_look(message: Msg) -> None:
+        looks.append(message)
+
+    async with (
+        accounts.connected(server.url, "operator") as operator,
+        operator.subscribe(f"{CALLS}STREAM.INFO.{EVENTS}", cb=on_look),
+        accounts.connected(server.url, "mallory") as own,
+    ):
+        reads = 0
+        while len(looks) < LOOKS:
+            subject = EventAddress("ended", queue_token("own"), f"{reads:024x}").subject
+            assert await own.direct_last(EVENTS, subject) is None
+            reads += 1
+        assert reads > LOOKS * RATE * BURST, "fast enough to be kept out"
+    assert KEPT_OUT not in auth.log
+    async with flood(accounts.access(server.url, "mallory"), "own", per_minute=FLOOD):
+        await until_true(lambda: KEPT_OUT in auth.log)
 
 
 @pytest.mark.soak

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker, declare
-from stint.natsauth.config import accounts, callout, listed, rendered
+from stint.natsauth.config import accounts, callout, publisher_list, rendered
 from stint.natsauth.keys import ISSUER_FILE, PUBLISHERS_FILE, XKEY_FILE, curve_key, issuer_key, public_key
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.vault import Vault, queue_path
@@ -61,7 +61,7 @@ class Accounts:
         if self.auth:
             own = self.folder / CALLOUT
             decided = callout(keys, issuer_key(own), curve_key(own), self.publishers, told)
-            (own / PUBLISHERS_FILE).write_text(listed(keys, self.publishers))
+            (own / PUBLISHERS_FILE).write_text(publisher_list(keys, self.publishers))
             settings = {**settings, **decided, "accounts": settings["accounts"] | decided["accounts"]}
         return rendered(settings)
 

@@ -14,7 +14,7 @@ from stint.natsauth.callout.curve import CurveKey, new_seed
 from stint.natsauth.callout.jwt import public_key_of, signed, verified
 from stint.natsauth.callout.keyed import decide_by_key, key_publishers
 from stint.natsauth.callout.rule import QUEUES, LoginRefusedError, decide
-from stint.natsauth.config import key_publisher, listed
+from stint.natsauth.config import key_publisher, publisher_list
 from stint.vault import Vault
 
 NOWHERE = Vault("http://127.0.0.1:1")
@@ -80,7 +80,7 @@ def signed_login(key: nkeys.KeyPair, **changed: str) -> Login:
 def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
     key, other = (nkeys.from_seed(seed(nkeys.PREFIX_BYTE_USER)) for _ in range(2))
     own = key.public_key.decode()
-    publishers = key_publishers(listed({"team": own}, {"team": ["net core", "x"]}))
+    publishers = key_publishers(publisher_list({"team": own}, {"team": ["net core", "x"]}))
     login = signed_login(key)
     padded = urlsafe_b64encode(key.sign(b"nonce")).decode().translate(str.maketrans("-_", "+/"))
     for good in (login, signed_login(key, sig=padded)):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from stint.natsauth.callout.rates import BURST, KEPT_OUT, MISSED, SHARE, SILENT, Listed, Rates, Sent
+from stint.natsauth.callout.rates import BURST, KEPT_OUT, MISSED, SHARE, SILENT, WRITTEN, Listed, Rates, Sent
 
 RATE = 100
 MOST = int(RATE * BURST)
@@ -46,7 +46,7 @@ def test_who_sends_as_fast_as_it_may_goes_on_and_who_sends_a_little_faster_does_
         second += 1
         closed = rates.listed(ONE, second, {**by(MALLORY, n1=102 * second), **by(OTHER, n2=100 * second)})
         assert closed == []
-        found = rates.judge()
+        found = rates.judge(RATE)
     assert (found, second) == ([MALLORY], MOST // 2 + 1), "by then it is above the burst"
     assert rates.listed(ONE, second, {**by(MALLORY, n1=102 * second), **by(OTHER, n2=100 * second)}) == [1]
     assert rates.keeps_out(MALLORY)
@@ -57,12 +57,12 @@ def test_who_sends_as_fast_as_it_may_goes_on_and_who_sends_a_little_faster_does_
 
 def test_all_connections_of_an_owner_count_together_and_so_do_those_that_no_list_contains(rates: Rates) -> None:
     rates.listed(ONE, 0, by(MALLORY, n1=MOST // 2, n2=MOST // 4))
-    assert rates.judge() == []
+    assert rates.judge(RATE) == []
     for number, sent in ((3, MOST // 4), (4, 1)):
         rates.opened(ONE, number, MALLORY)
-        assert rates.judge() == []
+        assert rates.judge(RATE) == []
         rates.closed(ONE, number, Sent(sent, 0))
-    assert rates.judge() == [MALLORY]
+    assert rates.judge(RATE) == [MALLORY]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_is_told_of_an_end_earlier_or_later_than_a_list_counts_once(rates: 
     for name in [name for name in lists if name != "absent"]:
         rates.listed(ONE, 0, sent[name])
     rates.closed(ONE, 1, Sent(MOST, 0))
-    assert rates.judge() == []
+    assert rates.judge(RATE) == []
 
 
 def test_an_end_of_which_nobody_knows_the_beginning_does_not_count(rates: Rates) -> None:
@@ -88,7 +88,7 @@ def test_an_end_of_which_nobody_knows_the_beginning_does_not_count(rates: Rates)
     rates.closed(ONE, 1, Sent(10 * MOST, 0))
     rates.closed(ONE, 2, Sent(10 * MOST, 0))
     rates.closed(TWO, 1, Sent(10 * MOST, 0))
-    assert rates.judge() == []
+    assert rates.judge(RATE) == []
 
 
 def test_a_connection_is_whose_it_was_at_its_first_login(rates: Rates) -> None:
@@ -96,27 +96,27 @@ def test_a_connection_is_whose_it_was_at_its_first_login(rates: Rates) -> None:
     rates.opened(ONE, 1, OTHER)
     rates.listed(ONE, 0, by("", n1=MOST))
     rates.listed(ONE, 0, by(OTHER, n1=MOST + 1))
-    assert rates.judge() == [MALLORY]
+    assert rates.judge(RATE) == [MALLORY]
     assert rates.listed(ONE, 0, by(OTHER, n1=MOST + 1)) == [1]
 
 
 def test_of_a_server_that_is_new_here_or_was_silent_only_what_follows_counts(rates: Rates) -> None:
     rates.opened(TWO, 7, MALLORY)
     rates.listed(TWO, 0, by(MALLORY, n7=10 * MOST))
-    assert rates.judge() == []
+    assert rates.judge(RATE) == []
     for _ in range(SILENT + 1):
-        assert rates.judge() == []
+        assert rates.judge(RATE) == []
     rates.listed(TWO, 0, by(MALLORY, n7=20 * MOST))
-    assert rates.judge() == []
+    assert rates.judge(RATE) == []
     rates.listed(TWO, 0, by(MALLORY, n7=21 * MOST + 1))
-    assert rates.judge() == [MALLORY]
+    assert rates.judge(RATE) == [MALLORY]
 
 
 def test_lists_that_come_late_are_as_good_as_others(rates: Rates) -> None:
     for _ in range(SILENT - 1):
-        rates.judge()
+        rates.judge(RATE)
     rates.listed(ONE, 60, by(OTHER, n1=60 * RATE + MOST))
-    assert rates.judge() == []
+    assert rates.judge(RATE) == []
 
 
 def test_servers_of_a_cluster_do_not_multiply_the_rate(rates: Rates) -> None:
@@ -126,23 +126,32 @@ def test_servers_of_a_cluster_do_not_multiply_the_rate(rates: Rates) -> None:
         assert not found
         rates.listed(ONE, second, by(MALLORY, n1=RATE * second))
         rates.listed(TWO, second, by(MALLORY, n1=RATE * second))
-        found = rates.judge()
+        found = rates.judge(RATE)
     assert found == [MALLORY]
+
+
+def test_who_only_reads_goes_on_and_is_judged_by_what_it_sends_once_that_is_stored(rates: Rates) -> None:
+    rates.listed(ONE, 0, by(MALLORY, n1=10 * MOST))
+    assert rates.judge(RATE * WRITTEN - 1) == []
+    rates.listed(ONE, 1, by(MALLORY, n1=10 * MOST))
+    assert rates.judge(RATE) == [], "what it has read before is no debt"
+    rates.listed(ONE, 1, by(MALLORY, n1=10 * MOST + RATE + 1))
+    assert rates.judge(RATE * WRITTEN) == [MALLORY]
 
 
 def test_large_messages_count_more(rates: Rates) -> None:
     rates.listed(ONE, 0, {1: Listed(MALLORY, Sent(1, MOST * SHARE)), 2: Listed(OTHER, Sent(1, SHARE))})
-    assert rates.judge() == [MALLORY]
+    assert rates.judge(RATE) == [MALLORY]
 
 
 def test_whoever_is_kept_out_and_sends_on_is_kept_out_longer_and_named_once(rates: Rates, clock: Clock) -> None:
     rates.listed(ONE, 0, by(MALLORY, n1=1000 * MOST))
-    assert rates.judge() == [MALLORY]
+    assert rates.judge(RATE) == [MALLORY]
     clock.now += KEPT_OUT / 2
     rates.listed(ONE, KEPT_OUT / 2, by(MALLORY, n1=2000 * MOST))
-    assert rates.judge() == []
+    assert rates.judge(RATE) == []
     clock.now += KEPT_OUT / 2
-    assert rates.judge() == []
+    assert rates.judge(RATE) == []
     assert rates.keeps_out(MALLORY)
     clock.now += KEPT_OUT / 2
     assert not rates.keeps_out(MALLORY), "however much it was"

@@ -14,7 +14,7 @@ from stint.core.errors import ConfigError
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.natsauth.cluster import CLUSTER, certificate, cluster
-from stint.natsauth.config import SYSTEM_ACCOUNT, accounts, callout, listed, rendered
+from stint.natsauth.config import SYSTEM_ACCOUNT, accounts, callout, publisher_list, rendered
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
 from stint.natsauth.users import by_name, pool_named, publisher_named, runner_user, subscriber_name
 from stint.process.env_file import write_private
@@ -141,7 +141,7 @@ def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str
     decided = callout(keys, issuer, xkey, publishers, told, system=options.system_account)
     settings["accounts"] |= decided["accounts"]
     settings["authorization"] = decided["authorization"]
-    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{PUBLISHERS_FILE}": listed(keys, publishers)}
+    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{PUBLISHERS_FILE}": publisher_list(keys, publishers)}
 
 
 def _server(options: _Options) -> dict[str, Any]:

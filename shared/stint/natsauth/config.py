@@ -7,6 +7,8 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
 from stint.natsauth.requests import Role
@@ -206,10 +208,17 @@ def key_publisher(name: str, queues: Sequence[str]) -> Role:
     return merged([publisher(queue_token(queue)) for queue in queues], user=name)
 
 
-def listed(keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]]) -> str:
-    """The publishers with keys in one line, for the service that decides their logins."""
-    found = {keys[name]: {"name": name, "queues": list(queues)} for name, queues in publishers.items()}
-    return json.dumps(found, ensure_ascii=False) + "\n"
+class KeyPublisher(msgspec.Struct, frozen=True):
+    """A publisher with a key, and the queues to which it may submit."""
+
+    name: str
+    queues: Sequence[str]
+
+
+def publisher_list(keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]]) -> str:
+    """The publishers by their public nkeys in one line, for the service that decides their logins."""
+    found = {keys[name]: KeyPublisher(name, queues) for name, queues in publishers.items()}
+    return msgspec.json.encode(found).decode() + "\n"
 
 
 def rendered(settings: Mapping[str, Any]) -> str:

@@ -226,10 +226,14 @@ CALLOUT: Final = "nats-auth"
 """The service that decides publishers' logins, in an account of its own."""
 CALLOUT_ROLE: Final = Role(
     name="nats_auth",
-    requests=(*may_publish(kv_subject(SIGNERS_BUCKET, "*")), *may_call(f"STREAM.MSG.GET.{SIGNERS}")),
+    requests=(
+        *may_publish(kv_subject(SIGNERS_BUCKET, "*")),
+        *may_call(f"STREAM.MSG.GET.{SIGNERS}", f"STREAM.INFO.{EVENTS}", f"STREAM.INFO.{PAYLOADS}"),
+    ),
     answers=True,
 )
-"""It alone writes down whose key a publisher's is. It cannot write down a key as one of an API."""
+"""It alone writes down whose key a publisher's is, and cannot write down a key as one of an API. It sees how much is
+stored of what publishers send."""
 LOGINS: Final = f"{AUTH_REQUESTS} {AUTH_GROUP}"
 """What it hears besides: what the servers ask about logins, in a queue group."""
 CALLOUT_OF_SYSTEM: Final = Role(

@@ -1,7 +1,7 @@
 """Publishers with keys: `stint nats-config` says which queues they may use, and the server knows their accounts."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -12,17 +12,10 @@ from stint.core.audit.signature import public_key_bytes
 from stint.core.errors import ConfigError
 from stint.natsauth.callout.claims import Login
 from stint.natsauth.callout.rule import Grant, LoginRefusedError
-from stint.natsauth.config import key_publisher
+from stint.natsauth.config import KeyPublisher, key_publisher
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")
 """Clients write their signatures in either base64."""
-
-
-class KeyPublisher(msgspec.Struct, frozen=True):
-    """A publisher, and the queues to which it may submit."""
-
-    name: str
-    queues: Sequence[str]
 
 
 KeyPublishers = Mapping[str, KeyPublisher]

@@ -11,6 +11,9 @@ SHARE: Final = 64 * 1024
 """Bytes that count as much as one message more."""
 BURST: Final = 4.0
 """Seconds' worth of messages that an owner may have sent besides what its rate allows. After a stall, many come."""
+WRITTEN: Final = 0.5
+"""The share of the rate that all publishers together must have had stored, so that one of them can be kept out. NATS
+counts reads like writes, and reads delay nobody."""
 KEPT_OUT: Final = 60.0
 """Seconds for which an owner that has sent more is kept out."""
 MISSED: Final = 2
@@ -121,13 +124,20 @@ class Rates:
         known.listed_at, known.silent = at, 0
         return [number for number, one in known.connections.items() if self.keeps_out(one.owner)]
 
-    def judge(self) -> list[str]:
-        """The owners that have sent too much, and are kept out from now on. To be called after each look."""
+    def judge(self, stored: float) -> list[str]:
+        """The owners that have sent too much, and are kept out from now on. To be called after each look.
+
+        `stored` is how many messages a second their streams have stored lately.
+        """
         for server in self._servers.values():
             server.silent += 1
         self._servers = {name: server for name, server in self._servers.items() if server.silent <= SILENT}
         now = self._monotonic()
-        over = [owner for owner, level in self._levels.items() if level > self._per_second * BURST]
+        full = self._per_second * BURST
+        over = [owner for owner, level in self._levels.items() if level > full]
+        if stored < self._per_second * WRITTEN:
+            self._levels.update(dict.fromkeys(over, full))
+            over = []
         found = [owner for owner in over if not self.keeps_out(owner)]
         self._until = {owner: end for owner, end in self._until.items() if end > now}
         for owner in over:
