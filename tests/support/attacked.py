@@ -8,8 +8,10 @@ from pathlib import Path
 import httpx
 
 from stint.cli.dev.servers import PUBLISHER, SUBSCRIBER
+from stint.jetstream import Access
 from stint.natsauth.command import POOLS, PUBLISHERS, SUBSCRIBERS
-from tests.support.accounts import Accounts
+from stint.natsauth.roles import SEED_FILE
+from tests.support.accounts import Accounts, accepted
 from tests.support.servers import OpenBao
 from tests.support.stack import Stack, alive, ready, started
 from tests.support.waiting import until, until_true
@@ -58,6 +60,10 @@ class Attacked:
         await until_true(lambda: self.log("nats-1").count("Server is ready") > 1)
         async with self.stack.http() as http:
             await until(lambda: ready(http))
+        name, _, _ = PUBLISHER.partition("=")
+        key = self.stack.data_dir / "nats" / PUBLISHERS / name / SEED_FILE
+        publisher = Access(url=self.url, nkey=key.read_text(), inbox=f"_INBOX.{name}")
+        await until(lambda: accepted(publisher))  # which takes a `nats-auth` that is connected again
         self.pids = sorted(self.stack.pids())
 
     async def works(self, *queues: str) -> None:
