@@ -30,37 +30,47 @@ class Asked:
         return [2 * question for question in questions]
 
 
-async def test_what_comes_during_a_call_is_asked_by_the_next_one() -> None:
-    asked = Asked()
+async def ask(asked: Asked, *questions: int) -> Sequence[int | BaseException]:
+    """Ask 0, and all of these during that call. Their answers or errors."""
     batches = Batches(asked, alone=VaultRefusedError)
-    first = asyncio.create_task(batches.ask(1))
+    first = asyncio.create_task(batches.ask(0))
     await asked.begun.wait()
-    rest = [asyncio.create_task(batches.ask(number)) for number in (2, 3, 4)]
+    asking = asyncio.gather(*(batches.ask(question) for question in questions), return_exceptions=True)
     await asyncio.sleep(0)
     asked.may_answer.set()
-    assert [await first, *await asyncio.gather(*rest)] == [2, 4, 6, 8]
-    assert asked.calls == [[1], [2, 3, 4]]
-    assert await batches.ask(5) == 10
+    await asyncio.wait({first})
+    ends = await asking
+    assert first.exception() or await batches.ask(5) == 10
+    return ends
+
+
+async def test_who_is_alone_is_answered_without_a_task() -> None:
+    asked = Asked()
+    asked.may_answer.set()
+    with pytest.raises(StopIteration, match="14"):
+        Batches(asked, alone=VaultRefusedError).ask(7).send(None)  # it waits for nothing but the answer
+
+
+async def test_what_comes_during_a_call_is_asked_by_the_next_one() -> None:
+    asked = Asked()
+    assert await ask(asked, 2, 3, 4) == [4, 6, 8]
+    assert asked.calls == [[0], [2, 3, 4], [5]]
 
 
 async def test_a_refused_batch_is_asked_one_by_one() -> None:
     asked = Asked()
-    asked.may_answer.set()
-    batches = Batches(asked, alone=VaultRefusedError)
-    ends = await asyncio.gather(*(batches.ask(number) for number in (1, -2, 3)), return_exceptions=True)
+    ends = await ask(asked, 1, -2, 3)
     assert [ends[0], ends[2]] == [2, 6]
     assert str(ends[1]) == "refused -2"
-    assert asked.calls == [[1, -2, 3], [1], [-2], [3]]
+    assert asked.calls == [[0], [1, -2, 3], [1], [-2], [3], [5]]
 
 
 async def test_any_other_error_is_everybodys_own() -> None:
     for error in (VaultDeniedError("no"), ValueError("a fault")):
         error.code = 403  # type: ignore[union-attr]
         asked = Asked(error)
-        asked.may_answer.set()
-        batches = Batches(asked, alone=VaultRefusedError)
-        ends = await asyncio.gather(batches.ask(1), batches.ask(2), return_exceptions=True)
-        assert asked.calls == [[1, 2]]
+        ends = await ask(asked, 1, 2)
+        assert asked.calls == [[0], [1, 2]]
         assert [(type(end), str(end), vars(end)["code"]) for end in ends] == [(type(error), str(error), 403)] * 2
         assert ends[0] is not ends[1]
 
@@ -82,10 +92,8 @@ async def test_a_caller_that_leaves_takes_its_question_back() -> None:
 
 async def test_a_batch_has_a_largest_size() -> None:
     asked = Asked()
-    asked.may_answer.set()
-    batches = Batches(asked, alone=VaultRefusedError)
-    await asyncio.gather(*(batches.ask(number) for number in range(LARGEST + 1)))
-    assert [len(call) for call in asked.calls] == [LARGEST, 1]
+    await ask(asked, *range(LARGEST + 1))
+    assert [len(call) for call in asked.calls] == [1, LARGEST, 1, 1]
 
 
 async def test_both_are_done_at_the_same_time() -> None:

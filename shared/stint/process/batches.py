@@ -43,26 +43,34 @@ class Batches(Generic[Q, A]):
         self._ask = ask
         self._alone = alone
         self._waiting: list[_Waiting[Q, A]] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = False
+        self._others: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
-        """The answer. A caller that is cancelled takes its question back, unless it has been asked.
+        """The answer. A caller that is cancelled takes its question back, unless it was asked together with others.
 
         Raises:
             StintError: what `ask` raises.
         """
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(question, answer))
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask_all())
-        return await answer
+        if self._asking:
+            waiting: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+            self._waiting.append(_Waiting(question, waiting))
+            return await waiting
+        self._asking = True
+        try:
+            (answer,) = await self._ask([question])
+        finally:
+            self._asking = bool(self._waiting)
+            if self._asking:
+                self._others = asyncio.create_task(self._ask_all())
+        return answer
 
     async def _ask_all(self) -> None:
         try:
             while batch := self._next():
                 await self._answer(batch)
         finally:
-            self._asking = None
+            self._asking = False
 
     def _next(self) -> Sequence[_Waiting[Q, A]]:
         """The next questions whose callers still wait."""
