@@ -23,10 +23,12 @@ from stint_api.errors import JsonAnswer, RefusalError
 from stint_api.read.job import output
 from stint_api.read.job.output import CHUNK_COST, KEPT, Snapshot
 from stint_api.read.runners import REMEMBERED, JetStreamRunnerReports, summary
+from stint_api.read.standing import Standing
 from stint_api.routes import documents
 from stint_api.web.bounds import OpenStreams
 from stint_api.web.streaming import PIECE, WHOLE, Stream, answer
 from tests.support import events
+from tests.support.views import job_view
 
 ID = "0" * 24
 EURO = "\u20ac".encode()
@@ -468,6 +470,19 @@ async def test_runners_are_asked_for_once_a_second_however_many_ask() -> None:
     broker.time = "2025-01-01T00:00:31Z"
     (lost,) = await reports.all()
     assert (lost["alive"], lost["images"], await reports.read()) == (False, 3, [])
+
+
+async def test_a_row_of_a_list_has_the_fields_of_a_job() -> None:
+    job = msgspec.structs.replace(job_view(1), rerun_of="b", submission=7, sequence=9)
+    standing = Standing(3, "turn", "pulling", 0.5, "c")
+    page = documents.several([job], None, {}, stdout_only=False, standings={job.job_id: standing})
+    (row,) = json.loads(b"".join([piece async for piece in page]))["data"]
+    assert list(row.items()) == [
+        *documents.fields(job, standing).items(),
+        ("output", ""),
+        ("stdout", ""),
+        ("stderr", ""),
+    ]
 
 
 async def test_a_kept_refusal_holds_no_request() -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from stint.core.events import Ended
 from stint.core.job import Job
@@ -17,6 +18,12 @@ _ESCAPES: Final = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char
 
 _NO_OUTPUT: Final = {"output": "", "stdout": "", "stderr": ""}
 
+_SEEN: Final = slice(-2)
+"""Of a view's fields, those that clients see: all but the last two, `submission` and `sequence`."""
+_Row = msgspec.defstruct(
+    "_Row", [*JobView.__struct_fields__[_SEEN], *Standing._fields, *_NO_OUTPUT], rename={"job_id": "_id"}
+)
+
 Take = Callable[[JobView], Awaitable[Snapshot]]
 
 
@@ -25,6 +32,11 @@ def fields(job: JobView, standing: Standing = NO_STANDING) -> dict[str, Any]:
     shown = {"_id": job.job_id, **msgspec.structs.asdict(job), **standing._asdict()}
     del shown["job_id"], shown["sequence"], shown["submission"]
     return shown
+
+
+def _row(job: JobView, standing: Standing) -> msgspec.Struct:
+    """The same with empty output: made and encoded in a third of the time, which counts for lists."""
+    return _Row(*astuple(job)[_SEEN], *standing, *_NO_OUTPUT.values())
 
 
 def changed(job: JobView) -> dict[str, Any]:
@@ -59,7 +71,7 @@ async def one(
 ) -> AsyncGenerator[bytes, None]:
     """A job, with its output if that is given. What is found out while the output is read follows it."""
     if output is None:
-        yield whole(fields(job, standing) | _NO_OUTPUT)
+        yield whole(_row(job, standing))
         return
     known = fields(job, standing)
     del known["error"], known["output_bytes"], known["output_complete"]
@@ -90,8 +102,8 @@ async def several(
 ) -> AsyncGenerator[bytes, None]:
     """A page of jobs under `data`, each with the output that `take` gives, and the page's other fields."""
     if take is None:
-        shown = [fields(job, standings.get(job.job_id, NO_STANDING)) | _NO_OUTPUT for job in jobs]
-        yield whole({"data": shown, **rest})
+        rows = [_row(job, standings.get(job.job_id, NO_STANDING)) for job in jobs]
+        yield whole({"data": rows, **rest})
         return
     yield b'{"data":['
     for number, job in enumerate(jobs):
