@@ -45,6 +45,8 @@ log = structlog.get_logger()
 
 FEW: Final = 1000
 """Jobs that can be found by their queues and sorted in less time than others are passed by."""
+SORTED_IN_MEMORY: Final = 64 * 1024
+"""KiB that SQLite sorts for an index before it writes to a file on the disk; a million jobs need so much."""
 _OPEN: Final = ", ".join(str(STATES.index(state)) for state in State if state not in TERMINAL)
 
 
@@ -63,6 +65,7 @@ class Table:
         self._expired: dict[str, tuple[str, int]] = {}
         self._complete = False
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.execute(f"PRAGMA cache_size = -{SORTED_IN_MEMORY}")
         self._db.executescript(TABLES + texts.TABLES)
         self._db.execute("INSERT INTO sqlite_sequence VALUES ('queue', ?)", (after.last_queue if after else 0,))
 
@@ -93,7 +96,8 @@ class Table:
             self._db,
             [row_of(job, last[job_id].revision, self._retention) for job_id, job in views.items() if job is not None],
         )
-        tidy(self._db)
+        if self._complete:  # until then nothing notes what is left, and `complete` looks at everything
+            tidy(self._db)
         self._db.execute("COMMIT")
         self.sequence = max(self.sequence, *(stored.revision for stored in entries))
         return [] if before is None else sorted(changes(last, views, before), key=attrgetter("revision"))

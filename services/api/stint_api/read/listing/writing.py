@@ -31,8 +31,8 @@ def put(db: sqlite3.Connection, rows: Sequence[list[Any]]) -> None:
 
 def remove(db: sqlite3.Connection, job_ids: Iterable[str]) -> None:
     """Remove the rows of these jobs."""
-    keys = keys_of(job_ids)
-    db.execute(f"DELETE FROM job WHERE id IN ({marks('?', keys)})", keys)
+    if keys := keys_of(job_ids):
+        db.execute(f"DELETE FROM job WHERE id IN ({marks('?', keys)})", keys)
 
 
 def tidy(db: sqlite3.Connection) -> None:
