@@ -34,8 +34,10 @@ QUEUES: Final = 10_000
 SAMPLE: Final = 50
 """Jobs that are loaded."""
 LOOKS: Final = 3
-WATCHED: Final = 30
-"""Seconds: two sweeps."""
+WATCHED: Final = 120
+"""Seconds: eight sweeps, and at least one of Go's collections."""
+SETTLED: Final = 120
+"""Seconds in which NATS writes down the state of streams that were just filled, and Go collects what that has left."""
 PATIENCE: Final = 1200
 """Seconds that a busy machine may take to fill the streams and the view."""
 
@@ -146,6 +148,7 @@ async def _looks(stint: Stack, broker: Broker) -> list[Measured]:
 async def _idle(stint: Stack) -> list[float]:
     """What the projector's process and NATS use, looks included, in per cent of a core."""
     pids = stint.pid("projector-1"), stint.pid("nats-1")
+    await asyncio.sleep(SETTLED)
     before = cpu_of(*pids)
     await asyncio.sleep(WATCHED)
     return [(cpu_of(*pids) - before) / WATCHED / 10]
