@@ -1,9 +1,11 @@
 """What becomes of a call when the server is gone, stuck, or no Vault at all. The servers here speak HTTP by hand."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from weakref import ReferenceType, ref
 
 import pytest
 
@@ -68,6 +70,30 @@ async def test_a_server_that_is_not_there_is_unavailable_at_once() -> None:
         assert not await vault.health()
     assert TOKEN not in caught.value.sentence + error_text(caught.value)
     assert caught.value.__context__ is None
+
+
+class Body(dict[str, str]):
+    """Unlike a plain dict it can be referred to weakly."""
+
+
+async def body_of_a_call_that_fails(address: str) -> ReferenceType[Body]:
+    body = Body(secret="x")
+    try:
+        await Vault(address, timeout=0.2).call(TOKEN, lambda client: client.adapter.post("/v1/kv/x", json=body))
+    except VaultUnavailableError:
+        return ref(body)
+    raise AssertionError("the call did not fail")
+
+
+async def test_what_a_call_sent_in_vain_is_freed_at_once() -> None:
+    async with scripted(HANG_UP) as hanging_up, scripted("") as silent:
+        gc.disable()
+        try:
+            for address in (f"http://127.0.0.1:{free_port()}", hanging_up.address, silent.address):
+                body = await body_of_a_call_that_fails(address)
+                assert body() is None, address
+        finally:
+            gc.enable()
 
 
 async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -> None:

@@ -107,8 +107,9 @@ class Connections:
             return await self._exchange(session, request)
 
     async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> Answer:
-        # Raised outside the except block: the driver's error holds the request with its token and body.
-        failure: VaultUnavailableError
+        # Raised outside the except block: the driver's error holds the request with its token and body. What is raised
+        # is in no variable: it would hold that variable's frame.
+        why = ""
         try:
             async with session.request(
                 request.method,
@@ -119,11 +120,14 @@ class Connections:
                 allow_redirects=False,
             ) as answer:
                 return Answer(answer.status, await answer.read())
-        except _LostError:
-            failure = ConnectionLostError(f"Vault at {self.address} closed the connection and did not answer.")
+        except _LostError as error:
+            _let_go(error)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-            failure = VaultUnavailableError(f"Vault at {self.address} is not reachable ({type(error).__name__}).")
-        raise failure
+            why = type(error).__name__
+            _let_go(error)
+        if not why:
+            raise ConnectionLostError(f"Vault at {self.address} closed the connection and did not answer.")
+        raise VaultUnavailableError(f"Vault at {self.address} is not reachable ({why}).")
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -133,6 +137,15 @@ class Connections:
             timeout=self._timeout,
             middlewares=(_once,),
         )
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Take the frames from an error and from those that caused it: aiohttp's frames have variables with these errors.
+
+    All of them, and the request's body, would stay in memory until the garbage collector comes.
+    """
+    while error is not None:
+        error.__traceback__, error = None, error.__context__
 
 
 class _LostError(aiohttp.ClientError):
