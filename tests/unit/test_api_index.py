@@ -270,6 +270,35 @@ async def test_expiry_needs_no_message() -> None:
         assert (await index.counts()).by_status[State.FAILED] == 0
 
 
+class Counted(MemoryViews):
+    """Notes how many changes each page has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[int] = []
+
+    @asynccontextmanager
+    async def follow(self, *, after: int = 0) -> AsyncIterator[AsyncIterator[list[StoredView]]]:
+        async with super().follow(after=after) as pages:
+            yield self._counted(pages)
+
+    async def _counted(self, pages: AsyncIterator[list[StoredView]]) -> AsyncIterator[list[StoredView]]:
+        async for page in pages:
+            self.pages += [len(page)] if page else []
+            yield page
+
+
+async def test_changes_that_come_one_after_another_are_applied_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stint_api.read.listing.index.TOGETHER", 1.0)
+    views = Counted()
+    async with indexed(views) as index:
+        for number in (1, 2, 3):
+            await views.put(job_view(number).job_id, encode(job_view(number)), revision=0, ttl=None)
+            await index.counts()  # so long each could have been applied by itself
+        await until(lambda: _listed(index), lambda found: found.total == 3)
+    assert views.pages == [3]
+
+
 class Broken(MemoryViews):
     """Every follower can be broken off; where each began is noted."""
 

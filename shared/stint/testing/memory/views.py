@@ -74,4 +74,7 @@ async def _then(known: list[StoredView], changes: "asyncio.Queue[StoredView]") -
         yield known
     while True:
         yield []
-        yield [await changes.get()]
+        page = [await changes.get()]
+        while not changes.empty():
+            page.append(changes.get_nowait())
+        yield page

@@ -24,6 +24,9 @@ RETRY_PAUSE: Final = 1.0
 """Seconds between two attempts to follow the bucket."""
 CHECK_INTERVAL: Final = 2.0
 """Seconds between two checks whether the bucket is still the same, because a purge is not announced."""
+TOGETHER: Final = 0.1
+"""Seconds for which changes are collected after others were applied, because the table's thread takes a dozen turns at
+Python for each page: at 130 submissions a second each costs an API that only follows them 0.23 ms of CPU, not 0.28."""
 
 
 class ListIndex:
@@ -168,6 +171,7 @@ class ListIndex:
                     self._complete_at, self.as_of = time.monotonic(), self._now()
                     self._use(table)
                     self.ready.set()
+                    await asyncio.sleep(TOGETHER)
                 if time.monotonic() >= check_at:
                     if not await self._is_whole(table, await self._store.state()):
                         return
