@@ -1,7 +1,9 @@
 """One call for what many ask for at the same time; and two things at a time."""
 
 import asyncio
-from collections.abc import Sequence
+import gc
+from collections.abc import Coroutine, Sequence
+from weakref import ReferenceType, ref
 
 import pytest
 
@@ -124,3 +126,24 @@ async def test_an_error_of_one_cancels_the_other(*, fails_first: bool) -> None:
         with pytest.raises(VaultDeniedError):
             await (both(fail(), wait()) if fails_first else both(wait(), fail()))
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("fails_first", [True, False])
+async def test_what_a_failed_one_held_is_freed_at_once(*, fails_first: bool) -> None:
+    async def fail(held: asyncio.Event) -> None:
+        await asyncio.sleep(0)
+        raise VaultDeniedError(str(held))
+
+    async def failed(other: Coroutine[None, None, bool]) -> ReferenceType[asyncio.Event]:
+        held = asyncio.Event()
+        try:
+            await (both(fail(held), other) if fails_first else both(other, fail(held)))
+        except VaultDeniedError:
+            return ref(held)
+        raise AssertionError("it did not fail")
+
+    gc.disable()
+    try:
+        assert (await failed(asyncio.Event().wait()))() is None
+    finally:
+        gc.enable()

@@ -54,13 +54,22 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], *
 
 async def both(work: Awaitable[T], beside: Coroutine[Any, Any, U]) -> tuple[T, U]:
     """The results of both, which are done at the same time. An error of one cancels the other, and is raised."""
+    failure: Exception
+    second: asyncio.Task[U] | None = None
     try:
         async with asyncio.TaskGroup() as group:
             second = group.create_task(beside)
             first = await work
     except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return first, second.result()
+        failure, errors.__traceback__ = errors.exceptions[0], None
+    else:
+        return first, second.result()
+    # Neither from the except block nor from variables that stay: with the group, or with this frame, the error would
+    # hold itself and all that its frames hold, such as a request's body, until the garbage collector comes.
+    try:
+        raise failure
+    finally:
+        del failure, second
 
 
 @asynccontextmanager
