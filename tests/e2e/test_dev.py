@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import socket
@@ -42,6 +43,17 @@ async def test_the_env_file_says_everything_to_its_owner_only(stack: Stack) -> N
     names = {path.stem for path in (stack.data_dir / "run").glob("*.pid")}
     assert names == {"nats-1", "openbao-1", "api-1", "projector-1", "nats-auth-1", "runner-1", "runner-2"}
     assert all((stack.data_dir / "log" / f"{name}.log").exists() for name in names)
+
+
+async def test_each_service_gets_its_own_login_only(stack: Stack) -> None:
+    for service, logins in {
+        "api-1": {"API"},
+        "runner-1": {"RUNNER"},
+        "projector-1": set(),
+        "nats-auth-1": set(),
+    }.items():
+        environment = Path(f"/proc/{stack.pid(service)}/environ").read_text()  # noqa: ASYNC240 - a moment
+        assert set(re.findall(r"STINT_(\w+)_SECRET_ID=", environment)) == logins, service
 
 
 async def test_stint_run_shows_the_output_and_ends_as_the_job_does(stack: Stack, tmp_path: Path) -> None:

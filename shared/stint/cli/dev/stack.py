@@ -33,6 +33,8 @@ NATS_ACCESS: Final = (
 """Settings for access to NATS, besides its address."""
 NOT_INHERITED: Final = {"VAULT_TOKEN", "STINT_TOKEN", *NATS_ACCESS}
 """What services do not get from this process's environment."""
+LOGINS: Final = {service: f"STINT_{service.upper()}_SECRET_ID" for service in ("api", "runner")}
+"""What only one service gets: its login to Vault."""
 DRAIN: Final = "3"
 """Seconds that running jobs may continue when the stack is stopped."""
 SERVICE_STOP: Final = 15.0
@@ -170,6 +172,7 @@ class Stack:
     def _service(self, service: str, number: int, environment: Mapping[str, str], ready: Ready | None = None) -> Child:
         """One service. Without `ready`, its health port is asked for `/readyz`."""
         health_port = next(self._ports)
+        others = {name for owner, login in LOGINS.items() if owner != service for name in (login, f"{login}_FILE")}
 
         async def healthy() -> bool:
             return await _answers(f"http://127.0.0.1:{health_port}/readyz")
@@ -177,7 +180,10 @@ class Stack:
         return Child(
             name=f"{service}-{number}",
             command=[sys.executable, "-m", *(["stint", service] if service == NATS_AUTH else [f"stint_{service}"])],
-            environment={**environment, "STINT_HEALTH_PORT": str(health_port)},
+            environment={
+                **{name: value for name, value in environment.items() if name not in others},
+                "STINT_HEALTH_PORT": str(health_port),
+            },
             data_dir=self.data_dir,
             ready=ready or healthy,
             stop_within=runner_stop(environment) if service == "runner" else SERVICE_STOP,
