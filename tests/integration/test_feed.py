@@ -1,10 +1,12 @@
 """The projectors' feed on a real NATS server: order, turns, repeats."""
 
 import asyncio
+import json
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 import pytest
+from nats.aio.msg import Msg
 
 from stint.core.names.streams import EVENTS
 from stint.core.view import parse_time
@@ -50,6 +52,22 @@ async def test_events_come_in_order_with_the_streams_time_and_numbers_without_a_
     stored = await Stream(broker, EVENTS).get({"seq": events[0].sequence})
     assert stored is not None
     assert parse_time(stored.headers["Nats-Time-Stamp"]) == parse_time(events[0].time) < datetime.now(UTC)
+
+
+async def test_a_reader_keeps_its_turn_from_its_second_pull_on(broker: Broker) -> None:
+    """Without the pin of the first events the server would let the pull wait until it expires."""
+    feed = EventFeed(broker, "feed")
+    await feed.declare()
+    await submit(broker, JOBS)
+    pulls: list[dict[str, object]] = []
+
+    async def note(message: Msg) -> None:
+        pulls.append(json.loads(message.data))
+
+    async with broker.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.feed", cb=note):
+        await receive(feed, len(JOBS))
+    first, second, *_ = pulls
+    assert ("id" in first, "id" in second) == (False, True)
 
 
 async def test_what_was_not_acknowledged_comes_again_and_is_not_taken_for_new(broker: Broker) -> None:

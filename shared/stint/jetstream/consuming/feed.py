@@ -120,6 +120,7 @@ class EventFeed:
             while await any_of(inbox.some, lost, within=PULL_WAIT + ANSWER_MARGIN) and not lost.is_set():
                 await any_of(inbox.complete, within=LINGER)
                 messages, answered, status = inbox.take()
+                self._pin = next((pin for message in messages if (pin := (message.headers or {}).get(PIN))), self._pin)
                 pulled_at = asked_at
                 if answered and status in {"", _EXPIRED}:
                     await self._pull(subscription.subject)  # before the batch is processed
@@ -142,7 +143,6 @@ class EventFeed:
     def _batches(self, messages: Iterable[Msg], *, recent: bool) -> Iterable[list[Delivered]]:
         batch: list[Delivered] = []
         for message in messages:
-            self._pin = (message.headers or {}).get(PIN, self._pin)
             event = _delivered(message, since=self._created, recent=recent)
             if event is None:
                 continue
