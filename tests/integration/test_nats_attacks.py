@@ -39,7 +39,15 @@ from stint.core.names.streams import (
     kv_stream,
     subscription,
 )
-from stint.core.names.subjects import JS_PREFIX, kept_subject, kv_subject, log_subject, payload_subject
+from stint.core.names.subjects import (
+    HINTS,
+    JS_PREFIX,
+    hint_subject,
+    kept_subject,
+    kv_subject,
+    log_subject,
+    payload_subject,
+)
 from stint.core.output.chain import Chunk
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, make_subscription
 from stint.natsauth.requests import STREAMS
@@ -52,17 +60,19 @@ from tests.support.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]  # for a whole stack to start on a busy machine
 
-OWN, OTHER = queue_token("own"), queue_token("other")
+OWN, OTHER, MATCHED = queue_token("own"), queue_token("other"), queue_token("net-a")
 TOLD = {"eve": OWN, "greedy": OWN, "told": OTHER}
 """The subscribers, each with its queue."""
-VICTIM = "a" * 24
-"""The job of another team, which runs."""
+VICTIM, LASTING = "a" * 24, "c" * 24
+"""The job of another team, which runs, and one in the queue that the pattern matches: its pool may touch that."""
 JOB = "b" * 24
-PUBLISHER, SUBSCRIBER, POOL, SERVICES = "mallory", "eve", "subnet", ("api", "runner", "projector")
+PUBLISHER, SUBSCRIBER, SERVICES = "mallory", "eve", ("api", "runner", "projector")
+POOLS = {"subnet": OWN, "nets": MATCHED}
+"""Pools of a named queue and of a pattern, each with a queue of its own."""
 BY_TOKEN = "mallory with a Vault token"
 """The same rights, by another credential: whatever the one cannot do, the other must not."""
 PUBLISHERS = (PUBLISHER, BY_TOKEN)
-EVERYBODY = (*PUBLISHERS, SUBSCRIBER, POOL, *SERVICES)
+EVERYBODY = (*PUBLISHERS, SUBSCRIBER, *POOLS, *SERVICES)
 PRESENCE = kv_stream(RUNNERS_BUCKET)
 NAMED, ANNOUNCED = "runners/runner-2", kv_subject(RUNNERS_BUCKET, "runner-2")
 """A runner with a key of its own, and what it may write of itself."""
@@ -126,7 +136,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> Asyn
         subscribers = [part for name in TOLD for part in ("--subscriber", name)]
         await server.configure(
             *("--publisher", f"{PUBLISHER}=own", "--publisher", "victim=other", *subscribers),
-            *("--runner", NAMED.removeprefix("runners/"), "--pool", f"{POOL}=own"),
+            *("--runner", NAMED.removeprefix("runners/"), "--pool", "subnet=own", "--pool", "nets=net-*"),
         )
         yield server
 
@@ -140,7 +150,7 @@ async def accounts(server: Attacked) -> Accounts:
         [*TOLD],
         tokens={BY_TOKEN: ("own", token)},
         runners=[NAMED],
-        pools={POOL: "own"},
+        pools={"subnet": "own", "nets": "net-*"},
     )
 
 
@@ -158,6 +168,8 @@ async def held(accounts: Accounts, server: Attacked) -> str:
         for name, token in TOLD.items():
             await make_subscription(operator, EVENTS, subscription(name), [f"ev.*.{token}.ended"])
             await make_subscription(operator, LOGS, subscription(name), [log_subject(token, "*")])
+        own = Bench(operator, server.openbao, "busybox", {}, server.stack.data_dir)
+        await own.submit("sleep 600", queue="net-a", job_id=LASTING)
     async with accounts.connected(server.url, "victim") as victim:
         bench = Bench(victim, server.openbao, "busybox", {}, server.stack.data_dir)
         await bench.submit(in_steps("echo before", "echo after"), queue="other", job_id=VICTIM)
@@ -212,12 +224,13 @@ async def settled(operator: Broker) -> dict[str, Any]:
 
 
 async def unfinished(operator: Broker) -> dict[str, int]:
-    """What runner and projector have still to do, by queue. Behind the victim all jobs of its queue wait."""
-    events = await operator.api(f"STREAM.INFO.{EVENTS}", {"subjects_filter": f"ev.*.{OTHER}.submitted"})
+    """What runner and projector have still to do, by queue. In two queues a job runs, behind which all others wait."""
     work = await operator.api(f"STREAM.INFO.{WORK}", {"subjects_filter": ">"})
     projector = await operator.api(f"CONSUMER.INFO.{EVENTS}.{PROJECTOR_DURABLE}")
     waiting = dict(work["state"]["subjects"])
-    waiting[f"work.{OTHER}"] -= len(events["state"]["subjects"])
+    for token in (OTHER, MATCHED):
+        events = await operator.api(f"STREAM.INFO.{EVENTS}", {"subjects_filter": f"ev.*.{token}.submitted"})
+        waiting[f"work.{token}"] -= len(events["state"]["subjects"])
     return {**waiting, "projector": projector["num_pending"] + projector["num_ack_pending"]}
 
 
@@ -240,14 +253,13 @@ OF_OTHERS = (
 """What belongs to other queues, and what no publisher may write for its own."""
 OF_THE_VICTIM = (
     *(f"ev.{VICTIM}.{OTHER}.{kind}" for kind in ("started", "launched", "ended", "held", "rejected", "bar-1")),
-    f"hint.{OTHER}",
     payload_subject(OWN, JOB, 0),
 )
 """What would end, run or disturb another queue's job."""
 NOT_ITS_EVENTS = {
     **dict.fromkeys(PUBLISHERS, ("started", "launched", "ended", "held", "released", "rejected", "deleted")),
     SUBSCRIBER: ("submitted", "kill_requested", "ended"),
-    POOL: ("submitted", "kill_requested", "deleted"),
+    **dict.fromkeys(POOLS, ("submitted", "kill_requested", "deleted")),
     "api": ("started", "launched", "held", "rejected"),
     "runner": ("submitted", "kill_requested", "deleted"),
     "projector": ("submitted", "started", "deleted"),
@@ -255,7 +267,7 @@ NOT_ITS_EVENTS = {
 WRITERS = {
     log_subject(OTHER, VICTIM): {"runner"},
     kv_subject(JOBS_BUCKET, VICTIM): {"projector"},
-    kv_subject(RUNNERS_BUCKET, "runner-1"): {"runner", POOL},
+    kv_subject(RUNNERS_BUCKET, "runner-1"): {"runner", *POOLS},
     kv_subject(PAUSES_BUCKET, OTHER): {"api"},
     kv_subject(SESSIONS_BUCKET, VICTIM): {"api"},
     kv_subject(SIGNERS_BUCKET, f"U{'A' * 55}"): set(),
@@ -270,7 +282,8 @@ FORGED = {
     user: (
         *(f"ev.{JOB}.{OWN}.{kind}" for kind in NOT_ITS_EVENTS[user]),
         *(subject for subject, writers in WRITERS.items() if user not in writers),
-        *(OF_OTHERS if user in PUBLISHERS else OF_THE_VICTIM if user == POOL else ()),
+        *(OF_OTHERS if user in PUBLISHERS else OF_THE_VICTIM if user in POOLS else ()),
+        *((f"hint.{OTHER}",) if user == "subnet" else ()),
     )
     for user in EVERYBODY
 }
@@ -335,7 +348,10 @@ SOURCES = {
         f"$JS.ACK.{EVENTS}.{subscription(SUBSCRIBER)}.1.1.1.1.1",
     ],
     "api": [f"pl.{OWN}.{{}}.0", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}", f"{JS_PREFIX}.DIRECT.GET.{EVENTS}"],
-    POOL: [f"log.{OWN}.{{}}", f"{JS_PREFIX}.CONSUMER.INFO.{WORK}.{consumer_name(OWN)}"],
+    **{
+        pool: [f"log.{own}.{{}}", f"{JS_PREFIX}.CONSUMER.INFO.{WORK}.{consumer_name(own)}"]
+        for pool, own in POOLS.items()
+    },
     "runner": [f"log.{OWN}.{{}}", f"{JS_PREFIX}.CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}"],
     "projector": ["$KV.jobs.{}", f"{JS_PREFIX}.STREAM.INFO.{EVENTS}"],
 }
@@ -445,42 +461,63 @@ async def test_a_chunk_that_is_asked_for_cannot_be_directed_into_a_stream(
     assert await stored(operator) == before
 
 
-TAKES = [
-    (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),
-    (f"CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}", None),
-    *(
-        (
-            f"CONSUMER.CREATE.{WORK}.{consumer_name(named)}.work.{filtered}",
-            {
-                "stream_name": WORK,
-                "config": {
-                    "durable_name": consumer_name(wanted),
-                    "name": consumer_name(wanted),
-                    "ack_policy": "explicit",
-                    "filter_subject": f"work.{OTHER}",
+def takes(own: str) -> list[tuple[str, Mapping[str, Any] | None]]:
+    """Requests for the victim's job, by a pool that has this queue."""
+    return [
+        (f"CONSUMER.MSG.NEXT.{WORK}.{consumer_name(OTHER)}", {"batch": 1, "expires": 1_000_000}),
+        (f"CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}", None),
+        *(
+            (
+                f"CONSUMER.CREATE.{WORK}.{consumer_name(named)}.work.{filtered}",
+                {
+                    "stream_name": WORK,
+                    "config": {
+                        "durable_name": consumer_name(wanted),
+                        "name": consumer_name(wanted),
+                        "ack_policy": "explicit",
+                        "filter_subject": f"work.{OTHER}",
+                    },
                 },
-            },
-        )
-        for named, filtered, wanted in ((OTHER, OTHER, OTHER), (OWN, OTHER, OWN), (OWN, OWN, OWN), (OWN, OWN, OTHER))
-    ),
-    (f"DIRECT.GET.{PAYLOADS}.{payload_subject(OTHER, VICTIM, 0)}", None),
-    (f"DIRECT.GET.{PAYLOADS}", {"multi_last": [">"]}),
-    (f"STREAM.MSG.GET.{PAYLOADS}", {"seq": 1}),
-    (f"STREAM.MSG.GET.{WORK}", {"seq": 1}),
-    (f"DIRECT.GET.{WORK}", {"multi_last": [">"]}),
-]
+            )
+            for named, filtered, wanted in (
+                (OTHER, OTHER, OTHER),
+                (own, OTHER, own),
+                (own, own, own),
+                (own, own, OTHER),
+            )
+        ),
+        (f"DIRECT.GET.{PAYLOADS}.{payload_subject(OTHER, VICTIM, 0)}", None),
+        (f"DIRECT.GET.{PAYLOADS}", {"multi_last": [">"]}),
+        (f"STREAM.MSG.GET.{PAYLOADS}", {"seq": 1}),
+        (f"STREAM.MSG.GET.{WORK}", {"seq": 1}),
+        (f"DIRECT.GET.{WORK}", {"multi_last": [">"]}),
+    ]
 
 
+@pytest.mark.parametrize(("user", "own"), POOLS.items(), ids=POOLS)
 async def test_a_pools_key_cannot_take_another_queues_job(
-    accounts: Accounts, server: Attacked, operator: Broker
+    accounts: Accounts, server: Attacked, operator: Broker, user: str, own: str
 ) -> None:
     """Neither the job nor its payload. A consumer for its own queue does not filter another one."""
     before = await settled(operator)
-    async with attacking(accounts, server, POOL) as attacker:
-        for call, request in TAKES:
+    async with attacking(accounts, server, user) as attacker:
+        for call, request in takes(own):
             answer = json.loads(await attacker.ask(call, request) or b'{"error": "no answer"}')
             assert "error" in answer, (call, request)
     assert await stored(operator) == before
+
+
+async def test_a_pools_hint_reaches_only_its_own_runners(
+    accounts: Accounts, server: Attacked, operator: Broker
+) -> None:
+    async with (
+        attacking(accounts, server, "nets") as attacker,
+        accounts.connected(server.url, "runner") as runner,
+        runner.subscribe(HINTS) as hints,
+    ):
+        await attacker.publish(hint_subject(OTHER))
+        await operator.publish(f"ev.{secrets.token_hex(12)}.{MATCHED}.submitted", b"{}")
+        assert (await hints.next_msg(PATIENCE)).subject == hint_subject(MATCHED)
 
 
 NOT_TOLD = [
@@ -532,7 +569,8 @@ NOT_HEARD = {
         ),
     ),
     SUBSCRIBER: (">", "live.>", f"live.*.{OWN}.ended", "tail.>", "$JS.>", "_INBOX.>", "_INBOX.told.>"),
-    POOL: ("hint.*", f"hint.{OTHER}", f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*"),
+    "subnet": ("hint.*", f"hint.{OTHER}", f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*"),
+    "nets": (f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*"),
 }
 
 
@@ -595,7 +633,7 @@ async def test_a_purge_of_events_is_the_projectors_alone(
     accounts: Accounts, server: Attacked, operator: Broker
 ) -> None:
     before = await settled(operator)
-    for user in (*PUBLISHERS, POOL, "api", "runner"):
+    for user in (*PUBLISHERS, *POOLS, "api", "runner"):
         async with attacking(accounts, server, user) as attacker:
             assert await attacker.ask(f"STREAM.PURGE.{EVENTS}") is None
     assert await stored(operator) == before
@@ -605,7 +643,7 @@ async def test_how_the_queues_are_filled_is_the_projectors_to_change_alone(
     accounts: Accounts, server: Attacked, operator: Broker
 ) -> None:
     before = await settled(operator)
-    for user in (*PUBLISHERS, SUBSCRIBER, POOL, "api", "runner"):
+    for user in (*PUBLISHERS, SUBSCRIBER, *POOLS, "api", "runner"):
         async with attacking(accounts, server, user) as attacker:
             await attacker.unanswered(f"STREAM.UPDATE.{WORK}", {"name": WORK, "subjects": ["theirs"]})
     assert await stored(operator) == before

@@ -238,7 +238,7 @@ async def test_each_of_two_services_answers(server: NatsProcess, callout: Start,
         async def both_have_answered() -> bool:
             async with connected(server, "own", token):
                 pass
-            return all("publisher connected" in auth.log for auth in (first, second))
+            return all("login accepted" in auth.log for auth in (first, second))
 
         await until(both_have_answered, bool)
         await first.stop()

@@ -17,16 +17,17 @@ from nats.aio.client import Client
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.jetstream import Access, Broker, declare
-from stint.natsauth.config import accounts, callout, publisher_list, rendered
-from stint.natsauth.keys import ISSUER_FILE, PUBLISHERS_FILE, XKEY_FILE, curve_key, issuer_key, public_key
+from stint.natsauth.config import accounts, callout, rendered
+from stint.natsauth.keys import ISSUER_FILE, USERS_FILE, XKEY_FILE, curve_key, issuer_key, public_key
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
+from stint.natsauth.users import decided_users, user_list
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
 from tests.support.brokers import started
 from tests.support.ports import free_port, free_ports
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServerProcess, running
 
-_CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, PUBLISHERS_FILE)
+_CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, USERS_FILE)
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Accounts:
         pools = {name: QueuePatterns.parse(text) for name, text in self.pools.items()}
         settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, told, pools)}
         if self.auth:
-            own = self.folder / CALLOUT
-            decided = callout(keys, issuer_key(own), curve_key(own), self.publishers, told)
-            (own / PUBLISHERS_FILE).write_text(publisher_list(keys, self.publishers))
-            settings = {**settings, **decided, "accounts": settings["accounts"] | decided["accounts"]}
+            own, decided = self.folder / CALLOUT, decided_users(self.publishers, pools)
+            through_auth = callout(keys, issuer_key(own), curve_key(own), decided, told)
+            (own / USERS_FILE).write_text(user_list(keys, decided))
+            settings = {**settings, **through_auth, "accounts": settings["accounts"] | through_auth["accounts"]}
         return rendered(settings)
 
     def seed_file(self, user: str) -> Path:

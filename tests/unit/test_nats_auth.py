@@ -9,16 +9,18 @@ import pytest
 
 from stint.core.errors import ConfigError, UndecodableError
 from stint.core.names.ids import queue_token
+from stint.jetstream import Broker
 from stint.natsauth.callout.claims import AUDIENCE, Login
 from stint.natsauth.callout.curve import CurveKey, new_seed
 from stint.natsauth.callout.jwt import public_key_of, signed, verified
-from stint.natsauth.callout.keyed import decide_by_key, key_publishers
+from stint.natsauth.callout.keyed import decide_by_key, key_users
 from stint.natsauth.callout.rule import QUEUES, LoginRefusedError, decide
-from stint.natsauth.config import key_publisher, publisher_list
+from stint.natsauth.config import key_publisher
+from stint.natsauth.users import decided_users, user_list
 from stint.vault import Vault
 
-NOWHERE = Vault("http://127.0.0.1:1")
-"""Whoever asks it has asked too much."""
+NOWHERE, NO_BROKER = Vault("http://127.0.0.1:1"), Broker("nats://127.0.0.1:1")
+"""Whoever asks them has asked too much."""
 
 
 def seed(kind: int = nkeys.PREFIX_BYTE_SERVER) -> bytes:
@@ -77,14 +79,14 @@ def signed_login(key: nkeys.KeyPair, **changed: str) -> Login:
     return Login.parse(signed(request(server, nats=asked), server))
 
 
-def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
+async def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
     key, other = (nkeys.from_seed(seed(nkeys.PREFIX_BYTE_USER)) for _ in range(2))
     own = key.public_key.decode()
-    publishers = key_publishers(publisher_list({"team": own}, {"team": ["net core", "x"]}))
+    users = key_users(user_list({"team": own}, decided_users({"team": ["net core", "x"]}, {})))
     login = signed_login(key)
     padded = urlsafe_b64encode(key.sign(b"nonce")).decode().translate(str.maketrans("-_", "+/"))
     for good in (login, signed_login(key, sig=padded)):
-        grant = decide_by_key(publishers, good)
+        grant = await decide_by_key(users, good, NO_BROKER)
         assert (grant.name, grant.owner, grant.inbox) == ("team", own, "_INBOX.team")
         assert grant.role == key_publisher("team", ["net core", "x"])
     for bad in (
@@ -95,17 +97,17 @@ def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
         {"nonce": "another"},
     ):
         with pytest.raises(LoginRefusedError, match="has not signed"):
-            decide_by_key(publishers, signed_login(key, **bad))
-    with pytest.raises(LoginRefusedError, match="No publisher has this key"):
-        decide_by_key(publishers, signed_login(other))
+            await decide_by_key(users, signed_login(key, **bad), NO_BROKER)
+    with pytest.raises(LoginRefusedError, match="No user has this key"):
+        await decide_by_key(users, signed_login(other), NO_BROKER)
     assert login.signature not in repr(login)
 
 
 @pytest.mark.parametrize("text", ["x", "[]", '{"U": 1}', '{"U": {"name": "team"}}'])
-def test_what_is_no_list_of_publishers_is_a_sentence(text: str) -> None:
-    with pytest.raises(ConfigError, match="STINT_NATS_AUTH_PUBLISHERS"):
-        key_publishers(text)
-    assert key_publishers("") == {}
+def test_what_is_no_list_of_users_is_a_sentence(text: str) -> None:
+    with pytest.raises(ConfigError, match="STINT_NATS_AUTH_USERS"):
+        key_users(text)
+    assert key_users("") == {}
 
 
 def changed_claims(token: str) -> str:

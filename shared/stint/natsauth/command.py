@@ -14,9 +14,17 @@ from stint.core.errors import ConfigError
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.subjects import JS_PREFIX
 from stint.natsauth.cluster import CLUSTER, certificate, cluster
-from stint.natsauth.config import SYSTEM_ACCOUNT, accounts, callout, publisher_list, rendered
+from stint.natsauth.config import SYSTEM_ACCOUNT, accounts, callout, rendered
 from stint.natsauth.roles import CALLOUT, OPERATOR, SEED_FILE, SERVICES
-from stint.natsauth.users import by_name, pool_named, publisher_named, runner_user, subscriber_name
+from stint.natsauth.users import (
+    by_name,
+    decided_users,
+    pool_named,
+    publisher_named,
+    runner_user,
+    subscriber_name,
+    user_list,
+)
 from stint.process.env_file import write_private
 
 DIFFERENT: Final = 1
@@ -74,7 +82,7 @@ class _Options:
         bool | None,
         typer.Option(
             "--auth/--no-auth",
-            help="Let publishers log in with Vault tokens or keys through `stint nats-auth`. Default: on, "
+            help="Let publishers, and pools with patterns, log in through `stint nats-auth`. Default: on, "
             "but off with --accounts-only, because it decides every login that the configuration does not list.",
             show_default=False,
         ),
@@ -110,19 +118,19 @@ def nats_config(options: _Options) -> None:
         unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=options.update)]
     _tell(folder, accounts_only=options.accounts_only)
     for user, served in pools.items():
-        _tell_of_pool(folder / POOLS / user, user, served)
+        _tell_of_pool(folder / POOLS / user, user, served, confined=_auth(options))
     if unchanged:
         raise typer.Exit(DIFFERENT)
 
 
 def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str, str]:
-    """The accounts, and the list of publishers for `nats-auth`."""
+    """The accounts, and the list of users for `nats-auth`."""
     folder, publishers = options.folder, by_name("--publisher", map(publisher_named, options.publisher or ()))
     subscribers, runners = [*map(subscriber_name, options.subscriber or ())], [*map(runner_user, options.runner or ())]
-    auth = not options.accounts_only if options.auth is None else options.auth
+    auth = _auth(options)
     with importing("nats"):
         from stint.natsauth.keys import (  # noqa: PLC0415 - clients lack the library
-            PUBLISHERS_FILE,
+            USERS_FILE,
             curve_key,
             issuer_key,
             public_key,
@@ -138,10 +146,16 @@ def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str
     if not auth:
         return {"accounts.conf": rendered(settings)}
     issuer, xkey = issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT)
-    decided = callout(keys, issuer, xkey, publishers, told, system=options.system_account)
-    settings["accounts"] |= decided["accounts"]
-    settings["authorization"] = decided["authorization"]
-    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{PUBLISHERS_FILE}": publisher_list(keys, publishers)}
+    decided = decided_users(publishers, pools)
+    own = callout(keys, issuer, xkey, decided, told, system=options.system_account)
+    settings["accounts"] |= own["accounts"]
+    settings["authorization"] = own["authorization"]
+    return {"accounts.conf": rendered(settings), f"{CALLOUT}/{USERS_FILE}": user_list(keys, decided)}
+
+
+def _auth(options: _Options) -> bool:
+    """Whether `stint nats-auth` decides logins."""
+    return not options.accounts_only if options.auth is None else options.auth
 
 
 def _server(options: _Options) -> dict[str, Any]:
@@ -198,10 +212,10 @@ def _tell(folder: Path, *, accounts_only: bool) -> None:
         typer.echo(f"Add the accounts of {folder / 'accounts.conf'} to your server's, and have it read them.")
 
 
-def _tell_of_pool(folder: Path, name: str, served: QueuePatterns) -> None:
+def _tell_of_pool(folder: Path, name: str, served: QueuePatterns, *, confined: bool) -> None:
     typer.echo(
         f"Start the runners of {name} with STINT_NATS_NKEY_FILE={folder / SEED_FILE} STINT_JS_PREFIX={JS_PREFIX} "
         f"STINT_QUEUES='{','.join(served.patterns)}'"
     )
-    if served.names is None:
-        typer.echo(f"NATS cannot confine a key to a pattern: that of {name} may take the jobs of all queues.")
+    if served.names is None and not confined:
+        typer.echo(f"Without --auth nothing confines a key to a pattern: that of {name} may take all queues' jobs.")

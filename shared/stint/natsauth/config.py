@@ -1,13 +1,11 @@
 """A nats-server configuration with the roles' accounts. JSON, which nats-server reads as its own format."""
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
-
-import msgspec
 
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
@@ -28,6 +26,7 @@ from stint.natsauth.roles import (
     publisher,
     subscriber,
 )
+from stint.natsauth.users import KeyUser
 
 STREAMS_ACCOUNT: Final = "STINT"
 SYSTEM_ACCOUNT: Final = "$SYS"
@@ -92,16 +91,16 @@ def callout(
     keys: Mapping[str, str],
     issuer: str,
     xkey: str,
-    publishers: Container[str],
+    decided: Iterable[KeyUser],
     subscribers: Mapping[str, str] | None = None,
     *,
     system: str = SYSTEM_ACCOUNT,
 ) -> Json:
-    """Let the service decide the logins of publishers, and of everybody whom nobody knows.
+    """Let the service decide the logins of these users, and of everybody whom nobody knows.
 
     Args:
         keys: the public nkey of each user, by name, among them `nats-auth`.
-        publishers: the names of those that are publishers.
+        decided: those whose logins it decides.
         issuer: the public key of the account key that signs answers.
         xkey: the public key that logins are encrypted for.
         subscribers: as in `accounts`.
@@ -120,7 +119,7 @@ def callout(
                 "xkey": xkey,
                 "account": CALLOUT_ROLE.account,
                 "auth_users": [
-                    *(key for name, key in keys.items() if name not in publishers),
+                    *(key for name, key in keys.items() if name not in {user.name for user in decided}),
                     *(subscribers or {}).values(),
                 ],
             },
@@ -206,19 +205,6 @@ def permissions(role: Role, inbox: str) -> Json:
 def key_publisher(name: str, queues: Sequence[str]) -> Role:
     """What a publisher with a key may do, in an account of its own."""
     return merged([publisher(queue_token(queue)) for queue in queues], user=name)
-
-
-class KeyPublisher(msgspec.Struct, frozen=True):
-    """A publisher with a key, and the queues to which it may submit."""
-
-    name: str
-    queues: Sequence[str]
-
-
-def publisher_list(keys: Mapping[str, str], publishers: Mapping[str, Sequence[str]]) -> str:
-    """The publishers by their public nkeys in one line, for the service that decides their logins."""
-    found = {keys[name]: KeyPublisher(name, queues) for name, queues in publishers.items()}
-    return msgspec.json.encode(found).decode() + "\n"
 
 
 def rendered(settings: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ from stint.core.names.subjects import (
     CONNECTED,
     CONNECTIONS,
     DISCONNECTED,
+    HINTS,
     barrier_subject,
     drain_subject,
     event_filter,
@@ -167,10 +168,22 @@ def pool(name: str, served: QueuePatterns) -> Role:
     """What the runners of a pool may do, in an account of their own.
 
     NATS knows whole tokens, and a queue's token encodes its whole name: it can permit single queues, and no patterns.
-    With a pattern the users may do what every runner may, and the runners themselves keep to their queues.
+    With a pattern this is what the account may do; see `confined_pool` for its users.
     """
-    tokens = [ANY] if served.names is None else [queue_token(qname) for qname in served.names]
+    return _pool(name, [ANY] if served.names is None else [queue_token(qname) for qname in served.names])
+
+
+def _pool(name: str, tokens: Sequence[str]) -> Role:
     return replace(runner(f"pool_{name}", tokens), overhears={API.name: [drain_subject(ANY)]})
+
+
+def confined_pool(name: str, tokens: Sequence[str]) -> Role:
+    """What a runner may do of a pool whose queues are a pattern, if the queues with these tokens have jobs now.
+
+    It hears hints of all queues, and so learns of a new one, for which it must log in again.
+    """
+    hears = [HINTS, *(live_filter(token=token) for token in tokens)]
+    return replace(_pool(name, tokens), hears=hears, among=[HINTS])
 
 
 def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read: bool = True) -> Role:
@@ -228,12 +241,13 @@ CALLOUT_ROLE: Final = Role(
     name="nats_auth",
     requests=(
         *may_publish(kv_subject(SIGNERS_BUCKET, "*")),
-        *may_call(f"STREAM.MSG.GET.{SIGNERS}", f"STREAM.INFO.{EVENTS}", f"STREAM.INFO.{PAYLOADS}"),
+        *may_call(f"STREAM.MSG.GET.{SIGNERS}", f"CONSUMER.LIST.{WORK}"),
+        *may_call(*(f"STREAM.INFO.{stream}" for stream in (EVENTS, PAYLOADS, WORK))),
     ),
     answers=True,
 )
 """It alone writes down whose key a publisher's is, and cannot write down a key as one of an API. It sees how much is
-stored of what publishers send."""
+stored of what publishers send, and which queues have jobs."""
 LOGINS: Final = f"{AUTH_REQUESTS} {AUTH_GROUP}"
 """What it hears besides: what the servers ask about logins, in a queue group."""
 CALLOUT_OF_SYSTEM: Final = Role(

@@ -1,10 +1,12 @@
 """The users that the options of `stint nats-config` name, and the queues of each.
 
-All functions raise a ConfigError for a name or a queue that cannot be.
+All functions that read an option raise a ConfigError for a name or a queue that cannot be.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
+
+import msgspec
 
 from stint.core.errors import ConfigError, InvalidQueueNameError
 from stint.core.names.ids import queue_token
@@ -63,6 +65,32 @@ def pool_named(text: str) -> tuple[str, QueuePatterns]:
     if not _is_name(name) or not served.patterns:
         raise ConfigError("--pool: NAME=QUEUE, where NAME has letters, digits and _.")
     return name, served
+
+
+class KeyUser(msgspec.Struct, frozen=True):
+    """A user with a key whose login the service decides.
+
+    Attributes:
+        queues: to which a publisher may submit, or the patterns of those that a pool serves.
+        pool: whether it is a pool.
+    """
+
+    name: str
+    queues: Sequence[str]
+    pool: bool = False
+
+
+def user_list(keys: Mapping[str, str], users: Iterable[KeyUser]) -> str:
+    """The users by their public nkeys in one line, for the service that decides their logins."""
+    return msgspec.json.encode({keys[user.name]: user for user in users}).decode() + "\n"
+
+
+def decided_users(publishers: Mapping[str, Sequence[str]], pools: Mapping[str, QueuePatterns]) -> list[KeyUser]:
+    """The users whose logins the service decides: publishers, and pools whose queues NATS cannot name."""
+    return [
+        *(KeyUser(name, queues) for name, queues in publishers.items()),
+        *(KeyUser(name, served.patterns, pool=True) for name, served in pools.items() if served.names is None),
+    ]
 
 
 def _is_name(text: str) -> bool:

@@ -15,7 +15,7 @@ from stint.core.names.subjects import drain_subject, phase_subject
 from stint.jetstream import Bucket
 from stint.process.background import cancel
 from stint_runner.housekeeping.presence import Presence
-from tests.support.accounts import Accounts
+from tests.support.accounts import Accounts, nats_auth
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.runner_process import LEASE, TAKEOVER, ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, running
@@ -37,23 +37,27 @@ async def test_a_lost_job_is_taken_over_by_a_runner_that_serves_its_queue(bench:
 Confined = tuple[Accounts, NatsProcess, Bench]
 
 
-@pytest.fixture
-async def confined(tmp_path: Path, openbao: OpenBao, busybox: str) -> AsyncIterator[Confined]:
+@pytest.fixture(params=["net-a,net-b", "net-*"])
+async def confined(
+    request: pytest.FixtureRequest, tmp_path: Path, openbao: OpenBao, busybox: str
+) -> AsyncIterator[Confined]:
     """A NATS with an account for the pool `subnet`, and a bench that may do everything there."""
-    accounts = Accounts(tmp_path / "keys", pools={"subnet": "net-a,net-b"})
+    accounts = Accounts(tmp_path / "keys", auth=True, pools={"subnet": request.param})
     server = NatsProcess(tmp_path / "nats", settings=accounts.settings)
     async with running(server), accounts.connected(server.url, "operator") as broker:
         bench = await make_bench(broker, openbao, busybox, tmp_path)
         await bench.declare()
-        yield accounts, server, bench
+        async with nats_auth(accounts, server, openbao, tmp_path / "auth"):
+            yield accounts, server, bench
 
 
 @pytest.mark.soak
 async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path: Path) -> None:
-    """A runner with nothing else: jobs, kills, a pause, and an adoption."""
+    """A runner with nothing else: jobs, kills, a new queue, and an adoption."""
     accounts, server, bench = confined
+    served = accounts.pools["subnet"]
     patient = {"STINT_LEASE": "30", "STINT_TAKEOVER": "15"}  # a busy machine takes long to start a runner again
-    servers = {"STINT_NATS_URL": server.url, "STINT_QUEUES": "net-a,net-b", "STINT_KILL_GRACE": "1"}
+    servers = {"STINT_NATS_URL": server.url, "STINT_QUEUES": served, "STINT_KILL_GRACE": "1"}
     settings = accounts.environ("subnet") | servers | patient
     async with ended_at_last(runner_process(bench, tmp_path, **settings)) as runner:
         await runner.start()
@@ -78,7 +82,26 @@ async def test_a_pools_key_is_enough_for_its_queues(confined: Confined, tmp_path
             await api.send(drain_subject("runner-1"), b"anna")
             assert await runner.exit_code() == 0, "and can ask it to drain"
     denied = [line for line in server.log.splitlines() if "Violation" in line]
-    assert not denied, denied
+    looks = [line for line in denied if "CONSUMER.INFO.WORK" in line] if "*" in served else []  # at queues that are new
+    assert denied == looks, denied
+    assert len(looks) <= len(("net-a", "net-b", "net-a", "net-a", "net-b", "net-a")), "at most one for each job"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("confined", ["net-*"], indirect=True)
+async def test_a_new_queue_does_not_disturb_a_job_that_runs(confined: Confined, tmp_path: Path) -> None:
+    """Its runner connects again for each of them."""
+    accounts, server, bench = confined
+    settings = {"STINT_NATS_URL": server.url, "STINT_QUEUES": "net-*", "STINT_KILL_GRACE": "1"}
+    async with ended_at_last(runner_process(bench, tmp_path, **accounts.environ("subnet"), **settings)) as runner:
+        await runner.start()
+        lasting = await bench.running("while echo; do sleep 0.02; done", queue="net-a")
+        for queue in ("net-b", "net-c"):
+            await bench.ends_well(await bench.submit("echo out", queue=queue))
+        await bench.append_kill(lasting)
+        _, end = await bench.end(lasting)
+    assert (end.reason, end.output_complete) == ("killed", True)
+    assert len(runner.said("nats connected")) > len(("net-a", "net-b", "net-c"))
 
 
 async def test_a_runner_says_which_queues_it_serves(bench: Bench) -> None:

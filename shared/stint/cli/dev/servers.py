@@ -53,7 +53,7 @@ def nats_access(data_dir: DataDir, user: str) -> dict[str, str]:
     """The settings with which a user of the embedded NATS reaches it: a service, or the operator."""
     access = {"STINT_NATS_NKEY_FILE": str(data_dir.path / "nats" / user / "STINT_NATS_NKEY")}
     if user == NATS_AUTH:
-        names = ("STINT_NATS_AUTH_ISSUER", "STINT_NATS_AUTH_XKEY", "STINT_NATS_AUTH_PUBLISHERS")
+        names = ("STINT_NATS_AUTH_ISSUER", "STINT_NATS_AUTH_XKEY", "STINT_NATS_AUTH_USERS")
         return access | {f"{name}_FILE": str(data_dir.path / "nats" / user / name) for name in names}
     return access if user == "operator" else access | {"STINT_JS_PREFIX": JS_PREFIX}
 

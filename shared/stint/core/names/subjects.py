@@ -148,6 +148,11 @@ def work_subject(token: str) -> str:
     return f"work.{token}"
 
 
+def work_token(subject: str) -> str:
+    """The queue token of a subject of WORK."""
+    return subject.partition(".")[2]
+
+
 def hint_subject(token: str) -> str:
     """The subject of a hint that a queue has work. Hints can be lost; runners also check all queues regularly."""
     return f"hint.{token}"

@@ -4,13 +4,13 @@ import asyncio
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import structlog
 
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import work_subject
+from stint.core.names.subjects import work_subject, work_token
 from stint.core.view import parse_time
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
@@ -118,6 +118,18 @@ async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], ac
     # A queue's filter is part of the subject, so that NATS' permissions can name queues.
     filtered = f".{config['filter_subject']}" if stream == WORK else ""
     return await broker.api(f"CONSUMER.CREATE.{stream}.{config['name']}{filtered}", request)
+
+
+async def held_queues(broker: Broker) -> AsyncIterator[str]:
+    """The tokens of the queues of which somebody has a job now."""
+    offset, total = 0, 1
+    while offset < total:
+        page = check(await broker.api(f"CONSUMER.LIST.{WORK}", {"offset": offset}))
+        found, total = page["consumers"] or (), page["total"] if page["consumers"] else 0
+        for consumer in found:
+            if consumer["num_ack_pending"]:
+                yield work_token(consumer["config"]["filter_subject"])
+        offset += len(found)
 
 
 async def request_messages(broker: Broker, stream: str, consumer: str, *, batch: int, wait: float, inbox: str) -> None:

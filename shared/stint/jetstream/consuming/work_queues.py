@@ -16,7 +16,15 @@ from stint.core.errors import StintError
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import HINTS, hint_group, hint_subject, hinted_token, is_literal, work_subject
+from stint.core.names.subjects import (
+    HINTS,
+    hint_group,
+    hint_subject,
+    hinted_token,
+    is_literal,
+    work_subject,
+    work_token,
+)
 from stint.jetstream.consuming.consumers import (
     ANSWER_MARGIN,
     ConsumerInfo,
@@ -28,6 +36,7 @@ from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
 from stint.jetstream.streams.stream import OPERATION, Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import status_of
+from stint.jetstream.wire.requests import DeniedError
 from stint.ports import Hint, Look, Turn
 
 log = structlog.get_logger()
@@ -47,6 +56,13 @@ class _Pull(NamedTuple):
     answer: asyncio.Future[Msg]
 
 
+async def pending_jobs(broker: Broker, served: QueuePatterns) -> Mapping[str, int]:
+    """How many jobs each of these queues has that are not acknowledged, by the queue's token; only those that have."""
+    jobs = Stream(broker, WORK).counts(work_subject("*"))
+    found = {work_token(subject): count async for subject, count in jobs}
+    return {token: count for token, count in found.items() if is_literal(token) and served.serves_token(token)}
+
+
 class JetStreamWorkQueues:
     """See `stint.ports.WorkQueues`. Call `start` once before use. There is one pull at a time per queue."""
 
@@ -58,6 +74,7 @@ class JetStreamWorkQueues:
         self._broker = broker
         self._lease = lease
         self._served = served
+        self._logging_in = asyncio.Lock()
         self._group = hint_group(served.patterns)
         self._waiting: dict[str, _Pull] = {}
         self._pulled_at: dict[str, float] = {}
@@ -71,10 +88,25 @@ class JetStreamWorkQueues:
         self._subscription = await self._broker.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
 
     async def look(self, token: str) -> Look:
-        found = await consumer_info(self._broker, consumer_name(token), LOOK_WAIT)
+        name = consumer_name(token)
+        try:
+            found = await consumer_info(self._broker, name, LOOK_WAIT)
+        except DeniedError:
+            if self._served.names is not None:
+                raise
+            found = await self._look_permitted(name)
         if found is None or found.expired:
             return Look(Turn.FREE, found)
         return Look(Turn.HELD if found.pending else Turn.FREE if found.waiting else Turn.EMPTY, found)
+
+    async def _look_permitted(self, name: str) -> ConsumerInfo | None:
+        """The consumer of a queue that this login did not permit yet: a new queue, if the runner serves patterns."""
+        async with self._logging_in:
+            try:
+                return await consumer_info(self._broker, name, LOOK_WAIT)  # another slot may have been here before
+            except DeniedError:
+                await self._broker.log_in_again(f"CONSUMER.INFO.{WORK}.{name}")
+            return await consumer_info(self._broker, name, LOOK_WAIT)
 
     async def pull(self, token: str, wait: float, look: Look | None = None) -> JetStreamDelivery | None:
         known = consumer_name(token) in self._pulled_at
@@ -178,7 +210,7 @@ class JetStreamWorkQueues:
     def _give_back_later(self, message: Msg) -> None:
         """Give back a delivery that nobody waits for any more; otherwise it would block its queue for a lease."""
         if not status_of(message):
-            token = _token_of(message.subject)
+            token = work_token(message.subject)
             task = asyncio.create_task(self._give_back_if_last(token, message, self._last_pull(message)))
             self._given_back.add(task)
             task.add_done_callback(self._given_back.discard)
@@ -203,11 +235,7 @@ class JetStreamWorkQueues:
         return self._pulled_at.get(message.metadata.consumer, -math.inf)
 
     async def pending(self) -> Mapping[str, int]:
-        jobs = Stream(self._broker, WORK).counts(work_subject("*"))
-        found = {_token_of(subject): count async for subject, count in jobs}
-        return {
-            token: count for token, count in found.items() if is_literal(token) and self._served.serves_token(token)
-        }
+        return await pending_jobs(self._broker, self._served)
 
     @asynccontextmanager
     async def hints(self) -> AsyncIterator[AsyncIterator[Hint]]:
@@ -243,8 +271,3 @@ class JetStreamWorkQueues:
     async def hint(self, token: str, *, passed: int = 0, returned: bool = False) -> None:
         marks = _PASSED * passed + RETURNED * returned
         await self._broker.send(hint_subject(token), f"{marks} {self._inbox} {self._group}".encode())
-
-
-def _token_of(subject: str) -> str:
-    """The queue token of a message of WORK."""
-    return subject.partition(".")[2]

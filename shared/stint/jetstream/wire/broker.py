@@ -104,6 +104,23 @@ class Broker(Connection):
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         return answer
 
+    async def log_in_again(self, call: str) -> None:
+        """Log in again, by `reconnect`, if a new login is permitted this call of the JetStream API.
+
+        Raises:
+            DeniedError: it is not permitted the call either.
+            BrokerUnavailableError: NATS lets nobody in at the moment. This connection is as it was.
+        """
+        other = Broker(self._access, prefix=self.prefix, name=self._name, timeout=self.timeout)
+        other.start()
+        try:
+            if not await other.connected_within(self.timeout):
+                raise BrokerUnavailableError
+            await other.api(call)
+        finally:
+            await other.close()
+        await self.reconnect()
+
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, wait: float | None = None
     ) -> dict[str, Any]:

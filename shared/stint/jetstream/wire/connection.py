@@ -73,11 +73,12 @@ class Connection:
         self.requests = Requests()
         self.closed = asyncio.Event()
         self._servers, self._options = access.servers, access.options()
-        self._name = name
+        self._access, self._name = access, name
         self._connecting: asyncio.Task[None] | None = None
         self._logged: dict[str, float] = {}
         self._failure = ""
         self._closing = False
+        self._connected_at = 0.0
 
     def start(self) -> None:
         """Start connecting in the background."""
@@ -137,6 +138,17 @@ class Connection:
         """Whether there is a connection, now or within so many seconds."""
         return await any_of(self.connected, within=seconds)
 
+    async def reconnect(self) -> None:
+        """Connect again, which takes some 20 ms. Requests that wait for an answer end as in an outage.
+
+        Not sooner than nats-py would connect again at once: it would wait without a connection.
+        """
+        await asyncio.sleep(self._connected_at + CONNECT_WAIT - asyncio.get_running_loop().time())
+        lost = self.lost
+        await self.client.force_reconnect()
+        await lost.wait()
+        await self.wait_connected()
+
     async def _connect(self) -> None:
         await self.client.connect(
             self._servers,
@@ -162,6 +174,7 @@ class Connection:
     async def _on_connect(self) -> None:
         self.lost = asyncio.Event()
         self.connected.set()
+        self._connected_at = asyncio.get_running_loop().time()
         url = self.client.connected_url
         log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
         self._logged.clear()

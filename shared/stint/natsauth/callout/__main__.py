@@ -13,7 +13,7 @@ from stint.jetstream.key_owners import KEPT
 from stint.natsauth.callout.connections import Connections
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.jwt import public_key_of
-from stint.natsauth.callout.keyed import key_publishers
+from stint.natsauth.callout.keyed import key_users
 from stint.natsauth.callout.logins import Logins
 from stint.natsauth.callout.rates import Rates
 from stint.natsauth.callout.service import Callout
@@ -33,7 +33,7 @@ def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates
     """The service on these connections.
 
     Raises:
-        ConfigError: a seed is none, or the list of publishers.
+        ConfigError: a seed is none, or the list of users.
     """
     issuer = settings.nats_auth_issuer.get_secret_value()
     try:
@@ -49,7 +49,7 @@ def build(settings: NatsAuthSettings, broker: Broker, vault: Vault, rates: Rates
         vault,
         Logins(settings.nats_auth_logins),
         rates,
-        key_publishers(settings.nats_auth_publishers),
+        key_users(settings.nats_auth_users),
         issuer=issuer.encode(),
         xkey=xkey,
         maximum=settings.nats_auth_seconds,

@@ -1,7 +1,8 @@
-"""Publishers with keys: `stint nats-config` says which queues they may use, and the server knows their accounts."""
+"""Users with keys: `stint nats-config` says which queues they may use, and the server knows their accounts."""
 
 import base64
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -10,42 +11,73 @@ from nacl.signing import VerifyKey
 
 from stint.core.audit.signature import public_key_bytes
 from stint.core.errors import ConfigError
+from stint.core.names.patterns import QueuePatterns
+from stint.jetstream import Broker, held_queues, pending_jobs
 from stint.natsauth.callout.claims import Login
 from stint.natsauth.callout.rule import Grant, LoginRefusedError
-from stint.natsauth.config import KeyPublisher, key_publisher
+from stint.natsauth.config import key_publisher, permissions
+from stint.natsauth.roles import confined_pool
+from stint.natsauth.users import KeyUser
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")
 """Clients write their signatures in either base64."""
+_INBOX: Final = "_INBOX"
+_SPELLED: Final = (4 / 3) ** 2
+"""What the permissions grow by in an answer to the server, which is base64 of base64."""
+_ROOM: Final = 8 * 1024
+"""Bytes of an answer for everything else."""
 
 
-KeyPublishers = Mapping[str, KeyPublisher]
+KeyUsers = Mapping[str, KeyUser]
 """By their public nkeys."""
 
 
-def key_publishers(text: str) -> KeyPublishers:
+def key_users(text: str) -> KeyUsers:
     """What `stint nats-config` has written.
 
     Raises:
         ConfigError: it has not.
     """
     try:
-        return msgspec.json.decode(text or "{}", type=dict[str, KeyPublisher])
+        return msgspec.json.decode(text or "{}", type=dict[str, KeyUser])
     except msgspec.DecodeError:
-        raise ConfigError("STINT_NATS_AUTH_PUBLISHERS: not what `stint nats-config` writes.") from None
+        raise ConfigError("STINT_NATS_AUTH_USERS: not what `stint nats-config` writes.") from None
 
 
-def decide_by_key(publishers: KeyPublishers, login: Login) -> Grant:
+async def decide_by_key(users: KeyUsers, login: Login, broker: Broker) -> Grant:
     """What a client with a key may do.
 
     Raises:
         LoginRefusedError: it does not have the key, or nobody has told this process about it.
+        BrokerError: NATS does not say which queues have jobs.
     """
     if not _has_key(login):
         raise LoginRefusedError("The client has not signed the server's nonce with its key.")
-    if (found := publishers.get(login.nkey)) is None:
-        raise LoginRefusedError("No publisher has this key: write the configuration, and start nats-auth again.")
-    role = key_publisher(found.name, found.queues)
-    return Grant(role=role, seconds=None, name=found.name, accessor="", owner=login.nkey, inbox=f"_INBOX.{found.name}")
+    if (user := users.get(login.nkey)) is None:
+        raise LoginRefusedError("No user has this key: write the configuration, and start nats-auth again.")
+    if user.pool:
+        tokens = await _with_jobs(broker, user)
+        role, inbox = confined_pool(user.name, tokens), _INBOX
+    else:
+        role, inbox = key_publisher(user.name, user.queues), f"{_INBOX}.{user.name}"
+    return Grant(role=role, seconds=None, name=user.name, accessor="", owner=login.nkey, inbox=inbox)
+
+
+async def _with_jobs(broker: Broker, pool: KeyUser) -> Sequence[str]:
+    """The queues of the pool that have jobs now, or as many as fit into an answer: first those whose job runs."""
+    tokens = [*await pending_jobs(broker, QueuePatterns.of(pool.queues))]
+    room = (broker.client.max_payload - _ROOM) / _SPELLED
+    if _size(pool, tokens) > room:
+        held = {token async for token in held_queues(broker)}
+        random.shuffle(tokens)
+        tokens.sort(key=lambda token: token not in held)
+    while (size := _size(pool, tokens)) > room:
+        tokens = tokens[: int(len(tokens) * room / size)]
+    return tokens
+
+
+def _size(pool: KeyUser, tokens: Sequence[str]) -> int:
+    return len(msgspec.json.encode(permissions(confined_pool(pool.name, tokens), _INBOX)))
 
 
 def _has_key(login: Login) -> bool:

@@ -19,7 +19,7 @@ from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
 from stint.jetstream import Broker, JetStreamKeyOwners
 from stint.natsauth.callout import claims
 from stint.natsauth.callout.curve import CurveKey
-from stint.natsauth.callout.keyed import KeyPublishers, decide_by_key
+from stint.natsauth.callout.keyed import KeyUsers, decide_by_key
 from stint.natsauth.callout.logins import Logins
 from stint.natsauth.callout.rates import Rates
 from stint.natsauth.callout.rule import Grant, LoginRefusedError, decide
@@ -46,7 +46,7 @@ class Callout:
         vault: Vault,
         logins: Logins,
         rates: Rates,
-        publishers: KeyPublishers,
+        users: KeyUsers,
         *,
         issuer: bytes,
         xkey: CurveKey,
@@ -64,7 +64,7 @@ class Callout:
         self._maximum = maximum
         self._logins = logins
         self._rates = rates
-        self._publishers = publishers
+        self._users = users
         self._kept = kept
         self._owners = JetStreamKeyOwners(broker)
 
@@ -105,12 +105,12 @@ class Callout:
             refusal: StintError = VaultUnavailableError("Vault does not answer in time.")
         except StintError as error:
             refusal = error
-        log.warning("publisher refused", reason=refusal.sentence, host=login.host)
+        log.warning("login refused", reason=refusal.sentence, host=login.host)
         return claims.refused(login, refusal.sentence, seed=self._issuer)
 
     async def _grant(self, login: claims.Login) -> Grant:
         if login.nkey:
-            return decide_by_key(self._publishers, login)
+            return await decide_by_key(self._users, login, self._broker)
         return await decide(self._vault, login.listed, login.token)
 
     async def _allowed(self, login: claims.Login, grant: Grant) -> str:
@@ -120,7 +120,7 @@ class Callout:
         if grant.signer:
             await self._claim(grant)
         log.info(
-            "publisher connected",
+            "login accepted",
             name=grant.name,
             accessor=grant.accessor,
             owner=grant.owner_hash,

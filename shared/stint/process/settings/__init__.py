@@ -31,8 +31,8 @@ class NatsAuthSettings(HistorySettings):
     """Seed of the account key that signs logins. Give its file as `STINT_NATS_AUTH_ISSUER_FILE`."""
     nats_auth_xkey: SecretStr
     """Seed of the xkey that logins are encrypted for. Give its file as `STINT_NATS_AUTH_XKEY_FILE`."""
-    nats_auth_publishers: str = ""
-    """The publishers with keys. Give the file that `nats-config` writes as `STINT_NATS_AUTH_PUBLISHERS_FILE`."""
+    nats_auth_users: str = ""
+    """Publishers with keys, and pools with patterns. Give the file of `nats-config` as `STINT_NATS_AUTH_USERS_FILE`."""
     nats_auth_seconds: Annotated[float, Field(ge=1, le=10**6)] = 30.0
     """Seconds that a publisher may stay connected before Vault is asked again, and a right taken away still counts."""
     nats_auth_logins: Annotated[int, Field(ge=1, le=10**6)] = 200
