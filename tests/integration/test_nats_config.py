@@ -10,6 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from stint.cli.app import app
+from stint.natsauth.callout.jwt import public_key_of
+from stint.natsauth.callout.keyed import key_users
+from stint.natsauth.users import KeyUser
 from tests.support.certificates import authority, certificate
 from tests.support.ports import free_ports
 from tests.support.servers import NatsProcess, running
@@ -123,17 +126,27 @@ def test_a_name_that_is_given_twice_is_a_sentence(tmp_path: Path, option: str) -
     assert not texts(tmp_path), "nothing was written"
 
 
-def test_a_pool_has_a_key_and_is_told_what_nats_cannot_do(tmp_path: Path) -> None:
-    result = configure(tmp_path, "--pool", "subnet=net-a, NET-b", "--pool", "wide=web-*")
+@pytest.mark.parametrize("auth", [False, True])
+def test_a_pool_has_a_key_and_is_told_what_confines_it(tmp_path: Path, *, auth: bool) -> None:
+    pools = ("--pool", "subnet=net-a, NET-b", "--pool", "wide=web-*")
+    result = configure(tmp_path, *pools, "--auth" if auth else "--no-auth")
     assert result.exit_code == 0
     said = result.output.replace("\n", "")
     assert f"STINT_NATS_NKEY_FILE={tmp_path / 'pools' / 'subnet' / 'STINT_NATS_NKEY'}" in said
     assert "STINT_QUEUES='net-a,net-b'" in said
-    assert "that of wide may take the jobs of all queues" in said
-    assert "that of subnet" not in said
-    accounts = texts(tmp_path)["accounts.conf"]
+    assert ("that of wide may take all queues' jobs" in said) is not auth
+    assert ("The runners of wide log in through `stint nats-auth`" in said) is auth
+    assert "of subnet" not in said.partition("STINT_QUEUES='net-a,net-b'")[2]
+    found = texts(tmp_path)
+    accounts = found["accounts.conf"]
     assert "STINT_POOL_SUBNET" in accounts
     assert "STINT_POOL_WIDE" in accounts
+    if auth:
+        (user,) = key_users(found["nats-auth/STINT_NATS_AUTH_USERS"]).values()
+        assert user == KeyUser("wide", ["web-*"], pool=True)
+        wide, subnet = (public_key_of(found[f"pools/{name}/STINT_NATS_NKEY"], "U") for name in ("wide", "subnet"))
+        known = accounts.partition("auth_users")[2]
+        assert (wide in known, subnet in known) == (False, True)
     subprocess.run([SERVER, "-t", "--config", tmp_path / "nats.conf"], check=True, capture_output=True)
 
 

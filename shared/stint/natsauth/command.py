@@ -217,5 +217,9 @@ def _tell_of_pool(folder: Path, name: str, served: QueuePatterns, *, confined: b
         f"Start the runners of {name} with STINT_NATS_NKEY_FILE={folder / SEED_FILE} STINT_JS_PREFIX={JS_PREFIX} "
         f"STINT_QUEUES='{','.join(served.patterns)}'"
     )
-    if served.names is None and not confined:
-        typer.echo(f"Without --auth nothing confines a key to a pattern: that of {name} may take all queues' jobs.")
+    if served.names is None:
+        typer.echo(
+            f"The runners of {name} log in through `stint nats-auth`, which confines their key to these patterns."
+            if confined
+            else f"Without --auth nothing confines a key to patterns: that of {name} may take all queues' jobs."
+        )

@@ -67,7 +67,7 @@ def accounts(
     """
     told = {name: subscriber(name) for name in subscribers or ()}
     submitting = {name: key_publisher(name, queues) for name, queues in publishers.items()}
-    own = {name: pool(name, served) for name, served in pools.items()}
+    own = {name: _pool(name, served) for name, served in pools.items()}
     return {
         STREAMS_ACCOUNT: {
             "jetstream": "enabled",
@@ -80,6 +80,11 @@ def accounts(
         **{role.account: _limited(role, keys[name]) for name, role in submitting.items()},
         **{role.account: _limited(role, (subscribers or {})[name]) for name, role in told.items()},
     }
+
+
+def _pool(name: str, served: QueuePatterns) -> Role:
+    """What a pool's account may do. Of patterns a configuration knows nothing: only logins can be for their queues."""
+    return pool(name) if served.names is None else pool(name, [queue_token(qname) for qname in served.names])
 
 
 def _limited(role: Role, key: str) -> Json:

@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from stint.core.events import Deleted, Ended, Held, KillRequested, Launched, Rejected, Released, Started, Submitted
-from stint.core.names.ids import BAD_QUEUE_TOKEN, queue_token
-from stint.core.names.patterns import QueuePatterns
+from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.names.streams import (
     EVENTS,
     IMAGES_BUCKET,
@@ -164,26 +163,18 @@ TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested
 """The events that publishers and subscribers may read: all but `submitted`, which holds a job's ticket."""
 
 
-def pool(name: str, served: QueuePatterns) -> Role:
-    """What the runners of a pool may do, in an account of their own.
-
-    NATS knows whole tokens, and a queue's token encodes its whole name: it can permit single queues, and no patterns.
-    With a pattern this is what the account may do; see `confined_pool` for its users.
-    """
-    return _pool(name, [ANY] if served.names is None else [queue_token(qname) for qname in served.names])
-
-
-def _pool(name: str, tokens: Sequence[str]) -> Role:
+def pool(name: str, tokens: Sequence[str] = (ANY,)) -> Role:
+    """What the runners of a pool may do, in an account of their own, for the queues with these tokens."""
     return replace(runner(f"pool_{name}", tokens), overhears={API.name: [drain_subject(ANY)]})
 
 
-def confined_pool(name: str, tokens: Sequence[str]) -> Role:
-    """What a runner may do of a pool whose queues are a pattern, if the queues with these tokens have jobs now.
+def pool_with_jobs(name: str, tokens: Sequence[str]) -> Role:
+    """The same if its queues are a pattern, and those with these tokens have jobs now.
 
     It hears hints of all queues, and so learns of a new one, for which it must log in again.
     """
     hears = [HINTS, *(live_filter(token=token) for token in tokens)]
-    return replace(_pool(name, tokens), hears=hears, among=[HINTS])
+    return replace(pool(name, tokens), hears=hears, among=[HINTS])
 
 
 def publisher(token: str = "*", *, submit: bool = True, kill: bool = True, read: bool = True) -> Role:

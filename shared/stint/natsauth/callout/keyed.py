@@ -16,7 +16,7 @@ from stint.jetstream import Broker, held_queues, pending_jobs
 from stint.natsauth.callout.claims import Login
 from stint.natsauth.callout.rule import Grant, LoginRefusedError
 from stint.natsauth.config import key_publisher, permissions
-from stint.natsauth.roles import confined_pool
+from stint.natsauth.roles import pool_with_jobs
 from stint.natsauth.users import KeyUser
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")
@@ -57,7 +57,7 @@ async def decide_by_key(users: KeyUsers, login: Login, broker: Broker) -> Grant:
         raise LoginRefusedError("No user has this key: write the configuration, and start nats-auth again.")
     if user.pool:
         tokens = await _with_jobs(broker, user)
-        role, inbox = confined_pool(user.name, tokens), _INBOX
+        role, inbox = pool_with_jobs(user.name, tokens), _INBOX
     else:
         role, inbox = key_publisher(user.name, user.queues), f"{_INBOX}.{user.name}"
     return Grant(role=role, seconds=None, name=user.name, accessor="", owner=login.nkey, inbox=inbox)
@@ -77,7 +77,7 @@ async def _with_jobs(broker: Broker, pool: KeyUser) -> Sequence[str]:
 
 
 def _size(pool: KeyUser, tokens: Sequence[str]) -> int:
-    return len(msgspec.json.encode(permissions(confined_pool(pool.name, tokens), _INBOX)))
+    return len(msgspec.json.encode(permissions(pool_with_jobs(pool.name, tokens), _INBOX)))
 
 
 def _has_key(login: Login) -> bool:
