@@ -49,7 +49,7 @@ async def decide_by_key(users: KeyUsers, login: Login, broker: Broker) -> Grant:
 
     Raises:
         LoginRefusedError: it does not have the key, or nobody has told this process about it.
-        BrokerError: NATS does not say which queues have jobs.
+        BrokerUnavailableError: NATS does not say which queues have jobs.
     """
     if not _has_key(login):
         raise LoginRefusedError("The client has not signed the server's nonce with its key.")
@@ -71,7 +71,7 @@ async def _with_jobs(broker: Broker, pool: KeyUser) -> Sequence[str]:
         held = {token async for token in held_queues(broker)}
         random.shuffle(tokens)
         tokens.sort(key=lambda token: token not in held)
-    while (size := _size(pool, tokens)) > room:
+    while tokens and (size := _size(pool, tokens)) > room:
         tokens = tokens[: int(len(tokens) * room / size)]
     return tokens
 
