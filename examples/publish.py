@@ -26,7 +26,7 @@ from stint.core.names.ids import new_job_id, queue_token
 from stint.core.names.subjects import EventAddress, payload_subject
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access
-from stint.jetstream.wire.connection import reason_of
+from stint.jetstream.wire.failures import reason_of
 from stint.process.environment import load
 from stint.process.settings import Settings
 from stint.publisher.signing import signing

@@ -1,13 +1,14 @@
 """Runner pools whose queues are a pattern: `stint nats-auth` gives them the queues that have jobs, and no others."""
 
+import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
@@ -15,10 +16,10 @@ from stint.core.names.subjects import work_subject
 from stint.jetstream import Broker, JetStreamWorkQueues
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.requests import DeniedError
-from stint.ports import Turn, WorkQueues
+from stint.ports import Delivery, Hint, Turn, WorkQueues
 from tests.support.accounts import Accounts, NatsAuth, accepted, nats_auth
 from tests.support.servers import NatsProcess, OpenBao
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 A, B, OTHER = (queue_token(name) for name in ("net-a", "net-b", "deploys"))
 NETS = QueuePatterns.parse("net-*")
@@ -73,6 +74,16 @@ async def is_permitted(broker: Broker, token: str) -> bool:
     return True
 
 
+async def taken(queues: WorkQueues, hints: AsyncIterator[Hint], token: str) -> Delivery:
+    """The next job of a queue that has one, once the runner may take it."""
+    while (look := await queues.look(token)).turn is Turn.DENIED:
+        while (await anext(hints)).token != token:
+            pass
+    delivery = await queues.pull(token, 1, look)
+    assert delivery
+    return delivery
+
+
 @pytest.mark.usefixtures("auth")
 async def test_a_new_queue_is_permitted_when_it_has_a_job_and_others_never(
     accounts: Accounts, server: NatsProcess, operator: Broker
@@ -82,46 +93,54 @@ async def test_a_new_queue_is_permitted_when_it_has_a_job_and_others_never(
         assert set(await queues.pending()) == {A}
         first = broker.client.client_id
         assert (await queues.look(A)).turn is Turn.FREE
-        with pytest.raises(DeniedError):
-            await queues.look(OTHER)
-        with pytest.raises(DeniedError):
-            await queues.look(B)
-        assert broker.client.client_id == first, "which is no reason to connect again"
         await submit(operator, B)
-        assert (await anext(hints)).token == B
-        assert await queues.pull(B, 1, await queues.look(B))
-        assert broker.client.client_id != first
+        await taken(queues, hints, B)
+        assert (second := broker.client.client_id) != first
         await submit(operator, A)
         assert (await anext(hints)).token == A, "its subscriptions are as before"
-        assert await queues.pull(A, 1, await queues.look(A))
-        with pytest.raises(DeniedError):
-            await broker.log_in_again(f"CONSUMER.CREATE.{WORK}.other.{work_subject(OTHER)}")
+        await taken(queues, hints, A)
+        assert (await queues.look(OTHER)).turn is Turn.DENIED
+        asks = consumer_name(OTHER)
+        assert await broker.log_in_again(asks, [f"CONSUMER.INFO.{WORK}.{asks}"]) == [False]
+        assert broker.client.client_id == second, "in vain is no reason to connect again"
 
 
-async def test_without_the_service_a_runner_keeps_its_connection(
+@pytest.mark.usefixtures("auth")
+async def test_a_queue_is_new_once_not_whenever_it_was_empty(
+    accounts: Accounts, server: NatsProcess, operator: Broker
+) -> None:
+    tokens = [queue_token(f"net-{number}") for number in range(3)]
+    connections = set()
+    async with pool(accounts, server) as (broker, queues), queues.hints() as hints:
+        for token in 3 * tokens:
+            await submit(operator, token)
+            await (await taken(queues, hints, token)).ack()
+            connections.add(broker.client.client_id)
+    assert len(connections) == len(tokens)
+
+
+async def test_without_the_service_a_runner_keeps_its_connection_and_its_queues(
     accounts: Accounts, server: NatsProcess, operator: Broker, auth: NatsAuth
 ) -> None:
     await submit(operator, A)
-    async with pool(accounts, server) as (broker, queues):
-        first, broker.timeout = broker.client.client_id, 1
+    async with pool(accounts, server) as (broker, queues), queues.hints() as hints:
+        first = broker.client.client_id
         await auth.kill()
         await submit(operator, B)
-        with pytest.raises(BrokerUnavailableError):
-            await queues.look(B)
+        async with asyncio.timeout(1):  # no slot waits for the login
+            assert (await queues.look(B)).turn is Turn.DENIED
+            await taken(queues, hints, A)
         assert broker.client.client_id == first
-        assert await queues.pull(A, 1, await queues.look(A))
-        broker.timeout = 5
         await auth.start()
         await until(lambda: accepted(accounts.access(server.url, "subnet")))
-        assert await queues.pull(B, 1, await queues.look(B))
+        look = await until(lambda: queues.look(B), lambda look: look.turn is Turn.FREE)
+        assert await queues.pull(B, 1, look)
 
 
-async def test_with_more_queues_than_fit_those_of_running_jobs_come_first(
+async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_then_those_asked_for(
     accounts: Accounts, server: NatsProcess, operator: Broker, openbao: OpenBao, tmp_path: Path
 ) -> None:
-    """And the others in turns."""
-    names = [f"net-{number}" for number in range(60)]
-    tokens = [queue_token(name) for name in names]
+    tokens = [queue_token(f"net-{number}") for number in range(60)]
     held = tokens[::20]
     await submit(operator, *tokens)
     async with accounts.connected(server.url, "runner") as broker:
@@ -131,10 +150,43 @@ async def test_with_more_queues_than_fit_those_of_running_jobs_come_first(
             assert await every.pull(token, 1, await every.look(token))
     server.settings += f"max_payload: {SMALL}\n"
     server.reload()
-    found = set[str]()
-    async with nats_auth(accounts, server, openbao, tmp_path / "auth"):
-        while found != set(tokens):
-            async with pool(accounts, server) as (broker, _):
-                permitted = [token for token in tokens if await is_permitted(broker, token)]
-            assert set(held) <= set(permitted) < set(tokens)
-            found.update(permitted)
+    async with (
+        nats_auth(accounts, server, openbao, tmp_path / "auth"),
+        pool(accounts, server) as (broker, queues),
+        queues.hints() as hints,
+    ):
+        lacking = [token for token in tokens if not await is_permitted(broker, token)]
+        assert len(held) < len(tokens) - len(lacking) < len(tokens)
+        await taken(queues, hints, lacking[-1])
+        assert all([await is_permitted(broker, token) for token in (*held, lacking[-1])])
+        assert not all([await is_permitted(broker, token) for token in tokens])
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("auth")
+async def test_a_new_connection_loses_no_delivery(accounts: Accounts, server: NatsProcess, operator: Broker) -> None:
+    """Of queues that are pulled all the time: none waits for the end of a lease."""
+    tokens = [queue_token(f"net-{number}") for number in range(4)]
+    await submit(operator, *tokens)
+    async with accounts.connected(server.url, "subnet") as broker:
+        queues = JetStreamWorkQueues(broker, lease=60, served=NETS)
+        await queues.start()
+        done = asyncio.Event()
+        acknowledged = Counter[str]()
+
+        async def serve(token: str) -> None:
+            while not done.is_set():
+                await operator.publish(f"ev.{secrets.token_hex(12)}.{token}.submitted", b"{}")
+                if delivery := await queues.pull(token, 0.05, await queues.look(token)):
+                    await delivery.ack()
+                    acknowledged[token] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for token in tokens:
+                group.create_task(serve(token))
+            for _ in range(4):
+                before = acknowledged.copy()
+                await broker.settled()
+                await broker.replace("")
+                await until_true(lambda before=before: all(acknowledged[one] > before[one] + 5 for one in tokens))  # type: ignore[misc]
+            done.set()

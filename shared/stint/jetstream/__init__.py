@@ -1,9 +1,9 @@
 """Stint's ports, implemented with NATS JetStream. Only this package uses nats-py; it decides nothing about jobs."""
 
-from stint.jetstream.consuming.consumers import held_queues
+from stint.jetstream.consuming.consumers import pending_jobs, queues_in_use
 from stint.jetstream.consuming.feed import Delivered, EventFeed
 from stint.jetstream.consuming.subscriptions import make_subscription, remove_subscription
-from stint.jetstream.consuming.work_queues import JetStreamWorkQueues, pending_jobs
+from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.event_signer import EventSigner
 from stint.jetstream.kept import JetStreamKept
 from stint.jetstream.key_owners import JetStreamKeyOwners
@@ -53,5 +53,6 @@ __all__ = [
     "held_queues",
     "make_subscription",
     "pending_jobs",
+    "queues_in_use",
     "remove_subscription",
 ]

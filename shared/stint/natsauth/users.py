@@ -62,8 +62,8 @@ def pool_named(text: str) -> tuple[str, QueuePatterns]:
             queue_token(qname)
     except InvalidQueueNameError as error:
         raise ConfigError(f"--pool {name}: {error.sentence}") from None
-    if not _is_name(name) or not served.patterns:
-        raise ConfigError("--pool: NAME=QUEUE, where NAME has letters, digits and _.")
+    if not _is_name(name) or name != name.lower() or not served.patterns:
+        raise ConfigError("--pool: NAME=QUEUE, where NAME has lower-case letters, digits and _.")
     return name, served
 
 

@@ -15,6 +15,8 @@ class Turn(Enum):
     """Its next job was delivered. Also if that was given back without a delay, until the lease would have been over."""
     EMPTY = "empty"
     """It has no job, as far as the broker knows: a job that was submitted a moment ago may not count yet."""
+    DENIED = "denied"
+    """The broker does not permit this runner the queue, or not yet: then a hint tells when it does."""
 
 
 class Look(NamedTuple):

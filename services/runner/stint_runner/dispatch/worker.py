@@ -145,7 +145,7 @@ class Worker:
         is one whose job was given back, although it seems to be held.
         """
         look = await self._queues.look(lead.token)
-        seems = {Turn.EMPTY: lead.fresh, Turn.HELD: lead.returned, Turn.FREE: True}
+        seems = {Turn.EMPTY: lead.fresh, Turn.HELD: lead.returned, Turn.FREE: True, Turn.DENIED: False}
         return await self._queues.pull(lead.token, PULL_WAIT, look) if seems[look.turn] else None
 
     async def _process(self, token: str, delivery: Delivery, pulled_at: float) -> None:

@@ -4,14 +4,16 @@ import asyncio
 import json
 import math
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import structlog
 
+from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import work_subject, work_token
+from stint.core.names.subjects import is_literal, work_subject, work_token
 from stint.core.view import parse_time
+from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code
 
@@ -120,21 +122,29 @@ async def write_consumer(broker: Broker, stream: str, config: dict[str, Any], ac
     return await broker.api(f"CONSUMER.CREATE.{stream}.{config['name']}{filtered}", request)
 
 
-async def held_queues(broker: Broker) -> AsyncIterator[str]:
-    """The tokens of the queues of which somebody has a job now."""
-    offset, total = 0, 1
-    while offset < total:
-        page = check(await broker.api(f"CONSUMER.LIST.{WORK}", {"offset": offset}))
-        found, total = page["consumers"] or (), page["total"] if page["consumers"] else 0
-        for consumer in found:
-            if consumer["num_ack_pending"]:
-                yield work_token(consumer["config"]["filter_subject"])
-        offset += len(found)
+async def queues_in_use(broker: Broker) -> Mapping[str, bool]:
+    """The queues with a consumer, by their tokens, and whether somebody has a job of theirs now."""
+    found: dict[str, bool] = {}
+    seen = 0
+    while page := check(await broker.api(f"CONSUMER.LIST.{WORK}", {"offset": seen}))["consumers"]:
+        found |= {work_token(one["config"]["filter_subject"]): one["num_ack_pending"] > 0 for one in page}
+        seen += len(page)
+    return found
 
 
-async def request_messages(broker: Broker, stream: str, consumer: str, *, batch: int, wait: float, inbox: str) -> None:
-    """Ask a consumer for messages, which arrive at `inbox`. Without `expires` the server would keep it for ever."""
-    request = {"batch": batch, "expires": int(wait * NANOSECONDS)}
-    await broker.send(
-        f"{broker.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}", json.dumps(request).encode(), reply=inbox
-    )
+async def pending_jobs(broker: Broker, served: QueuePatterns) -> Mapping[str, int]:
+    """How many jobs each of these queues has that are not acknowledged, by the queue's token; only those that have."""
+    jobs = Stream(broker, WORK).counts(work_subject("*"))
+    found = {work_token(subject): count async for subject, count in jobs}
+    return {token: count for token, count in found.items() if is_literal(token) and served.serves_token(token)}
+
+
+async def request_messages(broker: Broker, stream: str, consumer: str, *, batch: int, wait: float, inbox: str) -> str:
+    """Ask a consumer for messages, which arrive at `inbox`. Returns the request's subject."""
+    request = {
+        "batch": batch,
+        "expires": int(wait * NANOSECONDS),
+    }  # without `expires` the server would keep it for ever
+    subject = f"{broker.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+    await broker.send(subject, json.dumps(request).encode(), reply=inbox)
+    return subject

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
 import structlog
@@ -16,26 +16,20 @@ from stint.core.errors import StintError
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import (
-    HINTS,
-    hint_group,
-    hint_subject,
-    hinted_token,
-    is_literal,
-    work_subject,
-    work_token,
-)
+from stint.core.names.subjects import HINTS, hint_group, hint_subject, hinted_token, work_subject, work_token
 from stint.jetstream.consuming.consumers import (
     ANSWER_MARGIN,
     ConsumerInfo,
     consumer_info,
     make_consumer,
+    pending_jobs,
     request_messages,
 )
 from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
-from stint.jetstream.streams.stream import OPERATION, Stream
+from stint.jetstream.consuming.new_queues import NewQueues
+from stint.jetstream.streams.stream import OPERATION
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import status_of
+from stint.jetstream.wire.protocol import NoAnswerError, status_of
 from stint.jetstream.wire.requests import DeniedError
 from stint.ports import Hint, Look, Turn
 
@@ -56,25 +50,18 @@ class _Pull(NamedTuple):
     answer: asyncio.Future[Msg]
 
 
-async def pending_jobs(broker: Broker, served: QueuePatterns) -> Mapping[str, int]:
-    """How many jobs each of these queues has that are not acknowledged, by the queue's token; only those that have."""
-    jobs = Stream(broker, WORK).counts(work_subject("*"))
-    found = {work_token(subject): count async for subject, count in jobs}
-    return {token: count for token, count in found.items() if is_literal(token) and served.serves_token(token)}
-
-
 class JetStreamWorkQueues:
     """See `stint.ports.WorkQueues`. Call `start` once before use. There is one pull at a time per queue."""
 
     def __init__(self, broker: Broker, *, lease: float, served: QueuePatterns = ALL_QUEUES) -> None:
         """`served` are the queues whose jobs and hints are shown here.
 
-        `lease` is the lease of consumers created here, in seconds; an existing consumer keeps its own.
+        `lease` is that of consumers created here, in seconds; an existing one keeps its own.
         """
         self._broker = broker
         self._lease = lease
         self._served = served
-        self._logging_in = asyncio.Lock()
+        self._new_queues = NewQueues(broker, self.hint)
         self._group = hint_group(served.patterns)
         self._waiting: dict[str, _Pull] = {}
         self._pulled_at: dict[str, float] = {}
@@ -92,21 +79,12 @@ class JetStreamWorkQueues:
         try:
             found = await consumer_info(self._broker, name, LOOK_WAIT)
         except DeniedError:
-            if self._served.names is not None:
-                raise
-            found = await self._look_permitted(name)
+            if self._served.names is None:
+                self._new_queues.want(token)
+            return Look(Turn.DENIED)
         if found is None or found.expired:
             return Look(Turn.FREE, found)
         return Look(Turn.HELD if found.pending else Turn.FREE if found.waiting else Turn.EMPTY, found)
-
-    async def _look_permitted(self, name: str) -> ConsumerInfo | None:
-        """The consumer of a queue that this login did not permit yet: a new queue, if the runner serves patterns."""
-        async with self._logging_in:
-            try:
-                return await consumer_info(self._broker, name, LOOK_WAIT)  # another slot may have been here before
-            except DeniedError:
-                await self._broker.log_in_again(f"CONSUMER.INFO.{WORK}.{name}")
-            return await consumer_info(self._broker, name, LOOK_WAIT)
 
     async def pull(self, token: str, wait: float, look: Look | None = None) -> JetStreamDelivery | None:
         known = consumer_name(token) in self._pulled_at
@@ -160,7 +138,7 @@ class JetStreamWorkQueues:
             if found is None:
                 return None
             delivery = JetStreamDelivery(self._broker, token, message, origin=origin, lease=found.lease)
-        except (NotJSMessageError, ValueError, IndexError):
+        except (NotJSMessageError, ValueError, IndexError, DeniedError):
             return None
         if not await delivery.is_last():
             return None
@@ -175,10 +153,10 @@ class JetStreamWorkQueues:
         self._waiting[consumer] = _Pull(inbox, answer)
         self._note_pull(consumer)
         try:
-            await request_messages(self._broker, WORK, consumer, batch=1, wait=wait, inbox=inbox)
-            async with asyncio.timeout(wait + ANSWER_MARGIN):
-                return await asyncio.shield(answer)
-        except TimeoutError:
+            subject = await request_messages(self._broker, WORK, consumer, batch=1, wait=wait, inbox=inbox)
+            with suppress(TimeoutError, NoAnswerError, DeniedError):
+                async with asyncio.timeout(wait + ANSWER_MARGIN):
+                    await self._broker.answer(subject, asyncio.shield(answer))
             return answer.result() if answer.done() else None
         except asyncio.CancelledError:
             if answer.done():

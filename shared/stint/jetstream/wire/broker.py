@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
@@ -16,11 +17,15 @@ from stint.core.errors import BrokerRefusedError, BrokerUnavailableError, TooLar
 from stint.jetstream.wire.connection import Connection
 from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, error_code, status_of
 from stint.jetstream.wire.reads import Reads
+from stint.jetstream.wire.requests import DeniedError
 
 HEADER_ROOM: Final = 8 * 1024
 """Bytes of a message kept free for headers: a publish over the server's limit closes the client for good."""
 RECONNECT: Final = 3.0
 """Seconds for which a request waits until another server of a cluster has taken over the connection."""
+
+LOGIN_WAIT: Final = 3.0
+"""Seconds for a login beside the connection: the server refuses it after 2."""
 
 REPLICA_WAIT: Final = 2.0
 """Seconds for each message of a direct get. Its replica may be frozen; then the leader is asked."""
@@ -70,7 +75,7 @@ class Broker(Connection):
             raise TooLargeError(f"A message of {len(data)} bytes is larger than NATS accepts.")
         await self._ready()
         with _mapped():
-            return await self._answer(
+            return await self.answer(
                 subject,
                 self.client.request(
                     subject, data, timeout=wait or self.timeout, headers=dict(headers) if headers else None
@@ -79,6 +84,7 @@ class Broker(Connection):
 
     async def _ready(self) -> None:
         """Return if there is a connection. In a cluster, wait a moment until another server has taken it over."""
+        await self.usable.wait()
         connected = self.client.is_connected and self.connected.is_set()
         if not connected and not (self._several and await self.connected_within(RECONNECT)):
             raise BrokerUnavailableError
@@ -88,8 +94,8 @@ class Broker(Connection):
         """Whether the client knows more than one server."""
         return len(self.client.servers) > 1
 
-    async def _answer(self, subject: str, answer: Awaitable[T]) -> T:
-        """The answer, unless the server denies the request or its connection is lost first."""
+    async def answer(self, subject: str, answer: Awaitable[T]) -> T:
+        """The answer to a request on this subject, unless the server denies it or its connection is lost first."""
         return await self.requests.answer(subject, answer, lost=self.lost.is_set())
 
     async def api(
@@ -104,22 +110,33 @@ class Broker(Connection):
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         return answer
 
-    async def log_in_again(self, call: str) -> None:
-        """Log in again, by `reconnect`, if a new login is permitted this call of the JetStream API.
+    async def log_in_again(self, asks: str, calls: Sequence[str]) -> Sequence[bool]:
+        """Log in again, if a login that asks for this permits one of these calls of the JetStream API.
+
+        Returns: which of them.
 
         Raises:
-            DeniedError: it is not permitted the call either.
-            BrokerUnavailableError: NATS lets nobody in at the moment. This connection is as it was.
+            BrokerUnavailableError: NATS lets the user not in at the moment. This connection stays as it is.
         """
-        other = Broker(self._access, prefix=self.prefix, name=self._name, timeout=self.timeout)
+        access = replace(self._access, asks=asks)
+        other = Broker(access, prefix=self.prefix, name=self._name, timeout=LOGIN_WAIT, quiet=True)
         other.start()
         try:
-            if not await other.connected_within(self.timeout):
-                raise BrokerUnavailableError
-            await other.api(call)
+            if not await other.connected_within(LOGIN_WAIT):
+                raise BrokerUnavailableError("NATS refuses another login, or `stint nats-auth` does not answer.")
+            permitted = [await other._permits(call) for call in calls]
         finally:
             await other.close()
-        await self.reconnect()
+        if any(permitted):
+            await self.replace(asks)
+        return permitted
+
+    async def _permits(self, call: str) -> bool:
+        try:
+            await self.api(call)
+        except DeniedError:
+            return False
+        return True
 
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, wait: float | None = None
@@ -181,7 +198,7 @@ class Broker(Connection):
                 body = msgspec.json.encode(request)
                 subject = f"{self.prefix}.DIRECT.GET.{stream}"
                 await self.client.publish(subject, body, reply=inbox)
-                return await self._answer(subject, answers.collect(min(self.timeout, REPLICA_WAIT)))
+                return await self.answer(subject, answers.collect(min(self.timeout, REPLICA_WAIT)))
 
     @cached_property
     def _reads(self) -> Reads:
@@ -195,6 +212,7 @@ class Broker(Connection):
         Raises:
             BrokerUnavailableError: it was not sent.
         """
+        await self.usable.wait()
         if not self.client.is_connected:
             raise BrokerUnavailableError
         with _mapped():

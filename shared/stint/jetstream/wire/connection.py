@@ -1,17 +1,15 @@
 """A process's connection to NATS, which is restored after every outage."""
 
 import asyncio
-import os
-import ssl
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-import nats.errors
 import structlog
 
-from stint.core.errors import BrokerClosedError, StintError
-from stint.jetstream.wire.access import Access, PlaintextError
+from stint.core.errors import BrokerClosedError
+from stint.jetstream.wire.access import Access
+from stint.jetstream.wire.failures import reason_of
 from stint.jetstream.wire.requests import Requests
 from stint.process.waiting import InterruptedByEventError, any_of, unless
 
@@ -25,16 +23,9 @@ LOG_AGAIN: Final = 30.0
 """Seconds after which the same reason for a failure is logged again if it has not occurred meanwhile. Attempts are 2 s
 apart, and several servers may fail in turns, each for its own reason."""
 
-_WRONG: Final = "NATS refuses the user, password, token, key or certificate"
-_MEANINGS: Final = {
-    "authorization violation": _WRONG,
-    "authorization failed": _WRONG,  # nats-py's own word for it, once it has closed the connection
-    "authentication timeout": "NATS did not get the credentials in time",
-    "user authentication": "the credentials have expired or were revoked",
-    "account authentication": "the account's credentials have expired or were revoked",
-    "permissions violation": "NATS does not permit this to the service's user",
-}
-"""Meanings of the server's `-ERR` by its first words. In NATS' protocol an error has no number, only a text."""
+
+ANSWERS_WAIT: Final = 1.0
+"""Seconds for which answers are awaited before a connection is replaced."""
 
 T = TypeVar("T")
 
@@ -50,16 +41,24 @@ class Connection:
         timeout: seconds that any request may take.
         connected: set while there is a connection.
         lost: set when this connection is lost. The next connection has another event.
+        usable: not set while the connection is being replaced.
         requests: those without an answer. They end when the connection is lost.
         closed: set when the client has given up for good; not set by `close`.
     """
 
     def __init__(
-        self, access: Access | str, *, prefix: str = "$JS.API", name: str = "stint", timeout: float = 5.0
+        self,
+        access: Access | str,
+        *,
+        prefix: str = "$JS.API",
+        name: str = "stint",
+        timeout: float = 5.0,
+        quiet: bool = False,
     ) -> None:
         """Nothing is sent before `start`.
 
-        `access` may also be the servers alone, comma-separated. The server's list of connections shows `name`.
+        `access` may also be the servers alone, comma-separated. The server's list of connections shows `name`. A
+        `quiet` connection logs nothing.
 
         Raises:
             ConfigError: the servers, the certificates or the credentials are invalid.
@@ -70,6 +69,8 @@ class Connection:
         self.client = access.client()
         self.connected = asyncio.Event()
         self.lost = asyncio.Event()
+        self.usable = asyncio.Event()
+        self.usable.set()
         self.requests = Requests()
         self.closed = asyncio.Event()
         self._servers, self._options = access.servers, access.options()
@@ -79,6 +80,7 @@ class Connection:
         self._failure = ""
         self._closing = False
         self._connected_at = 0.0
+        self._quiet = quiet
 
     def start(self) -> None:
         """Start connecting in the background."""
@@ -138,16 +140,27 @@ class Connection:
         """Whether there is a connection, now or within so many seconds."""
         return await any_of(self.connected, within=seconds)
 
-    async def reconnect(self) -> None:
-        """Connect again, which takes some 20 ms. Requests that wait for an answer end as in an outage.
-
-        Not sooner than nats-py would connect again at once: it would wait without a connection.
-        """
-        await asyncio.sleep(self._connected_at + CONNECT_WAIT - asyncio.get_running_loop().time())
-        lost = self.lost
-        await self.client.force_reconnect()
-        await lost.wait()
+    async def settled(self) -> None:
+        """Return when there is a connection that can be replaced at once: nats-py waits between two attempts."""
         await self.wait_connected()
+        await asyncio.sleep(self._connected_at + CONNECT_WAIT - asyncio.get_running_loop().time())
+
+    async def replace(self, asks: str) -> None:
+        """Connect anew, with a login that asks for this. Requests that come meanwhile wait, some 20 ms.
+
+        It waits a moment for answers that are due. Later ones are lost, as in an outage.
+        """
+        lost = self.lost
+        self.usable.clear()
+        try:
+            await any_of(self.requests.idle, within=ANSWERS_WAIT)
+            if not lost.is_set():
+                self.client.options["token"] = asks
+                await self.client.force_reconnect()
+                await any_of(lost, within=CONNECT_WAIT)
+                await self.connected_within(CONNECT_WAIT)
+        finally:
+            self.usable.set()
 
     async def _connect(self) -> None:
         await self.client.connect(
@@ -176,7 +189,8 @@ class Connection:
         self.connected.set()
         self._connected_at = asyncio.get_running_loop().time()
         url = self.client.connected_url
-        log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
+        if not self._quiet:
+            log.info("nats connected", server=f"{url.hostname}:{url.port}" if url else "")
         self._logged.clear()
 
     async def _on_disconnect(self) -> None:
@@ -193,7 +207,7 @@ class Connection:
         reason, now = reason_of(error), asyncio.get_running_loop().time()
         before = self._logged.get(reason, -LOG_AGAIN)
         self._logged[reason] = now
-        if now - before >= LOG_AGAIN:
+        if now - before >= LOG_AGAIN and not self._quiet:
             said = "nats reported an error" if self.connected.is_set() else "nats not reachable, retrying"
             log.warning(said, error=reason)
 
@@ -206,40 +220,3 @@ class Connection:
         self._failure = reason_of(error)
         self.connected.clear()
         self.closed.set()
-
-
-def reason_of(error: BaseException | None) -> str:
-    """The reason for the failure of a connection or a request, as a sentence."""
-    match error:
-        case StintError():
-            return error.sentence
-        case PlaintextError():
-            return str(PlaintextError.__doc__)
-        case nats.errors.UnexpectedEOF():
-            return "The server closed the connection."
-        case nats.errors.Error():
-            return _of_server(str(error))
-        case OSError():
-            return _of_system(error)
-        case _:
-            return f"{type(error).__name__}."
-
-
-def _of_server(text: str) -> str:
-    words = text.removeprefix("nats: ").strip("'")
-    meaning = next((meaning for begin, meaning in _MEANINGS.items() if words.lower().startswith(begin)), "")
-    return f"{meaning}: {words}." if meaning else f"{words}."
-
-
-def _of_system(error: OSError) -> str:
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"The server's certificate is not accepted: {error.verify_message}."
-        case ssl.SSLError():
-            return f"TLS failed: {error.reason}."
-        case TimeoutError():
-            return "The server does not answer in time."
-        case OSError(errno=int(number)) if number > 0:
-            return f"{os.strerror(number)}."
-        case _:
-            return f"{error.strerror or error}."

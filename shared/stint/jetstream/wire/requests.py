@@ -32,10 +32,16 @@ class _Request:
 
 
 class Requests:
-    """The requests of a connection that have no answer yet."""
+    """The requests of a connection that have no answer yet.
+
+    Attributes:
+        idle: set while there are none.
+    """
 
     def __init__(self) -> None:
         self._open: set[_Request] = set()
+        self.idle = asyncio.Event()
+        self.idle.set()
 
     async def answer(self, subject: str, answer: Awaitable[T], *, lost: bool) -> T:
         """The answer to a request on this subject. `lost` says whether the connection is lost already.
@@ -48,6 +54,7 @@ class Requests:
         try:
             async with request.waiting:
                 self._open.add(request)
+                self.idle.clear()
                 return await cancellable(answer)
         except TimeoutError:
             if request.denied:
@@ -57,6 +64,8 @@ class Requests:
             raise
         finally:
             self._open.discard(request)
+            if not self._open:
+                self.idle.set()
 
     def lose(self) -> None:
         """End all requests, because their connection is lost."""

@@ -22,6 +22,7 @@ class Login:
         user_key: the nkey that the server has made up for the connection.
         listed: the queues, as the client lists them in place of a user's name.
         token: its Vault token, which it gives as the password.
+        asks: names of consumers, separated by spaces, whose queues a runner needs; it gives them as a token.
         nkey: its public key, "" if it has none.
         nonce: what the server has asked it to sign with the key.
         signature: in base64.
@@ -32,6 +33,7 @@ class Login:
     listed: str = field(repr=False)  # whoever confuses the two has put a token there
     token: str = field(repr=False)
     host: str
+    asks: str = field(default="", repr=False)
     nkey: str = ""
     nonce: str = ""
     signature: str = field(default="", repr=False)
@@ -55,6 +57,7 @@ class Login:
                 listed=str(options.get("user") or ""),
                 token=str(options.get("pass") or ""),
                 host=str(asked["client_info"].get("host", "")),
+                asks=str(options.get("auth_token") or ""),
                 nkey=str(options.get("nkey") or ""),
                 nonce=str(asked["client_info"].get("nonce", "")),
                 signature=str(options.get("sig") or ""),

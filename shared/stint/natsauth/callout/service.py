@@ -12,7 +12,6 @@ from stint.core.errors import (
     BrokerUnavailableError,
     StintError,
     UndecodableError,
-    VaultUnavailableError,
 )
 from stint.core.names.headers import SERVER_KEY
 from stint.core.names.subjects import AUTH_GROUP, AUTH_REQUESTS
@@ -102,7 +101,8 @@ class Callout:
                 grant = await self._grant(login)
             return await self._allowed(login, grant)
         except TimeoutError:
-            refusal: StintError = VaultUnavailableError("Vault does not answer in time.")
+            who = "NATS" if login.nkey else "Vault"
+            refusal: StintError = LoginRefusedError(f"{who} does not answer in time.")
         except StintError as error:
             refusal = error
         log.warning("login refused", reason=refusal.sentence, host=login.host)

@@ -1,0 +1,63 @@
+"""Queues that this login does not permit yet: of a pool whose queues are a pattern, whose logins name queues."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from stint.core.errors import StintError
+from stint.core.names.ids import queue_name
+from stint.core.names.streams import WORK, consumer_name
+from stint.jetstream.wire.broker import Broker
+
+log = structlog.get_logger()
+
+AT_ONCE: Final = 50
+"""Queues for which one login asks. It names them in its first line, which has at most 4096 bytes."""
+RETRY: Final = 5.0
+"""Seconds until the next try after one that was in vain."""
+
+
+class NewQueues:
+    """Logs in again for such queues, in the background: no slot of the runner waits for that."""
+
+    def __init__(self, broker: Broker, hint: Callable[[str], Awaitable[None]]) -> None:
+        """`hint` tells runners that a queue has work, once it is permitted."""
+        self._broker = broker
+        self._hint = hint
+        self._wanted: dict[str, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._refused: list[str] = []
+
+    def want(self, token: str) -> None:
+        """Log in again for this queue as soon as that is possible."""
+        self._wanted[token] = None
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._log_in(), name="new-queues")
+
+    async def _log_in(self) -> None:
+        while self._wanted:
+            await self._broker.settled()
+            tokens = [*self._wanted][:AT_ONCE]
+            consumers = {token: consumer_name(token) for token in tokens}
+            try:
+                permitted = await self._broker.log_in_again(
+                    " ".join(consumers.values()), [f"CONSUMER.INFO.{WORK}.{name}" for name in consumers.values()]
+                )
+                new = [token for token, may in zip(tokens, permitted, strict=True) if may]
+                self._say(sorted(queue_name(token) for token in consumers.keys() - new))
+                for token in new:
+                    await self._hint(token)
+            except StintError as error:
+                log.warning("NATS lets this runner not in again, which new queues need", error=error.sentence)
+                new = []
+            if not new:
+                await asyncio.sleep(RETRY)
+            for token in tokens:
+                del self._wanted[token]
+
+    def _say(self, refused: list[str]) -> None:
+        if refused and refused != self._refused:
+            log.warning("NATS does not permit this runner some of its queues", queues=refused)
+        self._refused = refused
