@@ -98,7 +98,7 @@ async def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
     ):
         with pytest.raises(LoginRefusedError, match="has not signed"):
             await decide_by_key(users, signed_login(key, **bad), NO_BROKER)
-    with pytest.raises(LoginRefusedError, match="No user has this key"):
+    with pytest.raises(LoginRefusedError, match="does not have this key"):
         await decide_by_key(users, signed_login(other), NO_BROKER)
     assert login.signature not in repr(login)
 
