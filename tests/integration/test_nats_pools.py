@@ -100,8 +100,7 @@ async def test_a_new_queue_is_permitted_when_it_has_a_job_and_others_never(
         assert (await anext(hints)).token == A, "its subscriptions are as before"
         await taken(queues, hints, A)
         assert (await queues.look(OTHER)).turn is Turn.DENIED
-        asks = consumer_name(OTHER)
-        assert await broker.log_in_again(asks, [f"CONSUMER.INFO.{WORK}.{asks}"]) == [False]
+        assert await broker.log_in_again([f"CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}"]) == [False]
         assert broker.client.client_id == second, "in vain is no reason to connect again"
 
 
@@ -117,6 +116,18 @@ async def test_a_queue_is_new_once_not_whenever_it_was_empty(
             await (await taken(queues, hints, token)).ack()
             connections.add(broker.client.client_id)
     assert len(connections) == len(tokens)
+
+
+@pytest.mark.usefixtures("auth")
+@pytest.mark.parametrize("filtered", [{}, {"filter_subjects": ["work.a", "work.b"]}, {"filter_subject": "work.*"}])
+async def test_an_operators_own_consumer_keeps_no_pool_out(
+    accounts: Accounts, server: NatsProcess, operator: Broker, filtered: dict[str, object]
+) -> None:
+    config = {"durable_name": "mine", "ack_policy": "explicit", **filtered}
+    request = {"stream_name": WORK, "config": config}
+    assert "error" not in await operator.api(f"CONSUMER.DURABLE.CREATE.{WORK}.mine", request)
+    async with pool(accounts, server) as (broker, _):
+        assert not await is_permitted(broker, OTHER)
 
 
 async def test_without_the_service_a_runner_keeps_its_connection_and_its_queues(
@@ -187,6 +198,6 @@ async def test_a_new_connection_loses_no_delivery(accounts: Accounts, server: Na
             for _ in range(4):
                 before = acknowledged.copy()
                 await broker.settled()
-                await broker.replace("")
+                await broker.replace()
                 await until_true(lambda before=before: all(acknowledged[one] > before[one] + 5 for one in tokens))  # type: ignore[misc]
             done.set()

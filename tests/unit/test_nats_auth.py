@@ -14,12 +14,13 @@ from stint.natsauth.callout.claims import AUDIENCE, Login
 from stint.natsauth.callout.curve import CurveKey, new_seed
 from stint.natsauth.callout.jwt import public_key_of, signed, verified
 from stint.natsauth.callout.keyed import decide_by_key, key_users
+from stint.natsauth.callout.pools import PoolQueues
 from stint.natsauth.callout.rule import QUEUES, LoginRefusedError, decide
 from stint.natsauth.config import key_publisher
 from stint.natsauth.users import decided_users, user_list
 from stint.vault import Vault
 
-NOWHERE, NO_BROKER = Vault("http://127.0.0.1:1"), Broker("nats://127.0.0.1:1")
+NOWHERE, NO_POOLS = Vault("http://127.0.0.1:1"), PoolQueues(Broker("nats://127.0.0.1:1"))
 """Whoever asks them has asked too much."""
 
 
@@ -86,7 +87,7 @@ async def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
     login = signed_login(key)
     padded = urlsafe_b64encode(key.sign(b"nonce")).decode().translate(str.maketrans("-_", "+/"))
     for good in (login, signed_login(key, sig=padded)):
-        grant = await decide_by_key(users, good, NO_BROKER)
+        grant = await decide_by_key(users, good, NO_POOLS)
         assert (grant.name, grant.owner, grant.inbox) == ("team", own, "_INBOX.team")
         assert grant.role == key_publisher("team", ["net core", "x"])
     for bad in (
@@ -97,9 +98,9 @@ async def test_a_key_is_its_publishers_if_it_has_signed_the_nonce() -> None:
         {"nonce": "another"},
     ):
         with pytest.raises(LoginRefusedError, match="has not signed"):
-            await decide_by_key(users, signed_login(key, **bad), NO_BROKER)
+            await decide_by_key(users, signed_login(key, **bad), NO_POOLS)
     with pytest.raises(LoginRefusedError, match="does not have this key"):
-        await decide_by_key(users, signed_login(other), NO_BROKER)
+        await decide_by_key(users, signed_login(other), NO_POOLS)
     assert login.signature not in repr(login)
 
 

@@ -127,7 +127,8 @@ async def queues_in_use(broker: Broker) -> Mapping[str, bool]:
     found: dict[str, bool] = {}
     seen = 0
     while page := check(await broker.api(f"CONSUMER.LIST.{WORK}", {"offset": seen}))["consumers"]:
-        found |= {work_token(one["config"]["filter_subject"]): one["num_ack_pending"] > 0 for one in page}
+        for one in page:  # anybody's: an operator can have made one without a filter, or with several
+            found[work_token(one["config"].get("filter_subject", ""))] = one["num_ack_pending"] > 0
         seen += len(page)
     return found
 

@@ -22,7 +22,7 @@ class JetStreamDelivery:
     def __init__(self, broker: Broker, token: str, message: Msg, *, origin: str, lease: float) -> None:
         """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
         self._broker = broker
-        self._token = token
+        self.token = token
         self._consumer = message.metadata.consumer
         self._number = message.metadata.sequence.consumer
         self.origin = origin
@@ -47,7 +47,7 @@ class JetStreamDelivery:
         after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""
         await self._answer(Msg.Ack.Nak + after)
         if hint and not delay:
-            await self._broker.send(hint_subject(self._token), RETURNED.encode())
+            await self._broker.send(hint_subject(self.token), RETURNED.encode())
 
     async def _answer(self, answer: bytes) -> ConsumerInfo:
         """Answer the delivery; returns what its consumer was like right before."""

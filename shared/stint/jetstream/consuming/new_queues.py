@@ -2,29 +2,40 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import chain, islice
 from typing import Final
+from weakref import WeakSet
 
 import structlog
 
 from stint.core.errors import StintError
 from stint.core.names.ids import queue_name
 from stint.core.names.streams import WORK, consumer_name
+from stint.jetstream.consuming.delivery import JetStreamDelivery
 from stint.jetstream.wire.broker import Broker
 
 log = structlog.get_logger()
 
 AT_ONCE: Final = 50
-"""Queues for which one login asks. It names them in its first line, which has at most 4096 bytes."""
+"""New queues for which one login asks."""
+ASKED: Final = 100
+"""Queues that a login names. It does so in its first line, which has at most 4096 bytes."""
 RETRY: Final = 5.0
 """Seconds until the next try after one that was in vain."""
 
 
 class NewQueues:
-    """Logs in again for such queues, in the background: no slot of the runner waits for that."""
+    """Logs in again for such queues, in the background: no slot of the runner waits for that.
+
+    Attributes:
+        deliveries: those that this runner has, whose queues each login must permit.
+    """
 
     def __init__(self, broker: Broker, hint: Callable[[str], Awaitable[None]]) -> None:
         """`hint` tells runners that a queue has work, once it is permitted."""
+        self.deliveries: WeakSet[JetStreamDelivery] = WeakSet()
         self._broker = broker
+        broker.asks = self._asks
         self._hint = hint
         self._wanted: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
@@ -40,13 +51,12 @@ class NewQueues:
         while self._wanted:
             await self._broker.settled()
             tokens = [*self._wanted][:AT_ONCE]
-            consumers = {token: consumer_name(token) for token in tokens}
             try:
                 permitted = await self._broker.log_in_again(
-                    " ".join(consumers.values()), [f"CONSUMER.INFO.{WORK}.{name}" for name in consumers.values()]
+                    [f"CONSUMER.INFO.{WORK}.{consumer_name(token)}" for token in tokens]
                 )
                 new = [token for token, may in zip(tokens, permitted, strict=True) if may]
-                self._say(sorted(queue_name(token) for token in consumers.keys() - new))
+                self._say(sorted(queue_name(token) for token in tokens if token not in new))
                 for token in new:
                     await self._hint(token)
             except StintError as error:
@@ -56,6 +66,10 @@ class NewQueues:
                 await asyncio.sleep(RETRY)
             for token in tokens:
                 del self._wanted[token]
+
+    def _asks(self) -> str:
+        own = dict.fromkeys(delivery.token for delivery in self.deliveries)
+        return " ".join(consumer_name(token) for token in islice(chain(own, self._wanted), ASKED))
 
     def _say(self, refused: list[str]) -> None:
         if refused and refused != self._refused:

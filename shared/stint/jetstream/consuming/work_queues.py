@@ -75,12 +75,10 @@ class JetStreamWorkQueues:
         self._subscription = await self._broker.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
 
     async def look(self, token: str) -> Look:
-        name = consumer_name(token)
         try:
-            found = await consumer_info(self._broker, name, LOOK_WAIT)
+            found = await consumer_info(self._broker, consumer_name(token), LOOK_WAIT)
         except DeniedError:
-            if self._served.names is None:
-                self._new_queues.want(token)
+            self._new_queues.want(token)
             return Look(Turn.DENIED)
         if found is None or found.expired:
             return Look(Turn.FREE, found)
@@ -98,6 +96,7 @@ class JetStreamWorkQueues:
             match status_of(message):
                 case "":
                     if delivery := await self._delivered(token, message, found):
+                        self._new_queues.deliveries.add(delivery)
                         return delivery
                     found = None
                 case "409" | "503" as status:  # the consumer was deleted meanwhile, or there is none
@@ -142,13 +141,13 @@ class JetStreamWorkQueues:
             return None
         if not await delivery.is_last():
             return None
+        self._new_queues.deliveries.add(delivery)
         await delivery.renew()
         # Check again: a renewal is answered even if another runner has the message.
         return delivery if await delivery.is_last(pending=True) else None
 
     async def _next(self, token: str, wait: float) -> Msg | None:
-        consumer = consumer_name(token)
-        inbox = f"{self._inbox}.{next(self._numbers)}"
+        consumer, inbox = consumer_name(token), f"{self._inbox}.{next(self._numbers)}"
         answer = asyncio.get_running_loop().create_future()
         self._waiting[consumer] = _Pull(inbox, answer)
         self._note_pull(consumer)

@@ -56,7 +56,6 @@ class Access:
         creds: the text of a credentials file: a user's JWT and its seed.
         nkey: a user's seed.
         inbox: the prefix of the subjects on which answers arrive; "" for NATS' own.
-        asks: what a login with an nkey asks `stint nats-auth` for: names of consumers, separated by spaces.
 
     Raises:
         ConfigError: names the setting that is wrong.
@@ -71,7 +70,6 @@ class Access:
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     inbox: str = ""
-    asks: str = ""
 
     def __post_init__(self) -> None:
         schemes = self._schemes
@@ -140,8 +138,6 @@ class Access:
             options |= {"user": self.user, "password": self.password, "inbox_prefix": publisher_inbox(self.password)}
         if self.inbox:
             options["inbox_prefix"] = self.inbox
-        if self.asks:
-            options["token"] = self.asks
         return options
 
     def _context(self) -> ssl.SSLContext:

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
@@ -110,16 +109,14 @@ class Broker(Connection):
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         return answer
 
-    async def log_in_again(self, asks: str, calls: Sequence[str]) -> Sequence[bool]:
-        """Log in again, if a login that asks for this permits one of these calls of the JetStream API.
-
-        Returns: which of them.
+    async def log_in_again(self, calls: Sequence[str]) -> Sequence[bool]:
+        """Log in again, if a login permits one of these calls of the JetStream API. Returns which of them.
 
         Raises:
             BrokerUnavailableError: NATS lets the user not in at the moment. This connection stays as it is.
         """
-        access = replace(self._access, asks=asks)
-        other = Broker(access, prefix=self.prefix, name=self._name, timeout=LOGIN_WAIT, quiet=True)
+        other = Broker(self._access, prefix=self.prefix, name=self._name, timeout=LOGIN_WAIT, quiet=True)
+        other.asks = self.asks
         other.start()
         try:
             if not await other.connected_within(LOGIN_WAIT):
@@ -128,7 +125,7 @@ class Broker(Connection):
         finally:
             await other.close()
         if any(permitted):
-            await self.replace(asks)
+            await self.replace()
         return permitted
 
     async def _permits(self, call: str) -> bool:

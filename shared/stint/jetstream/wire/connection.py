@@ -1,7 +1,7 @@
 """A process's connection to NATS, which is restored after every outage."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -25,7 +25,7 @@ apart, and several servers may fail in turns, each for its own reason."""
 
 
 ANSWERS_WAIT: Final = 1.0
-"""Seconds for which answers are awaited before a connection is replaced."""
+"""Seconds for which answers are awaited before a connection is replaced, and then the new one."""
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ class Connection:
         timeout: seconds that any request may take.
         connected: set while there is a connection.
         lost: set when this connection is lost. The next connection has another event.
+        asks: gives what a login with an nkey asks `stint nats-auth` for: consumers' names, separated by spaces.
         usable: not set while the connection is being replaced.
         requests: those without an answer. They end when the connection is lost.
         closed: set when the client has given up for good; not set by `close`.
@@ -73,7 +74,10 @@ class Connection:
         self.usable.set()
         self.requests = Requests()
         self.closed = asyncio.Event()
-        self._servers, self._options = access.servers, access.options()
+        self.asks: Callable[[], str] = str
+        self._servers, self._options = access.servers, {**access.options()}
+        if access.nkey:
+            self._options["token"] = self._asked
         self._access, self._name = access, name
         self._connecting: asyncio.Task[None] | None = None
         self._logged: dict[str, float] = {}
@@ -145,8 +149,8 @@ class Connection:
         await self.wait_connected()
         await asyncio.sleep(self._connected_at + CONNECT_WAIT - asyncio.get_running_loop().time())
 
-    async def replace(self, asks: str) -> None:
-        """Connect anew, with a login that asks for this. Requests that come meanwhile wait, some 20 ms.
+    async def replace(self) -> None:
+        """Connect anew, by another login. Requests that come meanwhile wait, some 20 ms, and 3 s at most.
 
         It waits a moment for answers that are due. Later ones are lost, as in an outage.
         """
@@ -155,12 +159,14 @@ class Connection:
         try:
             await any_of(self.requests.idle, within=ANSWERS_WAIT)
             if not lost.is_set():
-                self.client.options["token"] = asks
                 await self.client.force_reconnect()
-                await any_of(lost, within=CONNECT_WAIT)
-                await self.connected_within(CONNECT_WAIT)
+                await any_of(lost, within=ANSWERS_WAIT)
+                await self.connected_within(ANSWERS_WAIT)
         finally:
             self.usable.set()
+
+    def _asked(self) -> str:
+        return self.asks()
 
     async def _connect(self) -> None:
         await self.client.connect(
@@ -205,8 +211,9 @@ class Connection:
         """End what is denied. Log each reason once, and again if it returns after `LOG_AGAIN` seconds."""
         self.requests.on_error(error)
         reason, now = reason_of(error), asyncio.get_running_loop().time()
-        before = self._logged.get(reason, -LOG_AGAIN)
-        self._logged[reason] = now
+        kind = reason.rstrip('".').rpartition(".")[0] or reason  # a denial names a subject, whose last part is a queue
+        before = self._logged.get(kind, -LOG_AGAIN)
+        self._logged[kind] = now
         if now - before >= LOG_AGAIN and not self._quiet:
             said = "nats reported an error" if self.connected.is_set() else "nats not reachable, retrying"
             log.warning(said, error=reason)

@@ -20,6 +20,7 @@ from stint.natsauth.callout import claims
 from stint.natsauth.callout.curve import CurveKey
 from stint.natsauth.callout.keyed import KeyUsers, decide_by_key
 from stint.natsauth.callout.logins import Logins
+from stint.natsauth.callout.pools import PoolQueues
 from stint.natsauth.callout.rates import Rates
 from stint.natsauth.callout.rule import Grant, LoginRefusedError, decide
 from stint.natsauth.config import ANSWER_WITHIN
@@ -64,6 +65,7 @@ class Callout:
         self._logins = logins
         self._rates = rates
         self._users = users
+        self._pools = PoolQueues(broker)
         self._kept = kept
         self._owners = JetStreamKeyOwners(broker)
 
@@ -110,7 +112,7 @@ class Callout:
 
     async def _grant(self, login: claims.Login) -> Grant:
         if login.nkey:
-            return await decide_by_key(self._users, login, self._broker)
+            return await decide_by_key(self._users, login, self._pools)
         return await decide(self._vault, login.listed, login.token)
 
     async def _allowed(self, login: claims.Login, grant: Grant) -> str:
