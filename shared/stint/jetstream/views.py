@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import chain
 from typing import Final
 
 from nats.aio.msg import Msg
@@ -15,8 +16,8 @@ from stint.jetstream.streams.stream import MARKER_TTL, Bucket, Write
 from stint.jetstream.wire.broker import Broker
 from stint.ports import StoredView, StreamState, ViewPut
 
-BATCH: Final = 250
-"""Views in an atomic batch, which must fit into the messages that NATS lets wait for a stream: 400."""
+BATCH: Final = 170
+"""Views in an atomic batch. Two are written at a time, and must fit into what NATS lets wait for a stream: 400."""
 BATCH_PAYS: Final = 16
 """Views from which on an atomic batch costs the server less than so many puts: a single server makes a directory with
 files for each batch, 2.4 ms of CPU."""
@@ -40,11 +41,13 @@ class JetStreamViews:
 
     async def put_all(self, views: Sequence[ViewPut]) -> Sequence[int]:
         revisions: list[int] = []
-        for start in range(0, len(views), BATCH):
-            some = await self._put_batch(views[start : start + BATCH])
-            if not some:
+        for start in range(0, len(views), 2 * BATCH):
+            middle, end = start + BATCH, start + 2 * BATCH
+            two = [self._put_batch(half) for half in (views[start:middle], views[middle:end]) if half]
+            written = await asyncio.gather(*two)
+            if not all(written):
                 return []
-            revisions += some
+            revisions += chain(*written)
         return revisions
 
     async def _put_batch(self, views: Sequence[ViewPut]) -> Sequence[int]:
