@@ -159,7 +159,7 @@ async def test_requests_at_the_same_time_share_a_question_and_each_gets_its_answ
     asked = [(mine, f"some {n}") for n in range(5)] + [(mine, "some 1"), (mine, "none"), (theirs, "some 1")]
     ends = await asyncio.gather(*(auth.require(who, SUBMIT, qname) for who, qname in asked), return_exceptions=True)
     assert [type(end) for end in ends] == [type(None)] * 6 + [RefusalError] * 2
-    assert sorted(map(len, vault.asked)) == [1, 6]
+    assert sorted(map(len, vault.asked)) == [1, 1, 5], "the first of each token at once, the others with the next call"
     await bench.admin(lambda client: client.sys.delete_policy("some-of-many"))
     with pytest.raises(RefusalError):
         await auth.require(mine, SUBMIT, "some 1")

@@ -93,8 +93,8 @@ async def test_what_is_asked_for_during_a_call_is_encrypted_by_the_next_one(open
     texts = [f"text {number}".encode() for number in range(10)] + [bytes(SMALL + 1)]
     first = asyncio.create_task(encryptor.encrypt(texts[0], associated_data=b"0"))
     await vault.begun.wait()
-    rest = (encryptor.encrypt(text, associated_data=b"0") for text in texts[1:])
-    sealed = [await first, *await asyncio.gather(*rest)]
+    rest = asyncio.gather(*(encryptor.encrypt(text, associated_data=b"0") for text in texts[1:]))
+    sealed = [await first, *await rest]
     assert sorted(vault.sizes) == [1, 1, 9]
     opened = [await vault.decrypt(openbao.root_token, ROLE, one, associated_data=b"0") for one in sealed]
     assert opened == texts
