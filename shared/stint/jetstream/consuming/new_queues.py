@@ -60,7 +60,7 @@ class NewQueues:
                 for token in new:
                     await self._hint(token)
             except StintError as error:
-                log.warning("NATS lets this runner not in again, which new queues need", error=error.sentence)
+                log.warning("NATS does not let this runner in for new queues", error=error.sentence)
                 new = []
             if not new:
                 await asyncio.sleep(RETRY)

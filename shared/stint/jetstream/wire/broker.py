@@ -113,7 +113,7 @@ class Broker(Connection):
         """Log in again, if a login permits one of these calls of the JetStream API. Returns which of them.
 
         Raises:
-            BrokerUnavailableError: NATS lets the user not in at the moment. This connection stays as it is.
+            BrokerUnavailableError: NATS does not let the user in at the moment. This connection stays as it is.
         """
         other = Broker(self._access, prefix=self.prefix, name=self._name, timeout=LOGIN_WAIT, quiet=True)
         other.asks = self.asks
