@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
+from stint.core.names.subjects import INBOX
 from stint.natsauth.requests import Role
 from stint.natsauth.roles import (
     ALL_PUBLISHERS,
@@ -89,7 +90,7 @@ def _pool(name: str, served: QueuePatterns) -> Role:
 
 def _limited(role: Role, key: str) -> Json:
     """The account of one user outside of Stint, who can exhaust no other's connections and subscriptions."""
-    return {**_account(role, [_user(role, key, f"_INBOX.{role.user}")]), "limits": dict(LIMITS)}
+    return {**_account(role, [_user(role, key, f"{INBOX}.{role.user}")]), "limits": dict(LIMITS)}
 
 
 def callout(
@@ -113,6 +114,7 @@ def callout(
     """
     user = _user(replace(merged([CALLOUT_ROLE, CALLOUT_OF_SYSTEM]), answers=True), keys[CALLOUT])
     user["permissions"]["subscribe"]["allow"].append(LOGINS)
+    theirs = {one.name for one in decided}
     own = _account(CALLOUT_ROLE, [user])
     own["imports"] += _imports(CALLOUT_OF_SYSTEM, system)
     return {
@@ -124,7 +126,7 @@ def callout(
                 "xkey": xkey,
                 "account": CALLOUT_ROLE.account,
                 "auth_users": [
-                    *(key for name, key in keys.items() if name not in {user.name for user in decided}),
+                    *(key for name, key in keys.items() if name not in theirs),
                     *(subscribers or {}).values(),
                 ],
             },
@@ -193,7 +195,7 @@ def _users(role: Role, keys: Mapping[str, str]) -> list[Json]:
     ]
 
 
-def _user(role: Role, key: str, inbox: str = "_INBOX") -> Json:
+def _user(role: Role, key: str, inbox: str = INBOX) -> Json:
     return {"nkey": key, "permissions": permissions(role, inbox)}
 
 

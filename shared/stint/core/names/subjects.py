@@ -10,6 +10,9 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN, check_job_id, queue_name
 JS_PREFIX: Final = "JS.stint"
 """The JetStream API in the accounts of the services. The account that has the streams sees `$JS.API`."""
 
+INBOX: Final = "_INBOX"
+"""The prefix of the subjects on which clients of NATS receive answers, if they are given no other."""
+
 AUTH_REQUESTS: Final = "$SYS.REQ.USER.AUTH"
 """On which NATS asks about a login that its configuration leaves to a service."""
 AUTH_GROUP: Final = "nats-auth"
@@ -125,7 +128,7 @@ def output_subject(token: str, job_id: str, after: int | str) -> str:
 
 def publisher_inbox(vault_token: str) -> str:
     """The prefix of the inboxes of a publisher with a Vault token: only who has the token can know it."""
-    return f"_INBOX.{hashlib.sha256(vault_token.encode()).hexdigest()[:32]}"
+    return f"{INBOX}.{hashlib.sha256(vault_token.encode()).hexdigest()[:32]}"
 
 
 def kick_subject(server: str) -> str:

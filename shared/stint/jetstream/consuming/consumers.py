@@ -142,10 +142,8 @@ async def pending_jobs(broker: Broker, served: QueuePatterns) -> Mapping[str, in
 
 async def request_messages(broker: Broker, stream: str, consumer: str, *, batch: int, wait: float, inbox: str) -> str:
     """Ask a consumer for messages, which arrive at `inbox`. Returns the request's subject."""
-    request = {
-        "batch": batch,
-        "expires": int(wait * NANOSECONDS),
-    }  # without `expires` the server would keep it for ever
+    # Without `expires` the server would keep the request for ever.
+    request = {"batch": batch, "expires": int(wait * NANOSECONDS)}
     subject = f"{broker.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
     await broker.send(subject, json.dumps(request).encode(), reply=inbox)
     return subject

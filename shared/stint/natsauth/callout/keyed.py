@@ -10,8 +10,9 @@ from nacl.signing import VerifyKey
 
 from stint.core.audit.signature import public_key_bytes
 from stint.core.errors import ConfigError
+from stint.core.names.subjects import INBOX
 from stint.natsauth.callout.claims import Login
-from stint.natsauth.callout.pools import INBOX, PoolQueues
+from stint.natsauth.callout.pools import PoolQueues
 from stint.natsauth.callout.rule import Grant, LoginRefusedError
 from stint.natsauth.config import key_publisher
 from stint.natsauth.users import KeyUser

@@ -10,16 +10,16 @@ import msgspec
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.patterns import ALL_QUEUES, QueuePatterns
 from stint.core.names.streams import consumer_name
+from stint.core.names.subjects import INBOX
 from stint.jetstream import Broker, pending_jobs, queues_in_use
 from stint.natsauth.config import permissions
 from stint.natsauth.requests import Role
 from stint.natsauth.roles import pool_with_jobs
 from stint.natsauth.users import KeyUser
 
-INBOX: Final = "_INBOX"
 MOST: Final = 300
 """Queues in a login, unless more are asked for or have a job that somebody has. NATS keeps 15 kB of each."""
-ASKED_WITHIN: Final = 0.8
+LOOK_WAIT: Final = 0.8
 """Seconds for what NATS says of queues. A cluster that has lost a server does not say it for up to ten."""
 _SPELLED: Final = (4 / 3) ** 2
 """What the permissions grow by in an answer to the server, which is base64 of base64."""
@@ -61,12 +61,12 @@ class PoolQueues:
 
     async def _look_at_consumers(self) -> None:
         with suppress(TimeoutError, BrokerUnavailableError):
-            async with asyncio.timeout(ASKED_WITHIN):
+            async with asyncio.timeout(LOOK_WAIT):
                 self._had = await queues_in_use(self._broker)
 
     async def _look_at_jobs(self) -> None:
         with suppress(TimeoutError, BrokerUnavailableError):
-            async with asyncio.timeout(ASKED_WITHIN):
+            async with asyncio.timeout(LOOK_WAIT):
                 self._pending = await pending_jobs(self._broker, ALL_QUEUES)
 
 
