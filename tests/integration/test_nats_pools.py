@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stint.core.errors import BrokerUnavailableError
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
 from stint.core.names.streams import WORK, consumer_name
@@ -16,6 +17,9 @@ from stint.core.names.subjects import work_subject
 from stint.jetstream import Broker, JetStreamWorkQueues
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.requests import DeniedError
+from stint.natsauth.callout.pools import PoolQueues
+from stint.natsauth.roles import pool_with_jobs
+from stint.natsauth.users import KeyUser
 from stint.ports import Delivery, Hint, Turn, WorkQueues
 from tests.support.accounts import Accounts, NatsAuth, accepted, nats_auth
 from tests.support.servers import NatsProcess, OpenBao
@@ -171,6 +175,33 @@ async def test_with_more_queues_than_fit_those_of_running_jobs_come_first_and_th
         await taken(queues, hints, lacking[-1])
         assert all([await is_permitted(broker, token) for token in (*held, lacking[-1])])
         assert not all([await is_permitted(broker, token) for token in tokens])
+
+
+async def test_while_nats_does_not_say_what_is_in_use_it_is_what_it_said_last(
+    server: NatsProcess, operator: Broker
+) -> None:
+    """As after the loss of a server of a cluster, which answers about its consumers late."""
+    nets = KeyUser("subnet", ["net-*"], pool=True)
+    queues = PoolQueues(operator)
+    await submit(operator, A, OTHER)
+    before = await queues.role(nets, "")
+    assert before == pool_with_jobs("subnet", [A])
+    await server.kill()
+    assert await queues.role(nets, "") == before
+    with pytest.raises(BrokerUnavailableError):
+        await PoolQueues(operator).role(nets, "")
+
+
+@pytest.mark.usefixtures("auth")
+async def test_a_login_asks_for_the_queues_whose_jobs_the_runner_has(
+    accounts: Accounts, server: NatsProcess, operator: Broker
+) -> None:
+    await submit(operator, A)
+    async with pool(accounts, server) as (broker, queues), queues.hints() as hints:
+        assert broker.asks() == ""
+        delivery = await taken(queues, hints, A)
+        assert broker.asks() == consumer_name(A)
+        await delivery.ack()
 
 
 @pytest.mark.soak
