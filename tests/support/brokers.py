@@ -28,10 +28,23 @@ async def connected(access: Access | str, *, fresh: bool = False) -> AsyncIterat
     async with started(access) as broker:
         await broker.wait_connected()
         if fresh:
-            for config in reversed(stream_configs(1)):
-                await _delete(broker, config["name"])
-        await declare_anew(broker)
+            await until(lambda: _declared_empty(broker))
+        else:
+            await declare_anew(broker)
         yield broker
+
+
+async def _declared_empty(broker: Broker) -> bool:
+    """Whether all streams are new and empty.
+
+    On a machine that stands still for a moment, a stream that is made while NATS still removes the files of a deleted
+    one with its name can come with messages of that.
+    """
+    names = [config["name"] for config in reversed(stream_configs(1))]
+    for name in names:
+        await _delete(broker, name)
+    await declare_anew(broker)
+    return not any([(await broker.api(f"STREAM.INFO.{name}"))["state"]["messages"] for name in names])
 
 
 async def _delete(broker: Broker, stream: str) -> None:
