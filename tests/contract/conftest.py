@@ -6,6 +6,7 @@ import pytest
 
 from stint.core.events import AnyEvent
 from stint.core.job import Job
+from stint.core.names.streams import WORK
 from stint.core.names.subjects import EventAddress
 from stint.jetstream import (
     Broker,
@@ -18,6 +19,7 @@ from stint.jetstream import (
     JetStreamViews,
     JetStreamWorkQueues,
 )
+from stint.jetstream.streams.stream import Stream
 from stint.ports import EventLog, History, KeptPayloads, OutputLog, PayloadStore, PhaseChannel, ViewStore
 from stint.testing import (
     MemoryEventLog,
@@ -28,6 +30,7 @@ from stint.testing import (
     MemoryPhases,
     MemoryViews,
 )
+from tests.support.waiting import until
 
 
 class Ports(NamedTuple):
@@ -49,7 +52,7 @@ class Ports(NamedTuple):
             self.log.put(address, body)
 
     async def take_from_work(self, token: str, job_id: str) -> None:
-        """As a runner does when it has seen to a job."""
+        """As a runner does when it has seen to a job. Returns once it is removed."""
         if self.broker is not None:
             queues = JetStreamWorkQueues(self.broker, lease=30)
             await queues.start()
@@ -57,6 +60,8 @@ class Ports(NamedTuple):
             assert delivery is not None
             assert f".{job_id}." in delivery.subject
             await delivery.ack()
+            work = Stream(self.broker, WORK)
+            await until(lambda: work.get({"seq": delivery.sequence}), lambda message: message is None)
         else:
             assert isinstance(self.history, MemoryHistory)
             self.history.taken.add(job_id)

@@ -47,6 +47,7 @@ from stint.core.names.subjects import (
     kv_subject,
     log_subject,
     payload_subject,
+    removal_subject,
 )
 from stint.core.output.chain import Chunk
 from stint.jetstream import Broker, JetStreamEventLog, JetStreamOutput, make_subscription
@@ -284,6 +285,7 @@ FORGED = {
         *(subject for subject, writers in WRITERS.items() if user not in writers),
         *(OF_OTHERS if user in PUBLISHERS else OF_THE_VICTIM if user in POOLS else ()),
         *((f"hint.{OTHER}",) if user == "subnet" else ()),
+        *((removal_subject(OTHER, 1),) if user != "runner" else ()),
     )
     for user in EVERYBODY
 }
@@ -491,6 +493,7 @@ def takes(own: str) -> list[tuple[str, Mapping[str, Any] | None]]:
         (f"STREAM.MSG.GET.{PAYLOADS}", {"seq": 1}),
         (f"STREAM.MSG.GET.{WORK}", {"seq": 1}),
         (f"DIRECT.GET.{WORK}", {"multi_last": [">"]}),
+        (f"STREAM.MSG.DELETE.{WORK}", {"seq": 1}),
     ]
 
 
@@ -565,12 +568,12 @@ NOT_HEARD = {
         (
             *(">", "*.>", "ev.>", "live.>", "tail.>", "log.>", "$KV.>", "hint.*", "work.*", "$JS.>", "$SYS.>"),
             *(f"live.*.{OTHER}.ended", f"live.*.{OWN}.submitted", f"tail.{OTHER}.*", "_INBOX.>", "_INBOX.victim.>"),
-            *("output.>", f"output.{OWN}.*.*"),
+            *("output.>", f"output.{OWN}.*.*", "removal.>"),
         ),
     ),
     SUBSCRIBER: (">", "live.>", f"live.*.{OWN}.ended", "tail.>", "$JS.>", "_INBOX.>", "_INBOX.told.>"),
-    "subnet": ("hint.*", f"hint.{OTHER}", f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*"),
-    "nets": (f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*"),
+    "subnet": ("hint.*", f"hint.{OTHER}", f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*", "removal.>"),
+    "nets": (f"live.*.{OTHER}.*", "live.>", f"tail.{OTHER}.*", "removal.>"),
 }
 
 
@@ -591,6 +594,8 @@ async def test_nobody_but_runners_answers_a_delivery(
     async with attacking(accounts, server, user) as attacker:
         for answer in (b"+ACK", b"-NAK", b"+WPI", b"+TERM"):
             await attacker.refused(held, answer)
+        if user != "projector":
+            await attacker.unanswered(f"STREAM.MSG.DELETE.{WORK}", {"seq": 1})
     assert await stored(operator) == before
 
 

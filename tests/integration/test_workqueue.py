@@ -49,7 +49,27 @@ async def test_a_queue_hands_out_one_at_a_time_in_order(broker: Broker, queues: 
         seen.append(delivery.subject.split(".")[1])
     assert seen == [job_id(number) for number in range(3)]
     assert await queues.pull(TOKEN, 0.05) is None
-    assert await queues.pending() == {}
+    await until(queues.pending, lambda pending: not pending)
+
+
+async def test_a_job_that_was_acknowledged_and_not_removed_holds_up_nobody(
+    broker: Broker, queues: JetStreamWorkQueues
+) -> None:
+    """As after the loss of a server between the two. A new consumer delivers it again: it is acknowledged again."""
+    log = JetStreamEventLog(broker)
+    await log.append(TOKEN, job_id(0), submitted())
+    first = await delivered(queues)
+    await broker.request(first.ack_subject, Msg.Ack.Ack)
+    await log.append(TOKEN, job_id(1), submitted())
+    second = await delivered(queues)
+    await second.ack()
+    await until(queues.pending, lambda pending: pending == {TOKEN: 1})
+    assert (await queues.look(TOKEN)).turn is Turn.EMPTY
+    await broker.api(f"CONSUMER.DELETE.{WORK}.{CONSUMER}")
+    again = await delivered(await another(broker))
+    assert again.sequence == first.sequence
+    await again.ack()
+    await until(queues.pending, lambda pending: not pending)
 
 
 async def test_what_is_given_back_comes_again(broker: Broker, queues: JetStreamWorkQueues) -> None:

@@ -17,6 +17,7 @@ from stint.jetstream import (
     JetStreamOutput,
     JetStreamPayloads,
     JetStreamViews,
+    Removals,
     Sourcing,
     declare_when_possible,
 )
@@ -74,6 +75,7 @@ def build_background(settings: ProjectorSettings, broker: Broker) -> Background:
         BackgroundTask(name="auditor", run=audit, missing="What is stored is not compared with the log."),
         BackgroundTask(name="event janitor", run=events.run, missing="Old events are not removed."),
         BackgroundTask(name="sweeper", run=sweeper.run, missing="Lost jobs are not ended."),
+        BackgroundTask(name="removals", run=Removals(broker).run, missing="Some work queues keep jobs that are over."),
         BackgroundTask(
             name="sourcing", run=Sourcing(broker).run, missing="The filling of the work queues is not monitored."
         ),

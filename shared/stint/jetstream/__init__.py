@@ -17,6 +17,7 @@ from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
 from stint.jetstream.payloads import JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
+from stint.jetstream.removals import Removals
 from stint.jetstream.streams.sourcing import Sourcing
 from stint.jetstream.streams.stream import Bucket
 from stint.jetstream.streams.topology import declare, declare_when_possible
@@ -46,6 +47,7 @@ __all__ = [
     "JetStreamViews",
     "JetStreamWorkQueues",
     "OutputRequests",
+    "Removals",
     "Signed",
     "Sourcing",
     "declare",

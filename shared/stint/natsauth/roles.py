@@ -47,6 +47,7 @@ from stint.core.names.subjects import (
     output_subject,
     payload_subject,
     phase_subject,
+    removal_subject,
     tail_subject,
     work_subject,
 )
@@ -115,7 +116,10 @@ def runner(name: str, tokens: Sequence[str] = (ANY,), *, also: Iterable[Request]
         ),
         hears=[subject for token in tokens for subject in (live_filter(token=token), hint_subject(token))],
         among=[hint_subject(token) for token in tokens],
-        tells={"api": [phase_subject(token, "*") for token in tokens]},
+        tells={
+            "api": [phase_subject(token, "*") for token in tokens],
+            "projector": [removal_subject(token, "*") for token in tokens],
+        },
     )
 
 
@@ -127,7 +131,7 @@ def _runs(token: str) -> Iterable[Request]:
     yield from may_consume(WORK, ANY if token == ANY else consumer_name(token), work_subject(token))
 
 
-RUNNER: Final = runner("runner", also=may_declare())
+RUNNER: Final = runner("runner", also=(*may_declare(), *may_call(f"STREAM.MSG.DELETE.{WORK}")))
 
 
 def named_runner(name: str) -> Role:

@@ -75,7 +75,9 @@ class Delivery(Protocol):
         """
 
     async def ack(self) -> None:
-        """Remove the job, which has ended, so that the queue continues. Returns once the broker has confirmed that.
+        """Let the queue continue behind the job, which has ended. Returns once the broker has confirmed that.
+
+        The job is removed from the queue a moment later.
 
         Raises:
             LeaseLostError: the queue's last delivery is another one. Nothing was sent.

@@ -156,6 +156,14 @@ def work_token(subject: str) -> str:
     return subject.partition(".")[2]
 
 
+def removal_subject(token: str, sequence: int | str) -> str:
+    """The subject on which a projector is asked to remove a submission, by its sequence in WORK. No stream has it.
+
+    A queue's token is part of it, so that NATS' permissions can name the queue.
+    """
+    return f"removal.{token}.{sequence}"
+
+
 def hint_subject(token: str) -> str:
     """The subject of a hint that a queue has work. Hints can be lost; runners also check all queues regularly."""
     return f"hint.{token}"

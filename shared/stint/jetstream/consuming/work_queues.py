@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
@@ -61,6 +62,7 @@ class JetStreamWorkQueues:
         self._broker = broker
         self._lease = lease
         self._served = served
+        self._delivery = partial(JetStreamDelivery, broker, confined=served != ALL_QUEUES)
         self._new_queues = NewQueues(broker, self.hint)
         self._group = hint_group(served.patterns)
         self._waiting: dict[str, _Pull] = {}
@@ -114,7 +116,7 @@ class JetStreamWorkQueues:
         `before` is the consumer as it was before the pull. It is not asked again if this delivery is its next one.
         """
         if isinstance(before, ConsumerInfo):
-            delivery = JetStreamDelivery(self._broker, token, message, origin=before.created, lease=before.lease)
+            delivery = self._delivery(token, message, origin=before.created, lease=before.lease)
             if delivery.is_next_of(before):
                 return delivery
         pulled_at = self._last_pull(message)
@@ -126,7 +128,7 @@ class JetStreamWorkQueues:
             raise
         if found is None:
             return None
-        delivery = JetStreamDelivery(self._broker, token, message, origin=found.created, lease=found.lease)
+        delivery = self._delivery(token, message, origin=found.created, lease=found.lease)
         return delivery if delivery.is_last_of(found) else None
 
     async def reclaim(self, token: str, ack_subject: str, origin: str) -> JetStreamDelivery | None:
@@ -136,7 +138,7 @@ class JetStreamWorkQueues:
             found = await consumer_info(self._broker, consumer) if consumer == consumer_name(token) else None
             if found is None:
                 return None
-            delivery = JetStreamDelivery(self._broker, token, message, origin=origin, lease=found.lease)
+            delivery = self._delivery(token, message, origin=origin, lease=found.lease)
         except (NotJSMessageError, ValueError, IndexError, DeniedError):
             return None
         if not await delivery.is_last():

@@ -140,7 +140,7 @@ class Stream:
 
     async def delete_message(self, sequence: int) -> None:
         """Remove one message. Safe to repeat."""
-        answer = await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": sequence})
+        answer = await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": sequence, "no_erase": True})
         if error_code(answer) != ErrorCode.DELETE_FAILED:
             check(answer)
 

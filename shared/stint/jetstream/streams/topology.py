@@ -89,7 +89,7 @@ _KEPT: Final[Mapping[str, Any]] = {
 _WORK: Final[Mapping[str, Any]] = {
     "name": WORK,
     "sources": [source()],
-    "retention": "workqueue",
+    "retention": "limits",
     "discard": "new",
     "max_consumers": MAX_QUEUE_CONSUMERS,
     "allow_direct": True,
