@@ -285,7 +285,7 @@ FORGED = {
         *(subject for subject, writers in WRITERS.items() if user not in writers),
         *(OF_OTHERS if user in PUBLISHERS else OF_THE_VICTIM if user in POOLS else ()),
         *((f"hint.{OTHER}",) if user == "subnet" else ()),
-        *((removal_subject(OTHER, 1),) if user != "runner" else ()),
+        *((removal_subject(OTHER),) if user != "runner" else ()),
     )
     for user in EVERYBODY
 }

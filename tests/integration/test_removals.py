@@ -1,46 +1,43 @@
-"""What a runner of some queues has acknowledged: a projector removes it, and nothing of other queues."""
+"""What becomes of submissions that runners have acknowledged: they are removed, and no others."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from stint.core.names.ids import queue_token
 from stint.core.names.patterns import QueuePatterns
-from stint.core.names.streams import WORK
+from stint.core.names.streams import WORK, consumer_name
 from stint.core.names.subjects import removal_subject, work_subject
-from stint.jetstream import Broker, JetStreamEventLog, JetStreamWorkQueues, Removals
+from stint.jetstream import Broker, JetStreamHistory, JetStreamWorkQueues, Removals, declare
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of
+from stint.ports import Delivery, Turn, WorkQueues
 from stint.process.background import cancel
+from tests.support.accounts import Accounts, nats_auth
 from tests.support.brokers import connected
-from tests.support.events import submitted
-from tests.support.servers import NatsProcess
+from tests.support.servers import NatsProcess, OpenBao
 from tests.support.waiting import until
 
 OWN, OTHER = queue_token("own"), queue_token("other")
-JOB, NEXT, THEIRS = "a" * 24, "b" * 24, "c" * 24
 
 
 @pytest.fixture
 async def broker(nats_process: NatsProcess) -> AsyncIterator[Broker]:
+    """That of a runner of one queue and of a projector, which removes."""
     async with connected(nats_process.url) as broker:
+        task = asyncio.create_task(Removals(broker).run())
         yield broker
+        await cancel(task)
 
 
-@pytest.fixture
-async def queues(broker: Broker) -> AsyncIterator[JetStreamWorkQueues]:
-    """Those of a runner that serves one queue, while a projector removes what it acknowledges."""
-    queues = JetStreamWorkQueues(broker, lease=30, served=QueuePatterns.parse("own"))
-    await queues.start()
-    task = asyncio.create_task(Removals(broker).run())
-    yield queues
-    await cancel(task)
-
-
-async def submit(broker: Broker, token: str, job_id: str) -> int:
+async def submit(broker: Broker, token: str) -> int:
     """Its sequence in WORK."""
-    await JetStreamEventLog(broker).append(token, job_id, submitted())
+    job_id = secrets.token_hex(12)
+    await broker.publish(f"ev.{job_id}.{token}.submitted", b"{}")
 
     async def arrived() -> int:
         last = await Stream(broker, WORK).last(work_subject(token))
@@ -49,40 +46,138 @@ async def submit(broker: Broker, token: str, job_id: str) -> int:
     return await until(arrived)
 
 
-async def end_next(queues: JetStreamWorkQueues) -> int:
-    delivery = await queues.pull(OWN, 10)
+async def confined(broker: Broker, served: str = "own", *, lease: float = 30) -> JetStreamWorkQueues:
+    queues = JetStreamWorkQueues(broker, lease=lease, served=QueuePatterns.parse(served))
+    await queues.start()
+    return queues
+
+
+async def taken(queues: WorkQueues, token: str = OWN) -> Delivery:
+    look = await until(lambda: queues.look(token), lambda look: look.turn is not Turn.DENIED)
+    delivery = await queues.pull(token, 10, look)
     assert delivery
-    await delivery.ack()
-    return delivery.sequence
+    return delivery
 
 
 async def in_work(broker: Broker) -> set[int]:
     return {sequence_of(message) async for page in Stream(broker, WORK).pages() for message in page}
 
 
-async def test_what_was_acknowledged_is_removed(broker: Broker, queues: JetStreamWorkQueues) -> None:
-    await submit(broker, OWN, JOB)
-    waits = await submit(broker, OWN, NEXT)
-    await end_next(queues)
-    await until(lambda: in_work(broker), lambda found: found == {waits})
+async def until_left(broker: Broker, *sequences: int) -> None:
+    await until(lambda: in_work(broker), lambda found: found == {*sequences})
 
 
-async def test_what_is_not_of_the_queue_that_the_subject_names_stays(
-    broker: Broker, queues: JetStreamWorkQueues
-) -> None:
-    theirs, mine = await submit(broker, OTHER, THEIRS), await submit(broker, OWN, JOB)
-    for sequence in (theirs, mine + 1, 0, -1, "1e9", "²", "9" * 18, "9" * 500):
-        await broker.send(removal_subject(OWN, sequence))
-    await broker.send(removal_subject("*", mine))
-    await broker.send(f"removal.{OWN}.{mine}.{mine}")
-    assert await end_next(queues) == mine
-    await until(lambda: in_work(broker), lambda found: found == {theirs})
+async def test_what_was_acknowledged_is_removed_with_all_that_was_left_before(broker: Broker) -> None:
+    queues = await confined(broker)
+    for _ in range(3):
+        await submit(broker, OWN)
+    waits, theirs = await submit(broker, OWN), await submit(broker, OTHER)
+    for _ in range(2):  # their removals were lost
+        await broker.request((await taken(queues)).ack_subject, Msg.Ack.Ack)
+    await (await taken(queues)).ack()
+    await until_left(broker, waits, theirs)
 
 
-@pytest.mark.usefixtures("queues")
+async def test_who_asks_removes_nothing_that_is_not_acknowledged(broker: Broker) -> None:
+    queues = await confined(broker)
+    held, waits, theirs = await submit(broker, OWN), await submit(broker, OWN), await submit(broker, OTHER)
+    delivery = await taken(queues)
+    for _ in range(3):
+        for token in (OWN, OTHER, "mf", "!!", "no", "ö", "*", ">", "a" * 3000):
+            await broker.send(removal_subject(token))
+        await broker.send(f"removal.{OWN}.{held}")
+    last = await submit(broker, third := queue_token("third"))
+    await (await taken(queues, third)).ack()
+    await until_left(broker, held, waits, theirs)
+    assert last not in await in_work(broker)
+    await delivery.ack()
+    await until_left(broker, waits, theirs)
+
+
+async def test_what_was_asked_before_work_was_lost_removes_nothing_of_the_new_one(broker: Broker) -> None:
+    """It counts anew: a sequence that was acknowledged is that of another job."""
+    queues = await confined(broker)
+    for _ in range(3):
+        await submit(broker, OWN)
+        await (await taken(queues)).ack()
+    await broker.api(f"STREAM.DELETE.{WORK}")
+    await declare(broker)
+    await until(lambda: in_work(broker), lambda found: len(found) == 3)
+    delivery = await taken(await confined(broker))
+    await broker.send(removal_subject(OWN))
+    await submit(broker, OTHER)
+    await (await taken(queues, OTHER)).ack()
+    await until(lambda: in_work(broker), lambda found: len(found) == 3)
+    assert delivery.sequence in await in_work(broker)
+
+
+async def test_a_flood_of_requests_ends(broker: Broker) -> None:
+    for number in range(20_000):
+        await broker.client.publish(removal_subject(f"q{number}"), b"")
+    await broker.client.flush()
+    queues = await confined(broker)
+    await submit(broker, OWN)
+    await (await taken(queues)).ack()
+
+    async def asked_again() -> bool:
+        """As the next ack of the queue does, in case this one's request was dropped."""
+        await broker.send(removal_subject(OWN))
+        return not await in_work(broker)
+
+    await until(asked_again)
+
+
 async def test_after_a_restart_of_nats_it_goes_on(nats_process: NatsProcess, broker: Broker) -> None:
-    left, waits = await submit(broker, OWN, JOB), await submit(broker, OWN, NEXT)
+    queues = await confined(broker, lease=2)
+    for _ in range(2):
+        await submit(broker, OWN)
+    await (await taken(queues)).ack()
     await nats_process.restart()
     await broker.wait_connected()
-    await broker.send(removal_subject(OWN, left))
-    await until(lambda: in_work(broker), lambda found: found == {waits})
+
+    async def done() -> bool:
+        """A server that was killed may have forgotten the ack, or who holds what."""
+        if delivery := await queues.pull(OWN, 1):
+            await delivery.ack()
+        return not await in_work(broker)
+
+    await until(done)
+
+
+async def test_the_sweeper_removes_what_was_acknowledged_whatever_it_says(broker: Broker) -> None:
+    queues = await confined(broker)
+    for subject in (f"ev.no-job.{OWN}.submitted", f"ev.{secrets.token_hex(12)}.{OWN}.submitted"):
+        await broker.publish(subject, b"{}")
+        await broker.request((await taken(queues)).ack_subject, Msg.Ack.Ack)
+    waits = await submit(broker, OWN)
+    await JetStreamHistory(broker).remove_acknowledged(OWN)
+    assert await in_work(broker) == {waits}
+
+
+LOGINS = [
+    *(("runner", served) for served in ("", "own", "*")),
+    *(("runners/r1", served) for served in ("", "own")),
+    ("names", "own"),
+    *(("pattern", served) for served in ("own*", "own", "")),
+    *(("every", served) for served in ("*", "own", "")),
+]
+"""Each kind of a runner's login, and the queues that the runner is told to serve. Who is told none finds out."""
+
+
+async def test_whatever_its_login_a_runner_has_its_jobs_removed(tmp_path: Path, openbao: OpenBao) -> None:
+    pools = {"names": "own", "pattern": "own*", "every": "*"}
+    accounts = Accounts(tmp_path / "keys", auth=True, runners=["runners/r1"], pools=pools)
+    async with (
+        accounts.declared(tmp_path / "nats") as server,
+        nats_auth(accounts, server, openbao, tmp_path / "auth"),
+        accounts.connected(server.url, "operator") as operator,
+        accounts.connected(server.url, "projector") as projector,
+    ):
+        task = asyncio.create_task(Removals(projector).run())
+        for user, served in LOGINS:
+            await submit(operator, OWN)
+            async with accounts.connected(server.url, user) as runner:
+                await (await taken(await confined(runner, served))).ack()
+                await until_left(operator)
+            await operator.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(OWN)}")
+        await cancel(task)

@@ -34,9 +34,9 @@ class Sweeper:
     A runner appends the end before its ack, so a job that has not ended is in a work queue. It is missing if its
     message was removed, or acknowledged by a runner that had lost it.
 
-    A job that has been over for as long is removed from its work queue. Its runner may have acknowledged it and not
-    removed it; such a message is not delivered again. And a WORK that was created anew contains all submissions of
-    EVENTS again.
+    What has been over for as long is removed from its work queue. Its runner may have acknowledged it and not removed
+    it; such a message is not delivered again, and is removed whatever it says. And a WORK that was created anew
+    contains all submissions of EVENTS again.
 
     From its submission to its end a job has a payload, and a message in a work queue. A sweep compares the two, so it
     takes time for jobs that have not ended, and for no others. Jobs without a payload are named by the auditor. A sweep
@@ -107,6 +107,8 @@ class Sweeper:
         return [stray for stray, since in self._since.items() if now - since >= self._astray_for]
 
     async def _repair(self, place: Place, *, over: bool) -> None:
+        if over:
+            await self._history.remove_acknowledged(place.token)
         job = await self._log.load(place.job_id)
         if not over and (job is None or job.token != place.token or job.terminal):
             await self._projector.clean_up_place(place)

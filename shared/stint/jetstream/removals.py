@@ -1,61 +1,104 @@
-"""How a submission is removed from WORK once a runner has acknowledged it. The sweeper finds what is left."""
+"""How submissions are removed from WORK behind their acks. The sweeper finds what is left."""
 
+import asyncio
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
+from nats.aio.msg import Msg
 
 from stint.core.errors import BrokerUnavailableError, StintError
-from stint.core.names.streams import WORK
-from stint.core.names.subjects import removal_subject, work_subject
+from stint.core.names.streams import WORK, consumer_name
+from stint.core.names.subjects import is_literal, removal_subject, work_subject
+from stint.jetstream.consuming.consumers import consumer_info
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import subject_of
+from stint.jetstream.wire.protocol import sequence_of
+from stint.jetstream.wire.requests import DeniedError
 
 log = structlog.get_logger()
 
 GROUP: Final = "removals"
 """The queue group in which projectors listen, so that one of them removes."""
-_DIGITS: Final = 18
-"""Of a sequence, at most."""
+MOST_REQUESTS: Final = 1024
+"""That wait in this process. Whoever has a runner's key can send any number; a lost one is made good by the next."""
 
 
-async def remove(broker: Broker, token: str, sequence: int, *, confined: bool) -> None:
-    """Have a queue's submission removed, by its sequence in WORK, without waiting for it.
+class Remover:
+    """Has submissions removed that this runner has acknowledged, without waiting for it.
 
-    Who is `confined` to some queues asks a projector: a request to NATS names the message in its body, and NATS'
-    permissions are for subjects.
+    A request to NATS names the message in its body, and NATS' permissions are for subjects. So a runner that is
+    confined to some queues asks a projector.
     """
-    with suppress(BrokerUnavailableError):
-        if confined:
-            await broker.send(removal_subject(token, sequence))
-        else:
-            request = {"seq": sequence, "no_erase": True}
-            await broker.send(f"{broker.prefix}.STREAM.MSG.DELETE.{WORK}", msgspec.json.encode(request))
+
+    def __init__(self, broker: Broker, *, confined: bool) -> None:
+        """Whether it is confined, it also learns from the first removal."""
+        self._broker = broker
+        self._permitted = False if confined else None
+
+    async def remove(self, token: str, sequence: int) -> None:
+        """Remove the queue's submission that has this sequence in WORK."""
+        request, call = {"seq": sequence, "no_erase": True}, f"STREAM.MSG.DELETE.{WORK}"
+        with suppress(BrokerUnavailableError):
+            if self._permitted is None:
+                self._permitted = await self._is_permitted(call, request)
+            elif self._permitted:
+                await self._broker.send(f"{self._broker.prefix}.{call}", msgspec.json.encode(request))
+            if not self._permitted:
+                await self._broker.send(removal_subject(token))
+
+    async def _is_permitted(self, call: str, request: dict[str, Any]) -> bool:
+        try:
+            await self._broker.api(call, request)
+        except DeniedError:
+            return False
+        return True
 
 
 class Removals:
-    """Removes submissions for confined runners, as far as they are of the queue that the request's subject names."""
+    """Removes what confined runners have acknowledged. They name only their queue, so that no request can do harm."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._work = Stream(broker, WORK)
+        self._tokens: set[str] = set()
+        self._asked = asyncio.Event()
 
     async def run(self) -> None:
         """Remove until cancelled."""
         await self._broker.wait_connected()
-        async with self._broker.subscribe(removal_subject("*", "*"), queue=GROUP) as requests:
-            async for request in requests.messages:
-                try:
-                    await self._remove(request.subject)
-                except StintError as error:
-                    log.debug("a submission could not be removed, the sweeper does it", error=error.sentence)
+        async with self._broker.subscribe(
+            removal_subject("*"), queue=GROUP, cb=self._on_request, pending_msgs_limit=MOST_REQUESTS
+        ):
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                while self._tokens:
+                    await self._remove(self._tokens.pop())
 
-    async def _remove(self, subject: str) -> None:
-        _, token, digits = subject.split(".")
-        if not (digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS and (sequence := int(digits))):
+    async def _on_request(self, message: Msg) -> None:
+        if len(self._tokens) < MOST_REQUESTS:
+            self._tokens.add(message.subject.partition(".")[2])
+            self._asked.set()
+
+    async def _remove(self, token: str) -> None:
+        try:
+            await remove_acknowledged(self._broker, token)
+        except StintError as error:
+            log.debug("submissions could not be removed, the sweeper does it", error=error.sentence)
+
+
+async def remove_acknowledged(broker: Broker, token: str) -> None:
+    """Remove the submissions of a queue that its consumer will not deliver again. Safe at any time.
+
+    NATS counts a consumer's messages wrong if one in front of it is removed while it is created: so none is, unless
+    there is a consumer that has delivered it.
+    """
+    found = await consumer_info(broker, consumer_name(token)) if is_literal(token) else None
+    if found is None:
+        return
+    work, sequence = Stream(broker, WORK), 0
+    while message := await work.get({"seq": sequence + 1, "next_by_subj": work_subject(token)}):
+        if (sequence := sequence_of(message)) > found.acknowledged:
             return
-        message = await self._work.get({"seq": sequence})
-        if message is not None and subject_of(message) == work_subject(token):
-            await self._work.delete_message(sequence)
+        await work.delete_message(sequence)

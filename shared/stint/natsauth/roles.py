@@ -118,7 +118,7 @@ def runner(name: str, tokens: Sequence[str] = (ANY,), *, also: Iterable[Request]
         among=[hint_subject(token) for token in tokens],
         tells={
             "api": [phase_subject(token, "*") for token in tokens],
-            "projector": [removal_subject(token, "*") for token in tokens],
+            "projector": [removal_subject(token) for token in tokens],
         },
     )
 
@@ -148,6 +148,7 @@ PROJECTOR: Final = Role(
         *may_append(Ended),
         *may_publish(_BARRIER, kv_subject(JOBS_BUCKET, "*")),
         *may_consume(EVENTS, PROJECTOR_DURABLE),
+        *may_call(f"CONSUMER.INFO.{WORK}.*"),
         *may_call(f"CONSUMER.UNPIN.{EVENTS}.{PROJECTOR_DURABLE}"),
         *may_call(*(f"STREAM.PURGE.{stream}" for stream in (EVENTS, PAYLOADS, LOGS))),
         *may_call(f"STREAM.MSG.DELETE.{WORK}", f"STREAM.LEADER.STEPDOWN.{WORK}", f"STREAM.UPDATE.{WORK}"),

@@ -129,6 +129,9 @@ class History(Protocol):
     async def take_from_work(self, place: Place) -> None:
         """Remove the submission from its work queue, whichever runner has it; the queue continues. Safe to repeat."""
 
+    async def remove_acknowledged(self, token: str) -> None:
+        """Remove what the queue's runners have acknowledged, and is still in the queue. Safe at any time."""
+
     def older_than(self, moment: datetime) -> AsyncIterator[str]:
         """Ids with events older than `moment`, readable or not. An id can occur more than once.
 

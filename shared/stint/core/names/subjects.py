@@ -156,12 +156,12 @@ def work_token(subject: str) -> str:
     return subject.partition(".")[2]
 
 
-def removal_subject(token: str, sequence: int | str) -> str:
-    """The subject on which a projector is asked to remove a submission, by its sequence in WORK. No stream has it.
+def removal_subject(token: str) -> str:
+    """The subject on which a projector is asked to remove from WORK what a queue's runners have acknowledged.
 
-    A queue's token is part of it, so that NATS' permissions can name the queue.
+    No stream has it. `token` may be `*`.
     """
-    return f"removal.{token}.{sequence}"
+    return f"removal.{token}"
 
 
 def hint_subject(token: str) -> str:

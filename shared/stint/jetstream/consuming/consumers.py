@@ -35,6 +35,7 @@ class ConsumerInfo(NamedTuple):
         created: differs from that of a later consumer with the same name.
         lease: `ack_wait`, in seconds.
         consumer_sequence: number of its last delivery.
+        acknowledged: up to this sequence of the stream, all its messages are.
         pending: whether a delivery is not acknowledged yet.
         expired: whether the lease of that delivery may be over.
         waiting: messages that were never delivered.
@@ -44,6 +45,7 @@ class ConsumerInfo(NamedTuple):
     lease: float
     consumer_sequence: int
     stream_sequence: int
+    acknowledged: int
     pending: bool
     expired: bool
     waiting: int
@@ -64,6 +66,7 @@ def _info(found: Mapping[str, Any]) -> ConsumerInfo:
         lease=lease,
         consumer_sequence=found["delivered"]["consumer_seq"],
         stream_sequence=found["delivered"]["stream_seq"],
+        acknowledged=found["ack_floor"]["stream_seq"],
         pending=pending,
         expired=pending and _age(found) >= lease,
         waiting=found["num_pending"],

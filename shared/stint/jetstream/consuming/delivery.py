@@ -8,7 +8,7 @@ from nats.aio.msg import Msg
 from stint.core.errors import ConsumerGoneError, LeaseLostError
 from stint.core.names.subjects import hint_subject
 from stint.jetstream.consuming.consumers import ConsumerInfo, consumer_info
-from stint.jetstream.removals import remove
+from stint.jetstream.removals import Remover
 from stint.jetstream.wire.broker import Broker, NoRespondersError
 from stint.jetstream.wire.protocol import NANOSECONDS, origin_of
 from stint.ports import Look, Turn
@@ -21,14 +21,11 @@ class JetStreamDelivery:
     """See `stint.ports.Delivery`."""
 
     def __init__(
-        self, broker: Broker, token: str, message: Msg, *, origin: str, lease: float, confined: bool = False
+        self, broker: Broker, remover: Remover, token: str, message: Msg, *, origin: str, lease: float
     ) -> None:
-        """`confined` as in `stint.jetstream.removals.remove`.
-
-        Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject.
-        """
+        """Raises `NotJSMessageError`, `ValueError` or `IndexError` if the message has no ack subject."""
         self._broker = broker
-        self._confined = confined
+        self._remover = remover
         self.token = token
         self._consumer = message.metadata.consumer
         self._number = message.metadata.sequence.consumer
@@ -49,7 +46,7 @@ class JetStreamDelivery:
     async def ack(self) -> None:
         found = await self._answer(Msg.Ack.Ack)
         self.left = Look(Turn.FREE, found) if found.waiting else None
-        await remove(self._broker, self.token, self.sequence, confined=self._confined)
+        await self._remover.remove(self.token, self.sequence)
 
     async def give_back(self, delay: float = 0, *, hint: bool = True) -> None:
         after = b" " + json.dumps({"delay": int(delay * NANOSECONDS)}).encode() if delay else b""

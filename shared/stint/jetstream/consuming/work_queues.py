@@ -28,6 +28,7 @@ from stint.jetstream.consuming.consumers import (
 )
 from stint.jetstream.consuming.delivery import RETURNED, JetStreamDelivery
 from stint.jetstream.consuming.new_queues import NewQueues
+from stint.jetstream.removals import Remover
 from stint.jetstream.streams.stream import OPERATION
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import NoAnswerError, status_of
@@ -62,7 +63,7 @@ class JetStreamWorkQueues:
         self._broker = broker
         self._lease = lease
         self._served = served
-        self._delivery = partial(JetStreamDelivery, broker, confined=served != ALL_QUEUES)
+        self._delivery = partial(JetStreamDelivery, broker, Remover(broker, confined=served != ALL_QUEUES))
         self._new_queues = NewQueues(broker, self.hint)
         self._group = hint_group(served.patterns)
         self._waiting: dict[str, _Pull] = {}

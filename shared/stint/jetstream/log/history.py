@@ -23,6 +23,7 @@ from stint.core.names.subjects import (
 )
 from stint.core.view import parse_time
 from stint.jetstream.payloads import payload_places
+from stint.jetstream.removals import remove_acknowledged
 from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
@@ -39,6 +40,7 @@ class JetStreamHistory:
     """See `stint.ports.History`."""
 
     def __init__(self, broker: Broker) -> None:
+        self._broker = broker
         self._events = Stream(broker, EVENTS)
         self._work = Stream(broker, WORK)
         self._payloads = Stream(broker, PAYLOADS)
@@ -128,6 +130,9 @@ class JetStreamHistory:
                 low = sequence_of(message) + 1
                 high = high or (await self._work.info())["state"]["last_seq"] + 1
         return None
+
+    async def remove_acknowledged(self, token: str) -> None:
+        await remove_acknowledged(self._broker, token)
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
         async for messages in self._events.pages():

@@ -31,15 +31,17 @@ def reason_of(error: BaseException | None) -> str:
         case nats.errors.UnexpectedEOF():
             return "The server closed the connection."
         case nats.errors.Error():
-            return _of_server(str(error))
+            return _of_server(error)
         case OSError():
             return _of_system(error)
         case _:
             return f"{type(error).__name__}."
 
 
-def _of_server(text: str) -> str:
-    words = text.removeprefix("nats: ").strip("'")
+def _of_server(error: nats.errors.Error) -> str:
+    if isinstance(error, nats.errors.SlowConsumerError):  # its text names each message's subject
+        return f"Messages on {error.sub.subject} came faster than they were read, and were dropped."
+    words = str(error).removeprefix("nats: ").strip("'")
     meaning = next((meaning for begin, meaning in _MEANINGS.items() if words.lower().startswith(begin)), "")
     return f"{meaning}: {words}." if meaning else f"{words}."
 

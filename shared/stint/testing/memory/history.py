@@ -64,6 +64,9 @@ class MemoryHistory:
     async def take_from_work(self, place: Place) -> None:
         self.taken.add(place.job_id)
 
+    async def remove_acknowledged(self, token: str) -> None:
+        """In memory nobody acknowledges what he does not take."""
+
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
         for record in list(self._log.records):
             if datetime.fromisoformat(record.time) < moment:
