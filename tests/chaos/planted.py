@@ -137,6 +137,7 @@ def _unchecked_ack() -> None:
 
     async def ack(self: JetStreamDelivery) -> None:
         await self._broker.request(self.ack_subject, Msg.Ack.Ack)
+        await self._remover.remove(self.token, self.sequence)
 
     JetStreamDelivery.ack = ack  # type: ignore[method-assign]
 
