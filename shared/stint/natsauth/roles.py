@@ -116,10 +116,7 @@ def runner(name: str, tokens: Sequence[str] = (ANY,), *, also: Iterable[Request]
         ),
         hears=[subject for token in tokens for subject in (live_filter(token=token), hint_subject(token))],
         among=[hint_subject(token) for token in tokens],
-        tells={
-            "api": [phase_subject(token, "*") for token in tokens],
-            "projector": [removal_subject(token) for token in tokens],
-        },
+        tells={"api": [phase_subject(token, "*") for token in tokens], "projector": [*map(removal_subject, tokens)]},
     )
 
 
