@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from stint.core.names.subjects import removal_subject, work_subject
 from stint.jetstream import Broker, JetStreamHistory, JetStreamWorkQueues, Removals, declare
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import sequence_of
+from stint.natsauth import config
+from stint.natsauth.requests import Request, Role
+from stint.natsauth.roles import ALL_PUBLISHERS, API, PROJECTOR, RUNNER
 from stint.ports import Delivery, Turn, WorkQueues
 from stint.process.background import cancel
 from tests.support.accounts import Accounts, nats_auth
@@ -181,3 +185,36 @@ async def test_whatever_its_login_a_runner_has_its_jobs_removed(tmp_path: Path, 
                 await until_left(operator)
             await operator.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(OWN)}")
         await cancel(task)
+
+
+async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = replace(RUNNER, requests=_without(RUNNER, "MSG.DELETE.WORK"), tells={"api": RUNNER.tells["api"]})
+    services = (API, runner, replace(PROJECTOR, requests=_without(PROJECTOR, "CONSUMER.INFO.WORK.*")))
+    monkeypatch.setattr(config, "SERVICES", services)
+    monkeypatch.setattr(config, "_TELLING", (*services, ALL_PUBLISHERS))
+    accounts = Accounts(tmp_path / "keys")
+    async with (
+        accounts.declared(tmp_path / "nats") as server,
+        accounts.connected(server.url, "operator") as operator,
+        accounts.connected(server.url, "projector") as projector,
+        accounts.connected(server.url, "runner") as runner_broker,
+    ):
+        task = asyncio.create_task(Removals(projector).run())
+        queues = await confined(runner_broker, "")
+        for _ in range(2):
+            await submit(operator, OWN)
+            await (await taken(queues)).ack()
+        history = JetStreamHistory(projector)
+        await history.remove_acknowledged(OWN)
+        assert len(await in_work(operator)) == 2
+        for place in await history.in_work():
+            await history.take_from_work(place)
+        assert not await in_work(operator)
+        assert not task.done()
+        await cancel(task)
+
+
+def _without(role: Role, call: str) -> list[Request]:
+    return [request for request in role.requests if not request.subject.endswith(call)]

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -28,6 +29,7 @@ from stint.jetstream.streams.sourcing import SILENCE, silence
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import origin_of, sequence_of, subject_of, time_of
+from stint.jetstream.wire.requests import DeniedError
 from stint.ports import Fact, Place, Strays
 
 SURVEYED: Final = 200
@@ -132,7 +134,8 @@ class JetStreamHistory:
         return None
 
     async def remove_acknowledged(self, token: str) -> None:
-        await remove_acknowledged(self._broker, token)
+        with suppress(DeniedError):  # by a configuration of NATS that an earlier version wrote
+            await remove_acknowledged(self._broker, token)
 
     async def older_than(self, moment: datetime) -> AsyncIterator[str]:
         async for messages in self._events.pages():
