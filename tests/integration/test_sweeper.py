@@ -5,6 +5,7 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
+from nats.aio.msg import Msg
 
 from stint.core.job import Job, State
 from stint.core.names.streams import EVENTS, WORK
@@ -116,6 +117,21 @@ async def test_a_queue_goes_on_behind_a_job_that_is_over(broker: Broker) -> None
     assert f".{QUEUED}." in delivery.subject
     assert time.monotonic() - begin >= 2
     assert await JetStreamHistory(broker).in_work() == {Place(TOKEN, QUEUED)}
+
+
+async def test_what_was_acknowledged_is_removed_whatever_it_says(broker: Broker) -> None:
+    """Also what names no job, for which nothing says that it is over."""
+    queues = JetStreamWorkQueues(broker, lease=30)
+    await queues.start()
+    for job_id in ("no-job", "f" * 24):
+        await broker.publish(f"ev.{job_id}.{TOKEN}.submitted", b"{}")
+        delivery = await queues.pull(TOKEN, 10)
+        assert delivery
+        await broker.request(delivery.ack_subject, Msg.Ack.Ack)
+    await happen(broker, QUEUED, submitted())
+    await in_work(broker, 3)
+    async with working(broker, **SHORT):
+        await until(JetStreamHistory(broker).in_work, lambda found: found == {Place(TOKEN, QUEUED)})
 
 
 @pytest.mark.soak

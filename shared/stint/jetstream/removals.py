@@ -2,15 +2,14 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import structlog
 from nats.aio.msg import Msg
 
-from stint.core.errors import BrokerUnavailableError, StintError
+from stint.core.errors import StintError
 from stint.core.names.streams import WORK, consumer_name
-from stint.core.names.subjects import is_literal, removal_subject, work_subject
+from stint.core.names.subjects import is_literal, removal_subject, removal_token, work_subject
 from stint.jetstream.consuming.consumers import consumer_info
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
@@ -26,7 +25,7 @@ MOST_REQUESTS: Final = 1024
 
 
 class Remover:
-    """Has submissions removed that this runner has acknowledged, without waiting for it.
+    """Has submissions removed that this runner has acknowledged. It waits for the first removal only.
 
     A request to NATS names the message in its body, and NATS' permissions are for subjects. So a runner that is
     confined to some queues asks a projector.
@@ -35,22 +34,23 @@ class Remover:
     def __init__(self, broker: Broker, *, confined: bool) -> None:
         """Whether it is confined, it also learns from the first removal."""
         self._broker = broker
+        self._work = Stream(broker, WORK)
         self._permitted = False if confined else None
 
     async def remove(self, token: str, sequence: int) -> None:
-        """Remove the queue's submission that has this sequence in WORK."""
-        request, call = {"seq": sequence, "no_erase": True}, f"STREAM.MSG.DELETE.{WORK}"
-        with suppress(BrokerUnavailableError):
+        """Remove the queue's submission that has this sequence in WORK, if that can be done now."""
+        with suppress(StintError):  # the queue has gone on already, and the sweeper removes what is left
             if self._permitted is None:
-                self._permitted = await self._is_permitted(call, request)
+                self._permitted = await self._removed(sequence)
             elif self._permitted:
-                await self._broker.send(f"{self._broker.prefix}.{call}", msgspec.json.encode(request))
+                await self._work.delete_message(sequence, wait=False)
             if not self._permitted:
                 await self._broker.send(removal_subject(token))
 
-    async def _is_permitted(self, call: str, request: dict[str, Any]) -> bool:
+    async def _removed(self, sequence: int) -> bool:
+        """Whether NATS permits it."""
         try:
-            await self._broker.api(call, request)
+            await self._work.delete_message(sequence)
         except DeniedError:
             return False
         return True
@@ -61,7 +61,7 @@ class Removals:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._tokens: set[str] = set()
+        self._tokens: dict[str, None] = {}  # in the order in which they came
         self._asked = asyncio.Event()
 
     async def run(self) -> None:
@@ -74,11 +74,12 @@ class Removals:
                 await self._asked.wait()
                 self._asked.clear()
                 while self._tokens:
-                    await self._remove(self._tokens.pop())
+                    self._tokens.pop(token := next(iter(self._tokens)))
+                    await self._remove(token)
 
     async def _on_request(self, message: Msg) -> None:
         if len(self._tokens) < MOST_REQUESTS:
-            self._tokens.add(message.subject.partition(".")[2])
+            self._tokens[removal_token(message.subject)] = None
             self._asked.set()
 
     async def _remove(self, token: str) -> None:

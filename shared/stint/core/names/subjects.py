@@ -164,6 +164,11 @@ def removal_subject(token: str) -> str:
     return f"removal.{token}"
 
 
+def removal_token(subject: str) -> str:
+    """The queue token of such a request. Anybody may have sent it."""
+    return subject.partition(".")[2]
+
+
 def hint_subject(token: str) -> str:
     """The subject of a hint that a queue has work. Hints can be lost; runners also check all queues regularly."""
     return f"hint.{token}"

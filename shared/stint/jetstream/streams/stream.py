@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
+import msgspec
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
@@ -138,9 +139,13 @@ class Stream:
             request["seq"] = through + 1
         check(await self._broker.api(f"STREAM.PURGE.{self._name}", request))
 
-    async def delete_message(self, sequence: int) -> None:
-        """Remove one message. Safe to repeat."""
-        answer = await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": sequence, "no_erase": True})
+    async def delete_message(self, sequence: int, *, wait: bool = True) -> None:
+        """Remove one message. Safe to repeat. Without `wait` it is not known whether it is done."""
+        call, request = f"STREAM.MSG.DELETE.{self._name}", {"seq": sequence, "no_erase": True}
+        if not wait:
+            await self._broker.send(f"{self._broker.prefix}.{call}", msgspec.json.encode(request))
+            return
+        answer = await self._broker.api(call, request)
         if error_code(answer) != ErrorCode.DELETE_FAILED:
             check(answer)
 
