@@ -166,6 +166,14 @@ async def test_all_so_far_and_then_what_comes(runner: Runner) -> None:
         assert await reader.rest() == [b"three", "ended", ("end", "success", True)]
 
 
+async def test_a_job_that_waits_is_not_asked_for_output(runner: Runner) -> None:
+    async with runner.reader() as reader:
+        assert not runner.output.reads
+        await runner.facts(events.started())
+        await runner.write(b"one")
+        assert [await reader.next() for _ in range(2)] == ["started", b"one"]
+
+
 async def test_what_is_done_for_a_running_job_is_told_when_it_changes(runner: Runner) -> None:
     runner.phases = Phases(runner.channel, connected=partial(asyncio.sleep, 0))
     place = Place(events.TOKEN, ID)
@@ -331,13 +339,13 @@ async def test_a_subscription_that_fails_fails_all(runner: Runner, monkeypatch: 
 
 async def test_a_slow_reader_misses_nothing(runner: Runner) -> None:
     async with runner.reader() as reader:
+        await runner.facts(events.started())
         sent = [str(number).encode() for number in range(80)]
         for data in sent:
             await runner.write(data)
             await asyncio.sleep(0)
-        await runner.facts(events.started())
         await runner.end()
-        assert await reader.rest() == [*sent, "started", "ended", ("end", "success", True)]
+        assert await reader.rest() == ["started", *sent, "ended", ("end", "success", True)]
 
 
 async def test_the_server_may_end_first(runner: Runner) -> None:

@@ -17,8 +17,8 @@ from stint_api.read.job.output import CHUNK_COST
 TICK: Final = 10.0
 """Seconds without news after which the streams are read again: a live message can be lost."""
 SOON: Final = 0.1
-"""Seconds from news to the next look without any, then twice as long each time up to `TICK`: it may have come from a
-stream's leader while the replica that was read lags behind."""
+"""Seconds from news to the next look without any, then four times as long each time up to `TICK`: it may have come from
+a stream's leader while the replica that was read lags behind."""
 GAP: Final = 0.02
 """Seconds between two looks at least, so that no flood of messages makes a job's followers ask NATS more often."""
 SHARED: Final = 512 * 1024
@@ -123,7 +123,7 @@ class FollowedJob:
             wait = SOON
             while True:
                 self.news = await any_of(facts, chunks, within=wait)
-                wait = SOON if self.news else min(2 * wait, TICK)
+                wait = SOON if self.news else min(4 * wait, TICK)
                 self._begin(facts=facts.is_set() or not self.news)
                 facts.clear()
                 chunks.clear()

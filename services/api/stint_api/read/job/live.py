@@ -136,6 +136,8 @@ class LiveJob:
         self._loaded_at = look
 
     async def _new_chunks(self, followed: FollowedJob) -> AsyncIterator[Chunk]:
+        if self._job.state is State.QUEUED:  # nobody can have written before a runner claimed it
+            return
         async for chunk in self._new(followed.chunks(self._read_to)):
             yield chunk
         if not self._job.terminal:
