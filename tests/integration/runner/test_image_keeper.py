@@ -287,9 +287,13 @@ async def test_a_job_that_comes_while_its_image_goes(
     assert len(await house.later(DAY)) == 1
 
 
-async def test_a_use_while_nats_is_away_is_told_later(nats_process: NatsProcess, image: str) -> None:
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_use_while_nats_is_away_is_told_later(nats_process: NatsProcess, image: str, known: bool) -> None:
     async with connected(nats_process.url) as broker:
         house = House(broker, DockerEngine(HOST))
+        if known:
+            await house.use(image)
+            house.clock[0] += DAY
         await nats_process.stop()
         image_id = await house.use(image)
         await nats_process.start()

@@ -64,9 +64,9 @@ class ImageRecords:
         key = image_key(record.engine_id, record.image_id)
         return bool(await self._bucket.write(key, encode(record), revision=revision, ttl=keep))
 
-    async def delete(self, record: ImageRecord, *, revision: int) -> bool:
-        """Delete a record, unless it has changed since `revision`. Returns whether it was deleted."""
-        return await self._bucket.delete(image_key(record.engine_id, record.image_id), revision=revision)
+    async def delete(self, record: ImageRecord, *, revision: int) -> None:
+        """Delete a record, unless it has changed since `revision`."""
+        await self._bucket.delete(image_key(record.engine_id, record.image_id), revision=revision)
 
     async def of_engine(self, engine_id: str) -> AsyncIterator[tuple[int, ImageRecord]]:
         """All of an engine's records, with their revisions. What is written meanwhile comes again."""
@@ -111,11 +111,7 @@ class ImageKeeper:
         if not use.is_new and not use.is_new_name and self._now() < again:
             return
         self._noted[use.image_id] = self._now()
-        try:
-            await self._note(use)
-        except (*_BROKER, EngineError) as error:
-            log.warning("use of an image not recorded yet", image=use.name, error=error.sentence)
-            self._untold.append(use)
+        await self._note(use)
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -168,17 +164,27 @@ class ImageKeeper:
     async def _tell(self) -> None:
         untold, self._untold = self._untold, []
         for use in untold:
-            await self.used(use)
+            await self._note(use)
 
     async def _note(self, use: ImageUse) -> None:
+        """Record a use now, or with the next sweep."""
+        try:
+            noted = await self._is_noted(use)
+        except (*_BROKER, EngineError) as error:
+            log.warning("use of an image not recorded yet", image=use.name, error=error.sentence)
+            noted = False
+        if not noted:
+            self._untold.append(use)
+
+    async def _is_noted(self, use: ImageUse) -> bool:
         if not (self._engine_id or await self._known()):
-            return
+            return True
         for _ in range(_TRIES):
             revision, stored = await self._records.get(self._engine_id, use.image_id)
             record = self._updated(stored, use)
             if record is None or await self._put(record, revision):
-                return
-        self._untold.append(use)
+                return True
+        return False
 
     def _updated(self, record: ImageRecord | None, use: ImageUse) -> ImageRecord | None:
         """The record with this use in it, None for an image that is not ours."""
