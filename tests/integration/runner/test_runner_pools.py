@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject, phase_subject
 from stint.jetstream import Bucket
 from stint.process.background import cancel
+from stint_runner.engine.docker import DockerEngine
+from stint_runner.housekeeping import presence
 from stint_runner.housekeeping.presence import Presence
 from tests.support.accounts import Accounts, nats_auth
 from tests.support.runner_bench import Bench, make_bench
@@ -104,8 +106,16 @@ async def test_a_new_queue_does_not_disturb_a_job_that_runs(confined: Confined, 
     assert len(runner.said("nats connected")) > len(("net-a", "net-b", "net-c"))
 
 
-async def test_a_runner_says_which_queues_it_serves(bench: Bench) -> None:
-    async with bench.runner("r", queues="net-*,deploys") as worker:
+async def test_a_runner_says_which_queues_it_serves_even_if_its_engine_hangs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(DockerEngine):
+        async def info(self) -> Mapping[str, str | int]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(presence, "FIGURES_WITHIN", 0.01)
+    async with bench.runner("r", engine=Hanging(), queues="net-*,deploys") as worker:
         telling = asyncio.create_task(Presence(bench.broker, bench.runners["r"], worker).announce())
         entry = await until(lambda: Bucket(bench.broker, RUNNERS_BUCKET).read("r"))
         await cancel(telling)

@@ -24,6 +24,8 @@ INTERVAL: Final = 10.0
 """Seconds between two announcements."""
 AGAIN: Final = 1.0
 """Seconds until the first announcement is repeated if it fails: the runner is not ready before."""
+FIGURES_WITHIN: Final = 5.0
+"""Seconds for the engine's figures: a runner whose engine hangs is announced without them, or would count as lost."""
 TIME_TO_LIVE: Final = 24 * 3600
 """Seconds after which a silent runner is forgotten. It counts as lost much sooner: see the API's `ALIVE`."""
 NAME_LENGTH: Final = 128
@@ -39,6 +41,7 @@ class Presence:
 
     def __init__(self, broker: Broker, runner: Runner, worker: Worker) -> None:
         self._broker = broker
+        self._bucket = Bucket(broker, RUNNERS_BUCKET)
         self._runner = runner
         self._worker = worker
         self._started = datetime.now(UTC).isoformat()
@@ -48,11 +51,10 @@ class Presence:
 
     async def announce(self) -> None:
         """Keep the runner on the list until cancelled."""
-        bucket = Bucket(self._broker, RUNNERS_BUCKET)
         while True:
             self._changed.clear()
             body = json.dumps({**self._report(), **await _figures(self._runner.engine)}).encode()
-            self.listed |= await _reported(bucket.write(self._runner.id, body, ttl=TIME_TO_LIVE))
+            self.listed |= await _reported(self._bucket.write(self._runner.id, body, ttl=TIME_TO_LIVE))
             await any_of(self._changed, within=INTERVAL if self.listed else AGAIN)
 
     def _report(self) -> dict[str, Any]:
@@ -79,14 +81,16 @@ class Presence:
 
     async def withdraw(self) -> None:
         """Take the runner off the list."""
-        await _reported(Bucket(self._broker, RUNNERS_BUCKET).delete(self._runner.id))
+        await _reported(self._bucket.delete(self._runner.id))
 
 
 async def _figures(engine: Engine) -> Mapping[str, str | int]:
     try:
-        return await engine.info()
-    except EngineError as error:
-        log.warning("container engine does not answer", error=error.sentence)
+        async with asyncio.timeout(FIGURES_WITHIN):
+            return await engine.info()
+    except (EngineError, TimeoutError) as error:
+        sentence = error.sentence if isinstance(error, EngineError) else f"No answer within {FIGURES_WITHIN:g} s."
+        log.warning("container engine does not answer", error=sentence)
         return {}
 
 
