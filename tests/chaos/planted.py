@@ -56,11 +56,10 @@ def _plant(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
 def _no_fence() -> None:
     """A lease is never taken for lost."""
 
-    async def keep(self: Lease, after_each: Callable[[], Any], pull_again: Any = None) -> None:
-        del pull_again
+    async def keep(self: Lease, after_each: Callable[[], Any], pull_again: Callable[[], Any]) -> None:
         while True:
             await asyncio.sleep(self.times.heartbeat)
-            await self._renew()
+            await self._renew(pull_again)
             await self.look(after_each)
 
     Lease.keep = keep  # type: ignore[method-assign]

@@ -14,8 +14,7 @@ from stint.core.submission.limits import Limits
 from stint_runner.engine import docker_output
 from stint_runner.engine import docker_wire as wire
 from stint_runner.engine.docker_client import KEEP_ALIVE, UNHEARD, DockerClient
-from stint_runner.engine.docker_output import FrameParser, LogMeter
-from stint_runner.engine.docker_output import merged as merged_pieces
+from stint_runner.engine.docker_output import FrameParser, LogMeter, merged
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Exit, OutputPiece
 from stint_runner.inputs.files import Member, overlay
 
@@ -35,18 +34,9 @@ def test_any_cut_of_the_frames_gives_the_same_bytes(frames: list[tuple[int, byte
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     parser = FrameParser()
     pieces = [p for start, end in itertools.pairwise(edges) for p in parser.feed(data[start:end])]
-    assert merged([(piece.stream, piece.data) for piece in pieces]) == merged([(NAMES[n], d) for n, d in frames])
+    sent = [OutputPiece(NAMES[stream], data) for stream, data in frames if data]
+    assert list(merged(pieces)) == list(merged(sent))
     assert parser.between_frames
-
-
-def merged(pieces: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    result: list[tuple[str, bytes]] = []
-    for stream, data in pieces:
-        if result and result[-1][0] == stream:
-            result[-1] = (stream, result[-1][1] + data)
-        elif data:
-            result.append((stream, data))
-    return result
 
 
 def test_a_frame_comes_out_as_it_comes_in() -> None:
@@ -143,11 +133,6 @@ def test_exits_and_figures_that_an_engine_leaves_out() -> None:
     assert wire.figures({"Images": 3, "Architecture": "x86_64", "Name": "x"}) == {"images": 3, "architecture": "x86_64"}
 
 
-@pytest.mark.parametrize(("grace", "seconds"), [(0.0, 0), (0.2, 1), (15.0, 15), (-1.0, 0)])
-def test_grace_in_whole_seconds(grace: float, seconds: int) -> None:
-    assert wire.stop_seconds(grace) == seconds
-
-
 def test_a_tar_of_one_file() -> None:
     assert wire.regular_file(overlay(Member(path="x", data=b"data", mode=0o644, owner=0))) == b"data"
     assert wire.regular_file(overlay(Member(path="x", data=bytes(2**20 + 1), mode=0o644, owner=0))) is None
@@ -157,7 +142,7 @@ def test_a_tar_of_one_file() -> None:
 
 def test_lines_that_came_together_go_on_together() -> None:
     lines = [OutputPiece("stdout", b"a\n"), OutputPiece("stdout", b"b\n"), OutputPiece("stderr", b"c\n")]
-    assert list(merged_pieces([*lines, lines[0]])) == [
+    assert list(merged([*lines, lines[0]])) == [
         OutputPiece("stdout", b"a\nb\n"),
         OutputPiece("stderr", b"c\n"),
         OutputPiece("stdout", b"a\n"),

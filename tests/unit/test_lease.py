@@ -109,7 +109,7 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
     async def look() -> None:
         looks.release()
 
-    keeping = asyncio.create_task(delivery.leased().keep(look))
+    keeping = asyncio.create_task(delivery.leased().keep(look, nothing))
     async with asyncio.timeout(10):
         for _ in range(3):
             await looks.acquire()
@@ -121,7 +121,7 @@ async def test_a_lease_is_renewed_and_looks_at_the_log_each_time() -> None:
 async def test_a_lease_that_cannot_be_renewed_is_lost_at_the_fence() -> None:
     lease, begun = FakeDelivery(away).leased(), boot_time()
     with pytest.raises(LeaseLostError):
-        await lease.keep(nothing)
+        await lease.keep(nothing, nothing)
     assert TIMES.fence <= boot_time() - begun < TIMES.lease
 
 
@@ -136,7 +136,7 @@ async def test_a_late_answer_is_no_proof_of_a_lease(slept: str) -> None:
     delivery = FakeDelivery(asleep, lease=1.2)
     lease = delivery.leased(since=delivery.lease if slept == "before the renewal" else 0)
     with pytest.raises(LeaseLostError):
-        await asyncio.wait_for(lease.keep(nothing), 10)
+        await asyncio.wait_for(lease.keep(nothing, nothing), 10)
     assert delivery.renewals == (slept == "until its answer")
     for late in (lease.ack, lease.give_back):
         with pytest.raises(LeaseLostError):
@@ -151,7 +151,7 @@ async def test_a_log_that_cannot_be_read_does_not_end_the_lease() -> None:
         raise BrokerUnavailableError
 
     with pytest.raises(LeaseLostError):
-        await delivery.leased().keep(look)
+        await delivery.leased().keep(look, nothing)
     assert delivery.renewals > 3
 
 

@@ -85,4 +85,4 @@ def test_an_image_s_id_is_no_name(image: str) -> None:
         with pytest.raises(JobFailedError) as caught:
             container_image(payload, content)
         assert caught.value.reason == "image"
-    assert container_image(JobPayload(container_image=f"app@sha256:{'a' * 64}")).startswith("app@")
+    assert container_image(JobPayload(container_image=f"app@sha256:{'a' * 64}"), Manifest()).startswith("app@")

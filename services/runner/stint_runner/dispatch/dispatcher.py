@@ -119,10 +119,6 @@ class Dispatcher:
         while len(self._cleaning) >= number:
             await asyncio.wait(self._cleaning, return_when=asyncio.FIRST_COMPLETED)
 
-    async def close(self) -> None:
-        """Wait for the clean-up of all jobs."""
-        await self.clean_ups_below(1)
-
     async def _reject(self, lease: Lease) -> None:
         """Record a submission whose subject names no queue or job, outside the view, and remove it from WORK."""
         event = self._runner.fact(Rejected, error="The subject names no queue or no job.")

@@ -1,6 +1,7 @@
 """The container engine as Docker speaks it (tried on Docker 26)."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from ssl import SSLContext
@@ -188,7 +189,7 @@ class DockerEngine(Engine):
 
     async def stop(self, container_id: str, grace: float) -> bool:
         """A process that exits in the milliseconds before the signal counts as signalled."""
-        seconds = wire.stop_seconds(grace)
+        seconds = math.ceil(grace)  # Docker takes whole seconds
         container = self._container(container_id)
         running = False
         with engine_errors(done=_NOT_RUNNING):

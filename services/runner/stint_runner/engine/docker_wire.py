@@ -219,11 +219,6 @@ class PullProgress:
         return shares.get(status)
 
 
-def stop_seconds(grace: float) -> int:
-    """Docker takes whole seconds."""
-    return max(0, math.ceil(grace))
-
-
 def regular_file(archive: bytes) -> bytes | None:
     """The bytes of the one regular file of at most 1 MiB in a tar, None for anything else."""
     try:

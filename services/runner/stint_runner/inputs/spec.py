@@ -22,7 +22,6 @@ from stint_runner.engine.port import ContainerSpec
 from stint_runner.inputs.content import Manifest
 from stint_runner.inputs.secretfile import SecretRef, parse_refs
 
-NOTHING: Final = Manifest()
 IMAGE_ID: Final = "sha256:"
 
 
@@ -58,7 +57,7 @@ def labels(
     }
 
 
-def container_image(payload: JobPayload, content: Manifest = NOTHING) -> str:
+def container_image(payload: JobPayload, content: Manifest) -> str:
     """The image to run.
 
     An id is not a name: Docker accepts any prefix of one, so a job could guess that of the image of a running job with
@@ -87,9 +86,7 @@ def pull_always(payload: JobPayload) -> bool:
     return policy == "Always"
 
 
-def secret_refs(
-    payload: JobPayload, content: Manifest = NOTHING, image: Manifest = NOTHING, request: Sequence[str] = ()
-) -> list[SecretRef]:
+def secret_refs(payload: JobPayload, content: Manifest, image: Manifest, request: Sequence[str]) -> list[SecretRef]:
     """All references: the request's, the image's, the content's, the payload's; the last of a variable wins.
 
     Raises:

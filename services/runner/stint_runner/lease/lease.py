@@ -108,9 +108,7 @@ class Lease:
         self.lost = False
         self.on_confirmed: Callable[[float], object] = lambda _confirmed: None
 
-    async def keep(
-        self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
+    async def keep(self, after_each: Callable[[], Awaitable[None]], pull_again: Callable[[], Awaitable[None]]) -> None:
         """Renew the lease until cancelled.
 
         Args:
@@ -150,15 +148,14 @@ class Lease:
     def _until_fence(self) -> float:
         return max(0.0, self.confirmed + self.times.fence - boot_time())
 
-    async def _renew(self, pull_again: Callable[[], Awaitable[None]] | None = None) -> bool:
+    async def _renew(self, pull_again: Callable[[], Awaitable[None]]) -> bool:
         """Whether a renewal was confirmed. A late answer proves nothing."""
         sent, delivery = boot_time(), self.delivery
         try:
             async with asyncio.timeout(self.times.request_timeout):
                 await delivery.renew()
         except ConsumerGoneError:
-            if pull_again:
-                await self.look(pull_again)
+            await self.look(pull_again)
             return delivery is not self.delivery
         except (BrokerUnavailableError, TimeoutError):
             return False

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import json
 import os
@@ -226,7 +225,7 @@ def _login(entry: _Entry, registry: str) -> RegistryLogin | None:
 def _decoded(auth: str, registry: str) -> tuple[str, str]:
     try:
         username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+    except ValueError:  # also of base64 and of UTF-8
         username, colon, password = "", "", ""
     if not colon:
         raise LoginError(f"The login for {registry} in Docker's configuration is not base64 of `user:password`.")

@@ -124,21 +124,16 @@ class Deadlines:
         """The job has no container any more. Safe to repeat."""
         self._path(job_id).unlink(missing_ok=True)
 
-    def get(self, job_id: str) -> StoredDeadline | None:
-        """A job's deadline, None if there is none, or of another start of the machine."""
-        path = self._path(job_id)
-        try:
-            confirmed = path.stat().st_mtime_ns / _NANOSECONDS
-            deadline = decode(path.read_bytes(), Deadline)
-        except (OSError, UndecodableError):
-            return None
-        return StoredDeadline(deadline, confirmed) if deadline.boot == self._boot else None
-
     def all(self) -> Iterator[StoredDeadline]:
-        """All of them."""
+        """Those of this start of the machine. One that is dropped meanwhile, and a file that is none, are omitted."""
         for path in sorted(self.folder.glob("*.json")):
-            if found := self.get(path.stem):
-                yield found
+            try:
+                confirmed = path.stat().st_mtime_ns / _NANOSECONDS
+                deadline = decode(path.read_bytes(), Deadline)
+            except (OSError, UndecodableError):
+                continue
+            if deadline.boot == self._boot:
+                yield StoredDeadline(deadline, confirmed)
 
     def _path(self, job_id: str) -> Path:
         return self.folder / f"{job_id}.json"
