@@ -28,7 +28,7 @@ from stint.jetstream import (
     JetStreamPhases,
     JetStreamWorkQueues,
 )
-from stint.ports import Delivery
+from stint.ports import Delivery, Outcome
 from stint.process.settings import RunnerSettings
 from stint.vault import AppRoleSession, Ticket, Vault, seal_ticket
 from stint_runner.dispatch.adopt import Adoption
@@ -172,10 +172,10 @@ class Bench:
         assert job is not None
         return job
 
-    async def append_kill(self, job_id: str) -> None:
+    async def append_kill(self, job_id: str) -> Outcome:
         """Ask for a running job's end."""
         job = await self.loaded(job_id)
-        await self.log.append(job.token, job_id, kill_requested())
+        return await self.log.append(job.token, job_id, kill_requested())
 
     async def declare(self) -> None:
         """Make the streams that are missing."""

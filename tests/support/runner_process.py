@@ -19,6 +19,8 @@ LEASE = 6.0
 """L in seconds: with it a lost runner is noticed soon."""
 TAKEOVER = 8.0
 """T: as short as the times of such a lease allow."""
+LONG_LEASE = 30.0
+"""L in seconds, enough for a restart on a busy machine."""
 
 
 @dataclass

@@ -214,12 +214,6 @@ async def test_a_container_is_of_the_image_that_its_name_means_now(
 # --- a real registry ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[real.Registry]:
-    async with real.registry(tmp_path_factory.mktemp("registry")) as served:
-        yield served
-
-
 async def image_id(image: str) -> str:
     async with Docker(HOST or "unix:///var/run/docker.sock") as docker:
         return str((await docker.images.inspect(image))["Id"])

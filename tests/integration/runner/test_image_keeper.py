@@ -28,12 +28,6 @@ HOST = os.environ.get("DOCKER_HOST", "")
 DAY = 24 * 3600.0
 
 
-@pytest.fixture(scope="module")
-async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
-    async with registry(tmp_path_factory.mktemp("registry")) as served:
-        yield served
-
-
 @dataclass
 class House:
     """An engine, its keeper with a clock of the test's own, and what the test has to clear away."""

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from stint_runner.engine.docker import DockerEngine
 from stint_runner.job.run import JobRun
 from tests.support.events import TOKEN, ended
 from tests.support.runner_bench import Bench
-from tests.support.runner_process import runner_process
+from tests.support.runner_process import RunnerProcess
 from tests.support.waiting import until
 
 
@@ -103,17 +102,14 @@ async def test_an_engine_that_does_not_remove_gets_no_more_jobs_than_its_runner_
 
 @pytest.mark.soak
 async def test_one_slow_removal_fences_no_job_that_is_adopted_beside_it(
-    bench: Bench, slow: SlowRemoval, tmp_path: Path
+    bench: Bench, slow: SlowRemoval, adopter: RunnerProcess
 ) -> None:
-    earlier = runner_process(bench, tmp_path, STINT_LEASE="30", STINT_TAKEOVER="15")
-    bench.state = earlier.state.parent
-    await earlier.start()
     over = await bench.running("echo up; sleep 600", queue="over")
     (container,) = await slow.find({LABEL_JOB: over})
     healthy = await asyncio.gather(
         *(bench.running("echo up; sleep 9; echo done", queue=f"healthy {number}") for number in range(3))
     )
-    await earlier.kill()
+    await adopter.kill()
     await bench.log.append(queue_token("over"), over, ended("unknown"))
     async with bench.runner(engine=slow):
         with slow.told_at_last():
@@ -138,14 +134,11 @@ async def test_a_job_outlives_the_loss_of_its_consumer(bench: Bench) -> None:
 
 
 async def test_an_adopted_job_that_another_ends_meanwhile_is_stopped_at_once(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, adopter: RunnerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its end comes between adoption's look at the log and the run that follows."""
-    earlier = runner_process(bench, tmp_path, STINT_LEASE="30", STINT_TAKEOVER="15")
-    bench.state = earlier.state.parent
-    await earlier.start()
     job_id = await bench.running("echo up; sleep 600")
-    await earlier.kill()
+    await adopter.kill()
     load, looked = bench.log.load, asyncio.Event()
 
     async def overtaken(wanted: str, **options: int) -> Job | None:

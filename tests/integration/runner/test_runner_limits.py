@@ -6,7 +6,6 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import datetime, timedelta, tzinfo
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +14,16 @@ from stint.core.events import Launched
 from stint.core.job import State
 from stint.core.names.headers import LABEL_JOB, LABEL_TIMEOUT
 from stint.core.submission.limits import LimitPolicy, Limits
+from stint.ports import Outcome
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.engine.docker_client import DEFAULT_HOST, DockerClient
 from stint_runner.engine.port import ContainerInfo, ContainerSpec, Progress, unheard
 from stint_runner.job import container as job_container
 from tests.api.archive import targz
-from tests.support.events import TOKEN, kill_requested, started
+from tests.support.events import TOKEN, started
 from tests.support.outputs import written
 from tests.support.runner_bench import Bench
-from tests.support.runner_process import runner_process
+from tests.support.runner_process import RunnerProcess
 
 
 @pytest.fixture
@@ -59,10 +59,6 @@ async def _traces(docker: DockerClient, job_id: str) -> tuple[int, int]:
 async def _volumes(docker: DockerClient) -> set[str]:
     found = await docker.volumes.list()  # type: ignore[no-untyped-call] # aiodocker's
     return {volume["Name"] for volume in found["Volumes"] or ()}
-
-
-async def _kill(bench: Bench, job_id: str) -> str:
-    return (await bench.log.append(TOKEN, job_id, kill_requested())).value
 
 
 # --- limits -------------------------------------------------------------------------------------------------------
@@ -106,7 +102,7 @@ async def test_a_kill_after_the_time_out_changes_nothing(bench: Bench) -> None:
         async with written(bench.output, TOKEN, job_id) as pieces, asyncio.timeout(60):
             while b"stopping" not in (await anext(pieces)).data:
                 pass
-        await _kill(bench, job_id)
+        await bench.append_kill(job_id)
         job, end = await bench.end(job_id)
     assert (job.state, end.reason) == (State.FAILED, "timeout")
 
@@ -135,7 +131,7 @@ async def test_a_job_that_ends_by_itself_at_that_moment_is_what_it_was(bench: Be
         job_id = await bench.submit("sleep 0.05; exit 4", payload={"timeout": 2 if cause == "timeout" else 60})
         await engine.exited.wait()
         if cause == "kill":
-            await _kill(bench, job_id)
+            await bench.append_kill(job_id)
         _, end = await bench.end(job_id)
     assert (end.reason, end.return_code, end.error) == ("exit_code", 4, "")
 
@@ -158,21 +154,18 @@ async def test_the_time_until_the_start_does_not_count_and_the_container_tells_i
 
 @pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
 async def test_a_time_out_goes_on_after_an_adoption_whatever_the_clock_says(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+    bench: Bench, adopter: RunnerProcess, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     class Wrong(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override] # it is no `Wrong`
             return datetime.now(tz) + timedelta(hours=hours)
 
-    earlier = runner_process(bench, tmp_path, STINT_LEASE="30", STINT_TAKEOVER="15")
-    bench.state = earlier.state.parent
-    await earlier.start()
     long, short = await asyncio.gather(
         bench.running("echo up; sleep 3", queue="long", payload={"timeout": 600}),
         bench.running("echo up; sleep 600", queue="short", payload={"timeout": 5}),
     )
-    await earlier.kill()
+    await adopter.kill()
     monkeypatch.setattr(job_container, "datetime", Wrong)
     async with bench.runner(kill_grace=0.1):
         ends = [(await bench.end(job_id))[1] for job_id in (long, short)]
@@ -193,7 +186,7 @@ async def test_what_is_told_of_a_read_only_job_is_the_container_that_runs(bench:
         inspected = await docker.images.inspect(image["Id"])
         assert not [entry for entry in inspected["Config"]["Env"] or () if "VAULT_TOKEN" in entry]
         assert image["RepoTags"] in (None, [])
-        await _kill(bench, job_id)
+        await bench.append_kill(job_id)
         await bench.end(job_id)
     assert await _traces(docker, job_id) == (0, 0)
 
@@ -335,7 +328,7 @@ async def test_a_kill_at_each_moment(bench: Bench, docker: DockerClient, moment:
         }
         job_id = await bench.submit("echo it ran; sleep 600", payload=payload)
         await gate.reached.wait()
-        assert [await _kill(bench, job_id), await _kill(bench, job_id)] == ["won", "lost"]
+        assert [await bench.append_kill(job_id) for _ in range(2)] == [Outcome.WON, Outcome.LOST]
         if moment not in {"starting", "started"}:
             job, end = await bench.end(job_id)  # at once, whatever the engine is still at
         gate.go.set()

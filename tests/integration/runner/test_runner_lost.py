@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from stint_runner.watchdog.deadlines import StoredDeadline
 from tests.api.archive import targz
 from tests.support.events import AT, TOKEN, event_id, started
 from tests.support.runner_bench import Bench
-from tests.support.runner_process import LEASE, RunnerProcess, ended_at_last, runner_process
+from tests.support.runner_process import LEASE, LONG_LEASE, RunnerProcess, ended_at_last, runner_process
 from tests.support.vault_bench import PASSWORD
 from tests.support.waiting import until, until_true
 
@@ -41,27 +40,12 @@ pytestmark = pytest.mark.soak
 COUNT = "for n in 1 2 3 4 5 6 7 8; do echo $n; echo e$n >&2; sleep 0.5; done"
 COUNTED = [*"12345678"]
 MASKED = {"mask_secrets": True, "secret_refs": ["P@kv/data/demo.password"]}
-LONG_LEASE = 30.0
-"""Seconds, enough for a restart on a busy machine."""
-
-
-@asynccontextmanager
-async def _process(bench: Bench, folder: Path, **settings: str) -> AsyncIterator[RunnerProcess]:
-    """A runner process, its watchdogs gone with it."""
-    async with ended_at_last(runner_process(bench, folder, **settings)) as runner:
-        yield await runner.start()
 
 
 @pytest.fixture
 async def runner(bench: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
-    async with _process(bench, tmp_path) as runner:
-        yield runner
-
-
-@pytest.fixture
-async def adopter(bench: Bench, tmp_path: Path) -> AsyncIterator[RunnerProcess]:
-    async with _process(bench, tmp_path, STINT_LEASE=str(LONG_LEASE), STINT_TAKEOVER="15") as runner:
-        yield runner
+    async with ended_at_last(runner_process(bench, tmp_path)) as runner:
+        yield await runner.start()
 
 
 async def _chunks(bench: Bench, job: Job) -> list[Chunk]:
