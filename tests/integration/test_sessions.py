@@ -138,6 +138,10 @@ async def test_use_keeps_a_session_alive_and_is_written_now_and_then(processes: 
     assert after
     assert after.revision > before.revision
     assert IDLE < LONGEST
+    assert await processes.other.find(text)
+    anew = await processes.bucket.read(cookie.key(text))
+    assert anew
+    assert anew.revision > after.revision, "a process that has not seen it knows of no use"
 
 
 async def test_what_ended_while_nobody_listened_is_ended(

@@ -57,7 +57,7 @@ class Session:
         key: its name in the bucket.
         who: Vault's display name of the token.
         until: when it ends at the latest.
-        used: when it was last kept that it is used.
+        used: when it was last kept that it is used, as far as this process knows.
         ended: set when it has ended, in whatever process.
     """
 
@@ -152,7 +152,8 @@ class Sessions:
             return session
         stored = decode(value, Stored)
         token = await self._open(bound, stored.sealed)
-        made = Session(key=bound, token=token, who=stored.who, until=stored.until, used=self._now())
+        # The bucket does not say when it was last used: `find` keeps this use, unless the session has just begun.
+        made = Session(key=bound, token=token, who=stored.who, until=stored.until, used=stored.made)
         session = self._known.setdefault(bound, made)
         await self._stored(bound)  # it may have ended before it was among those that are known
         return None if session.ended.is_set() else session
