@@ -253,6 +253,19 @@ async def test_the_jobs_that_got_a_secret_are_shown_to_who_may_read_their_queue(
         assert (await stranger.get("/v1/api/lineage", params={"secret": path})).status_code == 400
 
 
+async def test_a_job_of_another_queue_is_not_shown_to_have_got_a_secret(bench: Bench) -> None:
+    mine, path = some_queue(), f"kv/data/{some_queue()}"
+    theirs = await bench.submitted(qname=some_queue())
+    named = msgspec.structs.replace(events.launched(), secrets={f"{path}.user": 1})
+    assert await bench.parts.log.append(queue_token(mine), theirs, named) is Outcome.WON
+    job_id = await launched_with(bench, mine, {f"{path}.user": 1})
+    answer = await until(
+        lambda: bench.http.get("/v1/api/lineage", params={"secret": path}),
+        lambda answer: answer.is_success and job_id in answer.text,
+    )
+    assert [one["job"] for one in answer.json()["data"]] == [job_id]
+
+
 @pytest.mark.parametrize("query", ["", "secret=", "secret=a&version=x", "secret=a&outdated=1", "secret=a&limit=101"])
 async def test_bad_questions_about_secrets(bench: Bench, query: str) -> None:
     answer = await bench.http.get(f"/v1/api/lineage?{query}")

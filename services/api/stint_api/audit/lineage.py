@@ -74,8 +74,9 @@ class Lineage:
         rows = await self._index.ask(lambda tables: tables.secrets.find(wanted, newest, list(mine), limit + 1))
         jobs = await jobs_of(self._log, self._index, rows[:limit])
         holders = [
-            Holder(row, queue_name(row.token), jobs[row.job], is_older(row.version, newest))
+            Holder(row, queue_name(row.token), job, is_older(row.version, newest))
             for row in rows[:limit]
-            if row.job in jobs
+            # A stranger may have named the job of another queue, which is none of this queue's readers' business.
+            if (job := jobs.get(row.job)) and job.token == row.token
         ]
         return Holders(holders, newest, rows[limit - 1].number if len(rows) > limit else None, as_of)
