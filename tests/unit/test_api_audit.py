@@ -167,6 +167,15 @@ def test_the_jobs_that_got_a_secret_are_found(
     assert [row.sequence for row in table.find(which, newest, tokens, limit)] == sequences
 
 
+def test_what_a_stranger_wrote_does_not_end_the_index() -> None:
+    table = SecretTable()
+    table.apply(
+        [*GIVEN, got(8, {PASSWORD: 9}, token=BAD_QUEUE_TOKEN), got(9, {PASSWORD: 2**63, USER: -1, PLAIN: 2**70})]
+    )
+    assert table.newest("kv/data/db") == {A: 7, B: 8}
+    assert table.newest("kv1/db") == {A: None}
+
+
 def test_secrets_are_forgotten_with_their_events_and_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     table = SecretTable()
     table.apply(GIVEN)

@@ -10,6 +10,7 @@ import msgspec
 
 from stint.core.audit.trail import path_of
 from stint.core.events import Launched, Record
+from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
 from stint_api.audit.table import NEWEST
 from stint_api.read.listing.query import microseconds
@@ -135,9 +136,10 @@ _OF_SECRET: Final = "secret IN (SELECT number FROM secret WHERE name = :secret O
 
 def _rows(records: Iterable[Record]) -> Iterator[Given]:
     for record in records:
-        if not isinstance(record.event, Launched):
+        if not isinstance(record.event, Launched) or record.token == BAD_QUEUE_TOKEN:
             continue
         at = microseconds(parse_time(record.time))
         for number, (name, version) in enumerate(islice(record.event.secrets.items(), OF_ONE)):
-            place = record.sequence * OF_ONE + number
-            yield Given(place, at, record.token, record.job_id, name, version)
+            if version is None or 0 <= version <= NEWEST:  # others SQLite could not store, and no engine has them
+                place = record.sequence * OF_ONE + number
+                yield Given(place, at, record.token, record.job_id, name, version)
