@@ -185,7 +185,8 @@ def test_secrets_are_forgotten_with_their_events_and_when_there_are_too_many(mon
     assert [row.sequence for row in table.find(every, 8, (A, B), 10)] == [2]
     assert table.newest("kv/data/db") == {A: 7, B: 8}
     monkeypatch.setattr("stint_api.audit.secrets.KEPT", 20)
-    table.apply(got(number, {f"kv/data/many.k{key}": 1 for key in range(10)}) for number in range(10, 20))
+    many: dict[str, int | None] = {f"kv/data/many.k{key}": 1 for key in range(100)}
+    table.apply(got(number, many) for number in range(10, 500))  # more values than a statement of SQLite takes
     assert len(table.find(WantedSecret(secret="kv/data/many"), 1, (A,), 1000)) == 20
     assert table.find(every, 8, (A, B), 10) == []
 

@@ -3,8 +3,8 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
-from typing import Final, NamedTuple
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,7 @@ from stint.core.names.ids import BAD_QUEUE_TOKEN
 from stint.core.view import parse_time
 from stint_api.audit.table import NEWEST
 from stint_api.read.listing.query import microseconds
-from stint_api.read.listing.sql import lists, marks
+from stint_api.read.listing.sql import lists
 
 OF_ONE: Final = 128
 """Secrets of one job that are kept: more than `launched` names."""
@@ -86,12 +86,8 @@ class SecretTable:
         if not rows:
             return
         names = dict.fromkeys(row.name for row in rows)
-        self._db.execute(
-            f"INSERT INTO secret (name, path) VALUES {marks('(?, ?)', names)} ON CONFLICT DO NOTHING",
-            [*chain.from_iterable((name, path_of(name)) for name in names)],
-        )
-        one = "(?, ?, ?, ?, (SELECT number FROM secret WHERE name = ?), ?)"
-        self._db.execute(f"INSERT OR REPLACE INTO given VALUES {marks(one, rows)}", [*chain.from_iterable(rows)])
+        self._db.execute(_PUT_NAMES, (_json([(name, path_of(name)) for name in names]),))
+        self._db.execute(_PUT_ROWS, (_json(rows),))
         self._added += len(rows)
         if self._added > KEPT // 10:
             self._trim()
@@ -125,13 +121,28 @@ class SecretTable:
             conditions.append(f"version {'<' if wanted.outdated else '>='} :newest")
         columns = "given.number, at, token, job, (SELECT name FROM secret WHERE number = given.secret) AS name, version"
         rows = f"SELECT {columns} FROM given WHERE {' AND '.join(conditions)} ORDER BY given.number DESC LIMIT :limit"
-        values = {**asdict(wanted), "newest": newest, "tokens": msgspec.json.encode(list(tokens)).decode()}
+        values = {**asdict(wanted), "newest": newest, "tokens": _json(list(tokens))}
         found = lists(self._db, ", ".join(Given._fields), rows, values | {"limit": limit})
         return [Given(*row) for row in found]
 
 
+_PUT_NAMES: Final = """
+INSERT INTO secret (name, path) SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+WHERE true ON CONFLICT DO NOTHING
+"""
+# Values of their own for so many rows would take SQLite seconds to parse, and could be more than it takes.
+_PUT_ROWS: Final = """
+INSERT OR REPLACE INTO given SELECT
+    json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+    secret.number, json_extract(value, '$[5]')
+FROM json_each(?) JOIN secret ON secret.name = json_extract(value, '$[4]')
+"""
 _OF_PATH: Final = "secret IN (SELECT number FROM secret WHERE path = :path)"
 _OF_SECRET: Final = "secret IN (SELECT number FROM secret WHERE name = :secret OR path = :secret)"
+
+
+def _json(values: Sequence[Any]) -> str:
+    return msgspec.json.encode(values).decode()
 
 
 def _rows(records: Iterable[Record]) -> Iterator[Given]:
