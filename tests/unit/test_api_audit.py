@@ -70,9 +70,9 @@ def found(table: EntryTable, limit: int = 100, **wanted: object) -> list[int]:
 )
 def test_what_is_wanted_is_found_the_newest_first(wanted: dict[str, object], sequences: list[int]) -> None:
     table = EntryTable()
-    table.apply(LOG)
+    table.apply(LOG, {})
     assert found(table, **wanted) == sequences  # type: ignore[arg-type] # of a table of cases
-    table.apply(LOG)
+    table.apply(LOG, {})
     assert found(table, **wanted) == sequences, "applied twice"  # type: ignore[arg-type] # likewise
 
 
@@ -85,7 +85,7 @@ def test_what_was_done_to_queues_and_runners_is_found_among_the_rest() -> None:
     drain = DrainRequested(event_id="2", at="", by="ops", runner="runner-1")
     junk = to_operation(address_of(pause, A, "4" * 24), b"junk", sequence=13, time="2026-01-02T03:04:09Z")
     table = EntryTable()
-    table.apply([*LOG, operation(pause, A, 11), operation(drain, A, 12), junk])
+    table.apply([*LOG, operation(pause, A, 11), operation(drain, A, 12), junk], {})
     assert found(table, who="ops") == [12, 11]
     assert found(table, token=A) == [11, 4, 1]
     newest, paused, deleted, *_ = table.find(WantedEntries(), 10)
@@ -95,7 +95,7 @@ def test_what_was_done_to_queues_and_runners_is_found_among_the_rest() -> None:
 
 def test_a_time_selects_what_came_since() -> None:
     table = EntryTable()
-    table.apply(LOG)
+    table.apply(LOG, {})
     at = next(entry.at for entry in table.find(WantedEntries(), 10) if entry.sequence == 4)
     assert found(table, since=at) == [10, 6, 4]
     assert found(table, since=at + 1) == [10, 6]
@@ -106,14 +106,14 @@ def test_a_name_of_a_megabyte_is_not_kept() -> None:
         EntryTable(),
         dict.fromkeys(("by", "by_entity", "by_accessor", "by_address", "by_nats_user"), "x" * 10**6),
     )
-    table.apply([record(by(events.submitted(), **long), 1, token=A)])
+    table.apply([record(by(events.submitted(), **long), 1, token=A)], {})
     (entry,) = table.find(WantedEntries(), 1)
     assert {*entry[5:10]} == {"x" * 256}
 
 
 def test_what_is_forgotten_is_not_found() -> None:
     table = EntryTable()
-    table.apply(LOG)
+    table.apply(LOG, {})
     table.forget(4)
     table.remove([10])
     assert found(table) == [6]

@@ -121,7 +121,7 @@ def test_what_a_script_imports_is_loaded_with_it() -> None:
 
 def test_text_is_escaped_and_nothing_comes_from_elsewhere() -> None:
     values = {"vault": "<b>", "to": '"><script>', "error": "<i>", "safe": True, "oidc": "<u>", "theme": ""}
-    answer = document("sign-in.html", values)
+    answer = document("sign-in", values)
     text = bytes(answer.body).decode()
     assert "<b>" not in text
     assert "<u>" not in text

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from stint.core.audit.operations import OPERATIONS, OperationRecord
@@ -114,9 +113,7 @@ class EntryTable:
         """Free its memory."""
         self._db.close()
 
-    def apply(
-        self, records: Iterable[Record | OperationRecord], owners: Mapping[str, KeyOwner] = MappingProxyType({})
-    ) -> None:
+    def apply(self, records: Iterable[Record | OperationRecord], owners: Mapping[str, KeyOwner]) -> None:
         """Take the actions among further events. Safe to repeat. `owners` are those of the keys that have signed."""
         if rows := list(_entries(records, owners)):
             one = f"({marks('?', Entry._fields)})"

@@ -37,7 +37,6 @@ _NO_PAGE: Final[Mapping[str, str]] = {"Content-Security-Policy": "sandbox"}
 """Of a picture, which a browser could show as a page of its own."""
 _FOR_EVER: Final = "max-age=31536000, immutable"
 
-
 _SHEETS: Final[Mapping[str, Sequence[str]]] = {
     "job": ["detail", "job"],
     "queue": ["detail", "queue"],
@@ -64,7 +63,7 @@ def _templates() -> jinja2.Environment:
 
 
 def document(
-    template: str,
+    view: str,
     values: Mapping[str, Any],
     *,
     encodings: str = "",
@@ -76,10 +75,9 @@ def document(
     That gives nobody the session's proof by its length: requests of other sites get no page of a session.
     """
     found = assets()
-    view = template.removesuffix(".html")
     icon = quote(found.named["icon.svg"].plain)
     shared = {"assets": found, "icon": icon, "sheets": sheets(view), "release": stint.__version__}
-    text = _templates().get_template(template).render(values, **shared)
+    text = _templates().get_template(f"{view}.html").render(values, **shared)
     answer = HTMLResponse(text, status, {**SAFETY, "Cache-Control": "no-store", **(headers or {})})
     return zipped(answer, encodings)
 

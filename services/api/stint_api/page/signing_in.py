@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 
 from stint.core.errors import BrokerUnavailableError, StintError, VaultDeniedError, VaultError
-from stint_api.errors import CLIENT_LEFT, NO_VAULT, JsonAnswer, RefusalError, error_answer
+from stint_api.errors import CLIENT_LEFT, NO_VAULT, JsonAnswer, RefusalError
 from stint_api.middleware.signed_in import ENDED
 from stint_api.page.documents import document
 from stint_api.page.drawn.audit import Audited
@@ -69,7 +69,7 @@ def sign_in_page(
         "theme": theme(request),
     }
     headers = {"Set-Cookie": cookie.header(request.headers, "")} if ended else None
-    return document("sign-in.html", values, status=HTTPStatus.UNAUTHORIZED, headers=headers)
+    return document("sign-in", values, status=HTTPStatus.UNAUTHORIZED, headers=headers)
 
 
 @router.post("/session")
@@ -131,16 +131,15 @@ async def secret_id(services: ServicesOf, request: Request) -> Response:
 async def session(services: ServicesOf, request: Request) -> Response:
     """Who is signed in, for the page's scripts. A session whose token Vault does not know any more ends here."""
     text = cookie.value(request.headers)
-    if not text or not cookie.comes_from_us(request.headers):
-        return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, ENDED))
-    found = await services.sessions.find(text)
+    ours = text and cookie.comes_from_us(request.headers)
+    found = await services.sessions.find(text) if ours else None
     if found is None:
-        return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, ENDED))
+        raise RefusalError(HTTPStatus.UNAUTHORIZED, ENDED)
     try:
         await services.lookups.fresh(found.token)
     except RefusalError:
         await services.sessions.end(text)
-        return error_answer(RefusalError(HTTPStatus.UNAUTHORIZED, REVOKED))
+        raise RefusalError(HTTPStatus.UNAUTHORIZED, REVOKED) from None
     return JsonAnswer({"who": found.who, "until": found.until.isoformat()}, headers={"Cache-Control": "no-store"})
 
 

@@ -140,7 +140,7 @@ async def show(
     told = {"found": found, "refused": refusal.sentence if refusal else ""}
     values = _values(services, request, session, view) | frame | told
     status = refusal.code if refusal else HTTPStatus.OK
-    return document(f"{view}.html", values, encodings=headers.get("accept-encoding", ""), status=status)
+    return document(view, values, encodings=headers.get("accept-encoding", ""), status=status)
 
 
 async def caller_of(services: Services, session: Session) -> Identity | None:

@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -166,14 +166,14 @@ def check_content(content: str) -> None:
         raise TooLargeError(f"The content is larger than {MAX_CONTENT // 1024 // 1024} MiB compressed.")
 
 
-def check_sealed(payload: Any) -> bytes:
+def check_sealed(payload: str) -> bytes:
     """A payload that a client sealed itself.
 
     Raises:
         UndecodableError: it does not look like a transit ciphertext.
         TooLargeError: over the limit.
     """
-    if not isinstance(payload, str) or not _CIPHERTEXT.fullmatch(payload):
+    if not _CIPHERTEXT.fullmatch(payload):
         raise UndecodableError("The payload is not a transit ciphertext.")
     _check_size(len(payload))
     return payload.encode()

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stint.core.view import parse_time
 from stint.vault.actions import READ
 from stint_api.auth import Identity
 from stint_api.page.drawn import words
@@ -43,11 +42,6 @@ class QueueRow:
     more: int = 0
     contact: str = ""
     served: bool = True
-
-    @property
-    def is_one(self) -> bool:
-        """Whether it is a queue, and not what scripts copy."""
-        return bool(self.kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +129,7 @@ def _state(queue: Mapping[str, Any]) -> str:
 
 def _why(queue: Mapping[str, Any], kind: str) -> str:
     if kind == "held":
-        return f"since {words.clock(parse_time(queue['held_since']))}" if words.at(queue["held_since"]) else ""
+        return f"since {words.clock(queue['held_since'])}" if words.at(queue["held_since"]) else ""
     if kind == "norunner":
         return "no runner that is alive serves it"
     return _paused(queue)
@@ -147,7 +141,7 @@ def _paused(queue: Mapping[str, Any]) -> str:
     if not paused:
         return ""
     reason = f": “{paused['reason']}”" if paused["reason"] else ""
-    return f"by {paused['who']} at {words.clock(parse_time(paused['at']))}{reason}"
+    return f"by {paused['who']} at {words.clock(paused['at'])}{reason}"
 
 
 def _having(queue: Mapping[str, Any]) -> str:
@@ -198,4 +192,4 @@ def _told(runner: RunnerBody, kind: str) -> Iterator[str]:
     elif kind == "draining":
         yield f"asked by {runner.drained_by}" if runner.drained_by else "it was told to stop"
     elif words.at(runner.started):
-        yield f"since {words.clock(parse_time(runner.started))}"
+        yield f"since {words.clock(runner.started)}"

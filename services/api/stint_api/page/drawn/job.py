@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stint.core.job import Job
-from stint.core.view import parse_time, view
+from stint.core.view import view
 from stint_api.auth import Identity
 from stint_api.page.drawn import words
 from stint_api.page.drawn.text import Text, last_lines
@@ -122,7 +122,7 @@ async def find(services: Services, caller: Identity, job_id: str, *, lines: bool
         verdict=_verdict(fields, story),
         facts=[found for found in _facts(fields) if found.text],
         phases=list(_phases(fields, job, now)),
-        history=[Told(one["at"], words.clock(parse_time(one["at"])), _told(one)) for one in story],
+        history=[Told(one["at"], words.clock(one["at"]), _told(one)) for one in story],
         text=await last_lines(services.output, job) if lines else None,
     )
 

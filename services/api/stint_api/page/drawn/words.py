@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from math import ceil, floor
 from typing import Any, Final
@@ -74,9 +73,9 @@ def whole(time: str) -> str:
     return rfc3339(parse_time(time)).replace("T", " ").replace("Z", " UTC")
 
 
-def clock(moment: datetime) -> str:
+def clock(time: str) -> str:
     """The time of day. Scripts show it in the zone of their machine, which the server does not know."""
-    return f"{moment:%H:%M:%S} UTC"
+    return f"{parse_time(time):%H:%M:%S} UTC"
 
 
 def short(job_id: str) -> str:
