@@ -17,14 +17,15 @@ def chart(page: Page, name: str) -> Locator:
 
 
 async def test_a_queue_shows_what_runs_and_waits_and_its_last_hour(page: Page, stack: Stack) -> None:
-    await stack.end(await stack.submit("sleep 1", qname="one/queue"))
-    await stack.end(await stack.submit("exit 1", qname="one/queue"))
-    running = await stack.submit("sleep 600", qname="one/queue")
+    queue = 'one/"queue\\'  # of which a selector must not be made as it is
+    await stack.end(await stack.submit("sleep 1", qname=queue))
+    await stack.end(await stack.submit("exit 1", qname=queue))
+    running = await stack.submit("sleep 600", qname=queue)
     await page.goto("/queues")
-    await page.get_by_role("link", name="one/queue").click()
-    await expect(page.get_by_role("heading", name="one/queue")).to_be_visible()
+    await page.get_by_role("link", name=queue).click()
+    await expect(page.get_by_role("heading", name=queue)).to_be_visible()
     await expect(page.locator("[data-running]")).to_have_text(running[-8:])
-    waiting = [await stack.submit("true", qname="one/queue") for _ in range(2)]
+    waiting = [await stack.submit("true", qname=queue) for _ in range(2)]
     await expect(page.locator("[data-depth]")).to_have_text("2")
     await expect(page.locator("[data-waiting] a")).to_have_text([job_id[-8:] for job_id in waiting])
     await expect(page.locator("[data-ended]")).to_have_text("2, 1 failed")

@@ -3,7 +3,7 @@ import { call } from "./api.js";
 import { check, release } from "./actions.js";
 import { ask } from "./ask.js";
 import { clone, copy, draw, make, one, put } from "./dom.js";
-import { failed, notice, say, withdraw } from "./shell.js";
+import { failed, notice, noticesOf, say, withdraw } from "./shell.js";
 import { nameOf, path } from "./queue-name.js";
 import { at, clock, short } from "./words.js";
 
@@ -69,7 +69,7 @@ const resume = (queue) => ask({
 export function steps(queue, done) {
   const cause = `held ${queue.qname}`;
   if (!queue.held) return withdraw(cause);
-  if (one(`[data-cause="${CSS.escape(cause)}"]`)) return;
+  if (noticesOf(cause).length) return;
   const element = clone("t-notice");
   element.dataset.cause = cause;
   element.classList.add("held");

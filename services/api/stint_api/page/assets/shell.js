@@ -87,12 +87,15 @@ export function notice(cause, name, parts, actions = []) {
   draw(one("use", element), `s-${name}`);
   one("p", element).append(...[parts].flat());
   one(".acts", element).append(...actions);
-  if (one(`[data-cause="${cause}"]`)?.isEqualNode(element)) return;
+  if (noticesOf(cause)[0]?.isEqualNode(element)) return;
   withdraw(cause);
   (one("[data-notices]") ?? one("main")).prepend(element);
 }
 
-export const withdraw = (cause) => all(`[data-cause="${cause}"]`).forEach((element) => element.remove());
+/** What is told for a cause, which may contain the name of a queue. */
+export const noticesOf = (cause) => all(`[data-cause="${CSS.escape(cause)}"]`);
+
+export const withdraw = (cause) => noticesOf(cause).forEach((element) => element.remove());
 
 /** A failure of one's own action. It stays until the next one. */
 export function fail(sentence) {
