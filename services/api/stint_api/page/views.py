@@ -39,8 +39,6 @@ _TITLES: Final[dict[View, str]] = {
     "audit": "Audit",
     "ask": "",
 }
-
-
 Find = Callable[[Services, Identity], Awaitable[Any]]
 """Reads what a view shows at first."""
 
@@ -159,7 +157,6 @@ def _from_elsewhere(headers: Headers) -> bool:
 def _values(services: ServicesOf, request: Request, session: Session, view: View) -> dict[str, object]:
     return {
         "view": view,
-        "job_id": "",
         "here": address(request),
         "title": _TITLES[view],
         "theme": theme(request),

@@ -36,6 +36,6 @@ export function ask({ title, sentence, go, more = [], ready = () => true, danger
     one("[data-cancel]", dialog).onclick = () => dialog.close();
     dialog.onclose = () => { closed = true; resolve(Promise.resolve(done).catch(() => false)); };
     dialog.showModal();
-    (more.length && !danger ? one("[data-more] :is(input, textarea)", dialog) : one("[data-cancel]", dialog)).focus();
+    (more.length && !danger ? one("[data-more] input", dialog) : one("[data-cancel]", dialog)).focus();
   });
 }

@@ -25,14 +25,12 @@ export class Find {
 
   start(text) {
     this.term = text ? { text, exact: text !== text.toLowerCase() } : null;
-    this.hits = [];
     this.at = null;
     this.wish = 0;
-    this.next = 0;
     this.log.settings.term = this.term;
     this.log.settings.hit = (line) => this.at === line;
     this.log.refresh();
-    this.more();
+    this.again();
   }
 
   matches(line) {
@@ -57,7 +55,7 @@ export class Find {
     if (!this.whole) this.timer = setTimeout(() => this.more());
   }
 
-  /** Lines have come before those that were searched. */
+  /** Search from the first line: for another text, or because lines have come before those that were searched. */
   again() {
     this.hits = [];
     this.next = 0;

@@ -1,7 +1,7 @@
 // One job: what is known of it, and its output as it comes.
 import { call, serverTime } from "./api.js";
 import { buttons } from "./actions.js";
-import { arrange, copy, make, one, put, text } from "./dom.js";
+import { arrange, copy, framed, make, one, put, text } from "./dom.js";
 import { facts, phases, story, title, verdict } from "./facts.js";
 import { bind } from "./keys.js";
 import { plain } from "./ansi.js";
@@ -17,7 +17,7 @@ const id = one("main").dataset.job;
 const path = `/v1/api/job/${encodeURIComponent(id)}`;
 const known = new Map();
 const waiting = [];
-let job = null, output = null, pumping = false, lost = 0, shownStatus = "", asks = 0, shown = 0;
+let job = null, output = null, lost = 0, shownStatus = "", asks = 0, shown = 0;
 
 begin();
 attend();
@@ -50,19 +50,14 @@ function listen() {
 }
 
 /** Take what has come, a part in each frame. */
-function pump() {
-  if (pumping) return;
-  pumping = true;
-  requestAnimationFrame(() => {
-    pumping = false;
-    const until = performance.now() + BUDGET;
-    let n = 0;
-    while (n < waiting.length && performance.now() < until) take(...waiting[n++]);
-    waiting.splice(0, n);
-    if (waiting.length) pump();
-    else output.live = !over(job);
-  });
-}
+const pump = framed(() => {
+  const until = performance.now() + BUDGET;
+  let n = 0;
+  while (n < waiting.length && performance.now() < until) take(...waiting[n++]);
+  waiting.splice(0, n);
+  if (waiting.length) pump();
+  else output.live = !over(job);
+});
 
 function take(name, data) {
   if (name === "output") output.add(data);

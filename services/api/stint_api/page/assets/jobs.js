@@ -4,7 +4,7 @@ import { changes } from "./changes.js";
 import { all, make, one, text } from "./dom.js";
 import { bind } from "./keys.js";
 import { adopt, clocks, fill } from "./row-of-job.js";
-import { attend, begin, connection, everySecond, fail, failed, filters, notice, now, say, withdraw } from "./shell.js";
+import { asked, attend, begin, connection, everySecond, fail, failed, filters, notice, now, say, withdraw } from "./shell.js";
 import { at, count } from "./words.js";
 
 const here = new URLSearchParams(location.search);
@@ -24,13 +24,6 @@ one("[data-new]").onclick = again;
 everySecond(() => { for (const element of rows.values()) clocks(element, now()); });
 if (body.dataset.mark) listen();
 else load().then(listen, failed);
-
-/** What the API is asked for this list. */
-function asked() {
-  const query = new URLSearchParams(body.dataset.query), { since } = body.dataset;
-  if (since) query.set("since", new Date(now() - 1000 * since).toISOString());
-  return query;
-}
 
 /** Changes that come meanwhile may be newer than the answer: they are applied to it. A later answer is not overtaken. */
 async function load() {

@@ -14,7 +14,7 @@ export class Log extends EventTarget {
   #elements = new Map();
   #free = [];
   #seen = 0;
-  #last = null;
+  #begin = null;
   #set = 0;
   #stream = "";
   #matching = null;
@@ -50,11 +50,11 @@ export class Log extends EventTarget {
   /** To be called when lines were added, or let go. */
   update() {
     const { list } = this.lines;
-    if (this.#seen && list[0] !== this.#last?.begin) return this.#again();
+    if (this.#seen && list[0] !== this.#begin) return this.#again();
     for (let i = this.#seen; i < list.length; i++) this.#add(list[i]);
-    if (this.#seen) this.#grewLast();
+    this.#grewLast();
     this.#seen = list.length;
-    this.#last = { begin: list[0] };
+    this.#begin = list[0];
     this.draw();
   }
 
@@ -84,7 +84,7 @@ export class Log extends EventTarget {
     this.#layout = new Layout();
     for (const line of this.lines.list) this.#add(line);
     this.#seen = this.lines.list.length;
-    this.#last = { begin: this.lines.list[0] };
+    this.#begin = this.lines.list[0];
     for (const element of this.#elements.values()) element.remove();
     this.#elements.clear();
     this.#size();
@@ -117,10 +117,8 @@ export class Log extends EventTarget {
   }
 
   #columns() {
-    const code = make("code", "", { class: "probe-code" });
     const line = this.rows.make();
     this.rows.fill(line, { n: 1, text: "", stream: "stdout", style: {} });
-    line.children[3].append(code);
     this.spacer.append(line);
     const left = line.children[3].getBoundingClientRect().left - this.scroller.getBoundingClientRect().left;
     line.remove();

@@ -9,12 +9,12 @@ import { ago, at, clock, count, short } from "./words.js";
 const SHAPES = { alive: "active", draining: "stopping", lost: "norunner" };
 const ORDER = ["lost", "draining", "alive"];
 const { rows, show: list } = table(({ runner }) => runner, fill);
-let drawn = false, differ = false;
+let differ = false;
 
 begin();
 attend();
 const load = keep("/v1/api/runner", render, 5_000);
-everySecond(() => { if (drawn) for (const element of rows.values()) clocks(element); });
+everySecond(() => { for (const element of rows.values()) if (element.runner) clocks(element); });
 
 function state(runner) {
   if (!runner.alive) return "lost";
@@ -22,7 +22,6 @@ function state(runner) {
 }
 
 function render(runners) {
-  drawn = true;
   const sorted = [...runners].sort((a, b) => ORDER.indexOf(state(a)) - ORDER.indexOf(state(b)) || (a.runner < b.runner ? -1 : 1));
   const alive = runners.filter((runner) => runner.alive), slots = alive.reduce((n, { capacity }) => n + capacity, 0), busy = alive.reduce((n, { running }) => n + running.length, 0);
   differ = new Set(alive.map(({ version }) => version)).size > 1;

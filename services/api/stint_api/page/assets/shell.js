@@ -157,6 +157,13 @@ export function filters() {
   form.onformdata = ({ formData }) => { for (const [name, value] of [...formData]) if (!value) formData.delete(name); };
 }
 
+/** What the API is asked for the list that these filters give: the server has written it into the table. */
+export function asked() {
+  const { query, since } = one("[data-rows]").dataset, found = new URLSearchParams(query);
+  if (since) found.set("since", new Date(now() - 1000 * since).toISOString());
+  return found;
+}
+
 /** What needs a person, on every view: the queues' badge, and a notice for the first held queue where it helps. */
 export function attend() {
   const look = async () => {

@@ -64,6 +64,7 @@ export const word = (name) => WORDS[name] ?? name;
 export const over = (job) => ["success", "failed", "notauthorised", "unknown", "deleted"].includes(job.status);
 
 const REASONS = {
+  exit_code: (job) => `Exit code ${job.return_code}`,
   killed: () => "Killed",
   timeout: () => "Timed out",
   oom: () => "Out of memory",
@@ -73,7 +74,7 @@ const WAITS = {
   held: "; its queue is held", paused: "; its queue is paused", unserved: "; no runner serves this queue", capacity: "; all runners are full",
 };
 const PHASES = {
-  opening: "Opening the job", pulling: "Pulling the image", creating: "Creating the container", running: "",
+  opening: "Opening the job", pulling: "Pulling the image", creating: "Creating the container",
 };
 
 const ordinal = (n) => `${n}${["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] ?? "th"}`;
@@ -85,7 +86,6 @@ export function sentence(job, now) {
   if (job.status === "stopping") return stopping(job, now);
   if (job.status === "running") return running(job);
   if (job.status === "success") return wrote(job);
-  if (job.reason === "exit_code") return `Exit code ${job.return_code}`;
   return REASONS[job.reason]?.(job) ?? (job.error || "It ended, and nobody recorded why");
 }
 
@@ -97,7 +97,7 @@ function stopping(job, now) {
 }
 
 function running(job) {
-  const phase = PHASES[job.phase] ?? "";
+  const phase = PHASES[job.phase];
   if (!phase) return job.container_id ? "Its command runs" : "It is being prepared";
   return job.progress ? `${phase}, ${Math.floor(100 * job.progress)} %` : phase;
 }
