@@ -36,7 +36,6 @@ _INERT: Final[Mapping[str, str]] = {"Cross-Origin-Resource-Policy": "same-origin
 _NO_PAGE: Final[Mapping[str, str]] = {"Content-Security-Policy": "sandbox"}
 """Of a picture, which a browser could show as a page of its own."""
 _FOR_EVER: Final = "max-age=31536000, immutable"
-
 _SHEETS: Final[Mapping[str, Sequence[str]]] = {
     "job": ["detail", "job"],
     "queue": ["detail", "queue"],
@@ -44,11 +43,7 @@ _SHEETS: Final[Mapping[str, Sequence[str]]] = {
     "ask": ["form"],
     "sign-in": ["form"],
 }
-
-
-def sheets(view: str) -> list[str]:
-    """The stylesheets of a view: what all have, and its own."""
-    return [f"{name}.css" for name in ("base", *_SHEETS.get(view, [view]))]
+"""What a view has besides `base`: by default one stylesheet of its own name."""
 
 
 @cache
@@ -76,7 +71,8 @@ def document(
     """
     found = assets()
     icon = quote(found.named["icon.svg"].plain)
-    shared = {"assets": found, "icon": icon, "sheets": sheets(view), "release": stint.__version__}
+    sheets = [f"{name}.css" for name in ("base", *_SHEETS.get(view, [view]))]
+    shared = {"assets": found, "icon": icon, "sheets": sheets, "release": stint.__version__}
     text = _templates().get_template(f"{view}.html").render(values, **shared)
     answer = HTMLResponse(text, status, {**SAFETY, "Cache-Control": "no-store", **(headers or {})})
     return zipped(answer, encodings)
