@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Route, expect
+from playwright.async_api import APIResponse, Browser, BrowserContext, Page, Route, expect
 
 from tests.support.browser import chromium, sign_in, window
 from tests.support.oidc import ROLE
@@ -76,6 +76,21 @@ async def parked(stack: Stack) -> list[str]:
     return jobs
 
 
+async def lose_answer(page: Page, url: re.Pattern[str]) -> None:
+    """The page's next request for `url` reaches the API, but the answer does not reach the page."""
+
+    async def lost(route: Route) -> None:
+        await _answered(route)
+        await route.abort()
+
+    await page.route(url, lost, times=1)
+
+
+async def _answered(route: Route) -> APIResponse:
+    same_site = {"Sec-Fetch-Site": "same-origin"}  # which Chromium adds only behind Playwright's back
+    return await route.fetch(headers={**route.request.headers, **same_site})
+
+
 @asynccontextmanager
 async def overtaken(page: Page, url: re.Pattern[str]) -> AsyncIterator[asyncio.Event]:
     """The answer to the page's next request for `url` comes at the end of the block, and others overtake it.
@@ -85,8 +100,7 @@ async def overtaken(page: Page, url: re.Pattern[str]) -> AsyncIterator[asyncio.E
     made, free = asyncio.Event(), asyncio.Event()
 
     async def late(route: Route) -> None:
-        same_site = {"Sec-Fetch-Site": "same-origin"}  # which Chromium adds only behind Playwright's back
-        answer = await route.fetch(headers={**route.request.headers, **same_site})
+        answer = await _answered(route)
         made.set()
         await free.wait()
         await route.fulfill(response=answer)

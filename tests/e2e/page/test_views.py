@@ -10,7 +10,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 from stint.vault import Vault
 from stint.vault.setup import client_token
 from tests.api.client import in_steps
-from tests.e2e.page.conftest import drawn, listed, overtaken
+from tests.e2e.page.conftest import drawn, listed, lose_answer, overtaken
 from tests.support.browser import sign_in, window
 from tests.support.stack import Stack
 from tests.support.waiting import until
@@ -135,6 +135,23 @@ async def test_a_job_is_submitted_by_the_form_and_the_line_beside_it_says_the_sa
     await expect(page.locator(".ln code").first).to_have_text("it works")
     result = await stack.run_line(f"run {line}")
     assert (result.code, result.out.splitlines()[0]) == (0, "it works")
+
+
+async def test_a_form_whose_answer_was_lost_is_sent_again_as_the_same_job(page: Page, stack: Stack) -> None:
+    await page.goto("/submit")
+    await page.get_by_label("Queue").fill("twice")
+    await page.get_by_label("Image").fill("busybox")
+    await page.get_by_label("Command", exact=True).fill("true")
+    go = page.get_by_role("button", name="Submit to twice")
+    await lose_answer(page, re.compile("/v1/api/job$"))
+    await go.click()
+    await expect(page.locator("#main").get_by_text("The API cannot be reached.")).to_be_visible()
+    await go.click()
+    await expect(page).to_have_url(re.compile("/jobs/[0-9a-f]{24}$"))
+    job_id = await listed(stack, page.url.rpartition("/")[2])
+    async with stack.http() as http:
+        jobs = (await http.get("/v1/api/job", params={"queue": "twice"})).json()["data"]
+    assert [job["_id"] for job in jobs] == [job_id]
 
 
 async def test_a_dropped_folder_is_packed_and_becomes_the_jobs_content(page: Page, tmp_path: Path) -> None:

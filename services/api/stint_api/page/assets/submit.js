@@ -10,7 +10,7 @@ import { bytes, count } from "./words.js";
 const LARGEST = 16 * 1024 * 1024;
 const NOTHING = { files: [], folder: "", archive: null };
 const form = one("[data-form]"), place = one("[data-drop]");
-let content = NOTHING, packed = null, trouble = "", choices = 0;
+let content = NOTHING, packed = null, trouble = "", choices = 0, unanswered = null;
 
 function add() {
   const element = clone("t-secret");
@@ -52,12 +52,25 @@ async function submit() {
   const button = one("[data-go]");
   button.disabled = true;
   try {
-    const { wrap_secret_id } = await call("/session/secret-id", { method: "POST" });
-    const { _id } = await call("/v1/api/job", { method: "POST", body: { ...(await job()), wrap_secret_id } });
-    location.assign(`/jobs/${_id}`);
+    location.assign(`/jobs/${await store(await job())}`);
   } catch (refused) {
     fail(refused.message);
     button.disabled = false;
+  }
+}
+
+/** The new job's id. Fields whose last submission nobody answered for are sent as the same request, so that they are one job. */
+async function store(fields) {
+  const same = JSON.stringify(fields);
+  if (unanswered?.same !== same) unanswered = { same, key: crypto.randomUUID(), secret: await call("/session/secret-id", { method: "POST" }) };
+  const headers = { "Idempotency-Key": unanswered.key }, body = { ...fields, ...unanswered.secret };
+  try {
+    const { _id } = await call("/v1/api/job", { method: "POST", body, headers });
+    unanswered = null;
+    return _id;
+  } catch (refused) {
+    if (refused.status && refused.status < 500) unanswered = null;
+    throw refused;
   }
 }
 
