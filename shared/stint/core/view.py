@@ -56,7 +56,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename={"job_id": "_id"
     ] = False
     held_since: Annotated[str, Meta(description="When it was noticed that its runner was lost.")] = NEVER
     rerun_of: Annotated[str, Meta(description='Id of the job that it runs again, "" if none.')] = ""
-    submission: Annotated[int, Meta(description="The sequence of its submission, which is its place in the queue.")] = 0
+    submission: Annotated[
+        int, Meta(description="The sequence of its submission, which is its place in the queue.", le=(1 << 63) - 1)
+    ] = 0
     sequence: Annotated[int, Meta(description="The last sequence it was folded from; a newer view has a higher one.")]
 
 
