@@ -432,7 +432,7 @@ def test_junk_in_a_report_counts_nothing(junk: object) -> None:
 
 
 class RunnersOnly(Broker):
-    """A broker that only knows one runner, and counts who asks."""
+    """A broker that only knows one runner, and junk behind it, and counts who asks."""
 
     def __init__(self) -> None:
         super().__init__("nats://127.0.0.1:1")
@@ -453,7 +453,7 @@ class RunnersOnly(Broker):
         await asyncio.sleep(0)
         if self.refused:
             raise self.refused
-        bodies = (b'{"images": %d}' % self.asked, b"[]")
+        bodies = (b'{"images": %d}' % self.asked, b"[]", b"[" * 100_000)
         headers = {"Nats-Subject": "$KV.runners.one", "Nats-Sequence": "1", "Nats-Time-Stamp": "2025-01-01T00:00:00Z"}
         return [Msg(self.client, data=body, headers=headers) for body in bodies]
 

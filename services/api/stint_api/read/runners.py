@@ -89,10 +89,10 @@ class Drains:
 
 
 def _report(body: bytes) -> dict[str, Any] | None:
-    """None if it is no JSON object."""
+    """None if it is no JSON object, or has too many levels."""
     try:
         report = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return report if isinstance(report, dict) else None
 
