@@ -12,6 +12,7 @@ from stint.process.background import cancel
 from stint_api.errors import RefusalError, error_answer
 from stint_api.session import cookie
 from stint_api.session.store import Session, Sessions
+from stint_api.web.streaming import EVENT_STREAM
 
 PREFIX: Final = "/v1/"
 TOKEN: Final = b"x-auth-token"
@@ -61,16 +62,15 @@ class SignedIn:
         return session
 
 
-async def _one(receive: Receive) -> Message:
-    return await receive()
-
-
 async def _until_ended(app: ASGIApp, scope: Scope, receive: Receive, send: Send, ended: asyncio.Event) -> None:
-    """Run the application. When `ended` is set, it is told that its client has left, and its answer is finished."""
-    begun = finished = False
+    """Run the application. When `ended` is set, it is told that its client has left.
+
+    A stream of events is finished then. Any other answer breaks off: it must not look as if it were whole.
+    """
+    endless = finished = False
 
     async def heard() -> Message:
-        hearing: asyncio.Task[Message] = asyncio.create_task(_one(receive))
+        hearing = asyncio.ensure_future(receive())
         ending = asyncio.create_task(ended.wait())
         try:
             await asyncio.wait([hearing, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -79,11 +79,12 @@ async def _until_ended(app: ASGIApp, scope: Scope, receive: Receive, send: Send,
             await cancel(hearing, ending)
 
     async def sent(message: Message) -> None:
-        nonlocal begun, finished
-        begun = begun or message["type"] == "http.response.start"
+        nonlocal endless, finished
+        if message["type"] == "http.response.start":
+            endless = Headers(raw=message["headers"]).get("content-type", "").startswith(EVENT_STREAM)
         finished = message["type"] == "http.response.body" and not message.get("more_body")
         await send(message)
 
     await app(scope, heard, sent)
-    if ended.is_set() and begun and not finished:
+    if ended.is_set() and endless and not finished:
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -8,6 +8,7 @@ from typing import Any, Final
 from stint.vault.actions import SUBMIT, refusal_text
 from stint_api.errors import INVALID_REQUEST, RefusalError, error_answer
 from stint_api.routes.models.base import ErrorBody
+from stint_api.web.streaming import EVENT_STREAM
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -108,4 +109,4 @@ def events(example: str, *names: str) -> Responses:
         "data": {"type": "string", "contentMediaType": "application/json"},
     }
     event = {"description": "Each event of the stream.", "type": "object", "required": [*fields], "properties": fields}
-    return content("text/event-stream", example, **event)
+    return content(EVENT_STREAM, example, **event)

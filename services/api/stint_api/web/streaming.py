@@ -20,6 +20,7 @@ PIECE: Final = 64 * 1024
 """Bytes that are sent at a time, or more: output may come in pieces of a few bytes."""
 LAST: Final = 1.0
 """Seconds for what is still sent to a caller that was refused: the last event of a stream."""
+EVENT_STREAM: Final = "text/event-stream"
 PING: Final = b": ping\n\n"
 """An event that keeps idle connections open; clients ignore it."""
 
@@ -112,4 +113,4 @@ def event_stream(events: AsyncGenerator[bytes, None], refused: asyncio.Event, cl
     """The answer that sends events as they come. See `Stream`."""
     # The second header keeps proxies from collecting events before they pass them on.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(events, media_type="text/event-stream", headers=headers, refused=refused, closed=closed)
+    return Stream(events, media_type=EVENT_STREAM, headers=headers, refused=refused, closed=closed)
