@@ -88,18 +88,11 @@ class Index:
         found = [msgspec.structs.replace(job, job_id=job_id) for job, job_id in zip(jobs, ids, strict=True)]
         self.table.apply([StoredView(job.job_id, 1, encode(job)) for job in found])
 
-    async def queues(self, after: int) -> Sequence[tuple[int, str]]:
-        return self.table.queues(after)
+    async def ask(self, question: Callable[[Table], R]) -> R:
+        return question(self.table)
 
     async def find(self, page: Page) -> Found:
         return self.table.find(page)
-
-    async def queues_with(self, wanted: Wanted) -> Sequence[tuple[int, str]]:
-        return self.table.queues_with(wanted)
-
-    async def find_unless_new(self, page: Page) -> Found | None:
-        assert page.queues is not None
-        return None if self.table.queues(page.queues.through) else self.table.find(page)
 
 
 class Lister:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,7 +13,7 @@ import structlog
 from stint.core.errors import BrokerUnavailableError, StintError
 from stint.ports import StreamState, ViewStore
 from stint_api.read.listing.feed import Feed
-from stint_api.read.listing.query import Counts, Found, Page, Wanted
+from stint_api.read.listing.query import Counts, Found, Page
 from stint_api.read.listing.table import Table
 
 log = structlog.get_logger()
@@ -67,25 +67,9 @@ class ListIndex:
         """The jobs of a page that can be seen, the last submitted first."""
         return await self.ask(lambda table: table.find(page))
 
-    async def find_unless_new(self, page: Page) -> Found | None:
-        """The same, or None if there are queues that are newer than `page.queues`."""
-        through = page.queues.through if page.queues else 0
-        return await self.ask(lambda table: None if table.queues(through) else table.find(page))
-
     async def counts(self) -> Counts:
         """How many jobs can be seen. Takes the same time however many there are."""
         return await self.ask(Table.counts)
-
-    async def queues(self, after: int) -> Sequence[tuple[int, str]]:
-        """The number and name of each queue with jobs and a number above `after`, in order.
-
-        A queue has one number for as long as it has jobs that can be seen. No number is used again.
-        """
-        return await self.ask(lambda table: table.queues(after))
-
-    async def queues_with(self, wanted: Wanted) -> Sequence[tuple[int, str]]:
-        """The same of each queue with jobs that are wanted, whenever they were submitted."""
-        return await self.ask(lambda table: table.queues_with(wanted))
 
     async def ask(self, question: Callable[[Table], T]) -> T:
         """What the table answers."""

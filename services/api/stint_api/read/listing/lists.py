@@ -14,6 +14,7 @@ from stint_api.auth import Authenticator, Identity
 from stint_api.lookups import CACHE_SECONDS, Memory
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Found, Page, Queues
+from stint_api.read.listing.table import Table
 
 REMEMBERED: Final = 20
 """Tokens for which it is remembered which queues they may read: about 200 bytes for each queue."""
@@ -98,16 +99,23 @@ class Lists:
                 self._readable.put(identity.token, readable, until - self._monotonic())
 
     async def _ask_about_all(self, identity: Identity, readable: _Readable, page: Page) -> Found:
-        if found := await self._index.find_unless_new(replace(page, queues=readable.queues)):
+        """Usually no queue is new: then one turn of the table's thread answers."""
+        known = replace(page, queues=readable.queues)
+
+        def look(table: Table) -> tuple[Sequence[tuple[int, str]], Found | None]:
+            new = table.queues(readable.queues.through)
+            return new, None if new else table.find(known)
+
+        new, found = await self._index.ask(look)
+        if found:
             return found
-        if new := await self._index.queues(readable.queues.through):
-            await self._ask(identity, readable, (name for _, name in new))
-            readable.add(new)
+        await self._ask(identity, readable, (name for _, name in new))
+        readable.add(new)
         return await self._index.find(replace(page, queues=readable.queues))
 
     async def _ask_about_some(self, identity: Identity, readable: _Readable, page: Page) -> Found:
         """Jobs that are not over are in few queues: about the others Vault need not be asked."""
-        queues = await self._index.queues_with(page.wanted)
+        queues = await self._index.ask(lambda table: table.queues_with(page.wanted))
         await self._ask(identity, readable, (name for _, name in queues))
         shown = [number for number, name in queues if readable.names[name]]
         return await self._index.find(replace(page, queues=Queues(through=max(shown, default=0), shown=_json(shown))))

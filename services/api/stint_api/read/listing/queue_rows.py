@@ -1,12 +1,15 @@
 """What the table of views knows of queues: who waits, who runs, and how many ended. See `table.py` for its rules."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from stint.core.job import ACTIVE, State
 from stint.core.view import JobView
 from stint_api.read.listing.query import STATES
+from stint_api.read.listing.rows import StoredJob
 from stint_api.read.listing.sql import lists
 
 WAITING_SHOWN: Final = 100
@@ -16,6 +19,7 @@ QUEUED: Final = STATES.index(State.QUEUED)
 _SUCCESS: Final = STATES.index(State.SUCCESS)
 ACTIVE_STATES: Final = ", ".join(str(STATES.index(state)) for state in STATES if state in ACTIVE)
 THIS_QUEUE: Final = "queue = (SELECT number FROM queue WHERE name = :qname)"
+_decoder: Final = msgspec.json.Decoder(StoredJob)
 
 INDEXES: Final = f"""
 CREATE INDEX waiting ON job (queue, place, id, submitted) WHERE status = {QUEUED};
@@ -42,13 +46,8 @@ class QueueRow(NamedTuple):
     head: JobView | None = None
 
 
-def rows(
-    db: sqlite3.Connection, decode: Callable[[str], JobView], expires_after: int, qname: str | None = None
-) -> Sequence[QueueRow]:
-    """All queues with jobs, or the one with this name. Of ended jobs those count that expire after that time.
-
-    `decode` reads a view as the table stores it.
-    """
+def rows(db: sqlite3.Connection, expires_after: int, qname: str | None = None) -> Sequence[QueueRow]:
+    """All queues with jobs, or the one with this name. Of ended jobs those count that expire after that time."""
     one = f"AND {THIS_QUEUE}" if qname is not None else ""
     values = {"qname": qname, "after": expires_after}
 
@@ -65,7 +64,7 @@ def rows(
         f"""SELECT queue, count(*) AS jobs, sum(status != {_SUCCESS}) AS failed
         FROM job INDEXED BY done WHERE expires > :after {one} GROUP BY queue""",
     )
-    active = heads(db, decode, qname)
+    active = heads(db, qname)
     names = by_queue(
         "name", f"SELECT number AS queue, name FROM queue {'WHERE name = :qname' if qname is not None else ''}"
     )
@@ -77,11 +76,11 @@ def rows(
     return found
 
 
-def heads(db: sqlite3.Connection, decode: Callable[[str], JobView], qname: str | None = None) -> dict[int, JobView]:
+def heads(db: sqlite3.Connection, qname: str | None = None) -> dict[int, JobView]:
     """The jobs that runners have, by the number of their queue: of all queues, or of the one with this name."""
     one = f"AND {THIS_QUEUE}" if qname is not None else ""
     source = f"SELECT queue, view FROM job INDEXED BY active WHERE status IN ({ACTIVE_STATES}) {one}"
-    return {number: decode(view) for number, view in lists(db, "queue, view", source, {"qname": qname})}
+    return {number: _decoder.decode(view) for number, view in lists(db, "queue, view", source, {"qname": qname})}
 
 
 def depths(db: sqlite3.Connection) -> Sequence[tuple[str, int]]:

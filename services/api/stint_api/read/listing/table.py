@@ -162,7 +162,10 @@ class Table:
         return {state: jobs for state, jobs in zip(STATES, msgspec.json.decode(found), strict=True) if jobs}
 
     def queues(self, after: int) -> Sequence[tuple[int, str]]:
-        """The number and name of each queue with a number above `after`, in order."""
+        """The number and name of each queue with a number above `after`, in order.
+
+        A queue has one number for as long as it has jobs that can be seen. No number is used again.
+        """
         return self._queues("number > ?", (after,))
 
     def queues_with(self, wanted: Wanted) -> Sequence[tuple[int, str]]:
@@ -193,8 +196,7 @@ class Table:
 
     def queue_rows(self, ended_since: datetime, qname: str | None = None) -> Sequence[QueueRow]:
         """All queues with jobs, or the one with this name."""
-        decode = msgspec.json.Decoder(StoredJob).decode
-        return queue_rows.rows(self._db, decode, microseconds(ended_since) + self._retention, qname)
+        return queue_rows.rows(self._db, microseconds(ended_since) + self._retention, qname)
 
     def last_hour(self, qname: str, now: datetime) -> Minutes:
         """A queue's last hour, minute by minute."""
@@ -213,7 +215,7 @@ class Table:
 
     def head(self, qname: str) -> JobView | None:
         """The queue's job that a runner has, None if there is none."""
-        return next(iter(queue_rows.heads(self._db, msgspec.json.Decoder(StoredJob).decode, qname).values()), None)
+        return next(iter(queue_rows.heads(self._db, qname).values()), None)
 
     def ahead(self, qname: str, places: Sequence[int]) -> Sequence[int]:
         """How many jobs wait in a queue before each of these places, which are in order."""
