@@ -25,19 +25,14 @@ RETRY_AFTER: Final = 5
 """Seconds after which a client that was refused for a limit of the API may try again."""
 CLIENT_LEFT: Final = 499
 """For the access log, where web servers use it as well: the client left before its answer. Nobody receives it."""
-_TITLES: Final[Mapping[int, str]] = {
+_TITLES: Final = {
     400: "Invalid job request.",
     403: "Permission Denied.",
-    404: "Not Found.",
-    408: "Request Timeout.",
-    409: "Conflict.",
-    410: "Gone.",
     413: "Too Large.",
-    429: "Too Many Requests.",
     CLIENT_LEFT: "Client Closed Request.",
     500: "Internal Error.",
-    503: "Service Unavailable.",
 }
+"""Where the contract's text is not the status' own phrase."""
 
 _STATUSES: Final[Mapping[type[StintError], HTTPStatus]] = {
     InvalidQueueNameError: HTTPStatus.BAD_REQUEST,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 
-from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError, VaultUnavailableError
+from stint.core.errors import VaultDeniedError, VaultError, VaultNotFoundError, VaultRefusedError
 from stint.vault import Caller, Vault, error_text
 from stint_api.errors import INVALID_REQUEST, RefusalError
 
@@ -71,8 +71,6 @@ class Lookups:
             raise refusal.again()
         try:
             caller = await self._vault.lookup_self(token)
-        except VaultUnavailableError:
-            raise
         except (VaultDeniedError, VaultRefusedError, VaultNotFoundError) as error:
             refusal = _refusal(token, error)
             self._refusals.put(token, refusal.again(), REFUSED_SECONDS)
