@@ -34,7 +34,6 @@ from stint_api.read.listing.lists import Lists
 from stint_api.read.pausing import Pausing
 from stint_api.read.phases import Phases
 from stint_api.read.queues import QueueList
-from stint_api.read.recording import Recorder
 from stint_api.read.runners import Drains, JetStreamRunnerReports
 from stint_api.read.standing import Standings
 from stint_api.session.store import Sessions
@@ -149,12 +148,14 @@ class Services:
     @cached_property
     def pausing(self) -> Pausing:
         """Pauses queues and resumes them."""
-        return Pausing(log=self.log, pauses=self.pauses, auth=self.auth, recorder=self.recorder, now=self.now)
-
-    @cached_property
-    def recorder(self) -> Recorder:
-        """Records what operators do."""
-        return Recorder(self.operations, self.now, self.new_job_id)
+        return Pausing(
+            log=self.log,
+            pauses=self.pauses,
+            auth=self.auth,
+            operations=self.operations,
+            now=self.now,
+            new_operation_id=self.new_job_id,
+        )
 
     @cached_property
     def standings(self) -> Standings:

@@ -10,25 +10,23 @@ from typing import Annotated, Final
 import msgspec
 import structlog
 
+from stint.core.audit.operations import Paused, Resumed
 from stint.core.job import ACTIVE
 from stint.core.names.ids import queue_token
 from stint.core.pause import Pause
 from stint.core.submission.jsontext import read_object
 from stint.core.submission.payload import convert
 from stint.core.view import rfc3339
+from stint.jetstream import JetStreamOperations
 from stint.ports import EventLog, Pauses
 from stint.vault.actions import PAUSE, RESUME
 from stint_api.auth import Authenticator, Identity
 from stint_api.errors import RefusalError
-from stint_api.read.recording import Recorder
 
 log = structlog.get_logger()
 
 ATTEMPTS: Final = 20
 """Attempts to bar a job to which others append meanwhile. A job has fewer events than that."""
-
-
-CHANGING: Final = "The queue's next job is changing too fast. Try again."
 
 
 class PauseRequest(msgspec.Struct, frozen=True):
@@ -50,13 +48,19 @@ def parse_reason(body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pausing:
-    """Pauses queues and resumes them. `now` is aware, in UTC."""
+    """Pauses queues and resumes them. Nothing is done that is not recorded, so that comes first.
+
+    Attributes:
+        now: aware, in UTC.
+        new_operation_id: source of ids in the form of a job's.
+    """
 
     log: EventLog
     pauses: Pauses
     auth: Authenticator
-    recorder: Recorder
+    operations: JetStreamOperations
     now: Callable[[], datetime]
+    new_operation_id: Callable[[], str]
 
     async def pause(self, identity: Identity, qname: str, reason: str) -> None:
         """Let a queue start no job any more. On return none can start that had not been claimed before. Safe to repeat.
@@ -74,7 +78,8 @@ class Pausing:
             entity=identity.entity,
             accessor=identity.accessor,
         )
-        await self.recorder.paused(identity, token, reason)
+        paused = Paused(**identity.stamp(self.now()), reason=reason)
+        await self.operations.record(paused, self.new_operation_id(), token)
         await self.pauses.put(token, pause)
         await self._bar_next(token)
         log.info("queue paused", queue=token, who=identity.name)
@@ -88,7 +93,8 @@ class Pausing:
         """
         await self.auth.require(identity, RESUME, qname)
         token = queue_token(qname)
-        await self.recorder.resumed(identity, token)
+        resumed = Resumed(**identity.stamp(self.now()))
+        await self.operations.record(resumed, self.new_operation_id(), token)
         await self.pauses.remove(token)
         log.info("queue resumed", queue=token, who=identity.name)
 
@@ -102,4 +108,5 @@ class Pausing:
                 if job.state in ACTIVE or await self.log.bar(token, job_id, after=job.sequence):
                     return
             else:
-                raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, CHANGING)
+                sentence = "The queue's next job is changing too fast. Try again."
+                raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, sentence)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path
 
+from stint.core.audit.operations import DrainRequested
 from stint.core.job import State
 from stint.core.view import NEVER, parse_time, rfc3339
 from stint.vault.actions import DRAIN
@@ -44,7 +45,8 @@ async def drain(services: ServicesOf, caller: Caller, runner: RunnerName) -> Dra
     await services.auth.require(caller, DRAIN, runner)
     if runner not in {report["runner"] for report in await services.runners.read()}:
         raise RefusalError(HTTPStatus.NOT_FOUND, "No runner of this name is alive.")
-    await services.recorder.drain_requested(caller, runner)
+    asked = DrainRequested(**caller.stamp(services.now()), runner=runner)
+    await services.operations.record(asked, services.new_job_id())  # first: nothing is done that is not recorded
     await services.drains.ask(runner, caller.name)
     return DrainedBody(runner=runner, asked=True)
 
@@ -61,7 +63,6 @@ async def _running(services: Services, caller: Identity) -> Mapping[str, list[st
 
 def _body(report: Mapping[str, Any], running: list[str]) -> RunnerBody:
     """Anybody who may report can write anything: what is not of the right kind is left out."""
-    text = {name: str(report.get(name) or "") for name in ("version", "drained_by")}
     engine = {name: number_of(report[name]) for name in NUMBERS if name in report}
     words = {name: str(report[name]) for name in WORDS if name in report}
     queues = report.get("queues")
@@ -70,13 +71,14 @@ def _body(report: Mapping[str, Any], running: list[str]) -> RunnerBody:
         alive=report["alive"],
         last_seen=report["last_seen"],
         draining=report.get("draining") is True,
+        drained_by=str(report.get("drained_by") or ""),
         capacity=number_of(report.get("capacity")),
         kill_grace=number_of(report.get("kill_grace")),
         running=running,
         queues=[str(pattern) for pattern in queues] if isinstance(queues, list) else [],
         engine=engine | words,
+        version=str(report.get("version") or ""),
         started=_moment(report.get("started")),
-        **text,
     )
 
 
