@@ -52,6 +52,7 @@ async def test_a_running_job(api: Api) -> None:
         assert shown == ("running", NEVER, "ready\n", False)
         assert job["node_uuid"]
         assert re.fullmatch(r"[0-9a-f]{64}", job["container_id"])
+        assert (await api.http.get(f"{JOB}/{job_id}/output")).content == b"ready\n"
 
 
 async def test_an_ended_job(api: Api) -> None:
@@ -103,3 +104,4 @@ async def test_where_nothing_ran_the_error_stands_in_the_output(api: Api) -> Non
     assert job["output"] == job["error"] == "ContainerImage is empty"
     assert (job["stdout"], job["stderr"], job["output_bytes"]) == ("", "", 0)
     assert job["ended"] != NEVER
+    assert (await api.http.get(f"{JOB}/{job['_id']}/output")).content == b""

@@ -1,6 +1,6 @@
 """Contract, section 0: a job's output."""
 
-from tests.api.client import JOB, Api, bad_request, new_queue
+from tests.api.client import JOB, Api, bad_request
 
 
 async def raw(api: Api, job_id: str, **params: str) -> bytes:
@@ -36,19 +36,6 @@ async def test_a_terminals_output_is_stdout(api: Api) -> None:
     job = await api.run("echo out; echo err >&2", tty=True)
     assert await raw(api, job["_id"], stream="stdout") == b"out\r\nerr\r\n"
     assert await raw(api, job["_id"], stream="stderr") == b""
-
-
-async def test_of_a_running_job(api: Api) -> None:
-    async with api.busy(new_queue()) as job_id:
-        job = await api.get(job_id)
-        assert (job["output"], job["output_bytes"]) == ("ready\n", 6)
-        assert await raw(api, job_id) == b"ready\n"
-
-
-async def test_where_nothing_ran_there_is_none(api: Api) -> None:
-    job = await api.run(container_image="")
-    assert await raw(api, job["_id"]) == b""
-    assert job["output"] == job["error"]
 
 
 async def test_a_lot_of_it(api: Api) -> None:

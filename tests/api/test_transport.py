@@ -80,12 +80,6 @@ async def test_a_kill_needs_no_body_and_ignores_one(api: Api) -> None:
         assert (answer.status_code, answer.json()["_id"]) == (200, job_id)
 
 
-async def test_the_error_bodies_have_no_code(api: Api) -> None:
-    assert refused(await api.http.get(f"{JOB}/{UNKNOWN_ID}"), 404, "Not Found.") == "not found"
-    assert bad_request(await api.http.get(f"{JOB}/junk")) == "Invalid job ID (not ObjectIdHex)"
-    assert refused(await api.http.get("/v1/api/health?k=junk"), 400, "Invalid request.")
-
-
 async def test_a_body_over_30_mib_is_413(api: Api) -> None:
     body = json.dumps(await api.plain(x="y" * (30 * 1024 * 1024))).encode()
     refused(await api.post(body), 413, "Too Large.")
