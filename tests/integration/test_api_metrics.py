@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
+from stint.core.names.streams import RUNNERS_BUCKET, kv_stream
 from stint_api.app import create_app
 from stint_api.read.listing.index import ListIndex
 from tests.support.api_bench import BODY, Bench, api, secret
@@ -163,3 +164,16 @@ async def test_it_answers_while_nats_is_away(nats_process: NatsProcess, openbao:
             text = (await http.get(METRICS)).text
         assert "process_cpu_seconds_total" in text
         assert "stint_jobs{" not in text
+
+
+async def test_it_and_a_waiting_job_are_shown_while_the_runners_are_not_known(
+    nats_process: NatsProcess, openbao: OpenBao
+) -> None:
+    async with api(nats_process.url, openbao) as bench:
+        job_id = await bench.submitted()
+        await bench.broker.api(f"STREAM.DELETE.{kv_stream(RUNNERS_BUCKET)}")
+        text = await scraped(bench)
+        assert "stint_jobs{" in text
+        assert "stint_unserved_jobs" not in text
+        job = (await bench.http.get(f"/v1/api/job/{job_id}")).json()
+        assert (job["status"], job["waits_for"]) == ("queued", "")

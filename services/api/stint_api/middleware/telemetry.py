@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from fastapi.routing import RouteContext, iter_route_contexts
@@ -15,13 +15,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stint.core.errors import BrokerUnavailableError
+from stint.core.errors import StintError
 from stint.core.job import State
 from stint_api.errors import CLIENT_LEFT
 from stint_api.read.listing.query import Counts
 from stint_api.web.connections import REFUSED
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 SERVICE: Final = "gostint"
 """The value of the label `service`: dashboards made for GoStint keep working."""
@@ -41,7 +43,7 @@ class Metrics:
     def __init__(self, counts: Callable[[], Awaitable[Counts]], unserved: Callable[[], Awaitable[int]]) -> None:
         """`counts` tells how many jobs there are, and `unserved` how many of them wait in queues that no runner serves.
 
-        Both raise BrokerUnavailableError while nobody knows.
+        Both raise a StintError while nobody knows.
         """
         self._counts = counts
         self._unserved = unserved
@@ -60,15 +62,17 @@ class Metrics:
 
     async def endpoint(self) -> Response:
         """All figures of this process, in Prometheus' text format."""
-        try:
-            self._gauges.counts = await self._counts()
-        except BrokerUnavailableError:
-            self._gauges.counts = None
-        try:
-            self._gauges.unserved = await self._unserved()
-        except BrokerUnavailableError:
-            self._gauges.unserved = None
+        self._gauges.counts = await _if_known(self._counts)
+        self._gauges.unserved = await _if_known(self._unserved)
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+async def _if_known(ask: Callable[[], Awaitable[T]]) -> T | None:
+    try:
+        return await ask()
+    except StintError as error:
+        log.debug("figures are left out", error=error.sentence)
+        return None
 
 
 class _JobGauges(Collector):

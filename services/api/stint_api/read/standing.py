@@ -5,7 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from stint.core.errors import BrokerUnavailableError
+import structlog
+
+from stint.core.errors import StintError
 from stint.core.job import State
 from stint.core.names.ids import queue_token
 from stint.core.phase import Phase
@@ -14,6 +16,8 @@ from stint.ports import Pauses
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.phases import Phases
 from stint_api.read.runners import Fleet, JetStreamRunnerReports
+
+log = structlog.get_logger()
 
 WaitsFor = Literal["", "turn", "held", "paused", "unserved", "capacity"]
 
@@ -58,7 +62,7 @@ class Standings:
         return {**known, **await self._waiting(jobs)}
 
     async def _waiting(self, jobs: Sequence[JobView]) -> Mapping[str, Standing]:
-        """None of them while NATS or the list of jobs is unavailable."""
+        """None of them while NATS or the list of jobs is unavailable, or a bucket is missing."""
         queues: defaultdict[str, list[JobView]] = defaultdict(list)
         for job in jobs:
             if job.status is State.QUEUED:
@@ -68,7 +72,8 @@ class Standings:
         try:
             paused, reports = await asyncio.gather(self._paused(queues), self._runners.read())
             found = [await self._in_queue(qname, waiting) for qname, waiting in queues.items()]
-        except BrokerUnavailableError:
+        except StintError as error:
+            log.debug("it is not known why jobs wait", error=error.sentence)
             return {}
         fleet = Fleet(reports)
         return {
