@@ -104,7 +104,7 @@ async def test_a_new_queue_is_permitted_when_it_has_a_job_and_others_never(
         assert (await anext(hints)).token == A, "its subscriptions are as before"
         await taken(queues, hints, A)
         assert (await queues.look(OTHER)).turn is Turn.DENIED
-        assert await broker.log_in_again([f"CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}"]) == [False]
+        assert await broker.ask_permission([f"CONSUMER.INFO.{WORK}.{consumer_name(OTHER)}"]) == [False]
         assert broker.client.client_id == second, "in vain is no reason to connect again"
 
 

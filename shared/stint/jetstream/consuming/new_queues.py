@@ -1,14 +1,15 @@
 """Queues that this login does not permit yet: of a pool whose queues are a pattern, whose logins name queues."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from itertools import chain, islice
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import chain, compress, islice
 from typing import Final
 from weakref import WeakSet
 
 import structlog
 
-from stint.core.errors import StintError
+from stint.core.errors import BrokerUnavailableError, StintError
 from stint.core.names.ids import queue_name
 from stint.core.names.streams import WORK, consumer_name
 from stint.jetstream.consuming.delivery import JetStreamDelivery
@@ -51,21 +52,25 @@ class NewQueues:
         while self._wanted:
             await self._broker.settled()
             tokens = [*self._wanted][:AT_ONCE]
-            try:
-                permitted = await self._broker.log_in_again(
-                    [f"CONSUMER.INFO.{WORK}.{consumer_name(token)}" for token in tokens]
-                )
-                new = [token for token, may in zip(tokens, permitted, strict=True) if may]
-                self._say(sorted(queue_name(token) for token in tokens if token not in new))
-                for token in new:
+            permitted = await self._ask(tokens)
+            with suppress(BrokerUnavailableError):  # the runner itself looks for queues with work from time to time
+                for token in permitted:
                     await self._hint(token)
-            except StintError as error:
-                log.warning("NATS does not let this runner in for new queues", error=error.sentence)
-                new = []
-            if not new:
+            if not permitted:
                 await asyncio.sleep(RETRY)
             for token in tokens:
                 del self._wanted[token]
+
+    async def _ask(self, tokens: Sequence[str]) -> Sequence[str]:
+        """Those of these queues that are permitted now."""
+        calls = [f"CONSUMER.INFO.{WORK}.{consumer_name(token)}" for token in tokens]
+        try:
+            answers = await self._broker.ask_permission(calls)
+        except StintError as error:
+            log.warning("NATS does not let this runner in for new queues", error=error.sentence)
+            return []
+        self._say(sorted(queue_name(token) for token, may in zip(tokens, answers, strict=True) if not may))
+        return list(compress(tokens, answers))
 
     def _asks(self) -> str:
         own = dict.fromkeys(delivery.token for delivery in self.deliveries)

@@ -109,8 +109,10 @@ class Broker(Connection):
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         return answer
 
-    async def log_in_again(self, calls: Sequence[str]) -> Sequence[bool]:
-        """Log in again, if a login permits one of these calls of the JetStream API. Returns which of them.
+    async def ask_permission(self, calls: Sequence[str]) -> Sequence[bool]:
+        """Try these calls of the JetStream API by another login, and log in again if it permits one.
+
+        Returns which of them it permits.
 
         Raises:
             BrokerUnavailableError: NATS does not let the user in at the moment. This connection stays as it is.
