@@ -1,4 +1,4 @@
-"""What NATS says of its cluster, and what follows from it."""
+"""What NATS says of its cluster and its streams, and what follows from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.streams import EVENTS
-from stint.jetstream import Broker
+from stint.jetstream import Broker, JetStreamHistory
 from stint.jetstream.streams.consistency import is_absent
 from stint.jetstream.streams.stream import Stream
 
@@ -43,3 +43,7 @@ async def test_only_a_leader_that_has_what_is_stored_now_proves_an_absence(last:
 
 async def test_a_single_server_needs_no_proof() -> None:
     assert await is_absent(Stream(Server({"state": {"last_seq": 7}}), EVENTS), "a.>")
+
+
+async def test_no_job_is_missing_from_a_work_that_is_filled_from_nowhere() -> None:
+    assert await JetStreamHistory(Server({"state": {"messages": 0}})).strays() is None

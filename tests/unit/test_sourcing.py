@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from stint.core.names.streams import EVENTS, WORK
 from stint.jetstream import Broker
@@ -96,6 +97,16 @@ async def test_a_single_server_connects_it_again_behind_the_last_submission(
 ) -> None:
     server = await changed(*looks)
     assert (server.stepped_down, server.settings) == (0, settings)
+
+
+async def test_another_number_of_sources_is_logged_once() -> None:
+    none = {**work(active=0), "config": {"name": WORK}}
+    del none["sources"]
+    two = {**work(active=0), "config": {"name": WORK, "sources": [source(), {"name": "OTHER"}]}}
+    with capture_logs() as said:
+        server = await changed(work(active=0), none, none, two, two, work(active=0), work(active=0))
+    assert [(one["log_level"], one["sources"]) for one in said] == [("warning", 0), ("warning", 2), ("info", 1)]
+    assert (server.stepped_down, server.settings) == (0, [])
 
 
 @pytest.mark.parametrize(

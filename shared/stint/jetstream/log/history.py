@@ -94,7 +94,7 @@ class JetStreamHistory:
     async def _work_is_up_to_date(self) -> bool:
         """Whether WORK has received all submissions that its leader knows of, and has heard from EVENTS just now."""
         found = await self._work.info()
-        return not any(source["lag"] for source in found["sources"]) and silence(found) < SILENCE
+        return silence(found) < SILENCE and not any(source["lag"] for source in found["sources"])
 
     async def is_in_work(self, place: Place) -> bool:
         return await self._place_in_work(place) is not None

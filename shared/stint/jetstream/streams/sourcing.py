@@ -64,9 +64,8 @@ def _start(work: Mapping[str, Any]) -> int:
 
 def silence(work: Mapping[str, Any]) -> float:
     """Seconds since WORK heard from EVENTS, by its STREAM.INFO. Infinite if its leader has heard nothing yet."""
-    (heard,) = work["sources"]
-    active = int(heard["active"])
-    return active / NANOSECONDS if active >= 0 else math.inf
+    times = [int(heard["active"]) for heard in work.get("sources", ())]
+    return max((time / NANOSECONDS if time >= 0 else math.inf for time in times), default=math.inf)
 
 
 class Sourcing:
@@ -80,6 +79,7 @@ class Sourcing:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._silent = ""
+        self._sources = 1
         self._unanswered: dict[str, Any] | None = None
 
     async def run(self) -> None:
@@ -96,6 +96,8 @@ class Sourcing:
     async def check(self) -> None:
         """Have it connected again if it failed, or was silent at the last two checks, and EVENTS has a leader."""
         found = await self._found()
+        if not self._has_one_source(found):
+            return
         cluster = found.get("cluster") or {}
         several = bool(cluster.get("replicas"))
         silent = cluster.get("leader", "the only server") if silence(found) >= SILENCE else ""
@@ -107,6 +109,14 @@ class Sourcing:
             await (self._ask_for_another_leader(silent) if several else self._connect(found))
         elif _start(found) > 1:
             await self._begin_anew(found)
+
+    def _has_one_source(self, found: Mapping[str, Any]) -> bool:
+        """Whether WORK's settings have the one source that is watched here. Logs it if their number has changed."""
+        before, self._sources = self._sources, len(found["config"].get("sources", ()))
+        if self._sources != before:
+            say = log.info if self._sources == 1 else log.warning
+            say("the number of WORK's sources has changed, it needs one", sources=self._sources)
+        return self._sources == 1
 
     async def _found(self) -> dict[str, Any]:
         """What NATS says of WORK. If NATS was killed while it wrote WORK's settings, it has not restored the stream.
