@@ -1,10 +1,10 @@
 """Jobs as JSON, piece by piece: an answer contains a job's output three times, and memory never holds all of it."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-from msgspec.structs import astuple
 
 from stint.core.events import Ended
 from stint.core.job import Job
@@ -18,25 +18,24 @@ _ESCAPES: Final = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char
 
 _NO_OUTPUT: Final = {"output": "", "stdout": "", "stderr": ""}
 
-_SEEN: Final = slice(-2)
-"""Of a view's fields, those that clients see: all but the last two, `submission` and `sequence`."""
-_Row = msgspec.defstruct(
-    "_Row", [*JobView.__struct_fields__[_SEEN], *Standing._fields, *_NO_OUTPUT], rename={"job_id": "_id"}
-)
+_HIDDEN: Final = frozenset({"submission", "sequence"})
+"""The fields of a view that clients do not see."""
+_SEEN: Final = [name for name in JobView.__struct_fields__ if name not in _HIDDEN]
+_seen = attrgetter(*_SEEN)
+_Row = msgspec.defstruct("_Row", [*_SEEN, *Standing._fields, *_NO_OUTPUT], rename={"job_id": "_id"})
 
 Take = Callable[[JobView], Awaitable[Snapshot]]
 
 
 def fields(job: JobView, standing: Standing = NO_STANDING) -> dict[str, Any]:
     """What clients see of a view."""
-    shown = {"_id": job.job_id, **msgspec.structs.asdict(job), **standing._asdict()}
-    del shown["job_id"], shown["sequence"], shown["submission"]
-    return shown
+    shown = dict(zip(_SEEN, _seen(job), strict=True))
+    return {"_id": shown.pop("job_id"), **shown, **standing._asdict()}
 
 
 def _row(job: JobView, standing: Standing) -> msgspec.Struct:
     """The same with empty output: made and encoded in a third of the time, which counts for lists."""
-    return _Row(*astuple(job)[_SEEN], *standing, *_NO_OUTPUT.values())
+    return _Row(*_seen(job), *standing, *_NO_OUTPUT.values())
 
 
 def changed(job: JobView) -> dict[str, Any]:
