@@ -1,3 +1,4 @@
+import importlib
 import importlib.metadata
 import platform
 import re
@@ -40,6 +41,12 @@ def test_the_wheel_holds_every_module_of_every_package_and_nothing_else(wheel: z
     modules = {str(path.relative_to(folder.parent)) for folder in folders for path in folder.rglob("*.py")}
     assert modules
     assert modules <= set(names)
+
+
+@pytest.mark.parametrize("room", ["client", "jetstream", "ports", "process.settings", "publisher", "testing", "vault"])
+def test_what_a_room_exports_is_there(room: str) -> None:
+    module = importlib.import_module(f"stint.{room}")
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:

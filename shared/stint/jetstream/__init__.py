@@ -52,7 +52,6 @@ __all__ = [
     "Sourcing",
     "declare",
     "declare_when_possible",
-    "held_queues",
     "make_subscription",
     "pending_jobs",
     "queues_in_use",
