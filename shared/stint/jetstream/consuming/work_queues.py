@@ -3,14 +3,13 @@
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import NotJSMessageError
 
 from stint.core.errors import StintError
@@ -71,11 +70,10 @@ class JetStreamWorkQueues:
         self._given_back: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
         self._inbox = broker.client.new_inbox()
-        self._subscription: Subscription | None = None
 
     async def start(self) -> None:
         """Listen for deliveries. Needs a connection."""
-        self._subscription = await self._broker.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+        await self._broker.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
 
     async def look(self, token: str) -> Look:
         try:
@@ -220,17 +218,14 @@ class JetStreamWorkQueues:
     @asynccontextmanager
     async def hints(self) -> AsyncIterator[AsyncIterator[Hint]]:
         heard: asyncio.Queue[Msg] = asyncio.Queue(maxsize=1)
+        names = self._served.names  # of single queues if all are known: the user of a pool may hear no others
+        subjects = [HINTS] if names is None else [hint_subject(queue_token(qname)) for qname in names]
         async with AsyncExitStack() as subscriptions:
-            for subject in self._hinted_subjects():
+            for subject in subjects:
                 await subscriptions.enter_async_context(
                     self._broker.subscribe(subject, queue=self._group, cb=heard.put)
                 )
             yield self._hints(heard)
-
-    def _hinted_subjects(self) -> Iterable[str]:
-        """Those of single queues if all are known: the user of a pool may hear no others."""
-        names = self._served.names
-        return [HINTS] if names is None else [hint_subject(queue_token(qname)) for qname in names]
 
     async def _hints(self, heard: "asyncio.Queue[Msg]") -> AsyncIterator[Hint]:
         while True:
