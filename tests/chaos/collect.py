@@ -125,7 +125,7 @@ async def _containers(world: World) -> list[str]:
 
 
 async def _subjects(broker: Broker, stream: str) -> list[str]:
-    return sorted([subject async for subject in Stream(broker, stream).subjects(">")])
+    return sorted([subject async for subject, _ in Stream(broker, stream).counts(">")])
 
 
 async def _consumers(broker: Broker) -> list[str]:

@@ -386,9 +386,9 @@ async def test_more_facts_than_one_answer_holds_are_forgotten_too(broker: Broker
 
 async def test_a_fact_that_comes_while_a_job_is_being_forgotten_stays(broker: Broker) -> None:
     class Slow(JetStreamHistory):
-        async def _facts(self, job_id: str) -> list[Msg]:
-            facts = await super()._facts(job_id)
-            await happen(broker, job_id, deleted())
+        async def _last_of_each(self, patterns: list[str]) -> list[Msg]:
+            facts = await super()._last_of_each(patterns)
+            await happen(broker, JOBS[0], deleted())
             return facts
 
     await happen(broker, JOBS[0], submitted(), ended("failed"))

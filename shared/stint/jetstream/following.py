@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from stint.core.errors import BrokerUnavailableError
 from stint.jetstream.consuming.consumers import request_messages
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check, delivered, status_of
+from stint.jetstream.wire.protocol import NANOSECONDS, NoAnswerError, check, position_of, status_of
 from stint.process.waiting import any_of
 
 BATCH: Final = 500
@@ -29,7 +29,7 @@ _EXPIRED: Final = "408"
 async def following(
     broker: Broker, stream: str, pattern: str, *, after: int
 ) -> AsyncIterator[AsyncIterator[list[Msg]]]:
-    """The messages on these subjects with a sequence above `after`, in pages; see `protocol.delivered`.
+    """The messages on these subjects with a sequence above `after`, in pages; see `protocol.position_of`.
 
     A page is empty when all that there is has been given, and at least once in `PULL_WAIT`.
 
@@ -64,7 +64,7 @@ async def _pages(broker: Broker, consumer: dict[str, Any], inbox: "_Inbox", repl
         page, status = await inbox.take()
         open_for = 0 if status else open_for - len(page)
         if page:
-            last = delivered(page[-1])
+            last = position_of(page[-1])
             number, pending = number + len(page), last.pending
             if last.number != number:
                 raise BrokerUnavailableError("Messages of NATS were lost on their way.")

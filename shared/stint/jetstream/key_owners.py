@@ -42,7 +42,7 @@ class JetStreamKeyOwners:
     async def of_apis(self, nkeys: Collection[str]) -> Collection[str]:
         """Those of up to 1024 keys with which an API signs or has signed, from any replica."""
         others = {api_signer_key(nkey): nkey for nkey in nkeys if nkey != self._own}
-        found = await self._bucket.some(others) if others else ()
+        found = await self._bucket.some(others)
         return {self._own, *(others[entry.key] for entry in found if _owner(entry.value))}
 
     async def claim(self, nkey: str, owner: KeyOwner, *, ttl: float) -> bool:
@@ -66,7 +66,7 @@ class JetStreamKeyOwners:
     async def read(self, nkeys: Collection[str]) -> Mapping[str, KeyOwner]:
         """The owners of up to 1024 keys, from any replica; without those of whose logins nothing is known."""
         others = [nkey for nkey in nkeys if nkey != self._own]
-        found = {entry.key: _owner(entry.value) for entry in (await self._bucket.some(others) if others else ())}
+        found = {entry.key: _owner(entry.value) for entry in await self._bucket.some(others)}
         return {nkey: owner for nkey, owner in found.items() if owner}
 
 

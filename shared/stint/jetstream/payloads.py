@@ -53,7 +53,7 @@ class JetStreamPayloads:
         if chunks > MAX_CHUNKS:
             raise UndecodableError(f"A payload has at most {MAX_CHUNKS} chunks.")
         wanted = [payload_subject(token, job_id, number, attempt) for number in range(chunks)]
-        found = [await self._payloads.last_on(subject) for subject in wanted]
+        found = [await self._broker.direct_last(PAYLOADS, subject) for subject in wanted]
         parts = [message.data for message in found if message]
         if len(parts) < chunks:
             raise UndecodableError(f"The payload has {len(parts)} of its {chunks} chunks.")

@@ -66,8 +66,8 @@ class JetStreamViews:
         return [StoredView(*entry) for entry in await self._bucket.entry_page(after=after)]
 
     async def job_ids(self) -> frozenset[str]:
-        held = self._bucket.subjects(kv_subject(JOBS_BUCKET, "*"))
-        keys = [subject.rpartition(".")[2] async for subject in held]
+        held = self._bucket.counts(kv_subject(JOBS_BUCKET, "*"))
+        keys = [subject.rpartition(".")[2] async for subject, _ in held]
         return frozenset(key for key in keys if is_literal(key))
 
     async def state(self) -> StreamState:

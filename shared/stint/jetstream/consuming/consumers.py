@@ -143,10 +143,12 @@ async def pending_jobs(broker: Broker, served: QueuePatterns) -> Mapping[str, in
     return {token: count for token, count in found.items() if is_literal(token) and served.serves_token(token)}
 
 
-async def request_messages(broker: Broker, stream: str, consumer: str, *, batch: int, wait: float, inbox: str) -> str:
-    """Ask a consumer for messages, which arrive at `inbox`. Returns the request's subject."""
+async def request_messages(
+    broker: Broker, stream: str, consumer: str, *, batch: int, wait: float, inbox: str, **options: str
+) -> str:
+    """Ask a consumer for messages, which arrive at `inbox`. Returns the request's subject. `options` are NATS' own."""
     # Without `expires` the server would keep the request for ever.
-    request = {"batch": batch, "expires": int(wait * NANOSECONDS)}
+    request = {"batch": batch, "expires": int(wait * NANOSECONDS), **options}
     subject = f"{broker.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
     await broker.send(subject, json.dumps(request).encode(), reply=inbox)
     return subject

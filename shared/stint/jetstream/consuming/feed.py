@@ -1,7 +1,6 @@
 """The projectors' feed: a durable consumer on EVENTS, of which one reader at a time receives everything."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,10 +13,10 @@ from stint.core.names.headers import PIN
 from stint.core.names.streams import EVENTS
 from stint.core.names.subjects import event_filter
 from stint.core.view import parse_time
-from stint.jetstream.consuming.consumers import ANSWER_MARGIN, consumer_config, write_consumer
+from stint.jetstream.consuming.consumers import ANSWER_MARGIN, consumer_config, request_messages, write_consumer
 from stint.jetstream.streams.stream import MARKER_TTL
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code, status_of
+from stint.jetstream.wire.protocol import NANOSECONDS, ErrorCode, check, error_code, position_of, status_of
 from stint.process.waiting import any_of
 
 log = structlog.get_logger()
@@ -133,12 +132,9 @@ class EventFeed:
                     return
 
     async def _pull(self, inbox: str) -> None:
-        """Ask for the next events. Without `expires` the server would keep the request for ever."""
-        request = {"batch": BATCH, "expires": int(PULL_WAIT * NANOSECONDS), "group": _GROUP}
-        if self._pin:
-            request["id"] = self._pin
-        subject = f"{self._broker.prefix}.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}"
-        await self._broker.send(subject, json.dumps(request).encode(), reply=inbox)
+        """Ask for the next events."""
+        turn = {"group": _GROUP, **({"id": self._pin} if self._pin else {})}
+        await request_messages(self._broker, EVENTS, self._name, batch=BATCH, wait=PULL_WAIT, inbox=inbox, **turn)
 
     def _batches(self, messages: Iterable[Msg], *, recent: bool) -> Iterable[list[Delivered]]:
         batch: list[Delivered] = []
@@ -215,19 +211,18 @@ def _now() -> float:
 
 def _delivered(message: Msg, *, since: int, recent: bool) -> Delivered | None:
     """The event in a message, by its ack subject. None if that is none."""
-    parts = message.reply.split(".")
-    if parts[:2] != ["$JS", "ACK"] or len(parts) < 9:  # noqa: PLR2004 - $JS.ACK.<stream>.<consumer>, and what follows
+    if not message.reply.startswith("$JS.ACK."):
         return None
-    count, sequence, number, stored = (int(part) for part in (parts[4:] if len(parts) == 9 else parts[6:])[:4])  # noqa: PLR2004
-    seconds, nanoseconds = divmod(stored, NANOSECONDS)
+    position = position_of(message)
+    seconds, nanoseconds = divmod(position.stored, NANOSECONDS)
     return Delivered(
         subject=message.subject,
         data=message.data,
-        sequence=sequence,
+        sequence=position.sequence,
         time=f"{_second(seconds)}.{nanoseconds:09d}Z",
-        number=number,
-        deliveries=count,
-        first=recent and count == 1 and stored >= since,
+        number=position.number,
+        deliveries=position.deliveries,
+        first=recent and position.deliveries == 1 and position.stored >= since,
         ack_subject=message.reply,
     )
 

@@ -151,16 +151,13 @@ class JetStreamHistory:
         await self._events.purge(barrier_subject("*"))
 
     async def forget(self, job_id: str, *, before: datetime) -> bool:
-        messages = await self._facts(job_id)
+        messages = await self._last_of_each([event_filter("*", "*", job_id)])
         if any(time_of(message) >= before for message in messages):
             return False
         through = max((sequence_of(message) for message in messages), default=0)
         for token in _own_queue_last(messages):
             await self._events.purge(event_filter("*", token, job_id), through=through)
         return True
-
-    async def _facts(self, job_id: str) -> list[Msg]:
-        return await self._last_of_each([event_filter("*", "*", job_id)])
 
 
 def _own_queue_last(messages: Sequence[Msg]) -> list[str]:

@@ -45,8 +45,6 @@ class JetStreamOperations:
 
     async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, OperationRecord]:
         """Those of up to 1024 operations that are stored, from any replica."""
-        if not addresses:
-            return {}
         found = operations(await self._events.last_of_each([address.subject for address in addresses]))
         return {EventAddress(one.kind, one.token, one.job_id): one for one in found}
 

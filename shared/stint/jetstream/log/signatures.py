@@ -33,8 +33,6 @@ class JetStreamSignatures:
 
     async def read(self, addresses: Collection[EventAddress]) -> Mapping[EventAddress, Signed]:
         """Those of up to 1024 events that are stored and whose signature is right, from any replica."""
-        if not addresses:
-            return {}
         messages = await self._events.last_of_each([address.subject for address in addresses])
         found = list(records(filter(_is_signed, messages)))
         signers = {record.signer for record in found}

@@ -20,9 +20,9 @@ from stint.jetstream.wire.protocol import (
     RawMessage,
     Stored,
     check,
-    delivered,
     error_code,
     lifetime,
+    position_of,
     raw_message,
     sequence_of,
     subject_of,
@@ -75,17 +75,13 @@ class Stream:
         """The last message on these subjects, from the leader."""
         return await self.get({"last_by_subj": pattern}, wait)
 
-    async def last_of_each(self, patterns: list[str]) -> list[Msg]:
-        """The last message on each of these subjects, from any replica.
+    async def last_of_each(self, patterns: Sequence[str]) -> list[Msg]:
+        """The last message on each of these subjects, which may be none, from any replica.
 
         Raises:
             BrokerRefusedError: there are more than 1024.
         """
-        return await self._broker.direct_get(self._name, {"multi_last": patterns})
-
-    async def last_on(self, subject: str) -> Msg | None:
-        """The last message on one subject, from any replica: for whoever may not ask by a pattern."""
-        return await self._broker.direct_last(self._name, subject)
+        return await self._broker.direct_get(self._name, {"multi_last": patterns}) if patterns else []
 
     async def page(
         self, pattern: str = ALL, *, after: int = 0, since: datetime | None = None, size: int = BATCH
@@ -104,13 +100,8 @@ class Stream:
             yield messages
             after = sequence_of(messages[-1])
 
-    async def subjects(self, pattern: str) -> AsyncIterator[str]:
-        """The subjects under `pattern` that have messages. Costs 3 ms for 1000."""
-        async for subject, _ in self.counts(pattern):
-            yield subject
-
     async def counts(self, pattern: str) -> AsyncIterator[tuple[str, int]]:
-        """The subjects under `pattern` that have messages, and how many each has; otherwise as `subjects`."""
+        """The subjects under `pattern` that have messages, and how many each has. Costs 3 ms for 1000."""
         async for page in self._count_pages(pattern):
             for found in page.items():
                 yield found
@@ -243,7 +234,7 @@ class Bucket(Stream):
 
     def followed(self, message: Msg) -> Entry:
         """The entry in a message that a consumer delivered."""
-        return Entry(message.subject.removeprefix(self._prefix), delivered(message).sequence, _value(message))
+        return Entry(message.subject.removeprefix(self._prefix), position_of(message).sequence, _value(message))
 
 
 def _value(message: Stored) -> bytes | None:

@@ -159,28 +159,15 @@ class Broker(Connection):
             NoAnswerError: the replica did not answer. In a cluster another one was asked too.
             BrokerRefusedError: the stream refused the request.
         """
-        try:
-            return await self._direct_get(stream, request)
-        except NoAnswerError:
-            if not self._several:
-                raise
-            return await self._direct_get(stream, request)
+        return await self._from_a_replica(lambda: self._direct_get(stream, request))
 
     async def direct_last(self, stream: str, subject: str) -> Msg | None:
         """The last message on one subject, from the nearest replica, None if there is none.
 
         The subject is part of the request's, so that NATS' permissions can name it.
         """
-
-        async def read() -> Msg:
-            return await self.request(f"{self.prefix}.DIRECT.GET.{stream}.{subject}", wait=REPLICA_WAIT)
-
-        try:
-            message = await read()
-        except NoAnswerError:
-            if not self._several:
-                raise
-            message = await read()
+        asked = f"{self.prefix}.DIRECT.GET.{stream}.{subject}"
+        message = await self._from_a_replica(lambda: self.request(asked, wait=REPLICA_WAIT))
         match status_of(message):
             case "":
                 return message
@@ -188,6 +175,15 @@ class Broker(Connection):
                 return None
             case status:
                 raise BrokerRefusedError(f"NATS refused a read: {status}.")
+
+    async def _from_a_replica(self, read: Callable[[], Awaitable[T]]) -> T:
+        """The result of a read. If its replica does not answer, another one of the cluster may."""
+        try:
+            return await read()
+        except NoAnswerError:
+            if not self._several:
+                raise
+            return await read()
 
     async def _direct_get(self, stream: str, request: Mapping[str, Any]) -> list[Msg]:
         await self._ready()
