@@ -28,7 +28,7 @@ async def test_a_job_ends_as_the_test_says() -> None:
         copy = io.BytesIO()
         await job.copy_output(copy, stream="stderr")
         assert (copy.getvalue(), await job.output(stream="stdout")) == (b"err\n", b"out\n")
-        assert [found.queue async for found in stint.jobs(queue="deploys", status="failed")] == ["deploys"]
+        assert [found.queue async for found in stint.jobs(queue="Deploys", status="failed")] == ["deploys"]
         again = await stint.rerun(job.id)
         assert (await again.wait()).last_lines == ("out", "err")
         for known in (job, again):
@@ -81,9 +81,9 @@ async def test_a_runner_that_drains_starts_nothing() -> None:
 
 
 async def test_changes_are_resumed_where_they_broke_off() -> None:
-    async with FakeStint().client() as stint, aclosing(stint.events(status="success")) as told:
+    async with FakeStint().client() as stint, aclosing(stint.events(queue="A", status="success")) as told:
         assert (await anext(told)).kind == "begun"
-        jobs = [await stint.submit(queue=queue, image="busybox") for queue in ("a", "b")]
+        jobs = [await stint.submit(queue=queue, image="busybox") for queue in ("a", "b", "a")]
         await jobs[0].delete()
         changes = [await anext(told) for _ in range(3)]
         # As with the API, a change shows the job as it is now.

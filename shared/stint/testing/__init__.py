@@ -2,15 +2,13 @@
 
 from stint.testing.fake.ending import Ending
 from stint.testing.fake.stint import FakeStint
-from stint.testing.memory import (
-    MemoryEventLog,
-    MemoryHistory,
-    MemoryKept,
-    MemoryOutput,
-    MemoryPayloads,
-    MemoryPhases,
-    MemoryViews,
-)
+from stint.testing.memory.events import MemoryEventLog
+from stint.testing.memory.history import MemoryHistory
+from stint.testing.memory.kept import MemoryKept
+from stint.testing.memory.output import MemoryOutput
+from stint.testing.memory.payloads import MemoryPayloads
+from stint.testing.memory.phases import MemoryPhases
+from stint.testing.memory.views import MemoryViews
 
 __all__ = [
     "Ending",

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from stint.core.submission.payload import JobPayload
 from stint.core.view import rfc3339
 from stint.testing.fake.ending import Ending
 from stint.testing.fake.written import WRITER, written
-from stint.testing.memory import MemoryEventLog
+from stint.testing.memory.events import MemoryEventLog
 
 
 class Change(NamedTuple):
@@ -146,3 +146,8 @@ class FakeJobs:
 def name_of(job: JobPayload) -> str:
     """The job's queue, as all see it."""
     return normalise_queue_name(job.qname)
+
+
+def wanted_queue(wanted: Mapping[str, str]) -> str | None:
+    """The queue that a request's parameters name, as all see it; None for all queues."""
+    return normalise_queue_name(wanted["qname"]) if "qname" in wanted else None

@@ -17,7 +17,7 @@ from stint.core.names.ids import queue_name
 from stint.core.submission.payload import JobPayload, parse_payload
 from stint.testing.fake.ending import Ending
 from stint.testing.fake.fleet import FakeFleet
-from stint.testing.fake.jobs import FakeJobs
+from stint.testing.fake.jobs import FakeJobs, name_of, wanted_queue
 from stint.testing.fake.streams import FakeStreams, shown
 from stint.testing.fake.trail import FakeTrail
 
@@ -145,10 +145,10 @@ class FakeStint:
         key = request.headers.get("Idempotency-Key", "")
         if key not in self._keys:
             self._keys[key] = await self._jobs.take(job, rerun_of=rerun_of)
-        return _json(_id=self._keys[key], status="queued", qname=job.qname)
+        return _json(_id=self._keys[key], status="queued", qname=name_of(job))
 
     async def _list(self, wanted: httpx.QueryParams) -> httpx.Response:
-        jobs = [shown(job) for job in reversed(await self._jobs.all(wanted.get("qname")))]
+        jobs = [shown(job) for job in reversed(await self._jobs.all(wanted_queue(wanted)))]
         found = [job for job in jobs if wanted.get("status", job["status"]) == job["status"]]
         counts = Counter(job["status"] for job in found)
         return _json(data=found, skip=0, limit=len(found), total=len(found), counts=counts)

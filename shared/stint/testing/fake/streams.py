@@ -11,7 +11,7 @@ import stint
 from stint.core.job import Job
 from stint.core.view import back_since, view
 from stint.testing.fake.ending import Ending
-from stint.testing.fake.jobs import FakeJobs
+from stint.testing.fake.jobs import FakeJobs, name_of, wanted_queue
 
 
 def shown(job: Job) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class FakeStreams:
 
     async def of_all(self, wanted: Mapping[str, str], mark: str) -> AsyncGenerator[bytes, None]:
         """The changes of all jobs, from now on, or from where the client was."""
-        queue, status = (wanted.get(name) for name in ("qname", "status"))
+        queue, status = wanted_queue(wanted), wanted.get("status")
         known = int(mark) if mark else len(self._jobs.changes)
         yield _event("hello", {"release": stint.__version__, "resumed": bool(mark)}, str(known))
         while True:
@@ -64,7 +64,7 @@ class FakeStreams:
             job_id, was = self._jobs.changes[known]
             known += 1
             job = await self._jobs.load(job_id)
-            qname = self._jobs.submitted[job_id].qname
+            qname = name_of(self._jobs.submitted[job_id])
             if queue not in {None, qname} or status not in {None, was, job.state if job else None}:
                 continue
             yield (

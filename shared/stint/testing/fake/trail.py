@@ -12,11 +12,12 @@ from stint.core.audit.receipt import KeyName, canonical, check_over, document, s
 from stint.core.audit.trail import Action, asked, is_older, operated, path_of
 from stint.core.events import ACTIONS, AnyEvent, Launched, Record, Submitted, writer_of
 from stint.core.job import Job
-from stint.core.names.ids import normalise_queue_name, queue_name
+from stint.core.names.ids import queue_name
 from stint.core.names.subjects import EventAddress
 from stint.core.view import parse_time, rfc3339
+from stint.testing.fake.jobs import wanted_queue
 from stint.testing.fake.written import WRITER
-from stint.testing.memory import MemoryEventLog
+from stint.testing.memory.events import MemoryEventLog
 
 Fields = dict[str, Any]
 
@@ -34,7 +35,7 @@ class FakeTrail:
     async def audit(self, wanted: Mapping[str, str]) -> list[Fields]:
         """What was done, the newest first."""
         since = parse_time(wanted["since"]) if "since" in wanted else None
-        queue = normalise_queue_name(wanted["qname"]) if "qname" in wanted else None
+        queue = wanted_queue(wanted)
         found: list[Fields] = []
         for record in reversed(self._log.records):
             done = await self._done(record)
