@@ -82,7 +82,7 @@ class Projector:
             # Loaded after the view was read, and not older: of two concurrent writers the later one tries again.
             job = await self.log.load(job_id, at_least=shown.sequence if (shown := _shown(stored)) else 0)
             if job is None:
-                await self.remove_view(job_id)
+                await self._remove_view(job_id)
                 return
             if self._is_over(job) or (await self.views.put_all([self._put(job, stored.revision if stored else 0)])):
                 await self.tidy(job)
@@ -93,17 +93,14 @@ class Projector:
         if job.terminal:
             await self.payloads.purge(job.token, job.job_id)
         if self._is_over(job):
-            await self._remove(job)
-
-    async def _remove(self, job: Job) -> None:
-        await self.remove_view(job.job_id)
-        await self.output.purge(job.token, job.job_id)
+            await self._remove_view(job.job_id)
+            await self.output.purge(job.token, job.job_id)
 
     async def clean_up(self, job_id: str) -> None:
         """Remove what is no longer needed of a job, or the view of a job that does not exist."""
         job = await self.log.load(job_id)
         if job is None:
-            await self.remove_view(job_id)
+            await self._remove_view(job_id)
         else:
             await self.tidy(job)
 
@@ -152,8 +149,7 @@ class Projector:
         expires = expiry(job, self.retention)
         return ViewPut(job.job_id, encode(view(job)), revision, expires - self.now() if expires else None)
 
-    async def remove_view(self, job_id: str) -> None:
-        """Remove the view of a job that can no longer be read. Safe to repeat."""
+    async def _remove_view(self, job_id: str) -> None:
         stored = await self.views.get(job_id)
         if stored is not None and stored.value is not None:
             await self.views.delete(job_id)

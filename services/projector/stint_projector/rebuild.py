@@ -1,6 +1,5 @@
 """`stint rebuild`: computes the view from the log again, job by job, and removes views that belong to no job."""
 
-import asyncio
 import sys
 from typing import Final
 
@@ -8,6 +7,7 @@ from stint.core.names.ids import is_job_id
 from stint.jetstream import Access, Broker, declare
 from stint.process import service
 from stint.process.settings import ProjectorSettings
+from stint.process.waiting import for_each
 from stint_projector.__main__ import build
 from stint_projector.project import Projector
 
@@ -20,21 +20,10 @@ async def rebuild(projector: Projector) -> int:
 
     Each view is replaced or deleted. The bucket is never purged, because NATS does not notify its followers of a purge.
     """
-    jobs: set[str] = set()
-    free = asyncio.Semaphore(CONCURRENCY)
-
-    async def rebuild_one(job_id: str) -> None:
-        async with free:
-            await projector.rebuild(job_id)
-
-    async with asyncio.TaskGroup() as group:
-        async for job_id in projector.log.job_ids():
-            if job_id not in jobs:
-                jobs.add(job_id)
-                async with free:
-                    group.create_task(rebuild_one(job_id))
+    jobs = {job_id: None async for job_id in projector.log.job_ids()}  # in the order in which the log has their events
+    await for_each(jobs, projector.rebuild, at_once=CONCURRENCY)
     # The jobs of other views were submitted meanwhile, no longer exist, or never existed.
-    for key in set(await projector.views.job_ids()) - jobs:
+    for key in set(await projector.views.job_ids()) - jobs.keys():
         await (projector.rebuild(key) if is_job_id(key) else projector.views.delete(key))
     return len(jobs)
 
