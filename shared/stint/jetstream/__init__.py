@@ -5,7 +5,6 @@ from stint.jetstream.consuming.feed import Delivered, EventFeed
 from stint.jetstream.consuming.subscriptions import make_subscription, remove_subscription
 from stint.jetstream.consuming.work_queues import JetStreamWorkQueues
 from stint.jetstream.event_signer import EventSigner
-from stint.jetstream.kept import JetStreamKept
 from stint.jetstream.key_owners import JetStreamKeyOwners
 from stint.jetstream.log.events import JetStreamEventLog
 from stint.jetstream.log.facts import FactsPage, JetStreamFacts
@@ -15,7 +14,7 @@ from stint.jetstream.log.signatures import JetStreamSignatures, Signed
 from stint.jetstream.output import JetStreamOutput
 from stint.jetstream.output_requests import OutputRequests
 from stint.jetstream.pauses import JetStreamPauses
-from stint.jetstream.payloads import JetStreamPayloads
+from stint.jetstream.payloads import JetStreamKept, JetStreamPayloads
 from stint.jetstream.phases import JetStreamPhases
 from stint.jetstream.removals import Removals
 from stint.jetstream.streams.sourcing import Sourcing

@@ -1,16 +1,25 @@
-"""Sealed payloads in the PAYLOADS stream."""
+"""Sealed payloads in the PAYLOADS stream, and copies of them in KEPT."""
 
+import hashlib
 from collections.abc import Collection
 from functools import partial
 from typing import Final
 
 from stint.core.errors import UndecodableError
-from stint.core.names.streams import PAYLOADS
-from stint.core.names.subjects import payload_subject
+from stint.core.names.streams import KEPT, PAYLOADS
+from stint.core.names.subjects import kept_subject, payload_subject
 from stint.jetstream.streams.consistency import ANSWER, across_elections
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
-from stint.jetstream.wire.protocol import ErrorCode, NoAnswerError, check, error_code, sequence_of, time_of
+from stint.jetstream.wire.protocol import (
+    NOT_FIRST,
+    NoAnswerError,
+    check,
+    error_code,
+    lifetime,
+    sequence_of,
+    time_of,
+)
 from stint.ports import Place, Stamp
 from stint.process.waiting import for_each
 
@@ -35,7 +44,7 @@ class JetStreamPayloads:
         self._payloads = Stream(broker, PAYLOADS)
 
     async def put(self, token: str, job_id: str, sealed: bytes, *, attempt: str = "") -> int:
-        chunks = [sealed[start : start + CHUNK_BYTES] for start in range(0, len(sealed), CHUNK_BYTES)]
+        chunks = _chunks(sealed)
         for number, chunk in enumerate(chunks):
             write = partial(self._put_chunk, payload_subject(token, job_id, number, attempt), chunk)
             await across_elections(self._broker, write)
@@ -44,7 +53,7 @@ class JetStreamPayloads:
     async def _put_chunk(self, subject: str, chunk: bytes) -> None:
         answer = await self._broker.publish(subject, chunk, None, ANSWER)
         # Taken: by an earlier try of this very job. If by anybody else, the payload will not match its ticket.
-        if error_code(answer) not in {ErrorCode.SUBJECT_TAKEN, ErrorCode.WRONG_LAST_SEQUENCE}:
+        if error_code(answer) not in NOT_FIRST:
             check(answer)
         elif await self._payloads.last(subject, ANSWER) is None:  # being replicated, and may get lost there
             raise NoAnswerError
@@ -80,3 +89,38 @@ class JetStreamPayloads:
 async def payload_places(payloads: Stream) -> set[Place]:
     """All places that have a payload."""
     return {place async for places in payloads.places(payload_subject("*", "*", "*")) for place in places}
+
+
+class JetStreamKept:
+    """See `stint.ports.KeptPayloads`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._kept = Stream(broker, KEPT)
+
+    async def keep(self, token: str, job_id: str, digest: str, sealed: bytes, *, seconds: float) -> None:
+        for number, chunk in enumerate(_chunks(sealed)):
+            subject = kept_subject(token, job_id, digest, number)
+            answer = await self._broker.publish(subject, chunk, lifetime(seconds))
+            # By an earlier attempt with the same bytes: their digest is in the subject, and is checked on reading.
+            if error_code(answer) not in NOT_FIRST:
+                check(answer)
+
+    async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:
+        chunks = -(-size // CHUNK_BYTES)
+        found = bytearray()
+        for number in range(min(chunks, MAX_CHUNKS)):
+            message = await self._kept.last(kept_subject(token, job_id, digest, number))
+            if message is None:
+                break
+            found += message.data
+        if len(found) != size or hashlib.sha256(found).hexdigest() != digest:
+            raise UndecodableError("The payload is not kept.")
+        return bytes(found)
+
+    async def purge(self, token: str, job_id: str) -> None:
+        await self._kept.purge(kept_subject(token, job_id, "*", "*"))
+
+
+def _chunks(sealed: bytes) -> list[bytes]:
+    return [sealed[start : start + CHUNK_BYTES] for start in range(0, len(sealed), CHUNK_BYTES)]

@@ -9,10 +9,9 @@ Live messages are only triggers, because anybody may publish on their subjects. 
 """
 
 from stint.ports.events import EventLog, Fact, History, Outcome, Strays
-from stint.ports.kept import KeptPayloads
 from stint.ports.output import OutputLog
 from stint.ports.pauses import Pauses
-from stint.ports.payloads import PayloadStore
+from stint.ports.payloads import KeptPayloads, PayloadStore
 from stint.ports.phases import PhaseChannel, PhaseReport
 from stint.ports.places import Place, Stamp, StreamState
 from stint.ports.views import StoredView, ViewPut, ViewStore

@@ -1,4 +1,4 @@
-"""The sealed payloads."""
+"""The sealed payloads, and their copies for reruns."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -33,3 +33,20 @@ class PayloadStore(Protocol):
 
     async def newest(self, token: str, job_id: str) -> Stamp | None:
         """The stamp of the last chunk at this place, None if there is none."""
+
+
+class KeptPayloads(Protocol):
+    """Sealed payloads that are kept for a time, apart from those that runners read."""
+
+    async def keep(self, token: str, job_id: str, digest: str, sealed: bytes, *, seconds: float) -> None:
+        """Store a copy that expires after so many seconds. `digest` is its SHA-256 in hex. Safe to repeat."""
+
+    async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:
+        """The copy with this digest and so many bytes.
+
+        Raises:
+            UndecodableError: it was not kept, has expired, or is not what its digest says.
+        """
+
+    async def purge(self, token: str, job_id: str) -> None:
+        """Remove the job's copies. Safe to repeat."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.jetstream import Broker
-from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, ErrorCode, NoAnswerError, check, error_code
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, NOT_FIRST, NoAnswerError, check, error_code
 from stint.jetstream.wire.requests import DeniedError
 
 ATTEMPTS: Final = 3
@@ -31,7 +31,7 @@ async def store(broker: Broker, subject: str, body: bytes, headers: Mapping[str,
             doubtful = True
             await broker.connected_within(ANSWER)
             continue
-        if not (doubtful and error_code(answer) in {ErrorCode.SUBJECT_TAKEN, ErrorCode.WRONG_LAST_SEQUENCE}):
+        if not (doubtful and error_code(answer) in NOT_FIRST):
             check(answer)
         return
     raise BrokerUnavailableError("NATS did not acknowledge the message.")

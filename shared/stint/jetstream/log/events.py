@@ -6,8 +6,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
-from nats.js.api import Header
-
 from stint.core.cloudevents import cloudevents
 from stint.core.codec import encode
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
@@ -29,9 +27,11 @@ from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.broker import Broker
 from stint.jetstream.wire.protocol import (
     EXPECTED_SEQUENCE,
+    NOT_FIRST,
     ErrorCode,
     NoAnswerError,
     RawMessage,
+    batched,
     check,
     error_code,
     records,
@@ -75,7 +75,7 @@ class JetStreamEventLog:
 
         async def once() -> Outcome:
             answer = await self._publish(messages, headers)
-            if error_code(answer) in {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN}:
+            if error_code(answer) in NOT_FIRST:
                 by_other_facts = conditional and error_code(answer) == ErrorCode.WRONG_LAST_SEQUENCE
                 return await self._who_won(token, job_id, events, by_other_facts=by_other_facts)
             check(answer)
@@ -90,7 +90,7 @@ class JetStreamEventLog:
         subject = EventAddress(bar_kind(uuid4().hex), token, job_id).subject
         headers = {EXPECTED_SEQUENCE: str(after), EXPECTED_SUBJECT: event_filter("*", token, job_id)}
         answer = await across_elections(self._broker, lambda: self._publish([_Message(subject, b"", {})], headers))
-        if error_code(answer) in {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN}:
+        if error_code(answer) in NOT_FIRST:
             return False
         check(answer)
         return True
@@ -102,9 +102,11 @@ class JetStreamEventLog:
 
     async def _publish(self, messages: Sequence[_Message], condition: Mapping[str, str]) -> dict[str, Any]:
         """Publish one message, or an atomic batch. The condition is for the first message."""
-        first, *others = messages
-        messages = [first._replace(headers={**first.headers, **condition}), *others]
-        *rest, last = _batch(messages) if others else messages
+        first, *others = [message.headers for message in messages]
+        headers: Sequence[Mapping[str, str]] = [{**first, **condition}, *others]
+        if others:
+            headers = batched(headers)
+        *rest, last = [message._replace(headers=own) for message, own in zip(messages, headers, strict=True)]
         for message in rest:
             answer = await self._broker.publish(*message, ANSWER)
             if "error" in answer:
@@ -206,19 +208,3 @@ class JetStreamEventLog:
         return self._broker.triggered(
             live_filter("*", token, job_id), lambda subject: not kinds or not set(kinds).isdisjoint(subject.split("."))
         )
-
-
-def _batch(messages: Sequence[_Message]) -> list[_Message]:
-    """The messages of an atomic batch; the last one commits it."""
-    batch, last = uuid4().hex, {Header.BATCH_COMMIT.value: "1"}
-    return [
-        message._replace(
-            headers={
-                **message.headers,
-                Header.BATCH_ID.value: batch,
-                Header.BATCH_SEQUENCE.value: str(number),
-                **(last if number == len(messages) else {}),
-            }
-        )
-        for number, message in enumerate(messages, start=1)
-    ]

@@ -3,11 +3,9 @@
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
-from uuid import uuid4
 
 import msgspec
 from nats.aio.msg import Msg
-from nats.js.api import Header
 
 from stint.core.names.headers import MARKER
 from stint.core.names.streams import kv_stream
@@ -19,6 +17,7 @@ from stint.jetstream.wire.protocol import (
     ErrorCode,
     RawMessage,
     Stored,
+    batched,
     check,
     error_code,
     lifetime,
@@ -201,20 +200,11 @@ class Bucket(Stream):
 
         If one of the keys is no longer at its revision, nothing is written, and the result is empty.
         """
-        batch = uuid4().hex
-        messages = [
-            (
-                self._prefix + write.key,
-                write.value,
-                _condition(write.revision, write.ttl)
-                | {Header.BATCH_ID.value: batch, Header.BATCH_SEQUENCE.value: str(number)},
-            )
-            for number, write in enumerate(writes, start=1)
-        ]
-        *others, (subject, value, headers) = messages
-        for other, body, conditions in others:
-            await self._broker.send(other, body, headers=conditions)
-        revision = await self._publish(subject, value, headers | {Header.BATCH_COMMIT.value: "1"})
+        headers = batched([_condition(write.revision, write.ttl) for write in writes])
+        *others, (last, commit) = zip(writes, headers, strict=True)
+        for write, conditions in others:
+            await self._broker.send(self._prefix + write.key, write.value, headers=conditions)
+        revision = await self._publish(self._prefix + last.key, last.value, commit)
         return range(revision - len(others), revision + 1) if revision else ()
 
     async def delete(self, key: str, *, revision: int | None = None) -> bool:

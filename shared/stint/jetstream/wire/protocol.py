@@ -1,12 +1,13 @@
 """NATS and JetStream on the wire: error numbers, headers, answers, and messages as streams return them."""
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.parser import BytesHeaderParser
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol
+from uuid import uuid4
 
 from nats.aio.msg import Msg
 from nats.js.api import Header
@@ -50,6 +51,9 @@ class ErrorCode(IntEnum):
 
 _AGAIN: Final = frozenset({ErrorCode.IN_PROGRESS, ErrorCode.BATCH_INCOMPLETE})
 
+NOT_FIRST: Final = frozenset({ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.SUBJECT_TAKEN})
+"""Refusals of a publish because of a message that came first, which may be an earlier attempt."""
+
 
 def error_code(answer: Mapping[str, Any]) -> int:
     """JetStream's own error number, 0 if the answer is no error."""
@@ -83,6 +87,17 @@ def status_of(message: Msg) -> str:
 def lifetime(seconds: float) -> dict[str, str]:
     """The header of a message that the server removes after this time: whole seconds, at least one."""
     return {Header.MSG_TTL.value: f"{max(1, round(seconds))}s"}
+
+
+def batched(headers: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The headers of several messages as those of an atomic batch, which the last one commits."""
+    batch = uuid4().hex
+    numbered = [
+        {**own, Header.BATCH_ID.value: batch, Header.BATCH_SEQUENCE.value: str(number)}
+        for number, own in enumerate(headers, start=1)
+    ]
+    numbered[-1][Header.BATCH_COMMIT.value] = "1"
+    return numbered
 
 
 class Stored(Protocol):

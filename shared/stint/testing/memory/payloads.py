@@ -1,4 +1,4 @@
-"""Payloads in memory."""
+"""Payloads in memory, and their copies."""
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -53,3 +53,23 @@ class MemoryPayloads:
     def _mine(self, token: str, job_id: str) -> dict[str, Stamp]:
         prefix = payload_subject(token, job_id, "")
         return {subject: stamp for subject, stamp in self._stamps.items() if subject.startswith(prefix)}
+
+
+class MemoryKept:
+    """See `stint.ports.KeptPayloads`. They expire when they are told to."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str, str], bytes] = {}
+
+    async def keep(self, token: str, job_id: str, digest: str, sealed: bytes, *, seconds: float) -> None:  # noqa: ARG002 - see above
+        self._kept[token, job_id, digest] = sealed
+
+    async def get(self, token: str, job_id: str, digest: str, size: int) -> bytes:
+        found = self._kept.get((token, job_id, digest), b"")
+        if not found or len(found) != size:
+            raise UndecodableError("The payload is not kept.")
+        return found
+
+    async def purge(self, token: str, job_id: str) -> None:
+        for key in [key for key in self._kept if key[:2] == (token, job_id)]:
+            del self._kept[key]
