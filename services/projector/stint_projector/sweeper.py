@@ -11,6 +11,7 @@ import structlog
 from stint.core.errors import BrokerUnavailableError
 from stint.core.events import Ended
 from stint.core.job import Job, State
+from stint.core.view import rfc3339
 from stint.ports import History, Outcome, Place
 from stint.process.waiting import repeat
 from stint_projector.janitor import interval
@@ -126,7 +127,7 @@ class Sweeper:
     async def _end(self, job: Job) -> None:
         event = Ended(
             event_id=uuid4().hex,
-            at=self._projector.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            at=rfc3339(self._projector.now()),
             by="projector",
             status=State.UNKNOWN,
             reason="lost",

@@ -1,7 +1,7 @@
 """The ports to the broker: the event log, the payloads, the output, the work queues and the views.
 
-`stint.jetstream` implements them with NATS JetStream, `stint.testing` in memory (except the work queues, whose leases
-only a real server has). One contract suite tests both.
+`stint.jetstream` implements them with NATS JetStream, `stint.testing` in memory, except the work queues, whose leases
+only a real server has, and the pauses. One contract suite tests both.
 Every method raises `BrokerUnavailableError` if the broker cannot be reached or does not answer.
 
 Live messages are only triggers, because anybody may publish on their subjects. Therefore `follow` sets an

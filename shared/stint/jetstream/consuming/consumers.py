@@ -35,6 +35,7 @@ class ConsumerInfo(NamedTuple):
         created: differs from that of a later consumer with the same name.
         lease: `ack_wait`, in seconds.
         consumer_sequence: number of its last delivery.
+        stream_sequence: of the message that it delivered last.
         acknowledged: up to this sequence of the stream, all its messages are.
         pending: whether a delivery is not acknowledged yet.
         expired: whether the lease of that delivery may be over.

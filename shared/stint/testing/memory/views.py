@@ -47,7 +47,7 @@ class MemoryViews:
             changes.put_nowait(self._views[job_id])
         return self._revision
 
-    async def page(self, *, after: int = 0) -> Sequence[StoredView]:
+    async def page(self, *, after: int = 0) -> list[StoredView]:
         views = sorted(self._views.values(), key=lambda stored: stored.revision)
         return [stored for stored in views if stored.revision > after]
 
@@ -63,8 +63,7 @@ class MemoryViews:
         changes: asyncio.Queue[StoredView] = asyncio.Queue()
         self._followers.append(changes)
         try:
-            known = sorted(self._views.values(), key=lambda stored: stored.revision)
-            yield _then([stored for stored in known if stored.revision > after], changes)
+            yield _then(await self.page(after=after), changes)
         finally:
             self._followers.remove(changes)
 
