@@ -1,15 +1,15 @@
-"""One call for what many ask for at the same time; and two things at a time."""
+"""One call for what many ask for at the same time; and several things at a time."""
 
 import asyncio
 import gc
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from weakref import ReferenceType, ref
 
 import pytest
 
 from stint.core.errors import VaultDeniedError, VaultRefusedError
 from stint.process.batches import LARGEST, Batches
-from stint.process.waiting import both
+from stint.process.waiting import both, for_each
 
 
 class Asked:
@@ -128,22 +128,29 @@ async def test_an_error_of_one_cancels_the_other(*, fails_first: bool) -> None:
     assert ended.is_set()
 
 
-@pytest.mark.parametrize("fails_first", [True, False])
-async def test_what_a_failed_one_held_is_freed_at_once(*, fails_first: bool) -> None:
+@pytest.mark.parametrize(
+    "together",
+    [
+        both,
+        lambda fails, waits: both(waits, fails),
+        lambda fails, waits: for_each([fails, waits], lambda one: one, at_once=2),
+    ],
+)
+async def test_what_a_failed_one_held_is_freed_at_once(together: Callable[..., Awaitable[object]]) -> None:
     async def fail(held: asyncio.Event) -> None:
         await asyncio.sleep(0)
         raise VaultDeniedError(str(held))
 
-    async def failed(other: Coroutine[None, None, bool]) -> ReferenceType[asyncio.Event]:
+    async def failed() -> ReferenceType[asyncio.Event]:
         held = asyncio.Event()
         try:
-            await (both(fail(held), other) if fails_first else both(other, fail(held)))
+            await together(fail(held), asyncio.Event().wait())
         except VaultDeniedError:
             return ref(held)
         raise AssertionError("it did not fail")
 
     gc.disable()
     try:
-        assert (await failed(asyncio.Event().wait()))() is None
+        assert (await failed())() is None
     finally:
         gc.enable()

@@ -44,32 +44,40 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], *
         for item in rest:
             await work(item)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(some())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    async with _task_group() as group:
+        for _ in range(at_once):
+            group.create_task(some())
 
 
 async def both(work: Awaitable[T], beside: Coroutine[Any, Any, U]) -> tuple[T, U]:
     """The results of both, which are done at the same time. An error of one cancels the other, and is raised."""
-    failure: Exception
     second: asyncio.Task[U] | None = None
     try:
-        async with asyncio.TaskGroup() as group:
+        async with _task_group() as group:
             second = group.create_task(beside)
             first = await work
+        return first, second.result()
+    finally:
+        del second  # it may hold the error, whose frames hold it
+
+
+@asynccontextmanager
+async def _task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group whose first error is raised on its own."""
+    failure: Exception
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
     except ExceptionGroup as errors:
         failure, errors.__traceback__ = errors.exceptions[0], None
     else:
-        return first, second.result()
-    # Neither from the except block nor from variables that stay: with the group, or with this frame, the error would
+        return
+    # Neither from the except block nor from a variable that stays: with the group, or with this frame, the error would
     # hold itself and all that its frames hold, such as a request's body, until the garbage collector comes.
     try:
         raise failure
     finally:
-        del failure, second
+        del failure
 
 
 @asynccontextmanager
