@@ -56,12 +56,12 @@ class Accounts:
         users = [OPERATOR, *(role.name for role in SERVICES), *self.publishers, *self.runners, *self.pools]
         users += [CALLOUT] if self.auth else []
         keys = {user: public_key(self.folder / user) for user in users}
-        told = {user: public_key(self.folder / user) for user in self.subscribers}
+        subscriber_keys = {user: public_key(self.folder / user) for user in self.subscribers}
         pools = {name: QueuePatterns.parse(text) for name, text in self.pools.items()}
-        settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, told, pools)}
+        settings: dict[str, Any] = {"accounts": accounts(keys, self.publishers, subscriber_keys, pools)}
         if self.auth:
             own, decided = self.folder / CALLOUT, decided_users(self.publishers, pools)
-            through_auth = callout(keys, issuer_key(own), curve_key(own), decided, told)
+            through_auth = callout(keys, issuer_key(own), curve_key(own), decided, subscriber_keys)
             (own / USERS_FILE).write_text(user_list(keys, decided))
             settings = {**settings, **through_auth, "accounts": settings["accounts"] | through_auth["accounts"]}
         return rendered(settings)

@@ -10,7 +10,7 @@ KEYS = dict.fromkeys((OPERATOR, "told", *(role.name for role in SERVICES)), "UAB
 
 
 def test_the_server_forgets_the_way_back_of_several_answers_once_nobody_waits_for_them() -> None:
-    exports = accounts(KEYS, {}, {"told": "UABC"})[STREAMS_ACCOUNT]["exports"]
+    exports = accounts(KEYS, {}, {"told": "UABC"}, {})[STREAMS_ACCOUNT]["exports"]
     several = {found["service"]: found for found in exports if found.get("response_type") == "stream"}
     kept = {subject: found["response_threshold"] for subject, found in several.items()}
     assert kept["$JS.API.DIRECT.GET.EVENTS"] == kept["$JS.API.CONSUMER.MSG.NEXT.WORK.*"] == f"{ANSWERS}s"

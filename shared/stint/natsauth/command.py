@@ -141,15 +141,15 @@ def _accounts(options: _Options, pools: Mapping[str, QueuePatterns]) -> dict[str
         raise ConfigError(f"--pool: {min(both)} is the name of another user.")
     folders |= {user: folder / POOLS / user for user in pools}
     keys = {user: public_key(path) for user, path in folders.items()}
-    told = {user: public_key(folder / SUBSCRIBERS / user) for user in subscribers}
-    settings = {"accounts": accounts(keys, publishers, told, pools)}
+    subscriber_keys = {user: public_key(folder / SUBSCRIBERS / user) for user in subscribers}
+    settings = {"accounts": accounts(keys, publishers, subscriber_keys, pools)}
     if not auth:
         return {"accounts.conf": rendered(settings)}
     issuer, xkey = issuer_key(folder / CALLOUT), curve_key(folder / CALLOUT)
     decided = decided_users(publishers, pools)
-    own = callout(keys, issuer, xkey, decided, told, system=options.system_account)
-    settings["accounts"] |= own["accounts"]
-    settings["authorization"] = own["authorization"]
+    through_auth = callout(keys, issuer, xkey, decided, subscriber_keys, system=options.system_account)
+    settings["accounts"] |= through_auth["accounts"]
+    settings["authorization"] = through_auth["authorization"]
     return {"accounts.conf": rendered(settings), f"{CALLOUT}/{USERS_FILE}": user_list(keys, decided)}
 
 

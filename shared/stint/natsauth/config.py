@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, Final
 
 from stint.core.names.ids import queue_token
@@ -46,7 +45,6 @@ they hear of it."""
 
 ANSWERS: Final[Mapping[str, Any]] = {"max": 1, "expires": "10s"}
 """One to each message that another role has sent, in this time."""
-_TELLING: Final = (*SERVICES, ALL_PUBLISHERS)
 
 Json = dict[str, Any]
 
@@ -54,8 +52,8 @@ Json = dict[str, Any]
 def accounts(
     keys: Mapping[str, str],
     publishers: Mapping[str, Sequence[str]],
-    subscribers: Mapping[str, str] | None = None,
-    pools: Mapping[str, QueuePatterns] = MappingProxyType({}),
+    subscribers: Mapping[str, str],
+    pools: Mapping[str, QueuePatterns],
 ) -> Json:
     """The accounts of the streams and of each role.
 
@@ -66,20 +64,20 @@ def accounts(
         subscribers: the public nkey of each subscriber, by name.
         pools: the queues that the runners of each pool serve, by name.
     """
-    told = {name: subscriber(name) for name in subscribers or ()}
-    submitting = {name: key_publisher(name, queues) for name, queues in publishers.items()}
-    own = {name: _pool(name, served) for name, served in pools.items()}
+    subscriber_roles = {name: subscriber(name) for name in subscribers}
+    publisher_roles = {name: key_publisher(name, queues) for name, queues in publishers.items()}
+    pool_roles = {name: _pool(name, served) for name, served in pools.items()}
     return {
         STREAMS_ACCOUNT: {
             "jetstream": "enabled",
             "users": [{"nkey": keys[OPERATOR]}],
-            "exports": _exports([*SERVICES, CALLOUT_ROLE, ALL_PUBLISHERS, *told.values()]),
+            "exports": _exports([*SERVICES, CALLOUT_ROLE, ALL_PUBLISHERS, *subscriber_roles.values()]),
         },
-        **{role.account: _account(role, _users(role, keys), own.values()) for role in SERVICES},
-        **{role.account: _account(role, [_user(role, keys[name])]) for name, role in own.items()},
+        **{role.account: _account(role, _users(role, keys), pool_roles.values()) for role in SERVICES},
+        **{role.account: _account(role, [_user(role, keys[name])]) for name, role in pool_roles.items()},
         ALL_PUBLISHERS.account: {**_account(ALL_PUBLISHERS, []), "limits": dict(TOKENS_LIMITS)},
-        **{role.account: _limited(role, keys[name]) for name, role in submitting.items()},
-        **{role.account: _limited(role, (subscribers or {})[name]) for name, role in told.items()},
+        **{role.account: _limited(role, keys[name]) for name, role in publisher_roles.items()},
+        **{role.account: _limited(role, subscribers[name]) for name, role in subscriber_roles.items()},
     }
 
 
@@ -98,7 +96,7 @@ def callout(
     issuer: str,
     xkey: str,
     decided: Iterable[KeyUser],
-    subscribers: Mapping[str, str] | None = None,
+    subscribers: Mapping[str, str],
     *,
     system: str = SYSTEM_ACCOUNT,
 ) -> Json:
@@ -112,13 +110,13 @@ def callout(
         subscribers: as in `accounts`.
         system: the name of the system account of NATS.
     """
-    user = _user(replace(merged([CALLOUT_ROLE, CALLOUT_OF_SYSTEM]), answers=True), keys[CALLOUT])
-    user["permissions"]["subscribe"]["allow"].append(LOGINS)
-    theirs = {one.name for one in decided}
-    own = _account(CALLOUT_ROLE, [user])
-    own["imports"] += _imports(CALLOUT_OF_SYSTEM, system)
+    service = _user(replace(merged([CALLOUT_ROLE, CALLOUT_OF_SYSTEM]), answers=True), keys[CALLOUT])
+    service["permissions"]["subscribe"]["allow"].append(LOGINS)
+    account = _account(CALLOUT_ROLE, [service])
+    account["imports"] += _imports(CALLOUT_OF_SYSTEM, system)
+    decided_names = {user.name for user in decided}
     return {
-        "accounts": {CALLOUT_ROLE.account: own, system: {"exports": _exports([CALLOUT_OF_SYSTEM])}},
+        "accounts": {CALLOUT_ROLE.account: account, system: {"exports": _exports([CALLOUT_OF_SYSTEM])}},
         "authorization": {
             "timeout": LOGIN_WITHIN,
             "auth_callout": {
@@ -126,8 +124,8 @@ def callout(
                 "xkey": xkey,
                 "account": CALLOUT_ROLE.account,
                 "auth_users": [
-                    *(key for name, key in keys.items() if name not in theirs),
-                    *(subscribers or {}).values(),
+                    *(key for name, key in keys.items() if name not in decided_names),
+                    *subscribers.values(),
                 ],
             },
         },
@@ -155,7 +153,7 @@ def _account(role: Role, users: Sequence[Json], listeners: Iterable[Role] = ()) 
     overheard = dict.fromkeys(chain.from_iterable(other.overhears.get(role.name, ()) for other in listeners))
     return {
         "users": users,
-        "exports": [*({"service": subject} for subject in _told(role)), *({"stream": name} for name in overheard)],
+        "exports": [*({"service": subject} for subject in _told_to(role)), *({"stream": name} for name in overheard)],
         "imports": [
             *_imports(role, STREAMS_ACCOUNT),
             *(
@@ -172,9 +170,9 @@ def _account(role: Role, users: Sequence[Json], listeners: Iterable[Role] = ()) 
     }
 
 
-def _told(role: Role) -> Sequence[str]:
+def _told_to(role: Role) -> Sequence[str]:
     """What other roles tell this one."""
-    return [subject for other in _TELLING for subject in other.tells.get(role.name, ())]
+    return [subject for other in (*SERVICES, ALL_PUBLISHERS) for subject in other.tells.get(role.name, ())]
 
 
 def _imports(role: Role, account: str) -> Iterable[Json]:
@@ -204,7 +202,7 @@ def permissions(role: Role, inbox: str) -> Json:
     publish = [*(request.seen_as for request in role.requests), *role.among, *chain(*role.tells.values())]
     return {
         "publish": {"allow": list(dict.fromkeys(publish)), **({"deny": list(role.never)} if role.never else {})},
-        "subscribe": {"allow": [*role.hears, *_told(role), *chain(*role.overhears.values()), f"{inbox}.>"]},
+        "subscribe": {"allow": [*role.hears, *_told_to(role), *chain(*role.overhears.values()), f"{inbox}.>"]},
         **({"allow_responses": dict(ANSWERS)} if role.answers else {}),
     }
 

@@ -74,8 +74,6 @@ from stint.natsauth.requests import (
 )
 
 _BARRIER: Final = barrier_subject("*")
-ANY: Final = "*"
-"""In place of a queue's token."""
 
 API: Final = Role(
     name="api",
@@ -98,7 +96,7 @@ API: Final = Role(
 )
 
 
-def runner(name: str, tokens: Sequence[str] = (ANY,), *, also: Iterable[Request] = ()) -> Role:
+def runner(name: str, tokens: Sequence[str] = ("*",), *, also: Iterable[Request] = ()) -> Role:
     """What a runner may do for the queues with these tokens.
 
     It may read the events and the output of all queues, because a request for several messages names their subjects in
@@ -125,7 +123,7 @@ def _runs(token: str) -> Iterable[Request]:
     yield from may_append(Started, Launched, Ended, Held, Rejected, token=token)
     yield from may_publish(log_subject(token, "*"))
     yield from may_call(f"DIRECT.GET.{PAYLOADS}.{payload_subject(token, '*', '*')}")
-    yield from may_consume(WORK, ANY if token == ANY else consumer_name(token), work_subject(token))
+    yield from may_consume(WORK, "*" if token == "*" else consumer_name(token), work_subject(token))
 
 
 RUNNER: Final = runner("runner", also=(*may_declare(), *may_call(f"STREAM.MSG.DELETE.{WORK}")))
@@ -165,9 +163,9 @@ TOLD: Final = (Started, Launched, Ended, Held, Released, Rejected, KillRequested
 """The events that publishers and subscribers may read: all but `submitted`, which holds a job's ticket."""
 
 
-def pool(name: str, tokens: Sequence[str] = (ANY,)) -> Role:
+def pool(name: str, tokens: Sequence[str] = ("*",)) -> Role:
     """What the runners of a pool may do, in an account of their own, for the queues with these tokens."""
-    return replace(runner(f"pool_{name}", tokens), overhears={API.name: [drain_subject(ANY)]})
+    return replace(runner(f"pool_{name}", tokens), overhears={API.name: [drain_subject("*")]})
 
 
 def pool_with_jobs(name: str, tokens: Sequence[str]) -> Role:
@@ -226,7 +224,6 @@ def subscriber(name: str) -> Role:
 
 
 ALL_PUBLISHERS: Final = publisher()
-PUBLISHERS_ACCOUNT: Final = ALL_PUBLISHERS.account
 
 CALLOUT: Final = "nats-auth"
 """The service that decides publishers' logins, in an account of its own."""

@@ -17,7 +17,7 @@ from stint.core.names.subjects import CONNECTED, CONNECTIONS, DISCONNECTED, kick
 from stint.jetstream import Broker
 from stint.jetstream.streams.stream import Stream
 from stint.natsauth.callout.rates import KEPT_OUT, Listed, Rates, Sent
-from stint.natsauth.roles import PUBLISHERS_ACCOUNT
+from stint.natsauth.roles import ALL_PUBLISHERS
 from stint.process.waiting import any_of
 
 log = structlog.get_logger()
@@ -83,7 +83,7 @@ class _Told(msgspec.Struct):
 
 def _owner(account: str, user: str) -> str:
     """Whose a publisher's connection is, which ends the name that `claims.allowed` has given it; "" for others."""
-    return user.rpartition(" ")[2] if account.startswith(PUBLISHERS_ACCOUNT) else ""
+    return user.rpartition(" ")[2] if account.startswith(ALL_PUBLISHERS.account) else ""
 
 
 class Connections:
