@@ -98,6 +98,31 @@ async def test_a_batch_has_a_largest_size() -> None:
     assert [len(call) for call in asked.calls] == [1, LARGEST, 1, 1]
 
 
+async def test_what_a_caller_held_is_freed_at_once_if_it_is_refused() -> None:
+    asked = Asked()
+    batches = Batches(asked, alone=VaultRefusedError)
+
+    async def refused() -> ReferenceType[asyncio.Event]:
+        held = asyncio.Event()
+        try:
+            await batches.ask(-2)
+        except VaultRefusedError:
+            return ref(held)
+        raise AssertionError("it was answered")
+
+    first = asyncio.create_task(batches.ask(0))
+    await asked.begun.wait()
+    asking = asyncio.create_task(refused())
+    await asyncio.sleep(0)
+    asked.may_answer.set()
+    gc.disable()
+    try:
+        assert (await asking)() is None
+    finally:
+        gc.enable()
+    assert await first == 0
+
+
 async def test_both_are_done_at_the_same_time() -> None:
     begun = asyncio.Event()
 

@@ -53,9 +53,9 @@ class Batches(Generic[Q, A]):
             StintError: what `ask` raises.
         """
         if self._asking:
-            waiting: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-            self._waiting.append(_Waiting(question, waiting))
-            return await waiting
+            self._waiting.append(_Waiting(question, asyncio.get_running_loop().create_future()))
+            # In no variable: its error holds this frame, and those of the callers with what they encrypt.
+            return await self._waiting[-1].answer
         self._asking = True
         try:
             (answer,) = await self._ask([question])
