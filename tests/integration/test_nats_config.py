@@ -71,7 +71,9 @@ def test_servers_of_a_cluster_with_tls_share_the_accounts(tmp_path: Path) -> Non
     assert (changed.exit_code, password in changed.output) == (1, False)
 
 
-@pytest.mark.parametrize("route", ["127.0.0.1:6222", "nats://", "nats://a:b@host:6222"])
+@pytest.mark.parametrize(
+    "route", ["127.0.0.1:6222", "nats://", "nats://a:b@host:6222", "nats://[::1:6222", "nats://host:port"]
+)
 def test_a_route_has_an_address_and_no_password(tmp_path: Path, route: str) -> None:
     result = configure(tmp_path, "--cluster", "127.0.0.1:6222", "--route", route)
     assert (result.exit_code, "--route: nats://HOST:PORT" in result.output) == (2, True)

@@ -148,7 +148,7 @@ def test_only_the_receiver_reads_and_only_what_its_sender_wrote() -> None:
 
 def test_what_is_no_seed_of_a_curve_key() -> None:
     good = new_seed()
-    for text in ("", "SX", "SUANOSEED", good[:-4] + "AAAA", good + "AA", good.lower(), seed().decode()):
+    for text in ("", "SX", "SXAFEPQ", "SUANOSEED", good[:-4] + "AAAA", good + "AA", good.lower(), seed().decode()):
         with pytest.raises(ValueError, match=r"curve key|padding|digit"):
             CurveKey(text)
 

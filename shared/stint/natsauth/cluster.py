@@ -43,6 +43,11 @@ def certificate(cert: Path | None, key: Path | None) -> dict[str, str]:
 
 def _route(text: str, password: str) -> str:
     scheme, _, rest = text.partition("://")
-    if not rest or "@" in rest or not urlsplit(text).hostname:
+    try:
+        parts = urlsplit(text)
+        good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or "@" in rest:
         raise ConfigError("--route: nats://HOST:PORT, without a password.")
     return f"{scheme}://{USER}:{password}@{rest}"

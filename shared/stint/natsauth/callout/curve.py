@@ -14,6 +14,8 @@ from stint.core.errors import UndecodableError
 
 _SEED, _CURVE = 18 << 3, 23 << 3
 """The kinds in the text of an nkey, which is base32: they read S and X."""
+_LENGTH: Final = 2 + PrivateKey.SIZE + 2
+"""Bytes of a seed: its kinds, the key, and a checksum."""
 _VERSION: Final = b"xkv1"
 
 
@@ -34,7 +36,7 @@ class CurveKey:
 
     def __init__(self, seed: str) -> None:
         raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
-        if not seed.startswith("SX") or _text(raw[:-2]) != seed:
+        if not seed.startswith("SX") or len(raw) != _LENGTH or _text(raw[:-2]) != seed:
             raise ValueError("not the seed of a curve key")
         self._private = PrivateKey(raw[2:-2])
         self.public = _text(bytes((_CURVE,)) + bytes(self._private.public_key))
