@@ -195,7 +195,7 @@ async def test_an_answer_serves_once(browser: Browser, people: Provider) -> None
 
 
 async def test_a_stolen_answer_is_worth_nothing_to_vault(openbao: OpenBao, people: Provider) -> None:
-    oidc = Oidc(Vault(openbao.address), role=ROLE)
+    oidc = Oidc(Vault(openbao.address), mount="oidc", role=ROLE)
     begun = await oidc.begin("http://localhost:8250/oidc/callback")
     given = dict(parse_qsl(urlsplit(await people.answer(begun.url)).query))
     with pytest.raises(VaultRefusedError, match="client_nonce"):

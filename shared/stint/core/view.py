@@ -95,11 +95,9 @@ def view(job: Job) -> JobView:
         status=job.state,
         node_uuid=job.runner,
         qname=queue_name(job.token),
-        container_image=_first(
-            launched.container_image if launched else "",
-            end.container_image,
-            submitted.container_image if submitted else "",
-        ),
+        container_image=(launched.container_image if launched else "")
+        or end.container_image
+        or (submitted.container_image if submitted else ""),
         container_id=launched.container_id if launched else "",
         submitted=_time(job.time_of(Submitted.kind)),
         started=_time(job.time_of(Started.kind)),
@@ -119,7 +117,7 @@ def view(job: Job) -> JobView:
         held=job.held,
         rerun_of=submitted.rerun_of if submitted else "",
         held_since=_time(job.time_of(Held.kind)),
-        submission=job.facts[Submitted.kind].sequence if Submitted.kind in job.facts else 0,
+        submission=job.facts[Submitted.kind].sequence,
         sequence=job.sequence,
     )
 
@@ -177,7 +175,7 @@ def _end_without_words(job: Job, rejected: Rejected | None) -> Ended:
 
     The output of a job that never ran, or still runs, counts as complete.
     """
-    reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal and job.facts else ""
+    reason = "rejected" if Rejected.kind in job.facts else "internal" if job.terminal else ""
     return Ended(
         event_id="",
         at="",
@@ -186,10 +184,6 @@ def _end_without_words(job: Job, rejected: Rejected | None) -> Ended:
         error=rejected.error if rejected else "",
         output_complete=reason != "internal",
     )
-
-
-def _first(*values: str) -> str:
-    return next((value for value in values if value), "")
 
 
 def _time(stream_time: str) -> str:

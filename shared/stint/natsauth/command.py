@@ -1,7 +1,7 @@
 """`stint nats-config`: writes a nats-server configuration, and a key for each service."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -112,9 +112,10 @@ def nats_config(options: _Options) -> None:
         pools = by_name("--pool", map(pool_named, options.pool or ()))
         files = _accounts(options, pools)
         if not options.accounts_only:
-            files["nats.conf"] = rendered(_server(options)) + "".join(f"include {file}\n" for file in _parts(options))
-        if CLUSTER_FILE in _parts(options):
-            files[CLUSTER_FILE] = _cluster(options)
+            parts = ["accounts.conf", *([CLUSTER_FILE] if options.cluster else [])]
+            files["nats.conf"] = rendered(_server(options)) + "".join(f"include {file}\n" for file in parts)
+            if options.cluster:
+                files[CLUSTER_FILE] = _cluster(options)
         unchanged = [file for file, text in files.items() if not _write(folder / file, text, update=options.update)]
     _tell(folder, accounts_only=options.accounts_only)
     for user, served in pools.items():
@@ -168,11 +169,6 @@ def _server(options: _Options) -> dict[str, Any]:
         "jetstream": {"store_dir": str(store.absolute()), "sync_interval": "always", "max_buffered_msgs": BUFFERED},
         **({"tls": tls} if (tls := certificate(options.tls_cert, options.tls_key)) else {}),
     }
-
-
-def _parts(options: _Options) -> Sequence[str]:
-    """The files that `nats.conf` includes."""
-    return ("accounts.conf", CLUSTER_FILE) if options.cluster and not options.accounts_only else ("accounts.conf",)
 
 
 def _cluster(options: _Options) -> str:

@@ -11,7 +11,6 @@ from stint.vault.answers import Login, data_of
 from stint.vault.client import Vault
 from stint.vault.hvac_adapter import check_path
 
-DEFAULT_MOUNT: Final = "oidc"
 WORDS: Final = 200
 """Characters of a provider's reason that are shown."""
 
@@ -34,7 +33,7 @@ class OidcBegun:
 class Oidc:
     """Vault's auth method `oidc`, mounted at `auth/<mount>`."""
 
-    def __init__(self, vault: Vault, *, mount: str = DEFAULT_MOUNT, role: str = "") -> None:
+    def __init__(self, vault: Vault, *, mount: str, role: str) -> None:
         """`role`: a role of this mount, "" for the mount's default."""
         self._vault = vault
         self._mount = mount

@@ -1,7 +1,6 @@
 """How many logins of one owner are good at a time. NATS limits an account's connections, and not a user's."""
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -16,7 +15,7 @@ class Logins:
     def __init__(self, most: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._monotonic = monotonic
-        self._ends: dict[str, deque[float]] = {}
+        self._ends: dict[str, list[float]] = {}
 
     def count(self, owner: str, seconds: float) -> None:
         """Count a login that is good for so long.
@@ -25,17 +24,8 @@ class Logins:
             LoginRefusedError: the owner has too many.
         """
         now = self._monotonic()
-        self._forget(now)
-        ends = self._ends.setdefault(owner, deque())
+        self._ends = {name: left for name, ends in self._ends.items() if (left := [end for end in ends if end > now])}
+        ends = self._ends.setdefault(owner, [])
         if len(ends) >= self._most:
             raise LoginRefusedError(TOO_MANY)
         ends.append(now + seconds)
-
-    def _forget(self, now: float) -> None:
-        """Forget the logins that have ended."""
-        for owner, ends in [*self._ends.items()]:
-            remaining = deque(end for end in ends if end > now)
-            if remaining:
-                self._ends[owner] = remaining
-            else:
-                del self._ends[owner]

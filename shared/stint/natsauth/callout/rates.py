@@ -4,7 +4,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 SHARE: Final = 64 * 1024
@@ -71,7 +71,7 @@ class _Server:
     """
 
     listed_at: float
-    connections: dict[int, _Connection] = field(default_factory=dict)
+    connections: dict[int, _Connection]
     silent: int = 0
 
 
