@@ -25,7 +25,7 @@ from stint.jetstream import (
     output_requests,
 )
 from stint.process.background import cancel
-from stint.publisher import DeniedError, JobDeletedError, OutputMissedError, PublishedJob, Publisher, output, storing
+from stint.publisher import DeniedError, JobDeletedError, OutputMissedError, PublishedJob, Publisher, output, publisher
 from stint.publisher import job as job_module
 from stint.vault import Vault
 from stint.vault.setup import client_token
@@ -207,7 +207,7 @@ async def test_without_an_api_output_that_was_missed_is_told(
 
 async def test_a_queue_of_others_is_refused_at_once(stint: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without waiting for an answer of NATS."""
-    monkeypatch.setattr(storing, "ANSWER", 600.0)
+    monkeypatch.setattr(publisher, "ANSWER", 600.0)
     before = subscriptions(stint)
     with pytest.raises(BrokerRefusedError, match="does not permit this publisher to submit"):
         async with asyncio.timeout(60):

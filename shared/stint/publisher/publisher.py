@@ -13,24 +13,29 @@ from stint.client.fields import JobFields, payload_of
 from stint.client.options import DEFAULT_WRAP_TTL, Endpoints, endpoints
 from stint.client.submitting.submission import needs, wrapped_secret_id
 from stint.core.codec import encode
-from stint.core.errors import BrokerUnavailableError
+from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
 from stint.core.events import Submitted
 from stint.core.names.ids import check_job_id, new_job_id, normalise_queue_name, queue_token
 from stint.core.names.subjects import JS_PREFIX, EventAddress, payload_subject
 from stint.core.submission.payload import JobPayload
 from stint.jetstream import Access, Broker
 from stint.jetstream.payloads import CHUNK_BYTES
+from stint.jetstream.wire.protocol import EXPECTED_SEQUENCE, NOT_FIRST, NoAnswerError, check, error_code
+from stint.jetstream.wire.requests import DeniedError
 from stint.process.environment import load
 from stint.process.settings import Settings
 from stint.publisher.job import PublishedJob
 from stint.publisher.signing import signing
-from stint.publisher.storing import store
 from stint.vault.client import Vault
 from stint.vault.policies import PUBLISHER
 from stint.vault.ticket import Ticket, seal_ticket
 
 CONNECTED_WITHIN: Final = 10.0
 """Seconds for the first connection."""
+ATTEMPTS: Final = 3
+"""Publishes of one message that is not acknowledged."""
+ANSWER: Final = 5.0
+"""Seconds for each answer."""
 
 
 class Publisher:
@@ -99,8 +104,8 @@ class Publisher:
         subject, body = EventAddress(Submitted.kind, token, job_id).subject, encode(submitted)
         async with job.heard():  # what is published before that is missed
             for number, chunk in enumerate(chunks):
-                await store(self._broker, payload_subject(token, job_id, number), chunk)
-            await store(self._broker, subject, body, self._signer.headers(subject, body))
+                await _store(self._broker, payload_subject(token, job_id, number), chunk)
+            await _store(self._broker, subject, body, self._signer.headers(subject, body))
         return job
 
     async def job(self, queue: str, job_id: str) -> PublishedJob:
@@ -124,3 +129,26 @@ class Publisher:
                 wrapped = await wrapped_secret_id(vault, where.token, role=where.role, wrap_ttl=wrap_ttl)
                 ticket = Ticket(wrap_secret_id=wrapped, payload_sha256=hashlib.sha256(sealed).hexdigest())
                 return sealed, await seal_ticket(vault, where.token, ticket, queue_token=token, job_id=job_id)
+
+
+async def _store(broker: Broker, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    """Publish this message until NATS has acknowledged it. The subject is ours alone, so that it is safe to repeat.
+
+    Raises:
+        BrokerRefusedError: NATS refuses to store it.
+        BrokerUnavailableError: NATS did not answer; it may be stored.
+    """
+    doubtful = False
+    for _ in range(ATTEMPTS):
+        try:
+            answer = await broker.publish(subject, body, {**(headers or {}), EXPECTED_SEQUENCE: "0"}, ANSWER)
+        except DeniedError:
+            raise BrokerRefusedError("NATS does not permit this publisher to submit to the queue.") from None
+        except NoAnswerError:
+            doubtful = True
+            await broker.connected_within(ANSWER)
+            continue
+        if not (doubtful and error_code(answer) in NOT_FIRST):
+            check(answer)
+        return
+    raise BrokerUnavailableError("NATS did not acknowledge the message.")
