@@ -159,10 +159,13 @@ def parse_time(text: str) -> datetime:
     """An RFC 3339 time; one without a zone is UTC. Digits beyond microseconds are dropped.
 
     Raises:
-        ValueError: not such a time.
+        ValueError: not such a time, or in UTC not in the years 1 to 9999.
     """
     moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("not a time") from None
 
 
 def rfc3339(moment: datetime) -> str:
