@@ -57,6 +57,12 @@ def test_a_difference_is_shown_and_changed_only_on_demand(tmp_path: Path) -> Non
     assert "_INBOX.team.>" in texts(tmp_path)["accounts.conf"]
 
 
+def test_a_present_file_that_is_no_text_differs(tmp_path: Path) -> None:
+    (tmp_path / "accounts.conf").write_bytes(b"\xff")
+    assert "differs, not changed" in configure(tmp_path).output
+    assert configure(tmp_path, "--update").exit_code == 0
+
+
 def test_servers_of_a_cluster_with_tls_share_the_accounts(tmp_path: Path) -> None:
     cluster = ("--cluster", "127.0.0.1:6222", "--route", "nats://127.0.0.1:6223", "--name", "one")
     tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))

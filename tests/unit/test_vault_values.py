@@ -204,10 +204,17 @@ def test_what_has_no_spelling_is_refused_without_being_named(tmp_path: Path, val
     assert not path.exists()
 
 
-@pytest.mark.parametrize("target", ["missing/stint.env", "."])
+@pytest.mark.parametrize("target", ["missing/stint.env", ".", "x" * 300])
 def test_a_place_that_takes_no_file_is_a_config_error(tmp_path: Path, target: str) -> None:
     with pytest.raises(ConfigError):
         write_env_file(tmp_path / target, {"STINT_A": "1"})
+
+
+@pytest.mark.parametrize("name", [".", "x" * 300])
+def test_what_is_no_readable_file_is_a_config_error(tmp_path: Path, name: str) -> None:
+    for read in (read_env_file, read_variables):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            read(tmp_path / name)
 
 
 def test_a_device_is_not_replaced(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def _write(path: Path, text: str, *, update: bool) -> bool:
     """
     private = path.name == CLUSTER_FILE
     try:
-        present = path.read_text(encoding="utf-8") if path.exists() else None
+        present = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
         if present is not None and present != text:
             lines = difflib.unified_diff(present.splitlines(), text.splitlines(), "present", "wanted", lineterm="")
             if not private:

@@ -33,9 +33,9 @@ def write_private(path: Path, text: str) -> None:
     Raises:
         ConfigError: the file cannot be written, or is not a regular file.
     """
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"{path} is not a regular file.")
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is not a regular file.")
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
         draft = Path(name)
         try:
@@ -56,7 +56,7 @@ def read_env_file(path: Path) -> Mapping[str, str]:
     Raises:
         ConfigError: the file exists and cannot be read.
     """
-    return dict(pair for line in (_lines(path) if path.exists() else ()) if (pair := _parse(line)))
+    return dict(pair for line in _lines(path, missing_ok=True) if (pair := _parse(line)))
 
 
 def read_variables(path: Path) -> Mapping[str, str]:
@@ -74,10 +74,12 @@ def read_variables(path: Path) -> Mapping[str, str]:
     return found
 
 
-def _lines(path: Path) -> Sequence[str]:
+def _lines(path: Path, *, missing_ok: bool = False) -> Sequence[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError) as error:
+        if missing_ok and isinstance(error, FileNotFoundError):
+            return ()
         raise ConfigError(f"{path} cannot be read.") from None
 
 
