@@ -1,7 +1,6 @@
 """The images' health check, beside a service whose settings are spelt in every way that the service takes."""
 
 import asyncio
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from stint.cli.health import url
 from tests.support.api_bench import ApiProcess, service_environ
+from tests.support.certificates import authority, certificate
 from tests.support.ports import free_port
 from tests.support.servers import NatsProcess, OpenBao, running
 from tests.support.stack import STINT, finished
@@ -31,15 +31,12 @@ def in_files(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
 async def test_an_api_with_the_settings_of_gostint_and_in_files_is_healthy(
     nats_process: NatsProcess, openbao: OpenBao, tmp_path: Path
 ) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    names = ["-subj", "/CN=stint", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)  # noqa: ASYNC221 - short
+    certificate(folder := authority(tmp_path / "ca"), "", "subjectAltName = IP:127.0.0.1")
     environ = await service_environ(nats_process.url, openbao)
-    environ |= {"GOSTINT_SSL_CERT": str(cert), "GOSTINT_SSL_KEY": str(key)}
+    environ |= {"GOSTINT_SSL_CERT": f"{folder}/cert.pem", "GOSTINT_SSL_KEY": f"{folder}/key.pem"}
     port = free_port()
     environ |= in_files(tmp_path, {"STINT_PORT": str(port), "STINT_HOST": "127.0.0.1"})
-    async with running(ApiProcess(tmp_path / "api", environ=environ, ca=str(cert))), asyncio.timeout(60):
+    async with running(ApiProcess(tmp_path / "api", environ=environ, ca=f"{folder}/ca.pem")), asyncio.timeout(60):
         await until(lambda: check("api", environ), lambda found: found == (0, ""))
         # It is for the others' port, and compose gives the same settings to all.
         assert await check("api", environ | {"STINT_HEALTH_PORT": str(free_port())}) == (0, "")

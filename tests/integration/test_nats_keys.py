@@ -1,9 +1,6 @@
 """Users that NATS knows by a key: a seed, or a credentials file that an operator gave out."""
 
 import asyncio
-import base64
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +10,7 @@ import nkeys
 from structlog.testing import capture_logs
 
 from stint.jetstream import Access, Broker
+from stint.natsauth.callout.jwt import signed
 from tests.support.servers import NatsProcess, running
 from tests.support.waiting import until_true
 
@@ -32,18 +30,9 @@ def seed(keys: nkeys.KeyPair) -> str:
     return str(keys.seed.decode())
 
 
-def encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
 def token(signer: nkeys.KeyPair, subject: nkeys.KeyPair, name: str, claims: Mapping[str, Any]) -> str:
-    """A JWT as NATS signs them."""
-    body: dict[str, Any] = {"iat": 1700000000, "iss": public(signer), "sub": public(subject), "name": name}
-    body |= {"nats": {"version": 2, **claims}}
-    body["jti"] = base64.b32encode(hashlib.sha256(json.dumps(body).encode()).digest()).decode().rstrip("=")
-    head = encoded(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}).encode())
-    signed = f"{head}.{encoded(json.dumps(body).encode())}"
-    return f"{signed}.{encoded(signer.sign(signed.encode()))}"
+    body = {"sub": public(subject), "name": name, "nats": {"version": 2, **claims}}
+    return signed(body, bytes(signer.seed))
 
 
 async def connects(access: Access) -> bool:
