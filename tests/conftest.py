@@ -3,6 +3,7 @@
 No test finds a token or a server that it was not given: HOME is empty, and VAULT_TOKEN and its like are not set.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -112,6 +113,14 @@ def _nothing_found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.delenv(name)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture
+def no_garbage_collector() -> Iterator[None]:
+    """What refers to itself stays in memory during the test."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from stint.core.names.ids import queue_token
 from stint.core.names.subjects import live_filter
 from stint.natsauth.callout.logins import TOO_MANY
 from stint.natsauth.config import LIMITS, SUBSCRIPTIONS
-from tests.support.accounts import Accounts, token_for
+from tests.support.accounts import Accounts, ignored, token_for
 from tests.support.attacked import Attacked, Configured, attacked
 from tests.support.waiting import until_true
 
@@ -61,15 +61,11 @@ async def connect(accounts: Accounts, server: Attacked, user: str) -> Client:
     client = Client()
     options = accounts.access(server.url, user).options()
     try:
-        await client.connect(server.url, error_cb=looked_at_later, allow_reconnect=False, **options)
+        await client.connect(server.url, error_cb=ignored, allow_reconnect=False, **options)
     except BaseException:
         await client.close()
         raise
     return client
-
-
-async def looked_at_later(_error: Exception) -> None:
-    """The client would log it with a traceback."""
 
 
 @pytest.mark.parametrize("user", ALL)

@@ -25,7 +25,7 @@ from stint.natsauth.keys import public_key
 from stint.publisher import Publisher
 from stint.vault import Vault
 from tests.support import events
-from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, connected, nats_auth, token_for
+from tests.support.accounts import Accounts, NatsAuth, VaultIdentity, connected, ignored, nats_auth, token_for
 from tests.support.api_bench import api_process
 from tests.support.audited import receipt_says, said, shown
 from tests.support.servers import NatsProcess, OpenBao, running
@@ -231,16 +231,12 @@ async def logged_in(server: NatsProcess, token: str, signer: EventSigner, proof:
             user=f"deploys,={proof}",
             password=token,
             inbox_prefix=inbox,
-            error_cb=told_anyway,
+            error_cb=ignored,
             allow_reconnect=False,
         )
         yield client
     finally:
         await client.close()
-
-
-async def told_anyway(_error: Exception) -> None:
-    """The client would log each error with a traceback."""
 
 
 async def refused(server: NatsProcess, token: str, signer: EventSigner, proof: str = "") -> None:

@@ -1,7 +1,6 @@
 """What becomes of a call when the server is gone, stuck, or no Vault at all. The servers here speak HTTP by hand."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -85,15 +84,12 @@ async def body_of_a_call_that_fails(address: str) -> ReferenceType[Body]:
     raise AssertionError("the call did not fail")
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 async def test_what_a_call_sent_in_vain_is_freed_at_once() -> None:
     async with scripted(HANG_UP) as hanging_up, scripted("") as silent:
-        gc.disable()
-        try:
-            for address in (f"http://127.0.0.1:{free_port()}", hanging_up.address, silent.address):
-                body = await body_of_a_call_that_fails(address)
-                assert body() is None, address
-        finally:
-            gc.enable()
+        for address in (f"http://127.0.0.1:{free_port()}", hanging_up.address, silent.address):
+            body = await body_of_a_call_that_fails(address)
+            assert body() is None, address
 
 
 async def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -> None:

@@ -125,7 +125,7 @@ async def accepted(access: Access) -> bool:
     """Whether NATS lets this user in."""
     client = Client()
     try:
-        await client.connect(access.servers, allow_reconnect=False, error_cb=_ignored, **access.options())
+        await client.connect(access.servers, allow_reconnect=False, error_cb=ignored, **access.options())
     except nats.errors.Error:
         return False
     else:
@@ -134,8 +134,8 @@ async def accepted(access: Access) -> bool:
         await client.close()
 
 
-async def _ignored(_error: Exception) -> None:
-    """The client would log it with a traceback."""
+async def ignored(_error: Exception) -> None:
+    """For clients, which would log an error with a traceback."""
 
 
 @dataclass

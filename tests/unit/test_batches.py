@@ -1,7 +1,6 @@
 """One call for what many ask for at the same time; and several things at a time."""
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable, Sequence
 from weakref import ReferenceType, ref
 
@@ -98,6 +97,7 @@ async def test_a_batch_has_a_largest_size() -> None:
     assert [len(call) for call in asked.calls] == [1, LARGEST, 1, 1]
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 async def test_what_a_caller_held_is_freed_at_once_if_it_is_refused() -> None:
     asked = Asked()
     batches = Batches(asked, alone=VaultRefusedError)
@@ -115,11 +115,7 @@ async def test_what_a_caller_held_is_freed_at_once_if_it_is_refused() -> None:
     asking = asyncio.create_task(refused())
     await asyncio.sleep(0)
     asked.may_answer.set()
-    gc.disable()
-    try:
-        assert (await asking)() is None
-    finally:
-        gc.enable()
+    assert (await asking)() is None
     assert await first == 0
 
 
@@ -153,6 +149,7 @@ async def test_an_error_of_one_cancels_the_other(*, fails_first: bool) -> None:
     assert ended.is_set()
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 @pytest.mark.parametrize(
     "together",
     [
@@ -174,8 +171,4 @@ async def test_what_a_failed_one_held_is_freed_at_once(together: Callable[..., A
             return ref(held)
         raise AssertionError("it did not fail")
 
-    gc.disable()
-    try:
-        assert (await failed())() is None
-    finally:
-        gc.enable()
+    assert (await failed())() is None
