@@ -6,13 +6,10 @@ from typing import Annotated
 
 import typer
 
-from stint.cli.errors import importing, reported
+from stint.cli.errors import NOT_SO, importing, reported
 from stint.client.options import endpoints
 from stint.natsauth.callout.rule import LoginRefusedError, decide
 from stint.vault import Vault
-
-REFUSED = 1
-"""Exit code: with these queues NATS would refuse the token."""
 
 app = typer.Typer(add_completion=False)
 
@@ -53,6 +50,6 @@ def _check(listed: str) -> None:
             grant = asyncio.run(decide(Vault(where.vault_addr, cacert=where.vault_cacert), listed, where.token))
         except LoginRefusedError as error:
             typer.echo(error.sentence)
-            raise typer.Exit(REFUSED) from None
+            raise typer.Exit(NOT_SO) from None
     typer.echo(f"The token may connect, as {grant.name}, and may publish on:")
     typer.echo("\n".join(request.seen_as for request in grant.role.requests))
