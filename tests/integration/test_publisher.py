@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import nkeys
 import pytest
@@ -24,6 +26,7 @@ from stint.jetstream import (
     OutputRequests,
     output_requests,
 )
+from stint.jetstream.wire.protocol import NoAnswerError
 from stint.process.background import cancel
 from stint.publisher import DeniedError, JobDeletedError, OutputMissedError, PublishedJob, Publisher, output, publisher
 from stint.publisher import job as job_module
@@ -216,6 +219,28 @@ async def test_a_queue_of_others_is_refused_at_once(stint: Publisher, monkeypatc
     job = await stint.job("releases", "a" * 24)
     with pytest.raises(DeniedError):
         await job.wait(timeout=60)
+
+
+async def test_a_submission_is_stored_once_although_no_answer_came_at_first(
+    runner: Broker, stint: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published, real, lost = Counter[str](), stint._broker.publish, 1  # noqa: SLF001 - NATS itself loses no answer
+
+    async def publish(subject: str, body: bytes, headers: Mapping[str, str] | None = None, *rest: float) -> Any:
+        answer = await real(subject, body, headers, *rest)
+        published[subject] += 1
+        if published[subject] <= lost:
+            raise NoAnswerError
+        return answer
+
+    monkeypatch.setattr(stint._broker, "publish", publish)  # noqa: SLF001 - as above
+    job = await stint.submit(queue="deploys", image="busybox")
+    stored = await JetStreamEventLog(runner).load(job.id)
+    assert stored
+    assert set(published.values()) == {2}
+    lost = publisher.ATTEMPTS
+    with pytest.raises(BrokerUnavailableError, match="did not acknowledge"):
+        await stint.submit(queue="deploys", image="busybox")
 
 
 @pytest.mark.soak

@@ -91,6 +91,27 @@ async def test_a_caller_that_leaves_takes_its_question_back() -> None:
     assert asked.calls == [[1], [3]]
 
 
+@pytest.mark.parametrize("error", [None, ValueError("a fault")])
+async def test_a_caller_that_leaves_during_the_call_takes_nothing_from_others(error: Exception | None) -> None:
+    asked = Asked()
+    batches = Batches(asked, alone=VaultRefusedError)
+    first = asyncio.create_task(batches.ask(1))
+    await asked.begun.wait()
+    leaving, staying = asyncio.create_task(batches.ask(2)), asyncio.create_task(batches.ask(3))
+    await asyncio.sleep(0)
+    asked.begun.clear()
+    asked.may_answer.set()
+    asked.may_answer = asyncio.Event()
+    assert await first == 2
+    await asked.begun.wait()
+    leaving.cancel()
+    asked.error = error
+    asked.may_answer.set()
+    async with asyncio.timeout(5):
+        (end,) = await asyncio.gather(staying, return_exceptions=True)
+    assert str(end) == str(error or 6)
+
+
 async def test_a_batch_has_a_largest_size() -> None:
     asked = Asked()
     await ask(asked, *range(LARGEST + 1))
