@@ -1,5 +1,6 @@
 """Whether a runner can run jobs."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,8 @@ from stint.vault import Vault
 from stint_runner.engine.port import Engine
 
 STARTING: Final = "The runner is starting."
+ENGINE_WITHIN: Final = 5.0
+"""Seconds for the engine's answer: who asks whether the runner is ready does not wait for one that hangs."""
 
 
 @dataclass
@@ -32,7 +35,8 @@ class Readiness:
         if not await self.vault.health():
             return "Vault is not reachable or sealed."
         try:
-            await self.engine.info()
-        except EngineError:
+            async with asyncio.timeout(ENGINE_WITHIN):
+                await self.engine.info()
+        except (EngineError, TimeoutError):
             return "The container engine is not reachable."
         return next((missing for part in self.parts if (missing := part())), "")
