@@ -68,5 +68,6 @@ def setting_names(shape: type[Shape]) -> list[str]:
 def _read(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{name}: the file {path} cannot be read.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        # Its path is not shown: it is the secret itself if somebody took the setting for the one without `_FILE`.
+        raise ConfigError(f"{name}: the file that it names cannot be read ({type(error).__name__}).") from None
