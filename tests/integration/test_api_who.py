@@ -1,8 +1,6 @@
 """Whose doing it was: in the facts, and in the access log."""
 
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -53,18 +51,13 @@ async def test_facts_tell_apart_who_has_the_same_display_name(bench: Bench) -> N
     assert len({*found[0], *found[1]}) == 4
 
 
-def requests_in(process: ApiProcess) -> list[dict[str, Any]]:
-    lines = (json.loads(line) for line in process.log.splitlines() if line.startswith("{"))
-    return [line for line in lines if line["event"] == "request"]
-
-
 async def lines_up_to_the_submission(process: ApiProcess) -> int:
     """A line is written when the answer is through, which may be after the client has it.
 
     Before this one stand those of the probes that failed while the API started.
     """
-    await until_true(lambda: any(line["method"] == "POST" for line in requests_in(process)))
-    return next(number for number, line in enumerate(requests_in(process), 1) if line["method"] == "POST")
+    await until_true(lambda: any(line["method"] == "POST" for line in process.said("request")))
+    return next(number for number, line in enumerate(process.said("request"), 1) if line["method"] == "POST")
 
 
 async def test_each_request_is_one_line_without_what_a_client_wrote(
@@ -83,8 +76,8 @@ async def test_each_request_is_one_line_without_what_a_client_wrote(
     await http.get("/healthz")
     async with httpx.AsyncClient(base_url=process.url, trust_env=False) as stranger:
         await stranger.get("/v1/api/health")
-    await until_true(lambda: len(requests_in(process)) >= before + 5)
-    found = requests_in(process)[before:]
+    await until_true(lambda: len(process.said("request")) >= before + 5)
+    found = process.said("request")[before:]
     shown = [(line["method"], line["route"], line["status"], line["who"]) for line in found]
     assert shown == [
         ("GET", "/v1/api/job/{job_id}", 200, "token-stint-client"),

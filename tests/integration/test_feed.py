@@ -15,8 +15,7 @@ from stint.jetstream.consuming import feed as consumed
 from stint.jetstream.consuming.feed import BATCH
 from stint.jetstream.streams.stream import Stream
 from stint_projector.folder import job_of
-from tests.integration.test_janitor import happen
-from tests.support.brokers import connected
+from tests.support.brokers import connected, happen
 from tests.support.events import submitted
 from tests.support.servers import NatsProcess
 from tests.support.waiting import PATIENCE

@@ -1,17 +1,14 @@
 """What is removed from a real NATS server, by projectors as processes would run them."""
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from nats.aio.msg import Msg
 
-from stint.core.codec import encode
-from stint.core.events import AnyEvent
 from stint.core.job import TERMINAL
 from stint.core.names.ids import queue_token
 from stint.core.names.streams import (
@@ -25,8 +22,7 @@ from stint.core.names.streams import (
     kv_stream,
 )
 from stint.core.names.subjects import event_filter, kv_subject, log_subject, payload_subject
-from stint.core.output.chain import Chunk
-from stint.core.view import parse_time, view
+from stint.core.view import parse_time
 from stint.jetstream import (
     Broker,
     EventFeed,
@@ -40,7 +36,6 @@ from stint.jetstream import (
 from stint.jetstream.streams.stream import Stream
 from stint.jetstream.wire.protocol import time_of
 from stint.ports import Place, StoredView
-from stint.process.background import cancel
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_background
 from stint_projector.auditor import Auditor
@@ -48,12 +43,12 @@ from stint_projector.follower import Follower
 from stint_projector.janitor import EventJanitor, Janitor
 from stint_projector.project import Projector
 from stint_projector.rebuild import rebuild
-from tests.support.brokers import connected
+from tests.support.brokers import connected, happen
 from tests.support.events import TOKEN, deleted, ended, kill_requested, launched, rejected, started, submitted
-from tests.support.outputs import places_of
+from tests.support.outputs import Writer, places_of
 from tests.support.servers import NatsProcess
-from tests.support.views import followed
-from tests.support.waiting import until
+from tests.support.views import all_views, folded, followed
+from tests.support.waiting import meanwhile, until
 
 JOBS = [f"{number:024x}" for number in range(20)]
 GOES_ON, QUEUED, DELETED = "a" * 24, "b" * 24, "d" * 24
@@ -62,29 +57,16 @@ ADVISORIES = "$JS.EVENT.ADVISORY.API"
 """Where the server tells of each request to its JetStream API."""
 
 
-@asynccontextmanager
-async def working(broker: Broker, **settings: str) -> AsyncIterator[None]:
+def working(broker: Broker, **settings: str) -> AbstractAsyncContextManager[None]:
     """A projector with these settings, as its process runs it."""
-    task = asyncio.create_task(build_background(ProjectorSettings.model_validate(settings), broker).run())
-    try:
-        yield
-    finally:
-        await cancel(task)
+    return meanwhile(build_background(ProjectorSettings.model_validate(settings), broker).run())
 
 
-async def happen(broker: Broker, job_id: str, *events: AnyEvent, token: str = TOKEN) -> None:
-    log = JetStreamEventLog(broker)
-    for event in events:
-        await log.append(token, job_id, event)
-
-
-async def store(broker: Broker, job_id: str, token: str = TOKEN) -> None:
-    await JetStreamPayloads(broker).put(token, job_id, b"sealed" * 100_000)
-    output, after, digest = JetStreamOutput(broker), 0, ""
-    for number in range(1, 4):
-        digest = hashlib.sha256(digest.encode() + b"line\n").hexdigest()
-        chunk = Chunk(number=number, offset=5 * number - 5, stream="stdout", digest=digest, data=b"line\n")
-        after = await output.append(token, job_id, chunk, after=after)
+async def store(broker: Broker, job_id: str) -> None:
+    await JetStreamPayloads(broker).put(TOKEN, job_id, b"sealed" * 100_000)
+    writer = Writer(JetStreamOutput(broker), TOKEN, job_id)
+    for _ in range(3):
+        await writer.write(b"line\n")
 
 
 async def take_all(broker: Broker, but: str) -> None:
@@ -112,16 +94,6 @@ async def until_purged(broker: Broker, done: Callable[[], Awaitable[bool]]) -> d
     raise AssertionError
 
 
-async def values(broker: Broker, job_ids: list[str]) -> dict[str, bytes]:
-    stored = [await JetStreamViews(broker).get(job_id) for job_id in job_ids]
-    return {view.job_id: view.value for view in stored if view is not None and view.value is not None}
-
-
-async def expected(broker: Broker, job_ids: list[str]) -> dict[str, bytes]:
-    jobs = [await JetStreamEventLog(broker).load(job_id) for job_id in job_ids]
-    return {job.job_id: encode(view(job)) for job in jobs if job is not None}
-
-
 async def test_two_projectors_remove_all_that_is_over_and_nothing_else(broker: Broker) -> None:
     async with working(broker, STINT_RETENTION="2", STINT_HISTORY="4"), working(broker, STINT_RETENTION="2"):
         for job_id in [*JOBS, DELETED, GOES_ON, QUEUED]:
@@ -145,8 +117,8 @@ async def test_two_projectors_remove_all_that_is_over_and_nothing_else(broker: B
         assert await JetStreamPayloads(broker).places() == set(alive)
         for job_id in (GOES_ON, QUEUED):
             assert await JetStreamPayloads(broker).get(TOKEN, job_id, 2) == b"sealed" * 100_000
-        wanted = await expected(broker, [GOES_ON, QUEUED])
-        await until(lambda: values(broker, [*JOBS, DELETED, GOES_ON, QUEUED]), lambda found: found == wanted)
+        wanted = await folded(broker, [GOES_ON, QUEUED])
+        await until(lambda: all_views(broker), lambda found: found == wanted)
 
 
 async def test_view_and_output_go_within_two_seconds_of_each_other(broker: Broker) -> None:
@@ -250,15 +222,12 @@ class House:
             payloads=JetStreamPayloads(broker),
             output=JetStreamOutput(broker),
             retention=retention,
-            now=self.clock,
+            now=lambda: self.now,
         )
         self.suspects: list[Place] = []
         self.janitor = Janitor(self.projector, history)
         self.auditor = Auditor(self.projector, history, self.suspects.append)
         self.events = EventJanitor(self.projector, history, keep=retention)
-
-    def clock(self) -> datetime:
-        return self.now
 
     async def clean(self) -> None:
         await self.auditor.sweep()
@@ -304,10 +273,10 @@ async def test_a_rebuild_beside_the_janitor_gives_the_same_bytes(broker: Broker)
     cleaning = asyncio.create_task(clean())
     for _ in range(5):
         await rebuild(house.projector)
-        assert await values(broker, JOBS) == await expected(broker, young)
+        assert await all_views(broker) == await folded(broker, [*young, QUEUED])
     stop.set()
     assert await cleaning > 0
-    assert await expected(broker, old) == {}
+    assert await folded(broker, old) == {}
     assert {place.job_id for place in await places_of(JetStreamOutput(broker))} == set(young)
 
 
@@ -336,17 +305,13 @@ async def test_names_that_are_wildcards_take_nobody_elses_things_along(
     house = House(broker, timedelta(hours=6))
     house.now += timedelta(days=365)
     await until(lambda: held(broker, WORK), lambda count: count == copies)  # they come a moment later
-    await take_all_work(broker)
+    await broker.api(f"STREAM.PURGE.{WORK}")
     await house.clean()
     alive = {Place(TOKEN, GOES_ON), Place(TOKEN, JOBS[0])}
     assert await places_of(JetStreamOutput(broker)) == await JetStreamPayloads(broker).places() == alive
-    assert len(await expected(broker, [GOES_ON, JOBS[0]])) == 2
+    assert len(await folded(broker, [GOES_ON, JOBS[0]])) == 2
     ids = [job_id async for job_id in JetStreamHistory(broker).older_than(house.now)]
     assert set(ids) == {GOES_ON, JOBS[0]}, "what can be named is gone"
-
-
-async def take_all_work(broker: Broker) -> None:
-    await broker.api(f"STREAM.PURGE.{WORK}")
 
 
 async def test_a_feed_goes_on_behind_facts_that_were_forgotten(broker: Broker) -> None:
@@ -363,13 +328,9 @@ async def test_a_feed_goes_on_behind_facts_that_were_forgotten(broker: Broker) -
     for job_id in JOBS[:10]:
         assert await history.forget(job_id, before=datetime.now(UTC) + timedelta(minutes=1))
     house = House(broker, timedelta(hours=6))
-    following = asyncio.create_task(Follower(feed, house.projector).run())
-    async with asyncio.timeout(20), followed(JetStreamViews(broker)) as changes:
+    async with meanwhile(Follower(feed, house.projector).run()):
         await happen(broker, GOES_ON, submitted())
-        async for change in changes:
-            if change is not None and change.job_id == GOES_ON:
-                break
-    await cancel(following)
+        await until(lambda: JetStreamViews(broker).get(GOES_ON))
 
 
 async def test_more_facts_than_one_answer_holds_are_forgotten_too(broker: Broker) -> None:

@@ -22,8 +22,7 @@ from stint.jetstream import Broker
 from stint.natsauth.roles import CALLOUT
 from stint.vault import Vault
 from stint.vault.setup import client_token
-from tests.support.accounts import Accounts, NatsAuth, accepted, nats_auth, token_for, write_policy
-from tests.support.ports import free_port
+from tests.support.accounts import Accounts, NatsAuth, accepted, nats_auth, nats_auth_at, token_for, write_policy
 from tests.support.servers import BaoProcess, NatsProcess, OpenBao, running
 from tests.support.vault_bench import set_up
 from tests.support.waiting import until, until_true
@@ -49,14 +48,9 @@ Start = Callable[..., NatsAuth]
 def callout(accounts: Accounts, server: NatsProcess, openbao: OpenBao, tmp_path: Path) -> Start:
     """A process of the service that is not started yet."""
 
-    def made(vault_addr: str = openbao.address, seconds: int = 600) -> NatsAuth:
-        environ = {
-            **accounts.environ(CALLOUT),
-            "STINT_NATS_URL": server.url,
-            "VAULT_ADDR": vault_addr,
-            "STINT_NATS_AUTH_SECONDS": str(seconds),
-        }
-        return NatsAuth(tmp_path / secrets.token_hex(4), port=free_port(), environ=environ)
+    def made(vault: OpenBao | BaoProcess = openbao, seconds: int = 600) -> NatsAuth:
+        folder = tmp_path / secrets.token_hex(4)
+        return nats_auth_at(accounts, server, vault, folder, STINT_NATS_AUTH_SECONDS=str(seconds))
 
     return made
 
@@ -254,7 +248,7 @@ async def test_without_vault_a_login_is_refused_soon_and_the_log_says_why(
     async with running(bao := BaoProcess(tmp_path / "bao")):
         await set_up(bao)
         token = await token_for(bao, {"own": ALL})
-        async with running(auth := callout(bao.address)):
+        async with running(auth := callout(bao)):
             await bao.kill() if how == "kill" else bao.pause()
             try:
                 assert await refused(server, "own", token) < SOON

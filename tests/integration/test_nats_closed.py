@@ -3,11 +3,9 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from stint.core.job import State
@@ -16,10 +14,9 @@ from stint.process.service import BROKER_CLOSED
 from tests.support.api_bench import ApiProcess, service_environ
 from tests.support.brokers import connected
 from tests.support.outputs import written
-from tests.support.ports import free_port
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
-from tests.support.servers import NatsProcess, OpenBao, ServerProcess, babble, running
+from tests.support.servers import NatsProcess, OpenBao, ProjectorProcess, ServerProcess, babble, readyz, running
 from tests.support.stack import finished
 from tests.support.waiting import until
 
@@ -47,29 +44,6 @@ def url(nats: NatsProcess, user: str, password: str) -> str:
 def change_password(nats: NatsProcess) -> None:
     nats.settings = users(NEW)
     nats.reload()
-
-
-@dataclass
-class ProjectorProcess(ServerProcess):
-    """A projector that is ready when `/readyz` says so."""
-
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        self.port = self.port or free_port()
-        own = {"STINT_HEALTH_PORT": str(self.port)}
-        return [sys.executable, "-m", "stint_projector"], {**self.environ, **own}
-
-    async def _ready(self) -> bool:
-        return (await readyz(self.port)).startswith("ready")
-
-
-async def readyz(port: int) -> str:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        try:
-            return (await client.get(f"http://127.0.0.1:{port}/readyz")).text
-        except httpx.TransportError:
-            return ""
 
 
 async def ended(server: ServerProcess) -> int:

@@ -1,8 +1,8 @@
 """The projector on a real NATS server, as a process would run it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -12,9 +12,9 @@ from stint.core.codec import encode
 from stint.core.errors import BrokerUnavailableError
 from stint.core.names.streams import PROJECTOR_DURABLE
 from stint.core.names.subjects import EventAddress
-from stint.core.view import JobView, view
-from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
-from stint.process.background import Background, BackgroundTask, cancel
+from stint.core.view import JobView
+from stint.jetstream import Broker, EventFeed, JetStreamViews
+from stint.process.background import Background, BackgroundTask
 from stint.process.settings import ProjectorSettings
 from stint_api.read.listing.index import ListIndex
 from stint_api.read.listing.query import Page
@@ -22,11 +22,11 @@ from stint_projector.__main__ import build
 from stint_projector.follower import DELIVERIES, Follower
 from stint_projector.project import Projected, Projector
 from stint_projector.rebuild import rebuild
-from tests.support.brokers import connected
+from tests.support.brokers import connected, happen
 from tests.support.events import TOKEN, deleted, ended, started, submitted
 from tests.support.servers import NatsProcess
-from tests.support.views import until_shown
-from tests.support.waiting import PATIENCE, until
+from tests.support.views import all_views, folded, until_shown
+from tests.support.waiting import PATIENCE, meanwhile, until
 
 JOBS = [f"{number:024x}" for number in range(30)]
 
@@ -35,48 +35,29 @@ def projector(broker: Broker) -> Projector:
     return build(ProjectorSettings.model_validate({}), broker)
 
 
-@asynccontextmanager
-async def following(broker: Broker) -> AsyncIterator[None]:
-    task = asyncio.create_task(Follower(EventFeed(broker, PROJECTOR_DURABLE), projector(broker)).run())
-    try:
-        yield
-    finally:
-        await cancel(task)
-
-
-async def values(broker: Broker) -> dict[str, bytes]:
-    views = JetStreamViews(broker)
-    stored = [await views.get(job_id) for job_id in JOBS]
-    return {view.job_id: view.value for view in stored if view is not None and view.value is not None}
-
-
-async def expected(broker: Broker, job_ids: list[str]) -> dict[str, bytes]:
-    log = JetStreamEventLog(broker)
-    jobs = [await log.load(job_id) for job_id in job_ids]
-    return {job.job_id: encode(view(job)) for job in jobs if job is not None}
+def following(broker: Broker) -> AbstractAsyncContextManager[None]:
+    return meanwhile(Follower(EventFeed(broker, PROJECTOR_DURABLE), projector(broker)).run())
 
 
 async def test_two_projectors_and_a_rebuild_give_the_same_bytes(broker: Broker) -> None:
-    log = JetStreamEventLog(broker)
     async with following(broker), following(broker):
         for number, job_id in enumerate(JOBS):
-            await log.append(TOKEN, job_id, submitted())
+            await happen(broker, job_id, submitted())
             if number % 2:
-                await log.append(TOKEN, job_id, started())
-                await log.append(TOKEN, job_id, ended("failed", "exit_code", number))
-        await log.append(TOKEN, JOBS[0], deleted())
-        wanted = await expected(broker, JOBS[1:])
+                await happen(broker, job_id, started(), ended("failed", "exit_code", number))
+        await happen(broker, JOBS[0], deleted())
+        wanted = await folded(broker, JOBS)
+        assert wanted.keys() == {*JOBS[1:]}
         await until_shown(JetStreamViews(broker), wanted, seconds=PATIENCE)
-        before = await values(broker)
         assert await rebuild(projector(broker)) == len(JOBS)
-        assert await values(broker) == before == wanted
+        assert await all_views(broker) == wanted
 
 
 async def test_a_rebuild_is_seen_by_every_api(broker: Broker) -> None:
     """Also that jobs are gone which exist nowhere, and never a shorter list than there are jobs."""
-    log, views = JetStreamEventLog(broker), JetStreamViews(broker)
+    views = JetStreamViews(broker)
     for job_id in JOBS:
-        await log.append(TOKEN, job_id, submitted())
+        await happen(broker, job_id, submitted())
         await projector(broker).project(job_id)
     stored = await views.get(JOBS[0])
     assert stored is not None
@@ -108,21 +89,19 @@ async def test_an_event_with_too_many_levels_holds_up_no_view(broker: Broker) ->
     """Even in a field that nobody knows: all views would wait behind it."""
     body = b'{"type":"submitted","unknown":' + b"[" * 5000 + b"]" * 5000 + b"}"
     await broker.publish(EventAddress("submitted", TOKEN, JOBS[0]).subject, body)
-    await JetStreamEventLog(broker).append(TOKEN, JOBS[1], submitted())
+    await happen(broker, JOBS[1], submitted())
     async with following(broker):
         await until(lambda: JetStreamViews(broker).get(JOBS[1]), lambda stored: stored is not None)
 
 
 async def test_a_server_that_goes_away_is_waited_for(nats_process: NatsProcess) -> None:
-    async with connected(nats_process.url) as broker:
-        log = JetStreamEventLog(broker)
-        async with following(broker):
-            await log.append(TOKEN, JOBS[0], submitted())
-            await until_shown(JetStreamViews(broker), await expected(broker, JOBS[:1]), seconds=PATIENCE)
-            await nats_process.restart()
-            await broker.wait_connected()
-            await log.append(TOKEN, JOBS[1], submitted())
-            await until_shown(JetStreamViews(broker), await expected(broker, JOBS[:2]), seconds=PATIENCE)
+    async with connected(nats_process.url) as broker, following(broker):
+        await happen(broker, JOBS[0], submitted())
+        await until_shown(JetStreamViews(broker), await folded(broker, JOBS[:1]), seconds=PATIENCE)
+        await nats_process.restart()
+        await broker.wait_connected()
+        await happen(broker, JOBS[1], submitted())
+        await until_shown(JetStreamViews(broker), await folded(broker, JOBS[:2]), seconds=PATIENCE)
 
 
 async def test_an_event_is_kept_while_views_cannot_be_written_however_long_that_takes(broker: Broker) -> None:
@@ -140,16 +119,11 @@ async def test_an_event_is_kept_while_views_cannot_be_written_however_long_that_
         async def project_all(self, changed: Sequence[Projected]) -> None:
             del changed
 
-    await JetStreamEventLog(broker).append(TOKEN, JOBS[0], submitted())
+    await happen(broker, JOBS[0], submitted())
     feed = EventFeed(broker, "waiting", ack_wait=0.1)
     await feed.declare()
-    task = asyncio.create_task(Follower(feed, cast("Projector", Waiting())).run())
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await projected.wait()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.timeout(PATIENCE), meanwhile(Follower(feed, cast("Projector", Waiting())).run()):
+        await projected.wait()
 
 
 async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Broker) -> None:
@@ -168,14 +142,13 @@ async def test_an_event_that_fails_every_time_is_left_out_in_the_end(broker: Bro
         async def project_all(self, changed: Sequence[Projected]) -> None:
             raise ZeroDivisionError(changed)
 
-    await JetStreamEventLog(broker).append(TOKEN, JOBS[0], submitted())
+    await happen(broker, JOBS[0], submitted())
     feed = EventFeed(broker, "failing", ack_wait=0.1)
     await feed.declare()
-    task = asyncio.create_task(Follower(feed, cast("Projector", Failing())).run())
-    info = await until(
-        lambda: broker.api("CONSUMER.INFO.EVENTS.failing"), lambda info: info["ack_floor"]["stream_seq"] == 1
-    )
-    await cancel(task)
+    async with meanwhile(Follower(feed, cast("Projector", Failing())).run()):
+        info = await until(
+            lambda: broker.api("CONSUMER.INFO.EVENTS.failing"), lambda info: info["ack_floor"]["stream_seq"] == 1
+        )
     assert info["num_ack_pending"] == info["num_pending"] == 0
     assert info["delivered"]["consumer_seq"] >= DELIVERIES
     assert attempts > 1

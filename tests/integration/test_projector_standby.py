@@ -2,55 +2,34 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stint.core.codec import encode
 from stint.core.names.streams import EVENTS, JOBS_BUCKET, PROJECTOR_DURABLE, kv_stream
-from stint.core.view import parse_time, view
-from stint.jetstream import Broker, EventFeed, JetStreamEventLog, JetStreamViews
+from stint.core.view import parse_time
+from stint.jetstream import Broker, EventFeed, JetStreamViews
 from stint.jetstream.consuming.feed import ACK_WAIT, BATCH
 from stint.jetstream.streams.stream import Stream
-from stint.ports import EventLog
-from stint.process.background import cancel
-from stint.process.settings import ProjectorSettings
-from stint_projector.__main__ import build
 from stint_projector.follower import HEARTBEATS, Follower
 from stint_projector.project import Projected, Projector
 from stint_projector.rebuild import rebuild
-from tests.integration.test_nats_closed import ProjectorProcess
-from tests.support.brokers import connected
-from tests.support.events import TOKEN, ended, held, kill_requested, launched, released, started, submitted
-from tests.support.servers import NatsProcess, running
-from tests.support.views import followed, until_shown
-from tests.support.waiting import PATIENCE, until
+from tests.integration.test_projector import projector
+from tests.support.brokers import connected, happen
+from tests.support.events import ended, held, kill_requested, launched, released, started, submitted
+from tests.support.servers import NatsProcess, ProjectorProcess, running
+from tests.support.views import all_views, folded, until_shown
+from tests.support.waiting import PATIENCE, meanwhile, until
 
 TAKEOVER = timedelta(seconds=10)
 """Time in which a view must be whole again."""
 SHORT = 0.5
 """Seconds of `ack_wait`, where a test waits for it."""
-
-
-async def views(broker: Broker) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    async with followed(JetStreamViews(broker)) as changes:
-        async for change in changes:
-            if change is None:
-                return found
-            if change.value is not None:
-                found[change.job_id] = change.value
-    raise AssertionError
-
-
-async def folded(log: EventLog, job_ids: Sequence[str]) -> dict[str, bytes]:
-    """What the views should be."""
-    jobs = [await log.load(job_id) for job_id in job_ids]
-    return {job.job_id: encode(view(job)) for job in jobs if job is not None and job.state.value != "deleted"}
 
 
 async def last_write(broker: Broker, stream: str) -> datetime:
@@ -65,12 +44,6 @@ LIVES: list[tuple[Any, ...]] = [
     (submitted, started, held, released, lambda: ended("unknown", "lost")),
     (submitted, started, launched, kill_requested),
 ]
-
-
-async def live(broker: Broker, job_id: str, life: tuple[Any, ...]) -> None:
-    log = JetStreamEventLog(broker)
-    for fact in life:
-        await log.append(TOKEN, job_id, fact())
 
 
 @pytest.mark.soak
@@ -88,27 +61,21 @@ async def test_a_standby_takes_over_in_the_middle_of_a_load(
         for process in (first, second):
             await stack.enter_async_context(running(process))
         for start in range(0, len(job_ids), 100):
-            batch = job_ids[start : start + 100]
-            await asyncio.gather(
-                *(live(broker, job_id, LIVES[number % len(LIVES)]) for number, job_id in enumerate(batch))
-            )
+            lives = zip(job_ids[start : start + 100], cycle(LIVES), strict=False)
+            await asyncio.gather(*(happen(broker, job_id, *(fact() for fact in life)) for job_id, life in lives))
             if start == 400:
                 first.pause() if frozen else await first.kill()
                 failed = datetime.now(UTC)
-        wanted = await folded(JetStreamEventLog(broker), job_ids)
+        wanted = await folded(broker, job_ids)
         await until_shown(JetStreamViews(broker), wanted, seconds=PATIENCE)
         behind = await last_write(broker, kv_stream(JOBS_BUCKET)) - max(failed, await last_write(broker, EVENTS))
         assert behind < TAKEOVER
         if frozen:
             first.resume()
             await feed_is_empty(broker)
-            assert await views(broker) == wanted, "what it had in its hands does no harm"
+            assert await all_views(broker) == wanted, "what it had in its hands does no harm"
         assert await rebuild(projector(broker)) == len(job_ids)
-        assert await views(broker) == wanted
-
-
-def projector(broker: Broker) -> Projector:
-    return build(ProjectorSettings.model_validate({}), broker)
+        assert await all_views(broker) == wanted
 
 
 async def consumer(broker: Broker) -> dict[str, Any]:
@@ -156,39 +123,26 @@ class Counting(EventFeed):
             self.long.set()
 
 
-@asynccontextmanager
-async def following(*followers: Follower) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(follower.run()) for follower in followers]
-    try:
-        yield
-    finally:
-        ended_early = [task for task in tasks if task.done()]
-        await cancel(*tasks)
-        for task in ended_early:
-            task.result()
-
-
 @pytest.mark.soak
 async def test_a_slow_projector_keeps_what_it_has(broker: Broker) -> None:
     """As many events as there can be wait for four times as long as the server waits for an ack: none comes again."""
     job_ids = [f"{number:024x}" for number in range(BATCH + 50)]
     for job_id in job_ids:
-        await live(broker, job_id, (submitted,))
+        await happen(broker, job_id, submitted())
     slow, feed = Slow(projector(broker)), Counting(broker)
-    async with following(Follower(feed, slow)):
+    async with meanwhile(Follower(feed, slow).run()):
         async with asyncio.timeout(60):
             await feed.long.wait()
         assert (await consumer(broker))["num_redelivered"] == 0
         slow.may.set()
-        wanted = await folded(JetStreamEventLog(broker), job_ids)
-        await until_shown(JetStreamViews(broker), wanted, seconds=30)
+        await until_shown(JetStreamViews(broker), await folded(broker, job_ids), seconds=30)
         await feed_is_empty(broker)
     assert set(slow.asked.values()) == {1}
 
 
 async def test_a_consumer_of_an_older_version_is_brought_up_to_date(broker: Broker) -> None:
     await EventFeed(broker, PROJECTOR_DURABLE, ack_wait=30).declare()
-    await live(broker, "0" * 24, (submitted,))
+    await happen(broker, "0" * 24, submitted())
     for _ in range(2):
         await EventFeed(broker, PROJECTOR_DURABLE).declare()
         assert (await consumer(broker))["config"]["ack_wait"] == ACK_WAIT * 10**9

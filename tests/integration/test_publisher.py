@@ -27,7 +27,6 @@ from stint.jetstream import (
     output_requests,
 )
 from stint.jetstream.wire.protocol import NoAnswerError
-from stint.process.background import cancel
 from stint.publisher import DeniedError, JobDeletedError, OutputMissedError, PublishedJob, Publisher, output, publisher
 from stint.publisher import job as job_module
 from stint.vault import Vault
@@ -38,7 +37,7 @@ from tests.support.accounts import Accounts
 from tests.support.outputs import Writer
 from tests.support.servers import NatsProcess, OpenBao
 from tests.support.vault_bench import ROLE, set_up
-from tests.support.waiting import until_true
+from tests.support.waiting import meanwhile, until_true
 
 TEAM = "ci"
 QUEUE = queue_token("deploys")
@@ -77,12 +76,8 @@ async def run(runner: Broker, job: PublishedJob, *chunks: bytes, code: int = 0) 
 @asynccontextmanager
 async def reading(accounts: Accounts, server: NatsProcess) -> AsyncIterator[None]:
     """What an API does for publishers, during the block."""
-    async with accounts.connected(server.url, "api") as api:
-        answering = asyncio.create_task(OutputRequests(api).run())
-        try:
-            yield
-        finally:
-            await cancel(answering)
+    async with accounts.connected(server.url, "api") as api, meanwhile(OutputRequests(api).run()):
+        yield
 
 
 def subscriptions(stint: Publisher) -> int:

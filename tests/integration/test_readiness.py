@@ -16,13 +16,12 @@ from stint.core.names.subjects import kv_subject
 from stint.jetstream import Broker, JetStreamViews, JetStreamWorkQueues, declare
 from stint.process import background
 from stint_runner.dispatch import finder
-from tests.integration.test_nats_closed import ProjectorProcess, readyz
 from tests.support.api_bench import Bench, api, starting_api
 from tests.support.brokers import connected
 from tests.support.ports import free_port
 from tests.support.runner_bench import make_bench
 from tests.support.runner_process import ended_at_last, runner_process
-from tests.support.servers import NatsProcess, OpenBao, running
+from tests.support.servers import NatsProcess, OpenBao, ProjectorProcess, readyz, running
 from tests.support.waiting import until, until_true
 
 pytestmark = pytest.mark.soak

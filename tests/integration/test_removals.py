@@ -1,6 +1,5 @@
 """What becomes of submissions that runners have acknowledged: they are removed, and no others."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -20,11 +19,10 @@ from stint.natsauth import config
 from stint.natsauth.requests import Request, Role
 from stint.natsauth.roles import ALL_PUBLISHERS, API, PROJECTOR, RUNNER
 from stint.ports import Delivery, Turn, WorkQueues
-from stint.process.background import cancel
 from tests.support.accounts import Accounts, nats_auth
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess, OpenBao
-from tests.support.waiting import until
+from tests.support.waiting import meanwhile, until
 
 OWN, OTHER = queue_token("own"), queue_token("other")
 
@@ -32,10 +30,8 @@ OWN, OTHER = queue_token("own"), queue_token("other")
 @pytest.fixture
 async def broker(nats_process: NatsProcess) -> AsyncIterator[Broker]:
     """That of a runner of one queue and of a projector, which removes."""
-    async with connected(nats_process.url) as broker:
-        task = asyncio.create_task(Removals(broker).run())
+    async with connected(nats_process.url) as broker, meanwhile(Removals(broker).run()):
         yield broker
-        await cancel(task)
 
 
 async def submit(broker: Broker, token: str) -> int:
@@ -166,15 +162,14 @@ async def test_whatever_its_login_a_runner_has_its_jobs_removed(tmp_path: Path, 
         nats_auth(accounts, server, openbao, tmp_path / "auth"),
         accounts.connected(server.url, "operator") as operator,
         accounts.connected(server.url, "projector") as projector,
+        meanwhile(Removals(projector).run()),
     ):
-        task = asyncio.create_task(Removals(projector).run())
         for user, served in LOGINS:
             await submit(operator, OWN)
             async with accounts.connected(server.url, user) as runner:
                 await (await taken(await confined(runner, served))).ack()
                 await until_left(operator)
             await operator.api(f"CONSUMER.DELETE.{WORK}.{consumer_name(OWN)}")
-        await cancel(task)
 
 
 async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_removes(
@@ -190,8 +185,8 @@ async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_
         accounts.connected(server.url, "operator") as operator,
         accounts.connected(server.url, "projector") as projector,
         accounts.connected(server.url, "runner") as runner_broker,
+        meanwhile(Removals(projector).run()),
     ):
-        task = asyncio.create_task(Removals(projector).run())
         queues = await confined(runner_broker, "")
         for _ in range(2):
             await submit(operator, OWN)
@@ -202,8 +197,6 @@ async def test_with_the_accounts_of_an_earlier_version_jobs_run_and_the_sweeper_
         for place in await history.in_work():
             await history.take_from_work(place)
         assert not await in_work(operator)
-        assert not task.done()
-        await cancel(task)
 
 
 def _without(role: Role, call: str) -> list[Request]:

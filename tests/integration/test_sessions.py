@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 from stint.core.errors import StintError, UndecodableError
 from stint.core.names.streams import SESSIONS_BUCKET
 from stint.jetstream import Broker, Bucket
-from stint.process.background import cancel
 from stint.vault import AppRoleSession, Caller, Vault
 from stint.vault.setup import service_settings, vault_setup
 from stint_api.errors import RefusalError
@@ -24,7 +23,7 @@ from stint_api.session.store import IDLE, LONGEST, TOUCHED, Sessions
 from tests.support.brokers import connected
 from tests.support.ports import free_port
 from tests.support.servers import OpenBao
-from tests.support.waiting import until_true
+from tests.support.waiting import meanwhile, until_true
 
 TOKEN = "s.the-token-of-somebody"
 CALLER = Caller(display_name="anna", num_uses=0, ttl=3600, policies=())
@@ -55,12 +54,9 @@ async def login(openbao: OpenBao) -> tuple[Vault, AppRoleSession]:
 
 @asynccontextmanager
 async def following(sessions: Sessions) -> AsyncIterator[Sessions]:
-    task = asyncio.create_task(sessions.run())
-    await asyncio.wait_for(sessions.following.wait(), 30)
-    try:
+    async with meanwhile(sessions.run()):
+        await asyncio.wait_for(sessions.following.wait(), 30)
         yield sessions
-    finally:
-        await cancel(task)
 
 
 @pytest.fixture

@@ -21,12 +21,11 @@ from stint.jetstream.wire import connection as connection_module
 from stint.jetstream.wire.protocol import NoAnswerError, check, origin_of, sequence_of
 from stint.jetstream.wire.requests import DeniedError
 from stint.ports import Outcome
-from stint.process.background import cancel
 from tests.support import events
 from tests.support.accounts import Accounts
 from tests.support.brokers import connected
 from tests.support.servers import NatsProcess
-from tests.support.waiting import PATIENCE, until, until_true
+from tests.support.waiting import PATIENCE, meanwhile, until, until_true
 
 WRITERS = 2
 KILLS = 5
@@ -143,20 +142,17 @@ def _can_go_on(work: Mapping[str, Any]) -> bool:
 @pytest.mark.parametrize("kills", [0, pytest.param(KILLS, marks=pytest.mark.soak)])
 async def test_nothing_is_missing_and_the_order_stays(nats_process: NatsProcess, kills: int, kept: int) -> None:
     async with connected(nats_process.url) as broker, deaf(nats_process.url) as projector:
-        load = Load(broker, kept)
-        tasks = [asyncio.create_task(load.write()) for _ in range(WRITERS)]
-        tasks.append(asyncio.create_task(load.take()))
-        sourcing = Sourcing(projector)
-        await connect_again(projector, sourcing)
-        for _ in range(kills):
-            killed = asyncio.create_task(nats_process.restart())
-            with suppress(BrokerUnavailableError):
-                await sourcing.check()
-            await killed
-            await until(partial(projector.connected_within, PATIENCE))
-            await sourcing.check()  # which creates WORK if NATS was killed while it wrote the settings
+        load, sourcing = Load(broker, kept), Sourcing(projector)
+        async with meanwhile(load.take(), *(load.write() for _ in range(WRITERS))):
             await connect_again(projector, sourcing)
-        await cancel(*tasks)
+            for _ in range(kills):
+                killed = asyncio.create_task(nats_process.restart())
+                with suppress(BrokerUnavailableError):
+                    await sourcing.check()
+                await killed
+                await until(partial(projector.connected_within, PATIENCE))
+                await sourcing.check()  # which creates WORK if NATS was killed while it wrote the settings
+                await connect_again(projector, sourcing)
         await load.check()
 
 
@@ -289,15 +285,14 @@ async def test_after_a_restart_with_many_events_a_job_is_in_its_queue_soon(
     async with connected(nats_process.url) as broker:
         await submit(broker)
         await fill(broker)
-        sourcing = asyncio.create_task(Sourcing(broker).run())
-        work = Stream(broker, WORK)
-        before = (await until(work.info, lambda info: silence(info) < SILENCE))["state"]["last_seq"]
-        await nats_process.restart()
-        assert "create source consumer EVENTS: stream not found" in nats_process.log, "the first attempt failed"
-        async with connected(nats_process.url) as at_once:
-            await submit(at_once)
-            await until(Stream(at_once, WORK).info, lambda info: info["state"]["last_seq"] == before + 1, seconds=SOON)
-        await cancel(sourcing)
+        async with meanwhile(Sourcing(broker).run()):
+            quiet = await until(Stream(broker, WORK).info, lambda info: silence(info) < SILENCE)
+            await nats_process.restart()
+            assert "create source consumer EVENTS: stream not found" in nats_process.log, "the first attempt failed"
+            async with connected(nats_process.url) as at_once:
+                await submit(at_once)
+                wanted = quiet["state"]["last_seq"] + 1
+                await until(Stream(at_once, WORK).info, lambda info: info["state"]["last_seq"] == wanted, seconds=SOON)
 
 
 async def fill(broker: Broker) -> None:

@@ -23,8 +23,8 @@ from stint.ports import Place
 from stint.process.settings import ProjectorSettings
 from stint_projector.__main__ import build_sweeper
 from stint_projector.sweeper import MISSING
-from tests.integration.test_janitor import happen, working
-from tests.support.brokers import connected
+from tests.integration.test_janitor import working
+from tests.support.brokers import connected, happen
 from tests.support.events import TOKEN, ended, held, started, submitted
 from tests.support.servers import NatsProcess
 from tests.support.views import followed

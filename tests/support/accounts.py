@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import httpx
 import nats.errors
 from nats.aio.client import Client
 
@@ -24,8 +22,8 @@ from stint.natsauth.users import decided_users, user_list
 from stint.vault import Vault, queue_path
 from stint.vault.setup import client_token
 from tests.support.brokers import started
-from tests.support.ports import free_port, free_ports
-from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServerProcess, running
+from tests.support.ports import free_ports
+from tests.support.servers import BaoProcess, NatsProcess, OpenBao, ServiceProcess, running
 
 _CALLOUT_FILES = (ISSUER_FILE, XKEY_FILE, USERS_FILE)
 
@@ -138,32 +136,24 @@ async def ignored(_error: Exception) -> None:
     """For clients, which would log an error with a traceback."""
 
 
-@dataclass
-class NatsAuth(ServerProcess):
-    """A process of `stint nats-auth`."""
+class NatsAuth(ServiceProcess):
+    MODULE = ("stint", CALLOUT)
 
-    environ: Mapping[str, str] = field(default_factory=dict)
 
-    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
-        environ = {**self.environ, "STINT_HEALTH_PORT": str(self.port), "PATH": os.defpath}
-        return [sys.executable, "-m", "stint", CALLOUT], environ
-
-    async def _ready(self) -> bool:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            try:
-                return (await http.get(f"http://127.0.0.1:{self.port}/readyz")).is_success
-            except httpx.HTTPError:
-                return False
+def nats_auth_at(
+    accounts: Accounts, server: NatsProcess, openbao: OpenBao | BaoProcess, folder: Path, **settings: str
+) -> NatsAuth:
+    """A process that decides logins at this server, by this Vault's policies. It is not started yet."""
+    environ = {**accounts.environ(CALLOUT), "STINT_NATS_URL": server.url, "VAULT_ADDR": openbao.address}
+    environ |= {"STINT_NATS_AUTH_SECONDS": "600", "PATH": os.defpath, **settings}
+    return NatsAuth(folder, environ=environ)
 
 
 @asynccontextmanager
 async def nats_auth(
     accounts: Accounts, server: NatsProcess, openbao: OpenBao | BaoProcess, folder: Path, **settings: str
 ) -> AsyncIterator[NatsAuth]:
-    """A process that decides logins at this server, by this Vault's policies."""
-    environ = {**accounts.environ(CALLOUT), "STINT_NATS_URL": server.url, "VAULT_ADDR": openbao.address}
-    environ |= {"STINT_NATS_AUTH_SECONDS": "600", **settings}
-    async with running(process := NatsAuth(folder, port=free_port(), environ=environ)):
+    async with running(process := nats_auth_at(accounts, server, openbao, folder, **settings)):
         yield process
 
 

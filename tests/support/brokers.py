@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from stint.core.errors import BrokerRefusedError, BrokerUnavailableError
-from stint.jetstream import Access, Broker, declare
+from stint.core.events import AnyEvent
+from stint.jetstream import Access, Broker, JetStreamEventLog, declare
 from stint.jetstream.streams.topology import stream_configs
 from stint_runner.retry import retry
+from tests.support.events import TOKEN
 from tests.support.waiting import until
 
 
@@ -55,6 +57,12 @@ async def _delete(broker: Broker, stream: str) -> None:
         return "error" not in answer or answer["error"]["code"] == HTTPStatus.NOT_FOUND
 
     await until(is_gone)
+
+
+async def happen(broker: Broker, job_id: str, *events: AnyEvent, token: str = TOKEN) -> None:
+    """Append these events to the log."""
+    for event in events:
+        await JetStreamEventLog(broker).append(token, job_id, event)
 
 
 async def declare_anew(broker: Broker, replicas: int = 1) -> None:

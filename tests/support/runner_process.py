@@ -1,6 +1,5 @@
 """A runner as a process of its own, which a test may kill, freeze and start again."""
 
-import json
 import os
 import signal
 import sys
@@ -9,11 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from tests.support.ports import free_port
 from tests.support.runner_bench import Bench
-from tests.support.servers import ServerProcess
+from tests.support.servers import ServerProcess, readyz
 
 LEASE = 6.0
 """L in seconds: with it a lost runner is noticed soon."""
@@ -69,14 +66,8 @@ class RunnerProcess(ServerProcess):
         return own | dict(self.settings)
 
     async def _ready(self) -> bool:
-        return '"runner ready"' in self.log.rpartition("--- start ---")[2] and await self._answers()
-
-    async def _answers(self) -> bool:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            try:
-                return (await client.get(f"http://127.0.0.1:{self.port}/readyz")).is_success
-            except httpx.TransportError:
-                return False
+        started = '"runner ready"' in self.log.rpartition("--- start ---")[2]
+        return started and (await readyz(self.port)).startswith("ready")
 
     async def start(self) -> "RunnerProcess":
         """Start it, again under its name."""
@@ -84,11 +75,6 @@ class RunnerProcess(ServerProcess):
         with self._log_file.open("a", encoding="utf-8") as log:
             log.write("--- start ---\n")
         return await super().start()
-
-    def said(self, event: str) -> list[dict[str, str]]:
-        """The lines of its log that tell of this event."""
-        lines = (json.loads(line) for line in self.log.splitlines() if line.startswith("{"))
-        return [line for line in lines if line.get("event") == event]
 
 
 def runner_process(bench: Bench, folder: Path, name: str = "runner-1", **settings: str) -> RunnerProcess:

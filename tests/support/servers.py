@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
+import sys
 import sysconfig
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 
@@ -54,6 +56,11 @@ class ServerProcess:
     def log(self) -> str:
         """All it has written, over all its starts."""
         return self._log_file.read_text(encoding="utf-8", errors="replace")
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of a service's log that tell of this event."""
+        lines = (json.loads(line) for line in self.log.splitlines() if line.startswith("{"))
+        return [line for line in lines if line.get("event") == event]
 
     async def start(self) -> Self:
         """Start it, again on the same port and files, and wait until it answers."""
@@ -185,6 +192,27 @@ class NatsProcess(ServerProcess):
 
 
 @dataclass
+class ServiceProcess(ServerProcess):
+    """One of Stint's services, as `python -m MODULE`, with a health port. It answers once it is ready."""
+
+    MODULE: ClassVar[Sequence[str]]
+
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def _command(self) -> tuple[Sequence[str | Path], Mapping[str, str]]:
+        self.port = self.port or free_port()
+        return [sys.executable, "-m", *self.MODULE], {**self.environ, "STINT_HEALTH_PORT": str(self.port)}
+
+    async def _ready(self) -> bool:
+        return (await readyz(self.port)).startswith("ready")
+
+
+@dataclass
+class ProjectorProcess(ServiceProcess):
+    MODULE = ("stint_projector",)
+
+
+@dataclass
 class BaoProcess(ServerProcess):
     """An OpenBao in dev mode: unsealed, KV v2 at `secret/`, all in memory, so that a restart forgets everything."""
 
@@ -222,6 +250,15 @@ async def running(server: ServerProcess) -> AsyncIterator[None]:
         yield
     finally:
         await server.kill()
+
+
+async def readyz(port: int) -> str:
+    """What a service says there of its readiness, "" if nobody answers."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            return (await client.get(f"http://127.0.0.1:{port}/readyz")).text
+        except httpx.TransportError:
+            return ""
 
 
 async def _greets(port: int) -> bool:

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from stint.core.codec import encode
 from stint.core.job import State
-from stint.core.view import NEVER, JobView
+from stint.core.view import NEVER, JobView, view
+from stint.jetstream import Broker, JetStreamEventLog, JetStreamViews
 from stint.ports import StoredView, ViewStore
 
 
@@ -52,6 +54,22 @@ async def _one_by_one(pages: AsyncIterator[Sequence[StoredView]]) -> AsyncIterat
         if not page and not complete:
             complete = True
             yield None
+
+
+async def all_views(broker: Broker) -> dict[str, bytes]:
+    """By the ids of their jobs."""
+    found: dict[str, bytes] = {}
+    async with followed(JetStreamViews(broker)) as changes:
+        while (change := await anext(changes)) is not None:
+            if change.value is not None:
+                found[change.job_id] = change.value
+    return found
+
+
+async def folded(broker: Broker, job_ids: Sequence[str]) -> dict[str, bytes]:
+    """What the views of these jobs should be, by the log: those that are deleted, or forgotten, have none."""
+    jobs = [await JetStreamEventLog(broker).load(job_id) for job_id in job_ids]
+    return {job.job_id: encode(view(job)) for job in jobs if job is not None and job.state is not State.DELETED}
 
 
 async def until_shown(views: ViewStore, wanted: Mapping[str, bytes], *, seconds: float) -> None:

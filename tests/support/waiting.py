@@ -4,8 +4,11 @@ Where the system tells of a change (a stream, a watch, `asyncio.Event`, a proces
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from stint.process.background import cancel
 
 T = TypeVar("T")
 
@@ -45,3 +48,15 @@ async def until_true(check: Callable[[], object], *, seconds: float = PATIENCE) 
         return check()
 
     await until(look, seconds=seconds)
+
+
+@asynccontextmanager
+async def meanwhile(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Run this, which has no end, beside the block, and cancel it at its end. If it has failed, the block fails."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        yield
+    finally:
+        ended = [task for task in tasks if task.done()]
+        await cancel(*tasks)
+        assert not [task.result() for task in ended], "it has ended by itself"

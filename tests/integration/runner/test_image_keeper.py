@@ -23,6 +23,7 @@ from tests.support.brokers import connected
 from tests.support.registry import Registry, mirrored_engine, registry
 from tests.support.runner_bench import make_bench
 from tests.support.servers import NatsProcess, OpenBao
+from tests.support.waiting import meanwhile
 
 HOST = os.environ.get("DOCKER_HOST", "")
 DAY = 24 * 3600.0
@@ -314,12 +315,8 @@ async def test_it_sweeps_by_itself_and_survives_errors(house: House, image: str)
             return removed
 
     engine = Failing(HOST)
-    running = asyncio.create_task(ImageKeeper(house.records, engine, retention=0.2).run())
-    async with asyncio.timeout(20):
+    async with meanwhile(ImageKeeper(house.records, engine, retention=0.2).run()), asyncio.timeout(20):
         await gone.wait()
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
     assert image not in await tags()
     await engine.close()
 

@@ -13,7 +13,6 @@ from stint.core.names.ids import queue_token
 from stint.core.names.streams import RUNNERS_BUCKET
 from stint.core.names.subjects import drain_subject, phase_subject
 from stint.jetstream import Bucket
-from stint.process.background import cancel
 from stint_runner.engine.docker import DockerEngine
 from stint_runner.housekeeping import presence
 from stint_runner.housekeeping.presence import Presence
@@ -21,7 +20,7 @@ from tests.support.accounts import Accounts, nats_auth
 from tests.support.runner_bench import Bench, make_bench
 from tests.support.runner_process import LEASE, TAKEOVER, ended_at_last, runner_process
 from tests.support.servers import NatsProcess, OpenBao, running
-from tests.support.waiting import until
+from tests.support.waiting import meanwhile, until
 
 
 @pytest.mark.soak
@@ -115,9 +114,10 @@ async def test_a_runner_says_which_queues_it_serves_even_if_its_engine_hangs(
             raise AssertionError
 
     monkeypatch.setattr(presence, "FIGURES_WITHIN", 0.01)
-    async with bench.runner("r", engine=Hanging(), queues="net-*,deploys") as worker:
-        telling = asyncio.create_task(Presence(bench.broker, bench.runners["r"], worker).announce())
+    async with (
+        bench.runner("r", engine=Hanging(), queues="net-*,deploys") as worker,
+        meanwhile(Presence(bench.broker, bench.runners["r"], worker).announce()),
+    ):
         entry = await until(lambda: Bucket(bench.broker, RUNNERS_BUCKET).read("r"))
-        await cancel(telling)
     assert entry is not None
     assert json.loads(entry.value or b"")["queues"] == ["deploys", "net-*"]
